@@ -1,0 +1,202 @@
+"""What a job does: the interface between the launcher and a laboratory, and the kind `command`.
+
+A laboratory installs its kinds under the entry-point group `launcher.kinds`. A kind is described
+without heavy imports; the work itself is a function named by `entry`, imported in the worker.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from launcher.errors import Error, UsageError
+from launcher.ids import DataId
+from launcher.records import Json
+
+GROUP = "launcher.kinds"
+
+
+class Role(StrEnum):
+    """The part a kind plays in the experiment language."""
+
+    DATA = "data"  # makes files that other jobs read
+    POISON = "poison"  # decides which training labels are wrong
+    TRAIN = "train"  # makes a model from data, or from a model and data
+    UNLEARN = "unlearn"  # makes a model from a model
+    TEST = "test"  # scores a model on data
+    PLAIN = "plain"  # anything else
+
+
+class Settings(BaseModel):
+    """Base of a kind's settings: unknown names and silent conversions are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A job while it is planned: what the task file says of it."""
+
+    kind: str
+    run: str
+    run_folder: Path  # absolute: <root>/runs/<run>
+    folder: Path  # absolute: relative paths in settings start here
+    model: str | None = None  # ID of the model made or tested
+    base: str | None = None  # ID of the model it starts from
+    data: str | None = None  # data ID as written
+    images: str | None = None  # data ID with real data added
+    name: str | None = None  # given name of a plain job
+    settings: Mapping[str, Any] = field(default_factory=dict)  # validated and complete
+
+    def path(self, text: str) -> Path:
+        """Return a path of the settings as an absolute one, without following links."""
+        return self.folder / Path(text).expanduser()
+
+    def model_folder(self, model: str) -> Path:
+        """Return where a model of this run lives."""
+        return self.run_folder / model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A path that a job reads; it must exist, or an earlier job of the plan must make it."""
+
+    path: Path
+    what: str  # for messages: "the training split"
+
+
+@runtime_checkable
+class Kind(Protocol):
+    """What a laboratory tells the launcher about one kind of job."""
+
+    name: str  # the section of the task file, the first word of a job's name
+    role: Role
+    summary: str
+    entry: str  # "module:function", called in the worker with a `Job`, returns its result
+    preload: tuple[str, ...]  # third-party modules that the nursery imports once for all workers
+    sources: tuple[str, ...]  # modules whose text decides the result: part of the job's hash
+    settings: type[Settings]
+
+    def images(self, data: DataId) -> DataId:
+        """Return which images `data` means to this kind, real data added where it is implied.
+
+        Raises:
+            UnknownName: a subset or modifier that the laboratory does not know.
+        """
+
+    def elementary(self, data: DataId) -> DataId:
+        """Return `data` with every union of the vocabulary (`gan`, `shr`) written out."""
+
+    def inputs(self, draft: Draft) -> tuple[Input, ...]:
+        """Return every path that the job reads."""
+
+    def outputs(self, draft: Draft) -> tuple[Path, ...]:
+        """Return every path that proves the job done; a folder stands for all below it."""
+
+    def argv(self, draft: Draft) -> tuple[str, ...]:
+        """Return a command line that does the same without the launcher."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as its entry function gets it, inside the worker."""
+
+    name: str
+    kind: str
+    run: str
+    run_folder: Path
+    folder: Path
+    attempt_folder: Path  # scratch space and records of this attempt
+    attempt: int  # 1, 2, …
+    device: str  # "cpu" or "cuda:0"; the card was chosen by CUDA_VISIBLE_DEVICES
+    cpus: int  # how many cores are ours
+    model: str | None = None
+    base: str | None = None
+    data: str | None = None
+    images: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    progress: Callable[..., None] = lambda *_args, **_metrics: None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def path(self, text: str) -> Path:
+        """Return a path of the settings as an absolute one, without following links."""
+        return self.folder / Path(text).expanduser()
+
+    def model_folder(self, model: str) -> Path:
+        """Return where a model of this run lives."""
+        return self.run_folder / model
+
+
+Entry = Callable[[Job], Mapping[str, Json]]
+
+
+class CommandSettings(Settings):
+    """What a command needs to be run again: its words."""
+
+    argv: tuple[str, ...] = ()
+
+
+class Command:
+    """Any program, started as it is typed: no shell, no Python."""
+
+    name = "command"
+    role = Role.PLAIN
+    summary = "run any program"
+    entry = ""
+    preload: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    settings: type[Settings] = CommandSettings
+
+    def images(self, data: DataId) -> DataId:
+        """Return the data ID as it is: a program knows what it means."""
+        return data
+
+    def elementary(self, data: DataId) -> DataId:
+        """Return the data ID as it is."""
+        return data
+
+    def inputs(self, draft: Draft) -> tuple[Input, ...]:  # noqa: ARG002  # the protocol's shape
+        """Return nothing: what a program reads is not known."""
+        return ()
+
+    def outputs(self, draft: Draft) -> tuple[Path, ...]:  # noqa: ARG002  # the protocol's shape
+        """Return nothing: what a program writes is not known."""
+        return ()
+
+    def argv(self, draft: Draft) -> tuple[str, ...]:
+        """Return the program and its arguments."""
+        return tuple(draft.settings["argv"])
+
+
+COMMAND = Command()
+
+
+def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
+    """Return every installed kind by its name.
+
+    Raises:
+        UsageError: two packages offer the same kind, or one of them cannot be imported.
+    """
+    kinds: dict[str, Kind] = {}
+    for point in entry_points(group=GROUP):
+        if names is not None and point.name not in names:
+            continue
+        if point.name in kinds:
+            raise UsageError(f"kind {point.name!r} is offered twice; uninstall one of its packages")
+        try:
+            kind = point.load()
+        except Error:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"kind {point.name!r} of {point.value} cannot be loaded: {error}"
+            ) from error
+        if not isinstance(kind, Kind) or kind.name != point.name:
+            raise UsageError(f"{point.value} is not a kind named {point.name!r}")
+        kinds[point.name] = kind
+    return kinds
