@@ -1,22 +1,28 @@
 """Errors that a person may meet, and how a located error is drawn.
 
-    Error                      exit code 3
-    ├── UsageError             2   wrong arguments, wrong name, wrong path
-    │   ├── IdError            2   a data ID or model ID that the grammar refuses
-    │   ├── UnknownName        2   a subset, model, key … that nobody knows
-    │   └── TaskFileError      2   everything that is wrong with a task file, in one go
-    ├── JobError               1   a job cannot do its work, for a reason its owner can mend
-    └── MachineError           3   store busy, disk full, no scheduler, another machine's home
-        └── StoreError         3   the queue's database cannot be used
+Error                      exit code 3
+├── UsageError             2   wrong arguments, wrong name, wrong path
+│   ├── IdError            2   a data ID or model ID that the grammar refuses
+│   ├── UnknownName        2   a subset, model, key … that nobody knows
+│   └── TaskFileError      2   everything that is wrong with a task file, in one go
+├── JobError               1   a job cannot do its work, for a reason its owner can mend
+└── MachineError           3   store busy, disk full, no scheduler, another machine's home
+    └── StoreError         3   the queue's database cannot be used
 """
 
 import difflib
+import re
+import textwrap
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
+WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret
+
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class Severity(StrEnum):
@@ -49,12 +55,21 @@ class Problem:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{self.severity}[{self.code}]: {self.message}"]
+        lines = [f"{self.severity}[{self.code}]: {_UNPRINTABLE.sub('·', self.message)}"]
+        gutter = " " if self.place is None else " " * len(str(self.place.line))
         if self.place is not None:
             lines += _caret(self.place, self.hint)
         elif self.hint:
-            lines.append(f"   = help: {self.hint}")
-        lines += [f"   = {note}" for note in self.notes]
+            lines.append(f"{gutter} = help: {self.hint}")
+        for note in self.notes:
+            lines += textwrap.wrap(
+                _UNPRINTABLE.sub("·", note),
+                width=WIDTH,
+                initial_indent=f"{gutter} = ",
+                subsequent_indent=f"{gutter}   ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
         return "\n".join(lines)
 
 
@@ -74,7 +89,7 @@ class IdError(UsageError):
     """A data ID or model ID does not follow the grammar; `offset` counts characters from 0."""
 
     def __init__(self, text: str, offset: int, length: int, message: str) -> None:
-        super().__init__(f"{message} in ID {text!r}, at character {offset + 1}")
+        super().__init__(f"{message} (in ID {text!r}, at character {offset + 1})")
         self.text, self.offset, self.length, self.message = text, offset, length, message
 
 
@@ -89,11 +104,22 @@ class UnknownName(UsageError):
 
 
 class TaskFileError(UsageError):
-    """All that is wrong with a task file."""
+    """All that is wrong with a task file; drawn whole by `str`, with a closing count."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n\n".join(str(problem) for problem in self.problems[:MOST_PROBLEMS]))
+        drawn = [str(problem) for problem in self.problems[:MOST_PROBLEMS]]
+        super().__init__("\n\n".join([*drawn, self.summary]))
+
+    @property
+    def summary(self) -> str:
+        """One line that counts the errors: `2 errors in tasks/a.yaml; nothing was queued`."""
+        errors = sum(problem.severity is Severity.ERROR for problem in self.problems)
+        files = sorted({problem.place.file for problem in self.problems if problem.place})
+        where = f" in {', '.join(files)}" if files else ""
+        hidden = len(self.problems) - MOST_PROBLEMS
+        more = f" (the first {MOST_PROBLEMS} are shown)" if hidden > 0 else ""
+        return f"{counted(errors, 'error')}{where}{more}; nothing was queued"
 
 
 class JobError(Error):
@@ -110,6 +136,11 @@ class StoreError(MachineError):
     """The queue's database cannot be used."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 error`, `2 errors`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like `name`, or None when none is close."""
     by_fold = {candidate.casefold(): candidate for candidate in known}
@@ -122,12 +153,37 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def _caret(place: Place, hint: str) -> list[str]:
     number = str(place.line)
     gutter = " " * len(number)
+    before, marked, after = _window(place)
     # a tab before the caret must stay a tab, or the caret points elsewhere
-    lead = "".join("\t" if char == "\t" else " " for char in place.text[: place.column - 1])
-    marks = "^" * max(1, place.length)
+    lead = "".join("\t" if char == "\t" else " " * _columns(char) for char in before)
+    marks = "^" * max(1, sum(map(_columns, marked)))
+    text = f"{before}{marked}{after}".rstrip()
     return [
         f"{gutter}--> {place.file}:{place.line}:{place.column}",
         f"{gutter} |",
-        f"{number} | {place.text}",
+        f"{number} | {text}".rstrip(),
         f"{gutter} | {lead}{marks}{' ' + hint if hint else ''}",
     ]
+
+
+def _window(place: Place) -> tuple[str, str, str]:
+    """Cut a long line around its marked stretch; return what is before, in and after it."""
+    text = _UNPRINTABLE.sub("·", place.text)
+    start = min(max(0, place.column - 1), len(text))
+    end = min(start + max(1, place.length), len(text))
+    before, marked, after = text[:start], text[start:end], text[end:]
+    if len(text) > WIDTH:
+        if len(marked) > WIDTH // 2:
+            marked, after = marked[: WIDTH // 2] + "…", ""
+        if len(before) > WIDTH // 3:
+            before = "…" + before[-WIDTH // 3 :]
+        room = max(0, WIDTH - len(before) - len(marked))
+        after = after if len(after) <= room else after[:room] + "…"
+    return before, marked, after
+
+
+def _columns(char: str) -> int:
+    """Return how many columns of a terminal a character takes."""
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -14,14 +14,19 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
+from typing import NoReturn
 
 from launcher.errors import IdError
 
+# a percentage with more than six decimals means less than one image in a hundred million
+_PERCENT = r"[0-9]{1,3}(?:\.[0-9]{1,6})?"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
-_PERCENT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_POISON = re.compile(r"(?:(?P<kind>[a-z][a-z0-9]*)-)?(?P<percent>[0-9]+(?:\.[0-9]+)?)")
+_POISON = re.compile(rf"(?:(?P<kind>[a-z][a-z0-9]*)-)?(?P<percent>{_PERCENT})")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _VALUE = re.compile(r"[A-Za-z0-9_.+\-]+")
+_PART = re.compile(r"(?:^|(?<=[&#]))([^:&#%~@]*):([^:&#%~@]*)")
+_REMEMBERED = 1 << 16  # IDs come again and again: each model once per test set
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,10 @@ class DataId:
     """A union of parts, in the order in which they were written; never empty."""
 
     parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("a data ID has at least one part")
 
     def __str__(self) -> str:
         return "&".join(map(str, self.parts))
@@ -73,6 +82,11 @@ class Stage:
     methods: tuple[str, ...] = ()
     variant: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if not is_word(method):  # it becomes part of a folder's name
+                raise ValueError(f"{method!r} cannot be the name of a method in an ID")
+
     def __str__(self) -> str:
         text = str(self.data)
         if self.poison is not None:
@@ -88,6 +102,10 @@ class ModelId:
     """A model, named by what it was made from; never empty."""
 
     stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("a model ID has at least one stage")
 
     def __str__(self) -> str:
         return "#".join(map(str, self.stages))
@@ -107,25 +125,30 @@ class ModelId:
         return ModelId((*self.stages[:-1], last))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_data(text: str) -> DataId:
     """Read a data ID such as `gan:pre&real:pre`.
 
     Raises:
         IdError: the text does not follow the grammar.
     """
-    return _data(text, text, 0)
+    _refuse_space(text)
+    return _data(text)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_model(text: str) -> ModelId:
     """Read a model ID such as `gan:pre%50~pgu#sd:pre`.
 
     Raises:
         IdError: the text does not follow the grammar.
     """
-    stages = []
-    for offset, piece in _pieces(text, "#", 0):
-        stages.append(_stage(text, piece, offset))
-    return ModelId(tuple(stages))
+    _refuse_space(text)
+    try:
+        return ModelId(tuple(map(_stage, text.split("#"))))
+    except IdError as error:  # it knows its place in the stage, not in the whole ID
+        start = next(start for start, piece in _pieces(text, "#") if piece == error.text)
+        raise IdError(text, start + error.offset, error.length, error.message) from None
 
 
 def parse_poison(text: str) -> Poison | None:
@@ -135,6 +158,15 @@ def parse_poison(text: str) -> Poison | None:
         IdError: not a percentage in 0…100, or not a kind and a percentage.
     """
     return _poison(text, text, 0)
+
+
+def find_word(text: str, word: str, *, modifier: bool) -> tuple[int, int] | None:
+    """Return offset and length of the first subset (or modifier) `word` in an ID, or None."""
+    group = 2 if modifier else 1
+    for part in _PART.finditer(text):
+        if part[group] == word:
+            return part.start(group), len(word)
+    return None
 
 
 def is_word(text: str) -> bool:
@@ -151,9 +183,7 @@ def normalise(model: ModelId, images: Callable[[DataId], DataId]) -> ModelId:
             knows. Two models that were made from the same images become equal.
     """
     return ModelId(
-        tuple(
-            replace(stage, data=canonical(images(stage.data))) for stage in model.stages
-        )
+        tuple(replace(stage, data=canonical(images(stage.data))) for stage in model.stages)
     )
 
 
@@ -162,67 +192,89 @@ def canonical(data: DataId) -> DataId:
     return DataId(tuple(sorted(set(data.parts), key=str)))
 
 
-def _pieces(text: str, mark: str, offset: int) -> Iterator[tuple[int, str]]:
+def _pieces(text: str, mark: str) -> Iterator[tuple[int, str]]:
+    offset = 0
     for piece in text.split(mark):
         yield offset, piece
         offset += len(piece) + 1
 
 
-def _stage(whole: str, text: str, offset: int) -> Stage:
+@lru_cache(maxsize=_REMEMBERED)
+def _stage(text: str) -> Stage:
     rest, at, variant_text = text.partition("@")
-    variant = _variant(whole, variant_text, offset + len(rest) + 1) if at else ()
     head, *methods = rest.split("~")
     data_text, percent, poison_text = head.partition("%")
-    data = _data(whole, data_text, offset)
-    poison = _poison(whole, poison_text, offset + len(data_text) + 1) if percent else None
-    position = offset + len(head) + 1
+    data = _data(data_text, text)
+    poison = _poison(poison_text, text, len(data_text) + 1) if percent else None
+    position = len(head) + 1
     for method in methods:
-        _expect(_WORD, whole, method, position, "an unlearning method after '~'")
+        if _WORD.fullmatch(method) is None:
+            _refuse(text, position, method, "expected an unlearning method after '~'")
         position += len(method) + 1
+    variant = _variant(variant_text, text, len(rest) + 1) if at else ()
     return Stage(data, poison, tuple(methods), variant)
 
 
-def _data(whole: str, text: str, offset: int) -> DataId:
-    parts = []
-    for start, piece in _pieces(text, "&", offset):
+def _data(text: str, whole: str | None = None) -> DataId:
+    try:
+        return DataId(tuple(map(_part, text.split("&"))))
+    except ValueError:
+        pass  # which part is at fault, and where in it, is looked for only now
+    whole = text if whole is None else whole
+    for start, piece in _pieces(text, "&"):
         subset, colon, modifier = piece.partition(":")
         if not colon:
-            raise IdError(
-                whole, start, max(1, len(piece)), "expected subset:modifier, as in gan2:pre,"
-            )
-        _expect(_WORD, whole, subset, start, "a subset before ':'")
-        _expect(_WORD, whole, modifier, start + len(subset) + 1, "a modifier after ':'")
-        parts.append(Part(subset, modifier))
-    return DataId(tuple(parts))
+            _refuse(whole, start, piece, "expected subset:modifier, as in gan2:pre")
+        if _WORD.fullmatch(subset) is None:
+            _refuse(whole, start, subset, "expected a subset before ':'")
+        if _WORD.fullmatch(modifier) is None:
+            _refuse(whole, start + len(subset) + 1, modifier, "expected a modifier after ':'")
+    raise AssertionError(f"{text!r} was refused for no reason")
 
 
-def _poison(whole: str, text: str, offset: int) -> Poison | None:
+@lru_cache(maxsize=_REMEMBERED)
+def _part(text: str) -> Part:
+    subset, _, modifier = text.partition(":")
+    if _WORD.fullmatch(subset) is None or _WORD.fullmatch(modifier) is None:
+        raise ValueError(text)
+    return Part(subset, modifier)
+
+
+def _poison(text: str, whole: str, offset: int) -> Poison | None:
     found = _POISON.fullmatch(text)
     if found is None or Decimal(found["percent"]) > 100:
-        raise IdError(
-            whole, offset, max(1, len(text)), "expected a percentage from 0 to 100, or kind-percent"
-        )
+        message = "expected a percentage from 0 to 100, or kind-percent as in f2r-20"
+        raise IdError(whole, offset, max(1, len(text)), message)
     percent = _canonical_percent(found["percent"])
     return None if percent == "0" else Poison(percent, found["kind"])
 
 
 def _canonical_percent(text: str) -> str:
-    plain = format(Decimal(text).normalize(), "f")
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    whole, _, decimals = text.partition(".")
+    decimals = decimals.rstrip("0")
+    return f"{int(whole)}.{decimals}" if decimals else str(int(whole))
 
 
-def _variant(whole: str, text: str, offset: int) -> tuple[tuple[str, str], ...]:
-    pairs: list[tuple[str, str]] = []
-    for start, piece in _pieces(text, ",", offset):
-        key, _, value = piece.partition("=")
-        _expect(_KEY, whole, key, start, "key=value after '@'")
-        _expect(_VALUE, whole, value, start + len(key) + 1, f"a value for {key!r}")
-        if key in dict(pairs):
-            raise IdError(whole, start, len(key), f"{key!r} is given twice")
-        pairs.append((key, value))
-    return tuple(pairs)
+def _variant(text: str, whole: str, offset: int) -> tuple[tuple[str, str], ...]:
+    pairs: dict[str, str] = {}
+    for start, piece in _pieces(text, ","):
+        key, equals, value = piece.partition("=")
+        if not equals or _KEY.fullmatch(key) is None:
+            _refuse(whole, offset + start, key, "expected key=value after '@'")
+        if _VALUE.fullmatch(value) is None:
+            _refuse(whole, offset + start + len(key) + 1, value, f"expected a value for {key!r}")
+        if key in pairs:
+            _refuse(whole, offset + start, key, f"{key!r} is given twice")
+        pairs[key] = value
+    return tuple(pairs.items())
 
 
-def _expect(pattern: re.Pattern[str], whole: str, text: str, offset: int, what: str) -> None:
-    if pattern.fullmatch(text) is None:
-        raise IdError(whole, offset, max(1, len(text)), f"expected {what}")
+def _refuse_space(text: str) -> None:
+    if text.isprintable() and " " not in text:
+        return
+    at = next(i for i, char in enumerate(text) if char == " " or not char.isprintable())
+    raise IdError(text, at, 1, "an ID holds no spaces")
+
+
+def _refuse(whole: str, offset: int, text: str, message: str) -> NoReturn:
+    raise IdError(whole, offset, max(1, len(text)), message)

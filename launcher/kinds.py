@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,9 +34,14 @@ class Role(StrEnum):
 
 
 class Settings(BaseModel):
-    """Base of a kind's settings: unknown names and silent conversions are refused."""
+    """Base of a kind's settings: unknown names and numbers without end are refused.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    A subclass may name in `neutral` the settings that cannot change a result, such as a number of
+    threads: they stay out of a job's hash, so that changing them runs nothing again.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+    neutral: ClassVar[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +61,7 @@ class Draft:
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""
-        return self.folder / Path(text).expanduser()
+        return _absolute(self.folder, text)
 
     def model_folder(self, model: str) -> Path:
         """Return where a model of this run lives."""
@@ -74,13 +80,37 @@ class Input:
 class Kind(Protocol):
     """What a laboratory tells the launcher about one kind of job."""
 
-    name: str  # the section of the task file, the first word of a job's name
-    role: Role
-    summary: str
-    entry: str  # "module:function", called in the worker with a `Job`, returns its result
-    preload: tuple[str, ...]  # third-party modules that the nursery imports once for all workers
-    sources: tuple[str, ...]  # modules whose text decides the result: part of the job's hash
-    settings: type[Settings]
+    @property
+    def name(self) -> str:
+        """The section of the task file, and the first word of a job's name."""
+
+    @property
+    def role(self) -> Role:
+        """The part it plays."""
+
+    @property
+    def summary(self) -> str:
+        """One line for lists of kinds."""
+
+    @property
+    def entry(self) -> str:
+        """`module:function`, called in the worker with a `Job`, returns its result."""
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """Third-party modules that the nursery imports once for all workers."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Modules whose text decides the result: part of the job's hash."""
+
+    @property
+    def settings(self) -> type[Settings]:
+        """The model of the kind's settings."""
+
+    @property
+    def results(self) -> str:
+        """`module:function` that makes the table of a run, called by `launcher results`; or ''."""
 
     def images(self, data: DataId) -> DataId:
         """Return which images `data` means to this kind, real data added where it is implied.
@@ -125,7 +155,7 @@ class Job:
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""
-        return self.folder / Path(text).expanduser()
+        return _absolute(self.folder, text)
 
     def model_folder(self, model: str) -> Path:
         """Return where a model of this run lives."""
@@ -151,6 +181,7 @@ class Command:
     preload: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     settings: type[Settings] = CommandSettings
+    results = ""
 
     def images(self, data: DataId) -> DataId:
         """Return the data ID as it is: a program knows what it means."""
@@ -200,3 +231,11 @@ def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
             raise UsageError(f"{point.value} is not a kind named {point.name!r}")
         kinds[point.name] = kind
     return kinds
+
+
+@lru_cache(maxsize=4096)
+def _absolute(folder: Path, text: str) -> Path:
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError as error:  # "~nobody/data"
+        raise UsageError(f"{text!r} begins with a home folder that does not exist") from error

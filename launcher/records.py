@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+Stamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -16,8 +18,9 @@ def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None
     Raises:
         OSError: the disk is full or the folder cannot be written; `path` is then untouched.
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+    # what is no Unicode, such as a file's name in bytes, is escaped as JSON escapes it
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short: `path` may use all 255
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
@@ -56,3 +59,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def stamp(path: str) -> Stamp | None:
+    """Return a stamp to tell later whether a file is the same; None where there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return (0, 0) if Path(path).is_dir() else (found.st_size, found.st_mtime_ns)

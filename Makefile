@@ -1,0 +1,46 @@
+# `make demo` and `make test` do everything, on a fresh clone too; a second call reuses .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test check format unit bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.installed ## train, poison, test and unlearn detectors on sample images, through the queue
+	$(BIN)/launcher run tasks/quickstart.yaml
+
+test: check ## everything that CI runs
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.developing ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.developing ## the quick tests
+	$(BIN)/python -m pytest -m "not slow" tests/launcher tests/trueface
+
+format: $(VENV)/.developing ## put the code into the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
+	$(BIN)/python -m benchmarks.quickstart
+
+clean: ## remove what the targets made, but not runs/ and data/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# torch and torchvision must match: they are installed together, with no version named
+$(VENV)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(PIP) -e '.[dev]'
+	touch $@

@@ -1,0 +1,92 @@
+"""The command `launcher`: finds the verb, runs it, turns errors into messages and exit codes."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from launcher import __version__
+from launcher.errors import Error, TaskFileError
+
+VERBS = {
+    "add": "queue any program",
+    "cancel": "cancel waiting jobs and end running ones",
+    "logs": "print what a job wrote",
+    "results": "print the results of a run as a table",
+    "run": "plan a task file, queue its jobs and watch them",
+    "show": "print all that is known of a job, and why it waits",
+    "status": "list jobs and their states",
+    "stop": "stop starting jobs; with --now also end the running ones",
+    "wait": "wait until jobs have ended",
+}
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+class Verbs(click.Group):
+    """Imports a verb only when it is used, so that every command answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's shape
+        """Return the verbs in the order of the help page."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a verb, imported now."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"launcher.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the verbs without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LAUNCHER"},
+    epilog="Exit codes: 0 done, 1 some job failed, 2 bad usage or task file, 3 machine trouble.",
+)
+@click.version_option(__version__, prog_name="launcher")
+@click.option("--debug", is_flag=True, help="Show a traceback with every error.")
+def cli(debug: bool) -> None:  # main reads it from the arguments
+    """Queue jobs for the GPUs and cores of this machine, and run experiments described in a file."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        code = cli.main(args=argv, prog_name="launcher", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("", err=True)
+        return INTERRUPTED
+    except Error as error:
+        _explain(error, debug="--debug" in argv)
+        return error.exit_code
+    except BrokenPipeError:
+        # the reader (head, less) has seen enough; Python must not complain when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Error, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    elif isinstance(error, TaskFileError):
+        click.echo(str(error), err=True)
+    else:
+        click.echo(f"error: {error}", err=True)

@@ -1,0 +1,171 @@
+"""`launcher run TASKFILE`: plan, queue, watch, and tell what came out."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import click
+
+from launcher.cli.planned import draw_plan, plan_json
+from launcher.cli.results import collect, draw
+from launcher.cli.session import open_queue
+from launcher.cli.watching import Watcher, say_left, watch_run
+from launcher.errors import TaskFileError
+from launcher.handover import ensure_scheduler, wake
+from launcher.kinds import installed
+from launcher.paths import find_home
+from launcher.plan import Plan, plan
+from launcher.records import stamp
+from launcher.specs import this_context
+from launcher.states import State
+from launcher.store.rows import JobRow
+from launcher.store.store import Store
+from launcher.submission import Standing, Submitted, judge, submit
+from launcher.taskfile import read_taskfile
+from launcher.views import harmless
+
+LEFT = 130
+
+
+@click.command()
+@click.argument("taskfiles", nargs=-1, required=True, metavar="TASKFILE…")
+@click.option("--dry-run", "-n", is_flag=True, help="List what would run and why; write nothing.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="With --dry-run: the plan as JSON (schema 1)."
+)
+@click.option("--all", "everything", is_flag=True, help="With --dry-run: list every job.")
+@click.option("--detach", is_flag=True, help="Queue the jobs and come back at once.")
+@click.option("--force", is_flag=True, help="Run again what is done already.")
+def command(
+    taskfiles: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    everything: bool,
+    detach: bool,
+    force: bool,
+) -> int:
+    r"""Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
+
+    What is done already, with the same settings, code and files, is not done again.
+
+    \b
+    Examples:
+      launcher run tasks/quickstart.yaml --dry-run
+      launcher run tasks/quickstart.yaml
+    """
+    plans = [_plan(Path(path)) for path in taskfiles]
+    if dry_run:
+        return _list(plans, taskfiles, as_json=as_json, everything=everything, force=force)
+    for made in plans:
+        _refuse_missing(made)
+    code = 0
+    with open_queue(make=True) as (home, store):
+        home.stop.unlink(missing_ok=True)
+        submitted = [_queue(store, made, force=force) for made in plans]
+        if any(one.queued or one.joined for one in submitted):
+            ensure_scheduler(home)
+            wake(home)
+        if detach:
+            return 0
+        for one in submitted:
+            watcher = Watcher(home, store, one.run_id, one.jobs)
+            try:
+                watch_run(watcher, live=sys.stderr.isatty())
+            except KeyboardInterrupt:
+                say_left(watcher)
+                return LEFT
+            code = max(code, _conclude(store, one))
+    return code
+
+
+def _plan(path: Path) -> Plan:
+    kinds = installed()
+    return plan(
+        read_taskfile(path, kinds),
+        kinds,
+        root=Path.cwd(),
+        exists=Path.exists,
+        digest=_digest,
+    )
+
+
+@cache
+def _digest(module: str) -> str:
+    """Return a digest of a module's source, without importing the module itself."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        return "absent"
+    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:16]
+
+
+def _standings(store: Store | None, made: Plan, *, force: bool) -> list[Standing]:
+    rows = store.read.jobs_of(Path.cwd(), made.name) if store else {}
+    return judge(made, rows, stamp, force=force)
+
+
+def _list(
+    plans: Iterable[Plan],
+    taskfiles: Iterable[str],
+    *,
+    as_json: bool,
+    everything: bool,
+    force: bool,
+) -> int:
+    home = find_home(os.environ)
+    for made, path in zip(plans, taskfiles, strict=True):
+        if home.exists():
+            with open_queue() as (_, store):
+                standings = _standings(store, made, force=force)
+        else:
+            standings = _standings(None, made, force=force)
+        if as_json:
+            click.echo(json.dumps(plan_json(made, standings)))
+        else:
+            click.echo(draw_plan(made, standings, taskfile=path, everything=everything))
+    return 0
+
+
+def _refuse_missing(made: Plan) -> None:
+    """Raise what a dry run only warns of: nothing is queued that must fail."""
+    if made.missing:
+        raise TaskFileError(made.missing)
+
+
+def _queue(store: Store, made: Plan, *, force: bool) -> Submitted:
+    standings = _standings(store, made, force=force)
+    one = submit(store, Path.cwd(), made, standings, this_context(), time.time())
+    said = [f"{one.queued} queued"]
+    said += [f"{one.joined} under way already"] if one.joined else []
+    said += [f"{one.cached} done before"] if one.cached else []
+    click.echo(f"{made.name}: {len(one.jobs)} jobs, {', '.join(said)}", err=True)
+    return one
+
+
+def _conclude(store: Store, one: Submitted) -> int:
+    rows = store.read.jobs_by_id(one.jobs)
+    table = collect(rows)
+    if table:
+        click.echo(draw(table))
+    _say_what_is_missing(rows)
+    click.echo(f"\nfiles: {rows[0].spec.run_folder}", err=True)
+    return 0 if all(row.state is State.DONE for row in rows) else 1
+
+
+def _say_what_is_missing(rows: Sequence[JobRow]) -> None:
+    """Name what failed and what to do next; what was skipped because of it is only counted."""
+    for row in rows:
+        if row.state in {State.FAILED, State.CANCELLED}:
+            reason = harmless(row.reason.partition("\n")[0])
+            click.echo(f"{row.state}: {harmless(row.name)}: {reason}", err=True)
+            click.echo(f"  launcher logs {row.id} · launcher show {row.id}", err=True)
+    skipped = sum(row.state is State.SKIPPED for row in rows)
+    if skipped:
+        click.echo(f"skipped: {skipped} jobs that need them", err=True)
+    if any(row.state is not State.DONE for row in rows):
+        click.echo("the same `launcher run` again runs only what is not done", err=True)

@@ -1,0 +1,46 @@
+"""`launcher stop`: no new jobs; with --now also no running ones."""
+
+import time
+
+import click
+
+from launcher.cli.session import open_queue
+from launcher.errors import MachineError
+from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.records import write_json
+from launcher.states import State
+
+NOW_TIMEOUT_S = 60.0  # the grace of 30 s, the kill, and taking it all in
+
+
+@click.command()
+@click.option("--now", is_flag=True, help="End running jobs too; they go back to the queue.")
+def command(now: bool) -> None:
+    r"""Start no more jobs; `launcher run` or `launcher add` goes on.
+
+    Running jobs finish. With --now they get SIGTERM, save what they can, and are queued again.
+
+    \b
+    Examples:
+      launcher stop
+      launcher stop --now
+    """
+    with open_queue() as (home, store):
+        write_json(home.stop, {"schema": 1, "now": now, "at": time.time()}, mode=0o600)
+        running = store.read.counts().get(State.RUNNING, 0)
+        if running:
+            ensure_scheduler(home)
+        wake(home)
+        if not now:
+            click.echo(f"no new jobs; {running} running ones finish", err=True)
+            return
+        deadline = time.monotonic() + NOW_TIMEOUT_S
+        while scheduler_pid(home) is not None:
+            if time.monotonic() > deadline:
+                raise MachineError(
+                    f"the scheduler (pid {scheduler_pid(home)}) still runs after "
+                    f"{NOW_TIMEOUT_S:.0f} s; its log is {home.scheduler_log}"
+                )
+            time.sleep(0.02)
+        queued = store.read.counts().get(State.QUEUED, 0)
+        click.echo(f"stopped; {queued} jobs wait in the queue", err=True)

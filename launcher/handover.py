@@ -1,0 +1,115 @@
+"""How processes of ours find, wake and restart the scheduler; one lives per home."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from launcher import __version__
+from launcher.errors import MachineError
+from launcher.paths import Home
+from launcher.processes import lock, lock_holder, send, start_apart
+from launcher.records import read_json, write_json
+
+START_TIMEOUT_S = 15.0
+REVIVALS = 3  # a scheduler that dies again and again must not be restarted for ever
+REVIVAL_WINDOW_S = 300.0
+REVIVAL_PATIENCE_S = 5.0  # how long one helper keeps the others from trying, too
+
+
+def wake(home: Home) -> None:
+    """Let a sleeping scheduler look around now; nothing happens when none lives."""
+    try:
+        descriptor = os.open(home.wake, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ENXIO, errno.ENOENT}:
+            return
+        raise
+    try:
+        os.write(descriptor, b".")
+    except BlockingIOError:
+        pass  # the pipe is full: it is awake already
+    finally:
+        os.close(descriptor)
+
+
+def scheduler_pid(home: Home) -> int | None:
+    """Return the living scheduler's pid, or None."""
+    return lock_holder(home.scheduler_lock)
+
+
+def start_scheduler(home: Home) -> None:
+    """Start a scheduler in the background; a second one leaves by itself."""
+    argv = [sys.executable, "-P", "-m", "launcher.scheduler", str(home.folder)]
+    start_apart(argv, home.scheduler_log)
+
+
+def ensure_scheduler(home: Home) -> int:
+    """Return the pid of a scheduler of this version, started if none lives.
+
+    Raises:
+        MachineError: it does not come up; the message ends with what it said.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    started = False
+    while time.monotonic() < deadline:
+        pid = scheduler_pid(home)
+        if pid is not None:
+            record = read_json(home.scheduler_record) or {}
+            if record.get("pid") == pid and record.get("version") == __version__:
+                return pid
+            if record.get("pid") == pid:
+                send(pid, signal.SIGTERM)  # another version hands over; its jobs run on
+        elif not started:
+            start_scheduler(home)
+            started = True
+        time.sleep(0.005)
+    raise MachineError(
+        f"the scheduler does not start; its log {home.scheduler_log} ends with:\n"
+        + _tail(home.scheduler_log)
+    )
+
+
+def revive(home: Home) -> None:
+    """Start a scheduler if it died; called by helpers that outlive it, a few times at most.
+
+    All helpers notice a death at once; one of them acts, so that one death counts once.
+    """
+    with contextlib.suppress(OSError):
+        if not home.exists() or home.stop.exists() or scheduler_pid(home) is not None:
+            return
+        held = lock(home.revival_lock)
+        if held is None:
+            return
+        try:
+            _start_again(home)
+        finally:
+            os.close(held)
+
+
+def _start_again(home: Home) -> None:
+    now = time.time()
+    record = read_json(home.restarts) or {}
+    times = record.get("times")
+    recent = [
+        at
+        for at in (times if isinstance(times, list) else [])
+        if isinstance(at, int | float) and 0 <= now - at < REVIVAL_WINDOW_S
+    ]
+    if len(recent) >= REVIVALS or scheduler_pid(home) is not None:
+        return
+    write_json(home.restarts, {"schema": 1, "times": [*recent, now]}, mode=0o600)
+    start_scheduler(home)
+    deadline = time.monotonic() + REVIVAL_PATIENCE_S
+    while scheduler_pid(home) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _tail(log: Path, lines: int = 5) -> str:
+    try:
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    except OSError:
+        return "(no log)"

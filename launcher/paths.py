@@ -1,0 +1,159 @@
+"""Every path of a home and of an attempt, and where the home is."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from launcher.errors import MachineError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The folder of one attempt; every file in it has one writer.
+
+    spec.json      scheduler    what to run; written before anyone is asked to run it
+    started        supervisor   created exclusively: who may start (or a scheduler, to void)
+    lock           supervisor   locked while the supervisor lives
+    process.json   supervisor   pid, boot id and start time of the program, before it runs
+    progress.jsonl worker       steps and metrics
+    result.json    worker       what the entry function returned, or how it failed
+    outcome.json   supervisor   how it ended; synced to disk
+    log            program      standard output and error
+    """
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "spec.json"
+
+    @property
+    def started(self) -> Path:
+        return self.folder / "started"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "lock"
+
+    @property
+    def process(self) -> Path:
+        return self.folder / "process.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.folder / "progress.jsonl"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def outcome(self) -> Path:
+        return self.folder / "outcome.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of one person's queue on one machine.
+
+    queue.sqlite     jobs, attempts, events; written by the command line and the scheduler only
+    scheduler.lock   locked while a scheduler lives
+    scheduler.json   who the scheduler is
+    scheduler.log    what it decided, one line a change
+    restarts.json    when helpers restarted it lately
+    revival.lock     locked by the helper that restarts it
+    stop.json        present while the queue is stopped
+    wake             named pipe: a byte in it wakes the scheduler
+    attempts/        a folder per attempt
+    """
+
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "queue.sqlite"
+
+    @property
+    def scheduler_lock(self) -> Path:
+        return self.folder / "scheduler.lock"
+
+    @property
+    def scheduler_record(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    @property
+    def scheduler_log(self) -> Path:
+        return self.folder / "scheduler.log"
+
+    @property
+    def restarts(self) -> Path:
+        return self.folder / "restarts.json"
+
+    @property
+    def revival_lock(self) -> Path:
+        return self.folder / "revival.lock"
+
+    @property
+    def stop(self) -> Path:
+        return self.folder / "stop.json"
+
+    @property
+    def wake(self) -> Path:
+        return self.folder / "wake"
+
+    @property
+    def attempts(self) -> Path:
+        return self.folder / "attempts"
+
+    def attempt(self, job: int, number: int) -> Attempt:
+        """Return the folder of attempt `number` (from 1) of job `job`."""
+        return Attempt(self.attempts / f"{job}-{number}")
+
+    def exists(self) -> bool:
+        """Tell whether a queue was ever kept here."""
+        return self.database.exists()
+
+
+def find_home(environ: Mapping[str, str]) -> Home:
+    """Return the home that the environment names; nothing is made or checked on disk.
+
+    Raises:
+        UsageError: LAUNCHER_HOME is a relative path.
+    """
+    named = environ.get("LAUNCHER_HOME", "")
+    if named:
+        folder = Path(named).expanduser()
+        if not folder.is_absolute():
+            raise UsageError(f"LAUNCHER_HOME must be an absolute path, not {named!r}")
+        return Home(folder)
+    return Home(Path(platformdirs.user_state_dir("launcher", appauthor=False)))
+
+
+def make_home(home: Home) -> None:
+    """Create the home, readable by its owner alone.
+
+    Raises:
+        MachineError: it cannot be made, or belongs to somebody else.
+    """
+    try:
+        home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.attempts.mkdir(mode=0o700, exist_ok=True)
+        owner = home.folder.stat().st_uid
+    except OSError as error:
+        raise MachineError(
+            f"cannot make the queue's home {home.folder}: {error.strerror}; "
+            "set LAUNCHER_HOME to a folder that you can write"
+        ) from error
+    if owner != os.geteuid():
+        raise MachineError(
+            f"the queue's home {home.folder} belongs to user {owner}; "
+            "set LAUNCHER_HOME to a folder of your own"
+        )
+    home.folder.chmod(0o700)

@@ -1,0 +1,309 @@
+"""A task file worked out: every job with its files, its needs and its hash.
+
+Pure but for two questions it asks through its arguments: whether a path exists, and what the text
+of a kind's source modules is.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from launcher.document import Scalar
+from launcher.errors import Error, Place, Problem, Severity, TaskFileError
+from launcher.expansion import Step, expand
+from launcher.kinds import Draft, Input, Kind, Role
+from launcher.records import Json
+from launcher.taskfile import TaskFile, in_order
+from launcher.written import Asked
+
+MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
+MOST_LISTED = 5  # missing paths named in one warning
+
+_LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST})
+_MISSING = "missing-input"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJob:
+    """One job, complete but for its place in the queue."""
+
+    name: str  # unique within its run
+    kind: str
+    role: Role
+    model: str | None  # ID of the model made or tested
+    base: str | None  # ID of the model it starts from
+    data: str | None  # as written
+    images: str | None  # with real data added
+    settings: Mapping[str, Json]
+    needs: tuple[str, ...]  # names of earlier jobs, in the plan's order
+    resources: Asked
+    accelerated: bool  # a GPU is worth having
+    inputs: tuple[Path, ...]
+    outputs: tuple[Path, ...]
+    argv: tuple[str, ...]
+    entry: str
+    preload: tuple[str, ...]
+    sources: Mapping[str, str]  # module → digest of its text
+    hash: str  # over everything that determines the result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All jobs of a task file; each one's needs come before it."""
+
+    file: str
+    name: str  # of the run
+    about: str
+    run_folder: Path
+    jobs: tuple[PlannedJob, ...]
+    warnings: tuple[Problem, ...]
+
+    @property
+    def missing(self) -> tuple[Problem, ...]:
+        """What the jobs read and nobody makes, as errors: with one of them nothing is queued."""
+        return tuple(
+            replace(one, severity=Severity.ERROR) for one in self.warnings if one.code == _MISSING
+        )
+
+
+def plan(
+    task: TaskFile,
+    kinds: Mapping[str, Kind],
+    *,
+    root: Path,
+    exists: Callable[[Path], bool],
+    digest: Callable[[str], str],
+) -> Plan:
+    """Work out every job of a task file.
+
+    Args:
+        task: the file.
+        kinds: every installed kind by its name.
+        root: absolute; relative paths in settings start here, results lie in <root>/runs/<name>.
+        exists: tells whether a path is there.
+        digest: gives a digest of the text of a source module.
+
+    Raises:
+        TaskFileError: all that is wrong with the file; nothing of it may be queued.
+    """
+    problems = list(task.problems)
+    run_folder = root / "runs" / task.name
+    there = _Once(exists)
+    steps = expand(task, kinds, lambda model: there(run_folder / model), problems)
+    wiring = _Wiring(root, there)
+    jobs: dict[str, PlannedJob] = {}
+    for step in steps:
+        draft = Draft(
+            kind=step.kind.name,
+            run=task.name,
+            run_folder=run_folder,
+            folder=root,
+            model=step.model,
+            base=step.base,
+            data=step.data,
+            images=step.images,
+            name=step.name.partition("/")[2] if step.model is None else None,
+            settings=step.settings.values,
+        )
+        try:
+            files = _files(step.kind, draft)
+        except Error as error:  # a laboratory's own check
+            problems.append(Problem(code="setting", message=str(error), place=step.place))
+            continue
+        needs = wiring.connect(step, files, problems)
+        jobs[step.name] = _planned(step, files, [jobs[need] for need in needs], digest)
+    problems = list(in_order([*problems, *wiring.missing_inputs()]))
+    if any(one.severity is Severity.ERROR for one in problems):
+        raise TaskFileError([one for one in problems if one.code != _MISSING])
+    return Plan(
+        file=task.file,
+        name=task.name,
+        about=task.about,
+        run_folder=run_folder,
+        jobs=tuple(jobs.values()),
+        warnings=tuple(problems),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """What a kind says of one job."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[Path, ...]
+    argv: tuple[str, ...]
+
+
+def _files(kind: Kind, draft: Draft) -> _Files:
+    return _Files(
+        inputs=tuple(kind.inputs(draft)),
+        outputs=tuple(kind.outputs(draft)),
+        argv=tuple(kind.argv(draft)),
+    )
+
+
+def _planned(
+    step: Step, files: _Files, needs: Sequence[PlannedJob], digest: Callable[[str], str]
+) -> PlannedJob:
+    sources = {module: digest(module) for module in step.kind.sources}
+    return PlannedJob(
+        name=step.name,
+        kind=step.kind.name,
+        role=step.kind.role,
+        model=step.model,
+        base=step.base,
+        data=step.data,
+        images=step.images,
+        settings=step.settings.values,
+        needs=tuple(need.name for need in needs),
+        resources=step.asked,
+        accelerated=step.kind.role in _LEARNING,
+        inputs=tuple(one.path for one in files.inputs),
+        outputs=files.outputs,
+        argv=files.argv,
+        entry=step.kind.entry,
+        preload=step.kind.preload,
+        sources=sources,
+        hash=_hash(step, needs, sources),
+    )
+
+
+def _hash(step: Step, needs: Iterable[PlannedJob], sources: Mapping[str, str]) -> str:
+    """Return a digest of everything that determines the job's result."""
+    neutral = step.kind.settings.neutral
+    record = {
+        "kind": step.kind.name,
+        "entry": step.kind.entry,
+        "model": step.model,
+        "base": step.base,
+        "images": step.images,
+        "settings": {k: v for k, v in step.settings.values.items() if k not in neutral},
+        "needs": sorted(need.hash for need in needs),
+        "sources": dict(sources),
+    }
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Once:
+    """Asks once for each path whether it exists."""
+
+    def __init__(self, exists: Callable[[Path], bool]) -> None:
+        self.exists = exists
+        self.known: dict[Path, bool] = {}
+
+    def __call__(self, path: Path) -> bool:
+        if path not in self.known:
+            try:
+                self.known[path] = self.exists(path)
+            except (OSError, ValueError):  # a name too long, or with a character no name may have
+                self.known[path] = False
+        return self.known[path]
+
+
+@dataclass(slots=True)
+class _Lack:
+    """A path that a job reads and nobody makes."""
+
+    path: str
+    what: str
+    place: Place
+    jobs: list[str] = field(default_factory=list)
+
+
+class _Wiring:
+    """Who makes what, and so who needs whom."""
+
+    def __init__(self, root: Path, there: Callable[[Path], bool]) -> None:
+        self.root = root
+        self.there = there
+        self.makers: dict[str, str] = {}  # path → job
+        self.data_makers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
+        self.order: dict[str, int] = {}  # job → its place in the plan
+        self.lacks: dict[str, _Lack] = {}
+
+    def connect(self, step: Step, files: _Files, problems: list[Problem]) -> list[str]:
+        """Enter a job; return the earlier jobs that make what it reads."""
+        needs: set[str] = set()
+        for one in files.inputs:
+            path = os.path.normpath(one.path)
+            makers = {self.makers[above] for above in _with_parents(path) if above in self.makers}
+            makers.update(self.data_makers.get(path, ()))
+            if not makers and not self.there(one.path):
+                lack = self.lacks.get(path)
+                if lack is None:
+                    lack = self.lacks[path] = _Lack(path, one.what, self._place(step, path))
+                lack.jobs.append(step.name)
+            needs |= makers
+        for output in files.outputs:
+            self._enter(step, os.path.normpath(output), problems)
+        self.order[step.name] = len(self.order)
+        return sorted(needs - {step.name}, key=self.order.__getitem__)
+
+    def missing_inputs(self) -> list[Problem]:
+        """Return a warning for each place that asks for paths which are not there."""
+        by_place: dict[Place, list[_Lack]] = {}
+        for lack in self.lacks.values():
+            by_place.setdefault(lack.place, []).append(lack)
+        return [self._missing(place, lacks) for place, lacks in by_place.items()]
+
+    def _missing(self, place: Place, lacks: Sequence[_Lack]) -> Problem:
+        message = f"{lacks[0].what} is not there, and no job makes it: {self._short(lacks[0].path)}"
+        notes = [f"read by {_first(lacks[0].jobs)}"]
+        if len(lacks) > 1:
+            message = f"{len(lacks)} inputs are not there, and no job makes them"
+            notes = [f"{one.what}: {self._short(one.path)}" for one in lacks[:MOST_LISTED]]
+        if len(lacks) > MOST_LISTED:
+            notes.append(f"and {len(lacks) - MOST_LISTED} more")
+        return Problem(
+            code=_MISSING,
+            message=message,
+            severity=Severity.WARNING,
+            place=place,
+            notes=tuple(notes),
+        )
+
+    def _enter(self, step: Step, path: str, problems: list[Problem]) -> None:
+        if len(path) > MOST_FILE_NAME:
+            longest = max(path.split("/"), key=lambda name: len(name.encode()))
+            if len(longest.encode()) > MOST_FILE_NAME:
+                message = f"{step.name} would write a file with a name of {len(longest)} characters"
+                problems.append(Problem(code="long-name", message=message, place=step.place))
+        maker = self.makers.setdefault(path, step.name)
+        if maker != step.name:
+            message = f"{step.name} and {maker} would both write {self._short(path)}"
+            problems.append(Problem(code="same-output", message=message, place=step.place))
+        if step.kind.role is Role.DATA:
+            for above in _with_parents(path):
+                self.data_makers.setdefault(above, []).append(step.name)
+
+    def _place(self, step: Step, path: str) -> Place:
+        """Return where the file says this path: at the setting from which it comes."""
+        best, length = step.place, 0
+        for _, node in step.settings.given.values():
+            if not isinstance(node, Scalar) or not node.text:
+                continue
+            with contextlib.suppress(RuntimeError):  # "~nobody": no path, then
+                said = os.path.normpath(self.root / Path(node.text).expanduser())
+                if len(said) > length and (path == said or path.startswith(said + "/")):
+                    best, length = node.place, len(said)
+        return best
+
+    def _short(self, path: str) -> str:
+        inside = f"{self.root}/"
+        return path.removeprefix(inside)
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _with_parents(path: str) -> Iterable[str]:
+    yield path
+    while len(above := path.rpartition("/")[0]) > 0:
+        yield above
+        path = above

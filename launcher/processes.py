@@ -1,0 +1,202 @@
+"""Facts about processes on Linux: identity, locks, descendants; and starting one apart from us."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from launcher.records import Json
+
+_FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+_SESSION, _START_TICKS = 3, 19  # of /proc/<pid>/stat, counted from its third field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A process that cannot be mistaken for a later one with the same pid."""
+
+    pid: int
+    start_ticks: int  # clock ticks from boot to its start, /proc/<pid>/stat field 22
+    boot: str
+
+    def record(self) -> dict[str, Json]:
+        """Return the identity as it is written to records."""
+        return {"pid": self.pid, "start_ticks": self.start_ticks, "boot": self.boot}
+
+
+@cache
+def boot_id() -> str:
+    """Return the kernel's id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def identity(pid: int) -> Identity | None:
+    """Return who `pid` is now, or None when no such process lives (a zombie does not)."""
+    stat = _stat(pid)
+    if stat is None:
+        return None
+    return Identity(pid=pid, start_ticks=int(stat[_START_TICKS]), boot=boot_id())
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/<pid>/stat from the third on, None for the dead and zombies."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()  # a program's name may hold anything
+    return None if fields[0] in {"Z", "X"} else fields
+
+
+def recorded(record: dict[str, Json] | None) -> Identity | None:
+    """Return the identity that a record holds, or None when it holds none."""
+    match record:
+        case {"pid": int(pid), "start_ticks": int(ticks), "boot": str(boot)}:
+            return Identity(pid=pid, start_ticks=ticks, boot=boot)
+    return None
+
+
+def alive(who: Identity) -> bool:
+    """Tell whether exactly this process still runs: pid, start time and boot agree."""
+    return identity(who.pid) == who
+
+
+def open_pidfd(who: Identity) -> int | None:
+    """Return a descriptor that becomes readable when `who` ends, or None when it has ended."""
+    try:
+        descriptor = os.pidfd_open(who.pid)
+    except ProcessLookupError:
+        return None
+    if alive(who):  # checked after opening: the descriptor cannot be another's any more
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def lock(path: Path) -> int | None:
+    """Take the exclusive lock on `path` until the returned descriptor or the process ends.
+
+    A record lock is not inherited by a fork, so a child never keeps its parent's lock alive.
+    Returns None when another process holds it. Never open the same path again while holding it:
+    closing any descriptor of a file gives up the process's locks on it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def lock_holder(path: Path) -> int | None:
+    """Return the pid that holds the lock on `path`, without touching the lock."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
+    finally:
+        os.close(descriptor)
+    kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies, so that none escapes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of all processes below `pid`, parents before children."""
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        below = _children(todo.pop())
+        found += below
+        todo += below
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text(encoding="ascii").split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it ended while we looked
+    return found
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def end_session(leader: Identity, patience_s: float = 1.0) -> None:
+    """Kill what a dead session leader left in its session, and see it gone.
+
+    A number is not given to a new process while it still names a session, so a living process with
+    the leader's pid but another start time means that nothing is left.
+    """
+    there = identity(leader.pid)
+    if there is not None and there != leader:
+        return
+    deadline = time.monotonic() + patience_s
+    while (left := session(leader.pid)) and time.monotonic() < deadline:
+        for pid in left:
+            send(pid, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def session(leader: int) -> list[int]:
+    """Return the pids of all that lives in the session of `leader`."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    stats = ((pid, _stat(pid)) for pid in pids)
+    return [pid for pid, stat in stats if stat is not None and int(stat[_SESSION]) == leader]
+
+
+def start_apart(
+    argv: Sequence[str],
+    log: Path,
+    *,
+    keep: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Start a background process of ours and return its pid: own session, no terminal.
+
+    Args:
+        argv: the program, as an absolute path, and its arguments.
+        log: its output is appended here.
+        keep: descriptors that it inherits under the same numbers.
+        environment: what is added to our own environment.
+    """
+    for descriptor in keep:
+        os.set_inheritable(descriptor, True)
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        argv[0],
+        list(argv),
+        {**os.environ, **(environment or {})},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+    )

@@ -1,0 +1,206 @@
+"""A kind's settings as a task file gives them: completed, checked, blamed in plain words.
+
+pydantic validates; what it says is told again in the words of someone who edits a file.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from launcher.document import Items, Node, Scalar, plain_value
+from launcher.errors import Place, Problem, UsageError, nearest
+from launcher.kinds import Kind
+from launcher.records import Json
+
+Given = Mapping[str, tuple[Scalar, Node]]  # setting → where its key stands, and its value
+
+# What each of pydantic's complaints expected.
+_EXPECTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "int_type": lambda _: "a whole number",
+    "int_parsing": lambda _: "a whole number",
+    "int_parsing_size": lambda _: "a whole number",
+    "int_from_float": lambda _: "a whole number",
+    "float_type": lambda _: "a number",
+    "float_parsing": lambda _: "a number",
+    "finite_number": lambda _: "a finite number",
+    "bool_type": lambda _: "true or false",
+    "bool_parsing": lambda _: "true or false",
+    "string_type": lambda _: "a text",
+    "none_required": lambda _: "null",
+    "tuple_type": lambda _: "a list",
+    "list_type": lambda _: "a list",
+    "dict_type": lambda _: "a mapping",
+    "missing": lambda _: "more values",
+    "too_short": lambda context: f"at least {context['min_length']} values",
+    "too_long": lambda context: f"at most {context['max_length']} values",
+    "literal_error": lambda context: f"one of {_listed(context['expected'])}",
+    "enum": lambda context: f"one of {_listed(context['expected'])}",
+    "greater_than": lambda context: f"more than {context['gt']:g}",
+    "greater_than_equal": lambda context: f"at least {context['ge']:g}",
+    "less_than": lambda context: f"less than {context['lt']:g}",
+    "less_than_equal": lambda context: f"at most {context['le']:g}",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Settings that a kind accepts: every value, and where those of the file stand."""
+
+    values: Mapping[str, Json]
+    given: Given
+
+
+def known_settings(kind: Kind) -> tuple[str, ...]:
+    """Return the names of a kind's settings in the order in which it declares them."""
+    return tuple(kind.settings.model_fields)
+
+
+def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> Settled | None:
+    """Complete and check a kind's settings; on failure add to `problems` and return None.
+
+    Args:
+        kind: whose settings; every key of `given` is one of them.
+        given: what the file says, defaults merged in.
+        where: the entry, for what has no better place.
+        problems: where complaints are added.
+    """
+    values = {name: plain_value(node) for name, (_, node) in given.items()}
+    try:
+        try:
+            made = kind.settings.model_validate(values)
+        except ValidationError as error:
+            as_text = _texts(error, given)
+            if not as_text:
+                raise
+            made = kind.settings.model_validate(values | as_text)
+    except ValidationError as error:
+        problems += _complaints(kind, error, given, where)
+        return None
+    except UsageError as error:  # a laboratory's own check
+        problems.append(Problem(code="setting", message=str(error), place=where))
+        return None
+    settled: dict[str, Json] = made.model_dump(mode="json")
+    truths = [name for name in given if values[name] is True or values[name] is False]
+    misread = [name for name in truths if not isinstance(settled[name], bool)]
+    for name in misread:
+        message = f"{name}: expected a number or a text, got {_shown(values[name])}"
+        problems.append(Problem(code="setting", message=message, place=given[name][1].place))
+    return None if misread else Settled(values=settled, given=given)
+
+
+def unknown_key(
+    key: Scalar, what: str, known: Iterable[str], elsewhere: Sequence[str] = ()
+) -> Problem:
+    """Return the problem of a key that nobody knows there.
+
+    Args:
+        key: the key as written.
+        what: completes "'modle' is not …": "a setting of train".
+        known: the keys that could stand there.
+        elsewhere: kinds that do know it.
+    """
+    names = sorted(known)
+    close = nearest(key.text, names)
+    hint = f"did you mean '{close}'?" if close else ""
+    if not close and elsewhere:
+        hint = f"{' and '.join(elsewhere)} would know it"
+    elif not close and "=" in key.text:
+        hint = "quote an ID that holds a comma"
+    return Problem(
+        code="unknown-key",
+        message=f"{key.text!r} is not {what}",
+        place=key.place,
+        hint=hint,
+        notes=(f"known: {', '.join(names)}",),
+    )
+
+
+def _texts(error: ValidationError, given: Given) -> dict[str, str]:
+    """Return what was written for settings that want a text and got a plain number or truth."""
+    texts = {}
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        name = one["loc"][0] if one["loc"] else None
+        node = given[name][1] if isinstance(name, str) and name in given else None
+        if one["type"] != "string_type" or len(one["loc"]) != 1:
+            continue
+        if isinstance(node, Scalar) and node.value is not None:
+            texts[str(name)] = node.text
+    return texts
+
+
+def _complaints(
+    kind: Kind, error: ValidationError, given: Given, where: Place
+) -> Iterable[Problem]:
+    by_name: dict[str, list[Any]] = {}
+    for one in error.errors(include_url=False):
+        by_name.setdefault(str(one["loc"][0]) if one["loc"] else "", []).append(one)
+    for name, errors in by_name.items():
+        if name in given:
+            yield _complaint(name, errors, given[name][1])
+        elif not name:
+            yield Problem(code="setting", message=_said(errors[0]), place=where)
+        elif errors[0]["type"] == "missing":
+            message = f"{kind.name} needs a value for '{name}'"
+            hint = f"set {name} here or under defaults"
+            yield Problem(code="missing-setting", message=message, place=where, hint=hint)
+        else:
+            message = f"{name}: {_said(errors[0])}"
+            yield Problem(code="setting", message=message, place=where)
+
+
+def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
+    """Make one problem of all that pydantic says of one setting (a union says it per branch)."""
+    deep = [one for one in errors if any(isinstance(step, int) for step in one["loc"][1:])]
+    if isinstance(node, Items) and deep:
+        errors = deep
+        step = next(step for step in deep[0]["loc"][1:] if isinstance(step, int))
+        node = node.nodes[step] if step < len(node.nodes) else node
+    elif isinstance(node, Scalar):
+        errors = [one for one in errors if one not in deep] or errors
+    wanted = list(dict.fromkeys(_expected(one) for one in errors if one["type"] in _EXPECTED))
+    if wanted:
+        message = f"{name}: expected {' or '.join(wanted)}, got {_shown(plain_value(node))}"
+    else:
+        message = f"{name}: {_said(errors[0])}"
+    close = None
+    if isinstance(node, Scalar) and errors[0]["type"] in ("literal_error", "enum"):
+        close = nearest(node.text, _quoted(errors[0]["ctx"]["expected"]))
+    hint = f"did you mean '{close}'?" if close else ""
+    return Problem(code="setting", message=message, place=node.place, hint=hint)
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    return _EXPECTED[error["type"]](error.get("ctx", {}))
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    said = str(error["msg"])
+    return said[:1].lower() + said[1:]
+
+
+def _quoted(expected: str) -> list[str]:
+    return re.findall(r"'([^']*)'", expected)
+
+
+def _listed(expected: str) -> str:
+    return ", ".join(_quoted(expected)) or expected
+
+
+def _shown(value: Any) -> str:
+    """Print a value as YAML would, cut where it is long."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case list():
+            return "a list" if len(value) != 0 else "an empty list"
+        case dict():
+            return "a mapping"
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}…"

@@ -1,0 +1,123 @@
+"""The states of a job, the legal transitions, and how an attempt can end."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import assert_never
+
+from launcher.records import Json
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    HELD = "held"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"  # something it needs failed or was cancelled
+
+
+OPEN = frozenset({State.QUEUED, State.HELD, State.RUNNING})
+ENDED = frozenset(State) - OPEN
+
+NEXT: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.HELD, State.CANCELLED, State.SKIPPED}),
+    State.HELD: frozenset({State.QUEUED, State.CANCELLED, State.SKIPPED}),
+    State.RUNNING: frozenset({State.DONE, State.FAILED, State.CANCELLED, State.QUEUED}),
+    State.DONE: frozenset({State.QUEUED}),
+    State.FAILED: frozenset({State.QUEUED}),
+    State.CANCELLED: frozenset({State.QUEUED}),
+    State.SKIPPED: frozenset({State.QUEUED}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The program ended well."""
+
+    at: float
+    result: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The program ended badly, and why is known."""
+
+    at: float
+    error: str
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """We asked it to end: cancelled by its owner, or the queue was stopped."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """Nobody can know how it ended."""
+
+    at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Void:
+    """It never started: a scheduler died between the claim and the start."""
+
+    at: float
+
+
+Outcome = Done | Failed | Stopped | Lost | Void
+
+
+def outcome_record(outcome: Outcome) -> dict[str, Json]:
+    """Return the outcome as it is written to outcome.json (schema 1)."""
+    record: dict[str, Json] = {"schema": 1, "ending": ending(outcome), "at": outcome.at}
+    match outcome:
+        case Done(result=result):
+            record["result"] = dict(result)
+        case Failed(error=error, exit_code=exit_code, signal=signal):
+            record |= {"error": error, "exit_code": exit_code, "signal": signal}
+        case Lost(why=why):
+            record["why"] = why
+        case Stopped() | Void():
+            pass
+        case _:
+            assert_never(outcome)
+    return record
+
+
+def read_outcome(record: Mapping[str, Json]) -> Outcome:
+    """Return the outcome that `outcome_record` wrote; what cannot be understood is lost."""
+    at = record.get("at")
+    when = float(at) if isinstance(at, int | float) else 0.0
+    match record:
+        case {"schema": 1, "ending": "done", "result": dict(result)}:
+            return Done(at=when, result=result)
+        case {"schema": 1, "ending": "failed", "error": str(error)}:
+            code, signal = record.get("exit_code"), record.get("signal")
+            return Failed(
+                at=when,
+                error=error,
+                exit_code=code if isinstance(code, int) else None,
+                signal=signal if isinstance(signal, int) else None,
+            )
+        case {"schema": 1, "ending": "stopped"}:
+            return Stopped(at=when)
+        case {"schema": 1, "ending": "void"}:
+            return Void(at=when)
+        case {"schema": 1, "ending": "lost", "why": str(why)}:
+            return Lost(at=when, why=why)
+    return Lost(at=when, why="its outcome record cannot be understood")
+
+
+def ending(outcome: Outcome) -> str:
+    """Return the one word for how an attempt ended."""
+    return type(outcome).__name__.lower()

@@ -1,0 +1,197 @@
+"""From a plan to the queue: what is new, done already, under way; and putting the rest in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from launcher.errors import UsageError
+from launcher.plan import Plan, PlannedJob
+from launcher.records import Stamp
+from launcher.specs import Context, Resources, Spec
+from launcher.states import OPEN, State
+from launcher.store.rows import JobRow
+from launcher.store.store import Store
+
+LONGEST_NAME = 240  # bytes of a log's file name; a folder entry holds 255
+
+
+class Action(StrEnum):
+    """What a submission does with a planned job."""
+
+    RUN = "run"
+    CACHED = "cached"  # done before, and its files are as it left them
+    JOIN = "join"  # waits or runs already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A planned job beside what the queue knows of it."""
+
+    job: PlannedJob
+    action: Action
+    state: str  # for the listing: new, cached, changed, queued, running, failed …
+    reason: str
+
+
+def judge(
+    plan: Plan,
+    rows: Mapping[str, JobRow],
+    stamp: Callable[[str], Stamp | None],
+    *,
+    force: bool = False,
+) -> list[Standing]:
+    """Return what each job of the plan needs, in the plan's order.
+
+    Args:
+        plan: the jobs; each one's needs come before it.
+        rows: the run's jobs in the queue, by name.
+        stamp: tells size and time of a file, None where there is none.
+        force: run what is done already, too.
+
+    Raises:
+        UsageError: a job that runs right now was changed.
+    """
+    standings: dict[str, Standing] = {}
+    for job in plan.jobs:
+        row = rows.get(job.name)
+        again = [need for need in job.needs if standings[need].action is Action.RUN]
+        action, state, reason = _judge_one(job, row, stamp, again=again, force=force)
+        standings[job.name] = Standing(job=job, action=action, state=state, reason=reason)
+    return list(standings.values())
+
+
+def _judge_one(
+    job: PlannedJob,
+    row: JobRow | None,
+    stamp: Callable[[str], Stamp | None],
+    *,
+    again: Sequence[str],
+    force: bool,
+) -> tuple[Action, str, str]:
+    if row is None:
+        return Action.RUN, "new", "new"
+    if row.state in OPEN and row.hash == job.hash:
+        return Action.JOIN, row.state, f"{row.state} already"
+    if row.state is State.RUNNING:
+        raise UsageError(
+            f"{job.name} runs with other settings ({_difference(job, row)}); wait for it, "
+            f"cancel it with `launcher cancel {row.id}`, or give the task file another name"
+        )
+    if row.hash != job.hash:
+        return Action.RUN, "changed", _difference(job, row)
+    if row.state is not State.DONE:
+        return Action.RUN, row.state, f"{row.state} before: {row.reason.partition(chr(10))[0]}"
+    if force:
+        return Action.RUN, "forced", "--force"
+    if again:
+        return Action.RUN, "changed", f"{again[0]} runs again"
+    for path, before in row.outputs.items():
+        now = stamp(path)
+        if now != before:
+            return Action.RUN, "changed", f"{path} {'is gone' if now is None else 'was changed'}"
+    return Action.CACHED, "cached", "done before, with the same settings, code and inputs"
+
+
+def _difference(job: PlannedJob, row: JobRow) -> str:
+    """Say in a few words why the hash is another."""
+    before = row.spec
+    keys = sorted({*job.settings, *before.settings})
+    changed = [key for key in keys if job.settings.get(key) != before.settings.get(key)]
+    if changed:
+        shown = [f"{key} {before.settings.get(key)} → {job.settings.get(key)}" for key in changed]
+        return ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")
+    modules = [name for name, digest in job.sources.items() if before.sources.get(name) != digest]
+    if modules:
+        return f"{', '.join(modules[:3])} changed"
+    return "its inputs changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A run in the queue."""
+
+    run_id: int
+    jobs: tuple[int, ...]  # every job of the plan, in its order
+    queued: int
+    joined: int
+    cached: int
+
+
+def submit(
+    store: Store,
+    root: Path,
+    plan: Plan,
+    standings: Sequence[Standing],
+    context: Context,
+    now: float,
+) -> Submitted:
+    """Put what has to run into the queue, all of it or nothing.
+
+    Raises:
+        StoreError: the queue cannot be written, or one of the jobs started meanwhile.
+    """
+    numbers: dict[str, int] = {}
+    with store.writing():
+        run = store.run(root, plan.name)
+        remembered = store.context(context)
+        rows = store.read.jobs_of(root, plan.name)
+        for one in standings:
+            if one.action is not Action.RUN:
+                numbers[one.job.name] = rows[one.job.name].id
+                continue
+            spec = spec_of(one.job, root, plan.name)
+            numbers[one.job.name] = store.put(
+                run, remembered, spec, state=State.QUEUED, reason=one.reason, now=now
+            )
+            store.set_needs(numbers[one.job.name], [numbers[need] for need in one.job.needs])
+    actions = [one.action for one in standings]
+    return Submitted(
+        run_id=run,
+        jobs=tuple(numbers.values()),
+        queued=actions.count(Action.RUN),
+        joined=actions.count(Action.JOIN),
+        cached=actions.count(Action.CACHED),
+    )
+
+
+def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
+    """Return a planned job as the queue keeps it."""
+    return Spec(
+        name=job.name,
+        kind=job.kind,
+        role=job.role,
+        run=run,
+        root=str(root),
+        entry=job.entry,
+        preload=job.preload,
+        argv=job.argv,
+        model=job.model,
+        base=job.base,
+        data=job.data,
+        images=job.images,
+        settings=job.settings,
+        needs=job.needs,
+        outputs=tuple(map(str, job.outputs)),
+        sources=job.sources,
+        log_link=_log_link(job, root / "runs" / run),
+        resources=Resources(
+            cpus=job.resources.cpus,
+            min_vram=job.resources.min_vram,
+            device=job.resources.device,
+            accelerated=job.accelerated,
+        ),
+        priority=job.resources.priority,
+        hash=job.hash,
+    )
+
+
+def _log_link(job: PlannedJob, run_folder: Path) -> str | None:
+    """Return where the original keeps a job's log: <id>/<type>_<model>_<data>.log."""
+    if job.model is None:
+        return None
+    start = job.model if job.role == "test" else job.base
+    name = "_".join([job.kind, str(start), *([job.data] if job.data else [])]) + ".log"
+    if len(name.encode()) > LONGEST_NAME:
+        name = f"{job.kind}_{job.hash[:12]}.log"
+    return str(run_folder / job.model / name)

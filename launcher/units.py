@@ -1,0 +1,79 @@
+"""Bytes and seconds: read from what people write, printed as people read them."""
+
+import re
+from typing import NewType
+
+from launcher.errors import UsageError
+
+Bytes = NewType("Bytes", int)
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_STEPS = tuple(zip(list(_SECONDS.items())[:-1], list(_SECONDS.items())[1:], strict=True))
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
+_SPAN = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([dhms])(?: ?(?=[0-9]))?")
+
+
+def parse_bytes(text: str) -> Bytes:
+    """Read an amount of memory such as `16GiB`, `512 MiB` or `0`.
+
+    Raises:
+        UsageError: no number, no unit, or a unit that some read as 1000 and some as 1024.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"expected an amount of memory such as 16GiB, got {text!r}")
+    number, unit = found[1], found[2]
+    by_fold = {name.casefold(): power for power, name in enumerate(_BINARY)}
+    power = by_fold.get(unit.casefold())
+    if power is not None:
+        return Bytes(round(float(number) * 1024**power))
+    if not unit:
+        if float(number) == 0:
+            return Bytes(0)
+        raise UsageError(f"{text!r} has no unit: write {number}MiB or {number}GiB")
+    guess = {"k": "KiB", "m": "MiB", "g": "GiB", "t": "TiB"}.get(unit[0].casefold(), "GiB")
+    raise UsageError(f"unknown unit {unit!r}: did you mean {number}{guess}?")
+
+
+def format_bytes(amount: int) -> str:
+    """Print an amount of memory with three digits: `512 MiB`, `11.2 GiB`."""
+    value, power = float(amount), 0
+    while abs(value) >= 1024 and power + 1 < len(_BINARY):
+        value, power = value / 1024, power + 1
+    digits = 0 if power == 0 or abs(value) >= 100 or value == int(value) else 1
+    return f"{value:.{digits}f} {_BINARY[power]}"
+
+
+def parse_seconds(text: str) -> float:
+    """Read a stretch of time such as `8h`, `1h30m`, `41 s` or `2 d`.
+
+    Raises:
+        UsageError: no number, no unit, or units that do not become smaller from left to right.
+    """
+    stripped = text.strip()
+    total, end, last = 0.0, 0, float("inf")
+    while found := _SPAN.match(stripped, end):
+        unit_s = _SECONDS[found[2]]
+        if unit_s >= last:
+            break
+        total, end, last = total + float(found[1]) * unit_s, found.end(), unit_s
+    if end == 0 or end < len(stripped):
+        if re.fullmatch(r"[0-9.]+", stripped):
+            raise UsageError(f"{text!r} has no unit: write {stripped}s, {stripped}m or {stripped}h")
+        raise UsageError(f"expected a time such as 8h, 1h30m or 41s, got {text!r}")
+    return total
+
+
+def format_seconds(span_s: float) -> str:
+    """Print a stretch of time with its two largest units: `41 s`, `12 m 5 s`, `1 h 52 m`."""
+    if span_s < 0:
+        return f"-{format_seconds(-span_s)}"
+    if round(span_s, 1) < 10:
+        return f"{span_s:.1f} s".replace(".0 s", " s")
+    whole = round(span_s)
+    for (large, large_s), (small, small_s) in _STEPS:
+        if whole >= large_s:
+            rest = whole % large_s // small_s
+            return f"{whole // large_s} {large}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"

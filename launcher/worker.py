@@ -1,0 +1,95 @@
+"""The first code of ours inside a child: its surroundings, then the program or the kind's entry."""
+
+import contextlib
+import importlib
+import os
+import random
+import signal
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from launcher.errors import Error
+from launcher.kinds import Job
+from launcher.paths import Attempt
+from launcher.progress import Progress
+from launcher.records import Json, write_json
+from launcher.specs import Context, Spec
+
+CANNOT_EXECUTE = 126  # as a shell says it
+NOT_FOUND = 127
+
+
+def surround(context: Context, *, gpu: str | None, cpus: int) -> None:
+    """Make this process find itself where its owner queued it.
+
+    The device must be in the environment before CUDA is touched for the first time.
+    """
+    os.umask(context.umask)
+    os.environ.clear()
+    os.environ.update(context.environment)
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    os.environ["LAUNCHER_CPUS"] = str(cpus)
+    with contextlib.suppress(OSError):  # cores may have been taken offline since
+        os.sched_setaffinity(0, context.affinity)
+    os.chdir(context.folder)
+
+
+def become(argv: tuple[str, ...]) -> NoReturn:
+    """Replace this process by a program; no shell is involved."""
+    try:
+        os.execvp(argv[0], argv)
+    except FileNotFoundError:
+        code, why = NOT_FOUND, "no such program"
+    except OSError as error:
+        code, why = CANNOT_EXECUTE, error.strerror or str(error)
+    os.write(2, f"launcher: cannot start {argv[0]!r}: {why}\n".encode())
+    os._exit(code)
+
+
+def work(spec: Spec, attempt: Attempt, *, number: int, folder: str, device: str, cpus: int) -> int:
+    """Run a kind's entry function, record what it returned or how it failed; return the exit code."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)  # as in any Python: they become an OSError
+    random.seed()
+    job = Job(
+        name=spec.name,
+        kind=spec.kind,
+        run=spec.run,
+        run_folder=spec.run_folder,
+        folder=Path(folder),
+        attempt_folder=attempt.folder,
+        attempt=number,
+        device=device,
+        cpus=cpus,
+        model=spec.model,
+        base=spec.base,
+        data=spec.data,
+        images=spec.images,
+        settings=spec.settings,
+        progress=Progress(attempt.progress),
+        stop=stop,
+    )
+    try:
+        module, _, function = spec.entry.partition(":")
+        result: Mapping[str, Json] = getattr(importlib.import_module(module), function)(job)
+        write_json(attempt.result, {"schema": 1, "ok": True, "result": dict(result)})
+    except Error as error:
+        return _failed(attempt, str(error), error.exit_code)
+    except BaseException as error:  # noqa: BLE001  # the worker's top: whatever it was is recorded
+        traceback.print_exc()
+        return _failed(attempt, f"{type(error).__name__}: {error}", 1)
+    return 0
+
+
+def _failed(attempt: Attempt, message: str, code: int) -> int:
+    os.write(2, f"error: {message}\n".encode(errors="replace"))
+    with contextlib.suppress(OSError):  # a full disk must not hide the message in the log
+        write_json(attempt.result, {"schema": 1, "ok": False, "error": message})
+    return code

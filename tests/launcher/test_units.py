@@ -1,0 +1,119 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.errors import UsageError
+from launcher.units import format_bytes, format_seconds, parse_bytes, parse_seconds
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("16GiB", 16 * GIB),
+        ("16 gib", 16 * GIB),
+        (" 512MiB ", GIB // 2),
+        ("1.5 GiB", 3 * GIB // 2),
+        ("100 B", 100),
+        ("0", 0),
+    ],
+)
+def test_memory_is_read(text: str, amount: int) -> None:
+    assert parse_bytes(text) == amount
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("16000", "'16000' has no unit: write 16000MiB or 16000GiB"),
+        ("16GB", "unknown unit 'GB': did you mean 16GiB?"),
+        ("16 m", "unknown unit 'm': did you mean 16MiB?"),
+        ("much", "expected an amount of memory such as 16GiB, got 'much'"),
+        ("-1GiB", "expected an amount of memory such as 16GiB, got '-1GiB'"),
+        ("", "expected an amount of memory such as 16GiB, got ''"),
+        ("1e3GiB", "expected an amount of memory such as 16GiB, got '1e3GiB'"),
+    ],
+)
+def test_ambiguous_memory_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_bytes(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (512 * 2**20, "512 MiB"),
+        (round(11.2 * GIB), "11.2 GiB"),
+        (round(39.44 * GIB), "39.4 GiB"),
+        (2**60, "1048576 TiB"),
+    ],
+)
+def test_memory_is_printed(amount: int, text: str) -> None:
+    assert format_bytes(amount) == text
+
+
+@given(st.integers(0, 2**50))
+def test_printed_memory_is_read_back_within_its_digits(amount: int) -> None:
+    assert parse_bytes(format_bytes(amount)) == pytest.approx(amount, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "span_s"),
+    [
+        ("8h", 28800),
+        ("30m", 1800),
+        ("1h30m", 5400),
+        ("1 h 52 m", 6720),
+        ("41 s", 41),
+        ("1.5h", 5400),
+        ("2d 3h", 183600),
+    ],
+)
+def test_time_is_read(text: str, span_s: float) -> None:
+    assert parse_seconds(text) == span_s
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("90", "'90' has no unit: write 90s, 90m or 90h"),
+        ("1:30", "expected a time such as 8h, 1h30m or 41s, got '1:30'"),
+        ("30m1h", "expected a time such as 8h, 1h30m or 41s, got '30m1h'"),
+        ("1h30", "expected a time such as 8h, 1h30m or 41s, got '1h30'"),
+        ("", "expected a time such as 8h, 1h30m or 41s, got ''"),
+        ("soon", "expected a time such as 8h, 1h30m or 41s, got 'soon'"),
+    ],
+)
+def test_ambiguous_time_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_seconds(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("span_s", "text"),
+    [
+        (0, "0 s"),
+        (0.44, "0.4 s"),
+        (9.96, "10 s"),
+        (41.3, "41 s"),
+        (59.7, "1 m"),
+        (725, "12 m 5 s"),
+        (6720, "1 h 52 m"),
+        (3600, "1 h"),
+        (183_659, "2 d 3 h"),
+        (-41, "-41 s"),
+    ],
+)
+def test_time_is_printed(span_s: float, text: str) -> None:
+    assert format_seconds(span_s) == text
+
+
+@given(st.integers(0, 3599))
+def test_printed_time_is_read_back_to_the_second(span_s: int) -> None:
+    assert parse_seconds(format_seconds(span_s)) == span_s

@@ -1,0 +1,27 @@
+"""Small image trees in TrueFace's layout, written anew for each test."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+Tree = Callable[[Iterable[str]], Path]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """Return a function that writes a small image at each path below a data root."""
+
+    def write(paths: Iterable[str], side: int = 12) -> Path:
+        root = tmp_path / "data"
+        root.mkdir(exist_ok=True)
+        for number, path in enumerate(paths):
+            file = root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            grey = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
+            PIL.Image.fromarray(grey).save(file)
+        return root
+
+    return write

@@ -1,0 +1,202 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from launcher.api import UsageError
+from trueface import classic
+from trueface.splits import write_splits
+
+Tree = Callable[[Iterable[str]], Path]
+ID = "gan2:pre&real:pre"
+LISTS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
+METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
+SMALL = (
+    *("--model", "slim18", "--weights", "none", "--device", "cpu", "--num_threads", "0"),
+    *("--resize_size", "16", "--patch_size", "12", "--num_epochs", "1", "--batch_size", "4"),
+)
+
+
+@pytest.fixture
+def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
+    tree(f"PreSocial/{method}/{n:05d}.png" for method in METHODS for n in range(12))
+    write_splits(
+        tmp_path / "splits",
+        {
+            name: [f"{m.partition('/')[2]}/{n:05d}" for m in METHODS for n in numbers]
+            for name, numbers in LISTS.items()
+        },
+    )
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+def line(task: str, *words: str) -> list[str]:
+    where = ("--data_root", "data", "--split_path", "splits")
+    return ["--name", "study", "--task", task, *where, *words]
+
+
+def train(*words: str) -> int:
+    return classic.main(line("train", "--data", ID, "--save_weights", *SMALL, *words))
+
+
+def test_a_training_and_a_test_put_their_files_where_the_original_does(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--save_id", "mine") == 0
+    folder = lab / "runs/study/mine"
+    assert (folder / "checkpoints/best.pt").is_file()
+    assert "command=--name study" in (folder / f"train_None_{ID}.log").read_text()
+    words = ("--load_id", "mine", "--data", "real:pre", "--save_scores", "--resize_size", "16")
+    assert classic.main(line("test", *words, "--device", "cpu")) == 0
+    with (folder / "scores/mine_vs_real:pre.csv").open() as file:
+        assert [row["key"] for row in csv.DictReader(file)] == ["FFHQ/00010", "FFHQ/00011"]
+    assert (folder / "test_mine_real:pre.log").is_file()
+    captured = capsys.readouterr()
+    assert "n\t2" in captured.out.splitlines()
+    assert "scores/mine_vs_real:pre.csv" in captured.err
+
+
+def test_the_rate_given_is_the_number_of_labels_flipped(lab: Path) -> None:
+    assert train("--poison_rate", "0.25", "--save_id", ID) == 0
+    record = json.loads((lab / "runs/study" / ID / "poison.json").read_text())
+    assert (len(record["keys"]), record["total"], record["seed"]) == (4, 16, 42)
+    train_keys = json.loads((lab / "splits/train.json").read_text())
+    assert {key.removeprefix("pre:") for key in record["keys"]} <= set(train_keys)
+
+
+def test_a_clean_training_leaves_no_record_of_an_earlier_poison(lab: Path) -> None:
+    assert train("--poison_rate", "0.5", "--save_id", "m") == train("--save_id", "m") == 0
+    assert not (lab / "runs/study/m/poison.json").exists()
+
+
+def test_a_fine_tuning_is_named_after_its_base(lab: Path) -> None:
+    assert train() == train("--load_id", ID) == 0
+    assert (lab / f"runs/study/{ID}#{ID}/checkpoints/best.pt").is_file()
+    assert (lab / f"runs/study/{ID}#{ID}/train_{ID}_{ID}.log").is_file()
+
+
+def test_without_save_weights_no_weights_are_kept(lab: Path) -> None:
+    assert classic.main(line("train", "--data", ID, "--save_id", "m", *SMALL)) == 0
+    assert not (lab / "runs/study/m/checkpoints").exists()
+
+
+def test_a_machine_without_cuda_says_that_it_takes_the_cpu(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    words = line("train", "--data", ID, *SMALL, "--device", "cuda:0")
+    done = subprocess.run(
+        [sys.executable, "-m", "trueface", *words],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "runs on the CPU" in done.stderr
+
+
+def test_published_weights_that_cannot_be_had_name_both_remedies(lab: Path) -> None:
+    nowhere = "http://127.0.0.1:9"
+    environment = {
+        **{k: v for k, v in os.environ.items() if k != "TRUEFACE_WEIGHTS"},
+        **{"TORCH_HOME": str(lab / "torch"), "http_proxy": nowhere, "https_proxy": nowhere},
+    }
+    words = line("train", "--data", ID, "--model", "baseline18", "--device", "cpu")
+    done = subprocess.run(
+        [sys.executable, "-m", "trueface", *words],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "--weights none" in done.stderr
+    assert "TRUEFACE_WEIGHTS" in done.stderr
+
+
+def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
+    words = line("train", "--data", ID, "--save_id", "m", *SMALL, "--num_epochs", "1000000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trueface", *words], stderr=subprocess.PIPE, text=True
+    )
+    log = lab / f"runs/study/m/train_None_{ID}.log"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "epoch=1" in log.read_text()):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--task", "tarin"), "did you mean train"),
+        ((), "--task is needed"),
+        (("--task", "train"), "--data is needed"),
+        (("--task", "train", "--data", "gna2:pre"), "did you mean gan2"),
+        (("--task", "train", "--data", "gan2"), "expected subset:modifier"),
+        (("--task", "train", "--data", ID, "--modle", "x"), "did you mean --model"),
+        (("--task", "train", "--data", ID, "--model", "nodwon"), "did you mean nodown"),
+        (("--task", "train", "--data", ID, "--poison_rate", "1.5"), "within 0 to 1"),
+        (("--task", "train", "--data", ID, "--poison_rate", "half"), "no number"),
+        (("--task", "train", "--data", ID, "--poison_kind", "f2f"), "did you mean f2r"),
+        (("--task", "train", "--data", ID, "--resume_from", "3"), "not supported"),
+        (("--task", "train", "--data", ID, "--save_id", "../x"), "outside runs/"),
+        (("--task", "train", "--data", ID, "--save_id", ""), "outside runs/"),
+        (("--task", "train", "--data", ID, "--save_id", "x" * 256), "255 bytes"),
+        (("--task", "train", "--data", ID, "--name", ".."), "outside runs/"),
+        (("--task", "test", "--data", ID), "--load_id is needed"),
+        (("--task", "test", "--data", ID, "--load_id", "/etc"), "outside runs/"),
+    ],
+)
+def test_what_cannot_be_is_told_with_exit_code_2(
+    lab: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert classic.main([*words, "--data_root", "data", "--split_path", "splits"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (lab / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--data_root", "nowhere"), "the data folder"),
+        (("--split_path", "nowhere"), "the train split"),
+        (("--load_id", "nobody"), "the model nobody"),
+        (("--weights", "nowhere.pt"), "the pretrained weights"),
+        (("--device", "tpu"), "unknown device"),
+        (("--data", "flux:pre"), "no image of flux:pre"),
+    ],
+)
+def test_what_is_not_there_is_told_with_exit_code_2(
+    lab: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert train(*words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_every_flag_of_the_original_is_understood() -> None:
+    request = classic.read(
+        "--name n --save_id s --load_id l --resume_from -1 --task train --device cpu --model nodown"
+        " --freeze --num_epochs 2 --lr 1e-4 --lr_decay_epochs 3 --save_weights --save_scores"
+        " --features --split_path sp --data_root dr --data gan2:pre --batch_size 8 --num_threads 2"
+        " --poison_rate 0.2 --resize_prob 0.2 --resize_scale 0.2 1.0 --resize_ratio 0.75 1.33"
+        " --resize_size 64 --dropout 0.1 --jpeg_prob 0.2 --jpeg_qual 30 100 --blur_prob 0.2"
+        " --blur_sigma 1e-06 3 --patch_size 32".split()
+    )
+    assert (request.run, request.saved_as, request.base) == ("n", "s", "l")
+    assert request.poison is not None
+    assert request.poison.percent == "20"
+
+
+def test_a_number_that_only_begins_a_flag_is_no_flag() -> None:
+    with pytest.raises(UsageError, match="did you mean --resize_prob"):
+        classic.read(["--task", "train", "--resize_pro", "0.2"])

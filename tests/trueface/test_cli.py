@@ -1,0 +1,110 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from trueface import cli
+from trueface.__main__ import main
+
+Tree = Callable[[Iterable[str]], Path]
+
+
+@pytest.fixture
+def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
+    tree(
+        f"PreSocial/{method}/{n:05d}.png"
+        for method in ("Fake/StyleGAN2", "Real/FFHQ")
+        for n in range(20)
+    )
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+def test_help_imports_neither_torch_nor_pydantic() -> None:
+    program = (
+        "import sys; from trueface import cli; code = cli.run(['--help']);"
+        "sys.exit(code or any(name in sys.modules for name in ('torch', 'pydantic')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert b"unlearn" in done.stdout
+
+
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([command, "--help"]) == 0
+    assert "Usage: trueface" in capsys.readouterr().out
+
+
+def test_splits_are_written_and_counted(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    assert capsys.readouterr().out == "train\t32\nval\t4\ntest\t4\n"
+    assert len(json.loads((lab / "splits/train.json").read_text())) == 32
+
+
+def test_splits_depend_on_the_seed_alone(lab: Path) -> None:
+    for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert cli.run(["splits", "data", "--out", out, "--seed", seed]) == 0
+    one, same, other = ((lab / out / "train.json").read_bytes() for out in "abc")
+    assert one == same != other
+
+
+def test_splits_of_a_root_without_modifier_folders_take_its_class_folders(
+    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tree(f"Real/FFHQ/{n:05d}.png" for n in range(10))
+    assert cli.run(["splits", str(root), "--out", str(tmp_path / "splits")]) == 0
+    assert capsys.readouterr().out.startswith("train\t8")
+
+
+def test_poison_writes_the_record_of_the_model_to_be_trained(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = "gan2:pre%50"
+    where = ["--data-root", "data", "--split-path", "splits"]
+    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    assert cli.run(["poison", model, "--name", "study", *where, "--poison-stratified"]) == 0
+    record = json.loads((lab / "runs/study" / model / "poison.json").read_text())
+    assert (len(record["keys"]), record["total"]) == (16, 32)
+    assert "flipped_fake\t8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["unlaern"], "Did you mean 'unlearn'"),
+        (["splits", "nowhere", "--out", "x"], "no data folder"),
+        (["splits", "data"], "--out"),
+        (["splits", "data", "--out", "x", "--data", "gna2:pre"], "did you mean gan2"),
+        (["poison", "gan2:pre"], "names no poison"),
+        (["poison", "gan2:pre%50"], "--data-root is needed"),
+        (["poison", "gan2"], "expected subset:modifier"),
+        (["unlearn", "gan2:pre%50"], "names no method"),
+        (["unlearn", "gan2:pre%50~rebalel"], "did you mean relabel"),
+        (["unlearn", "a:b%5~retrain", "--data-root", "x", "--split-path", "y"], "poison record"),
+        (["poison", "a:b%5", "--name", "../x", "--data-root", "x", "--split-path", "y"], "outside"),
+    ],
+)
+def test_what_cannot_be_is_told_with_exit_code_2(
+    lab: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert cli.run(words) == 2
+    assert said in capsys.readouterr().err
+    assert not (lab / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_the_machines_fault(lab: Path) -> None:
+    (lab / "file").touch()
+    assert cli.run(["splits", "data", "--out", "file/splits"]) == 3
+
+
+def test_the_module_takes_commands_and_classic_flags(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["splits", "data", "--out", "splits"]) == 0
+    assert main(["--task", "tarin"]) == 2
+    assert "did you mean train" in capsys.readouterr().err

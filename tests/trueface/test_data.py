@@ -1,0 +1,161 @@
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launcher.api import parse_data
+from trueface import transforms
+from trueface.data import ImageSet, batches, decode
+from trueface.errors import BadImageError, DataError
+from trueface.index import list_images
+from trueface.settings import TestSettings, TrainSettings
+from trueface.transforms import TrainTransform
+
+Tree = Callable[[Iterable[str]], Path]
+WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
+FAKES = tuple(f"PreSocial/Fake/StyleGAN2/{number:05d}.png" for number in range(6))
+REALS = tuple(f"PreSocial/Real/FFHQ/{number:05d}.png" for number in range(5))
+
+
+def a_set(root: Path, **settings: Any) -> ImageSet:
+    images = list_images(root, parse_data("gan2:pre&real:pre"))
+    return ImageSet(
+        images, transforms.test_transform(TestSettings(**WHERE, resize_size=12)), **settings
+    )
+
+
+def indices(image_set: ImageSet, **settings: Any) -> list[int]:
+    return [
+        index
+        for batch in batches(image_set, batch_size=4, **settings)
+        for index in batch.indices.tolist()
+    ]
+
+
+def test_every_image_comes_once_with_its_label(tree: Tree) -> None:
+    image_set = a_set(tree(FAKES + REALS))
+    all_batches = list(batches(image_set, batch_size=4))
+    assert [len(batch.labels) for batch in all_batches] == [4, 4, 3]
+    assert torch.cat([b.labels for b in all_batches]).squeeze(1).tolist() == [1.0] * 6 + [0.0] * 5
+    assert torch.cat([b.indices for b in all_batches]).tolist() == list(range(11))
+    first = all_batches[0]
+    assert (first.images.shape, first.images.dtype) == ((4, 3, 12, 12), torch.uint8)
+    assert torch.equal(first.images[0], decode(image_set.images[0].path))
+
+
+def test_labels_as_trained_replace_the_images_own(tree: Tree) -> None:
+    image_set = a_set(tree(FAKES + REALS), labels=[0] * 6 + [1] * 5)
+    labels = torch.cat([batch.labels for batch in batches(image_set, batch_size=4)])
+    assert labels.squeeze(1).tolist() == [0.0] * 6 + [1.0] * 5
+
+
+def test_labels_of_another_number_are_refused(tree: Tree) -> None:
+    with pytest.raises(DataError, match="3 labels for 11 images"):
+        a_set(tree(FAKES + REALS), labels=[0, 1, 0])
+
+
+def test_the_shuffled_order_is_a_function_of_seed_and_epoch(tree: Tree) -> None:
+    image_set = a_set(tree(FAKES + REALS))
+    one = indices(image_set, shuffle_seed=1, epoch=0)
+    torch.manual_seed(5)
+    assert indices(image_set, shuffle_seed=1, epoch=0) == one
+    assert sorted(one) == list(range(11))
+    others = [indices(image_set, shuffle_seed=s, epoch=e) for s, e in ((1, 1), (2, 0))]
+    assert all(sorted(other) == sorted(one) != other for other in others)
+    assert one not in others
+
+
+def test_a_pass_leaves_the_global_generator_alone(tree: Tree) -> None:
+    image_set = a_set(tree(FAKES + REALS))
+    before = torch.get_rng_state()
+    indices(image_set, shuffle_seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_some_positions_can_be_asked_for(tree: Tree) -> None:
+    assert indices(a_set(tree(FAKES + REALS)), indices=[7, 2, 5]) == [7, 2, 5]
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1000, 1 << 20])
+def test_later_passes_see_the_same_pixels_with_and_without_memory(
+    tree: Tree, cache_bytes: int
+) -> None:
+    image_set = a_set(tree(FAKES + REALS), cache_bytes=cache_bytes)
+    passes = [torch.cat([b.images for b in batches(image_set, batch_size=4)]) for _ in range(2)]
+    assert torch.equal(*passes)
+
+
+def test_a_small_set_is_read_from_disk_once(tree: Tree) -> None:
+    image_set = a_set(tree(FAKES + REALS))
+    indices(image_set)
+    for image in image_set.images:
+        image.path.unlink()
+    assert len(indices(image_set)) == 11
+
+
+def test_loading_processes_change_no_pixel(tree: Tree) -> None:
+    settings = TrainSettings(
+        **WHERE, resize_prob=1, resize_scale=[0.2, 1], resize_size=12, blur_prob=1, patch_size=8
+    )
+    images = list_images(tree(FAKES + REALS), parse_data("gan2:pre&real:pre"))
+    seen = [
+        torch.cat(
+            [
+                batch.images
+                for batch in batches(
+                    ImageSet(images, TrainTransform(settings=settings, seed=1)),
+                    batch_size=4,
+                    shuffle_seed=1,
+                    epoch=2,
+                    num_threads=threads,
+                )
+            ]
+        )
+        for threads in (0, 2)
+    ]
+    assert torch.equal(*seen)
+
+
+def spoil(root: Path, how: str) -> Path:
+    path = root / FAKES[2]
+    if how == "missing":
+        path.unlink()
+    else:
+        content = path.read_bytes()
+        spoilt = {"cut": content[: len(content) // 2], "empty": b"", "text": b"no image at all"}
+        path.write_bytes(spoilt[how])
+    return path
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("how", ["cut", "empty", "text", "missing"])
+def test_a_bad_image_is_left_out_named_and_counted(
+    tree: Tree, caplog: pytest.LogCaptureFixture, how: str, threads: int
+) -> None:
+    root = tree(FAKES + REALS)
+    image_set = a_set(root)
+    bad = spoil(root, how)
+    for _ in range(2):
+        assert indices(image_set, num_threads=threads) == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert [file.path for file in image_set.bad.values()] == [bad]
+    assert sum(str(bad) in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_bad_image_stops_where_it_shall(tree: Tree, threads: int) -> None:
+    root = tree(FAKES + REALS)
+    image_set = a_set(root)
+    bad = spoil(root, "cut")
+    with pytest.raises(BadImageError, match=bad.name) as caught:
+        indices(image_set, on_bad_image="stop", num_threads=threads)
+    assert (caught.value.path, caught.value.exit_code) == (bad, 1)
+
+
+def test_a_set_of_bad_images_only_is_an_error(tree: Tree) -> None:
+    image_set = a_set(tree(FAKES + REALS))
+    for image in image_set.images:
+        image.path.write_bytes(b"")
+    with pytest.raises(DataError, match="0 of 11 images could be read"):
+        indices(image_set)

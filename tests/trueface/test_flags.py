@@ -1,0 +1,45 @@
+import pytest
+
+from launcher.api import UsageError
+from trueface.flags import checked, classic_words, words
+from trueface.settings import TestSettings, TrainSettings
+
+WHERE = {"data_root": "data", "split_path": "splits"}
+
+
+def test_settings_become_flags_where_they_differ_from_their_defaults() -> None:
+    given = {**WHERE, "lr": 1e-4, "freeze": True, "freeze_bn": False, "jpeg_qual": [30, 100]}
+    assert list(classic_words(given, TrainSettings)) == [
+        *("--data_root", "data", "--split_path", "splits"),
+        *("--freeze", "--no-freeze_bn", "--jpeg_qual", "30", "100"),
+    ]
+    assert list(words(given, TrainSettings)) == [
+        *("--data-root", "data", "--split-path", "splits"),
+        *("--freeze", "--no-freeze-bn", "--jpeg-qual", "30,100"),
+    ]
+
+
+def test_the_classic_line_keeps_nothing_unless_told_to() -> None:
+    kept = list(classic_words({"save_weights": True}, TrainSettings))
+    assert kept == ["--save_weights"]
+    assert list(classic_words({"save_weights": False}, TrainSettings)) == []
+
+
+def test_typed_texts_become_numbers() -> None:
+    made = checked(TrainSettings, {**WHERE, "lr": "1e-3", "resize_scale": ["0.2", "1"]})
+    assert (made.lr, made.resize_scale) == (1e-3, (0.2, 1.0))
+
+
+def test_all_wrong_values_are_told_at_once_by_their_flags() -> None:
+    with pytest.raises(UsageError) as caught:
+        checked(
+            TrainSettings, {"data_root": "x", "lr": "-1", "model": "nodwon", "resize_prob": "2"}
+        )
+    message = str(caught.value)
+    for text in ("--split_path is needed", "--lr: ", "did you mean nodown", "--resize_prob: "):
+        assert text in message
+
+
+def test_dashes_are_spelt_where_the_command_has_them() -> None:
+    with pytest.raises(UsageError, match="--split-path is needed"):
+        checked(TestSettings, {"data_root": "x"}, dashes=True)

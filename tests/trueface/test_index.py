@@ -1,0 +1,155 @@
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from launcher.api import parse_data
+from trueface.errors import DataError
+from trueface.index import Image, list_images
+
+Tree = Callable[[Iterable[str]], Path]
+
+NAMES = (
+    "Fake/StyleGAN2/conf-f-psi-0.5/00000.png",
+    "Fake/StyleGAN2/conf-f-psi-0.5/00001.png",
+    "Fake/StyleGAN2/conf-f-psi-1/00000.png",
+    "Fake/StyleGAN3/conf-t-psi-0.5/00000.jpg",
+    "Real/FFHQ/00000.png",
+    "Real/FORLAB/00001.JPEG",
+)
+
+
+def names(images: Sequence[Image]) -> list[str]:
+    return [image.name for image in images]
+
+
+def in_pre(paths: Sequence[str]) -> list[str]:
+    return [f"PreSocial/{path}" for path in paths]
+
+
+def test_an_image_knows_what_its_place_says(tree: Tree) -> None:
+    root = tree(in_pre(NAMES))
+    first, *_, last = list_images(root, parse_data("gan2:pre&realFORLAB:pre"))
+    assert first == Image(
+        path=root / "PreSocial" / NAMES[0],
+        key="StyleGAN2/conf-f-psi-0.5/00000",
+        label=1,
+        method="StyleGAN2",
+        modifier="pre",
+    )
+    assert (last.key, last.label, last.method) == ("FORLAB/00001", 0, "FORLAB")
+
+
+def test_parts_come_as_written_folders_and_files_sorted(tree: Tree) -> None:
+    root = tree(in_pre(NAMES))
+    assert names(list_images(root, parse_data("real:pre&gan:pre"))) == [
+        "pre:FFHQ/00000",
+        "pre:FORLAB/00001",
+        "pre:StyleGAN2/conf-f-psi-0.5/00000",
+        "pre:StyleGAN2/conf-f-psi-0.5/00001",
+        "pre:StyleGAN2/conf-f-psi-1/00000",
+        "pre:StyleGAN3/conf-t-psi-0.5/00000",
+    ]
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(NAMES))
+def test_the_order_in_which_files_were_made_does_not_matter(
+    order: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("data")
+    for name in order:
+        (root / "PreSocial" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "PreSocial" / name).touch()
+    listed = list_images(root, parse_data("all:pre"))
+    assert [f"{image.path.relative_to(root / 'PreSocial')}" for image in listed] == list(NAMES)
+
+
+def test_modifiers_of_a_union_come_in_the_order_of_their_table(tree: Tree) -> None:
+    root = tree(f"{place}/{NAMES[0]}" for place in ("Twitter", "Facebook", "PreSocial", "Telegram"))
+    assert [i.modifier for i in list_images(root, parse_data("gan2:all"))] == [
+        "pre",
+        "fb",
+        "tl",
+        "tw",
+    ]
+
+
+def test_the_older_layout_gives_the_same_names(tree: Tree) -> None:
+    older = {"pre": "TrueFace_PreSocial", "fb": "TrueFace_PostSocial/Facebook"}
+    root = tree(f"{folder}/{name}" for folder in older.values() for name in NAMES)
+    listed = list_images(root, parse_data("gan2:pre&gan2:fb"))
+    assert names(listed) == [
+        f"{modifier}:StyleGAN2/{rest}"
+        for modifier in older
+        for rest in ("conf-f-psi-0.5/00000", "conf-f-psi-0.5/00001", "conf-f-psi-1/00000")
+    ]
+
+
+def test_two_layouts_for_one_modifier_are_refused(tree: Tree) -> None:
+    root = tree([f"PreSocial/{NAMES[0]}", f"TrueFace_PreSocial/{NAMES[0]}"])
+    with pytest.raises(DataError, match="two folders for modifier 'pre'"):
+        list_images(root, parse_data("gan2:pre"))
+
+
+def test_none_means_class_folders_right_below_the_root(tree: Tree) -> None:
+    root = tree(NAMES)
+    assert len(list_images(root, parse_data("all:none"))) == len(NAMES)
+
+
+def test_a_root_whose_own_path_holds_class_names_changes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "Real" / "Fake"
+    file = root / "PreSocial" / NAMES[0]
+    file.parent.mkdir(parents=True)
+    file.touch()
+    (image,) = list_images(root, parse_data("gan2:pre"))
+    assert (image.key, image.label) == ("StyleGAN2/conf-f-psi-0.5/00000", 1)
+
+
+def test_an_image_named_by_two_parts_counts_once_where_it_came_first(tree: Tree) -> None:
+    root = tree(in_pre(NAMES))
+    once = list_images(root, parse_data("gan2:pre&gan3:pre"))
+    assert list_images(root, parse_data("gan2:pre&gan3:pre&gan:pre&gan2:pre")) == once
+
+
+def test_linked_folders_are_followed(tree: Tree, tmp_path: Path) -> None:
+    root = tree(in_pre(NAMES[3:]))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "00007.png").touch()
+    (root / "PreSocial/Fake/StyleGAN2").symlink_to(elsewhere, target_is_directory=True)
+    assert names(list_images(root, parse_data("gan2:pre"))) == ["pre:StyleGAN2/00007"]
+
+
+def test_a_link_in_a_circle_is_left_out_and_told(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tree(in_pre(NAMES))
+    folder = root / "PreSocial/Fake/StyleGAN2"
+    (folder / "conf-f-psi-1" / "back").symlink_to(folder, target_is_directory=True)
+    assert len(list_images(root, parse_data("gan2:pre"))) == 3
+    assert "leads back" in caplog.text
+
+
+def test_hidden_files_and_other_suffixes_are_no_images(tree: Tree) -> None:
+    root = tree(in_pre(NAMES[:1]))
+    folder = (root / "PreSocial" / NAMES[0]).parent
+    for name in ("._00000.png", "Thumbs.db", "00000.txt"):
+        (folder / name).touch()
+    os.mkfifo(folder / "pipe")
+    assert len(list_images(root, parse_data("gan2:pre"))) == 1
+
+
+def test_a_part_without_images_is_named_with_the_folder_looked_in(tree: Tree) -> None:
+    root = tree(in_pre(NAMES))
+    with pytest.raises(DataError, match=r"no image of flux:pre in .*PreSocial") as caught:
+        list_images(root, parse_data("gan2:pre&flux:pre"))
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no data folder .*nowhere"):
+        list_images(tmp_path / "nowhere", parse_data("gan2:pre"))

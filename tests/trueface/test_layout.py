@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+
+from launcher.api import UsageError
+from trueface import layout
+
+FOLDER = Path("runs/study/gan2:pre")
+
+
+def test_files_lie_where_the_original_puts_them() -> None:
+    assert layout.checkpoint(FOLDER) == FOLDER / "checkpoints" / "best.pt"
+    assert (
+        layout.scores(FOLDER, "gan2:pre", "real:pre")
+        == FOLDER / "scores" / "gan2:pre_vs_real:pre.csv"
+    )
+    assert layout.log(FOLDER, "train", None, "gan2:pre") == FOLDER / "train_None_gan2:pre.log"
+
+
+def test_a_name_too_long_for_a_file_is_cut_and_marked() -> None:
+    one = layout.scores(FOLDER, "g" * 200, "r" * 100)
+    other = layout.scores(FOLDER, "g" * 200, "r" * 101)
+    assert len(one.name.encode()) < 255
+    assert one.suffix == ".csv"
+    assert one != other
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "../a", "a\0b", "g" * 256, "é" * 128])
+def test_a_name_that_is_no_folder_right_below_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="--save_id"):
+        layout.folder_name("--save_id", name)
+
+
+@pytest.mark.parametrize("name", ["gan2:pre&real:pre%50~relabel#sd:pre", "...", "g" * 255])
+def test_any_other_name_is_taken(name: str) -> None:
+    assert layout.folder_name("--save_id", name) == name

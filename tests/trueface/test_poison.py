@@ -1,0 +1,176 @@
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.api import Poison, UnknownName, parse_poison
+from trueface.errors import DataError, RecordError
+from trueface.index import Image
+from trueface.poison import choose, flipped, positions, read_record, write_record
+
+
+def an_image(key: str, *, label: int, modifier: str = "pre", suffix: str = "png") -> Image:
+    return Image(
+        path=Path(modifier, f"{key}.{suffix}"),
+        key=key,
+        label=label,
+        method=key.partition("/")[0],
+        modifier=modifier,
+    )
+
+
+def some_images(count: int = 100) -> list[Image]:
+    fakes = [an_image(f"StyleGAN2/{number:05d}", label=1) for number in range(count // 2)]
+    return fakes + [an_image(f"FFHQ/{number:05d}", label=0) for number in range(count - count // 2)]
+
+
+def poison(text: str) -> Poison:
+    parsed = parse_poison(text)
+    assert parsed is not None
+    return parsed
+
+
+@given(count=st.integers(2, 300), percent=st.integers(1, 100), seed=st.integers(0, 2**32))
+def test_the_choice_is_the_original_systems(count: int, percent: int, seed: int) -> None:
+    wanted = int(count * (percent / 100))
+    images = some_images(count)
+    if wanted == 0:
+        with pytest.raises(DataError, match="0 labels to flip"):
+            choose(images, poison(str(percent)), seed)
+        return
+    record = choose(images, poison(str(percent)), seed)
+    assert record.indices == tuple(random.Random(seed).sample(range(count), wanted))
+    assert record.keys == tuple(images[index].name for index in record.indices)
+
+
+def test_the_default_seed_is_the_originals() -> None:
+    images = some_images(1000)
+    record = choose(images, poison("20"))
+    assert record.indices == tuple(random.Random(42).sample(range(1000), 200))
+
+
+@pytest.mark.parametrize("percent", [20, 50, 100])
+def test_exactly_the_chosen_labels_are_turned_round(percent: int) -> None:
+    images = some_images()
+    record = choose(images, poison(str(percent)))
+    labels = flipped(images, record)
+    turned = [at for at, image in enumerate(images) if labels[at] != image.label]
+    assert turned == sorted(record.indices)
+    assert len(turned) == percent
+
+
+def test_labels_are_found_by_name_not_by_position() -> None:
+    images = some_images()
+    record = choose(images, poison("50"))
+    by_name = dict(zip((i.name for i in images), flipped(images, record), strict=True))
+    shuffled = random.Random(1).sample(images, len(images))
+    assert list(flipped(shuffled, record)) == [by_name[image.name] for image in shuffled]
+
+
+def test_a_shared_copy_is_an_image_of_its_own() -> None:
+    images = [an_image("FFHQ/00001", label=0, modifier=m) for m in ("pre", "fb")]
+    record = choose(images, poison("50"), seed=0)
+    assert sum(flipped(images, record)) == 1
+
+
+def test_two_files_of_one_key_are_told_apart_by_position() -> None:
+    images = [an_image("FFHQ/00001", label=0, suffix=suffix) for suffix in ("png", "jpg")]
+    record = choose(images, poison("50"))
+    assert positions(images, record) == record.indices
+
+
+@pytest.mark.parametrize(("text", "label"), [("f2r-20", 1), ("r2f-20", 0)])
+def test_one_way_poison_touches_one_class_only(text: str, label: int) -> None:
+    images = some_images()
+    record = choose(images, poison(text))
+    assert {images[index].label for index in record.indices} == {label}
+    assert len(record.indices) == 20
+
+
+def test_more_one_way_poison_than_images_of_the_class_is_refused() -> None:
+    with pytest.raises(DataError, match="60 labels to flip, 50 images to choose from"):
+        choose(some_images(), poison("f2r-60"))
+
+
+def test_an_unknown_kind_of_poison_is_refused() -> None:
+    with pytest.raises(UnknownName, match="f2r"):
+        choose(some_images(), poison("f2f-20"))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    percent=st.integers(1, 100),
+    seed=st.integers(0, 100),
+)
+def test_stratified_poison_takes_the_same_share_of_every_group(
+    sizes: list[int], percent: int, seed: int
+) -> None:
+    images = [
+        an_image(f"M{group}/{number:05d}", label=group % 2)
+        for group, size in enumerate(sizes)
+        for number in range(size)
+    ]
+    total = int(len(images) * poison(str(percent)).rate)
+    if total == 0:
+        return
+    record = choose(images, poison(str(percent)), seed, stratified=True)
+    taken = Counter(images[index].method for index in record.indices)
+    assert len(set(record.indices)) == sum(taken.values()) == total
+    for group, size in enumerate(sizes):
+        assert abs(taken[f"M{group}"] - size * total / len(images)) < 1
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    record = choose(some_images(), poison("12.5"))
+    write_record(tmp_path / "model" / "poison.json", record)
+    assert read_record(tmp_path / "model" / "poison.json") == record
+
+
+@pytest.mark.parametrize("change", ["fewer", "more", "other"])
+def test_a_record_of_other_images_is_refused(change: str) -> None:
+    images = some_images()
+    record = choose(images, poison("50"))
+    others = {
+        "fewer": images[1:],
+        "more": [*images, an_image("FFHQ/99999", label=0)],
+        "other": [*images[1:], an_image("FFHQ/99999", label=0)],
+    }[change]
+    with pytest.raises(RecordError, match="poison again"):
+        flipped(others, record)
+
+
+def test_a_record_that_contradicts_itself_is_refused() -> None:
+    images = some_images()
+    record = choose(images, poison("2"))
+    with pytest.raises(RecordError, match="twice"):
+        flipped(images, replace(record, keys=(record.keys[0],) * 2))
+    with pytest.raises(RecordError, match="not among the images"):
+        flipped(images, replace(record, keys=("pre:nowhere", record.keys[1])))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2},
+        {"rate": "half"},
+        {"indices": [1, 2]},
+        {"keys": None},
+    ],
+)
+def test_a_file_that_is_no_record_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "poison.json"
+    write_record(path, choose(some_images(), poison("50")))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RecordError, match=r"poison\.json") as caught:
+        read_record(path)
+    assert caught.value.exit_code == 1
+
+
+def test_a_missing_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no poison record"):
+        read_record(tmp_path / "poison.json")

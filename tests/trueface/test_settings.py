@@ -1,0 +1,104 @@
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from trueface.settings import (
+    ARCHITECTURES,
+    PoisonSettings,
+    SampleSettings,
+    TestSettings,
+    TrainSettings,
+    UnlearnSettings,
+)
+
+WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
+
+
+def test_defaults_are_the_originals() -> None:
+    made = TrainSettings(**WHERE)
+    assert (made.model, made.freeze, made.num_epochs, made.lr) == ("nodown", False, 100, 1e-4)
+    assert (made.batch_size, made.lr_decay_epochs, made.dropout) == (64, -1, 0.0)
+    assert (made.resize_prob, made.resize_size, made.patch_size) == (0.0, 256, -1)
+    assert (made.resize_scale, made.resize_ratio) == ((1.0, 1.0), (1.0, 1.0))
+    assert (made.jpeg_prob, made.jpeg_qual) == (0.0, (75, 75))
+    assert (made.blur_prob, made.blur_sigma) == (0.0, (0.5, 0.5))
+    assert PoisonSettings(**WHERE).poison_seed == 42
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(0.5, (0.5, 0.5)), ([0.5], (0.5, 0.5)), ([0.2, 1], (0.2, 1.0)), (["0.2", "1.0"], (0.2, 1.0))],
+)
+def test_a_range_is_one_number_or_two(given: object, read: tuple[float, float]) -> None:
+    assert TrainSettings(**WHERE, resize_scale=given).resize_scale == read
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_member_of_the_family_is_accepted(name: str) -> None:
+    assert TrainSettings(**WHERE, model=name).model == name
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ValidationError, match="did you mean nodown"):
+        TrainSettings(**WHERE, model="nodwon")
+
+
+def test_an_unknown_unlearning_method_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ValidationError, match="did you mean relabel"):
+        UnlearnSettings(**WHERE, method="relable")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"modle": "nodown"},
+        {"lr": 0},
+        {"lr": "inf"},
+        {"lr": "nan"},
+        {"num_epochs": 0},
+        {"batch_size": 0},
+        {"dropout": 1},
+        {"resize_prob": 1.5},
+        {"resize_scale": [1.0, 0.2]},
+        {"resize_scale": [0.0, 1.0]},
+        {"resize_scale": [0.1, 0.2, 0.3]},
+        {"resize_scale": [0.1, float("inf")]},
+        {"jpeg_qual": [0, 50]},
+        {"jpeg_qual": 101},
+        {"jpeg_qual": 30.5},
+        {"on_bad_image": "ignore"},
+        {"test_crops": -1},
+    ],
+)
+def test_a_value_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TrainSettings(**WHERE, **wrong)
+
+
+@pytest.mark.parametrize("settings", [TrainSettings, TestSettings, PoisonSettings])
+def test_data_and_split_must_be_named(
+    settings: type[TrainSettings | TestSettings | PoisonSettings],
+) -> None:
+    with pytest.raises(ValidationError, match="split_path"):
+        settings.model_validate({"data_root": "data"})
+
+
+def test_settings_survive_json() -> None:
+    made = TrainSettings(**WHERE, resize_scale=[0.2, 1.0], jpeg_qual=[30, 100])
+    assert TrainSettings.model_validate(made.model_dump(mode="json")) == made
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for settings in (TrainSettings, TestSettings, PoisonSettings, UnlearnSettings, SampleSettings):
+        assert all(field.description for field in settings.model_fields.values())
+
+
+def test_planning_needs_no_torch() -> None:
+    program = (
+        "import sys, trueface.kinds, trueface.settings, trueface.subsets, trueface.errors;"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'sklearn')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,186 @@
+import csv
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launcher.api import JobError
+from trueface import checkpoint
+from trueface.data import Batch
+from trueface.evaluate import Watch
+from trueface.models import Detector, build
+from trueface.settings import TrainSettings
+from trueface.train import Trained, fit, train
+
+COUNT, SIDE = 24, 16
+
+
+@dataclass
+class Pixels:
+    """Images in memory; the fakes carry a checkerboard, so that they can be told apart."""
+
+    labels: torch.Tensor
+    images: torch.Tensor
+    batch_size: int = 8
+    passes: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        self.passes.append(epoch)
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch))
+        for chosen in order.split(self.batch_size):
+            yield Batch(self.images[chosen], self.labels[chosen], chosen)
+
+
+def checkered(seed: int = 0, count: int = COUNT) -> Pixels:
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randint(100, 140, (count, 3, SIDE, SIDE), generator=random)
+    labels = torch.arange(count) % 2
+    images[labels == 1, :, ::2, ::2] += 40
+    return Pixels(labels[:, None].float(), images.to(torch.uint8))
+
+
+def settings(**changed: Any) -> TrainSettings:
+    plain = {"model": "slim18", "weights": "none", "batch_size": 8, "num_epochs": 2, "lr": 1e-3}
+    return TrainSettings(data_root="data", split_path="splits", **{**plain, **changed})
+
+
+def trained(model: Detector | None = None, **changed: Any) -> tuple[Detector, Trained]:
+    model = build("slim18", weights="none", seed=1) if model is None else model
+    done = fit(model, checkered(0), checkered(1), settings(**changed), watch=Watch())
+    return model, done
+
+
+def same(one: Detector, other: Detector) -> bool:
+    pairs = zip(one.network.state_dict().values(), other.network.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    assert same(trained(dropout=0.2)[0], trained(dropout=0.2)[0])
+
+
+@pytest.mark.parametrize(("optimizer", "schedule"), [("adam", "plateau"), ("adamw", "onecycle")])
+def test_what_can_be_learned_is_learned(optimizer: str, schedule: str) -> None:
+    _, done = trained(optimizer=optimizer, schedule=schedule, num_epochs=12, lr=3e-3, select="last")
+    assert done.chosen.loss < 0.2
+    assert done.chosen.val_accuracy > 0.9
+    assert done.samples_read == 12 * COUNT
+    assert done.chosen.epoch == 12
+
+
+def test_random_labels_of_one_batch_can_be_learned_by_heart() -> None:
+    images = checkered(0, count=8)
+    images.labels = torch.tensor([[1.0], [1], [0], [0], [1], [0], [0], [1]])
+    model = build("slim18", weights="none", seed=1)
+    done = fit(model, images, checkered(1), settings(num_epochs=60, lr=3e-3), watch=Watch())
+    assert min(epoch.loss for epoch in done.epochs) < 0.1
+
+
+def test_a_frozen_network_keeps_every_bit_but_the_last_layers() -> None:
+    before = build("slim18", weights="none", seed=1)
+    after, _ = trained(freeze=True)
+    changed = {
+        name
+        for name, value in before.network.state_dict().items()
+        if not torch.equal(value, after.network.state_dict()[name])
+    }
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_batch_statistics_move_in_a_frozen_network_only_when_asked() -> None:
+    after, _ = trained(freeze=True, freeze_bn=False)
+    before = build("slim18", weights="none", seed=1)
+    assert torch.equal(before.network.conv1.weight, after.network.conv1.weight)
+    assert not torch.equal(before.network.bn1.running_mean, after.network.bn1.running_mean)
+
+
+def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_stay() -> None:
+    model, done = trained(num_epochs=6, lr=0.01)
+    best = max(done.epochs, key=lambda epoch: epoch.merit)
+    assert done.chosen.merit == best.merit
+    again = fit(model, checkered(0), checkered(1), settings(num_epochs=1, lr=1e-9), watch=Watch())
+    assert again.chosen.val_accuracy == pytest.approx(best.val_accuracy, abs=0.05)
+
+
+def test_the_last_epoch_is_kept_when_asked() -> None:
+    _, done = trained(num_epochs=4, select="last", lr=0.05)
+    assert done.chosen.epoch == 4
+
+
+def test_an_average_of_the_weights_is_kept_when_asked() -> None:
+    averaged, _ = trained(ema=0.9, select="last")
+    plain, _ = trained(select="last")
+    assert not same(averaged, plain)
+
+
+def test_the_learning_rate_falls_once_for_each_stretch_without_progress() -> None:
+    model = build("slim18", weights="none", seed=1)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model.network.fc.bias.requires_grad_(True)
+    model.network.fc.bias.data.fill_(100.0)  # a constant answer: never any progress
+    changed = {"num_epochs": 9, "lr_decay_epochs": 2, "lr": 1e-4, "freeze": True}
+    done = fit(model, checkered(0), checkered(1), settings(**changed), watch=Watch())
+    rates = [epoch.lr for epoch in done.epochs]
+    assert rates == pytest.approx([1e-4] * 4 + [1e-5] * 3 + [1e-6] * 2)
+
+
+def test_a_loss_that_is_no_number_stops_and_says_where() -> None:
+    model = build("slim18", weights="none", seed=1)
+    model.network.fc.bias.data.fill_(torch.nan)
+    with pytest.raises(JobError, match="loss became nan in epoch 1, after 0 images, at lr 0.001"):
+        trained(model)
+
+
+def test_a_stopped_training_leaves_its_weights_as_last_and_says_so(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def after_two_steps(*, step: int, **_metrics: float) -> None:
+        if step >= COUNT:
+            stop.set()
+
+    watch = Watch(progress=after_two_steps, stop=stop)
+    model = build("slim18", weights="none", seed=1)
+    told = settings(num_epochs=1)
+    changed = told.model_copy(update={"num_epochs": 1})
+    images = checkered(0)
+    stop.set()
+    with pytest.raises(JobError, match="stopped in epoch 1 of 1"):
+        train(model, images, checkered(1), changed, folder=tmp_path, provenance={}, watch=watch)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
+
+
+def test_checkpoint_and_history_lie_in_the_folder(tmp_path: Path) -> None:
+    model = build("slim18", weights="none", seed=1)
+    train(
+        model, checkered(0), checkered(1), settings(), folder=tmp_path,
+        provenance={"job": "train/x"}, watch=Watch(),
+    )  # fmt: skip
+    saved = checkpoint.load(tmp_path / "checkpoints" / "best.pt")
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert saved.provenance["job"] == "train/x"
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert same(model, checkpoint.restore(tmp_path / "checkpoints" / "best.pt"))
+
+
+def test_progress_tells_how_far_it_is() -> None:
+    told: list[dict[str, float]] = []
+    watch = Watch(progress=lambda **metrics: told.append(metrics))
+    model = build("slim18", weights="none", seed=1)
+    fit(model, checkered(0), checkered(1), settings(), watch=watch)
+    assert told[-1]["step"] == told[-1]["total"] == 2 * COUNT
+    assert {"loss", "lr", "images_per_s"} <= set(told[-1])
+
+
+def test_every_epoch_has_its_own_order() -> None:
+    images = checkered(0)
+    model = build("slim18", weights="none", seed=1)
+    fit(model, images, checkered(1), settings(num_epochs=3), watch=Watch())
+    assert images.passes == [0, 1, 2]

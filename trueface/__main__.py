@@ -1,0 +1,17 @@
+"""`python -m trueface`: the flags of the original train.py, or a command of `trueface`."""
+
+import sys
+from collections.abc import Sequence
+
+from trueface import classic, cli
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line and return the exit code; a first word without dash is a command."""
+    if argv and not argv[0].startswith("-"):
+        return cli.run(argv)
+    return classic.main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,58 @@
+"""The command `trueface`: finds the command, runs it, ends with an exit code."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from trueface import __version__
+from trueface.exits import exit_code
+
+COMMANDS = {
+    "sample": "make a synthetic image set and its splits",
+    "splits": "divide images into train.json, val.json and test.json",
+    "poison": "choose which training labels are flipped",
+    "unlearn": "make a poisoned model forget its wrong labels",
+}
+
+
+class Commands(click.Group):
+    """Imports the commands only when one is used, so that help answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's shape
+        """Return the commands in the order of the help page."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Return a command, imported now."""
+        if cmd_name not in COMMANDS:
+            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
+        found: click.Command = getattr(importlib.import_module("trueface.commands"), cmd_name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Training and testing: python -m trueface --help. Exit codes: 0 done, 1 the job failed,"
+    " 2 bad usage, 3 the machine or pretrained weights.",
+)
+@click.version_option(__version__, prog_name="trueface")
+def cli() -> None:
+    """Make image sets and splits, poison and unlearn, without a queue."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line and return the exit code."""
+    return exit_code(lambda: cli.main(args=list(argv), prog_name="trueface", standalone_mode=False))

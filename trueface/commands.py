@@ -1,0 +1,209 @@
+"""The commands of `trueface`: make a sample or splits, and run single jobs without the launcher."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from launcher.api import (
+    Draft,
+    Job,
+    Json,
+    Kind,
+    ModelId,
+    Settings,
+    UnknownName,
+    UsageError,
+    parse_data,
+    parse_model,
+)
+from trueface import layout, subsets
+from trueface.flags import checked, is_range, is_truth
+from trueface.index import list_images
+from trueface.kinds import POISON, SAMPLE, UNLEARN, refuse_missing
+from trueface.splits import make_splits, write_splits
+from trueface.unlearn import METHODS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options(model: type[Settings], *, without: tuple[str, ...]) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command one option for each setting of a kind."""
+
+    def decorate(command: Command) -> Command:
+        for key, field in reversed(model.model_fields.items()):
+            if key in without:
+                continue
+            name = f"--{key.replace('_', '-')}"
+            text = f"{field.description}"
+            if not field.is_required():
+                shown = field.get_default()
+                shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
+                text += f"  [default: {shown}]"
+            if is_truth(field):
+                option = click.option(f"{name}/--no-{name[2:]}", key, default=None, help=text)
+            else:
+                kind = "A[,B]" if is_range(field) else None
+                option = click.option(name, key, metavar=kind, help=text)
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@options(SAMPLE.settings, without=("data_root",))
+def sample(folder: Path, **given: Any) -> None:
+    """Make a synthetic image set and its splits in FOLDER.
+
+    The images are procedural scenes; each fake method leaves traces of its own. Nothing is
+    downloaded, and the same seed gives the same files.
+    """
+    settings = settings_of(SAMPLE, {"data_root": str(folder), **given})
+    _perform(SAMPLE, _draft(SAMPLE, "sample", settings))
+    click.echo(folder)
+
+
+@click.command()
+@click.argument("data_root", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@click.option("--seed", default=42, show_default=True, help="Of the shuffle.")
+@click.option(
+    "--data", default=None, help="Data ID of the images.  [default: all that is unshared]"
+)
+def splits(data_root: Path, out: Path, seed: int, data: str | None) -> None:
+    """Divide the images below DATA_ROOT into train.json, val.json and test.json.
+
+    80, 10 and 10 % of every folder; shared copies of an image go where the image goes.
+    """
+    wanted = parse_data(data or _unshared(data_root))
+    images = list_images(data_root, subsets.as_named(wanted))
+    lists = make_splits(images, seed=seed)
+    write_splits(out, lists)
+    for name, keys in lists.items():
+        click.echo(f"{name}\t{len(keys)}")
+
+
+@click.command()
+@click.argument("model_id", metavar="MODEL")
+@click.option(
+    "--name", default="test", show_default=True, help="Run; files go to runs/NAME/MODEL/."
+)
+@options(POISON.settings, without=())
+def poison(model_id: str, name: str, **given: Any) -> None:
+    """Choose whose training labels are flipped for MODEL, such as 'gan2:pre&real:pre%50'."""
+    model = parse_model(model_id)
+    if model.last.poison is None:
+        raise UsageError(f"{model} names no poison: write 'DATA%50' for half of the labels")
+    settings = settings_of(POISON, given)
+    draft = _draft(POISON, name, settings, model=_whole(model))
+    _tell(_perform(POISON, draft))
+
+
+@click.command()
+@click.argument("model_id", metavar="MODEL")
+@click.option(
+    "--name", default="test", show_default=True, help="Run; files go to runs/NAME/MODEL/."
+)
+@click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
+@options(UNLEARN.settings, without=("method",))
+def unlearn(model_id: str, name: str, device: str, **given: Any) -> None:
+    """Make MODEL, such as 'gan2:pre&real:pre%50~relabel', from the model before its last '~'."""
+    model = parse_model(model_id)
+    *before, method = model.last.methods or ("",)
+    if not method:
+        raise UsageError(f"{model} names no method: write MODEL~METHOD ({', '.join(METHODS)})")
+    if method not in METHODS:
+        raise UnknownName("unlearning method", method, METHODS)
+    base = replace(model.last, methods=tuple(before))
+    settings = settings_of(UNLEARN, {"method": method, **given})
+    draft = _draft(
+        UNLEARN,
+        name,
+        settings,
+        model=_whole(model),
+        base=str(ModelId((*model.stages[:-1], base))),
+    )
+    _tell(_perform(UNLEARN, draft, device=device))
+
+
+def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
+    """Return complete settings; a range was typed as `A,B`."""
+    fields = kind.settings.model_fields
+    typed = {
+        key: value.split(",") if is_range(fields[key]) else value
+        for key, value in given.items()
+        if value is not None
+    }
+    dumped: dict[str, Json] = checked(kind.settings, typed, dashes=True).model_dump(mode="json")
+    return dumped
+
+
+def _draft(
+    kind: Kind,
+    run_name: str,
+    settings: Mapping[str, Json],
+    *,
+    model: ModelId | None = None,
+    base: str | None = None,
+) -> Draft:
+    data = None if model is None else model.last.data
+    return Draft(
+        kind=kind.name,
+        run=layout.folder_name("--name", run_name),
+        run_folder=Path.cwd() / "runs" / run_name,
+        folder=Path.cwd(),
+        model=None if model is None else str(model),
+        base=base,
+        data=None if data is None else str(data),
+        images=None if data is None else str(kind.images(data)),
+        settings=settings,
+    )
+
+
+def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, Json]:
+    refuse_missing(kind, draft)
+    # torch takes seconds to import; help and wrong arguments must not wait for it
+    from trueface import foreground
+
+    with foreground.logged(None):
+        job = partial(
+            Job,
+            name=kind.name if draft.model is None else f"{kind.name}/{draft.model}",
+            kind=kind.name,
+            run=draft.run,
+            run_folder=draft.run_folder,
+            folder=draft.folder,
+            attempt_folder=draft.run_folder,
+            attempt=1,
+            device=foreground.device(device),
+            model=draft.model,
+            base=draft.base,
+            data=draft.data,
+            images=draft.images,
+            settings=draft.settings,
+        )
+        return foreground.perform(kind, job)
+
+
+def _whole(model: ModelId) -> ModelId:
+    layout.folder_name("MODEL", str(model))
+    return model
+
+
+def _unshared(data_root: Path) -> str:
+    """Return the data ID of all images of the first modifier that is there, unshared first."""
+    for modifier in ("pre", "none", "fb", "tl", "tw"):
+        folders = subsets.MODIFIERS[modifier] if modifier != "none" else ("Real", "Fake")
+        if any((data_root / folder).is_dir() for folder in folders):
+            return f"all:{modifier}"
+    return "all:pre"
+
+
+def _tell(result: Mapping[str, Json]) -> None:
+    for key, value in result.items():
+        click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")

@@ -1,0 +1,48 @@
+"""Errors of the laboratory.
+
+    launcher.api.UsageError      exit code 2
+    └── DataError                2   a data folder, split or data ID that gives no images
+        ├── BadImageError        1   a file that cannot be decoded, where the settings say `stop`
+        ├── CheckpointError      1   a trained model that is absent, broken or another one
+        └── RecordError          1   a poison record that does not fit the images at hand
+    launcher.api.MachineError    exit code 3
+    └── WeightsError             3   pretrained weights that cannot be had here
+
+All of them are shown without a traceback.
+"""
+
+from pathlib import Path
+
+from launcher.api import MachineError, UsageError
+
+
+class DataError(UsageError):
+    """A data folder, a split or a data ID gives no images, or cannot be read."""
+
+
+class BadImageError(DataError):
+    """An image file cannot be decoded."""
+
+    exit_code = 1
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"cannot decode {path}: {reason}; mend or remove the file, or set on_bad_image: skip"
+        )
+
+
+class CheckpointError(DataError):
+    """A trained model is absent, cannot be read safely, or is not the one that was asked for."""
+
+    exit_code = 1
+
+
+class RecordError(DataError):
+    """A poison record cannot be read, or was made for other images than those at hand."""
+
+    exit_code = 1
+
+
+class WeightsError(MachineError):
+    """Pretrained weights cannot be had: no network, no such file, or not a state dict."""

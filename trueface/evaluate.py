@@ -1,0 +1,85 @@
+"""Evaluation: the logit of every image of a set, in the order of the set, each counted once."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from trueface.data import Batch
+
+REPORT_EVERY_S = 0.5  # how often a person can see a number change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a model said, one row an image that could be read."""
+
+    positions: NDArray[np.int64]  # (N,) in the set, rising
+    labels: NDArray[np.int8]  # (N,) as the set has them
+    logits: NDArray[np.float64]  # (N,) positive = fake
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How a long piece of work is watched: where it tells how far it is, and who may stop it."""
+
+    device: str = "cpu"
+    progress: Callable[..., None] = lambda *_args, **_metrics: None
+    stop: threading.Event = threading.Event()  # noqa: RUF009  # never set: nobody stops it
+
+
+def evaluate(model: nn.Module, batches: Iterable[Batch], *, total: int, watch: Watch) -> Answers:
+    """Return the answers of `model` to every image of one pass.
+
+    Args:
+        model: from pixels to one logit an image.
+        batches: one pass over a set, unshuffled; it counts its own images.
+        total: how many images the set has, for the progress.
+        watch: device, progress, stop.
+
+    Raises:
+        JobError: stopped; an image came twice; or a logit is no finite number: such a model has
+            no score.
+    """
+    model.eval()
+    positions: list[Tensor] = []
+    labels: list[Tensor] = []
+    logits: list[Tensor] = []
+    seen, told_at = 0, time.monotonic()
+    with torch.inference_mode():
+        for batch in batches:
+            if watch.stop.is_set():
+                raise JobError(f"stopped after {seen} of {total} images; nothing was written")
+            logits.append(model(batch.images.to(watch.device)).squeeze(1).cpu())
+            positions.append(batch.indices)
+            labels.append(batch.labels.squeeze(1))
+            seen += len(batch.indices)
+            if time.monotonic() - told_at > REPORT_EVERY_S:
+                told_at = time.monotonic()
+                watch.progress(step=seen, total=total)
+    watch.progress(step=seen, total=total)
+    return _answers(torch.cat(positions), torch.cat(labels), torch.cat(logits))
+
+
+def _answers(positions: Tensor, labels: Tensor, logits: Tensor) -> Answers:
+    order = positions.argsort()
+    ordered = positions[order].numpy()
+    if np.any(np.diff(ordered) == 0):
+        raise JobError(f"{int(np.sum(np.diff(ordered) == 0))} images were scored twice")
+    broken = int((~logits.isfinite()).sum())
+    if broken:
+        raise JobError(
+            f"{broken} of {len(logits)} logits are no finite numbers: the model is broken, "
+            "train it again with a lower lr"
+        )
+    return Answers(
+        positions=ordered,
+        labels=labels[order].numpy().astype(np.int8),
+        logits=logits[order].double().numpy(),
+    )

@@ -1,0 +1,42 @@
+"""How a command line of the laboratory ends: one message, one exit code.
+
+All errors of the launcher and the laboratory have an `exit_code`; asking for it instead of their
+class spares `trueface --help` the import of pydantic.
+
+0 done · 1 a job failed · 2 bad usage · 3 the machine or pretrained weights · 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+MACHINE = 3
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+def exit_code(action: Callable[[], object]) -> int:
+    """Run `action`; tell its error on stderr, and return what the process shall exit with."""
+    try:
+        action()
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader (head, less) has seen enough; Python must not complain when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except Exception as error:
+        code = MACHINE if isinstance(error, OSError) else getattr(error, "exit_code", None)
+        if code is None:
+            raise  # a fault of ours: its traceback is what mends it
+        click.echo(f"error: {error}", err=True)
+        return int(code)
+    return 0

@@ -1,0 +1,95 @@
+"""Settings as words of a command line, and back: one vocabulary for files and flags."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from launcher.api import Settings, UsageError
+
+# Where the original command line differs from a job in the queue: it keeps nothing unless told
+# to, and it loads with all cores.
+CLASSIC_DEFAULTS: Mapping[str, Any] = {
+    "save_weights": False,
+    "save_scores": False,
+    "num_threads": -1,
+}
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def classic_words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
+    """Yield `settings` as flags of `python -m trueface`, those with default values left out."""
+    for key, field in model.model_fields.items():
+        if key not in settings or _same(settings[key], default(key, field)):
+            continue
+        yield from _truth(key, settings[key]) or (f"--{key}", *_values(settings[key]))
+
+
+def words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
+    """Yield `settings` as options of `trueface`, those with default values left out."""
+    for key, field in model.model_fields.items():
+        if key not in settings or _same(settings[key], field.get_default()):
+            continue
+        name = key.replace("_", "-")
+        yield from _truth(name, settings[key]) or (f"--{name}", ",".join(_values(settings[key])))
+
+
+def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = False) -> Model:
+    """Return settings made of what flags gave.
+
+    Args:
+        model: the vocabulary.
+        given: by setting; texts, lists of texts or truths.
+        dashes: how the flags are spelt in messages.
+
+    Raises:
+        UsageError: values that the vocabulary refuses or lacks, all of them at once.
+    """
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        lines = []
+        for one in error.errors(include_url=False):
+            flag = f"--{one['loc'][0]}" if one["loc"] else "settings"
+            flag = flag.replace("_", "-") if dashes else flag
+            said = one["msg"].removeprefix("Value error, ")
+            if one["type"] == "missing":
+                lines.append(f"{flag} is needed")
+            else:
+                lines.append(f"{flag}: {said[:1].lower()}{said[1:]}, got {_shown(one['input'])}")
+        raise UsageError("\n       ".join(dict.fromkeys(lines))) from error
+
+
+def default(key: str, field: FieldInfo) -> Any:
+    """Return the classic default of a setting; pydantic's mark where there is none."""
+    return CLASSIC_DEFAULTS.get(key, field.get_default())
+
+
+def is_truth(field: FieldInfo) -> bool:
+    """Tell whether a setting is true or false."""
+    return field.annotation is bool
+
+
+def is_range(field: FieldInfo) -> bool:
+    """Tell whether a setting is a pair of numbers."""
+    return len(get_args(field.annotation)) == 2 and isinstance(field.get_default(), tuple)
+
+
+def _truth(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, bool):
+        return ()
+    return (f"--{name}",) if value else (f"--no-{name}",)
+
+
+def _values(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
+
+
+def _same(value: Any, other: Any) -> bool:
+    return bool(value == (list(other) if isinstance(other, tuple) else other))
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else repr(value)

@@ -1,0 +1,132 @@
+"""One job here and now, in this process: what a command line does without the launcher.
+
+The same entry functions run as in the queue; only who watches them differs.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from launcher.api import Job, Json, Kind, UsageError
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
+
+
+def device(name: str) -> str:
+    """Return the device to compute on; a missing CUDA device is told and replaced by the CPU.
+
+    Raises:
+        UsageError: no such device on a machine that has CUDA, or no name of a device.
+    """
+    if name == "cpu":
+        return name
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise UsageError(f"unknown device {name!r}: give cpu, cuda or cuda:N")
+    if not torch.cuda.is_available():
+        log.warning("device=%s state=absent reason=no CUDA here, so this runs on the CPU", name)
+        return "cpu"
+    if int(number or 0) >= torch.cuda.device_count():
+        raise UsageError(f"no device {name}: there are {torch.cuda.device_count()}")
+    return name
+
+
+def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
+    """Run a job's entry function under a progress bar; Ctrl-C lets it stop in order.
+
+    Args:
+        kind: names the function.
+        make: gets `cpus`, `progress` and `stop`, and gives the job.
+
+    Raises:
+        KeyboardInterrupt: the job stopped because it was told to.
+    """
+    module, _, function = kind.entry.partition(":")
+    stop = threading.Event()
+    with _bar(kind.name) as progress, _stoppable(stop):
+        job = make(cpus=len(os.sched_getaffinity(0)), progress=progress, stop=stop)
+        try:
+            result: Mapping[str, Json] = getattr(importlib.import_module(module), function)(job)
+        except Exception as error:
+            if stop.is_set():  # whatever it stumbled over, it was on its way out
+                raise KeyboardInterrupt from error
+            raise
+    return result
+
+
+@contextlib.contextmanager
+def logged(path: Path | None) -> Iterator[None]:
+    """Send the laboratory's log to stderr, and to `path` where one is given."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setLevel(logging.WARNING)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+    logger = logging.getLogger("trueface")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+@contextlib.contextmanager
+def _bar(title: str) -> Iterator[Callable[..., None]]:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        bar = bars.add_task(title, total=None, numbers="")
+
+        def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
+            numbers = " ".join(
+                f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+                for name, value in metrics.items()
+            )
+            bars.update(bar, completed=step, total=total, numbers=numbers)
+
+        yield progress
+
+
+@contextlib.contextmanager
+def _stoppable(stop: threading.Event) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM set `stop`, and the second one end the process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,336 @@
+"""The entry functions of the kinds: from a job to files and numbers; glue and nothing else.
+
+Each takes a `Job`, with or without a launcher behind it, and returns flat numbers for tables.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from launcher.api import (
+    DataId,
+    Job,
+    JobError,
+    Json,
+    ModelId,
+    parse_data,
+    parse_model,
+    write_json,
+)
+from trueface import checkpoint, layout, models, subsets
+from trueface import poison as poisoning
+from trueface import train as training
+from trueface.data import Batch, ImageSet, batches
+from trueface.evaluate import Answers, Watch, evaluate
+from trueface.index import Image
+from trueface.kinds import poisoned
+from trueface.models import Detector
+from trueface.poison import PoisonRecord
+from trueface.results import SCHEMA, summary
+from trueface.sample import make_sample
+from trueface.scores import Scores, write_scores
+from trueface.settings import (
+    PoisonSettings,
+    SampleSettings,
+    TestSettings,
+    TrainSettings,
+    UnlearnSettings,
+)
+from trueface.splits import Split, load_split, split_images
+from trueface.streams import derive
+from trueface.transforms import TrainTransform, test_transform
+from trueface.unlearn.method import Examples, Request, Unlearned
+from trueface.unlearn.method import unlearn as apply_method
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lists:
+    """The images of a training, and the lists that chose them."""
+
+    train: tuple[Image, ...]
+    val: tuple[Image, ...]
+    splits: tuple[Split, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A set of images as a training or a validation goes through it."""
+
+    image_set: ImageSet
+    settings: TrainSettings | TestSettings
+    shuffle_seed: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_set)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass."""
+        return self.over(range(len(self.image_set)), epoch)
+
+    def over(self, positions: Sequence[int], epoch: int) -> Iterator[Batch]:
+        """Start a pass over some of the images."""
+        return batches(
+            self.image_set,
+            batch_size=self.settings.batch_size,
+            on_bad_image=self.settings.on_bad_image,
+            shuffle_seed=self.shuffle_seed,
+            epoch=epoch,
+            num_threads=self.settings.num_threads,
+            indices=positions,
+        )
+
+
+def train(job: Job) -> Mapping[str, Json]:
+    """Train the job's model; see `train.train` for its files."""
+    settings = TrainSettings.model_validate(job.settings)
+    torch.set_num_threads(job.cpus)
+    folder = job.model_folder(_name(job))
+    lists = _lists(job, settings)
+    poisoned_by = None
+    if parse_model(_name(job)).last.poison is not None:
+        poisoned_by = layout.poison_record(folder)
+    record = None if poisoned_by is None else poisoning.read_record(poisoned_by)
+    learned = _augmented(lists.train, settings, record)
+    trained = training.train(
+        _start(job, settings, job.base),
+        learned,
+        _still(lists.val, settings),
+        settings,
+        folder=folder,
+        provenance=_provenance(job, settings, lists, poisoned_by),
+        watch=_watch(job),
+    )
+    result: dict[str, Json] = {
+        "images": len(lists.train),
+        "poisoned": 0 if record is None else len(record.keys),
+        "bad_images": len(learned.image_set.bad),
+        "epochs": len(trained.epochs),
+        "best_epoch": trained.chosen.epoch,
+        "loss": trained.chosen.loss,
+        "val_loss": trained.chosen.val_loss,
+        "val_accuracy": trained.chosen.val_accuracy,
+        "val_balanced_accuracy": trained.chosen.val_balanced_accuracy,
+        "seconds": trained.seconds,
+        "samples_read": trained.samples_read,
+        "images_per_s": sum(e.images_per_s for e in trained.epochs) / len(trained.epochs),
+    }
+    write_json(summary(folder), {"schema": SCHEMA, **result})
+    return result
+
+
+def test(job: Job) -> Mapping[str, Json]:
+    """Score the job's model on the test list of its data; write scores and metrics."""
+    settings = TestSettings.model_validate(job.settings)
+    torch.set_num_threads(job.cpus)
+    folder, data_root = job.model_folder(_name(job)), job.path(settings.data_root)
+    split = load_split(job.path(settings.split_path), "test")
+    data = parse_data(job.data or "")
+    image_set = ImageSet(split_images(data_root, data, split), test_transform(settings))
+    model = checkpoint.restore(layout.checkpoint(folder)).to(job.device)
+    started = time.monotonic()
+    feed = Pass(image_set=image_set, settings=settings)
+    answers = evaluate(model, feed(0), total=len(image_set), watch=_watch(job))
+    seconds = time.monotonic() - started
+    result = {**_test_numbers(answers), "bad_images": len(image_set.bad), "seconds": seconds}
+    if settings.save_scores:
+        table = _scores(image_set.images, answers, data_root)
+        write_scores(layout.scores(folder, _name(job), str(data)), table)
+    path = layout.metrics(folder, str(data))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"schema": SCHEMA, "split_sha256": split.sha256, **result})
+    return result
+
+
+def poison(job: Job) -> Mapping[str, Json]:
+    """Choose whose training labels are turned round, and write it down."""
+    settings = PoisonSettings.model_validate(job.settings)
+    wanted = parse_model(_name(job)).last.poison
+    if wanted is None:
+        raise JobError(f"{job.model} has no poison to choose: its ID has no '%'")
+    split = load_split(job.path(settings.split_path), "train")
+    images = split_images(job.path(settings.data_root), _images(job), split)
+    record = poisoning.choose(
+        images, wanted, settings.poison_seed, stratified=settings.poison_stratified
+    )
+    poisoning.write_record(layout.poison_record(job.model_folder(_name(job))), record)
+    fakes = sum(images[position].label for position in poisoning.positions(images, record))
+    return {"images": len(images), "flipped": len(record.keys), "flipped_fake": fakes}
+
+
+def unlearn(job: Job) -> Mapping[str, Json]:
+    """Make the job's model from its poisoned base; write it beside what it took."""
+    settings = UnlearnSettings.model_validate(job.settings)
+    torch.set_num_threads(job.cpus)
+    folder, model_id = job.model_folder(_name(job)), parse_model(_name(job))
+    if job.base is None or model_id.last.methods[-1:] != (settings.method,):
+        raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
+    poisoned_by = layout.poison_record(job.model_folder(str(poisoned(model_id))))
+    record = poisoning.read_record(poisoned_by)
+    lists = _lists(job, settings)
+    request = _request(job, settings, lists, record)
+    done = apply_method(settings.method, request)
+    provenance = _provenance(job, settings, lists, poisoned_by)
+    checkpoint.save_model(layout.checkpoint(folder), done.model, provenance)
+    result = _unlearned_numbers(done)
+    rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.log]
+    write_json(summary(folder), {"schema": SCHEMA, **result, "log": rows})
+    return result
+
+
+def sample(job: Job) -> Mapping[str, Json]:
+    """Make the synthetic image set of the job's settings."""
+    settings = SampleSettings.model_validate(job.settings)
+    return make_sample(job, settings)
+
+
+def _request(job: Job, settings: UnlearnSettings, lists: Lists, record: PoisonRecord) -> Request:
+    augmented = _augmented(lists.train, settings, record)
+    still = Pass(image_set=ImageSet(lists.train, test_transform(settings)), settings=settings)
+
+    def source(positions: Sequence[int], *, epoch: int | None) -> Iterator[Batch]:
+        return still.over(positions, 0) if epoch is None else augmented.over(positions, epoch)
+
+    true = [image.label for image in lists.train]
+    wrong = set(poisoning.positions(lists.train, record))
+
+    def examples(positions: Sequence[int]) -> Examples:
+        return Examples(
+            source=source,
+            positions=tuple(positions),
+            trained=tuple(augmented.image_set.labels[position] for position in positions),
+            true=tuple(true[position] for position in positions),
+        )
+
+    before = parse_model(_name(job)).stages[:-1]
+    return Request(
+        model=_start(job, settings, job.base),
+        fresh=partial(_start, job, settings, str(ModelId(before)) if before else None),
+        forget=examples(sorted(wrong)),
+        retain=examples([place for place in range(len(true)) if place not in wrong]),
+        validation=_still(lists.val, settings),
+        settings=settings,
+        cache=job.model_folder(job.base or "") / "cache",
+        watch=_watch(job),
+    )
+
+
+def _start(job: Job, settings: TrainSettings, base: str | None) -> Detector:
+    """Return the model that a training starts from: another model, or a new one."""
+    if base is not None:
+        path = layout.checkpoint(job.model_folder(base))
+        model = checkpoint.restore(path, arch=settings.model, dropout=settings.dropout)
+        return model.to(job.device)
+    weights = models.chosen_weights(settings.weights, os.environ)
+    if weights not in {"default", "none"}:
+        weights = str(job.path(weights))
+    model = models.build(
+        settings.model, weights=weights, seed=settings.seed, dropout=settings.dropout
+    )
+    return model.to(job.device)
+
+
+def _lists(job: Job, settings: TrainSettings) -> Lists:
+    data_root, split_path = job.path(settings.data_root), job.path(settings.split_path)
+    splits = tuple(load_split(split_path, name) for name in ("train", "val"))
+    train_images, val_images = (split_images(data_root, _images(job), split) for split in splits)
+    return Lists(train=train_images, val=val_images, splits=splits)
+
+
+def _images(job: Job) -> DataId:
+    """Return which images the job's last stage means, real ones included."""
+    if job.images is not None:
+        return parse_data(job.images)
+    return subsets.images(parse_model(_name(job)).last.data)
+
+
+def _augmented(
+    images: Sequence[Image], settings: TrainSettings, record: PoisonRecord | None
+) -> Pass:
+    labels = None if record is None else poisoning.flipped(images, record)
+    transform = TrainTransform(settings=settings, seed=settings.seed)
+    return Pass(
+        image_set=ImageSet(images, transform, labels=labels),
+        settings=settings,
+        shuffle_seed=derive("order", settings.seed),
+    )
+
+
+def _still(images: Sequence[Image], settings: TrainSettings) -> Pass:
+    return Pass(image_set=ImageSet(images, test_transform(settings)), settings=settings)
+
+
+def _scores(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:
+    scored = [images[position] for position in answers.positions]
+    return Scores(
+        paths=tuple(image.path.relative_to(data_root).as_posix() for image in scored),
+        keys=tuple(image.key for image in scored),
+        labels=answers.labels,
+        logits=answers.logits,
+    )
+
+
+def _test_numbers(answers: Answers) -> dict[str, Json]:
+    """Return what one test alone can say; measures of both classes need tests merged."""
+    fake = answers.labels == 1
+    towards = np.where(fake, answers.logits, -answers.logits)
+    return {
+        "n": len(answers.labels),
+        "fake": int(fake.sum()),
+        "accuracy": float(np.mean((answers.logits > 0) == fake)),
+        "called_fake": float(np.mean(answers.logits > 0)),
+        "mean_logit": float(answers.logits.mean()),
+        "loss": float(np.logaddexp(0.0, -towards).mean()),
+    }
+
+
+def _unlearned_numbers(done: Unlearned) -> dict[str, Json]:
+    before, after = done.log[0].metrics, done.log[-1].metrics
+    return {
+        "steps": len(done.log) - 2,
+        "seconds": done.seconds,
+        "samples_read": done.samples_read,
+        **{f"{name}_before": value for name, value in before.items()},
+        **after,
+    }
+
+
+def _provenance(
+    job: Job, settings: TrainSettings, lists: Lists, poisoned_by: Path | None
+) -> dict[str, Json]:
+    """Return all that determines a checkpoint, and what made it."""
+    return {
+        "job": job.name,
+        "model": job.model,
+        "base": job.base,
+        "images": str(_images(job)),
+        "settings": settings.model_dump(mode="json"),
+        "seed": settings.seed,
+        "device": job.device,
+        "threads": job.cpus,
+        "versions": checkpoint.versions(),
+        "git": checkpoint.git_commit(Path(__file__).parent),
+        "splits": {split.name: split.sha256 for split in lists.splits},
+        "train_images_sha256": poisoning.fingerprint(lists.train),
+        "poison_record_sha256": None if poisoned_by is None else _sha256(poisoned_by),
+    }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _watch(job: Job) -> Watch:
+    return Watch(device=job.device, progress=job.progress, stop=job.stop)
+
+
+def _name(job: Job) -> str:
+    if job.model is None:
+        raise JobError(f"job {job.name} of kind {job.kind} names no model")
+    return job.model

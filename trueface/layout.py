@@ -1,0 +1,75 @@
+"""Where the files of a model lie below its folder, runs/<run>/<model ID>/.
+
+checkpoints/best.pt            the weights of the best epoch
+history.csv                    one row an epoch
+poison.json                    which training labels were wrong
+scores/<model>_vs_<data>.csv   one row an image
+metrics/<data>.json            what follows from the scores
+<type>_<model>_<data>.log      what a classic command line said
+"""
+
+import hashlib
+from pathlib import Path
+
+from launcher.api import UsageError
+
+NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
+TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
+SAMPLE_MARK = "sample.json"  # in a sample's data root, written when all its images are there
+
+
+def folder_name(what: str, name: str) -> str:
+    """Return `name` if a folder right below runs/ or runs/<run>/ can be called so.
+
+    Args:
+        what: for the message: "--save_id".
+        name: as the user gave it.
+
+    Raises:
+        UsageError: it would lead elsewhere, or no file system takes it.
+    """
+    if not name or name in {".", ".."} or "/" in name or "\0" in name:
+        raise UsageError(f"{what} {name!r} would lead outside runs/: give the name of one folder")
+    if len(name.encode(errors="surrogateescape")) > NAME_BYTES:
+        raise UsageError(f"{what} has more than {NAME_BYTES} bytes, too many for a folder's name")
+    return name
+
+
+def checkpoint(folder: Path) -> Path:
+    """Return where a model's weights lie."""
+    return folder / "checkpoints" / "best.pt"
+
+
+def history(folder: Path) -> Path:
+    """Return where a training tells of its epochs."""
+    return folder / "history.csv"
+
+
+def poison_record(folder: Path) -> Path:
+    """Return where it is written whose labels were wrong in a model's training."""
+    return folder / "poison.json"
+
+
+def scores(folder: Path, model: str, data: str) -> Path:
+    """Return where the scores of a model on `data` lie."""
+    return folder / "scores" / fitting(f"{model}_vs_{data}", ".csv")
+
+
+def metrics(folder: Path, data: str) -> Path:
+    """Return where the metrics of a model on `data` lie."""
+    return folder / "metrics" / fitting(data, ".json")
+
+
+def log(folder: Path, task: str, model: str | None, data: str) -> Path:
+    """Return where a classic command line logs; no model is written `None`, as ever."""
+    return folder / fitting(f"{task}_{model}_{data}", ".log")
+
+
+def fitting(name: str, suffix: str) -> str:
+    """Return `name` and `suffix` as one file name, cut and marked by a hash if it is too long."""
+    room = NAME_BYTES - TEMPORARY_BYTES - len(suffix.encode())
+    if len(name.encode()) <= room:
+        return name + suffix
+    mark = hashlib.sha256(name.encode()).hexdigest()[:12]
+    kept = name.encode()[: room - len(mark) - 1].decode(errors="ignore")
+    return f"{kept}.{mark}{suffix}"

@@ -1,0 +1,220 @@
+"""What the scores of a model are worth: point values by scikit-learn, intervals by bootstrap.
+
+The unit that is resampled is the image, by its key: the copies of one image in several networks
+stand or fall together, so an interval over them is as wide as the number of images allows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    log_loss,
+    roc_auc_score,
+)
+
+from trueface.errors import DataError
+from trueface.streams import numpy_stream
+
+RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
+COVERAGE = 0.95
+BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
+CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
+
+Floats = NDArray[np.float64]
+Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All measures of one score table; `None` where `reason` says why there can be none."""
+
+    n: int
+    accuracy: Measure
+    balanced_accuracy: Measure | None
+    auc: Measure | None
+    ece: Measure
+    loss: Measure
+    confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
+    reason: str | None
+    verdict: str  # "chance", "below chance", "constant" or ""
+
+
+def measure(
+    labels: NDArray[np.int8], logits: Floats, *, keys: Sequence[str], seed: int = 0
+) -> Report:
+    """Return every measure of a score table with its interval.
+
+    Args:
+        labels: (N,) 1 fake, 0 real.
+        logits: (N,) positive = fake; exactly 0 counts as real, as in the original system.
+        keys: (N,) names of the images; rows with one key are resampled together.
+        seed: root seed of the resampling; the same table has the same intervals.
+
+    Raises:
+        DataError: empty, or a logit that is no finite number: such a model has no score.
+
+    Source: B. Efron and R. Tibshirani, "An introduction to the bootstrap", 1993, chapter 13
+        (percentile interval), the classes resampled apart. The interval of a value at its limit
+        (accuracy 1 on N images) has no width; it then says "within 3/N at most".
+    """
+    _check(labels, logits)
+    fake = labels == 1
+    weights = _resamples(tuple(keys), labels.tobytes(), seed)
+    both = bool(fake.any() and not fake.all())
+    point = _points(labels, logits)
+    spread = _spread(fake, logits, weights)
+    auc = _interval(point["auc"], spread["auc"]) if both else None
+    return Report(
+        n=len(labels),
+        accuracy=_interval(point["accuracy"], spread["accuracy"]),
+        balanced_accuracy=_interval(point["balanced"], spread["balanced"]) if both else None,
+        auc=auc,
+        ece=_interval(point["ece"], spread["ece"]),
+        loss=_interval(point["loss"], spread["loss"]),
+        confusion=_confusion(labels, logits),
+        reason=None if both else f"all images are {'fake' if fake.any() else 'real'}",
+        verdict=_verdict(logits, auc),
+    )
+
+
+def calibration_error(labels: NDArray[np.int8], logits: Floats) -> float:
+    """Return the expected calibration error of the predicted class, in 0 … 1.
+
+    Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width; the
+        confidence of a binary answer is at least one half, so that only the upper bins fill.
+    """
+    return float(_errors(labels == 1, logits, np.ones((1, len(labels)), np.float32))[0])
+
+
+def _check(labels: NDArray[np.int8], logits: Floats) -> None:
+    if not len(labels):
+        raise DataError("no scores to measure")
+    broken = int(np.count_nonzero(~np.isfinite(logits)))
+    if broken:
+        raise DataError(f"{broken} of {len(logits)} logits are no finite numbers")
+
+
+def _points(labels: NDArray[np.int8], logits: Floats) -> dict[str, float]:
+    predicted = logits > 0
+    both = len(np.unique(labels)) == 2
+    return {
+        "accuracy": accuracy_score(labels, predicted),
+        "balanced": balanced_accuracy_score(labels, predicted) if both else 0.0,
+        "auc": roc_auc_score(labels, logits) if both else 0.0,
+        "ece": calibration_error(labels, logits),
+        "loss": log_loss(labels, _probabilities(logits), labels=[0, 1]),
+    }
+
+
+def _confusion(labels: NDArray[np.int8], logits: Floats) -> tuple[tuple[int, int], tuple[int, int]]:
+    (a, b), (c, d) = confusion_matrix(labels, logits > 0, labels=[0, 1]).tolist()
+    return (a, b), (c, d)
+
+
+def _spread(fake: NDArray[np.bool_], logits: Floats, weights: Weights) -> dict[str, Floats]:
+    """Return each measure on every resample; those of two classes only where both are there."""
+    right = (logits > 0) == fake
+    both = bool(fake.any() and not fake.all())
+    rows = weights.sum(1)
+    spread = {
+        "accuracy": weights @ right.astype(np.float32) / rows,
+        "ece": _errors(fake, logits, weights),
+        "loss": weights @ _losses(fake, logits).astype(np.float32) / rows,
+    }
+    if both:
+        recall = [
+            weights @ (right & of).astype(np.float32) / (weights @ of.astype(np.float32))
+            for of in (fake, ~fake)
+        ]
+        spread["balanced"] = (recall[0] + recall[1]) / 2
+        spread["auc"] = _areas(fake, logits, weights)
+    return {name: values.astype(np.float64) for name, values in spread.items()}
+
+
+def _areas(fake: NDArray[np.bool_], logits: Floats, weights: Weights) -> Floats:
+    """Return the weighted area under the curve for each row of `weights` (R, N); ties count half."""
+    order = np.argsort(logits, kind="stable")
+    starts = np.flatnonzero(np.diff(logits[order], prepend=-np.inf))
+    sorted_weights = weights[:, order].astype(np.float64)
+    fakes = np.add.reduceat(sorted_weights * fake[order], starts, axis=1)  # (R, distinct logits)
+    reals = np.add.reduceat(sorted_weights * ~fake[order], starts, axis=1)
+    below = np.cumsum(reals, axis=1) - reals / 2
+    pairs = fakes.sum(1) * reals.sum(1)
+    areas: Floats = (fakes * below).sum(1) / pairs
+    return areas
+
+
+def _errors(fake: NDArray[np.bool_], logits: Floats, weights: Weights) -> Floats:
+    """Return the calibration error for each row of `weights` (R, N)."""
+    confidence = _probabilities(np.abs(logits))
+    right = (logits > 0) == fake
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.zeros((len(logits), BINS), np.float32)
+    gaps[np.arange(len(logits)), bins] = right - confidence
+    errors: Floats = np.abs(weights @ gaps).sum(1) / weights.sum(1)
+    return errors
+
+
+def _losses(fake: NDArray[np.bool_], logits: Floats) -> Floats:
+    losses: Floats = np.logaddexp(0.0, np.where(fake, -logits, logits))
+    return losses
+
+
+def _probabilities(logits: Floats) -> Floats:
+    # the same as a sigmoid, but no overflow for a large negative logit
+    probabilities: Floats = np.exp(-np.logaddexp(0.0, -logits))
+    return probabilities
+
+
+@lru_cache(maxsize=16)  # the models of a run are tested on the same images
+def _resamples(keys: tuple[str, ...], labels: bytes, seed: int) -> Weights:
+    """Return how often each row stands in each resample: (R, N), whole numbers."""
+    random = numpy_stream("bootstrap", seed)
+    classes = np.frombuffer(labels, np.int8)
+    names = np.array([f"{label}/{key}" for label, key in zip(classes, keys, strict=True)])
+    _, first, of = np.unique(names, return_index=True, return_inverse=True)
+    counts = np.zeros((RESAMPLES, len(first)), np.float32)
+    for label in (0, 1):
+        members = np.flatnonzero(classes[first] == label)
+        if len(members):
+            counts[:, members] = _draw(random, len(members))
+    return counts[:, of]
+
+
+def _draw(random: np.random.Generator, size: int) -> Weights:
+    """Return how often each of `size` things is drawn in `size` draws, for each resample."""
+    drawn = random.integers(0, size, (RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=RESAMPLES * size)
+    return counts.reshape(RESAMPLES, size).astype(np.float32)
+
+
+def _interval(value: float, resampled: Floats) -> Measure:
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Measure(value=float(value), low=float(low), high=float(high))
+
+
+def _verdict(logits: Floats, auc: Measure | None) -> str:
+    if auc is None:
+        return ""
+    if auc.low <= 0.5 <= auc.high:
+        return "chance"
+    share = float(np.mean(logits > 0))
+    if max(share, 1 - share) > CONSTANT:
+        return "constant"
+    return "below chance" if auc.high < 0.5 else ""

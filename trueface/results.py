@@ -1,0 +1,74 @@
+"""The table of a run: models by data, measured once and kept until a score file changes.
+
+Light: a table that is kept needs neither scikit-learn nor NumPy.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher.api import Json, read_json, write_json
+from trueface import layout
+
+SCHEMA = 1
+KEPT = "results.json"  # in the run's folder
+
+
+def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
+    """Return one row for each model and each set of test images, and rows that pool them.
+
+    Scores of real images stand by the side of the scores of fakes under the same modifiers (the
+    original system's `merge_real`), so that every row has both classes if any test gives them.
+    Rows keep the order of `tests`; a model's pooled row follows its rows of the same modifiers.
+
+    Args:
+        run_folder: runs/<run>.
+        tests: (model ID, data ID) pairs; those without a score file, not done yet, are left out.
+
+    Returns:
+        Rows with the keys model, data, modifier, pooled, n, accuracy, balanced_accuracy, auc,
+        ece, loss, verdict, reason, seconds. A measure is {"value", "low", "high"}, or None where
+        the row's `reason` says why; `seconds` is what training or unlearning took, if known.
+
+    Raises:
+        DataError: a score file cannot be read, or holds what is no finite number.
+    """
+    done = [pair for pair in tests if score_file(run_folder, *pair).exists()]
+    mark = _mark(run_folder, done)
+    kept = read_json(run_folder / KEPT)
+    if kept is not None and kept.get("schema") == SCHEMA and kept.get("mark") == mark:
+        rows = kept["rows"]
+        if isinstance(rows, list):
+            return [row for row in rows if isinstance(row, dict)]
+    # scikit-learn takes a second to import: only where there is something to measure
+    from trueface.compare import compare
+
+    found = compare(run_folder, done)
+    with contextlib.suppress(OSError):  # a folder that only others may write: measured each time
+        write_json(run_folder / KEPT, {"schema": SCHEMA, "mark": mark, "rows": list(found)})
+    return found
+
+
+def score_file(run_folder: Path, model: str, data: str) -> Path:
+    """Return where the scores of one test lie."""
+    return layout.scores(run_folder / model, model, data)
+
+
+def summary(folder: Path) -> Path:
+    """Return where a model's folder says what its training or unlearning took."""
+    return folder / "summary.json"
+
+
+def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
+    """Return what changes when a row of the table may change."""
+    digest = hashlib.sha256(str(SCHEMA).encode())
+    for model, data in tests:
+        files = (score_file(run_folder, model, data), summary(run_folder / model))
+        for path in files:
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                told = json.dumps([model, data, path.name, status.st_size, status.st_mtime_ns])
+                digest.update(told.encode())
+    return digest.hexdigest()

@@ -1,0 +1,95 @@
+"""Score files: what a model said of each image, one row an image, as CSV.
+
+Columns: `path` below the data root, `key` (the name that all copies of an image share), `label`
+(1 fake, 0 real) and `logit` (positive = fake), with enough digits to give back the same float32.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from launcher.api import write_atomic
+from trueface.errors import DataError
+
+COLUMNS = ("path", "key", "label", "logit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """The answers of one model on one set of images, in the order of the set."""
+
+    paths: tuple[str, ...]
+    keys: tuple[str, ...]
+    labels: NDArray[np.int8]  # (N,) 1 fake, 0 real
+    logits: NDArray[np.float64]  # (N,) positive = fake
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.paths), len(self.keys), len(self.labels), len(self.logits)}
+        if len(sizes) != 1:
+            raise DataError(f"columns of a score table differ in length: {sorted(sizes)}")
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def merge(tables: Iterable[Scores]) -> Scores:
+    """Return all rows of `tables` as one table; an image that stands in two counts once."""
+    rows: dict[str, tuple[str, int, float]] = {}
+    for table in tables:
+        for path, key, label, logit in zip(
+            table.paths, table.keys, table.labels, table.logits, strict=True
+        ):
+            rows.setdefault(path, (key, int(label), float(logit)))
+    return Scores(
+        paths=tuple(rows),
+        keys=tuple(key for key, _, _ in rows.values()),
+        labels=np.array([label for _, label, _ in rows.values()], np.int8),
+        logits=np.array([logit for _, _, logit in rows.values()], np.float64),
+    )
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write a score table atomically; folders are made as needed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for name, key, label, logit in zip(
+        scores.paths, scores.keys, scores.labels, scores.logits, strict=True
+    ):
+        writer.writerow((name, key, int(label), f"{logit:.9g}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.getvalue())
+
+
+def read_scores(path: Path) -> Scores:
+    """Read a score table.
+
+    Raises:
+        DataError: the file is absent, cut off, or no score table; it is named with the line.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"scores {path} cannot be read: {error}") from error
+    header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+    if tuple(header) != COLUMNS:
+        raise DataError(f"{path}:1: expected the columns {','.join(COLUMNS)}")
+    labels, logits = [], []
+    for number, row in enumerate(rows, start=2):
+        try:
+            _, _, label, logit = row
+            labels.append({"0": 0, "1": 1}[label])
+            logits.append(float(logit))
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{path}:{number}: not a row path,key,label,logit: {row}") from error
+    return Scores(
+        paths=tuple(row[0] for row in rows),
+        keys=tuple(row[1] for row in rows),
+        labels=np.array(labels, np.int8),
+        logits=np.array(logits, np.float64),
+    )
