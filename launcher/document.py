@@ -67,7 +67,7 @@ class Scalar:
 
     @property
     def value(self) -> bool | int | float | str | None:
-        """What the word means by YAML 1.2; a number that is too long stays text."""
+        """What the word means by YAML 1.2; what is no decimal number in full stays text."""
         text = self.text
         if not self.plain:
             return text
@@ -286,6 +286,8 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     line, column = (shown.line, shown.column) if shown is not None else (0, 0)
     place = source.place(line, column)
     hint = next((hint for piece, hint in _SYNTAX_HINTS.items() if piece in said), "")
+    if begun is not None and shown is begun:
+        hint = "this is not closed"
     if place.text[column : column + 1] == "\t":
         hint = "indent with spaces, not with tabs"
     notes = []

@@ -196,10 +196,11 @@ def _sort(kind: Kind, node: Fields, scope: Scope) -> _Raw:
         elif key.text in _WORDS[kind.role]:
             words[key.text] = value
     for key, value in node.pairs:
+        if key.text in _WORDS[kind.role]:
+            continue
         if key.text in own:
             scope.blame(key.place, "duplicate-key", f"{key.text!r} is given under settings, too")
-        elif key.text not in _WORDS[kind.role]:
-            own[key.text] = (key, value)
+        own[key.text] = (key, value)
     if "settings" in words and not is_null(words["settings"]):
         scope.blame(words["settings"].place, "wrong-type", "expected settings such as {lr: 0.001}")
     for name in [name for name in own if name not in allowed]:

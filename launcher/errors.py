@@ -144,10 +144,31 @@ def counted(number: int, noun: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like `name`, or None when none is close."""
     by_fold = {candidate.casefold(): candidate for candidate in known}
-    if name.casefold() in by_fold:
-        return by_fold[name.casefold()]
-    found = difflib.get_close_matches(name.casefold(), list(by_fold), n=1, cutoff=0.6)
-    return by_fold[found[0]] if found else None
+    folded = name.casefold()
+    if folded in by_fold:
+        return by_fold[folded]
+    found = difflib.get_close_matches(folded, list(by_fold), n=5, cutoff=0.6)
+    # difflib takes two swapped letters for two mistakes; it is the commonest one
+    closest = min(found, key=lambda one: _distance(folded, one), default=None)
+    return None if closest is None else by_fold[closest]
+
+
+def _distance(first: str, second: str) -> tuple[int, int]:
+    return _mistakes(first, second), abs(len(first) - len(second))
+
+
+def _mistakes(first: str, second: str) -> int:
+    """Return how many letters were added, left out, replaced or swapped with their neighbour."""
+    before: list[int] = []
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first):
+        before, last, row = row, before, [i + 1]
+        for j, b in enumerate(second):
+            cost = min(before[j + 1] + 1, row[j] + 1, before[j] + (a != b))
+            if i and j and a == second[j - 1] and first[i - 1] == b:
+                cost = min(cost, last[j - 1] + 1)
+            row.append(cost)
+    return row[-1]
 
 
 def _caret(place: Place, hint: str) -> list[str]:

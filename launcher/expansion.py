@@ -165,8 +165,8 @@ def _slug(entry: PlainEntry) -> str:
     """Return a name for a job that was given none, from the first of its settings."""
     for _, node in entry.settings.given.values():
         value = plain_value(node)
-        words = value if isinstance(value, list) else [value]
-        text = "-".join(str(word) for word in words if not isinstance(word, dict))
+        words = value if isinstance(value, list) else [value]  # of a path, its last name
+        text = "-".join(str(word).rstrip("/").rpartition("/")[2] for word in words)
         slug = _NOT_A_SLUG.sub("-", text)[:_MOST_SLUG].strip("-_.+")
         if slug:
             return slug

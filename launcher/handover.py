@@ -11,7 +11,7 @@ from pathlib import Path
 from launcher import __version__
 from launcher.errors import MachineError
 from launcher.paths import Home
-from launcher.processes import lock, lock_holder, send, start_apart
+from launcher.processes import identity, lock, lock_holder, send, start_apart
 from launcher.records import read_json, write_json
 
 START_TIMEOUT_S = 15.0
@@ -41,10 +41,10 @@ def scheduler_pid(home: Home) -> int | None:
     return lock_holder(home.scheduler_lock)
 
 
-def start_scheduler(home: Home) -> None:
-    """Start a scheduler in the background; a second one leaves by itself."""
+def start_scheduler(home: Home) -> int:
+    """Start a scheduler in the background and return its pid; a second one leaves by itself."""
     argv = [sys.executable, "-P", "-m", "launcher.scheduler", str(home.folder)]
-    start_apart(argv, home.scheduler_log)
+    return start_apart(argv, home.scheduler_log)
 
 
 def ensure_scheduler(home: Home) -> int:
@@ -54,7 +54,7 @@ def ensure_scheduler(home: Home) -> int:
         MachineError: it does not come up; the message ends with what it said.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
-    started = False
+    starting: int | None = None
     while time.monotonic() < deadline:
         pid = scheduler_pid(home)
         if pid is not None:
@@ -63,14 +63,26 @@ def ensure_scheduler(home: Home) -> int:
                 return pid
             if record.get("pid") == pid:
                 send(pid, signal.SIGTERM)  # another version hands over; its jobs run on
-        elif not started:
-            start_scheduler(home)
-            started = True
+        elif starting is None:
+            starting = start_scheduler(home)
+        if starting is not None and (code := _exit_code(starting)) is not None:
+            if code > 0:
+                break
+            starting = None  # it left to another one, or was killed
         time.sleep(0.005)
     raise MachineError(
         f"the scheduler does not start; its log {home.scheduler_log} ends with:\n"
         + _tail(home.scheduler_log)
     )
+
+
+def _exit_code(child: int) -> int | None:
+    """Return how a child of ours ended, or None while it runs."""
+    try:
+        ended, status = os.waitpid(child, os.WNOHANG)
+    except ChildProcessError:  # our own parent has us ignore the ends of children
+        return 0 if identity(child) is None else None
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def revive(home: Home) -> None:

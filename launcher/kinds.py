@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from launcher.errors import Error, UsageError
 from launcher.ids import DataId
@@ -168,7 +168,7 @@ Entry = Callable[[Job], Mapping[str, Json]]
 class CommandSettings(Settings):
     """What a command needs to be run again: its words."""
 
-    argv: tuple[str, ...] = ()
+    argv: tuple[str, ...] = Field(min_length=1, description="the program and its arguments")
 
 
 class Command:

@@ -11,7 +11,7 @@ from functools import partial
 
 from launcher.document import Scalar
 from launcher.entries import TrainEntry, UnlearnEntry, companion
-from launcher.errors import Place, Problem, Severity, UnknownName, nearest
+from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, UnknownName, nearest
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
 from launcher.kinds import Kind, Role
 from launcher.settings import Settled
@@ -101,7 +101,13 @@ class Makings:
             self._placed[id(wish)] = None
             return None
         made = Made(wish=wish, model=_model(wish, base), base=base)
-        kept = self._by_identity.setdefault(_identity(made), made)
+        try:
+            kept = self._by_identity.setdefault(_identity(made), made)
+        except UnknownName as error:  # a model of an earlier run, with words of another laboratory
+            node = wish.node if wish.base is None else wish.base.node
+            self._problems.append(unknown_word(error, node))
+            self._placed[id(wish)] = None
+            return None
         if kept is not made:
             self._problems.append(_told_once(kept, made))
         else:
@@ -127,6 +133,13 @@ class Makings:
             except UnknownName:
                 continue
 
+    def _sound_names(self, but: str) -> Iterator[str]:
+        """Give the models that can be made, without those that would start from `but`."""
+        for name, wish in self._by_written.items():
+            broken = id(wish) in self._placed and self._placed[id(wish)] is None
+            if not broken and not name.startswith((f"{but}#", f"{but}~")):
+                yield name
+
     def _unknown(self, named: At[ModelId]) -> Problem:
         for stage in named.value.stages:
             for reader in self._readers.values():
@@ -134,8 +147,9 @@ class Makings:
                     _images(reader, stage.data)
                 except UnknownName as error:
                     return unknown_word(error, named.node)
-        text, known = str(named.value), list(self._by_written)
-        close = nearest(text, known)
+        text, known = str(named.value), [*self._sound_names(str(named.value))]
+        # a file with hundreds of these is not helped by hundreds of slow suggestions
+        close = nearest(text, known) if len(self._problems) < MOST_PROBLEMS else None
         notes = [f"made here: {', '.join(known[:MOST_LISTED])}"] if known else []
         if len(known) > MOST_LISTED:
             notes[0] += f" and {len(known) - MOST_LISTED} more"

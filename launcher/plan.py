@@ -93,39 +93,25 @@ def plan(
     problems = list(task.problems)
     run_folder = root / "runs" / task.name
     there = _Once(exists)
-    steps = expand(task, kinds, lambda model: there(run_folder / model), problems)
     wiring = _Wiring(root, there)
     jobs: dict[str, PlannedJob] = {}
-    for step in steps:
-        draft = Draft(
-            kind=step.kind.name,
-            run=task.name,
-            run_folder=run_folder,
-            folder=root,
-            model=step.model,
-            base=step.base,
-            data=step.data,
-            images=step.images,
-            name=step.name.partition("/")[2] if step.model is None else None,
-            settings=step.settings.values,
-        )
+    for step in expand(task, kinds, lambda model: there(run_folder / model), problems):
         try:
-            files = _files(step.kind, draft)
+            files = _files(step, task.name, root)
         except Error as error:  # a laboratory's own check
             problems.append(Problem(code="setting", message=str(error), place=step.place))
             continue
         needs = wiring.connect(step, files, problems)
         jobs[step.name] = _planned(step, files, [jobs[need] for need in needs], digest)
-    problems = list(in_order([*problems, *wiring.missing_inputs()]))
     if any(one.severity is Severity.ERROR for one in problems):
-        raise TaskFileError([one for one in problems if one.code != _MISSING])
+        raise TaskFileError(in_order(problems))
     return Plan(
         file=task.file,
         name=task.name,
         about=task.about,
         run_folder=run_folder,
         jobs=tuple(jobs.values()),
-        warnings=tuple(problems),
+        warnings=in_order([*problems, *wiring.missing_inputs()]),
     )
 
 
@@ -138,11 +124,23 @@ class _Files:
     argv: tuple[str, ...]
 
 
-def _files(kind: Kind, draft: Draft) -> _Files:
+def _files(step: Step, run: str, root: Path) -> _Files:
+    draft = Draft(
+        kind=step.kind.name,
+        run=run,
+        run_folder=root / "runs" / run,
+        folder=root,
+        model=step.model,
+        base=step.base,
+        data=step.data,
+        images=step.images,
+        name=step.name.partition("/")[2] if step.model is None else None,
+        settings=step.settings.values,
+    )
     return _Files(
-        inputs=tuple(kind.inputs(draft)),
-        outputs=tuple(kind.outputs(draft)),
-        argv=tuple(kind.argv(draft)),
+        inputs=tuple(step.kind.inputs(draft)),
+        outputs=tuple(step.kind.outputs(draft)),
+        argv=tuple(step.kind.argv(draft)),
     )
 
 
@@ -239,8 +237,10 @@ class _Wiring:
                     lack = self.lacks[path] = _Lack(path, one.what, self._place(step, path))
                 lack.jobs.append(step.name)
             needs |= makers
-        for output in files.outputs:
-            self._enter(step, os.path.normpath(output), problems)
+        others = {self._enter(step, os.path.normpath(path), problems) for path in files.outputs}
+        for other in sorted(others - {step.name}):
+            message = f"{step.name} and {other} would write the same files"
+            problems.append(Problem(code="same-output", message=message, place=step.place))
         self.order[step.name] = len(self.order)
         return sorted(needs - {step.name}, key=self.order.__getitem__)
 
@@ -267,19 +267,17 @@ class _Wiring:
             notes=tuple(notes),
         )
 
-    def _enter(self, step: Step, path: str, problems: list[Problem]) -> None:
+    def _enter(self, step: Step, path: str, problems: list[Problem]) -> str:
+        """Enter a path that a job writes; return the job that was the first to write it."""
         if len(path) > MOST_FILE_NAME:
             longest = max(path.split("/"), key=lambda name: len(name.encode()))
             if len(longest.encode()) > MOST_FILE_NAME:
                 message = f"{step.name} would write a file with a name of {len(longest)} characters"
                 problems.append(Problem(code="long-name", message=message, place=step.place))
-        maker = self.makers.setdefault(path, step.name)
-        if maker != step.name:
-            message = f"{step.name} and {maker} would both write {self._short(path)}"
-            problems.append(Problem(code="same-output", message=message, place=step.place))
         if step.kind.role is Role.DATA:
             for above in _with_parents(path):
                 self.data_makers.setdefault(above, []).append(step.name)
+        return self.makers.setdefault(path, step.name)
 
     def _place(self, step: Step, path: str) -> Place:
         """Return where the file says this path: at the setting from which it comes."""

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from launcher.document import Items, Node, Scalar, plain_value
-from launcher.errors import Place, Problem, UsageError, nearest
+from launcher.errors import Place, Problem, UsageError, counted, nearest
 from launcher.kinds import Kind
 from launcher.records import Json
 
@@ -34,8 +34,8 @@ _EXPECTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "list_type": lambda _: "a list",
     "dict_type": lambda _: "a mapping",
     "missing": lambda _: "more values",
-    "too_short": lambda context: f"at least {context['min_length']} values",
-    "too_long": lambda context: f"at most {context['max_length']} values",
+    "too_short": lambda context: f"at least {counted(context['min_length'], 'value')}",
+    "too_long": lambda context: f"at most {counted(context['max_length'], 'value')}",
     "literal_error": lambda context: f"one of {_listed(context['expected'])}",
     "enum": lambda context: f"one of {_listed(context['expected'])}",
     "greater_than": lambda context: f"more than {context['gt']:g}",
@@ -67,7 +67,7 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
         where: the entry, for what has no better place.
         problems: where complaints are added.
     """
-    values = {name: plain_value(node) for name, (_, node) in given.items()}
+    values = {name: _said_value(node) for name, (_, node) in given.items()}
     try:
         try:
             made = kind.settings.model_validate(values)
@@ -77,18 +77,15 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
                 raise
             made = kind.settings.model_validate(values | as_text)
     except ValidationError as error:
-        problems += _complaints(kind, error, given, where)
+        told = {one.message for one in problems if one.code == "missing-setting"}
+        problems += [
+            one for one in _complaints(kind, error, given, where) if one.message not in told
+        ]  # a setting that every entry lacks is missing in the defaults: once is enough
         return None
     except UsageError as error:  # a laboratory's own check
         problems.append(Problem(code="setting", message=str(error), place=where))
         return None
-    settled: dict[str, Json] = made.model_dump(mode="json")
-    truths = [name for name in given if values[name] is True or values[name] is False]
-    misread = [name for name in truths if not isinstance(settled[name], bool)]
-    for name in misread:
-        message = f"{name}: expected a number or a text, got {_shown(values[name])}"
-        problems.append(Problem(code="setting", message=message, place=given[name][1].place))
-    return None if misread else Settled(values=settled, given=given)
+    return Settled(values=made.model_dump(mode="json"), given=given)
 
 
 def unknown_key(
@@ -105,10 +102,10 @@ def unknown_key(
     names = sorted(known)
     close = nearest(key.text, names)
     hint = f"did you mean '{close}'?" if close else ""
-    if not close and elsewhere:
-        hint = f"{' and '.join(elsewhere)} would know it"
-    elif not close and "=" in key.text:
+    if "=" in key.text:
         hint = "quote an ID that holds a comma"
+    elif not close and elsewhere:
+        hint = f"{' and '.join(elsewhere)} would know it"
     return Problem(
         code="unknown-key",
         message=f"{key.text!r} is not {what}",
@@ -118,16 +115,31 @@ def unknown_key(
     )
 
 
-def _texts(error: ValidationError, given: Given) -> dict[str, str]:
-    """Return what was written for settings that want a text and got a plain number or truth."""
-    texts = {}
-    for one in error.errors(include_url=False, include_context=False, include_input=False):
-        name = one["loc"][0] if one["loc"] else None
-        node = given[name][1] if isinstance(name, str) and name in given else None
-        if one["type"] != "string_type" or len(one["loc"]) != 1:
-            continue
-        if isinstance(node, Scalar) and node.value is not None:
-            texts[str(name)] = node.text
+def _said_value(node: Node) -> Any:  # the border to pydantic: any YAML value
+    """Return a node's value with truths as they are written: pydantic takes true for the number 1."""
+    if isinstance(node, Scalar):
+        return node.text if isinstance(node.value, bool) else node.value
+    if isinstance(node, Items):
+        return [_said_value(one) for one in node.nodes]
+    return {key.text: _said_value(one) for key, one in node.pairs}
+
+
+def _texts(error: ValidationError, given: Given) -> dict[str, Json]:
+    """Return what was written for settings that want texts and got plain numbers."""
+    wanting = {
+        one["loc"]
+        for one in error.errors(include_url=False, include_context=False, include_input=False)
+        if one["type"] == "string_type"
+    }
+    texts: dict[str, Json] = {}
+    for name, (_, node) in given.items():
+        if (name,) in wanting and isinstance(node, Scalar) and node.value is not None:
+            texts[name] = node.text
+        elif isinstance(node, Items) and any((name, i) in wanting for i in range(len(node.nodes))):
+            texts[name] = [
+                one.text if isinstance(one, Scalar) and one.value is not None else plain_value(one)
+                for one in node.nodes
+            ]
     return texts
 
 
@@ -137,16 +149,21 @@ def _complaints(
     by_name: dict[str, list[Any]] = {}
     for one in error.errors(include_url=False):
         by_name.setdefault(str(one["loc"][0]) if one["loc"] else "", []).append(one)
+    lacking = [name for name, errors in by_name.items() if errors[0]["type"] == "missing"]
+    lacking = [f"'{name}'" for name in lacking if name not in given]
+    if lacking:
+        yield Problem(
+            code="missing-setting",
+            message=f"{kind.name} needs a value for {' and '.join(lacking)}",
+            place=where,
+            hint="give it here or under defaults",
+        )
     for name, errors in by_name.items():
         if name in given:
             yield _complaint(name, errors, given[name][1])
         elif not name:
             yield Problem(code="setting", message=_said(errors[0]), place=where)
-        elif errors[0]["type"] == "missing":
-            message = f"{kind.name} needs a value for '{name}'"
-            hint = f"set {name} here or under defaults"
-            yield Problem(code="missing-setting", message=message, place=where, hint=hint)
-        else:
+        elif errors[0]["type"] != "missing":
             message = f"{name}: {_said(errors[0])}"
             yield Problem(code="setting", message=message, place=where)
 

@@ -66,9 +66,10 @@ def read_taskfile(path: Path, kinds: Mapping[str, Kind]) -> TaskFile:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        close = nearest(path.name, _neighbours(path))
-        hint = f", did you mean {path.with_name(close)}?" if close else "; give the path of one"
-        raise UsageError(f"no task file {str(path)!r}{hint}") from error
+        by_stem = {Path(name).stem: name for name in _neighbours(path)}
+        close = nearest(path.stem, by_stem)
+        hint = f", did you mean {path.with_name(by_stem[close])}?" if close else ""
+        raise UsageError(f"no task file {str(path)!r}{hint or '; give the path of one'}") from error
     except IsADirectoryError as error:
         inside = _neighbours(path / "x.yaml")
         hint = f", such as {path / inside[0]}" if inside else ""

@@ -61,7 +61,7 @@ def job_line(job: JobRow, step: Step | None) -> JobLine:
     note = str(step) if job.state is State.RUNNING and step is not None else _why(job)
     return JobLine(
         id=job.id,
-        run=job.run,
+        run=harmless(job.run),
         name=harmless(job.name),
         state=job.state,
         since=job.ended or job.submitted,

@@ -110,7 +110,8 @@ def read_data(node: Node, readers: Iterable[Kind], scope: Scope) -> At[DataId] |
         for kind in readers:
             kind.elementary(kind.images(data))
     except IdError as error:
-        hint = "'#' belongs to model IDs" if "#" in node.text else ""
+        mark = next((mark for mark in "#%~@" if mark in node.text), "")
+        hint = f"'{mark}' belongs to model IDs" if mark else ""
         scope.blame(node.part(error.offset, error.length), "id", f"data: {error.message}", hint)
         return None
     except UnknownName as error:

@@ -126,32 +126,31 @@ def read(argv: Sequence[str]) -> Request:
     given = _parse(argv)
     own = {name: given.pop(name, None) for name in OWN}
     given.pop("features", None)
-    task = own["task"]
-    if task not in TASKS:
-        raise (
-            UsageError("--task is needed: train or test")
-            if not task
-            else UnknownName("task", task, TASKS)
-        )
-    if own["resume_from"] is not None and own["resume_from"] != "-1":
+    task = _task(own["task"])
+    if not _is_off(own["resume_from"]):
         raise UsageError("--resume_from is not supported, as in the original: start again")
     if own["data"] is None:
         raise UsageError("--data is needed: a data ID, such as 'gan2:pre&real:pre'")
     data = subsets.as_named(parse_data(own["data"]))
-    base = None if own["load_id"] is None else layout.folder_name("--load_id", own["load_id"])
-    poison = _poison(own["poison_rate"] or "0", own["poison_kind"]) if task == "train" else None
-    if task == "test" and base is None:
+    flags = [flag for flag in ("name", "load_id", "save_id") if own[flag] is not None]
+    named = {flag: layout.folder_name(f"--{flag}", own[flag]) for flag in flags}
+    base = named.get("load_id")
+    if task == "train":
+        poison = _poison(own["poison_rate"] or "0", own["poison_kind"])
+        model = str(_model(base, Stage(data, poison)))
+        saved_as = named.get("save_id") or layout.folder_name("--save_id", model)
+    elif base is not None:
+        poison, model, saved_as, base = None, base, base, None
+    else:
         raise UsageError("--load_id is needed: which model to test")
-    model = str(_model(base, Stage(data, poison))) if task == "train" else str(base)
-    saved_as = own["save_id"] if task == "train" and own["save_id"] is not None else model
     return Request(
         argv=tuple(argv),
         task=task,
-        run=layout.folder_name("--name", "test" if own["name"] is None else own["name"]),
+        run=named.get("name", "test"),
         data=data,
         model=model,
-        saved_as=layout.folder_name("--save_id", saved_as),
-        base=base if task == "train" else None,
+        saved_as=saved_as,
+        base=base,
         poison=poison,
         device=own["device"] or "cuda:0",
         settings={**CLASSIC_DEFAULTS, **given},
@@ -184,8 +183,12 @@ def _train(request: Request) -> None:
 
 def _test(request: Request) -> None:
     settings = settings_of(TestSettings, request)
+    network = settings_of(TrainSettings, request).model  # checks what a test does not need, too
     refuse_missing(TEST, _draft(request, settings, model=request.model))
-    from trueface import foreground  # as above
+    from trueface import checkpoint, foreground  # as above
+
+    if "model" in request.settings:
+        checkpoint.restore(layout.checkpoint(request.folder), arch=network)
 
     with foreground.logged(request.log):
         log.info("command=%s", shlex.join(request.argv))
@@ -241,6 +244,19 @@ def settings_of(model: type[Known], request: Request) -> Known:
     if str(given.get("num_threads", "")).startswith("-"):
         given["num_threads"] = len(os.sched_getaffinity(0))  # the original: all cores
     return checked(model, given)
+
+
+def _task(name: str | None) -> str:
+    if not name:
+        raise UsageError("--task is needed: train or test")
+    if name not in TASKS:
+        raise UnknownName("task", name, TASKS)
+    return name
+
+
+def _is_off(epoch: str | None) -> bool:
+    """Tell whether --resume_from asks for nothing, as -1 does."""
+    return epoch is None or (epoch.startswith("-") and epoch[1:].isdecimal()) or epoch == "0"
 
 
 def _poison(rate: str, kind: str | None) -> Poison | None:

@@ -138,26 +138,26 @@ def batches(
     order = list(range(len(image_set)) if indices is None else indices)
     if shuffle_seed is not None:
         random.Random(f"order/{shuffle_seed}/{epoch}").shuffle(order)
+    groups = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
     loader = DataLoader(
         image_set,
-        batch_sampler=[order[at : at + batch_size] for at in range(0, len(order), batch_size)],
+        batch_sampler=groups,
         num_workers=num_threads,
         collate_fn=list,
         generator=torch.Generator(),  # else a pass would draw from torch's global generator
     )
-    seen = left_out = at = 0
-    for items in loader:
-        numbers = order[at : at + len(items)]
-        at += len(items)
-        good = [index for index, item in zip(numbers, items, strict=True) if _is_good(item)]
+    seen = left_out = 0
+    for group, items in zip(groups, loader, strict=True):
+        pairs = zip(group, items, strict=True)
+        good = [(at, item) for at, item in pairs if isinstance(item, Tensor)]
         for item in items:
             if isinstance(item, BadFile):
-                left_out += 1
                 _note(image_set, item, on_bad_image)
         seen += len(good)
+        left_out += len(group) - len(good)
         if good:
-            pixels = torch.stack([item for item in items if isinstance(item, Tensor)])
-            yield _batch(image_set, good, pixels)
+            pixels = torch.stack([item for _, item in good])
+            yield _batch(image_set, [at for at, _ in good], pixels)
     if seen == 0 or seen + left_out != len(order):
         raise DataError(f"{seen} of {len(order)} images could be read, {left_out} are bad")
 
@@ -165,10 +165,6 @@ def batches(
 def _reason(error: Exception) -> str:
     missing = isinstance(error, OSError) and error.strerror
     return missing or str(error).partition(" <_io.")[0] or type(error).__name__
-
-
-def _is_good(item: Tensor | BadFile) -> bool:
-    return isinstance(item, Tensor)
 
 
 def _note(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage) -> None:

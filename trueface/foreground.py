@@ -6,7 +6,6 @@ The same entry functions run as in the queue; only who watches them differs.
 import contextlib
 import importlib
 import logging
-import os
 import signal
 import sys
 import threading
@@ -48,6 +47,8 @@ def device(name: str) -> str:
 def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
     """Run a job's entry function under a progress bar; Ctrl-C lets it stop in order.
 
+    It computes on as many cores as torch would take, so OMP_NUM_THREADS limits it.
+
     Args:
         kind: names the function.
         make: gets `cpus`, `progress` and `stop`, and gives the job.
@@ -58,7 +59,7 @@ def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
     module, _, function = kind.entry.partition(":")
     stop = threading.Event()
     with _bar(kind.name) as progress, _stoppable(stop):
-        job = make(cpus=len(os.sched_getaffinity(0)), progress=progress, stop=stop)
+        job = make(cpus=torch.get_num_threads(), progress=progress, stop=stop)
         try:
             result: Mapping[str, Json] = getattr(importlib.import_module(module), function)(job)
         except Exception as error:
@@ -84,6 +85,9 @@ def logged(path: Path | None) -> Iterator[None]:
         logger.addHandler(handler)
     try:
         yield
+    except Exception as error:
+        log.info("error=%s", error)  # the screen gets it at the end
+        raise
     finally:
         logger.setLevel(level)
         for handler in handlers:

@@ -63,15 +63,14 @@ def choose(
     candidates = _candidates(images, kind)
     if not 0 < count <= len(candidates):
         raise DataError(
-            f"cannot poison {poison} % of {len(images)} images: "
-            f"{count} labels to flip, {len(candidates)} images to choose from"
+            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, "
+            f"{len(candidates)} images to choose from"
         )
     draw = random.Random(seed)
-    indices = (
-        _stratified(images, candidates, count, draw)
-        if stratified
-        else draw.sample(candidates, count)
-    )
+    if stratified:
+        indices = _stratified(images, candidates, count, draw)
+    else:
+        indices = draw.sample(candidates, count)
     return PoisonRecord(
         rate=poison.rate,
         kind=kind,

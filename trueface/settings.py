@@ -5,7 +5,7 @@ in its description. Ranges are given as one number or as two.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
@@ -82,6 +82,8 @@ Count = Annotated[int, Field(ge=1)]
 
 class DataSettings(Settings):
     """Where the images are and how they are read."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
 
     data_root: str = Field(description="folder with PreSocial, Facebook, …")
     split_path: str = Field(description="folder with train.json, val.json and test.json")

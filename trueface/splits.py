@@ -16,7 +16,7 @@ from pathlib import Path
 
 from launcher.api import DataId, write_atomic
 from trueface.errors import DataError
-from trueface.index import Image, list_images, list_part
+from trueface.index import Image, list_parts
 
 NAMES = ("train", "val", "test")
 SHARES = (0.8, 0.1)  # training, validation; the rest is for testing, as in the published splits
@@ -122,10 +122,13 @@ def split_images(data_root: Path, data: DataId, split: Split) -> tuple[Image, ..
     Raises:
         DataError: a part has no image on disk, or no image at all is in the split.
     """
-    for part in data:
-        if not match(list_part(data_root, part), split).images:
+    parts = list_parts(data_root, data)
+    chosen = select([image for images in parts.values() for image in images], split)
+    files = {image.file for image in chosen}
+    for part, images in parts.items():
+        if images and files.isdisjoint(image.file for image in images):
             log.warning("part=%s split=%s reason=no image of it in the split", part, split.name)
-    return select(list_images(data_root, data), split)
+    return chosen
 
 
 def make_splits(

@@ -138,7 +138,7 @@ def fit(
     history: list[Epoch] = []
     chosen: Epoch | None = None
     weights: Mapping[str, Tensor] = {}
-    while len(history) < settings.num_epochs and steps.lr >= LEAST_LR:
+    while len(history) < settings.num_epochs and not steps.exhausted:
         began = time.monotonic()
         told = steps.run(epoch=len(history))
         if watch.stop.is_set():
@@ -146,14 +146,15 @@ def fit(
             raise JobError(f"stopped in epoch {len(history) + 1} of {settings.num_epochs}")
         epoch = _epoch(len(history) + 1, steps, told, validation, began)
         history.append(epoch)
-        better = chosen is None or settings.select == "last" or epoch.merit >= chosen.merit
+        merits = [past.merit for past in history]
+        better = settings.select == "last" or epoch.merit == max(merits)
         if better:
             chosen, weights = epoch, copy.deepcopy(steps.result.network.state_dict())
         keep(history, "best" if better else None, steps.result)
-        steps.heed(better=better)
+        steps.heed(progress=merits.count(max(merits)) == 1 and epoch.merit == max(merits))
         log.info("epoch=%d %s", epoch.epoch, told)
     if chosen is None:
-        raise JobError(f"nothing was trained: {settings.num_epochs} epochs, lr {settings.lr}")
+        raise ValueError(f"num_epochs is at least 1, not {settings.num_epochs}")
     model.network.load_state_dict(dict(weights))
     model.eval()
     return Trained(
@@ -215,6 +216,11 @@ class _Steps:
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
+    def exhausted(self) -> bool:
+        """Whether the learning rate has fallen so far that more steps would change nothing."""
+        return self.cycle is None and self.lr < min(LEAST_LR, self.settings.lr)
+
+    @property
     def result(self) -> Detector:
         """The model to validate and to keep: the average, where there is one."""
         return self.model if self.average is None else cast(Detector, self.average.module)
@@ -239,9 +245,9 @@ class _Steps:
         seconds = max(time.monotonic() - began, 1e-9)
         return _Pass(loss=loss_sum / count, accuracy=right / count, images_per_s=images / seconds)
 
-    def heed(self, *, better: bool) -> None:
+    def heed(self, *, progress: bool) -> None:
         """Let the learning rate fall to a tenth after too many epochs without progress."""
-        self.idle_epochs = 0 if better else self.idle_epochs + 1
+        self.idle_epochs = 0 if progress else self.idle_epochs + 1
         patience = self.settings.lr_decay_epochs
         if self.cycle is None and 0 < patience < self.idle_epochs:
             self.idle_epochs = 0

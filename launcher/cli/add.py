@@ -11,6 +11,7 @@ from launcher.paths import find_home, make_home
 from launcher.specs import Resources, Spec, this_context
 from launcher.states import State
 from launcher.store.store import Store
+from launcher.views import harmless
 
 RUN = "add"  # the run of jobs that come from no task file
 
@@ -28,6 +29,8 @@ def command(name: str | None, cpus: int, priority: int, program: tuple[str, ...]
       launcher add -- python train.py --lr 0.1
       launcher add --cpus 4 --name prep -- ./prepare.sh data/
     """
+    if name is not None and name != os.fsencode(name).decode(errors="replace"):
+        raise UsageError(f"the name {name!r} is no UTF-8 text")
     home = find_home(os.environ)
     make_home(home)
     store = Store(home)
@@ -58,4 +61,4 @@ def command(name: str | None, cpus: int, priority: int, program: tuple[str, ...]
         store.set_needs(job, ())
     ensure_scheduler(home)
     wake(home)
-    click.echo(f"{job}\t{title}")
+    click.echo(f"{job}\t{harmless(title)}")

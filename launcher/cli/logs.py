@@ -1,5 +1,6 @@
 """`launcher logs`: what a job wrote."""
 
+import codecs
 import time
 from pathlib import Path
 
@@ -41,24 +42,24 @@ def command(job: str, lines: int | None, follow: bool, attempt: int | None) -> N
 
 
 def _print(log: Path, lines: int | None, follow: tuple[Store, int, int] | None) -> None:
+    while not log.exists() and follow is not None and _goes_on(*follow):
+        time.sleep(FOLLOW_EVERY_S)
     try:
         file = log.open("rb")
     except FileNotFoundError:
-        if follow is None:
-            raise UsageError(f"there is no log at {log}; the attempt's folder is gone") from None
-        time.sleep(FOLLOW_EVERY_S)
-        return _print(log, lines, follow)
+        raise UsageError(f"there is no log at {log}; its attempt was never started") from None
+    # a character may be cut in two where one reading ends
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     with file:
         if lines is not None:
             file.seek(_tail_offset(log, lines))
-        while True:
+        goes_on = True
+        while goes_on:
+            goes_on = follow is not None and _goes_on(*follow)
             while chunk := file.read(CHUNK_BYTES):
-                _say(chunk)
-            if follow is None or not _goes_on(*follow):
-                while chunk := file.read(CHUNK_BYTES):
-                    _say(chunk)
-                return None
-            time.sleep(FOLLOW_EVERY_S)
+                _say(decoder.decode(chunk))
+            if goes_on:
+                time.sleep(FOLLOW_EVERY_S)
 
 
 def _goes_on(store: Store, job: int, number: int) -> bool:
@@ -66,9 +67,9 @@ def _goes_on(store: Store, job: int, number: int) -> bool:
     return row.state is State.RUNNING and row.attempts == number
 
 
-def _say(chunk: bytes) -> None:
-    text = chunk.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-    click.echo("\n".join(map(harmless, text.split("\n"))).replace("\\t", "\t"), nl=False)
+def _say(text: str) -> None:
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    click.echo("\n".join("\t".join(map(harmless, line.split("\t"))) for line in lines), nl=False)
 
 
 def _tail_offset(log: Path, lines: int) -> int:

@@ -10,6 +10,7 @@ import click
 
 from launcher import __version__
 from launcher.errors import Error, TaskFileError
+from launcher.views import harmless
 
 VERBS = {
     "add": "queue any program",
@@ -89,4 +90,5 @@ def _explain(error: Error, *, debug: bool) -> None:
     elif isinstance(error, TaskFileError):
         click.echo(str(error), err=True)
     else:
-        click.echo(f"error: {error}", err=True)
+        lines = map(harmless, f"error: {error}".split("\n"))  # a job's name may hold anything
+        click.echo("\n".join(lines), err=True)

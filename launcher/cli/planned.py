@@ -71,7 +71,11 @@ def _why(standings: Iterable[Standing]) -> str:
 def _lines(standings: Sequence[Standing], *, everything: bool) -> Iterator[str]:
     """Give one line for each job: name, real data that was added, why, and after what."""
     shown = standings if everything or len(standings) <= MOST_LISTED else standings[:MOST_LISTED]
-    rows = [(one.job.name, _added(one.job), harmless(one.reason), _after(one)) for one in shown]
+    jobs = {one.job.name: one.job for one in standings}
+    rows = [
+        (one.job.name, _added(one.job), harmless(one.reason), _after(one.job, jobs))
+        for one in shown
+    ]
     yield from columns(rows)
     if len(shown) < len(standings):
         yield f"… {len(standings) - len(shown)} more; --all lists every job, --json gives the plan"
@@ -86,12 +90,14 @@ def _added(job: PlannedJob) -> str:
     return f"+ {'&'.join(added)}" if added else ""
 
 
-def _after(standing: Standing) -> str:
-    needs = standing.job.needs
-    if not needs:
+def _after(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> str:
+    """Name the needs, but for those that another need has too."""
+    implied = {far for need in job.needs for far in jobs[need].needs}
+    direct = [need for need in job.needs if need not in implied]
+    if not direct:
         return ""
-    more = f" and {len(needs) - MOST_AFTER} more" if len(needs) > MOST_AFTER else ""
-    return f"after {', '.join(needs[:MOST_AFTER])}{more}"
+    more = f" and {len(direct) - MOST_AFTER} more" if len(direct) > MOST_AFTER else ""
+    return f"after {', '.join(direct[:MOST_AFTER])}{more}"
 
 
 def _last_line(plan: Plan, standings: Iterable[Standing], taskfile: str) -> str:

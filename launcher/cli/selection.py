@@ -1,5 +1,6 @@
 """Which jobs a person means: by number, name, glob, or `run:NAME`."""
 
+import os
 from collections.abc import Sequence
 
 from launcher.errors import UsageError, nearest
@@ -40,11 +41,13 @@ def only_job(store: Store, pattern: str) -> JobRow:
 
 
 def _matching(store: Store, pattern: str) -> list[JobRow]:
+    if pattern != os.fsencode(pattern).decode(errors="replace"):
+        return []  # no name is made of such bytes
     if pattern.startswith(RUN_PREFIX):
         return store.read.jobs("runs.name = ?", (pattern.removeprefix(RUN_PREFIX),))
-    if pattern.isdigit():
-        return store.read.jobs("jobs.id = ?", (int(pattern),))
-    return store.read.jobs("jobs.name GLOB ?", (pattern,))
+    if pattern.isdecimal():
+        return store.read.jobs("jobs.id = CAST(? AS INTEGER)", (pattern,))
+    return store.read.jobs("jobs.name = ?1 OR jobs.name GLOB ?1", (pattern,))
 
 
 def _nothing(store: Store, pattern: str) -> str:

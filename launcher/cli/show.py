@@ -37,7 +37,7 @@ def command(job: str, as_json: bool) -> None:
     click.echo(f"{record['state']}: {record['note']}\n")
     facts = [(key, record[key]) for key in ("hash", "needs", "folder", "log") if record[key]]
     facts += [(key, spec[key]) for key in ("model", "base", "data", "images", "argv") if spec[key]]
-    facts += [(f"  {key}", value) for key, value in spec["settings"].items()]
+    facts += [(f"  {_text(key)}", value) for key, value in spec["settings"].items()]
     click.echo("\n".join(columns([(key, _text(value)) for key, value in facts])))
     click.echo("\nattempts")
     click.echo("\n".join(columns([_attempt(one) for one in record["attempts"]])) or "  none yet")
@@ -46,7 +46,7 @@ def command(job: str, as_json: bool) -> None:
     click.echo("\n".join(columns([(f"  {e['at']}", e["state"], e["reason"]) for e in events])))
     if record["result"]:
         click.echo("\nresult")
-        facts = [(f"  {key}", _text(value)) for key, value in record["result"].items()]
+        facts = [(f"  {_text(key)}", _text(value)) for key, value in record["result"].items()]
         click.echo("\n".join(columns(facts)))
 
 

@@ -10,6 +10,7 @@ from launcher.errors import MachineError
 from launcher.handover import ensure_scheduler
 from launcher.states import OPEN, State
 from launcher.store.store import Store
+from launcher.views import harmless
 
 LOOK_EVERY_S = 0.05
 CHECK_EVERY_S = 5.0  # a scheduler that died for good must not be waited for
@@ -47,7 +48,7 @@ def command(patterns: tuple[str, ...], timeout: float | None) -> int:
             time.sleep(LOOK_EVERY_S)
         ended = [job for job in store.read.jobs_by_id(waited) if job.state is not State.DONE]
     for job in ended:
-        click.echo(f"{job.id}\t{job.name}\t{job.state}\t{job.reason}")
+        click.echo(f"{job.id}\t{harmless(job.name)}\t{job.state}\t{harmless(job.reason)}")
     return 1 if ended else 0
 
 

@@ -39,6 +39,9 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     Raises:
         StoreError: it was written by a newer launcher, or is another program's database.
     """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if _version(connection) and application != APPLICATION_ID:
+        raise StoreError(f"{path} is another program's database; move it away")
     if _version(connection) == len(STEPS):
         return
     if _version(connection) > len(STEPS):

@@ -1,9 +1,10 @@
 """The queue on disk: what is written when a job is queued, claimed, ended, cancelled."""
 
+import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from launcher.errors import StoreError
@@ -11,6 +12,7 @@ from launcher.paths import Home
 from launcher.specs import Context, Spec
 from launcher.states import (
     NEXT,
+    OPEN,
     Done,
     Failed,
     Lost,
@@ -26,6 +28,11 @@ from launcher.store.rows import Claim, QueuedJob, claim_row
 
 BUSY_MS = 10_000  # how long a writer waits for another; transactions take milliseconds
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
+_COUNT_WAITS = (
+    "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
+    " ON needed.id = needs.need WHERE needs.job = jobs.id AND needed.state <> 'done')"
+    " WHERE jobs.id"
+)
 _FROM = {
     state: tuple(source for source in State if state in NEXT[source]) for state in State
 }  # who may become `state`
@@ -46,6 +53,8 @@ class Store:
             StoreError: it cannot be opened, or is damaged, or newer than this program.
         """
         check_sqlite()
+        with contextlib.suppress(FileExistsError):  # private before SQLite writes beside it
+            os.close(os.open(home.database, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             self._db = sqlite3.connect(home.database, timeout=BUSY_MS / 1000, isolation_level=None)
             self._db.row_factory = sqlite3.Row
@@ -55,14 +64,13 @@ class Store:
             migrate(self._db, str(home.database))
         except sqlite3.Error as error:
             raise StoreError(f"cannot open the queue {home.database}: {error}") from error
-        home.database.chmod(0o600)
         self.read = Reading(self._db)
 
     def close(self) -> None:
         """Give the connection back."""
         self._db.close()
 
-    @contextmanager
+    @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Make everything inside one transaction; all of it happens or nothing.
 
@@ -140,6 +148,7 @@ class Store:
             raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
         job = int(row["id"])
         self._event(job, state, reason, now)
+        self._db.execute(f"{_COUNT_WAITS} IN (SELECT job FROM needs WHERE need = ?)", (job,))
         return job
 
     def next_number(self) -> int:
@@ -153,12 +162,7 @@ class Store:
         """Say which jobs must be done before `job`, and count those that are not. Inside `writing`."""
         self._db.execute("DELETE FROM needs WHERE job = ?", (job,))
         self._db.executemany("INSERT INTO needs VALUES (?, ?)", [(job, need) for need in needs])
-        self._db.execute(
-            "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
-            " ON needed.id = needs.need WHERE needs.job = ?1 AND needed.state <> 'done')"
-            " WHERE id = ?1",
-            (job,),
-        )
+        self._db.execute(f"{_COUNT_WAITS} = ?", (job,))
 
     # --- the scheduler's side
 
@@ -215,7 +219,9 @@ class Store:
             ).fetchone()
             if taken is None:
                 return None
-            state, reason = self._follows(claim, outcome)
+            state, told = self._follows(claim, outcome)
+            # a program's last words may hold what SQLite takes for no text
+            reason = told.encode(errors="backslashreplace").decode()
             if self._move(claim.job, state, reason, now, only_from=State.RUNNING):
                 self._after(claim.job, state, outcome, outputs, now)
             return state
@@ -235,7 +241,8 @@ class Store:
                 return State.QUEUED, "was not started"
             case Lost(why=why):
                 (lost,) = self._db.execute(
-                    "SELECT count(*) FROM attempts WHERE job = ? AND outcome LIKE '%\"lost\"%'",
+                    "SELECT count(*) FROM attempts"
+                    " WHERE job = ? AND json_extract(outcome, '$.ending') = 'lost'",
                     (claim.job,),
                 ).fetchone()
                 if lost >= LOST_LIMIT:
@@ -285,7 +292,7 @@ class Store:
         marks = ",".join("?" * len(sources))
         moved = self._db.execute(
             f"UPDATE jobs SET state = ?, reason = ?, ended = ? WHERE id = ? AND state IN ({marks})",
-            (state, reason, None if state is State.QUEUED else now, job, *sources),
+            (state, reason, None if state in OPEN else now, job, *sources),
         )
         if moved.rowcount != 1:
             return False
@@ -312,12 +319,14 @@ class Store:
 
     def cancel(self, jobs: Sequence[int], now: float) -> list[int]:
         """Cancel what waits, ask for the end of what runs; return the jobs that this concerns."""
-        touched: list[int] = []
         with self.writing():
-            touched += [
-                job for job in jobs if self._move_waiting(job, now) or self._wish(job, "cancel")
+            # the newest first: what needs another of them is cancelled itself, not skipped
+            touched = [
+                job
+                for job in sorted(jobs, reverse=True)
+                if self._move_waiting(job, now) or self._wish(job, "cancel")
             ]
-        return touched
+        return touched[::-1]
 
     def _move_waiting(self, job: int, now: float) -> bool:
         for source in (State.QUEUED, State.HELD):

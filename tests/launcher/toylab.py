@@ -137,6 +137,7 @@ class Toy:
     entry: str
     settings: type[Settings]
     summary: str = "a toy"
+    results: str = ""
     preload: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 

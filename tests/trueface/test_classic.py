@@ -10,6 +10,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+import torch
 
 from launcher.api import UsageError
 from trueface import classic
@@ -23,6 +24,19 @@ SMALL = (
     *("--model", "slim18", "--weights", "none", "--device", "cpu", "--num_threads", "0"),
     *("--resize_size", "16", "--patch_size", "12", "--num_epochs", "1", "--batch_size", "4"),
 )
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name != "TRUEFACE_WEIGHTS"},
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_core() -> Iterator[None]:
+    """Two threads that share a busy core wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -65,6 +79,22 @@ def test_a_training_and_a_test_put_their_files_where_the_original_does(
     assert "scores/mine_vs_real:pre.csv" in captured.err
 
 
+def test_a_model_of_another_architecture_is_not_tested(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--save_id", "mine") == 0
+    words = ("--load_id", "mine", "--data", "real:pre", "--model", "nodown18", "--device", "cpu")
+    assert classic.main(line("test", *words)) == 1
+    assert "is a slim18" in capsys.readouterr().err
+
+
+def test_a_failure_is_told_in_the_log_too(lab: Path) -> None:
+    assert train("--save_id", "m", "--data", "flux:pre") == 2
+    assert (
+        "error=no image of flux:pre" in (lab / "runs/study/m/train_None_flux:pre.log").read_text()
+    )
+
+
 def test_the_rate_given_is_the_number_of_labels_flipped(lab: Path) -> None:
     assert train("--poison_rate", "0.25", "--save_id", ID) == 0
     record = json.loads((lab / "runs/study" / ID / "poison.json").read_text())
@@ -92,7 +122,7 @@ def test_without_save_weights_no_weights_are_kept(lab: Path) -> None:
 def test_a_machine_without_cuda_says_that_it_takes_the_cpu(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}
     words = line("train", "--data", ID, *SMALL, "--device", "cuda:0")
     done = subprocess.run(
         [sys.executable, "-m", "trueface", *words],
@@ -105,8 +135,10 @@ def test_a_machine_without_cuda_says_that_it_takes_the_cpu(
 def test_published_weights_that_cannot_be_had_name_both_remedies(lab: Path) -> None:
     nowhere = "http://127.0.0.1:9"
     environment = {
-        **{k: v for k, v in os.environ.items() if k != "TRUEFACE_WEIGHTS"},
-        **{"TORCH_HOME": str(lab / "torch"), "http_proxy": nowhere, "https_proxy": nowhere},
+        **ENVIRONMENT,
+        "TORCH_HOME": str(lab / "torch"),
+        "http_proxy": nowhere,
+        "https_proxy": nowhere,
     }
     words = line("train", "--data", ID, "--model", "baseline18", "--device", "cpu")
     done = subprocess.run(
@@ -121,7 +153,10 @@ def test_published_weights_that_cannot_be_had_name_both_remedies(lab: Path) -> N
 def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
     words = line("train", "--data", ID, "--save_id", "m", *SMALL, "--num_epochs", "1000000")
     process = subprocess.Popen(
-        [sys.executable, "-m", "trueface", *words], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "trueface", *words],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     log = lab / f"runs/study/m/train_None_{ID}.log"
     deadline = time.monotonic() + 60
@@ -147,13 +182,14 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
         (("--task", "train", "--data", ID, "--model", "nodwon"), "did you mean nodown"),
         (("--task", "train", "--data", ID, "--poison_rate", "1.5"), "within 0 to 1"),
         (("--task", "train", "--data", ID, "--poison_rate", "half"), "no number"),
-        (("--task", "train", "--data", ID, "--poison_kind", "f2f"), "did you mean f2r"),
+        (("--task", "train", "--data", ID, "--poison_kind", "f3r"), "did you mean f2r"),
         (("--task", "train", "--data", ID, "--resume_from", "3"), "not supported"),
         (("--task", "train", "--data", ID, "--save_id", "../x"), "outside runs/"),
         (("--task", "train", "--data", ID, "--save_id", ""), "outside runs/"),
         (("--task", "train", "--data", ID, "--save_id", "x" * 256), "255 bytes"),
         (("--task", "train", "--data", ID, "--name", ".."), "outside runs/"),
         (("--task", "test", "--data", ID), "--load_id is needed"),
+        (("--task", "test", "--data", ID, "--load_id", "m", "--model", "nodwon"), "mean nodown"),
         (("--task", "test", "--data", ID, "--load_id", "/etc"), "outside runs/"),
     ],
 )
@@ -184,14 +220,15 @@ def test_what_is_not_there_is_told_with_exit_code_2(
 
 
 def test_every_flag_of_the_original_is_understood() -> None:
-    request = classic.read(
+    flags = (
         "--name n --save_id s --load_id l --resume_from -1 --task train --device cpu --model nodown"
         " --freeze --num_epochs 2 --lr 1e-4 --lr_decay_epochs 3 --save_weights --save_scores"
         " --features --split_path sp --data_root dr --data gan2:pre --batch_size 8 --num_threads 2"
         " --poison_rate 0.2 --resize_prob 0.2 --resize_scale 0.2 1.0 --resize_ratio 0.75 1.33"
         " --resize_size 64 --dropout 0.1 --jpeg_prob 0.2 --jpeg_qual 30 100 --blur_prob 0.2"
-        " --blur_sigma 1e-06 3 --patch_size 32".split()
+        " --blur_sigma 1e-06 3 --patch_size 32"
     )
+    request = classic.read(flags.split())
     assert (request.run, request.saved_as, request.base) == ("n", "s", "l")
     assert request.poison is not None
     assert request.poison.percent == "20"

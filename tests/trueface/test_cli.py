@@ -6,6 +6,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+import torch
 
 from trueface import cli
 from trueface.__main__ import main
@@ -73,6 +74,20 @@ def test_poison_writes_the_record_of_the_model_to_be_trained(
     assert "flipped_fake\t8" in capsys.readouterr().out
 
 
+def test_a_poisoned_model_is_unlearned_by_hand(lab: Path) -> None:
+    torch.set_num_threads(1)
+    model = "gan2:pre&real:pre%50"
+    small = "--data_root data --split_path splits --model slim18 --weights none --num_epochs 1"
+    small += " --resize_size 12 --patch_size 12 --batch_size 8"
+    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    words = ["--name", "study", "--task", "train", "--data", model.removesuffix("%50")]
+    words += ["--poison_rate", "0.5", "--save_weights", "--device", "cpu", "--num_threads", "0"]
+    assert main([*words, *small.split()]) == 0
+    words = ["unlearn", f"{model}~relabel", "--name", "study", "--device", "cpu"]
+    assert cli.run([*words, *small.replace("_", "-").split()]) == 0
+    assert (lab / f"runs/study/{model}~relabel/checkpoints/best.pt").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -85,8 +100,11 @@ def test_poison_writes_the_record_of_the_model_to_be_trained(
         (["poison", "gan2"], "expected subset:modifier"),
         (["unlearn", "gan2:pre%50"], "names no method"),
         (["unlearn", "gan2:pre%50~rebalel"], "did you mean relabel"),
-        (["unlearn", "a:b%5~retrain", "--data-root", "x", "--split-path", "y"], "poison record"),
-        (["poison", "a:b%5", "--name", "../x", "--data-root", "x", "--split-path", "y"], "outside"),
+        (["unlearn", "sd:fb%5~retrain", "--data-root", "x", "--split-path", "y"], "poison record"),
+        (
+            ["poison", "sd:fb%5", "--name", "../x", "--data-root", "x", "--split-path", "y"],
+            "outside",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_with_exit_code_2(

@@ -34,7 +34,7 @@ def test_an_image_knows_what_its_place_says(tree: Tree) -> None:
     root = tree(in_pre(NAMES))
     first, *_, last = list_images(root, parse_data("gan2:pre&realFORLAB:pre"))
     assert first == Image(
-        path=root / "PreSocial" / NAMES[0],
+        file=str(root / "PreSocial" / NAMES[0]),
         key="StyleGAN2/conf-f-psi-0.5/00000",
         label=1,
         method="StyleGAN2",

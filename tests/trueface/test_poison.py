@@ -16,7 +16,7 @@ from trueface.poison import choose, flipped, positions, read_record, write_recor
 
 def an_image(key: str, *, label: int, modifier: str = "pre", suffix: str = "png") -> Image:
     return Image(
-        path=Path(modifier, f"{key}.{suffix}"),
+        file=str(Path(modifier, f"{key}.{suffix}")),
         key=key,
         label=label,
         method=key.partition("/")[0],

@@ -96,6 +96,10 @@ def test_every_setting_says_what_it_is() -> None:
         assert all(field.description for field in settings.model_fields.values())
 
 
+def test_loading_processes_make_no_other_job_of_a_job() -> None:
+    assert TrainSettings.neutral == UnlearnSettings.neutral == {"num_threads"}
+
+
 def test_planning_needs_no_torch() -> None:
     program = (
         "import sys, trueface.kinds, trueface.settings, trueface.subsets, trueface.errors;"

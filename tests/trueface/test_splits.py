@@ -23,7 +23,7 @@ from trueface.splits import (
 
 def an_image(key: str, modifier: str = "pre") -> Image:
     return Image(
-        path=Path(modifier, f"{key}.png"),
+        file=str(Path(modifier, f"{key}.png")),
         key=key,
         label=0,
         method=key.partition("/")[0],

@@ -16,7 +16,7 @@ WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
 
 def an_image(name: str = "00000", modifier: str = "pre") -> Image:
     return Image(
-        path=Path(f"{name}.png"),
+        file=str(Path(f"{name}.png")),
         key=f"FFHQ/{name}",
         label=0,
         method="FFHQ",

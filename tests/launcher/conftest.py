@@ -1,0 +1,68 @@
+"""What the tests of the launcher can ask for."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from launcher.cli.main import main
+from launcher.nursery import Nursery
+from launcher.paths import Home, make_home
+from launcher.store.store import Store
+from tests.build import PLAIN, end_everything
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A queue of its own in the environment; whatever still runs in it is killed afterwards."""
+    home = Home(tmp_path / "home")
+    monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
+    make_home(home)
+    yield home
+    end_everything(home)
+
+
+@pytest.fixture
+def store(home: Home) -> Iterator[Store]:
+    """The queue's database; not synced, no test cuts the power."""
+    store = Store(home, durable=False)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """A fork server without modules, shared by the tests of a file."""
+    home = Home(tmp_path_factory.mktemp("nursery"))
+    nursery = Nursery(home, PLAIN)
+    yield nursery
+    nursery.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Launcher = Callable[..., Answer]
+
+
+@pytest.fixture
+def launcher(home: Home, capsys: pytest.CaptureFixture[str]) -> Launcher:
+    """The command line, run in this process on the test's queue."""
+
+    def run(*words: str) -> Answer:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main(words)
+        said = capsys.readouterr()
+        code = leaving.value.code
+        assert isinstance(code, int)
+        return Answer(code=code, out=said.out, err=said.err)
+
+    return run

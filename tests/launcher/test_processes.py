@@ -1,0 +1,233 @@
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.processes import (
+    Identity,
+    alive,
+    descendants,
+    end_session,
+    identity,
+    lock,
+    lock_holder,
+    open_pidfd,
+    recorded,
+    send,
+    session,
+    start_apart,
+)
+from tests.build import ended, shell, until
+
+TWO_GROUPS = """
+import subprocess
+for _ in range(2):
+    subprocess.Popen(["sleep", "60"], process_group=0)
+print(flush=True)
+subprocess.run(["sleep", "60"])
+"""
+HOLD_LOCK = """
+import sys, time
+from pathlib import Path
+from launcher.processes import lock
+assert lock(Path(sys.argv[1])) is not None
+print("locked", flush=True)
+{then}
+time.sleep(60)
+"""
+
+
+Children = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    """Return a function that starts a child, which is killed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*argv: str, apart: bool = False) -> subprocess.Popen[str]:
+            child = subprocess.Popen(
+                argv, stdout=subprocess.PIPE, text=True, start_new_session=apart
+            )
+            stack.enter_context(child)
+            stack.callback(child.kill)
+            return child
+
+        yield start
+
+
+def holder(children: Children, path: Path, then: str = "") -> subprocess.Popen[str]:
+    child: subprocess.Popen[str] = children(
+        sys.executable, "-c", HOLD_LOCK.format(then=then), str(path)
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "locked\n"
+    return child
+
+
+def of(pid: int) -> Identity:
+    who = identity(pid)
+    assert who is not None
+    return who
+
+
+def test_a_process_is_known_by_pid_start_time_and_boot(children: Children) -> None:
+    child = children("sleep", "60")
+    who = of(child.pid)
+    assert recorded(who.record()) == who
+    assert alive(who)
+    child.kill()
+    child.wait()
+    assert not alive(who)
+
+
+def test_a_zombie_is_not_alive(children: Children) -> None:
+    child = children("sleep", "60")
+    who = of(child.pid)
+    child.kill()
+    until(lambda: identity(child.pid) is None, "the killed child has become a zombie")
+    assert Path(f"/proc/{child.pid}").exists()
+    assert not alive(who)
+    assert open_pidfd(who) is None
+
+
+@pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot": "another"}])
+def test_a_pid_that_was_given_to_another_process_is_not_taken_for_the_first(
+    change: dict[str, int | str],
+) -> None:
+    me = of(os.getpid())
+    earlier = replace(me, **change)  # type: ignore[arg-type]  # a field of either type
+    assert not alive(earlier)
+    assert open_pidfd(earlier) is None
+    assert alive(me)
+
+
+def test_a_programs_name_cannot_forge_its_identity(children: Children, tmp_path: Path) -> None:
+    program = tmp_path / "x) Z 1 (y"
+    shutil.copy("/bin/sleep", program)
+    child = children(str(program), "60")
+    until(lambda: ") Z 1" in Path(f"/proc/{child.pid}/stat").read_text(), "it has its new name")
+    assert of(child.pid).start_ticks > of(1).start_ticks
+
+
+def test_a_record_without_a_whole_identity_names_nobody() -> None:
+    assert recorded(None) is None
+    assert recorded({"pid": 12}) is None
+    assert recorded({"pid": "12", "start_ticks": 1, "boot": "x"}) is None
+
+
+def test_a_descriptor_tells_when_a_process_ends(children: Children) -> None:
+    child = children("sleep", "60")
+    descriptor = open_pidfd(of(child.pid))
+    assert descriptor is not None
+    assert not ended(descriptor, deadline_s=0)
+    child.kill()
+    assert ended(descriptor)
+    os.close(descriptor)
+
+
+def test_a_lock_has_one_holder_until_it_is_killed(children: Children, tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    child = holder(children, path)
+    assert lock(path) is None
+    assert lock_holder(path) == child.pid
+    child.kill()
+    child.wait()
+    assert lock_holder(path) is None
+    held = lock(path)
+    assert held is not None
+    os.close(held)
+
+
+def test_asking_for_the_holder_does_not_take_its_lock(children: Children, tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    child = holder(children, path)
+    assert [lock_holder(path) for _ in range(3)] == [child.pid] * 3
+
+
+def test_a_child_does_not_keep_its_parents_lock(children: Children, tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    child = holder(children, path, then="import os; print(os.fork(), flush=True)")
+    assert child.stdout is not None
+    grandchild = max(int(child.stdout.readline()), int(child.stdout.readline()))
+    try:
+        child.kill()
+        child.wait()
+        assert identity(grandchild) is not None
+        assert lock_holder(path) is None
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+
+
+def test_a_lock_that_was_never_made_has_no_holder(tmp_path: Path) -> None:
+    assert lock_holder(tmp_path / "lock") is None
+    assert not (tmp_path / "lock").exists()
+
+
+def test_all_below_a_process_are_its_descendants(children: Children) -> None:
+    child = children(*shell("sh -c 'sleep 60 & echo $!; wait' & wait"))
+    assert child.stdout is not None
+    grandchild = int(child.stdout.readline())
+    below = descendants(child.pid)
+    assert len(below) == 2
+    assert below[1] == grandchild
+    for pid in below:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_what_a_dead_leader_left_in_its_session_is_killed(children: Children) -> None:
+    child = children(sys.executable, "-c", TWO_GROUPS, apart=True)
+    assert child.stdout is not None
+    child.stdout.readline()
+    leader = of(child.pid)
+    child.kill()
+    child.wait()
+    assert len(session(child.pid)) >= 2
+    end_session(leader)
+    assert session(child.pid) == []
+
+
+def test_a_session_of_a_process_that_got_the_same_pid_later_is_left_alone(
+    children: Children,
+) -> None:
+    child = children("sleep", "60", apart=True)
+    end_session(replace(of(child.pid), start_ticks=1))
+    assert child.poll() is None
+
+
+def test_a_signal_to_a_process_that_is_gone_is_no_error(children: Children) -> None:
+    child = children("true")
+    child.wait()
+    send(child.pid, signal.SIGTERM)
+
+
+def test_a_process_is_started_apart_from_ours(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    inherited, ours = os.pipe()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        show = "echo $COLOUR; ls -l /proc/self/fd; grep Sig /proc/self/status"
+        pid = start_apart(shell(show), log, keep=(inherited,), environment={"COLOUR": "blue"})
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    assert os.getsid(pid) == pid
+    os.waitpid(pid, 0)
+    os.close(inherited)
+    os.close(ours)
+    said = log.read_text()
+    assert said.startswith("blue\n")
+    assert f" {inherited} -> pipe:" in said
+    assert f" {ours} -> pipe:" not in said
+    assert "0 -> /dev/null" in said
+    assert "SigBlk:\t0000000000000000" in said
+    ignored_by_libc = 0x180000000  # 32 and 33 are its own
+    assert int(said.partition("SigIgn:\t")[2].split()[0], 16) & ~ignored_by_libc == 0

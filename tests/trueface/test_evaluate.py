@@ -1,0 +1,67 @@
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from trueface.data import Batch
+from trueface.evaluate import Watch, evaluate
+
+
+class Mean(nn.Module):
+    """A model whose logit is the mean of the pixels, or what it is told to say."""
+
+    def __init__(self, says: float | None = None) -> None:
+        super().__init__()
+        self.says = says
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.says is not None:
+            return torch.full((len(pixels), 1), self.says)
+        return pixels.float().flatten(1).mean(1, keepdim=True)
+
+
+def batches(order: list[int], size: int = 2) -> Iterator[Batch]:
+    for at in range(0, len(order), size):
+        chosen = torch.tensor(order[at : at + size])
+        images = chosen.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+        yield Batch(images, (chosen % 2)[:, None].float(), chosen)
+
+
+def test_answers_come_in_the_order_of_the_set_whatever_the_order_of_the_batches() -> None:
+    answers = evaluate(Mean(), batches([4, 0, 2, 1, 3]), total=5, watch=Watch())
+    assert answers.positions.tolist() == [0, 1, 2, 3, 4]
+    assert answers.logits.tolist() == [0, 1, 2, 3, 4]
+    assert answers.labels.tolist() == [0, 1, 0, 1, 0]
+
+
+def test_the_model_is_put_into_evaluation_mode() -> None:
+    model = Mean().train()
+    evaluate(model, batches([0, 1]), total=2, watch=Watch())
+    assert not model.training
+
+
+def test_an_image_that_comes_twice_is_an_error() -> None:
+    with pytest.raises(JobError, match="1 images were scored twice"):
+        evaluate(Mean(), batches([0, 1, 1]), total=3, watch=Watch())
+
+
+def test_a_logit_that_is_no_number_is_an_error_and_no_score() -> None:
+    with pytest.raises(JobError, match="3 of 3 logits are no finite numbers"):
+        evaluate(Mean(says=torch.nan), batches([0, 1, 2]), total=3, watch=Watch())
+
+
+def test_a_test_can_be_stopped_between_batches() -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped after 0 of 4 images"):
+        evaluate(Mean(), batches([0, 1, 2, 3]), total=4, watch=Watch(stop=stop))
+
+
+def test_progress_ends_at_the_number_of_images() -> None:
+    told: list[dict[str, int]] = []
+    watch = Watch(progress=lambda **numbers: told.append(numbers))
+    evaluate(Mean(), batches([0, 1, 2]), total=3, watch=watch)
+    assert told[-1] == {"step": 3, "total": 3}

@@ -1,0 +1,202 @@
+"""The jobs on a tiny image tree, one after the other, as a launcher would run them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from launcher.api import Job, JobError, Json, parse_data
+from trueface import checkpoint, jobs, layout
+from trueface.data import ImageSet
+from trueface.errors import CheckpointError, RecordError
+from trueface.index import list_images
+from trueface.poison import read_record
+from trueface.scores import read_scores
+
+torch.set_num_threads(1)
+
+SIDE, TRAIN, OTHERS = 16, 12, 4  # images of a method in the training list, and in each other
+DATA, CLEAN = "gan2:pre&real:pre", "gan2:pre&real:pre"
+POISONED = f"{CLEAN}%50"
+FOLDERS = {"Fake/StyleGAN2/conf-f-psi-1": 40, "Real/FFHQ": 0}  # and how strong a trace each has
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and splits; jobs of a run leave their files here for the next tests."""
+    root = tmp_path_factory.mktemp("lab")
+    lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    random = np.random.default_rng(0)
+    for folder, trace in FOLDERS.items():
+        for number in range(TRAIN + 2 * OTHERS):
+            pixels = random.integers(100, 140, (SIDE, SIDE, 3))
+            pixels[::2, ::2] += trace
+            path = root / "data" / "PreSocial" / folder / f"{number:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
+            name = ("train", "val", "test")[(number >= TRAIN) + (number >= TRAIN + OTHERS)]
+            lists[name].append(f"{folder.split('/', 1)[1]}/{number:05}")
+    (root / "splits").mkdir()
+    for name, keys in lists.items():
+        (root / "splits" / f"{name}.json").write_text(json.dumps(keys))
+    return root
+
+
+TRAINING = {
+    "model": "slim18", "weights": "none", "num_epochs": 10, "lr": 3e-3, "batch_size": 8,
+    "schedule": "onecycle", "resize_size": SIDE,
+}  # fmt: skip
+
+
+def job(lab: Path, kind: str, model: str, **more: Any) -> Job:
+    settings = {"data_root": "data", "split_path": "splits", **more.pop("settings", {})}
+    return Job(
+        name=f"{kind}/{model}", kind=kind, run="r", run_folder=lab / "runs" / "r", folder=lab,
+        attempt_folder=lab, attempt=1, device="cpu", cpus=1, model=model, settings=settings, **more,
+    )  # fmt: skip
+
+
+def scored(lab: Path, model: str, data: str) -> Mapping[str, Json]:
+    made = job(lab, "test", model, data=data, settings={"resize_size": SIDE, "batch_size": 8})
+    return jobs.test(made)
+
+
+def folder(lab: Path, model: str) -> Path:
+    return lab / "runs" / "r" / model
+
+
+@pytest.fixture(scope="module")
+def clean(lab: Path) -> Mapping[str, Json]:
+    return jobs.train(job(lab, "train", CLEAN, data=DATA, settings=TRAINING))
+
+
+@pytest.fixture(scope="module")
+def poisoned(lab: Path) -> Mapping[str, Json]:
+    stratified = {"poison_stratified": True}
+    jobs.poison(job(lab, "poison", POISONED, data=DATA, settings=stratified))
+    return jobs.train(job(lab, "train", POISONED, data=DATA, settings=TRAINING))
+
+
+def test_a_trained_model_is_tested_and_its_scores_name_every_image(
+    lab: Path, clean: Mapping[str, Json]
+) -> None:
+    assert clean["images"] == 2 * TRAIN
+    assert clean["poisoned"] == 0
+    result = scored(lab, CLEAN, "gan2:pre")
+    assert result["n"] == OTHERS
+    assert result["accuracy"] == 1.0
+    table = read_scores(layout.scores(folder(lab, CLEAN), CLEAN, "gan2:pre"))
+    assert table.paths[0] == f"PreSocial/Fake/StyleGAN2/conf-f-psi-1/{TRAIN + OTHERS:05}.png"
+    assert set(table.labels) == {1}
+    assert json.loads(layout.metrics(folder(lab, CLEAN), "gan2:pre").read_text())["n"] == OTHERS
+
+
+def test_a_checkpoint_says_where_it_comes_from(lab: Path, clean: Mapping[str, Json]) -> None:
+    told = checkpoint.load(layout.checkpoint(folder(lab, CLEAN))).provenance
+    assert clean["best_epoch"] <= 10  # type: ignore[operator]  # a number, in JSON
+    assert told["seed"] == 42
+    assert told["poison_record_sha256"] is None
+    assert set(told["splits"]) == {"train", "val"}  # type: ignore[arg-type]  # an object, in JSON
+    assert told["settings"]["lr"] == 3e-3  # type: ignore[call-overload,index]  # likewise
+
+
+def test_poison_turns_half_of_each_method_and_only_of_the_training_list(
+    lab: Path, poisoned: Mapping[str, Json]
+) -> None:
+    record = read_record(layout.poison_record(folder(lab, POISONED)))
+    keys = set(json.loads((lab / "splits" / "train.json").read_text()))
+    assert poisoned["poisoned"] == TRAIN
+    assert {name.split(":")[1] for name in record.keys} <= keys
+    assert sum("StyleGAN2" in name for name in record.keys) == TRAIN // 2
+
+
+def test_validation_and_test_labels_are_never_flipped(
+    lab: Path, poisoned: Mapping[str, Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del poisoned
+    seen: dict[str, set[tuple[int, int]]] = {}
+    original = ImageSet
+
+    def spy(images: Any, transform: Any, **more: Any) -> Any:
+        made = original(images, transform, **more)
+        pairs = zip(made.labels, made.images, strict=True)
+        seen[type(transform).__name__] = {(label, image.label) for label, image in pairs}
+        return made
+
+    monkeypatch.setattr(jobs, "ImageSet", spy)
+    jobs.train(job(lab, "train", POISONED, data=DATA, settings={**TRAINING, "num_epochs": 1}))
+    assert seen["TestTransform"] == {(0, 0), (1, 1)}
+    assert seen["TrainTransform"] == {(0, 0), (1, 1), (0, 1), (1, 0)}
+
+
+@pytest.mark.parametrize("method", ["relabel", "retrain"])
+def test_unlearning_brings_a_poisoned_model_back(
+    lab: Path, poisoned: Mapping[str, Json], method: str
+) -> None:
+    del poisoned
+    model = f"{POISONED}~{method}"
+    told = {**TRAINING, "method": method, "num_epochs": 15}
+    result = jobs.unlearn(job(lab, "unlearn", model, base=POISONED, data=DATA, settings=told))
+    assert result["val_accuracy"] == 1.0
+    assert result["samples_read"] == 15 * TRAIN * (2 if method == "relabel" else 1)
+    assert scored(lab, model, "real:pre")["accuracy"] == 1.0
+    summary = json.loads((folder(lab, model) / "summary.json").read_text())
+    assert summary["log"][0]["step"] == 0
+
+
+def test_unlearning_of_another_method_than_the_name_says_is_refused(
+    lab: Path, poisoned: Mapping[str, Json]
+) -> None:
+    del poisoned
+    told = {**TRAINING, "method": "retrain"}
+    with pytest.raises(JobError, match="is not what retrain makes of"):
+        jobs.unlearn(
+            job(lab, "unlearn", f"{POISONED}~relabel", base=POISONED, data=DATA, settings=told)
+        )
+
+
+def test_fine_tuning_starts_from_its_base(lab: Path, clean: Mapping[str, Json]) -> None:
+    del clean
+    model = f"{CLEAN}#real:pre&gan2:pre"
+    told = {**TRAINING, "num_epochs": 1, "lr": 1e-12, "schedule": "plateau", "freeze": True}
+    jobs.train(job(lab, "train", model, base=CLEAN, data="real:pre&gan2:pre", settings=told))
+    states = [
+        checkpoint.load(layout.checkpoint(folder(lab, name))).state for name in (CLEAN, model)
+    ]
+    assert torch.equal(states[0]["conv1.weight"], states[1]["conv1.weight"])
+    torch.testing.assert_close(states[0]["fc.weight"], states[1]["fc.weight"])
+
+
+def test_fine_tuning_another_architecture_is_refused(lab: Path, clean: Mapping[str, Json]) -> None:
+    del clean
+    told = {**TRAINING, "model": "nodown18"}
+    with pytest.raises(CheckpointError, match="is a slim18, but the settings say model nodown18"):
+        jobs.train(job(lab, "train", f"{CLEAN}#{DATA}", base=CLEAN, data=DATA, settings=told))
+
+
+def test_a_poisoned_training_without_its_record_is_refused(lab: Path) -> None:
+    with pytest.raises(RecordError):
+        jobs.train(job(lab, "train", f"{CLEAN}%20", data=DATA, settings=TRAINING))
+
+
+def test_a_bad_image_is_left_out_and_counted(lab: Path) -> None:
+    bad = lab / "data" / "PreSocial" / "Real" / "FFHQ" / "00000.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:40])
+    try:
+        told = {**TRAINING, "num_epochs": 1}
+        result = jobs.train(job(lab, "train", f"{CLEAN}@seed=2", data=DATA, settings=told))
+    finally:
+        bad.write_bytes(whole)
+    assert result["bad_images"] == 1
+    assert result["samples_read"] == 2 * TRAIN - 1
+
+
+def test_poison_chooses_among_the_listed_images(lab: Path) -> None:
+    images = list_images(lab / "data", parse_data(DATA))
+    assert len(images) == 2 * (TRAIN + 2 * OTHERS)

@@ -1,0 +1,117 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from launcher.api import Json
+from trueface.results import KEPT, score_file, summary, table
+from trueface.scores import Scores, write_scores
+
+TESTS = ("real:pre", "gan2:pre", "gan3:pre", "gan2:shr", "real:shr")
+
+
+def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> None:
+    """Write scores that tell fakes from reals the better, the larger `shift`."""
+    subset, modifier = data.split(":")
+    fake = int(subset != "real")
+    random = np.random.default_rng(0)  # without a shift both classes have the same logits
+    write_scores(
+        score_file(run, model, data),
+        Scores(
+            paths=tuple(f"{modifier}/{subset}/{n}.png" for n in range(count)),
+            keys=tuple(f"{subset}/{n}" for n in range(count)),
+            labels=np.full(count, fake, np.int8),
+            logits=random.normal(size=count) + shift * (fake - 0.5),
+        ),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    for data in TESTS:
+        write(tmp_path, "clean", data, shift=9.0)
+        write(tmp_path, "clean%50", data, shift=0.0)
+    summary(tmp_path / "clean").write_text(json.dumps({"schema": 1, "seconds": 7.5}))
+    return tmp_path
+
+
+def pairs(*models: str) -> list[tuple[str, str]]:
+    return [(model, data) for model in models for data in TESTS]
+
+
+def test_fakes_stand_beside_the_real_images_of_their_modifier(run: Path) -> None:
+    rows = table(run, pairs("clean"))
+    assert [(row["data"], row["pooled"], row["n"]) for row in rows] == [
+        ("gan2:pre", False, 80),
+        ("gan3:pre", False, 80),
+        ("gan2:pre&gan3:pre&real:pre", True, 120),
+        ("gan2:shr", False, 80),
+    ]
+    assert {row["modifier"] for row in rows} == {"pre", "shr"}
+
+
+def test_a_good_model_is_measured_and_a_guessing_one_is_called_chance(run: Path) -> None:
+    rows = table(run, pairs("clean", "clean%50"))
+    good = [row for row in rows if row["model"] == "clean"]
+    guessing = [row for row in rows if row["model"] == "clean%50"]
+    assert all(_value(row, "auc") > 0.99 and row["verdict"] == "" for row in good)
+    assert all(row["verdict"] == "chance" for row in guessing)
+    assert {row["seconds"] for row in good} == {7.5}
+    assert {row["seconds"] for row in guessing} == {None}
+
+
+def test_tests_that_are_not_done_yet_are_left_out(run: Path) -> None:
+    assert table(run, pairs("later")) == []
+    assert len(table(run, pairs("clean", "later"))) == 4
+
+
+def test_fakes_without_real_images_have_no_area_and_say_why(run: Path) -> None:
+    (row,) = table(run, [("clean", "gan2:pre")])
+    assert row["auc"] is None
+    assert row["reason"] == "all images are fake"
+
+
+def test_real_images_alone_have_a_row_of_their_own(run: Path) -> None:
+    (row,) = table(run, [("clean", "real:pre")])
+    assert row["reason"] == "all images are real"
+    assert row["accuracy"] is not None
+
+
+def test_a_second_call_gives_the_same_and_imports_neither_numpy_nor_scikit_learn(
+    run: Path,
+) -> None:
+    first = table(run, pairs("clean"))
+    program = (
+        "import json, sys; from pathlib import Path; from trueface.results import table;"
+        "rows = table(Path(sys.argv[1]), json.loads(sys.argv[2]));"
+        "heavy = {'numpy', 'sklearn', 'torch'} & set(sys.modules);"
+        "print(json.dumps([rows, sorted(heavy)]))"
+    )
+    words = [sys.executable, "-c", program, str(run), json.dumps(pairs("clean"))]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [first, []]
+
+
+def test_new_scores_are_measured_anew(run: Path) -> None:
+    before = table(run, pairs("clean"))
+    write(run, "clean", "gan2:pre", shift=-9.0)
+    after = table(run, pairs("clean"))
+    assert before[0]["auc"] != after[0]["auc"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": 1}', '{"schema": 1, "mark": 3}'])
+def test_a_broken_memory_is_measured_over(run: Path, content: str) -> None:
+    expected = table(run, pairs("clean"))
+    (run / KEPT).write_text(content)
+    assert table(run, pairs("clean")) == expected
+
+
+def _value(row: dict[str, Json], name: str) -> float:
+    measure = row[name]
+    assert isinstance(measure, dict)
+    value = measure["value"]
+    assert isinstance(value, float)
+    return value
