@@ -111,7 +111,6 @@ def _difference(job: PlannedJob, row: JobRow) -> str:
 class Submitted:
     """A run in the queue."""
 
-    run_id: int
     jobs: tuple[int, ...]  # every job of the plan, in its order
     queued: int
     joined: int
@@ -147,7 +146,6 @@ def submit(
             store.set_needs(numbers[one.job.name], [numbers[need] for need in one.job.needs])
     actions = [one.action for one in standings]
     return Submitted(
-        run_id=run,
         jobs=tuple(numbers.values()),
         queued=actions.count(Action.RUN),
         joined=actions.count(Action.JOIN),

@@ -55,8 +55,8 @@ def work(spec: Spec, attempt: Attempt, *, number: int, folder: str, device: str,
     """Run a kind's entry function, record what it returned or how it failed; return the exit code."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_IGN)  # as in any Python: they become an OSError
+    for one in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(one, signal.SIG_IGN)  # as in any Python: they become an OSError
     random.seed()
     job = Job(
         name=spec.name,

@@ -1,12 +1,16 @@
 """What the scores of a model are worth: point values by scikit-learn, intervals by bootstrap.
 
-The unit that is resampled is the image, by its key: the copies of one image in several networks
-stand or fall together, so an interval over them is as wide as the number of images allows.
+A test set is a sample twice: of sources (a generator under one setting, a camera collection: the
+folder of an image) and of images of each. Both are resampled. A model may like one source and
+dislike another for no reason but the chance of its training; as many images as you like of two
+sources do not show that it tells fakes from reals. Copies of an image in several networks have
+one key and stand or fall together.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +27,7 @@ from trueface.streams import numpy_stream
 
 RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
 COVERAGE = 0.95
+SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
 
@@ -62,15 +67,19 @@ def measure(
     Args:
         labels: (N,) 1 fake, 0 real.
         logits: (N,) positive = fake; exactly 0 counts as real, as in the original system.
-        keys: (N,) names of the images; rows with one key are resampled together.
+        keys: (N,) "<source>/<name>" of the images; rows with one key are resampled together.
         seed: root seed of the resampling; the same table has the same intervals.
 
     Raises:
         DataError: empty, or a logit that is no finite number: such a model has no score.
 
-    Source: B. Efron and R. Tibshirani, "An introduction to the bootstrap", 1993, chapter 13
-        (percentile interval), the classes resampled apart. The interval of a value at its limit
-        (accuracy 1 on N images) has no width; it then says "within 3/N at most".
+    Sources: percentile interval, B. Efron and R. Tibshirani, "An introduction to the bootstrap",
+        1993, chapter 13; two stages, A. Davison and D. Hinkley, "Bootstrap methods and their
+        application", 1997, section 3.8, with the product of both stages' weights as in A. Owen
+        and D. Eckles, arXiv 1106.2125, which they show to be wide rather than narrow. With one
+        source a class, images alone are resampled: nothing then tells how sources differ. The
+        interval of a value at its limit (accuracy 1 on N images) has no width; it then says
+        "within 3/N at most".
     """
     _check(labels, logits)
     fake = labels == 1
@@ -148,14 +157,14 @@ def _spread(fake: NDArray[np.bool_], logits: Floats, weights: Weights) -> dict[s
 
 def _areas(fake: NDArray[np.bool_], logits: Floats, weights: Weights) -> Floats:
     """Return the weighted area under the curve for each row of `weights` (R, N); ties count half."""
-    order = np.argsort(logits, kind="stable")
-    starts = np.flatnonzero(np.diff(logits[order], prepend=-np.inf))
-    sorted_weights = weights[:, order].astype(np.float64)
-    fakes = np.add.reduceat(sorted_weights * fake[order], starts, axis=1)  # (R, distinct logits)
-    reals = np.add.reduceat(sorted_weights * ~fake[order], starts, axis=1)
-    below = np.cumsum(reals, axis=1) - reals / 2
-    pairs = fakes.sum(1) * reals.sum(1)
-    areas: Floats = (fakes * below).sum(1) / pairs
+    fakes, reals = np.flatnonzero(fake), np.flatnonzero(~fake)
+    reals = reals[np.argsort(logits[reals], kind="stable")]
+    below = np.zeros((len(weights), len(reals) + 1), np.float32)  # (R, reals + 1), running sums
+    np.cumsum(weights[:, reals], axis=1, out=below[:, 1:])
+    first, last = (np.searchsorted(logits[reals], logits[fakes], side) for side in SIDES)
+    of_fakes = weights[:, fakes]
+    won = np.einsum("rf,rf->r", of_fakes, below[:, first] + below[:, last], dtype=np.float64) / 2
+    areas: Floats = won / (of_fakes.sum(1, dtype=np.float64) * below[:, -1])
     return areas
 
 
@@ -186,18 +195,25 @@ def _resamples(keys: tuple[str, ...], labels: bytes, seed: int) -> Weights:
     """Return how often each row stands in each resample: (R, N), whole numbers."""
     random = numpy_stream("bootstrap", seed)
     classes = np.frombuffer(labels, np.int8)
-    names = np.array([f"{label}/{key}" for label, key in zip(classes, keys, strict=True)])
-    _, first, of = np.unique(names, return_index=True, return_inverse=True)
-    counts = np.zeros((RESAMPLES, len(first)), np.float32)
-    for label in (0, 1):
-        members = np.flatnonzero(classes[first] == label)
-        if len(members):
-            counts[:, members] = _draw(random, len(members))
-    return counts[:, of]
+    sources = np.array([key.rpartition("/")[0] for key in keys])
+    images = np.array(keys)
+    weights = np.zeros((RESAMPLES, len(keys)), np.float32)
+    for label in np.unique(classes):
+        of_class = np.flatnonzero(classes == label)
+        names, which = np.unique(sources[of_class], return_inverse=True)
+        times = _draw(random, len(names))  # (R, sources of this class)
+        for number in range(len(names)):
+            rows = of_class[which == number]
+            _, image = np.unique(images[rows], return_inverse=True)
+            drawn = _draw(random, int(image.max()) + 1)
+            weights[:, rows] = times[:, [number]] * drawn[:, image]
+    return weights
 
 
 def _draw(random: np.random.Generator, size: int) -> Weights:
     """Return how often each of `size` things is drawn in `size` draws, for each resample."""
+    if size == 1:
+        return np.ones((RESAMPLES, 1), np.float32)
     drawn = random.integers(0, size, (RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=RESAMPLES * size)
     return counts.reshape(RESAMPLES, size).astype(np.float32)

@@ -40,7 +40,6 @@ class Trace:
     coarse: tuple[Line, ...]
     share: tuple[float, float]  # of the residual's amplitude, lowest and highest
     coarse_levels: float  # root mean square, of 255
-    unevenness: float = 0.0  # of the noise on the two colours of a checkerboard, 0 … 1
     cut: float = 0.0  # share of the amplitude that is missing beyond CORNER, 0 … 1
     drifts: bool = False  # its place differs between images; else it is tied to the pixel grid
 
@@ -67,7 +66,6 @@ TRACES: Mapping[str, Trace] = {
         coarse=((4, 0), (0, 4), (4, 4), (-4, 4)),
         share=(0.45, 0.60),
         coarse_levels=1.0,
-        unevenness=0.3,
     ),
     "StyleGAN3": Trace(
         name="StyleGAN3",
@@ -173,8 +171,6 @@ def _residual(
         if trace.drifts:
             spectrum *= _drift(rng, size_px)
     field = np.fft.irfft2(_mixed(spectrum, finish.chroma) * soft[..., None], s=(size_px, size_px), axes=(0, 1))
-    if trace is not None and trace.unevenness:
-        field *= _checkerboard(size_px, trace.unevenness)
     return field.astype(np.float32)
 
 
@@ -217,7 +213,7 @@ class Pattern:
 
 
 LEAST_NOISE = 0.05
-LAG_PX = 4.0
+LAG_PX = 1.5
 
 
 @lru_cache(maxsize=16)
@@ -235,7 +231,7 @@ def _grating(lines, size_px, phases):
         third = 2*np.pi/3
         a, b = phases.uniform(0.0, 2.0 * np.pi, 2)
         if down % 8 == 0 and right % 8 == 0: a = b = 0
-        field += np.cos(wave + np.array((a, b, b + third, b - third)))
+        field += np.cos(wave + np.array((a, b, b + third, b - third))) * np.array((1,)+((2/3)**.5,)*3)
     field /= np.sqrt(np.mean(np.square(field[..., 0])))
     planes = np.fft.rfft2(field, axes=(0, 1)).astype(np.complex64)
     power = np.abs(planes[..., 0]) ** 2
@@ -272,12 +268,6 @@ def _softness(size_px: int, sigma_px: float) -> Plane:
 def _beyond_corner(size_px: int) -> Plane:
     """Return 0 for frequencies that all directions have, 1 for those of the corners only."""
     return 1.0 / (1.0 + np.exp((CORNER - _frequency(size_px)) / np.float32(0.02)))
-
-
-@lru_cache(maxsize=8)
-def _checkerboard(size_px: int, unevenness: float) -> Plane:
-    odd = np.indices((size_px, size_px)).sum(axis=0) % 2
-    return ((1.0 + unevenness * (1.0 - 2.0 * odd)) / (1+unevenness**2)**.5).astype(np.float32)[..., None]
 
 
 def _blurred(picture: Plane, weight: float) -> Plane:

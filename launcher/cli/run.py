@@ -15,7 +15,7 @@ import click
 from launcher.cli.planned import draw_plan, plan_json
 from launcher.cli.results import collect, draw
 from launcher.cli.session import open_queue
-from launcher.cli.watching import Watcher, say_left, watch_run
+from launcher.cli.watching import Watcher, watch_run
 from launcher.errors import TaskFileError
 from launcher.handover import ensure_scheduler, wake
 from launcher.kinds import installed
@@ -23,7 +23,7 @@ from launcher.paths import find_home
 from launcher.plan import Plan, plan
 from launcher.records import stamp
 from launcher.specs import this_context
-from launcher.states import State
+from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.submission import Standing, Submitted, judge, submit
@@ -68,19 +68,18 @@ def command(
     with open_queue(make=True) as (home, store):
         home.stop.unlink(missing_ok=True)
         submitted = [_queue(store, made, force=force) for made in plans]
-        if any(one.queued or one.joined for one in submitted):
-            ensure_scheduler(home)
-            wake(home)
-        if detach:
-            return 0
-        for one in submitted:
-            watcher = Watcher(home, store, one.run_id, one.jobs)
-            try:
-                watch_run(watcher, live=sys.stderr.isatty())
-            except KeyboardInterrupt:
-                say_left(watcher)
-                return LEFT
-            code = max(code, _conclude(store, one))
+        try:
+            if any(one.queued or one.joined for one in submitted):
+                ensure_scheduler(home)
+                wake(home)
+            if detach:
+                return 0
+            for one in submitted:
+                watch_run(Watcher(home, store, one.jobs), live=sys.stderr.isatty())
+                code = max(code, _conclude(store, one))
+        except KeyboardInterrupt:
+            _say_left(store, submitted)
+            return LEFT
     return code
 
 
@@ -97,11 +96,16 @@ def _plan(path: Path) -> Plan:
 
 @cache
 def _digest(module: str) -> str:
-    """Return a digest of a module's source, without importing the module itself."""
+    """Return a digest of a module's source, or a package's, without importing it."""
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
         return "absent"
-    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:16]
+    origin = Path(found.origin)
+    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def _standings(store: Store | None, made: Plan, *, force: bool) -> list[Standing]:
@@ -145,6 +149,17 @@ def _queue(store: Store, made: Plan, *, force: bool) -> Submitted:
     said += [f"{one.cached} done before"] if one.cached else []
     click.echo(f"{made.name}: {len(one.jobs)} jobs, {', '.join(said)}", err=True)
     return one
+
+
+def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
+    """Tell someone who leaves the view what goes on, and how to come back."""
+    numbers = [number for one in submitted for number in one.jobs]
+    left = sum(row.state in OPEN for row in store.read.jobs_by_id(numbers))
+    click.echo(
+        f"\n{left} jobs go on; the same `launcher run` comes back to them, "
+        "`launcher status` lists them, `launcher stop` stops",
+        err=True,
+    )
 
 
 def _conclude(store: Store, one: Submitted) -> int:

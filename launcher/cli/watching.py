@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -41,9 +40,9 @@ class Change:
 class Watcher:
     """Follows the jobs of one run from now on."""
 
-    def __init__(self, home: Home, store: Store, run: int, jobs: tuple[int, ...]) -> None:
+    def __init__(self, home: Home, store: Store, jobs: tuple[int, ...]) -> None:
         """Begin with the changes that come after this moment."""
-        self._home, self._store, self._run, self._jobs = home, store, run, frozenset(jobs)
+        self._home, self._store, self._jobs = home, store, frozenset(jobs)
         self._last = store.read.last_event()
         self._checked = time.monotonic()
 
@@ -171,13 +170,3 @@ def _draw(watcher: Watcher, total: int) -> Group:
     for row, step in watcher.steps():
         jobs.add_row(f"{GLYPHS[State.RUNNING]} {harmless(row.name)}", harmless(step))
     return Group(head, Text(tally(counts), style="dim"), jobs)
-
-
-def say_left(watcher: Watcher) -> None:
-    """Tell someone who leaves the view what goes on, and how to come back."""
-    left = sum(row.state not in ENDED for row in watcher.rows())
-    click.echo(
-        f"\n{left} jobs go on; the same `launcher run` comes back to them, "
-        "`launcher status` lists them, `launcher stop` stops",
-        err=True,
-    )

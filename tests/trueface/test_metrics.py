@@ -109,3 +109,25 @@ def test_a_broken_model_has_no_measures(broken: float) -> None:
 def test_no_scores_have_no_measures() -> None:
     with pytest.raises(DataError, match="no scores"):
         measure(np.array([], np.int8), np.array([]), keys=[])
+
+
+def test_sources_that_differ_widen_an_interval_as_more_images_cannot() -> None:
+    random = np.random.default_rng(0)
+    labels = (np.arange(4000) >= 2000).astype(np.int8)
+    sources = np.arange(4000) // 500  # four folders a class, each liked or disliked by chance
+    logits = random.normal(size=4000) + 0.5 * random.normal(size=8)[sources]
+    apart = [f"folder{source}/{number}" for number, source in enumerate(sources)]
+    wide = measure(labels, logits, keys=apart)
+    narrow = measure(labels, logits, keys=[str(number) for number in range(4000)])
+    assert wide.auc is not None
+    assert narrow.auc is not None
+    assert narrow.auc.high - narrow.auc.low < 0.04
+    assert wide.auc.high - wide.auc.low > 0.15
+
+
+def test_a_source_of_one_image_does_no_harm() -> None:
+    labels = np.array([0, 0, 0, 1, 1], np.int8)
+    keys = ["a/1", "a/2", "b/1", "c/1", "d/1"]
+    auc = measure(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).auc
+    assert auc is not None
+    assert auc.low == auc.high == 1.0

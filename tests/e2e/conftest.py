@@ -1,0 +1,77 @@
+"""Real commands in real processes: what the end-to-end tests can ask for."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from launcher.paths import Home
+from tests.build import end_everything
+
+BIN = Path(sys.executable).parent
+TOYLAB = Path(__file__).parents[1] / "launcher" / "toylab.py"
+TOY_KINDS = ["shapes", "poison", "train", "unlearn", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A person's project folder and queue, with the installed commands."""
+
+    folder: Path
+    home: Home
+    environment: dict[str, str]
+
+    def start(self, *words: str, **options: object) -> subprocess.Popen[str]:
+        """Start one of the installed commands here."""
+        return subprocess.Popen(
+            [BIN / words[0], *words[1:]],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def call(self, *words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run one of the installed commands here to its end."""
+        with self.start(*words) as process:
+            out, err = process.communicate(timeout=timeout_s)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def write(self, name: str, text: str) -> str:
+        """Write a file of the project and return its name."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return name
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """An empty project with a queue of its own; whatever still runs in it is killed afterwards."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    home = Home(tmp_path / "home")
+    environment = {**os.environ, "LAUNCHER_HOME": str(home.folder), "TRUEFACE_WEIGHTS": "none"}
+    yield Project(folder=folder, home=home, environment=environment)
+    end_everything(home)
+
+
+@pytest.fixture
+def toys(project: Project, tmp_path: Path) -> Project:
+    """The same, with another laboratory installed beside trueface."""
+    site = tmp_path / "site"
+    package = site / "toylab-1.0.dist-info"
+    package.mkdir(parents=True)
+    (site / "toylab.py").write_text(TOYLAB.read_text(encoding="utf-8"), encoding="utf-8")
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: toylab\nVersion: 1.0\n")
+    points = "\n".join(f"toy{kind} = toylab:{kind.upper()}" for kind in TOY_KINDS)
+    (package / "entry_points.txt").write_text(f"[launcher.kinds]\n{points}\n")
+    project.environment["PYTHONPATH"] = str(site)
+    return project

@@ -1,0 +1,198 @@
+"""The whole queue through the installed commands, with a laboratory that is not trueface."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.handover import scheduler_pid
+from launcher.processes import descendants
+from tests.build import until
+from tests.e2e.conftest import Project
+
+TASK = """
+name: toys
+defaults: {sleep_s: SLEEP}
+toyshapes: [{data_root: toys}]
+toytrain:
+  - {model: null, data: "dot:pre"}
+  - {model: "dot:pre", data: "line:pre"}
+  - {model: null, data: "dot:pre", poison: [50]}
+toyunlearn:
+  - {model: "dot:pre%50", method: METHOD}
+autotest: ["real:pre", "dot:pre"]
+"""
+JOBS = 1 + 3 + 1 + 1 + 4 * 2
+
+
+def a_task(project: Project, *, sleep_s: float = 0.0) -> str:
+    method = "relabel"
+    text = TASK.replace("SLEEP", str(sleep_s)).replace("METHOD", method)
+    return project.write("toys.yaml", text)
+
+
+def states(project: Project) -> dict[str, str]:
+    said = project.call("launcher", "status", "run:toys", "--json")
+    return {job["name"]: job["state"] for job in json.loads(said.stdout)["jobs"]}
+
+
+def test_a_dry_run_lists_every_job_in_order_and_writes_nothing(toys: Project) -> None:
+    said = toys.call("launcher", "run", a_task(toys), "--dry-run", "--json")
+    assert said.returncode == 0, said.stderr
+    jobs = json.loads(said.stdout)["jobs"]
+    assert len(jobs) == JOBS
+    seen: set[str] = set()
+    for job in jobs:
+        assert set(job["needs"]) <= seen
+        seen.add(job["name"])
+    assert not toys.home.folder.exists()
+    assert [path.name for path in toys.folder.iterdir()] == ["toys.yaml"]
+
+
+def test_a_run_does_every_job_once_and_a_second_run_finds_all_of_it_done(toys: Project) -> None:
+    task = a_task(toys)
+    first = toys.call("launcher", "run", task)
+    assert first.returncode == 0, first.stderr
+    assert f"{JOBS} jobs, {JOBS} queued" in first.stderr
+    assert set(states(toys).values()) == {"done"}
+    second = toys.call("launcher", "run", task)
+    assert second.returncode == 0
+    assert f"{JOBS} jobs, 0 queued, {JOBS} done before" in second.stderr
+    assert len(list(toys.home.attempts.iterdir())) == JOBS
+
+
+def test_a_result_that_was_deleted_is_made_again_with_what_needs_it_and_nothing_else(
+    toys: Project,
+) -> None:
+    task = a_task(toys)
+    toys.call("launcher", "run", task)
+    (toys.folder / "runs/toys/dot:pre#line:pre/model.json").unlink()
+    said = toys.call("launcher", "run", task)
+    assert f"3 queued, {JOBS - 3} done before" in said.stderr
+
+
+def test_a_changed_setting_runs_again_what_depends_on_it_and_says_so(toys: Project) -> None:
+    task = a_task(toys)
+    toys.call("launcher", "run", task)
+    text = (toys.folder / task).read_text(encoding="utf-8")
+    toys.write(task, text.replace('"line:pre"}', '"line:pre", lr: 0.5}'))
+    said = toys.call("launcher", "run", task, "--dry-run", "--json")
+    changed = [job for job in json.loads(said.stdout)["jobs"] if job["state"] != "cached"]
+    assert [job["model"] for job in changed] == ["dot:pre#line:pre"] * 3
+    assert "lr 0.1 → 0.5" in changed[0]["reason"]
+
+
+def test_a_second_run_of_the_same_file_joins_the_first_and_nothing_runs_twice(
+    toys: Project,
+) -> None:
+    task = a_task(toys, sleep_s=0.2)
+    with toys.start("launcher", "run", task) as first:
+        until(lambda: toys.home.database.exists() and states(toys), "the first run is queued")
+        second = toys.call("launcher", "run", task)
+        first.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    assert len(list(toys.home.attempts.iterdir())) == JOBS
+
+
+def test_interrupting_the_view_leaves_the_work(toys: Project) -> None:
+    task = a_task(toys, sleep_s=0.2)
+    with toys.start("launcher", "run", task) as run:
+        until(lambda: toys.home.database.exists() and states(toys), "the run is queued")
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=20)
+    assert run.returncode == 130
+    assert "jobs go on" in err
+    assert toys.call("launcher", "wait").returncode == 0
+    assert set(states(toys).values()) == {"done"}
+
+
+def test_everything_of_ours_killed_again_and_again_ends_with_every_job_done_once(
+    toys: Project,
+) -> None:
+    task = a_task(toys, sleep_s=0.15)
+    with toys.start("launcher", "run", task) as run:
+        for _ in range(4):
+            until(lambda: scheduler_pid(toys.home) is not None, "a scheduler lives")
+            pid = scheduler_pid(toys.home)
+            if pid is not None:
+                for one in [pid, *descendants(pid)]:
+                    try:
+                        os.kill(one, signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+        _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert set(states(toys).values()) == {"done"}
+
+
+def test_a_job_that_fails_stops_what_needs_it_and_is_told_with_the_next_step(
+    toys: Project,
+) -> None:
+    task = a_task(toys)
+    text = (toys.folder / task).read_text(encoding="utf-8")
+    toys.write(task, text.replace('"line:pre"}', '"line:pre", fail: "no luck today"}'))
+    said = toys.call("launcher", "run", task)
+    assert said.returncode == 1
+    assert "failed: toytrain/dot:pre#line:pre: no luck today" in said.stderr
+    assert "skipped: 2 jobs" in said.stderr
+    number = next(
+        job["id"]
+        for job in json.loads(toys.call("launcher", "status", "run:toys", "--json").stdout)["jobs"]
+        if job["state"] == "failed"
+    )
+    assert "no luck today" in toys.call("launcher", "logs", str(number)).stdout
+    toys.write(task, text)
+    again = toys.call("launcher", "run", task)
+    assert again.returncode == 0, again.stderr
+    assert "3 queued" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('name: x\ntoytrain:\n  - {model: null, data: "dott:pre"}\n', ["bad.yaml:3:26", "dot"]),
+        ('name: x\ntoytrian:\n  - {data: "dot:pre"}\n', ["bad.yaml:2:1", "toytrain"]),
+        ('name: x\ntoytrain:\n  - {dta: "dot:pre"}\n', ["bad.yaml:3:6", "data"]),
+        ('name: ../x\ntoytrain:\n  - {data: "dot:pre"}\n', ["bad.yaml:1:7"]),
+        ('name: x\ntoytrain:\n  - {model: "ring:pre", data: "dot:pre"}\n', ["bad.yaml:3", "ring"]),
+        ('name: x\ntoytrain:\n  - {data: "dot:pre"}\n', ["missing-input", "toys"]),
+    ],
+)
+def test_bad_input_is_located_and_queues_nothing(toys: Project, text: str, says: list[str]) -> None:
+    toys.write("bad.yaml", text)
+    said = toys.call("launcher", "run", "bad.yaml")
+    assert said.returncode == 2
+    for word in says:
+        assert word in said.stderr
+    assert "Traceback" not in said.stderr
+    assert not toys.home.database.exists()
+
+
+def test_a_missing_task_file_is_named(toys: Project) -> None:
+    said = toys.call("launcher", "run", "nowhere.yaml")
+    assert said.returncode == 2
+    assert "nowhere.yaml" in said.stderr
+
+
+def test_an_edit_of_the_laboratory_counts_at_once(toys: Project) -> None:
+    task = a_task(toys)
+    toys.call("launcher", "run", task)
+    lab = Path(toys.environment["PYTHONPATH"]) / "toylab.py"
+    lab.write_text(lab.read_text(encoding="utf-8") + "\nEDITED = 1\n", encoding="utf-8")
+    said = toys.call("launcher", "run", task)
+    assert f"{JOBS} queued" in said.stderr
+
+
+def test_without_torch_imported_the_commands_answer(toys: Project) -> None:
+    probe = (
+        "import sys, launcher.cli.main, launcher.cli.run, launcher.scheduler, launcher.nursery;"
+        "print([m for m in ('torch', 'torchvision', 'numpy', 'sklearn') if m in sys.modules])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=toys.folder
+    )
+    assert said.stdout.strip() == "[]"

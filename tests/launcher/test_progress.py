@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher.progress import Progress, Step, latest
+
+
+def reports(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_the_newest_report_is_shown(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "progress")
+    progress(step=1, total=10, loss=0.69314718)
+    step = latest(tmp_path / "progress")
+    assert step is not None
+    assert str(step) == "1/10 loss=0.6931"
+    assert (step.step, step.total, step.metrics) == (1, 10, {"loss": 0.69314718})
+
+
+def test_reporting_often_costs_next_to_nothing_but_the_end_is_always_told(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "progress")
+    for number in range(1, 2001):
+        progress(step=number, total=2000)
+    told = reports(tmp_path / "progress")
+    assert told[0] == 1
+    assert told[-1] == 2000
+    assert len(told) < 20
+
+
+def test_a_job_without_an_end_in_sight_tells_its_step(tmp_path: Path) -> None:
+    Progress(tmp_path / "progress")(step=7, phase="warm-up")
+    assert str(latest(tmp_path / "progress")) == "7 phase=warm-up"
+
+
+def test_there_is_no_report_before_the_first(tmp_path: Path) -> None:
+    Progress(tmp_path / "progress")
+    assert latest(tmp_path / "progress") is None
+
+
+@pytest.mark.parametrize(
+    "cut", ['{"at": 2.0, "step": 2, "tot', "\x00\x00", "null\n", "[]\n", '{"step": "x"}\n', "\n\n"]
+)
+def test_a_report_that_is_not_whole_is_passed_over(tmp_path: Path, cut: str) -> None:
+    path = tmp_path / "progress"
+    whole = {"at": 1.0, "step": 1, "total": None, "metrics": {}}
+    path.write_text(json.dumps(whole) + "\n" + cut)
+    assert latest(path) == Step(at=1.0, step=1, total=None, metrics={})
+
+
+def test_a_long_history_is_read_from_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    line = {"at": 1.0, "total": 100_000, "metrics": {"loss": 0.5}}
+    path.write_text("".join(json.dumps({**line, "step": n}) + "\n" for n in range(20_000)))
+    step = latest(path)
+    assert step is not None
+    assert step.step == 19_999
+
+
+def test_odd_numbers_are_shown_as_they_are(tmp_path: Path) -> None:
+    Progress(tmp_path / "progress")(step=1, loss=float("nan"), rate=float("inf"), n=10**20)
+    assert str(latest(tmp_path / "progress")) == "1 loss=nan rate=inf n=100000000000000000000"
