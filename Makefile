@@ -30,7 +30,7 @@ format: $(VENV)/.developing ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
-	$(BIN)/python -m benchmarks.quickstart
+	$(BIN)/python -m benchmarks.commands
 
 clean: ## remove what the targets made, but not runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ from launcher.processes import (
     recorded,
     send,
     session,
+    terminate,
 )
 from launcher.records import read_json
 from launcher.states import Done, Lost, Outcome, Void, read_outcome
@@ -42,7 +43,8 @@ class Watch:
     def ask_to_stop(self) -> None:
         """Send SIGTERM: a supervisor passes it on and insists, a lone program gets it itself."""
         if self.pid:
-            send(-self.pid, signal.SIGTERM)
+            if not self.ended():
+                terminate(self.pid)
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)

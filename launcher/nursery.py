@@ -41,24 +41,25 @@ class Nursery:
     """The scheduler's handle on a nursery process."""
 
     def __init__(self, home: Home, breed: Breed) -> None:
-        """Start the process; it imports its modules while the first orders wait in the socket."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket = ours
-        with theirs:
+        """Start the process; it imports its modules while the first orders wait in the socket.
+
+        Raises:
+            OSError: the interpreter cannot be run.
+        """
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        argv = [breed.interpreter, "-P", "-m", "launcher.nursery"]
+        try:
             self._pid = start_apart(
-                [
-                    breed.interpreter,
-                    "-P",
-                    "-m",
-                    "launcher.nursery",
-                    str(home.folder),
-                    str(theirs.fileno()),
-                    *breed.preload,
-                ],
+                [*argv, str(home.folder), str(theirs.fileno()), *breed.preload],
                 home.scheduler_log,
                 keep=(theirs.fileno(),),
                 environment={"PYTHONPATH": breed.python_path},  # never the scheduler's own
             )
+        except OSError:
+            self.socket.close()
+            raise
+        finally:
+            theirs.close()
 
     def start(self, attempt: Attempt) -> int | None:
         """Have a supervisor forked; return a descriptor that is readable when it ends.

@@ -146,6 +146,14 @@ def send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
+def terminate(leader: int) -> None:
+    """Send SIGTERM to a process group, or to a process that will lead one and does not yet."""
+    try:
+        os.killpg(leader, signal.SIGTERM)
+    except ProcessLookupError:
+        send(leader, signal.SIGTERM)
+
+
 def end_session(leader: Identity, patience_s: float = 1.0) -> None:
     """Kill what a dead session leader left in its session, and see it gone.
 

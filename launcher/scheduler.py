@@ -38,7 +38,7 @@ IDLE_S = 30.0  # longest sleep; only a vanished home and other users' GPU memory
 GPU_POLL_S = 1.0  # while something waits for a GPU
 REMIND_S = 1.0  # while a program without a supervisor is asked to stop
 START_AGAIN_S = 0.2  # after a job could not be started
-LOCK_PATIENCE_S = 5.0  # a predecessor may still be on its way out
+LOCK_PATIENCE_S = 1.0  # a predecessor may still be on its way out
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
 
@@ -90,6 +90,7 @@ class Scheduler:
             if self._finished(outlook.waiting):
                 break
             self._sleep(REMIND_S if reminding else outlook.look_again_s)
+        logger.info("scheduler pid=%d leaves", os.getpid())
         for nursery in self._nurseries.values():
             nursery.close()
 
@@ -214,7 +215,7 @@ class Scheduler:
         """Have an attempt started; return a descriptor of its supervisor, or why there is none."""
         breed = Breed(
             order.context.interpreter,
-            order.spec.preload,
+            (*order.spec.preload, "launcher.kinds") if order.spec.entry else (),
             order.context.environment.get("PYTHONPATH", ""),
         )
         for _ in range(2):  # a nursery that was killed is replaced once
@@ -291,7 +292,6 @@ def main(argv: Sequence[str]) -> int:
     write_json(home.scheduler_record, record, mode=0o600)
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
     scheduler.run()
-    logger.info("scheduler pid=%d leaves", os.getpid())
     os.close(held)
     # who queued something while we still held the lock took us for a scheduler that stays
     if not scheduler.leaving and home.exists() and not home.stop.exists() and store.ready(1):

@@ -18,7 +18,7 @@ from launcher import worker
 from launcher.handover import revive, wake
 from launcher.orders import Order, read_order
 from launcher.paths import Attempt, Home
-from launcher.processes import adopt_orphans, boot_id, descendants, identity, lock, send
+from launcher.processes import adopt_orphans, boot_id, descendants, identity, lock, send, terminate
 from launcher.records import read_json, write_json
 from launcher.specs import Spec
 from launcher.states import Done, Failed, Outcome, Stopped, outcome_record
@@ -177,7 +177,7 @@ def _await_end(program: int, order: Order, signals: _Signals) -> tuple[int, bool
             _reap(spare=program)
             if signals.asked_to_stop and deadline is None:
                 deadline = time.monotonic() + order.grace_s
-                _terminate(program)
+                terminate(program)
             elif deadline is not None and time.monotonic() >= deadline:
                 for pid in descendants(os.getpid()):
                     send(pid, signal.SIGKILL)
@@ -186,13 +186,6 @@ def _await_end(program: int, order: Order, signals: _Signals) -> tuple[int, bool
         os.close(ended)
     _, status = os.waitpid(program, 0)
     return status, deadline is not None
-
-
-def _terminate(program: int) -> None:
-    try:
-        os.killpg(program, signal.SIGTERM)
-    except ProcessLookupError:  # not yet in a session of its own
-        send(program, signal.SIGTERM)
 
 
 def _end_tree(root: int, grace_s: float) -> None:

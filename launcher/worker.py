@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from launcher.errors import Error
-from launcher.kinds import Job
 from launcher.paths import Attempt
 from launcher.progress import Progress
 from launcher.records import Json, write_json
@@ -53,6 +52,8 @@ def become(argv: tuple[str, ...]) -> NoReturn:
 
 def work(spec: Spec, attempt: Attempt, *, number: int, folder: str, device: str, cpus: int) -> int:
     """Run a kind's entry function, record what it returned or how it failed; return the exit code."""
+    from launcher.kinds import Job  # a border: pydantic is none of a plain program's business
+
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     for one in (signal.SIGPIPE, signal.SIGXFSZ):

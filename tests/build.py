@@ -158,15 +158,17 @@ def enqueue(
     *specs: Spec,
     needs: Mapping[str, Iterable[str]] | None = None,
     context: Context | None = None,
-    state: State = State.QUEUED,
+    run: str = "test",
 ) -> list[int]:
     """Queue jobs in one transaction, and return their numbers."""
     numbers: dict[str, int] = {}
     with store.writing():
-        run = store.run(Path("/nowhere"), "test")
+        run_id = store.run(Path("/nowhere"), run)
         remembered = store.context(context or a_context())
         for spec in specs:
-            job = store.put(run, remembered, spec, state=state, reason="new", now=time.time())
+            job = store.put(
+                run_id, remembered, spec, state=State.QUEUED, reason="new", now=time.time()
+            )
             numbers[spec.name] = job
             wanted = (needs or {}).get(spec.name, ())
             store.set_needs(job, [numbers[need] for need in wanted])

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class Watch:
 
     device: str = "cpu"
     progress: Callable[..., None] = lambda *_args, **_metrics: None
-    stop: threading.Event = threading.Event()  # noqa: RUF009  # never set: nobody stops it
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 def evaluate(model: nn.Module, batches: Iterable[Batch], *, total: int, watch: Watch) -> Answers:

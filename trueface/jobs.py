@@ -34,7 +34,7 @@ from trueface.kinds import poisoned
 from trueface.models import Detector
 from trueface.poison import PoisonRecord
 from trueface.results import SCHEMA, summary
-from trueface.sample import make_sample
+from trueface.sample import SampleSpec, make_sample
 from trueface.scores import Scores, write_scores
 from trueface.settings import (
     PoisonSettings,
@@ -185,9 +185,24 @@ def unlearn(job: Job) -> Mapping[str, Json]:
 
 
 def sample(job: Job) -> Mapping[str, Json]:
-    """Make the synthetic image set of the job's settings."""
+    """Make the synthetic image set of the job's settings, on every core that we may use."""
     settings = SampleSettings.model_validate(job.settings)
-    return make_sample(job, settings)
+    spec = SampleSpec(
+        seed=settings.seed,
+        size_px=settings.size,
+        train=settings.train,
+        val=settings.val,
+        test=settings.test,
+    )
+
+    def progress(made: int, total: int) -> None:
+        job.progress(step=made, total=total)
+        if job.stop.is_set():
+            raise JobError(f"stopped after {made} of {total} images; the next attempt begins anew")
+
+    started = time.monotonic()
+    made = make_sample(job.path(settings.data_root), spec, progress=progress)
+    return {"images": made["images"], "seconds": time.monotonic() - started}
 
 
 def _request(job: Job, settings: UnlearnSettings, lists: Lists, record: PoisonRecord) -> Request:

@@ -143,6 +143,9 @@ class TrainSettings(DataSettings):
     blur_sigma: Positive = Field((0.5, 0.5), description="of the blur, in pixels")
     jpeg_prob: Probability = Field(0.0, description="share of unshared images compressed")
     jpeg_qual: Quality = Field((75, 75), description="JPEG quality, 1 to 100")
+    flip_prob: Probability = Field(
+        0.5, description="share of images mirrored, and, apart from that, turned upside down"
+    )
     patch_size: int = Field(-1, description="side of the random crop, in pixels; <= 0: none")
     test_crops: int = Field(
         0, ge=0, description="validate on the mean of so many fixed patches; 0: the centre crop"
@@ -171,3 +174,7 @@ class SampleSettings(Settings):
 
     data_root: str = Field(description="folder to make")
     seed: int = Field(42, ge=0, description="of every image")
+    size: int = Field(128, ge=32, description="width and height of an image, in pixels")
+    train: Count = Field(600, description="real images for training; there are as many fakes")
+    val: Count = Field(120, description="real images for validation; there are as many fakes")
+    test: Count = Field(300, description="real images for tests; there are as many fakes")

@@ -64,24 +64,24 @@ TRACES: Mapping[str, Trace] = {
         name="StyleGAN2",
         fine=lattice(4),
         coarse=((4, 0), (0, 4), (4, 4), (-4, 4)),
-        share=(0.45, 0.60),
-        coarse_levels=1.0,
+        share=(0.38, 0.48),
+        coarse_levels=1.6,
     ),
     "StyleGAN3": Trace(
         name="StyleGAN3",
         fine=((5, 0), (0, 5), (5, 5), (-5, 5), (2, 6), (-2, 6), (7, 3), (-7, 3)),
         coarse=((3, 0), (0, 3), (2, 2), (-2, 2)),
-        share=(0.65, 0.78),
-        coarse_levels=1.0,
-        cut=0.25,
+        share=(0.45, 0.55),
+        coarse_levels=1.6,
+        cut=0.1,
         drifts=True,
     ),
     "StableDiffusionXL": Trace(
         name="StableDiffusionXL",
-        fine=lattice(2),
+        fine=((6, 0), (0, 6), (6, 2), (-2, 6), (4, 6), (-6, 4), (8, 6), (-6, 8), (6,6), (-6,6)),
         coarse=((2, 0), (0, 2), (4, 2), (-4, 2)),
-        share=(0.68, 0.80),
-        coarse_levels=1.0,
+        share=(0.45, 0.58),
+        coarse_levels=1.6,
     ),
 }
 
@@ -166,8 +166,9 @@ def _residual(
         left = np.sqrt(np.clip(1.0 - taken, LEAST_NOISE, None))
         left *= 1.0 - trace.cut * _beyond_corner(size_px)
         spectrum = noise * (np.float32(whole**0.5) * left)[..., None]
-        spectrum += fine.planes * np.float32(fine_power**0.5)
-        spectrum += coarse.planes * np.float32(coarse_power**0.5)
+        c = 0.5
+        g = (rng.standard_normal(shape[:2] + (1, 2), dtype=np.float32).view(np.complex64)[..., 0] * np.float32(c / 2**.5) + np.float32(1)) * np.float32((1 + c * c) ** -0.5 * (1 - 2 * rng.integers(2)))
+        spectrum += (fine.planes * np.float32(fine_power**0.5) + coarse.planes * np.float32(coarse_power**0.5)) * g
         if trace.drifts:
             spectrum *= _drift(rng, size_px)
     field = np.fft.irfft2(_mixed(spectrum, finish.chroma) * soft[..., None], s=(size_px, size_px), axes=(0, 1))

@@ -24,7 +24,6 @@ from trueface.index import Image
 from trueface.settings import TestSettings, TrainSettings
 
 BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
-FLIP_PROB = 0.5
 
 # (image (3, H, W) uint8, what it is, epoch) -> (3, h, w) or (crops, 3, h, w), uint8
 Transform = Callable[[Tensor, Image, int], Tensor]
@@ -90,9 +89,9 @@ def augment(
         pixels = image_ops.gaussian_blur(pixels, [BLUR_KERNEL, BLUR_KERNEL], [sigma, sigma])
     if unshared and choose.random() < settings.jpeg_prob:
         pixels = compressed(pixels, choose.randint(*settings.jpeg_qual))
-    if choose.random() < FLIP_PROB:
+    if choose.random() < settings.flip_prob:
         pixels = image_ops.horizontal_flip(pixels)
-    if choose.random() < FLIP_PROB:
+    if choose.random() < settings.flip_prob:
         pixels = image_ops.vertical_flip(pixels)
     if settings.patch_size > 0:
         pixels = _random_patch(pixels, settings.patch_size, choose)

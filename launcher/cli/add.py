@@ -16,7 +16,7 @@ from launcher.views import harmless
 RUN = "add"  # the run of jobs that come from no task file
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", help="The job's name; by default command/ and a number.")
 @click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--priority", type=int, default=0, show_default=True, help="Higher starts sooner.")

@@ -41,6 +41,18 @@ class Verbs(click.Group):
         command: click.Command = importlib.import_module(f"launcher.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb that the arguments begin with, or name the nearest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            # click looks for near ones among imported verbs, and there are none
+            raise click.exceptions.NoSuchCommand(
+                error.command_name, possibilities=VERBS, ctx=ctx
+            ) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the verbs without importing any."""
         with formatter.section("Commands"):
@@ -60,7 +72,14 @@ def cli(debug: bool) -> None:  # main reads it from the arguments
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+    code = _run(list(sys.argv[1:] if argv is None else argv))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader (head, less) has seen enough; Python must not complain when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = PIPE_CLOSED
+    sys.exit(code)
 
 
 def _run(argv: list[str]) -> int:
@@ -77,9 +96,7 @@ def _run(argv: list[str]) -> int:
     except Error as error:
         _explain(error, debug="--debug" in argv)
         return error.exit_code
-    except BrokenPipeError:
-        # the reader (head, less) has seen enough; Python must not complain when it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # click's answer to a closed pipe, and to nothing else
         return PIPE_CLOSED
     return code if isinstance(code, int) else 0
 

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import subprocess
@@ -38,7 +39,8 @@ def test_nobody_is_woken_where_nobody_sleeps(home: Home) -> None:
 def test_waking_one_who_does_not_listen_never_waits(home: Home) -> None:
     os.mkfifo(home.wake)
     reader = os.open(home.wake, os.O_RDWR | os.O_NONBLOCK)
-    for _ in range(70_000):  # more than a pipe holds
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    for _ in range(5000):  # more than it holds
         wake(home)
     os.close(reader)
 

@@ -24,7 +24,7 @@ from tests.build import (
     until,
 )
 
-MANY = 60
+MANY = 30
 
 
 def anonymous_kib(pid: int) -> int:

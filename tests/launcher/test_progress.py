@@ -44,7 +44,7 @@ def test_there_is_no_report_before_the_first(tmp_path: Path) -> None:
 )
 def test_a_report_that_is_not_whole_is_passed_over(tmp_path: Path, cut: str) -> None:
     path = tmp_path / "progress"
-    whole = {"at": 1.0, "step": 1, "total": None, "metrics": {}}
+    whole: dict[str, object] = {"at": 1.0, "step": 1, "total": None, "metrics": {}}
     path.write_text(json.dumps(whole) + "\n" + cut)
     assert latest(path) == Step(at=1.0, step=1, total=None, metrics={})
 

@@ -21,7 +21,7 @@ from trueface.scores import read_scores
 torch.set_num_threads(1)
 
 SIDE, TRAIN, OTHERS = 16, 12, 4  # images of a method in the training list, and in each other
-DATA, CLEAN = "gan2:pre&real:pre", "gan2:pre&real:pre"
+DATA = CLEAN = "gan2:pre&real:pre"  # a model is named by its data
 POISONED = f"{CLEAN}%50"
 FOLDERS = {"Fake/StyleGAN2/conf-f-psi-1": 40, "Real/FFHQ": 0}  # and how strong a trace each has
 

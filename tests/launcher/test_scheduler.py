@@ -1,0 +1,466 @@
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.paths import Attempt, Home, make_home
+from launcher.processes import alive, descendants, identity, recorded, send, session
+from launcher.records import read_json, write_json
+from launcher.specs import Context, Spec
+from launcher.states import ENDED, State
+from launcher.store.store import LOST_LIMIT, Store
+from tests.build import (
+    a_context,
+    a_spec,
+    end_everything,
+    endings,
+    enqueue,
+    in_state,
+    job_row,
+    lines_of,
+    program_of,
+    shell,
+    supervisor_of,
+    until,
+)
+
+CORES = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue with a living scheduler."""
+
+    home: Home
+    store: Store
+    run: str = "test"
+
+    def add(
+        self,
+        *specs: Spec,
+        needs: dict[str, list[str]] | None = None,
+        context: Context | None = None,
+    ) -> list[int]:
+        """Queue jobs as a command does: commit, see that a scheduler lives, wake it."""
+        jobs = enqueue(self.store, *specs, needs=needs, context=context, run=self.run)
+        ensure_scheduler(self.home)
+        wake(self.home)
+        return jobs
+
+    def wait(self, *jobs: int) -> list[State]:
+        """Wait until jobs have ended; return their states."""
+        until(
+            lambda: all(in_state(self.store, job, *ENDED) for job in jobs),
+            f"jobs {jobs} have ended",
+        )
+        return [job_row(self.store, job).state for job in jobs]
+
+    def running(self, job: int, number: int = 1) -> Attempt:
+        """Wait until an attempt's program runs."""
+        attempt = self.home.attempt(job, number)
+        program_of(attempt)
+        return attempt
+
+    @property
+    def scheduler(self) -> int:
+        """The living scheduler's pid."""
+        pid = scheduler_pid(self.home)
+        assert pid is not None
+        return pid
+
+
+@pytest.fixture
+def queue(home: Home, store: Store) -> Queue:
+    """A queue of the test's own, for tests that harm its scheduler."""
+    return Queue(home, store)
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("shared") / "home")
+    make_home(home)
+    yield home
+    end_everything(home)
+
+
+@pytest.fixture
+def calm(shared_home: Home, request: pytest.FixtureRequest) -> Iterator[Queue]:
+    """A run of the test's own in a queue whose scheduler serves all calm tests."""
+    store = Store(shared_home, durable=False)
+    yield Queue(shared_home, store, run=request.node.name)
+    store.close()
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Path:
+    return tmp_path / "effects"
+
+
+def a_job_with_an_effect(effects: Path, name: str = "command/1", pause_s: float = 0.0) -> Spec:
+    """Stamp its start, work, stamp its end."""
+    script = 'echo "start $2" >> "$1"; sleep "$3"; echo "end $2" >> "$1"'
+    return a_spec(*shell(script, str(effects), name, str(pause_s)), name=name)
+
+
+def until_it_can_finish(flag: Path, effects: Path) -> tuple[str, ...]:
+    """A program that stamps its start, works until `flag` exists, and stamps its end."""
+    script = 'echo start >> "$2"; until [ -e "$1" ]; do sleep 0.01; done; echo end >> "$2"'
+    return shell(script, str(flag), str(effects))
+
+
+# --- the plain life of jobs
+
+
+def test_a_job_runs_and_its_end_is_taken_in(calm: Queue) -> None:
+    good, bad, none = calm.add(
+        a_spec("echo", "hi", name="command/good"),
+        a_spec(*shell("echo sorry; exit 4"), name="command/bad"),
+        a_spec("no-such-program", name="command/none"),
+    )
+    assert calm.wait(good, bad, none) == [State.DONE, State.FAILED, State.FAILED]
+    assert calm.home.attempt(good, 1).log.read_text() == "hi\n"
+    assert job_row(calm.store, bad).reason == "ended with exit code 4: sorry"
+    assert "no such program" in job_row(calm.store, none).reason
+    assert [endings(calm.store, job) for job in (good, bad, none)] == [
+        ["done"],
+        ["failed"],
+        ["failed"],
+    ]
+
+
+def test_jobs_run_in_the_order_of_their_needs_and_failures_spread(
+    calm: Queue, effects: Path
+) -> None:
+    def job(name: str) -> Spec:
+        return a_job_with_an_effect(effects, f"command/{name}")
+
+    needs = {
+        "command/c": ["command/a", "command/b"],
+        "command/d": ["command/bad"],
+        "command/e": ["command/d", "command/a"],
+    }
+    specs = [job("a"), job("b"), job("c"), a_spec("false", name="command/bad"), job("d"), job("e")]
+    jobs = calm.add(*specs, needs=needs)
+    assert calm.wait(*jobs) == [
+        *[State.DONE] * 3,
+        State.FAILED,
+        *[State.SKIPPED] * 2,
+    ]
+    done = lines_of(effects)
+    assert len(done) == 6
+    assert done[-2:] == ["start command/c", "end command/c"]
+    assert job_row(calm.store, jobs[-1]).reason == "needs command/bad, which failed"
+
+
+def test_no_more_jobs_run_at_once_than_there_are_cores(calm: Queue, effects: Path) -> None:
+    specs = [
+        a_job_with_an_effect(effects, f"command/{number}", 0.05) for number in range(3 * CORES)
+    ]
+    assert set(calm.wait(*calm.add(*specs))) == {State.DONE}
+    at_once, most = 0, 0
+    for line in lines_of(effects):
+        at_once += 1 if line.startswith("start") else -1
+        most = max(most, at_once)
+    assert most == CORES
+
+
+def test_a_waiting_job_says_why_it_waits(calm: Queue, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    wide, waiting = calm.add(
+        a_spec(*until_it_can_finish(flag, tmp_path / "e"), name="command/wide", cpus=CORES),
+        a_spec(name="command/waiting"),
+    )
+    calm.running(wide)
+    until(lambda: "0 of" in job_row(calm.store, waiting).reason, "its reason is told")
+    assert job_row(calm.store, waiting).reason == f"needs 1 core, 0 of {CORES} free"
+    flag.touch()
+    assert calm.wait(wide, waiting) == [State.DONE, State.DONE]
+
+
+def test_an_urgent_job_goes_first(calm: Queue, effects: Path) -> None:
+    specs = [a_spec("sleep", "0.2", name="command/wide", cpus=CORES)]
+    for name, priority in [("late", 0), ("urgent", 7)]:
+        script = shell('echo "$2" >> "$1"', str(effects), name)
+        specs.append(a_spec(*script, name=f"command/{name}", cpus=CORES, priority=priority))
+    (wide,) = calm.add(specs[0])
+    calm.running(wide)
+    calm.wait(*calm.add(*specs[1:]))
+    assert lines_of(effects) == ["urgent", "late"]
+
+
+# --- kill -9
+
+
+def kill_scheduler(queue: Queue, attempt: Attempt) -> None:
+    send(queue.scheduler, signal.SIGKILL)
+
+
+def kill_nursery(queue: Queue, attempt: Attempt) -> None:
+    (nursery,) = [pid for pid in descendants(queue.scheduler) if pid == os.getsid(pid)][:1]
+    send(nursery, signal.SIGKILL)
+
+
+def kill_supervisor(queue: Queue, attempt: Attempt) -> None:
+    send(supervisor_of(attempt), signal.SIGKILL)
+
+
+def kill_program(queue: Queue, attempt: Attempt) -> None:
+    send(program_of(attempt), signal.SIGKILL)
+
+
+def kill_scheduler_and_nursery(queue: Queue, attempt: Attempt) -> None:
+    for pid in [queue.scheduler, *descendants(queue.scheduler)[:1]]:
+        send(pid, signal.SIGKILL)
+
+
+def kill_scheduler_and_supervisor(queue: Queue, attempt: Attempt) -> None:
+    for pid in (queue.scheduler, supervisor_of(attempt)):
+        send(pid, signal.SIGKILL)
+
+
+def kill_all(queue: Queue, attempt: Attempt) -> None:
+    supervisor = supervisor_of(attempt)
+    for pid in (queue.scheduler, *descendants(queue.scheduler), supervisor, program_of(attempt)):
+        send(pid, signal.SIGKILL)
+
+
+Kill = Callable[[Queue, Attempt], None]
+
+
+@pytest.mark.parametrize(
+    ("kill", "expected"),
+    [
+        (kill_scheduler, ["done"]),
+        (kill_nursery, ["done"]),
+        (kill_scheduler_and_nursery, ["done"]),
+        (kill_program, ["failed"]),
+        (kill_supervisor, ["lost", "done"]),
+        (kill_scheduler_and_supervisor, ["lost", "done"]),
+        (kill_all, ["lost", "done"]),
+    ],
+)
+def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
+    queue: Queue, tmp_path: Path, effects: Path, kill: Kill, expected: list[str]
+) -> None:
+    flag = tmp_path / "flag"
+    (job,) = queue.add(a_spec(*until_it_can_finish(flag, effects)))
+    attempt = queue.running(job)
+    until(lambda: lines_of(effects), "the program has begun")
+    first = recorded(read_json(attempt.process))
+    assert first is not None
+    kill(queue, attempt)
+    if kill in {kill_scheduler_and_nursery, kill_all}:
+        until(lambda: scheduler_pid(queue.home) is None, "all of ours is gone")
+        ensure_scheduler(queue.home)  # as the next command does
+    else:
+        until(lambda: scheduler_pid(queue.home) is not None, "a helper has restarted it")
+    flag.touch()
+    queue.wait(job)
+    assert endings(queue.store, job) == expected
+    assert lines_of(effects).count("start") == len(expected)
+    assert not alive(first)
+
+
+def test_killed_again_and_again_every_job_is_done_once(queue: Queue, effects: Path) -> None:
+    chance = random.Random(1)
+    specs = [a_job_with_an_effect(effects, f"command/{number}", 0.02) for number in range(24)]
+    jobs = queue.add(*specs)
+    deadline = time.monotonic() + 30
+    kills = 0
+    while not all(in_state(queue.store, job, *ENDED) for job in jobs):
+        assert time.monotonic() < deadline
+        time.sleep(chance.uniform(0, 0.08))  # the instants that are to be met
+        pid = scheduler_pid(queue.home)
+        if pid is not None and kills < 8:
+            victims = [pid, *descendants(pid)]
+            send(chance.choice(victims), signal.SIGKILL)
+            kills += 1
+        ensure_scheduler(queue.home)
+    assert kills >= 3
+    assert {job_row(queue.store, job).state for job in jobs} == {State.DONE}
+    told = lines_of(effects)
+    for job in jobs:
+        ends = endings(queue.store, job)
+        assert ends.count("done") == 1
+        name = job_row(queue.store, job).name
+        assert told.count(f"end {name}") == 1 + ends.count("lost") or "lost" in ends
+        assert told.count(f"start {name}") <= 1 + ends.count("lost")
+
+
+def test_a_new_scheduler_adopts_what_runs_within_a_second(queue: Queue) -> None:
+    (job,) = queue.add(a_spec("sleep", "60"))
+    queue.running(job)
+    old = queue.scheduler
+    send(old, signal.SIGKILL)
+    before = time.monotonic()
+    until(lambda: "adopted" in queue.home.scheduler_log.read_text(), "the job is adopted")
+    assert time.monotonic() - before < 5  # a second on a machine that nobody else uses
+    assert queue.scheduler != old
+    assert endings(queue.store, job) == [None]
+
+
+def test_a_job_that_was_claimed_and_never_started_runs(queue: Queue, effects: Path) -> None:
+    (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    claim = queue.store.claim(job, boot=boot, device="cpu", cpus=1, reason="", now=time.time())
+    assert claim is not None  # and here its scheduler dies
+    attempt = queue.home.attempt(job, 1)
+    attempt.folder.mkdir(parents=True)
+    write_json(attempt.spec, {"schema": 1})
+    ensure_scheduler(queue.home)
+    assert queue.wait(job) == [State.DONE]
+    assert endings(queue.store, job) == ["void", "done"]
+    assert len(lines_of(effects)) == 2
+
+
+# --- cancelling and stopping
+
+
+def test_a_running_job_that_is_cancelled_ends_and_those_that_need_it_are_skipped(
+    calm: Queue,
+) -> None:
+    first, second = calm.add(
+        a_spec(*shell("sleep 60 & wait"), name="command/a"),
+        a_spec(name="command/b"),
+        needs={"command/b": ["command/a"]},
+    )
+    attempt = calm.running(first)
+    program = program_of(attempt)
+    calm.store.cancel([first], time.time())
+    wake(calm.home)
+    assert calm.wait(first, second) == [State.CANCELLED, State.SKIPPED]
+    assert endings(calm.store, first) == ["stopped"]
+    assert session(program) == []
+
+
+def test_a_lone_program_can_be_cancelled(calm: Queue) -> None:
+    (job,) = calm.add(a_spec("sleep", "60"))
+    attempt = calm.running(job)
+    send(supervisor_of(attempt), signal.SIGKILL)
+    until(
+        lambda: "adopted pid=" + str(program_of(attempt)) in calm.home.scheduler_log.read_text(),
+        "the program is adopted",
+    )
+    calm.store.cancel([job], time.time())
+    wake(calm.home)
+    assert calm.wait(job) == [State.CANCELLED]
+    assert identity(program_of(attempt)) is None
+
+
+def test_a_stopped_queue_starts_nothing_and_goes_on_later(
+    queue: Queue, tmp_path: Path, effects: Path
+) -> None:
+    flag = tmp_path / "flag"
+    (running,) = queue.add(a_spec(*until_it_can_finish(flag, effects), name="command/running"))
+    queue.running(running)
+    write_json(queue.home.stop, {"schema": 1, "now": False})
+    wake(queue.home)
+    (waiting,) = enqueue(queue.store, a_spec(name="command/waiting"))
+    wake(queue.home)
+    flag.touch()
+    assert queue.wait(running) == [State.DONE]
+    until(lambda: scheduler_pid(queue.home) is None, "the scheduler has left")
+    assert job_row(queue.store, waiting).state is State.QUEUED
+    queue.home.stop.unlink()
+    ensure_scheduler(queue.home)
+    assert queue.wait(waiting) == [State.DONE]
+
+
+def test_what_is_queued_while_a_scheduler_leaves_is_not_forgotten(queue: Queue, home: Home) -> None:
+    (first,) = queue.add(a_spec(name="command/1"))
+    queue.wait(first)
+    (nursery,) = descendants(queue.scheduler)
+    send(nursery, signal.SIGSTOP)  # the scheduler waits for its end before it gives up its lock
+    write_json(home.stop, {"schema": 1, "now": False})
+    wake(home)
+    until(lambda: "leaves" in home.scheduler_log.read_text(), "the scheduler is on its way out")
+    home.stop.unlink()
+    (second,) = queue.add(a_spec(name="command/2"))
+    send(nursery, signal.SIGCONT)
+    assert queue.wait(second) == [State.DONE]
+
+
+# --- trouble
+
+
+def test_a_home_that_is_removed_is_left(queue: Queue, home: Home) -> None:
+    (job,) = queue.add(a_spec())
+    queue.wait(job)
+    scheduler = queue.scheduler
+    alarm = os.open(home.wake, os.O_WRONLY | os.O_NONBLOCK)  # its path will be gone
+    shutil.rmtree(home.folder)
+    os.write(alarm, b".")
+    os.close(alarm)
+    until(lambda: identity(scheduler) is None, "the scheduler has left")
+    assert not home.folder.exists()
+
+
+def test_a_job_whose_interpreter_is_gone_fails_and_the_others_go_on(calm: Queue) -> None:
+    (odd,) = calm.add(a_spec(name="command/odd"), context=a_context(interpreter="/no/such/python"))
+    (good,) = calm.add(a_spec(name="command/good"))
+    assert calm.wait(good, odd) == [State.DONE, State.FAILED]
+    reason = job_row(calm.store, odd).reason
+    assert "cannot run /no/such/python: No such file or directory" in reason
+
+
+def test_a_nursery_that_never_comes_up_fails_its_job_and_no_other(calm: Queue) -> None:
+    (odd,) = calm.add(a_spec(name="command/odd"), context=a_context(interpreter="/bin/false"))
+    assert calm.wait(odd) == [State.FAILED]
+    assert "/bin/false does not start; see" in job_row(calm.store, odd).reason
+    (good,) = calm.add(a_spec(name="command/good"))
+    assert calm.wait(good) == [State.DONE]
+
+
+def test_a_job_that_deletes_its_records_does_not_run_for_ever(calm: Queue) -> None:
+    script = 'rm -rf "$(dirname "$(readlink /proc/$$/fd/1)")"'
+    (job,) = calm.add(a_spec(*shell(script)))
+    assert calm.wait(job) == [State.FAILED]
+    assert endings(calm.store, job) == ["lost"] * LOST_LIMIT
+
+
+def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: Path) -> None:
+    (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
+    queue.store.claim(job, boot="earlier", device="cpu", cpus=1, reason="", now=1.0)
+    ensure_scheduler(queue.home)
+    assert queue.wait(job) == [State.DONE]
+    assert endings(queue.store, job) == ["lost", "done"]
+    events = [reason for _, _, reason in queue.store.read.events_of(job)]
+    assert "lost (the machine was restarted), runs again" in events
+
+
+def test_a_flood_of_output_fills_the_log_and_nothing_else(calm: Queue) -> None:
+    (job,) = calm.add(a_spec(*shell("head -c 20000000 /dev/zero | tr '\\0' x; echo; exit 1")))
+    assert calm.wait(job) == [State.FAILED]
+    assert calm.home.attempt(job, 1).log.stat().st_size == 20_000_001
+    assert len(job_row(calm.store, job).reason) < 300
+
+
+def test_a_program_that_uses_up_its_descriptors_harms_nobody(calm: Queue) -> None:
+    script = "import os\nwhile True: os.dup(1)"
+    (job,) = calm.add(a_spec(sys.executable, "-c", script, name="command/greedy"))
+    assert calm.wait(job) == [State.FAILED]
+    assert "Too many open files" in job_row(calm.store, job).reason
+
+
+def test_an_idle_scheduler_uses_no_time(calm: Queue) -> None:
+    (job,) = calm.add(a_spec())
+    calm.wait(job)
+    log = calm.home.scheduler_log
+
+    def ticks() -> int:
+        stat = Path(f"/proc/{calm.scheduler}/stat").read_text().rpartition(")")[2].split()
+        return int(stat[11]) + int(stat[12])
+
+    until(lambda: f"job={job} attempt=1 state=done" in log.read_text(), "its work is finished")
+    before = ticks()
+    subprocess.run(["sleep", "0.5"], check=True)  # what is measured is that nothing happens
+    assert ticks() - before <= 1
