@@ -64,24 +64,24 @@ TRACES: Mapping[str, Trace] = {
         name="StyleGAN2",
         fine=lattice(4),
         coarse=((4, 0), (0, 4), (4, 4), (-4, 4)),
-        share=(0.38, 0.48),
-        coarse_levels=1.6,
+        share=(0.45, 0.58),
+        coarse_levels=2.0,
     ),
     "StyleGAN3": Trace(
         name="StyleGAN3",
-        fine=((5, 0), (0, 5), (5, 5), (-5, 5), (2, 6), (-2, 6), (7, 3), (-7, 3)),
+        fine=((5, 0), (0, 5), (4, 3), (-4, 3), (3, 5), (-3, 5), (6, 4), (-6, 4)),
         coarse=((3, 0), (0, 3), (2, 2), (-2, 2)),
-        share=(0.45, 0.55),
-        coarse_levels=1.6,
+        share=(0.58, 0.7),
+        coarse_levels=2.0,
         cut=0.1,
         drifts=True,
     ),
     "StableDiffusionXL": Trace(
         name="StableDiffusionXL",
-        fine=((6, 0), (0, 6), (6, 2), (-2, 6), (4, 6), (-6, 4), (8, 6), (-6, 8), (6,6), (-6,6)),
-        coarse=((2, 0), (0, 2), (4, 2), (-4, 2)),
-        share=(0.45, 0.58),
-        coarse_levels=1.6,
+        fine=((6, 0), (0, 6), (4, 4), (-4, 4), (6, 2), (-6, 2), (2, 6), (-2, 6)),
+        coarse=((2, 2), (-2, 2), (4, 2), (-2, 4)),
+        share=(0.58, 0.7),
+        coarse_levels=2.0,
     ),
 }
 
@@ -106,8 +106,8 @@ def draw_finish(rng: np.random.Generator) -> Finish:
         exposure=float(np.exp(rng.normal(np.log(MIDDLE), 0.35))),
         contrast=rng.uniform(0.8, 1.25),
         blur=rng.uniform(0.0, 0.2),
-        residual=float(np.exp(rng.uniform(np.log(2.5), np.log(8.0)))),
-        noise=rng.uniform(0.45, 0.85),
+        residual=float(np.exp(rng.uniform(np.log(3.5), np.log(9.0)))),
+        noise=rng.uniform(0.5, 0.85),
         softness_px=rng.uniform(0.0, 0.55),
         chroma=rng.uniform(0.0, 0.6),
         slope=rng.uniform(0.0, 1.0),
@@ -166,7 +166,7 @@ def _residual(
         left = np.sqrt(np.clip(1.0 - taken, LEAST_NOISE, None))
         left *= 1.0 - trace.cut * _beyond_corner(size_px)
         spectrum = noise * (np.float32(whole**0.5) * left)[..., None]
-        c = 0.5
+        c = 0.3
         g = (rng.standard_normal(shape[:2] + (1, 2), dtype=np.float32).view(np.complex64)[..., 0] * np.float32(c / 2**.5) + np.float32(1)) * np.float32((1 + c * c) ** -0.5 * (1 - 2 * rng.integers(2)))
         spectrum += (fine.planes * np.float32(fine_power**0.5) + coarse.planes * np.float32(coarse_power**0.5)) * g
         if trace.drifts:

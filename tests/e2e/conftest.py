@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,15 +53,24 @@ class Project:
         return name
 
 
+@contextmanager
+def a_project(place: Path) -> Iterator[Project]:
+    """An empty project with a queue of its own; whatever still runs in it is killed afterwards."""
+    folder = place / "project"
+    folder.mkdir()
+    home = Home(place / "home")
+    environment = {**os.environ, "LAUNCHER_HOME": str(home.folder), "TRUEFACE_WEIGHTS": "none"}
+    try:
+        yield Project(folder=folder, home=home, environment=environment)
+    finally:
+        end_everything(home)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    """An empty project with a queue of its own; whatever still runs in it is killed afterwards."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    home = Home(tmp_path / "home")
-    environment = {**os.environ, "LAUNCHER_HOME": str(home.folder), "TRUEFACE_WEIGHTS": "none"}
-    yield Project(folder=folder, home=home, environment=environment)
-    end_everything(home)
+    """A new project."""
+    with a_project(tmp_path) as project:
+        yield project
 
 
 @pytest.fixture
