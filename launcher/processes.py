@@ -194,6 +194,8 @@ def start_apart(
     """
     for descriptor in keep:
         os.set_inheritable(descriptor, True)
+    # a caller's pipe or lock must not stay open for as long as we live
+    foreign = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - {0, 1, 2, *keep}
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     return os.posix_spawn(
         argv[0],
@@ -203,6 +205,7 @@ def start_apart(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in sorted(foreign)),
         ],
         setsid=True,
         setsigmask=[],

@@ -20,7 +20,6 @@ from launcher.orders import Order, read_order
 from launcher.paths import Attempt, Home
 from launcher.processes import adopt_orphans, boot_id, descendants, identity, lock, send, terminate
 from launcher.records import read_json, write_json
-from launcher.specs import Spec
 from launcher.states import Done, Failed, Outcome, Stopped, outcome_record
 
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
@@ -84,7 +83,7 @@ class _Signals:
 def _start(order: Order, attempt: Attempt) -> int:
     """Fork the program; it runs its first instruction only after its pid is on record."""
     log = os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    _link_log(order.spec, attempt)
+    _link_log(order, attempt)
     hold, release = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
     # a SIGTERM that comes before the child has its own handlers waits until it has
@@ -106,13 +105,17 @@ def _start(order: Order, attempt: Attempt) -> int:
     return program
 
 
-def _link_log(spec: Spec, attempt: Attempt) -> None:
+def _link_log(order: Order, attempt: Attempt) -> None:
     """Let the log also appear in the run's folder; where that fails the log is still here."""
-    if spec.log_link is None:
+    if order.spec.log_link is None:
         return
-    link = Path(spec.log_link)
+    link = Path(order.spec.log_link)
     with contextlib.suppress(OSError):
-        link.parent.mkdir(parents=True, exist_ok=True)
+        ours = os.umask(order.context.umask)  # the run's folders are its owner's, not ours
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+        finally:
+            os.umask(ours)
         link.unlink(missing_ok=True)
         try:
             link.hardlink_to(attempt.log)

@@ -2,9 +2,11 @@
 
 import contextlib
 import importlib
+import io
 import os
 import random
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Mapping
@@ -59,6 +61,8 @@ def work(spec: Spec, attempt: Attempt, *, number: int, folder: str, device: str,
     for one in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(one, signal.SIG_IGN)  # as in any Python: they become an OSError
     random.seed()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
     job = Job(
         name=spec.name,
         kind=spec.kind,

@@ -18,7 +18,7 @@ from launcher.policy import Waiting
 from launcher.processes import (
     boot_id,
     descendants,
-    end_session,
+    identity,
     lock_holder,
     recorded,
     send,
@@ -207,6 +207,16 @@ def lines_of(path: Path) -> list[str]:
         return []
 
 
+def said_by(attempt: Attempt) -> str:
+    """Return what an attempt's program wrote."""
+    return attempt.log.read_text(errors="replace")
+
+
+def gone(pid: int) -> bool:
+    """Tell whether no process with this pid runs; a zombie does not."""
+    return identity(pid) is None
+
+
 def shell(script: str, *words: str) -> tuple[str, ...]:
     """A program that does what `script` says; `words` are its $1, $2 …."""
     return ("/bin/sh", "-c", script, "sh", *words)
@@ -228,14 +238,12 @@ def end_everything(home: Home) -> None:
     if not home.attempts.exists():
         return
     for folder in home.attempts.iterdir():
-        attempt = Attempt(folder)
-        supervisor = lock_holder(attempt.lock)
-        if supervisor is not None:
-            below = descendants(supervisor)
-            _kill([supervisor, *below])
-        program = recorded(read_json(attempt.process))
-        if program is not None and program.boot == boot_id():
-            end_session(program)
+        # what nobody has started yet is voided by this
+        while isinstance(found := watch(a_claim(), Attempt(folder)), Watch):
+            leader = found.pid or lock_holder(found.attempt.lock)
+            _kill([leader, *descendants(leader)] if leader else [])
+            ended(found.descriptor)
+            os.close(found.descriptor)
 
 
 def _kill(pids: Sequence[int | None]) -> None:

@@ -20,7 +20,8 @@ from trueface.settings import (
 from trueface.splits import split_files
 from trueface.unlearn import METHODS
 
-PRELOAD = ("torch", "torchvision", "numpy", "PIL", "pydantic")
+# One list for all kinds, so that one nursery serves them all.
+PRELOAD = ("torch", "torchvision", "torchvision.transforms.v2", "numpy", "PIL", "pydantic")
 READING = (
     "trueface.data",
     "trueface.index",
@@ -127,7 +128,7 @@ class Poison:
     role = Role.POISON
     summary = "choose which training labels are wrong"
     entry = "trueface.jobs:poison"
-    preload: tuple[str, ...] = ("numpy", "pydantic")
+    preload = PRELOAD
     sources: tuple[str, ...] = (
         "trueface.index",
         "trueface.poison",
@@ -190,7 +191,7 @@ class Sample:
     role = Role.DATA
     summary = "make a synthetic image set and its splits"
     entry = "trueface.jobs:sample"
-    preload: tuple[str, ...] = ("numpy", "PIL", "pydantic")
+    preload = PRELOAD
     sources: tuple[str, ...] = (
         "trueface.sample",
         "trueface.scenes",

@@ -35,10 +35,12 @@ def command(now: bool) -> None:
             click.echo(f"no new jobs; {running} running ones finish", err=True)
             return
         deadline = time.monotonic() + NOW_TIMEOUT_S
-        while scheduler_pid(home) is not None:
+        while (pid := scheduler_pid(home)) or store.read.counts().get(State.RUNNING):
+            if pid is None:  # it was killed before it had taken in the ends
+                ensure_scheduler(home)
             if time.monotonic() > deadline:
                 raise MachineError(
-                    f"the scheduler (pid {scheduler_pid(home)}) still runs after "
+                    f"the scheduler (pid {pid}) still runs after "
                     f"{NOW_TIMEOUT_S:.0f} s; its log is {home.scheduler_log}"
                 )
             time.sleep(0.02)

@@ -39,8 +39,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     Raises:
         StoreError: it was written by a newer launcher, or is another program's database.
     """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    if _version(connection) and application != APPLICATION_ID:
+    if _version(connection) and not _is_ours(connection):
         raise StoreError(f"{path} is another program's database; move it away")
     if _version(connection) == len(STEPS):
         return
@@ -59,6 +58,11 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _is_ours(connection: sqlite3.Connection) -> bool:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    return int(application) == APPLICATION_ID
 
 
 def _version(connection: sqlite3.Connection) -> int:

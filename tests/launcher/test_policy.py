@@ -11,7 +11,7 @@ from launcher.specs import Resources
 from tests.build import a_waiting
 
 GIB = 1 << 30
-quickly = settings(max_examples=80, deadline=None)
+quickly = settings(max_examples=50, deadline=None)
 
 
 def a_gpu(index: int = 0, *, total: int = 40 * GIB, used: int | None = 0) -> GpuSnapshot:

@@ -272,7 +272,7 @@ def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
 
 def test_killed_again_and_again_every_job_is_done_once(queue: Queue, effects: Path) -> None:
     chance = random.Random(1)
-    specs = [a_job_with_an_effect(effects, f"command/{number}", 0.02) for number in range(24)]
+    specs = [a_job_with_an_effect(effects, f"command/{number}", 0.02) for number in range(16)]
     jobs = queue.add(*specs)
     deadline = time.monotonic() + 30
     kills = 0
@@ -378,7 +378,7 @@ def test_a_stopped_queue_starts_nothing_and_goes_on_later(
 def test_what_is_queued_while_a_scheduler_leaves_is_not_forgotten(queue: Queue, home: Home) -> None:
     (first,) = queue.add(a_spec(name="command/1"))
     queue.wait(first)
-    (nursery,) = descendants(queue.scheduler)
+    nursery = descendants(queue.scheduler)[0]
     send(nursery, signal.SIGSTOP)  # the scheduler waits for its end before it gives up its lock
     write_json(home.stop, {"schema": 1, "now": False})
     wake(home)

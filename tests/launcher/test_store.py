@@ -403,7 +403,7 @@ class AnyLife(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-AnyLife.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+AnyLife.TestCase.settings = settings(max_examples=12, stateful_step_count=18, deadline=None)
 TestAnyLife = AnyLife.TestCase
 
 

@@ -12,13 +12,13 @@ from tests.build import a_spec, claimed, enqueue, job_row
 STEERING = "\x1b]0;title\x07\x1b[2J\r\n\t\x9b31m\u202e\x00"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text())
 def test_no_text_can_steer_a_terminal(text: str) -> None:
     assert harmless(text).isprintable()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text().filter(str.isprintable))
 def test_plain_text_is_shown_as_it_is(text: str) -> None:
     assert harmless(text) == text

@@ -62,6 +62,20 @@ def test_splits_of_a_root_without_modifier_folders_take_its_class_folders(
     assert capsys.readouterr().out.startswith("train\t8")
 
 
+def test_a_sample_is_made_with_its_splits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    root = tmp_path / "sample"
+    words = ["sample", str(root), "--size", "32", "--train", "2", "--val", "2", "--test", "2"]
+    assert cli.run(words) == cli.run(words) == 0
+    assert capsys.readouterr().out == f"{root}\n{root}\n"
+    assert len(json.loads((root / "splits/train.json").read_text())) == 4
+    assert len(list(root.glob("PreSocial/**/*.png"))) == 12
+    assert cli.run([*words, "--seed", "7"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
 def test_poison_writes_the_record_of_the_model_to_be_trained(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

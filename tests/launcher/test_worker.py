@@ -1,0 +1,165 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.nursery import Breed, Nursery
+from launcher.paths import Home
+from launcher.progress import latest
+from launcher.specs import Spec
+from launcher.states import Done, Failed, Stopped
+from tests.build import (
+    a_spec,
+    an_attempt,
+    lines_of,
+    outcome_of,
+    run_attempt,
+    said_by,
+    started,
+    until,
+)
+
+KIND = """
+import os, time
+from launcher.api import Job, JobError
+
+def report(job):
+    print("words of", job.name)
+    job.progress(step=1, total=4, loss=0.5)
+    job.progress(step=4, total=4, loss=0.25)
+    return {"attempt": job.attempt, "cpus": job.cpus, "device": job.device, "kind": job.kind,
+            "folder": str(job.folder), "settings": dict(job.settings), "cwd": os.getcwd()}
+
+def refuse(job):
+    raise JobError("image 12 is none")
+
+def explode(job):
+    return {"ratio": 1 / 0}
+
+def odd(job):
+    return {"model": object()}
+
+def bytes_(job):
+    raise JobError("cannot read \\udcff.png")
+
+def patient(job):
+    print("ready")  # seen at once, though nobody flushes it
+    job.stop.wait(60)
+    return {"stopped": job.stop.is_set()}
+
+def leaves(job):
+    print("ready", flush=True)
+    job.stop.wait(60)
+    raise JobError("stopped in epoch 2")
+
+def dies(job):
+    os.kill(os.getpid(), 9)
+
+def broken_pipe(job):
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        os.write(write, b"x")
+    except BrokenPipeError:
+        return {"caught": True}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "lab_kind.py").write_text(KIND)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab_nursery(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    home = Home(tmp_path_factory.mktemp("nursery"))
+    nursery = Nursery(home, Breed(sys.executable, ("launcher.kinds", "no_such_module"), str(lab)))
+    yield nursery
+    nursery.close()
+
+
+def a_job(function: str, **changes: Any) -> Spec:
+    return a_spec(name=f"toy/{function}", kind="toy", entry=f"lab_kind:{function}", **changes)
+
+
+def test_a_worker_tells_its_result_and_how_far_it_is(lab_nursery: Nursery, home: Home) -> None:
+    spec = a_job("report", settings={"lr": 0.1})
+    attempt, outcome = run_attempt(lab_nursery, home, spec, cpus=2, number=3)
+    folder = str(attempt.folder)
+    assert isinstance(outcome, Done)
+    assert outcome.result == {
+        "attempt": 3,
+        "cpus": 2,
+        "device": "cpu",
+        "kind": "toy",
+        "folder": folder,
+        "settings": {"lr": 0.1},
+        "cwd": folder,
+    }
+    assert said_by(attempt) == "words of toy/report\n"
+    assert str(latest(attempt.progress)) == "4/4 loss=0.25"
+
+
+def test_a_worker_that_refuses_says_why_without_a_traceback(
+    lab_nursery: Nursery, home: Home
+) -> None:
+    attempt, outcome = run_attempt(lab_nursery, home, a_job("refuse"))
+    assert isinstance(outcome, Failed)
+    assert (outcome.error, outcome.exit_code) == ("image 12 is none", 1)
+    assert said_by(attempt) == "error: image 12 is none\n"
+
+
+def test_a_worker_that_breaks_leaves_its_traceback_in_the_log(
+    lab_nursery: Nursery, home: Home
+) -> None:
+    attempt, outcome = run_attempt(lab_nursery, home, a_job("explode"))
+    assert isinstance(outcome, Failed)
+    assert outcome.error == "ZeroDivisionError: division by zero"
+    assert 'return {"ratio": 1 / 0}' in said_by(attempt)
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("odd", "Object of type object is not JSON serializable"),
+        ("absent", "has no attribute 'absent'"),
+        ("bytes_", "cannot read \udcff.png"),
+        ("dies", "ended by SIGKILL"),
+    ],
+)
+def test_whatever_goes_wrong_in_a_worker_is_recorded(
+    lab_nursery: Nursery, home: Home, function: str, error: str
+) -> None:
+    _, outcome = run_attempt(lab_nursery, home, a_job(function))
+    assert isinstance(outcome, Failed)
+    assert error in outcome.error
+
+
+def test_a_worker_meets_a_broken_pipe_as_an_error(lab_nursery: Nursery, home: Home) -> None:
+    _, outcome = run_attempt(lab_nursery, home, a_job("broken_pipe"))
+    assert isinstance(outcome, Done)
+    assert outcome.result == {"caught": True}
+
+
+@pytest.mark.parametrize(("function", "state"), [("patient", Done), ("leaves", Stopped)])
+def test_a_worker_that_is_asked_to_stop_finishes_or_leaves(
+    lab_nursery: Nursery, home: Home, function: str, state: type
+) -> None:
+    attempt = an_attempt(home, a_job(function))
+    one = started(lab_nursery, attempt)
+    until(lambda: lines_of(attempt.log), "the worker is ready")
+    one.ask_to_stop()
+    assert isinstance(outcome_of(one), state)
+
+
+def test_an_edit_of_a_kind_counts_at_once(lab_nursery: Nursery, home: Home, lab: Path) -> None:
+    for job, word in enumerate(["first", "second"], 1):
+        (lab / "edited.py").write_text(f"def say(job):\n    return {{'word': {word!r}}}\n")
+        spec = a_spec(name="toy/edited", entry="edited:say")
+        _, outcome = run_attempt(lab_nursery, home, spec, job=job)
+        assert isinstance(outcome, Done)
+        assert outcome.result == {"word": word}
