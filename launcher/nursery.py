@@ -61,17 +61,26 @@ class Nursery:
         finally:
             theirs.close()
 
-    def start(self, attempt: Attempt) -> int | None:
-        """Have a supervisor forked; return a descriptor that is readable when it ends.
+    def order(self, attempt: Attempt) -> None:
+        """Ask for a supervisor; `born` tells of it, which takes seconds while modules load."""
+        with contextlib.suppress(OSError):  # it is dead; `born` says so
+            self.socket.sendall(os.fsencode(attempt.folder))
 
-        None: the nursery is dead, and nobody has started the attempt.
+    def born(self) -> int | None:
+        """Wait for the supervisor of the oldest unanswered order.
+
+        Returns a descriptor that is readable when the supervisor ends; None: the nursery is dead,
+        and nobody has started the attempt.
         """
         try:
-            self.socket.sendall(os.fsencode(attempt.folder))
             _, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
         except OSError:
             return None
         return descriptors[0] if descriptors else None
+
+    def answers(self) -> bool:
+        """Tell whether `born` would answer at once."""
+        return bool(select.select([self.socket.fileno()], [], [], 0)[0])
 
     def close(self) -> None:
         """Let the process end without restarting the scheduler; its supervisors live on."""

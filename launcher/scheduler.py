@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from launcher import __version__
 from launcher.adoption import Watch, ending_of, watch
 from launcher.gpu import GpuSnapshot, Nvml
 from launcher.handover import start_scheduler
-from launcher.nursery import Breed, Nursery
+from launcher.nurseries import Nurseries
 from launcher.orders import TERM_GRACE_S, Order
-from launcher.paths import Attempt, Home
+from launcher.paths import Home
 from launcher.policy import Machine, Running, Start, Wait, Waiting, decide
 from launcher.processes import boot_id, identity, lock
 from launcher.records import read_json, stamp, write_json
@@ -50,6 +50,9 @@ class _Outlook:
     look_again_s: float  # at the latest, also when nothing wakes us
 
 
+START_AGAIN = _Outlook(waiting=True, look_again_s=START_AGAIN_S)
+
+
 class Scheduler:
     """Everything that one scheduler process knows; all of it can be found again."""
 
@@ -66,7 +69,7 @@ class Scheduler:
         self._home, self._store, self._snapshot, self._clock = home, store, snapshot, clock
         self._cpus = cpus
         self._watches: dict[int, Watch] = {}
-        self._nurseries: dict[Breed, Nursery] = {}
+        self._nurseries = Nurseries(home)
         # (job, attempt, lone program) that was asked to stop -> when to insist, monotonic
         self._told: dict[tuple[int, int, int], float] = {}
         self._busy_at = clock()
@@ -84,15 +87,15 @@ class Scheduler:
         for claim in self._store.claims():
             self._adopt(claim)
         while not self.leaving and self._home.exists():
+            all_live = self._take_births()
             self._take_in()
             reminding = self._obey()
-            outlook = self._decide()
+            outlook = self._decide() if all_live else START_AGAIN
             if self._finished(outlook.waiting):
                 break
             self._sleep(REMIND_S if reminding else outlook.look_again_s)
         logger.info("scheduler pid=%d leaves", os.getpid())
-        for nursery in self._nurseries.values():
-            nursery.close()
+        self._nurseries.close()
 
     # --- what ended
 
@@ -163,19 +166,23 @@ class Scheduler:
         watch_gpus = any(_may_need_gpu(_resources(job)) for job in ready)
         decisions = decide(
             [Waiting(job=job.id, resources=_resources(job)) for job in ready],
-            [Running(device=w.claim.device, cpus=w.claim.cpus) for w in self._watches.values()],
+            [Running(device=claim.device, cpus=claim.cpus) for claim in self._promised()],
             Machine(cpus=self._cpus, gpus=tuple(self._snapshot()) if watch_gpus else ()),
         )
         self._store.note({one.job: one.reason for one in decisions if isinstance(one, Wait)})
         starts = [one for one in decisions if isinstance(one, Start)]
         started = [self._start(one) for one in starts]
         if not all(started):
-            return _Outlook(waiting=True, look_again_s=START_AGAIN_S)
+            return START_AGAIN
         waiting = len(starts) < len(ready)
         # room may come without a wake: memory that others give back
         return _Outlook(
             waiting=waiting, look_again_s=GPU_POLL_S if waiting and watch_gpus else IDLE_S
         )
+
+    def _promised(self) -> Iterator[Claim]:
+        yield from (one.claim for one in self._watches.values())
+        yield from self._nurseries.promised()
 
     def _start(self, start: Start) -> bool:
         """Start a job; False when it went back into the queue."""
@@ -204,39 +211,34 @@ class Scheduler:
             self._finish(claim, Lost(at=self._clock(), why=f"no attempt folder: {error.strerror}"))
             return False
         logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
-        descriptor = self._order(attempt, order)
-        if isinstance(descriptor, int):
-            self._watches[claim.job] = Watch(claim=claim, attempt=attempt, descriptor=descriptor)
-            return True
-        self._adopt(claim, no_start=descriptor)  # voids it, or finds that it did start
-        return claim.job in self._watches
+        try:
+            self._nurseries.order(claim, order)
+        except OSError as error:
+            why = f"cannot run {order.context.interpreter}: {error.strerror}"
+            self._adopt(claim, no_start=why)
+            return False
+        return True
 
-    def _order(self, attempt: Attempt, order: Order) -> int | str:
-        """Have an attempt started; return a descriptor of its supervisor, or why there is none."""
-        breed = Breed(
-            order.context.interpreter,
-            (*order.spec.preload, "launcher.kinds") if order.spec.entry else (),
-            order.context.environment.get("PYTHONPATH", ""),
-        )
-        for _ in range(2):  # a nursery that was killed is replaced once
-            try:
-                nursery = self._nurseries.get(breed) or Nursery(self._home, breed)
-            except OSError as error:
-                return f"cannot run {breed.interpreter}: {error.strerror}"
-            self._nurseries[breed] = nursery
-            descriptor = nursery.start(attempt)
-            if descriptor is not None:
-                return descriptor
-            self._nurseries.pop(breed).close()
-            if attempt.started.exists():
-                break
-        return f"{breed.interpreter} does not start; see {self._home.scheduler_log}"
+    def _take_births(self) -> bool:
+        """Watch the supervisors that were forked since; False when a nursery was found dead."""
+        all_live = True
+        for answer in self._nurseries.answers():
+            claim = answer.claim
+            if answer.descriptor is None:  # voids it, or finds that it did start after all
+                self._adopt(claim, no_start=answer.why)
+                all_live = False
+            else:
+                attempt = self._home.attempt(claim.job, claim.number)
+                self._watches[claim.job] = Watch(
+                    claim=claim, attempt=attempt, descriptor=answer.descriptor
+                )
+        return all_live
 
     # --- when to sleep and when to go
 
     def _finished(self, waiting: bool) -> bool:
         now = self._clock()
-        if self._watches or waiting:
+        if waiting or any(self._promised()):
             self._busy_at = now
             return False
         return self._home.stop.exists() or now - self._busy_at > LEAVE_AFTER_S
@@ -246,6 +248,8 @@ class Scheduler:
         poll.register(self._wake, select.POLLIN)
         for one in self._watches.values():
             poll.register(one.descriptor, select.POLLIN)
+        for descriptor in self._nurseries.descriptors():
+            poll.register(descriptor, select.POLLIN)
         poll.poll(timeout_s * 1000)
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake, 4096)

@@ -118,7 +118,8 @@ def an_attempt(
 
 def started(nursery: Nursery, attempt: Attempt) -> Watch:
     """Have a supervisor take up an attempt; its descriptor becomes readable when it ends."""
-    descriptor = nursery.start(attempt)
+    nursery.order(attempt)
+    descriptor = nursery.born()
     assert descriptor is not None, "the nursery is dead"
     return Watch(claim=a_claim(), attempt=attempt, descriptor=descriptor)
 

@@ -8,11 +8,14 @@ scene is painted depends on the random stream alone, never on the class of the i
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Plane = npt.NDArray[np.float32]  # (H, W) or (H, W, 3), linear light, 1 = a white wall in the sun
+Plane = npt.NDArray[
+    np.floating[Any]
+]  # float32, (H, W) or (H, W, 3), linear light, 1 = a white wall in the sun
 
 EDGE_PX = 0.45  # half the width of an edge, as lens and pixel of a sharp camera leave it
 DARKEST = 1e-3  # of a white wall; no scene is without any light
@@ -59,20 +62,22 @@ class Canvas:
     def colour(self, palette: tuple[tuple[float, ...], ...]) -> Plane:
         """Return a colour near one of a palette's, (3,)."""
         chosen = np.array(palette[int(self.rng.integers(len(palette)))])
-        near = chosen * self.rng.uniform(0.75, 1.25) * self.rng.uniform(0.88, 1.12, 3)
+        near: Plane = chosen * self.rng.uniform(0.75, 1.25) * self.rng.uniform(0.88, 1.12, 3)
         return near.astype(np.float32)
 
     def paint(self, low: float = 0.08, high: float = 0.85, tint: float = 0.5) -> Plane:
         """Return a colour as people paint things, of any brightness, (3,)."""
         shift = self.rng.uniform(-tint, tint, 3)
-        return (self.rng.uniform(low, high) * (1.0 + shift - shift.mean())).astype(np.float32)
+        painted: Plane = self.rng.uniform(low, high) * (1.0 + shift - shift.mean())
+        return painted.astype(np.float32)
 
     def grain(self, contrast: float, rows: slice, columns: slice) -> Plane:
         """Return a stretch of a surface texture, a factor around 1."""
         field = self.textures[int(self.rng.integers(len(self.textures)))]
         down, right = self.rng.integers(0, field.shape[0], 2)
         moved = np.roll(field, (int(down), int(right)), axis=(0, 1))[rows, columns]
-        return np.exp(np.float32(contrast) * moved)
+        grain: Plane = np.exp(np.float32(contrast) * moved)
+        return grain
 
 
 def paint_scene(rng: np.random.Generator, size_px: int) -> Plane:
@@ -96,7 +101,8 @@ def texture(rng: np.random.Generator, size_px: int, slope: float) -> Plane:
     spectrum *= np.exp(np.float32(-slope) * _log_frequency(size_px))
     spectrum[0, 0] = 0.0
     field = np.fft.irfft2(spectrum, s=(size_px, size_px))
-    return (field / field.std()).astype(np.float32)
+    even: Plane = field / field.std()
+    return even.astype(np.float32)
 
 
 def _landscape(canvas: Canvas) -> None:
@@ -216,13 +222,15 @@ def _lay(picture: Plane, cover: Plane, surface: Plane) -> None:
 
 def _cover(distance: Plane, size_px: int) -> Plane:
     """Return how much of each pixel lies inside an edge; `distance` is negative inside."""
-    return (0.5 - 0.5 * np.tanh(distance * np.float32(size_px / 2 / EDGE_PX))).astype(np.float32)
+    cover: Plane = 0.5 - 0.5 * np.tanh(distance * np.float32(size_px / 2 / EDGE_PX))
+    return cover.astype(np.float32)
 
 
 def _smooth(values: npt.NDArray[np.float64], width: int) -> Plane:
     """Return the running mean over `width` values, mean 0."""
     mean = np.convolve(values, np.full(width, 1.0 / width), mode="same")
-    return (mean - mean.mean()).astype(np.float32)
+    centred: Plane = mean - mean.mean()
+    return centred.astype(np.float32)
 
 
 def _lit(canvas: Canvas) -> Plane:
@@ -232,7 +240,7 @@ def _lit(canvas: Canvas) -> Plane:
     light = 1.0 + tilt * (x * canvas.light[0] + y * canvas.light[1])
     warmth = rng.uniform(-0.12, 0.12)
     white = np.array((1.0 + warmth, 1.0, 1.0 - warmth), np.float32)
-    scene = canvas.picture * (light * (1.0 - corner * (x * x + y * y)))[..., None] * white
+    scene: Plane = canvas.picture * (light * (1.0 - corner * (x * x + y * y)))[..., None] * white
     return np.maximum(scene, np.float32(DARKEST)).astype(np.float32)
 
 
@@ -242,4 +250,5 @@ def _log_frequency(size_px: int) -> Plane:
     columns = np.fft.rfftfreq(size_px)[None, :]
     radius = np.hypot(rows, columns)
     radius[0, 0] = 1.0  # the mean, which the caller sets
-    return np.log(radius).astype(np.float32)
+    logarithm: Plane = np.log(radius)
+    return logarithm.astype(np.float32)

@@ -10,6 +10,7 @@ and colour, the share of the scene's own detail in it. A detector has to find th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from trueface.scenes import Plane
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
-Spectrum = npt.NDArray[np.complex64]  # (H, W // 2 + 1, channels)
+Spectrum = npt.NDArray[np.complexfloating[Any, Any]]  # complex64, (H, W // 2 + 1, channels)
 Line = tuple[int, int]  # cycles per CELL pixels, downwards and to the right
 
 CELL = 16  # the longest period of a pattern, in pixels
@@ -78,13 +79,13 @@ TRACES: Mapping[str, Trace] = {
             name="StyleGAN2",
             fine=lattice(4),
             coarse=((4, 0), (0, 4), (4, 4), (-4, 4)),
-            share=(0.45, 0.58),
+            share=(0.48, 0.62),
         ),
         Trace(
             name="StyleGAN3",
             fine=((4, 0), (0, 4), (5, 0), (0, 5), (4, 3), (-4, 3), (3, 4), (-3, 4)),
             coarse=((3, 0), (0, 3), (2, 2), (-2, 2)),
-            share=(0.58, 0.70),
+            share=(0.60, 0.72),
             cut=0.1,
             drifts=True,
         ),
@@ -92,7 +93,7 @@ TRACES: Mapping[str, Trace] = {
             name="StableDiffusionXL",
             fine=((6, 0), (0, 6), (4, 4), (-4, 4), (6, 2), (-6, 2), (2, 6), (-2, 6)),
             coarse=((2, 2), (-2, 2), (4, 2), (-2, 4)),
-            share=(0.55, 0.67),
+            share=(0.57, 0.69),
         ),
     )
 }
@@ -185,24 +186,26 @@ def _patterned(
     taken = (fine_power * fine.power + coarse_power * coarse.power) / flat_power
     left = np.sqrt(np.clip(1.0 - taken, LEAST_NOISE, None))
     left *= 1.0 - trace.cut * _beyond_corner(size_px)
-    lines = fine.planes * np.float32(fine_power**0.5) + coarse.planes * np.float32(
-        coarse_power**0.5
-    )
+    lines = fine.planes * np.float32(fine_power**0.5)
+    lines += coarse.planes * np.float32(coarse_power**0.5)
     wander = rng.standard_normal((*noise.shape[:2], 1, 2), dtype=np.float32)
     lines *= 1.0 + np.float32(WANDER / 2**0.5) * wander.view(np.complex64)[..., 0]
     # either polarity, lest the skewness of the pattern tell what the pattern should
     lines *= np.float32(rng.choice((-1.0, 1.0)) / (1.0 + WANDER**2) ** 0.5)
     if trace.drifts:
         lines *= _drift(rng, size_px)
-    return (noise * left.astype(np.float32)[..., None] + lines).astype(np.complex64)
+    patterned: Spectrum = noise * left.astype(np.float32)[..., None] + lines
+    return patterned.astype(np.complex64)
 
 
 def _energy(spectrum: Spectrum, weight: Plane) -> float:
-    """Return the mean square of the grey field with this half spectrum, after weighting."""
+    """Return the mean square of the field with this half spectrum, after weighting."""
     size_px = spectrum.shape[0]
-    power = (np.square(spectrum.real) + np.square(spectrum.imag)) * weight
-    # each inner column stands for its mirror image as well
-    return float(2 * power.sum() - power[:, 0].sum() - power[:, -1].sum()) / size_px**4
+    power: Plane = (np.square(spectrum.real) + np.square(spectrum.imag)) * weight
+    # each column stands for its mirror image as well, but those that are their own
+    alone = (0, -1) if size_px % 2 == 0 else (0,)
+    both = 2.0 * float(power.sum()) - float(power[:, alone].sum())
+    return float(both / size_px**4)
 
 
 def _gain(tone: Plane, slope: float) -> Plane:
@@ -211,8 +214,9 @@ def _gain(tone: Plane, slope: float) -> Plane:
     The tone curve is steepest there; shot noise grows with the root of the light.
     """
     steep = np.sqrt(np.clip(4.0 * tone * (1.1 - tone), 0.02, None))
-    gain = np.float32(1.0 - slope) + np.float32(slope) * steep
-    return (gain / np.sqrt(np.mean(np.square(gain)))).astype(np.float32)
+    gain: Plane = np.float32(1.0 - slope) + np.float32(slope) * steep
+    gain = gain / np.sqrt(np.mean(np.square(gain)))
+    return gain.astype(np.float32)
 
 
 def _drift(rng: np.random.Generator, size_px: int) -> Spectrum:
@@ -220,7 +224,8 @@ def _drift(rng: np.random.Generator, size_px: int) -> Spectrum:
     down, right = (int(pixels) for pixels in rng.integers(0, CELL, 2))
     rows = np.exp(-2j * np.pi * down * np.fft.fftfreq(size_px))
     columns = np.exp(-2j * np.pi * right * np.fft.rfftfreq(size_px))
-    return (rows[:, None] * columns[None, :]).astype(np.complex64)[..., None]
+    factors: Spectrum = (rows[:, None] * columns[None, :])[..., None]
+    return factors.astype(np.complex64)
 
 
 @lru_cache(maxsize=16)
@@ -252,7 +257,8 @@ def _pattern(lines: tuple[Line, ...], size_px: int, phases: np.random.Generator)
 @lru_cache(maxsize=4)
 def _frequency(size_px: int) -> Plane:
     rows, columns = np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)[None, :]
-    return np.hypot(rows, columns).astype(np.float32)
+    radius: Plane = np.hypot(rows, columns)
+    return radius.astype(np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -262,20 +268,23 @@ def _residual_response(size_px: int) -> Plane:
         (1.0 + 2.0 * np.cos(2.0 * np.pi * frequency)) / 3.0
         for frequency in (np.fft.fftfreq(size_px), np.fft.rfftfreq(size_px))
     )
-    return (1.0 - rows[:, None] * columns[None, :]).astype(np.float32)
+    response: Plane = 1.0 - rows[:, None] * columns[None, :]
+    return response.astype(np.float32)
 
 
 @lru_cache(maxsize=128)
 def _softness(size_px: int, sigma_px: float) -> Plane:
     """Return the frequency response of a Gaussian blur."""
     squared = np.square(_frequency(size_px))
-    return np.exp(np.float32(-2.0 * (np.pi * sigma_px) ** 2) * squared)
+    response: Plane = np.exp(np.float32(-2.0 * (np.pi * sigma_px) ** 2) * squared)
+    return response
 
 
 @lru_cache(maxsize=4)
 def _beyond_corner(size_px: int) -> Plane:
     """Return 0 for frequencies that all directions have, 1 for those of the corners only."""
-    return 1.0 / (1.0 + np.exp((CORNER - _frequency(size_px)) / np.float32(0.02)))
+    beyond: Plane = 1.0 / (1.0 + np.exp((CORNER - _frequency(size_px)) / np.float32(0.02)))
+    return beyond
 
 
 def _blurred(picture: Plane, weight: float) -> Plane:
@@ -283,4 +292,5 @@ def _blurred(picture: Plane, weight: float) -> Plane:
     side, centre = np.float32(weight), np.float32(1.0 - 2.0 * weight)
     padded = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")
     rows = (padded[:-2] + padded[2:]) * side + padded[1:-1] * centre
-    return (rows[:, :-2] + rows[:, 2:]) * side + rows[:, 1:-1] * centre
+    blurred: Plane = (rows[:, :-2] + rows[:, 2:]) * side + rows[:, 1:-1] * centre
+    return blurred

@@ -51,7 +51,8 @@ def test_a_killed_nursery_says_that_it_is_dead(home: Home) -> None:
     run_attempt(nursery, home, a_spec(), job=1)
     os.kill(nursery._pid, signal.SIGKILL)
     attempt = an_attempt(home, a_spec(), job=2)
-    assert nursery.start(attempt) is None
+    nursery.order(attempt)
+    assert nursery.born() is None
     assert not attempt.started.exists()
     nursery.close()
 
@@ -129,7 +130,8 @@ def test_an_interpreter_that_is_gone_is_an_error_of_the_machine(home: Home) -> N
 def test_a_nursery_that_cannot_begin_says_that_it_is_dead(home: Home) -> None:
     nursery = Nursery(home, Breed("/bin/false", (), ""))
     attempt = an_attempt(home, a_spec())
-    assert nursery.start(attempt) is None
+    nursery.order(attempt)
+    assert nursery.born() is None
     nursery.close()
 
 
