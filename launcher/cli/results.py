@@ -4,7 +4,6 @@ import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,8 +18,8 @@ from launcher.store.store import Store
 from launcher.views import columns, harmless, tabbed
 
 Row = Mapping[str, Any]
-HEADER = ("model", "data", "n", "accuracy", "balanced", "AUC", "ECE", "verdict", "time")
-RIGHT = frozenset(range(2, 7)) | {8}
+HEADER = ("model", "data", "n", "accuracy %", "balanced %", "AUC", "ECE", "loss", "", "made in")
+RIGHT = frozenset(range(2, 8)) | {9}
 
 
 @click.command()
@@ -89,11 +88,14 @@ def draw(rows: Sequence[Row], *, everything: bool = False) -> str:
     if not rows:
         return "no results yet"
     pooled = [row for row in rows if row["pooled"]]
-    shown = list(rows) if everything or not pooled else pooled
-    lines = columns([HEADER, *map(_cells, shown)], right=RIGHT)
-    if not everything and pooled:
-        lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it"]
-        lines += _pivot([row for row in rows if not row["pooled"]])
+    if everything or not pooled:
+        return "\n".join(columns([HEADER, *map(_cells, rows)], right=RIGHT))
+    # a pooled row is named by its modifier: the whole ID would fill the line
+    cells = [(_cells(row)[0], row["modifier"], *_cells(row)[2:]) for row in pooled]
+    lines = ["all sets of a modifier together, with 95 % intervals", ""]
+    lines += columns([HEADER, *cells], right=RIGHT)
+    lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
+    lines += _pivot([row for row in rows if not row["pooled"]])
     return "\n".join(lines)
 
 
@@ -118,6 +120,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         _interval(row["balanced_accuracy"], percent=True),
         _interval(row["auc"], percent=False),
         _interval(row["ece"], percent=False),
+        _plain(row.get("loss")),
         row.get("verdict") or "",
         "" if seconds is None else f"{seconds:.1f} s",
     )
@@ -127,14 +130,13 @@ def _percent(value: Row | None) -> str:
     return "–" if value is None else f"{100 * value['value']:.1f}"
 
 
+def _plain(value: Row | None) -> str:
+    return "–" if value is None else f"{value['value']:.3f}"
+
+
 def _interval(value: Row | None, *, percent: bool) -> str:
     if value is None:
         return "–"
     factor, digits = (100, 1) if percent else (1, 3)
     middle, low, high = (factor * value[key] for key in ("value", "low", "high"))
     return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def where(jobs: Sequence[JobRow]) -> Path:
-    """Return the folder that holds a run's files."""
-    return jobs[0].spec.run_folder
