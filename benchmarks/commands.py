@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -50,10 +51,8 @@ def median_ms(action: Callable[[], object]) -> float:
 def command_times(environment: Mapping[str, str]) -> None:
     """Print how long commands take that a person types all the time."""
     for words in (["launcher", "--help"], ["launcher", "status"], ["trueface", "--help"]):
-        argv = [BIN / words[0], *words[1:]]
-        took = median_ms(
-            lambda argv=argv: subprocess.run(argv, capture_output=True, env=environment)
-        )
+        argv = [str(BIN / words[0]), *words[1:]]
+        took = median_ms(partial(subprocess.run, argv, capture_output=True, env=environment))
         print(f"{' '.join(words):<34}{took:8.0f} ms")
     cold = median_ms(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
     print(f"{'python -c pass':<34}{cold:8.0f} ms")
@@ -69,11 +68,11 @@ def worker_times(folder: Path, environment: Mapping[str, str]) -> None:
     entries = "".join(f"  - {{name: job{n}}}\n" for n in range(JOBS))
     (folder / "ready.yaml").write_text(f"name: ready\nready:\n{entries}", encoding="utf-8")
     environment = {**environment, "PYTHONPATH": str(folder)}
-    run = [BIN / "launcher", "run", "ready.yaml"]
+    run = [str(BIN / "launcher"), "run", "ready.yaml"]
     subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True)
     spans = []
     for number in range(1, JOBS + 1):
-        show = [BIN / "launcher", "show", str(number), "--json"]
+        show = [str(BIN / "launcher"), "show", str(number), "--json"]
         said = subprocess.run(show, env=environment, check=True, capture_output=True)
         record = json.loads(said.stdout)
         spans.append(1000 * (record["result"]["ready"] - record["attempts"][0]["claimed"]))
@@ -90,7 +89,9 @@ def main() -> None:
         environment = {**os.environ, "LAUNCHER_HOME": str(Path(folder) / "home")}
         command_times(environment)
         worker_times(Path(folder), environment)
-        subprocess.run([BIN / "launcher", "stop", "--now"], env=environment, capture_output=True)
+        subprocess.run(
+            [str(BIN / "launcher"), "stop", "--now"], env=environment, capture_output=True
+        )
 
 
 if __name__ == "__main__":

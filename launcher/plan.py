@@ -1,7 +1,7 @@
 """A task file worked out: every job with its files, its needs and its hash.
 
-Pure but for two questions it asks through its arguments: whether a path exists, and what the text
-of a kind's source modules is.
+Pure but for three questions it asks through its arguments: whether a path exists, what the text
+of a kind's source modules is, and what is in a file that no job makes.
 """
 
 import contextlib
@@ -77,6 +77,7 @@ def plan(
     root: Path,
     exists: Callable[[Path], bool],
     digest: Callable[[str], str],
+    content: Callable[[Path], str],
 ) -> Plan:
     """Work out every job of a task file.
 
@@ -86,6 +87,7 @@ def plan(
         root: absolute; relative paths in settings start here, results lie in <root>/runs/<name>.
         exists: tells whether a path is there.
         digest: gives a digest of the text of a source module.
+        content: gives a digest of an input that is there and that no job makes.
 
     Raises:
         TaskFileError: all that is wrong with the file; nothing of it may be queued.
@@ -102,7 +104,13 @@ def plan(
             problems.append(Problem(code="setting", message=str(error), place=step.place))
             continue
         needs = wiring.connect(step, files, problems)
-        jobs[step.name] = _planned(step, files, [jobs[need] for need in needs], digest)
+        jobs[step.name] = _planned(
+            step,
+            files,
+            [jobs[need] for need in needs],
+            sources={module: digest(module) for module in step.kind.sources},
+            given=[content(path) for path in wiring.given[step.name]],
+        )
     if any(one.severity is Severity.ERROR for one in problems):
         raise TaskFileError(in_order(problems))
     return Plan(
@@ -145,9 +153,13 @@ def _files(step: Step, run: str, root: Path) -> _Files:
 
 
 def _planned(
-    step: Step, files: _Files, needs: Sequence[PlannedJob], digest: Callable[[str], str]
+    step: Step,
+    files: _Files,
+    needs: Sequence[PlannedJob],
+    *,
+    sources: Mapping[str, str],
+    given: Sequence[str],
 ) -> PlannedJob:
-    sources = {module: digest(module) for module in step.kind.sources}
     return PlannedJob(
         name=step.name,
         kind=step.kind.name,
@@ -166,11 +178,13 @@ def _planned(
         entry=step.kind.entry,
         preload=step.kind.preload,
         sources=sources,
-        hash=_hash(step, needs, sources),
+        hash=_hash(step, needs, sources, given),
     )
 
 
-def _hash(step: Step, needs: Iterable[PlannedJob], sources: Mapping[str, str]) -> str:
+def _hash(
+    step: Step, needs: Iterable[PlannedJob], sources: Mapping[str, str], given: Sequence[str]
+) -> str:
     """Return a digest of everything that determines the job's result."""
     neutral = step.kind.settings.neutral
     record = {
@@ -182,6 +196,7 @@ def _hash(step: Step, needs: Iterable[PlannedJob], sources: Mapping[str, str]) -
         "settings": {k: v for k, v in step.settings.values.items() if k not in neutral},
         "needs": sorted(need.hash for need in needs),
         "sources": dict(sources),
+        "given": list(given),
     }
     text = json.dumps(record, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -223,15 +238,19 @@ class _Wiring:
         self.data_makers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
         self.order: dict[str, int] = {}  # job → its place in the plan
         self.lacks: dict[str, _Lack] = {}
+        self.given: dict[str, list[Path]] = {}  # job → what it reads that is there already
 
     def connect(self, step: Step, files: _Files, problems: list[Problem]) -> list[str]:
         """Enter a job; return the earlier jobs that make what it reads."""
         needs: set[str] = set()
+        given = self.given[step.name] = []
         for one in files.inputs:
             path = os.path.normpath(one.path)
             makers = {self.makers[above] for above in _with_parents(path) if above in self.makers}
             makers.update(self.data_makers.get(path, ()))
-            if not makers and not self.there(one.path):
+            if not makers and self.there(one.path):
+                given.append(one.path)
+            elif not makers:
                 lack = self.lacks.get(path)
                 if lack is None:
                     lack = self.lacks[path] = _Lack(path, one.what, self._place(step, path))

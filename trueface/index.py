@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launcher.api import DataId, Part
 from trueface.errors import DataError
-from trueface.subsets import MODIFIERS, method_folders, modifier_keys
+from trueface.subsets import MODIFIERS, SUBSETS, method_folders, modifier_keys, subset_keys
 
 SUFFIXES = frozenset({"png", "jpg", "jpeg"})
 CLASSES = {"fake": 1, "real": 0}
@@ -91,6 +91,30 @@ def list_part(data_root: Path, part: Part) -> tuple[Image, ...]:
             continue
         images += _modifier_images(folder, modifier, methods)
     return tuple(images)
+
+
+def parts_without_folder(data_root: Path, data: DataId) -> Iterator[tuple[Part, Path]]:
+    """Yield each part of `data` that has no folder below `data_root`, and where one could be.
+
+    No image is looked for, so that a plan of many jobs stays quick.
+
+    Raises:
+        UnknownName: an unknown subset or modifier.
+    """
+    for part in dict.fromkeys(data):
+        names = [name for modifier in modifier_keys(part.modifier) for name in MODIFIERS[modifier]]
+        methods = method_folders(part.subset)
+        if not any(_holds(data_root / name, methods) for name in names):
+            class_name = "Real" if "real" in part.subset else "Fake"
+            method = SUBSETS[subset_keys(part.subset)[0]]
+            yield part, data_root / names[0] / class_name / method
+
+
+def _holds(folder: Path, methods: frozenset[str]) -> bool:
+    if not folder.is_dir():
+        return False
+    classes = [name for name in _folders(folder) if name.casefold() in CLASSES]
+    return any((folder / name / method).is_dir() for name in classes for method in methods)
 
 
 def modifier_folder(data_root: Path, modifier: str) -> Path | None:

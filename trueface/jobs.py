@@ -27,8 +27,9 @@ from launcher.api import (
 from trueface import checkpoint, layout, models, subsets
 from trueface import poison as poisoning
 from trueface import train as training
-from trueface.data import Batch, ImageSet, batches
+from trueface.data import Batch
 from trueface.evaluate import Answers, Watch, evaluate
+from trueface.feeds import augmented, still
 from trueface.index import Image
 from trueface.kinds import poisoned
 from trueface.models import Detector
@@ -44,8 +45,6 @@ from trueface.settings import (
     UnlearnSettings,
 )
 from trueface.splits import Split, load_split, split_images
-from trueface.streams import derive
-from trueface.transforms import TrainTransform, test_transform
 from trueface.unlearn.method import Examples, Request, Unlearned
 from trueface.unlearn.method import unlearn as apply_method
 
@@ -59,34 +58,6 @@ class Lists:
     splits: tuple[Split, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """A set of images as a training or a validation goes through it."""
-
-    image_set: ImageSet
-    settings: TrainSettings | TestSettings
-    shuffle_seed: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.image_set)
-
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Start a pass."""
-        return self.over(range(len(self.image_set)), epoch)
-
-    def over(self, positions: Sequence[int], epoch: int) -> Iterator[Batch]:
-        """Start a pass over some of the images."""
-        return batches(
-            self.image_set,
-            batch_size=self.settings.batch_size,
-            on_bad_image=self.settings.on_bad_image,
-            shuffle_seed=self.shuffle_seed,
-            epoch=epoch,
-            num_threads=self.settings.num_threads,
-            indices=positions,
-        )
-
-
 def train(job: Job) -> Mapping[str, Json]:
     """Train the job's model; see `train.train` for its files."""
     settings = TrainSettings.model_validate(job.settings)
@@ -97,11 +68,11 @@ def train(job: Job) -> Mapping[str, Json]:
     if parse_model(_name(job)).last.poison is not None:
         poisoned_by = layout.poison_record(folder)
     record = None if poisoned_by is None else poisoning.read_record(poisoned_by)
-    learned = _augmented(lists.train, settings, record)
+    learned = augmented(lists.train, settings, record)
     trained = training.train(
         _start(job, settings, job.base),
         learned,
-        _still(lists.val, settings),
+        still(lists.val, settings),
         settings,
         folder=folder,
         provenance=_provenance(job, settings, lists, poisoned_by),
@@ -132,15 +103,14 @@ def test(job: Job) -> Mapping[str, Json]:
     folder, data_root = job.model_folder(_name(job)), job.path(settings.data_root)
     split = load_split(job.path(settings.split_path), "test")
     data = parse_data(job.data or "")
-    image_set = ImageSet(split_images(data_root, data, split), test_transform(settings))
+    feed = still(split_images(data_root, data, split), settings)
     model = checkpoint.restore(layout.checkpoint(folder)).to(job.device)
     started = time.monotonic()
-    feed = Pass(image_set=image_set, settings=settings)
-    answers = evaluate(model, feed(0), total=len(image_set), watch=_watch(job))
+    answers = evaluate(model, feed(0), total=len(feed), watch=_watch(job))
     seconds = time.monotonic() - started
-    result = {**_test_numbers(answers), "bad_images": len(image_set.bad), "seconds": seconds}
+    result = {**_test_numbers(answers), "bad_images": len(feed.image_set.bad), "seconds": seconds}
     if settings.save_scores:
-        table = _scores(image_set.images, answers, data_root)
+        table = _scores(feed.image_set.images, answers, data_root)
         write_scores(layout.scores(folder, _name(job), str(data)), table)
     path = layout.metrics(folder, str(data))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,11 +176,11 @@ def sample(job: Job) -> Mapping[str, Json]:
 
 
 def _request(job: Job, settings: UnlearnSettings, lists: Lists, record: PoisonRecord) -> Request:
-    augmented = _augmented(lists.train, settings, record)
-    still = Pass(image_set=ImageSet(lists.train, test_transform(settings)), settings=settings)
+    learned = augmented(lists.train, settings, record)
+    tested = still(lists.train, settings)
 
     def source(positions: Sequence[int], *, epoch: int | None) -> Iterator[Batch]:
-        return still.over(positions, 0) if epoch is None else augmented.over(positions, epoch)
+        return tested.over(positions, 0) if epoch is None else learned.over(positions, epoch)
 
     true = [image.label for image in lists.train]
     wrong = set(poisoning.positions(lists.train, record))
@@ -219,7 +189,7 @@ def _request(job: Job, settings: UnlearnSettings, lists: Lists, record: PoisonRe
         return Examples(
             source=source,
             positions=tuple(positions),
-            trained=tuple(augmented.image_set.labels[position] for position in positions),
+            trained=tuple(learned.image_set.labels[position] for position in positions),
             true=tuple(true[position] for position in positions),
         )
 
@@ -229,7 +199,7 @@ def _request(job: Job, settings: UnlearnSettings, lists: Lists, record: PoisonRe
         fresh=partial(_start, job, settings, str(ModelId(before)) if before else None),
         forget=examples(sorted(wrong)),
         retain=examples([place for place in range(len(true)) if place not in wrong]),
-        validation=_still(lists.val, settings),
+        validation=still(lists.val, settings),
         settings=settings,
         cache=job.model_folder(job.base or "") / "cache",
         watch=_watch(job),
@@ -263,22 +233,6 @@ def _images(job: Job) -> DataId:
     if job.images is not None:
         return parse_data(job.images)
     return subsets.images(parse_model(_name(job)).last.data)
-
-
-def _augmented(
-    images: Sequence[Image], settings: TrainSettings, record: PoisonRecord | None
-) -> Pass:
-    labels = None if record is None else poisoning.flipped(images, record)
-    transform = TrainTransform(settings=settings, seed=settings.seed)
-    return Pass(
-        image_set=ImageSet(images, transform, labels=labels),
-        settings=settings,
-        shuffle_seed=derive("order", settings.seed),
-    )
-
-
-def _still(images: Sequence[Image], settings: TrainSettings) -> Pass:
-    return Pass(image_set=ImageSet(images, test_transform(settings)), settings=settings)
 
 
 def _scores(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:

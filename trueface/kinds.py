@@ -7,9 +7,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.api import Draft, Input, Kind, ModelId, Role, Settings, UsageError, parse_model
+from launcher.api import (
+    Draft,
+    Input,
+    Kind,
+    ModelId,
+    Role,
+    Settings,
+    UsageError,
+    parse_data,
+    parse_model,
+)
 from trueface import layout, subsets
 from trueface.flags import classic_words, words
+from trueface.index import parts_without_folder
 from trueface.settings import (
     PoisonSettings,
     SampleSettings,
@@ -33,6 +44,7 @@ READING = (
 LEARNING = (
     "trueface.checkpoint",
     "trueface.evaluate",
+    "trueface.feeds",
     "trueface.jobs",
     "trueface.models",
     "trueface.poison",
@@ -87,9 +99,10 @@ class Test:
     preload: tuple[str, ...] = PRELOAD
     sources: tuple[str, ...] = (
         *READING,
+        "trueface.checkpoint",
         "trueface.evaluate",
+        "trueface.feeds",
         "trueface.jobs",
-        "trueface.metrics",
         "trueface.models",
         "trueface.scores",
     )
@@ -260,7 +273,12 @@ def _training_inputs(draft: Draft) -> Iterator[Input]:
 
 
 def _data_inputs(draft: Draft, lists: tuple[str, ...]) -> Iterator[Input]:
-    yield Input(path=draft.path(draft.settings["data_root"]), what="the data folder")
+    data_root = draft.path(draft.settings["data_root"])
+    yield Input(path=data_root, what="the data folder")
+    images = draft.images or draft.data
+    if images and data_root.exists():  # else it is said already, or an earlier job makes it
+        for part, folder in parts_without_folder(data_root, parse_data(images)):
+            yield Input(path=folder, what=f"the folder of {part}")
     for path in split_files(draft.path(draft.settings["split_path"]), lists):
         yield Input(path=path, what=f"the {path.stem} split")
 

@@ -264,7 +264,11 @@ def _stage(width_in: int, width: int, *, stride: int) -> nn.Sequential:
         shortcut = nn.Sequential(
             nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width)
         )
-    return nn.Sequential(BasicBlock(width_in, width, stride, shortcut), BasicBlock(width, width))
+    blocks = BasicBlock(width_in, width, stride, shortcut), BasicBlock(width, width)
+    for block in blocks:
+        # each block starts as the identity: P. Goyal et al., arXiv 1706.02677, section 5.1
+        nn.init.zeros_(block.bn2.weight)
+    return nn.Sequential(*blocks)
 
 
 def _features(network: nn.Module) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt

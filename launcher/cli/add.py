@@ -22,7 +22,7 @@ RUN = "add"  # the run of jobs that come from no task file
 @click.option("--priority", type=int, default=0, show_default=True, help="Higher starts sooner.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(name: str | None, cpus: int, priority: int, program: tuple[str, ...]) -> None:
-    r"""Queue PROGRAM with its arguments; it starts here, as it is typed, without a shell.
+    """Queue PROGRAM with its arguments; it starts here, as it is typed, without a shell.
 
     \b
     Examples:

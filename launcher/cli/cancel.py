@@ -18,7 +18,7 @@ from launcher.views import harmless
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be cancelled.")
 def command(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
-    r"""Cancel jobs, and skip those that need them.
+    """Cancel jobs, and skip those that need them.
 
     A running job gets SIGTERM, saves what it can, and is killed after 30 s with all its children.
 

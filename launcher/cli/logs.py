@@ -23,7 +23,7 @@ FOLLOW_EVERY_S = 0.1
 @click.option("-f", "--follow", is_flag=True, help="Go on as the job writes, until it ends.")
 @click.option("--attempt", type=click.IntRange(min=1), help="An earlier attempt than the newest.")
 def command(job: str, lines: int | None, follow: bool, attempt: int | None) -> None:
-    r"""Print the standard output and error of JOB's newest attempt.
+    """Print the standard output and error of JOB's newest attempt.
 
     \b
     Examples:

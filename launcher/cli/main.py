@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from launcher import __version__
-from launcher.errors import Error, TaskFileError
+from launcher.errors import Error, MachineError, TaskFileError
 from launcher.views import harmless
 
 VERBS = {
@@ -75,11 +75,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     code = _run(list(sys.argv[1:] if argv is None else argv))
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader (head, less) has seen enough; Python must not complain when it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (head, less) has seen enough
         code = PIPE_CLOSED
+        _drop_output()
+    except OSError as error:
+        click.echo(f"error: {error}", err=True)
+        code = MachineError.exit_code
+        _drop_output()
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Let Python's own last flush succeed, so that it does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: list[str]) -> int:
@@ -96,12 +104,15 @@ def _run(argv: list[str]) -> int:
     except Error as error:
         _explain(error, debug="--debug" in argv)
         return error.exit_code
+    except OSError as error:  # a full disk, a folder that may not be written
+        _explain(error, debug="--debug" in argv)
+        return MachineError.exit_code
     except SystemExit:  # click's answer to a closed pipe, and to nothing else
         return PIPE_CLOSED
     return code if isinstance(code, int) else 0
 
 
-def _explain(error: Error, *, debug: bool) -> None:
+def _explain(error: Error | OSError, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     elif isinstance(error, TaskFileError):

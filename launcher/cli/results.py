@@ -19,6 +19,7 @@ from launcher.views import columns, harmless, tabbed
 
 Row = Mapping[str, Any]
 HEADER = ("model", "data", "n", "accuracy %", "balanced %", "AUC", "ECE", "loss", "", "made in")
+NOTHING = "no results yet"
 RIGHT = frozenset(range(2, 8)) | {9}
 
 
@@ -27,7 +28,7 @@ RIGHT = frozenset(range(2, 8)) | {9}
 @click.option("--all", "everything", is_flag=True, help="A row per model and data set, not pooled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(run: str | None, everything: bool, as_json: bool) -> None:
-    r"""Print the table models × data of RUN; of the newest run when none is named.
+    """Print the table models × data of RUN; of the newest run when none is named.
 
     Real images are joined with each set of fakes that has the same modifier. Intervals are 95 %.
 
@@ -41,6 +42,8 @@ def command(run: str | None, everything: bool, as_json: bool) -> None:
         rows = collect(jobs)
     if as_json:
         click.echo(json.dumps({"schema": 1, "run": jobs[0].run, "rows": rows}))
+    elif not rows:
+        click.echo(NOTHING, err=True)
     elif sys.stdout.isatty():
         click.echo(draw(rows, everything=everything))
     else:
@@ -86,7 +89,7 @@ def collect(jobs: Sequence[JobRow]) -> list[Row]:
 def draw(rows: Sequence[Row], *, everything: bool = False) -> str:
     """Return the table: pooled rows first, then balanced accuracy by model and data set."""
     if not rows:
-        return "no results yet"
+        return NOTHING
     pooled = [row for row in rows if row["pooled"]]
     if everything or not pooled:
         return "\n".join(columns([HEADER, *map(_cells, rows)], right=RIGHT))

@@ -50,7 +50,7 @@ def command(
     detach: bool,
     force: bool,
 ) -> int:
-    r"""Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
+    """Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
 
     What is done already, with the same settings, code and files, is not done again.
 
@@ -91,6 +91,7 @@ def _plan(path: Path) -> Plan:
         root=Path.cwd(),
         exists=Path.exists,
         digest=_digest,
+        content=_content,
     )
 
 
@@ -106,6 +107,15 @@ def _digest(module: str) -> str:
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _content(path: Path) -> str:
+    """Return a digest of a file; a folder's is empty: to read all images would take too long."""
+    if path.is_dir():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _standings(store: Store | None, made: Plan, *, force: bool) -> list[Standing]:

@@ -35,8 +35,8 @@ def only_job(store: Store, pattern: str) -> JobRow:
     found = select(store, [pattern])
     names = {job.name for job in found}
     if len(names) > 1:
-        shown = ", ".join(sorted(names)[:5])
-        raise UsageError(f"{pattern!r} matches {len(found)} jobs ({shown}, …); name one of them")
+        shown = ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
+        raise UsageError(f"{pattern!r} matches {len(found)} jobs ({shown}); name one of them")
     return found[-1]
 
 

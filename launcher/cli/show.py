@@ -19,7 +19,7 @@ EVENTS = 12  # the newest are what a person looks for
 @click.argument("job")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(job: str, as_json: bool) -> None:
-    r"""Print what JOB does, why it is in its state, its attempts and its events.
+    """Print what JOB does, why it is in its state, its attempts and its events.
 
     \b
     Examples:
@@ -34,7 +34,8 @@ def command(job: str, as_json: bool) -> None:
         return
     spec = record["spec"]
     click.echo(f"{record['name']}  ({record['run']}, job {record['id']})")
-    click.echo(f"{record['state']}: {record['note']}\n")
+    why = "" if record["note"] == record["state"] else f": {record['note']}"
+    click.echo(f"{record['state']}{why}\n")
     facts = [(key, record[key]) for key in ("hash", "needs", "folder", "log") if record[key]]
     facts += [(key, spec[key]) for key in ("model", "base", "data", "images", "argv") if spec[key]]
     facts += [(f"  {_text(key)}", value) for key, value in spec["settings"].items()]

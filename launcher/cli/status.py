@@ -25,7 +25,7 @@ WAITING = 40  # waiting jobs, likewise
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 @click.option("--exit-status", is_flag=True, help="Exit with 1 when a listed job failed.")
 def command(patterns: tuple[str, ...], as_json: bool, exit_status: bool) -> int:
-    r"""List what runs, what waits and why, and what ended lately.
+    """List what runs, what waits and why, and what ended lately.
 
     \b
     Examples:

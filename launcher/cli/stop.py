@@ -16,7 +16,7 @@ NOW_TIMEOUT_S = 60.0  # the grace of 30 s, the kill, and taking it all in
 @click.command()
 @click.option("--now", is_flag=True, help="End running jobs too; they go back to the queue.")
 def command(now: bool) -> None:
-    r"""Start no more jobs; `launcher run` or `launcher add` goes on.
+    """Start no more jobs; `launcher run` or `launcher add` goes on.
 
     Running jobs finish. With --now they get SIGTERM, save what they can, and are queued again.
 

@@ -20,7 +20,7 @@ CHECK_EVERY_S = 5.0  # a scheduler that died for good must not be waited for
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]…")
 @click.option("--timeout", type=float, help="Give up after this many seconds, with exit code 3.")
 def command(patterns: tuple[str, ...], timeout: float | None) -> int:
-    r"""Wait until the jobs have ended; all open ones when none is named.
+    """Wait until the jobs have ended; all open ones when none is named.
 
     Exit code 0 when all are done, 1 when one failed, was cancelled or skipped.
 

@@ -215,7 +215,7 @@ def test_show_wants_one_job(launcher: Launcher, store: Store) -> None:
     enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
     answer = launcher("show", "train/*")
     assert answer.code == 2
-    assert "matches 2 jobs (train/a, train/b, …)" in answer.err
+    assert "matches 2 jobs (train/a, train/b);" in answer.err
 
 
 def test_show_tells_what_happened(launcher: Launcher, store: Store) -> None:
@@ -459,7 +459,8 @@ def test_stopping_now_puts_running_jobs_back_and_a_later_add_goes_on(
 def test_every_verb_has_a_help_page_with_an_example(launcher: Launcher, verb: str) -> None:
     answer = launcher(verb, "--help")
     assert answer.code == 0
-    assert f"launcher {verb}" in answer.out.partition("Examples:")[2]
+    examples = answer.out.partition("\n  Examples:\n")[2].splitlines()
+    assert examples[0].startswith(f"    launcher {verb}"), "click has not wrapped the lines"
 
 
 def test_a_wrong_verb_is_an_error_with_a_hint(launcher: Launcher) -> None:
@@ -477,6 +478,37 @@ def test_an_error_has_a_traceback_only_when_that_is_asked_for(
     assert answer.err.startswith("error: cannot open the queue")
     assert "Traceback" not in answer.err
     assert "Traceback" in launcher("--debug", "status").err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"]])
+def test_output_that_finds_no_room_is_trouble_of_the_machine(
+    home: Home, store: Store, words: list[str]
+) -> None:
+    enqueue(store, a_spec())
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(
+            [*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert said.returncode == 3
+    assert said.stderr == "error: [Errno 28] No space left on device\n"
+
+
+def test_an_order_that_cannot_be_written_is_trouble_of_the_machine(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    home.stop.mkdir()  # root may write anywhere, but replaces no folder by a file
+    answer = launcher("stop")
+    home.stop.rmdir()
+    assert answer.code == 3
+    assert answer.err.startswith("error: [Errno 21] Is a directory")
+
+
+def test_a_run_without_results_says_so_beside_an_empty_table(
+    launcher: Launcher, store: Store
+) -> None:
+    enqueue(store, a_spec())
+    answer = launcher("results", job_row(store, 1).run)
+    assert (answer.code, answer.out, answer.err) == (0, "", "no results yet\n")
 
 
 def test_a_home_that_is_no_absolute_path_is_refused(

@@ -27,7 +27,12 @@ autotest: ["real:pre", "any:pre", "real:shr", "any:shr"]
 
 
 def a_plan(
-    text: str, *, there: Iterable[str] = (), digest: str = "d", kinds: Mapping[str, Kind] = KINDS
+    text: str,
+    *,
+    there: Iterable[str] = (),
+    digest: str = "d",
+    content: str = "c",
+    kinds: Mapping[str, Kind] = KINDS,
 ) -> Plan:
     """Plan a task file; `there` names the paths below the root that exist."""
     found = {ROOT / one for one in there}
@@ -39,6 +44,7 @@ def a_plan(
         root=ROOT,
         exists=lambda path: path in found,
         digest=lambda _: digest,
+        content=lambda _: content,
     )
 
 
@@ -292,6 +298,16 @@ def test_the_hash_covers_the_code_and_all_that_came_before() -> None:
     other = a_plan(f"defaults: {{poison: {{poison_seed: 1}}}}\n{text}")
     assert not {one.hash for one in old.jobs} & {one.hash for one in other.jobs}
     assert len({one.hash for one in old.jobs}) == 3
+
+
+def test_the_hash_covers_the_files_that_are_given_and_not_those_that_jobs_make() -> None:
+    text = "train: [{data: dot:pre}]\nautotest: [dot:pre]\n"
+    there = ["toys/pre-dot.txt", "toys/pre-real.txt"]
+    old, new = (a_plan(text, there=there, content=one) for one in ("c", "edited"))
+    assert not {one.hash for one in old.jobs} & {one.hash for one in new.jobs}
+    text = f"shapes: [{{data_root: toys}}]\n{text}"
+    old, new = (a_plan(text, there=there, content=one) for one in ("c", "edited"))
+    assert [one.hash for one in old.jobs] == [one.hash for one in new.jobs]
 
 
 def test_the_hash_does_not_depend_on_where_or_under_which_name_a_run_is() -> None:

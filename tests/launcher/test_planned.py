@@ -29,6 +29,7 @@ def a_plan(text: str) -> Plan:
         root=Path("/project"),
         exists=lambda _: False,
         digest=lambda _: "d",
+        content=lambda _: "c",
     )
 
 

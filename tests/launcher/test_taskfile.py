@@ -54,7 +54,14 @@ def told(text: str, name: str = "tasks/x.yaml") -> str:
 
 def refuse(text: str, name: str) -> None:
     task = parse(text, file=name, kinds=KINDS)
-    plan(task, KINDS, root=Path("/root"), exists=lambda _: False, digest=lambda _: "")
+    plan(
+        task,
+        KINDS,
+        root=Path("/root"),
+        exists=lambda _: False,
+        digest=lambda _: "",
+        content=lambda _: "",
+    )
 
 
 def test_every_section_is_read_in_its_order() -> None:

@@ -89,6 +89,7 @@ def test_a_model_of_another_architecture_is_not_tested(
 
 
 def test_a_failure_is_told_in_the_log_too(lab: Path) -> None:
+    (lab / "data/PreSocial/Fake/FLUX.1").mkdir()
     assert train("--save_id", "m", "--data", "flux:pre") == 2
     assert (
         "error=no image of flux:pre" in (lab / "runs/study/m/train_None_flux:pre.log").read_text()
@@ -209,7 +210,7 @@ def test_what_cannot_be_is_told_with_exit_code_2(
         (("--load_id", "nobody"), "the model nobody"),
         (("--weights", "nowhere.pt"), "the pretrained weights"),
         (("--device", "tpu"), "unknown device"),
-        (("--data", "flux:pre"), "no image of flux:pre"),
+        (("--data", "flux:pre"), "the folder of flux:pre"),
     ],
 )
 def test_what_is_not_there_is_told_with_exit_code_2(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.api import parse_data
 from trueface.errors import DataError
-from trueface.index import Image, list_images
+from trueface.index import Image, list_images, parts_without_folder
 
 Tree = Callable[[Iterable[str]], Path]
 
@@ -148,6 +148,16 @@ def test_a_part_without_images_is_named_with_the_folder_looked_in(tree: Tree) ->
     with pytest.raises(DataError, match=r"no image of flux:pre in .*PreSocial") as caught:
         list_images(root, parse_data("gan2:pre&flux:pre"))
     assert caught.value.exit_code == 2
+
+
+def test_parts_without_a_folder_are_found_without_looking_for_images(tree: Tree) -> None:
+    root = tree([*in_pre(NAMES), "TrueFace_PostSocial/Facebook/fake/StyleGAN2/0.png"])
+    data = parse_data("gan:pre&flux:pre&gan2:shr&real:tl&realRAISE:pre&all:all")
+    assert {str(part): folder for part, folder in parts_without_folder(root, data)} == {
+        "flux:pre": root / "PreSocial/Fake/FLUX.1",
+        "real:tl": root / "Telegram/Real/FFHQ",
+        "realRAISE:pre": root / "PreSocial/Real/RAISE",
+    }
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:

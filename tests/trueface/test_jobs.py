@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, Json, parse_data
-from trueface import checkpoint, jobs, layout
+from trueface import checkpoint, feeds, jobs, layout
 from trueface.data import ImageSet
 from trueface.errors import CheckpointError, RecordError
 from trueface.index import list_images
@@ -128,7 +128,7 @@ def test_validation_and_test_labels_are_never_flipped(
         seen[type(transform).__name__] = {(label, image.label) for label, image in pairs}
         return made
 
-    monkeypatch.setattr(jobs, "ImageSet", spy)
+    monkeypatch.setattr(feeds, "ImageSet", spy)
     jobs.train(job(lab, "train", POISONED, data=DATA, settings={**TRAINING, "num_epochs": 1}))
     assert seen["TestTransform"] == {(0, 0), (1, 1)}
     assert seen["TrainTransform"] == {(0, 0), (1, 1), (0, 1), (1, 0)}

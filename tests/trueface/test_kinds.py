@@ -112,6 +112,13 @@ def test_a_sample_is_proved_by_what_is_written_last() -> None:
     assert SAMPLE.outputs(draft) == (Path("/lab/data"), Path("/lab/data/sample.json"))
 
 
+def test_images_that_a_data_folder_lacks_are_missing_inputs(tmp_path: Path) -> None:
+    (tmp_path / "PreSocial/Fake/StyleGAN2").mkdir(parents=True)
+    draft = a_draft(TEST, {"data_root": str(tmp_path)}, model=CLEAN, data=CLEAN)
+    assert str(tmp_path / "PreSocial/Real/FFHQ") in inputs(TEST, draft)
+    assert not any("StyleGAN2" in path for path in inputs(TEST, draft))
+
+
 def test_missing_inputs_are_all_named() -> None:
     with pytest.raises(UsageError, match=r"(?s)/lab/data.*train\.json.*val\.json"):
         refuse_missing(TRAIN, a_draft(TRAIN, model=CLEAN, data=CLEAN))

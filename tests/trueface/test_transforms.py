@@ -89,6 +89,12 @@ def test_shared_images_get_no_blur_and_no_compression() -> None:
     assert not unshared.flatten().sort().values.equal(pixels().flatten().sort().values)
 
 
+def test_a_flip_probability_of_zero_turns_nothing() -> None:
+    plain = TrainSettings(**WHERE, resize_size=40, flip_prob=0.0)
+    seen = [augment(pixels(), plain, random.Random(n), unshared=True) for n in range(20)]
+    assert all(torch.equal(image, pixels()) for image in seen)
+
+
 def test_without_probabilities_only_flips_change_an_image() -> None:
     image = pixels()
     settings = TrainSettings(**WHERE, resize_size=40)

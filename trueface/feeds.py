@@ -1,0 +1,62 @@
+"""Images on their way into a network: which ones, with which labels, augmented or as they are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from trueface import poison as poisoning
+from trueface.data import Batch, ImageSet, batches
+from trueface.index import Image
+from trueface.poison import PoisonRecord
+from trueface.settings import TestSettings, TrainSettings
+from trueface.streams import derive
+from trueface.transforms import TrainTransform, test_transform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A set of images as a training or a validation goes through it."""
+
+    image_set: ImageSet
+    settings: TrainSettings | TestSettings
+    shuffle_seed: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_set)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass."""
+        return self.over(range(len(self.image_set)), epoch)
+
+    def over(self, positions: Sequence[int], epoch: int) -> Iterator[Batch]:
+        """Start a pass over some of the images."""
+        return batches(
+            self.image_set,
+            batch_size=self.settings.batch_size,
+            on_bad_image=self.settings.on_bad_image,
+            shuffle_seed=self.shuffle_seed,
+            epoch=epoch,
+            num_threads=self.settings.num_threads,
+            indices=positions,
+        )
+
+
+def augmented(
+    images: Sequence[Image], settings: TrainSettings, record: PoisonRecord | None
+) -> Pass:
+    """Return `images` as they are learned: shuffled, augmented, labels flipped as recorded.
+
+    Raises:
+        RecordError: the record was made for other images.
+    """
+    labels = None if record is None else poisoning.flipped(images, record)
+    transform = TrainTransform(settings=settings, seed=settings.seed)
+    return Pass(
+        image_set=ImageSet(images, transform, labels=labels),
+        settings=settings,
+        shuffle_seed=derive("order", settings.seed),
+    )
+
+
+def still(images: Sequence[Image], settings: TrainSettings | TestSettings) -> Pass:
+    """Return `images` as they are tested and validated: in order, nothing random, true labels."""
+    return Pass(image_set=ImageSet(images, test_transform(settings)), settings=settings)
