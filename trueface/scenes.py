@@ -9,14 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Plane = npt.NDArray[
-    np.floating[Any]
-]  # float32, (H, W) or (H, W, 3), linear light, 1 = a white wall in the sun
+# float32, (H, W) or (H, W, 3); of a scene: linear light, 1 = a white wall in the sun
+Plane = npt.NDArray[np.floating[Any]]
 
 EDGE_PX = 0.45  # half the width of an edge, as lens and pixel of a sharp camera leave it
 DARKEST = 1e-3  # of a white wall; no scene is without any light

@@ -10,7 +10,6 @@ and colour, the share of the scene's own detail in it. A detector has to find th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 from typing import Any, TypeVar
 
 import numpy as np

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,8 @@ from launcher.views import columns, harmless, tabbed
 Row = Mapping[str, Any]
 HEADER = ("model", "data", "n", "accuracy %", "balanced %", "AUC", "ECE", "loss", "", "made in")
 NOTHING = "no results yet"
-RIGHT = frozenset(range(2, 8)) | {9}
+FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
+FULL_WIDTH = 140
 
 
 @click.command()
@@ -45,7 +47,7 @@ def command(run: str | None, everything: bool, as_json: bool) -> None:
     elif not rows:
         click.echo(NOTHING, err=True)
     elif sys.stdout.isatty():
-        click.echo(draw(rows, everything=everything))
+        click.echo(draw(rows, everything=everything, width=terminal_width()))
     else:
         click.echo(tabbed(map(_cells, rows)))
 
@@ -86,20 +88,39 @@ def collect(jobs: Sequence[JobRow]) -> list[Row]:
     return rows
 
 
-def draw(rows: Sequence[Row], *, everything: bool = False) -> str:
-    """Return the table: pooled rows first, then balanced accuracy by model and data set."""
+def terminal_width() -> int:
+    """Return the terminal's columns; where there is none, enough for everything."""
+    return shutil.get_terminal_size((FULL_WIDTH, 24)).columns
+
+
+def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WIDTH) -> str:
+    """Return the table: pooled rows first, then balanced accuracy by model and data set.
+
+    Args:
+        rows: of `collect`.
+        everything: a row per model and data set instead.
+        width: columns of the terminal; where the whole table does not fit, accuracy, calibration
+            and loss stand without their intervals.
+    """
     if not rows:
-        return NOTHING
+        return "no results yet"
     pooled = [row for row in rows if row["pooled"]]
+    cells, header = (_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
     if everything or not pooled:
-        return "\n".join(columns([HEADER, *map(_cells, rows)], right=RIGHT))
+        return "\n".join(columns([header, *map(cells, rows)], right=_numbers(header)))
     # a pooled row is named by its modifier: the whole ID would fill the line
-    cells = [(_cells(row)[0], row["modifier"], *_cells(row)[2:]) for row in pooled]
+    short = [(cells(row)[0], row["modifier"], *cells(row)[2:]) for row in pooled]
     lines = ["all sets of a modifier together, with 95 % intervals", ""]
-    lines += columns([HEADER, *cells], right=RIGHT)
+    lines += columns([header, *short], right=_numbers(header))
     lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
     lines += _pivot([row for row in rows if not row["pooled"]])
     return "\n".join(lines)
+
+
+def _numbers(header: Sequence[str]) -> frozenset[int]:
+    return frozenset(
+        index for index, title in enumerate(header) if title not in {"model", "data", ""}
+    )
 
 
 def _pivot(rows: Sequence[Row]) -> list[str]:
@@ -126,6 +147,17 @@ def _cells(row: Row) -> tuple[str, ...]:
         _plain(row.get("loss")),
         row.get("verdict") or "",
         "" if seconds is None else f"{seconds:.1f} s",
+    )
+
+
+def _few_cells(row: Row) -> tuple[str, ...]:
+    whole = _cells(row)
+    return (
+        *whole[:2],
+        _percent(row["accuracy"]),
+        *whole[4:6],
+        *(_plain(row.get(key)) for key in ("ece", "loss")),
+        *whole[8:],
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.planned import draw_plan, plan_json
-from launcher.cli.results import collect, draw
+from launcher.cli.results import collect, draw, terminal_width
 from launcher.cli.session import open_queue
 from launcher.cli.watching import Watcher, watch_run
 from launcher.errors import TaskFileError
@@ -176,7 +176,7 @@ def _conclude(store: Store, one: Submitted) -> int:
     rows = store.read.jobs_by_id(one.jobs)
     table = collect(rows)
     if table:
-        click.echo(draw(table))
+        click.echo(draw(table, width=terminal_width()))
     _say_what_is_missing(rows)
     click.echo(f"\nfiles: {rows[0].spec.run_folder}", err=True)
     return 0 if all(row.state is State.DONE for row in rows) else 1
