@@ -104,25 +104,19 @@ def make_sample(
     """Make a sample, or what is missing of it; return what its mark says.
 
     Args:
-        root: folder to fill; absent, empty, or holding a sample of the same spec, whole or not.
+        root: absent, empty, or holding a sample of the same spec, whole or not.
         spec: what to make.
         workers: processes; None: one for each core that we may use.
-        progress: called with the number of images made and their total; an exception that it
-            raises ends the work, and the next call goes on from there.
+        progress: called with the number of images made and their total; what it raises ends
+            the work, and the next call goes on from there.
 
     Raises:
         DataError: the folder holds something else, or cannot be written.
         MachineError: a process was killed.
     """
-    mark: dict[str, Json] = {"schema": SCHEMA, "recipe": RECIPE, "spec": asdict(spec)}
     pictures = list_pictures(spec)
-    done: dict[str, Json] = {
-        **mark,
-        "synthetic": True,
-        "about": "procedural scenes; figures on them say nothing about real photographs",
-        "images": len(pictures) * (1 + len(NETWORKS)),
-        "keys": {name: 2 * count for name, count in spec.lists.items()},
-    }
+    mark: dict[str, Json] = {"schema": SCHEMA, "recipe": RECIPE, "spec": asdict(spec)}
+    done = {**mark, **_counts(spec, pictures)}
     finished = _examine(root, mark)
     missing = _missing(root, pictures)
     if finished and not missing:
@@ -156,6 +150,15 @@ def list_pictures(spec: SampleSpec) -> list[Picture]:
                 counts[folder] += 1
                 pictures.append(Picture(folder=folder, stem=stem, split=split))
     return pictures
+
+
+def _counts(spec: SampleSpec, pictures: Sequence[Picture]) -> dict[str, Json]:
+    return {
+        "synthetic": True,
+        "about": "procedural scenes; figures on them say nothing about real photographs",
+        "images": len(pictures) * (1 + len(NETWORKS)),
+        "keys": {name: 2 * count for name, count in spec.lists.items()},
+    }
 
 
 def _lists(pictures: Sequence[Picture]) -> dict[str, list[str]]:
