@@ -93,7 +93,7 @@ def measure(
         accuracy=_interval(point["accuracy"], spread["accuracy"]),
         balanced_accuracy=_interval(point["balanced"], spread["balanced"]) if both else None,
         auc=auc,
-        ece=_interval(point["ece"], spread["ece"]),
+        ece=_interval(point["ece"], _unbiased(point["ece"], spread["ece"])),
         loss=_interval(point["loss"], spread["loss"]),
         confusion=_confusion(labels, logits),
         reason=None if both else f"all images are {'fake' if fake.any() else 'real'}",
@@ -217,6 +217,16 @@ def _draw(random: np.random.Generator, size: int) -> Weights:
     drawn = random.integers(0, size, (RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=RESAMPLES * size)
     return counts.reshape(RESAMPLES, size).astype(np.float32)
+
+
+def _unbiased(value: float, resampled: Floats) -> Floats:
+    """Return `resampled` without its mean distance from `value`, nothing below 0.
+
+    A calibration error is a sum of absolute gaps, and resampling widens every gap: the plain
+    interval may lie above the value. Source: Efron and Tibshirani 1993, section 10.6.
+    """
+    shifted: Floats = np.maximum(resampled - (resampled.mean() - value), 0.0)
+    return shifted
 
 
 def _interval(value: float, resampled: Floats) -> Measure:

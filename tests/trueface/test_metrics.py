@@ -44,6 +44,15 @@ def test_calibration_is_perfect_when_confidence_is_the_share_of_right_answers() 
     assert calibration_error(right, np.full(100, 20.0)) == pytest.approx(0.2, abs=1e-6)
 
 
+@pytest.mark.parametrize("shift", [0.5, 2.0, 8.0])
+def test_every_value_lies_in_its_interval(shift: float) -> None:
+    labels, logits, keys = drawn(120, shift)
+    report = measure(labels, logits - shift / 2, keys=keys)
+    for value in (report.accuracy, report.auc, report.ece, report.loss):
+        assert value is not None
+        assert value.low <= value.value <= value.high
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = 0
     for seed in range(60):
