@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.api import Json, UnknownName, parse_data, read_json
-from trueface import subsets
+from trueface import layout, subsets
 from trueface.metrics import Measure, measure
-from trueface.results import score_file, summary
 from trueface.scores import Scores, merge, read_scores
 
 MEASURES = ("accuracy", "balanced_accuracy", "auc", "ece", "loss")
@@ -37,7 +36,7 @@ def compare(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str
     rows: list[dict[str, Json]] = []
     for model in dict.fromkeys(model for model, _ in tests):
         tested = [_read(run_folder, model, data) for tested, data in tests if tested == model]
-        took = (read_json(summary(run_folder / model)) or {}).get("seconds")
+        took = (read_json(layout.summary(run_folder / model)) or {}).get("seconds")
         rows += [{"model": model, **row, "seconds": took} for row in _rows(tested)]
     return rows
 
@@ -77,7 +76,7 @@ def _read(run_folder: Path, model: str, data: str) -> Tested:
         data=data,
         modifier="+".join(modifiers),
         elementary=frozenset(key for modifier in modifiers for key in _elementary(modifier)),
-        scores=read_scores(score_file(run_folder, model, data)),
+        scores=read_scores(layout.scores(run_folder / model, model, data)),
     )
 
 

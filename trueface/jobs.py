@@ -34,7 +34,7 @@ from trueface.index import Image
 from trueface.kinds import poisoned
 from trueface.models import Detector
 from trueface.poison import PoisonRecord
-from trueface.results import SCHEMA, summary
+from trueface.results import SCHEMA
 from trueface.sample import SampleSpec, make_sample
 from trueface.scores import Scores, write_scores
 from trueface.settings import (
@@ -92,7 +92,7 @@ def train(job: Job) -> Mapping[str, Json]:
         "samples_read": trained.samples_read,
         "images_per_s": sum(e.images_per_s for e in trained.epochs) / len(trained.epochs),
     }
-    write_json(summary(folder), {"schema": SCHEMA, **result})
+    write_json(layout.summary(folder), {"schema": SCHEMA, **result})
     return result
 
 
@@ -150,7 +150,7 @@ def unlearn(job: Job) -> Mapping[str, Json]:
     checkpoint.save_model(layout.checkpoint(folder), done.model, provenance)
     result = _unlearned_numbers(done)
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.log]
-    write_json(summary(folder), {"schema": SCHEMA, **result, "log": rows})
+    write_json(layout.summary(folder), {"schema": SCHEMA, **result, "log": rows})
     return result
 
 

@@ -55,6 +55,11 @@ def scores(folder: Path, model: str, data: str) -> Path:
     return folder / "scores" / fitting(f"{model}_vs_{data}", ".csv")
 
 
+def summary(folder: Path) -> Path:
+    """Return where a model's folder says what its training or unlearning took."""
+    return folder / "summary.json"
+
+
 def metrics(folder: Path, data: str) -> Path:
     """Return where the metrics of a model on `data` lie."""
     return folder / "metrics" / fitting(data, ".json")

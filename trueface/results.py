@@ -35,7 +35,11 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number.
     """
-    done = [pair for pair in tests if score_file(run_folder, *pair).exists()]
+    done = [
+        (model, data)
+        for model, data in tests
+        if layout.scores(run_folder / model, model, data).exists()
+    ]
     mark = _mark(run_folder, done)
     kept = read_json(run_folder / KEPT)
     if kept is not None and kept.get("schema") == SCHEMA and kept.get("mark") == mark:
@@ -51,21 +55,12 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     return found
 
 
-def score_file(run_folder: Path, model: str, data: str) -> Path:
-    """Return where the scores of one test lie."""
-    return layout.scores(run_folder / model, model, data)
-
-
-def summary(folder: Path) -> Path:
-    """Return where a model's folder says what its training or unlearning took."""
-    return folder / "summary.json"
-
-
 def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
     """Return what changes when a row of the table may change."""
     digest = hashlib.sha256(str(SCHEMA).encode())
     for model, data in tests:
-        files = (score_file(run_folder, model, data), summary(run_folder / model))
+        folder = run_folder / model
+        files = (layout.scores(folder, model, data), layout.summary(folder))
         for path in files:
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()

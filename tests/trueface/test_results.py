@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from launcher.api import Json
-from trueface.results import KEPT, score_file, summary, table
+from trueface import layout
+from trueface.results import KEPT, table
 from trueface.scores import Scores, write_scores
 
 TESTS = ("real:pre", "gan2:pre", "gan3:pre", "gan2:shr", "real:shr")
@@ -19,7 +20,7 @@ def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> No
     fake = int(subset != "real")
     random = np.random.default_rng(0)  # without a shift both classes have the same logits
     write_scores(
-        score_file(run, model, data),
+        layout.scores(run / model, model, data),
         Scores(
             paths=tuple(f"{modifier}/{subset}/{n}.png" for n in range(count)),
             keys=tuple(f"{subset}/{n}" for n in range(count)),
@@ -34,7 +35,7 @@ def run(tmp_path: Path) -> Path:
     for data in TESTS:
         write(tmp_path, "clean", data, shift=9.0)
         write(tmp_path, "clean%50", data, shift=0.0)
-    summary(tmp_path / "clean").write_text(json.dumps({"schema": 1, "seconds": 7.5}))
+    layout.summary(tmp_path / "clean").write_text(json.dumps({"schema": 1, "seconds": 7.5}))
     return tmp_path
 
 
