@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from launcher.errors import UsageError
+from launcher.errors import MachineError, UsageError
+from launcher.handover import ensure_scheduler, scheduler_pid
 from launcher.paths import Home, find_home, make_home
 from launcher.progress import Step, latest
 from launcher.states import State
@@ -34,6 +35,21 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
         yield home, store
     finally:
         store.close()
+
+
+def keep_going(home: Home) -> bool:
+    """Replace a scheduler that was killed; False when the queue was stopped and nothing runs."""
+    if home.stop.exists():
+        return scheduler_pid(home) is not None
+    ensure_scheduler(home)
+    return True
+
+
+def stopped() -> MachineError:
+    """Return what to raise to someone who waits for jobs of a stopped queue."""
+    return MachineError(
+        "the queue is stopped, so these jobs wait; `launcher run` or `launcher add` goes on"
+    )
 
 
 def step_of(home: Home, job: JobRow) -> Step | None:

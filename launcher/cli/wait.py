@@ -5,9 +5,8 @@ import time
 import click
 
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import open_queue
+from launcher.cli.session import keep_going, open_queue, stopped
 from launcher.errors import MachineError
-from launcher.handover import ensure_scheduler
 from launcher.states import OPEN, State
 from launcher.store.store import Store
 from launcher.views import harmless
@@ -42,9 +41,10 @@ def command(patterns: tuple[str, ...], timeout: float | None) -> int:
             now = time.monotonic()
             if deadline is not None and now > deadline:
                 raise MachineError(f"still not ended after {timeout:g} s; the jobs go on")
-            if now - checked > CHECK_EVERY_S and not home.stop.exists():
-                ensure_scheduler(home)
+            if now - checked > CHECK_EVERY_S:
                 checked = now
+                if not keep_going(home) and _still_open(store, waited):
+                    raise stopped()
             time.sleep(LOOK_EVERY_S)
         ended = [job for job in store.read.jobs_by_id(waited) if job.state is not State.DONE]
     for job in ended:

@@ -11,8 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from launcher.cli.session import step_of
-from launcher.handover import ensure_scheduler
+from launcher.cli.session import keep_going, step_of, stopped
 from launcher.paths import Home
 from launcher.states import ENDED, State
 from launcher.store.rows import JobRow
@@ -64,11 +63,16 @@ class Watcher:
         ]
 
     def keep_alive(self) -> None:
-        """Replace a scheduler that was killed, unless the queue was stopped on purpose."""
+        """Replace a scheduler that was killed.
+
+        Raises:
+            MachineError: the queue was stopped on purpose, and jobs of the run are left.
+        """
         now = time.monotonic()
-        if now - self._checked > CHECK_EVERY_S and not self._home.stop.exists():
+        if now - self._checked > CHECK_EVERY_S:
             self._checked = now
-            ensure_scheduler(self._home)
+            if not keep_going(self._home) and not self.finished():
+                raise stopped()
 
     def finished(self) -> bool:
         """Tell whether no job of the run is open any more."""
@@ -99,10 +103,11 @@ class Watcher:
 
 
 def watch_run(watcher: Watcher, *, live: bool) -> None:
-    """Show the run until all its jobs have ended, or the queue is stopped.
+    """Show the run until all its jobs have ended.
 
     Raises:
         KeyboardInterrupt: the person leaves; the jobs go on.
+        MachineError: the queue was stopped; the jobs wait.
     """
     console = Console(stderr=True, highlight=False)
     with _picture(console, live=live) as picture:

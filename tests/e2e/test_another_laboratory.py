@@ -110,6 +110,18 @@ def test_interrupting_the_view_leaves_the_work(toys: Project) -> None:
     assert set(states(toys).values()) == {"done"}
 
 
+def test_stopping_the_queue_ends_the_view_and_the_next_run_goes_on(toys: Project) -> None:
+    task = a_task(toys, sleep_s=0.3)
+    with toys.start("launcher", "run", task) as run:
+        until(lambda: toys.home.database.exists() and states(toys), "the run is queued")
+        assert toys.call("launcher", "stop", "--now").returncode == 0
+        _, err = run.communicate(timeout=20)
+    assert run.returncode == 3
+    assert "the queue is stopped" in err
+    assert toys.call("launcher", "run", task).returncode == 0
+    assert set(states(toys).values()) == {"done"}
+
+
 def test_everything_of_ours_killed_again_and_again_ends_with_every_job_done_once(
     toys: Project,
 ) -> None:

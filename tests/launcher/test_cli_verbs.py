@@ -577,3 +577,14 @@ def test_many_readers_and_a_writer_do_not_disturb_each_other(home: Home, store: 
         reader.join()
     assert troubles == []
     assert len(store.read.jobs()) == 30
+
+
+def test_waiting_for_jobs_of_a_stopped_queue_says_so_instead_of_waiting_for_ever(
+    launcher: Launcher, home: Home
+) -> None:
+    launcher("add", "--", "sleep", "60")
+    program_of(home.attempt(1, 1))
+    assert launcher("stop", "--now").code == 0
+    said = launcher("wait")
+    assert said.code == 3
+    assert "the queue is stopped" in said.err
