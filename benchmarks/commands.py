@@ -87,8 +87,8 @@ def main() -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "LAUNCHER_HOME": str(Path(folder) / "home")}
-        command_times(environment)
         worker_times(Path(folder), environment)
+        command_times(environment)  # after: `status` has a queue to read
         subprocess.run(
             [str(BIN / "launcher"), "stop", "--now"], env=environment, capture_output=True
         )

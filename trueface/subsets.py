@@ -53,11 +53,7 @@ def subset_keys(subset: str) -> tuple[str, ...]:
     Raises:
         UnknownName: neither a subset nor a union.
     """
-    if subset in SUBSETS:
-        return (subset,)
-    if subset in SUBSET_UNIONS:
-        return SUBSET_UNIONS[subset]
-    raise UnknownName("subset", subset, (*SUBSETS, *SUBSET_UNIONS))
+    return _keys("subset", subset, SUBSETS, SUBSET_UNIONS)
 
 
 def modifier_keys(modifier: str) -> tuple[str, ...]:
@@ -66,11 +62,7 @@ def modifier_keys(modifier: str) -> tuple[str, ...]:
     Raises:
         UnknownName: neither a modifier nor a union.
     """
-    if modifier in MODIFIERS:
-        return (modifier,)
-    if modifier in MODIFIER_UNIONS:
-        return MODIFIER_UNIONS[modifier]
-    raise UnknownName("modifier", modifier, (*MODIFIERS, *MODIFIER_UNIONS))
+    return _keys("modifier", modifier, MODIFIERS, MODIFIER_UNIONS)
 
 
 def method_folders(subset: str) -> frozenset[str]:
@@ -123,3 +115,13 @@ def elementary(data: DataId) -> DataId:
         for subset in subset_keys(part.subset)
     ]
     return DataId(tuple(dict.fromkeys(parts)))
+
+
+def _keys(
+    what: str, key: str, elementary: Mapping[str, object], unions: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    if key in elementary:
+        return (key,)
+    if key in unions:
+        return unions[key]
+    raise UnknownName(what, key, (*elementary, *unions))
