@@ -6,14 +6,16 @@ import select
 import signal
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
+from launcher.nursery import Supervisor
 from launcher.paths import Attempt
 from launcher.processes import (
+    Identity,
     boot_id,
     descendants,
     end_session,
-    identity,
-    lock_holder,
+    marked,
     open_pidfd,
     recorded,
     send,
@@ -21,76 +23,114 @@ from launcher.processes import (
     terminate,
 )
 from launcher.records import read_json
+from launcher.specs import Breed
 from launcher.states import Done, Lost, Outcome, Void, read_outcome
 from launcher.store.rows import Claim
 
 
+class Watch(Protocol):
+    """An attempt that lives, as the scheduler sees it."""
+
+    @property
+    def claim(self) -> Claim:
+        """What was promised to it."""
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when there is news."""
+
+    def stop(self) -> None:
+        """Have it end, politely."""
+
+    def insist(self) -> None:
+        """Kill what did not listen, where nobody else does."""
+
+    def ending(self) -> "Outcome | Watch | None":
+        """Return how it ended, or who is left to be watched; None: there is no news."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """A living attempt: its supervisor, or its program where the supervisor was killed."""
+class Supervised:
+    """An attempt in the hands of a supervisor of ours."""
 
     claim: Claim
     attempt: Attempt
-    descriptor: int  # readable when the watched process has ended
-    pid: int = 0  # the program's, where no supervisor is left; 0: ask the attempt's lock
+    supervisor: Supervisor
+    breed: Breed
 
-    def ended(self) -> bool:
-        """Tell whether the watched process has ended."""
-        poll = select.poll()
-        poll.register(self.descriptor, select.POLLIN)
-        return bool(poll.poll(0))
+    @property
+    def descriptor(self) -> int:
+        """Readable when the attempt or the supervisor has ended."""
+        return self.supervisor.channel.fileno()
 
-    def ask_to_stop(self) -> None:
+    def stop(self) -> None:
+        """Ask the supervisor; it insists by itself."""
+        self.supervisor.stop(self.attempt)
+
+    def insist(self) -> None:
+        """Leave that to the supervisor."""
+
+    def ending(self) -> Outcome | Watch | None:
+        """Return how it ended, as its supervisor put down, or what is known without that."""
+        if not _readable(self.descriptor):
+            return None
+        self.supervisor.ended()  # whatever it says, the records tell
+        return watch(self.claim, self.attempt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """An attempt that another scheduler started: its supervisor, or its program without one."""
+
+    claim: Claim
+    attempt: Attempt
+    descriptor: int  # a pidfd
+    program: int = 0  # its pid, where no supervisor is left
+
+    def stop(self) -> None:
         """Send SIGTERM: a supervisor passes it on and insists, a lone program gets it itself."""
-        if self.pid:
-            if not self.ended():
-                terminate(self.pid)
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
+        if not self.program:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
+        elif not _readable(self.descriptor):
+            terminate(self.program)
 
     def insist(self) -> None:
         """Kill a lone program and all below it; a supervisor does that by itself."""
-        if self.pid and not self.ended():
-            for pid in {*session(self.pid), *descendants(self.pid)}:
+        if self.program and not _readable(self.descriptor):
+            for pid in {*session(self.program), *descendants(self.program)}:
                 send(pid, signal.SIGKILL)
 
+    def ending(self) -> Outcome | Watch | None:
+        """Return how it ended; without its supervisor, the program is left to be watched."""
+        if not _readable(self.descriptor):
+            return None
+        os.close(self.descriptor)
+        return watch(self.claim, self.attempt)
 
-def watch(claim: Claim, attempt: Attempt) -> Watch | Outcome:
+
+def watch(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     """Return a watch on what still lives of a claimed attempt, or how it ended.
 
-    An attempt that nobody has started yet is voided: after this call nobody can start it. One
-    without its order was never given to anyone, or its files were deleted: nobody can know.
+    An attempt that nobody has started yet is voided: after this call nobody can start it.
     """
-    while True:
-        outcome = _recorded_outcome(attempt)
-        if outcome is not None:
-            return outcome
-        if claim.boot != boot_id():
-            return Lost(at=time.time(), why="the machine was restarted")
-        if not attempt.spec.exists():
-            return Lost(at=time.time(), why="its attempt folder was deleted")
-        if _void(attempt):
-            return Void(at=time.time())
-        supervisor = lock_holder(attempt.lock)
-        if supervisor is not None:
-            who = identity(supervisor)
-            descriptor = open_pidfd(who) if who else None
-            # still the holder after the descriptor was opened: it is this very process
-            if descriptor is not None and lock_holder(attempt.lock) == supervisor:
-                return Watch(claim=claim, attempt=attempt, descriptor=descriptor)
-            continue
-        return _orphan(claim, attempt)
+    outcome = _recorded_outcome(attempt)
+    if outcome is not None:
+        return outcome
+    if claim.boot != boot_id():
+        return Lost(at=time.time(), why="the machine was restarted")
+    if _void(attempt):
+        return Void(at=time.time())
+    descriptor = open_pidfd(_supervisor(claim, attempt))
+    if descriptor is not None:
+        return Adopted(claim=claim, attempt=attempt, descriptor=descriptor)
+    return _orphan(claim, attempt)
 
 
-def ending_of(one: Watch) -> Outcome | None:
-    """Return how a watched attempt ended, or None when only its supervisor did."""
-    os.close(one.descriptor)
-    found = watch(one.claim, one.attempt)
-    if isinstance(found, Watch):
-        os.close(found.descriptor)
-        return None
-    return found
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _recorded_outcome(attempt: Attempt) -> Outcome | None:
@@ -99,9 +139,11 @@ def _recorded_outcome(attempt: Attempt) -> Outcome | None:
 
 
 def _void(attempt: Attempt) -> bool:
-    """Take the right to start away; False when somebody has it already."""
+    """Take the right to start away; False when somebody has it, or the folder was deleted."""
     try:
         descriptor = os.open(attempt.started, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileNotFoundError:
+        return False  # it was there before the claim: who deleted it may be the job itself
     except FileExistsError:
         return read_json(attempt.started) == {"void": True}
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -109,17 +151,28 @@ def _void(attempt: Attempt) -> bool:
     return True
 
 
-def _orphan(claim: Claim, attempt: Attempt) -> Watch | Outcome:
+def _supervisor(claim: Claim, attempt: Attempt) -> Identity:
+    """Return who has the right to start: who took it, or whom the claim names."""
+    who = recorded(read_json(attempt.started))
+    return who or Identity(pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot)
+
+
+def _orphan(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     """Judge an attempt whose supervisor is dead."""
     outcome = _recorded_outcome(attempt)  # again: it may have been written before it died
     if outcome is not None:
         return outcome
-    program = recorded(read_json(attempt.process))
+    left = marked(attempt.folder)
+    program = recorded(read_json(attempt.process)) or (left[0] if left else None)
     descriptor = open_pidfd(program) if program is not None else None
     if program is not None and descriptor is not None:
-        return Watch(claim=claim, attempt=attempt, descriptor=descriptor, pid=program.pid)
+        return Adopted(claim=claim, attempt=attempt, descriptor=descriptor, program=program.pid)
+    # the next attempt must not meet what this one left
     if program is not None:
-        end_session(program)  # the next attempt must not meet what this one left
+        end_session(program)
+    for who in left:
+        end_session(who)
+        send(who.pid, signal.SIGKILL)
     now = time.time()
     match read_json(attempt.result):
         case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done

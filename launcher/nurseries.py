@@ -1,80 +1,112 @@
-"""All fork servers of a scheduler: which job goes to which, and what became of each order."""
+"""All fork servers of a scheduler, and the supervisors that wait for their next attempt."""
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from socket import MSG_DONTWAIT, MSG_PEEK
 
-from launcher.nursery import Breed, Nursery
-from launcher.orders import Order
+from launcher.nursery import Nursery, Supervisor
 from launcher.paths import Home
-from launcher.store.rows import Claim
+from launcher.specs import Breed
 
-KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What became of an order."""
-
-    claim: Claim
-    descriptor: int | None  # readable when the supervisor ends; None: there is none
-    why: str = ""  # there is none
+AHEAD = 1  # supervisors that wait for work while others are busy
+DEATHS = 3  # without one birth between them: the interpreter, or a module, does not work
 
 
 class Nurseries:
-    """Starts a nursery when the first job of its breed comes; orders wait while it loads."""
+    """Starts a nursery when the first job of its breed comes, and keeps supervisors ahead."""
 
-    def __init__(self, home: Home) -> None:
-        """Begin without any."""
-        self._home = home
+    def __init__(self, home: Home, *, most_idle: int) -> None:
+        """Begin without any.
+
+        Args:
+            home: whose log the processes write to.
+            most_idle: supervisors of a breed that are kept when they have nothing to do.
+        """
+        self._home, self._most_idle = home, max(most_idle, AHEAD)
         self._living: dict[Breed, Nursery] = {}
-        self._unanswered: dict[Breed, deque[Claim]] = {}  # oldest first
+        self._idle: dict[Breed, list[Supervisor]] = {}
+        self._asked: Counter[Breed] = Counter()  # births that have not come
+        self._deaths: Counter[Breed] = Counter()
 
-    def order(self, claim: Claim, order: Order) -> None:
-        """Ask for a supervisor of an attempt; `answers` tells of it later.
+    def take(self, breed: Breed) -> Supervisor | None:
+        """Return a supervisor, which is the caller's now; None: one is on its way.
 
         Raises:
-            OSError: the job's interpreter cannot be run.
+            OSError: the interpreter of this breed cannot be run, or dies again and again.
         """
-        breed = Breed(
-            order.context.interpreter,
-            (*order.spec.preload, KINDS) if order.spec.entry else (),
-            order.context.environment.get("PYTHONPATH", ""),
-        )
-        nursery = self._living.get(breed) or Nursery(self._home, breed)
-        self._living[breed] = nursery
-        nursery.order(self._home.attempt(claim.job, claim.number))
-        self._unanswered.setdefault(breed, deque()).append(claim)
+        if self._deaths[breed] >= DEATHS:
+            self._deaths[breed] = 0  # another try, when somebody asks again
+            raise OSError(0, f"{breed.interpreter} does not start; see {self._home.scheduler_log}")
+        idle = self._idle.setdefault(breed, [])
+        taken = idle.pop() if idle else None
+        while len(idle) + self._asked[breed] < AHEAD + (taken is None):
+            self._ask(breed)
+        return taken
 
-    def promised(self) -> Iterator[Claim]:
-        """Return the claims whose orders are not answered yet."""
-        for claims in self._unanswered.values():
-            yield from claims
+    def give_back(self, breed: Breed, supervisor: Supervisor) -> None:
+        """Keep a supervisor whose attempt has ended for the next one."""
+        idle = self._idle.setdefault(breed, [])
+        if breed in self._living and len(idle) < self._most_idle:
+            idle.append(supervisor)
+        else:
+            supervisor.channel.close()  # it leaves
 
-    def answers(self) -> list[Answer]:
-        """Return what is known of orders since the last call; nothing is waited for."""
-        found = []
+    def prepare(self, breed: Breed) -> None:
+        """Have a supervisor ready before the first job comes."""
+        if not self._idle.get(breed) and not self._asked[breed]:
+            self._ask(breed)
+
+    def births(self) -> bool:
+        """Take in supervisors that were born since the last call; tell whether there is news."""
+        news = False
         for breed, nursery in list(self._living.items()):
             while nursery.answers():
-                descriptor = nursery.born()
-                if descriptor is None:
-                    found += self._bury(breed)
+                news = True
+                supervisor = nursery.born()
+                if supervisor is None:
+                    self._bury(breed)
                     break
-                claim = self._unanswered[breed].popleft()
-                found.append(Answer(claim=claim, descriptor=descriptor))
-        return found
+                self._deaths[breed] = 0
+                self._asked[breed] -= 1
+                self._idle.setdefault(breed, []).append(supervisor)
+        for idle in self._idle.values():
+            for supervisor in [one for one in idle if _is_dead(one)]:
+                idle.remove(supervisor)
+                supervisor.channel.close()
+        return news
 
-    def descriptors(self) -> list[int]:
-        """Return what becomes readable when there are answers."""
-        return [nursery.socket.fileno() for nursery in self._living.values()]
+    def descriptors(self) -> Iterator[int]:
+        """Return what becomes readable when there is news."""
+        for nursery in self._living.values():
+            yield nursery.socket.fileno()
+        for idle in self._idle.values():
+            yield from (one.channel.fileno() for one in idle)
 
     def close(self) -> None:
-        """Let all of them end; their supervisors live on."""
+        """Let all of them end; supervisors with an attempt see it through."""
+        for idle in self._idle.values():
+            for supervisor in idle:
+                supervisor.channel.close()
         for nursery in self._living.values():
             nursery.close()
 
-    def _bury(self, breed: Breed) -> list[Answer]:
+    def _ask(self, breed: Breed) -> None:
+        if breed not in self._living:
+            self._living[breed] = Nursery(self._home, breed)
+        self._living[breed].ask()
+        self._asked[breed] += 1
+
+    def _bury(self, breed: Breed) -> None:
         self._living.pop(breed).close()
-        why = f"{breed.interpreter} does not start; see {self._home.scheduler_log}"
-        orphans = self._unanswered.pop(breed, deque())
-        return [Answer(claim=claim, descriptor=None, why=why) for claim in orphans]
+        self._asked[breed] = 0
+        self._deaths[breed] += 1
+
+
+def _is_dead(idle: Supervisor) -> bool:
+    """Tell whether an idle supervisor's channel has come to its end; it says nothing else."""
+    try:
+        return not idle.channel.recv(1, MSG_PEEK | MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

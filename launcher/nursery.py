@@ -1,4 +1,4 @@
-"""A fork server: has third-party modules imported already, and forks a supervisor per attempt.
+"""A fork server: has third-party modules imported already, and forks supervisors.
 
 One lives per interpreter and set of modules, started on demand by the scheduler. It runs no torch
 operation and no CUDA call: a child of a process that has run one convolution hangs in its own
@@ -21,39 +21,59 @@ from pathlib import Path
 
 from launcher.handover import revive
 from launcher.paths import Attempt, Home
-from launcher.processes import start_apart
-from launcher.supervisor import supervise
+from launcher.processes import Identity, identity, recorded, start_apart
+from launcher.specs import Breed
+from launcher.supervisor import RUN, STOP, serve
 
-BYE = b"bye"
-MESSAGE_BYTES = 8192  # an attempt's path
+BYE, FORK = b"bye", b"fork"
+MESSAGE_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Breed:
-    """What makes two jobs share a nursery."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervisor:
+    """The scheduler's handle on a supervisor: it takes one attempt at a time."""
 
-    interpreter: str
-    preload: tuple[str, ...]
-    python_path: str
+    who: Identity
+    channel: socket.socket  # readable when an attempt has ended, or the supervisor
+
+    def run(self, attempt: Attempt) -> None:
+        """Give it an attempt; that it is dead is seen on the channel."""
+        self._tell(RUN, attempt)
+
+    def stop(self, attempt: Attempt) -> None:
+        """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""
+        self._tell(STOP, attempt)
+
+    def ended(self) -> bool:
+        """Take its message that the attempt has ended; False when it is dead instead."""
+        try:
+            return bool(self.channel.recv(MESSAGE_BYTES))
+        except OSError:
+            return False
+
+    def _tell(self, what: bytes, attempt: Attempt) -> None:
+        with contextlib.suppress(OSError):
+            self.channel.send(what + os.fsencode(attempt.folder))
 
 
 class Nursery:
     """The scheduler's handle on a nursery process."""
 
     def __init__(self, home: Home, breed: Breed) -> None:
-        """Start the process; it imports its modules while the first orders wait in the socket.
+        """Start the process; it imports its modules while the first requests wait in the socket.
 
         Raises:
             OSError: the interpreter cannot be run.
         """
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        argv = [breed.interpreter, "-P", "-m", "launcher.nursery"]
+        argv = [breed.interpreter or sys.executable, "-P", "-m", "launcher.nursery"]
         try:
             self._pid = start_apart(
                 [*argv, str(home.folder), str(theirs.fileno()), *breed.preload],
                 home.scheduler_log,
                 keep=(theirs.fileno(),),
-                environment={"PYTHONPATH": breed.python_path},  # never the scheduler's own
+                # a job's own path, never the scheduler's; for programs it makes no difference
+                environment={"PYTHONPATH": breed.python_path} if breed.interpreter else {},
             )
         except OSError:
             self.socket.close()
@@ -61,22 +81,21 @@ class Nursery:
         finally:
             theirs.close()
 
-    def order(self, attempt: Attempt) -> None:
+    def ask(self) -> None:
         """Ask for a supervisor; `born` tells of it, which takes seconds while modules load."""
         with contextlib.suppress(OSError):  # it is dead; `born` says so
-            self.socket.sendall(os.fsencode(attempt.folder))
+            self.socket.sendall(FORK)
 
-    def born(self) -> int | None:
-        """Wait for the supervisor of the oldest unanswered order.
-
-        Returns a descriptor that is readable when the supervisor ends; None: the nursery is dead,
-        and nobody has started the attempt.
-        """
+    def born(self) -> Supervisor | None:
+        """Wait for the supervisor that was asked for first; None: the nursery is dead."""
         try:
-            _, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
+            text, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
         except OSError:
             return None
-        return descriptors[0] if descriptors else None
+        who = recorded(json.loads(text)) if text else None
+        if who is None or not descriptors:
+            return None
+        return Supervisor(who=who, channel=socket.socket(fileno=descriptors[0]))
 
     def answers(self) -> bool:
         """Tell whether `born` would answer at once."""
@@ -92,7 +111,7 @@ class Nursery:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve orders from an inherited socket until its other end closes."""
+    """Serve requests from an inherited socket until its other end closes."""
     home, server = Home(Path(argv[0])), socket.socket(fileno=int(argv[1]))
     for module in argv[2:]:
         try:
@@ -117,7 +136,7 @@ def main(argv: Sequence[str]) -> int:
         if not message:  # the scheduler died without a word
             revive(home)
             return 0
-        _fork(home, Attempt(Path(os.fsdecode(message))), server)
+        _fork(home, server)
 
 
 def _reap(wakeup: int) -> None:
@@ -128,24 +147,28 @@ def _reap(wakeup: int) -> None:
             pass
 
 
-def _fork(home: Home, attempt: Attempt, server: socket.socket) -> None:
+def _fork(home: Home, server: socket.socket) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     supervisor = os.fork()
     if supervisor == 0:
-        _be_supervisor(home, attempt, server)
-    # opened before anyone can reap the child, so it can be no other process
-    descriptor = os.pidfd_open(supervisor)
-    with contextlib.suppress(OSError):  # a dead scheduler's successor finds the attempt by itself
-        socket.send_fds(server, [json.dumps({"pid": supervisor}).encode()], [descriptor])
-    os.close(descriptor)
+        ours.close()
+        _be_supervisor(home, server, theirs)
+    theirs.close()
+    # read before anyone can reap the child, so it can be no other process
+    who = identity(supervisor)
+    record = who.record() if who else {}
+    with contextlib.suppress(OSError):  # the scheduler is dead: the supervisor sees its end, too
+        socket.send_fds(server, [json.dumps(record).encode()], [ours.fileno()])
+    ours.close()
 
 
-def _be_supervisor(home: Home, attempt: Attempt, server: socket.socket) -> None:
+def _be_supervisor(home: Home, server: socket.socket, channel: socket.socket) -> None:
     try:
         os.setsid()
         server.close()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        supervise(home, attempt)
+        serve(home, channel)
     except BaseException:  # noqa: BLE001  # the fork's top: the story goes to the scheduler's log
         traceback.print_exc()
     finally:

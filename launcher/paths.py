@@ -8,6 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from launcher.errors import MachineError, UsageError
+from launcher.homes import check_machine, check_owner, default_folder, mounts, without_links
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Attempt:
 class Home:
     """The folder of one person's queue on one machine.
 
+    home.json        whose machine's home it is
     queue.sqlite     jobs, attempts, events; written by the command line and the scheduler only
     scheduler.lock   locked while a scheduler lives
     scheduler.json   who the scheduler is
@@ -72,9 +74,18 @@ class Home:
     stop.json        present while the queue is stopped
     wake             named pipe: a byte in it wakes the scheduler
     attempts/        a folder per attempt
+    backups/         the database as it was before it was brought to a newer shape
+    damaged/         databases that were found damaged, a folder each
+    damaged.json     present while the queue's owner has not decided how to go on after damage
+    damage.lock      locked by the one that keeps a damaged database aside
+    renumber         present until the next database counts on from the newest attempt folder
     """
 
     folder: Path
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "home.json"
 
     @property
     def database(self) -> Path:
@@ -112,17 +123,39 @@ class Home:
     def attempts(self) -> Path:
         return self.folder / "attempts"
 
+    @property
+    def backups(self) -> Path:
+        return self.folder / "backups"
+
+    @property
+    def damaged(self) -> Path:
+        return self.folder / "damaged"
+
+    @property
+    def damage_record(self) -> Path:
+        return self.folder / "damaged.json"
+
+    @property
+    def damage_lock(self) -> Path:
+        return self.folder / "damage.lock"
+
+    @property
+    def renumber(self) -> Path:
+        return self.folder / "renumber"
+
     def attempt(self, job: int, number: int) -> Attempt:
         """Return the folder of attempt `number` (from 1) of job `job`."""
         return Attempt(self.attempts / f"{job}-{number}")
 
     def exists(self) -> bool:
-        """Tell whether a queue was ever kept here."""
-        return self.database.exists()
+        """Tell whether a queue was ever kept here; a damaged one was."""
+        return self.database.exists() or self.damage_record.exists()
 
 
 def find_home(environ: Mapping[str, str]) -> Home:
-    """Return the home that the environment names; nothing is made or checked on disk.
+    """Return the home that the environment names, else the user's own on a local disk.
+
+    Nothing is made, and whether it may be used is told by `check_home`.
 
     Raises:
         UsageError: LAUNCHER_HOME is a relative path.
@@ -133,27 +166,32 @@ def find_home(environ: Mapping[str, str]) -> Home:
         if not folder.is_absolute():
             raise UsageError(f"LAUNCHER_HOME must be an absolute path, not {named!r}")
         return Home(folder)
-    return Home(Path(platformdirs.user_state_dir("launcher", appauthor=False)))
+    state = without_links(Path(platformdirs.user_state_dir("launcher", appauthor=False)))
+    return Home(default_folder(state, mounts(), os.geteuid()))
 
 
 def make_home(home: Home) -> None:
-    """Create the home, readable by its owner alone.
+    """Create the home, readable by its owner alone and bound to this machine.
 
     Raises:
-        MachineError: it cannot be made, or belongs to somebody else.
+        MachineError: it cannot be made, or belongs to somebody else or to another machine.
     """
     try:
         home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_home(home)
         home.attempts.mkdir(mode=0o700, exist_ok=True)
-        owner = home.folder.stat().st_uid
     except OSError as error:
         raise MachineError(
             f"cannot make the queue's home {home.folder}: {error.strerror}; "
             "set LAUNCHER_HOME to a folder that you can write"
         ) from error
-    if owner != os.geteuid():
-        raise MachineError(
-            f"the queue's home {home.folder} belongs to user {owner}; "
-            "set LAUNCHER_HOME to a folder of your own"
-        )
-    home.folder.chmod(0o700)
+
+
+def check_home(home: Home) -> None:
+    """Refuse a home that is not this user's on this machine; its mode is repaired.
+
+    Raises:
+        MachineError: it is somebody else's, another machine's, or no folder at all.
+    """
+    check_owner(home.folder)
+    check_machine(home.record)

@@ -1,7 +1,8 @@
 """Which waiting job starts now, where, and why each other one still waits."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from launcher.gpu import GpuSnapshot
 from launcher.specs import Resources
@@ -17,6 +18,7 @@ class Waiting:
 
     job: int
     resources: Resources
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +27,19 @@ class Running:
 
     device: str  # "cpu" or a GPU's UUID
     cpus: int
+    ram: int = 0  # bytes
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What there is: cores that we may use, and GPUs as they are now."""
+    """What there is: cores and memory that we may use, GPUs as they are now, limits of groups."""
 
     cpus: int
+    ram: int = 0  # bytes in all
+    ram_free: int = 0  # bytes that nobody uses now
     gpus: tuple[GpuSnapshot, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,36 +68,86 @@ def decide(
 ) -> list[Decision]:
     """Return what happens to each waiting job, in their order (the most urgent first).
 
-    Cores are never promised twice, and a GPU runs one of our jobs at a time. A job that does not
-    fit keeps those behind it from overtaking with cores that it waits for.
+    Neither cores nor memory are promised twice, a GPU runs one of our jobs at a time, and a group
+    never runs more jobs than its limit. A job that does not fit keeps those behind it from
+    overtaking with cores or memory that it waits for; one whose group is full holds up nobody.
     """
-    promised = list(running)
-    free_cpus = machine.cpus - sum(one.cpus for one in promised)
-    taken = {one.device for one in promised}
+    room = _Room(machine, running)
     decisions: list[Decision] = []
-    first: Waiting | None = None  # it waits for cores, and all behind it wait for its start
+    first: Waiting | None = None  # it waits for cores or memory, and all behind it for its start
     for one in waiting:
-        cpus = min(one.resources.cpus, machine.cpus)
+        full = room.full(one.group)
+        if full:
+            decisions.append(Wait(job=one.job, reason=full))
+            continue
         if first is not None:
-            why = f"waits behind job {first.job}, which needs {_cores(first.resources.cpus)}"
+            why = f"waits behind job {first.job}, which needs {_asks(first.resources)}"
             decisions.append(Wait(job=one.job, reason=why))
             continue
-        if cpus > free_cpus:
+        lacks = room.lacks(one.resources)
+        if lacks:
             first = one
-            decisions.append(Wait(job=one.job, reason=_no_cores(cpus, free_cpus, machine)))
+            decisions.append(Wait(job=one.job, reason=lacks))
             continue
-        device, why = _place(one.resources, machine, taken)
+        device, why = _place(one.resources, machine, room.taken)
         if device is None:
             decisions.append(Wait(job=one.job, reason=why))
             continue
-        free_cpus -= cpus
-        taken.add(device)
+        cpus = min(one.resources.cpus, machine.cpus)
+        room.give(Running(device=device, cpus=cpus, ram=one.resources.ram or 0, group=one.group))
         decisions.append(Start(job=one.job, device=device, cpus=cpus, reason=why))
     return decisions
 
 
-def _no_cores(cpus: int, free: int, machine: Machine) -> str:
-    return f"needs {_cores(cpus)}, {max(free, 0)} of {machine.cpus} free"
+class _Room:
+    """What is left of a machine while a decision is made."""
+
+    def __init__(self, machine: Machine, running: Iterable[Running]) -> None:
+        self._machine = machine
+        self._cpus, self._ram = machine.cpus, machine.ram
+        self._new_ram = 0  # promised in this decision: nobody uses it yet
+        self._groups: Counter[str] = Counter()
+        self.taken: set[str] = set()
+        for one in running:
+            self.give(one)
+        self._new_ram = 0
+
+    def give(self, one: Running) -> None:
+        self._cpus -= one.cpus
+        self._ram -= one.ram
+        self._new_ram += one.ram
+        self._groups[one.group] += 1
+        self.taken.add(one.device)
+
+    def full(self, group: str) -> str:
+        """Return why no further job of a group may start, '' where one may."""
+        limit = self._machine.limits.get(group) if group else None
+        if limit is None or self._groups[group] < limit:
+            return ""
+        return f"group {group!r} runs {self._groups[group]} of at most {limit}"
+
+    def lacks(self, resources: Resources) -> str:
+        """Return which cores or memory are missing, '' when there are enough."""
+        machine = self._machine
+        cpus = min(resources.cpus, machine.cpus)
+        if cpus > self._cpus:
+            return f"needs {_cores(cpus)}, {max(self._cpus, 0)} of {machine.cpus} free"
+        ram = resources.ram
+        if ram is None:
+            return ""
+        if ram > self._ram:
+            promised = format_bytes(machine.ram - self._ram)
+            what = format_bytes(machine.ram)
+            return f"needs {format_bytes(ram)} of memory, {promised} of {what} are promised"
+        free = machine.ram_free - self._new_ram
+        if ram > free:
+            return f"needs {format_bytes(ram)} of memory, {format_bytes(max(free, 0))} are free"
+        return ""
+
+
+def _asks(resources: Resources) -> str:
+    asked = _cores(resources.cpus)
+    return asked if resources.ram is None else f"{asked} and {format_bytes(resources.ram)}"
 
 
 def _cores(count: int) -> str:

@@ -16,6 +16,7 @@ from launcher.records import Json
 
 _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
 _SESSION, _START_TICKS = 3, 19  # of /proc/<pid>/stat, counted from its third field
 
 
@@ -36,6 +37,26 @@ class Identity:
 def boot_id() -> str:
     """Return the kernel's id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def cores() -> int:
+    """Return how many cores we may keep busy: our affinity, and our cgroup's quota of CPU time."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = _quota()
+    return allowed if quota is None else max(1, min(allowed, int(quota)))
+
+
+def _quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return the cores' worth of CPU time that our cgroup gets, None where there is no limit."""
+    try:
+        if (cgroup / "cpu.max").exists():
+            most, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            most = (cgroup / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text(encoding="ascii")
+        return int(most) / int(period) if int(most) > 0 else None
+    except (OSError, ValueError):  # "max", or no such file
+        return None
 
 
 def identity(pid: int) -> Identity | None:
@@ -175,6 +196,22 @@ def session(leader: int) -> list[int]:
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     stats = ((pid, _stat(pid)) for pid in pids)
     return [pid for pid, stat in stats if stat is not None and int(stat[_SESSION]) == leader]
+
+
+def marked(folder: Path) -> list[Identity]:
+    """Return the processes that carry an attempt's mark, the eldest first."""
+    mark = os.fsencode(f"{MARK}={folder}")
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue  # another user's, or it ended
+        if mark in environment.split(b"\0") and (who := identity(int(entry.name))):
+            found.append(who)
+    return sorted(found, key=lambda who: (who.start_ticks, who.pid))
 
 
 def start_apart(

@@ -6,10 +6,13 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from launcher.records import Json
+
+KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,22 @@ class Resources:
     min_vram: int | None = None  # bytes that must be free on its GPU; None: not said
     device: str = "auto"  # "auto", "cpu" or "cuda:N"
     accelerated: bool = False  # "auto" prefers a GPU where the machine has one
+    ram: int | None = None  # bytes of main memory that are promised to it; None: not said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On which terms a job runs: when, how often, how long, beside whom."""
+
+    group: str = ""  # jobs of a group share its limit; empty: none
+    not_before: float | None = None  # seconds since 1970
+    retries: int = 0  # how often it runs again after it failed
+    backoff_s: float = 10.0  # pause before the first retry; doubles each time
+    time_limit_s: float | None = None  # from its program's start
+    warn_s: float = 0.0  # so long before the limit its program gets `warn_signal`
+    warn_signal: str = "SIGTERM"
+    grace_s: float = 30.0  # from SIGTERM to SIGKILL; a training needs seconds for its checkpoint
+    rerun: str = "again"  # what follows a lost attempt: "again" or "never"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +63,7 @@ class Spec:
     sources: Mapping[str, str] = field(default_factory=dict)  # module → digest of its text
     log_link: str | None = None  # absolute path under which the log also appears
     resources: Resources = field(default_factory=Resources)
+    terms: Terms = field(default_factory=Terms)
     priority: int = 0
     hash: str = ""
 
@@ -54,16 +74,26 @@ class Spec:
 
     def record(self) -> dict[str, Json]:
         """Return the spec as JSON."""
-        return asdict(self)
+        # not `asdict`: it copies every value, and a run has thousands of specs
+        flat: dict[str, Json] = {name: getattr(self, name) for name in _SPEC}
+        return flat | {"resources": _flat(self.resources), "terms": _flat(self.terms)}
+
+
+_SPEC = tuple(one.name for one in fields(Spec))
+
+
+@lru_cache(maxsize=256)
+def _flat(part: Resources | Terms) -> dict[str, Json]:
+    return asdict(part)
 
 
 def read_spec(record: Mapping[str, Any]) -> Spec:
     """Return the spec that `Spec.record` wrote."""
-    known = {one.name for one in fields(Spec)}
-    values = {key: value for key, value in record.items() if key in known}
+    values = {key: value for key, value in record.items() if key in _SPEC}
     for key in ("preload", "argv", "needs", "outputs"):
         values[key] = tuple(values.get(key, ()))
     values["resources"] = Resources(**values.get("resources", {}))
+    values["terms"] = Terms(**values.get("terms", {}))
     return Spec(**values)
 
 
@@ -97,6 +127,23 @@ def read_context(record: Mapping[str, Any]) -> Context:
         environment=dict(record["environment"]),
         affinity=tuple(record["affinity"]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Breed:
+    """What makes two jobs share a fork server."""
+
+    interpreter: str = ""  # empty: any will do, as for a program
+    preload: tuple[str, ...] = ()
+    python_path: str = ""
+
+
+def breed_of(spec: Spec, context: Context) -> Breed:
+    """Return the breed of the process that does a job."""
+    if not spec.entry:
+        return Breed()
+    python_path = context.environment.get("PYTHONPATH", "")
+    return Breed(context.interpreter, (*spec.preload, KINDS), python_path)
 
 
 def this_context() -> Context:

@@ -11,7 +11,7 @@ from launcher.records import Stamp
 from launcher.specs import Context, Resources, Spec
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
-from launcher.store.store import Store
+from launcher.store.store import NewJob, Store
 
 LONGEST_NAME = 240  # bytes of a log's file name; a folder entry holds 255
 
@@ -130,27 +130,32 @@ def submit(
     Raises:
         StoreError: the queue cannot be written, or one of the jobs started meanwhile.
     """
-    numbers: dict[str, int] = {}
     with store.writing():
         run = store.run(root, plan.name)
-        remembered = store.context(context)
         rows = store.read.jobs_of(root, plan.name)
-        for one in standings:
-            if one.action is not Action.RUN:
-                numbers[one.job.name] = rows[one.job.name].id
-                continue
-            spec = spec_of(one.job, root, plan.name)
-            numbers[one.job.name] = store.put(
-                run, remembered, spec, state=State.QUEUED, reason=one.reason, now=now
-            )
-            store.set_needs(numbers[one.job.name], [numbers[need] for need in one.job.needs])
+        queued = [one for one in standings if one.action is Action.RUN]
+        fresh = [one for one in queued if one.job.name not in rows]
+        again = [one for one in queued if one.job.name in rows]
+        first = store.next_number()
+        numbers = {name: row.id for name, row in rows.items()}
+        numbers |= {one.job.name: first + index for index, one in enumerate(fresh)}
+        for one in again:  # what they need may be new itself: it is said below
+            store.put(run, context, _new(one, root, plan.name), now)
+        store.put_new(run, context, [_new(one, root, plan.name, numbers) for one in fresh], now)
+        for one in again:
+            store.set_needs(numbers[one.job.name], [numbers[need] for need in one.job.needs], now)
     actions = [one.action for one in standings]
     return Submitted(
-        jobs=tuple(numbers.values()),
+        jobs=tuple(numbers[one.job.name] for one in standings),
         queued=actions.count(Action.RUN),
         joined=actions.count(Action.JOIN),
         cached=actions.count(Action.CACHED),
     )
+
+
+def _new(one: Standing, root: Path, run: str, numbers: Mapping[str, int] | None = None) -> NewJob:
+    needs = [] if numbers is None else [numbers[need] for need in one.job.needs]
+    return NewJob(spec=spec_of(one.job, root, run), needs=needs, reason=one.reason)
 
 
 def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:

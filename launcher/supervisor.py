@@ -1,7 +1,8 @@
-"""The parent of an attempt's program: records that it started and how it ended, ends its tree.
+"""The parent of attempts' programs: records that one started and how it ended, ends its tree.
 
 Forked by a nursery, in a session of its own, so that it outlives nursery and scheduler. It alone
-can learn the program's exit status.
+can learn a program's exit status. It takes one attempt after another from its scheduler; when that
+is gone, it sees the one in hand through, and leaves.
 """
 
 import contextlib
@@ -9,51 +10,182 @@ import json
 import os
 import select
 import signal
-import sys
+import socket
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-from launcher import worker
+from launcher import ram
 from launcher.handover import revive, wake
 from launcher.orders import Order, read_order
 from launcher.paths import Attempt, Home
-from launcher.processes import adopt_orphans, boot_id, descendants, identity, lock, send, terminate
-from launcher.records import read_json, write_json
-from launcher.states import Done, Failed, Outcome, Stopped, outcome_record
+from launcher.processes import adopt_orphans, descendants, identity, send, terminate
+from launcher.program import Held
+from launcher.records import write_json
+from launcher.specs import Terms
+from launcher.states import Outcome, Void, outcome_record
+from launcher.verdict import Circumstances, judge
 
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
-LOG_TAIL_BYTES = 4096
+MESSAGE_BYTES = 8192  # an attempt's path
+RUN, STOP, ENDED = b"run ", b"stop ", b"ended "  # each is followed by the attempt's folder
 
 
-def supervise(home: Home, attempt: Attempt) -> None:
-    """Run one attempt from its start to its recorded end; returns when nothing of it lives."""
-    signals = _Signals()  # first: whoever asks a started attempt to stop must find it listening
-    held = lock(attempt.lock)
-    if held is None or not _may_start(attempt):
-        return
-    adopt_orphans()
-    order = read_order(attempt.spec)
-    program = _start(order, attempt)
-    status, stopped = _await_end(program, order, signals)
-    _end_tree(os.getpid(), LEFTOVER_GRACE_S)
-    _record(_judge(status, attempt, stopped=stopped), attempt)
-    wake(home)
-    os.close(held)
-    revive(home)
+def serve(home: Home, channel: socket.socket) -> None:
+    """Run the attempts that a scheduler sends, one at a time, until it is gone."""
+    me = _Supervisor(home, channel)
+    while me.attempt():
+        pass
 
 
-def _may_start(attempt: Attempt) -> bool:
-    """Win the right to start: exactly one process ever creates this file."""
-    me = identity(os.getpid())
-    try:
-        descriptor = os.open(attempt.started, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False  # a scheduler has voided the attempt
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f'{{"pid": {os.getpid()}, "start_ticks": {me.start_ticks if me else 0},')
-        file.write(f' "boot": "{boot_id()}"}}\n')
-    return True
+class _Supervisor:
+    def __init__(self, home: Home, channel: socket.socket) -> None:
+        self._home, self._channel = home, channel
+        self._alone = False  # the scheduler is gone
+        self._signals = _Signals()
+        self._stop = False
+        self._at = b""  # the folder of the attempt in hand
+        adopt_orphans()
+        self._held = Held()
+
+    def attempt(self) -> bool:
+        """Wait for an attempt and see it through; False when there will be no other one."""
+        message = b""
+        while not message.startswith(RUN):
+            message = self._channel.recv(MESSAGE_BYTES)
+            if not message:
+                self._held.dismiss()
+                return False
+        self._stop = self._signals.asked_to_stop = False
+        self._at = message[len(RUN) :]
+        self._see_through(Attempt(Path(os.fsdecode(self._at))))
+        if not self._alone:
+            try:
+                self._channel.send(ENDED + self._at)
+            except OSError:
+                self._alone = True
+        if self._alone:
+            self._held.dismiss()
+            wake(self._home)
+            revive(self._home)
+        return not self._alone
+
+    def _see_through(self, attempt: Attempt) -> None:
+        """Run one attempt from its start to its recorded end; then nothing of it lives."""
+        if not self._held.waits():  # somebody killed it
+            self._held = Held()
+        kills = ram.oom_kills()
+        try:
+            if not _may_start(attempt):
+                return  # voided: another scheduler thinks that we are dead
+            text = attempt.spec.read_bytes()
+            order = read_order(text)
+            _prepare(order, attempt, self._held)
+        except (OSError, ValueError):  # a full disk, a deleted folder; nothing has run
+            _record(Void(at=time.time()), attempt)
+            return
+        program, started = self._held.who.pid, time.monotonic()
+        self._held.release(attempt, text)
+        self._held = Held()  # the next one, while this one runs
+        status, how = self._await_end(program, order.spec.terms, started)
+        self._end_tree(LEFTOVER_GRACE_S)
+        how = replace(how, oom_kills=ram.oom_kills() - kills) if status else how
+        _record(judge(status, attempt, how, time.time()), attempt)
+
+    def _await_end(self, program: int, terms: Terms, started: float) -> tuple[int, Circumstances]:
+        """Wait for the program's end, ending it when we are asked to or its time is over.
+
+        Returns its wait status, and what else is known of the end.
+        """
+        ended = os.pidfd_open(program)
+        limit = None if terms.time_limit_s is None else started + terms.time_limit_s
+        warn = None if limit is None or not terms.warn_s else limit - terms.warn_s
+        kill: float | None = None
+        stopped = over = insisted = False
+        try:
+            while True:
+                times = [at for at in (warn, limit, kill) if at is not None]
+                if self._wait(ended, min(times, default=None)):
+                    break
+                self._reap(spare=program)
+                now = time.monotonic()
+                if self._stop and not stopped:
+                    stopped, limit, warn = True, None, None
+                    kill = now + terms.grace_s
+                    terminate(program)
+                elif warn is not None and now >= warn:
+                    warn = None
+                    send(program, signal.Signals[terms.warn_signal])
+                elif limit is not None and now >= limit:
+                    over, limit = True, None
+                    kill = now + terms.grace_s
+                    terminate(program)
+                elif kill is not None and now >= kill:
+                    insisted = True
+                    for pid in self._below():
+                        send(pid, signal.SIGKILL)
+                    kill = now + 1  # what was forked meanwhile gets another round
+        finally:
+            os.close(ended)
+        _, status = os.waitpid(program, 0)
+        return status, Circumstances(
+            stopped=stopped,
+            over_limit_s=terms.time_limit_s if over else None,
+            insisted=insisted,
+        )
+
+    def _wait(self, ended: int, until: float | None) -> bool:
+        """Sleep until the program has ended (True), or something else is to be looked at."""
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        poll.register(self._signals.descriptor, select.POLLIN)
+        if not self._alone:
+            poll.register(self._channel, select.POLLIN)
+        timeout_ms = None if until is None else max(0.0, until - time.monotonic()) * 1000
+        events = {descriptor for descriptor, _ in poll.poll(timeout_ms)}
+        self._signals.drain()
+        if self._channel.fileno() in events:
+            self._listen()
+        if self._signals.asked_to_stop:
+            self._stop = True
+        return ended in events
+
+    def _listen(self) -> None:
+        try:
+            message = self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if not message:
+            self._alone = True
+        elif message == STOP + self._at:
+            self._stop = True
+
+    def _below(self) -> list[int]:
+        """Return all processes below us, but for the program that waits for the next attempt."""
+        return [pid for pid in descendants(os.getpid()) if pid != self._held.who.pid]
+
+    def _end_tree(self, grace_s: float) -> None:
+        """End what the program left running: politely, then by force."""
+        below = self._below()
+        for pid in below:
+            send(pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        while below:
+            self._reap()
+            if time.monotonic() >= deadline:
+                for pid in below:
+                    send(pid, signal.SIGKILL)
+            time.sleep(0.01)
+            below = self._below()
+
+    def _reap(self, spare: int = 0) -> None:
+        """Collect ended orphans that we adopted, but never the program `spare`."""
+        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitid(os.P_ALL, 0, peek)) and found.si_pid != spare:
+                os.waitpid(found.si_pid, 0)
 
 
 class _Signals:
@@ -61,7 +193,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.asked_to_stop = False
-        self._read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -69,40 +201,40 @@ class _Signals:
     def _note(self, *_: object) -> None:
         self.asked_to_stop = True
 
-    def wait(self, descriptor: int, timeout_s: float | None) -> bool:
-        """Wait until `descriptor` is readable (True), or a signal or the timeout came (False)."""
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        poll.register(self._read, select.POLLIN)
-        events = poll.poll(None if timeout_s is None else max(0, timeout_s * 1000))
+    def drain(self) -> None:
+        """Forget that there was a signal; what it said is kept."""
         with contextlib.suppress(BlockingIOError):
-            os.read(self._read, 64)
-        return any(found == descriptor for found, _ in events)
+            os.read(self.descriptor, 64)
 
 
-def _start(order: Order, attempt: Attempt) -> int:
-    """Fork the program; it runs its first instruction only after its pid is on record."""
-    log = os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+def _may_start(attempt: Attempt) -> bool:
+    """Win the right to start: exactly one process ever creates this file.
+
+    Raises:
+        OSError: there is no room for it, or no folder.
+    """
+    me = identity(os.getpid())
+    try:
+        descriptor = os.open(attempt.started, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False  # a scheduler has voided the attempt
+    with contextlib.suppress(OSError), os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(json.dumps(me.record() if me else {}) + "\n")
+    return True
+
+
+def _prepare(order: Order, attempt: Attempt, held: Held) -> None:
+    """Put the program's pid on record, and make its log.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    os.close(os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
     _link_log(order, attempt)
-    hold, release = os.pipe2(os.O_CLOEXEC)
-    sys.stdout.flush()
-    # a SIGTERM that comes before the child has its own handlers waits until it has
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    program = os.fork()
-    if program == 0:
-        _child(order, attempt, log=log, hold=hold, release=release)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    os.close(hold)
-    os.close(log)
-    who = identity(program)
-    record = who.record() if who else {"pid": program}
     # whole or absent for any reader, but not synced: after a power cut nothing of it lives anyway
     temporary = attempt.process.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record), encoding="utf-8")
+    temporary.write_text(json.dumps(held.who.record()), encoding="utf-8")
     temporary.replace(attempt.process)
-    os.write(release, b"!")
-    os.close(release)
-    return program
 
 
 def _link_log(order: Order, attempt: Attempt) -> None:
@@ -123,140 +255,14 @@ def _link_log(order: Order, attempt: Attempt) -> None:
             link.symlink_to(attempt.log)  # another file system
 
 
-def _child(order: Order, attempt: Attempt, *, log: int, hold: int, release: int) -> NoReturn:
-    code = 1
-    try:
-        os.setsid()
-        os.close(release)
-        _reset_signals()
-        if os.read(hold, 1) != b"!":
-            os._exit(1)  # the supervisor died before our pid was on record
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.closerange(3, _highest_descriptor() + 1)
-        gpu = None if order.device == "cpu" else order.device
-        worker.surround(order.context, gpu=gpu, cpus=order.cpus)
-        if not order.spec.entry:
-            worker.become(order.spec.argv)
-        code = worker.work(
-            order.spec,
-            attempt,
-            number=order.number,
-            folder=order.context.folder,
-            device="cpu" if gpu is None else "cuda:0",
-            cpus=order.cpus,
-        )
-    except BaseException as error:  # noqa: BLE001  # nothing may escape into the supervisor's code
-        os.write(2, f"launcher: cannot start the job: {error}\n".encode(errors="replace"))
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def _reset_signals() -> None:
-    """Handle every signal as a program expects it at its start."""
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) is not signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _highest_descriptor() -> int:
-    return max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
-
-
-def _await_end(program: int, order: Order, signals: _Signals) -> tuple[int, bool]:
-    """Wait for the program's end, ending it when we are asked to.
-
-    Returns its wait status, and whether it was told to stop before it ended.
-    """
-    ended = os.pidfd_open(program)
-    deadline: float | None = None
-    try:
-        while not signals.wait(ended, None if deadline is None else deadline - time.monotonic()):
-            _reap(spare=program)
-            if signals.asked_to_stop and deadline is None:
-                deadline = time.monotonic() + order.grace_s
-                terminate(program)
-            elif deadline is not None and time.monotonic() >= deadline:
-                for pid in descendants(os.getpid()):
-                    send(pid, signal.SIGKILL)
-                deadline = time.monotonic() + 1  # what was forked meanwhile gets another round
-    finally:
-        os.close(ended)
-    _, status = os.waitpid(program, 0)
-    return status, deadline is not None
-
-
-def _end_tree(root: int, grace_s: float) -> None:
-    """End what the program left running below `root`: politely, then by force."""
-    below = descendants(root)
-    for pid in below:
-        send(pid, signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
-    while below:
-        _reap()
-        if time.monotonic() >= deadline:
-            for pid in below:
-                send(pid, signal.SIGKILL)
-        time.sleep(0.01)
-        below = descendants(root)
-
-
-def _reap(spare: int = 0) -> None:
-    """Collect ended orphans that we adopted, but never the program `spare`."""
-    peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    with contextlib.suppress(ChildProcessError):
-        while (found := os.waitid(os.P_ALL, 0, peek)) and found.si_pid != spare:
-            os.waitpid(found.si_pid, 0)
-
-
-def _judge(status: int, attempt: Attempt, *, stopped: bool) -> Outcome:
-    now = time.time()
-    record = read_json(attempt.result)
-    match record:
-        case {"ok": True, "result": dict(result)}:
-            return Done(at=now, result=result)
-        case _ if stopped:
-            return Stopped(at=now)
-        case {"ok": False, "error": str(error)}:
-            return Failed(at=now, error=error, exit_code=os.waitstatus_to_exitcode(status))
-    code = os.waitstatus_to_exitcode(status)
-    if code == 0:
-        return Done(at=now)
-    if code < 0:
-        return Failed(at=now, error=f"ended by {_signal_name(-code)}", signal=-code)
-    return Failed(at=now, error=f"ended with exit code {code}{_last_line(attempt)}", exit_code=code)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _last_line(attempt: Attempt) -> str:
-    try:
-        with attempt.log.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-            lines = log.read().decode(errors="replace").split("\n")
-    except OSError:
-        return ""
-    said = [line.strip() for line in lines if line.strip()]
-    return f": {said[-1][:200]}" if said else ""
-
-
 def _record(outcome: Outcome, attempt: Attempt) -> None:
     """Write the outcome; wait for room when the disk is full, since only we know it."""
     while True:
         try:
+            attempt.folder.mkdir(mode=0o700, exist_ok=True)  # a job may have deleted it
             write_json(attempt.outcome, outcome_record(outcome), mode=0o600)
         except FileNotFoundError:
-            return  # the attempt's folder was deleted under us; the scheduler will call it lost
+            return  # the whole home is gone
         except OSError:
             time.sleep(1)
         else:

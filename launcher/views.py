@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from launcher.errors import counted
 from launcher.progress import Step
 from launcher.records import Json
 from launcher.states import State
@@ -36,8 +37,10 @@ class JobLine:
     id: int
     run: str
     name: str
+    kind: str
     state: State
-    since: float
+    priority: int
+    since: float  # it ended, started, or was queued
     note: str
 
     def columns(self) -> tuple[str, ...]:
@@ -50,29 +53,54 @@ class JobLine:
             "id": self.id,
             "run": self.run,
             "name": self.name,
+            "kind": self.kind,
             "state": self.state,
+            "priority": self.priority,
             "since": iso(self.since),
             "note": self.note,
         }
 
 
-def job_line(job: JobRow, step: Step | None) -> JobLine:
-    """Return a job's line; a running one tells its progress, any other its reason."""
-    note = str(step) if job.state is State.RUNNING and step is not None else _why(job)
+def job_line(job: JobRow, step: Step | None = None, *, started: float | None = None) -> JobLine:
+    """Return a job's line; a running one tells its progress, any other why it is as it is.
+
+    Args:
+        job: as the queue knows it.
+        step: how far it is, where it runs and has told so.
+        started: when its attempt began, where it runs.
+    """
+    note = str(step) if job.state is State.RUNNING and step is not None else why(job)
     return JobLine(
         id=job.id,
         run=harmless(job.run),
         name=harmless(job.name),
+        kind=harmless(job.kind),
         state=job.state,
-        since=job.ended or job.submitted,
+        priority=job.priority,
+        since=job.ended or started or job.submitted,
         note=harmless(note),
     )
 
 
-def _why(job: JobRow) -> str:
-    if job.state is State.QUEUED and job.waits:
-        return f"needs {job.waits} more job{'s' if job.waits > 1 else ''}"
-    return job.reason.partition("\n")[0]
+def why(job: JobRow) -> str:
+    """Return in one line why a job is in its state, and what a waiting one waits for."""
+    if job.state is not State.QUEUED:
+        return job.reason.partition("\n")[0]
+    pause = job.starts_at is not None
+    needs = job.waits - pause  # the store counts a time to wait for as one of them
+    said = [f"needs {counted(needs, 'more job')}"] if needs > 0 else []
+    if job.starts_at is not None and not job.failures:
+        said.append(f"not before {moment(job.starts_at)}")
+    if said:
+        return " and ".join(said)
+    # after a failure the reason names the pause itself
+    return (not pause and job.hindrance or job.reason).partition("\n")[0]
+
+
+def named(jobs: Sequence[JobRow], most: int = 3) -> str:
+    """Return the names of the first few jobs, and how many more there are."""
+    names = ", ".join(harmless(job.name) for job in jobs[:most])
+    return names + (f" and {len(jobs) - most:,} more" if len(jobs) > most else "")
 
 
 def tally(counts: Mapping[State, int]) -> str:
@@ -86,16 +114,32 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def moment(at: float) -> str:
+    """Return a local date and time, the seconds only where there are some."""
+    local = datetime.fromtimestamp(at).astimezone()
+    return local.strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00")
+
+
 def clock(at: float) -> str:
     """Return the local time of day."""
     return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
 
 
+class _Visible(dict[int, str]):
+    """What each control character is replaced by; others stay as they are."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = char if char.isprintable() else char.encode("unicode_escape").decode()
+        return self[code]
+
+
+_VISIBLE = _Visible()
+
+
 def harmless(text: str) -> str:
     """Return text that cannot steer a terminal: control characters become visible ones."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+    return text if text.isprintable() else text.translate(_VISIBLE)
 
 
 def tabbed(rows: Iterable[Sequence[str]]) -> str:

@@ -14,27 +14,33 @@ from pathlib import Path
 from typing import NoReturn
 
 from launcher.errors import Error
+from launcher.orders import Order
 from launcher.paths import Attempt
+from launcher.processes import MARK
 from launcher.progress import Progress
 from launcher.records import Json, write_json
-from launcher.specs import Context, Spec
 
 CANNOT_EXECUTE = 126  # as a shell says it
 NOT_FOUND = 127
+# what libraries take for the number of cores that are theirs; what the owner set stays
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def surround(context: Context, *, gpu: str | None, cpus: int) -> None:
+def surround(order: Order, attempt: Attempt, *, gpu: str | None) -> None:
     """Make this process find itself where its owner queued it.
 
     The device must be in the environment before CUDA is touched for the first time.
     """
+    context, cpus = order.context, str(order.cpus)
     os.umask(context.umask)
     os.environ.clear()
-    os.environ.update(context.environment)
+    os.environ.update(dict.fromkeys(THREADS, cpus) | dict(context.environment))
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    os.environ["LAUNCHER_CPUS"] = str(cpus)
+    os.environ["LAUNCHER_CPUS"] = cpus
+    os.environ["LAUNCHER_JOB"] = str(order.job)
+    os.environ[MARK] = str(attempt.folder)
     with contextlib.suppress(OSError):  # cores may have been taken offline since
         os.sched_setaffinity(0, context.affinity)
     os.chdir(context.folder)
@@ -52,11 +58,11 @@ def become(argv: tuple[str, ...]) -> NoReturn:
     os._exit(code)
 
 
-def work(spec: Spec, attempt: Attempt, *, number: int, folder: str, device: str, cpus: int) -> int:
+def work(order: Order, attempt: Attempt, *, device: str) -> int:
     """Run a kind's entry function, record what it returned or how it failed; return the exit code."""
     from launcher.kinds import Job  # a border: pydantic is none of a plain program's business
 
-    stop = threading.Event()
+    spec, stop = order.spec, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     for one in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(one, signal.SIG_IGN)  # as in any Python: they become an OSError
@@ -68,11 +74,11 @@ def work(spec: Spec, attempt: Attempt, *, number: int, folder: str, device: str,
         kind=spec.kind,
         run=spec.run,
         run_folder=spec.run_folder,
-        folder=Path(folder),
+        folder=Path(order.context.folder),
         attempt_folder=attempt.folder,
-        attempt=number,
+        attempt=order.number,
         device=device,
-        cpus=cpus,
+        cpus=order.cpus,
         model=spec.model,
         base=spec.base,
         data=spec.data,

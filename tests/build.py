@@ -1,36 +1,32 @@
 """Builders of the values and processes that tests need; each says only what matters to a test."""
 
+import json
 import os
 import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launcher.adoption import Watch, watch
+from launcher.adoption import Adopted, Supervised, watch
 from launcher.handover import scheduler_pid
-from launcher.nursery import Breed, Nursery
-from launcher.orders import TERM_GRACE_S, Order
+from launcher.nursery import Nursery
+from launcher.orders import order_text
 from launcher.paths import Attempt, Home
 from launcher.policy import Waiting
-from launcher.processes import (
-    boot_id,
-    descendants,
-    identity,
-    lock_holder,
-    recorded,
-    send,
-)
+from launcher.processes import boot_id, descendants, identity, recorded, send
 from launcher.records import read_json, write_json
-from launcher.specs import Context, Resources, Spec
+from launcher.specs import Breed, Context, Resources, Spec, Terms
 from launcher.states import Outcome, State, read_outcome
 from launcher.store.rows import Claim, JobRow
-from launcher.store.store import Store
+from launcher.store.scheduling import Seat
+from launcher.store.store import NewJob, Store
 
 DEADLINE_S = 20.0  # for anything that must happen; a busy machine needs more than a quick one
-PLAIN = Breed(sys.executable, (), "")
+PLAIN = Breed()
 
 
 def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -73,22 +69,24 @@ def a_spec(*argv: str, name: str = "command/1", cpus: int = 1, **changes: Any) -
     return Spec(name=name, **values | changes)
 
 
-def a_waiting(job: int, cpus: int = 1, **resources: Any) -> Waiting:
+def a_waiting(job: int, cpus: int = 1, group: str = "", **resources: Any) -> Waiting:
     """A job that could start."""
-    return Waiting(job=job, resources=Resources(cpus=cpus, **resources))
+    return Waiting(job=job, resources=Resources(cpus=cpus, **resources), group=group)
 
 
 def a_claim(spec: Spec | None = None, *, job: int = 1, number: int = 1, **changes: Any) -> Claim:
-    """An attempt that was promised a place during this boot."""
+    """An attempt that was promised a place during this boot, by a supervisor that is dead."""
     values: dict[str, Any] = {
         "boot": boot_id(),
         "device": "cpu",
         "cpus": 1,
+        "pid": 0,
+        "start_ticks": 0,
         "claimed": 0.0,
-        "wish": "",
-        "context": a_context(),
+        "spec_text": json.dumps((spec or a_spec()).record()),
+        "context_text": json.dumps(a_context().record()),
     }
-    return Claim(job=job, number=number, spec=spec or a_spec(), **values | changes)
+    return Claim(job=job, number=number, **values | changes)
 
 
 def an_attempt(
@@ -99,35 +97,39 @@ def an_attempt(
     number: int = 1,
     context: Context | None = None,
     cpus: int = 1,
-    grace_s: float = TERM_GRACE_S,
+    **terms: Any,
 ) -> Attempt:
     """An attempt whose order lies in its folder, as a scheduler leaves it."""
     attempt = home.attempt(job, number)
     attempt.folder.mkdir(mode=0o700, parents=True)
-    order = Order(
-        spec=spec,
-        context=context or a_context(attempt.folder),
+    spec = replace(spec, terms=Terms(**terms)) if terms else spec
+    text = order_text(
+        job=job,
         number=number,
         device="cpu",
         cpus=cpus,
-        grace_s=grace_s,
+        spec_text=json.dumps(spec.record()),
+        context_text=json.dumps((context or a_context(attempt.folder)).record()),
     )
-    write_json(attempt.spec, order.record())
+    attempt.spec.write_text(text)
     return attempt
 
 
-def started(nursery: Nursery, attempt: Attempt) -> Watch:
-    """Have a supervisor take up an attempt; its descriptor becomes readable when it ends."""
-    nursery.order(attempt)
-    descriptor = nursery.born()
-    assert descriptor is not None, "the nursery is dead"
-    return Watch(claim=a_claim(), attempt=attempt, descriptor=descriptor)
+def started(nursery: Nursery, attempt: Attempt) -> Supervised:
+    """Have a new supervisor take up an attempt; its descriptor becomes readable at the end."""
+    nursery.ask()
+    supervisor = nursery.born()
+    assert supervisor is not None, "the nursery is dead"
+    supervisor.run(attempt)
+    who = supervisor.who
+    claim = a_claim(pid=who.pid, start_ticks=who.start_ticks)
+    return Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=PLAIN)
 
 
-def outcome_of(one: Watch, deadline_s: float = DEADLINE_S) -> Outcome:
-    """Wait for the supervisor's end and return what it recorded."""
-    assert ended(one.descriptor, deadline_s), "the supervisor does not end"
-    os.close(one.descriptor)
+def outcome_of(one: Supervised, deadline_s: float = DEADLINE_S) -> Outcome:
+    """Wait for the attempt's end and return what its supervisor recorded."""
+    assert ended(one.descriptor, deadline_s), "the attempt does not end"
+    one.supervisor.channel.close()
     record = read_json(one.attempt.outcome)
     assert record is not None, "no outcome was recorded"
     return read_outcome(record)
@@ -148,10 +150,11 @@ def program_of(attempt: Attempt) -> int:
 
 
 def supervisor_of(attempt: Attempt) -> int:
-    """Return the pid of an attempt's living supervisor."""
-    pid = lock_holder(attempt.lock)
-    assert pid is not None, "the attempt has no supervisor"
-    return pid
+    """Wait until an attempt is started, and return the pid of its supervisor."""
+    until(lambda: recorded(read_json(attempt.started)), "the attempt is started")
+    who = recorded(read_json(attempt.started))
+    assert who is not None
+    return who.pid
 
 
 def enqueue(
@@ -165,20 +168,28 @@ def enqueue(
     numbers: dict[str, int] = {}
     with store.writing():
         run_id = store.run(Path("/nowhere"), run)
-        remembered = store.context(context or a_context())
         for spec in specs:
-            job = store.put(
-                run_id, remembered, spec, state=State.QUEUED, reason="new", now=time.time()
-            )
-            numbers[spec.name] = job
-            wanted = (needs or {}).get(spec.name, ())
-            store.set_needs(job, [numbers[need] for need in wanted])
+            wanted = [numbers[need] for need in (needs or {}).get(spec.name, ())]
+            new = NewJob(spec=spec, needs=wanted)
+            numbers[spec.name] = store.put(run_id, context or a_context(), new, time.time())
     return list(numbers.values())
 
 
-def claimed(store: Store, job: int) -> Claim:
+def a_seat(**changes: Any) -> Seat:
+    """A place on the CPU, with a supervisor that is dead."""
+    values: dict[str, Any] = {
+        "device": "cpu",
+        "cpus": 1,
+        "boot": boot_id(),
+        "pid": 0,
+        "start_ticks": 0,
+    }
+    return Seat(**values | changes)
+
+
+def claimed(store: Store, job: int, now: float = 1.0) -> Claim:
     """Claim a job as a scheduler does."""
-    claim = store.claim(job, boot=boot_id(), device="cpu", cpus=1, reason="fits", now=1.0)
+    claim = store.scheduling.claim(job, a_seat(), reason="fits", now=now)
     assert claim is not None, f"job {job} cannot be claimed"
     return claim
 
@@ -226,7 +237,7 @@ def shell(script: str, *words: str) -> tuple[str, ...]:
 def judged(attempt: Attempt, *, claim: Claim | None = None) -> Outcome:
     """Return how an attempt ended in a new scheduler's eyes; fail when something of it lives."""
     found = watch(claim or a_claim(), attempt)
-    assert not isinstance(found, Watch), "something of the attempt lives"
+    assert isinstance(found, Outcome), "something of the attempt lives"
     return found
 
 
@@ -240,9 +251,9 @@ def end_everything(home: Home) -> None:
         return
     for folder in home.attempts.iterdir():
         # what nobody has started yet is voided by this
-        while isinstance(found := watch(a_claim(), Attempt(folder)), Watch):
-            leader = found.pid or lock_holder(found.attempt.lock)
-            _kill([leader, *descendants(leader)] if leader else [])
+        while isinstance(found := watch(a_claim(), Attempt(folder)), Adopted):
+            leader = found.program or supervisor_of(found.attempt)
+            _kill([*descendants(leader), leader])
             ended(found.descriptor)
             os.close(found.descriptor)
 

@@ -2,63 +2,186 @@
 
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import click
 
-from launcher.errors import UsageError
+from launcher import ram as memory
+from launcher.cli.selection import HELP, select
+from launcher.cli.session import open_queue
+from launcher.cli.values import Heard, Size, Span, When
+from launcher.errors import UsageError, nearest
 from launcher.handover import ensure_scheduler, wake
-from launcher.paths import find_home, make_home
-from launcher.specs import Resources, Spec, this_context
+from launcher.specs import Resources, Spec, Terms, this_context
 from launcher.states import State
-from launcher.store.store import Store
+from launcher.store.store import NewJob, Store
+from launcher.units import format_bytes
 from launcher.views import harmless
 
 RUN = "add"  # the run of jobs that come from no task file
+TERMS = Terms()
+MOST_RETRIES = 1000  # its pause doubles each time, and must stay a number
+HIGHEST_PRIORITY = 1_000_000
+LONGEST_BACKOFF_S = 3600.0
+PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    context_settings={"allow_interspersed_args": False}, epilog=f"JOB of --after: {HELP}"
+)
 @click.option("--name", help="The job's name; by default command/ and a number.")
-@click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--priority", type=int, default=0, show_default=True, help="Higher starts sooner.")
+@click.option("--cpus", type=click.IntRange(1, 100_000), default=1, show_default=True)
+@click.option("--ram", type=Size(), help="Main memory that is promised to it, such as 8GiB.")
+@click.option(
+    "--priority", type=PRIORITY, default=0, show_default=True, help="Higher starts sooner."
+)
+@click.option("--after", multiple=True, metavar="JOB", help="Wait until it is done; repeatable.")
+@click.option("--hold", is_flag=True, help="Wait for `launcher release`.")
+@click.option("--not-before", type=When(), help="18:00, 2026-12-24T18:00 (local) or +2h.")
+@click.option("--time-limit", "time_limit_s", type=Span(), help="End it after so long, such as 8h.")
+@click.option("--warn", "warn_s", type=Span(), help="Send --signal so long before the limit.")
+@click.option(
+    "--signal", "warn_signal", type=Heard(), help="What --warn sends.  [default: SIGTERM]"
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(0, MOST_RETRIES),
+    default=TERMS.retries,
+    help="How often it runs again after it failed.",
+)
+@click.option(
+    "--backoff",
+    "backoff_s",
+    type=Span(most_s=LONGEST_BACKOFF_S),
+    default=f"{TERMS.backoff_s:g}s",
+    show_default=True,
+    help="Pause before the first retry; doubles each time, up to an hour.",
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    type=Span(),
+    default=f"{TERMS.grace_s:g}s",
+    show_default=True,
+    help="From SIGTERM to SIGKILL.",
+)
+@click.option("--group", default="", help="Share the limit that `launcher group` gave it.")
+@click.option(
+    "--rerun",
+    type=click.Choice(["again", "never"]),
+    default=TERMS.rerun,
+    show_default=True,
+    help="What follows when nobody can know how it ended, as after a power cut.",
+)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(name: str | None, cpus: int, priority: int, program: tuple[str, ...]) -> None:
+def command(
+    program: tuple[str, ...],
+    *,
+    name: str | None,
+    cpus: int,
+    ram: int | None,
+    priority: int,
+    after: tuple[str, ...],
+    hold: bool,
+    **terms: Any,
+) -> None:
     """Queue PROGRAM with its arguments; it starts here, as it is typed, without a shell.
 
     \b
     Examples:
       launcher add -- python train.py --lr 0.1
       launcher add --cpus 4 --name prep -- ./prepare.sh data/
+      launcher add --after command/prep --time-limit 8h --warn 5m -- ./train.sh
     """
     if name is not None and name != os.fsencode(name).decode(errors="replace"):
         raise UsageError(f"the name {name!r} is no UTF-8 text")
-    home = find_home(os.environ)
-    make_home(home)
-    store = Store(home)
-    home.stop.unlink(missing_ok=True)
-    with store.writing():
-        run = store.run(home.folder, RUN)
-        title = f"command/{name or store.next_number()}"
-        if store.read.jobs("jobs.run = ? AND jobs.name = ?", (run, title)):
-            raise UsageError(f"there is a job {title!r} already; give another --name")
+    _check_ram(ram)
+    resources = Resources(cpus=cpus, device="cpu", ram=ram)
+    agreed = _terms(terms)
+    with open_queue(make=True) as (home, store):
+        _check_group(store, agreed.group)
+        home.stop.unlink(missing_ok=True)
         spec = Spec(
-            name=title,
+            name="" if name is None else f"command/{name}",
             kind="command",
             role="plain",
             run=RUN,
             root=str(home.folder),
             argv=program,
-            resources=Resources(cpus=cpus, device="cpu"),
+            resources=resources,
+            terms=agreed,
             priority=priority,
         )
-        job = store.put(
-            run,
-            store.context(this_context()),
-            spec,
-            state=State.QUEUED,
-            reason="new",
-            now=time.time(),
+        job = _put(store, spec, after, State.HELD if hold else State.QUEUED)
+        wake(home)  # first: an idle scheduler starts the program within milliseconds
+        (row,) = store.read.jobs_by_id([job])
+        click.echo(f"{job}\t{harmless(row.name)}")
+        if row.state is State.SKIPPED:
+            click.echo(f"skipped: {harmless(row.reason)}", err=True)
+        ensure_scheduler(home)
+
+
+def _put(store: Store, spec: Spec, after: Sequence[str], state: State) -> int:
+    """Commit the job; one without a name of its own gets its number's."""
+    context = this_context()
+    with store.writing():
+        run = store.run(Path(spec.root), RUN)
+        needs = [job.id for job in select(store, after)]
+        name = spec.name or _unused(store, run)
+        if _taken(store, run, name):
+            raise UsageError(f"there is a job {name!r} already; give another --name")
+        new = NewJob(
+            spec=replace(spec, name=name),
+            needs=needs,
+            state=state,
+            reason="new" if state is State.QUEUED else "held by its owner",
         )
-        store.set_needs(job, ())
-    ensure_scheduler(home)
-    wake(home)
-    click.echo(f"{job}\t{harmless(title)}")
+        return store.put(run, context, new, time.time())
+
+
+def _taken(store: Store, run: int, name: str) -> bool:
+    return bool(store.read.jobs("jobs.run = ? AND jobs.name = ?", (run, name)))
+
+
+def _unused(store: Store, run: int) -> str:
+    """Return a name made of the job's number, marked where somebody has given it by hand."""
+    name = f"command/{store.next_number()}"
+    while _taken(store, run, name):
+        name += "'"
+    return name
+
+
+def _terms(asked: dict[str, Any]) -> Terms:
+    limit_s, warn_s, signal = asked["time_limit_s"], asked["warn_s"], asked["warn_signal"]
+    if limit_s == 0:
+        raise UsageError("--time-limit: expected more than 0s")
+    if warn_s is not None and (limit_s is None or warn_s >= limit_s):
+        raise UsageError("--warn: expected a time shorter than --time-limit")
+    if signal is not None and warn_s is None:
+        raise UsageError(f"--signal: {signal} is sent by --warn; say when, such as --warn 5m")
+    defaults = {"warn_s": TERMS.warn_s, "warn_signal": TERMS.warn_signal}
+    return Terms(
+        **{key: defaults.get(key) if value is None else value for key, value in asked.items()}
+    )
+
+
+def _check_ram(ram: int | None) -> None:
+    total = memory.total()
+    if ram is not None and ram > total > 0:
+        raise UsageError(
+            f"--ram: {format_bytes(ram)} is more than the {format_bytes(total)} of this machine"
+        )
+
+
+def _check_group(store: Store, group: str) -> None:
+    known = [one.name for one in store.read.groups()]
+    if not group or group in known:
+        return
+    close = nearest(group, known)
+    hint = f", did you mean {close!r}?" if close else ""
+    raise UsageError(
+        f"there is no group {group!r}{hint}; `launcher group {group} --limit N` makes one"
+    )

@@ -1,26 +1,28 @@
 """`launcher cancel`: take waiting jobs out, end running ones."""
 
-import sys
 import time
 
 import click
 
+from launcher.cli.changes import ask, dry_run_option, in_states, many, say, say_missed, yes_option
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
-from launcher.errors import UsageError
+from launcher.errors import counted
 from launcher.handover import ensure_scheduler, wake
 from launcher.states import OPEN, State
-from launcher.views import harmless
+from launcher.store.rows import JobRow
+from launcher.views import named
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be cancelled.")
+@many
+@yes_option
+@dry_run_option
 def command(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
     """Cancel jobs, and skip those that need them.
 
-    A running job gets SIGTERM, saves what it can, and is killed after 30 s with all its children.
+    A running job gets SIGTERM, saves what it can, and is killed after its grace (30 s if nothing
+    else was said) with all its children. That needs --yes where nobody can be asked.
 
     \b
     Examples:
@@ -28,22 +30,29 @@ def command(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
       launcher cancel run:quickstart --yes
     """
     with open_queue() as (home, store):
-        jobs = [job for job in select(store, patterns) if job.state in OPEN]
+        jobs = in_states(select(store, patterns), OPEN, "cancel")
         running = [job for job in jobs if job.state is State.RUNNING]
-        click.echo(f"{len(jobs)} open jobs, {len(running)} of them running", err=True)
-        if not jobs or dry_run:
-            for job in jobs:
-                click.echo(f"{job.id}\t{harmless(job.name)}\t{job.state}")
+        needy = store.read.dependants_of(job.id for job in jobs)
+        if needy:
+            told = (
+                f"{counted(len(needy), 'job')} that {'needs' if len(needy) == 1 else 'need'} them"
+            )
+            click.echo(f"{told} will be skipped: {named(needy)}", err=True)
+        if dry_run:
+            say(jobs, _what)
             return
-        if running and not yes:
-            if not sys.stdin.isatty():
-                raise UsageError("running jobs would be ended; say --yes where nobody can be asked")
-            click.confirm(f"end {len(running)} running jobs?", abort=True, err=True)
-        touched = store.cancel([job.id for job in jobs], time.time())
+        if not yes and (running or len(jobs) > 1):
+            question = f"end {counted(len(running), 'running job')}?"
+            if not running:
+                question = f"cancel {counted(len(jobs), 'job')}?"
+            ask(jobs, _what, question, needed=bool(running))
+        touched = set(store.owning.cancel([job.id for job in jobs], time.time()))
+        wake(home)
+        say([job for job in jobs if job.id in touched], _what)
+        say_missed(jobs, touched)
         if running:
             ensure_scheduler(home)
-        wake(home)
-    names = {job.id: job for job in jobs}
-    for number in touched:
-        verb = "ending" if names[number].state is State.RUNNING else "cancelled"
-        click.echo(f"{number}\t{harmless(names[number].name)}\t{verb}")
+
+
+def _what(job: JobRow) -> str:
+    return "ending" if job.state is State.RUNNING else "cancelled"

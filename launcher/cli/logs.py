@@ -1,20 +1,27 @@
 """`launcher logs`: what a job wrote."""
 
 import codecs
+import json
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from launcher.cli.selection import HELP, only_job
-from launcher.cli.session import open_queue
-from launcher.errors import UsageError
-from launcher.states import State
+from launcher.cli.session import keep_going, open_queue, stopped
+from launcher.errors import UsageError, counted
+from launcher.paths import Home
+from launcher.states import OPEN, State
+from launcher.store.rows import JobRow
 from launcher.store.store import Store
-from launcher.views import harmless
+from launcher.tails import MOST_BYTES, tail_offset
+from launcher.views import harmless, why
 
 CHUNK_BYTES = 1 << 16
 FOLLOW_EVERY_S = 0.1
+CHECK_EVERY_S = 5.0  # a scheduler that died for good must not be waited for
 
 
 @click.command(epilog=f"JOB: {HELP}")
@@ -22,69 +29,159 @@ FOLLOW_EVERY_S = 0.1
 @click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as the job writes, until it ends.")
 @click.option("--attempt", type=click.IntRange(min=1), help="An earlier attempt than the newest.")
-def command(job: str, lines: int | None, follow: bool, attempt: int | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def command(
+    job: str, lines: int | None, follow: bool, attempt: int | None, as_json: bool
+) -> None:
     """Print the standard output and error of JOB's newest attempt.
+
+    In a terminal, control characters are shown as text (\\x1b), so that no log can steer it; in a
+    pipe every byte comes out as the program wrote it. -n looks at the last 16 MiB at most, and so
+    does --json. With -f, a job that has not started yet is waited for, and retries are followed.
 
     \b
     Examples:
       launcher logs 12 -f
       launcher logs train/gan2:pre -n 20 --attempt 1
+      launcher logs 12 | less -R
     """
+    if as_json and follow:
+        raise UsageError("--json prints one object: it cannot follow a log")
     with open_queue() as (home, store):
         row = only_job(store, job)
-        number = attempt or row.attempts
-        if row.attempts == 0:
-            raise UsageError(f"{row.name} has not run yet: {row.reason}")
-        if number > row.attempts:
-            raise UsageError(f"{row.name} has {row.attempts} attempts, not {number}")
+        if follow:
+            _Follower(home, store, row.id, lines).follow(attempt)
+            return
+        number = _number(row, attempt)
         log = home.attempt(row.id, number).log
-        _print(log, lines, (store, row.id, number) if follow else None)
+        if as_json:
+            click.echo(json.dumps(_record(row, number, log, lines)))
+        else:
+            _print(log, lines, until=lambda: True)
 
 
-def _print(log: Path, lines: int | None, follow: tuple[Store, int, int] | None) -> None:
-    while not log.exists() and follow is not None and _goes_on(*follow):
-        time.sleep(FOLLOW_EVERY_S)
+def _number(row: JobRow, attempt: int | None) -> int:
+    if row.attempts == 0:
+        raise UsageError(f"{row.name} has not run yet: {why(row)}")
+    if attempt is not None and attempt > row.attempts:
+        raise UsageError(
+            f"{row.name} has {counted(row.attempts, 'attempt')}, and you ask for number {attempt}"
+        )
+    return attempt or row.attempts
+
+
+def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str, object]:
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            start = tail_offset(file, lines) if lines else max(0, size - MOST_BYTES)
+            file.seek(start)
+            text = file.read(size - start).decode(errors="replace")
+    except FileNotFoundError:
+        raise _no_log(log) from None
+    return {
+        "schema": 1,
+        "job": row.id,
+        "name": row.name,
+        "attempt": number,
+        "path": str(log),
+        "bytes": size,
+        "text": text,
+    }
+
+
+class _Follower:
+    """Prints what a job writes, attempt after attempt, until it ends."""
+
+    def __init__(self, home: Home, store: Store, job: int, lines: int | None) -> None:
+        self._home, self._store, self._job, self._lines = home, store, job, lines
+        self._checked = float("-inf")
+
+    def follow(self, attempt: int | None) -> None:
+        """Follow one attempt, or all from the newest on."""
+        row = self._row()
+        number = attempt or max(row.attempts, 1)
+        while self._begun(number, strict=attempt is not None or number == max(row.attempts, 1)):
+            log = self._home.attempt(self._job, number).log
+            while not log.exists() and not self._over(number):
+                time.sleep(FOLLOW_EVERY_S)
+            _print(log, self._lines, until=lambda number=number: self._over(number))
+            if attempt is not None or self._row().state not in OPEN:
+                return
+            self._lines = None
+            number += 1
+
+    def _begun(self, number: int, *, strict: bool) -> bool:
+        """Wait for an attempt's start; False when the job ended without it."""
+        said = False
+        while (row := self._row()).attempts < number:
+            if row.state not in OPEN:
+                if strict:
+                    _number(row, number)
+                return False
+            if not said and number > 1:
+                click.echo(f"{harmless(row.name)} runs again: {harmless(why(row))}", err=True)
+            elif not said:
+                click.echo(f"{harmless(row.name)} has not run yet: {harmless(why(row))}", err=True)
+            said = True
+            self._keep_alive()
+            time.sleep(FOLLOW_EVERY_S)
+        return True
+
+    def _keep_alive(self) -> None:
+        now = time.monotonic()
+        if now - self._checked > CHECK_EVERY_S:
+            self._checked = now
+            if not keep_going(self._home) and self._row().state is not State.RUNNING:
+                raise stopped()
+
+    def _over(self, number: int) -> bool:
+        row = self._row()
+        return row.state is not State.RUNNING or row.attempts != number
+
+    def _row(self) -> JobRow:
+        rows = self._store.read.jobs_by_id([self._job])
+        if not rows:
+            raise UsageError(f"job {self._job} was cleaned")
+        return rows[0]
+
+
+def _print(log: Path, lines: int | None, *, until: Callable[[], bool]) -> None:
+    """Print a log; go on until nobody writes any more."""
     try:
         file = log.open("rb")
     except FileNotFoundError:
-        raise UsageError(f"there is no log at {log}; its attempt was never started") from None
-    # a character may be cut in two where one reading ends
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        raise _no_log(log) from None
+    say = _in_terminal() if sys.stdout.isatty() else _in_pipe
     with file:
         if lines is not None:
-            file.seek(_tail_offset(log, lines))
-        goes_on = True
-        while goes_on:
-            goes_on = follow is not None and _goes_on(*follow)
+            file.seek(tail_offset(file, lines))
+        over = False
+        while not over:
+            over = until()  # asked first: what it wrote last is there then
             while chunk := file.read(CHUNK_BYTES):
-                _say(decoder.decode(chunk))
-            if goes_on:
+                say(chunk)
+            if not over:
+                sys.stdout.flush()
                 time.sleep(FOLLOW_EVERY_S)
 
 
-def _goes_on(store: Store, job: int, number: int) -> bool:
-    (row,) = store.read.jobs_by_id({job})
-    return row.state is State.RUNNING and row.attempts == number
+def _no_log(log: Path) -> UsageError:
+    return UsageError(f"there is no log at {log}; its attempt was never started")
 
 
-def _say(text: str) -> None:
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    click.echo("\n".join("\t".join(map(harmless, line.split("\t"))) for line in lines), nl=False)
+def _in_pipe(chunk: bytes) -> None:
+    click.echo(chunk, nl=False)
 
 
-def _tail_offset(log: Path, lines: int) -> int:
-    """Return where the last `lines` lines begin, reading backwards in blocks."""
-    with log.open("rb") as file:
-        position = end = file.seek(0, 2)
-        found = 0
-        while position > 0:
-            size = min(CHUNK_BYTES, position)
-            position -= size
-            file.seek(position)
-            block = file.read(size)
-            for offset in range(size - 1, -1, -1):
-                if block[offset] == 0x0A and position + offset != end - 1:
-                    found += 1
-                    if found == lines:
-                        return position + offset + 1
-    return 0
+def _in_terminal() -> Callable[[bytes], None]:
+    # a character may be cut in two where one reading ends
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def say(chunk: bytes) -> None:
+        text = decoder.decode(chunk)
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        shown = ("\t".join(map(harmless, line.split("\t"))) for line in lines)
+        click.echo("\n".join(shown), nl=False)
+
+    return say

@@ -1,14 +1,16 @@
-"""Which jobs a person means: by number, name, glob, or `run:NAME`."""
+"""Which jobs a person means: by number, name, beginning, glob, or `run:NAME`."""
 
 import os
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from launcher.errors import UsageError, nearest
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 
 RUN_PREFIX = "run:"
-HELP = "A job's number, its name, a glob ('train/*'), or run:NAME."
+HELP = "a job's number, its name, how names begin ('train/'), a glob ('train/*'), or run:NAME."
+_LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 
 
 def select(store: Store, patterns: Sequence[str]) -> list[JobRow]:
@@ -30,12 +32,12 @@ def only_job(store: Store, pattern: str) -> JobRow:
     """Return the newest job that a pattern names exactly.
 
     Raises:
-        UsageError: none, or a glob that matches several.
+        UsageError: none, or a pattern that matches several.
     """
     found = select(store, [pattern])
-    names = {job.name for job in found}
+    names = list(dict.fromkeys(job.name for job in found))
     if len(names) > 1:
-        shown = ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
+        shown = ", ".join(sorted(names[:5])) + (", …" if len(names) > 5 else "")
         raise UsageError(f"{pattern!r} matches {len(found)} jobs ({shown}); name one of them")
     return found[-1]
 
@@ -44,19 +46,24 @@ def _matching(store: Store, pattern: str) -> list[JobRow]:
     if pattern != os.fsencode(pattern).decode(errors="replace"):
         return []  # no name is made of such bytes
     if pattern.startswith(RUN_PREFIX):
-        return store.read.jobs("runs.name = ?", (pattern.removeprefix(RUN_PREFIX),))
-    if pattern.isdecimal():
-        return store.read.jobs("jobs.id = CAST(? AS INTEGER)", (pattern,))
-    return store.read.jobs("jobs.name = ?1 OR jobs.name GLOB ?1", (pattern,))
+        return _of_runs(store, pattern.removeprefix(RUN_PREFIX))
+    if pattern.isascii() and pattern.isdecimal():
+        return store.read.jobs_by_id([int(pattern)]) if len(pattern) <= _LONGEST_NUMBER else []
+    return store.read.named(pattern)
+
+
+def _of_runs(store: Store, name: str) -> list[JobRow]:
+    runs = store.read.runs()
+    chosen = [name] if name in runs else [run for run in runs if fnmatchcase(run, name)]
+    return [job for run in chosen for job in store.read.jobs("runs.name = ?", (run,))]
 
 
 def _nothing(store: Store, pattern: str) -> str:
-    jobs = store.read.jobs()
     if pattern.startswith(RUN_PREFIX):
-        runs = sorted({job.run for job in jobs})
+        runs = sorted(store.read.runs())
         close = nearest(pattern.removeprefix(RUN_PREFIX), runs)
         hint = f", did you mean run:{close}?" if close else f" (known: {', '.join(runs) or 'none'})"
         return f"there is no run {pattern.removeprefix(RUN_PREFIX)!r}{hint}"
-    close = nearest(pattern, (job.name for job in jobs))
+    close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
     hint = f", did you mean {close!r}?" if close else "; `launcher status` lists them"
     return f"no job is called {pattern!r}{hint}"

@@ -4,13 +4,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
+
 from launcher.errors import MachineError, UsageError
-from launcher.handover import ensure_scheduler, scheduler_pid
-from launcher.paths import Home, find_home, make_home
+from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.paths import Home, check_home, find_home, make_home
 from launcher.progress import Step, latest
 from launcher.states import State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
+from launcher.views import JobLine, job_line
 
 
 @contextmanager
@@ -22,19 +25,35 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
 
     Raises:
         UsageError: there is no queue yet.
+        MachineError: the home is somebody else's, or another machine's.
     """
     home = find_home(os.environ)
     if make:
         make_home(home)
     elif not home.exists():
         raise UsageError(
-            f"there is no queue in {home.folder} yet; `launcher run TASKFILE` begins one"
+            f"there is no queue in {home.folder} yet; "
+            "`launcher run TASKFILE` or `launcher add` begins one"
         )
+    else:
+        check_home(home)
     store = Store(home)
     try:
         yield home, store
     finally:
         store.close()
+
+
+def set_off(home: Home) -> None:
+    """Let the scheduler look at what was just committed; start one where none lives."""
+    wake(home)  # first: an idle scheduler starts the program within milliseconds
+    ensure_scheduler(home)
+
+
+def say_if_stopped(home: Home) -> None:
+    """Tell someone who changed a queue that it starts nothing at the moment."""
+    if home.stop.exists():
+        click.echo(f"note: {stopped()}", err=True)
 
 
 def keep_going(home: Home) -> bool:
@@ -48,7 +67,8 @@ def keep_going(home: Home) -> bool:
 def stopped() -> MachineError:
     """Return what to raise to someone who waits for jobs of a stopped queue."""
     return MachineError(
-        "the queue is stopped, so these jobs wait; `launcher run` or `launcher add` goes on"
+        "the queue is stopped, so these jobs wait; "
+        "`launcher run`, `launcher add` or `launcher retry` goes on"
     )
 
 
@@ -57,3 +77,11 @@ def step_of(home: Home, job: JobRow) -> Step | None:
     if job.state is not State.RUNNING:
         return None
     return latest(home.attempt(job.id, job.attempts).progress)
+
+
+def line_of(home: Home, store: Store, job: JobRow) -> JobLine:
+    """Return a job's line as it is at this moment."""
+    if job.state is not State.RUNNING:
+        return job_line(job)
+    attempts = store.read.attempts_of(job.id)
+    return job_line(job, step_of(home, job), started=attempts[-1]["claimed"] if attempts else None)

@@ -3,21 +3,54 @@
 import json
 import os
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import click
 
+from launcher.cli.group import Row, groups_of
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import open_queue, step_of
+from launcher.cli.session import line_of, open_queue
+from launcher.errors import counted
 from launcher.handover import scheduler_pid
+from launcher.homes import network_warning
 from launcher.paths import Home, find_home
-from launcher.records import read_json
+from launcher.records import Json, read_json
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
-from launcher.views import GLYPHS, JobLine, columns, job_line, tabbed, tally
+from launcher.units import format_seconds
+from launcher.views import GLYPHS, JobLine, clock, columns, harmless, iso, tabbed, tally
 
 RECENT = 10  # ended jobs that are listed when nothing particular was asked for
 WAITING = 40  # waiting jobs, likewise
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What status tells, whatever the form."""
+
+    home: Home
+    lines: Sequence[JobLine] = ()
+    counts: Mapping[State, int] = field(default_factory=dict)
+    groups: Sequence[Row] = ()
+    more: int = 0  # waiting jobs that are not listed
+
+    def record(self) -> dict[str, Json]:
+        """Return the report for JSON."""
+        groups: list[Json] = [dict(row) for row in self.groups]
+        return {
+            "schema": 1,
+            "home": str(self.home.folder),
+            "warning": network_warning(self.home.folder),
+            "scheduler": scheduler_record(self.home),
+            "counts": {state: self.counts.get(state, 0) for state in State},
+            "groups": groups,
+            "jobs": [line.record() for line in self.lines],
+        }
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
@@ -27,6 +60,9 @@ WAITING = 40  # waiting jobs, likewise
 def command(patterns: tuple[str, ...], as_json: bool, exit_status: bool) -> int:
     """List what runs, what waits and why, and what ended lately.
 
+    That is all that runs, the first 40 that wait, and the last 10 that ended; with PATTERN, every
+    job that matches, such as '*'. In a pipe: id, run, name, state, since, and why, with tabs.
+
     \b
     Examples:
       launcher status
@@ -34,60 +70,106 @@ def command(patterns: tuple[str, ...], as_json: bool, exit_status: bool) -> int:
     """
     home = find_home(os.environ)
     if not home.exists():
-        click.echo(json.dumps(_report(home, [], {})) if as_json else "no jobs", err=not as_json)
+        report = Report(home=home)
+        click.echo(json.dumps(report.record()) if as_json else "no jobs", err=not as_json)
         return 0
     with open_queue() as (_, store):
-        jobs = select(store, patterns) if patterns else _interesting(store)
-        lines = [job_line(job, step_of(home, job)) for job in jobs]
-        counts = store.read.counts()
+        report = _report(home, store, patterns)
     if as_json:
-        click.echo(json.dumps(_report(home, lines, counts)))
+        click.echo(json.dumps(report.record()))
     elif sys.stdout.isatty():
-        _draw(home, lines, counts)
-    elif lines:
-        click.echo(tabbed(line.columns() for line in lines))
-    failed = any(job.state is State.FAILED for job in jobs)
+        _draw(report, time.time())
+    elif report.lines:
+        click.echo(tabbed(line.columns() for line in report.lines))
+    failed = any(line.state is State.FAILED for line in report.lines)
     return 1 if exit_status and failed else 0
+
+
+def scheduler_record(home: Home) -> dict[str, Json]:
+    """Return who the scheduler is and how it is: running, stopping, stopped or absent."""
+    pid = scheduler_pid(home)
+    stop = home.stop.exists()
+    record = read_json(home.scheduler_record) or {}
+    known = record if pid is not None and record.get("pid") == pid else {}
+    since = known.get("since")
+    if pid is None:
+        state = "stopped" if stop else "absent"
+    else:
+        state = "stopping" if stop else "running"
+    return {
+        "pid": pid,
+        "state": state,
+        "since": iso(since) if isinstance(since, int | float) else None,
+        "version": known.get("version"),
+    }
+
+
+def _report(home: Home, store: Store, patterns: Sequence[str]) -> Report:
+    counts = store.read.counts()
+    more = 0
+    if patterns:
+        jobs = select(store, patterns)
+    else:
+        jobs = _interesting(store)
+        waiting = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0)
+        more = waiting - sum(job.state in {State.QUEUED, State.HELD} for job in jobs)
+    return Report(
+        home=home,
+        lines=[line_of(home, store, job) for job in jobs],
+        counts=counts,
+        groups=groups_of(store),
+        more=max(0, more),
+    )
 
 
 def _interesting(store: Store) -> list[JobRow]:
     running = store.read.jobs("jobs.state = 'running'")
-    waiting = store.read.jobs_page("jobs.state IN ('queued', 'held')", WAITING)
-    ended = store.read.jobs_page(
-        "jobs.state IN ('done', 'failed', 'cancelled', 'skipped')", -RECENT
-    )
-    return [*ended, *running, *waiting]
+    return [*store.read.ended_lately(RECENT), *running, *store.read.waiting(WAITING)]
 
 
-def _report(home: Home, lines: list[JobLine], counts: dict[State, int]) -> dict[str, object]:
-    return {
-        "schema": 1,
-        "home": str(home.folder),
-        "scheduler": {"pid": scheduler_pid(home), "state": _scheduler_state(home)},
-        "counts": {state: counts.get(state, 0) for state in State},
-        "jobs": [line.record() for line in lines],
-    }
-
-
-def _scheduler_state(home: Home) -> str:
-    if scheduler_pid(home) is None:
-        return "stopped" if home.stop.exists() else "absent"
-    return "stopping" if home.stop.exists() else "running"
-
-
-def _draw(home: Home, lines: list[JobLine], counts: dict[State, int]) -> None:
-    pid = scheduler_pid(home)
-    record = read_json(home.scheduler_record) or {}
-    loop = f"scheduler pid {pid}" if pid else f"scheduler {_scheduler_state(home)}"
-    version = f", version {record['version']}" if pid and "version" in record else ""
-    click.echo(f"launcher  {home.folder}  {loop}{version}")
-    click.echo(tally(counts))
-    if any(line.state in OPEN for line in lines) or lines:
+def _draw(report: Report, now: float) -> None:
+    home = report.home
+    scheduler = scheduler_record(home)
+    known = scheduler["pid"] is not None
+    loop = f"scheduler pid {scheduler['pid']}" if known else f"scheduler {scheduler['state']}"
+    version = f", version {scheduler['version']}" if scheduler["version"] else ""
+    click.echo(f"launcher  {harmless(str(home.folder))}  {loop}{version}")
+    if warning := network_warning(home.folder):
+        click.echo(f"warning: {harmless(warning)}", err=True)
+    click.echo(tally(report.counts))
+    if report.groups:
+        click.echo("groups: " + " · ".join(map(_group, report.groups)))
+    if report.lines:
         click.echo()
     width = os.get_terminal_size().columns
     rows = [
-        (f"{GLYPHS[line.state]} {line.state}", str(line.id), line.run, line.name, line.note)
-        for line in lines
+        (
+            f"{GLYPHS[line.state]} {line.state}",
+            str(line.id),
+            line.run,
+            line.name,
+            _when(line, now),
+            line.note,
+        )
+        for line in report.lines
     ]
-    for text in columns(rows, right=frozenset({1})):
+    for text in columns(rows, right=frozenset({1, 4})):
         click.echo(text if len(text) <= width else text[: width - 1] + "…")
+    if report.more:
+        verb = "waits" if report.more == 1 else "wait"
+        click.echo(f"{counted(report.more, 'more job')} {verb}; launcher status '*' lists every one")
+
+
+def _group(row: Row) -> str:
+    return f"{harmless(str(row['name']))} {row['running']} of {row['limit']}"
+
+
+def _when(line: JobLine, now: float) -> str:
+    """Return how long a job runs, or when it ended; nothing for one that waits."""
+    if line.state is State.RUNNING:
+        return format_seconds(max(0.0, now - line.since))
+    if line.state in OPEN:
+        return ""
+    if now - line.since < DAY_S:
+        return clock(line.since)
+    return datetime.fromtimestamp(line.since).astimezone().strftime("%Y-%m-%d")

@@ -1,22 +1,15 @@
 """Bringing a queue's database to today's shape, one numbered step at a time."""
 
 import sqlite3
-from importlib import resources
+from collections.abc import Sequence
+from pathlib import Path
 
 from launcher.errors import StoreError
+from launcher.paths import Home
+from launcher.store.backups import back_up
+from launcher.store.steps import APPLICATION_ID, STEPS, Step
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
-APPLICATION_ID = 0x4C41554E  # "LAUN": tells our database from somebody else's
-
-
-def _first(connection: sqlite3.Connection) -> None:
-    schema = resources.files("launcher.store").joinpath("schema.sql").read_text(encoding="utf-8")
-    for statement in _statements(schema):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-
-
-STEPS = (_first,)
 
 
 def check_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
@@ -33,48 +26,60 @@ def check_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) ->
         )
 
 
-def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Apply every step that the database lacks, in one transaction.
+def schema_of(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> int:
+    """Return how many steps a database has behind it, 0 for a new one; nothing is changed.
 
     Raises:
         StoreError: it was written by a newer launcher, or is another program's database.
     """
-    if _version(connection) and not _is_ours(connection):
-        raise StoreError(f"{path} is another program's database; move it away")
-    if _version(connection) == len(STEPS):
-        return
-    if _version(connection) > len(STEPS):
-        raise StoreError(
-            f"{path} was written by a newer launcher (schema {_version(connection)}, this one "
-            f"knows {len(STEPS)}); update launcher, or set LAUNCHER_HOME to another folder"
-        )
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = _version(connection)  # again: another process may have been quicker
-        for step in STEPS[version:]:
-            step(connection)
-        connection.execute(f"PRAGMA user_version = {len(STEPS)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-
-
-def _is_ours(connection: sqlite3.Connection) -> bool:
+    version = _version(connection)
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    return int(application) == APPLICATION_ID
+    (holds,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != APPLICATION_ID and (version or application or holds):
+        raise StoreError(f"{path} is another program's database; move it away")
+    if version > len(steps):
+        raise StoreError(
+            f"{path} was written by a newer launcher (schema {version}, this one "
+            f"knows {len(steps)}); update launcher, or set LAUNCHER_HOME to another folder"
+        )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
+    """Apply every step that the database lacks, each in a transaction of its own.
+
+    A database that holds a queue is copied to the home's backups before the first of them. A step
+    may wrap the connection in sqlite_utils.Database; it must leave transactions alone, which
+    `executescript` does not.
+
+    Args:
+        connection: to the database at `path`, without a transaction; foreign keys are not enforced,
+            so that a step may build a table anew without losing what refers to it.
+        path: where the database lies; backups go beside it.
+        steps: what leads from nothing to today's shape.
+
+    Raises:
+        StoreError: it was written by a newer launcher, or is another program's database.
+        sqlite3.Error: a step or the backup failed; the steps before it remain.
+    """
+    first = schema_of(connection, path, steps)
+    saved = first == 0
+    for number, step in enumerate(steps[first:], first):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) == number:  # else another process was quicker
+                if not saved:
+                    back_up(path, Home(path.parent).backups, number)
+                    saved = True
+                step(connection)
+                connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # a full disk ends it by itself
+                connection.execute("ROLLBACK")
+            raise
 
 
 def _version(connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
-
-
-def _statements(script: str) -> list[str]:
-    statements, pending = [], ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            statements.append(pending)
-            pending = ""
-    return statements

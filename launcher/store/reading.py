@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from launcher.states import State
-from launcher.store.rows import JobRow, job_row
+from launcher.store.rows import Group, JobRow, job_row
 
-_JOBS = "SELECT jobs.*, runs.name AS run_name, runs.root FROM jobs JOIN runs ON runs.id = jobs.run"
+_JOBS = (
+    "SELECT jobs.*, runs.name AS run_name, runs.root, lanes.reason AS hindrance,"
+    " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
+    " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
+)
+_WILD = frozenset("*?[")
+_NAMES = 5000  # names among which a near one is looked for
 
 
 class Reading:
@@ -34,12 +40,87 @@ class Reading:
             "jobs.id IN (SELECT value FROM json_each(?))", (json.dumps(list(numbers)),)
         )
 
-    def jobs_page(self, where: str, limit: int) -> list[JobRow]:
-        """Return the first `limit` matching jobs, or the last ones when `limit` is negative."""
-        order = "jobs.id" if limit >= 0 else "jobs.ended DESC, jobs.id DESC"
-        rows = self._db.execute(f"{_JOBS} WHERE {where} ORDER BY {order} LIMIT ?", (abs(limit),))
-        found = [job_row(row) for row in rows]
-        return found if limit >= 0 else found[::-1]
+    def waiting(self, limit: int) -> list[JobRow]:
+        """Return the first queued jobs in the order in which they would start, then held ones."""
+        lanes = self._db.execute(
+            "WITH RECURSIVE found(lane) AS ("
+            " SELECT min(lane) FROM jobs WHERE state = 'queued' AND waits = 0"
+            " UNION ALL SELECT (SELECT min(lane) FROM jobs WHERE state = 'queued' AND waits = 0"
+            " AND lane > found.lane) FROM found WHERE found.lane IS NOT NULL)"
+            " SELECT lane FROM found WHERE lane IS NOT NULL"
+        ).fetchall()
+        ready = [
+            (row["rank"], row["id"])
+            for (lane,) in lanes
+            for row in self._db.execute(
+                "SELECT id, rank FROM jobs WHERE state = 'queued' AND waits = 0 AND lane = ?"
+                " ORDER BY rank, id LIMIT ?",
+                (lane, limit),
+            )
+        ]
+        numbers = [job for _, job in sorted(ready)[:limit]]
+        for state in ("queued", "held"):
+            rows = self._db.execute(
+                "SELECT id FROM jobs WHERE state = ? AND waits >= ?"
+                " ORDER BY waits, lane, rank, id LIMIT ?",
+                (state, 1 if state == "queued" else 0, limit - len(numbers)),
+            )
+            numbers += [row["id"] for row in rows]
+        rows_by_id = {job.id: job for job in self.jobs_by_id(numbers)}
+        return [rows_by_id[number] for number in numbers if number in rows_by_id]
+
+    def ended_lately(self, limit: int) -> list[JobRow]:
+        """Return the jobs that ended last, the newest at the end."""
+        rows = self._db.execute(
+            "SELECT id FROM jobs WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT ?", (limit,)
+        )
+        found = self.jobs_by_id(row["id"] for row in rows)
+        return sorted(found, key=lambda job: (job.ended or 0.0, job.id))
+
+    def named(self, pattern: str) -> list[JobRow]:
+        """Return the jobs with a name; else those that a glob matches; else those it begins."""
+        # by way of the index (run, name): a queue has few runs and may have a million jobs
+        among = "jobs.run IN (SELECT id FROM runs) AND"
+        exact = self.jobs(f"{among} jobs.name = ?", (pattern,))
+        if exact or not pattern:
+            return exact
+        if _WILD.intersection(pattern):
+            return self.jobs(f"{among} jobs.name GLOB ?", (pattern,))
+        return self.jobs(
+            f"{among} jobs.name >= ?1 AND jobs.name < ?2",
+            (pattern, pattern + "\U0010ffff"),
+        )
+
+    def names(self) -> list[str]:
+        """Return some names of jobs, the newest jobs' first."""
+        rows = self._db.execute("SELECT name FROM jobs ORDER BY id DESC LIMIT ?", (_NAMES,))
+        return [row["name"] for row in rows]
+
+    def runs(self) -> list[str]:
+        """Return the names of all runs."""
+        return [row["name"] for row in self._db.execute("SELECT DISTINCT name FROM runs")]
+
+    def dependants_of(self, jobs: Iterable[int]) -> list[JobRow]:
+        """Return the open jobs that need one of `jobs`, directly or not, and are none of them."""
+        return self.jobs(
+            "jobs.state IN ('queued', 'held') AND jobs.id IN ("
+            "WITH RECURSIVE below(id) AS (SELECT value FROM json_each(?1)"
+            " UNION SELECT needs.job FROM needs JOIN below ON needs.need = below.id)"
+            " SELECT id FROM below EXCEPT SELECT value FROM json_each(?1))",
+            (json.dumps(list(jobs)),),
+        )
+
+    def groups(self) -> list[Group]:
+        """Return the groups that have a limit."""
+        rows = self._db.execute("SELECT name, slots FROM groups ORDER BY name")
+        return [Group(name=row["name"], slots=row["slots"]) for row in rows]
+
+    def ended_before(self, at: float, states: Iterable[State]) -> list[JobRow]:
+        """Return the jobs that ended as one of `states` before a time, the oldest end first."""
+        return self.jobs(
+            "jobs.ended < ? AND jobs.state IN (SELECT value FROM json_each(?))",
+            (at, json.dumps([str(state) for state in states])),
+        )
 
     def jobs_of(self, root: Path, run: str) -> dict[str, JobRow]:
         """Return the jobs of a run by name."""

@@ -3,11 +3,10 @@
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
-from launcher.specs import Context, Spec, read_context, read_spec
+from launcher.specs import Breed, Context, Resources, Spec, breed_of, read_context, read_spec
 from launcher.states import State
 
 
@@ -27,7 +26,11 @@ class JobRow:
     wish: str
     hash: str
     attempts: int
+    failures: int
+    lost: int
     reason: str
+    hindrance: str  # why the first job of its lane cannot start
+    starts_at: float | None  # it must not start before
     submitted: float
     ended: float | None
     spec_text: str
@@ -39,13 +42,60 @@ class JobRow:
         return read_spec(json.loads(self.spec_text))
 
 
-@dataclass(frozen=True)
-class QueuedJob:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """What jobs ask for; jobs of one lane are alike in all that decides where and when they start."""
+
+    group: str
+    resources: Resources
+    breed: Breed
+
+    @property
+    def key(self) -> str:
+        """The lane as text, by which it is found again."""
+        return json.dumps(
+            {
+                "group": self.group,
+                "resources": asdict(self.resources),
+                "breed": [self.breed.interpreter, self.breed.preload, self.breed.python_path],
+            },
+            sort_keys=True,
+        )
+
+
+def lane_of(spec: Spec, context: Context) -> Lane:
+    """Return the lane of a job."""
+    breed = breed_of(spec, context)
+    return Lane(group=spec.terms.group, resources=spec.resources, breed=breed)
+
+
+def read_lane(key: str) -> Lane:
+    """Return the lane that `Lane.key` wrote."""
+    record = json.loads(key)
+    interpreter, preload, python_path = record["breed"]
+    return Lane(
+        group=record["group"],
+        resources=Resources(**record["resources"]),
+        breed=Breed(interpreter, tuple(preload), python_path),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyJob:
     """A job that could start now."""
 
     id: int
-    spec: Mapping[str, Any]
-    priority: int
+    rank: float  # the smallest starts first
+    lane_id: int
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A limit that jobs share."""
+
+    name: str
+    slots: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +107,25 @@ class Claim:
     boot: str
     device: str
     cpus: int
+    pid: int  # its supervisor
+    start_ticks: int  # likewise
     claimed: float
-    wish: str
-    spec: Spec
-    context: Context
+    spec_text: str
+    context_text: str
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The job's spec."""
+        return read_spec(json.loads(self.spec_text))
+
+    @cached_property
+    def context(self) -> Context:
+        """The job's surroundings."""
+        return read_context(json.loads(self.context_text))
 
 
 def job_row(row: sqlite3.Row) -> JobRow:
-    """Read a row of jobs joined with runs."""
+    """Read a row of jobs joined with runs, lanes and timers."""
     return JobRow(
         id=row["id"],
         name=row["name"],
@@ -78,24 +139,13 @@ def job_row(row: sqlite3.Row) -> JobRow:
         wish=row["wish"],
         hash=row["hash"],
         attempts=row["attempts"],
+        failures=row["failures"],
+        lost=row["lost"],
         reason=row["reason"],
+        hindrance=row["hindrance"] or "",
+        starts_at=row["starts_at"],
         submitted=row["submitted"],
         ended=row["ended"],
         spec_text=row["spec"],
         outputs={path: (size, at) for path, (size, at) in json.loads(row["outputs"]).items()},
-    )
-
-
-def claim_row(row: sqlite3.Row) -> Claim:
-    """Read a row of attempts joined with jobs and contexts."""
-    return Claim(
-        job=row["job"],
-        number=row["number"],
-        boot=row["boot"],
-        device=row["device"],
-        cpus=row["cpus"],
-        claimed=row["claimed"],
-        wish=row["wish"],
-        spec=read_spec(json.loads(row["spec"])),
-        context=read_context(json.loads(row["context"])),
     )

@@ -1,45 +1,43 @@
-"""The queue on disk: what is written when a job is queued, claimed, ended, cancelled."""
+"""The queue on disk: how jobs come into it. What follows is in `scheduling` and `owning`."""
 
 import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import StoreError
 from launcher.paths import Home
 from launcher.specs import Context, Spec
-from launcher.states import (
-    NEXT,
-    OPEN,
-    Done,
-    Failed,
-    Lost,
-    Outcome,
-    State,
-    Stopped,
-    Void,
-    outcome_record,
-)
+from launcher.states import ENDED, State
+from launcher.store.connection import Connection, was
 from launcher.store.migrations import check_sqlite, migrate
+from launcher.store.owning import Owning, rank_of
 from launcher.store.reading import Reading
-from launcher.store.rows import Claim, QueuedJob, claim_row
+from launcher.store.rows import Lane, lane_of
+from launcher.store.scheduling import Scheduling
 
 BUSY_MS = 10_000  # how long a writer waits for another; transactions take milliseconds
-LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
-_COUNT_WAITS = (
-    "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
-    " ON needed.id = needs.need WHERE needs.job = jobs.id AND needed.state <> 'done')"
-    " WHERE jobs.id"
-)
-_FROM = {
-    state: tuple(source for source in State if state in NEXT[source]) for state in State
-}  # who may become `state`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job on its way into the queue; needs are numbers of jobs."""
+
+    spec: Spec
+    needs: Sequence[int] = ()
+    state: State = State.QUEUED  # or held
+    reason: str = "new"
 
 
 class Store:
-    """One connection to the queue's database; use it from one thread."""
+    """One connection to the queue's database; use it from one thread.
+
+    `read` answers the screens, `scheduling` is for the scheduler, `owning` for those who own jobs.
+    """
 
     def __init__(self, home: Home, *, durable: bool = True) -> None:
         """Open the database, and make it or bring it up to date where needed.
@@ -56,46 +54,25 @@ class Store:
         with contextlib.suppress(FileExistsError):  # private before SQLite writes beside it
             os.close(os.open(home.database, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
-            self._db = sqlite3.connect(home.database, timeout=BUSY_MS / 1000, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            migrate(self._db, str(home.database))
+            database = sqlite3.connect(home.database, timeout=BUSY_MS / 1000, isolation_level=None)
+            database.row_factory = sqlite3.Row
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            database.execute("PRAGMA foreign_keys = ON")
+            migrate(database, home.database)
         except sqlite3.Error as error:
             raise StoreError(f"cannot open the queue {home.database}: {error}") from error
-        self.read = Reading(self._db)
+        self._db = Connection(database)
+        self.writing = self._db.writing
+        self.read = Reading(database)
+        self.scheduling = Scheduling(self._db)
+        self.owning = Owning(self._db)
 
     def close(self) -> None:
         """Give the connection back."""
         self._db.close()
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Make everything inside one transaction; all of it happens or nothing.
-
-        Raises:
-            StoreError: another process holds the database for too long, or the disk is full.
-        """
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot write to the queue: {error}") from error
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._rollback()
-            raise StoreError(f"cannot write to the queue: {error}") from error
-        except BaseException:
-            self._rollback()
-            raise
-
-    def _rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
-    # --- queueing
+    # --- inside `writing`
 
     def run(self, root: Path, name: str) -> int:
         """Return the id of the run `name` under `root`, made if it is new. Inside `writing`."""
@@ -116,231 +93,135 @@ class Store:
         ).fetchone()
         return int(row["id"])
 
-    def put(
-        self, run: int, context: int, spec: Spec, *, state: State, reason: str, now: float
-    ) -> int:
-        """Insert a job, or replace one that is not running, and return its id. Inside `writing`.
-
-        `state` is where the job begins: queued or held, or done when its result is there already.
-        Its needs are set by `set_needs`.
-        """
-        row = self._db.execute(
-            "INSERT INTO jobs (run, name, kind, state, priority, hash, spec, context, reason,"
-            " submitted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (run, name) DO UPDATE SET kind = excluded.kind, state = excluded.state,"
-            " priority = excluded.priority, hash = excluded.hash, spec = excluded.spec,"
-            " context = excluded.context, reason = excluded.reason, wish = '', ended = NULL,"
-            " outputs = '{}', submitted = excluded.submitted WHERE state <> 'running' RETURNING id",
-            (
-                run,
-                spec.name,
-                spec.kind,
-                state,
-                spec.priority,
-                spec.hash,
-                json.dumps(spec.record()),
-                context,
-                reason,
-                now,
-            ),
-        ).fetchone()
-        if row is None:
-            raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
-        job = int(row["id"])
-        self._event(job, state, reason, now)
-        self._db.execute(f"{_COUNT_WAITS} IN (SELECT job FROM needs WHERE need = ?)", (job,))
-        return job
-
     def next_number(self) -> int:
-        """Return the number that the next new job gets."""
+        """Return the number that the next new job gets. Inside `writing`."""
         row = self._db.execute(
             "SELECT seq + 1 AS n FROM sqlite_sequence WHERE name = 'jobs'"
         ).fetchone()
         return int(row["n"]) if row else 1
 
-    def set_needs(self, job: int, needs: Iterable[int]) -> None:
-        """Say which jobs must be done before `job`, and count those that are not. Inside `writing`."""
+    def put(self, run: int, context: Context, new: NewJob, now: float) -> int:
+        """Insert a job, or replace one that is not running, and return its id. Inside `writing`.
+
+        A job that needs one that failed, or was cancelled or skipped, is skipped at once.
+
+        Raises:
+            StoreError: a job of this name runs.
+        """
+        spec = new.spec
+        row = self._db.execute(
+            "INSERT INTO jobs (run, name, kind, state, priority, hash, spec, context, reason,"
+            " submitted, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (run, name) DO UPDATE SET kind = excluded.kind, state = excluded.state,"
+            " priority = excluded.priority, hash = excluded.hash, spec = excluded.spec,"
+            " context = excluded.context, reason = excluded.reason, wish = '', ended = NULL,"
+            " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
+            " rank = excluded.rank, failures = 0, lost = 0 WHERE state <> 'running' RETURNING id",
+            self._row(run, self.context(context), context, new, now),
+        ).fetchone()
+        if row is None:
+            raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
+        job = int(row["id"])
+        self._db.event(job, new.state, new.reason, now)
+        self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
+        self._set_timer(job, new)
+        self.set_needs(job, new.needs, now)
+        self._db.count_waits(self._db.numbers("SELECT job FROM needs WHERE need = ?", job))
+        return job
+
+    def set_needs(self, job: int, needs: Sequence[int], now: float) -> None:
+        """Say which jobs must be done before one that waits. Inside `writing`.
+
+        If one of them failed, or was cancelled or skipped, the job is skipped at once.
+        """
         self._db.execute("DELETE FROM needs WHERE job = ?", (job,))
         self._db.executemany("INSERT INTO needs VALUES (?, ?)", [(job, need) for need in needs])
-        self._db.execute(f"{_COUNT_WAITS} = ?", (job,))
+        self._db.count_waits([job])
+        self._skip_if_hopeless(job, needs, now)
 
-    # --- the scheduler's side
+    def put_new(self, run: int, context: Context, jobs: Iterable[NewJob], now: float) -> list[int]:
+        """Insert jobs whose names are new in the run, and return their ids. Inside `writing`.
 
-    def ready(self, limit: int) -> list[QueuedJob]:
-        """Return the queued jobs that wait for nothing, the most urgent first."""
-        rows = self._db.execute(
-            "SELECT id, spec, priority FROM jobs WHERE state = 'queued' AND waits = 0 "
-            "ORDER BY priority DESC, id LIMIT ?",
-            (limit,),
-        )
-        return [QueuedJob(row["id"], json.loads(row["spec"]), row["priority"]) for row in rows]
-
-    def claim(
-        self, job: int, *, boot: str, device: str, cpus: int, reason: str, now: float
-    ) -> Claim | None:
-        """Promise a queued job to a new attempt; None when it is not queued any more."""
-        with self.writing():
-            row = self._db.execute(
-                "UPDATE jobs SET state = 'running', attempts = attempts + 1, reason = ?, wish = ''"
-                " WHERE id = ? AND state = 'queued' AND waits = 0 RETURNING attempts",
-                (reason, job),
-            ).fetchone()
-            if row is None:
-                return None
-            self._db.execute(
-                "INSERT INTO attempts (job, number, boot, device, cpus, claimed)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (job, row["attempts"], boot, device, cpus, now),
-            )
-            self._event(job, State.RUNNING, reason, now)
-        return next(claim for claim in self.claims() if claim.job == job)
-
-    def claims(self) -> list[Claim]:
-        """Return every attempt whose end is not known yet."""
-        rows = self._db.execute(
-            "SELECT attempts.*, jobs.spec, jobs.wish, contexts.body AS context FROM attempts"
-            " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
-            " WHERE attempts.outcome IS NULL ORDER BY attempts.job"
-        )
-        return [claim_row(row) for row in rows]
-
-    def finish(
-        self, claim: Claim, outcome: Outcome, *, outputs: Mapping[str, Sequence[int]], now: float
-    ) -> State | None:
-        """Take in how an attempt ended, and what follows for the job and those that need it.
-
-        Returns the job's new state, or None when this end was taken in before.
+        As `put`, but quick for very many; a need may be the id that an earlier one of them gets.
         """
-        with self.writing():
-            taken = self._db.execute(
-                "UPDATE attempts SET outcome = ?, ended = ? WHERE job = ? AND number = ?"
-                " AND outcome IS NULL RETURNING number",
-                (json.dumps(outcome_record(outcome)), outcome.at, claim.job, claim.number),
-            ).fetchone()
-            if taken is None:
-                return None
-            state, told = self._follows(claim, outcome)
-            # a program's last words may hold what SQLite takes for no text
-            reason = told.encode(errors="backslashreplace").decode()
-            if self._move(claim.job, state, reason, now, only_from=State.RUNNING):
-                self._after(claim.job, state, outcome, outputs, now)
-            return state
-
-    def _follows(self, claim: Claim, outcome: Outcome) -> tuple[State, str]:
-        (wish,) = self._db.execute("SELECT wish FROM jobs WHERE id = ?", (claim.job,)).fetchone()
-        match outcome:
-            case Done():
-                return State.DONE, "done"
-            case Failed(error=error):
-                return State.FAILED, error
-            case Stopped() | Lost() | Void() if wish == "cancel":
-                return State.CANCELLED, "cancelled by its owner"
-            case Stopped():
-                return State.QUEUED, "stopped, goes on later"
-            case Void():
-                return State.QUEUED, "was not started"
-            case Lost(why=why):
-                (lost,) = self._db.execute(
-                    "SELECT count(*) FROM attempts"
-                    " WHERE job = ? AND json_extract(outcome, '$.ending') = 'lost'",
-                    (claim.job,),
-                ).fetchone()
-                if lost >= LOST_LIMIT:
-                    return State.FAILED, f"lost {lost} times, the last time: {why}"
-                return State.QUEUED, f"lost ({why}), runs again"
-
-    def _after(
-        self,
-        job: int,
-        state: State,
-        outcome: Outcome,
-        outputs: Mapping[str, Sequence[int]],
-        now: float,
-    ) -> None:
-        self._db.execute("UPDATE jobs SET wish = '' WHERE id = ?", (job,))
-        if state is State.DONE and isinstance(outcome, Done):
-            self._db.execute(
-                "INSERT OR REPLACE INTO results VALUES (?, ?, ?)",
-                (job, outcome.at, json.dumps(dict(outcome.result))),
-            )
-            self._db.execute(
-                "UPDATE jobs SET outputs = ? WHERE id = ?", (json.dumps(dict(outputs)), job)
-            )
-            self._db.execute(
-                "UPDATE jobs SET waits = waits - 1"
-                " WHERE id IN (SELECT job FROM needs WHERE need = ?) AND waits > 0",
-                (job,),
-            )
-        elif state in {State.FAILED, State.CANCELLED}:
-            self._skip_dependants(job, state, now)
-
-    def _skip_dependants(self, job: int, state: State, now: float) -> None:
-        rows = self._db.execute(
-            "WITH RECURSIVE below(id) AS (SELECT job FROM needs WHERE need = ?1"
-            " UNION SELECT needs.job FROM needs JOIN below ON needs.need = below.id)"
-            " SELECT id FROM below",
-            (job,),
-        ).fetchall()
-        (name,) = self._db.execute("SELECT name FROM jobs WHERE id = ?", (job,)).fetchone()
-        for row in rows:
-            self._move(row["id"], State.SKIPPED, f"needs {name}, which {_was(state)}", now)
-
-    def _move(
-        self, job: int, state: State, reason: str, now: float, *, only_from: State | None = None
-    ) -> bool:
-        sources = _FROM[state] if only_from is None else (only_from,)
-        marks = ",".join("?" * len(sources))
-        moved = self._db.execute(
-            f"UPDATE jobs SET state = ?, reason = ?, ended = ? WHERE id = ? AND state IN ({marks})",
-            (state, reason, None if state in OPEN else now, job, *sources),
+        first = self.next_number()
+        remembered = self.context(context)
+        fresh = list(jobs)
+        rows = (
+            (first + index, *self._row(run, remembered, context, new, now))
+            for index, new in enumerate(fresh)
         )
-        if moved.rowcount != 1:
-            return False
-        self._event(job, state, reason, now)
-        return True
-
-    def _event(self, job: int, state: State, reason: str, now: float) -> None:
+        self._db.executemany(
+            "INSERT INTO jobs (id, run, name, kind, state, priority, hash, spec, context, reason,"
+            " submitted, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
         self._db.execute(
-            "INSERT INTO events (at, job, state, reason) VALUES (?, ?, ?, ?)",
-            (now, job, state, reason),
+            "INSERT INTO events (at, job, state, reason)"
+            " SELECT submitted, id, state, reason FROM jobs WHERE id >= ?",
+            (first,),
+        )
+        needy = [first + index for index, new in enumerate(fresh) if new.needs]
+        self._db.executemany(
+            "INSERT INTO needs VALUES (?, ?)",
+            ((job, need) for job in needy for need in fresh[job - first].needs),
+        )
+        timed = [
+            first + index
+            for index, new in enumerate(fresh)
+            if new.spec.terms.not_before is not None
+        ]
+        for job in timed:
+            self._set_timer(job, fresh[job - first])
+        self._db.count_waits({*needy, *timed})
+        for job in needy:
+            if min(fresh[job - first].needs) < first:  # it needs one that was there before
+                self._skip_if_hopeless(job, fresh[job - first].needs, now)
+        return list(range(first, first + len(fresh)))
+
+    def _row(
+        self, run: int, remembered: int, context: Context, new: NewJob, now: float
+    ) -> tuple[object, ...]:
+        spec = new.spec
+        return (
+            run,
+            spec.name,
+            spec.kind,
+            new.state,
+            spec.priority,
+            spec.hash,
+            json.dumps(spec.record()),
+            remembered,
+            new.reason,
+            now,
+            self._lane(lane_of(spec, context)),
+            rank_of(now, spec.priority),
         )
 
-    def note(self, reasons: Mapping[int, str]) -> None:
-        """Write why jobs still wait, where that changed."""
-        if reasons:
-            with self.writing():
-                self._db.executemany(
-                    "UPDATE jobs SET reason = ?2 WHERE id = ?1 AND state = 'queued'"
-                    " AND reason <> ?2",
-                    list(reasons.items()),
-                )
+    def _lane(self, lane: Lane) -> int:
+        key = _key(lane)
+        # looked up each time: a transaction that was rolled back takes its lanes with it
+        row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
+            row = self._db.execute(insert, (key,)).fetchone()
+        return int(row[0])
 
-    # --- what a person asks for
+    def _set_timer(self, job: int, new: NewJob) -> None:
+        if new.spec.terms.not_before is not None:
+            self._db.execute(
+                "INSERT INTO timers (job, at) VALUES (?, ?)", (job, new.spec.terms.not_before)
+            )
 
-    def cancel(self, jobs: Sequence[int], now: float) -> list[int]:
-        """Cancel what waits, ask for the end of what runs; return the jobs that this concerns."""
-        with self.writing():
-            # the newest first: what needs another of them is cancelled itself, not skipped
-            touched = [
-                job
-                for job in sorted(jobs, reverse=True)
-                if self._move_waiting(job, now) or self._wish(job, "cancel")
-            ]
-        return touched[::-1]
-
-    def _move_waiting(self, job: int, now: float) -> bool:
-        for source in (State.QUEUED, State.HELD):
-            if self._move(job, State.CANCELLED, "cancelled by its owner", now, only_from=source):
-                self._skip_dependants(job, State.CANCELLED, now)
-                return True
-        return False
-
-    def _wish(self, job: int, wish: str) -> bool:
-        changed = self._db.execute(
-            "UPDATE jobs SET wish = ? WHERE id = ? AND state = 'running'", (wish, job)
-        )
-        return changed.rowcount == 1
+    def _skip_if_hopeless(self, job: int, needs: Iterable[int], now: float) -> None:
+        for need in needs:
+            state = self._db.state_of(need)
+            if state in ENDED and state is not State.DONE:
+                (name,) = self._db.execute("SELECT name FROM jobs WHERE id = ?", (need,)).fetchone()
+                self._db.move(job, State.SKIPPED, f"needs {name}, which {was(state)}", now)
+                return
 
 
-def _was(state: State) -> str:
-    return "was cancelled" if state is State.CANCELLED else "failed"
+@lru_cache(maxsize=256)
+def _key(lane: Lane) -> str:
+    return lane.key

@@ -1,4 +1,5 @@
--- The queue. Written by the command line and the scheduler only; times are seconds since 1970 UTC.
+-- Schema 1: the queue. Written by the command line and the scheduler only; times are seconds since
+-- 1970 UTC. The files that follow say what later versions changed.
 
 CREATE TABLE contexts (                 -- what a job remembers of the shell that queued it
     id     INTEGER PRIMARY KEY,

@@ -1,0 +1,213 @@
+"""Our own queue as the benchmarks need it; whatever they touch of the launcher is in this module."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import Program, Queue, System, until
+from launcher.cli.run import _plan
+from launcher.cli.status import _interesting
+from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.paths import Home, make_home
+from launcher.processes import boot_id, send
+from launcher.records import stamp
+from launcher.specs import Resources, Spec, this_context
+from launcher.states import Done, State
+from launcher.store.rows import Claim
+from launcher.store.store import Store
+from launcher.submission import judge, submit
+
+BIN = Path(sys.executable).parent
+RUN = "benchmark"
+
+
+def cores() -> int:
+    """Return the cores that the scheduler divides."""
+    return len(os.sched_getaffinity(0))
+
+
+def cpus_for(slots: int) -> int:
+    """Return what each job must ask for, so that at most so many run at a time."""
+    return cores() // (slots + 1) + 1
+
+
+def a_spec(name: str, *argv: str, **changes: Any) -> Spec:
+    """Return a job that runs a program."""
+    values: dict[str, Any] = {"kind": "command", "role": "plain", "run": RUN, "root": "/"}
+    return Spec(name=name, argv=argv, **values | changes)
+
+
+def needs(cpus: int) -> Resources:
+    """Return resources on the CPU."""
+    return Resources(cpus=cpus, device="cpu")
+
+
+@contextmanager
+def a_home(folder: Path) -> Iterator[tuple[Home, Store]]:
+    """Open a new queue; nothing of it lives afterwards."""
+    home = Home(folder / "home")
+    make_home(home)
+    store = Store(home)
+    try:
+        yield home, store
+    finally:
+        store.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(
+                [BIN / "launcher", "stop", "--now"],
+                env=environment(home),
+                stderr=subprocess.DEVNULL,
+                timeout=90,
+                start_new_session=True,  # a second Ctrl-C must not keep it from its work
+            )
+        if pid := scheduler_pid(home):
+            send(pid, signal.SIGKILL)
+
+
+def environment(home: Home) -> dict[str, str]:
+    """Return the environment of a command that is to use this queue."""
+    return {**os.environ, "LAUNCHER_HOME": str(home.folder)}
+
+
+def insert(
+    store: Store,
+    specs: Iterable[Spec],
+    *,
+    state: State = State.QUEUED,
+    python_path: Path | None = None,
+) -> list[int]:
+    """Put jobs that need nothing into the queue in one transaction; return their numbers."""
+    numbers = []
+    now = time.time()
+    here = this_context()
+    if python_path is not None:
+        here = replace(here, environment={**here.environment, "PYTHONPATH": str(python_path)})
+    with store.writing():
+        run, context = store.run(Path("/"), RUN), store.context(here)
+        for spec in specs:
+            job = store.put(run, context, spec, state=state, reason="new", now=now)
+            store.set_needs(job, ())
+            numbers.append(job)
+    return numbers
+
+
+class Ours:
+    """The launcher: many programs are queued in one transaction, timed from its end."""
+
+    eager = False
+
+    def __init__(self, home: Home, store: Store, cpus: int) -> None:
+        """Queue over an open store, for a scheduler that lives."""
+        self._home, self._store, self._cpus = home, store, cpus
+
+    def submit(self, programs: Sequence[Program]) -> int:
+        """Queue programs and wake the scheduler."""
+        first = self._store.next_number()
+        insert(
+            self._store,
+            (
+                a_spec(f"command/{first + index}", *argv, resources=needs(self._cpus))
+                for index, argv in enumerate(programs)
+            ),
+        )
+        since = time.monotonic_ns()
+        wake(self._home)
+        return since
+
+
+@contextmanager
+def _open(folder: Path, slots: int) -> Iterator[Queue]:
+    with a_home(folder) as (home, store):
+        ensure_scheduler(home)
+        yield Ours(home, store, cpus_for(slots))
+
+
+OURS = System(name="ours", open=_open)
+
+
+def claim_next(store: Store) -> Claim:
+    """Find the next job and claim it, as the scheduler does."""
+    (job,) = store.ready(1)
+    claim = store.claim(
+        job.id, boot=boot_id(), device="cpu", cpus=1, reason="fits", now=time.time()
+    )
+    assert claim is not None, "nobody else claims here"
+    return claim
+
+
+def finish(store: Store, claim: Claim) -> None:
+    """Take in that a claimed job is done."""
+    now = time.time()
+    store.finish(claim, Done(at=now), outputs={}, now=now)
+
+
+def ask_for_status(store: Store) -> None:
+    """Ask the store what `launcher status` asks it."""
+    _interesting(store)
+    store.read.counts()
+
+
+def queue_taskfile(store: Store, path: Path) -> list[int]:
+    """Plan a task file and queue it, as `launcher run` does; return the jobs' numbers."""
+    made = _plan(path)
+    standings = judge(made, store.read.jobs_of(path.parent, made.name), stamp)
+    done = submit(store, path.parent, made, standings, this_context(), time.time())
+    return list(done.jobs)
+
+
+def occupy(home: Home, store: Store) -> int:
+    """Let one job take all cores, so that all others wait; return the scheduler's pid."""
+    resources = needs(cores())
+    insert(store, [a_spec("occupy/1", "sleep", "3600", resources=resources, priority=1000)])
+    pid = ensure_scheduler(home)
+    wake(home)
+    until(lambda: store.read.counts().get(State.RUNNING), "the job runs")
+    return pid
+
+
+def adoption_s(home: Home) -> float:
+    """Kill the scheduler, and return the seconds until a new one has adopted the running job."""
+    home.restarts.unlink(missing_ok=True)  # three deaths in five minutes end the restarts
+    before, adopted = ensure_scheduler(home), _adopted(home)
+    start = time.monotonic()
+    send(before, signal.SIGKILL)
+    until(
+        lambda: scheduler_pid(home) not in {None, before} and _adopted(home) > adopted,
+        "a new scheduler has adopted the job",
+        poll_s=0.002,
+    )
+    return time.monotonic() - start
+
+
+def _adopted(home: Home) -> int:
+    return home.scheduler_log.read_text(encoding="utf-8").count(" adopted ")
+
+
+def worker_starts_ms(
+    home: Home, store: Store, specs: Sequence[Spec], *, python_path: Path
+) -> list[float]:
+    """Queue workers that return when their first line ran; return that from their claims on."""
+    numbers = insert(store, specs, python_path=python_path)
+    ensure_scheduler(home)
+    wake(home)
+    until(
+        lambda: all(store.read.result_of(number) for number in numbers),
+        f"the workers are done; {home.scheduler_log} may say more",
+    )
+    return [1000 * (_said_at(store, number) - _claimed_at(store, number)) for number in numbers]
+
+
+def _said_at(store: Store, job: int) -> float:
+    return float((store.read.result_of(job) or {})["at"])
+
+
+def _claimed_at(store: Store, job: int) -> float:
+    return float(store.read.attempts_of(job)[-1]["claimed"])

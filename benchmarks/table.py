@@ -1,0 +1,53 @@
+"""What was measured, as one aligned table."""
+
+import os
+import platform
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from launcher.views import columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measurement: ours, what others do in the same run, and what we want."""
+
+    what: str
+    ours: float
+    peers: Mapping[str, float] = field(default_factory=dict)
+    beside: str = ""  # the peer whose figure ours is divided by
+    goal: float | None = None  # what ours is divided by where there is no such peer
+    target: str = ""
+
+    def ratio(self) -> str:
+        """Return ours as a multiple of the peer's figure, or of the target."""
+        if self.goal is not None:
+            return f"{number(self.ours / self.goal)} × target"
+        there = self.peers.get(self.beside)
+        return "–" if there is None else f"{number(self.ours / there)} × {self.beside}"
+
+
+def number(value: float) -> str:
+    """Return a number with three digits that matter."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def draw(rows: Sequence[Row]) -> str:
+    """Return the table, with a column for each peer that took part in any row."""
+    names = list(dict.fromkeys(name for row in rows for name in row.peers))
+    cells = [["", "ours", *names, "ratio", "target"]]
+    for row in rows:
+        others = [number(row.peers[name]) if name in row.peers else "" for name in names]
+        cells.append([row.what, number(row.ours), *others, row.ratio(), row.target])
+    return "\n".join(columns(cells, right=frozenset(range(1, 2 + len(names)))))
+
+
+def machine() -> str:
+    """Return what the figures depend on."""
+    return (
+        f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    )

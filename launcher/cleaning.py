@@ -1,0 +1,196 @@
+"""What may be forgotten of jobs that have ended: the rules, and deleting the attempts' folders."""
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from launcher.paths import Attempt, Home
+from launcher.processes import lock_holder
+from launcher.states import ENDED, State
+from launcher.store.rows import JobRow
+
+LARGEST_ORDER = 64 << 20  # bytes; what is larger was not written by a scheduler
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a named pipe must not block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Which ended jobs are to go; each rule leaves out more of them."""
+
+    older_s: float = 0.0  # they ended longer ago
+    states: frozenset[State] = ENDED
+    keep: int = 0  # so many of each run stay, the newest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A folder that was not deleted, and why."""
+
+    attempt: Attempt
+    why: str
+
+
+def choose(
+    jobs: Iterable[JobRow],
+    rules: Rules,
+    *,
+    ended: Iterable[JobRow],
+    needed: Collection[int],
+    now: float,
+) -> list[JobRow]:
+    """Return which of `jobs` the rules let go.
+
+    Args:
+        jobs: those that were asked for; open ones among them stay.
+        rules: the rules.
+        ended: all that have ended, among which the newest of each run are found.
+        needed: numbers of jobs that an open job needs; they stay.
+        now: seconds since 1970.
+    """
+    kept = _newest(ended, rules.keep) if rules.keep else set()
+    return [
+        job
+        for job in jobs
+        if job.state in rules.states
+        and job.state in ENDED
+        and job.ended is not None
+        and job.ended <= now - rules.older_s
+        and job.id not in kept
+        and job.id not in needed
+    ]
+
+
+def _newest(ended: Iterable[JobRow], most: int) -> set[int]:
+    kept: set[int] = set()
+    seen: Counter[int] = Counter()
+    for job in sorted(ended, key=lambda job: (job.ended or 0.0, job.id), reverse=True):
+        if seen[job.run_id] < most:
+            kept.add(job.id)
+        seen[job.run_id] += 1
+    return kept
+
+
+def folders_of(home: Home, job: JobRow) -> list[Attempt]:
+    """Return the folders of a job's attempts, as far as there are any."""
+    attempts = (home.attempt(job.id, number) for number in range(1, job.attempts + 1))
+    return [attempt for attempt in attempts if os.path.lexists(attempt.folder)]
+
+
+def refusal(attempt: Attempt) -> str | None:
+    """Return why a folder must not be deleted, None when it is an attempt's and nothing of it lives.
+
+    An attempt's folder is a real one of ours that carries its order; an empty one is what a
+    deletion leaves that was cut short.
+    """
+    try:
+        with _opened(attempt) as folder:
+            return _refusal(folder, attempt)
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def size_of(attempt: Attempt) -> int:
+    """Return how many bytes deleting a folder would free; what has another name stays."""
+    with contextlib.suppress(OSError), _opened(attempt) as folder:
+        return _size(folder)
+    return 0
+
+
+def delete(attempt: Attempt) -> Left | None:
+    """Delete an attempt's folder with all that is in it; links in it are removed, not followed.
+
+    Returns what was left, and None when nothing was. The order goes last: whatever a crash leaves
+    is known again.
+    """
+    try:
+        with _opened(attempt) as folder:
+            why = _refusal(folder, attempt)
+            if why is not None:
+                return Left(attempt=attempt, why=why)
+            names = [name for name in os.listdir(folder) if name != attempt.spec.name]
+            for name in names:
+                _remove(name, folder)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(attempt.spec.name, dir_fd=folder)
+        attempt.folder.rmdir()
+    except FileNotFoundError:
+        return None  # somebody else was quicker
+    except OSError as error:
+        return Left(attempt=attempt, why=error.strerror or str(error))
+    return None
+
+
+@contextlib.contextmanager
+def _opened(attempt: Attempt) -> Iterator[int]:
+    """Hold the folder itself: what its name means may change meanwhile."""
+    folder = os.open(attempt.folder, _FOLDER)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _refusal(folder: int, attempt: Attempt) -> str | None:
+    if os.fstat(folder).st_uid != os.geteuid():
+        return "belongs to somebody else"
+    names = os.listdir(folder)
+    if not names:
+        return None
+    if not _carries_its_order(folder, attempt):
+        return "is no attempt's folder"
+    if attempt.lock.name in names and lock_holder(attempt.lock) is not None:
+        return "something of the attempt still runs"
+    return None
+
+
+def _carries_its_order(folder: int, attempt: Attempt) -> bool:
+    job, _, number = attempt.folder.name.partition("-")
+    match _order(folder, attempt.spec.name):
+        case {"spec": dict(), "context": dict(), "number": int(told)} as order:
+            return str(told) == number and str(order.get("job", job)) == job
+    return False
+
+
+def _order(folder: int, name: str) -> object:
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=folder)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_ORDER:
+            return None
+        try:
+            return json.loads(file.read())
+        except ValueError:
+            return None
+
+
+def _remove(name: str, folder: int) -> None:
+    there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if stat.S_ISDIR(there.st_mode):
+        shutil.rmtree(name, dir_fd=folder)  # by descriptors: a folder that becomes a link is safe
+    else:
+        os.unlink(name, dir_fd=folder)
+
+
+def _size(folder: int) -> int:
+    total = 0
+    for _, _, files, here in os.fwalk(".", dir_fd=folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                there = os.stat(name, dir_fd=here, follow_symlinks=False)
+                total += there.st_blocks * 512 if there.st_nlink == 1 else 0
+    return total
+
+
+def in_batches(jobs: Sequence[JobRow], size: int) -> Iterator[Sequence[JobRow]]:
+    """Give the jobs a few at a time."""
+    for start in range(0, len(jobs), size):
+        yield jobs[start : start + size]

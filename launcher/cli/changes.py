@@ -1,0 +1,85 @@
+"""What verbs that change jobs have in common: say what they touch, ask, name what they leave."""
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+
+import click
+
+from launcher.errors import UsageError, counted
+from launcher.states import State
+from launcher.store.rows import JobRow
+from launcher.views import columns, harmless, named, tabbed
+
+dry_run_option = click.option(
+    "-n", "--dry-run", is_flag=True, help="Only say what would be changed."
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+many = click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…")
+
+
+def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> list[JobRow]:
+    """Return the jobs that are in one of `states`; name the others on stderr.
+
+    Args:
+        jobs: what was chosen.
+        states: where the change is possible.
+        what: the change, as in "nothing to hold".
+
+    Raises:
+        UsageError: none of them is.
+    """
+    wrong = [job for job in jobs if job.state not in states]
+    kept = [job for job in jobs if job.state in states]
+    told = [
+        f"{state}: {named(there)}"
+        for state in State
+        if (there := [job for job in wrong if job.state is state])
+    ]
+    if not kept:
+        raise UsageError(f"nothing to {what}: {'; '.join(told) or 'no job is chosen'}")
+    for line in told:
+        click.echo(
+            f"left as it is, {line}" if len(wrong) == 1 else f"left as they are, {line}", err=True
+        )
+    return kept
+
+
+def say(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = False) -> None:
+    """Print a line for each job: number, name, and what happens to it."""
+    rows = [(str(job.id), harmless(job.name), harmless(what(job))) for job in jobs]
+    if not rows:
+        return
+    if sys.stdout.isatty():
+        click.echo("\n".join(columns(rows, right=frozenset({0}))), err=err)
+    else:
+        click.echo(tabbed(rows), err=err)
+
+
+def ask(
+    jobs: Sequence[JobRow], what: Callable[[JobRow], str], question: str, *, needed: bool
+) -> None:
+    """Show what will happen and ask whether it should.
+
+    Args:
+        jobs: what is about to be changed.
+        what: what happens to each.
+        question: ends with a question mark.
+        needed: where nobody can be asked, this is an error; otherwise it simply goes on.
+
+    Raises:
+        UsageError: nobody can be asked, and somebody must be.
+        click.Abort: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        if needed:
+            raise UsageError(f"{question} Say --yes where nobody can be asked")
+        return
+    say(jobs, what, err=True)
+    click.confirm(question, abort=True, err=True)
+
+
+def say_missed(jobs: Sequence[JobRow], touched: Collection[int]) -> None:
+    """Name the jobs that changed their state before it could be done."""
+    missed = [job for job in jobs if job.id not in touched]
+    if missed:
+        click.echo(f"{counted(len(missed), 'job')} changed meanwhile: {named(missed)}", err=True)

@@ -1,0 +1,147 @@
+"""`launcher clean`: forget jobs that have ended, and delete what their attempts left."""
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from launcher.cleaning import Left, Rules, choose, delete, folders_of, in_batches, refusal, size_of
+from launcher.cli.changes import ask, dry_run_option, say, yes_option
+from launcher.cli.selection import HELP, select
+from launcher.cli.session import open_queue
+from launcher.cli.values import Span
+from launcher.errors import MachineError, UsageError, counted
+from launcher.paths import Home
+from launcher.states import ENDED, State
+from launcher.store.rows import JobRow
+from launcher.store.store import Store
+from launcher.units import format_bytes
+from launcher.views import harmless
+
+BATCH = 500  # jobs; the queue is written in between, and others write it too
+NAMED = 20  # folders that were left
+
+
+class States(click.ParamType[frozenset[State]]):
+    """Some of the states in which a job ends, with commas between them."""
+
+    name = "states"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> frozenset[State]:
+        """Return the states."""
+        known = [str(state) for state in State if state in ENDED]
+        words = [word.strip() for word in value.split(",")]
+        for word in words:
+            if word not in known:
+                self.fail(f"expected some of {', '.join(known)}, got {word!r}", param, ctx)
+        return frozenset(map(State, words))
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…")
+@click.option("--older", type=Span(), help="Only what ended longer ago, such as 30d.")
+@click.option("--state", "states", type=States(), help="Only these, such as failed,cancelled.")
+@click.option("--keep", type=click.IntRange(min=1), help="Keep the newest N of each run.")
+@yes_option
+@dry_run_option
+def command(
+    patterns: tuple[str, ...],
+    older: float | None,
+    states: frozenset[State] | None,
+    keep: int | None,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """Forget ended jobs: their logs, attempts and results in the queue are deleted.
+
+    At least one rule or PATTERN is needed; what every one of them allows goes. Jobs that an open
+    job needs stay, and files under runs/ are never touched. The queue then knows nothing of what
+    was cleaned: `launcher run` would do it again, also where its files are still there.
+
+    \b
+    Examples:
+      launcher clean --older 30d --dry-run
+      launcher clean --state failed,cancelled,skipped --yes
+      launcher clean run:quickstart --keep 100
+    """
+    if not patterns and older is None and states is None and keep is None:
+        raise UsageError("say what may go: --older 30d, --state failed, --keep N, or PATTERN…")
+    rules = Rules(older_s=older or 0.0, states=states or ENDED, keep=keep or 0)
+    with open_queue() as (home, store):
+        jobs = _chosen(store, patterns, rules)
+        if not jobs and patterns:
+            raise UsageError("nothing to clean: all of them are open, needed, or kept by a rule")
+        if not jobs:
+            click.echo("nothing to clean", err=True)
+            return
+        if dry_run:
+            _rehearse(home, jobs)
+            return
+        if not yes:
+            ask(jobs, _what, f"forget {counted(len(jobs), 'job')} and delete the logs?", needed=True)
+        freed, gone, left = _clean(home, store, jobs)
+    say(gone, _what)
+    click.echo(f"{counted(len(gone), 'job')} cleaned, {format_bytes(freed)} freed", err=True)
+    _name_left(left)
+    if left:
+        raise MachineError(f"{counted(len(left), 'folder')} could not be deleted; the jobs stay")
+
+
+def _chosen(store: Store, patterns: Sequence[str], rules: Rules) -> list[JobRow]:
+    now = time.time()
+    whole = bool(rules.keep)
+    ended = store.read.ended_before(float("inf"), ENDED) if whole else []
+    if patterns:
+        jobs = select(store, patterns)
+    else:
+        jobs = ended or store.read.ended_before(now - rules.older_s, rules.states)
+    needed = store.read.jobs(
+        "jobs.id IN (SELECT need FROM needs JOIN jobs AS needy ON needy.id = needs.job"
+        " WHERE needy.state IN ('queued', 'held', 'running'))"
+    )
+    return choose(jobs, rules, ended=ended, needed={job.id for job in needed}, now=now)
+
+
+def _clean(
+    home: Home, store: Store, jobs: Sequence[JobRow]
+) -> tuple[int, list[JobRow], list[Left]]:
+    """Delete folders, then forget their jobs; return bytes, jobs, and what was left."""
+    freed, gone, left = 0, [], []
+    for batch in in_batches(jobs, BATCH):
+        clear = []
+        for job in batch:
+            kept = []
+            for attempt in folders_of(home, job):
+                size = size_of(attempt)
+                trouble = delete(attempt)
+                freed += size if trouble is None else 0
+                kept += [trouble] if trouble else []
+            left += kept
+            clear += [] if kept else [job.id]
+        forgotten = set(store.owning.forget(clear))
+        gone += [job for job in batch if job.id in forgotten]
+    return freed, gone, left
+
+
+def _rehearse(home: Home, jobs: Sequence[JobRow]) -> None:
+    attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
+    left = [
+        Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))
+    ]
+    freed = sum(map(size_of, attempts)) - sum(size_of(one.attempt) for one in left)
+    say(jobs, _what)
+    _name_left(left)
+    click.echo(f"{counted(len(jobs), 'job')}, {format_bytes(freed)} (dry run)", err=True)
+
+
+def _name_left(left: Sequence[Left]) -> None:
+    for one in left[:NAMED]:
+        click.echo(f"left: {harmless(str(one.attempt.folder))}: {one.why}", err=True)
+    if len(left) > NAMED:
+        click.echo(f"left: {len(left) - NAMED:,} more", err=True)
+
+
+def _what(job: JobRow) -> str:
+    return f"forget, {job.state}"

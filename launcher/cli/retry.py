@@ -1,0 +1,57 @@
+"""`launcher retry`: run again what failed, was cancelled or skipped."""
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from launcher.cli.changes import dry_run_option, in_states, say
+from launcher.cli.selection import HELP, select
+from launcher.cli.session import open_queue, set_off
+from launcher.errors import UsageError
+from launcher.states import ENDED, State
+from launcher.store.rows import JobRow
+from launcher.store.store import Store
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…")
+@click.option("--failed", is_flag=True, help="All jobs that failed; of PATTERN, if one is given.")
+@click.option("--force", is_flag=True, help="Also run again what is done.")
+@dry_run_option
+def command(patterns: tuple[str, ...], failed: bool, force: bool, dry_run: bool) -> None:
+    """Queue ended jobs again, with the settings that they had.
+
+    With them go what they need and what was skipped because of them. Retries count from zero.
+
+    \b
+    Examples:
+      launcher retry --failed
+      launcher retry 'train/*' --dry-run
+    """
+    with open_queue() as (home, store):
+        chosen = _chosen(store, patterns, failed=failed, force=force)
+        numbers = {job.id for job in chosen}
+        if dry_run:
+            queued = store.owning.again(numbers)
+        else:
+            queued = store.owning.retry(numbers, time.time())
+            home.stop.unlink(missing_ok=True)
+            set_off(home)
+        rows = store.read.jobs_by_id(queued)
+    say(rows, lambda job: "queued again" if job.id in numbers else "queued again with them")
+
+
+def _chosen(store: Store, patterns: Sequence[str], *, failed: bool, force: bool) -> list[JobRow]:
+    if not patterns and not failed:
+        raise UsageError("say which jobs: PATTERN…, or --failed")
+    if not patterns:
+        found = store.read.jobs("jobs.state = 'failed'")
+        if not found:
+            raise UsageError("nothing to retry: no job failed")
+        return found
+    states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
+    jobs = select(store, patterns)
+    if not force and all(job.state is State.DONE for job in jobs):
+        raise UsageError("nothing to retry: all of them are done; --force runs them again")
+    return in_states(jobs, states, "retry")

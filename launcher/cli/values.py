@@ -1,0 +1,131 @@
+"""What options take besides numbers and words: spans of time, moments, memory, signals."""
+
+import signal
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from launcher.errors import UsageError
+from launcher.units import parse_bytes, parse_seconds
+
+FARTHEST_S = 10 * 365 * 86_400.0  # nobody waits longer; a larger number is a slip
+UNHEARD = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of them
+
+
+class Value(click.ParamType[Any]):
+    """A value that a person writes with its unit; a wrong one is named with its option."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the text means."""
+        try:
+            return self.read(str(value))
+        except UsageError as error:
+            return self.fail(str(error), param, ctx)
+
+    def read(self, text: str) -> Any:
+        """Return what the text means.
+
+        Raises:
+            UsageError: it means nothing; the message says what was expected.
+        """
+        raise NotImplementedError
+
+
+class Span(Value):
+    """A stretch of time such as `8h`, in seconds."""
+
+    name = "span"
+
+    def __init__(self, *, most_s: float = FARTHEST_S, bare: bool = False) -> None:
+        """Take spans up to `most_s`; a number without a unit only where `bare`, as seconds."""
+        self._most_s, self._bare = most_s, bare
+
+    def read(self, text: str) -> float:
+        """Return the seconds."""
+        bare = self._bare and text.replace(".", "", 1).isdecimal()
+        span_s = float(text) if bare else parse_seconds(text)
+        if span_s > self._most_s:
+            raise UsageError(f"expected at most {self._most_s / 3600:,.0f}h, got {text!r}")
+        return span_s
+
+
+class Size(Value):
+    """An amount of memory such as `8GiB`, in bytes."""
+
+    name = "size"
+
+    def read(self, text: str) -> int:
+        """Return the bytes."""
+        return parse_bytes(text)
+
+
+class When(Value):
+    """A moment to come, in seconds since 1970."""
+
+    name = "time"
+
+    def read(self, text: str) -> float:
+        """Return the moment."""
+        return moment_of(text, time.time())
+
+
+class Heard(Value):
+    """The name of a signal that a program can act on."""
+
+    name = "signal"
+
+    def read(self, text: str) -> str:
+        """Return its full name."""
+        full = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+        known = {one.name for one in signal.Signals if one not in UNHEARD}
+        if full not in known:
+            raise UsageError(
+                f"expected a signal that a program can handle, such as SIGUSR1, got {text!r}"
+            )
+        return full
+
+
+def moment_of(text: str, now: float) -> float:
+    """Return the moment that a person means, in local time.
+
+    Args:
+        text: `2026-12-24T18:00`, `2026-12-24 18:00`, a date alone, `18:00` (the next), or `+2h30m`.
+        now: seconds since 1970.
+
+    Raises:
+        UsageError: it is none of these, is over already, or far away.
+    """
+    stripped = text.strip()
+    if stripped.startswith("+"):
+        at = now + parse_seconds(stripped[1:])
+    else:
+        at = _of_clock(stripped, now) or _of_calendar(stripped)
+    if at < now:
+        raise UsageError(f"{text!r} is over already")
+    if at > now + FARTHEST_S:
+        raise UsageError(f"{text!r} is more than ten years away")
+    return at
+
+
+def _of_clock(text: str, now: float) -> float | None:
+    """Return the next time that local clocks show `text`, None when it is no time of day."""
+    try:
+        time_of_day = datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007  # a time without a day
+    except ValueError:
+        return None
+    today = datetime.fromtimestamp(now).astimezone().date()
+    # built from the date each time: a day is not always 24 hours long
+    days = (today + timedelta(days=one) for one in range(2))
+    moments = (datetime.combine(day, time_of_day).timestamp() for day in days)
+    return next((at for at in moments if at > now), None)
+
+
+def _of_calendar(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"expected a time such as 18:00, 2026-12-24T18:00 or +2h30m, got {text!r}"
+        ) from None

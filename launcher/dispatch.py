@@ -1,0 +1,323 @@
+"""The loop: wake, take in what ended, decide, start. One lives per home.
+
+It may die at any instant: what it promised is in the store, what happened is in the attempts'
+folders, and the next scheduler goes on from there.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from launcher import ram
+from launcher.adoption import Adopted, Supervised, Watch, watch
+from launcher.errors import StoreError
+from launcher.gpu import GpuSnapshot
+from launcher.nurseries import Nurseries
+from launcher.orders import order_text
+from launcher.paths import Home
+from launcher.policy import Machine, Running, Start, Waiting, decide
+from launcher.processes import boot_id
+from launcher.records import read_json, stamp
+from launcher.specs import Breed, Resources
+from launcher.states import Done, Lost, Outcome, Void
+from launcher.store.rows import Claim, ReadyJob
+from launcher.store.scheduling import Seat
+from launcher.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
+POLL_S = 1.0  # while something waits for memory that is not ours to give
+EXPLAIN_S = 0.5  # at most so often it is put down why jobs wait
+REMIND_S = 1.0  # while a program without a supervisor is asked to stop
+TROUBLE_S = 1.0  # after a job could not be started or taken in: the disk is full
+LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
+
+
+@dataclass(slots=True)
+class _Outlook:
+    """What is left after a decision."""
+
+    waiting: bool = False  # something could start if there were room
+    look_again_s: float = IDLE_S  # at the latest, also when nothing wakes us
+
+    def soon(self, span_s: float) -> None:
+        """Look again after `span_s` at the latest."""
+        self.look_again_s = min(self.look_again_s, max(0.0, span_s))
+
+
+class Scheduler:
+    """Everything that one scheduler process knows; all of it can be found again."""
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        *,
+        snapshot: Callable[[], Sequence[GpuSnapshot]],
+        cpus: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take over a home whose lock this process holds."""
+        self._home, self._store, self._snapshot, self._clock = home, store, snapshot, clock
+        self._queue = store.scheduling
+        self._cpus = cpus
+        self._ram = ram.total()
+        self._watches: dict[int, Watch] = {}
+        self._ended: list[tuple[Claim, Outcome]] = []  # not taken in yet: the disk is full
+        self._nurseries = Nurseries(home, most_idle=cpus)
+        self._told: dict[int, float] = {}  # job that was asked to stop → when to insist, monotonic
+        self._busy_at = self._explained = time.monotonic()
+        self.leaving = False
+        self._wake = _open_wake(home)
+
+    def leave(self, *_: object) -> None:
+        """Go at the next turn; jobs run on, and another scheduler adopts them."""
+        self.leaving = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake, b".")  # a sleeping poll goes on after a signal
+
+    def run(self) -> None:
+        """Serve until told to leave, stopped, idle for long, or robbed of the home."""
+        for claim in self._queue.claims():
+            self._adopt(claim)
+        self._nurseries.prepare(Breed())
+        while not self.leaving and self._home.exists():
+            try:
+                outlook = self._turn()
+            except (StoreError, sqlite3.Error) as error:
+                logger.warning("trouble=%r", str(error))
+                outlook = _Outlook(waiting=True, look_again_s=TROUBLE_S)
+            if self._finished(outlook):
+                break
+            self._sleep(outlook.look_again_s)
+        logger.info("scheduler pid=%d leaves", os.getpid())
+        self._nurseries.close()
+
+    def _turn(self) -> _Outlook:
+        self._nurseries.births()
+        self._take_in()
+        outlook = self._decide()
+        self._obey(outlook)
+        if self._ended:
+            outlook.soon(TROUBLE_S)
+        return outlook
+
+    # --- what ended
+
+    def _adopt(self, claim: Claim) -> None:
+        """Find out how far an attempt came that another scheduler claimed."""
+        self._follow(claim, watch(claim, self._home.attempt(claim.job, claim.number)))
+
+    def _follow(self, claim: Claim, found: Outcome | Watch) -> None:
+        if isinstance(found, Outcome):
+            self._ended.append((claim, found))
+        else:
+            self._watches[claim.job] = found
+            logger.info("job=%d attempt=%d adopted", claim.job, claim.number)
+
+    def _take_in(self) -> None:
+        for job, one in list(self._watches.items()):
+            news = one.ending()
+            if news is None:
+                continue
+            del self._watches[job]
+            self._told.pop(job, None)
+            if isinstance(one, Supervised):
+                self._nurseries.give_back(one.breed, one.supervisor)
+            self._follow(one.claim, news)
+        while self._ended:
+            self._finish(*self._ended[0])
+            del self._ended[0]
+
+    def _finish(self, claim: Claim, outcome: Outcome) -> None:
+        paths = claim.spec.outputs if isinstance(outcome, Done) else ()
+        outputs = {path: found for path in paths if (found := stamp(path)) is not None}
+        state = self._queue.finish(claim, outcome, outputs=outputs, now=self._clock())
+        logger.info(
+            "job=%d attempt=%d state=%s outcome=%r", claim.job, claim.number, state, outcome
+        )
+
+    # --- what people asked for
+
+    def _obey(self, outlook: _Outlook) -> None:
+        """Ask attempts to stop where somebody wants that, and insist where nobody else does."""
+        if not self._watches:
+            return
+        stop = read_json(self._home.stop)
+        now = bool(stop and stop.get("now"))
+        wishes = self._queue.wishes() if not now else {}
+        for job, one in self._watches.items():
+            if job in self._told:
+                if time.monotonic() >= self._told[job]:
+                    one.insist()
+            elif now or wishes.get(job):
+                self._told[job] = time.monotonic() + one.claim.spec.terms.grace_s
+                one.stop()
+        if any(isinstance(self._watches[job], Adopted) for job in self._told):
+            outlook.soon(REMIND_S)
+
+    # --- what starts
+
+    def _decide(self) -> _Outlook:
+        """Start what fits; tell what still waits."""
+        outlook = _Outlook()
+        now = self._clock()
+        self._queue.let_go(now)
+        next_time = self._queue.next_time()
+        if next_time is not None:
+            outlook.waiting = True
+            outlook.soon(next_time - now)
+        ready = [] if self._home.stop.exists() else self._queue.ready(self._cpus)
+        if not ready:
+            return outlook
+        watch_gpus = any(_may_need_gpu(one.lane.resources) for one in ready)
+        watch_ram = any(one.lane.resources.ram is not None for one in ready)
+        decisions = decide(
+            [
+                Waiting(job=one.id, resources=one.lane.resources, group=one.lane.group)
+                for one in ready
+            ],
+            self._promised(),
+            Machine(
+                cpus=self._cpus,
+                ram=self._ram,
+                ram_free=ram.available() if watch_ram else 0,
+                gpus=tuple(self._snapshot()) if watch_gpus else (),
+                limits={name: one.slots for name, one in self._queue.groups().items()},
+            ),
+        )
+        reasons = {one.lane_id: "" for one in ready}
+        for job, decision in zip(ready, decisions, strict=True):
+            why = self._start(job, decision) if isinstance(decision, Start) else decision.reason
+            if why:
+                outlook.waiting = True
+                reasons[job.lane_id] = reasons[job.lane_id] or why
+        self._explain(reasons, outlook)
+        if outlook.waiting and (watch_gpus or watch_ram):
+            outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
+        return outlook
+
+    def _explain(self, reasons: dict[int, str], outlook: _Outlook) -> None:
+        """Put down why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
+        wait_s = self._explained + EXPLAIN_S - time.monotonic()
+        if wait_s > 0:
+            if any(reasons.values()):
+                outlook.soon(wait_s)
+            return
+        self._explained = time.monotonic()
+        self._queue.explain(reasons)
+
+    def _promised(self) -> Iterator[Running]:
+        for one in self._watches.values():
+            spec = one.claim.spec
+            yield Running(
+                device=one.claim.device,
+                cpus=one.claim.cpus,
+                ram=spec.resources.ram or 0,
+                group=spec.terms.group,
+            )
+
+    def _start(self, ready: ReadyJob, start: Start) -> str:
+        """Start a job; return why not, where it does not start."""
+        breed = ready.lane.breed
+        try:
+            supervisor = self._nurseries.take(breed)
+        except OSError as error:
+            self._give_up(ready, start, f"cannot run {breed.interpreter}: {error.strerror}")
+            return ""
+        if supervisor is None:
+            return "its worker is being started"
+        seat = Seat(
+            device=start.device,
+            cpus=start.cpus,
+            boot=boot_id(),
+            pid=supervisor.who.pid,
+            start_ticks=supervisor.who.start_ticks,
+        )
+        try:
+            claim = self._queue.claim(
+                ready.id, seat, reason=start.reason, now=self._clock(), prepare=self._make_folder
+            )
+        except (OSError, StoreError) as error:
+            self._nurseries.give_back(breed, supervisor)
+            raise StoreError(f"job {ready.id} cannot start: {error}") from error
+        if claim is None:
+            self._nurseries.give_back(breed, supervisor)
+            return ""  # its owner cancelled it meanwhile
+        attempt = self._home.attempt(claim.job, claim.number)
+        supervisor.run(attempt)
+        self._watches[claim.job] = Supervised(
+            claim=claim, attempt=attempt, supervisor=supervisor, breed=breed
+        )
+        logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
+        return ""
+
+    def _make_folder(self, claim: Claim) -> None:
+        """Make an attempt's folder; what a transaction that never came to its end left is replaced.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        attempt = self._home.attempt(claim.job, claim.number)
+        with contextlib.suppress(FileExistsError):
+            attempt.folder.mkdir(mode=0o700, parents=True)
+        text = order_text(
+            job=claim.job,
+            number=claim.number,
+            device=claim.device,
+            cpus=claim.cpus,
+            spec_text=claim.spec_text,
+            context_text=claim.context_text,
+        )
+        attempt.spec.write_text(text, encoding="utf-8")
+
+    def _give_up(self, ready: ReadyJob, start: Start, why: str) -> None:
+        """Count an attempt that nobody can be found to start, so that the job ends some time."""
+        seat = Seat(device=start.device, cpus=start.cpus, boot=boot_id(), pid=0, start_ticks=0)
+        claim = self._queue.claim(
+            ready.id, seat, reason=start.reason, now=self._clock(), prepare=self._make_folder
+        )
+        if claim is not None:
+            found = watch(claim, self._home.attempt(claim.job, claim.number))
+            lost = Lost(at=self._clock(), why=why) if isinstance(found, Void) else found
+            self._follow(claim, lost)
+
+    # --- when to sleep and when to go
+
+    def _finished(self, outlook: _Outlook) -> bool:
+        now = time.monotonic()
+        if self._home.stop.exists():
+            return not self._watches and not self._ended
+        if outlook.waiting or self._watches or self._ended:
+            self._busy_at = now
+        return now - self._busy_at > LEAVE_AFTER_S
+
+    def _sleep(self, timeout_s: float) -> None:
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        for one in self._watches.values():
+            poll.register(one.descriptor, select.POLLIN)
+        for descriptor in self._nurseries.descriptors():
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(timeout_s * 1000)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+
+
+def _open_wake(home: Home) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(home.wake, 0o600)
+    # read-write: without a writer of our own the pipe would be at its end all the time
+    return os.open(home.wake, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _may_need_gpu(resources: Resources) -> bool:
+    return resources.device != "cpu" and (
+        resources.accelerated or resources.min_vram is not None or resources.device != "auto"
+    )

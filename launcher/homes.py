@@ -1,0 +1,169 @@
+"""What makes a folder fit to be a queue's home: on a local disk, its user's alone, of this machine."""
+
+import hashlib
+import os
+import pwd
+import re
+import stat
+from pathlib import Path
+
+from launcher.errors import MachineError
+from launcher.records import read_json, write_json
+
+SPARE = Path("/var/tmp")  # local as good as everywhere, and kept over a reboot
+_NETWORK = re.compile(
+    r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|panfs"
+    r"|prl_fs|pvfs2|smb3|smbfs|vboxsf|wekafs|fuse\.(afp|beegfs|ceph|ceph-fuse|curlftpfs|davfs2?|gcsfuse"
+    r"|glusterfs|goofys|juicefs|lizardfs|mfs|moosefs|quobyte|rclone|s3fs|seaweedfs|smbnetfs|sshfs)"
+)  # types of file systems that several machines may write to at once
+_ESCAPE = re.compile(r"\\([0-7]{3})")  # how the kernel writes blanks and backslashes of a path
+
+
+def file_system(mountinfo: str, path: Path) -> str | None:
+    """Return the type of the file system that a path lies on, None when it is not told.
+
+    Args:
+        mountinfo: the text of /proc/self/mountinfo.
+        path: absolute and without links; nothing need exist there.
+
+    Source: proc(5), /proc/pid/mountinfo.
+    """
+    best: tuple[int, str] | None = None
+    for line in mountinfo.split("\n"):
+        fields = line.split(" ")
+        if len(fields) < 9 or "-" not in fields[6:-1]:
+            continue
+        point = Path(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        kind = fields[fields.index("-", 6) + 1]
+        depth = len(point.parts)
+        # of two on one point the later one is seen
+        if path.is_relative_to(point) and (best is None or depth >= best[0]):
+            best = depth, kind
+    return best[1] if best else None
+
+
+def is_remote(kind: str | None) -> bool:
+    """Tell whether several machines may write to a file system of this type at once."""
+    return kind is not None and _NETWORK.fullmatch(kind) is not None
+
+
+def default_folder(state: Path, mountinfo: str, uid: int) -> Path:
+    """Return where a user's queue lies: the state folder, or a local one when that is remote.
+
+    Args:
+        state: the user's state folder for this program, absolute and without links.
+        mountinfo: the text of /proc/self/mountinfo.
+        uid: the user.
+    """
+    if is_remote(file_system(mountinfo, state)):
+        return SPARE / f"launcher-{uid}"
+    return state
+
+
+def mounts() -> str:
+    """Return what the kernel tells of mounted file systems; nothing where it does not."""
+    try:
+        return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def without_links(path: Path) -> Path:
+    """Return where a path leads; the path itself when it leads nowhere."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return path
+
+
+def network_warning(folder: Path, mountinfo: str) -> str | None:
+    """Return what to tell of a home on a network file system, None when it lies on a local one.
+
+    Args:
+        folder: the home's.
+        mountinfo: what `mounts` returns.
+    """
+    kind = file_system(mountinfo, without_links(folder))
+    if not is_remote(kind):
+        return None
+    return (
+        f"the queue's home {folder} lies on a network file system ({kind}): use it from this "
+        "machine only, or set LAUNCHER_HOME to a folder on a local disk"
+    )
+
+
+def check_owner(folder: Path) -> None:
+    """Refuse a home that is not the user's own folder, and close an own one to everybody else.
+
+    Raises:
+        MachineError: it is no folder, somebody else's, or reached over somebody else's link.
+    """
+    try:
+        linked = folder.lstat()
+        if stat.S_ISLNK(linked.st_mode) and (
+            linked.st_uid != os.geteuid() or folder.parent == SPARE
+        ):  # where everybody may write, a link leads where its maker wants
+            raise _unfit(folder, f"is a link that {_user(linked.st_uid)} made")
+        there = folder.stat()
+        if not stat.S_ISDIR(there.st_mode):
+            raise _unfit(folder, "is not a folder")
+        if there.st_uid != os.geteuid():
+            raise _unfit(folder, f"belongs to {_user(there.st_uid)}")
+        if stat.S_IMODE(there.st_mode) & 0o777 != 0o700:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise MachineError(
+            f"cannot use the queue's home {folder}: {error.strerror}; "
+            "set LAUNCHER_HOME to a folder that you can write"
+        ) from error
+
+
+def check_machine(record: Path) -> None:
+    """Refuse a home of another machine; one that tells of none becomes this machine's.
+
+    Args:
+        record: the home's file that names its machine.
+
+    Raises:
+        MachineError: the home belongs to another machine, or cannot be written.
+    """
+    here, host = machine(), os.uname().nodename
+    try:
+        known = read_json(record) or {}
+        if "machine" not in known:
+            write_json(record, {"schema": 1, "machine": here, "host": host}, mode=0o600)
+    except OSError as error:
+        raise MachineError(
+            f"cannot put down in {record} whose home this is: {error.strerror}"
+        ) from error
+    if known.get("machine", here) != here:
+        raise MachineError(
+            f"the queue's home {record.parent} belongs to machine {known.get('host')!r}, and this "
+            f"is {host!r}; set LAUNCHER_HOME to a folder of this machine, or delete {record} if it "
+            "is the same machine renamed or installed anew"
+        )
+
+
+def machine(id_file: Path = Path("/etc/machine-id")) -> str:
+    """Return what tells this machine from others: a hash of its id, else of its name."""
+    try:
+        known = id_file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        known = ""
+    if not re.fullmatch("[0-9a-f]{32}", known):  # empty or 'uninitialized' in an image
+        known = os.uname().nodename
+    # machine-id(5): the id itself is confidential, a program shows a hash of its own
+    return hashlib.sha256(f"launcher {known}".encode()).hexdigest()[:32]
+
+
+def _unfit(folder: Path, why: str) -> MachineError:
+    return MachineError(
+        f"the queue's home {folder} {why}; set LAUNCHER_HOME to a folder of your own"
+    )
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name!r}"
+    except KeyError:
+        return f"user {uid}"

@@ -1,0 +1,73 @@
+"""The main memory of this machine, as far as we may use it, and whom the kernel killed for it."""
+
+from functools import cache
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60  # version 1 says "no limit" with a number near 2^63
+
+
+def total(root: Path = Path("/")) -> int:
+    """Return the bytes that processes of ours can use: the machine's, or our cgroup's limit."""
+    limits = [_meminfo(root).get("MemTotal", 0)]
+    for folder in _folders(root):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(folder / name).strip()
+            if text.isdigit() and int(text) < _UNLIMITED:
+                limits.append(int(text))
+    return min(limits)
+
+
+def available(root: Path = Path("/")) -> int:
+    """Return the bytes that could be used now without swapping, as the kernel guesses."""
+    return _meminfo(root).get("MemAvailable", 0)
+
+
+def oom_kills(root: Path = Path("/")) -> int:
+    """Return how many processes of our cgroup the kernel has killed for lack of memory so far."""
+    found = 0
+    for file in _oom_files(root):
+        for line in _read(file).splitlines():
+            if line.startswith("oom_kill "):
+                found = max(found, int(line.split()[1]))
+    return found
+
+
+@cache
+def _oom_files(root: Path) -> list[Path]:
+    names = ("memory.events.local", "memory.events", "memory.oom_control")
+    files = [folder / name for folder in _folders(root)[:1] for name in names]
+    return [file for file in files if file.exists()]
+
+
+def _meminfo(root: Path) -> dict[str, int]:
+    lines = (line.split() for line in _read(root / "proc/meminfo").splitlines())
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3}
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return the folders of our memory cgroup and those above it, the nearest first."""
+    cgroups = root / _CGROUPS.relative_to("/")
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        if number == "0" and (cgroups / "cgroup.controllers").exists():
+            top = cgroups
+        elif "memory" in controllers.split(","):
+            top = cgroups / "memory"
+        else:
+            continue
+        here = top / name.strip("/")
+        chain = [here, *here.parents]
+        # inside a container the path may be the host's, and not be there
+        found = [one for one in chain if one.is_relative_to(top) and one.is_dir()]
+        if found:
+            return found
+    return []
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,126 @@
+"""One connection to the queue's database, and what every change of a job has in common."""
+
+import contextlib
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from launcher.errors import StoreError
+from launcher.states import NEXT, OPEN, State
+
+_COUNT_WAITS = (
+    "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
+    " ON needed.id = needs.need WHERE needs.job = jobs.id AND needed.state <> 'done')"
+    " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
+)
+_FROM = {
+    state: tuple(source for source in State if state in NEXT[source]) for state in State
+}  # who may become `state`
+
+
+class Connection:
+    """The database behind a store; use it from one thread."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        """Work on an open database."""
+        self._db = database
+        self.execute = database.execute
+        self.executemany = database.executemany
+
+    def close(self) -> None:
+        """Give the database back."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Make everything inside one transaction; all of it happens or nothing.
+
+        Raises:
+            StoreError: another process holds the database for too long, or the disk is full.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot write to the queue: {error}") from error
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._rollback()
+            raise StoreError(f"cannot write to the queue: {error}") from error
+        except BaseException:
+            self._rollback()
+            raise
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # a full disk; closing the connection does it
+                self._db.execute("ROLLBACK")
+
+    # --- inside a transaction
+
+    def move(
+        self,
+        job: int,
+        state: State,
+        reason: str,
+        now: float,
+        *,
+        only_from: Collection[State] | None = None,
+    ) -> bool:
+        """Bring a job into a state and say why; False when it is not where that is possible."""
+        sources = _FROM[state] if only_from is None else only_from
+        marks = ",".join("?" * len(sources))
+        # a program's last words may hold what SQLite takes for no text
+        told = reason.encode(errors="backslashreplace").decode()
+        moved = self.execute(
+            f"UPDATE jobs SET state = ?, reason = ?, ended = ? WHERE id = ? AND state IN ({marks})",
+            (state, told, None if state in OPEN else now, job, *sources),
+        )
+        if moved.rowcount != 1:
+            return False
+        self.event(job, state, told, now)
+        return True
+
+    def event(self, job: int, state: State, reason: str, now: float) -> None:
+        """Put down what happened to a job."""
+        self.execute(
+            "INSERT INTO events (at, job, state, reason) VALUES (?, ?, ?, ?)",
+            (now, job, state, reason),
+        )
+
+    def count_waits(self, jobs: Iterable[int]) -> None:
+        """Count again what these jobs wait for: needs that are not done, and a timer."""
+        self.executemany(_COUNT_WAITS, [(job,) for job in jobs])
+
+    def state_of(self, job: int) -> State:
+        """Return a job's state."""
+        (state,) = self.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
+        return State(state)
+
+    def numbers(self, query: str, *values: Any) -> list[int]:
+        """Return the first column of what a query finds."""
+        return [int(row[0]) for row in self.execute(query, values)]
+
+    def skip_dependants(self, job: int, state: State, now: float) -> list[int]:
+        """Skip what waits for a job that ended as `state`; return the skipped jobs."""
+        (name,) = self.execute("SELECT name FROM jobs WHERE id = ?", (job,)).fetchone()
+        why = f"needs {name}, which {was(state)}"
+        return [
+            below for below in self.dependants([job]) if self.move(below, State.SKIPPED, why, now)
+        ]
+
+    def dependants(self, jobs: Collection[int]) -> list[int]:
+        """Return all jobs that need one of `jobs`, directly or not, the oldest first."""
+        seen = set(jobs)
+        todo = list(jobs)
+        while todo:
+            below = self.numbers("SELECT job FROM needs WHERE need = ?", todo.pop())
+            todo += [job for job in below if job not in seen]
+            seen.update(below)
+        return sorted(seen.difference(jobs))
+
+
+def was(state: State) -> str:
+    """Return how a job that will not be done came to its end, as part of a sentence."""
+    return {State.CANCELLED: "was cancelled", State.SKIPPED: "was skipped"}.get(state, "failed")

@@ -1,0 +1,129 @@
+"""Opening a queue's database: made where there is none, brought up to date, refused when damaged."""
+
+import contextlib
+import os
+import secrets
+import sqlite3
+from pathlib import Path
+
+from launcher.paths import Home
+from launcher.records import sync_folder
+from launcher.store.damage import alone, check_health, cut_off, damaged, refuse_damaged, trouble
+from launcher.store.migrations import check_sqlite, migrate, schema_of
+from launcher.store.steps import STEPS
+
+BUSY_S = 10.0  # how long a writer waits for another; transactions take milliseconds
+SMALL_BYTES = 64 << 20  # read through in well under a second
+
+
+def worth_checking(size_bytes: int, *, rebooted: bool) -> bool:
+    """Tell whether a scheduler that starts should read the whole database through.
+
+    Args:
+        size_bytes: the database's size.
+        rebooted: the machine was started since the last scheduler; its power may have failed.
+    """
+    return rebooted or size_bytes <= SMALL_BYTES
+
+
+def open_database(path: Path, *, durable: bool, check: bool = False) -> sqlite3.Connection:
+    """Open a queue's database, and make it or bring it up to date where needed.
+
+    Args:
+        path: `Home.database` of a home that exists.
+        durable: each commit is synced, so that it survives a power cut.
+        check: read it through first; always done before it is brought to a newer shape.
+
+    Raises:
+        StoreError: it cannot be opened, is newer than this program, or is damaged; then it was
+            moved aside, and nothing opens before its owner has decided how to go on.
+    """
+    check_sqlite()
+    home = Home(path.parent)
+    refuse_damaged(home)
+    try:
+        if not path.exists() or path.stat().st_size == 0:
+            _begin(home)
+        connection = _connect(path)
+        try:
+            _prepare(connection, home, durable=durable, check=check)
+        except BaseException:
+            connection.close()
+            raise
+    except (sqlite3.Error, OSError) as error:
+        raise trouble(path, error) from error
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, home: Home, *, durable: bool, check: bool) -> None:
+    schema = schema_of(connection, home.database)  # first: another program's stays as it is
+    if home.database.stat().st_mode & 0o077:  # a copy made with `cp`
+        home.database.chmod(0o600)
+    if check or 0 < schema < len(STEPS):
+        check_health(connection)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    migrate(connection, home.database)
+    connection.execute("PRAGMA foreign_keys = ON")
+    if schema == 0 or home.renumber.exists():
+        _renumber(connection, home)
+        home.renumber.unlink(missing_ok=True)
+    refuse_damaged(home)  # it may have been moved away between our look and our opening
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # mode=rw: SQLite must not make an empty database where one was moved away just now
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _begin(home: Home) -> None:
+    """Make a database under another name and give it its own when it is complete.
+
+    So an empty file is never one of ours, unless something was lost.
+
+    Raises:
+        sqlite3.DatabaseError: there was one, and all that it held is lost.
+    """
+    with alone(home):
+        refuse_damaged(home)  # moved away since we looked
+        if lost := cut_off(home):
+            raise damaged(lost)
+        if home.database.exists():  # another process was quicker, or it is somebody's empty file
+            return
+        temporary = home.folder / f".{secrets.token_hex(8)}.tmp"
+        try:
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            with contextlib.closing(_connect(temporary)) as connection:
+                connection.execute("PRAGMA synchronous = FULL")
+                migrate(connection, temporary)
+                _renumber(connection, home)
+                # last: what were in a log would not move with the file
+                connection.execute("PRAGMA journal_mode = WAL")
+            temporary.replace(home.database)
+        finally:
+            for left in home.folder.glob(f"{temporary.name}*"):
+                left.unlink()
+        sync_folder(home.folder)
+
+
+def _renumber(connection: sqlite3.Connection, home: Home) -> None:
+    """Let new jobs have numbers above those of all attempt folders, which carry them."""
+    names = (folder.name for folder in home.attempts.glob("*-*"))
+    numbers = (name.partition("-")[0] for name in names)
+    highest = max((int(number) for number in numbers if number.isdecimal()), default=0)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
+        if row is None:
+            connection.execute("INSERT INTO sqlite_sequence VALUES ('jobs', ?)", (highest,))
+        elif row["seq"] < highest:
+            connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'jobs'", (highest,))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,151 @@
+"""What owners do to their jobs: cancel, hold, release, hurry, run again, forget, limit."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from launcher.states import ENDED, OPEN, State
+from launcher.store.connection import Connection
+
+# One point of priority is worth a day of waiting. As all jobs age alike, the order of
+# "priority + age" never changes: it is kept in `rank`, and ageing costs nothing.
+AGEING_S = 86_400.0
+
+
+def rank_of(submitted: float, priority: int) -> float:
+    """Return a job's place in the queue, the smallest first: priority, then age, ageing slowly."""
+    return submitted - priority * AGEING_S
+
+
+class Owning:
+    """Changes that a person asks for; each is one transaction over all jobs named."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Work over a store's connection."""
+        self._db = connection
+
+    def cancel(self, jobs: Sequence[int], now: float) -> list[int]:
+        """Cancel what waits, ask for the end of what runs; return the jobs that this concerns."""
+        with self._db.writing():
+            # the newest first: what needs another of them is cancelled itself, not skipped
+            touched = [
+                job
+                for job in sorted(jobs, reverse=True)
+                if self._wish(job, "cancel") or self._cancel_waiting(job, now)
+            ]
+        return touched[::-1]
+
+    def hold(self, jobs: Iterable[int], now: float) -> list[int]:
+        """Keep queued jobs from starting; return those that are held now."""
+        with self._db.writing():
+            return [job for job in jobs if self._db.move(job, State.HELD, "held by its owner", now)]
+
+    def release(self, jobs: Iterable[int], now: float) -> list[int]:
+        """Let held jobs start; return those."""
+        held = (State.HELD,)
+        with self._db.writing():
+            return [
+                job
+                for job in jobs
+                if self._db.move(job, State.QUEUED, "released", now, only_from=held)
+            ]
+
+    def prioritise(self, jobs: Iterable[int], priority: int) -> list[int]:
+        """Set the priority of jobs that wait; return those."""
+        changed = []
+        with self._db.writing():
+            for job in jobs:
+                row = self._db.execute(
+                    "UPDATE jobs SET priority = ?1, rank = submitted - ?1 * ?2"
+                    " WHERE id = ?3 AND state IN ('queued', 'held') RETURNING id",
+                    (priority, AGEING_S, job),
+                ).fetchone()
+                changed += [job] if row else []
+        return changed
+
+    def again(self, jobs: Collection[int]) -> list[int]:
+        """Return which jobs `retry` would queue: these, what they need, what was skipped for them.
+
+        A job that is open already is none of them; a need that is done stays so.
+        """
+        found: set[int] = set()
+        todo = list(jobs)
+        while todo:
+            job = todo.pop()
+            if job in found or self._db.state_of(job) in OPEN:
+                continue
+            found.add(job)
+            todo += self._db.numbers(
+                "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ?"
+                " AND state IN ('failed', 'cancelled', 'skipped')",
+                job,
+            )
+            todo += self._db.numbers(
+                "SELECT job FROM needs JOIN jobs ON jobs.id = job WHERE need = ?"
+                " AND state = 'skipped'",
+                job,
+            )
+        return sorted(found)
+
+    def retry(self, jobs: Collection[int], now: float) -> list[int]:
+        """Queue ended jobs again, as `again` tells, with their counters at zero; return them all."""
+        with self._db.writing():
+            chosen = self.again(jobs)
+            for job in chosen:
+                self._db.move(job, State.QUEUED, "asked to run again", now, only_from=ENDED)
+                self._db.execute(
+                    "UPDATE jobs SET failures = 0, lost = 0, wish = '' WHERE id = ?", (job,)
+                )
+                self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
+            below = [
+                one
+                for job in chosen
+                for one in self._db.numbers("SELECT job FROM needs WHERE need = ?", job)
+            ]
+            self._db.count_waits({*chosen, *below})
+        return chosen
+
+    def forget(self, jobs: Iterable[int]) -> list[int]:
+        """Delete ended jobs with all that the queue knows of them; return those.
+
+        One that an open job needs stays.
+        """
+        gone = []
+        with self._db.writing():
+            for job in jobs:
+                needed = self._db.numbers(
+                    "SELECT 1 FROM needs JOIN jobs ON jobs.id = job WHERE need = ?"
+                    " AND state IN ('queued', 'held', 'running') LIMIT 1",
+                    job,
+                )
+                if needed or self._db.state_of(job) in OPEN:
+                    continue
+                self._db.execute("DELETE FROM needs WHERE need = ?", (job,))
+                self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
+                gone.append(job)
+        return gone
+
+    def limit(self, group: str, slots: int | None) -> None:
+        """Let at most `slots` jobs of a group run at once; None: as many as there is room for."""
+        with self._db.writing():
+            if slots is None:
+                self._db.execute("DELETE FROM groups WHERE name = ?", (group,))
+                return
+            self._db.execute(
+                "INSERT INTO groups VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET slots = excluded.slots",
+                (group, slots),
+            )
+
+    def _cancel_waiting(self, job: int, now: float) -> bool:
+        waiting = (State.QUEUED, State.HELD)
+        why = "cancelled by its owner"
+        if not self._db.move(job, State.CANCELLED, why, now, only_from=waiting):
+            return False
+        self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
+        self._db.skip_dependants(job, State.CANCELLED, now)
+        return True
+
+    def _wish(self, job: int, wish: str) -> bool:
+        changed = self._db.execute(
+            "UPDATE jobs SET wish = ? WHERE id = ? AND state = 'running'", (wish, job)
+        )
+        return changed.rowcount == 1

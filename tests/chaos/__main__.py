@@ -1,0 +1,41 @@
+"""Prove it: python -m tests.chaos [--jobs 500] [--seconds 600] [--seed 1] [--without-guard]."""
+
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from tests.chaos.audit import jobs_of
+from tests.chaos.proof import prove
+
+MOST_LINES = 20
+
+
+@click.command()
+@click.option("--jobs", type=click.IntRange(min=1), default=500, show_default=True)
+@click.option("--seconds", type=float, default=0.0, help="Go on with new jobs for so long.")
+@click.option("--seed", type=int, help="Draw the same jobs and strikes as before.")
+@click.option("--without-guard", is_flag=True, help="Let two start the same attempt: must fail.")
+def main(jobs: int, seconds: float, seed: int | None, without_guard: bool) -> None:
+    """Queue jobs, kill all that serves them again and again, and count what went wrong."""
+    seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+    click.echo(f"chaos: seed {seed}, guard {'off' if without_guard else 'on'}", err=True)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as place:
+        report = prove(Path(place), jobs=jobs, seconds=seconds, seed=seed, guard=not without_guard)
+    for complaint in report.complaints:
+        click.echo(f"a command failed: {complaint}", err=True)
+    strikes = sorted(report.strikes.items(), key=lambda pair: -pair[1])
+    click.echo("kills: " + ", ".join(f"{n} {strike}" for strike, n in strikes), err=True)
+    for line in report.findings.lines[:MOST_LINES]:
+        click.echo(line, err=True)
+    wrong = sorted(set(jobs_of(report.findings.lines)))
+    if wrong:
+        click.echo(f"jobs: {' '.join(wrong)}", err=True)
+    click.echo(report.line)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""What people type during a proof: commands that queue, and that may be killed while they do."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher.paths import Home
+from tests.chaos.enqueue import KIND, spec_of, write_portion
+from tests.chaos.killer import Kill
+from tests.chaos.outside import names
+from tests.chaos.recipe import Recipe
+
+LAUNCHER = Path(sys.executable).parent / "launcher"
+ROOT = Path(__file__).parents[2]  # `launcher` and `tests` are imported from here
+SITE = Path(__file__).parent / "site"
+COMMAND_TIMEOUT_S = 60.0
+KILLED_SHARE = 0.3  # of the commands that queue
+KILLED_WITHIN_S = 0.6  # of their start
+TRIES = 12
+LOOK_AGAIN_S, WAIT_S = 0.1, 0.5  # for how long a queue lies dead at most
+KILLED_WAITS = 0.1
+
+
+def surroundings(home: Home, *, guard: bool, delay_s: float) -> dict[str, str]:
+    """Return the environment of every command, and through them of all processes of the home."""
+    inherited = os.environ.get("PYTHONPATH", "")
+    return {
+        **os.environ,
+        "LAUNCHER_HOME": str(home.folder),
+        "PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT), *filter(None, [inherited])]),
+        "CHAOS_GUARD": "on" if guard else "off",
+        "CHAOS_DELAY_S": f"{delay_s:g}",
+    }
+
+
+@dataclass
+class People:
+    """Types commands, kills some, and remembers which jobs it was promised."""
+
+    home: Home
+    folder: Path
+    environment: dict[str, str]
+    chance: random.Random
+    killed_share: float = KILLED_SHARE
+    promised: set[str] = field(default_factory=set)  # a command said with 0 that they are queued
+    torn: set[str] = field(default_factory=set)  # left out of a transaction that others are in
+    kills: list[Kill] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)  # what unharmed commands failed with
+    _commands: int = 0
+
+    def queue(self, portion: Sequence[Recipe]) -> None:
+        """Queue a portion by one way or another; what a killed command left out comes again.
+
+        Raises:
+            RuntimeError: it cannot be queued, however often it is tried.
+        """
+        for _ in range(TRIES):
+            there = names(self.home)
+            left = [one for one in portion if one.name not in there]
+            if not left:
+                return
+            if len(left) < len(portion):  # one command, one transaction: all or nothing
+                self.torn |= {one.name for one in left}
+                return
+            self._queue_once(left)
+        raise RuntimeError(f"{portion[0].name} could not be queued in {TRIES} tries")
+
+    def _queue_once(self, left: Sequence[Recipe]) -> None:
+        for words in self._ways(left):
+            if self._call(words, killed=self.chance.random() < self.killed_share) == 0:
+                self.promised |= {one.name for one in left}
+
+    def _ways(self, left: Sequence[Recipe]) -> list[list[str]]:
+        """Return the command that queues all of them; several for `launcher add`."""
+        self._commands += 1
+        if len(left) == 1 and _plain(left):
+            spec = spec_of(left[0], self.folder, "add")
+            options = ["--name", left[0].name, f"--priority={spec.priority}"]
+            return [[str(LAUNCHER), "add", *options, "--", *spec.argv]]
+        if _plain(left) and self.chance.random() < 0.7:
+            return [[str(LAUNCHER), "run", "--detach", self._task_file(left)]]
+        file = self.folder / f"portion{self._commands}.json"
+        write_portion(file, self.folder, left)
+        return [[sys.executable, "-m", "tests.chaos.enqueue", str(file)]]
+
+    def _task_file(self, left: Iterable[Recipe]) -> str:
+        lines = [f"name: run{self._commands}", f"{KIND}:"]
+        for one in left:
+            spec = spec_of(one, self.folder, "run")
+            words = ", ".join(f'"{word}"' for word in spec.argv)
+            lines.append(f"  - {{name: {one.name}, argv: [{words}],")
+            lines.append(f"     resources: {{priority: {one.priority}}}}}")
+        file = self.folder / f"run{self._commands}.yaml"
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return str(file)
+
+    def wait(self, timeout_s: float, *, killed: bool = False) -> int | None:
+        """Wait for all jobs as a person does; the command sees to it that a scheduler lives."""
+        words = [str(LAUNCHER), "wait", "--timeout", f"{timeout_s:g}"]
+        return self._call(words, killed=killed)
+
+    def say(self, *words: str) -> str:
+        """Run a command of the launcher and return what it printed."""
+        done = subprocess.run(
+            [str(LAUNCHER), *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+        return done.stdout + done.stderr
+
+    def _call(self, words: Sequence[str], *, killed: bool) -> int | None:
+        """Run a command, perhaps only until it is killed; return its exit code, None if it was."""
+        command = subprocess.Popen(
+            words,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        with command:
+            patience_s = self.chance.uniform(0, KILLED_WITHIN_S) if killed else COMMAND_TIMEOUT_S
+            try:
+                _, said = command.communicate(timeout=patience_s)
+            except subprocess.TimeoutExpired:
+                self.kills.append(Kill(pid=command.pid, at=time.time(), strike="command"))
+                command.kill()
+                return None
+        text = said.decode(errors="replace").strip()
+        if command.returncode not in {0, 1} and "still not ended" not in text:
+            self.complaints.append(f"{words[1]}: {command.returncode}: {text}")
+        return command.returncode
+
+
+def _plain(recipes: Sequence[Recipe]) -> bool:
+    """Tell whether `launcher add` and a task file can say all of it."""
+    return not any(one.needs or one.retries or one.once or one.held for one in recipes)
+
+
+class Keeper:
+    """A thread that waits for the jobs, again and again; now and then its command is killed."""
+
+    def __init__(self, people: People) -> None:
+        """Prepare; nothing is typed before `start`."""
+        self._people = people
+        self._resting = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="keeper")
+
+    def start(self) -> None:
+        """Begin to type."""
+        self._thread.start()
+
+    def rest(self) -> None:
+        """Type no more."""
+        self._resting.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._resting.wait(LOOK_AGAIN_S):
+            if self._people.home.exists():
+                self._people.wait(WAIT_S, killed=self._people.chance.random() < KILLED_WAITS)

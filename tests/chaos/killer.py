@@ -1,0 +1,159 @@
+"""Kills what it finds of a home, at random instants and at those that hurt most."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.handover import scheduler_pid
+from launcher.paths import Attempt, Home
+from launcher.processes import identity, lock_holder
+from tests.chaos.census import Ours, Role, census
+
+PAUSE_S = (0.05, 0.7)  # between two strikes; a queue that is never left alone does nothing
+PATIENCE_S = 1.5  # for the instant that a strike aims at
+POLL_S = 0.0003
+AFTER_S = 0.02  # longest way from the instant to the kill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """A process that was killed; it lived until then."""
+
+    pid: int
+    at: float  # seconds since 1970, just before the signal
+    strike: str
+
+
+class Killer:
+    """A thread that strikes again and again until it is told to rest."""
+
+    def __init__(self, home: Home, program: Path, chance: random.Random) -> None:
+        """Prepare; nothing is killed before `start`."""
+        self._home, self._program, self._chance = home, program, chance
+        self._resting = threading.Event()
+        self._thread = threading.Thread(target=self._strike_on, name="killer")
+        self.kills: list[Kill] = []
+
+    def start(self) -> None:
+        """Begin to strike."""
+        self._thread.start()
+
+    def rest(self) -> None:
+        """Strike no more, and see the last strike done."""
+        self._resting.set()
+        self._thread.join()
+
+    def _strike_on(self) -> None:
+        strikes: dict[Callable[[], None], int] = {
+            self._some_of_one_role: 6,
+            self._some_of_all: 2,
+            self._everything: 1,
+            self._at_a_claim: 3,
+            self._at_a_commit: 1,
+            self._at_an_outcome: 3,
+        }
+        while not self._resting.wait(self._chance.uniform(*PAUSE_S)):
+            (strike,) = self._chance.choices(list(strikes), list(strikes.values()))
+            strike()
+
+    # --- at random instants
+
+    def _some_of_one_role(self) -> None:
+        role = self._chance.choices(list(Role), (4, 3, 3, 1))[0]
+        found = [one for one in self._census() if one.role is role]
+        if found:
+            self._kill(self._chance.sample(found, self._chance.randint(1, len(found))), str(role))
+
+    def _some_of_all(self) -> None:
+        found = self._census()
+        if found:
+            self._kill(self._chance.sample(found, self._chance.randint(1, len(found))), "some")
+
+    def _everything(self) -> None:
+        """Kill all, and what these had brought forth before it was their turn."""
+        while found := self._census():
+            self._chance.shuffle(found)
+            self._kill(found, "everything")
+            if self._resting.wait(POLL_S):
+                return
+
+    # --- at the instants that hurt
+
+    def _at_a_claim(self) -> None:
+        """Kill the scheduler between a claim and the start, and perhaps the nurseries too."""
+        nurseries = [one for one in self._census() if one.role is Role.NURSERY]
+        if self._changes(self._home.attempts):
+            self._kill_scheduler("claim")
+            if self._chance.random() < 0.5:
+                self._kill(nurseries, "claim")
+
+    def _at_a_commit(self) -> None:
+        if self._changes(self._home.database.with_name(self._home.database.name + "-wal")):
+            self._kill_scheduler("commit")
+
+    def _at_an_outcome(self) -> None:
+        """Kill a supervisor before or after the rename of an outcome, and perhaps the scheduler."""
+        if not self._changes(self._home.attempts):
+            return
+        attempt = Attempt(max(self._home.attempts.iterdir(), key=_written))
+        if not self._waited(lambda: _writes_outcome(attempt)):
+            return
+        pid = lock_holder(attempt.lock) if attempt.lock.exists() else None
+        if self._chance.random() < 0.5:
+            self._kill_scheduler("outcome")
+        who = identity(pid) if pid is not None else None
+        if who is not None:
+            self._kill([Ours(who=who, role=Role.SUPERVISOR)], "outcome")
+
+    def _kill_scheduler(self, strike: str) -> None:
+        if self._chance.random() < 0.5:
+            time.sleep(self._chance.uniform(0, AFTER_S))
+        pid = scheduler_pid(self._home)
+        who = identity(pid) if pid is not None else None
+        if who is not None:
+            self._kill([Ours(who=who, role=Role.SCHEDULER)], strike)
+
+    def _changes(self, path: Path) -> bool:
+        """Wait until something is written there; False when nothing is."""
+        before = _written(path)
+        return self._waited(lambda: _written(path) != before)
+
+    def _waited(self, condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > deadline or self._resting.is_set():
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    # --- how
+
+    def _census(self) -> list[Ours]:
+        return census(self._home.folder, self._program)
+
+    def _kill(self, found: Sequence[Ours], strike: str) -> None:
+        for one in found:
+            at = one.kill()
+            if at is not None:
+                self.kills.append(Kill(pid=one.who.pid, at=at, strike=strike))
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _writes_outcome(attempt: Attempt) -> bool:
+    """Tell whether the outcome's temporary file is there, or the outcome itself."""
+    try:
+        names = {entry.name for entry in attempt.folder.iterdir()}
+    except FileNotFoundError:
+        return False
+    return attempt.outcome.name in names or any(
+        name.endswith(".tmp") and not name.startswith(attempt.process.stem) for name in names
+    )

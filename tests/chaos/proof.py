@@ -1,0 +1,138 @@
+"""The proof itself: queue jobs, kill all that serves them again and again, then judge."""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.paths import Home
+from launcher.records import write_json
+from tests.chaos.audit import Findings, audit
+from tests.chaos.census import census
+from tests.chaos.commands import Keeper, People, surroundings
+from tests.chaos.killer import Killer
+from tests.chaos.outside import facts, still_open
+from tests.chaos.program import lines_of, make_program, read_stamps
+from tests.chaos.recipe import LONG_SHARE, Recipe, portions
+
+PORTION = 40  # most jobs that one command queues
+DELAY_S = 0.5  # longest way of a supervisor to its right to start
+MOST_OPEN = 150  # no more is queued while so many wait
+SETTLE_S = 120.0  # for what is left when nobody kills any more
+TIRED_S = 60.0  # the killing ends so long after the last job was queued
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came out of a proof."""
+
+    jobs: int
+    kills: int
+    seconds: float
+    findings: Findings
+    complaints: tuple[str, ...]
+    strikes: dict[str, int]
+
+    @property
+    def line(self) -> str:
+        """The report in one line."""
+        found = self.findings
+        return (
+            f"chaos: {self.jobs} jobs, {self.kills} kills, {len(found.lost)} lost,"
+            f" {len(found.doubled)} doubled, {len(found.overlaps)} overlaps,"
+            f" {len(found.unexplained)} unexplained, {self.seconds:.0f} s"
+        )
+
+
+def prove(
+    place: Path,
+    *,
+    jobs: int,
+    seconds: float,
+    seed: int,
+    guard: bool,
+    long_share: float = LONG_SHARE,
+) -> Report:
+    """Run a proof in an empty folder.
+
+    Args:
+        place: everything lies in it: the home, the program, its stamps.
+        jobs: at least so many.
+        seconds: new jobs are queued for at least so long.
+        seed: of all that is drawn here; what happens when is the machine's choice.
+        guard: False: `started` is not created exclusively, and the proof must fail.
+        long_share: of the jobs that last so long that the next scheduler meets them alive.
+    """
+    home = Home(place / "home")
+    program = make_program(place)
+    environment = surroundings(home, guard=guard, delay_s=DELAY_S)
+    people = People(home, place, environment, random.Random(f"people {seed}"))
+    killer = Killer(home, program, random.Random(f"killer {seed}"))
+    keeper = Keeper(people)
+    began = time.monotonic()
+    recipes: list[Recipe] = []
+    try:
+        killer.start()
+        keeper.start()
+        drawn = portions(random.Random(seed), PORTION, long_share)
+        _queue(people, recipes, drawn, jobs=jobs, until=began + seconds)
+        deadline = time.monotonic() + TIRED_S
+        while still_open(home) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        killer.rest()
+        keeper.rest()
+    try:
+        people.wait(SETTLE_S)
+        found = facts(home)
+    finally:
+        end_all(home, program)
+    kills = [*killer.kills, *people.kills]
+    strikes: dict[str, int] = {}
+    for kill in kills:
+        strikes[kill.strike] = strikes.get(kill.strike, 0) + 1
+    return Report(
+        jobs=len(found),
+        kills=len(kills),
+        seconds=time.monotonic() - began,
+        findings=audit(
+            found,
+            read_stamps(lines_of(place)),
+            kills,
+            promised=people.promised | people.torn,
+            once={one.name for one in recipes if one.once},
+        ),
+        complaints=tuple(people.complaints),
+        strikes=strikes,
+    )
+
+
+def _queue(
+    people: People,
+    recipes: list[Recipe],
+    drawn: Iterator[list[Recipe]],
+    *,
+    jobs: int,
+    until: float,
+) -> None:
+    """Queue portions until there are enough jobs and the time is over; note them in `recipes`."""
+    while len(recipes) < jobs or time.monotonic() < until:
+        portion = next(drawn)
+        if len(recipes) + len(portion) > jobs and time.monotonic() >= until:
+            portion = portion[: jobs - len(recipes)]
+        recipes += portion
+        people.queue(portion)
+        patience = time.monotonic() + TIRED_S
+        while still_open(people.home) > MOST_OPEN and time.monotonic() < patience:
+            time.sleep(0.05)
+
+
+def end_all(home: Home, program: Path) -> None:
+    """Kill all that lives of a home, and let nobody restart it."""
+    if home.folder.exists():
+        write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    while found := census(home.folder, program):
+        for one in found:
+            one.kill()
+        time.sleep(0.01)

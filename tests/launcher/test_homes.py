@@ -1,0 +1,286 @@
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.errors import MachineError, UsageError
+from launcher.homes import (
+    SPARE,
+    default_folder,
+    file_system,
+    is_remote,
+    machine,
+    mounts,
+    network_warning,
+)
+from launcher.paths import Home, check_home, find_home, make_home
+from launcher.records import read_json, write_json
+
+NOBODY = 65534
+MOUNTS = r"""
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
+30 27 0:40 / /home rw,relatime shared:2 master:3 - nfs4 server:/home rw,vers=4.2
+31 30 8:1 / /home/ada/my\040disk rw - xfs /dev/sda1 rw
+32 27 0:41 / /scratch rw - tmpfs tmpfs rw
+33 27 0:42 / /scratch rw - lustre mgs:/scratch rw
+34 27 0:43 / /mnt/back\134slash rw - fuse.sshfs other:/ rw
+35 27 0:44 / /mnt/a\040-\040b rw - cifs //server/share rw
+"""
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that other users reach; a test's own lies in a private one."""
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def as_nobody(work: Callable[[], object]) -> str:
+    """Do something as a user without rights; return what came of it, or the error's name and text."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            said = str(work())
+        except BaseException as error:  # noqa: BLE001  # the parent wants to know
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:  # noqa: PTH123  # a descriptor
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+# --- where it is
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "ext4"),
+        ("/var/lib", "ext4"),
+        ("/home", "nfs4"),
+        ("/home/ada/.local/state/launcher", "nfs4"),
+        ("/homework", "ext4"),
+        ("/home/ada/my disk/queue", "xfs"),
+        ("/scratch/ada", "lustre"),
+        ("/mnt/back\\slash/x", "fuse.sshfs"),
+        ("/mnt/a - b", "cifs"),
+    ],
+)
+def test_the_nearest_mount_tells_a_paths_file_system(path: str, kind: str) -> None:
+    assert file_system(MOUNTS, Path(path)) == kind
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "1 2 3 4 / rw - ext4", "\n\n"])
+def test_a_text_without_mounts_tells_nothing(text: str) -> None:
+    assert file_system(text, Path("/home")) is None
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
+def test_a_mount_point_is_read_back_as_the_kernel_writes_it(name: str) -> None:
+    point = Path("/mnt") / name
+    escaped = "".join(f"\\{ord(c):03o}" if c in " \t\n\\#" else c for c in str(point))
+    line = f"36 27 0:9 / {escaped} rw - nfs server:/ rw"
+    assert file_system(f"{MOUNTS}{line}\n", point / "queue") == "nfs"
+
+
+def test_the_kernels_own_text_is_understood() -> None:
+    assert file_system(mounts(), Path("/proc/self")) == "proc"
+
+
+@pytest.mark.parametrize(
+    ("kind", "remote"),
+    [
+        *((kind, True) for kind in ["nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs"]),
+        *((kind, True) for kind in ["ceph", "afs", "9p", "fuse.sshfs", "fuse.glusterfs"]),
+        *((kind, False) for kind in ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs"]),
+        *((kind, False) for kind in ["fuseblk", "fuse.mergerfs", "nfsd", None]),
+    ],
+)
+def test_file_systems_of_several_machines_are_told_apart(kind: str | None, remote: bool) -> None:
+    assert is_remote(kind) is remote
+
+
+def test_a_state_folder_on_the_network_is_replaced_by_a_local_one() -> None:
+    remote, local = Path("/home/ada/.local/state/launcher"), Path("/home/ada/my disk/launcher")
+    assert default_folder(remote, MOUNTS, 1000) == Path("/var/tmp/launcher-1000")
+    assert default_folder(local, MOUNTS, 1000) == local
+    assert default_folder(remote, "", 1000) == remote
+
+
+def test_the_environment_names_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert find_home({}).folder == tmp_path / "state" / "launcher"
+    assert find_home({"LAUNCHER_HOME": ""}).folder == tmp_path / "state" / "launcher"
+    assert find_home({"LAUNCHER_HOME": "/elsewhere"}).folder == Path("/elsewhere")
+    with pytest.raises(UsageError, match="absolute"):
+        find_home({"LAUNCHER_HOME": "here"})
+
+
+def test_a_home_that_was_put_on_the_network_is_warned_of(tmp_path: Path) -> None:
+    warning = network_warning(Path("/home/ada/queue"), MOUNTS)
+    assert warning is not None
+    assert "/home/ada/queue" in warning
+    assert "nfs4" in warning
+    assert network_warning(Path("/var/queue"), MOUNTS) is None
+
+
+def test_a_link_to_the_network_is_seen_through(tmp_path: Path) -> None:
+    (tmp_path / "queue").symlink_to("/scratch/queue")
+    assert network_warning(tmp_path / "queue", MOUNTS) is not None
+
+
+# --- whose it is
+
+
+def test_a_new_home_is_its_users_alone_and_of_this_machine(tmp_path: Path) -> None:
+    home = Home(tmp_path / "a" / "home")
+    make_home(home)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (home.folder, home.record)}
+    assert modes == {home.folder: 0o700, home.record: 0o600}
+    record = read_json(home.record)
+    assert record == {"schema": 1, "machine": machine(), "host": os.uname().nodename}
+    check_home(home)
+
+
+def test_the_machines_id_is_not_shown(tmp_path: Path) -> None:
+    secret = "0123456789abcdef0123456789abcdef"
+    (tmp_path / "machine-id").write_text(f"{secret}\n")
+    shown = machine(tmp_path / "machine-id")
+    assert shown != machine()
+    assert secret not in shown
+    assert secret.startswith(shown) is False
+
+
+@pytest.mark.parametrize("content", [None, "", "uninitialized\n", "\xff\xfe"])
+def test_a_machine_without_an_id_goes_by_its_name(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "machine-id").write_text(content, encoding="latin-1")
+    assert machine(tmp_path / "machine-id") == machine(tmp_path / "none")
+
+
+@pytest.mark.parametrize("use", [make_home, check_home])
+def test_another_machines_home_is_refused_by_name(
+    tmp_path: Path, use: Callable[[Home], None]
+) -> None:
+    home = Home(tmp_path / "home")
+    home.folder.mkdir()
+    write_json(home.record, {"schema": 1, "machine": "ffff", "host": "gpu3"})
+    with pytest.raises(MachineError, match=r"belongs to machine 'gpu3'.*LAUNCHER_HOME.*delete"):
+        use(home)
+    assert not home.attempts.exists()
+    assert (read_json(home.record) or {})["host"] == "gpu3"
+
+
+def test_a_home_of_an_older_version_becomes_this_machines(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.folder.mkdir()
+    home.database.touch()
+    check_home(home)
+    assert (read_json(home.record) or {})["machine"] == machine()
+
+
+def test_a_home_that_others_may_read_is_closed(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    make_home(home)
+    home.folder.chmod(0o777)
+    check_home(home)
+    assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("use", [make_home, check_home])
+def test_a_file_is_no_home(tmp_path: Path, use: Callable[[Home], None]) -> None:
+    (tmp_path / "home").write_text("mine")
+    with pytest.raises(MachineError, match=r"home.*(not a folder|File exists)"):
+        use(Home(tmp_path / "home"))
+
+
+def test_a_home_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="/none: No such file"):
+        check_home(Home(tmp_path / "none"))
+
+
+def test_a_users_own_link_to_an_own_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home").symlink_to("disk")
+    make_home(Home(tmp_path / "home"))
+    assert (tmp_path / "disk" / "home.json").exists()
+
+
+def test_a_link_where_everybody_may_write_is_refused(tmp_path: Path) -> None:
+    link = Path(tempfile.mktemp(prefix="launcher-test-", dir=SPARE))
+    link.symlink_to(tmp_path)
+    tmp_path.chmod(0o755)
+    try:
+        with pytest.raises(MachineError, match="is a link"):
+            make_home(Home(link))
+    finally:
+        link.unlink()
+    assert list(tmp_path.iterdir()) == []
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+@root_only
+def test_somebody_elses_link_is_refused(public: Path, tmp_path: Path) -> None:
+    link = public / "home"
+    link.symlink_to(tmp_path)
+    os.lchown(link, NOBODY, NOBODY)
+    with pytest.raises(MachineError, match=r"is a link that user .* made"):
+        make_home(Home(link))
+    assert list(tmp_path.iterdir()) == []
+
+
+@root_only
+@pytest.mark.parametrize("use", [make_home, check_home])
+def test_somebody_elses_folder_is_refused(public: Path, use: Callable[[Home], None]) -> None:
+    folder = public / "home"
+    folder.mkdir(mode=0o777)
+    os.chown(folder, NOBODY, NOBODY)
+    with pytest.raises(MachineError, match=r"belongs to user .*LAUNCHER_HOME"):
+        use(Home(folder))
+    assert list(folder.iterdir()) == []
+
+
+@root_only
+def test_another_user_can_neither_read_a_home_nor_write_into_it(public: Path) -> None:
+    home = Home(public / "home")
+    make_home(home)
+    home.database.touch(mode=0o600)
+    assert "PermissionError" in as_nobody(lambda: list(home.folder.iterdir()))
+    assert "PermissionError" in as_nobody(home.database.read_bytes)
+    assert "PermissionError" in as_nobody(lambda: (home.attempts / "1-1").mkdir())
+    assert "MachineError" in as_nobody(lambda: check_home(home))
+    assert "MachineError" in as_nobody(lambda: make_home(home))
+
+
+@root_only
+def test_a_home_that_cannot_be_written_is_named(public: Path) -> None:
+    said = as_nobody(lambda: make_home(Home(public / "home")))
+    assert said.startswith("MachineError: cannot make the queue's home")
+    assert "Permission denied; set LAUNCHER_HOME" in said
+
+
+def test_a_cut_off_record_of_the_machine_is_written_anew(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    make_home(home)
+    home.record.write_text('{"schema": 1, "mach')
+    check_home(home)
+    assert json.loads(home.record.read_text())["machine"] == machine()

@@ -1,0 +1,203 @@
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from launcher.cli.service import BOOTED, Manager, command, cron_line, find_manager, unit
+from launcher.errors import MachineError
+from launcher.paths import Home
+from launcher.records import write_json
+
+ODD = "a b/50%h $HOME \"q\" 'r' \\x ü"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A person's configuration, and a `systemctl` that writes down what it is asked."""
+
+    config: Path
+    programs: Path
+
+    @property
+    def unit(self) -> Path:
+        return self.config / "systemd" / "user" / "launcher.service"
+
+    @property
+    def asked(self) -> list[str]:
+        log = self.programs / "asked"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def systemctl(self, body: str = "exit 0") -> None:
+        """Install a systemctl that ends as `body` says."""
+        program = self.programs / "systemctl"
+        program.write_text(f'#!/bin/sh\necho "$@" >> "{self.programs}/asked"\n{body}\n')
+        program.chmod(0o755)
+
+    def service(self, *words: str) -> Result:
+        """Run `launcher service …`."""
+        return CliRunner().invoke(command, words)
+
+
+@pytest.fixture
+def machine(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine without systemd, until a test installs it."""
+    machine = Machine(tmp_path / "config", tmp_path / "bin")
+    machine.programs.mkdir()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(machine.config))
+    monkeypatch.setenv("PATH", str(machine.programs))
+    return machine
+
+
+def test_a_unit_is_written_and_enabled(machine: Machine, home: Home) -> None:
+    machine.systemctl()
+    answer = machine.service("install")
+    assert answer.exit_code == 0
+    assert machine.unit.read_text() == unit(home.folder, sys.executable)
+    assert machine.asked[-2:] == [
+        "--user daemon-reload",
+        "--user enable --now launcher.service",
+    ]
+    assert "loginctl enable-linger" in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_a_unit_is_written_anew(machine: Machine, home: Home) -> None:
+    machine.systemctl()
+    machine.unit.parent.mkdir(parents=True)
+    machine.unit.write_text("of an older version")
+    assert machine.service("install").exit_code == 0
+    assert machine.unit.read_text() == unit(home.folder, sys.executable)
+
+
+def test_a_unit_is_only_printed_when_that_is_asked(machine: Machine, home: Home) -> None:
+    machine.systemctl()
+    shutil.rmtree(home.folder)
+    answer = machine.service("install", "--print")
+    assert answer.exit_code == 0
+    assert answer.stdout == unit(home.folder, sys.executable)
+    assert not machine.config.exists()
+    assert not home.folder.exists()
+    assert machine.asked == []
+
+
+def test_a_service_is_removed(machine: Machine) -> None:
+    machine.systemctl()
+    machine.service("install")
+    answer = machine.service("remove")
+    assert answer.exit_code == 0
+    assert not machine.unit.exists()
+    assert machine.asked[-2:] == [
+        "--user disable --now launcher.service",
+        "--user daemon-reload",
+    ]
+
+
+def test_removing_what_was_never_installed_changes_nothing(machine: Machine) -> None:
+    machine.systemctl()
+    answer = machine.service("remove")
+    assert answer.exit_code == 0
+    assert "nothing was changed" in answer.stderr
+    assert machine.asked == []
+
+
+def test_a_service_is_removed_without_an_answer_of_systemd(machine: Machine) -> None:
+    machine.systemctl()
+    machine.service("install")
+    enabled = machine.unit.parent / "default.target.wants" / "launcher.service"
+    enabled.parent.mkdir()
+    enabled.symlink_to(machine.unit)
+    machine.systemctl("exit 1")
+    assert machine.service("remove").exit_code == 0
+    assert not enabled.is_symlink()
+    assert not machine.unit.exists()
+
+
+def test_without_systemd_nothing_is_written_and_a_crontab_line_is_told(
+    machine: Machine, home: Home
+) -> None:
+    answer = machine.service("install")
+    assert answer.exit_code == 0
+    assert answer.stdout == cron_line(home.folder, sys.executable) + "\n"
+    assert "crontab -e" in answer.stderr
+    assert not machine.config.exists()
+
+
+@pytest.mark.skipif(BOOTED.exists(), reason="systemd started this machine")
+def test_systemctl_without_a_running_systemd_is_none(machine: Machine) -> None:
+    machine.systemctl("echo 'Failed to connect to bus' >&2; exit 1")
+    answer = machine.service("install")
+    assert answer.exit_code == 0
+    assert "@reboot" in answer.stdout
+    assert not machine.config.exists()
+
+
+def test_a_systemd_that_does_not_answer_is_told_from_none(machine: Machine, tmp_path: Path) -> None:
+    assert find_manager(tmp_path) is Manager.ABSENT
+    machine.systemctl("exit 1")
+    assert find_manager(tmp_path) is Manager.SILENT
+    assert find_manager(tmp_path / "none") is Manager.ABSENT
+    machine.systemctl()
+    assert find_manager(tmp_path / "none") is Manager.ANSWERS
+
+
+def test_what_systemctl_says_against_it_is_shown(machine: Machine) -> None:
+    machine.systemctl('[ "$2" = enable ] || exit 0; echo "Unit is masked" >&2; exit 1')
+    answer = machine.service("install")
+    assert isinstance(answer.exception, MachineError)
+    assert "enable --now launcher.service` failed: Unit is masked" in str(answer.exception)
+
+
+def test_a_home_of_another_machine_gets_no_service(machine: Machine, home: Home) -> None:
+    machine.systemctl()
+    write_json(home.record, {"schema": 1, "machine": "ffff", "host": "gpu3"})
+    assert isinstance(machine.service("install").exception, MachineError)
+    assert not machine.unit.exists()
+
+
+@pytest.mark.parametrize("place", ["/home/ada/queue", f"/tmp/{ODD}"])
+def test_systemd_understands_the_unit(tmp_path: Path, place: str) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("no systemd-analyze here")
+    file = tmp_path / "launcher.service"
+    file.write_text(unit(Path(place), sys.executable), encoding="utf-8")
+    verified = subprocess.run(
+        [analyze, "verify", "--user", str(file)],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_a_units_odd_paths_are_quoted_for_systemd() -> None:
+    lines = unit(Path('/a b/50% $X "q" \\'), "/opt/my python").splitlines()
+    assert r'Environment="LAUNCHER_HOME=/a b/50%% $X \"q\" \\"' in lines
+    start = r'ExecStart="/opt/my python" -P -m launcher.scheduler "/a b/50%% $$X \"q\" \\"'
+    assert start in lines
+    assert "KillMode=process" in lines  # running jobs outlive the scheduler
+    assert "Restart=on-failure" in lines
+    assert "WantedBy=default.target" in lines
+
+
+@pytest.mark.parametrize("name", ["home", ODD, "-x;y&z"])
+def test_a_crontab_line_starts_the_scheduler_of_its_home(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    home.mkdir(parents=True)
+    python = tmp_path / "my python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$LAUNCHER_HOME" "$@"\n')
+    python.chmod(0o755)
+    line = cron_line(home, str(python))
+    assert "\n" not in line
+    assert "%" not in line.replace(r"\%", "")
+    # what cron makes of it: a backslash before a percent sign goes, the shell gets the rest
+    heard = line.removeprefix("@reboot ").replace(r"\%", "%")
+    subprocess.run(["/bin/sh", "-c", heard], check=True)
+    told = (home / "scheduler.log").read_text(encoding="utf-8").splitlines()
+    assert told == [str(home), "-P", "-m", "launcher.scheduler", str(home)]
