@@ -3,18 +3,21 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import Program, Queue, System, until
+import psutil
+
+from benchmarks.timing import Program, Queue, System, until
 from launcher.cli.run import _plan
-from launcher.cli.status import _interesting
+from launcher.cli.status import RECENT, WAITING
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.paths import Home, make_home
 from launcher.processes import boot_id, send
@@ -22,7 +25,8 @@ from launcher.records import stamp
 from launcher.specs import Resources, Spec, this_context
 from launcher.states import Done, State
 from launcher.store.rows import Claim
-from launcher.store.store import Store
+from launcher.store.scheduling import Seat
+from launcher.store.store import NewJob, Store
 from launcher.submission import judge, submit
 
 BIN = Path(sys.executable).parent
@@ -85,18 +89,12 @@ def insert(
     python_path: Path | None = None,
 ) -> list[int]:
     """Put jobs that need nothing into the queue in one transaction; return their numbers."""
-    numbers = []
-    now = time.time()
     here = this_context()
     if python_path is not None:
         here = replace(here, environment={**here.environment, "PYTHONPATH": str(python_path)})
     with store.writing():
-        run, context = store.run(Path("/"), RUN), store.context(here)
-        for spec in specs:
-            job = store.put(run, context, spec, state=state, reason="new", now=now)
-            store.set_needs(job, ())
-            numbers.append(job)
-    return numbers
+        jobs = (NewJob(spec=spec, state=state) for spec in specs)
+        return store.put_new(store.run(Path("/"), RUN), here, jobs, time.time())
 
 
 class Ours:
@@ -133,12 +131,22 @@ def _open(folder: Path, slots: int) -> Iterator[Queue]:
 OURS = System(name="ours", open=_open)
 
 
+def date_ends(home: Home) -> None:
+    """Give jobs that were put in as done a time at which they ended, each another."""
+    with closing(sqlite3.connect(home.database)) as database, database:
+        database.execute("UPDATE jobs SET ended = submitted + 0.001 * id WHERE state = 'done'")
+
+
+def scheduler_store(home: Home) -> Store:
+    """Open the queue as the scheduler does."""
+    return Store(home, durable=False)
+
+
 def claim_next(store: Store) -> Claim:
     """Find the next job and claim it, as the scheduler does."""
-    (job,) = store.ready(1)
-    claim = store.claim(
-        job.id, boot=boot_id(), device="cpu", cpus=1, reason="fits", now=time.time()
-    )
+    here = Seat(device="cpu", cpus=1, boot=boot_id(), pid=os.getpid(), start_ticks=0)
+    job = store.scheduling.ready(1)[0]
+    claim = store.scheduling.claim(job.id, here, reason="fits", now=time.time())
     assert claim is not None, "nobody else claims here"
     return claim
 
@@ -146,13 +154,15 @@ def claim_next(store: Store) -> Claim:
 def finish(store: Store, claim: Claim) -> None:
     """Take in that a claimed job is done."""
     now = time.time()
-    store.finish(claim, Done(at=now), outputs={}, now=now)
+    store.scheduling.finish(claim, Done(at=now), outputs={}, now=now)
 
 
 def ask_for_status(store: Store) -> None:
     """Ask the store what `launcher status` asks it."""
-    _interesting(store)
     store.read.counts()
+    store.read.ended_lately(RECENT)
+    store.read.jobs("jobs.state = 'running'")
+    store.read.waiting(WAITING)
 
 
 def queue_taskfile(store: Store, path: Path) -> list[int]:
@@ -188,26 +198,34 @@ def adoption_s(home: Home) -> float:
 
 
 def _adopted(home: Home) -> int:
-    return home.scheduler_log.read_text(encoding="utf-8").count(" adopted ")
+    return home.scheduler_log.read_text(encoding="utf-8").count(" adopted")
 
 
-def worker_starts_ms(
-    home: Home, store: Store, specs: Sequence[Spec], *, python_path: Path
-) -> list[float]:
-    """Queue workers that return when their first line ran; return that from their claims on."""
-    numbers = insert(store, specs, python_path=python_path)
+@dataclass(frozen=True, kw_only=True)
+class Birth:
+    """How long a worker took to its first line."""
+
+    from_commit_ms: float
+    from_claim_ms: float
+
+
+def birth(home: Home, store: Store, spec: Spec, *, python_path: Path) -> Birth:
+    """Queue a worker whose result says when its first line ran, and wait for it."""
     ensure_scheduler(home)
+    (job,) = insert(store, [spec], python_path=python_path)
+    committed = time.time()
     wake(home)
     until(
-        lambda: all(store.read.result_of(number) for number in numbers),
-        f"the workers are done; {home.scheduler_log} may say more",
+        lambda: store.read.result_of(job),
+        f"the worker is done; {home.scheduler_log} may say more",
     )
-    return [1000 * (_said_at(store, number) - _claimed_at(store, number)) for number in numbers]
+    at = float((store.read.result_of(job) or {})["at"])
+    claimed = float(store.read.attempts_of(job)[-1]["claimed"])
+    return Birth(from_commit_ms=1000 * (at - committed), from_claim_ms=1000 * (at - claimed))
 
 
-def _said_at(store: Store, job: int) -> float:
-    return float((store.read.result_of(job) or {})["at"])
-
-
-def _claimed_at(store: Store, job: int) -> float:
-    return float(store.read.attempts_of(job)[-1]["claimed"])
+def kill_spares(home: Home) -> None:
+    """Kill what the nurseries have forked ahead, while nothing runs."""
+    for nursery in psutil.Process(scheduler_pid(home)).children():
+        for spare in nursery.children():
+            spare.kill()

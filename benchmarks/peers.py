@@ -1,8 +1,4 @@
-"""The other queues, each behind the same one method, and the clock that all of them are timed by.
-
-Every queue runs programs; a program of ours, `stamp`, notes its own first and last instant, so that
-no queue's own idea of time, and no polling of ours, gets into a figure.
-"""
+"""The other queues, each behind the same one method; they leave nothing behind, after Ctrl-C either."""
 
 import contextlib
 import importlib
@@ -17,37 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-DEADLINE_S = 300.0  # for whatever must happen; a queue that hangs must not hang the table
-POLL_S = 0.01
+from benchmarks.timing import Program, Queue, System
+
 END_S = 5.0  # a peer's grace when it is told to end
 
-Program = tuple[str, ...]
-
-STAMP = r"""
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
-static long long now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-int main(int argc, char **argv) {
-    long long start = now();
-    char line[64];
-    int file = open(argv[1], O_WRONLY | O_APPEND | O_CREAT, 0600);
-    if (argc > 2) usleep(1000 * atoi(argv[2]));
-    int length = snprintf(line, sizeof line, "%lld %lld\n", start, now());
-    return write(file, line, length) != length;
-}
-"""
 HUEY = """
 import subprocess
 from huey import SqliteHuey
@@ -61,82 +34,6 @@ BARE = """
 CREATE TABLE jobs (id INTEGER PRIMARY KEY, argv TEXT, state TEXT, pid INTEGER, status INTEGER);
 CREATE INDEX ready ON jobs (state, id);
 """
-
-
-class Queue(Protocol):
-    """A queue that is open, with nothing in it."""
-
-    # it starts the first of many programs while the others are still being queued
-    eager: bool
-
-    def submit(self, programs: Sequence[Program]) -> int:
-        """Queue programs, and return the monotonic nanosecond from which their start is timed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class System:
-    """A kind of queue beside which ours is measured."""
-
-    name: str
-    open: Callable[[Path, int], AbstractContextManager[Queue]]  # in a folder, with so many slots
-    lacking: Callable[[], str] = lambda: ""  # how to install it; empty: it is there
-
-
-def until(condition: Callable[[], object], what: str, poll_s: float = POLL_S) -> None:
-    """Wait until `condition` holds.
-
-    Raises:
-        TimeoutError: it does not in time.
-    """
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {DEADLINE_S:.0f} s in vain until {what}")
-        time.sleep(poll_s)
-
-
-class Stamps:
-    """The program that notes when it ran, and what it noted."""
-
-    def __init__(self, folder: Path) -> None:
-        """Compile the program into `folder`."""
-        self._program, self._file = folder / "stamp", folder / "stamps"
-        source = folder / "stamp.c"
-        source.write_text(STAMP, encoding="utf-8")
-        subprocess.run(["cc", "-O2", "-o", self._program, source], check=True)
-
-    def program(self, sleep_ms: int = 0) -> Program:
-        """Return the program, which sleeps between its two instants."""
-        return (str(self._program), str(self._file), str(sleep_ms))
-
-    def wait(self, count: int) -> list[tuple[int, int]]:
-        """Wait until the program ran `count` times; return (start, end) in order of the starts."""
-        until(lambda: self._text().count("\n") >= count, f"{count} programs have run")
-        spans = [line.split() for line in self._text().splitlines()]
-        self._file.unlink()
-        return sorted((int(start), int(end)) for start, end in spans)
-
-    def _text(self) -> str:
-        return self._file.read_text() if self._file.exists() else ""
-
-
-class Gate:
-    """A program that occupies a slot until it is let go, so that what is behind it piles up."""
-
-    def __init__(self, folder: Path) -> None:
-        """Make the pipe on which the program waits."""
-        path = folder / "gate"
-        os.mkfifo(path)
-        self.program: Program = ("head", "-c1", str(path))
-        self._pipe = os.open(path, os.O_RDWR)  # with a reader of our own, nobody's open blocks
-
-    def let_go(self, count: int) -> None:
-        """Let as many programs end."""
-        os.write(self._pipe, b"." * count)
-
-    def close(self) -> None:
-        """Let all that wait end."""
-        os.close(self._pipe)
 
 
 class Bare:
@@ -299,12 +196,26 @@ class HyperQueue:
 @contextmanager
 def _hyperqueue(folder: Path, slots: int) -> Iterator[Queue]:
     cluster_of = importlib.import_module("hyperqueue.cluster")
-    with _silent():  # it prints a table of its own
+    # it prints a table of its own, and does not clear away the folder that its worker makes
+    with _silent(), _temporary(folder):
         cluster = cluster_of.LocalCluster(str(folder), cluster_of.WorkerConfig(cores=slots))
     try:
         yield HyperQueue(cluster.client(), folder)
     finally:
         cluster.stop()
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[None]:
+    """Let temporary files be made in a folder."""
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
 
 
 @contextmanager

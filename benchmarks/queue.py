@@ -1,6 +1,9 @@
 """Our queue beside others, side by side in one run; medians, noisy machine, nothing is asserted.
 
 python -m benchmarks.queue [drain|gap|idle|insert|million|torch]…
+
+Starts and ends are what the programs themselves read off the monotonic clock. Ours is timed from
+its commit, before the scheduler is woken; the others, which do not tell of theirs, from the call.
 """
 
 import signal
@@ -16,18 +19,10 @@ from pathlib import Path
 import click
 
 from benchmarks.ours import OURS
-from benchmarks.peers import (
-    BARE_LOOP,
-    HUEY_SQLITE,
-    HYPERQUEUE,
-    TASK_SPOOLER,
-    Gate,
-    Queue,
-    Stamps,
-    System,
-)
+from benchmarks.peers import BARE_LOOP, HUEY_SQLITE, HYPERQUEUE, TASK_SPOOLER
 from benchmarks.scale import a_folder, insert_rows, million_rows, torch_rows
 from benchmarks.table import Row, draw, machine
+from benchmarks.timing import Gate, Queue, Stamps, System
 
 TRUE = ("/bin/true",)
 DRAIN_JOBS, DRAIN_SLOTS = 500, 2

@@ -1,6 +1,8 @@
 """What became of an attempt: who is alive, how it ended, who may never start it any more."""
 
 import contextlib
+import fcntl
+import json
 import os
 import select
 import signal
@@ -22,10 +24,12 @@ from launcher.processes import (
     session,
     terminate,
 )
-from launcher.records import read_json
+from launcher.records import read_bytes, read_json
 from launcher.specs import Breed
 from launcher.states import Done, Lost, Outcome, Void, read_outcome
 from launcher.store.rows import Claim
+
+VOID = b'{"void": true}'
 
 
 class Watch(Protocol):
@@ -145,16 +149,43 @@ def _void(attempt: Attempt) -> bool:
     except FileNotFoundError:
         return False  # it was there before the claim: who deleted it may be the job itself
     except FileExistsError:
-        return read_json(attempt.started) == {"void": True}
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write('{"void": true}\n')
+        return _first_line(attempt) == VOID
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(VOID + b"\n")
     return True
+
+
+def _first_line(attempt: Attempt) -> bytes:
+    try:
+        return read_bytes(attempt.started).partition(b"\n")[0]
+    except FileNotFoundError:
+        return b""
 
 
 def _supervisor(claim: Claim, attempt: Attempt) -> Identity:
     """Return who has the right to start: who took it, or whom the claim names."""
-    who = recorded(read_json(attempt.started))
+    who = _read_line(_first_line(attempt))
     return who or Identity(pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot)
+
+
+def _program(attempt: Attempt) -> Identity | None:
+    """Return the program of an attempt whose supervisor is dead, None when none was started."""
+    try:
+        with attempt.started.open("rb") as file:
+            # what the supervisor had begun to start is either the program now, or dead
+            fcntl.flock(file, fcntl.LOCK_SH)
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    return _read_line(lines[1]) if len(lines) > 1 else None
+
+
+def _read_line(line: bytes) -> Identity | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return recorded(record) if isinstance(record, dict) else None
 
 
 def _orphan(claim: Claim, attempt: Attempt) -> Outcome | Watch:
@@ -162,8 +193,9 @@ def _orphan(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     outcome = _recorded_outcome(attempt)  # again: it may have been written before it died
     if outcome is not None:
         return outcome
+    program = _program(attempt)
     left = marked(attempt.folder)
-    program = recorded(read_json(attempt.process)) or (left[0] if left else None)
+    program = program or (left[0] if left else None)
     descriptor = open_pidfd(program) if program is not None else None
     if program is not None and descriptor is not None:
         return Adopted(claim=claim, attempt=attempt, descriptor=descriptor, program=program.pid)

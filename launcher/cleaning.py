@@ -113,9 +113,9 @@ def delete(attempt: Attempt) -> Left | None:
             why = _refusal(folder, attempt)
             if why is not None:
                 return Left(attempt=attempt, why=why)
-            names = [name for name in os.listdir(folder) if name != attempt.spec.name]
-            for name in names:
-                _remove(name, folder)
+            for name in _names(folder):
+                if name != attempt.spec.name:
+                    _remove(name, folder)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(attempt.spec.name, dir_fd=folder)
         attempt.folder.rmdir()
@@ -139,7 +139,7 @@ def _opened(attempt: Attempt) -> Iterator[int]:
 def _refusal(folder: int, attempt: Attempt) -> str | None:
     if os.fstat(folder).st_uid != os.geteuid():
         return "belongs to somebody else"
-    names = os.listdir(folder)
+    names = _names(folder)
     if not names:
         return None
     if not _carries_its_order(folder, attempt):
@@ -149,11 +149,18 @@ def _refusal(folder: int, attempt: Attempt) -> str | None:
     return None
 
 
+def _names(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
 def _carries_its_order(folder: int, attempt: Attempt) -> bool:
     job, _, number = attempt.folder.name.partition("-")
     match _order(folder, attempt.spec.name):
-        case {"spec": dict(), "context": dict(), "number": int(told)} as order:
-            return str(told) == number and str(order.get("job", job)) == job
+        case {"spec": dict(), "context": dict(), "job": int(whose)} if str(whose) != job:
+            return False  # orders of older versions do not name their job
+        case {"spec": dict(), "context": dict(), "number": int(told)}:
+            return str(told) == number
     return False
 
 

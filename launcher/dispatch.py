@@ -21,7 +21,7 @@ from launcher.nurseries import Nurseries
 from launcher.orders import order_text
 from launcher.paths import Home
 from launcher.policy import Machine, Running, Start, Waiting, decide
-from launcher.processes import boot_id
+from launcher.processes import Identity, boot_id
 from launcher.records import read_json, stamp
 from launcher.specs import Breed, Resources
 from launcher.states import Done, Lost, Outcome, Void
@@ -82,15 +82,19 @@ class Scheduler:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake, b".")  # a sleeping poll goes on after a signal
 
+    def is_home(self) -> bool:
+        """Tell whether the queue is still here: not deleted, not moved away as damaged."""
+        return self._home.database.exists() and not self._home.damage_record.exists()
+
     def run(self) -> None:
         """Serve until told to leave, stopped, idle for long, or robbed of the home."""
         for claim in self._queue.claims():
             self._adopt(claim)
         self._nurseries.prepare(Breed())
-        while not self.leaving and self._home.exists():
+        while not self.leaving and self.is_home():
             try:
                 outlook = self._turn()
-            except (StoreError, sqlite3.Error) as error:
+            except (OSError, StoreError, sqlite3.Error) as error:  # a full disk, most of all
                 logger.warning("trouble=%r", str(error))
                 outlook = _Outlook(waiting=True, look_again_s=TROUBLE_S)
             if self._finished(outlook):
@@ -102,11 +106,30 @@ class Scheduler:
     def _turn(self) -> _Outlook:
         self._nurseries.births()
         self._take_in()
-        outlook = self._decide()
-        self._obey(outlook)
+        outlook = _Outlook()
+        launches: list[Supervised] = []
+        try:
+            with self._one_transaction():
+                ended = list(self._ended)
+                for claim, outcome in ended:
+                    self._finish(claim, outcome)
+                self._decide(outlook, launches)
+        except BaseException:
+            for one in launches:  # nothing was promised after all
+                self._nurseries.give_back(one.breed, one.supervisor)
+            raise
+        del self._ended[: len(ended)]
         if self._ended:
-            outlook.soon(TROUBLE_S)
+            outlook.soon(0)
+        for one in launches:
+            self._watches[one.claim.job] = one
+            one.supervisor.run(one.attempt)
+        self._obey(outlook)
         return outlook
+
+    def _one_transaction(self) -> contextlib.AbstractContextManager[None]:
+        """Return a transaction for all that ended and starts in its place; none where nothing did."""
+        return self._store.writing() if self._ended else contextlib.nullcontext()
 
     # --- what ended
 
@@ -131,9 +154,6 @@ class Scheduler:
             if isinstance(one, Supervised):
                 self._nurseries.give_back(one.breed, one.supervisor)
             self._follow(one.claim, news)
-        while self._ended:
-            self._finish(*self._ended[0])
-            del self._ended[0]
 
     def _finish(self, claim: Claim, outcome: Outcome) -> None:
         paths = claim.spec.outputs if isinstance(outcome, Done) else ()
@@ -164,18 +184,16 @@ class Scheduler:
 
     # --- what starts
 
-    def _decide(self) -> _Outlook:
-        """Start what fits; tell what still waits."""
-        outlook = _Outlook()
+    def _decide(self, outlook: _Outlook, launches: list[Supervised]) -> None:
+        """Claim what fits, to be launched once that is committed; tell what still waits."""
         now = self._clock()
-        self._queue.let_go(now)
-        next_time = self._queue.next_time()
+        next_time = self._queue.let_go(now)
         if next_time is not None:
             outlook.waiting = True
             outlook.soon(next_time - now)
         ready = [] if self._home.stop.exists() else self._queue.ready(self._cpus)
         if not ready:
-            return outlook
+            return
         watch_gpus = any(_may_need_gpu(one.lane.resources) for one in ready)
         watch_ram = any(one.lane.resources.ram is not None for one in ready)
         decisions = decide(
@@ -194,14 +212,17 @@ class Scheduler:
         )
         reasons = {one.lane_id: "" for one in ready}
         for job, decision in zip(ready, decisions, strict=True):
-            why = self._start(job, decision) if isinstance(decision, Start) else decision.reason
+            why = (
+                self._claim(job, decision, launches)
+                if isinstance(decision, Start)
+                else decision.reason
+            )
             if why:
                 outlook.waiting = True
                 reasons[job.lane_id] = reasons[job.lane_id] or why
         self._explain(reasons, outlook)
         if outlook.waiting and (watch_gpus or watch_ram):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
-        return outlook
 
     def _explain(self, reasons: dict[int, str], outlook: _Outlook) -> None:
         """Put down why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
@@ -223,8 +244,8 @@ class Scheduler:
                 group=spec.terms.group,
             )
 
-    def _start(self, ready: ReadyJob, start: Start) -> str:
-        """Start a job; return why not, where it does not start."""
+    def _claim(self, ready: ReadyJob, start: Start, launches: list[Supervised]) -> str:
+        """Promise a job its place; return why not, where it cannot start yet."""
         breed = ready.lane.breed
         try:
             supervisor = self._nurseries.take(breed)
@@ -233,30 +254,35 @@ class Scheduler:
             return ""
         if supervisor is None:
             return "its worker is being started"
-        seat = Seat(
-            device=start.device,
-            cpus=start.cpus,
-            boot=boot_id(),
-            pid=supervisor.who.pid,
-            start_ticks=supervisor.who.start_ticks,
-        )
         try:
             claim = self._queue.claim(
-                ready.id, seat, reason=start.reason, now=self._clock(), prepare=self._make_folder
+                ready.id,
+                self._seat(start, supervisor.who),
+                reason=start.reason,
+                now=self._clock(),
+                prepare=self._make_folder,
             )
-        except (OSError, StoreError) as error:
+        except BaseException:
             self._nurseries.give_back(breed, supervisor)
-            raise StoreError(f"job {ready.id} cannot start: {error}") from error
-        if claim is None:
+            raise
+        if claim is None:  # its owner cancelled it meanwhile
             self._nurseries.give_back(breed, supervisor)
-            return ""  # its owner cancelled it meanwhile
+            return ""
         attempt = self._home.attempt(claim.job, claim.number)
-        supervisor.run(attempt)
-        self._watches[claim.job] = Supervised(
-            claim=claim, attempt=attempt, supervisor=supervisor, breed=breed
+        launches.append(
+            Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=breed)
         )
         logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
         return ""
+
+    def _seat(self, start: Start, who: Identity) -> Seat:
+        return Seat(
+            device=start.device,
+            cpus=start.cpus,
+            boot=boot_id(),
+            pid=who.pid,
+            start_ticks=who.start_ticks,
+        )
 
     def _make_folder(self, claim: Claim) -> None:
         """Make an attempt's folder; what a transaction that never came to its end left is replaced.
@@ -279,9 +305,13 @@ class Scheduler:
 
     def _give_up(self, ready: ReadyJob, start: Start, why: str) -> None:
         """Count an attempt that nobody can be found to start, so that the job ends some time."""
-        seat = Seat(device=start.device, cpus=start.cpus, boot=boot_id(), pid=0, start_ticks=0)
+        nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
         claim = self._queue.claim(
-            ready.id, seat, reason=start.reason, now=self._clock(), prepare=self._make_folder
+            ready.id,
+            self._seat(start, nobody),
+            reason=start.reason,
+            now=self._clock(),
+            prepare=self._make_folder,
         )
         if claim is not None:
             found = watch(claim, self._home.attempt(claim.job, claim.number))

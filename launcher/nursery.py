@@ -27,6 +27,7 @@ from launcher.supervisor import RUN, STOP, serve
 
 BYE, FORK = b"bye", b"fork"
 MESSAGE_BYTES = 4096
+FIXED = 2  # arguments before the modules: home and socket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +114,7 @@ class Nursery:
 def main(argv: Sequence[str]) -> int:
     """Serve requests from an inherited socket until its other end closes."""
     home, server = Home(Path(argv[0])), socket.socket(fileno=int(argv[1]))
-    for module in argv[2:]:
+    for module in argv[FIXED:]:
         try:
             importlib.import_module(module)
         except ImportError:
@@ -136,7 +137,7 @@ def main(argv: Sequence[str]) -> int:
         if not message:  # the scheduler died without a word
             revive(home)
             return 0
-        _fork(home, server)
+        _fork(home, server, ahead=len(argv) > FIXED)
 
 
 def _reap(wakeup: int) -> None:
@@ -147,12 +148,12 @@ def _reap(wakeup: int) -> None:
             pass
 
 
-def _fork(home: Home, server: socket.socket) -> None:
+def _fork(home: Home, server: socket.socket, *, ahead: bool) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     supervisor = os.fork()
     if supervisor == 0:
         ours.close()
-        _be_supervisor(home, server, theirs)
+        _be_supervisor(home, server, theirs, ahead=ahead)
     theirs.close()
     # read before anyone can reap the child, so it can be no other process
     who = identity(supervisor)
@@ -162,13 +163,15 @@ def _fork(home: Home, server: socket.socket) -> None:
     ours.close()
 
 
-def _be_supervisor(home: Home, server: socket.socket, channel: socket.socket) -> None:
+def _be_supervisor(
+    home: Home, server: socket.socket, channel: socket.socket, *, ahead: bool
+) -> None:
     try:
         os.setsid()
         server.close()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        serve(home, channel)
+        serve(home, channel, ahead=ahead)
     except BaseException:  # noqa: BLE001  # the fork's top: the story goes to the scheduler's log
         traceback.print_exc()
     finally:

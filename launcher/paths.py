@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import platformdirs
@@ -16,9 +17,8 @@ class Attempt:
     """The folder of one attempt; every file in it has one writer.
 
     spec.json      scheduler    what to run; written before anyone is asked to run it
-    started        supervisor   created exclusively: who may start (or a scheduler, to void)
-    lock           supervisor   locked while the supervisor lives
-    process.json   supervisor   pid, boot id and start time of the program, before it runs
+    started        supervisor   created exclusively: who may start (or a scheduler, to void); pid,
+                                boot id and start time of supervisor and program, before it runs
     progress.jsonl worker       steps and metrics
     result.json    worker       what the entry function returned, or how it failed
     outcome.json   supervisor   how it ended; synced to disk
@@ -34,14 +34,6 @@ class Attempt:
     @property
     def started(self) -> Path:
         return self.folder / "started"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / "lock"
-
-    @property
-    def process(self) -> Path:
-        return self.folder / "process.json"
 
     @property
     def progress(self) -> Path:
@@ -60,7 +52,7 @@ class Attempt:
         return self.folder / "log"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Home:
     """The folder of one person's queue on one machine.
 
@@ -83,63 +75,63 @@ class Home:
 
     folder: Path
 
-    @property
+    @cached_property
     def record(self) -> Path:
         return self.folder / "home.json"
 
-    @property
+    @cached_property
     def database(self) -> Path:
         return self.folder / "queue.sqlite"
 
-    @property
+    @cached_property
     def scheduler_lock(self) -> Path:
         return self.folder / "scheduler.lock"
 
-    @property
+    @cached_property
     def scheduler_record(self) -> Path:
         return self.folder / "scheduler.json"
 
-    @property
+    @cached_property
     def scheduler_log(self) -> Path:
         return self.folder / "scheduler.log"
 
-    @property
+    @cached_property
     def restarts(self) -> Path:
         return self.folder / "restarts.json"
 
-    @property
+    @cached_property
     def revival_lock(self) -> Path:
         return self.folder / "revival.lock"
 
-    @property
+    @cached_property
     def stop(self) -> Path:
         return self.folder / "stop.json"
 
-    @property
+    @cached_property
     def wake(self) -> Path:
         return self.folder / "wake"
 
-    @property
+    @cached_property
     def attempts(self) -> Path:
         return self.folder / "attempts"
 
-    @property
+    @cached_property
     def backups(self) -> Path:
         return self.folder / "backups"
 
-    @property
+    @cached_property
     def damaged(self) -> Path:
         return self.folder / "damaged"
 
-    @property
+    @cached_property
     def damage_record(self) -> Path:
         return self.folder / "damaged.json"
 
-    @property
+    @cached_property
     def damage_lock(self) -> Path:
         return self.folder / "damage.lock"
 
-    @property
+    @cached_property
     def renumber(self) -> Path:
         return self.folder / "renumber"
 

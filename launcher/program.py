@@ -1,20 +1,77 @@
-"""An attempt's program: forked ahead, and held until its pid is on record and its order is known."""
+"""How an attempt's own process comes to life: a program is spawned, a worker is forked ahead and held."""
 
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from launcher import worker
-from launcher.orders import read_order
+from launcher.orders import Order, read_order
 from launcher.paths import Attempt
 from launcher.processes import Identity, identity
 
+MOST_DESCRIPTORS = 1 << 16  # one system call closes them all; we open a handful
+CANNOT_EXECUTE = 126  # as a shell says it
+NOT_FOUND = 127
+
+
+class CannotStart(Exception):
+    """A program cannot be run; `code` is the exit code that a shell would give it."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+def spawn(order: Order, attempt: Attempt, log: int) -> int:
+    """Start a program in a session of its own and return its pid; no shell is involved.
+
+    Our memory is not copied for it (`vfork`), which makes it three times as quick as a fork. Its
+    environment carries the attempt's mark, by which it is found if we die before its pid is on
+    record.
+
+    Args:
+        order: what to start, and in what surroundings.
+        attempt: whose program it is.
+        log: descriptor of its standard output and error.
+
+    Raises:
+        CannotStart: there is no such program or folder, or it may not be executed.
+    """
+    context = order.context
+    gpu = None if order.device == "cpu" else order.device
+    ours = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):  # cores may have been taken offline since
+        if ours != set(context.affinity):
+            os.sched_setaffinity(0, context.affinity)
+    try:
+        program = subprocess.Popen(
+            order.spec.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=context.folder,
+            env=worker.environment(order, attempt, gpu=gpu),
+            start_new_session=True,
+            umask=context.umask,
+        )
+    except FileNotFoundError as error:
+        missing = error.filename == context.folder
+        what = f"there is no folder {context.folder}" if missing else "no such program"
+        raise CannotStart(NOT_FOUND, what) from error
+    except (OSError, ValueError) as error:  # a null byte in its arguments
+        raise CannotStart(CANNOT_EXECUTE, str(getattr(error, "strerror", error))) from error
+    finally:
+        os.sched_setaffinity(0, ours)
+    program.returncode = 0  # it is waited for by us, not by the destructor of Popen
+    return program.pid
+
 
 class Held:
-    """A child in a session of its own that waits to be told what it is; its parent is ours."""
+    """A worker in a session of its own that waits to be told what it is to do."""
 
     def __init__(self) -> None:
         """Fork it."""
@@ -23,7 +80,7 @@ class Held:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            _be_program(hold, self._release)
+            _be_worker(hold, self._release)
         os.close(hold)
         # /proc cannot be without it: nobody but us can collect it
         self.who = identity(pid) or Identity(pid=pid, start_ticks=0, boot="")
@@ -37,7 +94,7 @@ class Held:
             return False
 
     def release(self, attempt: Attempt, order: bytes) -> None:
-        """Let it become the program of an attempt."""
+        """Let it do the work of an attempt."""
         text = os.fsencode(attempt.folder) + b"\0" + order
         with contextlib.suppress(BrokenPipeError), os.fdopen(self._release, "wb") as pipe:
             pipe.write(text)  # it was killed: its end tells
@@ -49,7 +106,7 @@ class Held:
             os.waitpid(self.who.pid, 0)
 
 
-def _be_program(hold: int, release: int) -> NoReturn:
+def _be_worker(hold: int, release: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
@@ -73,11 +130,9 @@ def _run(attempt: Attempt, text: bytes) -> int:
     log = os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.closerange(3, _highest_descriptor() + 1)
+    os.closerange(3, MOST_DESCRIPTORS)
     gpu = None if order.device == "cpu" else order.device
     worker.surround(order, attempt, gpu=gpu)
-    if not order.spec.entry:
-        worker.become(order.spec.argv)
     return worker.work(order, attempt, device="cpu" if gpu is None else "cuda:0")
 
 
@@ -95,7 +150,3 @@ def _reset_signals() -> None:
         if signal.getsignal(number) is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _highest_descriptor() -> int:
-    return max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())

@@ -3,6 +3,8 @@
 from functools import cache
 from pathlib import Path
 
+from launcher.records import read_bytes
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60  # version 1 says "no limit" with a number near 2^63
 
@@ -68,6 +70,6 @@ def _folders(root: Path) -> list[Path]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        return read_bytes(path).decode(errors="replace")
     except OSError:
         return ""

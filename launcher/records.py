@@ -20,7 +20,8 @@ def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None
     """
     # what is no Unicode, such as a file's name in bytes, is escaped as JSON escapes it
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short: `path` may use all 255
+    folder = os.path.dirname(path) or "."  # noqa: PTH120  # this is done for every attempt; a Path costs 10 µs
+    temporary = f"{folder}/.{secrets.token_hex(8)}.tmp"  # short: `path` may use all 255
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
@@ -30,12 +31,12 @@ def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        temporary.replace(path)
+        os.replace(temporary, path)  # noqa: PTH105  # likewise
     except BaseException:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            os.unlink(temporary)  # noqa: PTH108  # likewise
         raise
-    sync_folder(path.parent)
+    sync_folder(folder)
 
 
 def write_json(path: Path, record: Mapping[str, Json], *, mode: int = 0o644) -> None:
@@ -46,13 +47,29 @@ def write_json(path: Path, record: Mapping[str, Json], *, mode: int = 0o644) -> 
 def read_json(path: Path) -> dict[str, Json] | None:
     """Read a record, or return None where there is none (yet) or it was cut off."""
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_bytes(path))
     except (FileNotFoundError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def sync_folder(folder: Path) -> None:
+def read_bytes(path: Path | str) -> bytes:
+    """Return what a small file holds, in half the time that a file object takes.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(descriptor, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path | str) -> None:
     """Make renames and new names in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

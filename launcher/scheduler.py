@@ -13,9 +13,10 @@ from launcher import __version__
 from launcher.dispatch import Scheduler
 from launcher.gpu import Nvml
 from launcher.handover import start_scheduler
-from launcher.paths import Home
-from launcher.processes import cores, identity, lock
-from launcher.records import write_json
+from launcher.paths import Home, check_home
+from launcher.processes import boot_id, cores, identity, lock
+from launcher.records import read_json, write_json
+from launcher.store.opening import worth_checking
 from launcher.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
     if held is None:
         return 0
     _start_log(home)
-    store = Store(home, durable=False)
+    check_home(home)
+    store = Store(home, durable=False, check=_is_to_be_checked(home))
     me = identity(os.getpid())
     record = {**(me.record() if me else {}), "version": __version__, "since": time.time()}
     scheduler = Scheduler(home, store, snapshot=Nvml().snapshot, cpus=cores())
@@ -49,11 +51,17 @@ def main(argv: Sequence[str]) -> int:
     scheduler.run()
     os.close(held)
     # who queued something while we still held the lock took us for a scheduler that stays
-    stays = not scheduler.leaving and home.exists() and not home.stop.exists()
+    stays = not scheduler.leaving and scheduler.is_home() and not home.stop.exists()
     if stays and store.scheduling.ready(1):
         start_scheduler(home)
     store.close()
     return 0
+
+
+def _is_to_be_checked(home: Home) -> bool:
+    last = read_json(home.scheduler_record)
+    size = home.database.stat().st_size if home.database.exists() else 0
+    return worth_checking(size, rebooted=last is not None and last.get("boot") != boot_id())
 
 
 def _start_log(home: Home) -> None:

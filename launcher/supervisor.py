@@ -6,6 +6,7 @@ is gone, it sees the one in hand through, and leaves.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -19,34 +20,43 @@ from launcher import ram
 from launcher.handover import revive, wake
 from launcher.orders import Order, read_order
 from launcher.paths import Attempt, Home
-from launcher.processes import adopt_orphans, descendants, identity, send, terminate
-from launcher.program import Held
-from launcher.records import write_json
+from launcher.processes import Identity, adopt_orphans, descendants, identity, send, terminate
+from launcher.program import CannotStart, Held, spawn
+from launcher.records import read_bytes, write_json
 from launcher.specs import Terms
 from launcher.states import Outcome, Void, outcome_record
-from launcher.verdict import Circumstances, judge
+from launcher.verdict import Circumstances, cannot_start, judge
 
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 RUN, STOP, ENDED = b"run ", b"stop ", b"ended "  # each is followed by the attempt's folder
 
 
-def serve(home: Home, channel: socket.socket) -> None:
-    """Run the attempts that a scheduler sends, one at a time, until it is gone."""
-    me = _Supervisor(home, channel)
+def serve(home: Home, channel: socket.socket, *, ahead: bool = False) -> None:
+    """Run the attempts that a scheduler sends, one at a time, until it is gone.
+
+    Args:
+        home: the queue's.
+        channel: to the scheduler.
+        ahead: fork a worker before there is work for it.
+    """
+    me = _Supervisor(home, channel, ahead=ahead)
     while me.attempt():
         pass
 
 
 class _Supervisor:
-    def __init__(self, home: Home, channel: socket.socket) -> None:
+    def __init__(self, home: Home, channel: socket.socket, *, ahead: bool) -> None:
         self._home, self._channel = home, channel
         self._alone = False  # the scheduler is gone
         self._signals = _Signals()
         self._stop = False
         self._at = b""  # the folder of the attempt in hand
         adopt_orphans()
-        self._held = Held()
+        self._me = _line(identity(os.getpid()))
+        self._held = Held() if ahead else None
 
     def attempt(self) -> bool:
         """Wait for an attempt and see it through; False when there will be no other one."""
@@ -54,7 +64,7 @@ class _Supervisor:
         while not message.startswith(RUN):
             message = self._channel.recv(MESSAGE_BYTES)
             if not message:
-                self._held.dismiss()
+                self._dismiss()
                 return False
         self._stop = self._signals.asked_to_stop = False
         self._at = message[len(RUN) :]
@@ -65,32 +75,78 @@ class _Supervisor:
             except OSError:
                 self._alone = True
         if self._alone:
-            self._held.dismiss()
+            self._dismiss()
             wake(self._home)
             revive(self._home)
         return not self._alone
 
     def _see_through(self, attempt: Attempt) -> None:
         """Run one attempt from its start to its recorded end; then nothing of it lives."""
-        if not self._held.waits():  # somebody killed it
-            self._held = Held()
         kills = ram.oom_kills()
         try:
-            if not _may_start(attempt):
+            record = self._may_start(attempt)
+            if record is None:
                 return  # voided: another scheduler thinks that we are dead
-            text = attempt.spec.read_bytes()
+            text = read_bytes(attempt.spec)
             order = read_order(text)
-            _prepare(order, attempt, self._held)
+            log = os.open(attempt.log, _APPEND, 0o600)
+            _link_log(order, attempt)
+            started = time.monotonic()
+            program = self._start(order, attempt, text=text, log=log, record=record)
         except (OSError, ValueError):  # a full disk, a deleted folder; nothing has run
             _record(Void(at=time.time()), attempt)
             return
-        program, started = self._held.who.pid, time.monotonic()
-        self._held.release(attempt, text)
-        self._held = Held()  # the next one, while this one runs
+        if isinstance(program, CannotStart):
+            _say(attempt, f"launcher: cannot start {order.spec.argv[0]!r}: {program}")
+            _record(cannot_start(order.spec.argv[0], program, time.time()), attempt)
+            return
         status, how = self._await_end(program, order.spec.terms, started)
         self._end_tree(LEFTOVER_GRACE_S)
         how = replace(how, oom_kills=ram.oom_kills() - kills) if status else how
         _record(judge(status, attempt, how, time.time()), attempt)
+
+    def _may_start(self, attempt: Attempt) -> int | None:
+        """Win the right to start; return the record of it, still open, None where it is lost.
+
+        Exactly one process ever creates this file. Until it is closed it is locked by us and by
+        what we spawn, up to the instant when that is the program: who finds it unlocked and us
+        dead finds the program, if there is one, by its mark.
+
+        Raises:
+            OSError: there is no room for it, or no folder.
+        """
+        try:
+            descriptor = os.open(attempt.started, _CREATE, 0o600)
+        except FileExistsError:
+            return None  # a scheduler has voided the attempt
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(descriptor, self._me)
+        return descriptor
+
+    def _start(
+        self, order: Order, attempt: Attempt, *, text: bytes, log: int, record: int
+    ) -> int | CannotStart:
+        """Bring the attempt's own process to life, and put it on record; return its pid.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        try:
+            if not order.spec.entry:
+                program = spawn(order, attempt, log)
+                with contextlib.suppress(OSError):  # the mark is left
+                    os.write(record, _line(identity(program)))
+                return program
+            held = self._held if self._held and self._held.waits() else Held()
+            os.write(record, _line(held.who))
+        except CannotStart as error:
+            return error
+        finally:
+            os.close(record)
+            os.close(log)
+        held.release(attempt, text)
+        self._held = Held()  # the next one, while this one runs
+        return held.who.pid
 
     def _await_end(self, program: int, terms: Terms, started: float) -> tuple[int, Circumstances]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
@@ -163,8 +219,13 @@ class _Supervisor:
             self._stop = True
 
     def _below(self) -> list[int]:
-        """Return all processes below us, but for the program that waits for the next attempt."""
-        return [pid for pid in descendants(os.getpid()) if pid != self._held.who.pid]
+        """Return all processes below us, but for the worker that waits for the next attempt."""
+        waiting = self._held.who.pid if self._held else 0
+        return [pid for pid in descendants(os.getpid()) if pid != waiting]
+
+    def _dismiss(self) -> None:
+        if self._held:
+            self._held.dismiss()
 
     def _end_tree(self, grace_s: float) -> None:
         """End what the program left running: politely, then by force."""
@@ -207,34 +268,13 @@ class _Signals:
             os.read(self.descriptor, 64)
 
 
-def _may_start(attempt: Attempt) -> bool:
-    """Win the right to start: exactly one process ever creates this file.
-
-    Raises:
-        OSError: there is no room for it, or no folder.
-    """
-    me = identity(os.getpid())
-    try:
-        descriptor = os.open(attempt.started, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False  # a scheduler has voided the attempt
-    with contextlib.suppress(OSError), os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(json.dumps(me.record() if me else {}) + "\n")
-    return True
+def _line(who: Identity | None) -> bytes:
+    return (json.dumps(who.record() if who else {}) + "\n").encode()
 
 
-def _prepare(order: Order, attempt: Attempt, held: Held) -> None:
-    """Put the program's pid on record, and make its log.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    os.close(os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-    _link_log(order, attempt)
-    # whole or absent for any reader, but not synced: after a power cut nothing of it lives anyway
-    temporary = attempt.process.with_suffix(".tmp")
-    temporary.write_text(json.dumps(held.who.record()), encoding="utf-8")
-    temporary.replace(attempt.process)
+def _say(attempt: Attempt, text: str) -> None:
+    with contextlib.suppress(OSError), attempt.log.open("a", encoding="utf-8") as log:
+        log.write(text + "\n")
 
 
 def _link_log(order: Order, attempt: Attempt) -> None:
@@ -259,10 +299,11 @@ def _record(outcome: Outcome, attempt: Attempt) -> None:
     """Write the outcome; wait for room when the disk is full, since only we know it."""
     while True:
         try:
-            attempt.folder.mkdir(mode=0o700, exist_ok=True)  # a job may have deleted it
             write_json(attempt.outcome, outcome_record(outcome), mode=0o600)
-        except FileNotFoundError:
-            return  # the whole home is gone
+        except FileNotFoundError:  # the job has deleted it
+            if not attempt.folder.parent.exists():
+                return  # the whole home is gone
+            attempt.folder.mkdir(mode=0o700, exist_ok=True)
         except OSError:
             time.sleep(1)
         else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.paths import Attempt
+from launcher.program import CannotStart
 from launcher.records import read_json
 from launcher.states import Done, Failed, Outcome, Stopped
 from launcher.units import format_seconds
@@ -50,6 +51,11 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
     if code == 0:
         return Done(at=now)
     return Failed(at=now, error=_sentence(code, attempt, how), **_status(code))
+
+
+def cannot_start(program: str, error: CannotStart, now: float) -> Failed:
+    """Return the outcome of a program that could not be run."""
+    return Failed(at=now, error=f"cannot start {program!r}: {error}", exit_code=error.code)
 
 
 def _status(code: int) -> dict[str, int]:

@@ -94,7 +94,7 @@ def why(job: JobRow) -> str:
     if said:
         return " and ".join(said)
     # after a failure the reason names the pause itself
-    return (not pause and job.hindrance or job.reason).partition("\n")[0]
+    return ((not pause and job.hindrance) or job.reason).partition("\n")[0]
 
 
 def named(jobs: Sequence[JobRow], most: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""The first code of ours inside a child: its surroundings, then the program or the kind's entry."""
+"""The first code of ours inside a child: its surroundings, then the kind's entry."""
 
 import contextlib
 import importlib
@@ -11,7 +11,6 @@ import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
 from launcher.errors import Error
 from launcher.orders import Order
@@ -20,42 +19,35 @@ from launcher.processes import MARK
 from launcher.progress import Progress
 from launcher.records import Json, write_json
 
-CANNOT_EXECUTE = 126  # as a shell says it
-NOT_FOUND = 127
 # what libraries take for the number of cores that are theirs; what the owner set stays
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def surround(order: Order, attempt: Attempt, *, gpu: str | None) -> None:
-    """Make this process find itself where its owner queued it.
+def environment(order: Order, attempt: Attempt, *, gpu: str | None) -> dict[str, str]:
+    """Return the environment of an attempt: its owner's, and what it is to know of its place.
 
-    The device must be in the environment before CUDA is touched for the first time.
+    The device must be there before CUDA is touched for the first time.
     """
-    context, cpus = order.context, str(order.cpus)
-    os.umask(context.umask)
-    os.environ.clear()
-    os.environ.update(dict.fromkeys(THREADS, cpus) | dict(context.environment))
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    cpus = str(order.cpus)
+    place = {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "LAUNCHER_CPUS": cpus,
+        "LAUNCHER_JOB": str(order.job),
+        MARK: str(attempt.folder),
+    }
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    os.environ["LAUNCHER_CPUS"] = cpus
-    os.environ["LAUNCHER_JOB"] = str(order.job)
-    os.environ[MARK] = str(attempt.folder)
+        place["CUDA_VISIBLE_DEVICES"] = gpu
+    return dict.fromkeys(THREADS, cpus) | dict(order.context.environment) | place
+
+
+def surround(order: Order, attempt: Attempt, *, gpu: str | None) -> None:
+    """Make this process find itself where its owner queued it."""
+    os.umask(order.context.umask)
+    os.environ.clear()
+    os.environ.update(environment(order, attempt, gpu=gpu))
     with contextlib.suppress(OSError):  # cores may have been taken offline since
-        os.sched_setaffinity(0, context.affinity)
-    os.chdir(context.folder)
-
-
-def become(argv: tuple[str, ...]) -> NoReturn:
-    """Replace this process by a program; no shell is involved."""
-    try:
-        os.execvp(argv[0], argv)
-    except FileNotFoundError:
-        code, why = NOT_FOUND, "no such program"
-    except OSError as error:
-        code, why = CANNOT_EXECUTE, error.strerror or str(error)
-    os.write(2, f"launcher: cannot start {argv[0]!r}: {why}\n".encode())
-    os._exit(code)
+        os.sched_setaffinity(0, order.context.affinity)
+    os.chdir(order.context.folder)
 
 
 def work(order: Order, attempt: Attempt, *, device: str) -> int:

@@ -143,18 +143,21 @@ def run_attempt(nursery: Nursery, home: Home, spec: Spec, **order: Any) -> tuple
 
 def program_of(attempt: Attempt) -> int:
     """Wait until an attempt's program is on record, and return its pid."""
-    until(lambda: recorded(read_json(attempt.process)), "the program is on record")
-    who = recorded(read_json(attempt.process))
-    assert who is not None
-    return who.pid
+    until(lambda: _on_record(attempt, "program"), "the program is on record")
+    return _on_record(attempt, "program") or 0
 
 
 def supervisor_of(attempt: Attempt) -> int:
     """Wait until an attempt is started, and return the pid of its supervisor."""
-    until(lambda: recorded(read_json(attempt.started)), "the attempt is started")
-    who = recorded(read_json(attempt.started))
-    assert who is not None
-    return who.pid
+    until(lambda: _on_record(attempt, "supervisor"), "the attempt is started")
+    return _on_record(attempt, "supervisor") or 0
+
+
+def _on_record(attempt: Attempt, whose: str) -> int | None:
+    line = 1 if whose == "program" else 0
+    lines = lines_of(attempt.started)
+    who = recorded(json.loads(lines[line])) if len(lines) > line else None
+    return who.pid if who else None
 
 
 def enqueue(

@@ -162,10 +162,8 @@ def _terms(asked: dict[str, Any]) -> Terms:
         raise UsageError("--warn: expected a time shorter than --time-limit")
     if signal is not None and warn_s is None:
         raise UsageError(f"--signal: {signal} is sent by --warn; say when, such as --warn 5m")
-    defaults = {"warn_s": TERMS.warn_s, "warn_signal": TERMS.warn_signal}
-    return Terms(
-        **{key: defaults.get(key) if value is None else value for key, value in asked.items()}
-    )
+    given = {key: value for key, value in asked.items() if value is not None}
+    return Terms(**given)
 
 
 def _check_ram(ram: int | None) -> None:

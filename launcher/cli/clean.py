@@ -80,7 +80,9 @@ def command(
             _rehearse(home, jobs)
             return
         if not yes:
-            ask(jobs, _what, f"forget {counted(len(jobs), 'job')} and delete the logs?", needed=True)
+            ask(
+                jobs, _what, f"forget {counted(len(jobs), 'job')} and delete the logs?", needed=True
+            )
         freed, gone, left = _clean(home, store, jobs)
     say(gone, _what)
     click.echo(f"{counted(len(gone), 'job')} cleaned, {format_bytes(freed)} freed", err=True)
@@ -127,9 +129,7 @@ def _clean(
 
 def _rehearse(home: Home, jobs: Sequence[JobRow]) -> None:
     attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
-    left = [
-        Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))
-    ]
+    left = [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
     freed = sum(map(size_of, attempts)) - sum(size_of(one.attempt) for one in left)
     say(jobs, _what)
     _name_left(left)

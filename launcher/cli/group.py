@@ -3,13 +3,14 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 import click
 
 from launcher.cli.session import open_queue
 from launcher.errors import UsageError, counted, nearest
 from launcher.handover import wake
-from launcher.states import State
+from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.views import columns, harmless, tabbed
 
@@ -50,7 +51,12 @@ def command(
             told = "no limit" if limit is None else f"at most {counted(limit, 'job')} at once"
             click.echo(f"{harmless(name)}\t{told}")
             return
-        rows = [row for row in groups_of(store) if name in {None, row["name"]}]
+        running = store.read.jobs("jobs.state = 'running'")
+        rows = [
+            _with_waiting(store, row)
+            for row in groups_of(store, running)
+            if name in {None, row["name"]}
+        ]
     if as_json:
         click.echo(json.dumps({"schema": 1, "groups": rows}))
     elif not rows:
@@ -62,27 +68,22 @@ def command(
         click.echo(tabbed(map(_cells, rows)))
 
 
-def groups_of(store: Store) -> list[Row]:
-    """Return the groups that have a limit, with how many of their jobs run and wait."""
-    rows: list[Row] = []
-    for group in store.read.groups():
-        states = Counter(
-            job.state
-            for job in store.read.jobs(
-                "jobs.state IN ('queued', 'held', 'running')"
-                " AND json_extract(lanes.key, '$.group') = ?",
-                (group.name,),
-            )
-        )
-        rows.append(
-            {
-                "name": group.name,
-                "limit": group.slots,
-                "running": states[State.RUNNING],
-                "waiting": states[State.QUEUED] + states[State.HELD],
-            }
-        )
-    return rows
+def groups_of(store: Store, running: Sequence[JobRow]) -> list[Row]:
+    """Return the groups that have a limit, and how many of the running jobs are theirs."""
+    at_work = Counter(job.spec.terms.group for job in running)
+    return [
+        {"name": group.name, "limit": group.slots, "running": at_work[group.name]}
+        for group in store.read.groups()
+    ]
+
+
+def _with_waiting(store: Store, row: Row) -> Row:
+    waiting = store.read.jobs(
+        "jobs.state IN ('queued', 'held') AND jobs.lane IN"
+        " (SELECT id FROM lanes WHERE json_extract(key, '$.group') = ?)",
+        (row["name"],),
+    )
+    return {**row, "waiting": len(waiting)}
 
 
 def _check_known(store: Store, name: str) -> None:

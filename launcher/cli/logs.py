@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -30,9 +31,7 @@ CHECK_EVERY_S = 5.0  # a scheduler that died for good must not be waited for
 @click.option("-f", "--follow", is_flag=True, help="Go on as the job writes, until it ends.")
 @click.option("--attempt", type=click.IntRange(min=1), help="An earlier attempt than the newest.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
-def command(
-    job: str, lines: int | None, follow: bool, attempt: int | None, as_json: bool
-) -> None:
+def command(job: str, lines: int | None, follow: bool, attempt: int | None, as_json: bool) -> None:
     """Print the standard output and error of JOB's newest attempt.
 
     In a terminal, control characters are shown as text (\\x1b), so that no log can steer it; in a
@@ -101,29 +100,28 @@ class _Follower:
         """Follow one attempt, or all from the newest on."""
         row = self._row()
         number = attempt or max(row.attempts, 1)
-        while self._begun(number, strict=attempt is not None or number == max(row.attempts, 1)):
+        if not self._begun(number):
+            _number(self._row(), number)  # it ended without it, and that is an error
+        while True:
             log = self._home.attempt(self._job, number).log
             while not log.exists() and not self._over(number):
                 time.sleep(FOLLOW_EVERY_S)
-            _print(log, self._lines, until=lambda number=number: self._over(number))
-            if attempt is not None or self._row().state not in OPEN:
+            _print(log, self._lines, until=partial(self._over, number))
+            number += 1
+            if attempt is not None or not self._begun(number):
                 return
             self._lines = None
-            number += 1
 
-    def _begun(self, number: int, *, strict: bool) -> bool:
+    def _begun(self, number: int) -> bool:
         """Wait for an attempt's start; False when the job ended without it."""
         said = False
         while (row := self._row()).attempts < number:
             if row.state not in OPEN:
-                if strict:
-                    _number(row, number)
                 return False
-            if not said and number > 1:
-                click.echo(f"{harmless(row.name)} runs again: {harmless(why(row))}", err=True)
-            elif not said:
-                click.echo(f"{harmless(row.name)} has not run yet: {harmless(why(row))}", err=True)
-            said = True
+            if not said:
+                waits = "has not run yet" if number == 1 else "waits to run again"
+                click.echo(f"{harmless(row.name)} {waits}: {harmless(why(row))}", err=True)
+                said = True
             self._keep_alive()
             time.sleep(FOLLOW_EVERY_S)
         return True

@@ -15,9 +15,16 @@ from launcher.views import harmless
 VERBS = {
     "add": "queue any program",
     "cancel": "cancel waiting jobs and end running ones",
+    "clean": "forget ended jobs and delete what their attempts left",
+    "group": "limit how many jobs of a group run at once",
+    "hold": "keep queued jobs from starting",
     "logs": "print what a job wrote",
+    "priority": "let waiting jobs start sooner or later",
+    "release": "let held jobs start",
     "results": "print the results of a run as a table",
+    "retry": "run again what failed, was cancelled or skipped",
     "run": "plan a task file, queue its jobs and watch them",
+    "service": "keep the queue going after a reboot",
     "show": "print all that is known of a job, and why it waits",
     "status": "list jobs and their states",
     "stop": "stop starting jobs; with --now also end the running ones",
@@ -62,7 +69,8 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LAUNCHER"},
-    epilog="Exit codes: 0 done, 1 some job failed, 2 bad usage or task file, 3 machine trouble.",
+    epilog="Exit codes: 0 done, 1 some job failed, 2 bad usage or task file, 3 machine trouble, "
+    "130 interrupted, 141 the output's reader left.",
 )
 @click.version_option(__version__, prog_name="launcher")
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")

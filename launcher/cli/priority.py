@@ -2,8 +2,8 @@
 
 import click
 
-from launcher.cli.changes import dry_run_option, in_states, many, say, say_missed
 from launcher.cli.add import PRIORITY
+from launcher.cli.changes import dry_run_option, in_states, many, say, say_missed
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
 from launcher.handover import wake
@@ -32,7 +32,7 @@ def command(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
         return f"priority {job.priority} → {number}"
 
     with open_queue() as (home, store):
-        jobs = in_states(select(store, patterns), {State.QUEUED, State.HELD}, "hurry")
+        jobs = in_states(select(store, patterns), {State.QUEUED, State.HELD}, "change")
         if dry_run:
             touched = {job.id for job in jobs}
         else:

@@ -1,18 +1,27 @@
 """`launcher show`: all that is known of a job."""
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 import click
 
 from launcher.cli.selection import HELP, only_job
-from launcher.cli.session import open_queue, step_of
+from launcher.cli.session import line_of, open_queue
+from launcher.errors import counted
 from launcher.paths import Home
+from launcher.specs import Resources, Terms
+from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
-from launcher.views import columns, harmless, iso, job_line
+from launcher.tails import last_lines
+from launcher.units import format_bytes, format_seconds
+from launcher.views import columns, harmless, iso, moment, named
 
 EVENTS = 12  # the newest are what a person looks for
+LOG_LINES = 10
+NEEDS = 10  # jobs that are listed; the others are counted
 
 
 @click.command(epilog=f"JOB: {HELP}")
@@ -29,19 +38,17 @@ def command(job: str, as_json: bool) -> None:
     with open_queue() as (home, store):
         row = only_job(store, job)
         record = _record(home, store, row)
-    if as_json:
-        click.echo(json.dumps(record))
-        return
-    spec = record["spec"]
+        if as_json:
+            click.echo(json.dumps(record))
+            return
+        needs = store.read.jobs("jobs.id IN (SELECT need FROM needs WHERE job = ?)", (row.id,))
+        needy = store.read.dependants_of([row.id])
     click.echo(f"{record['name']}  ({record['run']}, job {record['id']})")
-    why = "" if record["note"] == record["state"] else f": {record['note']}"
-    click.echo(f"{record['state']}{why}\n")
-    facts = [(key, record[key]) for key in ("hash", "needs", "folder", "log") if record[key]]
-    facts += [(key, spec[key]) for key in ("model", "base", "data", "images", "argv") if spec[key]]
-    facts += [(f"  {_text(key)}", value) for key, value in spec["settings"].items()]
-    click.echo("\n".join(columns([(key, _text(value)) for key, value in facts])))
-    click.echo("\nattempts")
-    click.echo("\n".join(columns([_attempt(one) for one in record["attempts"]])) or "  none yet")
+    note = "" if record["note"] == record["state"] else f": {record['note']}"
+    click.echo(f"{record['state']}{note}\n")
+    click.echo("\n".join(columns(list(_facts(record, row)))))
+    _say_needs(row, needs, needy)
+    _say_attempts(home, row, record["attempts"])
     click.echo("\nevents")
     events = record["events"][-EVENTS:]
     click.echo("\n".join(columns([(f"  {e['at']}", e["state"], e["reason"]) for e in events])))
@@ -54,7 +61,7 @@ def command(job: str, as_json: bool) -> None:
 def _record(home: Home, store: Store, row: JobRow) -> dict[str, Any]:
     return {
         "schema": 1,
-        **job_line(row, step_of(home, row)).record(),
+        **line_of(home, store, row).record(),
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
         "folder": str(row.spec.run_folder),
@@ -69,18 +76,91 @@ def _record(home: Home, store: Store, row: JobRow) -> dict[str, Any]:
     }
 
 
-def _attempt(one: dict[str, Any]) -> tuple[str, ...]:
-    took = f"{one['ended'] - one['claimed']:.1f} s" if one["ended"] else "runs"
-    outcome = one["outcome"] or {}
-    why = outcome.get("error") or outcome.get("why") or ""
+def _facts(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
+    spec = record["spec"]
+    for key in ("hash", "folder", "log"):
+        if record[key]:
+            yield key, _text(record[key])
+    for key in ("model", "base", "data", "images", "argv"):
+        if spec[key]:
+            yield key, _text(spec[key])
+    if row.priority:
+        yield "priority", str(row.priority)
+    resources, terms = row.spec.resources, row.spec.terms
+    for part, usual in ((resources, Resources()), (terms, Terms())):
+        for one in fields(part):
+            value = getattr(part, one.name)
+            if value != getattr(usual, one.name):
+                yield one.name.removesuffix("_s").replace("_", " "), _term(one.name, value)
+    for key, value in spec["settings"].items():
+        yield f"  {_text(key)}", _text(value)
+
+
+def _term(name: str, value: Any) -> str:
+    """Return one of a job's terms as people write it."""
+    if name in {"ram", "min_vram"}:
+        return format_bytes(value)
+    if name == "not_before":
+        return moment(value)
+    if name.endswith("_s"):
+        return format_seconds(value)
+    return _text(value)
+
+
+def _say_needs(row: JobRow, needs: list[JobRow], needy: list[JobRow]) -> None:
+    if needs:
+        click.echo("\nneeds")
+        # what it waits for first
+        ordered = sorted(needs, key=lambda need: (need.state is State.DONE, need.id))[:NEEDS]
+        rows = [(f"  {need.id}", need.state, harmless(need.name)) for need in ordered]
+        click.echo("\n".join(columns(rows)))
+        if len(needs) > NEEDS:
+            click.echo(f"  and {len(needs) - NEEDS:,} more")
+    if needy and row.state in OPEN:
+        verb = "needs" if len(needy) == 1 else "need"
+        click.echo(f"\n{counted(len(needy), 'open job')} {verb} it: {named(needy)}")
+
+
+def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> None:
+    click.echo("\nattempts")
+    click.echo("\n".join(columns([_attempt(one) for one in attempts])) or "  none yet")
+    if row.state is not State.FAILED or not attempts:
+        return
+    number = attempts[-1]["number"]
+    lines = last_lines(home.attempt(row.id, number).log, LOG_LINES)
+    if lines:
+        click.echo(f"\nthe log of attempt {number} ends with")
+        click.echo("\n".join(f"  {harmless(line)}" for line in lines))
+
+
+def _attempt(one: Mapping[str, Any]) -> tuple[str, ...]:
+    ended = one["ended"]
+    took = "" if ended is None else f"after {format_seconds(max(0.0, ended - one['claimed']))}"
     return (
         f"  {one['number']}",
         iso(one["claimed"]),
-        one["device"],
+        harmless(one["device"]),
+        _how_it_ended(one["outcome"]),
         took,
-        str(outcome.get("ending", "")),
-        harmless(str(why).partition("\n")[0]),
     )
+
+
+def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
+    """Return in one sentence how an attempt ended."""
+    match outcome:
+        case None:
+            return "runs"
+        case {"ending": "done"}:
+            return "done"
+        case {"ending": "failed", "error": str(why)}:
+            return harmless(f"failed: {why.partition(chr(10))[0]}")
+        case {"ending": "lost", "why": str(why)}:
+            return harmless(f"lost: {why.partition(chr(10))[0]}")
+        case {"ending": "stopped"}:
+            return "was asked to stop, and did"
+        case {"ending": "void"}:
+            return "was not started"
+    return harmless(str(outcome.get("ending", "unknown")))
 
 
 def _text(value: object) -> str:

@@ -15,11 +15,10 @@ from launcher.cli.selection import HELP, select
 from launcher.cli.session import line_of, open_queue
 from launcher.errors import counted
 from launcher.handover import scheduler_pid
-from launcher.homes import network_warning
+from launcher.homes import mounts, network_warning
 from launcher.paths import Home, find_home
 from launcher.records import Json, read_json
 from launcher.states import OPEN, State
-from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.units import format_seconds
 from launcher.views import GLYPHS, JobLine, clock, columns, harmless, iso, tabbed, tally
@@ -27,6 +26,12 @@ from launcher.views import GLYPHS, JobLine, clock, columns, harmless, iso, tabbe
 RECENT = 10  # ended jobs that are listed when nothing particular was asked for
 WAITING = 40  # waiting jobs, likewise
 DAY_S = 86_400.0
+_STATES = {
+    (True, False): "running",
+    (True, True): "stopping",
+    (False, False): "absent",
+    (False, True): "stopped",
+}  # by whether a scheduler lives, and whether the queue was told to stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +50,7 @@ class Report:
         return {
             "schema": 1,
             "home": str(self.home.folder),
-            "warning": network_warning(self.home.folder),
+            "warning": network_warning(self.home.folder, mounts()),
             "scheduler": scheduler_record(self.home),
             "counts": {state: self.counts.get(state, 0) for state in State},
             "groups": groups,
@@ -92,13 +97,9 @@ def scheduler_record(home: Home) -> dict[str, Json]:
     record = read_json(home.scheduler_record) or {}
     known = record if pid is not None and record.get("pid") == pid else {}
     since = known.get("since")
-    if pid is None:
-        state = "stopped" if stop else "absent"
-    else:
-        state = "stopping" if stop else "running"
     return {
         "pid": pid,
-        "state": state,
+        "state": _STATES[pid is not None, stop],
         "since": iso(since) if isinstance(since, int | float) else None,
         "version": known.get("version"),
     }
@@ -107,24 +108,20 @@ def scheduler_record(home: Home) -> dict[str, Json]:
 def _report(home: Home, store: Store, patterns: Sequence[str]) -> Report:
     counts = store.read.counts()
     more = 0
+    running = store.read.jobs("jobs.state = 'running'")
     if patterns:
         jobs = select(store, patterns)
     else:
-        jobs = _interesting(store)
+        jobs = [*store.read.ended_lately(RECENT), *running, *store.read.waiting(WAITING)]
         waiting = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0)
         more = waiting - sum(job.state in {State.QUEUED, State.HELD} for job in jobs)
     return Report(
         home=home,
         lines=[line_of(home, store, job) for job in jobs],
         counts=counts,
-        groups=groups_of(store),
+        groups=groups_of(store, running),
         more=max(0, more),
     )
-
-
-def _interesting(store: Store) -> list[JobRow]:
-    running = store.read.jobs("jobs.state = 'running'")
-    return [*store.read.ended_lately(RECENT), *running, *store.read.waiting(WAITING)]
 
 
 def _draw(report: Report, now: float) -> None:
@@ -134,7 +131,7 @@ def _draw(report: Report, now: float) -> None:
     loop = f"scheduler pid {scheduler['pid']}" if known else f"scheduler {scheduler['state']}"
     version = f", version {scheduler['version']}" if scheduler["version"] else ""
     click.echo(f"launcher  {harmless(str(home.folder))}  {loop}{version}")
-    if warning := network_warning(home.folder):
+    if warning := network_warning(home.folder, mounts()):
         click.echo(f"warning: {harmless(warning)}", err=True)
     click.echo(tally(report.counts))
     if report.groups:
@@ -157,7 +154,9 @@ def _draw(report: Report, now: float) -> None:
         click.echo(text if len(text) <= width else text[: width - 1] + "…")
     if report.more:
         verb = "waits" if report.more == 1 else "wait"
-        click.echo(f"{counted(report.more, 'more job')} {verb}; launcher status '*' lists every one")
+        click.echo(
+            f"{counted(report.more, 'more job')} {verb}; launcher status '*' lists every one"
+        )
 
 
 def _group(row: Row) -> str:

@@ -5,7 +5,7 @@ import time
 import click
 
 from launcher.cli.session import open_queue
-from launcher.errors import MachineError
+from launcher.errors import MachineError, counted
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.records import write_json
 from launcher.states import State
@@ -16,7 +16,7 @@ NOW_TIMEOUT_S = 60.0  # the grace of 30 s, the kill, and taking it all in
 @click.command()
 @click.option("--now", is_flag=True, help="End running jobs too; they go back to the queue.")
 def command(now: bool) -> None:
-    """Start no more jobs; `launcher run` or `launcher add` goes on.
+    """Start no more jobs; `launcher run`, `launcher add` or `launcher retry` goes on.
 
     Running jobs finish. With --now they get SIGTERM, save what they can, and are queued again.
 
@@ -32,7 +32,8 @@ def command(now: bool) -> None:
             ensure_scheduler(home)
         wake(home)
         if not now:
-            click.echo(f"no new jobs; {running} running ones finish", err=True)
+            finish = "1 running one finishes" if running == 1 else f"{running} running ones finish"
+            click.echo(f"no new jobs; {finish}", err=True)
             return
         deadline = time.monotonic() + NOW_TIMEOUT_S
         while (pid := scheduler_pid(home)) or store.read.counts().get(State.RUNNING):
@@ -45,4 +46,5 @@ def command(now: bool) -> None:
                 )
             time.sleep(0.02)
         queued = store.read.counts().get(State.QUEUED, 0)
-        click.echo(f"stopped; {queued} jobs wait in the queue", err=True)
+        verb = "waits" if queued == 1 else "wait"
+        click.echo(f"stopped; {counted(queued, 'job')} {verb} in the queue", err=True)

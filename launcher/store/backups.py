@@ -15,13 +15,16 @@ KEPT = 5
 def back_up(database: Path, folder: Path, version: int) -> Path:
     """Copy a database to `folder` and return the copy; only the newest few are kept.
 
-    It is read over a connection of its own, so a caller may hold a transaction that has not written.
+    It is read over a connection of its own, so the caller may hold a transaction that has not
+    written; it should, for two that copy at once disturb each other.
 
     Raises:
         sqlite3.Error: the disk is full, or the database cannot be read.
         OSError: the folder cannot be written.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
+    for left in folder.glob(".*.tmp"):  # of a process that was killed here
+        left.unlink(missing_ok=True)
     backup = folder / f"queue-v{version}-{moment(time.time())}.sqlite"
     temporary = folder / f".{secrets.token_hex(8)}.tmp"
     try:

@@ -3,10 +3,11 @@
 import contextlib
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
-from launcher.errors import StoreError
 from launcher.states import NEXT, OPEN, State
+from launcher.store.damage import trouble
 
 _COUNT_WAITS = (
     "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
@@ -21,9 +22,9 @@ _FROM = {
 class Connection:
     """The database behind a store; use it from one thread."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        """Work on an open database."""
-        self._db = database
+    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
+        """Work on an open database that lies at `path`."""
+        self._db, self._path = database, path
         self.execute = database.execute
         self.executemany = database.executemany
 
@@ -35,19 +36,22 @@ class Connection:
     def writing(self) -> Iterator[None]:
         """Make everything inside one transaction; all of it happens or nothing.
 
+        Inside another one it is a part of that.
+
         Raises:
-            StoreError: another process holds the database for too long, or the disk is full.
+            StoreError: another process holds the database for too long, the disk is full, or the
+                database was found to be damaged.
         """
+        if self._db.in_transaction:
+            yield
+            return
         try:
             self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot write to the queue: {error}") from error
-        try:
             yield
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._rollback()
-            raise StoreError(f"cannot write to the queue: {error}") from error
+            raise trouble(self._path, error) from error
         except BaseException:
             self._rollback()
             raise

@@ -73,6 +73,8 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
         error: what SQLite, or the disk, said.
     """
     home = Home(path.parent)
+    if (known := read_json(home.damage_record)) is not None:  # another process moved it meanwhile
+        return _verdict(home, known)
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
     if code in _DAMAGE:
         try:

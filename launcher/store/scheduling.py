@@ -170,23 +170,25 @@ class Scheduling:
 
     # --- times
 
-    def next_time(self) -> float | None:
-        """Return when the next job that waits for a time may start, None when there is none."""
-        (at,) = self._db.execute("SELECT min(at) FROM timers").fetchone()
-        return None if at is None else float(at)
-
-    def let_go(self, now: float) -> None:
-        """Let jobs go whose time has come.
+    def let_go(self, now: float) -> float | None:
+        """Let jobs go whose time has come; return when the next one comes, None for never.
 
         A pause that began in the future tells that the clock was set back: it is over, too, or a
         job would wait for a day.
         """
+        soonest, newest = self._db.execute(
+            "SELECT (SELECT min(at) FROM timers), (SELECT max(since) FROM timers)"
+        ).fetchone()
+        if soonest is None:
+            return None
+        if soonest > now and (newest is None or newest <= now):
+            return float(soonest)
         due = self._db.numbers("SELECT job FROM timers WHERE at <= ?1 OR since > ?1", now)
-        if not due:
-            return
         with self._db.writing():
             self._db.executemany("DELETE FROM timers WHERE job = ?", [(job,) for job in due])
             self._db.count_waits(due)
+        (soonest,) = self._db.execute("SELECT min(at) FROM timers").fetchone()
+        return None if soonest is None else float(soonest)
 
     # --- what follows from an end
 

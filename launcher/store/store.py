@@ -1,9 +1,6 @@
 """The queue on disk: how jobs come into it. What follows is in `scheduling` and `owning`."""
 
-import contextlib
 import json
-import os
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,13 +11,11 @@ from launcher.paths import Home
 from launcher.specs import Context, Spec
 from launcher.states import ENDED, State
 from launcher.store.connection import Connection, was
-from launcher.store.migrations import check_sqlite, migrate
+from launcher.store.opening import open_database
 from launcher.store.owning import Owning, rank_of
 from launcher.store.reading import Reading
 from launcher.store.rows import Lane, lane_of
 from launcher.store.scheduling import Scheduling
-
-BUSY_MS = 10_000  # how long a writer waits for another; transactions take milliseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,30 +34,20 @@ class Store:
     `read` answers the screens, `scheduling` is for the scheduler, `owning` for those who own jobs.
     """
 
-    def __init__(self, home: Home, *, durable: bool = True) -> None:
+    def __init__(self, home: Home, *, durable: bool = True, check: bool = False) -> None:
         """Open the database, and make it or bring it up to date where needed.
 
         Args:
             home: must exist on disk.
             durable: each commit is synced, so that a queued job survives a power cut. The
                 scheduler can do without: what it writes can be told again from the attempts.
+            check: read the database through first, and see that it holds together.
 
         Raises:
             StoreError: it cannot be opened, or is damaged, or newer than this program.
         """
-        check_sqlite()
-        with contextlib.suppress(FileExistsError):  # private before SQLite writes beside it
-            os.close(os.open(home.database, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        try:
-            database = sqlite3.connect(home.database, timeout=BUSY_MS / 1000, isolation_level=None)
-            database.row_factory = sqlite3.Row
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            database.execute("PRAGMA foreign_keys = ON")
-            migrate(database, home.database)
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot open the queue {home.database}: {error}") from error
-        self._db = Connection(database)
+        database = open_database(home.database, durable=durable, check=check)
+        self._db = Connection(database, home.database)
         self.writing = self._db.writing
         self.read = Reading(database)
         self.scheduling = Scheduling(self._db)

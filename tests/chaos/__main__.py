@@ -3,6 +3,7 @@
 import random
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -25,9 +26,9 @@ def main(jobs: int, seconds: float, seed: int | None, without_guard: bool) -> No
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         report = prove(Path(place), jobs=jobs, seconds=seconds, seed=seed, guard=not without_guard)
     for complaint in report.complaints:
-        click.echo(f"a command failed: {complaint}", err=True)
-    strikes = sorted(report.strikes.items(), key=lambda pair: -pair[1])
-    click.echo("kills: " + ", ".join(f"{n} {strike}" for strike, n in strikes), err=True)
+        click.echo(f"note: {complaint}", err=True)
+    click.echo(f"kills: {_most_first(report.strikes)}", err=True)
+    click.echo(f"attempts: {_most_first(report.endings)}", err=True)
     for line in report.findings.lines[:MOST_LINES]:
         click.echo(line, err=True)
     wrong = sorted(set(jobs_of(report.findings.lines)))
@@ -35,6 +36,11 @@ def main(jobs: int, seconds: float, seed: int | None, without_guard: bool) -> No
         click.echo(f"jobs: {' '.join(wrong)}", err=True)
     click.echo(report.line)
     sys.exit(1 if wrong else 0)
+
+
+def _most_first(counts: Mapping[str, int]) -> str:
+    pairs = sorted(counts.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{n} {what}" for what, n in pairs)
 
 
 if __name__ == "__main__":

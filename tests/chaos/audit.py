@@ -44,11 +44,12 @@ def audit(
         promised: jobs of which a command said that they are queued.
         once: jobs that never run again after a lost attempt.
     """
+    killed = list(kills)
     ran: dict[str, list[Ran]] = {}
     for run in sorted(runs, key=lambda run: run.start):
         ran.setdefault(run.job, []).append(run)
     deaths: dict[int, list[float]] = {}
-    for kill in kills:
+    for kill in killed:
         deaths.setdefault(kill.pid, []).append(kill.at)
     lost = [f"{job}: is not in the queue" for job in sorted(promised) if job not in facts]
     doubled: list[str] = []
@@ -60,6 +61,9 @@ def audit(
         doubled += _doubled(fact)
         overlaps += _overlaps(fact, own, deaths)
         unexplained += _unexplained(fact, own)
+        voids = sum(one.ending == "void" for one in fact.attempts)
+        if voids > len(killed):  # without a death every attempt that is claimed starts
+            unexplained.append(f"{job}: {voids} attempts of it were void")
         if job in once and len(own) > 1:
             unexplained.append(f"{job}: ran {len(own)} times and may run once")
     return Findings(

@@ -4,17 +4,17 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from launcher.paths import Home
 from tests.chaos.enqueue import KIND, spec_of, write_portion
 from tests.chaos.killer import Kill
 from tests.chaos.outside import names
-from tests.chaos.recipe import Recipe
+from tests.chaos.recipe import BACKOFF_S, Recipe
 
 LAUNCHER = Path(sys.executable).parent / "launcher"
 ROOT = Path(__file__).parents[2]  # `launcher` and `tests` are imported from here
@@ -69,36 +69,37 @@ class People:
                 self.torn |= {one.name for one in left}
                 return
             self._queue_once(left)
-        raise RuntimeError(f"{portion[0].name} could not be queued in {TRIES} tries")
+        said = "; ".join(self.complaints[-1:])
+        raise RuntimeError(f"{portion[0].name} could not be queued in {TRIES} tries: {said}")
 
     def _queue_once(self, left: Sequence[Recipe]) -> None:
-        for words in self._ways(left):
-            if self._call(words, killed=self.chance.random() < self.killed_share) == 0:
-                self.promised |= {one.name for one in left}
+        killed = self.chance.random() < self.killed_share
+        if self._call(self._way(left), killed=killed) == 0:
+            self.promised |= {one.name for one in left}
 
-    def _ways(self, left: Sequence[Recipe]) -> list[list[str]]:
-        """Return the command that queues all of them; several for `launcher add`."""
+    def _way(self, left: Sequence[Recipe]) -> list[str]:
+        """Return a command that queues all of them."""
         self._commands += 1
-        if len(left) == 1 and _plain(left):
-            spec = spec_of(left[0], self.folder, "add")
-            options = ["--name", left[0].name, f"--priority={spec.priority}"]
-            return [[str(LAUNCHER), "add", *options, "--", *spec.argv]]
+        if len(left) == 1:
+            return [str(LAUNCHER), "add", *_options(left[0]), "--", *self._argv(left[0])]
         if _plain(left) and self.chance.random() < 0.7:
-            return [[str(LAUNCHER), "run", "--detach", self._task_file(left)]]
+            return [str(LAUNCHER), "run", "--detach", self._task_file(left)]
         file = self.folder / f"portion{self._commands}.json"
         write_portion(file, self.folder, left)
-        return [[sys.executable, "-m", "tests.chaos.enqueue", str(file)]]
+        return [sys.executable, "-m", "tests.chaos.enqueue", str(file)]
 
     def _task_file(self, left: Iterable[Recipe]) -> str:
         lines = [f"name: run{self._commands}", f"{KIND}:"]
         for one in left:
-            spec = spec_of(one, self.folder, "run")
-            words = ", ".join(f'"{word}"' for word in spec.argv)
+            words = ", ".join(f'"{word}"' for word in self._argv(one))
             lines.append(f"  - {{name: {one.name}, argv: [{words}],")
             lines.append(f"     resources: {{priority: {one.priority}}}}}")
         file = self.folder / f"run{self._commands}.yaml"
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return str(file)
+
+    def _argv(self, one: Recipe) -> tuple[str, ...]:
+        return spec_of(one, self.folder, "").argv
 
     def wait(self, timeout_s: float, *, killed: bool = False) -> int | None:
         """Wait for all jobs as a person does; the command sees to it that a scheduler lives."""
@@ -117,7 +118,9 @@ class People:
             check=False,
             timeout=COMMAND_TIMEOUT_S,
         )
-        return done.stdout + done.stderr
+        if done.returncode != 0:
+            self.complaints.append(f"{words[0]}: {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
 
     def _call(self, words: Sequence[str], *, killed: bool) -> int | None:
         """Run a command, perhaps only until it is killed; return its exit code, None if it was."""
@@ -144,30 +147,20 @@ class People:
         return command.returncode
 
 
+def _options(one: Recipe) -> list[str]:
+    """Return what `launcher add` is told of a job that needs no other."""
+    terms = ["--retries", str(one.retries), "--backoff", f"{BACKOFF_S}s"] if one.retries else []
+    rerun = ["--rerun", "never"] if one.once else []
+    return ["--name", one.name, f"--priority={one.priority}", *terms, *rerun]
+
+
 def _plain(recipes: Sequence[Recipe]) -> bool:
-    """Tell whether `launcher add` and a task file can say all of it."""
+    """Tell whether a task file can say all of it."""
     return not any(one.needs or one.retries or one.once or one.held for one in recipes)
 
 
-class Keeper:
-    """A thread that waits for the jobs, again and again; now and then its command is killed."""
-
-    def __init__(self, people: People) -> None:
-        """Prepare; nothing is typed before `start`."""
-        self._people = people
-        self._resting = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="keeper")
-
-    def start(self) -> None:
-        """Begin to type."""
-        self._thread.start()
-
-    def rest(self) -> None:
-        """Type no more."""
-        self._resting.set()
-        self._thread.join()
-
-    def _keep(self) -> None:
-        while not self._resting.wait(LOOK_AGAIN_S):
-            if self._people.home.exists():
-                self._people.wait(WAIT_S, killed=self._people.chance.random() < KILLED_WAITS)
+def keep_going(people: People, resting: Event) -> None:
+    """Wait for the jobs again and again until it is time to rest; some of these are killed, too."""
+    while not resting.wait(LOOK_AGAIN_S):
+        if people.home.exists():
+            people.wait(WAIT_S, killed=people.chance.random() < KILLED_WAITS)

@@ -1,15 +1,16 @@
 """Kills what it finds of a home, at random instants and at those that hurt most."""
 
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from launcher.handover import scheduler_pid
 from launcher.paths import Attempt, Home
-from launcher.processes import identity, lock_holder
+from launcher.processes import identity, recorded
+from launcher.records import read_json
 from tests.chaos.census import Ours, Role, census
 
 PAUSE_S = (0.05, 0.7)  # between two strikes; a queue that is never left alone does nothing
@@ -28,25 +29,16 @@ class Kill:
 
 
 class Killer:
-    """A thread that strikes again and again until it is told to rest."""
+    """Strikes again and again, in a thread of its own."""
 
-    def __init__(self, home: Home, program: Path, chance: random.Random) -> None:
-        """Prepare; nothing is killed before `start`."""
+    def __init__(self, home: Home, program: Path, chance: random.Random, resting: Event) -> None:
+        """Prepare; nothing is killed yet."""
         self._home, self._program, self._chance = home, program, chance
-        self._resting = threading.Event()
-        self._thread = threading.Thread(target=self._strike_on, name="killer")
+        self._resting = resting
         self.kills: list[Kill] = []
 
-    def start(self) -> None:
-        """Begin to strike."""
-        self._thread.start()
-
-    def rest(self) -> None:
-        """Strike no more, and see the last strike done."""
-        self._resting.set()
-        self._thread.join()
-
-    def _strike_on(self) -> None:
+    def strike_on(self) -> None:
+        """Strike again and again until it is time to rest."""
         strikes: dict[Callable[[], None], int] = {
             self._some_of_one_role: 6,
             self._some_of_all: 2,
@@ -96,15 +88,18 @@ class Killer:
 
     def _at_an_outcome(self) -> None:
         """Kill a supervisor before or after the rename of an outcome, and perhaps the scheduler."""
+        before = _names(self._home.attempts)
         if not self._changes(self._home.attempts):
             return
-        attempt = Attempt(max(self._home.attempts.iterdir(), key=_written))
+        born = _names(self._home.attempts) - before
+        if not born:
+            return
+        attempt = Attempt(self._home.attempts / max(born))
         if not self._waited(lambda: _writes_outcome(attempt)):
             return
-        pid = lock_holder(attempt.lock) if attempt.lock.exists() else None
+        who = recorded(read_json(attempt.started))
         if self._chance.random() < 0.5:
             self._kill_scheduler("outcome")
-        who = identity(pid) if pid is not None else None
         if who is not None:
             self._kill([Ours(who=who, role=Role.SUPERVISOR)], "outcome")
 
@@ -148,12 +143,16 @@ def _written(path: Path) -> int:
         return 0
 
 
+def _names(folder: Path) -> set[str]:
+    try:
+        return {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
 def _writes_outcome(attempt: Attempt) -> bool:
     """Tell whether the outcome's temporary file is there, or the outcome itself."""
-    try:
-        names = {entry.name for entry in attempt.folder.iterdir()}
-    except FileNotFoundError:
-        return False
+    names = _names(attempt.folder)
     return attempt.outcome.name in names or any(
-        name.endswith(".tmp") and not name.startswith(attempt.process.stem) for name in names
+        name.startswith(".") and name.endswith(".tmp") for name in names
     )

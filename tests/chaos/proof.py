@@ -2,15 +2,18 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from launcher.paths import Home
 from launcher.records import write_json
 from tests.chaos.audit import Findings, audit
 from tests.chaos.census import census
-from tests.chaos.commands import Keeper, People, surroundings
+from tests.chaos.commands import People, keep_going, surroundings
 from tests.chaos.killer import Killer
 from tests.chaos.outside import facts, still_open
 from tests.chaos.program import lines_of, make_program, read_stamps
@@ -19,7 +22,7 @@ from tests.chaos.recipe import LONG_SHARE, Recipe, portions
 PORTION = 40  # most jobs that one command queues
 DELAY_S = 0.5  # longest way of a supervisor to its right to start
 MOST_OPEN = 150  # no more is queued while so many wait
-SETTLE_S = 120.0  # for what is left when nobody kills any more
+SETTLE_S = 50.0  # for what is left when nobody kills any more
 TIRED_S = 60.0  # the killing ends so long after the last job was queued
 
 
@@ -32,7 +35,8 @@ class Report:
     seconds: float
     findings: Findings
     complaints: tuple[str, ...]
-    strikes: dict[str, int]
+    strikes: Mapping[str, int]  # kills by what they aimed at
+    endings: Mapping[str, int]  # attempts by how they ended
 
     @property
     def line(self) -> str:
@@ -68,30 +72,29 @@ def prove(
     program = make_program(place)
     environment = surroundings(home, guard=guard, delay_s=DELAY_S)
     people = People(home, place, environment, random.Random(f"people {seed}"))
-    killer = Killer(home, program, random.Random(f"killer {seed}"))
-    keeper = Keeper(people)
-    began = time.monotonic()
+    resting = Event()
+    killer = Killer(home, program, random.Random(f"killer {seed}"), resting)
+    drawn = portions(random.Random(seed), PORTION, long_share)
     recipes: list[Recipe] = []
+    began = time.monotonic()
     try:
-        killer.start()
-        keeper.start()
-        drawn = portions(random.Random(seed), PORTION, long_share)
-        _queue(people, recipes, drawn, jobs=jobs, until=began + seconds)
-        deadline = time.monotonic() + TIRED_S
-        while still_open(home) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    finally:
-        killer.rest()
-        keeper.rest()
-    try:
+        with ThreadPoolExecutor() as threads:
+            busy = [
+                threads.submit(killer.strike_on),
+                threads.submit(keep_going, people, resting),
+            ]
+            try:
+                _queue(people, recipes, drawn, jobs=jobs, until=began + seconds)
+                _until(lambda: not still_open(home), TIRED_S)
+            finally:
+                resting.set()
+        for one in busy:
+            one.result()  # a killer that failed has proved nothing
         people.wait(SETTLE_S)
         found = facts(home)
     finally:
         end_all(home, program)
     kills = [*killer.kills, *people.kills]
-    strikes: dict[str, int] = {}
-    for kill in kills:
-        strikes[kill.strike] = strikes.get(kill.strike, 0) + 1
     return Report(
         jobs=len(found),
         kills=len(kills),
@@ -103,9 +106,23 @@ def prove(
             promised=people.promised | people.torn,
             once={one.name for one in recipes if one.once},
         ),
-        complaints=tuple(people.complaints),
-        strikes=strikes,
+        complaints=(*people.complaints, *_errors(home)),
+        strikes=Counter(kill.strike for kill in kills),
+        endings=Counter(one.ending for fact in found.values() for one in fact.attempts),
     )
+
+
+def _errors(home: Home) -> set[str]:
+    """Return what exceptions of our own processes end with in the scheduler's log."""
+    errors: set[str] = set()
+    inside = False
+    for line in home.scheduler_log.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("Traceback "):
+            inside = True
+        elif inside and not line.startswith(" "):
+            errors.add(f"in the scheduler's log: {line}")
+            inside = False
+    return errors
 
 
 def _queue(
@@ -123,9 +140,13 @@ def _queue(
             portion = portion[: jobs - len(recipes)]
         recipes += portion
         people.queue(portion)
-        patience = time.monotonic() + TIRED_S
-        while still_open(people.home) > MOST_OPEN and time.monotonic() < patience:
-            time.sleep(0.05)
+        _until(lambda: still_open(people.home) <= MOST_OPEN, TIRED_S)
+
+
+def _until(condition: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def end_all(home: Home, program: Path) -> None:

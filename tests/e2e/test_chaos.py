@@ -75,6 +75,7 @@ def test_a_job_that_was_lost_once_and_then_done_is_as_it_should_be() -> None:
         (a_fact("failed", "done"), [ran(1, 101.0, 203.0), ran(2, 202.0, 204.0)], "overlaps"),
         (a_fact("lost", "done"), [ran(1, 101.0), ran(2, 108.0, 204.0)], "overlaps"),
         (a_fact("void", "done"), [ran(1, 101.0, 102.0), ran(2, 202.0, 204.0)], "unexplained"),
+        (a_fact("void", "done"), [ran(2, 202.0, 204.0)], "unexplained"),
         (a_fact("done"), [ran(1, 101.0, 102.0), ran(1, 103.0, 104.0)], "unexplained"),
         (a_fact("done"), [ran(0, 101.0, 102.0), ran(0, 103.0, 104.0)], "unexplained"),
     ],

@@ -1,24 +1,19 @@
 import contextlib
-import fcntl
 import json
 import os
-import pty
 import signal
-import struct
 import subprocess
-import sys
-import termios
 import threading
-import time
-from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from launcher import __version__
+from launcher.cli.main import VERBS
 from launcher.handover import ensure_scheduler, scheduler_pid
 from launcher.paths import Home
 from launcher.processes import identity
-from launcher.records import write_json
 from launcher.states import Done, Failed, State
 from launcher.store.store import Store
 from tests.build import (
@@ -29,105 +24,23 @@ from tests.build import (
     enqueue,
     in_state,
     job_row,
-    lines_of,
     program_of,
     shell,
     until,
 )
 from tests.launcher.conftest import Launcher
+from tests.terminal import COMMAND, in_a_terminal
 
-COMMAND = (sys.executable, "-c", "from launcher.cli.main import main; main()")
 STEERING = "\x1b]0;title\x07\x1b[2J\x9b31m"
-
-
-def in_a_terminal(*words: str, columns: int) -> str:
-    """Run the command line in a terminal of its own and return what it drew."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    child = subprocess.Popen([*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    drawn = b""
-    try:
-        while chunk := os.read(ours, 4096):
-            drawn += chunk
-    except OSError:
-        pass  # the terminal's other end was closed
-    os.close(ours)
-    assert child.wait() == 0
-    return drawn.decode().replace("\r\n", "\n")
 
 
 def with_a_log(home: Home, store: Store, log: bytes, name: str = "command/1") -> int:
     """A job that is done and left a log."""
     (job,) = enqueue(store, a_spec(name=name))
     attempt = an_attempt(home, a_spec(name=name), job=job)
-    store.finish(claimed(store, job), Done(at=2.0), outputs={}, now=2.0)
+    store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=2.0)
     attempt.log.write_bytes(log)
     return job
-
-
-# --- add
-
-
-def test_a_program_is_queued_as_it_is_typed(
-    launcher: Launcher, home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLOUR", "blue")
-    script = 'echo "$1|$2|$COLOUR" > out; umask >> out'
-    before = os.umask(0o037)
-    try:
-        answer = launcher(
-            "add", "--name", "mine", "--priority", "3", "--", *shell(script, "a b", "-n")
-        )
-    finally:
-        os.umask(before)
-    assert (answer.code, answer.out) == (0, "1\tcommand/mine\n")
-    assert launcher("wait").code == 0
-    assert lines_of(tmp_path / "out") == ["a b|-n|blue", "0037"]
-    row = job_row(store, 1)
-    assert (row.state, row.priority, row.run) == (State.DONE, 3, "add")
-
-
-def test_options_after_the_program_are_its_own(launcher: Launcher, store: Store) -> None:
-    launcher("add", "printf", "%s", "--help")
-    assert job_row(store, 1).spec.argv == ("printf", "%s", "--help")
-
-
-def test_a_name_is_given_once(launcher: Launcher, store: Store) -> None:
-    launcher("add", "--name", "twin", "--", "true")
-    answer = launcher("add", "--name", "twin", "--", "false")
-    assert answer.code == 2
-    assert "there is a job 'command/twin' already" in answer.err
-    assert len(store.read.jobs()) == 1
-
-
-@pytest.mark.parametrize(
-    "words", [(), ("--cpus", "0", "--", "true"), ("--cpus", "x", "true"), ("--cpu", "2", "true")]
-)
-def test_what_cannot_be_queued_is_refused(
-    launcher: Launcher, store: Store, words: Sequence[str]
-) -> None:
-    assert launcher("add", *words).code == 2
-    assert store.read.jobs() == []
-
-
-def test_a_name_that_is_no_text_is_refused(launcher: Launcher, store: Store) -> None:
-    answer = launcher("add", "--name", os.fsdecode(b"caf\xe9"), "--", "true")
-    assert answer.code == 2
-    assert "is no UTF-8 text" in answer.err
-    assert store.read.jobs() == []
-
-
-def test_many_who_queue_at_once_lose_nothing(home: Home, store: Store) -> None:
-    clients = [
-        subprocess.Popen([*COMMAND, "add", "--", "true"], stdout=subprocess.DEVNULL)
-        for _ in range(5)
-    ]
-    assert [client.wait() for client in clients] == [0] * 5
-    jobs = store.read.jobs()
-    assert len({job.name for job in jobs}) == 5
-    until(lambda: store.read.counts().get(State.DONE) == 5, "all are done")
 
 
 # --- looking
@@ -158,14 +71,17 @@ def test_status_in_a_pipe_is_one_line_a_job(launcher: Launcher, store: Store) ->
 def test_status_for_machines_tells_all(launcher: Launcher, home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     absent = json.loads(launcher("status", "--json").out)
-    assert absent["scheduler"] == {"pid": None, "state": "absent"}
+    assert absent["schema"] == 1
+    assert absent["home"] == str(home.folder)
+    assert absent["warning"] is None
+    assert absent["scheduler"] == {"pid": None, "state": "absent", "since": None, "version": None}
     assert absent["counts"]["queued"] == 1
     assert absent["jobs"][0]["name"] == "command/1"
     pid = ensure_scheduler(home)
-    assert json.loads(launcher("status", "--json").out)["scheduler"] == {
-        "pid": pid,
-        "state": "running",
-    }
+    scheduler = json.loads(launcher("status", "--json").out)["scheduler"]
+    assert (scheduler["pid"], scheduler["state"]) == (pid, "running")
+    assert scheduler["version"] == __version__
+    datetime.fromisoformat(scheduler["since"])
 
 
 def test_status_can_tell_by_its_exit_code_that_a_job_failed(
@@ -173,7 +89,7 @@ def test_status_can_tell_by_its_exit_code_that_a_job_failed(
 ) -> None:
     (job,) = enqueue(store, a_spec())
     assert launcher("status", "--exit-status").code == 0
-    store.finish(claimed(store, job), Failed(at=2.0, error="no"), outputs={}, now=2.0)
+    store.scheduling.finish(claimed(store, job), Failed(at=2.0, error="no"), outputs={}, now=2.0)
     assert launcher("status").code == 0
     assert launcher("status", "--exit-status").code == 1
 
@@ -221,11 +137,11 @@ def test_show_wants_one_job(launcher: Launcher, store: Store) -> None:
 def test_show_tells_what_happened(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec("python", "x.py", "--lr", "0.1"))
     failure = Failed(at=2.0, error="ended with exit code 3: no data", exit_code=3)
-    store.finish(claimed(store, job), failure, outputs={}, now=2.0)
+    store.scheduling.finish(claimed(store, job), failure, outputs={}, now=2.0)
     said = launcher("show", "1").out
     assert "command/1  (test, job 1)\nfailed: ended with exit code 3: no data" in said
     assert "python x.py --lr 0.1" in said
-    for word in ("queued", "running", "fits", "1.0 s"):
+    for word in ("queued", "running", "fits", "after 1 s"):
         assert word in said
     record = json.loads(launcher("show", "1", "--json").out)
     assert record["schema"] == 1
@@ -242,12 +158,11 @@ def test_nothing_that_a_job_says_or_is_called_steers_the_terminal(
     attempt = an_attempt(home, a_spec(name=name), job=job)
     attempt.log.write_text(f"{STEERING}\n")
     failure = Failed(at=2.0, error=f"{STEERING} said {STEERING}")
-    store.finish(claimed(store, job), failure, outputs={}, now=2.0)
+    store.scheduling.finish(claimed(store, job), failure, outputs={}, now=2.0)
     (other,) = enqueue(store, a_spec(name=f"{name}2"))
     for words in (
         ("status",),
         ("show", "1"),
-        ("logs", "1"),
         ("logs", "2"),
         ("show", "command*"),
         ("show", f"{name}3"),
@@ -262,8 +177,10 @@ def test_nothing_that_a_job_says_or_is_called_steers_the_terminal(
         assert said, words
         assert said.isprintable(), words
     assert in_state(store, other, State.CANCELLED)
-    drawn = in_a_terminal("status", columns=100)
-    assert drawn.replace("\n", "").isprintable()
+    for words in (("status",), ("logs", "1"), ("show", "1")):
+        drawn = in_a_terminal(*words, columns=100)
+        assert "title" in drawn
+        assert drawn.replace("\n", "").isprintable(), words
 
 
 def test_status_in_a_terminal_fits_into_it(home: Home, store: Store) -> None:
@@ -274,119 +191,7 @@ def test_status_in_a_terminal_fits_into_it(home: Home, store: Store) -> None:
     assert [line for line in drawn.splitlines()[1:] if len(line) > 60] == []
 
 
-# --- logs
-
-
-def test_logs_are_what_the_program_wrote(launcher: Launcher, home: Home, store: Store) -> None:
-    text = "one\n\ttwo\\three C:\\temp\\new ünïcödé\r\nno end"
-    with_a_log(home, store, text.encode())
-    assert launcher("logs", "1").out == text.replace("\r", "")
-
-
-def test_a_character_may_lie_where_two_readings_meet(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
-    text = "x" + "ü" * 70_000 + "\n"
-    with_a_log(home, store, text.encode())
-    assert launcher("logs", "1").out == text
-
-
-@pytest.mark.parametrize("end", ["", "\n"])
-def test_the_last_lines_of_a_long_log_are_found_from_its_end(
-    launcher: Launcher, home: Home, store: Store, end: str
-) -> None:
-    lines = [f"line {number} {'x' * 90}" for number in range(5000)]
-    with_a_log(home, store, ("\n".join(lines) + end).encode())
-    assert launcher("logs", "1", "-n", "3").out == "\n".join(lines[-3:]) + end
-    assert launcher("logs", "1", "-n", "9999").out == "\n".join(lines) + end
-
-
-def test_a_job_that_has_not_run_has_no_log(launcher: Launcher, home: Home, store: Store) -> None:
-    enqueue(store, a_spec())
-    answer = launcher("logs", "1")
-    assert answer.code == 2
-    assert "command/1 has not run yet: new" in answer.err
-    with_a_log(home, store, b"", name="command/2")
-    assert "has 1 attempts, not 7" in launcher("logs", "2", "--attempt", "7").err
-    home.attempt(2, 1).log.unlink()
-    assert "there is no log at" in launcher("logs", "2").err
-    assert "there is no log at" in launcher("logs", "2", "-f").err
-
-
-def test_following_a_log_ends_with_its_job(launcher: Launcher, tmp_path: Path) -> None:
-    script = 'echo one; until [ -e "$1" ]; do sleep 0.01; done; echo two'
-    launcher("add", "--", *shell(script, str(tmp_path / "flag")))
-    follower = subprocess.Popen([*COMMAND, "logs", "1", "-f"], stdout=subprocess.PIPE, text=True)
-    assert follower.stdout is not None
-    with follower:
-        assert follower.stdout.readline() == "one\n"
-        (tmp_path / "flag").touch()
-        assert follower.stdout.read() == "two\n"
-    assert follower.returncode == 0
-
-
-def test_a_reader_who_has_seen_enough_is_no_error(home: Home, store: Store) -> None:
-    with_a_log(home, store, b"line\n" * 100_000)
-    client = subprocess.Popen(
-        [*COMMAND, "logs", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert client.stdout is not None
-    assert client.stderr is not None
-    with client:
-        assert client.stdout.readline() == "line\n"
-        client.stdout.close()
-        assert client.stderr.read() == ""
-    assert client.returncode == 141
-
-
-# --- cancel, wait, stop
-
-
-def test_waiting_jobs_are_cancelled_without_a_question(launcher: Launcher, store: Store) -> None:
-    enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"), a_spec(name="test/a"))
-    answer = launcher("cancel", "train/*")
-    assert answer.out == "1\ttrain/a\tcancelled\n2\ttrain/b\tcancelled\n"
-    assert [job.state for job in store.read.jobs()] == [
-        State.CANCELLED,
-        State.CANCELLED,
-        State.QUEUED,
-    ]
-
-
-def test_a_dry_run_of_cancel_changes_nothing(launcher: Launcher, store: Store) -> None:
-    enqueue(store, a_spec())
-    assert launcher("cancel", "-n", "1").out == "1\tcommand/1\tqueued\n"
-    assert in_state(store, 1, State.QUEUED)
-
-
-def test_running_jobs_are_ended_only_when_that_is_said(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
-    launcher("add", "--", "sleep", "60")
-    program = program_of(home.attempt(1, 1))
-    answer = launcher("cancel", "1")
-    assert answer.code == 2
-    assert "say --yes where nobody can be asked" in answer.err
-    assert identity(program) is not None
-    assert launcher("cancel", "--yes", "1").out == "1\tcommand/1\tending\n"
-    assert launcher("wait", "1").code == 1
-    assert in_state(store, 1, State.CANCELLED)
-    assert identity(program) is None
-
-
-def test_cancelling_a_running_job_works_without_a_scheduler_too(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
-    launcher("add", "--", "sleep", "60")
-    program = program_of(home.attempt(1, 1))
-    write_json(home.restarts, {"schema": 1, "times": [time.time()] * 3})  # nobody restarts it
-    pid = scheduler_pid(home)
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: scheduler_pid(home) is None, "the scheduler is gone")
-    launcher("cancel", "--yes", "1")
-    assert launcher("wait", "1").code == 1
-    assert identity(program) is None
+# --- wait, stop
 
 
 def test_waiting_tells_which_jobs_did_not_come_to_a_good_end(
@@ -424,7 +229,7 @@ def test_stopping_lets_running_jobs_finish(
     launcher("add", "--", *shell(script, str(tmp_path / "flag")))
     program_of(home.attempt(1, 1))
     answer = launcher("stop")
-    assert (answer.code, answer.err) == (0, "no new jobs; 1 running ones finish\n")
+    assert (answer.code, answer.err) == (0, "no new jobs; 1 running one finishes\n")
     assert json.loads(launcher("status", "--json").out)["scheduler"]["state"] == "stopping"
     (tmp_path / "flag").touch()
     until(lambda: scheduler_pid(home) is None, "the scheduler has left")
@@ -439,7 +244,7 @@ def test_stopping_now_puts_running_jobs_back_and_a_later_add_goes_on(
     launcher("add", "--", *shell('[ -e "$1" ] || exec sleep 60', str(flag)))
     program = program_of(home.attempt(1, 1))
     answer = launcher("stop", "--now")
-    assert (answer.code, answer.err) == (0, "stopped; 1 jobs wait in the queue\n")
+    assert (answer.code, answer.err) == (0, "stopped; 1 job waits in the queue\n")
     assert scheduler_pid(home) is None
     assert identity(program) is None
     assert in_state(store, 1, State.QUEUED)
@@ -453,9 +258,7 @@ def test_stopping_now_puts_running_jobs_back_and_a_later_add_goes_on(
 # --- every command
 
 
-@pytest.mark.parametrize(
-    "verb", ["add", "cancel", "logs", "results", "run", "show", "status", "stop", "wait"]
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_help_page_with_an_example(launcher: Launcher, verb: str) -> None:
     answer = launcher(verb, "--help")
     assert answer.code == 0

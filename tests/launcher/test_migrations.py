@@ -112,6 +112,8 @@ def test_several_processes_at_once_take_each_step_once(home: Home, database: Pat
 
 
 def test_only_the_newest_backups_are_kept(home: Home, database: Path) -> None:
+    home.backups.mkdir()
+    (home.backups / ".half.tmp").write_text("of a process that was killed")
     made = [back_up(database, home.backups, version) for version in range(6, 6 + KEPT + 3)]
     assert backups(home.backups) == made[-KEPT:]
     assert {path.name for path in home.backups.iterdir()} == {path.name for path in made[-KEPT:]}

@@ -1,0 +1,203 @@
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from launcher.paths import Home
+from launcher.records import write_json
+from launcher.specs import Resources, Terms
+from launcher.states import Failed, State
+from launcher.store.store import Store
+from tests.build import (
+    a_spec,
+    claimed,
+    enqueue,
+    in_state,
+    job_row,
+    lines_of,
+    shell,
+    until,
+)
+from tests.launcher.conftest import Launcher
+from tests.terminal import COMMAND
+
+
+def test_a_program_is_queued_as_it_is_typed(
+    launcher: Launcher, home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLOUR", "blue")
+    script = 'echo "$1|$2|$COLOUR" > out; umask >> out'
+    before = os.umask(0o037)
+    try:
+        answer = launcher(
+            "add", "--name", "mine", "--priority", "3", "--", *shell(script, "a b", "-n")
+        )
+    finally:
+        os.umask(before)
+    assert (answer.code, answer.out) == (0, "1\tcommand/mine\n")
+    assert launcher("wait").code == 0
+    assert lines_of(tmp_path / "out") == ["a b|-n|blue", "0037"]
+    row = job_row(store, 1)
+    assert (row.state, row.priority, row.run) == (State.DONE, 3, "add")
+
+
+def test_options_after_the_program_are_its_own(launcher: Launcher, store: Store) -> None:
+    launcher("add", "printf", "%s", "--help")
+    assert job_row(store, 1).spec.argv == ("printf", "%s", "--help")
+
+
+def test_a_name_is_given_once(launcher: Launcher, store: Store) -> None:
+    launcher("add", "--name", "twin", "--", "true")
+    answer = launcher("add", "--name", "twin", "--", "false")
+    assert answer.code == 2
+    assert "there is a job 'command/twin' already" in answer.err
+    assert len(store.read.jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--cpus", "0", "--", "true"), ("--cpus", "x", "true"), ("--cpu", "2", "true")]
+)
+def test_what_cannot_be_queued_is_refused(
+    launcher: Launcher, store: Store, words: Sequence[str]
+) -> None:
+    assert launcher("add", *words).code == 2
+    assert store.read.jobs() == []
+
+
+def test_a_name_that_is_no_text_is_refused(launcher: Launcher, store: Store) -> None:
+    answer = launcher("add", "--name", os.fsdecode(b"caf\xe9"), "--", "true")
+    assert answer.code == 2
+    assert "is no UTF-8 text" in answer.err
+    assert store.read.jobs() == []
+
+
+def test_many_who_queue_at_once_lose_nothing(home: Home, store: Store) -> None:
+    clients = [
+        subprocess.Popen([*COMMAND, "add", "--", "true"], stdout=subprocess.DEVNULL)
+        for _ in range(5)
+    ]
+    assert [client.wait() for client in clients] == [0] * 5
+    jobs = store.read.jobs()
+    assert len({job.name for job in jobs}) == 5
+    until(lambda: store.read.counts().get(State.DONE) == 5, "all are done")
+
+
+# --- terms
+
+
+def test_the_terms_are_kept_with_the_job(launcher: Launcher, store: Store) -> None:
+    launcher("group", "downloads", "--limit", "2")
+    answer = launcher(
+        *("add", "--hold", "--cpus", "2", "--ram", "64MiB", "--time-limit", "8h", "--warn", "5m"),
+        *("--signal", "usr1", "--retries", "3", "--backoff", "1m", "--grace", "2m"),
+        *("--group", "downloads", "--rerun", "never", "--not-before", "+2h", "--", "true"),
+    )
+    assert answer.code == 0, answer.err
+    row = job_row(store, 1)
+    assert row.state is State.HELD
+    assert row.spec.resources == Resources(cpus=2, device="cpu", ram=64 << 20)
+    assert row.spec.terms == Terms(
+        group="downloads",
+        not_before=row.starts_at,
+        retries=3,
+        backoff_s=60.0,
+        time_limit_s=28_800.0,
+        warn_s=300.0,
+        warn_signal="SIGUSR1",
+        rerun="never",
+        grace_s=120.0,
+    )
+    assert row.starts_at is not None
+    assert row.starts_at - row.submitted == pytest.approx(7200.0, abs=60.0)
+    assert store.read.groups()[0].name == "downloads"
+
+
+def test_without_options_the_terms_are_the_usual_ones(launcher: Launcher, store: Store) -> None:
+    launcher("add", "--", "true")
+    assert job_row(store, 1).spec.terms == Terms()
+    assert job_row(store, 1).spec.resources == Resources(device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--ram", "8"), "'8' has no unit: write 8MiB or 8GiB"),
+        (("--ram", "999TiB"), "--ram: 999 TiB is more than the "),
+        (("--ram", "x"), "expected an amount of memory such as 16GiB, got 'x'"),
+        (("--cpus", "0"), "0 is not in the range"),
+        (("--time-limit", "8"), "'8' has no unit"),
+        (("--time-limit", "0s"), "--time-limit: expected more than 0s"),
+        (("--time-limit", "99999d"), "expected at most 87,600h, got '99999d'"),
+        (("--warn", "5m"), "--warn: expected a time shorter than --time-limit"),
+        (("--time-limit", "5m", "--warn", "5m"), "expected a time shorter than --time-limit"),
+        (("--signal", "USR1"), "--signal: SIGUSR1 is sent by --warn"),
+        (("--signal", "KILL"), "such as SIGUSR1, got 'KILL'"),
+        (("--signal", "SIGNAL"), "such as SIGUSR1, got 'SIGNAL'"),
+        (("--retries", "-1"), "-1 is not in the range"),
+        (("--retries", "1001"), "1001 is not in the range"),
+        (("--backoff", "2h"), "expected at most 1h, got '2h'"),
+        (("--grace", "soon"), "expected a time such as 8h, 1h30m or 41s, got 'soon'"),
+        (("--not-before", "tomorrow"), "such as 18:00, 2026-12-24T18:00 or +2h30m, got 'tomorrow'"),
+        (("--not-before", "2001-01-01"), "'2001-01-01' is over already"),
+        (("--rerun", "maybe"), "'maybe' is not one of 'again', 'never'"),
+        (("--priority", "9999999999999999999"), "is not in the range"),
+        (("--after", "command/9"), "no job is called 'command/9'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(
+    launcher: Launcher, store: Store, words: tuple[str, ...], message: str
+) -> None:
+    answer = launcher("add", *words, "--", "true")
+    assert answer.code == 2
+    assert message in answer.err
+    assert words[-2] in answer.err or words[-1] in answer.err
+    assert store.read.jobs() == []
+
+
+def test_a_group_that_nobody_made_is_an_error_that_tells_how(
+    launcher: Launcher, store: Store
+) -> None:
+    launcher("group", "downloads", "--limit", "2")
+    answer = launcher("add", "--group", "download", "--", "true")
+    assert answer.code == 2
+    assert "there is no group 'download', did you mean 'downloads'?" in answer.err
+    assert "`launcher group download --limit N`" in answer.err
+    assert store.read.jobs() == []
+
+
+def test_a_job_comes_after_those_that_it_names(launcher: Launcher, store: Store) -> None:
+    for name in ("a", "b", "c"):
+        launcher("add", "--hold", "--name", name, "--", "true")
+    launcher("add", "--after", "1", "--after", "command/[bc]", "--after", "command/a", "--", "true")
+    assert store.read.needs_of(4) == ["command/a", "command/b", "command/c"]
+    assert job_row(store, 4).waits == 3
+
+
+def test_a_job_after_one_that_failed_is_skipped_and_that_is_said(
+    launcher: Launcher, store: Store
+) -> None:
+    (failed,) = enqueue(store, a_spec(name="train/a"))
+    store.scheduling.finish(claimed(store, failed), Failed(at=2.0, error="no"), outputs={}, now=2.0)
+    answer = launcher("add", "--after", "train/a", "--", "true")
+    assert answer.out == "2\tcommand/2\n"
+    assert answer.err == "skipped: needs train/a, which failed\n"
+    assert in_state(store, 2, State.SKIPPED)
+
+
+def test_a_number_that_somebody_took_as_a_name_is_no_trouble(
+    launcher: Launcher, store: Store
+) -> None:
+    launcher("add", "--hold", "--name", "2", "--", "true")
+    assert launcher("add", "--hold", "--", "true").out == "2\tcommand/2'\n"
+
+
+def test_a_job_that_is_added_lets_a_stopped_queue_go_on(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    launcher("add", "--", "true")
+    assert not home.stop.exists()
+    assert launcher("wait", "1").code == 0

@@ -1,0 +1,352 @@
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from launcher.handover import scheduler_pid
+from launcher.paths import Home
+from launcher.processes import identity
+from launcher.records import write_json
+from launcher.specs import Terms
+from launcher.states import Done, Failed, State
+from launcher.store.store import Store
+from tests.build import (
+    a_spec,
+    claimed,
+    enqueue,
+    in_state,
+    job_row,
+    program_of,
+    shell,
+    until,
+)
+from tests.launcher.conftest import Launcher
+from tests.terminal import in_a_terminal
+
+
+def a_chain(store: Store, *names: str) -> list[int]:
+    """Jobs each of which needs the one before it."""
+    needs = {name: [before] for before, name in pairwise(names)}
+    return enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
+
+
+def ended(store: Store, job: int, *, error: str = "") -> None:
+    """Let a job end, well if no error is named."""
+    outcome = Failed(at=2.0, error=error) if error else Done(at=2.0)
+    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+
+
+def states(store: Store) -> list[State]:
+    return [job.state for job in store.read.jobs()]
+
+
+# --- cancel
+
+
+def test_waiting_jobs_are_cancelled_without_a_question(launcher: Launcher, store: Store) -> None:
+    enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"), a_spec(name="test/a"))
+    answer = launcher("cancel", "train/*")
+    assert answer.out == "1\ttrain/a\tcancelled\n2\ttrain/b\tcancelled\n"
+    assert [job.state for job in store.read.jobs()] == [
+        State.CANCELLED,
+        State.CANCELLED,
+        State.QUEUED,
+    ]
+
+
+def test_a_dry_run_of_cancel_changes_nothing(launcher: Launcher, store: Store) -> None:
+    enqueue(store, a_spec())
+    assert launcher("cancel", "-n", "1").out == "1\tcommand/1\tcancelled\n"
+    assert in_state(store, 1, State.QUEUED)
+
+
+def test_running_jobs_are_ended_only_when_that_is_said(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    launcher("add", "--", "sleep", "60")
+    program = program_of(home.attempt(1, 1))
+    answer = launcher("cancel", "1")
+    assert answer.code == 2
+    assert "end 1 running job? Say --yes where nobody can be asked" in answer.err
+    assert identity(program) is not None
+    assert launcher("cancel", "--yes", "1").out == "1\tcommand/1\tending\n"
+    assert launcher("wait", "1").code == 1
+    assert in_state(store, 1, State.CANCELLED)
+    assert identity(program) is None
+
+
+def test_cancelling_a_running_job_works_without_a_scheduler_too(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    launcher("add", "--", "sleep", "60")
+    program = program_of(home.attempt(1, 1))
+    write_json(home.restarts, {"schema": 1, "times": [time.time()] * 3})  # nobody restarts it
+    pid = scheduler_pid(home)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: scheduler_pid(home) is None, "the scheduler is gone")
+    launcher("cancel", "--yes", "1")
+    assert launcher("wait", "1").code == 1
+    assert identity(program) is None
+
+
+def test_cancelling_tells_what_is_skipped_because_of_it(launcher: Launcher, store: Store) -> None:
+    a_chain(store, *(f"train/{letter}" for letter in "abcdef"))
+    dry = launcher("cancel", "-n", "train/a")
+    real = launcher("cancel", "train/a")
+    assert dry.err == real.err
+    assert real.err == (
+        "5 jobs that need them will be skipped: train/b, train/c, train/d and 2 more\n"
+    )
+    assert states(store) == [State.CANCELLED] + [State.SKIPPED] * 5
+
+
+def test_jobs_that_have_ended_are_named_when_others_are_cancelled(
+    launcher: Launcher, store: Store
+) -> None:
+    a, b, *_ = enqueue(store, *(a_spec(name=f"train/{letter}") for letter in "abc"))
+    ended(store, a)
+    ended(store, b, error="no")
+    answer = launcher("cancel", "train/*")
+    assert answer.out == "3\ttrain/c\tcancelled\n"
+    assert answer.err == "left as they are, done: train/a\nleft as they are, failed: train/b\n"
+    answer = launcher("cancel", "train/*")
+    assert answer.code == 2
+    assert "nothing to cancel: done: train/a; failed: train/b; cancelled: train/c" in answer.err
+
+
+def test_a_terminal_asks_before_several_jobs_are_cancelled(home: Home, store: Store) -> None:
+    enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
+    drawn = in_a_terminal("cancel", "train/*", typed="n\n", code=130)
+    assert "1  train/a  cancelled\n2  train/b  cancelled\ncancel 2 jobs? [y/N]" in drawn
+    assert states(store) == [State.QUEUED] * 2
+    in_a_terminal("cancel", "train/*", typed="y\n")
+    assert states(store) == [State.CANCELLED] * 2
+
+
+# --- hold, release, priority
+
+
+def test_held_jobs_wait_until_they_are_released(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
+    assert launcher("hold", "train/").out == "1\ttrain/a\theld\n2\ttrain/b\theld\n"
+    assert states(store) == [State.HELD] * 2
+    assert scheduler_pid(home) is None, "nothing needs one"
+    assert launcher("release", "train/b").out == "2\ttrain/b\treleased\n"
+    until(lambda: in_state(store, 2, State.DONE), "the released job is done")
+    assert in_state(store, 1, State.HELD)
+
+
+@pytest.mark.parametrize("verb", ["hold", "release", "priority"])
+def test_a_dry_run_changes_nothing(launcher: Launcher, store: Store, verb: str) -> None:
+    enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
+    store.owning.hold([2], 1.0)
+    number = ("7",) if verb == "priority" else ()
+    answer = launcher(verb, "--dry-run", *number, "train/*")
+    assert answer.out
+    assert states(store) == [State.QUEUED, State.HELD]
+    assert [job.priority for job in store.read.jobs()] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("hold", "train/a"), "nothing to hold: done: train/a"),
+        (("release", "train/*"), "nothing to release: queued: train/b; done: train/a"),
+        (("priority", "3", "train/a"), "nothing to change: done: train/a"),
+        (("hold",), "Missing argument 'PATTERN"),
+        (("priority", "high", "train/a"), "'high' is not a valid integer"),
+        (("priority", "train/a"), "'train/a' is not a valid integer"),
+        (("priority", "3", "--yse"), "no job is called '--yse'"),
+        (("hold", "nothing"), "no job is called 'nothing'"),
+    ],
+)
+def test_what_cannot_be_changed_is_an_error(
+    launcher: Launcher, store: Store, words: Sequence[str], message: str
+) -> None:
+    a, _ = enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
+    ended(store, a)
+    answer = launcher(*words)
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.out == ""
+    assert states(store) == [State.DONE, State.QUEUED]
+
+
+def test_many_jobs_in_another_state_are_counted(launcher: Launcher, store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"train/{number}") for number in range(6)))
+    for job in jobs[1:]:
+        ended(store, job)
+    answer = launcher("hold", "train/")
+    assert answer.out == "1\ttrain/0\theld\n"
+    assert answer.err == "left as they are, done: train/1, train/2, train/3 and 2 more\n"
+
+
+def test_priority_decides_what_starts_first(launcher: Launcher, store: Store) -> None:
+    enqueue(store, *(a_spec(name=f"train/{letter}") for letter in "abc"))
+    assert launcher("priority", "10", "train/b").out == "2\ttrain/b\tpriority 0 → 10\n"
+    assert launcher("priority", "-1", "1").out == "1\ttrain/a\tpriority 0 → -1\n"
+    assert [job.id for job in store.scheduling.ready(3)] == [2, 3, 1]
+
+
+def test_releasing_in_a_stopped_queue_says_that_nothing_starts(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    enqueue(store, a_spec())
+    launcher("hold", "1")
+    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    answer = launcher("release", "1")
+    assert (answer.code, answer.out) == (0, "1\tcommand/1\treleased\n")
+    assert "the queue is stopped" in answer.err
+    assert in_state(store, 1, State.QUEUED)
+
+
+# --- retry
+
+
+def test_retrying_names_what_is_queued_with_them(
+    launcher: Launcher, home: Home, store: Store, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    launcher("add", "--name", "a", "--", *shell('[ -e "$1" ]', str(flag)))
+    launcher("add", "--name", "b", "--after", "command/a", "--", "true")
+    launcher("add", "--name", "c", "--after", "command/b", "--", "true")
+    launcher("wait", "command/")
+    assert states(store) == [State.FAILED, State.SKIPPED, State.SKIPPED]
+    flag.touch()
+    dry = launcher("retry", "-n", "command/b")
+    assert states(store) == [State.FAILED, State.SKIPPED, State.SKIPPED]
+    real = launcher("retry", "command/b")
+    assert dry.out == real.out
+    assert real.out == (
+        "1\tcommand/a\tqueued again with them\n"
+        "2\tcommand/b\tqueued again\n"
+        "3\tcommand/c\tqueued again with them\n"
+    )
+    assert launcher("wait", "1", "2", "3").code == 0
+    assert job_row(store, 1).attempts == 2
+
+
+def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store) -> None:
+    names = ("train/a", "train/b", "test/c", "test/d")
+    a, b, c, d = enqueue(store, *(a_spec(name=name) for name in names))
+    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    for job in (a, c):
+        ended(store, job, error="no")
+    ended(store, b)
+    store.owning.cancel([d], 3.0)
+    answer = launcher("retry", "--failed", "--dry-run")
+    assert [line.split("\t")[0] for line in answer.out.splitlines()] == ["1", "3"]
+    answer = launcher("retry", "--failed", "train/")
+    assert answer.out == "1\ttrain/a\tqueued again\n"
+    assert answer.err == "left as it is, done: train/b\n"
+    assert not home.stop.exists(), "as with add, the queue goes on"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "say which jobs: PATTERN…, or --failed"),
+        (("--failed",), "nothing to retry: no job failed"),
+        (("train/a",), "nothing to retry: all of them are done; --force runs them again"),
+        (("train/b",), "nothing to retry: queued: train/b"),
+    ],
+)
+def test_what_cannot_be_retried_is_an_error(
+    launcher: Launcher, store: Store, words: Sequence[str], message: str
+) -> None:
+    a, _ = enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
+    ended(store, a)
+    answer = launcher("retry", *words)
+    assert answer.code == 2
+    assert message in answer.err
+    assert states(store) == [State.DONE, State.QUEUED]
+
+
+def test_what_is_done_runs_again_only_by_force(launcher: Launcher, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    ended(store, job)
+    assert launcher("retry", "1", "--force").out == "1\tcommand/1\tqueued again\n"
+    assert launcher("wait", "1").code == 0
+    assert job_row(store, job).attempts == 2
+
+
+# --- group
+
+
+def test_a_group_is_made_changed_and_forgotten(launcher: Launcher, store: Store) -> None:
+    assert launcher("group").err == "no groups; `launcher group NAME --limit N` makes one\n"
+    assert launcher("group", "downloads", "--limit", "2", "-n").out
+    assert store.read.groups() == []
+    assert (
+        launcher("group", "downloads", "--limit", "2").out == "downloads\tat most 2 jobs at once\n"
+    )
+    assert (
+        launcher("group", "downloads", "--limit", "1").out == "downloads\tat most 1 job at once\n"
+    )
+    assert launcher("group", "downloads", "--no-limit").out == "downloads\tno limit\n"
+    assert store.read.groups() == []
+
+
+def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: Store) -> None:
+    store.owning.limit("downloads", 2)
+    store.owning.limit("other", 1)
+    terms = Terms(group="downloads")
+    jobs = enqueue(
+        store,
+        *(a_spec(name=f"get/{number}", cpus=1 + number % 2, terms=terms) for number in range(5)),
+        a_spec(name="alone"),
+    )
+    claimed(store, jobs[0])
+    claimed(store, jobs[5])
+    store.owning.hold([jobs[1]], 1.0)
+    ended(store, jobs[2])
+    assert launcher("group").out == "downloads\t2\t1\t3\nother\t1\t0\t0\n"
+    assert launcher("group", "other").out == "other\t1\t0\t0\n"
+    assert json.loads(launcher("group", "--json").out) == {
+        "schema": 1,
+        "groups": [
+            {"name": "downloads", "limit": 2, "running": 1, "waiting": 3},
+            {"name": "other", "limit": 1, "running": 0, "waiting": 0},
+        ],
+    }
+    status = json.loads(launcher("status", "--json").out)
+    assert status["groups"][0] == {"name": "downloads", "limit": 2, "running": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("downlaods",), "there is no group 'downlaods', did you mean 'downloads'?"),
+        (("zzz", "--no-limit"), "there is no group 'zzz'; --limit N makes one"),
+        (("downloads", "--limit", "0"), "0 is not in the range"),
+        (("downloads", "--limit", "2", "--no-limit"), "say --limit or --no-limit, not both"),
+        (("--limit", "2"), "say which group"),
+        (("", "--limit", "2"), "say which group"),
+    ],
+)
+def test_what_is_no_group_is_an_error(
+    launcher: Launcher, store: Store, words: Sequence[str], message: str
+) -> None:
+    store.owning.limit("downloads", 3)
+    answer = launcher("group", *words)
+    assert answer.code == 2
+    assert message in answer.err
+    assert [(group.name, group.slots) for group in store.read.groups()] == [("downloads", 3)]
+
+
+def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(
+    launcher: Launcher, store: Store, tmp_path: Path
+) -> None:
+    launcher("group", "one", "--limit", "1")
+    script = 'mkdir "$1/alone" || exit 1; sleep 0.05; rmdir "$1/alone"'
+    for _ in range(4):
+        launcher("add", "--group", "one", "--", *shell(script, str(tmp_path)))
+    assert launcher("wait", "1", "2", "3", "4").code == 0

@@ -1,0 +1,216 @@
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from launcher.specs import Terms
+from launcher.states import Done, Failed, Lost, Outcome, State
+from launcher.store.owning import AGEING_S
+from launcher.store.store import NewJob, Store
+from tests.build import a_context, a_spec, claimed, enqueue, job_row
+
+
+def end(store: Store, job: int, outcome: Outcome) -> State | None:
+    """Claim a job and take in how its attempt ended."""
+    return store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=3.0)
+
+
+def states(store: Store) -> list[State]:
+    return [job.state for job in store.read.jobs()]
+
+
+def ready(store: Store) -> list[int]:
+    return [job.id for job in store.scheduling.ready(10)]
+
+
+def a_chain(store: Store, *letters: str) -> list[int]:
+    """Jobs each of which needs the one before it."""
+    names = [f"command/{letter}" for letter in letters]
+    needs = {name: [before] for before, name in pairwise(names)}
+    return enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
+
+
+# --- cancelling
+
+
+def test_cancelling_skips_what_needs_the_job(store: Store) -> None:
+    a, b, _ = enqueue(
+        store,
+        *(a_spec(name=f"command/{letter}") for letter in "abc"),
+        needs={"command/b": ["command/a"]},
+    )
+    assert store.owning.cancel([a], 2.0) == [a]
+    assert states(store) == [State.CANCELLED, State.SKIPPED, State.QUEUED]
+    assert job_row(store, b).reason == "needs command/a, which was cancelled"
+
+
+def test_a_job_that_is_cancelled_with_what_it_needs_is_cancelled_itself(store: Store) -> None:
+    a, b = enqueue(
+        store,
+        *(a_spec(name=f"command/{letter}") for letter in "ab"),
+        needs={"command/b": ["command/a"]},
+    )
+    assert store.owning.cancel([a, b], 2.0) == [a, b]
+    assert states(store) == [State.CANCELLED, State.CANCELLED]
+
+
+def test_a_running_job_is_asked_to_end_and_stays_until_it_has(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job)
+    assert store.owning.cancel([job], 2.0) == [job]
+    assert job_row(store, job).state is State.RUNNING
+    assert store.scheduling.wishes() == {job: "cancel"}
+
+
+def test_what_has_ended_cannot_be_cancelled(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    end(store, job, Done(at=2.0))
+    assert store.owning.cancel([job], 3.0) == []
+    assert job_row(store, job).state is State.DONE
+
+
+def test_cancelling_ends_a_pause(store: Store) -> None:
+    (job,) = enqueue(store, a_spec(terms=Terms(not_before=100.0)))
+    store.owning.cancel([job], 2.0)
+    assert store.scheduling.next_time() is None
+
+
+# --- holding
+
+
+def test_a_held_job_does_not_start_until_it_is_released(store: Store) -> None:
+    a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    assert store.owning.hold([a], 2.0) == [a]
+    assert ready(store) == [b]
+    assert store.owning.hold([a], 2.0) == [], "it is held already"
+    assert store.owning.release([a, b], 3.0) == [a]
+    assert ready(store) == [a, b]
+
+
+@pytest.mark.parametrize("verb", ["hold", "release"])
+def test_what_runs_or_has_ended_is_neither_held_nor_released(store: Store, verb: str) -> None:
+    running, done = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    end(store, done, Done(at=2.0))
+    claimed(store, running)
+    assert getattr(store.owning, verb)([running, done], 3.0) == []
+    assert states(store) == [State.RUNNING, State.DONE]
+
+
+def test_a_held_job_is_skipped_when_what_it_needs_fails(store: Store) -> None:
+    a, b = a_chain(store, "a", "b")
+    store.owning.hold([b], 1.0)
+    end(store, a, Failed(at=2.0, error="no"))
+    assert job_row(store, b).state is State.SKIPPED
+
+
+# --- priority
+
+
+def test_waiting_a_day_is_worth_a_point_of_priority(store: Store) -> None:
+    def put(name: str, priority: int, at: float) -> int:
+        with store.writing():
+            run = store.run(Path("/nowhere"), "test")
+            new = NewJob(spec=a_spec(name=name, priority=priority))
+            return store.put(run, a_context(), new, at)
+
+    old = put("command/old", 0, 0.0)
+    urgent = put("command/urgent", 1, 0.9 * AGEING_S)
+    late = put("command/late", 1, 1.1 * AGEING_S)
+    assert ready(store) == [urgent, old, late]
+
+
+def test_priority_is_given_to_what_waits(store: Store) -> None:
+    a, b, c = enqueue(store, *(a_spec(name=f"command/{letter}") for letter in "abc"))
+    end(store, a, Done(at=2.0))
+    assert store.owning.prioritise([a, b, c], -2) == [b, c]
+    assert store.owning.prioritise([c], 5) == [c]
+    assert ready(store) == [c, b]
+    assert [job.priority for job in store.read.jobs()] == [0, -2, 5]
+
+
+# --- running again
+
+
+def test_retrying_takes_along_what_is_needed_and_what_was_skipped(store: Store) -> None:
+    a, b, c = a_chain(store, "a", "b", "c")
+    end(store, a, Failed(at=2.0, error="no"))
+    assert states(store) == [State.FAILED, State.SKIPPED, State.SKIPPED]
+    assert store.owning.again([c]) == [a, b, c]
+    assert store.owning.retry([c], 4.0) == [a, b, c]
+    assert [job.waits for job in store.read.jobs()] == [0, 1, 1]
+    assert ready(store) == [a]
+
+
+def test_retrying_leaves_what_is_done_and_what_has_nothing_to_do_with_it(store: Store) -> None:
+    a, b, other = [*a_chain(store, "a", "b"), *enqueue(store, a_spec(name="command/other"))]
+    end(store, a, Done(at=2.0))
+    end(store, b, Failed(at=2.0, error="no"))
+    end(store, other, Failed(at=2.0, error="no"))
+    assert store.owning.retry([b], 4.0) == [b]
+    assert states(store) == [State.DONE, State.QUEUED, State.FAILED]
+    assert ready(store) == [b]
+
+
+def test_a_done_job_that_runs_again_keeps_others_waiting(store: Store) -> None:
+    a, b = a_chain(store, "a", "b")
+    end(store, a, Done(at=2.0))
+    assert store.owning.retry([a], 4.0) == [a]
+    assert job_row(store, b).waits == 1
+    assert ready(store) == [a]
+
+
+def test_an_open_job_is_not_retried(store: Store) -> None:
+    a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    claimed(store, b)
+    assert store.owning.retry([a, b], 4.0) == []
+    assert states(store) == [State.QUEUED, State.RUNNING]
+
+
+def test_retrying_counts_from_zero(store: Store) -> None:
+    (job,) = enqueue(store, a_spec(terms=Terms(retries=1, rerun="never")))
+    end(store, job, Failed(at=2.0, error="no"))
+    store.scheduling.let_go(1e9)
+    end(store, job, Lost(at=2.0, why="?"))
+    store.owning.retry([job], 4.0)
+    row = job_row(store, job)
+    assert (row.failures, row.lost, row.ended) == (0, 0, None)
+    assert end(store, job, Failed(at=5.0, error="no")) is State.QUEUED, "it has its retry again"
+
+
+# --- forgetting
+
+
+def test_a_forgotten_job_leaves_nothing(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    end(store, job, Done(at=2.0, result={"auc": 1.0}))
+    assert store.owning.forget([job]) == [job]
+    assert store.read.jobs() == []
+    assert store.read.attempts_of(job) == []
+    assert store.read.events_of(job) == []
+    assert store.read.result_of(job) is None
+    assert not any(store.read.counts().values())
+    assert enqueue(store, a_spec()) == [job + 1], "its number is not given again"
+
+
+def test_what_is_open_or_needed_is_not_forgotten(store: Store) -> None:
+    a, b, c = a_chain(store, "a", "b", "c")
+    end(store, a, Done(at=2.0))
+    assert store.owning.forget([a, b, c]) == []
+    store.owning.cancel([b], 3.0)
+    assert store.owning.forget([a]) == [a], "only ended jobs need it now"
+    assert store.read.needs_of(b) == []
+
+
+# --- groups
+
+
+def test_a_groups_limit_is_set_changed_and_forgotten(store: Store) -> None:
+    store.owning.limit("downloads", 2)
+    store.owning.limit("downloads", 3)
+    store.owning.limit("uploads", 1)
+    assert [(group.name, group.slots) for group in store.read.groups()] == [
+        ("downloads", 3),
+        ("uploads", 1),
+    ]
+    store.owning.limit("downloads", None)
+    assert [group.name for group in store.read.groups()] == ["uploads"]

@@ -1,0 +1,83 @@
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.cli.values import moment_of
+from launcher.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def berlin() -> Iterator[None]:
+    """A place whose clocks are changed twice a year."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "CET-1CEST,M3.5.0,M10.5.0/3"
+    time.tzset()
+    yield
+    os.environ.pop("TZ")
+    if before is not None:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "expected"),
+    [
+        ("18:00", "2026-11-20T12:00", "2026-11-20T18:00"),
+        ("18:00", "2026-11-20T18:00", "2026-11-21T18:00"),
+        ("8:05", "2026-11-20T12:00", "2026-11-21T08:05"),
+        ("12:00", "2026-03-28T13:00", "2026-03-29T12:00"),  # 23 hours later
+        ("12:00", "2026-10-24T13:00", "2026-10-25T12:00"),  # 25 hours later
+        ("00:00", "2026-12-31T23:59", "2027-01-01T00:00"),
+        ("2026-12-24", "2026-11-20T12:00", "2026-12-24T00:00"),
+        ("2026-12-24 18:30", "2026-11-20T12:00", "2026-12-24T18:30"),
+        ("2026-07-01T18:30:05", "2026-06-20T12:00", "2026-07-01T18:30:05"),
+        ("2026-12-24T18:00Z", "2026-11-20T12:00", "2026-12-24T19:00"),
+        ("+2h30m", "2026-11-20T12:00", "2026-11-20T14:30"),
+        ("+0s", "2026-11-20T12:00", "2026-11-20T12:00"),
+        (" +1d ", "2026-11-20T12:00", "2026-11-21T12:00"),
+    ],
+)
+def test_a_moment_is_read_as_local_clocks_show_it(text: str, now: str, expected: str) -> None:
+    assert moment_of(text, at(now)) == at(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a time such as"),
+        ("soon", "expected a time such as"),
+        ("25:00", "expected a time such as"),
+        ("18:60", "expected a time such as"),
+        ("2026-13-01", "expected a time such as"),
+        ("2026-11-19", "is over already"),
+        ("0001-01-01", "expected a time such as|is over already"),
+        ("9999-12-31T23:59:59", "expected a time such as|more than ten"),
+        ("+5", "has no unit"),
+        ("+", "expected a time such as"),
+        ("-2h", "expected a time such as"),
+        ("+999999999999d", "more than ten years away"),
+    ],
+)
+def test_what_is_no_moment_to_come_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        moment_of(text, at("2026-11-20T12:00"))
+
+
+@given(
+    st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1)),  # noqa: DTZ001  # local on purpose
+    st.integers(0, 23),
+    st.integers(0, 59),
+)
+def test_a_time_of_day_is_the_next_one(now: datetime, hour: int, minute: int) -> None:
+    begin = now.timestamp()
+    found = moment_of(f"{hour:02}:{minute:02}", begin)
+    assert begin < found <= begin + timedelta(hours=25, minutes=60).total_seconds()
