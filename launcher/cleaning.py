@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from launcher.paths import Attempt, Home
-from launcher.processes import lock_holder
 from launcher.states import ENDED, State
 from launcher.store.rows import JobRow
 
@@ -78,8 +77,14 @@ def _newest(ended: Iterable[JobRow], most: int) -> set[int]:
 
 def folders_of(home: Home, job: JobRow) -> list[Attempt]:
     """Return the folders of a job's attempts, as far as there are any."""
-    attempts = (home.attempt(job.id, number) for number in range(1, job.attempts + 1))
-    return [attempt for attempt in attempts if os.path.lexists(attempt.folder)]
+    attempts = [home.attempt(job.id, number) for number in range(1, job.attempts + 1)]
+    found = [*attempts, *map(_doomed, attempts)]
+    return [attempt for attempt in found if os.path.lexists(attempt.folder)]
+
+
+def _doomed(attempt: Attempt) -> Attempt:
+    """Return where a folder lies while it is deleted."""
+    return Attempt(attempt.folder.with_name(f".{attempt.folder.name}.gone"))
 
 
 def refusal(attempt: Attempt) -> str | None:
@@ -105,20 +110,22 @@ def size_of(attempt: Attempt) -> int:
 def delete(attempt: Attempt) -> Left | None:
     """Delete an attempt's folder with all that is in it; links in it are removed, not followed.
 
-    Returns what was left, and None when nothing was. The order goes last: whatever a crash leaves
-    is known again.
+    Returns what was left, and None when nothing was. It gets another name first, so that nobody can
+    start what is half deleted; the order goes last, so that what a crash leaves is known again.
     """
+    doomed = attempt if attempt.folder.name.startswith(".") else _doomed(attempt)
     try:
         with _opened(attempt) as folder:
             why = _refusal(folder, attempt)
             if why is not None:
                 return Left(attempt=attempt, why=why)
+            attempt.folder.rename(doomed.folder)
             for name in _names(folder):
                 if name != attempt.spec.name:
                     _remove(name, folder)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(attempt.spec.name, dir_fd=folder)
-        attempt.folder.rmdir()
+        doomed.folder.rmdir()
     except FileNotFoundError:
         return None  # somebody else was quicker
     except OSError as error:
@@ -144,8 +151,6 @@ def _refusal(folder: int, attempt: Attempt) -> str | None:
         return None
     if not _carries_its_order(folder, attempt):
         return "is no attempt's folder"
-    if attempt.lock.name in names and lock_holder(attempt.lock) is not None:
-        return "something of the attempt still runs"
     return None
 
 
@@ -155,7 +160,7 @@ def _names(folder: int) -> list[str]:
 
 
 def _carries_its_order(folder: int, attempt: Attempt) -> bool:
-    job, _, number = attempt.folder.name.partition("-")
+    job, _, number = attempt.folder.name.strip(".").removesuffix(".gone").partition("-")
     match _order(folder, attempt.spec.name):
         case {"spec": dict(), "context": dict(), "job": int(whose)} if str(whose) != job:
             return False  # orders of older versions do not name their job

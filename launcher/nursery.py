@@ -170,7 +170,8 @@ def _be_supervisor(
         os.setsid()
         server.close()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for one in (signal.SIGCHLD, signal.SIGINT):  # what is ignored stays so in a program
+            signal.signal(one, signal.SIG_DFL)
         serve(home, channel, ahead=ahead)
     except BaseException:  # noqa: BLE001  # the fork's top: the story goes to the scheduler's log
         traceback.print_exc()

@@ -94,7 +94,7 @@ def open_pidfd(who: Identity) -> int | None:
     """Return a descriptor that becomes readable when `who` ends, or None when it has ended."""
     try:
         descriptor = os.pidfd_open(who.pid)
-    except ProcessLookupError:
+    except OSError:  # it has ended; or 0, which is nobody
         return None
     if alive(who):  # checked after opening: the descriptor cannot be another's any more
         return descriptor

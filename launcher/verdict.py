@@ -67,7 +67,7 @@ def _sentence(code: int, attempt: Attempt, how: Circumstances) -> str:
     if code in {-signal.SIGKILL, _KILLED} and how.oom_kills:
         return out_of_memory + last_line(attempt.log)
     if code == -signal.SIGKILL:
-        return "killed by SIGKILL from outside; memory had not run out" + last_line(attempt.log)
+        return "killed by SIGKILL, and not for lack of memory" + last_line(attempt.log)
     if code < 0:
         return f"ended by {_signal_name(-code)}" + last_line(attempt.log)
     return f"ended with exit code {code}" + last_line(attempt.log)

@@ -1,6 +1,7 @@
 """What a verb needs of this machine: the home, the store, the scheduler's side of things."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.paths import Home, check_home, find_home, make_home
 from launcher.progress import Step, latest
 from launcher.states import State
+from launcher.store.damage import trouble
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.views import JobLine, job_line
@@ -25,7 +27,7 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
 
     Raises:
         UsageError: there is no queue yet.
-        MachineError: the home is somebody else's, or another machine's.
+        MachineError: the home is somebody else's, or another machine's, or its database is damaged.
     """
     home = find_home(os.environ)
     if make:
@@ -40,6 +42,8 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
     store = Store(home)
     try:
         yield home, store
+    except sqlite3.Error as error:  # a look may find damage, or a disk that fails
+        raise trouble(home.database, error) from error
     finally:
         store.close()
 

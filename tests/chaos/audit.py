@@ -61,11 +61,8 @@ def audit(
         doubled += _doubled(fact)
         overlaps += _overlaps(fact, own, deaths)
         unexplained += _unexplained(fact, own)
-        voids = sum(one.ending == "void" for one in fact.attempts)
-        if voids > len(killed):  # without a death every attempt that is claimed starts
-            unexplained.append(f"{job}: {voids} attempts of it were void")
-        if job in once and len(own) > 1:
-            unexplained.append(f"{job}: ran {len(own)} times and may run once")
+        unexplained += _restless(fact, len(killed))
+        unexplained += _once_more(fact, own) if job in once else []
     return Findings(
         lost=tuple(lost),
         doubled=tuple(doubled),
@@ -139,6 +136,20 @@ def _unexplained(fact: Fact, runs: Sequence[Ran]) -> list[str]:
         if left < 0:
             found.append(f"{fact.name}: pid {run.pid} ran, and no attempt explains it")
     return found
+
+
+def _restless(fact: Fact, kills: int) -> list[str]:
+    """Find a job that was claimed in vain again and again: only a death makes an attempt void."""
+    voids = sum(one.ending == "void" for one in fact.attempts)
+    return [f"{fact.name}: {voids} of its attempts are void"] if voids > kills else []
+
+
+def _once_more(fact: Fact, runs: Sequence[Ran]) -> list[str]:
+    """Find what ran again although it may not once it was lost."""
+    lost = min((one.number for one in fact.attempts if one.ending == "lost"), default=None)
+    if lost is None or all(run.number <= lost for run in runs):
+        return []
+    return [f"{fact.name}: ran again after it was lost in attempt {lost}"]
 
 
 def jobs_of(lines: Iterable[str]) -> list[str]:

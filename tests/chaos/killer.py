@@ -34,7 +34,7 @@ class Killer:
     def __init__(self, home: Home, program: Path, chance: random.Random, resting: Event) -> None:
         """Prepare; nothing is killed yet."""
         self._home, self._program, self._chance = home, program, chance
-        self._resting = resting
+        self.resting = resting
         self.kills: list[Kill] = []
 
     def strike_on(self) -> None:
@@ -47,7 +47,7 @@ class Killer:
             self._at_a_commit: 1,
             self._at_an_outcome: 3,
         }
-        while not self._resting.wait(self._chance.uniform(*PAUSE_S)):
+        while not self.resting.wait(self._chance.uniform(*PAUSE_S)):
             (strike,) = self._chance.choices(list(strikes), list(strikes.values()))
             strike()
 
@@ -69,7 +69,7 @@ class Killer:
         while found := self._census():
             self._chance.shuffle(found)
             self._kill(found, "everything")
-            if self._resting.wait(POLL_S):
+            if self.resting.wait(POLL_S):
                 return
 
     # --- at the instants that hurt
@@ -119,7 +119,7 @@ class Killer:
     def _waited(self, condition: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            if time.monotonic() > deadline or self._resting.is_set():
+            if time.monotonic() > deadline or self.resting.is_set():
                 return False
             time.sleep(POLL_S)
         return True

@@ -72,24 +72,11 @@ def prove(
     program = make_program(place)
     environment = surroundings(home, guard=guard, delay_s=DELAY_S)
     people = People(home, place, environment, random.Random(f"people {seed}"))
-    resting = Event()
-    killer = Killer(home, program, random.Random(f"killer {seed}"), resting)
+    killer = Killer(home, program, random.Random(f"killer {seed}"), Event())
     drawn = portions(random.Random(seed), PORTION, long_share)
-    recipes: list[Recipe] = []
     began = time.monotonic()
     try:
-        with ThreadPoolExecutor() as threads:
-            busy = [
-                threads.submit(killer.strike_on),
-                threads.submit(keep_going, people, resting),
-            ]
-            try:
-                _queue(people, recipes, drawn, jobs=jobs, until=began + seconds)
-                _until(lambda: not still_open(home), TIRED_S)
-            finally:
-                resting.set()
-        for one in busy:
-            one.result()  # a killer that failed has proved nothing
+        recipes = _torment(people, killer, drawn, jobs=jobs, until=began + seconds)
         people.wait(SETTLE_S)
         found = facts(home)
     finally:
@@ -125,22 +112,38 @@ def _errors(home: Home) -> set[str]:
     return errors
 
 
+def _torment(
+    people: People, killer: Killer, drawn: Iterator[list[Recipe]], *, jobs: int, until: float
+) -> list[Recipe]:
+    """Queue jobs while all that serves them is killed; return them when they have ended."""
+    with ThreadPoolExecutor() as threads:
+        busy = [
+            threads.submit(killer.strike_on),
+            threads.submit(keep_going, people, killer.resting),
+        ]
+        try:
+            recipes = _queue(people, drawn, jobs=jobs, until=until)
+            _until(lambda: not still_open(people.home), TIRED_S)
+        finally:
+            killer.resting.set()
+    for one in busy:
+        one.result()  # a killer that failed has proved nothing
+    return recipes
+
+
 def _queue(
-    people: People,
-    recipes: list[Recipe],
-    drawn: Iterator[list[Recipe]],
-    *,
-    jobs: int,
-    until: float,
-) -> None:
-    """Queue portions until there are enough jobs and the time is over; note them in `recipes`."""
+    people: People, drawn: Iterator[list[Recipe]], *, jobs: int, until: float
+) -> list[Recipe]:
+    """Queue portions until there are enough jobs and the time is over; return them all."""
+    recipes: list[Recipe] = []
     while len(recipes) < jobs or time.monotonic() < until:
         portion = next(drawn)
-        if len(recipes) + len(portion) > jobs and time.monotonic() >= until:
+        if time.monotonic() >= until:
             portion = portion[: jobs - len(recipes)]
         recipes += portion
         people.queue(portion)
         _until(lambda: still_open(people.home) <= MOST_OPEN, TIRED_S)
+    return recipes
 
 
 def _until(condition: Callable[[], bool], timeout_s: float) -> None:

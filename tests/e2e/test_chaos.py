@@ -88,6 +88,14 @@ def test_the_proof_sees_each_fault(fact: Fact | None, runs: list[Ran], where: st
     assert jobs_of(found.lines) == ["j"]
 
 
+def test_a_job_that_is_never_to_run_again_must_not_when_it_was_lost() -> None:
+    facts = {"j": a_fact("lost", "done")}
+    runs = [ran(1, 101.0), ran(2, 205.0, 206.0)]
+
+    assert audit(facts, runs, (), promised={"j"}).lines == ()
+    assert len(audit(facts, runs, (), promised={"j"}, once={"j"}).unexplained) == 1
+
+
 def test_a_killed_program_is_taken_to_have_lived_until_it_was_killed() -> None:
     first, second = ran(1, 101.0), ran(2, 105.0, 106.0)
 

@@ -1,16 +1,18 @@
-import contextlib
+import json
 import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from launcher.adoption import Watch, ending_of, watch
+from launcher.adoption import Adopted, watch
 from launcher.nursery import Nursery
 from launcher.paths import Home
-from launcher.processes import alive, end_session, identity, recorded, send
-from launcher.records import read_json, write_json
+from launcher.processes import end_session, identity, marked, recorded, send
+from launcher.records import write_json
 from launcher.states import Done, Lost, Stopped, Void
 from tests.build import (
     a_claim,
@@ -46,14 +48,14 @@ def test_an_attempt_is_started_or_voided_and_never_both(
         attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))), job=job)
         one = started(nursery, attempt)
         time.sleep(pause_s)  # it finds the instant at which both are equally quick
-        found = watch(a_claim(job=job), attempt)
+        found = watch(one.claim, attempt)
         assert ended(one.descriptor)
-        if isinstance(found, Watch):
+        one.supervisor.channel.close()
+        if isinstance(found, Adopted):
             assert ended(found.descriptor)
-            outcome = ending_of(found)
+            outcome = found.ending()
         else:
             outcome = found
-        os.close(one.descriptor)
         assert isinstance(outcome, Done | Void)
         assert lines_of(effects) == (["effect"] if isinstance(outcome, Done) else [])
         pause_s *= 0.8 if isinstance(outcome, Done) else 1.3
@@ -67,7 +69,7 @@ def test_a_voided_attempt_is_never_started(nursery: Nursery, home: Home, tmp_pat
     assert isinstance(judged(attempt), Void)
     one = started(nursery, attempt)
     assert ended(one.descriptor)
-    os.close(one.descriptor)
+    one.supervisor.channel.close()
     assert not effects.exists()
     assert isinstance(judged(attempt), Void)
 
@@ -81,9 +83,9 @@ def test_a_second_supervisor_leaves_a_running_attempt_alone(
     until(effects.exists, "the program runs")
     second = started(nursery, attempt)
     assert ended(second.descriptor)
-    os.close(second.descriptor)
+    second.supervisor.channel.close()
     assert lines_of(effects) == ["effect"]
-    first.ask_to_stop()
+    first.stop()
     assert isinstance(outcome_of(first), Stopped)
 
 
@@ -99,14 +101,13 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
         attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))), job=job)
         one = started(nursery, attempt)
         time.sleep(pause.uniform(0, 0.008))  # the instants that are to be met
-        with contextlib.suppress(ProcessLookupError):  # a quick machine is through already
-            signal.pidfd_send_signal(one.descriptor, signal.SIGKILL)
+        send(one.supervisor.who.pid, signal.SIGKILL)
         assert ended(one.descriptor)
-        os.close(one.descriptor)
+        one.supervisor.channel.close()
         found = watch(a_claim(job=job), attempt)
-        if isinstance(found, Watch):  # its program lives
+        if isinstance(found, Adopted):  # its program lives
             assert ended(found.descriptor)
-            outcome = ending_of(found)
+            outcome = found.ending()
         else:
             outcome = found
         match outcome:
@@ -116,8 +117,7 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
                 assert lines_of(effects) == []
             case _:
                 assert isinstance(outcome, Lost)
-        program = recorded(read_json(attempt.process))
-        assert program is None or not alive(program)
+        assert not marked(attempt.folder)
 
 
 def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
@@ -128,14 +128,14 @@ def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
     program = program_of(attempt)
     send(supervisor_of(attempt), signal.SIGKILL)
     assert ended(one.descriptor)
-    os.close(one.descriptor)
+    one.supervisor.channel.close()
     orphan = watch(a_claim(), attempt)
-    assert isinstance(orphan, Watch)
-    assert orphan.pid == program
-    assert not orphan.ended()
-    orphan.ask_to_stop()
+    assert isinstance(orphan, Adopted)
+    assert orphan.program == program
+    assert orphan.ending() is None
+    orphan.stop()
     assert ended(orphan.descriptor)
-    assert isinstance(ending_of(orphan), Lost)
+    assert isinstance(orphan.ending(), Lost)
 
 
 def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
@@ -146,17 +146,17 @@ def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
     one = started(nursery, attempt)
     until(lambda: len(lines_of(attempt.log)) == 2, "the program is ready")
     one.insist()  # no more than a word while the supervisor lives
-    assert not one.ended()
+    assert one.ending() is None
     send(supervisor_of(attempt), signal.SIGKILL)
     assert ended(one.descriptor)
-    os.close(one.descriptor)
+    one.supervisor.channel.close()
     orphan = watch(a_claim(), attempt)
-    assert isinstance(orphan, Watch)
+    assert isinstance(orphan, Adopted)
     orphan.insist()
     assert ended(orphan.descriptor)
     (child,) = [int(line) for line in lines_of(attempt.log) if line != "ready"]
     until(lambda: gone(child), "its child has ended, too")
-    assert isinstance(ending_of(orphan), Lost)
+    assert isinstance(orphan.ending(), Lost)
 
 
 def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(nursery: Nursery, home: Home) -> None:
@@ -167,7 +167,7 @@ def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(nursery: Nursery, hom
     send(supervisor_of(attempt), signal.SIGKILL)
     send(program, signal.SIGKILL)
     assert ended(one.descriptor)
-    os.close(one.descriptor)
+    one.supervisor.channel.close()
     until(lambda: gone(program), "the program has ended")
     assert isinstance(judged(attempt), Lost)
     assert gone(int(lines_of(attempt.log)[0]))
@@ -177,8 +177,8 @@ def test_a_recorded_program_whose_pid_was_reused_is_lost_and_left_alone(home: Ho
     attempt = an_attempt(home, a_spec())
     me = identity(os.getpid())
     assert me is not None
-    attempt.started.write_text("{}")
-    write_json(attempt.process, {**me.record(), "start_ticks": me.start_ticks - 1})
+    other = {**me.record(), "start_ticks": me.start_ticks - 1}
+    attempt.started.write_text(f"{json.dumps(other)}\n{json.dumps(other)}\n")
     assert isinstance(judged(attempt), Lost)
 
 
@@ -201,24 +201,82 @@ def test_an_outcome_of_an_earlier_boot_counts(nursery: Nursery, home: Home) -> N
     assert judged(attempt, claim=a_claim(boot="earlier")) == outcome
 
 
-def test_an_attempt_whose_folder_was_deleted_is_lost_and_not_voided(
-    nursery: Nursery, home: Home
-) -> None:
+def test_an_attempt_that_deletes_its_folder_ends_as_it_ends(nursery: Nursery, home: Home) -> None:
     attempt = an_attempt(home, a_spec(*shell('rm -r "$1"', str(home.attempt(1, 1).folder))))
     one = started(nursery, attempt)
     assert ended(one.descriptor)
-    assert isinstance(ending_of(one), Lost)
+    assert isinstance(one.ending(), Done)
+    one.supervisor.channel.close()
 
 
-def test_an_attempt_that_lost_its_files_is_lost_and_not_voided(home: Home) -> None:
+def test_an_attempt_without_a_folder_is_watched_while_its_supervisor_lives(
+    nursery: Nursery, home: Home
+) -> None:
+    attempt = an_attempt(home, a_spec("sleep", "60"))
+    one = started(nursery, attempt)
+    program = program_of(attempt)
+    shutil.rmtree(attempt.folder)
+    found = watch(one.claim, attempt)
+    assert isinstance(found, Adopted)
+    assert found.program == 0
+    send(one.supervisor.who.pid, signal.SIGKILL)
+    assert ended(found.descriptor)
+    lone = found.ending()
+    assert isinstance(lone, Adopted)  # found by its mark
+    assert lone.program == program
+    one.supervisor.channel.close()
+    lone.insist()
+    assert ended(lone.descriptor)
+    assert isinstance(lone.ending(), Lost)
+
+
+def test_an_attempt_without_a_folder_or_anybody_alive_is_lost_and_not_voided(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     shutil.rmtree(attempt.folder)
-    attempt.folder.mkdir()
     assert isinstance(judged(attempt), Lost)
+
+
+def test_a_program_that_was_spawned_and_not_put_on_record_is_found_by_its_mark(
+    home: Home,
+) -> None:
+    attempt = an_attempt(home, a_spec())
+    attempt.started.write_text("{}\n")  # and here its supervisor was killed
+    environment = {**os.environ, "LAUNCHER_ATTEMPT": str(attempt.folder)}
+    with subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True) as program:
+        found = watch(a_claim(), attempt)
+        assert isinstance(found, Adopted)
+        assert found.program == program.pid
+        found.stop()
+        program.wait()
+    assert isinstance(found.ending(), Lost)
+
+
+def test_nobody_judges_an_attempt_while_its_program_is_being_spawned(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    # what a process shares with its spawner until it is the program: the lock on the record
+    script = (
+        "import fcntl, json, os, sys, time\n"
+        "record = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL)\n"
+        "fcntl.flock(record, fcntl.LOCK_EX)\n"
+        "os.write(record, b'{}\\n')\n"
+        "print('begun', flush=True)\n"
+        "time.sleep(0.3)\n"
+        "os.environ['LAUNCHER_ATTEMPT'] = os.path.dirname(sys.argv[1])\n"
+        "os.execv('/bin/sleep', ['sleep', '60'])\n"
+    )
+    words = [sys.executable, "-c", script, str(attempt.started)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"begun\n"
+        found = watch(a_claim(), attempt)
+        assert isinstance(found, Adopted)
+        assert found.program == program.pid
+        program.kill()
+    assert isinstance(found.ending(), Lost)
 
 
 def test_an_adopted_session_is_not_touched_once_it_is_empty(nursery: Nursery, home: Home) -> None:
     attempt, _ = run_attempt(nursery, home, a_spec())
-    who = recorded(read_json(attempt.process))
+    who = recorded(json.loads(lines_of(attempt.started)[1]))
     assert who is not None
     end_session(who)

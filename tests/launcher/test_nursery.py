@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.nursery import Breed, Nursery
+from launcher.nursery import Nursery
 from launcher.paths import Home
 from launcher.processes import identity
+from launcher.specs import Breed
 from launcher.states import Done
 from launcher.store.store import Store
 from tests.build import (
@@ -50,10 +51,8 @@ def test_a_killed_nursery_says_that_it_is_dead(home: Home) -> None:
     nursery = Nursery(home, PLAIN)
     run_attempt(nursery, home, a_spec(), job=1)
     os.kill(nursery._pid, signal.SIGKILL)
-    attempt = an_attempt(home, a_spec(), job=2)
-    nursery.order(attempt)
+    nursery.ask()
     assert nursery.born() is None
-    assert not attempt.started.exists()
     nursery.close()
 
 
@@ -78,8 +77,8 @@ def test_a_nursery_goes_when_its_scheduler_does_and_its_attempts_stay(home: Home
     nursery.socket.close()  # as the kernel does for a killed scheduler
     until(lambda: identity(nursery._pid) is None, "the nursery has left")
     nursery.close()
-    assert not one.ended()
-    one.ask_to_stop()
+    assert one.ending() is None
+    one.stop()
     outcome_of(one)
 
 
@@ -124,13 +123,12 @@ def test_a_nursery_finds_modules_where_its_jobs_would_and_not_where_we_do(
 
 def test_an_interpreter_that_is_gone_is_an_error_of_the_machine(home: Home) -> None:
     with pytest.raises(FileNotFoundError):
-        Nursery(home, Breed("/no/such/python", (), ""))
+        Nursery(home, Breed("/no/such/python"))
 
 
 def test_a_nursery_that_cannot_begin_says_that_it_is_dead(home: Home) -> None:
-    nursery = Nursery(home, Breed("/bin/false", (), ""))
-    attempt = an_attempt(home, a_spec())
-    nursery.order(attempt)
+    nursery = Nursery(home, Breed("/bin/false"))
+    nursery.ask()
     assert nursery.born() is None
     nursery.close()
 

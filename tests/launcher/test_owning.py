@@ -72,7 +72,7 @@ def test_what_has_ended_cannot_be_cancelled(store: Store) -> None:
 def test_cancelling_ends_a_pause(store: Store) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(not_before=100.0)))
     store.owning.cancel([job], 2.0)
-    assert store.scheduling.next_time() is None
+    assert store.scheduling.let_go(50.0) is None
 
 
 # --- holding

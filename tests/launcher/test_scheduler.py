@@ -6,24 +6,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from launcher import ram
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.paths import Attempt, Home, make_home
-from launcher.processes import alive, descendants, identity, recorded, send, session
-from launcher.records import read_json, write_json
-from launcher.specs import Context, Spec
+from launcher.processes import descendants, identity, send, session
+from launcher.records import write_json
+from launcher.specs import Context, Resources, Spec, Terms
 from launcher.states import ENDED, State
-from launcher.store.store import LOST_LIMIT, Store
+from launcher.store.scheduling import LOST_LIMIT
+from launcher.store.store import Store
 from tests.build import (
     a_context,
+    a_seat,
     a_spec,
+    claimed,
     end_everything,
     endings,
     enqueue,
+    gone,
     in_state,
     job_row,
     lines_of,
@@ -180,8 +185,8 @@ def test_a_waiting_job_says_why_it_waits(calm: Queue, tmp_path: Path) -> None:
         a_spec(name="command/waiting"),
     )
     calm.running(wide)
-    until(lambda: "0 of" in job_row(calm.store, waiting).reason, "its reason is told")
-    assert job_row(calm.store, waiting).reason == f"needs 1 core, 0 of {CORES} free"
+    until(lambda: "0 of" in job_row(calm.store, waiting).hindrance, "its reason is told")
+    assert job_row(calm.store, waiting).hindrance == f"needs 1 core, 0 of {CORES} free"
     flag.touch()
     assert calm.wait(wide, waiting) == [State.DONE, State.DONE]
 
@@ -255,8 +260,7 @@ def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
     (job,) = queue.add(a_spec(*until_it_can_finish(flag, effects)))
     attempt = queue.running(job)
     until(lambda: lines_of(effects), "the program has begun")
-    first = recorded(read_json(attempt.process))
-    assert first is not None
+    first = program_of(attempt)
     kill(queue, attempt)
     if kill in {kill_scheduler_and_nursery, kill_all}:
         until(lambda: scheduler_pid(queue.home) is None, "all of ours is gone")
@@ -267,7 +271,7 @@ def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
     queue.wait(job)
     assert endings(queue.store, job) == expected
     assert lines_of(effects).count("start") == len(expected)
-    assert not alive(first)
+    assert gone(first)
 
 
 def test_killed_again_and_again_every_job_is_done_once(queue: Queue, effects: Path) -> None:
@@ -310,9 +314,7 @@ def test_a_new_scheduler_adopts_what_runs_within_a_second(queue: Queue) -> None:
 
 def test_a_job_that_was_claimed_and_never_started_runs(queue: Queue, effects: Path) -> None:
     (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    claim = queue.store.claim(job, boot=boot, device="cpu", cpus=1, reason="", now=time.time())
-    assert claim is not None  # and here its scheduler dies
+    claimed(queue.store, job, time.time())  # and here its scheduler dies
     attempt = queue.home.attempt(job, 1)
     attempt.folder.mkdir(parents=True)
     write_json(attempt.spec, {"schema": 1})
@@ -335,7 +337,7 @@ def test_a_running_job_that_is_cancelled_ends_and_those_that_need_it_are_skipped
     )
     attempt = calm.running(first)
     program = program_of(attempt)
-    calm.store.cancel([first], time.time())
+    calm.store.owning.cancel([first], time.time())
     wake(calm.home)
     assert calm.wait(first, second) == [State.CANCELLED, State.SKIPPED]
     assert endings(calm.store, first) == ["stopped"]
@@ -347,10 +349,10 @@ def test_a_lone_program_can_be_cancelled(calm: Queue) -> None:
     attempt = calm.running(job)
     send(supervisor_of(attempt), signal.SIGKILL)
     until(
-        lambda: "adopted pid=" + str(program_of(attempt)) in calm.home.scheduler_log.read_text(),
+        lambda: f"job={job} attempt=1 adopted" in calm.home.scheduler_log.read_text(),
         "the program is adopted",
     )
-    calm.store.cancel([job], time.time())
+    calm.store.owning.cancel([job], time.time())
     wake(calm.home)
     assert calm.wait(job) == [State.CANCELLED]
     assert identity(program_of(attempt)) is None
@@ -405,7 +407,8 @@ def test_a_home_that_is_removed_is_left(queue: Queue, home: Home) -> None:
 
 
 def test_a_job_whose_interpreter_is_gone_fails_and_the_others_go_on(calm: Queue) -> None:
-    (odd,) = calm.add(a_spec(name="command/odd"), context=a_context(interpreter="/no/such/python"))
+    spec = a_spec(name="toy/odd", entry="toy:run")
+    (odd,) = calm.add(spec, context=a_context(interpreter="/no/such/python"))
     (good,) = calm.add(a_spec(name="command/good"))
     assert calm.wait(good, odd) == [State.DONE, State.FAILED]
     reason = job_row(calm.store, odd).reason
@@ -413,23 +416,99 @@ def test_a_job_whose_interpreter_is_gone_fails_and_the_others_go_on(calm: Queue)
 
 
 def test_a_nursery_that_never_comes_up_fails_its_job_and_no_other(calm: Queue) -> None:
-    (odd,) = calm.add(a_spec(name="command/odd"), context=a_context(interpreter="/bin/false"))
+    spec = a_spec(name="toy/odd", entry="toy:run")
+    (odd,) = calm.add(spec, context=a_context(interpreter="/bin/false"))
     assert calm.wait(odd) == [State.FAILED]
     assert "/bin/false does not start; see" in job_row(calm.store, odd).reason
     (good,) = calm.add(a_spec(name="command/good"))
     assert calm.wait(good) == [State.DONE]
 
 
-def test_a_job_that_deletes_its_records_does_not_run_for_ever(calm: Queue) -> None:
-    script = 'rm -rf "$(dirname "$(readlink /proc/$$/fd/1)")"'
+def test_a_job_that_deletes_its_records_is_taken_in_all_the_same(calm: Queue) -> None:
+    script = 'rm -rf "$(dirname "$(readlink /proc/$$/fd/1)")"; exit 3'
+    (job,) = calm.add(a_spec(*shell(script)))
+    assert calm.wait(job) == [State.FAILED]
+    assert endings(calm.store, job) == ["failed"]
+
+
+def test_a_job_that_deletes_its_records_is_not_doubled_by_a_new_scheduler(
+    queue: Queue, tmp_path: Path, effects: Path
+) -> None:
+    flag = tmp_path / "flag"
+    script = (
+        'rm -rf "$(dirname "$(readlink /proc/$$/fd/1)")"; echo start >> "$2";'
+        ' until [ -e "$1" ]; do sleep 0.01; done'
+    )
+    (job,) = queue.add(a_spec(*shell(script, str(flag), str(effects))))
+    until(lambda: lines_of(effects), "its records are gone")
+    send(queue.scheduler, signal.SIGKILL)
+    until(lambda: "adopted" in queue.home.scheduler_log.read_text(), "the job is adopted")
+    flag.touch()
+    assert queue.wait(job) == [State.DONE]
+    assert lines_of(effects) == ["start"]
+
+
+def test_a_job_that_loses_its_supervisor_again_and_again_is_given_up(calm: Queue) -> None:
+    script = "kill -9 $PPID; sleep 0.05"
     (job,) = calm.add(a_spec(*shell(script)))
     assert calm.wait(job) == [State.FAILED]
     assert endings(calm.store, job) == ["lost"] * LOST_LIMIT
+    assert f"lost {LOST_LIMIT} times" in job_row(calm.store, job).reason
+
+
+def test_a_job_that_must_never_run_twice_fails_when_it_is_lost(calm: Queue, effects: Path) -> None:
+    script = 'echo once >> "$1"; kill -9 $PPID; sleep 0.05'
+    spec = a_spec(*shell(script, str(effects)), terms=Terms(rerun="never"))
+    (job,) = calm.add(spec)
+    assert calm.wait(job) == [State.FAILED]
+    assert lines_of(effects) == ["once"]
+    assert "must never run twice" in job_row(calm.store, job).reason
+
+
+def test_a_job_that_fails_runs_again_after_a_pause(calm: Queue, effects: Path) -> None:
+    script = 'echo try >> "$1"; [ $(wc -l < "$1") -ge 3 ]'
+    spec = a_spec(*shell(script, str(effects)), terms=Terms(retries=3, backoff_s=0.05))
+    (job,) = calm.add(spec)
+    assert calm.wait(job) == [State.DONE]
+    assert endings(calm.store, job) == ["failed", "failed", "done"]
+
+
+def test_a_job_does_not_start_before_its_time(calm: Queue, effects: Path) -> None:
+    at = time.time() + 0.5
+    script = 'date +%s.%N >> "$1"'
+    (job,) = calm.add(a_spec(*shell(script, str(effects)), terms=Terms(not_before=at)))
+    assert calm.wait(job) == [State.DONE]
+    assert float(lines_of(effects)[0]) >= at
+
+
+def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(calm: Queue, effects: Path) -> None:
+    calm.store.owning.limit("narrow", 1)
+    specs = [
+        replace(
+            a_job_with_an_effect(effects, f"command/{number}", 0.02), terms=Terms(group="narrow")
+        )
+        for number in range(4)
+    ]
+    assert set(calm.wait(*calm.add(*specs))) == {State.DONE}
+    assert [line.split()[0] for line in lines_of(effects)] == ["start", "end"] * 4
+
+
+def test_memory_is_not_promised_twice(calm: Queue, effects: Path) -> None:
+    most = int(ram.available() * 0.6)
+    specs = [
+        replace(
+            a_job_with_an_effect(effects, f"command/{number}", 0.02),
+            resources=Resources(device="cpu", ram=most),
+        )
+        for number in range(3)
+    ]
+    assert set(calm.wait(*calm.add(*specs))) == {State.DONE}
+    assert [line.split()[0] for line in lines_of(effects)] == ["start", "end"] * 3
 
 
 def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: Path) -> None:
     (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
-    queue.store.claim(job, boot="earlier", device="cpu", cpus=1, reason="", now=1.0)
+    queue.store.scheduling.claim(job, a_seat(boot="earlier"), reason="", now=1.0)
     ensure_scheduler(queue.home)
     assert queue.wait(job) == [State.DONE]
     assert endings(queue.store, job) == ["lost", "done"]

@@ -176,12 +176,10 @@ def test_why_a_lane_waits_is_told_with_each_of_its_jobs(store: Store) -> None:
 def test_a_job_does_not_start_before_its_time(store: Store) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(not_before=100.0)))
     assert ready(store) == []
-    assert store.scheduling.next_time() == 100.0
-    store.scheduling.let_go(99.9)
+    assert store.scheduling.let_go(99.9) == 100.0
     assert ready(store) == []
-    store.scheduling.let_go(100.0)
+    assert store.scheduling.let_go(100.0) is None
     assert ready(store) == [job]
-    assert store.scheduling.next_time() is None
 
 
 def test_a_job_with_a_time_and_needs_waits_for_both(store: Store) -> None:
@@ -196,6 +194,21 @@ def test_a_job_with_a_time_and_needs_waits_for_both(store: Store) -> None:
     assert ready(store) == [a]
     end(store, a, Done(at=201.0))
     assert ready(store) == [b]
+
+
+def test_the_next_time_is_told(store: Store) -> None:
+    assert store.scheduling.let_go(1.0) is None
+    times = {"a": 30.0, "b": 10.0, "c": 20.0}
+    enqueue(
+        store,
+        *(a_spec(name=f"command/{name}", terms=Terms(not_before=at)) for name, at in times.items()),
+    )
+    assert [store.scheduling.let_go(now) for now in (5.0, 15.0, 25.0, 35.0)] == [
+        10.0,
+        20.0,
+        30.0,
+        None,
+    ]
 
 
 # --- running again

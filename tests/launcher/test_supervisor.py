@@ -1,17 +1,18 @@
+import json
 import os
 import random
 import signal
 import stat
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from launcher.adoption import ending_of
 from launcher.nursery import Nursery
 from launcher.paths import Home
-from launcher.processes import recorded
-from launcher.records import read_json
-from launcher.states import Done, Failed, Stopped, Void
+from launcher.processes import marked
+from launcher.specs import Breed
+from launcher.states import Done, Failed, Stopped
 from tests.build import (
     a_context,
     a_spec,
@@ -84,13 +85,13 @@ def test_a_file_that_is_no_program_says_so(nursery: Nursery, home: Home, tmp_pat
 def test_a_folder_that_is_gone_is_named(nursery: Nursery, home: Home) -> None:
     _, outcome = run_attempt(nursery, home, a_spec(), context=a_context("/no/such/folder"))
     assert isinstance(outcome, Failed)
-    assert "No such file or directory: '/no/such/folder'" in outcome.error
+    assert "there is no folder /no/such/folder" in outcome.error
 
 
 def test_the_records_of_an_attempt_are_private(nursery: Nursery, home: Home) -> None:
     attempt, _ = run_attempt(nursery, home, a_spec())
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in attempt.folder.iterdir()}
-    del modes["spec.json"], modes["process.json"]  # the scheduler's umask decides, as it is 0o077
+    del modes["spec.json"]  # the scheduler's umask decides, as it is 0o077
     assert set(modes.values()) == {0o600}
 
 
@@ -133,6 +134,9 @@ def test_a_program_finds_itself_where_it_was_queued(
         "CUDA_VISIBLE_DEVICES=7",
         "CUDA_DEVICE_ORDER=PCI_BUS_ID",
         "LAUNCHER_CPUS=3",
+        "LAUNCHER_JOB=1",
+        f"LAUNCHER_ATTEMPT={attempt.folder}",
+        *(f"{library}_NUM_THREADS=3" for library in ("OMP", "MKL", "OPENBLAS")),
         *said[:2],
         f"Cpus_allowed_list:\t{core}",
     }
@@ -157,14 +161,89 @@ def test_a_program_inherits_nothing_but_its_output(nursery: Nursery, home: Home)
     assert session == pid
 
 
-def test_a_program_is_on_record_before_its_first_instruction(nursery: Nursery, home: Home) -> None:
-    attempt = an_attempt(home, a_spec(*shell('echo $$; cat "$1"', str(home.attempt(1, 1).process))))
-    outcome_of(started(nursery, attempt))
-    pid, record = said_by(attempt).split("\n", 1)
-    who = recorded(read_json(attempt.process))
-    assert who is not None
-    assert int(pid) == who.pid
-    assert record == attempt.process.read_text()
+def test_a_worker_is_on_record_before_its_first_instruction(
+    nursery: Nursery, home: Home, tmp_path: Path
+) -> None:
+    (tmp_path / "reader.py").write_text(
+        "import os, pathlib\ndef run(job):\n"
+        "    return {'pid': os.getpid(), 'text': (job.attempt_folder / 'started').read_text()}\n"
+    )
+    context = a_context(environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)})
+    breeding = Nursery(home, Breed(sys.executable, (), str(tmp_path)))
+    spec = a_spec(name="toy/1", entry="reader:run")
+    _, outcome = run_attempt(breeding, home, spec, context=context)
+    breeding.close()
+    assert isinstance(outcome, Done)
+    *_, program = str(outcome.result["text"]).splitlines()
+    assert json.loads(program)["pid"] == outcome.result["pid"]
+
+
+def test_a_program_is_on_record_and_carries_its_mark(nursery: Nursery, home: Home) -> None:
+    attempt = an_attempt(home, a_spec("sleep", "60"))
+    one = started(nursery, attempt)
+    program = program_of(attempt)
+    assert [who.pid for who in marked(attempt.folder)] == [program]
+    one.stop()
+    outcome_of(one)
+
+
+def test_a_supervisor_takes_one_attempt_after_another(nursery: Nursery, home: Home) -> None:
+    one = started(nursery, an_attempt(home, a_spec("echo", "first"), job=1))
+    assert ended(one.descriptor)
+    assert isinstance(one.ending(), Done)
+    second = an_attempt(home, a_spec(*shell("echo second; exit 2")), job=2)
+    again = replace(one, attempt=second)
+    again.supervisor.run(second)
+    assert isinstance(outcome_of(again), Failed)
+    assert supervisor_of(second) == one.supervisor.who.pid
+    assert said_by(second) == "second\n"
+
+
+def test_a_stop_that_comes_late_does_not_reach_the_next_attempt(
+    nursery: Nursery, home: Home
+) -> None:
+    one = started(nursery, an_attempt(home, a_spec(), job=1))
+    assert ended(one.descriptor)
+    assert isinstance(one.ending(), Done)
+    second = an_attempt(home, a_spec(*shell("sleep 0.2; echo whole")), job=2)
+    again = replace(one, attempt=second)
+    again.supervisor.run(second)
+    program_of(second)
+    one.stop()  # of the first
+    assert isinstance(outcome_of(again), Done)
+    assert said_by(second) == "whole\n"
+
+
+# --- time limits
+
+
+def test_a_program_that_reaches_its_time_limit_has_failed(nursery: Nursery, home: Home) -> None:
+    attempt = an_attempt(home, a_spec("sleep", "60"), time_limit_s=0.1)
+    outcome = outcome_of(started(nursery, attempt))
+    assert isinstance(outcome, Failed)
+    assert outcome.error == "reached its time limit of 0.1 s"
+    assert outcome.signal == signal.SIGTERM
+
+
+def test_a_program_that_ignores_its_time_limit_is_killed_after_its_grace(
+    nursery: Nursery, home: Home
+) -> None:
+    script = f"trap '' TERM; {FOR_EVER}"
+    attempt = an_attempt(home, a_spec(*shell(script)), time_limit_s=0.1, grace_s=0.1)
+    outcome = outcome_of(started(nursery, attempt))
+    assert isinstance(outcome, Failed)
+    assert outcome.error == "reached its time limit of 0.1 s and was killed after its grace"
+
+
+def test_a_program_is_warned_before_its_time_is_over_and_may_end_well(
+    nursery: Nursery, home: Home
+) -> None:
+    script = "trap 'echo saved; exit 0' USR1; echo ready; while :; do sleep 0.05; done"
+    attempt = an_attempt(
+        home, a_spec(*shell(script)), time_limit_s=60.0, warn_s=59.5, warn_signal="SIGUSR1"
+    )
+    assert isinstance(outcome_of(started(nursery, attempt)), Done)
+    assert said_by(attempt) == "ready\nsaved\n"
 
 
 # --- stopping
@@ -174,7 +253,7 @@ def test_a_program_that_is_asked_to_stop_may_say_goodbye(nursery: Nursery, home:
     attempt = an_attempt(home, a_spec(sys.executable, "-c", SAYS_GOODBYE))
     one = started(nursery, attempt)
     until(lambda: lines_of(attempt.log) == ["ready"], "the program is ready")
-    one.ask_to_stop()
+    one.stop()
     assert isinstance(outcome_of(one), Stopped)
     assert said_by(attempt) == "ready\nsaved\n"
 
@@ -186,7 +265,7 @@ def test_a_program_that_does_not_listen_is_killed_with_its_whole_tree(
     attempt = an_attempt(home, a_spec(*shell(script)), grace_s=0.2)
     one = started(nursery, attempt)
     until(lambda: len(lines_of(attempt.log)) == 2, "both children are there")
-    one.ask_to_stop()
+    one.stop()
     before = time.monotonic()
     assert isinstance(outcome_of(one), Stopped)
     assert time.monotonic() - before >= 0.2
@@ -212,7 +291,7 @@ def test_orphans_of_a_long_program_do_not_pile_up_as_zombies(nursery: Nursery, h
     until(lambda: lines_of(attempt.log) == ["ready"], "the orphans were made")
     children = Path(f"/proc/{supervisor_of(attempt)}/task/{supervisor_of(attempt)}/children")
     until(lambda: children.read_text().split() == [str(program_of(attempt))], "they are collected")
-    one.ask_to_stop()
+    one.stop()
     outcome_of(one)
 
 
@@ -225,13 +304,10 @@ def test_a_stop_at_any_instant_is_heard(nursery: Nursery, home: Home, tmp_path: 
         )
         one = started(nursery, attempt)
         time.sleep(pause.uniform(0, 0.006))  # the instants that are to be met
-        one.ask_to_stop()
+        one.stop()
         assert ended(one.descriptor, deadline_s=10), "the signal was lost"
-        outcome = ending_of(one)
-        # a supervisor that was stopped before it had the right to start leaves it to nobody
-        assert isinstance(outcome, Stopped | Void)
-        if isinstance(outcome, Void):
-            assert not attempt.process.exists()
+        assert isinstance(one.ending(), Stopped)
+        one.supervisor.channel.close()
 
 
 def test_a_program_that_had_ended_already_was_not_stopped(
@@ -244,5 +320,5 @@ def test_a_program_that_had_ended_already_was_not_stopped(
     one = started(nursery, attempt)
     program = program_of(attempt)
     until(lambda: gone(program), "the program has ended")
-    one.ask_to_stop()
+    one.stop()
     assert isinstance(outcome_of(one), Done)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from launcher.nursery import Breed, Nursery
+from launcher.nursery import Nursery
 from launcher.paths import Home
 from launcher.progress import latest
-from launcher.specs import Spec
+from launcher.specs import Breed, Spec
 from launcher.states import Done, Failed, Stopped
 from tests.build import (
     a_spec,
@@ -128,7 +128,7 @@ def test_a_worker_that_breaks_leaves_its_traceback_in_the_log(
         ("odd", "Object of type object is not JSON serializable"),
         ("absent", "has no attribute 'absent'"),
         ("bytes_", "cannot read \udcff.png"),
-        ("dies", "ended by SIGKILL"),
+        ("dies", "killed by SIGKILL, and not for lack of memory"),
     ],
 )
 def test_whatever_goes_wrong_in_a_worker_is_recorded(
@@ -152,7 +152,7 @@ def test_a_worker_that_is_asked_to_stop_finishes_or_leaves(
     attempt = an_attempt(home, a_job(function))
     one = started(lab_nursery, attempt)
     until(lambda: lines_of(attempt.log), "the worker is ready")
-    one.ask_to_stop()
+    one.stop()
     assert isinstance(outcome_of(one), state)
 
 

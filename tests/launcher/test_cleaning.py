@@ -1,0 +1,375 @@
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.cleaning import Rules, choose, delete, folders_of, refusal, size_of
+from launcher.paths import Attempt, Home
+from launcher.states import ENDED, Done, Failed, State
+from launcher.store.rows import JobRow
+from launcher.store.store import Store
+from tests.build import a_spec, an_attempt, claimed, enqueue, in_state, job_row, program_of
+from tests.launcher.conftest import Launcher
+from tests.terminal import COMMAND, in_a_terminal
+
+
+def finished(home: Home, store: Store, name: str, *, at: float = 2.0, error: str = "") -> int:
+    """A job that has ended and left a folder."""
+    (job,) = enqueue(store, a_spec(name=name))
+    attempt = an_attempt(home, a_spec(name=name), job=job)
+    attempt.log.write_bytes(b"x" * 8192)
+    outcome = Failed(at=at, error=error) if error else Done(at=at)
+    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=at)
+    return job
+
+
+def names(store: Store) -> list[str]:
+    return [job.name for job in store.read.jobs()]
+
+
+# --- the rules
+
+
+def a_row(number: int, *, ended: float | None = 0.0, **changes: object) -> JobRow:
+    """A job that is done."""
+    row = JobRow(
+        id=number,
+        name=f"train/{number}",
+        run="test",
+        run_id=1,
+        root="/nowhere",
+        kind="command",
+        state=State.DONE,
+        priority=0,
+        waits=0,
+        wish="",
+        hash="",
+        attempts=1,
+        failures=0,
+        lost=0,
+        reason="done",
+        hindrance="",
+        starts_at=None,
+        submitted=0.0,
+        ended=ended,
+        spec_text="{}",
+        outputs={},
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]  # any field may be named
+
+
+def chosen(rows: list[JobRow], rules: Rules, *needed: int, now: float = 100.0) -> list[int]:
+    ended = [row for row in rows if row.state in ENDED]
+    return [row.id for row in choose(rows, rules, ended=ended, needed=needed, now=now)]
+
+
+def test_every_rule_leaves_out_some() -> None:
+    rows = [
+        a_row(1, ended=10.0),
+        a_row(2, ended=60.0),
+        a_row(3, ended=20.0, state=State.FAILED),
+        a_row(4, ended=None, state=State.QUEUED),
+        a_row(5, ended=None, state=State.RUNNING),
+        a_row(6, ended=90.0, run_id=2, state=State.CANCELLED),
+    ]
+    assert chosen(rows, Rules()) == [1, 2, 3, 6]
+    assert chosen(rows, Rules(older_s=40.0)) == [1, 2, 3]
+    assert chosen(rows, Rules(older_s=40.1)) == [1, 3]
+    assert chosen(rows, Rules(states=frozenset({State.FAILED, State.CANCELLED}))) == [3, 6]
+    assert chosen(rows, Rules(keep=1)) == [1, 3], "the newest of each run stay"
+    assert chosen(rows, Rules(keep=2)) == [1]
+    assert chosen(rows, Rules(keep=1, states=frozenset({State.DONE}))) == [1]
+    assert chosen(rows, Rules(), 1, 6) == [2, 3], "what an open job needs stays"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(State), st.integers(0, 100), st.integers(1, 3)), max_size=30
+    ),
+    st.integers(0, 100),
+    st.integers(0, 4),
+    st.sets(st.integers(0, 30)),
+)
+def test_what_the_rules_promise_to_keep_is_kept(
+    told: list[tuple[State, int, int]], older_s: int, keep: int, needed: set[int]
+) -> None:
+    rows = [
+        a_row(number, state=state, ended=float(at) if state in ENDED else None, run_id=run)
+        for number, (state, at, run) in enumerate(told)
+    ]
+    gone = set(chosen(rows, Rules(older_s=older_s, keep=keep), *needed))
+    assert not gone & needed
+    for row in rows:
+        if row.id in gone:
+            assert row.state in ENDED
+            assert (row.ended or 0.0) <= 100.0 - older_s
+            newer = [
+                one
+                for one in rows
+                if one.run_id == row.run_id
+                and one.id not in gone
+                and (one.ended or -1.0) >= (row.ended or 0.0)
+            ]
+            assert len(newer) >= keep
+
+
+# --- the folders
+
+
+def test_a_folder_is_deleted_with_all_that_is_in_it(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    (attempt.folder / "deep" / "deeper").mkdir(parents=True)
+    (attempt.folder / "deep" / "deeper" / "file").write_bytes(b"x" * 100_000)
+    os.mkfifo(attempt.folder / "pipe")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(attempt.folder / "socket"))
+    assert size_of(attempt) >= 100_000
+    assert refusal(attempt) is None
+    assert delete(attempt) is None
+    assert not attempt.folder.exists()
+
+
+def test_links_are_removed_and_what_they_lead_to_is_not(home: Home, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "model.pt").write_bytes(b"x" * 100_000)
+    attempt = an_attempt(home, a_spec())
+    (attempt.folder / "folder").symlink_to(precious)
+    (attempt.folder / "file").symlink_to(precious / "model.pt")
+    (attempt.folder / "inner").mkdir()
+    (attempt.folder / "inner" / "up").symlink_to("../../..")
+    (attempt.folder / "log").hardlink_to(precious / "model.pt")
+    assert size_of(attempt) < 100_000, "what has another name is not freed"
+    assert delete(attempt) is None
+    assert not attempt.folder.exists()
+    assert (precious / "model.pt").read_bytes() == b"x" * 100_000
+
+
+def test_python_deletes_folders_without_being_led_astray() -> None:
+    assert shutil.rmtree.avoids_symlink_attacks
+
+
+def _without_order(attempt: Attempt) -> None:
+    attempt.spec.unlink()
+    attempt.log.touch()
+
+
+def _with(text: str) -> Callable[[Attempt], None]:
+    def spoil(attempt: Attempt) -> None:
+        attempt.spec.write_text(text)
+
+    return spoil
+
+
+def _with_a_linked_order(attempt: Attempt) -> None:
+    attempt.spec.rename(attempt.folder / "other")
+    attempt.spec.symlink_to("other")
+
+
+def _with_a_pipe_for_an_order(attempt: Attempt) -> None:
+    attempt.spec.unlink()
+    os.mkfifo(attempt.spec)
+
+
+def _with_a_huge_order(attempt: Attempt) -> None:
+    with attempt.spec.open("r+b") as file:
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _without_order,
+        _with(""),
+        _with("[]"),
+        _with('{"spec": {}, "context": {}}'),
+        _with('{"spec": {}, "context": {}, "number": 2}'),
+        _with('{"spec": {}, "context": {}, "number": 1, "job": 2}'),
+        _with('{"spec": "", "context": {}, "number": 1}'),
+        _with_a_linked_order,
+        _with_a_pipe_for_an_order,
+        _with_a_huge_order,
+    ],
+)
+def test_a_folder_without_its_order_is_left(home: Home, spoil: Callable[[Attempt], None]) -> None:
+    attempt = an_attempt(home, a_spec())
+    spoil(attempt)
+    before = sorted(attempt.folder.iterdir())
+    left = delete(attempt)
+    assert left is not None
+    assert left.why == refusal(attempt) == "is no attempt's folder"
+    assert sorted(attempt.folder.iterdir()) == before
+
+
+def test_an_order_of_an_older_version_is_one(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    record = json.loads(attempt.spec.read_text())
+    record.pop("job", None)
+    attempt.spec.write_text(json.dumps(record))
+    assert delete(attempt) is None
+    assert not attempt.folder.exists()
+
+
+def test_a_link_in_place_of_a_folder_is_left(home: Home, tmp_path: Path) -> None:
+    real = an_attempt(home, a_spec(), job=2)
+    link = home.attempt(1, 1)
+    link.folder.symlink_to(real.folder)
+    assert delete(link) is not None
+    assert real.spec.exists()
+    assert link.folder.is_symlink()
+
+
+def test_a_folder_of_somebody_else_is_left(home: Home) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    attempt = an_attempt(home, a_spec())
+    os.chown(attempt.folder, 12345, 12345)
+    left = delete(attempt)
+    assert left is not None
+    assert left.why == "belongs to somebody else"
+    assert attempt.spec.exists()
+
+
+def test_a_folder_that_is_not_there_is_no_trouble(home: Home) -> None:
+    assert delete(home.attempt(1, 1)) is None
+
+
+def test_what_a_cut_off_deletion_leaves_is_deleted_the_next_time(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    attempt.folder.rename(home.attempts / ".1-1.gone")
+    empty = home.attempt(1, 2)
+    empty.folder.mkdir()
+    row = a_row(1, attempts=2)
+    assert len(folders_of(home, row)) == 2
+    assert [delete(folder) for folder in folders_of(home, row)] == [None, None]
+    assert list(home.attempts.iterdir()) == []
+
+
+# --- the verb
+
+
+def test_ended_jobs_go_with_their_folders(launcher: Launcher, home: Home, store: Store) -> None:
+    first = finished(home, store, "train/a")
+    finished(home, store, "train/b", error="no")
+    (other,) = enqueue(store, a_spec(name="train/c"))
+    dry = launcher("clean", "train/", "-n")
+    assert dry.code == 0
+    assert dry.out == "1\ttrain/a\tforget, done\n2\ttrain/b\tforget, failed\n"
+    assert dry.err.startswith("2 jobs, ")
+    assert home.attempt(first, 1).spec.exists()
+    real = launcher("clean", "train/", "--yes")
+    assert (real.code, real.out) == (0, dry.out)
+    freed = dry.err.removeprefix("2 jobs, ").partition(" (")[0]
+    assert real.err == f"2 jobs cleaned, {freed} freed\n"
+    assert list(home.attempts.iterdir()) == []
+    assert [job.id for job in store.read.jobs()] == [other]
+
+
+def test_age_state_and_number_decide(launcher: Launcher, home: Home, store: Store) -> None:
+    for number, error in enumerate(("", "no", "", "no")):
+        finished(home, store, f"train/{number}", error=error)
+    assert launcher("clean", "--older", "99d", "--keep", "4", "-n").out == ""
+    launcher("clean", "--state", "failed,cancelled", "--keep", "1", "--yes")
+    assert names(store) == ["train/0", "train/2", "train/3"]
+    launcher("clean", "--older", "30d", "--yes")
+    assert names(store) == []
+    answer = launcher("clean", "--older", "30d", "--yes")
+    assert (answer.code, answer.err) == (0, "nothing to clean\n")
+
+
+def test_what_an_open_job_needs_stays(launcher: Launcher, home: Home, store: Store) -> None:
+    first = finished(home, store, "train/a")
+    launcher("add", "--hold", "--after", "train/a", "--", "true")
+    answer = launcher("clean", "train/a", "--yes")
+    assert answer.code == 2
+    assert "nothing to clean: all of them are open, needed, or kept by a rule" in answer.err
+    assert home.attempt(first, 1).spec.exists()
+    launcher("cancel", "command/")
+    assert launcher("clean", "train/a", "--yes").code == 0
+    assert not home.attempt(first, 1).folder.exists()
+
+
+def test_a_running_job_is_never_cleaned(launcher: Launcher, home: Home, store: Store) -> None:
+    launcher("add", "--", "sleep", "60")
+    program_of(home.attempt(1, 1))
+    assert launcher("clean", "1", "--yes").code == 2
+    assert in_state(store, 1, State.RUNNING)
+    assert home.attempt(1, 1).log.exists()
+
+
+def test_a_foreign_folder_is_named_and_its_job_stays(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    job = finished(home, store, "train/a")
+    finished(home, store, "train/b")
+    folder = home.attempt(job, 1).folder
+    (folder / "spec.json").write_text("{}")
+    dry = launcher("clean", "train/", "-n")
+    real = launcher("clean", "train/", "--yes")
+    for answer in (dry, real):
+        assert f"left: {folder}: is no attempt's folder\n" in answer.err
+    assert real.code == 3
+    assert "1 folder could not be deleted" in real.err
+    assert names(store) == ["train/a"]
+    assert (folder / "log").exists()
+
+
+def test_jobs_whose_folders_are_gone_are_forgotten(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    job = finished(home, store, "train/a")
+    shutil.rmtree(home.attempt(job, 1).folder)
+    assert launcher("clean", "train/a", "--yes").err == "1 job cleaned, 0 B freed\n"
+    assert names(store) == []
+
+
+def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: Store) -> None:
+    finished(home, store, "train/a")
+    for words, message in (
+        ((), "say what may go: --older 30d, --state failed, --keep N, or PATTERN…"),
+        (("--yes",), "say what may go"),
+        (("train/a",), "Say --yes where nobody can be asked"),
+        (("--older", "30"), "'30' has no unit"),
+        (("--state", "done,running"), "done, failed, cancelled, skipped, got 'running'"),
+        (("--keep", "0"), "0 is not in the range"),
+    ):
+        answer = launcher("clean", *words)
+        assert answer.code == 2
+        assert message in answer.err
+    assert names(store) == ["train/a"]
+
+
+def test_a_terminal_is_asked(home: Home, store: Store) -> None:
+    job = finished(home, store, "train/a")
+    drawn = in_a_terminal("clean", "--older", "1d", columns=100, typed="n\n", code=130)
+    assert "1  train/a  forget, done\nforget 1 job and delete the logs? [y/N]" in drawn
+    assert in_state(store, job, State.DONE)
+    in_a_terminal("clean", "--older", "1d", columns=100, typed="y\n")
+    assert names(store) == []
+
+
+def test_who_is_killed_while_cleaning_leaves_what_a_second_one_finishes(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    jobs = [finished(home, store, f"train/{number}") for number in range(40)]
+    for job in jobs:
+        for number in range(50):
+            (home.attempt(job, 1).folder / f"file{number}").touch()
+    first = home.attempt(jobs[0], 1)
+    client = subprocess.Popen([*COMMAND, "clean", "train/", "--yes"], stdout=subprocess.DEVNULL)
+    while first.folder.exists():
+        assert client.poll() is None
+    client.kill()
+    client.wait()
+    assert job_row(store, jobs[-1]).state is State.DONE, "it was killed in time"
+    assert launcher("clean", "train/", "--yes").code == 0
+    assert names(store) == []
+    assert list(home.attempts.iterdir()) == []

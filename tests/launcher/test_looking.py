@@ -1,0 +1,260 @@
+import json
+import subprocess
+import sys
+import time
+from datetime import datetime
+
+import pytest
+
+from launcher import __version__
+from launcher.handover import ensure_scheduler
+from launcher.paths import Home
+from launcher.specs import Terms
+from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
+from launcher.store.store import Store
+from launcher.views import harmless
+from tests.build import (
+    a_spec,
+    an_attempt,
+    claimed,
+    enqueue,
+    in_state,
+)
+from tests.launcher.conftest import Launcher
+from tests.terminal import in_a_terminal
+
+STEERING = "\x1b]0;title\x07\x1b[2J\x9b31m"
+
+
+# --- looking
+
+
+def test_a_queue_that_does_not_exist_is_no_error_for_status_alone(
+    launcher: Launcher, home: Home
+) -> None:
+    answer = launcher("status")
+    assert (answer.code, answer.out, answer.err) == (0, "", "no jobs\n")
+    assert launcher("status", "--json").code == 0
+    for verb in ("show", "logs", "cancel"):
+        answer = launcher(verb, "1")
+        assert answer.code == 2
+        assert "there is no queue in" in answer.err
+    assert not home.exists()
+
+
+def test_status_in_a_pipe_is_one_line_a_job(launcher: Launcher, store: Store) -> None:
+    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    lines = launcher("status").out.splitlines()
+    assert [line.split("\t")[:4] for line in lines] == [
+        ["1", "test", "command/a", "queued"],
+        ["2", "test", "command/b", "queued"],
+    ]
+
+
+def test_status_for_machines_tells_all(launcher: Launcher, home: Home, store: Store) -> None:
+    enqueue(store, a_spec())
+    absent = json.loads(launcher("status", "--json").out)
+    assert absent["schema"] == 1
+    assert absent["home"] == str(home.folder)
+    assert absent["warning"] is None
+    assert absent["scheduler"] == {"pid": None, "state": "absent", "since": None, "version": None}
+    assert absent["counts"]["queued"] == 1
+    assert absent["jobs"][0]["name"] == "command/1"
+    pid = ensure_scheduler(home)
+    scheduler = json.loads(launcher("status", "--json").out)["scheduler"]
+    assert (scheduler["pid"], scheduler["state"]) == (pid, "running")
+    assert scheduler["version"] == __version__
+    datetime.fromisoformat(scheduler["since"])
+
+
+def test_status_can_tell_by_its_exit_code_that_a_job_failed(
+    launcher: Launcher, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    assert launcher("status", "--exit-status").code == 0
+    store.scheduling.finish(claimed(store, job), Failed(at=2.0, error="no"), outputs={}, now=2.0)
+    assert launcher("status").code == 0
+    assert launcher("status", "--exit-status").code == 1
+
+
+def test_show_wants_one_job(launcher: Launcher, store: Store) -> None:
+    enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
+    answer = launcher("show", "train/*")
+    assert answer.code == 2
+    assert "matches 2 jobs (train/a, train/b);" in answer.err
+
+
+def test_show_tells_what_happened(launcher: Launcher, store: Store) -> None:
+    (job,) = enqueue(store, a_spec("python", "x.py", "--lr", "0.1"))
+    failure = Failed(at=2.0, error="ended with exit code 3: no data", exit_code=3)
+    store.scheduling.finish(claimed(store, job), failure, outputs={}, now=2.0)
+    said = launcher("show", "1").out
+    assert "command/1  (test, job 1)\nfailed: ended with exit code 3: no data" in said
+    assert "python x.py --lr 0.1" in said
+    for word in ("queued", "running", "fits", "after 1 s"):
+        assert word in said
+    record = json.loads(launcher("show", "1", "--json").out)
+    assert record["schema"] == 1
+    assert record["attempts"][0]["outcome"]["exit_code"] == 3
+    assert [event["state"] for event in record["events"]] == ["queued", "running", "failed"]
+    assert "environment" not in json.dumps(record)
+
+
+def test_nothing_that_a_job_says_or_is_called_steers_the_terminal(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    name = f"command/{STEERING}"
+    (job,) = enqueue(store, a_spec(STEERING, name=name, settings={STEERING: STEERING}))
+    attempt = an_attempt(home, a_spec(name=name), job=job)
+    attempt.log.write_text(f"{STEERING}\n")
+    failure = Failed(at=2.0, error=f"{STEERING} said {STEERING}")
+    store.scheduling.finish(claimed(store, job), failure, outputs={}, now=2.0)
+    (other,) = enqueue(store, a_spec(name=f"{name}2"))
+    for words in (
+        ("status",),
+        ("show", "1"),
+        ("logs", "2"),
+        ("show", "command*"),
+        ("show", f"{name}3"),
+        ("cancel", "-n", "*"),
+        ("cancel", "2"),
+        ("wait", "1", "2"),
+        ("add", "--name", f"{STEERING}3", "--", "true"),
+        ("add", "--name", f"{STEERING}3", "--", "true"),
+    ):
+        answer = launcher(*words)
+        said = (answer.out + answer.err).replace("\n", "").replace("\t", "")
+        assert said, words
+        assert said.isprintable(), words
+    assert in_state(store, other, State.CANCELLED)
+    for words in (("status",), ("logs", "1"), ("show", "1")):
+        drawn = in_a_terminal(*words, columns=100)
+        assert "title" in drawn
+        assert drawn.replace("\n", "").isprintable(), words
+
+
+def test_status_in_a_terminal_fits_into_it(home: Home, store: Store) -> None:
+    enqueue(store, *(a_spec(name=f"command/{'long' * 30}{number}") for number in range(3)))
+    drawn = in_a_terminal("status", columns=60)
+    assert "3 queued" in drawn
+    assert "○ queued" in drawn
+    assert [line for line in drawn.splitlines()[1:] if len(line) > 60] == []
+
+
+def test_status_without_a_pattern_lists_what_matters(launcher: Launcher, store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(70)))
+    for job in jobs[:20]:
+        failure = Failed(at=float(job), error="no")
+        store.scheduling.finish(claimed(store, job), failure, outputs={}, now=float(job))
+    claimed(store, jobs[60])
+    listed = [int(line.split("\t")[0]) for line in launcher("status").out.splitlines()]
+    assert listed == [*jobs[10:20], jobs[60], *jobs[20:60]]
+    assert len(launcher("status", "*").out.splitlines()) == 70
+    drawn = in_a_terminal("status", columns=100)
+    assert "9 more jobs wait; launcher status '*' lists every one" in drawn
+    claimed(store, jobs[69])
+    records = json.loads(launcher("status", "--json").out)["jobs"]
+    assert [one["id"] for one in records] == [*jobs[10:20], jobs[60], jobs[69], *jobs[20:60]]
+
+
+def test_a_running_job_is_listed_with_how_long_it_runs(home: Home, store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"command/{letter}") for letter in "ab"))
+    claimed(store, jobs[0], now=time.time() - 3600.0)
+    drawn = in_a_terminal("status", columns=100)
+    assert "● running  1  test  command/a  1 h  fits" in drawn
+    assert "1 running · 1 queued" in drawn
+
+
+def test_groups_are_seen_in_a_terminal(home: Home, store: Store) -> None:
+    store.owning.limit("downloads", 2)
+    (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
+    claimed(store, job)
+    assert "groups: downloads 1 of 2" in in_a_terminal("status")
+
+
+def test_show_tells_what_a_job_waits_for_and_what_waits_for_it(
+    launcher: Launcher, store: Store
+) -> None:
+    names = [f"train/{letter}" for letter in "abcd"]
+    needs = {"train/c": ["train/a", "train/b"], "train/d": ["train/c"]}
+    a, *_ = enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
+    store.scheduling.finish(claimed(store, a), Done(at=2.0), outputs={}, now=2.0)
+    said = launcher("show", "train/c").out
+    assert "queued: needs 1 more job\n" in said
+    assert "needs\n  2  queued  train/b\n  1  done    train/a\n" in said
+    assert "1 open job needs it: train/d\n" in said
+    assert "2 open jobs need it: train/c, train/d\n" in launcher("show", "train/b").out
+    assert "need it" not in launcher("show", "train/a").out
+
+
+def test_show_tells_the_terms_that_are_unusual(launcher: Launcher) -> None:
+    words = ("--ram", "64MiB", "--retries", "3", "--time-limit", "8h", "--rerun", "never")
+    launcher("add", "--hold", "--priority", "5", *words, "--", "true")
+    said = launcher("show", "1").out
+    facts = dict(line.split("  ", 1) for line in said.splitlines() if "  " in line)
+    terms = {
+        key: value.strip()
+        for key, value in facts.items()
+        if key in {"priority", "ram", "retries", "time limit", "rerun"}
+    }
+    assert terms == {
+        "priority": "5",
+        "ram": "64 MiB",
+        "retries": "3",
+        "time limit": "8 h",
+        "rerun": "never",
+    }
+    for usual in ("grace", "backoff", "warn", "group"):
+        assert usual not in facts
+
+
+def test_show_ends_with_the_log_of_what_failed(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    lines = [f"line {number}{STEERING}" for number in range(30)]
+    (job,) = enqueue(store, a_spec())
+    attempt = an_attempt(home, a_spec(), job=job)
+    attempt.log.write_text("\n".join(lines) + "\n")
+    failure = Failed(at=2.0, error="ended with exit code 3: x", exit_code=3)
+    store.scheduling.finish(claimed(store, job), failure, outputs={}, now=2.0)
+    said = launcher("show", "1").out
+    assert "cpu  failed: ended with exit code 3: x  after 1 s\n" in said
+    tail = said.partition("the log of attempt 1 ends with\n")[2].partition("\n\n")[0]
+    assert tail.splitlines() == [f"  {harmless(line)}" for line in lines[-10:]]
+    attempt.log.unlink()
+    assert "ends with" not in launcher("show", "1").out
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sentence"),
+    [
+        (Lost(at=2.0, why="power cut"), "lost: power cut"),
+        (Stopped(at=2.0), "was asked to stop, and did"),
+        (Void(at=2.0), "was not started"),
+        (Done(at=2.0), "done"),
+        (Failed(at=2.0, error="no\nat all"), "failed: no  "),
+    ],
+)
+def test_show_tells_in_a_sentence_how_an_attempt_ended(
+    launcher: Launcher, store: Store, outcome: Outcome, sentence: str
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+    assert f"cpu  {sentence}" in launcher("show", "1").out
+
+
+def test_an_attempt_that_runs_is_shown_as_such(launcher: Launcher, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job)
+    assert "cpu  runs\n" in launcher("show", "1").out
+
+
+def test_looking_needs_no_heavy_imports(home: Home, store: Store) -> None:
+    enqueue(store, a_spec())
+    script = (
+        "import sys\nfrom launcher.cli.main import main\n"
+        "try:\n    main(['status'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'pydantic', 'rich', 'yaml', 'torch', 'psutil'} & set(sys.modules)))"
+    )
+    said = subprocess.check_output([sys.executable, "-c", script], text=True)
+    assert said.splitlines()[-1] == "[]"
