@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format unit bench clean
+.PHONY: help demo test check format unit bench chaos night clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -30,7 +30,15 @@ format: $(VENV)/.developing ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
+	$(PIP) -e '.[bench]'
+	$(BIN)/python -m benchmarks.queue
 	$(BIN)/python -m benchmarks.commands
+
+chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs; CHAOS='--without-guard' must fail
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
+night: $(VENV)/.developing ## 300 jobs, killed and restarted five times
+	$(BIN)/python -m tests.chaos.night
 
 clean: ## remove what the targets made, but not runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

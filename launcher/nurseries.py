@@ -46,7 +46,7 @@ class Nurseries:
     def give_back(self, breed: Breed, supervisor: Supervisor) -> None:
         """Keep a supervisor whose attempt has ended for the next one."""
         idle = self._idle.setdefault(breed, [])
-        if breed in self._living and len(idle) < self._most_idle:
+        if breed in self._living and len(idle) < self._most_idle and not _is_dead(supervisor):
             idle.append(supervisor)
         else:
             supervisor.channel.close()  # it leaves

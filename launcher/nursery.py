@@ -131,7 +131,10 @@ def main(argv: Sequence[str]) -> int:
             _reap(wakeup)
         if server.fileno() not in ready:
             continue
-        message = server.recv(MESSAGE_BYTES)
+        try:
+            message = server.recv(MESSAGE_BYTES)
+        except ConnectionResetError:  # it died before it had read our answers
+            message = b""
         if message == BYE:
             return 0
         if not message:  # the scheduler died without a word

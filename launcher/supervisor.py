@@ -62,7 +62,10 @@ class _Supervisor:
         """Wait for an attempt and see it through; False when there will be no other one."""
         message = b""
         while not message.startswith(RUN):
-            message = self._channel.recv(MESSAGE_BYTES)
+            try:
+                message = self._channel.recv(MESSAGE_BYTES)
+            except ConnectionResetError:  # the scheduler died before it had read our last word
+                message = b""
             if not message:
                 self._dismiss()
                 return False

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from launcher.cli.add import RUN
 from launcher.cli.selection import RUN_PREFIX
 from launcher.cli.session import open_queue
 from launcher.errors import UsageError, nearest
@@ -53,18 +54,19 @@ def command(run: str | None, everything: bool, as_json: bool) -> None:
 
 
 def _run_of(store: Store, run: str | None) -> list[JobRow]:
-    jobs = store.read.jobs()
-    names = list(dict.fromkeys(job.run for job in sorted(jobs, key=lambda job: job.submitted)))
-    tested = [
-        name for name in names if any(j.spec.role == Role.TEST for j in jobs if j.run == name)
-    ]
     if run is None:
-        if not tested:
+        tests = store.read.jobs(
+            # a queue of a million programs has no tests in it
+            "runs.name <> ? AND json_extract(jobs.spec, '$.role') = ?",
+            (RUN, Role.TEST),
+        )
+        if not tests:
             raise UsageError("no run has tested anything yet")
-        run = tested[-1]
+        run = max(tests, key=lambda job: job.submitted).run
     run = run.removeprefix(RUN_PREFIX)
-    chosen = [job for job in jobs if job.run == run]
+    chosen = store.read.jobs("runs.name = ?", (run,))
     if not chosen:
+        names = sorted(store.read.runs())
         close = nearest(run, names)
         hint = f", did you mean {close!r}?" if close else f" (known: {', '.join(names) or 'none'})"
         raise UsageError(f"there is no run {run!r}{hint}")

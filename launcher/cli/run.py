@@ -14,10 +14,9 @@ import click
 
 from launcher.cli.planned import draw_plan, plan_json
 from launcher.cli.results import collect, draw, terminal_width
-from launcher.cli.session import open_queue
+from launcher.cli.session import open_queue, set_off
 from launcher.cli.watching import Watcher, watch_run
-from launcher.errors import TaskFileError
-from launcher.handover import ensure_scheduler, wake
+from launcher.errors import TaskFileError, counted
 from launcher.kinds import installed
 from launcher.paths import find_home
 from launcher.plan import Plan, plan
@@ -70,8 +69,7 @@ def command(
         submitted = [_queue(store, made, force=force) for made in plans]
         try:
             if any(one.queued or one.joined for one in submitted):
-                ensure_scheduler(home)
-                wake(home)
+                set_off(home)
             if detach:
                 return 0
             for one in submitted:
@@ -157,7 +155,7 @@ def _queue(store: Store, made: Plan, *, force: bool) -> Submitted:
     said = [f"{one.queued} queued"]
     said += [f"{one.joined} under way already"] if one.joined else []
     said += [f"{one.cached} done before"] if one.cached else []
-    click.echo(f"{made.name}: {len(one.jobs)} jobs, {', '.join(said)}", err=True)
+    click.echo(f"{made.name}: {counted(len(one.jobs), 'job')}, {', '.join(said)}", err=True)
     return one
 
 
@@ -166,7 +164,8 @@ def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
     numbers = [number for one in submitted for number in one.jobs]
     left = sum(row.state in OPEN for row in store.read.jobs_by_id(numbers))
     click.echo(
-        f"\n{left} jobs go on; the same `launcher run` comes back to them, "
+        f"\n{counted(left, 'job')} {'goes' if left == 1 else 'go'} on; "
+        "the same `launcher run` comes back to them, "
         "`launcher status` lists them, `launcher stop` stops",
         err=True,
     )
@@ -191,6 +190,7 @@ def _say_what_is_missing(rows: Sequence[JobRow]) -> None:
             click.echo(f"  launcher logs {row.id} · launcher show {row.id}", err=True)
     skipped = sum(row.state is State.SKIPPED for row in rows)
     if skipped:
-        click.echo(f"skipped: {skipped} jobs that need them", err=True)
+        verb = "needs" if skipped == 1 else "need"
+        click.echo(f"skipped: {counted(skipped, 'job')} that {verb} them", err=True)
     if any(row.state is not State.DONE for row in rows):
         click.echo("the same `launcher run` again runs only what is not done", err=True)

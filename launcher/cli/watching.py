@@ -37,17 +37,18 @@ class Change:
 
 
 class Watcher:
-    """Follows the jobs of one run from now on."""
+    """Follows the jobs of one run from now on; what it reads grows with what happens only."""
 
     def __init__(self, home: Home, store: Store, jobs: tuple[int, ...]) -> None:
         """Begin with the changes that come after this moment."""
-        self._home, self._store, self._jobs = home, store, frozenset(jobs)
+        self._home, self._store = home, store
         self._last = store.read.last_event()
+        self._rows = {row.id: row for row in store.read.jobs_by_id(jobs)}
         self._checked = time.monotonic()
 
     def rows(self) -> list[JobRow]:
-        """Return the run's jobs as they are now."""
-        return self._store.read.jobs_by_id(self._jobs)
+        """Return the run's jobs as they were at the last call of `changes`."""
+        return list(self._rows.values())
 
     def changes(self) -> list[Change]:
         """Return what happened since the last call."""
@@ -55,11 +56,12 @@ class Watcher:
         if not news:
             return []
         self._last = news[-1][0]
-        rows = {row.id: row for row in self._store.read.jobs_by_id({one[2] for one in news})}
+        ours = {one[2] for one in news}.intersection(self._rows)
+        self._rows |= {row.id: row for row in self._store.read.jobs_by_id(ours)}
         return [
-            Change(at=at, job=rows[job], state=state, reason=reason)
+            Change(at=at, job=self._rows[job], state=state, reason=reason)
             for _, at, job, state, reason in news
-            if job in self._jobs
+            if job in ours
         ]
 
     def keep_alive(self) -> None:
@@ -123,7 +125,10 @@ def watch_run(watcher: Watcher, *, live: bool) -> None:
                     console.print(text, soft_wrap=True)
             skipped = sum(change.state is State.SKIPPED for change in changes)
             if skipped:
-                console.print(f"{skipped} jobs that need it are skipped  [{done}/{total}]")
+                told = (
+                    "1 job that needs it is" if skipped == 1 else f"{skipped} jobs that need it are"
+                )
+                console.print(f"{told} skipped  [{done}/{total}]")
             now = time.monotonic()
             if picture is not None and now - drawn > DRAW_EVERY_S:
                 picture.update(_draw(watcher, total))

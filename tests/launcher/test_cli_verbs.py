@@ -123,3 +123,18 @@ def test_many_readers_and_a_writer_do_not_disturb_each_other(home: Home, store: 
         reader.join()
     assert troubles == []
     assert len(store.read.jobs()) == 30
+
+
+def test_damage_that_a_look_finds_is_trouble_of_the_machine(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    enqueue(store, *(a_spec(name=f"command/{number}") for number in range(500)))
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with home.database.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(40 * 4096)
+        file.write(b"\xa5" * (size - 40 * 4096))
+    answer = launcher("status", "*")
+    assert answer.code == 3
+    assert "was found damaged" in answer.err
+    assert "Traceback" not in answer.err
