@@ -26,7 +26,7 @@ QUERIES = 20
 ADOPTIONS = 3
 IDLE_S = 20.0
 WORKERS = 7
-PAUSE_S = 0.5  # in which a spare worker is forked
+PAUSE_S = 0.5  # in which helpers finish what they do: spare workers are forked
 MB = 1e6
 
 SETS = [
@@ -108,8 +108,12 @@ def million_rows(jobs: int) -> Iterator[Row]:
         call = partial(subprocess.run, argv, capture_output=True, check=True, env=environment)
         yield Row(what=f"{said}launcher status, ms", ours=median_ms(call), goal=200, target="≤ 200")
         yield from _idle_rows(ours.occupy(home, store), said)
-        spans = [ours.adoption_s(home) for _ in range(ADOPTIONS)]
-        yield Row(what=f"{said}adoption, s", ours=statistics.median(spans), goal=1, target="≤ 1")
+        adoptions = []
+        for _ in range(ADOPTIONS):
+            adoptions.append(ours.adoption_s(home))
+            time.sleep(PAUSE_S)  # whoever restarted it still looks whether it lives
+        middle = statistics.median(adoptions)
+        yield Row(what=f"{said}adoption, s", ours=middle, goal=1, target="≤ 1")
 
 
 def _claim_ms(home: Home) -> Iterator[float]:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,28 @@ class Spec:
 
     def record(self) -> dict[str, Json]:
         """Return the spec as JSON."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """Return the spec as the queue keeps it: JSON, without what has its default."""
         # not `asdict`: it copies every value, and a run has thousands of specs
-        flat: dict[str, Json] = {name: getattr(self, name) for name in _SPEC}
-        return flat | {"resources": _flat(self.resources), "terms": _flat(self.terms)}
+        told = {
+            name: value
+            for name, default in _DEFAULTS
+            if (value := getattr(self, name)) is not default and value != default
+        }
+        if "resources" in told:
+            told["resources"] = _flat(self.resources)
+        if "terms" in told:
+            told["terms"] = _flat(self.terms)
+        return json.dumps(told)
 
 
-_SPEC = tuple(one.name for one in fields(Spec))
+_DEFAULTS: tuple[tuple[str, object], ...] = tuple(
+    (one.name, one.default if one.default_factory is MISSING else one.default_factory())
+    for one in fields(Spec)
+)
+_SPEC = frozenset(name for name, _ in _DEFAULTS)
 
 
 @lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import UsageError
@@ -12,6 +13,7 @@ from launcher.specs import Context, Resources, Spec
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import NewJob, Store
+from launcher.written import Asked
 
 LONGEST_NAME = 240  # bytes of a log's file name; a folder entry holds 255
 
@@ -178,14 +180,19 @@ def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
         outputs=tuple(map(str, job.outputs)),
         sources=job.sources,
         log_link=_log_link(job, root / "runs" / run),
-        resources=Resources(
-            cpus=job.resources.cpus,
-            min_vram=job.resources.min_vram,
-            device=job.resources.device,
-            accelerated=job.accelerated,
-        ),
+        resources=_resources(job.resources, accelerated=job.accelerated),
         priority=job.resources.priority,
         hash=job.hash,
+    )
+
+
+@lru_cache(maxsize=256)
+def _resources(asked: Asked, *, accelerated: bool) -> Resources:
+    return Resources(
+        cpus=asked.cpus,
+        min_vram=asked.min_vram,
+        device=asked.device,
+        accelerated=accelerated,
     )
 
 

@@ -1,6 +1,7 @@
 """Settings as words of a command line, and back: one vocabulary for files and flags."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
@@ -21,10 +22,15 @@ Model = TypeVar("Model", bound=Settings)
 
 def classic_words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
     """Yield `settings` as flags of `python -m trueface`, those with default values left out."""
-    for key, field in model.model_fields.items():
-        if key not in settings or _same(settings[key], default(key, field)):
+    for key, usual in _usual(model):
+        if key not in settings or _same(settings[key], usual):
             continue
         yield from _truth(key, settings[key]) or (f"--{key}", *_values(settings[key]))
+
+
+@cache  # a plan asks for it thousands of times
+def _usual(model: type[Settings]) -> tuple[tuple[str, Any], ...]:
+    return tuple((key, default(key, field)) for key, field in model.model_fields.items())
 
 
 def words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:

@@ -103,7 +103,6 @@ def command(
     agreed = _terms(terms)
     with open_queue(make=True) as (home, store):
         _check_group(store, agreed.group)
-        home.stop.unlink(missing_ok=True)
         spec = Spec(
             name="" if name is None else f"command/{name}",
             kind="command",
@@ -116,6 +115,7 @@ def command(
             priority=priority,
         )
         job = _put(store, spec, after, State.HELD if hold else State.QUEUED)
+        home.stop.unlink(missing_ok=True)
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")

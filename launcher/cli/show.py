@@ -1,7 +1,7 @@
 """`launcher show`: all that is known of a job."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -37,12 +37,12 @@ def command(job: str, as_json: bool) -> None:
     """
     with open_queue() as (home, store):
         row = only_job(store, job)
-        record = _record(home, store, row)
+        needy = store.read.dependants_of([row.id])
+        record = _record(home, store, row, needy)
         if as_json:
             click.echo(json.dumps(record))
             return
         needs = store.read.jobs("jobs.id IN (SELECT need FROM needs WHERE job = ?)", (row.id,))
-        needy = store.read.dependants_of([row.id])
     click.echo(f"{record['name']}  ({record['run']}, job {record['id']})")
     note = "" if record["note"] == record["state"] else f": {record['note']}"
     click.echo(f"{record['state']}{note}\n")
@@ -58,12 +58,13 @@ def command(job: str, as_json: bool) -> None:
         click.echo("\n".join(columns(facts)))
 
 
-def _record(home: Home, store: Store, row: JobRow) -> dict[str, Any]:
+def _record(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) -> dict[str, Any]:
     return {
         "schema": 1,
         **line_of(home, store, row).record(),
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
+        "needed_by": [job.name for job in needy],
         "folder": str(row.spec.run_folder),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "spec": row.spec.record(),
@@ -124,7 +125,7 @@ def _say_needs(row: JobRow, needs: list[JobRow], needy: list[JobRow]) -> None:
 def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> None:
     click.echo("\nattempts")
     click.echo("\n".join(columns([_attempt(one) for one in attempts])) or "  none yet")
-    if row.state is not State.FAILED or not attempts:
+    if not attempts or (attempts[-1]["outcome"] or {}).get("ending") not in {"failed", "lost"}:
         return
     number = attempts[-1]["number"]
     lines = last_lines(home.attempt(row.id, number).log, LOG_LINES)

@@ -159,7 +159,7 @@ def _line(watcher: Watcher, change: Change, done: int, total: int, *, quiet: boo
             words = ["done", name, watcher.took(change.job), watcher.result(change.job)]
         case State.FAILED:
             words = ["failed", name, reason, f"→ launcher logs {change.job.id}"]
-        case State.CANCELLED:
+        case State.CANCELLED | State.HELD:
             words = [change.state, name, reason]
         case State.QUEUED if change.job.attempts:
             words = ["again", name, reason]

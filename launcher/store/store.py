@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import StoreError
@@ -14,7 +13,7 @@ from launcher.store.connection import Connection, was
 from launcher.store.opening import open_database
 from launcher.store.owning import Owning, rank_of
 from launcher.store.reading import Reading
-from launcher.store.rows import Lane, lane_of
+from launcher.store.rows import lane_of
 from launcher.store.scheduling import Scheduling
 
 
@@ -102,7 +101,7 @@ class Store:
             " context = excluded.context, reason = excluded.reason, wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
             " rank = excluded.rank, failures = 0, lost = 0 WHERE state <> 'running' RETURNING id",
-            self._row(run, self.context(context), context, new, now),
+            _row(run, self.context(context), self._lane(spec, context), new, now),
         ).fetchone()
         if row is None:
             raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
@@ -132,8 +131,16 @@ class Store:
         first = self.next_number()
         remembered = self.context(context)
         fresh = list(jobs)
+        lanes: dict[tuple[object, ...], int] = {}
+
+        def lane(spec: Spec) -> int:
+            alike = (spec.resources, spec.terms.group, spec.entry != "", spec.preload)
+            if alike not in lanes:
+                lanes[alike] = self._lane(spec, context)
+            return lanes[alike]
+
         rows = (
-            (first + index, *self._row(run, remembered, context, new, now))
+            (first + index, *_row(run, remembered, lane(new.spec), new, now))
             for index, new in enumerate(fresh)
         )
         self._db.executemany(
@@ -164,28 +171,11 @@ class Store:
                 self._skip_if_hopeless(job, fresh[job - first].needs, now)
         return list(range(first, first + len(fresh)))
 
-    def _row(
-        self, run: int, remembered: int, context: Context, new: NewJob, now: float
-    ) -> tuple[object, ...]:
-        spec = new.spec
-        return (
-            run,
-            spec.name,
-            spec.kind,
-            new.state,
-            spec.priority,
-            spec.hash,
-            json.dumps(spec.record()),
-            remembered,
-            new.reason,
-            now,
-            self._lane(lane_of(spec, context)),
-            rank_of(now, spec.priority),
-        )
-
-    def _lane(self, lane: Lane) -> int:
-        key = _key(lane)
+    def _lane(self, spec: Spec, context: Context) -> int:
+        """Return the number of a job's lane, made if it is new."""
+        lane = lane_of(spec, context)
         # looked up each time: a transaction that was rolled back takes its lanes with it
+        key = lane.key
         row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
         if row is None:
             insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
@@ -207,6 +197,19 @@ class Store:
                 return
 
 
-@lru_cache(maxsize=256)
-def _key(lane: Lane) -> str:
-    return lane.key
+def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[object, ...]:
+    spec = new.spec
+    return (
+        run,
+        spec.name,
+        spec.kind,
+        new.state,
+        spec.priority,
+        spec.hash,
+        spec.text(),
+        context,
+        new.reason,
+        now,
+        lane,
+        rank_of(now, spec.priority),
+    )

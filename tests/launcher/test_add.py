@@ -198,6 +198,8 @@ def test_a_job_that_is_added_lets_a_stopped_queue_go_on(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    launcher("add", "--after", "nothing", "--", "true")
+    assert home.stop.exists(), "nothing was added"
     launcher("add", "--", "true")
     assert not home.stop.exists()
     assert launcher("wait", "1").code == 0

@@ -184,7 +184,9 @@ def test_show_tells_what_a_job_waits_for_and_what_waits_for_it(
     assert "needs\n  2  queued  train/b\n  1  done    train/a\n" in said
     assert "1 open job needs it: train/d\n" in said
     assert "2 open jobs need it: train/c, train/d\n" in launcher("show", "train/b").out
-    assert "need it" not in launcher("show", "train/a").out
+    assert "need it" not in launcher("show", "train/d").out
+    record = json.loads(launcher("show", "train/b", "--json").out)
+    assert (record["needs"], record["needed_by"]) == ([], ["train/c", "train/d"])
 
 
 def test_show_tells_the_terms_that_are_unusual(launcher: Launcher) -> None:
