@@ -103,6 +103,18 @@ def revive(home: Home) -> None:
 
 
 def _start_again(home: Home) -> None:
+    while scheduler_pid(home) is None and _may_start_again(home):
+        child = start_scheduler(home)
+        deadline = time.monotonic() + REVIVAL_PATIENCE_S
+        # one that is killed at once is a death of its own, which nobody else may notice
+        while scheduler_pid(home) is None and _exit_code(child) is None:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
+
+
+def _may_start_again(home: Home) -> bool:
+    """Count one more restart; False when there were enough lately."""
     now = time.time()
     record = read_json(home.restarts) or {}
     times = record.get("times")
@@ -111,13 +123,10 @@ def _start_again(home: Home) -> None:
         for at in (times if isinstance(times, list) else [])
         if isinstance(at, int | float) and 0 <= now - at < REVIVAL_WINDOW_S
     ]
-    if len(recent) >= REVIVALS or scheduler_pid(home) is not None:
-        return
+    if len(recent) >= REVIVALS:
+        return False
     write_json(home.restarts, {"schema": 1, "times": [*recent, now]}, mode=0o600)
-    start_scheduler(home)
-    deadline = time.monotonic() + REVIVAL_PATIENCE_S
-    while scheduler_pid(home) is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    return True
 
 
 def _tail(log: Path, lines: int = 5) -> str:

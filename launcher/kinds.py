@@ -65,7 +65,7 @@ class Draft:
 
     def model_folder(self, model: str) -> Path:
         """Return where a model of this run lives."""
-        return self.run_folder / model
+        return _model_folder(self.run_folder, model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +231,11 @@ def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
             raise UsageError(f"{point.value} is not a kind named {point.name!r}")
         kinds[point.name] = kind
     return kinds
+
+
+@lru_cache(maxsize=4096)  # a plan asks for the same ones thousands of times
+def _model_folder(run_folder: Path, model: str) -> Path:
+    return run_folder / model
 
 
 @lru_cache(maxsize=4096)

@@ -99,7 +99,7 @@ def plan(
     jobs: dict[str, PlannedJob] = {}
     for step in expand(task, kinds, lambda model: there(run_folder / model), problems):
         try:
-            files = _files(step, task.name, root)
+            files = _files(step, task.name, run_folder, root)
         except Error as error:  # a laboratory's own check
             problems.append(Problem(code="setting", message=str(error), place=step.place))
             continue
@@ -132,11 +132,11 @@ class _Files:
     argv: tuple[str, ...]
 
 
-def _files(step: Step, run: str, root: Path) -> _Files:
+def _files(step: Step, run: str, run_folder: Path, root: Path) -> _Files:
     draft = Draft(
         kind=step.kind.name,
         run=run,
-        run_folder=root / "runs" / run,
+        run_folder=run_folder,
         folder=root,
         model=step.model,
         base=step.base,

@@ -204,4 +204,4 @@ def _log_link(job: PlannedJob, run_folder: Path) -> str | None:
     name = "_".join([job.kind, str(start), *([job.data] if job.data else [])]) + ".log"
     if len(name.encode()) > LONGEST_NAME:
         name = f"{job.kind}_{job.hash[:12]}.log"
-    return str(run_folder / job.model / name)
+    return f"{run_folder}/{job.model}/{name}"

@@ -9,6 +9,7 @@ metrics/<data>.json            what follows from the scores
 """
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 from launcher.api import UsageError
@@ -35,9 +36,10 @@ def folder_name(what: str, name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=4096)  # a plan asks for each as often as the model is tested
 def checkpoint(folder: Path) -> Path:
     """Return where a model's weights lie."""
-    return folder / "checkpoints" / "best.pt"
+    return folder.joinpath("checkpoints", "best.pt")
 
 
 def history(folder: Path) -> Path:
@@ -52,7 +54,7 @@ def poison_record(folder: Path) -> Path:
 
 def scores(folder: Path, model: str, data: str) -> Path:
     """Return where the scores of a model on `data` lie."""
-    return folder / "scores" / fitting(f"{model}_vs_{data}", ".csv")
+    return folder.joinpath("scores", fitting(f"{model}_vs_{data}", ".csv"))
 
 
 def summary(folder: Path) -> Path:
@@ -62,7 +64,7 @@ def summary(folder: Path) -> Path:
 
 def metrics(folder: Path, data: str) -> Path:
     """Return where the metrics of a model on `data` lie."""
-    return folder / "metrics" / fitting(data, ".json")
+    return folder.joinpath("metrics", fitting(data, ".json"))
 
 
 def log(folder: Path, task: str, model: str | None, data: str) -> Path:

@@ -12,6 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from launcher.api import DataId, write_atomic
@@ -44,7 +45,8 @@ class Selection:
     unknown: int  # how many images on disk are in no list at all
 
 
-def split_files(split_path: Path, names: Sequence[str] = NAMES) -> tuple[Path, ...]:
+@lru_cache(maxsize=256)  # a plan asks for the same ones thousands of times
+def split_files(split_path: Path, names: tuple[str, ...] = NAMES) -> tuple[Path, ...]:
     """Return the files that hold the named lists; by the name of `split_path` alone."""
     if split_path.suffix == ".json":
         return (split_path,)

@@ -115,11 +115,15 @@ class Connection:
         ]
 
     def dependants(self, jobs: Collection[int]) -> list[int]:
-        """Return all jobs that need one of `jobs`, directly or not, the oldest first."""
+        """Return all jobs that wait for one of `jobs`, directly or not, the oldest first."""
         seen = set(jobs)
         todo = list(jobs)
         while todo:
-            below = self.numbers("SELECT job FROM needs WHERE need = ?", todo.pop())
+            below = self.numbers(
+                "SELECT job FROM needs JOIN jobs ON jobs.id = needs.job"
+                " WHERE need = ? AND state IN ('queued', 'held')",
+                todo.pop(),
+            )
             todo += [job for job in below if job not in seen]
             seen.update(below)
         return sorted(seen.difference(jobs))

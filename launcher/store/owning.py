@@ -106,22 +106,27 @@ class Owning:
     def forget(self, jobs: Iterable[int]) -> list[int]:
         """Delete ended jobs with all that the queue knows of them; return those.
 
-        One that an open job needs stays.
+        One stays that an open job needs, or one that may be run again and would not find it done.
         """
-        gone = []
         with self._db.writing():
-            for job in jobs:
-                needed = self._db.numbers(
-                    "SELECT 1 FROM needs JOIN jobs ON jobs.id = job WHERE need = ?"
-                    " AND state IN ('queued', 'held', 'running') LIMIT 1",
-                    job,
-                )
-                if needed or self._db.state_of(job) in OPEN:
-                    continue
+            gone = {job for job in jobs if self._db.state_of(job) not in OPEN}
+            while kept := {job for job in gone if not self._bound(job) <= gone}:
+                gone -= kept
+            for job in gone:
                 self._db.execute("DELETE FROM needs WHERE need = ?", (job,))
                 self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
-                gone.append(job)
-        return gone
+        return sorted(gone)
+
+    def _bound(self, job: int) -> set[int]:
+        """Return the jobs that could not go on without an ended one."""
+        waiting = "IN ('queued', 'held', 'running')"
+        which = waiting if self._db.state_of(job) is State.DONE else "<> 'done'"
+        return set(
+            self._db.numbers(
+                f"SELECT job FROM needs JOIN jobs ON jobs.id = job WHERE need = ? AND state {which}",
+                job,
+            )
+        )
 
     def limit(self, group: str, slots: int | None) -> None:
         """Let at most `slots` jobs of a group run at once; None: as many as there is room for."""

@@ -103,9 +103,10 @@ class Reading:
     def dependants_of(self, jobs: Iterable[int]) -> list[JobRow]:
         """Return the open jobs that need one of `jobs`, directly or not, and are none of them."""
         return self.jobs(
-            "jobs.state IN ('queued', 'held') AND jobs.id IN ("
+            "jobs.id IN ("
             "WITH RECURSIVE below(id) AS (SELECT value FROM json_each(?1)"
-            " UNION SELECT needs.job FROM needs JOIN below ON needs.need = below.id)"
+            " UNION SELECT needs.job FROM below JOIN needs ON needs.need = below.id"
+            " JOIN jobs AS one ON one.id = needs.job AND +one.state IN ('queued', 'held'))"
             " SELECT id FROM below EXCEPT SELECT value FROM json_each(?1))",
             (json.dumps(list(jobs)),),
         )

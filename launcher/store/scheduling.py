@@ -221,7 +221,7 @@ class Scheduling:
         terms = claim.spec.terms
         if failures >= terms.retries:
             return State.FAILED, error
-        pause_s = min(terms.backoff_s * 2**failures, LONGEST_BACKOFF_S)
+        pause_s = min(terms.backoff_s * 2 ** min(failures, 30), LONGEST_BACKOFF_S)
         self._db.execute(
             "INSERT OR REPLACE INTO timers (job, at, since) VALUES (?, ?, ?)",
             (claim.job, now + pause_s, now),

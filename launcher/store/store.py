@@ -166,9 +166,12 @@ class Store:
         for job in timed:
             self._set_timer(job, fresh[job - first])
         self._db.count_waits({*needy, *timed})
+        skipped: set[int] = set()
         for job in needy:
-            if min(fresh[job - first].needs) < first:  # it needs one that was there before
-                self._skip_if_hopeless(job, fresh[job - first].needs, now)
+            needs = fresh[job - first].needs
+            suspects = [need for need in needs if need < first or need in skipped]
+            if suspects and self._skip_if_hopeless(job, suspects, now):
+                skipped.add(job)
         return list(range(first, first + len(fresh)))
 
     def _lane(self, spec: Spec, context: Context) -> int:
@@ -188,13 +191,13 @@ class Store:
                 "INSERT INTO timers (job, at) VALUES (?, ?)", (job, new.spec.terms.not_before)
             )
 
-    def _skip_if_hopeless(self, job: int, needs: Iterable[int], now: float) -> None:
+    def _skip_if_hopeless(self, job: int, needs: Iterable[int], now: float) -> bool:
         for need in needs:
             state = self._db.state_of(need)
             if state in ENDED and state is not State.DONE:
                 (name,) = self._db.execute("SELECT name FROM jobs WHERE id = ?", (need,)).fetchone()
-                self._db.move(job, State.SKIPPED, f"needs {name}, which {was(state)}", now)
-                return
+                return self._db.move(job, State.SKIPPED, f"needs {name}, which {was(state)}", now)
+        return False
 
 
 def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[object, ...]:

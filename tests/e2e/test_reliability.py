@@ -1,0 +1,444 @@
+"""What a queue must survive, done to real processes: kills, reboots, crowds, damage, strangers."""
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.handover import scheduler_pid
+from launcher.paths import Home
+from launcher.processes import boot_id
+from tests.build import gone, lines_of, shell, until
+from tests.e2e.conftest import Project, a_project
+from tests.terminal import in_a_terminal
+
+OTHER_BOOT = "11111111-2222-3333-4444-555555555555"
+OLD_HOME = Path(__file__).parents[1] / "launcher" / "data" / "queue-v1.sql"
+NOBODY = 65534
+ADDS, LOOKS = 50, 6
+WAITING = 'echo "$$" >>"$1"; until [ -e "$2" ]; do sleep 0.05; done'
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of <linux/prctl.h>
+EVIL = "\x1b]0;taken\x07\x1b[2J\x9b31m"
+AS_ANOTHER = """
+import importlib, os, pkgutil, sys
+import launcher.cli
+for module in pkgutil.walk_packages(launcher.__path__, "launcher."):
+    importlib.import_module(module.name)
+os.setgroups([]); os.setgid({user}); os.setuid({user})
+"""
+
+
+def living(home: Home) -> list[int]:
+    """Return every process that carries the home in its command line or its environment."""
+    place, found = os.fsencode(home.folder), []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            facts = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            if place in facts and not gone(int(entry.name)):
+                found.append(int(entry.name))
+    return found
+
+
+def kill_all(home: Home, *, but: int | None = None) -> None:
+    """Kill all of a home again and again until nothing of it is left."""
+
+    def none_left() -> bool:
+        left = [pid for pid in living(home) if pid != but]
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not left
+
+    until(none_left, "all of the home is dead")
+
+
+@contextmanager
+def a_queue(place: Path) -> Iterator[Project]:
+    """A project whose queue leaves no process behind when it is told to stop."""
+    with a_project(place) as project:
+        try:
+            yield project
+            if project.home.database.exists():
+                project.call("launcher", "stop", "--now", timeout_s=20)
+            until(lambda: not living(project.home), "nothing of the home lives")
+        finally:
+            kill_all(project.home)
+
+
+def add(project: Project, *argv: str, **options: object) -> int:
+    """Queue a program and return its number."""
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    said = project.call("launcher", "add", *flags, "--", *argv)
+    assert said.returncode == 0, said.stderr
+    return int(said.stdout.split()[0])
+
+
+def add_waiting(project: Project, **options: object) -> int:
+    """Queue a program that leaves its pid in `stamps`, and ends when there is a file `gate`."""
+    words = str(project.folder / "stamps"), str(project.folder / "gate")
+    return add(project, *shell(WAITING, *words), **options)
+
+
+def stamps(project: Project) -> list[str]:
+    """Return what programs left in `stamps`."""
+    return lines_of(project.folder / "stamps")
+
+
+def facts(project: Project, job: int) -> dict[str, Any]:
+    """Return what `launcher show` tells of a job."""
+    said = project.call("launcher", "show", str(job), "--json")
+    assert said.returncode == 0, said.stderr
+    record: dict[str, Any] = json.loads(said.stdout)
+    return record
+
+
+def state(project: Project, job: int) -> str:
+    """Return the state of a job."""
+    return str(facts(project, job)["state"])
+
+
+def endings(project: Project, job: int) -> list[str | None]:
+    """Return how each attempt of a job ended; None: it has not."""
+    attempts = facts(project, job)["attempts"]
+    return [one["outcome"] and one["outcome"]["ending"] for one in attempts]
+
+
+def all_states(project: Project) -> dict[str, str]:
+    """Return every job's state by its name."""
+    said = project.call("launcher", "status", "*", "--json")
+    assert said.returncode == 0, said.stderr
+    return {job["name"]: job["state"] for job in json.loads(said.stdout)["jobs"]}
+
+
+def wait(project: Project, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Wait for all jobs with `launcher wait`."""
+    said = project.call("launcher", "wait", "--timeout", "60s")
+    assert said.returncode == code, said
+    return said
+
+
+def complained(said: subprocess.CompletedProcess[str], code: int) -> str:
+    """Check that a command ended with `code` and a clear message, and return the message."""
+    assert said.returncode == code, said
+    assert "Traceback" not in said.stderr
+    assert said.stderr.startswith("error"), said.stderr
+    return said.stderr
+
+
+def open_gate(project: Project) -> None:
+    """Let all programs of `add_waiting` end."""
+    project.write("gate", "")
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Project]:
+    """A new project."""
+    with a_queue(tmp_path) as project:
+        yield project
+
+
+@pytest.mark.parametrize("verb", ["wait", "add", "retry"])
+def test_when_all_of_ours_was_killed_the_next_command_goes_on(queue: Project, verb: str) -> None:
+    jobs = [add_waiting(queue) for _ in range(3)]
+    until(lambda: stamps(queue), "a program runs")
+    kill_all(queue.home)
+    open_gate(queue)
+
+    words = {"wait": ("wait",), "add": ("add", "--", "true")}[verb]
+    assert queue.call("launcher", *words).returncode == 0
+
+    until(lambda: set(all_states(queue).values()) == {"done"}, "all jobs are done")
+    for job in jobs:
+        assert endings(queue, job)[-1] == "done"
+        assert set(endings(queue, job)[:-1]) <= {"lost", "void"}
+
+
+def test_jobs_of_an_earlier_boot_are_lost_and_run_again_unless_that_is_forbidden(
+    queue: Project,
+) -> None:
+    again = add_waiting(queue, cpus=1)
+    until(lambda: len(stamps(queue)) == 1, "the first runs")
+    open_gate(queue)
+    never = add(queue, *shell("echo never >>$1; exec sleep 100", "stamps"), rerun="never")
+    (queue.folder / "gate").unlink()
+    until(lambda: "never" in stamps(queue), "the other runs")
+    wait_for_gate = add_waiting(queue)
+    kill_all(queue.home)
+    of_another_boot(queue.home)
+    open_gate(queue)
+
+    wait(queue, code=1)
+
+    assert endings(queue, again) in (["done"], ["lost", "done"])
+    assert endings(queue, wait_for_gate)[-1] == "done"
+    assert (state(queue, never), endings(queue, never)) == ("failed", ["lost"])
+    assert stamps(queue).count("never") == 1
+
+
+def of_another_boot(home: Home) -> None:
+    """Make all attempts of a dead home belong to an earlier boot of the machine."""
+    with contextlib.closing(sqlite3.connect(home.database)) as database, database:
+        database.execute("UPDATE attempts SET boot = ?", (OTHER_BOOT,))
+    for started in home.attempts.glob("*/started"):
+        started.write_text(started.read_text().replace(boot_id(), OTHER_BOOT))
+
+
+@pytest.mark.parametrize("verb", ["wait", "cancel", "stop"])
+def test_a_stranger_with_the_pid_of_ours_is_neither_waited_for_nor_harmed(
+    queue: Project, verb: str
+) -> None:
+    job = add_waiting(queue)
+    until(lambda: stamps(queue), "the program runs")
+    kill_all(queue.home)
+    open_gate(queue)
+    words = {"wait": ["wait"], "cancel": ["cancel", "--yes", "*"], "stop": ["stop", "--now"]}[verb]
+    with subprocess.Popen(["sleep", "100"]) as stranger:
+        try:
+            give_pid(queue.home, stranger.pid)
+            assert queue.call("launcher", *words, timeout_s=20).returncode == 0
+            until(lambda: endings(queue, job)[0] is not None, "the first attempt has an end")
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+    assert endings(queue, job)[0] in {"lost", "stopped"}
+
+
+def give_pid(home: Home, pid: int) -> None:
+    """Let all that a dead home has on record carry this pid."""
+    with contextlib.closing(sqlite3.connect(home.database)) as database, database:
+        database.execute("UPDATE attempts SET pid = ?", (pid,))
+    for started in [*home.attempts.glob("*/started"), home.scheduler_record]:
+        text = re.sub(r'"pid": *\d+', f'"pid": {pid}', started.read_text())
+        assert str(pid) in text
+        started.write_text(text)
+
+
+def test_a_program_that_stays_a_zombie_is_dead(queue: Project) -> None:
+    prctl = ctypes.CDLL(None).prctl
+    prctl(SUBREAPER, 1, 0, 0, 0)  # orphans become our children, and we do not look after them
+    try:
+        job = add_waiting(queue)
+        until(lambda: stamps(queue), "the program runs")
+        program = int(stamps(queue)[0])
+        kill_all(queue.home, but=program)
+        os.kill(program, signal.SIGKILL)
+        until(lambda: gone(program), "the program is dead")
+        assert Path(f"/proc/{program}/status").exists()
+        open_gate(queue)
+
+        wait(queue)
+
+        assert endings(queue, job) == ["lost", "done"]
+        assert Path(f"/proc/{program}/status").exists()
+    finally:
+        prctl(SUBREAPER, 0, 0, 0, 0)
+        kill_all(queue.home)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def test_a_crowd_of_commands_at_once_all_succeed_and_each_job_runs_once(queue: Project) -> None:
+    names = [f"n{number}" for number in range(ADDS)]
+    add(queue, "true", name="first")
+    commands = [
+        queue.start("launcher", "add", f"--name={name}", "--", *shell("echo $1 >>stamps", name))
+        for name in names
+    ]
+    for look in [("status",), ("show", "command/first"), ("status", "--json")] * (LOOKS // 3):
+        commands.append(queue.start("launcher", *look))
+    for command in commands:
+        with command:
+            _, err = command.communicate(timeout=60)
+        assert command.returncode == 0, err
+
+    wait(queue)
+
+    assert sorted(stamps(queue)) == sorted(names)
+    assert set(all_states(queue).values()) == {"done"}
+    assert len(list(queue.home.attempts.iterdir())) == ADDS + 1
+    assert schedulers(queue.home) == [scheduler_pid(queue.home)]
+
+
+def schedulers(home: Home) -> list[int]:
+    """Return the schedulers of a home."""
+    words = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in living(home)}
+    return [pid for pid, line in words.items() if b"launcher.scheduler" in line]
+
+
+def test_a_home_that_an_older_version_wrote_opens_and_goes_on(queue: Project) -> None:
+    queue.home.folder.mkdir(mode=0o700)
+    text = OLD_HOME.read_text().replace('["sleep", "600"]', '["true"]')
+    with contextlib.closing(sqlite3.connect(queue.home.database)) as database:
+        database.executescript(text.replace('{"cpus": 2,', '{"cpus": 1,'))
+    queue.home.database.chmod(0o600)
+
+    assert all_states(queue)["command/bad"] == "failed"
+    wait(queue)
+
+    assert all_states(queue) == {
+        "command/ok": "done",
+        "command/bad": "failed",
+        "command/long": "done",
+        "command/later": "done",
+        "command/gone": "cancelled",
+    }
+    (backup,) = [path for path in queue.home.backups.rglob("*") if path.is_file()]
+    with contextlib.closing(sqlite3.connect(backup)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("how", ["cut", "emptied", "overwritten", "middle", "text"])
+@pytest.mark.parametrize("verb", ["status", "add"])
+def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
+    queue: Project, how: str, verb: str
+) -> None:
+    for _ in range(3):
+        add(queue, "true")
+    wait(queue)
+    queue.call("launcher", "stop")
+    until(lambda: not living(queue.home), "the queue is stopped")
+    damaged = damage(queue.home.database, how)
+
+    said = queue.call("launcher", *({"status": ["status"], "add": ["add", "--", "true"]}[verb]))
+
+    text = complained(said, 3)
+    named = [Path(word.strip("'\",.;:")) for word in text.split() if word.startswith("/")]
+    files = [file for one in named for file in [one, *one.rglob("*")] if file.is_file()]
+    assert damaged in [file.read_bytes() for file in files], text
+    assert complained(queue.call("launcher", "status"), 3)
+
+
+def damage(database: Path, how: str) -> bytes:
+    """Damage a file; return what is left of it."""
+    whole = database.read_bytes()
+    size, half = len(whole), len(whole) // 2
+    left = {
+        "cut": whole[: half + 100],
+        "emptied": b"",
+        "overwritten": bytes(size),
+        "middle": whole[:4096] + os.urandom(size - 8192) + whole[-4096:],
+        "text": b"this is no database\n" * 1000,
+    }[how]
+    database.write_bytes(left)
+    return left
+
+
+def test_escapes_in_names_and_logs_never_reach_a_terminal(
+    queue: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"evil{EVIL}\u202e"
+    said = queue.call("launcher", "add", "--name", name, "--", "true")
+    assert not set(said.stdout + said.stderr) & set("\x1b\x07\x9b\u202e")
+    failing = add(queue, *shell('printf "%s\\n" "$1"; exit 3', EVIL))
+    queue.call("launcher", "wait")
+    for key in ("HOME", "PATH"):
+        monkeypatch.setenv(key, os.environ[key])
+    monkeypatch.setenv("LAUNCHER_HOME", str(queue.home.folder))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    for words in (["status"], ["show", str(failing)], ["logs", str(failing)], ["logs", "-n2", "2"]):
+        drawn = in_a_terminal(*words, code=0) if said.returncode == 0 else ""
+        assert "\x1b]0" not in drawn, words
+        assert "\x1b[2J" not in drawn, words
+        assert not set(drawn) & set("\x07\x9b\u202e"), words
+    for words in (["status", "*"], ["show", str(failing)], ["wait", "*"], ["retry", "-n", "*"]):
+        piped = queue.call("launcher", *words)
+        assert not set(piped.stdout + piped.stderr) & set("\x1b\x07\x9b\u202e"), words
+
+
+def test_the_home_is_its_owners_alone_whatever_the_umask(queue: Project) -> None:
+    words = shell('umask 0; exec "$@"', str(Path(sys.executable).parent / "launcher"))
+    for verb in (["add", "--", "true"], ["wait"], ["stop"]):
+        subprocess.run([*words, *verb], env=queue.environment, check=True, capture_output=True)
+
+    for path in [queue.home.folder, *queue.home.folder.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_user_can_neither_read_the_home_nor_enqueue_into_it() -> None:
+    with tempfile.TemporaryDirectory() as name, a_queue(Path(name)) as queue:
+        Path(name).chmod(0o777)
+        job = add(queue, *shell("echo secret"))
+        wait(queue)
+        before = all_states(queue)
+
+        files = [queue.home.folder, *queue.home.folder.rglob("*")]
+        assert len(files) > 8
+        probe = f"for path in {[str(path) for path in files]!r}:\n    print(os.access(path, 4))\n"
+        seen = as_another(queue, probe)
+        assert set(seen.stdout.split()) == {"False"}, seen
+        for words in (["add", "--", "true"], ["status"], ["logs", str(job)], ["stop", "--now"]):
+            command = f"from launcher.cli.main import main\nmain({words!r})\n"
+            text = complained(as_another(queue, command), 3)
+            assert str(queue.home.folder) in text
+        assert all_states(queue) == before
+
+
+def as_another(queue: Project, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python program as another user."""
+    return subprocess.run(
+        [sys.executable, "-c", AS_ANOTHER.format(user=NOBODY) + program],
+        cwd="/",
+        env=queue.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_exit_codes_tell_what_happened(queue: Project) -> None:
+    good = add(queue, "true")
+    bad = add(queue, *shell("yes | head -c 300000; exit 4"))
+    long = add_waiting(queue)
+
+    def code(*words: str) -> int:
+        return queue.call("launcher", *words).returncode
+
+    assert code("wait", str(good)) == 0
+    assert code("wait", str(bad)) == 1
+    assert (code("status"), code("status", "--exit-status")) == (0, 1)
+    assert code("wait", "--timeout", "0.2s", str(long)) == 3
+    for words in (["stats"], ["add", "--cpus", "none", "--", "true"], ["show", "999"], ["add"]):
+        assert code(*words) == 2, words
+    queue.environment["LAUNCHER_HOME"] = "relative"
+    assert code("status") == 2
+    queue.environment["LAUNCHER_HOME"] = queue.write("file", "")
+    queue.environment["LAUNCHER_HOME"] = str(queue.folder / "file")
+    assert code("add", "--", "true") == 3
+    queue.environment["LAUNCHER_HOME"] = str(queue.home.folder)
+    until(lambda: stamps(queue), "the long job runs")
+    with queue.start("launcher", "wait") as waiting:
+        until(lambda: interpreted(waiting.pid), "the command waits")
+        waiting.send_signal(signal.SIGINT)
+        waiting.communicate(timeout=20)
+    assert waiting.returncode == 130
+    with queue.start("launcher", "logs", str(bad)) as reading:
+        assert reading.stdout is not None
+        reading.stdout.close()
+        assert reading.wait(timeout=20) == 141
+
+
+def interpreted(pid: int) -> bool:
+    """Tell whether a command sleeps with the database open: it is past its imports."""
+    with contextlib.suppress(OSError):
+        names = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        return any(name.endswith("queue.sqlite") for name in names)
+    return False
