@@ -161,7 +161,7 @@ def ask_for_status(store: Store) -> None:
     """Ask the store what `launcher status` asks it."""
     store.read.counts()
     store.read.ended_lately(RECENT)
-    store.read.jobs("jobs.state = 'running'")
+    store.read.in_state(State.RUNNING)
     store.read.waiting(WAITING)
 
 

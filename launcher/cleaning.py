@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from launcher.paths import Attempt, Home
@@ -40,7 +40,6 @@ def choose(
     rules: Rules,
     *,
     ended: Iterable[JobRow],
-    needed: Collection[int],
     now: float,
 ) -> list[JobRow]:
     """Return which of `jobs` the rules let go.
@@ -49,7 +48,6 @@ def choose(
         jobs: those that were asked for; open ones among them stay.
         rules: the rules.
         ended: all that have ended, among which the newest of each run are found.
-        needed: numbers of jobs that an open job needs; they stay.
         now: seconds since 1970.
     """
     kept = _newest(ended, rules.keep) if rules.keep else set()
@@ -61,7 +59,6 @@ def choose(
         and job.ended is not None
         and job.ended <= now - rules.older_s
         and job.id not in kept
-        and job.id not in needed
     ]
 
 

@@ -143,7 +143,7 @@ def _put(store: Store, spec: Spec, after: Sequence[str], state: State) -> int:
 
 
 def _taken(store: Store, run: int, name: str) -> bool:
-    return bool(store.read.jobs("jobs.run = ? AND jobs.name = ?", (run, name)))
+    return store.read.in_run(run, name) is not None
 
 
 def _unused(store: Store, run: int) -> str:

@@ -99,11 +99,9 @@ def _chosen(store: Store, patterns: Sequence[str], rules: Rules) -> list[JobRow]
         jobs = select(store, patterns)
     else:
         jobs = ended or store.read.ended_before(now - rules.older_s, rules.states)
-    needed = store.read.jobs(
-        "jobs.id IN (SELECT need FROM needs JOIN jobs AS needy ON needy.id = needs.job"
-        " WHERE needy.state IN ('queued', 'held', 'running'))"
-    )
-    return choose(jobs, rules, ended=ended, needed={job.id for job in needed}, now=now)
+    allowed = choose(jobs, rules, ended=ended, now=now)
+    free = store.owning.forgettable(job.id for job in allowed)
+    return [job for job in allowed if job.id in free]
 
 
 def _clean(

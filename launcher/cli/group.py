@@ -10,6 +10,7 @@ import click
 from launcher.cli.session import open_queue
 from launcher.errors import UsageError, counted, nearest
 from launcher.handover import wake
+from launcher.states import State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.views import columns, harmless, tabbed
@@ -51,7 +52,7 @@ def command(
             told = "no limit" if limit is None else f"at most {counted(limit, 'job')} at once"
             click.echo(f"{harmless(name)}\t{told}")
             return
-        running = store.read.jobs("jobs.state = 'running'")
+        running = store.read.in_state(State.RUNNING)
         rows = [
             _with_waiting(store, row)
             for row in groups_of(store, running)
@@ -78,12 +79,7 @@ def groups_of(store: Store, running: Sequence[JobRow]) -> list[Row]:
 
 
 def _with_waiting(store: Store, row: Row) -> Row:
-    waiting = store.read.jobs(
-        "jobs.state IN ('queued', 'held') AND jobs.lane IN"
-        " (SELECT id FROM lanes WHERE json_extract(key, '$.group') = ?)",
-        (row["name"],),
-    )
-    return {**row, "waiting": len(waiting)}
+    return {**row, "waiting": store.read.waiting_in(str(row["name"]))}
 
 
 def _check_known(store: Store, name: str) -> None:

@@ -55,16 +55,12 @@ def command(run: str | None, everything: bool, as_json: bool) -> None:
 
 def _run_of(store: Store, run: str | None) -> list[JobRow]:
     if run is None:
-        tests = store.read.jobs(
-            # a queue of a million programs has no tests in it
-            "runs.name <> ? AND json_extract(jobs.spec, '$.role') = ?",
-            (RUN, Role.TEST),
-        )
+        tests = store.read.tests(but=RUN)
         if not tests:
             raise UsageError("no run has tested anything yet")
         run = max(tests, key=lambda job: job.submitted).run
     run = run.removeprefix(RUN_PREFIX)
-    chosen = store.read.jobs("runs.name = ?", (run,))
+    chosen = store.read.of_run(run)
     if not chosen:
         names = sorted(store.read.runs())
         close = nearest(run, names)

@@ -46,7 +46,7 @@ def _chosen(store: Store, patterns: Sequence[str], *, failed: bool, force: bool)
     if not patterns and not failed:
         raise UsageError("say which jobs: PATTERN…, or --failed")
     if not patterns:
-        found = store.read.jobs("jobs.state = 'failed'")
+        found = store.read.in_state(State.FAILED)
         if not found:
             raise UsageError("nothing to retry: no job failed")
         return found

@@ -55,7 +55,7 @@ def _matching(store: Store, pattern: str) -> list[JobRow]:
 def _of_runs(store: Store, name: str) -> list[JobRow]:
     runs = store.read.runs()
     chosen = [name] if name in runs else [run for run in runs if fnmatchcase(run, name)]
-    return [job for run in chosen for job in store.read.jobs("runs.name = ?", (run,))]
+    return [job for run in chosen for job in store.read.of_run(run)]
 
 
 def _nothing(store: Store, pattern: str) -> str:

@@ -42,7 +42,7 @@ def command(job: str, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(record))
             return
-        needs = store.read.jobs("jobs.id IN (SELECT need FROM needs WHERE job = ?)", (row.id,))
+        needs = store.read.needed_by(row.id)
     click.echo(f"{record['name']}  ({record['run']}, job {record['id']})")
     note = "" if record["note"] == record["state"] else f": {record['note']}"
     click.echo(f"{record['state']}{note}\n")

@@ -108,7 +108,7 @@ def scheduler_record(home: Home) -> dict[str, Json]:
 def _report(home: Home, store: Store, patterns: Sequence[str]) -> Report:
     counts = store.read.counts()
     more = 0
-    running = store.read.jobs("jobs.state = 'running'")
+    running = store.read.in_state(State.RUNNING)
     if patterns:
         jobs = select(store, patterns)
     else:

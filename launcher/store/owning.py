@@ -103,19 +103,25 @@ class Owning:
             self._db.count_waits({*chosen, *below})
         return chosen
 
-    def forget(self, jobs: Iterable[int]) -> list[int]:
-        """Delete ended jobs with all that the queue knows of them; return those.
+    def forgettable(self, jobs: Iterable[int]) -> set[int]:
+        """Return which of these `forget` would delete, were it asked to delete them all.
 
-        One stays that an open job needs, or one that may be run again and would not find it done.
+        One stays that is open, that an open job needs, or that may be run again with a job that
+        would not find it done.
         """
+        gone = {job for job in jobs if self._db.state_of(job) not in OPEN}
+        while kept := {job for job in gone if not self._bound(job) <= gone}:
+            gone -= kept
+        return gone
+
+    def forget(self, jobs: Iterable[int]) -> list[int]:
+        """Delete ended jobs with all that the queue knows of them; return those."""
         with self._db.writing():
-            gone = {job for job in jobs if self._db.state_of(job) not in OPEN}
-            while kept := {job for job in gone if not self._bound(job) <= gone}:
-                gone -= kept
+            gone = sorted(self.forgettable(jobs))
             for job in gone:
                 self._db.execute("DELETE FROM needs WHERE need = ?", (job,))
                 self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
-        return sorted(gone)
+        return gone
 
     def _bound(self, job: int) -> set[int]:
         """Return the jobs that could not go on without an ended one."""

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,42 @@ class Reading:
         """Ask over a connection that a store has opened."""
         self._db = connection
 
-    def jobs(self, where: str = "1", values: Sequence[Any] = ()) -> list[JobRow]:
-        """Return jobs in the order in which they were queued."""
-        rows = self._db.execute(f"{_JOBS} WHERE {where} ORDER BY jobs.id", values)
-        return [job_row(row) for row in rows]
+    def jobs(self) -> list[JobRow]:
+        """Return all jobs in the order in which they were queued."""
+        return self._where("1")
 
     def jobs_open(self) -> list[JobRow]:
         """Return all jobs that have not ended."""
-        return self.jobs("jobs.state IN ('queued', 'held', 'running')")
+        return self._where("jobs.state IN ('queued', 'held', 'running')")
+
+    def in_state(self, state: State) -> list[JobRow]:
+        """Return all jobs in a state."""
+        return self._where("jobs.state = ?", state)
+
+    def of_run(self, name: str) -> list[JobRow]:
+        """Return the jobs of all runs with a name, wherever their results lie."""
+        return self._where("runs.name = ?", name)
+
+    def in_run(self, run: int, name: str) -> JobRow | None:
+        """Return the job of a run that has a name, None where there is none."""
+        found = self._where("jobs.run = ? AND jobs.name = ?", run, name)
+        return found[0] if found else None
+
+    def tests(self, *, but: str) -> list[JobRow]:
+        """Return the jobs that test a model; the run `but` has none, and may have a million jobs."""
+        return self._where("runs.name <> ? AND json_extract(jobs.spec, '$.role') = 'test'", but)
+
+    def needed_by(self, job: int) -> list[JobRow]:
+        """Return the jobs that a job needs."""
+        return self._where("jobs.id IN (SELECT need FROM needs WHERE job = ?)", job)
+
+    def _where(self, condition: str, *values: object) -> list[JobRow]:
+        rows = self._db.execute(f"{_JOBS} WHERE {condition} ORDER BY jobs.id", values)
+        return [job_row(row) for row in rows]
 
     def jobs_by_id(self, numbers: Iterable[int]) -> list[JobRow]:
         """Return the jobs with these numbers."""
-        return self.jobs(
-            "jobs.id IN (SELECT value FROM json_each(?))", (json.dumps(list(numbers)),)
-        )
+        return self._where("jobs.id IN (SELECT value FROM json_each(?))", _list(numbers))
 
     def waiting(self, limit: int) -> list[JobRow]:
         """Return the first queued jobs in the order in which they would start, then held ones."""
@@ -81,15 +103,13 @@ class Reading:
         """Return the jobs with a name; else those that a glob matches; else those it begins."""
         # by way of the index (run, name): a queue has few runs and may have a million jobs
         among = "jobs.run IN (SELECT id FROM runs) AND"
-        exact = self.jobs(f"{among} jobs.name = ?", (pattern,))
+        exact = self._where(f"{among} jobs.name = ?", pattern)
         if exact or not pattern:
             return exact
         if _WILD.intersection(pattern):
-            return self.jobs(f"{among} jobs.name GLOB ?", (pattern,))
-        return self.jobs(
-            f"{among} jobs.name >= ?1 AND jobs.name < ?2",
-            (pattern, pattern + "\U0010ffff"),
-        )
+            return self._where(f"{among} jobs.name GLOB ?", pattern)
+        last = "\U0010ffff"  # sorts behind whatever may follow
+        return self._where(f"{among} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
 
     def names(self) -> list[str]:
         """Return some names of jobs, the newest jobs' first."""
@@ -102,13 +122,13 @@ class Reading:
 
     def dependants_of(self, jobs: Iterable[int]) -> list[JobRow]:
         """Return the open jobs that need one of `jobs`, directly or not, and are none of them."""
-        return self.jobs(
+        return self._where(
             "jobs.id IN ("
             "WITH RECURSIVE below(id) AS (SELECT value FROM json_each(?1)"
             " UNION SELECT needs.job FROM below JOIN needs ON needs.need = below.id"
             " JOIN jobs AS one ON one.id = needs.job AND +one.state IN ('queued', 'held'))"
             " SELECT id FROM below EXCEPT SELECT value FROM json_each(?1))",
-            (json.dumps(list(jobs)),),
+            _list(jobs),
         )
 
     def groups(self) -> list[Group]:
@@ -116,16 +136,26 @@ class Reading:
         rows = self._db.execute("SELECT name, slots FROM groups ORDER BY name")
         return [Group(name=row["name"], slots=row["slots"]) for row in rows]
 
+    def waiting_in(self, group: str) -> int:
+        """Return how many jobs of a group are queued or held."""
+        (found,) = self._db.execute(
+            "SELECT count(*) FROM jobs WHERE state IN ('queued', 'held') AND lane IN"
+            " (SELECT id FROM lanes WHERE json_extract(key, '$.group') = ?)",
+            (group,),
+        ).fetchone()
+        return int(found)
+
     def ended_before(self, at: float, states: Iterable[State]) -> list[JobRow]:
         """Return the jobs that ended as one of `states` before a time, the oldest end first."""
-        return self.jobs(
+        return self._where(
             "jobs.ended < ? AND jobs.state IN (SELECT value FROM json_each(?))",
-            (at, json.dumps([str(state) for state in states])),
+            at,
+            json.dumps([str(state) for state in states]),
         )
 
     def jobs_of(self, root: Path, run: str) -> dict[str, JobRow]:
         """Return the jobs of a run by name."""
-        found = self.jobs("runs.root = ? AND runs.name = ?", (str(root), run))
+        found = self._where("runs.root = ? AND runs.name = ?", str(root), run)
         return {job.name: job for job in found}
 
     def events_after(self, last: int) -> list[tuple[int, float, int, State, str]]:
@@ -185,3 +215,7 @@ class Reading:
         """Return a number that changes when another connection has written."""
         (version,) = self._db.execute("PRAGMA data_version").fetchone()
         return int(version)
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return json.dumps(list(numbers))

@@ -66,9 +66,9 @@ def a_row(number: int, *, ended: float | None = 0.0, **changes: object) -> JobRo
     return replace(row, **changes)  # type: ignore[arg-type]  # any field may be named
 
 
-def chosen(rows: list[JobRow], rules: Rules, *needed: int, now: float = 100.0) -> list[int]:
+def chosen(rows: list[JobRow], rules: Rules, now: float = 100.0) -> list[int]:
     ended = [row for row in rows if row.state in ENDED]
-    return [row.id for row in choose(rows, rules, ended=ended, needed=needed, now=now)]
+    return [row.id for row in choose(rows, rules, ended=ended, now=now)]
 
 
 def test_every_rule_leaves_out_some() -> None:
@@ -87,7 +87,6 @@ def test_every_rule_leaves_out_some() -> None:
     assert chosen(rows, Rules(keep=1)) == [1, 3], "the newest of each run stay"
     assert chosen(rows, Rules(keep=2)) == [1]
     assert chosen(rows, Rules(keep=1, states=frozenset({State.DONE}))) == [1]
-    assert chosen(rows, Rules(), 1, 6) == [2, 3], "what an open job needs stays"
 
 
 @given(
@@ -96,17 +95,15 @@ def test_every_rule_leaves_out_some() -> None:
     ),
     st.integers(0, 100),
     st.integers(0, 4),
-    st.sets(st.integers(0, 30)),
 )
 def test_what_the_rules_promise_to_keep_is_kept(
-    told: list[tuple[State, int, int]], older_s: int, keep: int, needed: set[int]
+    told: list[tuple[State, int, int]], older_s: int, keep: int
 ) -> None:
     rows = [
         a_row(number, state=state, ended=float(at) if state in ENDED else None, run_id=run)
         for number, (state, at, run) in enumerate(told)
     ]
-    gone = set(chosen(rows, Rules(older_s=older_s, keep=keep), *needed))
-    assert not gone & needed
+    gone = set(chosen(rows, Rules(older_s=older_s, keep=keep)))
     for row in rows:
         if row.id in gone:
             assert row.state in ENDED

@@ -1,0 +1,312 @@
+"""A disk that is full, limited or does not take what it was given: the queue waits and goes on."""
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.handover import scheduler_pid
+from launcher.paths import Attempt, Home
+from tests.build import gone, program_of, shell, until
+from tests.e2e.conftest import BIN, Project
+from tests.e2e.test_reliability import (
+    a_queue,
+    add,
+    add_waiting,
+    all_states,
+    complained,
+    endings,
+    facts,
+    kill_all,
+    open_gate,
+    stamps,
+    state,
+    wait,
+)
+
+SIZE = "6m"
+WATCHED_S = 1.0  # how long a queue is watched that must not do the wrong thing
+FLOODING = """
+import os, sys, time
+while not os.path.exists(sys.argv[1]):
+    try:
+        os.write(1, b"flood" * 10000)
+    except OSError:
+        open(sys.argv[2], "w").close()
+        time.sleep(0.01)
+"""
+FAILING_SYNC = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+static int fails(void) {
+    const char *flag = getenv("TRICK_FLAG");
+    return flag && access(flag, F_OK) == 0;
+}
+#define SYNC(name)                                                     \
+    int name(int fd) {                                                 \
+        int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, #name);      \
+        if (fails()) { errno = EIO; return -1; }                       \
+        return real(fd);                                               \
+    }
+SYNC(fsync)
+SYNC(fdatasync)
+"""
+NEEDS_CC = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
+
+def compiled(folder: Path, source: str) -> str:
+    """Compile a library that is loaded before all others, and return its path."""
+    library = folder / "trick.so"
+    words = ["cc", "-shared", "-fPIC", "-O1", "-x", "c", "-", "-o", str(library), "-ldl"]
+    subprocess.run(words, input=source, text=True, check=True, capture_output=True)
+    return str(library)
+
+
+def fill(home: Home, room: int = 0) -> None:
+    """Leave only `room` bytes on the home's disk."""
+    filler = home.folder / "filler"
+    with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    os.truncate(filler, filler.stat().st_size - room)
+
+
+def make_room(home: Home) -> None:
+    """Delete what fills the disk."""
+    (home.folder / "filler").unlink()
+
+
+def never(condition: Callable[[], object], what: str) -> None:
+    """Watch for a while that something does not happen."""
+    until_s = time.monotonic() + WATCHED_S
+    while time.monotonic() < until_s:
+        assert not condition(), what
+        time.sleep(0.01)
+
+
+def lives_by_itself(queue: Project) -> None:
+    """Check that every job ends without any command, and that then all of them are done."""
+    until(lambda: set(all_states(queue).values()) == {"done"}, "all jobs are done")
+    for job in range(1, len(all_states(queue)) + 1):
+        assert endings(queue, job) == ["done"], facts(queue, job)
+    add(queue, "true")
+    wait(queue)
+    assert scheduler_pid(queue.home) is not None
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Project]:
+    """A project whose home is on a small disk of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    place = tmp_path / "home"
+    place.mkdir()
+    options = f"size={SIZE},mode=0700"
+    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    if subprocess.run(words, check=False, capture_output=True).returncode != 0:
+        pytest.skip("no disk can be mounted here")
+    try:
+        with a_queue(tmp_path) as project:
+            try:
+                yield project
+            finally:
+                (place / "filler").unlink(missing_ok=True)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Project]:
+    """A new project."""
+    with a_queue(tmp_path) as project:
+        yield project
+
+
+def first_program(queue: Project) -> int:
+    """Return the pid of job 1's program."""
+    return program_of(Attempt(queue.home.attempts / "1-1"))
+
+
+def test_a_program_that_floods_the_disk_with_its_log_ends_when_there_is_room(
+    small: Project,
+) -> None:
+    words = [str(small.folder / name) for name in ("gate", "full")]
+    job = add(small, sys.executable, "-c", FLOODING, *words)
+    add(small, "true", after="1")
+    until(lambda: (small.folder / "full").exists(), "the disk is full")
+    program = first_program(small)
+    open_gate(small)
+    until(lambda: gone(program), "the program has ended")
+
+    never(lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it")
+    os.truncate(small.home.attempt(job, 1).log, 0)
+
+    lives_by_itself(small)
+
+
+@pytest.mark.parametrize("room", [0, 4096, 8192, 24576, 65536])
+def test_an_outcome_and_a_database_that_cannot_be_written_wait_for_room(
+    small: Project, room: int
+) -> None:
+    job = add_waiting(small)
+    for _ in range(4):
+        add(small, *shell("echo 1 >>others"))
+    until(lambda: stamps(small), "the first runs")
+    program = first_program(small)
+    fill(small.home, room)
+    open_gate(small)
+    until(lambda: gone(program), "the program has ended")
+
+    never(lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it")
+    make_room(small.home)
+
+    lives_by_itself(small)
+    assert len((small.folder / "others").read_text().splitlines()) == 4
+
+
+def test_a_new_attempt_waits_for_room(small: Project) -> None:
+    held = [add(small, "true", hold=True) for _ in range(3)] if False else []
+    first = add_waiting(small)
+    second = add(small, *shell("echo x >>others"), after=str(first))
+    until(lambda: stamps(small), "the first runs")
+    fill(small.home, 16384)
+    open_gate(small)
+
+    never(lambda: state(small, second) in {"failed", "skipped"}, "the full disk is held against it")
+    make_room(small.home)
+
+    lives_by_itself(small)
+    assert not held
+    assert (small.folder / "others").read_text() == "x\n"
+
+
+def test_a_queue_that_was_killed_on_a_full_disk_goes_on_with_the_next_command(
+    small: Project,
+) -> None:
+    job = add_waiting(small)
+    until(lambda: stamps(small), "the program runs")
+    fill(small.home)
+    open_gate(small)
+    until(lambda: gone(int(stamps(small)[0])), "the program has ended")
+    kill_all(small.home)
+    said = small.call("launcher", "wait", "--timeout", "2s", timeout_s=30)
+    complained(said, 3)
+    make_room(small.home)
+
+    wait(small)
+
+    assert endings(small, job) in (["lost", "done"], ["done"])
+
+
+def test_what_cannot_be_queued_for_lack_of_room_is_told_and_what_is_queued_runs(
+    small: Project,
+) -> None:
+    add(small, "true")
+    wait(small)
+    queued, refused = ["command/1"], 0
+    for number, room in enumerate((262144, 131072, 65536, 40960, 16384, 8192, 4096, 0)):
+        fill(small.home, room)
+        name = f"n{number}"
+        said = small.call("launcher", "add", "--name", name, "--", *shell("echo $1 >>others", name))
+        if said.returncode == 0:
+            queued.append(f"command/{name}")
+        else:
+            refused += 1
+            text = complained(said, 3)
+            assert any(word in text for word in ("full", "space", "room")), text
+    assert refused
+    make_room(small.home)
+
+    until(lambda: set(all_states(small).values()) == {"done"}, "all jobs are done")
+    assert sorted(all_states(small)) == sorted(queued)
+    lives_by_itself(small)
+
+
+def test_on_a_disk_that_is_full_from_the_start_nothing_is_queued_until_there_is_room(
+    small: Project,
+) -> None:
+    for room in (0, 4096, 32768, 131072):
+        fill(small.home, room)
+        said = small.call("launcher", "add", "--", "true")
+        if said.returncode != 0:
+            complained(said, 3)
+    make_room(small.home)
+
+    number = add(small, "true")
+    wait(small)
+    assert len(all_states(small)) == number
+
+
+def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing_half_queued(
+    queue: Project,
+) -> None:
+    add(queue, "true")
+    wait(queue)
+    before = all_states(queue)
+    words = [str(BIN / "launcher"), "add", "--", "true"]
+    for limit in (0, 40960):
+        refused = subprocess.run(
+            words,
+            env=queue.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda size=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),  # type: ignore[misc]  # a default binds the loop's value
+        )
+        complained(refused, 3)
+        assert all_states(queue) == before
+
+    lives_by_itself(queue)
+
+
+@NEEDS_CC
+def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project) -> None:
+    flag = queue.folder / "flag"
+    queue.environment |= {
+        "LD_PRELOAD": compiled(queue.folder, FAILING_SYNC),
+        "TRICK_FLAG": str(flag),
+    }
+    job = add_waiting(queue)
+    add(queue, *shell("echo 1 >>others"), after=str(job))
+    until(lambda: stamps(queue), "the program runs")
+    program = first_program(queue)
+    before = all_states(queue)
+    flag.touch()
+
+    text = complained(queue.call("launcher", "add", "--", "true"), 3)
+    assert any(word in text for word in ("I/O", "disk", "Input/output")), text
+    assert all_states(queue) == before
+    open_gate(queue)
+    until(lambda: gone(program), "the program has ended")
+    never(lambda: state(queue, job) in {"failed", "queued", "done"}, "an unsynced end is taken in")
+    flag.unlink()
+
+    lives_by_itself(queue)
+    assert (queue.folder / "others").read_text() == "1\n"
+
+
+@NEEDS_CC
+def test_a_queue_does_not_begin_on_a_disk_that_does_not_sync(queue: Project) -> None:
+    flag = queue.folder / "flag"
+    flag.touch()
+    queue.environment |= {
+        "LD_PRELOAD": compiled(queue.folder, FAILING_SYNC),
+        "TRICK_FLAG": str(flag),
+    }
+    for _ in range(2):
+        complained(queue.call("launcher", "add", "--", "true"), 3)
+    flag.unlink()
+
+    add(queue, "true")
+    wait(queue)
+    assert set(all_states(queue).values()) == {"done"}
