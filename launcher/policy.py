@@ -69,24 +69,31 @@ def decide(
     """Return what happens to each waiting job, in their order (the most urgent first).
 
     Neither cores nor memory are promised twice, a GPU runs one of our jobs at a time, and a group
-    never runs more jobs than its limit. A job that does not fit keeps those behind it from
-    overtaking with cores or memory that it waits for; one whose group is full holds up nobody.
+    never runs more jobs than its limit. A job that waits for cores is overtaken by none; one that
+    waits for memory has its cores and its memory kept for it. One whose group is full, or that
+    this machine can never hold, is in nobody's way.
     """
     room = _Room(machine, running)
     decisions: list[Decision] = []
-    first: Waiting | None = None  # it waits for cores or memory, and all behind it for its start
+    first: Waiting | None = None  # it waits for cores, and all behind it for its start
     for one in waiting:
-        full = room.full(one.group)
-        if full:
-            decisions.append(Wait(job=one.job, reason=full))
+        refusal = room.full(one.group) or room.never(one.resources)
+        if refusal:
+            decisions.append(Wait(job=one.job, reason=refusal))
             continue
         if first is not None:
-            why = f"waits behind job {first.job}, which needs {_asks(first.resources)}"
+            why = f"waits behind job {first.job}, which needs {_cores(first.resources.cpus)}"
             decisions.append(Wait(job=one.job, reason=why))
             continue
-        lacks = room.lacks(one.resources)
+        cpus = min(one.resources.cpus, machine.cpus)
+        lacks = room.lacks_cores(cpus)
         if lacks:
             first = one
+            decisions.append(Wait(job=one.job, reason=lacks))
+            continue
+        lacks = room.lacks_memory(one.resources.ram)
+        if lacks:
+            room.give(Running(device="", cpus=cpus, ram=one.resources.ram or 0))
             decisions.append(Wait(job=one.job, reason=lacks))
             continue
         device, why = _place(one.resources, machine, room.taken)
@@ -126,28 +133,33 @@ class _Room:
             return ""
         return f"group {group!r} runs {self._groups[group]} of at most {limit}"
 
-    def lacks(self, resources: Resources) -> str:
-        """Return which cores or memory are missing, '' when there are enough."""
-        machine = self._machine
-        cpus = min(resources.cpus, machine.cpus)
-        if cpus > self._cpus:
-            return f"needs {_cores(cpus)}, {max(self._cpus, 0)} of {machine.cpus} free"
-        ram = resources.ram
+    def never(self, resources: Resources) -> str:
+        """Return why the machine can never hold a job, '' where it can."""
+        has = self._machine.ram
+        if resources.ram is None or resources.ram <= has:
+            return ""
+        return (
+            f"needs {format_bytes(resources.ram)} of memory, this machine has {format_bytes(has)}"
+        )
+
+    def lacks_cores(self, cpus: int) -> str:
+        """Return how many cores are missing, '' when there are enough."""
+        if cpus <= self._cpus:
+            return ""
+        return f"needs {_cores(cpus)}, {max(self._cpus, 0)} of {self._machine.cpus} free"
+
+    def lacks_memory(self, ram: int | None) -> str:
+        """Return how much memory is missing, '' when there is enough."""
         if ram is None:
             return ""
-        if ram > self._ram:
-            promised = format_bytes(machine.ram - self._ram)
-            what = format_bytes(machine.ram)
-            return f"needs {format_bytes(ram)} of memory, {promised} of {what} are promised"
-        free = machine.ram_free - self._new_ram
-        if ram > free:
-            return f"needs {format_bytes(ram)} of memory, {format_bytes(max(free, 0))} are free"
-        return ""
-
-
-def _asks(resources: Resources) -> str:
-    asked = _cores(resources.cpus)
-    return asked if resources.ram is None else f"{asked} and {format_bytes(resources.ram)}"
+        asked, free = (
+            format_bytes(ram),
+            max(0, min(self._ram, self._machine.ram_free - self._new_ram)),
+        )
+        if ram <= self._ram and ram <= self._machine.ram_free - self._new_ram:
+            return ""
+        whose = "not promised to others" if self._ram <= free else "not in use"
+        return f"needs {asked} of memory, {format_bytes(free)} are {whose}"
 
 
 def _cores(count: int) -> str:

@@ -82,7 +82,8 @@ def a_queue(place: Path) -> Iterator[Project]:
 
 def add(project: Project, *argv: str, **options: object) -> int:
     """Queue a program and return its number."""
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    words = ((f"--{key.replace('_', '-')}", value) for key, value in options.items())
+    flags = [key if value is True else f"{key}={value}" for key, value in words]
     said = project.call("launcher", "add", *flags, "--", *argv)
     assert said.returncode == 0, said.stderr
     return int(said.stdout.split()[0])

@@ -201,6 +201,16 @@ def test_what_is_open_or_needed_is_not_forgotten(store: Store) -> None:
     assert store.read.needs_of(b) == []
 
 
+def test_what_failed_is_not_forgotten_while_a_job_may_be_run_again_that_needs_it(
+    store: Store,
+) -> None:
+    a, b = a_chain(store, "a", "b")
+    store.owning.cancel([a], 2.0)
+    assert store.owning.forget([a]) == []
+    assert store.owning.forgettable([a, b]) == {a, b}
+    assert store.owning.forget([a, b]) == [a, b]
+
+
 # --- groups
 
 

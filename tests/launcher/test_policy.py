@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,16 +25,26 @@ resources = st.builds(
     min_vram=st.none() | st.integers(0, 60 * GIB),
     device=st.sampled_from(["auto", "cpu", "cuda:0", "cuda:1", "cuda:7"]),
     accelerated=st.booleans(),
+    ram=st.none() | st.integers(0, 40 * GIB),
 )
-queues = st.lists(resources, max_size=12).map(
-    lambda found: [Waiting(job=number, resources=one) for number, one in enumerate(found, 1)]
+asked = st.tuples(resources, st.sampled_from(["", "wide", "narrow", "shut"]))
+queues = st.lists(asked, max_size=12).map(
+    lambda found: [
+        Waiting(job=number, resources=one, group=group)
+        for number, (one, group) in enumerate(found, 1)
+    ]
 )
 machines = st.builds(
-    lambda cpus, used: Machine(
-        cpus=cpus, gpus=tuple(a_gpu(index, used=one) for index, one in enumerate(used))
+    lambda cpus, used, ram_free: Machine(
+        cpus=cpus,
+        ram=32 * GIB,
+        ram_free=ram_free,
+        gpus=tuple(a_gpu(index, used=one) for index, one in enumerate(used)),
+        limits={"narrow": 1, "wide": 3, "shut": 0},
     ),
     st.integers(1, 8),
     st.lists(st.none() | st.integers(0, 40 * GIB), max_size=3),
+    st.integers(0, 32 * GIB),
 )
 
 
@@ -41,9 +52,11 @@ machines = st.builds(
 def situations(draw: st.DrawFn) -> tuple[list[Waiting], list[Running], Machine]:
     """A queue, what earlier decisions started on the machine, and the machine."""
     machine = draw(machines)
-    earlier = decide(draw(queues), [], machine)
+    before = draw(queues)
     running = [
-        Running(device=one.device, cpus=one.cpus) for one in earlier if isinstance(one, Start)
+        Running(device=start.device, cpus=start.cpus, ram=one.resources.ram or 0, group=one.group)
+        for one, start in zip(before, decide(before, [], machine), strict=True)
+        if isinstance(start, Start)
     ]
     return draw(queues), running, machine
 
@@ -69,6 +82,38 @@ def test_no_more_cores_are_promised_than_there_are(
     promised = sum(one.cpus for one in running) + sum(one.cpus for one in starts)
     assert promised <= machine.cpus
     assert all(one.cpus >= 1 for one in starts)
+
+
+@quickly
+@given(situations())
+def test_no_more_memory_is_promised_than_there_is_and_none_that_is_in_use(
+    situation: tuple[list[Waiting], list[Running], Machine],
+) -> None:
+    waiting, running, machine = situation
+    decisions = decide(waiting, running, machine)
+    new = sum(
+        one.resources.ram or 0
+        for one, decision in zip(waiting, decisions, strict=True)
+        if isinstance(decision, Start)
+    )
+    assert new + sum(one.ram for one in running) <= machine.ram
+    assert new <= machine.ram_free
+
+
+@quickly
+@given(situations())
+def test_no_group_runs_more_jobs_than_its_limit(
+    situation: tuple[list[Waiting], list[Running], Machine],
+) -> None:
+    waiting, running, machine = situation
+    decisions = decide(waiting, running, machine)
+    at_once = Counter(one.group for one in running)
+    at_once += Counter(
+        one.group
+        for one, decision in zip(waiting, decisions, strict=True)
+        if isinstance(decision, Start)
+    )
+    assert all(at_once[group] <= limit for group, limit in machine.limits.items())
 
 
 @quickly
@@ -112,14 +157,17 @@ def test_the_first_job_that_waits_for_cores_is_never_overtaken(
 ) -> None:
     waiting, running, machine = situation
     free = machine.cpus - sum(one.cpus for one in running)
-    blocked = False
+    blocked, kept = False, 0
     for one, decision in zip(waiting, decide(waiting, running, machine), strict=True):
         if blocked:
             assert isinstance(decision, Wait)
         elif isinstance(decision, Start):
             free -= decision.cpus
-        elif min(one.resources.cpus, machine.cpus) > free:
+        elif decision.reason.startswith("needs") and "core" in decision.reason:
+            assert min(one.resources.cpus, machine.cpus) > free - kept
             blocked = True
+        elif "of memory" in decision.reason and "this machine has" not in decision.reason:
+            kept += min(one.resources.cpus, machine.cpus)
 
 
 @quickly
@@ -127,7 +175,11 @@ def test_the_first_job_that_waits_for_cores_is_never_overtaken(
 def test_an_empty_machine_starts_the_first_job_that_needs_only_cores(
     waiting: list[Waiting], machine: Machine
 ) -> None:
-    plain = [one for one in waiting if one.resources.device == "cpu"]
+    plain = [
+        replace(one, group="", resources=replace(one.resources, ram=None))
+        for one in waiting
+        if one.resources.device == "cpu"
+    ]
     if plain:
         assert isinstance(decide(plain, [], machine)[0], Start)
 
@@ -144,6 +196,36 @@ def test_a_job_behind_one_that_waits_for_cores_says_whom_it_waits_for() -> None:
         Wait(job=1, reason="needs 4 cores, 1 of 4 free"),
         Wait(job=2, reason="waits behind job 1, which needs 4 cores"),
     ]
+
+
+def test_a_job_that_waits_for_memory_has_its_share_kept_and_lets_others_pass() -> None:
+    machine = Machine(cpus=4, ram=8 * GIB, ram_free=6 * GIB)
+    waiting = [
+        a_waiting(1, cpus=2, ram=7 * GIB),
+        a_waiting(2, cpus=2),
+        a_waiting(3, cpus=1),
+        a_waiting(4, ram=1 * GIB),
+    ]
+    first, second, third, fourth = decide(waiting, [], machine)
+    assert first == Wait(job=1, reason="needs 7 GiB of memory, 6 GiB are not in use")
+    assert isinstance(second, Start)
+    assert third == Wait(job=3, reason="needs 1 core, 0 of 4 free"), "two are kept for the first"
+    assert isinstance(fourth, Wait)
+
+
+def test_a_job_that_the_machine_can_never_hold_is_in_nobodys_way() -> None:
+    machine = Machine(cpus=1, ram=8 * GIB, ram_free=8 * GIB)
+    never, other = decide([a_waiting(1, ram=9 * GIB), a_waiting(2)], [], machine)
+    assert never == Wait(job=1, reason="needs 9 GiB of memory, this machine has 8 GiB")
+    assert isinstance(other, Start)
+
+
+def test_a_full_group_says_so_and_is_in_nobodys_way() -> None:
+    running = [Running(device=CPU, cpus=1, group="downloads")]
+    waiting = [a_waiting(1, group="downloads"), a_waiting(2)]
+    full, other = decide(waiting, running, Machine(cpus=2, limits={"downloads": 1}))
+    assert full == Wait(job=1, reason="group 'downloads' runs 1 of at most 1")
+    assert isinstance(other, Start)
 
 
 def test_a_job_that_waits_for_a_gpu_lets_those_pass_that_need_none() -> None:

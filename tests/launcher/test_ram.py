@@ -1,0 +1,146 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher import ram
+from launcher.nursery import Nursery
+from launcher.paths import Attempt, Home
+from launcher.states import Done, Failed
+from launcher.verdict import Circumstances, judge, last_line
+from tests.build import PLAIN, a_spec, an_attempt, outcome_of, shell, started
+
+MIB = 1 << 20
+EATER = "x = []\nwhile True: x.append(bytearray(1 << 20))"
+
+
+def a_machine(root: Path, *, cgroup: str, files: dict[str, str]) -> Path:
+    """A root folder with what the kernel tells of memory."""
+    texts = {
+        "proc/meminfo": "MemTotal:       1048576 kB\nMemAvailable:    524288 kB\nHugePages_Total: 0\n",
+        "proc/self/cgroup": cgroup,
+        **{f"sys/fs/cgroup/{name}": text for name, text in files.items()},
+    }
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_without_a_limit_the_machines_memory_is_ours(tmp_path: Path) -> None:
+    root = a_machine(tmp_path, cgroup="", files={})
+    assert ram.total(root) == 1024 * MIB
+    assert ram.available(root) == 512 * MIB
+    assert ram.oom_kills(root) == 0
+
+
+def test_the_tightest_limit_above_us_counts(tmp_path: Path) -> None:
+    files = {
+        "cgroup.controllers": "memory",
+        "user/memory.max": "268435456",
+        "user/job/memory.max": "max",
+        "user/job/memory.events": "low 0\noom 3\noom_kill 2\n",
+    }
+    root = a_machine(tmp_path, cgroup="0::/user/job\n", files=files)
+    assert ram.total(root) == 256 * MIB
+    assert ram.oom_kills(root) == 2
+
+
+def test_version_1_of_cgroups_is_understood(tmp_path: Path) -> None:
+    files = {
+        "memory/memory.limit_in_bytes": "9223372036854771712",
+        "memory/job/memory.limit_in_bytes": "134217728",
+        "memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n",
+    }
+    root = a_machine(tmp_path, cgroup="9:cpu:/\n4:memory:/job\n0::/\n", files=files)
+    assert ram.total(root) == 128 * MIB
+    assert ram.oom_kills(root) == 5
+
+
+def test_a_path_of_the_host_is_looked_for_where_the_container_is(tmp_path: Path) -> None:
+    files = {"cgroup.controllers": "memory", "memory.max": "134217728"}
+    root = a_machine(tmp_path, cgroup="0::/host/slice/job\n", files=files)
+    assert ram.total(root) == 128 * MIB
+
+
+def test_this_machine_has_memory() -> None:
+    assert 0 < ram.available() <= 1 << 50
+    assert 0 < ram.total() <= 1 << 50
+
+
+# --- how an end is told
+
+
+@pytest.mark.parametrize(
+    ("status", "how", "sentence"),
+    [
+        (signal.SIGKILL, Circumstances(oom_kills=1), "ran out of memory"),
+        (137 << 8, Circumstances(oom_kills=2), "ran out of memory"),
+        (signal.SIGKILL, Circumstances(), "killed by SIGKILL, and not for lack of memory"),
+        (137 << 8, Circumstances(), "ended with exit code 137"),
+        (signal.SIGSEGV, Circumstances(oom_kills=1), "ended by SIGSEGV"),
+        (40, Circumstances(), "ended by signal 40"),
+    ],
+)
+def test_an_end_is_explained_in_a_sentence_with_the_end_of_the_log(
+    tmp_path: Path, status: int, how: Circumstances, sentence: str
+) -> None:
+    attempt = Attempt(tmp_path)
+    attempt.log.write_text("epoch 3\nloss 0.1\n\n")
+    outcome = judge(status, attempt, how, 5.0)
+    assert isinstance(outcome, Failed)
+    assert sentence in outcome.error
+    assert outcome.error.endswith(": loss 0.1")
+
+
+def test_a_program_that_ended_well_in_spite_of_its_limit_is_done(tmp_path: Path) -> None:
+    assert isinstance(judge(0, Attempt(tmp_path), Circumstances(over_limit_s=1.0), 5.0), Done)
+
+
+def test_the_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        file.truncate(10 << 30)  # sparse
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nthe last word\n")
+    assert last_line(log) == ": the last word"
+
+
+@pytest.fixture
+def narrow_cgroup() -> Iterator[Path]:
+    """A memory cgroup of 64 MiB below our own."""
+    mine = ram._folders(Path("/"))
+    if os.geteuid() != 0 or not mine:
+        pytest.skip("only root can make a memory cgroup, where the kernel shows them")
+    folder = mine[0] / f"launcher-test-{os.getpid()}"
+    try:
+        folder.mkdir()
+        limit = "memory.max" if (folder / "memory.max").exists() else "memory.limit_in_bytes"
+        (folder / limit).write_text(str(64 * MIB))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        pytest.skip(f"no memory cgroup can be made here: {error}")
+    yield folder
+    subprocess.run(["rmdir", str(folder)], check=False)
+
+
+def test_who_was_killed_for_lack_of_memory_says_so_and_who_was_killed_by_a_user_does_not(
+    home: Home, narrow_cgroup: Path
+) -> None:
+    nursery = Nursery(home, PLAIN)
+    (narrow_cgroup / "cgroup.procs").write_text(str(nursery._pid))
+    greedy = an_attempt(home, a_spec(sys.executable, "-c", EATER), job=1)
+    outcome = outcome_of(started(nursery, greedy))
+    assert isinstance(outcome, Failed)
+    assert "ran out of memory" in outcome.error
+    victim = an_attempt(home, a_spec(*shell("kill -9 $$")), job=2)
+    outcome = outcome_of(started(nursery, victim))
+    assert isinstance(outcome, Failed)
+    assert "not for lack of memory" in outcome.error
+    nursery.close()
