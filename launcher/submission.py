@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher.errors import UsageError
 from launcher.plan import Plan, PlannedJob
 from launcher.records import Stamp
-from launcher.specs import Context, Resources, Spec
+from launcher.specs import Context, Resources, Spec, Terms
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import NewJob, Store
@@ -181,6 +181,7 @@ def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
         sources=job.sources,
         log_link=_log_link(job, root / "runs" / run),
         resources=_resources(job.resources, accelerated=job.accelerated),
+        terms=_terms(job.resources),
         priority=job.resources.priority,
         hash=job.hash,
     )
@@ -193,7 +194,13 @@ def _resources(asked: Asked, *, accelerated: bool) -> Resources:
         min_vram=asked.min_vram,
         device=asked.device,
         accelerated=accelerated,
+        ram=asked.ram,
     )
+
+
+@lru_cache(maxsize=256)
+def _terms(asked: Asked) -> Terms:
+    return Terms(rerun=asked.rerun, retries=asked.retries, time_limit_s=asked.time_limit_s)
 
 
 def _log_link(job: PlannedJob, run_folder: Path) -> str | None:

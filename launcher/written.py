@@ -20,14 +20,20 @@ from launcher.ids import (
 )
 from launcher.kinds import Kind
 from launcher.settings import Given, known_settings, unknown_key
-from launcher.units import Bytes, parse_bytes
+from launcher.units import Bytes, parse_bytes, parse_seconds
 
 _RESOURCES: Mapping[str, str] = {
     "cpus": "a whole number, at least 1",
     "device": "auto, cpu, or a GPU such as cuda:0",
     "min_vram": "an amount such as 16GiB",
     "priority": "a whole number",
+    "ram": "an amount such as 16GiB",
+    "rerun": "again or never: what follows when nobody can know how an attempt ended",
+    "retries": "a whole number from 0 to 1000",
+    "time_limit": "a time such as 8h or 1h30m",
 }
+
+MOST_RETRIES = 1000
 
 T = TypeVar("T")
 
@@ -48,6 +54,10 @@ class Asked:
     min_vram: Bytes | None = None  # that must be free on its GPU; None: not said
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:N"
     priority: int = 0  # higher goes first
+    ram: Bytes | None = None  # main memory that is promised to it
+    rerun: str = "again"  # or "never"
+    retries: int = 0
+    time_limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +205,14 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
     text = node.text if isinstance(node, Scalar) else ""
     if name == "min_vram":
         return replace(asked, min_vram=parse_bytes(text))
+    if name == "ram":
+        return replace(asked, ram=parse_bytes(text))
+    if name == "time_limit" and (span_s := parse_seconds(text)) > 0:
+        return replace(asked, time_limit_s=span_s)
+    if name == "rerun" and text in {"again", "never"}:
+        return replace(asked, rerun=text)
+    if name == "retries" and type(value) is int and 0 <= value <= MOST_RETRIES:
+        return replace(asked, retries=value)
     if name == "device" and _is_device(text):
         return replace(asked, device=text)
     if name == "cpus" and type(value) is int and 1 <= value < 1 << 16:

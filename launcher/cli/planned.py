@@ -132,6 +132,10 @@ def _job_record(standing: Standing) -> dict[str, Json]:
             "min_vram": job.resources.min_vram,
             "device": job.resources.device,
             "priority": job.resources.priority,
+            "ram": job.resources.ram,
+            "rerun": job.resources.rerun,
+            "retries": job.resources.retries,
+            "time_limit_s": job.resources.time_limit_s,
         },
         "hash": job.hash,
     }

@@ -22,7 +22,7 @@ defaults:
   data_root: toys
   lr: 1e-3
   train: {epochs: 5}
-resources: {cpus: 2, min_vram: 2GiB, device: cuda:1, priority: 7}
+resources: {cpus: 2, min_vram: 2GiB, device: cuda:1, priority: 7, ram: 3GiB, retries: 2, time_limit: 1h30m, rerun: never}
 shapes:
   - data_root: toys
 train:
@@ -98,6 +98,8 @@ def test_resources_of_an_entry_stand_on_those_of_the_file() -> None:
     assert [one.asked.cpus for one in trainings] == [2, 2, 4]
     asked = trainings[2].asked
     assert (asked.min_vram, asked.device, asked.priority) == (2 * 2**30, "cuda:1", 7)
+    assert (asked.ram, asked.retries, asked.time_limit_s) == (3 * 2**30, 2, 5400.0)
+    assert asked.rerun == "never"
 
 
 def test_words_of_a_command_stay_as_they_are_written() -> None:
