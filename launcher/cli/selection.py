@@ -9,7 +9,10 @@ from launcher.store.rows import JobRow
 from launcher.store.store import Store
 
 RUN_PREFIX = "run:"
-HELP = "a job's number, its name, how names begin ('train/'), a glob ('train/*'), or run:NAME."
+HELP = (
+    "a job's number, its name (of a command also without `command/`), how names begin ('train/'), "
+    "a glob ('train/*'), or run:NAME."
+)
 _LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 
 

@@ -14,6 +14,8 @@ _JOBS = (
     " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
 )
+# by way of the index (run, name): a queue has few runs and may have a million jobs
+_AMONG = "jobs.run IN (SELECT id FROM runs) AND"
 _WILD = frozenset("*?[")
 _NAMES = 5000  # names among which a near one is looked for
 
@@ -100,16 +102,25 @@ class Reading:
         return sorted(found, key=lambda job: (job.ended or 0.0, job.id))
 
     def named(self, pattern: str) -> list[JobRow]:
-        """Return the jobs with a name; else those that a glob matches; else those it begins."""
-        # by way of the index (run, name): a queue has few runs and may have a million jobs
-        among = "jobs.run IN (SELECT id FROM runs) AND"
-        exact = self._where(f"{among} jobs.name = ?", pattern)
-        if exact or not pattern:
-            return exact
+        """Return the jobs with a name; else those that a glob matches; else those it begins.
+
+        What has no kind before it may be a command: `prep` finds command/prep.
+        """
+        patterns = [pattern] if "/" in pattern else [pattern, f"command/{pattern}"]
+        for look in (self._exactly, self._matching):
+            for one in patterns:
+                if pattern and (found := look(one)):
+                    return found
+        return []
+
+    def _exactly(self, name: str) -> list[JobRow]:
+        return self._where(f"{_AMONG} jobs.name = ?", name)
+
+    def _matching(self, pattern: str) -> list[JobRow]:
         if _WILD.intersection(pattern):
-            return self._where(f"{among} jobs.name GLOB ?", pattern)
+            return self._where(f"{_AMONG} jobs.name GLOB ?", pattern)
         last = "\U0010ffff"  # sorts behind whatever may follow
-        return self._where(f"{among} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
+        return self._where(f"{_AMONG} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
 
     def names(self) -> list[str]:
         """Return some names of jobs, the newest jobs' first."""

@@ -202,11 +202,12 @@ def test_a_queue_that_was_killed_on_a_full_disk_goes_on_with_the_next_command(
     open_gate(small)
     until(lambda: gone(int(stamps(small)[0])), "the program has ended")
     kill_all(small.home)
-    said = small.call("launcher", "wait", "--timeout", "2s", timeout_s=30)
-    complained(said, 3)
-    make_room(small.home)
-
-    wait(small)
+    with small.start("launcher", "wait", "--timeout", "60s") as waiting:
+        until(lambda: scheduler_pid(small.home), "the command has brought a scheduler")
+        never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
+        make_room(small.home)
+        _, err = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0, err
 
     assert endings(small, job) in (["lost", "done"], ["done"])
 

@@ -65,6 +65,14 @@ def test_what_matches_nothing_is_an_error(filled: Store, pattern: str, message: 
     assert message in str(caught.value)
 
 
+def test_a_command_is_found_without_its_kind(store: Store) -> None:
+    enqueue(store, *(a_spec(name=f"command/{name}") for name in ("prep", "prepare", "12", "last")))
+    assert [job.name for job in select(store, ["prep"])] == ["command/prep"]
+    assert [job.name for job in select(store, ["prepa"])] == ["command/prepare"]
+    assert [job.name for job in select(store, ["*st"])] == ["command/last"]
+    assert [job.id for job in select(store, ["2"])] == [2], "a number is a job's number"
+
+
 def test_one_job_is_the_newest_of_its_name(filled: Store) -> None:
     assert only_job(filled, "train/a").id == 6
     assert only_job(filled, "train/c").id == 3

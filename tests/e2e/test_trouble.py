@@ -1,0 +1,348 @@
+"""Clocks that jump, programs that misbehave, and memory that runs out."""
+
+import contextlib
+import os
+import signal
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from launcher.handover import scheduler_pid
+from tests.build import gone, lines_of, shell, until
+from tests.e2e.conftest import BIN, Project
+from tests.e2e.test_disk import NEEDS_CC, compiled, never
+from tests.e2e.test_reliability import (
+    a_queue,
+    add,
+    add_waiting,
+    endings,
+    facts,
+    open_gate,
+    stamps,
+    state,
+    wait,
+)
+
+DAY_S = 86400
+GROUP_BYTES = 300 << 20
+JUMPING = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+static volatile long *offset;
+__attribute__((constructor)) static void begin(void) {
+    const char *path = getenv("TRICK_OFFSET");
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0) return;
+    void *there = mmap(0, sizeof(long), PROT_READ, MAP_SHARED, fd, 0);
+    if (there != MAP_FAILED) offset = there;
+    close(fd);
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int code = syscall(SYS_clock_gettime, clock, now);
+    int wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+    if (code == 0 && wall && offset) now->tv_sec += *offset;
+    return code;
+}
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec exact;
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return 0;
+}
+time_t time(time_t *now) {
+    struct timespec exact;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    if (now) *now = exact.tv_sec;
+    return exact.tv_sec;
+}
+"""
+STUBBORN = """
+trap '' TERM
+(until [ -e gate ]; do sleep 0.05; done) & echo $! >>"$1"
+echo $$ >>"$1"
+until [ -e gate ]; do sleep 0.05; done
+"""
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 100)
+        with open("stamps", "w") as file:
+            print(os.getpid(), file=file)
+        os.execve("/bin/sleep", ["sleep", "300"], {})
+    os._exit(0)
+os.wait()
+while not os.path.exists("stamps"):
+    time.sleep(0.01)
+sys.exit(int(sys.argv[1]))
+"""
+HUGE_LOG = """
+import os, sys
+os.ftruncate(1, 10 << 30)
+os.lseek(1, 0, os.SEEK_END)
+os.write(1, b"\\nlast words\\n")
+sys.exit(3)
+"""
+GREEDY = """
+import os, sys
+try:
+    while True:
+        os.dup(0)
+except OSError as error:
+    os.write(1, str(error).encode())
+"""
+MURDER = 'echo start >>stamps; kill -9 "$PPID"; sleep 0.2; echo end >>stamps; sleep 100'
+EVERY_JUMP = pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S], ids=["ahead", "back"])
+
+
+class Clock:
+    """The wall clock of all processes of a project."""
+
+    def __init__(self, project: Project) -> None:
+        self._path = project.folder / "offset"
+        self._path.write_bytes(struct.pack("l", 0))
+        project.environment["TRICK_OFFSET"] = str(self._path)
+        project.environment["LD_PRELOAD"] = compiled(project.folder, JUMPING)
+
+    def jump(self, offset_s: int) -> None:
+        """Set the clock to the real time and so much."""
+        with self._path.open("r+b", buffering=0) as file:  # it must never be shorter: it is mapped
+            file.write(struct.pack("l", offset_s))
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Project]:
+    """A new project."""
+    with a_queue(tmp_path) as project:
+        yield project
+
+
+@pytest.fixture
+def clock(queue: Project) -> Clock:
+    """The clock of the project."""
+    return Clock(queue)
+
+
+def at(queue: Project, job: int, event: int) -> float:
+    """Return when something happened to a job."""
+    return datetime.fromisoformat(facts(queue, job)["events"][event]["at"]).timestamp()
+
+
+@NEEDS_CC
+@EVERY_JUMP
+def test_a_jump_of_the_clock_ends_nothing_early_and_lets_no_limit_wait_for_a_day(
+    queue: Project, clock: Clock, jump_s: int
+) -> None:
+    warned = "trap 'touch warned' TERM; touch runs; until [ -e gate ]; do sleep 0.05; done"
+    patient = add(queue, *shell(warned), time_limit="1h", warn="30m")
+    short = add(queue, *shell("touch short; exec sleep 300"), time_limit="3s", grace="1s")
+    until(lambda: (queue.folder / "runs").exists(), "the first runs")
+    until(lambda: (queue.folder / "short").exists(), "the other runs")
+    scheduler = scheduler_pid(queue.home)
+    with queue.start("launcher", "wait", "--timeout", "1h") as waiting:
+        clock.jump(jump_s)
+
+        until(lambda: state(queue, short) == "failed", "the time limit ends the other")
+        never(lambda: state(queue, patient) != "running", "it ends before its time limit")
+        assert abs(at(queue, short, -1) - time.time() - jump_s) < DAY_S / 2, "no jump at all"
+        assert waiting.poll() is None
+        assert scheduler_pid(queue.home) == scheduler
+        open_gate(queue)
+        waiting.communicate(timeout=20)
+    assert waiting.returncode == 1
+    assert endings(queue, patient) == ["done"]
+    assert "limit" in facts(queue, short)["note"]
+    assert not (queue.folder / "warned").exists()
+
+
+@NEEDS_CC
+@EVERY_JUMP
+def test_a_jump_of_the_clock_keeps_no_retry_and_no_new_job_waiting(
+    queue: Project, clock: Clock, jump_s: int
+) -> None:
+    script = "echo x >>stamps; [ $(wc -l <stamps) = 3 ]"
+    job = add(queue, *shell(script), retries=2, backoff="2s")
+    until(lambda: endings(queue, job)[:1] == ["failed"], "it failed once")
+    scheduler = scheduler_pid(queue.home)
+
+    clock.jump(jump_s)
+
+    until(lambda: state(queue, job) == "done", "it was tried again")
+    assert endings(queue, job) == ["failed", "failed", "done"]
+    for offset_s in (0, -jump_s, jump_s):
+        clock.jump(offset_s)
+        never(lambda: scheduler_pid(queue.home) != scheduler, "the idle scheduler leaves")
+        add(queue, "true")
+        wait(queue)
+
+
+@NEEDS_CC
+@EVERY_JUMP
+def test_a_jump_of_the_clock_neither_shortens_nor_stretches_the_grace(
+    queue: Project, clock: Clock, jump_s: int
+) -> None:
+    jobs = [add(queue, *shell(STUBBORN, name), grace=name) for name in ("2s", "1h")]
+    until(lambda: len(lines_of(queue.folder / "2s")) == 2, "one runs")
+    until(lambda: len(lines_of(queue.folder / "1h")) == 2, "the other runs")
+    short, long = ([int(pid) for pid in lines_of(queue.folder / name)] for name in ("2s", "1h"))
+
+    queue.call("launcher", "cancel", "--yes", *map(str, jobs))
+    clock.jump(jump_s)
+
+    until(lambda: all(map(gone, short)), "the one is killed after its grace")
+    never(lambda: any(map(gone, long)), "the other is killed before its grace is over")
+    open_gate(queue)
+    until(lambda: [state(queue, job) for job in jobs] == ["cancelled"] * 2, "both are cancelled")
+
+
+def test_a_job_that_ignores_sigterm_is_killed_with_all_below_it(queue: Project) -> None:
+    job = add(queue, *shell(STUBBORN, "stamps"), grace="1s")
+    until(lambda: len(stamps(queue)) == 2, "the program and its child run")
+
+    assert queue.call("launcher", "cancel", "--yes", str(job)).returncode == 0
+
+    until(lambda: state(queue, job) == "cancelled", "it is cancelled")
+    assert all(gone(int(pid)) for pid in stamps(queue))
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, "done"), (3, "failed")])
+def test_a_daemon_that_a_job_leaves_behind_ends_with_it(
+    queue: Project, code: int, ends: str
+) -> None:
+    job = add(queue, sys.executable, "-c", DAEMON, str(code))
+    queue.call("launcher", "wait", "--timeout", "20s")
+    daemon = int(stamps(queue)[0])
+    try:
+        assert state(queue, job) == ends
+        assert gone(daemon)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon, signal.SIGKILL)
+
+
+def test_a_flood_and_a_log_of_ten_gigabytes_are_read_from_their_end(queue: Project) -> None:
+    flood = add(queue, *shell("yes | head -c 50000000; echo; echo end"))
+    huge = add(queue, sys.executable, "-c", HUGE_LOG)
+    wait(queue, code=1)
+
+    assert state(queue, flood) == "done"
+    assert (state(queue, huge), endings(queue, huge)) == ("failed", ["failed"])
+    assert queue.home.attempt(flood, 1).log.stat().st_size == 50000005
+    assert queue.home.attempt(huge, 1).log.stat().st_size > 10 << 30
+    assert facts(queue, huge)["note"] == "ended with exit code 3: last words"
+    assert queue.call("launcher", "logs", "-n", "1", str(huge)).stdout == "last words\n"
+    assert queue.call("launcher", "logs", "-n", "1", str(flood)).stdout == "end\n"
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, "done"), (3, "failed")])
+def test_the_end_of_a_job_that_deletes_its_folder_is_taken_in(
+    queue: Project, code: int, ends: str
+) -> None:
+    script = 'folder=$(dirname "$(readlink /proc/$$/fd/1)"); rm -rf "$folder"; exit "$1"'
+    job = add(queue, *shell(script, str(code)))
+    after = add(queue, "true")
+
+    until(lambda: state(queue, job) == ends, "its end is taken in")
+
+    assert endings(queue, job) == [ends]
+    until(lambda: state(queue, after) == "done", "the queue goes on")
+    for verb in ("logs", "show", "status"):
+        assert "Traceback" not in queue.call("launcher", verb, str(job)).stderr
+
+
+def test_a_job_that_deletes_its_folder_and_loses_its_supervisor_runs_again_or_ends(
+    queue: Project,
+) -> None:
+    script = (
+        "echo x >>stamps; [ $(wc -l <stamps) = 1 ] || exit 0;"
+        'rm -rf "$(dirname "$(readlink /proc/$$/fd/1)")"; kill -9 $PPID; exit 0'
+    )
+    job = add(queue, *shell(script))
+
+    until(lambda: state(queue, job) == "done", "it has run again")
+
+    assert endings(queue, job) == ["lost", "done"]
+
+
+def test_a_job_that_uses_up_its_file_descriptors_harms_nobody(queue: Project) -> None:
+    jobs = [add(queue, sys.executable, "-c", GREEDY) for _ in range(2)]
+    jobs.append(add(queue, "true"))
+
+    wait(queue)
+
+    assert [endings(queue, job) for job in jobs] == [["done"]] * 3
+    assert "Too many open files" in queue.call("launcher", "logs", str(jobs[0])).stdout
+
+
+def test_a_job_that_kills_its_supervisor_again_and_again_is_given_up(queue: Project) -> None:
+    job = add(queue, *shell(MURDER))
+    other = add_waiting(queue)
+    open_gate(queue)
+
+    def ended() -> bool:
+        return state(queue, job) == "failed"
+
+    until(ended, "it is given up")
+    lost = endings(queue, job)
+    assert set(lost) == {"lost"}
+    assert 1 < len(lost) <= 10
+    note = facts(queue, job)["note"]
+    assert "lost" in note or "supervisor" in note, note
+    assert stamps(queue).count("start") == len(lost)
+    until(lambda: state(queue, other) == "done", "the queue goes on")
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A cgroup of its own with little memory."""
+    root = Path("/sys/fs/cgroup")
+    first = root / "memory" if (root / "memory").is_dir() else root
+    group = first / f"launcher-test-{os.getpid()}"
+    limit = "memory.max" if first == root else "memory.limit_in_bytes"
+    try:
+        group.mkdir()
+        try:
+            (group / limit).write_text(str(GROUP_BYTES))
+        except OSError:
+            group.rmdir()
+            raise
+    except OSError as error:
+        pytest.skip(f"no memory cgroup can be made here: {error}")
+    yield group
+    until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
+    group.rmdir()
+
+
+def test_what_the_kernel_kills_for_lack_of_memory_says_so_and_what_a_user_kills_does_not(
+    memory_group: Path, queue: Project
+) -> None:
+    inside = f'echo $$ >"{memory_group}/cgroup.procs"; exec "$0" "$@"'
+    program = 'x = b"x" * (2 << 30)'
+    words = [str(BIN / "launcher"), "add", "--", sys.executable, "-c", program]
+    said = queue.call("/bin/sh", "-c", inside, *words)
+    assert said.returncode == 0, said.stderr
+
+    wait(queue, code=1)
+    assert endings(queue, 1) == ["failed"]
+    assert "ran out of memory" in facts(queue, 1)["note"]
+
+    killed = add_waiting(queue)
+    until(lambda: stamps(queue), "the program runs")
+    os.kill(int(stamps(queue)[0]), signal.SIGKILL)
+    until(lambda: state(queue, killed) == "failed", "it is dead")
+    assert "memory" not in facts(queue, killed)["note"]
+    assert "kill" in facts(queue, killed)["note"].lower()
