@@ -105,7 +105,7 @@ try:
 except OSError as error:
     os.write(1, str(error).encode())
 """
-MURDER = 'echo start >>stamps; kill -9 "$PPID"; sleep 0.2; echo end >>stamps; sleep 100'
+MURDER = 'echo start >>stamps; kill -9 "$PPID"; sleep 0.2; echo end >>stamps'
 EVERY_JUMP = pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S], ids=["ahead", "back"])
 
 
@@ -344,5 +344,5 @@ def test_what_the_kernel_kills_for_lack_of_memory_says_so_and_what_a_user_kills_
     until(lambda: stamps(queue), "the program runs")
     os.kill(int(stamps(queue)[0]), signal.SIGKILL)
     until(lambda: state(queue, killed) == "failed", "it is dead")
-    assert "memory" not in facts(queue, killed)["note"]
+    assert "ran out of memory" not in facts(queue, killed)["note"]
     assert "kill" in facts(queue, killed)["note"].lower()
