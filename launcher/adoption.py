@@ -76,10 +76,9 @@ class Supervised:
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended, as its supervisor put down, or what is known without that."""
-        if not _readable(self.descriptor):
+        if self.supervisor.silent():
             return None
-        self.supervisor.ended()  # whatever it says, the records tell
-        return watch(self.claim, self.attempt)
+        return watch(self.claim, self.attempt)  # whatever it says, the records tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

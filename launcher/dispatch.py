@@ -10,17 +10,17 @@ import os
 import select
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from launcher import ram
 from launcher.adoption import Adopted, Supervised, Watch, watch
 from launcher.errors import StoreError
 from launcher.gpu import GpuSnapshot
-from launcher.nurseries import Nurseries
+from launcher.nurseries import AHEAD, Nurseries
 from launcher.orders import order_text
 from launcher.paths import Home
-from launcher.policy import Machine, Running, Start, Waiting, decide
+from launcher.policy import Decision, Machine, Running, Start, Waiting, decide
 from launcher.processes import Identity, boot_id
 from launcher.records import read_json, stamp
 from launcher.specs import Breed, Resources
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
 POLL_S = 1.0  # while something waits for memory that is not ours to give
+LOOK_S = 0.2  # at most so long a wish waits that came without a wake
 EXPLAIN_S = 0.5  # at most so often it is put down why jobs wait
 REMIND_S = 1.0  # while a program without a supervisor is asked to stop
 TROUBLE_S = 1.0  # after a job could not be started or taken in: the disk is full
@@ -49,6 +50,17 @@ class _Outlook:
     def soon(self, span_s: float) -> None:
         """Look again after `span_s` at the latest."""
         self.look_again_s = min(self.look_again_s, max(0.0, span_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What people ask of the scheduler."""
+
+    gone: bool = False  # the home was deleted, or its database is damaged
+    stop: bool = False  # start nothing more
+    stop_now: bool = False  # and end what runs
+    wishes: Mapping[int, str] = field(default_factory=dict)  # job → what its owner wants of it
+    limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
 
 
 class Scheduler:
@@ -70,9 +82,13 @@ class Scheduler:
         self._ram = ram.total()
         self._watches: dict[int, Watch] = {}
         self._ended: list[tuple[Claim, Outcome]] = []  # not taken in yet: the disk is full
-        self._nurseries = Nurseries(home, most_idle=cpus)
+        self._nurseries = Nurseries(home, most_idle=cpus + AHEAD)
         self._told: dict[int, float] = {}  # job that was asked to stop → when to insist, monotonic
         self._busy_at = self._explained = time.monotonic()
+        self._asked = _Asked()
+        self._look_at = 0.0  # when to look at the latest what people ask for, monotonic
+        self._next_time: float | None = 0.0  # when a job's time comes that waits for one
+        self._news: set[int] | None = None  # descriptors that have some; None: look at all
         self.leaving = False
         self._wake = _open_wake(home)
 
@@ -91,8 +107,11 @@ class Scheduler:
         for claim in self._queue.claims():
             self._adopt(claim)
         self._nurseries.prepare(Breed())
-        while not self.leaving and self.is_home():
+        while not self.leaving:
             try:
+                self._look_around()
+                if self._asked.gone:
+                    break
                 outlook = self._turn()
             except (OSError, StoreError, sqlite3.Error) as error:  # a full disk, most of all
                 logger.warning("trouble=%r", str(error))
@@ -103,13 +122,28 @@ class Scheduler:
         logger.info("scheduler pid=%d leaves", os.getpid())
         self._nurseries.close()
 
+    def _look_around(self) -> None:
+        """Learn what people ask for: they wake us, so that no turn in a flood of jobs is slower."""
+        if time.monotonic() < self._look_at:
+            return
+        stop = read_json(self._home.stop)
+        self._asked = _Asked(
+            gone=not self.is_home(),
+            stop=stop is not None or self._home.stop.exists(),
+            stop_now=bool(stop and stop.get("now")),
+            wishes=self._queue.wishes(),
+            limits={name: one.slots for name, one in self._queue.groups().items()},
+        )
+        self._next_time = 0.0
+        self._look_at = time.monotonic() + LOOK_S
+
     def _turn(self) -> _Outlook:
-        self._nurseries.births()
+        self._nurseries.births(self._news)
         self._take_in()
         outlook = _Outlook()
         launches: list[Supervised] = []
         try:
-            with self._one_transaction():
+            with self._one_transaction(bool(self._ended)):
                 ended = list(self._ended)
                 for claim, outcome in ended:
                     self._finish(claim, outcome)
@@ -127,9 +161,12 @@ class Scheduler:
         self._obey(outlook)
         return outlook
 
-    def _one_transaction(self) -> contextlib.AbstractContextManager[None]:
-        """Return a transaction for all that ended and starts in its place; none where nothing did."""
-        return self._store.writing() if self._ended else contextlib.nullcontext()
+    def _one_transaction(self, needed: bool) -> contextlib.AbstractContextManager[None]:
+        """Return a transaction for all that ends and starts, none where nothing does.
+
+        Were each claim one of its own, an error after the first would leave that without a launch.
+        """
+        return self._store.writing() if needed else contextlib.nullcontext()
 
     # --- what ended
 
@@ -146,9 +183,12 @@ class Scheduler:
 
     def _take_in(self) -> None:
         for job, one in list(self._watches.items()):
+            if self._news is not None and one.descriptor not in self._news:
+                continue
             news = one.ending()
             if news is None:
                 continue
+            self._next_time = 0.0  # a failure may have begun a pause
             del self._watches[job]
             self._told.pop(job, None)
             if isinstance(one, Supervised):
@@ -169,14 +209,11 @@ class Scheduler:
         """Ask attempts to stop where somebody wants that, and insist where nobody else does."""
         if not self._watches:
             return
-        stop = read_json(self._home.stop)
-        now = bool(stop and stop.get("now"))
-        wishes = self._queue.wishes() if not now else {}
         for job, one in self._watches.items():
             if job in self._told:
                 if time.monotonic() >= self._told[job]:
                     one.insist()
-            elif now or wishes.get(job):
+            elif self._asked.stop_now or job in self._asked.wishes:
                 self._told[job] = time.monotonic() + one.claim.spec.terms.grace_s
                 one.stop()
         if any(isinstance(self._watches[job], Adopted) for job in self._told):
@@ -187,11 +224,12 @@ class Scheduler:
     def _decide(self, outlook: _Outlook, launches: list[Supervised]) -> None:
         """Claim what fits, to be launched once that is committed; tell what still waits."""
         now = self._clock()
-        next_time = self._queue.let_go(now)
-        if next_time is not None:
+        if self._next_time is not None and now >= self._next_time:
+            self._next_time = self._queue.let_go(now)
+        if self._next_time is not None:
             outlook.waiting = True
-            outlook.soon(next_time - now)
-        ready = [] if self._home.stop.exists() else self._queue.ready(self._cpus)
+            outlook.soon(self._next_time - now)
+        ready = [] if self._asked.stop else self._queue.ready(self._cpus)
         if not ready:
             return
         watch_gpus = any(_may_need_gpu(one.lane.resources) for one in ready)
@@ -207,22 +245,31 @@ class Scheduler:
                 ram=self._ram,
                 ram_free=ram.available() if watch_ram else 0,
                 gpus=tuple(self._snapshot()) if watch_gpus else (),
-                limits={name: one.slots for name, one in self._queue.groups().items()},
+                limits=self._asked.limits,
             ),
         )
-        reasons = {one.lane_id: "" for one in ready}
-        for job, decision in zip(ready, decisions, strict=True):
-            why = (
-                self._claim(job, decision, launches)
-                if isinstance(decision, Start)
-                else decision.reason
-            )
-            if why:
-                outlook.waiting = True
-                reasons[job.lane_id] = reasons[job.lane_id] or why
+        with self._one_transaction(any(isinstance(one, Start) for one in decisions)):
+            reasons = self._act(ready, decisions, launches)
+        outlook.waiting = outlook.waiting or any(reasons.values())
         self._explain(reasons, outlook)
         if outlook.waiting and (watch_gpus or watch_ram):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
+
+    def _act(
+        self,
+        ready: Sequence[ReadyJob],
+        decisions: Sequence[Decision],
+        launches: list[Supervised],
+    ) -> dict[int, str]:
+        """Claim what starts; return why the first job of each lane does not, '' where it does."""
+        reasons = {one.lane_id: "" for one in ready}
+        for job, decision in zip(ready, decisions, strict=True):
+            if isinstance(decision, Start):
+                why = self._claim(job, decision, launches)
+            else:
+                why = decision.reason
+            reasons[job.lane_id] = reasons[job.lane_id] or why
+        return reasons
 
     def _explain(self, reasons: dict[int, str], outlook: _Outlook) -> None:
         """Put down why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
@@ -322,7 +369,7 @@ class Scheduler:
 
     def _finished(self, outlook: _Outlook) -> bool:
         now = time.monotonic()
-        if self._home.stop.exists():
+        if self._asked.stop:
             return not self._watches and not self._ended
         if outlook.waiting or self._watches or self._ended:
             self._busy_at = now
@@ -335,9 +382,12 @@ class Scheduler:
             poll.register(one.descriptor, select.POLLIN)
         for descriptor in self._nurseries.descriptors():
             poll.register(descriptor, select.POLLIN)
-        poll.poll(timeout_s * 1000)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake, 4096)
+        self._news = {descriptor for descriptor, _ in poll.poll(timeout_s * 1000)}
+        if self._wake in self._news:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake, 4096)
+        if not self._news or self._wake in self._news:
+            self._look_at = 0.0
 
 
 def _open_wake(home: Home) -> int:

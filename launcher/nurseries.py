@@ -1,7 +1,7 @@
 """All fork servers of a scheduler, and the supervisors that wait for their next attempt."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from socket import MSG_DONTWAIT, MSG_PEEK
 
 from launcher.nursery import Nursery, Supervisor
@@ -20,9 +20,10 @@ class Nurseries:
 
         Args:
             home: whose log the processes write to.
-            most_idle: supervisors of a breed that are kept when they have nothing to do.
+            most_idle: supervisors of a breed that are kept when they have nothing to do; fewer than
+                run at once, and they would be born and sent away all the time.
         """
-        self._home, self._most_idle = home, max(most_idle, AHEAD)
+        self._home, self._most_idle = home, most_idle
         self._living: dict[Breed, Nursery] = {}
         self._idle: dict[Breed, list[Supervisor]] = {}
         self._asked: Counter[Breed] = Counter()  # births that have not come
@@ -56,12 +57,16 @@ class Nurseries:
         if not self._idle.get(breed) and not self._asked[breed]:
             self._ask(breed)
 
-    def births(self) -> bool:
-        """Take in supervisors that were born since the last call; tell whether there is news."""
-        news = False
+    def births(self, news: Collection[int] | None = None) -> None:
+        """Take in supervisors that were born since the last call, and drop those that died.
+
+        Args:
+            news: the descriptors that are readable; None: not known.
+        """
         for breed, nursery in list(self._living.items()):
+            if news is not None and nursery.socket.fileno() not in news:
+                continue
             while nursery.answers():
-                news = True
                 supervisor = nursery.born()
                 if supervisor is None:
                     self._bury(breed)
@@ -70,10 +75,10 @@ class Nurseries:
                 self._asked[breed] -= 1
                 self._idle.setdefault(breed, []).append(supervisor)
         for idle in self._idle.values():
-            for supervisor in [one for one in idle if _is_dead(one)]:
+            silent = idle if news is None else [o for o in idle if o.channel.fileno() in news]
+            for supervisor in [one for one in silent if _is_dead(one)]:
                 idle.remove(supervisor)
                 supervisor.channel.close()
-        return news
 
     def descriptors(self) -> Iterator[int]:
         """Return what becomes readable when there is news."""

@@ -45,12 +45,15 @@ class Supervisor:
         """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""
         self._tell(STOP, attempt)
 
-    def ended(self) -> bool:
-        """Take its message that the attempt has ended; False when it is dead instead."""
+    def silent(self) -> bool:
+        """Take its message that the attempt has ended, or notice its death; True: neither came."""
         try:
-            return bool(self.channel.recv(MESSAGE_BYTES))
+            self.channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
         except OSError:
-            return False
+            pass
+        return False
 
     def _tell(self, what: bytes, attempt: Attempt) -> None:
         with contextlib.suppress(OSError):

@@ -78,7 +78,8 @@ class Connection:
         # a program's last words may hold what SQLite takes for no text
         told = reason.encode(errors="backslashreplace").decode()
         moved = self.execute(
-            f"UPDATE jobs SET state = ?, reason = ?, ended = ? WHERE id = ? AND state IN ({marks})",
+            "UPDATE jobs SET state = ?, reason = ?, ended = ?, wish = ''"
+            f" WHERE id = ? AND state IN ({marks})",
             (state, told, None if state in OPEN else now, job, *sources),
         )
         if moved.rowcount != 1:

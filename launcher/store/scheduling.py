@@ -12,6 +12,7 @@ from launcher.units import format_seconds
 
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
 LONGEST_BACKOFF_S = 3600.0
+MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
 _CLAIM = (
     "SELECT attempts.*, jobs.spec, contexts.body AS context FROM attempts"
     " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
@@ -35,7 +36,8 @@ class Scheduling:
     def __init__(self, connection: Connection) -> None:
         """Work over a store's connection."""
         self._db = connection
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: dict[int, Lane] = {}  # neither of them ever changes
+        self._contexts: dict[int, str] = {}
 
     def ready(self, each: int) -> list[ReadyJob]:
         """Return the first `each` jobs of every lane that wait for nothing, the most urgent first."""
@@ -119,9 +121,6 @@ class Scheduling:
                 ),
             )
             self._db.event(job, State.RUNNING, reason, now)
-            (body,) = self._db.execute(
-                "SELECT body FROM contexts WHERE id = ?", (context,)
-            ).fetchone()
             claim = Claim(
                 job=job,
                 number=number,
@@ -132,7 +131,7 @@ class Scheduling:
                 start_ticks=seat.start_ticks,
                 claimed=now,
                 spec_text=spec,
-                context_text=body,
+                context_text=self._context(context),
             )
             prepare(claim)
         return claim
@@ -242,23 +241,33 @@ class Scheduling:
         now: float,
     ) -> None:
         if state is State.DONE and isinstance(outcome, Done):
-            self._db.execute(
-                "INSERT OR REPLACE INTO results VALUES (?, ?, ?)",
-                (job, outcome.at, json.dumps(dict(outcome.result))),
-            )
-            self._db.execute(
-                "UPDATE jobs SET wish = '', outputs = ? WHERE id = ?",
-                (json.dumps(dict(outputs)), job),
-            )
+            self._db.execute("DELETE FROM results WHERE job = ?", (job,))
+            if outcome.result:
+                self._db.execute(
+                    "INSERT INTO results VALUES (?, ?, ?)",
+                    (job, outcome.at, json.dumps(dict(outcome.result))),
+                )
+            if outputs:
+                self._db.execute(
+                    "UPDATE jobs SET outputs = ? WHERE id = ?", (json.dumps(dict(outputs)), job)
+                )
             self._db.execute(
                 "UPDATE jobs SET waits = waits - 1"
                 " WHERE id IN (SELECT job FROM needs WHERE need = ?) AND waits > 0",
                 (job,),
             )
             return
-        self._db.execute("UPDATE jobs SET wish = '' WHERE id = ?", (job,))
         if state in {State.FAILED, State.CANCELLED}:
             self._db.skip_dependants(job, state, now)
+
+    def _context(self, number: int) -> str:
+        if number not in self._contexts:
+            if len(self._contexts) >= MOST_CONTEXTS:
+                self._contexts.clear()
+            (self._contexts[number],) = self._db.execute(
+                "SELECT body FROM contexts WHERE id = ?", (number,)
+            ).fetchone()
+        return self._contexts[number]
 
     def _lane(self, number: int) -> Lane:
         if number not in self._lanes:

@@ -122,6 +122,7 @@ def small(tmp_path: Path) -> Iterator[Project]:
             try:
                 yield project
             finally:
+                open_gate(project)
                 (place / "filler").unlink(missing_ok=True)
                 for log in place.glob("attempts/*/log"):
                     os.truncate(log, 0)
@@ -149,6 +150,9 @@ def test_a_program_that_floods_the_disk_with_its_log_ends_when_there_is_room(
     add(small, "true", after=str(job))
     assert small.call("launcher", "release", str(job)).returncode == 0
     until(lambda: (small.folder / "full").exists(), "the disk is full")
+    for words in (["cancel", "--yes", str(job)], ["add", "--", "true"], ["stop", "--now"]):
+        text = complained(small.call("launcher", *words), 3)
+        assert str(small.home.folder) in text, text
     program = first_program(small)
     open_gate(small)
     until(lambda: gone(program), "the program has ended")

@@ -22,7 +22,7 @@ from launcher.handover import scheduler_pid
 from launcher.paths import Home
 from launcher.processes import boot_id
 from tests.build import gone, lines_of, shell, until
-from tests.e2e.conftest import Project, a_project
+from tests.e2e.conftest import BIN, Project, a_project
 from tests.terminal import in_a_terminal
 
 OTHER_BOOT = "11111111-2222-3333-4444-555555555555"
@@ -137,7 +137,7 @@ def complained(said: subprocess.CompletedProcess[str], code: int) -> str:
     """Check that a command ended with `code` and a clear message, and return the message."""
     assert said.returncode == code, said
     assert "Traceback" not in said.stderr
-    assert said.stderr.startswith("error"), said.stderr
+    assert re.search("^error", said.stderr, re.MULTILINE), said.stderr
     return said.stderr
 
 
@@ -197,6 +197,29 @@ def of_another_boot(home: Home) -> None:
         database.execute("UPDATE attempts SET boot = ?", (OTHER_BOOT,))
     for started in home.attempts.glob("*/started"):
         started.write_text(started.read_text().replace(boot_id(), OTHER_BOOT))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("attempts/1-1/started", "attempts/1-1/spec.json", "attempts/1-1/outcome.json"),
+        *("scheduler.json", "restarts.json", "home.json", "wake"),
+    ],
+)
+def test_a_record_that_a_power_cut_left_empty_keeps_nobody_from_going_on(
+    queue: Project, name: str
+) -> None:
+    job = add_waiting(queue)
+    until(lambda: stamps(queue), "the program runs")
+    kill_all(queue.home)
+    of_another_boot(queue.home)
+    (queue.home.folder / name).unlink(missing_ok=True)
+    (queue.home.folder / name).touch()
+    open_gate(queue)
+
+    wait(queue)
+
+    assert endings(queue, job) == ["lost", "done"]
 
 
 @pytest.mark.parametrize("verb", ["wait", "cancel", "stop"])
@@ -342,6 +365,25 @@ def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
     assert kept[0].read_bytes() == damaged
 
 
+@pytest.mark.parametrize("how", ["cut", "emptied", "text"])
+def test_a_database_that_is_damaged_under_a_living_scheduler_is_kept_aside_too(
+    queue: Project, how: str
+) -> None:
+    add_waiting(queue)
+    add(queue, *shell("echo x >>others"), after="1")
+    until(lambda: stamps(queue), "the program runs")
+    damaged = damage(queue.home.database, how)
+
+    text = complained(queue.call("launcher", "status"), 3)
+    open_gate(queue)
+
+    kept = [path for path in queue.home.damaged.rglob("*") if path.is_file()]
+    assert str(kept[0].parent) in text
+    assert damaged in [path.read_bytes() for path in kept]
+    until(lambda: not living(queue.home), "the program ends, and nobody else works on")
+    assert not (queue.folder / "others").exists()
+
+
 def damage(database: Path, how: str) -> bytes:
     """Damage a file; return what is left of it."""
     whole = database.read_bytes()
@@ -379,8 +421,19 @@ def test_escapes_in_names_and_logs_never_reach_a_terminal(
     assert EVIL in queue.call("launcher", "logs", str(failing)).stdout
 
 
+def test_commands_work_with_standard_streams_that_are_closed(queue: Project) -> None:
+    launcher = str(BIN / "launcher")
+    for number, closed in enumerate(("<&-", "2>&-", ">&-", "<&- >&- 2>&-"), start=1):
+        for words in (["add", "--", *shell("echo out; echo err >&2")], ["status"]):
+            said = queue.call("/bin/sh", "-c", f'exec "$0" "$@" {closed}', launcher, *words)
+            assert "Traceback" not in said.stderr, (closed, words)
+            assert said.returncode == 0, (closed, words, said)
+        wait(queue)
+        assert queue.call("launcher", "logs", str(number)).stdout == "out\nerr\n"
+
+
 def test_the_home_is_its_owners_alone_whatever_the_umask(queue: Project) -> None:
-    words = shell('umask 0; exec "$@"', str(Path(sys.executable).parent / "launcher"))
+    words = shell('umask 0; exec "$@"', str(BIN / "launcher"))
     for verb in (["add", "--", "true"], ["wait"], ["stop"]):
         subprocess.run([*words, *verb], env=queue.environment, check=True, capture_output=True)
 

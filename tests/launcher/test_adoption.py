@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from launcher.adoption import Adopted, watch
+from launcher.adoption import Adopted, Supervised, watch
 from launcher.nursery import Nursery
 from launcher.paths import Home
 from launcher.processes import end_session, identity, marked, recorded, send
@@ -27,12 +27,18 @@ from tests.build import (
     run_attempt,
     shell,
     started,
-    supervisor_of,
     until,
 )
 
 EFFECT = 'echo effect >> "$1"'
 FOR_EVER = "while :; do sleep 60 & wait; done"
+
+
+def kill_supervisor(one: Supervised) -> None:
+    """Kill it and see it gone: its channel closes a moment before."""
+    send(one.supervisor.who.pid, signal.SIGKILL)
+    until(lambda: gone(one.supervisor.who.pid), "the supervisor is gone")
+    one.supervisor.channel.close()
 
 
 # --- who may start
@@ -101,9 +107,7 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
         attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))), job=job)
         one = started(nursery, attempt)
         time.sleep(pause.uniform(0, 0.008))  # the instants that are to be met
-        send(one.supervisor.who.pid, signal.SIGKILL)
-        assert ended(one.descriptor)
-        one.supervisor.channel.close()
+        kill_supervisor(one)
         found = watch(a_claim(job=job), attempt)
         if isinstance(found, Adopted):  # its program lives
             assert ended(found.descriptor)
@@ -126,9 +130,7 @@ def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
     attempt = an_attempt(home, a_spec("sleep", "60"))
     one = started(nursery, attempt)
     program = program_of(attempt)
-    send(supervisor_of(attempt), signal.SIGKILL)
-    assert ended(one.descriptor)
-    one.supervisor.channel.close()
+    kill_supervisor(one)
     orphan = watch(a_claim(), attempt)
     assert isinstance(orphan, Adopted)
     assert orphan.program == program
@@ -147,9 +149,7 @@ def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
     until(lambda: len(lines_of(attempt.log)) == 2, "the program is ready")
     one.insist()  # no more than a word while the supervisor lives
     assert one.ending() is None
-    send(supervisor_of(attempt), signal.SIGKILL)
-    assert ended(one.descriptor)
-    one.supervisor.channel.close()
+    kill_supervisor(one)
     orphan = watch(a_claim(), attempt)
     assert isinstance(orphan, Adopted)
     orphan.insist()
@@ -164,10 +164,8 @@ def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(nursery: Nursery, hom
     one = started(nursery, attempt)
     until(lambda: lines_of(attempt.log), "its child is there")
     program = program_of(attempt)
-    send(supervisor_of(attempt), signal.SIGKILL)
+    kill_supervisor(one)
     send(program, signal.SIGKILL)
-    assert ended(one.descriptor)
-    one.supervisor.channel.close()
     until(lambda: gone(program), "the program has ended")
     assert isinstance(judged(attempt), Lost)
     assert gone(int(lines_of(attempt.log)[0]))
