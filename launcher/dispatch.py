@@ -22,7 +22,7 @@ from launcher.orders import order_text
 from launcher.paths import Home
 from launcher.policy import Decision, Machine, Running, Start, Waiting, decide
 from launcher.processes import Identity, boot_id
-from launcher.records import read_json, stamp
+from launcher.records import read_json, stamp, write_whole
 from launcher.specs import Breed, Resources
 from launcher.states import Done, Lost, Outcome, Void
 from launcher.store.rows import Claim, ReadyJob
@@ -339,7 +339,7 @@ class Scheduler:
         """
         attempt = self._home.attempt(claim.job, claim.number)
         with contextlib.suppress(FileExistsError):
-            attempt.folder.mkdir(mode=0o700, parents=True)
+            attempt.folder.mkdir(mode=0o700)
         text = order_text(
             job=claim.job,
             number=claim.number,
@@ -348,7 +348,7 @@ class Scheduler:
             spec_text=claim.spec_text,
             context_text=claim.context_text,
         )
-        attempt.spec.write_text(text, encoding="utf-8")
+        write_whole(attempt.spec, text)
 
     def _give_up(self, ready: ReadyJob, start: Start, why: str) -> None:
         """Count an attempt that nobody can be found to start, so that the job ends some time."""

@@ -44,6 +44,17 @@ def write_json(path: Path, record: Mapping[str, Json], *, mode: int = 0o644) -> 
     write_atomic(path, json.dumps(record, ensure_ascii=False) + "\n", mode=mode)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a private file that nobody reads before we say so; not synced, and not atomic."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(text.encode(errors="backslashreplace"))
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: Path) -> dict[str, Json] | None:
     """Read a record, or return None where there is none (yet) or it was cut off."""
     try:

@@ -1,6 +1,7 @@
 """The process of a scheduler: takes its home's lock, serves, and makes room for a newer one."""
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.suppress(OSError):  # a full disk; who looks for us then asks the lock
         write_json(home.scheduler_record, record, mode=0o600)
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
+    gc.freeze()  # what is there now stays, and need not be looked at again
     scheduler.run()
     os.close(held)
     # who queued something while we still held the lock took us for a scheduler that stays

@@ -138,7 +138,8 @@ class _Supervisor:
             if not order.spec.entry:
                 program = spawn(order, attempt, log)
                 with contextlib.suppress(OSError):  # the mark is left
-                    os.write(record, _line(identity(program)))
+                    who = identity(program) or Identity(pid=program, start_ticks=0, boot="")
+                    os.write(record, _line(who))  # a quick one has ended already
                 return program
             held = self._held if self._held and self._held.waits() else Held()
             os.write(record, _line(held.who))

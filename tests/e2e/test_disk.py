@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,10 +22,12 @@ from tests.e2e.test_reliability import (
     add,
     add_waiting,
     all_states,
+    command_line,
     complained,
     endings,
     facts,
     kill_all,
+    living,
     open_gate,
     stamps,
     state,
@@ -104,6 +107,7 @@ def lives_by_itself(queue: Project) -> None:
     add(queue, "true")
     wait(queue)
     assert scheduler_pid(queue.home) is not None
+    assert not list(queue.home.folder.rglob("*.tmp"))
 
 
 @pytest.fixture
@@ -150,9 +154,6 @@ def test_a_program_that_floods_the_disk_with_its_log_ends_when_there_is_room(
     add(small, "true", after=str(job))
     assert small.call("launcher", "release", str(job)).returncode == 0
     until(lambda: (small.folder / "full").exists(), "the disk is full")
-    for words in (["cancel", "--yes", str(job)], ["add", "--", "true"], ["stop", "--now"]):
-        text = complained(small.call("launcher", *words), 3)
-        assert str(small.home.folder) in text, text
     program = first_program(small)
     open_gate(small)
     until(lambda: gone(program), "the program has ended")
@@ -195,6 +196,54 @@ def test_a_new_attempt_waits_for_room(small: Project) -> None:
 
     lives_by_itself(small)
     assert (small.folder / "others").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.nursery"])
+def test_what_is_killed_on_a_full_disk_is_there_again_when_there_is_room(
+    small: Project, whose: bytes
+) -> None:
+    """All nursery processes are killed: the fork server and the supervisors that it has forked."""
+    job = add_waiting(small)
+    other = add(small, "true", after=str(job))
+    until(lambda: stamps(small), "the program runs")
+    fill(small.home)
+    for pid in living(small.home):
+        if whose in command_line(pid):
+            os.kill(pid, signal.SIGKILL)
+    open_gate(small)
+    never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
+    make_room(small.home)
+
+    wait(small)
+
+    assert endings(small, job) in (["done"], ["lost", "done"])
+    assert endings(small, other)[-1] == "done"
+
+
+@pytest.mark.parametrize("verb", ["add", "cancel", "hold", "priority", "stop"])
+def test_what_a_command_cannot_do_on_a_full_disk_it_says_with_the_place(
+    small: Project, verb: str
+) -> None:
+    add_waiting(small)
+    waiting = add(small, "true", after="1")
+    until(lambda: stamps(small), "the program runs")
+    before = all_states(small)
+    fill(small.home)
+    words = {
+        "add": ["--", "true"],
+        "cancel": ["--yes", "1"],
+        "hold": [str(waiting)],
+        "priority": ["5", str(waiting)],
+        "stop": ["--now"],
+    }
+
+    text = complained(small.call("launcher", verb, *words[verb]), 3)
+
+    assert str(small.home.folder) in text, text
+    assert all_states(small) == before
+    make_room(small.home)
+    open_gate(small)
+    lives_by_itself(small)
 
 
 def test_a_queue_that_was_killed_on_a_full_disk_goes_on_with_the_next_command(
@@ -299,6 +348,27 @@ def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project) -> Non
 
     lives_by_itself(queue)
     assert (queue.folder / "others").read_text() == "1\n"
+
+
+@NEEDS_CC
+def test_a_queue_that_begins_again_on_a_disk_that_does_not_sync_goes_on_when_it_does(
+    queue: Project,
+) -> None:
+    flag = queue.folder / "flag"
+    queue.environment["LD_PRELOAD"] = compiled(queue.folder, FAILING_SYNC)
+    queue.environment["TRICK_FLAG"] = str(flag)
+    job = add_waiting(queue)
+    until(lambda: stamps(queue), "the program runs")
+    kill_all(queue.home)
+    open_gate(queue)
+    flag.touch()
+    with queue.start("launcher", "wait", "--timeout", "60s") as waiting:
+        until(lambda: scheduler_pid(queue.home), "the command has brought a scheduler")
+        never(lambda: endings(queue, job) != [None], "an end that is not synced is taken in")
+        flag.unlink()
+        _, err = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0, err
+    assert endings(queue, job) == ["lost", "done"]
 
 
 @NEEDS_CC
