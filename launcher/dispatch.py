@@ -88,6 +88,7 @@ class Scheduler:
         self._asked = _Asked()
         self._look_at = 0.0  # when to look at the latest what people ask for, monotonic
         self._next_time: float | None = 0.0  # when a job's time comes that waits for one
+        self._poll, self._polled = select.poll(), set[int]()
         self._news: set[int] | None = None  # descriptors that have some; None: look at all
         self.leaving = False
         self._wake = _open_wake(home)
@@ -376,13 +377,14 @@ class Scheduler:
         return now - self._busy_at > LEAVE_AFTER_S
 
     def _sleep(self, timeout_s: float) -> None:
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        for one in self._watches.values():
-            poll.register(one.descriptor, select.POLLIN)
-        for descriptor in self._nurseries.descriptors():
-            poll.register(descriptor, select.POLLIN)
-        self._news = {descriptor for descriptor, _ in poll.poll(timeout_s * 1000)}
+        here = {self._wake, *self._nurseries.descriptors()}
+        here.update(one.descriptor for one in self._watches.values())
+        for gone in self._polled - here:
+            self._poll.unregister(gone)
+        for new in here - self._polled:
+            self._poll.register(new, select.POLLIN)
+        self._polled = here
+        self._news = {descriptor for descriptor, _ in self._poll.poll(timeout_s * 1000)}
         if self._wake in self._news:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake, 4096)

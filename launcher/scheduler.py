@@ -12,6 +12,7 @@ from pathlib import Path
 
 from launcher import __version__
 from launcher.dispatch import Scheduler
+from launcher.errors import Error
 from launcher.gpu import Nvml
 from launcher.handover import start_scheduler
 from launcher.paths import Home, check_home
@@ -31,6 +32,11 @@ def main(argv: Sequence[str]) -> int:
     home = Home(Path(argv[0]))
     os.chdir("/")
     os.umask(0o077)
+    logging.raiseExceptions = False  # a full disk is no reason to end
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    check_home(home)
     deadline = time.monotonic() + LOCK_PATIENCE_S
     held = lock(home.scheduler_lock)
     while held is None and time.monotonic() < deadline:
@@ -38,8 +44,7 @@ def main(argv: Sequence[str]) -> int:
         held = lock(home.scheduler_lock)
     if held is None:
         return 0
-    _start_log(home)
-    check_home(home)
+    _set_long_log_aside(home)
     store = Store(home, durable=False, check=_is_to_be_checked(home))
     me = identity(os.getpid())
     record = {**(me.record() if me else {}), "version": __version__, "since": time.time()}
@@ -66,20 +71,24 @@ def _is_to_be_checked(home: Home) -> bool:
     return worth_checking(size, rebooted=last is not None and last.get("boot") != boot_id())
 
 
-def _start_log(home: Home) -> None:
-    """Write to the home's log, and set a long one aside."""
-    logging.raiseExceptions = False  # a full disk is no reason to end
+def _set_long_log_aside(home: Home) -> None:
     with contextlib.suppress(OSError):
-        if home.scheduler_log.stat().st_size > LOG_BYTES:
-            home.scheduler_log.replace(home.scheduler_log.with_suffix(".log.1"))
-            log = os.open(home.scheduler_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            os.dup2(log, sys.stdout.fileno())
-            os.dup2(log, sys.stderr.fileno())
-            os.close(log)
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+        if home.scheduler_log.stat().st_size <= LOG_BYTES:
+            return
+        home.scheduler_log.replace(home.scheduler_log.with_suffix(".log.1"))
+        log = os.open(home.scheduler_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, sys.stdout.fileno())
+        os.dup2(log, sys.stderr.fileno())
+        os.close(log)
+
+
+def _explained(argv: Sequence[str]) -> int:
+    try:
+        return main(argv)
+    except Error as error:
+        logger.error("error: %s", error)  # noqa: TRY400  # a message, not a traceback
+        return error.exit_code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(_explained(sys.argv[1:]))

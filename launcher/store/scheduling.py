@@ -164,7 +164,7 @@ class Scheduling:
                 return None
             state, reason = self._follows(claim, outcome, now)
             if self._db.move(claim.job, state, reason, now, only_from=(State.RUNNING,)):
-                self._after(claim.job, state, outcome, outputs, now)
+                self._after(claim, state, outcome, outputs, now)
             return state
 
     # --- times
@@ -193,13 +193,13 @@ class Scheduling:
 
     def _follows(self, claim: Claim, outcome: Outcome, now: float) -> tuple[State, str]:
         """Return a job's next state and its reason; counts failures and lost attempts."""
+        if isinstance(outcome, Done):
+            return State.DONE, "done"
         wish, failures, lost = self._db.execute(
             "SELECT wish, failures, lost FROM jobs WHERE id = ?", (claim.job,)
         ).fetchone()
         match outcome:
-            case Done():
-                return State.DONE, "done"
-            case Stopped() | Lost() | Void() | Failed() if wish == "cancel":
+            case _ if wish == "cancel":
                 return State.CANCELLED, "cancelled by its owner"
             case Failed(error=error):
                 self._count(claim.job, "failures")
@@ -234,14 +234,16 @@ class Scheduling:
 
     def _after(
         self,
-        job: int,
+        claim: Claim,
         state: State,
         outcome: Outcome,
         outputs: Mapping[str, Sequence[int]],
         now: float,
     ) -> None:
+        job = claim.job
         if state is State.DONE and isinstance(outcome, Done):
-            self._db.execute("DELETE FROM results WHERE job = ?", (job,))
+            if claim.number > 1:  # one of an earlier time
+                self._db.execute("DELETE FROM results WHERE job = ?", (job,))
             if outcome.result:
                 self._db.execute(
                     "INSERT INTO results VALUES (?, ?, ?)",

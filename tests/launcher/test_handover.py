@@ -109,6 +109,18 @@ def test_a_dead_scheduler_is_revived_a_few_times_at_most(home: Home, store: Stor
     assert scheduler_pid(home) is not None
 
 
+def test_a_scheduler_that_dies_before_anyone_sees_it_is_started_again_by_the_same_helper(
+    home: Home, store: Store
+) -> None:
+    mine = home.record.read_text()
+    write_json(home.record, {"schema": 1, "machine": "another", "host": "gpu3"})
+    revive(home)  # each one that it starts leaves at once
+    assert home.scheduler_log.read_text().count("belongs to machine 'gpu3'") == REVIVALS
+    home.record.write_text(mine)
+    revive(home)
+    assert scheduler_pid(home) is None, "there were enough lately"
+
+
 def test_many_who_notice_a_death_restart_once(home: Home, store: Store) -> None:
     script = f"from launcher.handover import *; revive(Home(Path({str(home.folder)!r})))"
     helpers = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
