@@ -13,8 +13,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from launcher.progress import Progress
+
 BIN = Path(sys.executable).parent
 ROUNDS = 15
+REPORTS = 3_000_000  # a few seconds of them
 
 
 def median_ms(action: Callable[[], object], rounds: int = ROUNDS) -> float:
@@ -37,12 +40,23 @@ def command_times(environment: Mapping[str, str]) -> None:
     print(f"{'python -c pass':<34}{cold:8.0f} ms")
 
 
+def progress_time(folder: Path) -> None:
+    """Print what it costs a training to say how far it is, at every step of it."""
+    report = Progress(folder / "progress.jsonl")
+    start = time.perf_counter()
+    for step in range(REPORTS):
+        report(step=step, total=REPORTS, loss=0.5, lr=0.001)
+    took = 1e6 * (time.perf_counter() - start) / REPORTS
+    print(f"{'progress report, average':<34}{took:8.2f} µs")
+
+
 def main() -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "LAUNCHER_HOME": str(Path(folder) / "home")}
         add = [str(BIN / "launcher"), "add", "--", "true"]
         subprocess.run(add, env=environment, check=True, capture_output=True)
+        progress_time(Path(folder))
         command_times(environment)  # after: `status` has a queue to read
         subprocess.run(
             [str(BIN / "launcher"), "stop", "--now"], env=environment, capture_output=True

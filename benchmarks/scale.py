@@ -1,5 +1,7 @@
 """What our queue does without peers: much at once, with a million jobs, with workers of torch."""
 
+import atexit
+import shutil
 import statistics
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, closing, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import psutil
@@ -45,11 +47,21 @@ def run(job):
 """
 
 
+@cache
+def _base() -> Path:
+    folder = tempfile.mkdtemp(prefix="benchmark-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 @contextmanager
 def a_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards, whatever is still written into it."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        yield Path(name)
+    """A new folder; all of them are deleted at the very end.
+
+    For half a minute ext4 gives no freed inode away again and searches long for another: deleting
+    the folder of one measurement would slow down every file that the next one makes.
+    """
+    yield Path(tempfile.mkdtemp(dir=_base()))
 
 
 def insert_rows(rounds: int) -> Iterator[Row]:

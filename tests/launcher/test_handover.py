@@ -20,6 +20,7 @@ from launcher.handover import (
 from launcher.paths import Home
 from launcher.processes import identity
 from launcher.records import read_json, write_json
+from launcher.scheduler import LOG_BYTES
 from launcher.states import State
 from launcher.store.store import Store
 from tests.build import a_spec, endings, enqueue, in_state, program_of, until
@@ -119,6 +120,15 @@ def test_a_scheduler_that_dies_before_anyone_sees_it_is_started_again_by_the_sam
     home.record.write_text(mine)
     revive(home)
     assert scheduler_pid(home) is None, "there were enough lately"
+
+
+def test_a_long_log_is_set_aside(home: Home, store: Store) -> None:
+    with home.scheduler_log.open("wb") as log:
+        log.truncate(LOG_BYTES + 1)
+    ensure_scheduler(home)
+    until(lambda: "scheduler pid=" in home.scheduler_log.read_text(), "a new one is begun")
+    assert (home.folder / "scheduler.log.1").stat().st_size == LOG_BYTES + 1
+    assert home.scheduler_log.stat().st_mode & 0o777 == 0o600
 
 
 def test_many_who_notice_a_death_restart_once(home: Home, store: Store) -> None:
