@@ -3,14 +3,16 @@
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from launcher.nursery import Supervisor
+from launcher.nursery import News, Supervisor
 from launcher.paths import Attempt
 from launcher.processes import (
     Identity,
@@ -24,12 +26,17 @@ from launcher.processes import (
     session,
     terminate,
 )
-from launcher.records import read_bytes, read_json
+from launcher.records import read_bytes, read_json, write_whole
 from launcher.specs import Breed
 from launcher.states import Done, Lost, Outcome, Void, read_outcome
 from launcher.store.rows import Claim
 
 VOID = b'{"void": true}'
+SPAWN_PATIENCE_S = 0.5
+LOOK_AGAIN_S = 1.0
+NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
+
+logger = logging.getLogger(__name__)
 
 
 class Watch(Protocol):
@@ -41,7 +48,7 @@ class Watch(Protocol):
 
     @property
     def descriptor(self) -> int:
-        """Readable when there is news."""
+        """Readable when there is news; NO_DESCRIPTOR where only time helps."""
 
     def stop(self) -> None:
         """Have it end, politely."""
@@ -76,9 +83,12 @@ class Supervised:
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended, as its supervisor put down, or what is known without that."""
-        if self.supervisor.silent():
-            return None
-        return watch(self.claim, self.attempt)  # whatever it says, the records tell
+        match self.supervisor.news():
+            case None:
+                return None
+            case News.ENDED:  # it lives, and goes on to other attempts
+                return find_out(self.claim, lambda: left(self.claim, self.attempt))
+        return find_out(self.claim, lambda: watch(self.claim, self.attempt))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +119,45 @@ class Adopted:
         if not _readable(self.descriptor):
             return None
         os.close(self.descriptor)
-        return watch(self.claim, self.attempt)
+        return find_out(self.claim, lambda: watch(self.claim, self.attempt))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unclear:
+    """An attempt of which nobody can say just now what became of it; it may live."""
+
+    claim: Claim
+    look: Callable[[], "Outcome | Watch"]
+    again_at: float  # monotonic
+    descriptor: int = NO_DESCRIPTOR
+
+    def stop(self) -> None:
+        """Wait until it is known whom to stop."""
+
+    def insist(self) -> None:
+        """Wait until it is known whom to kill."""
+
+    def ending(self) -> Outcome | Watch | None:
+        """Look again, when it is time."""
+        return None if time.monotonic() < self.again_at else find_out(self.claim, self.look)
+
+
+def find_out(claim: Claim, look: Callable[[], Outcome | Watch]) -> Outcome | Watch:
+    """Return what became of an attempt; where that cannot be told now, it is looked at again."""
+    try:
+        return look()
+    except OSError as error:  # a full disk, a disk that does not answer
+        logger.warning("job=%d attempt=%d unclear=%r", claim.job, claim.number, str(error))
+        return Unclear(claim=claim, look=look, again_at=time.monotonic() + LOOK_AGAIN_S)
 
 
 def watch(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     """Return a watch on what still lives of a claimed attempt, or how it ended.
 
     An attempt that nobody has started yet is voided: after this call nobody can start it.
+
+    Raises:
+        OSError: that cannot be found out now; the disk may be full.
     """
     outcome = _recorded_outcome(attempt)
     if outcome is not None:
@@ -127,7 +169,7 @@ def watch(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     descriptor = open_pidfd(_supervisor(claim, attempt))
     if descriptor is not None:
         return Adopted(claim=claim, attempt=attempt, descriptor=descriptor)
-    return _orphan(claim, attempt)
+    return left(claim, attempt)
 
 
 def _readable(descriptor: int) -> bool:
@@ -142,15 +184,25 @@ def _recorded_outcome(attempt: Attempt) -> Outcome | None:
 
 
 def _void(attempt: Attempt) -> bool:
-    """Take the right to start away; False when somebody has it, or the folder was deleted."""
-    try:
-        descriptor = os.open(attempt.started, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileNotFoundError:
+    """Take the right to start away; False when somebody has it, or the folder was deleted.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if attempt.started.exists():
+        return _first_line(attempt) == VOID
+    if not attempt.folder.exists():
         return False  # it was there before the claim: who deleted it may be the job itself
+    said = attempt.folder / f".void-{os.getpid()}"
+    try:
+        write_whole(said, f"{VOID.decode()}\n")
+        attempt.started.hardlink_to(said)  # whole, and only where there is none
+    except FileNotFoundError:
+        return False
     except FileExistsError:
         return _first_line(attempt) == VOID
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(VOID + b"\n")
+    finally:
+        said.unlink(missing_ok=True)
     return True
 
 
@@ -171,12 +223,32 @@ def _program(attempt: Attempt) -> Identity | None:
     """Return the program of an attempt whose supervisor is dead, None when none was started."""
     try:
         with attempt.started.open("rb") as file:
-            # what the supervisor had begun to start is either the program now, or dead
-            fcntl.flock(file, fcntl.LOCK_SH)
+            # what the supervisor had begun to start is either the program then, or dead
+            _await_lock(file.fileno())
             lines = file.read().splitlines()
-    except OSError:
+    except FileNotFoundError:
         return None
-    return _read_line(lines[1]) if len(lines) > 1 else None
+    if len(lines) > 1:
+        return _read_line(lines[1])
+    return recorded(read_json(attempt.folder / "process.json"))  # of a launcher before 0.2
+
+
+def _await_lock(descriptor: int) -> None:
+    """Wait until nobody is between a spawn and its program any more; that takes milliseconds.
+
+    Raises:
+        BlockingIOError: it takes longer: the program lies on a disk that does not answer.
+    """
+    deadline = time.monotonic() + SPAWN_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+        else:
+            return
 
 
 def _read_line(line: bytes) -> Identity | None:
@@ -187,11 +259,17 @@ def _read_line(line: bytes) -> Identity | None:
     return recorded(record) if isinstance(record, dict) else None
 
 
-def _orphan(claim: Claim, attempt: Attempt) -> Outcome | Watch:
-    """Judge an attempt whose supervisor is dead."""
+def left(claim: Claim, attempt: Attempt) -> Outcome | Watch:
+    """Judge an attempt whose supervisor is dead, or has nothing to do with it any more.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
     outcome = _recorded_outcome(attempt)  # again: it may have been written before it died
     if outcome is not None:
         return outcome
+    if _first_line(attempt) == VOID:
+        return Void(at=time.time())
     program = _program(attempt)
     left = marked(attempt.folder)
     program = program or (left[0] if left else None)
@@ -208,4 +286,4 @@ def _orphan(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     match read_json(attempt.result):
         case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done
             return Done(at=now, result=result)
-    return Lost(at=now, why="exit status unknown: its supervisor was killed")
+    return Lost(at=now, why="exit status unknown: its supervisor is gone")

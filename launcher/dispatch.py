@@ -12,21 +12,28 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from launcher import ram
-from launcher.adoption import Adopted, Supervised, Watch, watch
+from launcher.adoption import (
+    LOOK_AGAIN_S,
+    NO_DESCRIPTOR,
+    Adopted,
+    Supervised,
+    Watch,
+    find_out,
+    watch,
+)
 from launcher.errors import StoreError
 from launcher.gpu import GpuSnapshot
+from launcher.launches import Launches
 from launcher.nurseries import AHEAD, Nurseries
-from launcher.orders import order_text
 from launcher.paths import Home
 from launcher.policy import Decision, Machine, Running, Start, Waiting, decide
-from launcher.processes import Identity, boot_id
-from launcher.records import read_json, stamp, write_whole
+from launcher.records import Stamp, read_json, stamp
 from launcher.specs import Breed, Resources
-from launcher.states import Done, Lost, Outcome, Void
+from launcher.states import Done, Lost, Outcome, Void, ending
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.scheduling import Seat
 from launcher.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -74,8 +81,10 @@ class Scheduler:
         snapshot: Callable[[], Sequence[GpuSnapshot]],
         cpus: int,
         clock: Callable[[], float] = time.time,
+        housekeeping: Callable[[], None] = lambda: None,
     ) -> None:
         """Take over a home whose lock this process holds."""
+        self._housekeeping = housekeeping
         self._home, self._store, self._snapshot, self._clock = home, store, snapshot, clock
         self._queue = store.scheduling
         self._cpus = cpus
@@ -83,6 +92,7 @@ class Scheduler:
         self._watches: dict[int, Watch] = {}
         self._ended: list[tuple[Claim, Outcome]] = []  # not taken in yet: the disk is full
         self._nurseries = Nurseries(home, most_idle=cpus + AHEAD)
+        self._launches = Launches(home, self._queue, self._nurseries, clock)
         self._told: dict[int, float] = {}  # job that was asked to stop → when to insist, monotonic
         self._busy_at = self._explained = time.monotonic()
         self._asked = _Asked()
@@ -133,8 +143,10 @@ class Scheduler:
             stop=stop is not None or self._home.stop.exists(),
             stop_now=bool(stop and stop.get("now")),
             wishes=self._queue.wishes(),
-            limits={name: one.slots for name, one in self._queue.groups().items()},
+            limits=self._queue.limits(),
         )
+        self._nurseries.retire()
+        self._housekeeping()
         self._next_time = 0.0
         self._look_at = time.monotonic() + LOOK_S
 
@@ -142,23 +154,23 @@ class Scheduler:
         self._nurseries.births(self._news)
         self._take_in()
         outlook = _Outlook()
-        launches: list[Supervised] = []
+        ended = list(self._ended)
+        stamps = [_outputs(*one) for one in ended]  # before: a slow disk must not lock the queue
         try:
-            with self._one_transaction(bool(self._ended)):
-                ended = list(self._ended)
-                for claim, outcome in ended:
-                    self._finish(claim, outcome)
-                self._decide(outlook, launches)
+            with self._one_transaction(bool(ended)):
+                for (claim, outcome), outputs in zip(ended, stamps, strict=True):
+                    self._finish(claim, outcome, outputs)
+                self._decide(outlook)
         except BaseException:
-            for one in launches:  # nothing was promised after all
-                self._nurseries.give_back(one.breed, one.supervisor)
+            self._launches.undo()
             raise
         del self._ended[: len(ended)]
+        for one in self._launches.go():
+            self._watches[one.claim.job] = one
+        for claim, why in self._launches.hopeless():
+            self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
         if self._ended:
             outlook.soon(0)
-        for one in launches:
-            self._watches[one.claim.job] = one
-            one.supervisor.run(one.attempt)
         self._obey(outlook)
         return outlook
 
@@ -173,18 +185,25 @@ class Scheduler:
 
     def _adopt(self, claim: Claim) -> None:
         """Find out how far an attempt came that another scheduler claimed."""
-        self._follow(claim, watch(claim, self._home.attempt(claim.job, claim.number)))
+        attempt = self._home.attempt(claim.job, claim.number)
+        self._follow(claim, find_out(claim, partial(watch, claim, attempt)))
+
+    def _unstarted(self, claim: Claim, why: str) -> Outcome | Watch:
+        """Void an attempt that nobody can be found to start; it is lost, then."""
+        found = watch(claim, self._home.attempt(claim.job, claim.number))
+        return Lost(at=self._clock(), why=why) if isinstance(found, Void) else found
 
     def _follow(self, claim: Claim, found: Outcome | Watch) -> None:
         if isinstance(found, Outcome):
             self._ended.append((claim, found))
-        else:
-            self._watches[claim.job] = found
+            return
+        self._watches[claim.job] = found
+        if isinstance(found, Adopted):
             logger.info("job=%d attempt=%d adopted", claim.job, claim.number)
 
     def _take_in(self) -> None:
         for job, one in list(self._watches.items()):
-            if self._news is not None and one.descriptor not in self._news:
+            if self._news is not None and one.descriptor not in {NO_DESCRIPTOR, *self._news}:
                 continue
             news = one.ending()
             if news is None:
@@ -196,12 +215,14 @@ class Scheduler:
                 self._nurseries.give_back(one.breed, one.supervisor)
             self._follow(one.claim, news)
 
-    def _finish(self, claim: Claim, outcome: Outcome) -> None:
-        paths = claim.spec.outputs if isinstance(outcome, Done) else ()
-        outputs = {path: found for path in paths if (found := stamp(path)) is not None}
+    def _finish(self, claim: Claim, outcome: Outcome, outputs: Mapping[str, Stamp]) -> None:
         state = self._queue.finish(claim, outcome, outputs=outputs, now=self._clock())
         logger.info(
-            "job=%d attempt=%d state=%s outcome=%r", claim.job, claim.number, state, outcome
+            "job=%d attempt=%d state=%s ending=%s",
+            claim.job,
+            claim.number,
+            state,
+            ending(outcome),
         )
 
     # --- what people asked for
@@ -219,10 +240,12 @@ class Scheduler:
                 one.stop()
         if any(isinstance(self._watches[job], Adopted) for job in self._told):
             outlook.soon(REMIND_S)
+        if any(one.descriptor == NO_DESCRIPTOR for one in self._watches.values()):
+            outlook.soon(LOOK_AGAIN_S)
 
     # --- what starts
 
-    def _decide(self, outlook: _Outlook, launches: list[Supervised]) -> None:
+    def _decide(self, outlook: _Outlook) -> None:
         """Claim what fits, to be launched once that is committed; tell what still waits."""
         now = self._clock()
         if self._next_time is not None and now >= self._next_time:
@@ -250,23 +273,18 @@ class Scheduler:
             ),
         )
         with self._one_transaction(any(isinstance(one, Start) for one in decisions)):
-            reasons = self._act(ready, decisions, launches)
+            reasons = self._act(ready, decisions)
         outlook.waiting = outlook.waiting or any(reasons.values())
         self._explain(reasons, outlook)
         if outlook.waiting and (watch_gpus or watch_ram):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
 
-    def _act(
-        self,
-        ready: Sequence[ReadyJob],
-        decisions: Sequence[Decision],
-        launches: list[Supervised],
-    ) -> dict[int, str]:
+    def _act(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> dict[int, str]:
         """Claim what starts; return why the first job of each lane does not, '' where it does."""
         reasons = {one.lane_id: "" for one in ready}
         for job, decision in zip(ready, decisions, strict=True):
             if isinstance(decision, Start):
-                why = self._claim(job, decision, launches)
+                why = self._launches.claim(job, decision)
             else:
                 why = decision.reason
             reasons[job.lane_id] = reasons[job.lane_id] or why
@@ -292,80 +310,6 @@ class Scheduler:
                 group=spec.terms.group,
             )
 
-    def _claim(self, ready: ReadyJob, start: Start, launches: list[Supervised]) -> str:
-        """Promise a job its place; return why not, where it cannot start yet."""
-        breed = ready.lane.breed
-        try:
-            supervisor = self._nurseries.take(breed)
-        except OSError as error:
-            self._give_up(ready, start, f"cannot run {breed.interpreter}: {error.strerror}")
-            return ""
-        if supervisor is None:
-            return "its worker is being started"
-        try:
-            claim = self._queue.claim(
-                ready.id,
-                self._seat(start, supervisor.who),
-                reason=start.reason,
-                now=self._clock(),
-                prepare=self._make_folder,
-            )
-        except BaseException:
-            self._nurseries.give_back(breed, supervisor)
-            raise
-        if claim is None:  # its owner cancelled it meanwhile
-            self._nurseries.give_back(breed, supervisor)
-            return ""
-        attempt = self._home.attempt(claim.job, claim.number)
-        launches.append(
-            Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=breed)
-        )
-        logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
-        return ""
-
-    def _seat(self, start: Start, who: Identity) -> Seat:
-        return Seat(
-            device=start.device,
-            cpus=start.cpus,
-            boot=boot_id(),
-            pid=who.pid,
-            start_ticks=who.start_ticks,
-        )
-
-    def _make_folder(self, claim: Claim) -> None:
-        """Make an attempt's folder; what a transaction that never came to its end left is replaced.
-
-        Raises:
-            OSError: the disk is full.
-        """
-        attempt = self._home.attempt(claim.job, claim.number)
-        with contextlib.suppress(FileExistsError):
-            attempt.folder.mkdir(mode=0o700)
-        text = order_text(
-            job=claim.job,
-            number=claim.number,
-            device=claim.device,
-            cpus=claim.cpus,
-            spec_text=claim.spec_text,
-            context_text=claim.context_text,
-        )
-        write_whole(attempt.spec, text)
-
-    def _give_up(self, ready: ReadyJob, start: Start, why: str) -> None:
-        """Count an attempt that nobody can be found to start, so that the job ends some time."""
-        nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
-        claim = self._queue.claim(
-            ready.id,
-            self._seat(start, nobody),
-            reason=start.reason,
-            now=self._clock(),
-            prepare=self._make_folder,
-        )
-        if claim is not None:
-            found = watch(claim, self._home.attempt(claim.job, claim.number))
-            lost = Lost(at=self._clock(), why=why) if isinstance(found, Void) else found
-            self._follow(claim, lost)
-
     # --- when to sleep and when to go
 
     def _finished(self, outlook: _Outlook) -> bool:
@@ -379,6 +323,7 @@ class Scheduler:
     def _sleep(self, timeout_s: float) -> None:
         here = {self._wake, *self._nurseries.descriptors()}
         here.update(one.descriptor for one in self._watches.values())
+        here.discard(NO_DESCRIPTOR)
         for gone in self._polled - here:
             self._poll.unregister(gone)
         for new in here - self._polled:
@@ -390,6 +335,12 @@ class Scheduler:
                 os.read(self._wake, 4096)
         if not self._news or self._wake in self._news:
             self._look_at = 0.0
+
+
+def _outputs(claim: Claim, outcome: Outcome) -> dict[str, Stamp]:
+    """Return size and time of what a done job has written."""
+    paths = claim.spec.outputs if isinstance(outcome, Done) else ()
+    return {path: found for path in paths if (found := stamp(path)) is not None}
 
 
 def _open_wake(home: Home) -> int:

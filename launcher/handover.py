@@ -61,6 +61,8 @@ def ensure_scheduler(home: Home) -> int:
             record = read_json(home.scheduler_record) or {}
             if record.get("pid") == pid and record.get("version") == __version__:
                 return pid
+            if record.get("pid") != pid and time.monotonic() > deadline - START_TIMEOUT_S / 2:
+                return pid  # the disk is too full for its record
             if record.get("pid") == pid:
                 send(pid, signal.SIGTERM)  # another version hands over; its jobs run on
         elif starting is None:

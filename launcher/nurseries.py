@@ -1,15 +1,25 @@
 """All fork servers of a scheduler, and the supervisors that wait for their next attempt."""
 
+import errno
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from socket import MSG_DONTWAIT, MSG_PEEK
 
+from launcher import __version__
 from launcher.nursery import Nursery, Supervisor
 from launcher.paths import Home
 from launcher.specs import Breed
 
 AHEAD = 1  # supervisors that wait for work while others are busy
-DEATHS = 3  # without one birth between them: the interpreter, or a module, does not work
+DEATHS = 3  # of a breed of which nobody ever came back: its interpreter, or a module, does not work
+PAUSE_S = 1.0  # after so many deaths
+RETIRE_S = 600.0  # what nobody has asked for so long gives its memory back
+_NEVER = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR}
+
+
+class Unfit(Exception):
+    """Nobody of a breed can ever be born: says why."""
 
 
 class Nurseries:
@@ -27,35 +37,52 @@ class Nurseries:
         self._living: dict[Breed, Nursery] = {}
         self._idle: dict[Breed, list[Supervisor]] = {}
         self._asked: Counter[Breed] = Counter()  # births that have not come
-        self._deaths: Counter[Breed] = Counter()
+        self._proven: set[Breed] = set()  # somebody came back from an attempt
+        self._deaths: Counter[Breed] = Counter()  # since then
+        self._barred: dict[Breed, float] = {}  # not to be born before, monotonic
+        self._used: dict[Breed, float] = {}  # when somebody last asked for it, monotonic
 
     def take(self, breed: Breed) -> Supervisor | None:
-        """Return a supervisor, which is the caller's now; None: one is on its way.
+        """Return a supervisor, which is the caller's now; None: one is on its way, or will be.
 
         Raises:
-            OSError: the interpreter of this breed cannot be run, or dies again and again.
+            Unfit: the interpreter of this breed cannot be run, or is another launcher's.
         """
+        now = self._used[breed] = time.monotonic()
+        if now < self._barred.get(breed, 0.0):
+            return None
         if self._deaths[breed] >= DEATHS:
-            self._deaths[breed] = 0  # another try, when somebody asks again
-            raise OSError(0, f"{breed.interpreter} does not start; see {self._home.scheduler_log}")
+            self._deaths[breed] = 0
+            self._barred[breed] = now + PAUSE_S
+            if breed not in self._proven:
+                raise Unfit(f"{_named(breed)} does not start; see {self._home.scheduler_log}")
+            return None
         idle = self._idle.setdefault(breed, [])
         taken = idle.pop() if idle else None
+        if taken is not None and taken.version != __version__:
+            taken.channel.close()
+            raise Unfit(
+                f"{_named(breed)} has launcher {taken.version}, and the queue runs {__version__}"
+            )
         while len(idle) + self._asked[breed] < AHEAD + (taken is None):
-            self._ask(breed)
+            if not self._ask(breed):
+                break
         return taken
 
     def give_back(self, breed: Breed, supervisor: Supervisor) -> None:
         """Keep a supervisor whose attempt has ended for the next one."""
         idle = self._idle.setdefault(breed, [])
-        if breed in self._living and len(idle) < self._most_idle and not _is_dead(supervisor):
-            idle.append(supervisor)
-        else:
+        if _is_dead(supervisor) or breed not in self._living or len(idle) >= self._most_idle:
             supervisor.channel.close()  # it leaves
+            return
+        idle.append(supervisor)
+        self._proven.add(breed)
+        self._deaths[breed] = 0
 
     def prepare(self, breed: Breed) -> None:
         """Have a supervisor ready before the first job comes."""
-        if not self._idle.get(breed) and not self._asked[breed]:
-            self._ask(breed)
+        self._used[breed] = time.monotonic()
+        self._ask(breed)
 
     def births(self, news: Collection[int] | None = None) -> None:
         """Take in supervisors that were born since the last call, and drop those that died.
@@ -71,14 +98,23 @@ class Nurseries:
                 if supervisor is None:
                     self._bury(breed)
                     break
-                self._deaths[breed] = 0
                 self._asked[breed] -= 1
                 self._idle.setdefault(breed, []).append(supervisor)
-        for idle in self._idle.values():
+        for breed, idle in self._idle.items():
             silent = idle if news is None else [o for o in idle if o.channel.fileno() in news]
             for supervisor in [one for one in silent if _is_dead(one)]:
                 idle.remove(supervisor)
                 supervisor.channel.close()
+                self._deaths[breed] += 1
+
+    def retire(self) -> None:
+        """Let go of breeds that nobody has asked for lately; who has an attempt sees it through."""
+        now = time.monotonic()
+        for breed in [one for one in self._living if now - self._used[one] > RETIRE_S]:
+            for supervisor in self._idle.pop(breed, []):
+                supervisor.channel.close()
+            self._living.pop(breed).close()
+            self._asked[breed] = 0
 
     def descriptors(self) -> Iterator[int]:
         """Return what becomes readable when there is news."""
@@ -95,16 +131,32 @@ class Nurseries:
         for nursery in self._living.values():
             nursery.close()
 
-    def _ask(self, breed: Breed) -> None:
+    def _ask(self, breed: Breed) -> bool:
+        """Ask for one more; False when that cannot be done just now.
+
+        Raises:
+            Unfit: the interpreter cannot be run.
+        """
         if breed not in self._living:
-            self._living[breed] = Nursery(self._home, breed)
+            try:
+                self._living[breed] = Nursery(self._home, breed)
+            except OSError as error:
+                if error.errno in _NEVER:
+                    raise Unfit(f"cannot run {_named(breed)}: {error.strerror}") from error
+                self._barred[breed] = time.monotonic() + PAUSE_S  # too many processes, or files
+                return False
         self._living[breed].ask()
         self._asked[breed] += 1
+        return True
 
     def _bury(self, breed: Breed) -> None:
         self._living.pop(breed).close()
         self._asked[breed] = 0
         self._deaths[breed] += 1
+
+
+def _named(breed: Breed) -> str:
+    return breed.interpreter or "our own Python"
 
 
 def _is_dead(idle: Supervisor) -> bool:

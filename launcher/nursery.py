@@ -14,20 +14,31 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
+from launcher import __version__
 from launcher.handover import revive
 from launcher.paths import Attempt, Home
-from launcher.processes import Identity, identity, recorded, start_apart
+from launcher.processes import Identity, identity, recorded, send, start_apart
 from launcher.specs import Breed
 from launcher.supervisor import RUN, STOP, serve
 
 BYE, FORK = b"bye", b"fork"
+BYE_PATIENCE_S = 0.5
 MESSAGE_BYTES = 4096
 FIXED = 2  # arguments before the modules: home and socket
+
+
+class News(Enum):
+    """What a supervisor's channel tells."""
+
+    ENDED = "its attempt has ended"
+    DEAD = "it is dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +46,7 @@ class Supervisor:
     """The scheduler's handle on a supervisor: it takes one attempt at a time."""
 
     who: Identity
+    version: str  # of the launcher that its interpreter finds
     channel: socket.socket  # readable when an attempt has ended, or the supervisor
 
     def run(self, attempt: Attempt) -> None:
@@ -45,15 +57,15 @@ class Supervisor:
         """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""
         self._tell(STOP, attempt)
 
-    def silent(self) -> bool:
-        """Take its message that the attempt has ended, or notice its death; True: neither came."""
+    def news(self) -> News | None:
+        """Take its message that the attempt has ended, or notice its death; None: neither came."""
         try:
-            self.channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            said = self.channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return True
+            return None
         except OSError:
-            pass
-        return False
+            return News.DEAD
+        return News.ENDED if said else News.DEAD
 
     def _tell(self, what: bytes, attempt: Attempt) -> None:
         with contextlib.suppress(OSError):
@@ -96,22 +108,31 @@ class Nursery:
             text, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
         except OSError:
             return None
-        who = recorded(json.loads(text)) if text else None
+        record = json.loads(text) if text else {}
+        who = recorded(record)
+        if who is None:  # it died at once
+            for descriptor in descriptors:
+                os.close(descriptor)
         if who is None or not descriptors:
             return None
-        return Supervisor(who=who, channel=socket.socket(fileno=descriptors[0]))
+        channel = socket.socket(fileno=descriptors[0])
+        return Supervisor(who=who, version=str(record.get("version")), channel=channel)
 
     def answers(self) -> bool:
         """Tell whether `born` would answer at once."""
         return bool(select.select([self.socket.fileno()], [], [], 0)[0])
 
     def close(self) -> None:
-        """Let the process end without restarting the scheduler; its supervisors live on."""
+        """End the process without restarting the scheduler; its supervisors live on."""
         with contextlib.suppress(OSError):
             self.socket.sendall(BYE)
         self.socket.close()
+        deadline = time.monotonic() + BYE_PATIENCE_S
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+            while not os.waitpid(self._pid, os.WNOHANG)[0]:
+                if time.monotonic() > deadline:  # it imports its modules still
+                    send(self._pid, signal.SIGKILL)
+                time.sleep(0.005)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -163,7 +184,7 @@ def _fork(home: Home, server: socket.socket, *, ahead: bool) -> None:
     theirs.close()
     # read before anyone can reap the child, so it can be no other process
     who = identity(supervisor)
-    record = who.record() if who else {}
+    record = {**who.record(), "version": __version__} if who else {}
     with contextlib.suppress(OSError):  # the scheduler is dead: the supervisor sees its end, too
         socket.send_fds(server, [json.dumps(record).encode()], [ours.fileno()])
     ours.close()

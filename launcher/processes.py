@@ -7,7 +7,7 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -140,15 +140,29 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the pids of all processes below `pid`, parents before children."""
+def descendants(pid: int, skip: Callable[[int], bool] = lambda _: False) -> list[int]:
+    """Return the pids of all processes below `pid`, parents before children.
+
+    Args:
+        pid: where to begin.
+        skip: which of them to leave out, with all that is below them.
+    """
     found: list[int] = []
     todo = [pid]
     while todo:
-        below = _children(todo.pop())
+        below = [child for child in _children(todo.pop()) if not skip(child)]
         found += below
         todo += below
     return found
+
+
+def is_scheduler(pid: int) -> bool:
+    """Tell whether a process is a queue's scheduler."""
+    try:
+        words = read_bytes(f"/proc/{pid}/cmdline").split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return words[1:4] == [b"-P", b"-m", b"launcher.scheduler"]
 
 
 def _children(pid: int) -> list[int]:
@@ -162,8 +176,8 @@ def _children(pid: int) -> list[int]:
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may be gone already."""
-    with contextlib.suppress(ProcessLookupError):
+    """Send a signal to a process that may be gone already, or another user's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
@@ -171,7 +185,7 @@ def terminate(leader: int) -> None:
     """Send SIGTERM to a process group, or to a process that will lead one and does not yet."""
     try:
         os.killpg(leader, signal.SIGTERM)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         send(leader, signal.SIGTERM)
 
 
@@ -237,7 +251,8 @@ def start_apart(
     return os.posix_spawn(
         argv[0],
         list(argv),
-        {**os.environ, **(environment or {})},
+        # what a job's own command starts does not belong to the job
+        {key: text for key, text in os.environ.items() if key != MARK} | dict(environment or {}),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),

@@ -21,9 +21,9 @@ NOT_FOUND = 127
 class CannotStart(Exception):
     """A program cannot be run; `code` is the exit code that a shell would give it."""
 
-    def __init__(self, code: int, why: str) -> None:
+    def __init__(self, code: int, why: str, number: int | None = None) -> None:
         super().__init__(why)
-        self.code = code
+        self.code, self.errno = code, number
 
 
 def spawn(order: Order, attempt: Attempt, log: int) -> int:
@@ -62,8 +62,11 @@ def spawn(order: Order, attempt: Attempt, log: int) -> int:
         missing = error.filename == context.folder
         what = f"there is no folder {context.folder}" if missing else "no such program"
         raise CannotStart(NOT_FOUND, what) from error
-    except (OSError, ValueError) as error:  # a null byte in its arguments
-        raise CannotStart(CANNOT_EXECUTE, str(getattr(error, "strerror", error))) from error
+    except OSError as error:
+        where = f"the folder {context.folder}: " if error.filename == context.folder else ""
+        raise CannotStart(CANNOT_EXECUTE, f"{where}{error.strerror}", error.errno) from error
+    except ValueError as error:  # a null byte in its arguments
+        raise CannotStart(CANNOT_EXECUTE, str(error)) from error
     finally:
         os.sched_setaffinity(0, ours)
     program.returncode = 0  # it is waited for by us, not by the destructor of Popen
@@ -100,7 +103,7 @@ class Held:
             pipe.write(text)  # it was killed: its end tells
 
     def dismiss(self) -> None:
-        """Let it end without having been anything."""
+        """Let it end without having been anything; not after `release`."""
         os.close(self._release)
         with contextlib.suppress(ChildProcessError):  # somebody killed it, and we have collected it
             os.waitpid(self.who.pid, 0)

@@ -25,13 +25,16 @@ def available(root: Path = Path("/")) -> int:
     return _meminfo(root).get("MemAvailable", 0)
 
 
-def oom_kills(root: Path = Path("/")) -> int:
-    """Return how many processes of our cgroup the kernel has killed for lack of memory so far."""
-    found = 0
+def oom_kills(root: Path = Path("/")) -> int | None:
+    """Return how many processes of our cgroup the kernel has killed for lack of memory so far.
+
+    None where it does not tell.
+    """
+    found = None
     for file in _oom_files(root):
         for line in _read(file).splitlines():
             if line.startswith("oom_kill "):
-                found = max(found, int(line.split()[1]))
+                found = max(found or 0, int(line.split()[1]))
     return found
 
 

@@ -44,22 +44,30 @@ def main(argv: Sequence[str]) -> int:
         held = lock(home.scheduler_lock)
     if held is None:
         return 0
-    _set_long_log_aside(home)
     store = Store(home, durable=False, check=_is_to_be_checked(home))
     me = identity(os.getpid())
     record = {**(me.record() if me else {}), "version": __version__, "since": time.time()}
-    scheduler = Scheduler(home, store, snapshot=Nvml().snapshot, cpus=cores())
+
+    def housekeeping() -> None:
+        _set_long_log_aside(home)
+        if not home.scheduler_record.exists():  # the disk was full, or somebody deleted it
+            with contextlib.suppress(OSError):
+                write_json(home.scheduler_record, record, mode=0o600)
+
+    scheduler = Scheduler(
+        home, store, snapshot=Nvml().snapshot, cpus=cores(), housekeeping=housekeeping
+    )
     signal.signal(signal.SIGTERM, scheduler.leave)
     signal.signal(signal.SIGINT, scheduler.leave)
-    with contextlib.suppress(OSError):  # a full disk; who looks for us then asks the lock
-        write_json(home.scheduler_record, record, mode=0o600)
+    home.scheduler_record.unlink(missing_ok=True)  # a predecessor's
+    housekeeping()
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
     gc.freeze()  # what is there now stays, and need not be looked at again
     scheduler.run()
     os.close(held)
     # who queued something while we still held the lock took us for a scheduler that stays
     stays = not scheduler.leaving and scheduler.is_home() and not home.stop.exists()
-    if stays and store.scheduling.ready(1):
+    if stays and (store.scheduling.ready(1) or store.scheduling.let_go(time.time()) is not None):
         start_scheduler(home)
     store.close()
     return 0

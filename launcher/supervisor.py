@@ -6,8 +6,6 @@ is gone, it sees the one in hand through, and leaves.
 """
 
 import contextlib
-import fcntl
-import json
 import os
 import select
 import signal
@@ -18,19 +16,17 @@ from pathlib import Path
 
 from launcher import ram
 from launcher.handover import revive, wake
-from launcher.orders import Order, read_order
 from launcher.paths import Attempt, Home
-from launcher.processes import Identity, adopt_orphans, descendants, identity, send, terminate
-from launcher.program import CannotStart, Held, spawn
-from launcher.records import read_bytes, write_json
-from launcher.specs import Terms
-from launcher.states import Outcome, Void, outcome_record
-from launcher.verdict import Circumstances, cannot_start, judge
+from launcher.processes import adopt_orphans, descendants, is_scheduler, send, terminate
+from launcher.records import write_json, write_whole
+from launcher.starting import Begun, Starter
+from launcher.states import Outcome, outcome_record
+from launcher.verdict import Circumstances, judge
 
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
+UNKILLABLE_S = 5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel
 RUN, STOP, ENDED = b"run ", b"stop ", b"ended "  # each is followed by the attempt's folder
 
 
@@ -55,8 +51,7 @@ class _Supervisor:
         self._stop = False
         self._at = b""  # the folder of the attempt in hand
         adopt_orphans()
-        self._me = _line(identity(os.getpid()))
-        self._held = Held() if ahead else None
+        self._starter = Starter(ahead=ahead)
 
     def attempt(self) -> bool:
         """Wait for an attempt and see it through; False when there will be no other one."""
@@ -67,7 +62,7 @@ class _Supervisor:
             except ConnectionResetError:  # the scheduler died before it had read our last word
                 message = b""
             if not message:
-                self._dismiss()
+                self._starter.dismiss()
                 return False
         self._stop = self._signals.asked_to_stop = False
         self._at = message[len(RUN) :]
@@ -78,7 +73,7 @@ class _Supervisor:
             except OSError:
                 self._alone = True
         if self._alone:
-            self._dismiss()
+            self._starter.dismiss()
             wake(self._home)
             revive(self._home)
         return not self._alone
@@ -86,79 +81,27 @@ class _Supervisor:
     def _see_through(self, attempt: Attempt) -> None:
         """Run one attempt from its start to its recorded end; then nothing of it lives."""
         kills = ram.oom_kills()
-        try:
-            record = self._may_start(attempt)
-            if record is None:
-                return  # voided: another scheduler thinks that we are dead
-            text = read_bytes(attempt.spec)
-            order = read_order(text)
-            log = os.open(attempt.log, _APPEND, 0o600)
-            _link_log(order, attempt)
-            started = time.monotonic()
-            program = self._start(order, attempt, text=text, log=log, record=record)
-        except (OSError, ValueError):  # a full disk, a deleted folder; nothing has run
-            _record(Void(at=time.time()), attempt)
+        begun = self._starter.begin(attempt)
+        if begun is None:
             return
-        if isinstance(program, CannotStart):
-            _say(attempt, f"launcher: cannot start {order.spec.argv[0]!r}: {program}")
-            _record(cannot_start(order.spec.argv[0], program, time.time()), attempt)
+        if not isinstance(begun, Begun):
+            _record(begun, attempt)
             return
-        status, how = self._await_end(program, order.spec.terms, started)
+        self._starter.prepare()  # the next one, while this one runs
+        status, how = self._await_end(begun)
         self._end_tree(LEFTOVER_GRACE_S)
-        how = replace(how, oom_kills=ram.oom_kills() - kills) if status else how
-        _record(judge(status, attempt, how, time.time()), attempt)
+        if status and kills is not None:
+            how = replace(how, oom_kills=(ram.oom_kills() or kills) - kills)
+        _record(judge(status, attempt, how, time.time()), attempt, begun.text)
 
-    def _may_start(self, attempt: Attempt) -> int | None:
-        """Win the right to start; return the record of it, still open, None where it is lost.
-
-        Exactly one process ever creates this file. Until it is closed it is locked by us and by
-        what we spawn, up to the instant when that is the program: who finds it unlocked and us
-        dead finds the program, if there is one, by its mark.
-
-        Raises:
-            OSError: there is no room for it, or no folder.
-        """
-        try:
-            descriptor = os.open(attempt.started, _CREATE, 0o600)
-        except FileExistsError:
-            return None  # a scheduler has voided the attempt
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.write(descriptor, self._me)
-        return descriptor
-
-    def _start(
-        self, order: Order, attempt: Attempt, *, text: bytes, log: int, record: int
-    ) -> int | CannotStart:
-        """Bring the attempt's own process to life, and put it on record; return its pid.
-
-        Raises:
-            OSError: the disk is full.
-        """
-        try:
-            if not order.spec.entry:
-                program = spawn(order, attempt, log)
-                with contextlib.suppress(OSError):  # the mark is left
-                    who = identity(program) or Identity(pid=program, start_ticks=0, boot="")
-                    os.write(record, _line(who))  # a quick one has ended already
-                return program
-            held = self._held if self._held and self._held.waits() else Held()
-            os.write(record, _line(held.who))
-        except CannotStart as error:
-            return error
-        finally:
-            os.close(record)
-            os.close(log)
-        held.release(attempt, text)
-        self._held = Held()  # the next one, while this one runs
-        return held.who.pid
-
-    def _await_end(self, program: int, terms: Terms, started: float) -> tuple[int, Circumstances]:
+    def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
 
         Returns its wait status, and what else is known of the end.
         """
+        program, terms = begun.program, begun.order.spec.terms
         ended = os.pidfd_open(program)
-        limit = None if terms.time_limit_s is None else started + terms.time_limit_s
+        limit = None if terms.time_limit_s is None else begun.at + terms.time_limit_s
         warn = None if limit is None or not terms.warn_s else limit - terms.warn_s
         kill: float | None = None
         stopped = over = insisted = False
@@ -201,8 +144,8 @@ class _Supervisor:
         poll.register(self._signals.descriptor, select.POLLIN)
         if not self._alone:
             poll.register(self._channel, select.POLLIN)
-        timeout_ms = None if until is None else max(0.0, until - time.monotonic()) * 1000
-        events = {descriptor for descriptor, _ in poll.poll(timeout_ms)}
+        left_s = LONGEST_SLEEP_S if until is None else max(0.0, until - time.monotonic())
+        events = {found for found, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
         self._signals.drain()
         if self._channel.fileno() in events:
             self._listen()
@@ -223,13 +166,12 @@ class _Supervisor:
             self._stop = True
 
     def _below(self) -> list[int]:
-        """Return all processes below us, but for the worker that waits for the next attempt."""
-        waiting = self._held.who.pid if self._held else 0
-        return [pid for pid in descendants(os.getpid()) if pid != waiting]
+        """Return all processes below us, but for the worker that waits for the next attempt.
 
-    def _dismiss(self) -> None:
-        if self._held:
-            self._held.dismiss()
+        A scheduler that a job's own command has started, and what that runs, is nobody's leftover.
+        """
+        below = descendants(os.getpid(), skip=is_scheduler)
+        return [pid for pid in below if pid != self._starter.waiting]
 
     def _end_tree(self, grace_s: float) -> None:
         """End what the program left running: politely, then by force."""
@@ -237,7 +179,7 @@ class _Supervisor:
         for pid in below:
             send(pid, signal.SIGTERM)
         deadline = time.monotonic() + grace_s
-        while below:
+        while below and time.monotonic() < deadline + UNKILLABLE_S:
             self._reap()
             if time.monotonic() >= deadline:
                 for pid in below:
@@ -272,42 +214,23 @@ class _Signals:
             os.read(self.descriptor, 64)
 
 
-def _line(who: Identity | None) -> bytes:
-    return (json.dumps(who.record() if who else {}) + "\n").encode()
+def _record(outcome: Outcome, attempt: Attempt, order: bytes = b"") -> None:
+    """Write the outcome; wait for room when the disk is full, since only we know it.
 
-
-def _say(attempt: Attempt, text: str) -> None:
-    with contextlib.suppress(OSError), attempt.log.open("a", encoding="utf-8") as log:
-        log.write(text + "\n")
-
-
-def _link_log(order: Order, attempt: Attempt) -> None:
-    """Let the log also appear in the run's folder; where that fails the log is still here."""
-    if order.spec.log_link is None:
-        return
-    link = Path(order.spec.log_link)
-    with contextlib.suppress(OSError):
-        ours = os.umask(order.context.umask)  # the run's folders are its owner's, not ours
-        try:
-            link.parent.mkdir(parents=True, exist_ok=True)
-        finally:
-            os.umask(ours)
-        link.unlink(missing_ok=True)
-        try:
-            link.hardlink_to(attempt.log)
-        except OSError:
-            link.symlink_to(attempt.log)  # another file system
-
-
-def _record(outcome: Outcome, attempt: Attempt) -> None:
-    """Write the outcome; wait for room when the disk is full, since only we know it."""
+    Args:
+        outcome: what to write.
+        attempt: whose folder may have been deleted by its own program.
+        order: what such a folder is known by.
+    """
     while True:
         try:
             write_json(attempt.outcome, outcome_record(outcome), mode=0o600)
         except FileNotFoundError:  # the job has deleted it
             if not attempt.folder.parent.exists():
                 return  # the whole home is gone
-            attempt.folder.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(OSError):
+                attempt.folder.mkdir(mode=0o700, exist_ok=True)
+                write_whole(attempt.spec, order.decode())
         except OSError:
             time.sleep(1)
         else:

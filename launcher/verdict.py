@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.paths import Attempt
-from launcher.program import CannotStart
 from launcher.records import read_json
 from launcher.states import Done, Failed, Outcome, Stopped
 from launcher.units import format_seconds
@@ -22,7 +21,7 @@ class Circumstances:
     stopped: bool = False  # we were asked to end it
     over_limit_s: float | None = None  # its time limit was reached
     insisted: bool = False  # we killed it, after its grace
-    oom_kills: int = 0  # processes of our cgroup that the kernel killed meanwhile
+    oom_kills: int | None = None  # processes of our cgroup that the kernel killed; None: not known
 
 
 def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outcome:
@@ -53,11 +52,6 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
     return Failed(at=now, error=_sentence(code, attempt, how), **_status(code))
 
 
-def cannot_start(program: str, error: CannotStart, now: float) -> Failed:
-    """Return the outcome of a program that could not be run."""
-    return Failed(at=now, error=f"cannot start {program!r}: {error}", exit_code=error.code)
-
-
 def _status(code: int) -> dict[str, int]:
     return {"signal": -code} if code < 0 else {"exit_code": code}
 
@@ -66,7 +60,7 @@ def _sentence(code: int, attempt: Attempt, how: Circumstances) -> str:
     out_of_memory = "killed by the kernel: the machine or its cgroup ran out of memory"
     if code in {-signal.SIGKILL, _KILLED} and how.oom_kills:
         return out_of_memory + last_line(attempt.log)
-    if code == -signal.SIGKILL:
+    if code == -signal.SIGKILL and how.oom_kills is not None:
         return "killed by SIGKILL, and not for lack of memory" + last_line(attempt.log)
     if code < 0:
         return f"ended by {_signal_name(-code)}" + last_line(attempt.log)

@@ -30,6 +30,19 @@ ALTER TABLE jobs ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;       -- likewise
 ALTER TABLE attempts ADD COLUMN pid INTEGER NOT NULL DEFAULT 0;    -- its supervisor
 ALTER TABLE attempts ADD COLUMN start_ticks INTEGER NOT NULL DEFAULT 0;
 
+-- Who waits for news asks for events after a number: no number may be given twice.
+CREATE TABLE happened (
+    id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    at     REAL NOT NULL,
+    job    INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    state  TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+INSERT INTO happened SELECT id, at, job, state, reason FROM events;
+DROP TABLE events;
+ALTER TABLE happened RENAME TO events;
+CREATE INDEX events_by_job ON events (job);
+
 DROP INDEX jobs_ready;
 CREATE INDEX jobs_ready ON jobs (state, waits, lane, rank, id);
 CREATE INDEX jobs_ended ON jobs (ended) WHERE ended IS NOT NULL;

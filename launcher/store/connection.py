@@ -98,10 +98,10 @@ class Connection:
         """Count again what these jobs wait for: needs that are not done, and a timer."""
         self.executemany(_COUNT_WAITS, [(job,) for job in jobs])
 
-    def state_of(self, job: int) -> State:
-        """Return a job's state."""
-        (state,) = self.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
-        return State(state)
+    def state_of(self, job: int) -> State | None:
+        """Return a job's state, None when it was forgotten."""
+        row = self.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
+        return State(row[0]) if row else None
 
     def numbers(self, query: str, *values: Any) -> list[int]:
         """Return the first column of what a query finds."""

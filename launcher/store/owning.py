@@ -70,7 +70,7 @@ class Owning:
         todo = list(jobs)
         while todo:
             job = todo.pop()
-            if job in found or self._db.state_of(job) in OPEN:
+            if job in found or self._db.state_of(job) in {None, *OPEN}:
                 continue
             found.add(job)
             todo += self._db.numbers(
@@ -109,7 +109,7 @@ class Owning:
         One stays that is open, that an open job needs, or that may be run again with a job that
         would not find it done.
         """
-        gone = {job for job in jobs if self._db.state_of(job) not in OPEN}
+        gone = {job for job in jobs if self._db.state_of(job) not in {None, *OPEN}}
         while kept := {job for job in gone if not self._bound(job) <= gone}:
             gone -= kept
         return gone
@@ -122,6 +122,14 @@ class Owning:
                 self._db.execute("DELETE FROM needs WHERE need = ?", (job,))
                 self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
         return gone
+
+    def forget_contexts(self) -> None:
+        """Delete the environments of which no job is left; their numbers are never used again."""
+        with self._db.writing():
+            self._db.execute(
+                "UPDATE contexts SET body = '', digest = 'forgotten ' || id"
+                " WHERE body <> '' AND id NOT IN (SELECT context FROM jobs)"
+            )
 
     def _bound(self, job: int) -> set[int]:
         """Return the jobs that could not go on without an ended one."""

@@ -5,13 +5,25 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void, outcome_record
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    State,
+    Stopped,
+    Void,
+    ending,
+    outcome_record,
+)
 from launcher.store.connection import Connection
-from launcher.store.rows import Claim, Group, Lane, ReadyJob, read_lane
+from launcher.store.rows import Claim, Lane, ReadyJob, read_lane
+from launcher.store.steps import fill_lanes
 from launcher.units import format_seconds
 
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
 LONGEST_BACKOFF_S = 3600.0
+VOID_PAUSE_S = 1.0  # between attempts that cannot be started
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
 _CLAIM = (
     "SELECT attempts.*, jobs.spec, contexts.body AS context FROM attempts"
@@ -52,6 +64,10 @@ class Scheduling:
             if row is None:
                 break
             lane = int(row[0])
+            if lane == 0:  # an older command line put it in while the queue was brought up to date
+                with self._db.writing():
+                    fill_lanes(self._db)
+                continue
             asked = self._lane(lane)
             rows = self._db.execute(
                 "SELECT id, rank FROM jobs WHERE state = 'queued' AND waits = 0 AND lane = ?"
@@ -61,10 +77,9 @@ class Scheduling:
             found += [ReadyJob(id=job, rank=rank, lane_id=lane, lane=asked) for job, rank in rows]
         return sorted(found, key=lambda one: (one.rank, one.id))
 
-    def groups(self) -> dict[str, Group]:
-        """Return the groups that have a limit."""
-        rows = self._db.execute("SELECT name, slots FROM groups")
-        return {name: Group(name=name, slots=slots) for name, slots in rows}
+    def limits(self) -> dict[str, int]:
+        """Return how many jobs of a group may run at once, where there is a limit."""
+        return dict(self._db.execute("SELECT name, slots FROM groups").fetchall())
 
     def explain(self, reasons: Mapping[int, str]) -> None:
         """Put down why the first job of each lane cannot start; '' where it can."""
@@ -207,6 +222,8 @@ class Scheduling:
             case Stopped():
                 return State.QUEUED, "stopped, goes on later"
             case Void():
+                if self._was_void_before(claim):
+                    self._pause(claim.job, VOID_PAUSE_S, now)
                 return State.QUEUED, "was not started"
             case Lost(why=why):
                 self._count(claim.job, "lost")
@@ -221,13 +238,24 @@ class Scheduling:
         if failures >= terms.retries:
             return State.FAILED, error
         pause_s = min(terms.backoff_s * 2 ** min(failures, 30), LONGEST_BACKOFF_S)
-        self._db.execute(
-            "INSERT OR REPLACE INTO timers (job, at, since) VALUES (?, ?, ?)",
-            (claim.job, now + pause_s, now),
-        )
-        self._db.count_waits([claim.job])
+        self._pause(claim.job, pause_s, now)
         tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}"
         return State.QUEUED, f"{tries}: {error}"
+
+    def _pause(self, job: int, span_s: float, now: float) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO timers (job, at, since) VALUES (?, ?, ?)",
+            (job, now + span_s, now),
+        )
+        self._db.count_waits([job])
+
+    def _was_void_before(self, claim: Claim) -> bool:
+        """Tell whether the attempt before was not started either: there is no room, or no process."""
+        row = self._db.execute(
+            "SELECT json_extract(outcome, '$.ending') FROM attempts WHERE job = ? AND number = ?",
+            (claim.job, claim.number - 1),
+        ).fetchone()
+        return row is not None and row[0] == ending(Void(at=0.0))
 
     def _count(self, job: int, column: str) -> None:
         self._db.execute(f"UPDATE jobs SET {column} = {column} + 1 WHERE id = ?", (job,))

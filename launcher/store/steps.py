@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import resources
 
 from launcher.specs import read_context, read_spec
+from launcher.store.connection import Connection
 from launcher.store.owning import rank_of
 from launcher.store.rows import lane_of
 
@@ -21,9 +22,14 @@ def _first(connection: sqlite3.Connection) -> None:
 
 def _second(connection: sqlite3.Connection) -> None:
     _run(connection, "2.sql")
+    fill_lanes(connection)
+
+
+def fill_lanes(connection: Connection | sqlite3.Connection) -> None:
+    """Give each job that has no lane its lane and its rank."""
     jobs = connection.execute(
         "SELECT jobs.id, jobs.spec, jobs.submitted, jobs.priority, contexts.body FROM jobs"
-        " JOIN contexts ON contexts.id = jobs.context"
+        " JOIN contexts ON contexts.id = jobs.context WHERE jobs.lane = 0"
     ).fetchall()
     for number, spec, submitted, priority, context in jobs:
         lane = lane_of(read_spec(json.loads(spec)), read_context(json.loads(context)))

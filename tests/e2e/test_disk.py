@@ -35,7 +35,7 @@ from tests.e2e.test_reliability import (
 )
 
 SIZE = "6m"
-WATCHED_S = 1.0  # how long a queue is watched that must not do the wrong thing
+WATCHED_S = 0.7  # how long a queue is watched that must not do the wrong thing
 FLOODING = """
 import os, sys, time
 while not os.path.exists(sys.argv[1]):
@@ -141,6 +141,16 @@ def queue(tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
+@pytest.fixture
+def flag(queue: Project) -> Iterator[Path]:
+    """A file; while it is there, no process of the project can sync anything to disk."""
+    flag = queue.folder / "flag"
+    queue.environment["LD_PRELOAD"] = compiled(queue.folder, FAILING_SYNC)
+    queue.environment["TRICK_FLAG"] = str(flag)
+    yield flag
+    flag.unlink(missing_ok=True)
+
+
 def first_program(queue: Project) -> int:
     """Return the pid of job 1's program."""
     return program_of(Attempt(queue.home.attempts / "1-1"))
@@ -164,7 +174,7 @@ def test_a_program_that_floods_the_disk_with_its_log_ends_when_there_is_room(
     lives_by_itself(small)
 
 
-@pytest.mark.parametrize("room", [0, 4096, 8192, 24576, 65536])
+@pytest.mark.parametrize("room", [0, 8192, 65536])
 def test_an_outcome_and_a_database_that_cannot_be_written_wait_for_room(
     small: Project, room: int
 ) -> None:
@@ -327,10 +337,7 @@ def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing_half_queued(
 
 
 @NEEDS_CC
-def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project) -> None:
-    flag = queue.folder / "flag"
-    queue.environment["LD_PRELOAD"] = compiled(queue.folder, FAILING_SYNC)
-    queue.environment["TRICK_FLAG"] = str(flag)
+def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project, flag: Path) -> None:
     job = add_waiting(queue)
     add(queue, *shell("echo 1 >>others"), after=str(job))
     until(lambda: stamps(queue), "the program runs")
@@ -351,12 +358,27 @@ def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project) -> Non
 
 
 @NEEDS_CC
+def test_a_job_that_must_never_run_twice_does_not_start_before_that_is_on_disk(
+    queue: Project,
+    flag: Path,
+) -> None:
+    job = add(queue, *shell("echo 1 >>others"), not_before="+1s", rerun="never")
+    flag.touch()
+    begun = time.monotonic()
+
+    until(lambda: time.monotonic() > begun + 2, "its time has come")
+    assert not (queue.folder / "others").exists()
+    flag.unlink()
+
+    until(lambda: state(queue, job) == "done", "it has run")
+    assert (queue.folder / "others").read_text() == "1\n"
+
+
+@NEEDS_CC
 def test_a_queue_that_begins_again_on_a_disk_that_does_not_sync_goes_on_when_it_does(
     queue: Project,
+    flag: Path,
 ) -> None:
-    flag = queue.folder / "flag"
-    queue.environment["LD_PRELOAD"] = compiled(queue.folder, FAILING_SYNC)
-    queue.environment["TRICK_FLAG"] = str(flag)
     job = add_waiting(queue)
     until(lambda: stamps(queue), "the program runs")
     kill_all(queue.home)
@@ -372,11 +394,8 @@ def test_a_queue_that_begins_again_on_a_disk_that_does_not_sync_goes_on_when_it_
 
 
 @NEEDS_CC
-def test_a_queue_does_not_begin_on_a_disk_that_does_not_sync(queue: Project) -> None:
-    flag = queue.folder / "flag"
+def test_a_queue_does_not_begin_on_a_disk_that_does_not_sync(queue: Project, flag: Path) -> None:
     flag.touch()
-    queue.environment["LD_PRELOAD"] = compiled(queue.folder, FAILING_SYNC)
-    queue.environment["TRICK_FLAG"] = str(flag)
     for _ in range(2):
         complained(queue.call("launcher", "add", "--", "true"), 3)
     flag.unlink()

@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import stat
@@ -28,6 +29,7 @@ from tests.terminal import in_a_terminal
 OTHER_BOOT = "11111111-2222-3333-4444-555555555555"
 OLD_HOME = Path(__file__).parents[1] / "launcher" / "data" / "queue-v1.sql"
 NOBODY = 65534
+STOP_S = 10.0
 WAITING = 'echo "$$" >>"$1"; until [ -e "$2" ]; do sleep 0.05; done'
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of <linux/prctl.h>
 EVIL = "\x1b]0;taken\x07\x1b[2J\x9b31m"
@@ -73,8 +75,12 @@ def a_queue(place: Path) -> Iterator[Project]:
         try:
             yield project
             if project.home.database.exists():
-                project.call("launcher", "stop", "--now", timeout_s=20)
-            until(lambda: not living(project.home), "nothing of the home lives")
+                with project.start("launcher", "stop", "--now") as stop:
+                    try:
+                        until(lambda: stop.poll() is not None, "the queue is stopped", STOP_S)
+                    finally:
+                        stop.kill()
+            until(lambda: not living(project.home), "nothing of the home lives", STOP_S)
         finally:
             kill_all(project.home)
 
@@ -199,6 +205,38 @@ def of_another_boot(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
+    ("left", "rerun", "ends"),
+    [("whole", "never", "failed"), ("empty", "never", "failed"), ("empty", "again", "done")],
+)
+def test_a_claim_that_a_power_cut_undid_neither_blocks_nor_doubles_its_job(
+    queue: Project, left: str, rerun: str, ends: str
+) -> None:
+    """The disk has the attempt's folder, but not yet the claim nor, perhaps, who started it."""
+    words = str(queue.folder / "stamps"), str(queue.folder / "gate")
+    job = add(queue, *shell(WAITING, *words), not_before="+1s", rerun=rerun)
+    copy = queue.folder / "copy"
+    with (
+        contextlib.closing(sqlite3.connect(queue.home.database)) as database,
+        contextlib.closing(sqlite3.connect(copy)) as before,
+    ):
+        database.backup(before)
+    until(lambda: stamps(queue), "the program runs")
+    kill_all(queue.home)
+    for file in queue.home.folder.glob("queue.sqlite*"):
+        file.unlink()
+    shutil.copyfile(copy, queue.home.database)
+    of_another_boot(queue.home)
+    if left == "empty":
+        queue.home.attempt(job, 1).started.write_text("")
+    open_gate(queue)
+
+    queue.call("launcher", "wait", "--timeout", "6s")
+
+    assert state(queue, job) == ends
+    assert len(stamps(queue)) == (1 if rerun == "never" else 2)
+
+
+@pytest.mark.parametrize(
     "name",
     [
         *("attempts/1-1/started", "attempts/1-1/spec.json", "attempts/1-1/outcome.json"),
@@ -314,7 +352,8 @@ def command_line(pid: int) -> bytes:
 
 
 def test_a_home_that_an_older_version_wrote_opens_and_goes_on(queue: Project) -> None:
-    queue.home.folder.mkdir(mode=0o700)
+    queue.home.attempts.mkdir(mode=0o700, parents=True)
+    queue.home.folder.chmod(0o700)
     text = OLD_HOME.read_text().replace('["sleep", "600"]', '["true"]')
     with contextlib.closing(sqlite3.connect(queue.home.database)) as database:
         database.executescript(text.replace('{"cpus": 2,', '{"cpus": 1,'))
@@ -333,6 +372,17 @@ def test_a_home_that_an_older_version_wrote_opens_and_goes_on(queue: Project) ->
     (backup,) = [path for path in queue.home.backups.rglob("*") if path.is_file()]
     with contextlib.closing(sqlite3.connect(backup)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_queue_whose_attempts_were_all_deleted_goes_on(queue: Project) -> None:
+    add(queue, "true")
+    wait(queue)
+    held = add(queue, "true", hold=True)
+    shutil.rmtree(queue.home.attempts)
+
+    assert queue.call("launcher", "release", str(held)).returncode == 0
+
+    until(lambda: state(queue, held) == "done", "the next job runs")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""From a decision to a running attempt: claimed in a transaction, launched when that is committed."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+
+from launcher.adoption import Supervised
+from launcher.nurseries import Nurseries, Unfit
+from launcher.orders import order_text
+from launcher.paths import Home
+from launcher.policy import Start
+from launcher.processes import Identity, boot_id
+from launcher.records import write_whole
+from launcher.store.rows import Claim, ReadyJob
+from launcher.store.scheduling import Scheduling, Seat
+
+logger = logging.getLogger(__name__)
+
+
+class Launches:
+    """What one turn of the scheduler starts; nothing of it runs before `go`."""
+
+    def __init__(
+        self, home: Home, queue: Scheduling, nurseries: Nurseries, clock: Callable[[], float]
+    ) -> None:
+        """Begin with nothing."""
+        self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
+        self._claimed: list[Supervised] = []
+        self._given_up: list[tuple[Claim, str]] = []  # and why nobody can be found to start it
+
+    def go(self) -> list[Supervised]:
+        """Hand what was claimed to its supervisors; the transaction is committed."""
+        launched, self._claimed = self._claimed, []
+        for one in launched:
+            one.supervisor.run(one.attempt)
+        return launched
+
+    def undo(self) -> None:
+        """Take everything back; the transaction came to nothing."""
+        for one in self._claimed:
+            self._nurseries.give_back(one.breed, one.supervisor)
+        self._claimed.clear()
+        self._given_up.clear()
+
+    def hopeless(self) -> list[tuple[Claim, str]]:
+        """Return what was claimed although nobody can start it, and why.
+
+        Its attempt counts as lost, so that the job ends some time.
+        """
+        given_up, self._given_up = self._given_up, []
+        return given_up
+
+    def claim(self, ready: ReadyJob, start: Start) -> str:
+        """Promise a job its place; return why not, where it cannot start yet."""
+        breed = ready.lane.breed
+        try:
+            supervisor = self._nurseries.take(breed)
+        except Unfit as error:
+            self._give_up(ready, start, str(error))
+            return ""
+        if supervisor is None:
+            return "its worker is being started"
+        try:
+            claim = self._queue.claim(
+                ready.id,
+                self._seat(start, supervisor.who),
+                reason=start.reason,
+                now=self._clock(),
+                prepare=self._make_folder,
+            )
+        except BaseException:
+            self._nurseries.give_back(breed, supervisor)
+            raise
+        if claim is None:  # its owner cancelled it meanwhile
+            self._nurseries.give_back(breed, supervisor)
+            return ""
+        attempt = self._home.attempt(claim.job, claim.number)
+        self._claimed.append(
+            Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=breed)
+        )
+        logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
+        return ""
+
+    def _seat(self, start: Start, who: Identity) -> Seat:
+        return Seat(
+            device=start.device,
+            cpus=start.cpus,
+            boot=boot_id(),
+            pid=who.pid,
+            start_ticks=who.start_ticks,
+        )
+
+    def _make_folder(self, claim: Claim) -> None:
+        """Make an attempt's folder; what a transaction that never came to its end left is replaced.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        attempt = self._home.attempt(claim.job, claim.number)
+        with contextlib.suppress(FileExistsError):
+            attempt.folder.mkdir(mode=0o700)
+        text = order_text(
+            job=claim.job,
+            number=claim.number,
+            device=claim.device,
+            cpus=claim.cpus,
+            spec_text=claim.spec_text,
+            context_text=claim.context_text,
+        )
+        write_whole(attempt.spec, text)
+
+    def _give_up(self, ready: ReadyJob, start: Start, why: str) -> None:
+        """Claim a job for nobody: the attempt is counted as lost."""
+        nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
+        claim = self._queue.claim(
+            ready.id,
+            self._seat(start, nobody),
+            reason=start.reason,
+            now=self._clock(),
+            prepare=self._make_folder,
+        )
+        if claim is not None:
+            self._given_up.append((claim, why))
