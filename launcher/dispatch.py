@@ -26,7 +26,7 @@ from launcher.adoption import (
 )
 from launcher.errors import StoreError
 from launcher.gpu import GpuSnapshot
-from launcher.launches import Launches
+from launcher.launches import BEING_BORN, Launches
 from launcher.nurseries import AHEAD, Nurseries
 from launcher.paths import Home
 from launcher.policy import Decision, Machine, Running, Start, Waiting, decide
@@ -275,6 +275,8 @@ class Scheduler:
         with self._one_transaction(any(isinstance(one, Start) for one in decisions)):
             reasons = self._act(ready, decisions)
         outlook.waiting = outlook.waiting or any(reasons.values())
+        if BEING_BORN in reasons.values():
+            outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
         self._explain(reasons, outlook)
         if outlook.waiting and (watch_gpus or watch_ram):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back

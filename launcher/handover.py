@@ -61,6 +61,8 @@ def ensure_scheduler(home: Home) -> int:
             record = read_json(home.scheduler_record) or {}
             if record.get("pid") == pid and record.get("version") == __version__:
                 return pid
+            if record.get("pid") != pid:
+                wake(home)  # somebody deleted its record: it writes another
             if record.get("pid") != pid and time.monotonic() > deadline - START_TIMEOUT_S / 2:
                 return pid  # the disk is too full for its record
             if record.get("pid") == pid:

@@ -14,6 +14,8 @@ from launcher.records import write_whole
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduling import Scheduling, Seat
 
+BEING_BORN = "its worker is being started"
+
 logger = logging.getLogger(__name__)
 
 
@@ -59,7 +61,7 @@ class Launches:
             self._give_up(ready, start, str(error))
             return ""
         if supervisor is None:
-            return "its worker is being started"
+            return BEING_BORN
         try:
             claim = self._queue.claim(
                 ready.id,

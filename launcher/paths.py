@@ -18,7 +18,7 @@ class Attempt:
 
     spec.json      scheduler    what to run; written before anyone is asked to run it
     started        supervisor   created exclusively: who may start (or a scheduler, to void); pid,
-                                boot id and start time of supervisor and program, before it runs
+                                boot id and start time of supervisor and program, a line each
     progress.jsonl worker       steps and metrics
     result.json    worker       what the entry function returned, or how it failed
     outcome.json   supervisor   how it ended; synced to disk

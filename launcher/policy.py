@@ -70,7 +70,7 @@ def decide(
 
     Neither cores nor memory are promised twice, a GPU runs one of our jobs at a time, and a group
     never runs more jobs than its limit. A job that waits for cores is overtaken by none; one that
-    waits for memory has its cores and its memory kept for it. One whose group is full, or that
+    waits for memory of other jobs has its cores and its memory kept for it. One whose group is full, or that
     this machine can never hold, is in nobody's way.
     """
     room = _Room(machine, running)
@@ -93,7 +93,8 @@ def decide(
             continue
         lacks = room.lacks_memory(one.resources.ram)
         if lacks:
-            room.give(Running(device="", cpus=cpus, ram=one.resources.ram or 0))
+            if room.ours(one.resources.ram):  # it comes back; what others use may never
+                room.give(Running(device="", cpus=cpus, ram=one.resources.ram or 0))
             decisions.append(Wait(job=one.job, reason=lacks))
             continue
         device, why = _place(one.resources, machine, room.taken)
@@ -147,6 +148,10 @@ class _Room:
         if cpus <= self._cpus:
             return ""
         return f"needs {_cores(cpus)}, {max(self._cpus, 0)} of {self._machine.cpus} free"
+
+    def ours(self, ram: int | None) -> bool:
+        """Tell whether memory is missing because it is promised to jobs of ours."""
+        return ram is not None and ram > self._ram
 
     def lacks_memory(self, ram: int | None) -> str:
         """Return how much memory is missing, '' when there is enough."""

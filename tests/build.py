@@ -82,7 +82,6 @@ def a_claim(spec: Spec | None = None, *, job: int = 1, number: int = 1, **change
         "cpus": 1,
         "pid": 0,
         "start_ticks": 0,
-        "claimed": 0.0,
         "spec_text": json.dumps((spec or a_spec()).record()),
         "context_text": json.dumps(a_context().record()),
     }

@@ -17,6 +17,7 @@ from launcher.errors import UsageError, nearest
 from launcher.handover import ensure_scheduler, wake
 from launcher.specs import Resources, Spec, Terms, this_context
 from launcher.states import State
+from launcher.store.scheduling import LONGEST_BACKOFF_S
 from launcher.store.store import NewJob, Store
 from launcher.units import format_bytes
 from launcher.views import harmless
@@ -25,7 +26,6 @@ RUN = "add"  # the run of jobs that come from no task file
 TERMS = Terms()
 MOST_RETRIES = 1000  # its pause doubles each time, and must stay a number
 HIGHEST_PRIORITY = 1_000_000
-LONGEST_BACKOFF_S = 3600.0
 PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
 
 
@@ -115,7 +115,8 @@ def command(
             priority=priority,
         )
         job = _put(store, spec, after, State.HELD if hold else State.QUEUED)
-        home.stop.unlink(missing_ok=True)
+        if not hold:
+            home.stop.unlink(missing_ok=True)
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")

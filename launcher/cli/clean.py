@@ -84,6 +84,7 @@ def command(
                 jobs, _what, f"forget {counted(len(jobs), 'job')} and delete the logs?", needed=True
             )
         freed, gone, left = _clean(home, store, jobs)
+        store.owning.forget_contexts()
     say(gone, _what)
     click.echo(f"{counted(len(gone), 'job')} cleaned, {format_bytes(freed)} freed", err=True)
     _name_left(left)

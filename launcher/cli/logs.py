@@ -135,7 +135,10 @@ class _Follower:
 
     def _over(self, number: int) -> bool:
         row = self._row()
-        return row.state is not State.RUNNING or row.attempts != number
+        if row.state is not State.RUNNING or row.attempts != number:
+            return True
+        self._keep_alive()  # where everybody was killed, somebody must find out what became of it
+        return False
 
     def _row(self) -> JobRow:
         rows = self._store.read.jobs_by_id([self._job])

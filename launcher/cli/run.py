@@ -65,10 +65,10 @@ def command(
         _refuse_missing(made)
     code = 0
     with open_queue(make=True) as (home, store):
-        home.stop.unlink(missing_ok=True)
         submitted = [_queue(store, made, force=force) for made in plans]
         try:
             if any(one.queued or one.joined for one in submitted):
+                home.stop.unlink(missing_ok=True)
                 set_off(home)
             if detach:
                 return 0

@@ -9,8 +9,10 @@ from launcher.errors import MachineError, counted
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.records import write_json
 from launcher.states import State
+from launcher.units import format_seconds
+from launcher.views import harmless
 
-NOW_TIMEOUT_S = 60.0  # the grace of 30 s, the kill, and taking it all in
+MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all in
 
 
 @click.command()
@@ -27,22 +29,26 @@ def command(now: bool) -> None:
     """
     with open_queue() as (home, store):
         write_json(home.stop, {"schema": 1, "now": now, "at": time.time()}, mode=0o600)
-        running = store.read.counts().get(State.RUNNING, 0)
-        if running:
+        jobs = store.read.in_state(State.RUNNING)
+        if jobs:
             ensure_scheduler(home)
         wake(home)
         if not now:
-            finish = "1 running one finishes" if running == 1 else f"{running} running ones finish"
-            click.echo(f"no new jobs; {finish}", err=True)
+            finish = (
+                "1 running one finishes" if len(jobs) == 1 else f"{len(jobs)} running ones finish"
+            )
+            click.echo(f"no new jobs; {finish}" if jobs else "no new jobs; none runs", err=True)
             return
-        deadline = time.monotonic() + NOW_TIMEOUT_S
+        patience_s = MARGIN_S + max((job.spec.terms.grace_s for job in jobs), default=0.0)
+        deadline = time.monotonic() + patience_s
         while (pid := scheduler_pid(home)) or store.read.counts().get(State.RUNNING):
             if pid is None:  # it was killed before it had taken in the ends
                 ensure_scheduler(home)
             if time.monotonic() > deadline:
+                left = ", ".join(harmless(job.name) for job in store.read.in_state(State.RUNNING))
                 raise MachineError(
-                    f"the scheduler (pid {pid}) still runs after "
-                    f"{NOW_TIMEOUT_S:.0f} s; its log is {home.scheduler_log}"
+                    f"after {format_seconds(patience_s)} these still run: {left or 'none'}; the "
+                    f"queue stays stopped, and {home.scheduler_log} says what is done about them"
                 )
             time.sleep(0.02)
         queued = store.read.counts().get(State.QUEUED, 0)

@@ -120,7 +120,10 @@ class Reading:
         if _WILD.intersection(pattern):
             return self._where(f"{_AMONG} jobs.name GLOB ?", pattern)
         last = "\U0010ffff"  # sorts behind whatever may follow
-        return self._where(f"{_AMONG} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
+        found = self._where(f"{_AMONG} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
+        # command/1 is not the beginning of command/12
+        cut = pattern[-1].isdecimal()
+        return [job for job in found if not (cut and job.name[len(pattern)].isdecimal())]
 
     def names(self) -> list[str]:
         """Return some names of jobs, the newest jobs' first."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from launcher.specs import Breed, Context, Resources, Spec, breed_of, read_context, read_spec
+from launcher.specs import Breed, Context, Resources, Spec, breed_of, read_spec
 from launcher.states import State
 
 
@@ -109,7 +109,6 @@ class Claim:
     cpus: int
     pid: int  # its supervisor
     start_ticks: int  # likewise
-    claimed: float
     spec_text: str
     context_text: str
 
@@ -117,11 +116,6 @@ class Claim:
     def spec(self) -> Spec:
         """The job's spec."""
         return read_spec(json.loads(self.spec_text))
-
-    @cached_property
-    def context(self) -> Context:
-        """The job's surroundings."""
-        return read_context(json.loads(self.context_text))
 
 
 def job_row(row: sqlite3.Row) -> JobRow:

@@ -144,7 +144,6 @@ class Scheduling:
                 cpus=seat.cpus,
                 pid=seat.pid,
                 start_ticks=seat.start_ticks,
-                claimed=now,
                 spec_text=spec,
                 context_text=self._context(context),
             )
@@ -315,7 +314,6 @@ def _claim(row: sqlite3.Row) -> Claim:
         cpus=row["cpus"],
         pid=row["pid"],
         start_ticks=row["start_ticks"],
-        claimed=row["claimed"],
         spec_text=row["spec"],
         context_text=row["context"],
     )

@@ -35,7 +35,7 @@ from tests.e2e.test_reliability import (
 )
 
 SIZE = "6m"
-WATCHED_S = 0.7  # how long a queue is watched that must not do the wrong thing
+WATCHED_S = 0.5  # how long a queue is watched that must not do the wrong thing
 FLOODING = """
 import os, sys, time
 while not os.path.exists(sys.argv[1]):

@@ -293,7 +293,7 @@ def test_a_program_that_stays_a_zombie_is_dead(queue: Project) -> None:
     prctl = ctypes.CDLL(None).prctl
     prctl(SUBREAPER, 1, 0, 0, 0)  # orphans become our children, and we do not look after them
     try:
-        job = add_waiting(queue)
+        job = add(queue, *shell("[ -e gate ] && exit; echo $$ >>stamps; exec sleep 300"))
         until(lambda: stamps(queue), "the program runs")
         program = int(stamps(queue)[0])
         kill_all(queue.home, but=program)
@@ -382,7 +382,7 @@ def test_a_queue_whose_attempts_were_all_deleted_goes_on(queue: Project) -> None
 
     assert queue.call("launcher", "release", str(held)).returncode == 0
 
-    until(lambda: state(queue, held) == "done", "the next job runs")
+    until(lambda: state(queue, held) == "done", "the next job runs", 8)
 
 
 @pytest.mark.parametrize(

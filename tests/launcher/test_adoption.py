@@ -6,14 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from launcher.adoption import Adopted, Supervised, watch
+from launcher.adoption import Adopted, Supervised, Unclear, find_out, watch
 from launcher.nursery import Nursery
 from launcher.paths import Home
 from launcher.processes import end_session, identity, marked, recorded, send
 from launcher.records import write_json
-from launcher.states import Done, Lost, Stopped, Void
+from launcher.states import Done, Lost, Outcome, Stopped, Void
 from tests.build import (
     a_claim,
     a_spec,
@@ -247,6 +248,35 @@ def test_a_program_that_was_spawned_and_not_put_on_record_is_found_by_its_mark(
         found.stop()
         program.wait()
     assert isinstance(found.ending(), Lost)
+
+
+def test_a_program_of_an_older_launcher_is_known_by_its_own_record(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    attempt.started.write_text("{}\n")
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as program:
+        who = identity(program.pid)
+        assert who is not None
+        write_json(attempt.folder / "process.json", who.record())
+        found = watch(a_claim(), attempt)
+        assert isinstance(found, Adopted)
+        assert found.program == program.pid
+        program.kill()
+    assert isinstance(found.ending(), Lost)
+
+
+def test_what_cannot_be_found_out_now_is_looked_at_again(home: Home) -> None:
+    answers: list[Outcome | OSError] = [OSError(28, "No space left on device"), Void(at=1.0)]
+
+    def look() -> Outcome:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    unclear = find_out(a_claim(), look)
+    assert isinstance(unclear, Unclear)
+    assert unclear.ending() is None, "not at once: that would be a storm"
+    assert replace(unclear, again_at=0.0).ending() == Void(at=1.0)
 
 
 def test_nobody_judges_an_attempt_while_its_program_is_being_spawned(home: Home) -> None:

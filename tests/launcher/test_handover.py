@@ -127,8 +127,17 @@ def test_a_long_log_is_set_aside(home: Home, store: Store) -> None:
         log.truncate(LOG_BYTES + 1)
     ensure_scheduler(home)
     until(lambda: "scheduler pid=" in home.scheduler_log.read_text(), "a new one is begun")
-    assert (home.folder / "scheduler.log.1").stat().st_size == LOG_BYTES + 1
+    assert (home.folder / "scheduler.log.1").stat().st_size > LOG_BYTES
     assert home.scheduler_log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_scheduler_whose_record_was_deleted_is_found_and_writes_another(
+    home: Home, store: Store
+) -> None:
+    pid = ensure_scheduler(home)
+    home.scheduler_record.unlink()
+    assert ensure_scheduler(home) == pid
+    until(home.scheduler_record.exists, "it has written another")
 
 
 def test_many_who_notice_a_death_restart_once(home: Home, store: Store) -> None:

@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,15 @@ def test_a_nursery_that_cannot_begin_says_that_it_is_dead(home: Home) -> None:
     nursery.ask()
     assert nursery.born() is None
     nursery.close()
+
+
+def test_a_nursery_that_still_loads_is_not_waited_for(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text("import time\ntime.sleep(600)\n")
+    nursery = Nursery(home, Breed(sys.executable, ("endless",), str(tmp_path)))
+    before = time.monotonic()
+    nursery.close()
+    assert time.monotonic() - before < 10
+    assert identity(nursery._pid) is None
 
 
 def test_interrupting_the_terminal_does_not_reach_the_nursery(home: Home) -> None:

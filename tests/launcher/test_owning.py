@@ -211,6 +211,34 @@ def test_what_failed_is_not_forgotten_while_a_job_may_be_run_again_that_needs_it
     assert store.owning.forget([a, b]) == [a, b]
 
 
+def test_jobs_that_are_gone_are_nobodys_trouble(store: Store) -> None:
+    assert store.owning.again([99]) == []
+    assert store.owning.forget([99]) == []
+
+
+def test_environments_are_forgotten_with_the_last_job_that_had_them(store: Store) -> None:
+    secret = a_context(environment={"TOKEN": "s3cret"})
+    (gone,) = enqueue(store, a_spec(name="command/a"), context=secret)
+    (kept,) = enqueue(store, a_spec(name="command/b"))
+    store.owning.cancel([gone], 2.0)
+    store.owning.forget([gone])
+    store.owning.forget_contexts()
+    bodies = [row[0] for row in store._db.execute("SELECT body FROM contexts")]
+    assert not any("s3cret" in body for body in bodies)
+    assert claimed(store, kept).context_text
+    (again,) = enqueue(store, a_spec(name="command/c"), context=secret)
+    assert "s3cret" in claimed(store, again).context_text
+
+
+def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
+    first, second = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    store.owning.cancel([second], 2.0)
+    last = store.read.last_event()
+    store.owning.forget([second])
+    store.owning.hold([first], 3.0)
+    assert [job for _, _, job, _, _ in store.read.events_after(last)] == [first]
+
+
 # --- groups
 
 

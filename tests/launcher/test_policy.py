@@ -166,7 +166,7 @@ def test_the_first_job_that_waits_for_cores_is_never_overtaken(
         elif decision.reason.startswith("needs") and "core" in decision.reason:
             assert min(one.resources.cpus, machine.cpus) > free - kept
             blocked = True
-        elif "of memory" in decision.reason and "this machine has" not in decision.reason:
+        elif "promised to others" in decision.reason:
             kept += min(one.resources.cpus, machine.cpus)
 
 
@@ -199,18 +199,26 @@ def test_a_job_behind_one_that_waits_for_cores_says_whom_it_waits_for() -> None:
 
 
 def test_a_job_that_waits_for_memory_has_its_share_kept_and_lets_others_pass() -> None:
-    machine = Machine(cpus=4, ram=8 * GIB, ram_free=6 * GIB)
+    machine = Machine(cpus=5, ram=8 * GIB, ram_free=6 * GIB)
+    running = [Running(device=CPU, cpus=1, ram=2 * GIB)]
     waiting = [
         a_waiting(1, cpus=2, ram=7 * GIB),
         a_waiting(2, cpus=2),
         a_waiting(3, cpus=1),
         a_waiting(4, ram=1 * GIB),
     ]
-    first, second, third, fourth = decide(waiting, [], machine)
-    assert first == Wait(job=1, reason="needs 7 GiB of memory, 6 GiB are not in use")
+    first, second, third, fourth = decide(waiting, running, machine)
+    assert first == Wait(job=1, reason="needs 7 GiB of memory, 6 GiB are not promised to others")
     assert isinstance(second, Start)
-    assert third == Wait(job=3, reason="needs 1 core, 0 of 4 free"), "two are kept for the first"
+    assert third == Wait(job=3, reason="needs 1 core, 0 of 5 free"), "two are kept for the first"
     assert isinstance(fourth, Wait)
+
+
+def test_nothing_is_kept_for_a_job_that_waits_for_memory_which_others_use() -> None:
+    machine = Machine(cpus=2, ram=8 * GIB, ram_free=6 * GIB)
+    wait, start = decide([a_waiting(1, cpus=2, ram=8 * GIB), a_waiting(2)], [], machine)
+    assert wait == Wait(job=1, reason="needs 8 GiB of memory, 6 GiB are not in use")
+    assert isinstance(start, Start)
 
 
 def test_a_job_that_the_machine_can_never_hold_is_in_nobodys_way() -> None:

@@ -516,6 +516,32 @@ def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: 
     assert "lost (the machine was restarted), runs again" in events
 
 
+def test_what_an_earlier_life_left_in_a_jobs_folder_does_not_stop_it(
+    queue: Queue, effects: Path
+) -> None:
+    (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
+    attempt = queue.home.attempt(job, 1)
+    attempt.folder.mkdir()
+    attempt.started.touch()  # the power failed: the claim is gone, and what was written there
+    ensure_scheduler(queue.home)
+    assert queue.wait(job) == [State.DONE]
+    assert endings(queue.store, job) == ["lost", "done"]
+    assert len(lines_of(effects)) == 2
+
+
+def test_an_attempt_whose_folder_cannot_be_made_keeps_no_other_from_starting(
+    queue: Queue, effects: Path
+) -> None:
+    jobs = enqueue(queue.store, *(a_spec(name=f"command/{n}") for n in range(3)))
+    odd = queue.home.attempt(jobs[1], 1).folder
+    odd.touch()  # a file where a folder should be
+    ensure_scheduler(queue.home)
+    until(lambda: "trouble" in queue.home.scheduler_log.read_text(), "it has met the file")
+    odd.unlink()
+    assert set(queue.wait(*jobs)) == {State.DONE}
+    assert [endings(queue.store, job) for job in jobs] == [["done"]] * 3
+
+
 def test_a_flood_of_output_fills_the_log_and_nothing_else(calm: Queue) -> None:
     (job,) = calm.add(a_spec(*shell("head -c 20000000 /dev/zero | tr '\\0' x; echo; exit 1")))
     assert calm.wait(job) == [State.FAILED]

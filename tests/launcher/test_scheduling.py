@@ -292,3 +292,22 @@ def test_a_job_that_never_started_was_not_lost(store: Store) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(rerun="never")))
     assert end(store, job, Void(at=2.0)) is State.QUEUED
     assert (job_row(store, job).lost, ready(store)) == (0, [job])
+
+
+def test_what_cannot_be_started_again_and_again_is_tried_once_a_second(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    for now, pause in ((10.0, False), (11.0, True)):
+        claim = claimed(store, job, now)
+        store.scheduling.finish(claim, Void(at=now), outputs={}, now=now)
+        assert bool(store.scheduling.ready(1)) is not pause
+    assert store.scheduling.let_go(11.5) == 12.0
+    store.scheduling.let_go(12.0)
+    assert store.scheduling.ready(1)
+
+
+def test_a_job_that_an_older_command_line_put_in_gets_its_lane(store: Store) -> None:
+    old, new = enqueue(store, a_spec(name="command/a", cpus=2), a_spec(name="command/b"))
+    store._db.execute("UPDATE jobs SET lane = 0, rank = 0 WHERE id = ?", (old,))
+    ready = store.scheduling.ready(5)
+    assert sorted(one.id for one in ready) == [old, new]
+    assert {one.id: one.lane.resources.cpus for one in ready} == {old: 2, new: 1}

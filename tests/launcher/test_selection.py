@@ -71,6 +71,8 @@ def test_a_command_is_found_without_its_kind(store: Store) -> None:
     assert [job.name for job in select(store, ["prepa"])] == ["command/prepare"]
     assert [job.name for job in select(store, ["*st"])] == ["command/last"]
     assert [job.id for job in select(store, ["2"])] == [2], "a number is a job's number"
+    with pytest.raises(UsageError):
+        select(store, ["command/1"])  # is not the beginning of command/12
 
 
 def test_one_job_is_the_newest_of_its_name(filled: Store) -> None:

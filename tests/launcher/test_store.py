@@ -1,3 +1,4 @@
+import json
 import stat
 import tempfile
 from collections import Counter
@@ -12,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from launcher.errors import StoreError
 from launcher.paths import Home
-from launcher.specs import Terms
+from launcher.specs import Terms, read_context
 from launcher.states import NEXT, Done, Failed, Lost, Outcome, State, Stopped, Void
 from launcher.store.migrations import check_sqlite
 from launcher.store.store import NewJob, Store
@@ -37,7 +38,7 @@ def test_a_job_is_remembered_with_its_surroundings(store: Store) -> None:
     (job,) = enqueue(store, spec, context=context)
     claim = claimed(store, job)
     assert claim.spec == spec
-    assert claim.context == context
+    assert read_context(json.loads(claim.context_text)) == context
 
 
 def test_jobs_start_by_priority_and_then_by_age(store: Store) -> None:

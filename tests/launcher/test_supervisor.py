@@ -8,8 +8,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.handover import scheduler_pid
 from launcher.nursery import Nursery
-from launcher.paths import Home
+from launcher.orders import read_order
+from launcher.paths import Home, make_home
 from launcher.processes import marked
 from launcher.specs import Breed
 from launcher.states import Done, Failed, Stopped
@@ -17,6 +19,7 @@ from tests.build import (
     a_context,
     a_spec,
     an_attempt,
+    end_everything,
     ended,
     gone,
     lines_of,
@@ -225,6 +228,14 @@ def test_a_program_that_reaches_its_time_limit_has_failed(nursery: Nursery, home
     assert outcome.signal == signal.SIGTERM
 
 
+def test_a_time_limit_of_months_is_no_trouble(nursery: Nursery, home: Home) -> None:
+    attempt = an_attempt(home, a_spec("sleep", "60"), time_limit_s=90 * 86_400.0)
+    one = started(nursery, attempt)
+    program_of(attempt)
+    one.stop()
+    assert isinstance(outcome_of(one), Stopped)
+
+
 def test_a_program_that_ignores_its_time_limit_is_killed_after_its_grace(
     nursery: Nursery, home: Home
 ) -> None:
@@ -282,6 +293,35 @@ def test_what_a_program_leaves_behind_ends_with_it(nursery: Nursery, home: Home)
     left = [int(pid) for pid in lines_of(attempt.log)]
     assert len(left) == 2
     assert all(gone(pid) for pid in left)
+
+
+def test_a_folder_that_a_program_deletes_can_be_told_from_a_foreign_one_again(
+    nursery: Nursery, home: Home
+) -> None:
+    script = 'rm -r "$LAUNCHER_ATTEMPT"'
+    attempt, outcome = run_attempt(nursery, home, a_spec(*shell(script)), job=7)
+    assert isinstance(outcome, Done)
+    assert read_order(attempt.spec.read_bytes()).job == 7
+
+
+def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
+    nursery: Nursery, home: Home, tmp_path: Path
+) -> None:
+    other = Home(tmp_path / "other")
+    make_home(other)
+    script = (
+        "import pathlib, sys\nfrom launcher.handover import ensure_scheduler\n"
+        "from launcher.paths import Home\nfrom launcher.store.store import Store\n"
+        "home = Home(pathlib.Path(sys.argv[1]))\nStore(home).close()\n"
+        "print(ensure_scheduler(home))"
+    )
+    words = (sys.executable, "-c", script, str(other.folder))
+    attempt, outcome = run_attempt(nursery, home, a_spec(*words))
+    assert isinstance(outcome, Done), said_by(attempt)
+    scheduler = int(said_by(attempt))
+    assert scheduler_pid(other) == scheduler
+    assert scheduler not in [who.pid for who in marked(attempt.folder)]
+    end_everything(other)
 
 
 def test_orphans_of_a_long_program_do_not_pile_up_as_zombies(nursery: Nursery, home: Home) -> None:
