@@ -34,7 +34,7 @@ bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
 	$(BIN)/python -m benchmarks.queue
 	$(BIN)/python -m benchmarks.commands
 
-chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs; CHAOS='--without-guard' must fail
+chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs; CHAOS='--without-guard --jobs 100' must fail
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
 night: $(VENV)/.developing ## 300 jobs, killed and restarted five times
