@@ -158,13 +158,19 @@ class Scheduler:
         stamps = [_outputs(*one) for one in ended]  # before: a slow disk must not lock the queue
         try:
             with self._one_transaction(bool(ended)):
-                for (claim, outcome), outputs in zip(ended, stamps, strict=True):
-                    self._finish(claim, outcome, outputs)
-                self._decide(outlook)
+                states = [
+                    self._queue.finish(claim, outcome, outputs=outputs, now=self._clock())
+                    for (claim, outcome), outputs in zip(ended, stamps, strict=True)
+                ]
+                reasons = self._decide(outlook)
         except BaseException:
             self._launches.undo()
             raise
         del self._ended[: len(ended)]
+        self._launches.commit()
+        for (claim, outcome), state in zip(ended, states, strict=True):
+            told = (claim.job, claim.number, state, ending(outcome))
+            logger.info("job=%d attempt=%d state=%s ending=%s", *told)
         for one in self._launches.go():
             self._watches[one.claim.job] = one
         for claim, why in self._launches.hopeless():
@@ -172,6 +178,7 @@ class Scheduler:
         if self._ended:
             outlook.soon(0)
         self._obey(outlook)
+        self._explain(reasons, outlook)
         return outlook
 
     def _one_transaction(self, needed: bool) -> contextlib.AbstractContextManager[None]:
@@ -215,16 +222,6 @@ class Scheduler:
                 self._nurseries.give_back(one.breed, one.supervisor)
             self._follow(one.claim, news)
 
-    def _finish(self, claim: Claim, outcome: Outcome, outputs: Mapping[str, Stamp]) -> None:
-        state = self._queue.finish(claim, outcome, outputs=outputs, now=self._clock())
-        logger.info(
-            "job=%d attempt=%d state=%s ending=%s",
-            claim.job,
-            claim.number,
-            state,
-            ending(outcome),
-        )
-
     # --- what people asked for
 
     def _obey(self, outlook: _Outlook) -> None:
@@ -245,8 +242,11 @@ class Scheduler:
 
     # --- what starts
 
-    def _decide(self, outlook: _Outlook) -> None:
-        """Claim what fits, to be launched once that is committed; tell what still waits."""
+    def _decide(self, outlook: _Outlook) -> dict[int, str]:
+        """Claim what fits, to be launched once that is committed.
+
+        Returns why the first job of each lane does not start, '' where it does.
+        """
         now = self._clock()
         if self._next_time is not None and now >= self._next_time:
             self._next_time = self._queue.let_go(now)
@@ -255,7 +255,7 @@ class Scheduler:
             outlook.soon(self._next_time - now)
         ready = [] if self._asked.stop else self._queue.ready(self._cpus)
         if not ready:
-            return
+            return {}
         watch_gpus = any(_may_need_gpu(one.lane.resources) for one in ready)
         watch_ram = any(one.lane.resources.ram is not None for one in ready)
         decisions = decide(
@@ -277,9 +277,9 @@ class Scheduler:
         outlook.waiting = outlook.waiting or any(reasons.values())
         if BEING_BORN in reasons.values():
             outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
-        self._explain(reasons, outlook)
         if outlook.waiting and (watch_gpus or watch_ram):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
+        return reasons
 
     def _act(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> dict[int, str]:
         """Claim what starts; return why the first job of each lane does not, '' where it does."""
@@ -303,11 +303,11 @@ class Scheduler:
         self._queue.explain(reasons)
 
     def _promised(self) -> Iterator[Running]:
-        for one in self._watches.values():
-            spec = one.claim.spec
+        for claim in [*(one.claim for one in self._watches.values()), *self._launches.promised()]:
+            spec = claim.spec
             yield Running(
-                device=one.claim.device,
-                cpus=one.claim.cpus,
+                device=claim.device,
+                cpus=claim.cpus,
                 ram=spec.resources.ram or 0,
                 group=spec.terms.group,
             )
@@ -317,8 +317,8 @@ class Scheduler:
     def _finished(self, outlook: _Outlook) -> bool:
         now = time.monotonic()
         if self._asked.stop:
-            return not self._watches and not self._ended
-        if outlook.waiting or self._watches or self._ended:
+            return not (self._watches or self._ended or any(self._launches.promised()))
+        if outlook.waiting or self._watches or self._ended or any(self._launches.promised()):
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from launcher.adoption import Supervised
 from launcher.nurseries import Nurseries, Unfit
@@ -10,7 +10,7 @@ from launcher.orders import order_text
 from launcher.paths import Home
 from launcher.policy import Start
 from launcher.processes import Identity, boot_id
-from launcher.records import write_whole
+from launcher.records import sync, write_whole
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduling import Scheduling, Seat
 
@@ -27,15 +27,33 @@ class Launches:
     ) -> None:
         """Begin with nothing."""
         self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
-        self._claimed: list[Supervised] = []
+        self._claimed: list[Supervised] = []  # in a transaction that is still open
+        self._committed: list[Supervised] = []
         self._given_up: list[tuple[Claim, str]] = []  # and why nobody can be found to start it
 
-    def go(self) -> list[Supervised]:
-        """Hand what was claimed to its supervisors; the transaction is committed."""
-        launched, self._claimed = self._claimed, []
-        for one in launched:
+    def commit(self) -> None:
+        """Know that the transaction is committed: what was claimed must be launched."""
+        self._committed += self._claimed
+        self._claimed.clear()
+
+    def go(self) -> Iterator[Supervised]:
+        """Hand what is committed to its supervisors.
+
+        Raises:
+            OSError: the claim of one that must never run twice cannot be synced to the disk; it
+                and those behind it are launched another time.
+        """
+        while self._committed:
+            one = self._committed[0]
+            if one.claim.spec.terms.rerun == "never":
+                self._sync()
+            del self._committed[0]
             one.supervisor.run(one.attempt)
-        return launched
+            yield one
+
+    def promised(self) -> Iterator[Claim]:
+        """Return what is claimed and could not be launched yet."""
+        yield from (one.claim for one in self._committed)
 
     def undo(self) -> None:
         """Take everything back; the transaction came to nothing."""
@@ -83,6 +101,11 @@ class Launches:
         logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
         return ""
 
+    def _sync(self) -> None:
+        """Let the claim survive a power cut: without it the job would be started again."""
+        for path in (self._home.database_log, self._home.attempts):
+            sync(path)
+
     def _seat(self, start: Start, who: Identity) -> Seat:
         return Seat(
             device=start.device,
@@ -100,7 +123,7 @@ class Launches:
         """
         attempt = self._home.attempt(claim.job, claim.number)
         with contextlib.suppress(FileExistsError):
-            attempt.folder.mkdir(mode=0o700)
+            attempt.folder.mkdir(mode=0o700, parents=True)
         text = order_text(
             job=claim.job,
             number=claim.number,

@@ -84,6 +84,10 @@ class Home:
         return self.folder / "queue.sqlite"
 
     @cached_property
+    def database_log(self) -> Path:
+        return self.folder / "queue.sqlite-wal"
+
+    @cached_property
     def scheduler_lock(self) -> Path:
         return self.folder / "scheduler.lock"
 
@@ -140,8 +144,8 @@ class Home:
         return Attempt(self.attempts / f"{job}-{number}")
 
     def exists(self) -> bool:
-        """Tell whether a queue was ever kept here; a damaged one was."""
-        return self.database.exists() or self.damage_record.exists()
+        """Tell whether a queue was ever kept here; a damaged one was, and one of which a part is."""
+        return any(path.exists() for path in (self.database, self.damage_record, self.database_log))
 
 
 def find_home(environ: Mapping[str, str]) -> Home:

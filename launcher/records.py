@@ -36,7 +36,7 @@ def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108  # likewise
         raise
-    sync_folder(folder)
+    sync(folder)
 
 
 def write_json(path: Path, record: Mapping[str, Json], *, mode: int = 0o644) -> None:
@@ -80,9 +80,9 @@ def read_bytes(path: Path | str) -> bytes:
         os.close(descriptor)
 
 
-def sync_folder(folder: Path | str) -> None:
-    """Make renames and new names in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path | str) -> None:
+    """Make what a file holds, or new and other names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

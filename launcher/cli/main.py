@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -80,6 +81,7 @@ def cli(debug: bool) -> None:  # main reads it from the arguments
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    _open_streams()
     code = _run(list(sys.argv[1:] if argv is None else argv))
     try:
         sys.stdout.flush()
@@ -91,6 +93,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = MachineError.exit_code
         _drop_output()
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Have the standard streams, also where the caller has closed them.
+
+    Otherwise the next file to be opened, the queue's database, would be the standard output.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # open until the end
 
 
 def _drop_output() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import click
 
 from launcher.errors import MachineError, UsageError
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.handover import ensure_scheduler, scheduler_pid, start_scheduler, wake
 from launcher.paths import Home, check_home, find_home, make_home
 from launcher.progress import Step, latest
 from launcher.states import State
@@ -52,6 +52,15 @@ def set_off(home: Home) -> None:
     """Let the scheduler look at what was just committed; start one where none lives."""
     wake(home)  # first: an idle scheduler starts the program within milliseconds
     ensure_scheduler(home)
+
+
+def revive_if_dead(home: Home, store: Store) -> None:
+    """Start a scheduler where one has died with jobs in hand; it is not waited for."""
+    dead = home.scheduler_record.exists() and scheduler_pid(home) is None
+    if dead and not home.stop.exists():
+        counts = store.read.counts()
+        if counts.get(State.QUEUED) or counts.get(State.RUNNING):
+            start_scheduler(home)
 
 
 def say_if_stopped(home: Home) -> None:

@@ -12,7 +12,7 @@ import click
 
 from launcher.cli.group import Row, groups_of
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import line_of, open_queue
+from launcher.cli.session import line_of, open_queue, revive_if_dead
 from launcher.errors import counted
 from launcher.handover import scheduler_pid
 from launcher.homes import mounts, network_warning
@@ -79,6 +79,7 @@ def command(patterns: tuple[str, ...], as_json: bool, exit_status: bool) -> int:
         click.echo(json.dumps(report.record()) if as_json else "no jobs", err=not as_json)
         return 0
     with open_queue() as (_, store):
+        revive_if_dead(home, store)
         report = _report(home, store, patterns)
     if as_json:
         click.echo(json.dumps(report.record()))

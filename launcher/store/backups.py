@@ -7,7 +7,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from launcher.records import sync_folder
+from launcher.records import sync
 
 KEPT = 5
 
@@ -38,7 +38,7 @@ def back_up(database: Path, folder: Path, version: int) -> Path:
         temporary.replace(backup)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(folder)
+    sync(folder)
     for old in backups(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return backup

@@ -13,7 +13,7 @@ from launcher.errors import StoreError
 from launcher.handover import wake
 from launcher.paths import Home
 from launcher.processes import lock
-from launcher.records import Json, read_json, sync_folder, write_json
+from launcher.records import Json, read_json, sync, write_json
 from launcher.store.backups import backups, moment
 
 LOCK_PATIENCE_S = 60.0  # who looks at the same damage just now may have a large file to read
@@ -179,7 +179,7 @@ def _move(home: Home, record: dict[str, Json]) -> None:
         if source.exists() and not (kept / name).exists():
             source.replace(kept / name)
     for folder_changed in (kept, home.damaged, home.folder):
-        sync_folder(folder_changed)
+        sync(folder_changed)
 
 
 def _files(home: Home) -> tuple[Path, Path, Path]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from launcher.paths import Home
-from launcher.records import sync_folder
+from launcher.records import sync
 from launcher.store.damage import alone, check_health, cut_off, damaged, refuse_damaged, trouble
 from launcher.store.migrations import check_sqlite, migrate, schema_of
 from launcher.store.steps import STEPS
@@ -122,7 +122,7 @@ def _begin(home: Home) -> None:
         finally:
             for left in home.folder.glob(f"{temporary.name}*"):
                 left.unlink()
-        sync_folder(home.folder)
+        sync(home.folder)
 
 
 def _renumber(connection: sqlite3.Connection, home: Home) -> None:
