@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks.timing import Program, Queue, System, until
-from launcher.cli.run import _plan
+from launcher.cli.run import _plan, _uncollected
 from launcher.cli.status import RECENT, WAITING
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.paths import Home, make_home
@@ -167,9 +167,10 @@ def ask_for_status(store: Store) -> None:
 
 def queue_taskfile(store: Store, path: Path) -> list[int]:
     """Plan a task file and queue it, as `launcher run` does; return the jobs' numbers."""
-    made = _plan(path)
-    standings = judge(made, store.read.jobs_of(path.parent, made.name), stamp)
-    done = submit(store, path.parent, made, standings, this_context(), time.time())
+    with _uncollected():
+        made = _plan(path)
+        standings = judge(made, store.read.jobs_of(path.parent, made.name), stamp)
+        done = submit(store, path.parent, made, standings, this_context(), time.time())
     return list(done.jobs)
 
 

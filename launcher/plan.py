@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from launcher.document import Scalar
@@ -245,7 +246,7 @@ class _Wiring:
         needs: set[str] = set()
         given = self.given[step.name] = []
         for one in files.inputs:
-            path = os.path.normpath(one.path)
+            path = _normal(one.path)
             makers = {self.makers[above] for above in _with_parents(path) if above in self.makers}
             makers.update(self.data_makers.get(path, ()))
             if not makers and self.there(one.path):
@@ -313,6 +314,11 @@ class _Wiring:
     def _short(self, path: str) -> str:
         inside = f"{self.root}/"
         return path.removeprefix(inside)
+
+
+@lru_cache(maxsize=4096)  # jobs read the same few folders and files
+def _normal(path: Path) -> str:
+    return os.path.normpath(path)
 
 
 def _first(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -81,21 +82,22 @@ class Spec:
         # not `asdict`: it copies every value, and a run has thousands of specs
         told = {
             name: value
-            for name, default in _DEFAULTS
-            if (value := getattr(self, name)) is not default and value != default
+            for name, value, default in zip(_SPEC, _values(self), _DEFAULTS, strict=True)
+            if value is not default and value != default
         }
         if "resources" in told:
             told["resources"] = _flat(self.resources)
         if "terms" in told:
             told["terms"] = _flat(self.terms)
-        return json.dumps(told)
+        return _encode(told)
 
 
-_DEFAULTS: tuple[tuple[str, object], ...] = tuple(
-    (one.name, one.default if one.default_factory is MISSING else one.default_factory())
-    for one in fields(Spec)
+_SPEC = tuple(one.name for one in fields(Spec))
+_DEFAULTS: tuple[object, ...] = tuple(
+    one.default if one.default_factory is MISSING else one.default_factory() for one in fields(Spec)
 )
-_SPEC = frozenset(name for name, _ in _DEFAULTS)
+_values = attrgetter(*_SPEC)
+_encode = json.JSONEncoder(check_circular=False).encode
 
 
 @lru_cache(maxsize=256)

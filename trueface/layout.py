@@ -39,7 +39,7 @@ def folder_name(what: str, name: str) -> str:
 @lru_cache(maxsize=4096)  # a plan asks for each as often as the model is tested
 def checkpoint(folder: Path) -> Path:
     """Return where a model's weights lie."""
-    return folder.joinpath("checkpoints", "best.pt")
+    return Path(f"{folder}/checkpoints/best.pt")
 
 
 def history(folder: Path) -> Path:
@@ -54,7 +54,7 @@ def poison_record(folder: Path) -> Path:
 
 def scores(folder: Path, model: str, data: str) -> Path:
     """Return where the scores of a model on `data` lie."""
-    return folder.joinpath("scores", fitting(f"{model}_vs_{data}", ".csv"))
+    return Path(f"{folder}/scores/{fitting(f'{model}_vs_{data}', '.csv')}")
 
 
 def summary(folder: Path) -> Path:
@@ -64,7 +64,7 @@ def summary(folder: Path) -> Path:
 
 def metrics(folder: Path, data: str) -> Path:
     """Return where the metrics of a model on `data` lie."""
-    return folder.joinpath("metrics", fitting(data, ".json"))
+    return Path(f"{folder}/metrics/{fitting(data, '.json')}")
 
 
 def log(folder: Path, task: str, model: str | None, data: str) -> Path:

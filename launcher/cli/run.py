@@ -1,12 +1,14 @@
 """`launcher run TASKFILE`: plan, queue, watch, and tell what came out."""
 
+import gc
 import hashlib
 import importlib.util
 import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -58,14 +60,16 @@ def command(
       launcher run tasks/quickstart.yaml --dry-run
       launcher run tasks/quickstart.yaml
     """
-    plans = [_plan(Path(path)) for path in taskfiles]
+    with _uncollected():
+        plans = [_plan(Path(path)) for path in taskfiles]
     if dry_run:
         return _list(plans, taskfiles, as_json=as_json, everything=everything, force=force)
     for made in plans:
         _refuse_missing(made)
     code = 0
     with open_queue(make=True) as (home, store):
-        submitted = [_queue(store, made, force=force) for made in plans]
+        with _uncollected():
+            submitted = [_queue(store, made, force=force) for made in plans]
         try:
             if any(one.queued or one.joined for one in submitted):
                 home.stop.unlink(missing_ok=True)
@@ -79,6 +83,16 @@ def command(
             _say_left(store, submitted)
             return LEFT
     return code
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: of thousands of jobs to be queued nothing is any."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _plan(path: Path) -> Plan:

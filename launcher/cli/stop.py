@@ -32,8 +32,7 @@ def command(now: bool) -> None:
             write_json(home.stop, {"schema": 1, "now": now, "at": time.time()}, mode=0o600)
         except OSError as error:
             raise MachineError(
-                f"cannot write {home.stop}: {error.strerror}; make room on its disk, or end the "
-                f"scheduler with `kill {scheduler_pid(home) or 'PID'}`"
+                f"cannot write {home.stop}: {error.strerror}; make room on its disk and try again"
             ) from error
         jobs = store.read.in_state(State.RUNNING)
         if jobs:

@@ -43,6 +43,9 @@ DROP TABLE events;
 ALTER TABLE happened RENAME TO events;
 CREATE INDEX events_by_job ON events (job);
 
+-- New jobs are counted by who puts them in, many at once: a trigger took a quarter of the time.
+DROP TRIGGER count_new;
+
 DROP INDEX jobs_ready;
 CREATE INDEX jobs_ready ON jobs (state, waits, lane, rank, id);
 CREATE INDEX jobs_ended ON jobs (ended) WHERE ended IS NOT NULL;

@@ -93,6 +93,9 @@ class Store:
             StoreError: a job of this name runs.
         """
         spec = new.spec
+        known = self._db.execute(
+            "SELECT 1 FROM jobs WHERE run = ? AND name = ?", (run, spec.name)
+        ).fetchone()
         row = self._db.execute(
             "INSERT INTO jobs (run, name, kind, state, priority, hash, spec, context, reason,"
             " submitted, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
@@ -106,6 +109,8 @@ class Store:
         if row is None:
             raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
         job = int(row["id"])
+        if not known:
+            self._count_new(run, job)
         self._db.event(job, new.state, new.reason, now)
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._set_timer(job, new)
@@ -139,15 +144,24 @@ class Store:
                 lanes[alike] = self._lane(spec, context)
             return lanes[alike]
 
+        before = {need for new in fresh for need in new.needs if need < first}
+        done = {need for need in before if self._db.state_of(need) is State.DONE}
+        done |= {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
+
+        def waits(new: NewJob) -> int:
+            timed = new.spec.terms.not_before is not None
+            return timed + sum(need not in done for need in new.needs)
+
         rows = (
-            (first + index, *_row(run, remembered, lane(new.spec), new, now))
+            (first + index, waits(new), *_row(run, remembered, lane(new.spec), new, now))
             for index, new in enumerate(fresh)
         )
         self._db.executemany(
-            "INSERT INTO jobs (id, run, name, kind, state, priority, hash, spec, context, reason,"
-            " submitted, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO jobs (id, waits, run, name, kind, state, priority, hash, spec, context,"
+            " reason, submitted, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
+        self._count_new(run, first)
         self._db.execute(
             "INSERT INTO events (at, job, state, reason)"
             " SELECT submitted, id, state, reason FROM jobs WHERE id >= ?",
@@ -158,14 +172,8 @@ class Store:
             "INSERT INTO needs VALUES (?, ?)",
             ((job, need) for job in needy for need in fresh[job - first].needs),
         )
-        timed = [
-            first + index
-            for index, new in enumerate(fresh)
-            if new.spec.terms.not_before is not None
-        ]
-        for job in timed:
-            self._set_timer(job, fresh[job - first])
-        self._db.count_waits({*needy, *timed})
+        for index, new in enumerate(fresh):
+            self._set_timer(first + index, new)
         skipped: set[int] = set()
         for job in needy:
             needs = fresh[job - first].needs
@@ -173,6 +181,14 @@ class Store:
             if suspects and self._skip_if_hopeless(job, suspects, now):
                 skipped.add(job)
         return list(range(first, first + len(fresh)))
+
+    def _count_new(self, run: int, first: int) -> None:
+        """Count the jobs of a run from number `first` on, which are new."""
+        self._db.execute(
+            "INSERT INTO counters SELECT run, state, count(*) FROM jobs WHERE run = ? AND id >= ?"
+            " GROUP BY state ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n",
+            (run, first),
+        )
 
     def _lane(self, spec: Spec, context: Context) -> int:
         """Return the number of a job's lane, made if it is new."""

@@ -65,7 +65,7 @@ def test_an_order_that_cannot_be_written_is_trouble_of_the_machine(
     answer = launcher("stop")
     home.stop.rmdir()
     assert answer.code == 3
-    assert answer.err.startswith("error: [Errno 21] Is a directory")
+    assert answer.err.startswith("error: cannot write ")
 
 
 def test_a_run_without_results_says_so_beside_an_empty_table(
