@@ -25,6 +25,10 @@ LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
 LONGEST_BACKOFF_S = 3600.0
 VOID_PAUSE_S = 1.0  # between attempts that cannot be started
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
+_NEXT_LANE = (
+    "SELECT lane, rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane > ?"
+    " ORDER BY lane, rank, id LIMIT ?"
+)
 _CLAIM = (
     "SELECT attempts.*, jobs.spec, contexts.body AS context FROM attempts"
     " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
@@ -53,28 +57,20 @@ class Scheduling:
 
     def ready(self, each: int) -> list[ReadyJob]:
         """Return the first `each` jobs of every lane that wait for nothing, the most urgent first."""
-        found = []
+        found: list[ReadyJob] = []
         lane = -1
-        while True:
-            row = self._db.execute(
-                "SELECT lane FROM jobs WHERE state = 'queued' AND waits = 0 AND lane > ?"
-                " ORDER BY lane LIMIT 1",
-                (lane,),
-            ).fetchone()
-            if row is None:
-                break
-            lane = int(row[0])
+        while rows := self._db.execute(_NEXT_LANE, (lane, each)).fetchall():
+            lane = int(rows[0][0])
             if lane == 0:  # an older command line put it in while the queue was brought up to date
                 with self._db.writing():
                     fill_lanes(self._db)
                 continue
             asked = self._lane(lane)
-            rows = self._db.execute(
-                "SELECT id, rank FROM jobs WHERE state = 'queued' AND waits = 0 AND lane = ?"
-                " ORDER BY rank, id LIMIT ?",
-                (lane, each),
-            )
-            found += [ReadyJob(id=job, rank=rank, lane_id=lane, lane=asked) for job, rank in rows]
+            found += [
+                ReadyJob(id=job, rank=rank, lane_id=lane, lane=asked)
+                for own, rank, job in rows
+                if own == lane  # the rest belongs to lanes behind it
+            ]
         return sorted(found, key=lambda one: (one.rank, one.id))
 
     def limits(self) -> dict[str, int]:
