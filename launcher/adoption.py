@@ -30,6 +30,7 @@ from launcher.records import read_bytes, read_json, write_whole
 from launcher.specs import Breed
 from launcher.states import Done, Lost, Outcome, Void, read_outcome
 from launcher.store.rows import Claim
+from launcher.verdict import word_of
 
 VOID = b'{"void": true}'
 SPAWN_PATIENCE_S = 0.5
@@ -283,7 +284,7 @@ def left(claim: Claim, attempt: Attempt) -> Outcome | Watch:
         end_session(who)
         send(who.pid, signal.SIGKILL)
     now = time.time()
-    match read_json(attempt.result):
+    match word_of(attempt):
         case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done
             return Done(at=now, result=result)
     return Lost(at=now, why="exit status unknown: its supervisor is gone")

@@ -171,8 +171,12 @@ class Scheduler:
         for (claim, outcome), state in zip(ended, states, strict=True):
             told = (claim.job, claim.number, state, ending(outcome))
             logger.info("job=%d attempt=%d state=%s ending=%s", *told)
-        for one in self._launches.go():
-            self._watches[one.claim.job] = one
+        try:
+            for one in self._launches.go():
+                self._watches[one.claim.job] = one
+        except OSError as error:  # what must never run twice waits until its claim is on the disk
+            logger.warning("trouble=%r", str(error))
+            outlook.soon(TROUBLE_S)
         for claim, why in self._launches.hopeless():
             self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
         if self._ended:

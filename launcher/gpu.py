@@ -35,8 +35,13 @@ class Nvml:
         """Return every GPU as it is now, in PCI order."""
         if not self.present:
             return ()
+        try:
+            count = pynvml.nvmlDeviceGetCount()
+        except pynvml.NVMLError as error:  # the driver is being replaced, or has lost its cards
+            logger.warning("no GPU can be seen: NVML says %s", error)
+            return ()
         found = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
+        for index in range(count):
             try:
                 handle = pynvml.nvmlDeviceGetHandleByIndex(index)
                 uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)

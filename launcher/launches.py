@@ -29,12 +29,15 @@ class Launches:
         self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
         self._claimed: list[Supervised] = []  # in a transaction that is still open
         self._committed: list[Supervised] = []
-        self._given_up: list[tuple[Claim, str]] = []  # and why nobody can be found to start it
+        self._given_up: list[tuple[Claim, str]] = []  # likewise; and why nobody can start it
+        self._hopeless: list[tuple[Claim, str]] = []  # committed
 
     def commit(self) -> None:
         """Know that the transaction is committed: what was claimed must be launched."""
         self._committed += self._claimed
+        self._hopeless += self._given_up
         self._claimed.clear()
+        self._given_up.clear()
 
     def go(self) -> Iterator[Supervised]:
         """Hand what is committed to its supervisors.
@@ -67,8 +70,8 @@ class Launches:
 
         Its attempt counts as lost, so that the job ends some time.
         """
-        given_up, self._given_up = self._given_up, []
-        return given_up
+        hopeless, self._hopeless = self._hopeless, []
+        return hopeless
 
     def claim(self, ready: ReadyJob, start: Start) -> str:
         """Promise a job its place; return why not, where it cannot start yet."""

@@ -68,8 +68,11 @@ class Supervisor:
         return News.ENDED if said else News.DEAD
 
     def _tell(self, what: bytes, attempt: Attempt) -> None:
-        with contextlib.suppress(OSError):
+        try:
             self.channel.send(what + os.fsencode(attempt.folder))
+        except OSError:  # it is dead, or the kernel has no room: then it must be, too
+            with contextlib.suppress(OSError):
+                self.channel.shutdown(socket.SHUT_RDWR)
 
 
 class Nursery:

@@ -71,8 +71,8 @@ def _stat(pid: int) -> list[str] | None:
     """Return the fields of /proc/<pid>/stat from the third on, None for the dead and zombies."""
     try:
         stat = read_bytes(f"/proc/{pid}/stat").decode(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None  # one that may not be looked at is none of ours
     fields = stat[stat.rindex(")") + 2 :].split()  # a program's name may hold anything
     return None if fields[0] in {"Z", "X"} else fields
 

@@ -79,9 +79,14 @@ class Held:
     def __init__(self) -> None:
         """Fork it."""
         hold, self._release = os.pipe2(os.O_CLOEXEC)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            pid = os.fork()
+        except OSError:  # too many processes; whoever asks tries again and again
+            os.close(hold)
+            os.close(self._release)
+            raise
         if pid == 0:
             _be_worker(hold, self._release)
         os.close(hold)

@@ -59,7 +59,7 @@ def read_json(path: Path) -> dict[str, Json] | None:
     """Read a record, or return None where there is none (yet) or it was cut off."""
     try:
         record = json.loads(read_bytes(path))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -226,11 +226,13 @@ def _record(outcome: Outcome, attempt: Attempt, order: bytes = b"") -> None:
         try:
             write_json(attempt.outcome, outcome_record(outcome), mode=0o600)
         except FileNotFoundError:  # the job has deleted it
-            if not attempt.folder.parent.exists():
-                return  # the whole home is gone
-            with contextlib.suppress(OSError):
-                attempt.folder.mkdir(mode=0o700, exist_ok=True)
+            try:
+                if not attempt.folder.parent.parent.exists():
+                    return  # the whole home is gone
+                attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_whole(attempt.spec, order.decode())
+            except OSError:
+                time.sleep(1)
         except OSError:
             time.sleep(1)
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.paths import Attempt
-from launcher.records import read_json
+from launcher.records import Json, read_json
 from launcher.states import Done, Failed, Outcome, Stopped
 from launcher.units import format_seconds
 
@@ -33,7 +33,7 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         how: what else is known.
         now: seconds since 1970.
     """
-    record = read_json(attempt.result)
+    record = word_of(attempt)
     code = os.waitstatus_to_exitcode(status)
     match record:
         case {"ok": True, "result": dict(result)}:
@@ -50,6 +50,14 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
     if code == 0:
         return Done(at=now)
     return Failed(at=now, error=_sentence(code, attempt, how), **_status(code))
+
+
+def word_of(attempt: Attempt) -> dict[str, Json] | None:
+    """Return what a worker said of its own end; None where it said nothing that can be read."""
+    try:
+        return read_json(attempt.result)
+    except (OSError, RecursionError):  # a program may leave anything under that name
+        return None
 
 
 def _status(code: int) -> dict[str, int]:

@@ -247,10 +247,12 @@ class Scheduling:
     def _was_void_before(self, claim: Claim) -> bool:
         """Tell whether the attempt before was not started either: there is no room, or no process."""
         row = self._db.execute(
-            "SELECT json_extract(outcome, '$.ending') FROM attempts WHERE job = ? AND number = ?",
+            "SELECT outcome FROM attempts WHERE job = ? AND number = ?",
             (claim.job, claim.number - 1),
         ).fetchone()
-        return row is not None and row[0] == ending(Void(at=0.0))
+        # not in SQL: a result may hold NaN, which Python writes and SQLite takes for no JSON
+        before = json.loads(row[0]) if row and row[0] else {}
+        return bool(before.get("ending") == ending(Void(at=0.0)))
 
     def _count(self, job: int, column: str) -> None:
         self._db.execute(f"UPDATE jobs SET {column} = {column} + 1 WHERE id = ?", (job,))

@@ -1,4 +1,5 @@
 import json
+import math
 import threading
 
 import pytest
@@ -311,3 +312,14 @@ def test_a_job_that_an_older_command_line_put_in_gets_its_lane(store: Store) -> 
     ready = store.scheduling.ready(5)
     assert sorted(one.id for one in ready) == [old, new]
     assert {one.id: one.lane.resources.cpus for one in ready} == {old: 2, new: 1}
+
+
+def test_a_number_without_end_in_a_result_is_no_trouble_later(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    claim = claimed(store, job, 1.0)
+    store.scheduling.finish(claim, Done(at=1.0, result={"loss": math.nan}), outputs={}, now=1.0)
+    store.owning.retry([job], 2.0)
+    for now in (3.0, 4.0):
+        claim = claimed(store, job, now)
+        state = store.scheduling.finish(claim, Void(at=now), outputs={}, now=now)
+        assert state is State.QUEUED

@@ -8,6 +8,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from launcher.handover import scheduler_pid
 from launcher.nursery import Nursery
 from launcher.orders import read_order
@@ -215,6 +217,18 @@ def test_a_stop_that_comes_late_does_not_reach_the_next_attempt(
     one.stop()  # of the first
     assert isinstance(outcome_of(again), Done)
     assert said_by(second) == "whole\n"
+
+
+@pytest.mark.parametrize(
+    "leave", ['mkdir "$1"', 'printf "%0100000d" 0 | tr 0 "[" > "$1"', 'echo 7 > "$1"']
+)
+def test_whatever_a_program_leaves_in_place_of_a_workers_word_is_ignored(
+    nursery: Nursery, home: Home, leave: str
+) -> None:
+    result = str(home.attempt(1, 1).result)
+    _, outcome = run_attempt(nursery, home, a_spec(*shell(f"{leave}; exit 4", result)))
+    assert isinstance(outcome, Failed)
+    assert outcome.exit_code == 4
 
 
 # --- time limits
