@@ -36,6 +36,8 @@ def surroundings(home: Home, *, guard: bool, delay_s: float) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT), *filter(None, [inherited])]),
         "CHAOS_GUARD": "on" if guard else "off",
         "CHAOS_DELAY_S": f"{delay_s:g}",
+        # without the guard it is the late ones that do harm: many of them, to be found in a minute
+        "CHAOS_DELAYED": "0.2" if guard else "0.7",
     }
 
 

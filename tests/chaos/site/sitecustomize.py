@@ -1,6 +1,7 @@
 """Changes the launcher's own processes from outside, for the proof: imported by every Python there.
 
 CHAOS_DELAY_S  longest time that a supervisor loses before it creates its file `started`
+CHAOS_DELAYED  the share of supervisors that lose any time at all
 CHAOS_GUARD    `off`: that file is no longer created exclusively, and the proof must fail
 """
 
@@ -10,9 +11,9 @@ import sys
 import time
 from typing import Any
 
-LONG_WAYS = 0.2  # the share of supervisors that lose any time at all
 _open = os.open
 _delay_s = float(os.environ.get("CHAOS_DELAY_S", "0"))
+_delayed = float(os.environ.get("CHAOS_DELAYED", "0"))
 _guarded = os.environ.get("CHAOS_GUARD") != "off"
 
 
@@ -22,7 +23,7 @@ def _meddled(path: Any, flags: int, *rest: Any, **options: Any) -> int:
     except TypeError:  # a descriptor
         name = ""
     if name == "started" and flags & os.O_EXCL:
-        if "launcher.nursery" in sys.orig_argv and _chance.random() < LONG_WAYS:
+        if "launcher.nursery" in sys.orig_argv and _chance.random() < _delayed:
             time.sleep(_chance.uniform(0, _delay_s))
         if not _guarded:
             flags &= ~os.O_EXCL
