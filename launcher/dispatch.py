@@ -230,8 +230,6 @@ class Scheduler:
 
     def _obey(self, outlook: _Outlook) -> None:
         """Ask attempts to stop where somebody wants that, and insist where nobody else does."""
-        if not self._watches:
-            return
         for job, one in self._watches.items():
             if job in self._told:
                 if time.monotonic() >= self._told[job]:

@@ -112,10 +112,7 @@ def check_owner(folder: Path) -> None:
         if stat.S_IMODE(there.st_mode) & 0o777 != 0o700:
             folder.chmod(0o700)
     except OSError as error:
-        raise MachineError(
-            f"cannot use the queue's home {folder}: {error.strerror}; "
-            "set LAUNCHER_HOME to a folder that you can write"
-        ) from error
+        raise out_of_reach("use", folder, error) from error
 
 
 def check_machine(record: Path) -> None:
@@ -154,6 +151,14 @@ def machine(id_file: Path = Path("/etc/machine-id")) -> str:
         known = os.uname().nodename
     # machine-id(5): the id itself is confidential, a program shows a hash of its own
     return hashlib.sha256(f"launcher {known}".encode()).hexdigest()[:32]
+
+
+def out_of_reach(verb: str, folder: Path, error: OSError) -> MachineError:
+    """Return what to raise when a home cannot be made or used."""
+    return MachineError(
+        f"cannot {verb} the queue's home {folder}: {error.strerror}; "
+        "set LAUNCHER_HOME to a folder that you can write"
+    )
 
 
 def _unfit(folder: Path, why: str) -> MachineError:

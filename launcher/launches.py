@@ -27,10 +27,12 @@ class Launches:
     ) -> None:
         """Begin with nothing."""
         self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
-        self._claimed: list[Supervised] = []  # in a transaction that is still open
+        # in a transaction that is still open; with why, where nobody can start it
+        self._claimed: list[Supervised] = []
+        self._given_up: list[tuple[Claim, str]] = []
+        # the same, committed
         self._committed: list[Supervised] = []
-        self._given_up: list[tuple[Claim, str]] = []  # likewise; and why nobody can start it
-        self._hopeless: list[tuple[Claim, str]] = []  # committed
+        self._hopeless: list[tuple[Claim, str]] = []
 
     def commit(self) -> None:
         """Know that the transaction is committed: what was claimed must be launched."""

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import platformdirs
 
-from launcher.errors import MachineError, UsageError
-from launcher.homes import check_machine, check_owner, default_folder, mounts, without_links
+from launcher.errors import UsageError
+from launcher.homes import (
+    check_machine,
+    check_owner,
+    default_folder,
+    mounts,
+    out_of_reach,
+    without_links,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +184,7 @@ def make_home(home: Home) -> None:
         check_home(home)
         home.attempts.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise MachineError(
-            f"cannot make the queue's home {home.folder}: {error.strerror}; "
-            "set LAUNCHER_HOME to a folder that you can write"
-        ) from error
+        raise out_of_reach("make", home.folder, error) from error
 
 
 def check_home(home: Home) -> None:

@@ -12,7 +12,7 @@ import click
 from launcher import ram as memory
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
-from launcher.cli.values import Heard, Size, Span, When
+from launcher.cli.values import HEARD, SIZE, WHEN, span
 from launcher.errors import UsageError, nearest
 from launcher.handover import ensure_scheduler, wake
 from launcher.specs import Resources, Spec, Terms, this_context
@@ -34,18 +34,16 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
 )
 @click.option("--name", help="The job's name; by default command/ and a number.")
 @click.option("--cpus", type=click.IntRange(1, 100_000), default=1, show_default=True)
-@click.option("--ram", type=Size(), help="Main memory that is promised to it, such as 8GiB.")
+@click.option("--ram", type=SIZE, help="Main memory that is promised to it, such as 8GiB.")
 @click.option(
     "--priority", type=PRIORITY, default=0, show_default=True, help="Higher starts sooner."
 )
 @click.option("--after", multiple=True, metavar="JOB", help="Wait until it is done; repeatable.")
 @click.option("--hold", is_flag=True, help="Wait for `launcher release`.")
-@click.option("--not-before", type=When(), help="18:00, 2026-12-24T18:00 (local) or +2h.")
-@click.option("--time-limit", "time_limit_s", type=Span(), help="End it after so long, such as 8h.")
-@click.option("--warn", "warn_s", type=Span(), help="Send --signal so long before the limit.")
-@click.option(
-    "--signal", "warn_signal", type=Heard(), help="What --warn sends.  [default: SIGTERM]"
-)
+@click.option("--not-before", type=WHEN, help="18:00, 2026-12-24T18:00 (local) or +2h.")
+@click.option("--time-limit", "time_limit_s", type=span(), help="End it after so long, such as 8h.")
+@click.option("--warn", "warn_s", type=span(), help="Send --signal so long before the limit.")
+@click.option("--signal", "warn_signal", type=HEARD, help="What --warn sends.  [default: SIGTERM]")
 @click.option(
     "--retries",
     type=click.IntRange(0, MOST_RETRIES),
@@ -55,7 +53,7 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
 @click.option(
     "--backoff",
     "backoff_s",
-    type=Span(most_s=LONGEST_BACKOFF_S),
+    type=span(most_s=LONGEST_BACKOFF_S),
     default=f"{TERMS.backoff_s:g}s",
     show_default=True,
     help="Pause before the first retry; doubles each time, up to an hour.",
@@ -63,7 +61,7 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
 @click.option(
     "--grace",
     "grace_s",
-    type=Span(),
+    type=span(),
     default=f"{TERMS.grace_s:g}s",
     show_default=True,
     help="From SIGTERM to SIGKILL.",

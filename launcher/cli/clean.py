@@ -9,7 +9,7 @@ from launcher.cleaning import Left, Rules, choose, delete, folders_of, in_batche
 from launcher.cli.changes import ask, dry_run_option, say, yes_option
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
-from launcher.cli.values import Span
+from launcher.cli.values import span
 from launcher.errors import MachineError, UsageError, counted
 from launcher.paths import Home
 from launcher.states import ENDED, State
@@ -41,7 +41,7 @@ class States(click.ParamType[frozenset[State]]):
 
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]…")
-@click.option("--older", type=Span(), help="Only what ended longer ago, such as 30d.")
+@click.option("--older", type=span(), help="Only what ended longer ago, such as 30d.")
 @click.option("--state", "states", type=States(), help="Only these, such as failed,cancelled.")
 @click.option("--keep", type=click.IntRange(min=1), help="Keep the newest N of each run.")
 @yes_option

@@ -2,7 +2,9 @@
 
 import signal
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import click
@@ -17,74 +19,45 @@ UNHEARD = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of th
 class Value(click.ParamType[Any]):
     """A value that a person writes with its unit; a wrong one is named with its option."""
 
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        """Read texts with a function that raises UsageError, which says what was expected."""
+        self.name, self._read = name, read
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return what the text means."""
         try:
-            return self.read(str(value))
+            return self._read(str(value))
         except UsageError as error:
             return self.fail(str(error), param, ctx)
 
-    def read(self, text: str) -> Any:
-        """Return what the text means.
 
-        Raises:
-            UsageError: it means nothing; the message says what was expected.
-        """
-        raise NotImplementedError
+def span(*, most_s: float = FARTHEST_S, bare: bool = False) -> Value:
+    """Return the type of a stretch of time such as `8h`, in seconds.
 
-
-class Span(Value):
-    """A stretch of time such as `8h`, in seconds."""
-
-    name = "span"
-
-    def __init__(self, *, most_s: float = FARTHEST_S, bare: bool = False) -> None:
-        """Take spans up to `most_s`; a number without a unit only where `bare`, as seconds."""
-        self._most_s, self._bare = most_s, bare
-
-    def read(self, text: str) -> float:
-        """Return the seconds."""
-        bare = self._bare and text.replace(".", "", 1).isdecimal()
-        span_s = float(text) if bare else parse_seconds(text)
-        if span_s > self._most_s:
-            raise UsageError(f"expected at most {self._most_s / 3600:,.0f}h, got {text!r}")
-        return span_s
+    Args:
+        most_s: a longer one is refused.
+        bare: a number without a unit means seconds.
+    """
+    return Value("span", partial(_span_of, most_s=most_s, bare=bare))
 
 
-class Size(Value):
-    """An amount of memory such as `8GiB`, in bytes."""
-
-    name = "size"
-
-    def read(self, text: str) -> int:
-        """Return the bytes."""
-        return parse_bytes(text)
+def _span_of(text: str, *, most_s: float, bare: bool) -> float:
+    number = bare and text.replace(".", "", 1).isdecimal()
+    span_s = float(text) if number else parse_seconds(text)
+    if span_s > most_s:
+        raise UsageError(f"expected at most {most_s / 3600:,.0f}h, got {text!r}")
+    return span_s
 
 
-class When(Value):
-    """A moment to come, in seconds since 1970."""
-
-    name = "time"
-
-    def read(self, text: str) -> float:
-        """Return the moment."""
-        return moment_of(text, time.time())
-
-
-class Heard(Value):
-    """The name of a signal that a program can act on."""
-
-    name = "signal"
-
-    def read(self, text: str) -> str:
-        """Return its full name."""
-        full = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-        known = {one.name for one in signal.Signals if one not in UNHEARD}
-        if full not in known:
-            raise UsageError(
-                f"expected a signal that a program can handle, such as SIGUSR1, got {text!r}"
-            )
-        return full
+def _signal_of(text: str) -> str:
+    """Return a signal's full name."""
+    full = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    known = {one.name for one in signal.Signals if one not in UNHEARD}
+    if full not in known:
+        raise UsageError(
+            f"expected a signal that a program can handle, such as SIGUSR1, got {text!r}"
+        )
+    return full
 
 
 def moment_of(text: str, now: float) -> float:
@@ -129,3 +102,8 @@ def _of_calendar(text: str) -> float:
         raise UsageError(
             f"expected a time such as 18:00, 2026-12-24T18:00 or +2h30m, got {text!r}"
         ) from None
+
+
+SIZE = Value("size", parse_bytes)  # memory such as `8GiB`, in bytes
+WHEN = Value("time", lambda text: moment_of(text, time.time()))  # to come, in seconds since 1970
+HEARD = Value("signal", _signal_of)  # one that a program can act on

@@ -8,7 +8,7 @@ import click
 
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import keep_going, open_queue, stopped
-from launcher.cli.values import Span
+from launcher.cli.values import span
 from launcher.errors import MachineError, counted
 from launcher.paths import Home
 from launcher.states import ENDED, OPEN, State
@@ -85,7 +85,7 @@ class Waiter:
 
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]…")
-@click.option("--timeout", type=Span(bare=True), help="Give up after so long, with exit code 3.")
+@click.option("--timeout", type=span(bare=True), help="Give up after so long, with exit code 3.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1): all jobs.")
 def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
     """Wait until the jobs have ended; all open ones when none is named.

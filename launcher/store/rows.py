@@ -143,3 +143,18 @@ def job_row(row: sqlite3.Row) -> JobRow:
         spec_text=row["spec"],
         outputs={path: (size, at) for path, (size, at) in json.loads(row["outputs"]).items()},
     )
+
+
+def claim_row(row: sqlite3.Row) -> Claim:
+    """Read a row of attempts joined with jobs and contexts."""
+    return Claim(
+        job=row["job"],
+        number=row["number"],
+        boot=row["boot"],
+        device=row["device"],
+        cpus=row["cpus"],
+        pid=row["pid"],
+        start_ticks=row["start_ticks"],
+        spec_text=row["spec"],
+        context_text=row["context"],
+    )

@@ -1,7 +1,6 @@
 """The scheduler's side of the queue: what could start, what was promised, how it ended."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from launcher.states import (
     outcome_record,
 )
 from launcher.store.connection import Connection
-from launcher.store.rows import Claim, Lane, ReadyJob, read_lane
+from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.steps import fill_lanes
 from launcher.units import format_seconds
 
@@ -149,7 +148,7 @@ class Scheduling:
     def claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""
         rows = self._db.execute(f"{_CLAIM} WHERE attempts.outcome IS NULL ORDER BY attempts.job")
-        return [_claim(row) for row in rows]
+        return [claim_row(row) for row in rows]
 
     def wishes(self) -> dict[int, str]:
         """Return what owners ask of running jobs."""
@@ -301,17 +300,3 @@ class Scheduling:
             (key,) = self._db.execute("SELECT key FROM lanes WHERE id = ?", (number,)).fetchone()
             self._lanes[number] = read_lane(key)
         return self._lanes[number]
-
-
-def _claim(row: sqlite3.Row) -> Claim:
-    return Claim(
-        job=row["job"],
-        number=row["number"],
-        boot=row["boot"],
-        device=row["device"],
-        cpus=row["cpus"],
-        pid=row["pid"],
-        start_ticks=row["start_ticks"],
-        spec_text=row["spec"],
-        context_text=row["context"],
-    )
