@@ -8,11 +8,12 @@ from launcher.ids import (
     Poison,
     Stage,
     canonical,
+    model_folder_name,
     parse_data,
     parse_model,
     parse_poison,
 )
-from launcher.kinds import Draft, Entry, Input, Job, Kind, Role, Settings
+from launcher.kinds import Draft, Entry, Input, Job, Kind, Role, Settings, Words
 from launcher.records import Json, read_json, write_atomic, write_json
 
 __all__ = [
@@ -34,7 +35,9 @@ __all__ = [
     "Stage",
     "UnknownName",
     "UsageError",
+    "Words",
     "canonical",
+    "model_folder_name",
     "nearest",
     "parse_data",
     "parse_model",

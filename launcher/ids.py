@@ -10,6 +10,7 @@
 What a subset or a modifier is, a kind knows; here they are words.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ _POISON = re.compile(rf"(?:(?P<kind>[a-z][a-z0-9]*)-)?(?P<percent>{_PERCENT})")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _VALUE = re.compile(r"[A-Za-z0-9_.+\-]+")
 _PART = re.compile(r"(?:^|(?<=[&#]))([^:&#%~@]*):([^:&#%~@]*)")
+_FOLDER_BYTES = 255  # the longest name of one folder on the file systems of Linux
+_MARK_LETTERS = 12  # of a hash: two of a run's models agree in it once in 10^10 studies
 _REMEMBERED = 1 << 16  # IDs come again and again: each model once per test set
 
 
@@ -172,6 +175,17 @@ def find_word(text: str, word: str, *, modifier: bool) -> tuple[int, int] | None
 def is_word(text: str) -> bool:
     """Tell whether `text` may stand in an ID as a subset, modifier or method."""
     return _WORD.fullmatch(text) is not None
+
+
+def model_folder_name(model: str) -> str:
+    """Return the name of the folder of a model, given its ID.
+
+    It is the ID, or, where that is too long for a folder, its beginning and a hash of the whole.
+    """
+    if len(model) <= _FOLDER_BYTES:  # IDs are ASCII
+        return model
+    mark = hashlib.sha256(model.encode()).hexdigest()[:_MARK_LETTERS]
+    return f"{model[: _FOLDER_BYTES - _MARK_LETTERS - 1]}.{mark}"
 
 
 def normalise(model: ModelId, images: Callable[[DataId], DataId]) -> ModelId:

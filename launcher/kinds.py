@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 from launcher.errors import Error, UsageError
-from launcher.ids import DataId
+from launcher.ids import DataId, model_folder_name
 from launcher.records import Json
 
 GROUP = "launcher.kinds"
@@ -37,11 +37,60 @@ class Settings(BaseModel):
     """Base of a kind's settings: unknown names and numbers without end are refused.
 
     A subclass may name in `neutral` the settings that cannot change a result, such as a number of
-    threads: they stay out of a job's hash, so that changing them runs nothing again.
+    threads: they stay out of a job's hash, so that changing them runs nothing again. `costs` names
+    those on which time and memory depend: jobs that agree in them are expected to take the same.
+    `aliases` names settings of older programs by today's names. `shared` tells how this kind reads
+    a value that a task file gives for all kinds (under `defaults`), or that it does not give at all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
     neutral: ClassVar[frozenset[str]] = frozenset()
+    costs: ClassVar[frozenset[str]] = frozenset()
+    aliases: ClassVar[Mapping[str, str]] = {}
+    shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """Subsets and modifiers that a person adds to a laboratory's own.
+
+    Each stands for one or more folders, or patterns of folders such as `SDXL-*`.
+    """
+
+    subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    modifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.subsets or self.modifiers)
+
+    def used_by(self, data: DataId) -> "Words":
+        """Return those of the words that stand in `data`."""
+        subsets = {part.subset for part in data}
+        modifiers = {part.modifier for part in data}
+        return Words(
+            subsets={key: value for key, value in self.subsets.items() if key in subsets},
+            modifiers={key: value for key, value in self.modifiers.items() if key in modifiers},
+        )
+
+    def record(self) -> dict[str, Json]:
+        """Return the words as JSON; nothing where there are none."""
+        if not self:
+            return {}
+        return {
+            "subsets": {key: list(value) for key, value in self.subsets.items()},
+            "modifiers": {key: list(value) for key, value in self.modifiers.items()},
+        }
+
+
+NO_WORDS = Words()
+
+
+def read_words(record: Mapping[str, Any]) -> Words:
+    """Return the words that `Words.record` wrote."""
+    return Words(
+        subsets={key: tuple(value) for key, value in record.get("subsets", {}).items()},
+        modifiers={key: tuple(value) for key, value in record.get("modifiers", {}).items()},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +107,7 @@ class Draft:
     images: str | None = None  # data ID with real data added
     name: str | None = None  # given name of a plain job
     settings: Mapping[str, Any] = field(default_factory=dict)  # validated and complete
+    words: Words = field(default_factory=Words)  # the user's own among those of its data
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""
@@ -122,6 +172,22 @@ class Kind(Protocol):
     def elementary(self, data: DataId) -> DataId:
         """Return `data` with every union of the vocabulary (`gan`, `shr`) written out."""
 
+    def with_words(self, words: Words) -> "Kind":
+        """Return this kind with a person's own subsets and modifiers added.
+
+        Raises:
+            UsageError: a word that it knows already, or a folder that cannot be one.
+        """
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
+        """Return why a job must not run, given the jobs that make its model; empty if it may.
+
+        Args:
+            draft: the job.
+            makers: the trainings and unlearnings of this plan from which its model comes, first
+                to last; those of earlier plans are not among them.
+        """
+
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
 
@@ -150,6 +216,7 @@ class Job:
     data: str | None = None
     images: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    words: Words = field(default_factory=Words)
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -159,7 +226,7 @@ class Job:
 
     def model_folder(self, model: str) -> Path:
         """Return where a model of this run lives."""
-        return self.run_folder / model
+        return _model_folder(self.run_folder, model)
 
 
 Entry = Callable[[Job], Mapping[str, Json]]
@@ -190,6 +257,14 @@ class Command:
     def elementary(self, data: DataId) -> DataId:
         """Return the data ID as it is."""
         return data
+
+    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
+        """Return the kind as it is: a program knows its words."""
+        return self
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return nothing: any program may run."""
+        return ()
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:  # noqa: ARG002  # the protocol's shape
         """Return nothing: what a program reads is not known."""
@@ -235,7 +310,7 @@ def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
 
 @lru_cache(maxsize=4096)  # a plan asks for the same ones thousands of times
 def _model_folder(run_folder: Path, model: str) -> Path:
-    return run_folder / model
+    return run_folder / model_folder_name(model)
 
 
 @lru_cache(maxsize=4096)

@@ -16,7 +16,8 @@ from pathlib import Path
 from launcher.document import Scalar
 from launcher.errors import Error, Place, Problem, Severity, TaskFileError
 from launcher.expansion import Step, expand
-from launcher.kinds import Draft, Input, Kind, Role
+from launcher.ids import model_folder_name, parse_data
+from launcher.kinds import NO_WORDS, Draft, Input, Kind, Role, Words
 from launcher.records import Json
 from launcher.taskfile import TaskFile, in_order
 from launcher.written import Asked
@@ -40,6 +41,7 @@ class PlannedJob:
     data: str | None  # as written
     images: str | None  # with real data added
     settings: Mapping[str, Json]
+    words: Words  # the user's own among those of its data
     needs: tuple[str, ...]  # names of earlier jobs, in the plan's order
     resources: Asked
     accelerated: bool  # a GPU is worth having
@@ -98,9 +100,12 @@ def plan(
     there = _Once(exists)
     wiring = _Wiring(root, there)
     jobs: dict[str, PlannedJob] = {}
-    for step in expand(task, kinds, lambda model: there(run_folder / model), problems):
+    for step in expand(
+        task, kinds, lambda model: there(run_folder / model_folder_name(model)), problems
+    ):
         try:
-            files = _files(step, task.name, run_folder, root)
+            words = _words(step, task.words)
+            files = _files(step, words, task.name, run_folder, root)
         except Error as error:  # a laboratory's own check
             problems.append(Problem(code="setting", message=str(error), place=step.place))
             continue
@@ -108,6 +113,7 @@ def plan(
         jobs[step.name] = _planned(
             step,
             files,
+            words,
             [jobs[need] for need in needs],
             sources={module: digest(module) for module in step.kind.sources},
             given=[content(path) for path in wiring.given[step.name]],
@@ -133,7 +139,14 @@ class _Files:
     argv: tuple[str, ...]
 
 
-def _files(step: Step, run: str, run_folder: Path, root: Path) -> _Files:
+def _words(step: Step, words: Words) -> Words:
+    """Return those of the user's words that stand in a job's data, unions written out."""
+    if not words or step.images is None:
+        return NO_WORDS
+    return words.used_by(step.kind.elementary(parse_data(step.images)))
+
+
+def _files(step: Step, words: Words, run: str, run_folder: Path, root: Path) -> _Files:
     draft = Draft(
         kind=step.kind.name,
         run=run,
@@ -145,6 +158,7 @@ def _files(step: Step, run: str, run_folder: Path, root: Path) -> _Files:
         images=step.images,
         name=step.name.partition("/")[2] if step.model is None else None,
         settings=step.settings.values,
+        words=words,
     )
     return _Files(
         inputs=tuple(step.kind.inputs(draft)),
@@ -156,6 +170,7 @@ def _files(step: Step, run: str, run_folder: Path, root: Path) -> _Files:
 def _planned(
     step: Step,
     files: _Files,
+    words: Words,
     needs: Sequence[PlannedJob],
     *,
     sources: Mapping[str, str],
@@ -170,6 +185,7 @@ def _planned(
         data=step.data,
         images=step.images,
         settings=step.settings.values,
+        words=words,
         needs=tuple(need.name for need in needs),
         resources=step.asked,
         accelerated=step.kind.role in _LEARNING,
@@ -179,12 +195,16 @@ def _planned(
         entry=step.kind.entry,
         preload=step.kind.preload,
         sources=sources,
-        hash=_hash(step, needs, sources, given),
+        hash=_hash(step, words, needs, sources, given),
     )
 
 
 def _hash(
-    step: Step, needs: Iterable[PlannedJob], sources: Mapping[str, str], given: Sequence[str]
+    step: Step,
+    words: Words,
+    needs: Iterable[PlannedJob],
+    sources: Mapping[str, str],
+    given: Sequence[str],
 ) -> str:
     """Return a digest of everything that determines the job's result."""
     neutral = step.kind.settings.neutral
@@ -199,6 +219,8 @@ def _hash(
         "sources": dict(sources),
         "given": list(given),
     }
+    if words:
+        record["words"] = words.record()
     text = json.dumps(record, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -59,6 +59,7 @@ class Spec:
     data: str | None = None
     images: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, Any] = field(default_factory=dict)  # the user's own among those of its data
     needs: tuple[str, ...] = ()  # names of jobs of the same run
     outputs: tuple[str, ...] = ()  # absolute paths
     sources: Mapping[str, str] = field(default_factory=dict)  # module → digest of its text

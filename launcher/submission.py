@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import UsageError
+from launcher.ids import model_folder_name
 from launcher.plan import Plan, PlannedJob
 from launcher.records import Stamp
 from launcher.specs import Context, Resources, Spec, Terms
@@ -176,6 +177,7 @@ def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
         data=job.data,
         images=job.images,
         settings=job.settings,
+        words=job.words.record(),
         needs=job.needs,
         outputs=tuple(map(str, job.outputs)),
         sources=job.sources,
@@ -211,4 +213,4 @@ def _log_link(job: PlannedJob, run_folder: Path) -> str | None:
     name = "_".join([job.kind, str(start), *([job.data] if job.data else [])]) + ".log"
     if len(name.encode()) > LONGEST_NAME:
         name = f"{job.kind}_{job.hash[:12]}.log"
-    return f"{run_folder}/{job.model}/{name}"
+    return f"{run_folder}/{model_folder_name(job.model)}/{name}"

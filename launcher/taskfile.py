@@ -25,7 +25,7 @@ from launcher.entries import (
     read_entry,
 )
 from launcher.errors import Place, Problem, Severity, TaskFileError, UsageError, nearest
-from launcher.kinds import Kind, Role
+from launcher.kinds import NO_WORDS, Kind, Role, Words
 from launcher.settings import Given, known_settings, unknown_key
 from launcher.written import Asked, Scope, is_null, read_asked
 
@@ -43,6 +43,7 @@ class TaskFile:
     name: str  # of the run: one safe folder name
     about: str
     entries: tuple[Entry, ...]
+    words: Words  # subsets and modifiers of the user
     problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
     whole: bool  # False when an entry that makes models could not be read
 
@@ -110,6 +111,7 @@ def parse(text: str, *, file: str, kinds: Mapping[str, Kind]) -> TaskFile:
         name=name,
         about=about.text if isinstance(about, Scalar) and not is_null(about) else "",
         entries=entries,
+        words=NO_WORDS,
         problems=in_order(problems),
         whole=whole,
     )

@@ -52,7 +52,7 @@ def surround(order: Order, attempt: Attempt, *, gpu: str | None) -> None:
 
 def work(order: Order, attempt: Attempt, *, device: str) -> int:
     """Run a kind's entry function, record what it returned or how it failed; return the exit code."""
-    from launcher.kinds import Job  # a border: pydantic is none of a plain program's business
+    from launcher.kinds import Job, read_words  # a border: a plain program needs no pydantic
 
     spec, stop = order.spec, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -76,6 +76,7 @@ def work(order: Order, attempt: Attempt, *, device: str) -> int:
         data=spec.data,
         images=spec.images,
         settings=spec.settings,
+        words=read_words(spec.words),
         progress=Progress(attempt.progress),
         stop=stop,
     )

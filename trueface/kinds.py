@@ -3,7 +3,7 @@
 Each says which files a job reads and makes, and which command line does the same by hand.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from launcher.api import (
     Role,
     Settings,
     UsageError,
+    Words,
     parse_data,
     parse_model,
 )
@@ -67,6 +68,14 @@ class Train:
     images = staticmethod(subsets.images)
     elementary = staticmethod(subsets.elementary)
 
+    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
+        """Return the kind as it is."""
+        return self
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return nothing."""
+        return ()
+
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return data, splits, the model to start from, the poison record, the weights file."""
         return tuple(_training_inputs(draft))
@@ -111,6 +120,14 @@ class Test:
     images = staticmethod(subsets.as_named)
     elementary = staticmethod(subsets.elementary)
 
+    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
+        """Return the kind as it is."""
+        return self
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return nothing."""
+        return ()
+
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return the model, data and the test split."""
         return (
@@ -153,6 +170,14 @@ class Poison:
     images = staticmethod(subsets.images)
     elementary = staticmethod(subsets.elementary)
 
+    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
+        """Return the kind as it is."""
+        return self
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return nothing."""
+        return ()
+
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return data and the training split."""
         return tuple(_data_inputs(draft, ("train",)))
@@ -180,6 +205,14 @@ class Unlearn:
     results = ""
     images = staticmethod(subsets.images)
     elementary = staticmethod(subsets.elementary)
+
+    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
+        """Return the kind as it is."""
+        return self
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return nothing."""
+        return ()
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return data, splits, the poisoned model, its poison record, the weights file."""
@@ -215,6 +248,14 @@ class Sample:
     results = ""
     images = staticmethod(subsets.as_named)
     elementary = staticmethod(subsets.elementary)
+
+    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
+        """Return the kind as it is."""
+        return self
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return nothing."""
+        return ()
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:  # noqa: ARG002  # the protocol's shape
         """Return nothing: all is computed."""

@@ -7,7 +7,7 @@ real jobs, and it is installed beside other laboratories under names of its own.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from launcher.api import (
     Role,
     Settings,
     UnknownName,
+    Words,
     parse_data,
     parse_model,
     write_atomic,
@@ -148,6 +149,14 @@ class Toy:
     def elementary(self, data: DataId) -> DataId:
         """Return `data` with unions written out."""
         return elementary(data)
+
+    def with_words(self, words: Words) -> "Toy":  # the protocol's shape
+        """Return the kind as it is: toys have no words of their users."""
+        return self
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
+        """Return nothing: toys may do anything."""
+        return ()
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return the data files, the model to start from or to test, and the poison record."""
