@@ -53,7 +53,8 @@ def progress_time(folder: Path) -> None:
 def main() -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "LAUNCHER_HOME": str(Path(folder) / "home")}
+        home = str(Path(folder) / "home")
+        environment = {**os.environ, "LAUNCHER_HOME": home, "LAUNCHER_CONFIG": os.devnull}
         add = [str(BIN / "launcher"), "add", "--", "true"]
         subprocess.run(add, env=environment, check=True, capture_output=True)
         progress_time(Path(folder))

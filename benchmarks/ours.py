@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 
 from benchmarks.timing import Program, Queue, System, until
-from launcher.cli.run import _plan, _uncollected
+from launcher.api import load, plan
+from launcher.cli.run import _uncollected
 from launcher.cli.status import RECENT, WAITING
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.paths import Home, make_home
@@ -78,7 +79,7 @@ def a_home(folder: Path) -> Iterator[tuple[Home, Store]]:
 
 def environment(home: Home) -> dict[str, str]:
     """Return the environment of a command that is to use this queue."""
-    return {**os.environ, "LAUNCHER_HOME": str(home.folder)}
+    return {**os.environ, "LAUNCHER_HOME": str(home.folder), "LAUNCHER_CONFIG": os.devnull}
 
 
 def insert(
@@ -168,7 +169,7 @@ def ask_for_status(store: Store) -> None:
 def queue_taskfile(store: Store, path: Path) -> list[int]:
     """Plan a task file and queue it, as `launcher run` does; return the jobs' numbers."""
     with _uncollected():
-        made = _plan(path)
+        made = plan(load(path))
         standings = judge(made, store.read.jobs_of(path.parent, made.name), stamp)
         done = submit(store, path.parent, made, standings, this_context(), time.time())
     return list(done.jobs)

@@ -1,6 +1,23 @@
-"""All that a laboratory may import from the launcher."""
+"""All that a laboratory may import from the launcher; and, for notebooks, `load` and `plan`.
 
-from launcher.errors import Error, JobError, MachineError, UnknownName, UsageError, nearest
+from launcher.api import load, plan
+
+study = plan(load("tasks/quickstart.yaml", settings=["num_epochs=1"]))
+[job.name for job in study.jobs if job.kind == "train"]
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import (
+    Error,
+    JobError,
+    MachineError,
+    TaskFileError,
+    UnknownName,
+    UsageError,
+    nearest,
+)
 from launcher.ids import (
     DataId,
     ModelId,
@@ -16,6 +33,20 @@ from launcher.ids import (
 from launcher.kinds import Draft, Entry, Input, Job, Kind, Role, Settings, Words
 from launcher.records import Json, read_json, write_atomic, write_json
 
+if TYPE_CHECKING:
+    from launcher.library import load, plan
+    from launcher.plan import Plan, PlannedJob
+    from launcher.taskfile import TaskFile
+
+# A worker imports this module before it begins: what it never needs is imported when it is asked for.
+_LATE = {
+    "Plan": "launcher.plan",
+    "PlannedJob": "launcher.plan",
+    "TaskFile": "launcher.taskfile",
+    "load": "launcher.library",
+    "plan": "launcher.library",
+}
+
 __all__ = [
     "DataId",
     "Draft",
@@ -29,20 +60,33 @@ __all__ = [
     "MachineError",
     "ModelId",
     "Part",
+    "Plan",
+    "PlannedJob",
     "Poison",
     "Role",
     "Settings",
     "Stage",
+    "TaskFile",
+    "TaskFileError",
     "UnknownName",
     "UsageError",
     "Words",
     "canonical",
+    "load",
     "model_folder_name",
     "nearest",
     "parse_data",
     "parse_model",
     "parse_poison",
+    "plan",
     "read_json",
     "write_atomic",
     "write_json",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `load`, `plan` and what they give when they are first asked for."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)

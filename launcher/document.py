@@ -128,15 +128,18 @@ class Fields:
 Node = Scalar | Items | Fields
 
 
-def read_document(text: str, file: str, problems: list[Problem]) -> Node | None:
+def read_document(
+    text: str, file: str, problems: list[Problem], source: Source | None = None
+) -> Node | None:
     """Return the tree of the only document in `text`; None where there is nothing but comments.
 
-    What is wrong with single keys (given twice, tagged) is added to `problems`.
+    What is wrong with single keys (given twice, tagged) is added to `problems`. Places are shown in
+    `source`, which is the text itself unless told otherwise.
 
     Raises:
         TaskFileError: the text is not YAML, or is too large, too deep or of more than one document.
     """
-    source = Source(file=file, lines=tuple(_LINE_END.split(text)))
+    source = source or Source(file=file, lines=tuple(_LINE_END.split(text)))
     if len(text) > MOST_BYTES:
         _stop(source.place(0, 0), "too-large", f"a task file has at most {MOST_BYTES:,} characters")
     if bad := _FORBIDDEN.search(text):
@@ -288,6 +291,8 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     hint = next((hint for piece, hint in _SYNTAX_HINTS.items() if piece in said), "")
     if begun is not None and shown is begun:
         hint = "this is not closed"
+    if "${" in place.text[: column + 1]:
+        hint = "inside braces and brackets, quote a value that holds ${…}"
     if place.text[column : column + 1] == "\t":
         hint = "indent with spaces, not with tabs"
     notes = []

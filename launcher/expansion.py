@@ -7,7 +7,7 @@ comes before its user.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from launcher.document import plain_value
@@ -15,9 +15,9 @@ from launcher.entries import AutoTest, PlainEntry, TestEntry
 from launcher.errors import Place, Problem, Severity
 from launcher.kinds import Kind, Role
 from launcher.making import Made, Makings
+from launcher.scope import Asked
 from launcher.settings import Settled
 from launcher.taskfile import TaskFile
-from launcher.written import Asked
 
 _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
@@ -38,21 +38,15 @@ class Step:
     images: str | None = None
 
 
-def expand(
-    task: TaskFile,
-    kinds: Mapping[str, Kind],
-    on_disk: Callable[[str], bool],
-    problems: list[Problem],
-) -> list[Step]:
+def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Problem]) -> list[Step]:
     """Return the steps that a task file asks for; add to `problems` what cannot be.
 
     Args:
         task: the file.
-        kinds: every installed kind by its name.
         on_disk: tells whether an earlier run made the model of that ID.
         problems: where errors and warnings are added.
     """
-    makings = Makings(task, kinds, on_disk, problems)
+    makings = Makings(task, on_disk, problems)
     made = makings.in_order()
     tests = _Tests(task, makings)
     first = next(
@@ -76,17 +70,18 @@ def _making_steps(made: Made) -> Iterator[Step]:
         kind=wish.kind,
         name=f"{wish.kind.name}/{made.model}",
         place=wish.place,
-        settings=wish.settings,
+        settings=wish.variant.settings,
         asked=wish.asked,
         model=str(made.model),
         base=None if made.base is None else str(made.base),
         data=str(data),
         images=str(wish.reader.images(data)),
     )
-    if wish.poison_kind is not None and wish.poison_settings is not None:
-        kind = wish.poison_kind
-        name = f"{kind.name}/{made.model}"
-        yield replace(step, kind=kind, name=name, settings=wish.poison_settings)
+    choice, poisoner = wish.variant.poison_settings, wish.poison_kind
+    if poisoner is not None and choice is not None:
+        name = f"{poisoner.name}/{made.model}"
+        asked = wish.poison_asked or wish.asked
+        yield replace(step, kind=poisoner, name=name, settings=choice, asked=asked)
     yield step
 
 
@@ -94,40 +89,40 @@ class _Tests:
     """Which tests stand behind which model."""
 
     def __init__(self, task: TaskFile, makings: Makings) -> None:
-        self.automatic: list[tuple[int, AutoTest]] = []
+        self.automatic: dict[int, list[tuple[int, AutoTest]]] = {}  # by combination
         self.by_model: dict[str, list[tuple[int, TestEntry]]] = {}
         self.earlier: list[tuple[str, TestEntry]] = []
         for at, entry in enumerate(task.entries):
             if isinstance(entry, AutoTest):
-                self.automatic.append((at, entry))
+                self.automatic.setdefault(entry.combination, []).append((at, entry))
             elif isinstance(entry, TestEntry):
-                model = makings.find(entry.model)
-                if model is not None and makings.makes(model):
-                    self.by_model.setdefault(str(model), []).append((at, entry))
-                elif model is not None:
-                    self.earlier.append((str(model), entry))
+                for model in makings.find(entry.model, entry.combination):
+                    if makings.makes(model):
+                        self.by_model.setdefault(str(model), []).append((at, entry))
+                    else:
+                        self.earlier.append((str(model), entry))
 
     def of(self, made: Made) -> Iterator[Step]:
         """Give the tests of a model that this file makes, in the order of the file."""
         model = str(made.model)
         own: list[tuple[int, AutoTest | TestEntry]] = [
-            *self.automatic,
+            *self.automatic.get(made.wish.combination, ()),
             *self.by_model.get(model, ()),
         ]
         for _, entry in sorted(own, key=lambda pair: pair[0]):
             if isinstance(entry, TestEntry):
-                yield from _test_steps(model, entry, entry.kind, entry.settings)
+                yield from _test_steps(model, entry, entry.kind, entry.settings, entry.asked)
             elif made.wish.kind.name in entry.kinds:
                 yield from _test_steps(model, entry, *entry.kinds[made.wish.kind.name])
 
     def of_earlier_models(self) -> Iterator[Step]:
         """Give the tests of models that an earlier run made."""
         for model, entry in self.earlier:
-            yield from _test_steps(model, entry, entry.kind, entry.settings)
+            yield from _test_steps(model, entry, entry.kind, entry.settings, entry.asked)
 
 
 def _test_steps(
-    model: str, entry: AutoTest | TestEntry, kind: Kind, settings: Settled
+    model: str, entry: AutoTest | TestEntry, kind: Kind, settings: Settled, asked: Asked
 ) -> Iterator[Step]:
     for one in entry.data:
         data = str(one.value)
@@ -136,7 +131,7 @@ def _test_steps(
             name=f"{kind.name}/{model}/{data}",
             place=one.node.place,
             settings=settings,
-            asked=entry.asked,
+            asked=asked,
             model=model,
             data=data,
             images=str(kind.images(one.value)),
@@ -181,6 +176,8 @@ def _without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator
         if other is step:
             yield step
         elif dict(other.settings.values) == dict(step.settings.values):
+            if other.place == step.place:
+                continue  # one entry, in two combinations of the matrix that do not concern it
             message = f"{step.name} is asked for twice: it runs once"
             problems.append(_double("listed-twice", message, other, step, Severity.WARNING))
         else:

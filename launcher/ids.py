@@ -26,6 +26,7 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
 _POISON = re.compile(rf"(?:(?P<kind>[a-z][a-z0-9]*)-)?(?P<percent>{_PERCENT})")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _VALUE = re.compile(r"[A-Za-z0-9_.+\-]+")
+_DATA = re.compile(rf"{_WORD.pattern}:{_WORD.pattern}(?:&{_WORD.pattern}:{_WORD.pattern})*")
 _PART = re.compile(r"(?:^|(?<=[&#]))([^:&#%~@]*):([^:&#%~@]*)")
 _FOLDER_BYTES = 255  # the longest name of one folder on the file systems of Linux
 _MARK_LETTERS = 12  # of a hash: two of a run's models agree in it once in 10^10 studies
@@ -87,7 +88,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         for method in self.methods:
-            if not is_word(method):  # it becomes part of a folder's name
+            if _WORD.fullmatch(method) is None:  # it becomes part of a folder's name
                 raise ValueError(f"{method!r} cannot be the name of a method in an ID")
 
     def __str__(self) -> str:
@@ -177,6 +178,11 @@ def is_word(text: str) -> bool:
     return _WORD.fullmatch(text) is not None
 
 
+def is_variant_value(text: str) -> bool:
+    """Tell whether `text` may stand in an ID as the value of a swept setting."""
+    return _VALUE.fullmatch(text) is not None
+
+
 def model_folder_name(model: str) -> str:
     """Return the name of the folder of a model, given its ID.
 
@@ -213,8 +219,9 @@ def _pieces(text: str, mark: str) -> Iterator[tuple[int, str]]:
         offset += len(piece) + 1
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def _stage(text: str) -> Stage:
+    if (data := _sound_data(text)) is not None:  # as most stages are
+        return Stage(data)
     rest, at, variant_text = text.partition("@")
     head, *methods = rest.split("~")
     data_text, percent, poison_text = head.partition("%")
@@ -229,11 +236,18 @@ def _stage(text: str) -> Stage:
     return Stage(data, poison, tuple(methods), variant)
 
 
+@lru_cache(maxsize=_REMEMBERED)
+def _sound_data(text: str) -> DataId | None:
+    """Return a data ID, or None where the grammar refuses the text."""
+    if _DATA.fullmatch(text) is None:
+        return None
+    return DataId(tuple(map(_part, text.split("&"))))
+
+
 def _data(text: str, whole: str | None = None) -> DataId:
-    try:
-        return DataId(tuple(map(_part, text.split("&"))))
-    except ValueError:
-        pass  # which part is at fault, and where in it, is looked for only now
+    if (data := _sound_data(text)) is not None:
+        return data
+    # which part is at fault, and where in it, is looked for only now
     whole = text if whole is None else whole
     for start, piece in _pieces(text, "&"):
         subset, colon, modifier = piece.partition(":")
@@ -249,18 +263,24 @@ def _data(text: str, whole: str | None = None) -> DataId:
 @lru_cache(maxsize=_REMEMBERED)
 def _part(text: str) -> Part:
     subset, _, modifier = text.partition(":")
-    if _WORD.fullmatch(subset) is None or _WORD.fullmatch(modifier) is None:
-        raise ValueError(text)
     return Part(subset, modifier)
 
 
 def _poison(text: str, whole: str, offset: int) -> Poison | None:
-    found = _POISON.fullmatch(text)
-    if found is None or Decimal(found["percent"]) > 100:
+    found = _sound_poison(text)
+    if found is None:
         message = "expected a percentage from 0 to 100, or kind-percent as in f2r-20"
         raise IdError(whole, offset, max(1, len(text)), message)
-    percent = _canonical_percent(found["percent"])
-    return None if percent == "0" else Poison(percent, found["kind"])
+    return None if found.percent == "0" else found
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _sound_poison(text: str) -> Poison | None:
+    """Return a poison, that of 0 percent too; None where the grammar refuses the text."""
+    found = _POISON.fullmatch(text)
+    if found is None or Decimal(found["percent"]) > 100:
+        return None
+    return Poison(_canonical_percent(found["percent"]), found["kind"])
 
 
 def _canonical_percent(text: str) -> str:

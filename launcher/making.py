@@ -1,41 +1,23 @@
 """Which models a task file makes, in which order, from which others.
 
 A file may name a model before the entry that makes it, in another order of its data, or as a union
-of the same images; two entries that mean the same model make it once.
+of the same images; two entries that mean the same model make it once. A model that is named without
+its variant stands for all variants of it that are made here, in the same combination of the matrix.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
-from launcher.document import Scalar
-from launcher.entries import TrainEntry, UnlearnEntry, companion
-from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, UnknownName, nearest
-from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
+from launcher.errors import MOST_PROBLEMS, Problem, Severity, UnknownName, nearest
+from launcher.ids import DataId, ModelId, canonical, normalise
 from launcher.kinds import Kind, Role
-from launcher.settings import Settled
 from launcher.taskfile import TaskFile
-from launcher.written import Asked, At, unknown_word
+from launcher.wishes import Wish, wishes_of, without_variants
+from launcher.written import At, unknown_word
 
-MOST_ID_BYTES = 255  # a model's ID is the name of its folder
 MOST_LISTED = 8  # models named in a message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """A model that one entry asks for."""
-
-    kind: Kind
-    reader: Kind  # knows which images the model's data IDs mean
-    place: Place
-    node: Scalar  # the word that sets it apart: its data, its poison or its method
-    written: ModelId  # with its base as it is written in the file
-    base: At[ModelId] | None
-    settings: Settled
-    asked: Asked
-    poison_kind: Kind | None = None
-    poison_settings: Settled | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +33,16 @@ class Makings:
     """The models of a task file; places each one behind what it starts from."""
 
     def __init__(
-        self,
-        task: TaskFile,
-        kinds: Mapping[str, Kind],
-        on_disk: Callable[[str], bool],
-        problems: list[Problem],
+        self, task: TaskFile, on_disk: Callable[[str], bool], problems: list[Problem]
     ) -> None:
         self._task, self._on_disk, self._problems = task, on_disk, problems
-        self._wishes = [wish for wish in _wishes(task, kinds) if not _too_long(wish, problems)]
+        self._wishes = list(wishes_of(task, problems))
         self._readers = {wish.reader.name: wish.reader for wish in self._wishes}
-        self._by_written: dict[str, Wish] = {}
+        self._by_plain: dict[str, list[Wish]] = {}
         for wish in self._wishes:
-            self._by_written.setdefault(str(wish.written), wish)
-        self._by_meaning: dict[str, Wish] | None = None  # made when a name is not found as written
-        self._placed: dict[int, ModelId | None] = {}  # by id() of the wish
+            self._by_plain.setdefault(str(wish.plain), []).append(wish)
+        self._by_meaning: dict[str, list[Wish]] | None = None  # made when first needed
+        self._placed: dict[Wish, tuple[ModelId, ...]] = {}
         self._by_identity: dict[str, Made] = {}
         self._by_model: dict[str, Made] = {}
 
@@ -78,53 +56,83 @@ class Makings:
         """Tell whether this file makes `model`."""
         return str(model) in self._by_model
 
-    def find(self, named: At[ModelId]) -> ModelId | None:
-        """Return the model that is meant, made here or earlier; blame its place if there is none."""
-        text = str(named.value)
-        wish = self._by_written.get(text)
-        if wish is None and self._on_disk(text):
-            return named.value
-        if wish is None:
-            wish = self._of_same_meaning(named.value)
-        if wish is not None:
-            return self._place(wish)
+    def find(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
+        """Return the models that are meant, made here or earlier; blame its place if there are none.
+
+        Args:
+            named: as it is written; without variants it stands for all of them.
+            combination: of the file's matrix; the models of another are meant only if none is.
+        """
+        wishes = self._candidates(named.value, combination)
+        for wish in wishes:
+            self._place(wish)
+        models = _meant(named.value, [model for wish in wishes for model in self._placed[wish]])
+        if models:
+            return models
+        if wishes and not any(self._placed[wish] for wish in wishes):
+            return ()  # what makes it is broken, and said to be
+        if self._on_disk(str(named.value)):
+            return (named.value,)
         if self._task.whole:  # else the broken entry may be the one that makes it
             self._problems.append(self._unknown(named))
-        return None
+        return ()
 
-    def _place(self, wish: Wish) -> ModelId | None:
-        """Put a model behind its base; return the model that fulfils the wish."""
-        if id(wish) in self._placed:
-            return self._placed[id(wish)]
-        base = None if wish.base is None else self.find(wish.base)
-        if wish.base is not None and base is None:
-            self._placed[id(wish)] = None
-            return None
+    def _candidates(self, model: ModelId, combination: int) -> list[Wish]:
+        """Return the wishes of which one or more may make `model`."""
+        plain = without_variants(model)
+        found = self._by_plain.get(str(plain))
+        if found is None and not self._on_disk(str(model)):
+            found = self._of_same_meaning(plain)
+        if found and plain == model:  # those of other combinations may come later, in their turn
+            found = [wish for wish in found if wish.combination == combination] or found
+        return found or []
+
+    def _place(self, wish: Wish) -> None:
+        """Put the models of a wish behind what they start from, and that behind its own start."""
+        waiting = [] if wish in self._placed else [wish]
+        while waiting:  # no recursion: chains may be of any length
+            one = waiting[-1]
+            named = one.base
+            bases = [] if named is None else self._candidates(named.value, one.combination)
+            before = [base for base in bases if base not in self._placed]
+            if before:
+                waiting += reversed(before)
+                continue
+            waiting.pop()
+            if one not in self._placed:
+                self._placed[one] = self._made(one)
+
+    def _made(self, wish: Wish) -> tuple[ModelId, ...]:
+        if wish.base is None:
+            return self._enter(wish, None)
+        bases = self.find(wish.base, wish.combination)
+        return tuple(model for base in bases for model in self._enter(wish, base))
+
+    def _enter(self, wish: Wish, base: ModelId | None) -> tuple[ModelId, ...]:
         made = Made(wish=wish, model=_model(wish, base), base=base)
         try:
             kept = self._by_identity.setdefault(_identity(made), made)
         except UnknownName as error:  # a model of an earlier run, with words of another laboratory
             node = wish.node if wish.base is None else wish.base.node
             self._problems.append(unknown_word(error, node))
-            self._placed[id(wish)] = None
-            return None
+            return ()
         if kept is not made:
-            self._problems.append(_told_once(kept, made))
+            if kept.wish.place != wish.place or kept.model != made.model:
+                self._problems.append(_told_once(kept, made))
         else:
             kept = self._by_model.setdefault(str(made.model), made)
             if kept is not made:
                 self._problems.append(_clash(kept, made))
-        self._placed[id(wish)] = kept.model
-        return kept.model
+        return (kept.model,)
 
-    def _of_same_meaning(self, model: ModelId) -> Wish | None:
+    def _of_same_meaning(self, plain: ModelId) -> list[Wish]:
         if self._by_meaning is None:
             self._by_meaning = {}
             for wish in self._wishes:
-                for meaning in self._meanings(wish.written):
-                    self._by_meaning.setdefault(meaning, wish)
-        found = (self._by_meaning.get(meaning) for meaning in self._meanings(model))
-        return next((wish for wish in found if wish is not None), None)
+                for meaning in self._meanings(wish.plain):
+                    self._by_meaning.setdefault(meaning, []).append(wish)
+        found = (self._by_meaning.get(meaning) for meaning in self._meanings(plain))
+        return next((wishes for wishes in found if wishes), [])
 
     def _meanings(self, model: ModelId) -> Iterator[str]:
         for reader in self._readers.values():
@@ -135,10 +143,12 @@ class Makings:
 
     def _sound_names(self, but: str) -> Iterator[str]:
         """Give the models that can be made, without those that would start from `but`."""
-        for name, wish in self._by_written.items():
-            broken = id(wish) in self._placed and self._placed[id(wish)] is None
-            if not broken and not name.startswith((f"{but}#", f"{but}~")):
-                yield name
+        for name, wishes in self._by_plain.items():
+            placed = [self._placed[wish] for wish in wishes if wish in self._placed]
+            if name.startswith((f"{but}#", f"{but}~")) or (placed and not any(placed)):
+                continue
+            made = [str(model) for models in placed for model in models]
+            yield from made if len(placed) == len(wishes) else [name]
 
     def _unknown(self, named: At[ModelId]) -> Problem:
         for stage in named.value.stages:
@@ -147,7 +157,8 @@ class Makings:
                     _images(reader, stage.data)
                 except UnknownName as error:
                     return unknown_word(error, named.node)
-        text, known = str(named.value), [*self._sound_names(str(named.value))]
+        text = str(named.value)
+        known = list(dict.fromkeys(self._sound_names(text)))
         # a file with hundreds of these is not helped by hundreds of slow suggestions
         close = nearest(text, known) if len(self._problems) < MOST_PROBLEMS else None
         notes = [f"made here: {', '.join(known[:MOST_LISTED])}"] if known else []
@@ -162,54 +173,33 @@ class Makings:
         )
 
 
-def _wishes(task: TaskFile, kinds: Mapping[str, Kind]) -> Iterator[Wish]:
-    """Give a wish for each poison of each training, then for each method of each unlearning."""
-    for entry in task.entries:
-        if isinstance(entry, TrainEntry):
-            yield from _trainings(entry)
-    for entry in task.entries:
-        if isinstance(entry, UnlearnEntry):
-            reader = companion(kinds, entry.kind, Role.TRAIN) or entry.kind
-            for method, settings in entry.methods:
-                yield Wish(
-                    kind=entry.kind,
-                    reader=reader,
-                    place=entry.place,
-                    node=method.node,
-                    written=entry.base.value.unlearned(method.value),
-                    base=entry.base,
-                    settings=settings,
-                    asked=entry.asked,
-                )
+def _meant(named: ModelId, found: Iterable[ModelId]) -> tuple[ModelId, ...]:
+    """Return those of the models found that `named` stands for."""
+    fitting = dict.fromkeys(model for model in found if _fits(named, model))
+    return (named,) if named in fitting else tuple(fitting)
 
 
-def _trainings(entry: TrainEntry) -> Iterator[Wish]:
-    clean: At[Poison | None] = At(None, entry.data.node)
-    for poison in entry.poisons or (clean,):
-        stage = Stage(entry.data.value, poison.value)
-        base = entry.base
-        yield Wish(
-            kind=entry.kind,
-            reader=entry.kind,
-            place=entry.place,
-            node=poison.node,
-            written=ModelId((stage,)) if base is None else base.value.then(stage),
-            base=base,
-            settings=entry.settings,
-            asked=entry.asked,
-            poison_kind=None if poison.value is None else entry.poison_kind,
-            poison_settings=None if poison.value is None else entry.poison_settings,
-        )
+def _fits(named: ModelId, model: ModelId) -> bool:
+    """Tell whether each variant that is named is the one that the model has."""
+    stages = zip(named.stages, model.stages, strict=True)
+    return all(not one.variant or set(one.variant) == set(two.variant) for one, two in stages)
 
 
 def _model(wish: Wish, base: ModelId | None) -> ModelId:
-    """Return the wish's model with its base as the plan calls it."""
-    last = wish.written.last
-    if base is None:
-        return ModelId((last,))
-    if wish.kind.role is Role.UNLEARN:
-        return base.unlearned(last.methods[-1])
-    return base.then(last)
+    """Return the wish's model with its base as the plan calls it, and its variant."""
+    last = wish.plain.last
+    if wish.kind.role is not Role.UNLEARN or base is None:
+        stage = replace(last, variant=wish.name)
+        return ModelId((stage,)) if base is None else base.then(stage)
+    method = last.methods[-1]
+    variant = dict(base.last.variant)
+    for key, value in wish.name:
+        if key not in variant:
+            variant[key] = value
+        elif key not in wish.variant.paired or variant[key] != value:
+            variant[f"{method}.{key}"] = value  # the training's value of it is another matter
+    made = base.unlearned(method)
+    return ModelId((*made.stages[:-1], replace(made.last, variant=tuple(variant.items()))))
 
 
 def _identity(made: Made) -> str:
@@ -217,10 +207,10 @@ def _identity(made: Made) -> str:
     wish, last = made.wish, made.model.last
     settings = {
         name: value
-        for name, value in wish.settings.values.items()
+        for name, value in wish.variant.settings.values.items()
         if name not in wish.kind.settings.neutral
     }
-    poison = wish.poison_settings
+    poison = None if wish.poison_kind is None else wish.variant.poison_settings
     parts = [
         wish.kind.name,
         None if made.base is None else str(made.base),
@@ -237,18 +227,8 @@ def _images(kind: Kind, data: DataId) -> DataId:
     return kind.elementary(kind.images(data))
 
 
-def _too_long(wish: Wish, problems: list[Problem]) -> bool:
-    size = len(str(wish.written))  # IDs are ASCII
-    if size > MOST_ID_BYTES:
-        message = f"the ID of this model has {size} characters, its folder's name has room for "
-        problems.append(
-            Problem(code="long-id", message=f"{message}{MOST_ID_BYTES}", place=wish.node.place)
-        )
-    return size > MOST_ID_BYTES
-
-
 def _told_once(kept: Made, again: Made) -> Problem:
-    first, second = str(kept.model), str(again.wish.written)
+    first, second = str(kept.model), str(again.model)
     if first == second:
         message = f"{second} is listed twice: it is made once"
     else:
@@ -258,18 +238,24 @@ def _told_once(kept: Made, again: Made) -> Problem:
         message=message,
         severity=Severity.WARNING,
         place=again.wish.node.place,
-        notes=(f"first in line {kept.wish.node.place.line}",),
+        notes=(f"first in {_line(kept, again)}",),
     )
 
 
 def _clash(kept: Made, again: Made) -> Problem:
-    before, after = kept.wish.settings.values, again.wish.settings.values
+    before, after = kept.wish.variant.settings.values, again.wish.variant.settings.values
     changed = [name for name in after if before.get(name) != after[name]]
     differences = [f"{name}: {before.get(name)} and {after[name]}" for name in changed]
     return Problem(
         code="duplicate-job",
         message=f"{again.model} would be made twice, in different ways",
         place=again.wish.node.place,
-        hint="give one of them a task file of its own, with another name",
-        notes=(f"first in line {kept.wish.node.place.line}", *differences[:MOST_LISTED]),
+        hint="sweep what differs with matrix, or give one of them a task file of its own",
+        notes=(f"first in {_line(kept, again)}", *differences[:MOST_LISTED]),
     )
+
+
+def _line(first: Made, second: Made) -> str:
+    place = first.wish.node.place
+    file = "" if place.file == second.wish.node.place.file else f"{place.file}, "
+    return f"{file}line {place.line}"

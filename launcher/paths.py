@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from launcher.errors import UsageError
+from launcher.configuration import absolute, read_configuration
 from launcher.homes import (
     check_machine,
     check_owner,
@@ -156,19 +156,19 @@ class Home:
 
 
 def find_home(environ: Mapping[str, str]) -> Home:
-    """Return the home that the environment names, else the user's own on a local disk.
+    """Return the home of the environment, else of the user's file, else on a local disk.
 
     Nothing is made, and whether it may be used is told by `check_home`.
 
     Raises:
-        UsageError: LAUNCHER_HOME is a relative path.
+        UsageError: LAUNCHER_HOME is a relative path, or the user's file cannot be read.
     """
     named = environ.get("LAUNCHER_HOME", "")
     if named:
-        folder = Path(named).expanduser()
-        if not folder.is_absolute():
-            raise UsageError(f"LAUNCHER_HOME must be an absolute path, not {named!r}")
-        return Home(folder)
+        return Home(absolute("LAUNCHER_HOME", named))
+    configured = read_configuration(environ).home
+    if configured is not None:
+        return Home(configured)
     state = without_links(Path(platformdirs.user_state_dir("launcher", appauthor=False)))
     return Home(default_folder(state, mounts(), os.geteuid()))
 

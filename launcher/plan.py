@@ -4,29 +4,27 @@ Pure but for three questions it asks through its arguments: whether a path exist
 of a kind's source modules is, and what is in a file that no job makes.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
-from launcher.document import Scalar
-from launcher.errors import Error, Place, Problem, Severity, TaskFileError
+from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.expansion import Step, expand
 from launcher.ids import model_folder_name, parse_data
 from launcher.kinds import NO_WORDS, Draft, Input, Kind, Role, Words
+from launcher.oldnames import Wanted
+from launcher.preamble import Reuse
 from launcher.records import Json
-from launcher.taskfile import TaskFile, in_order
-from launcher.written import Asked
+from launcher.scope import Asked
+from launcher.taskfile import TaskFile
+from launcher.wiring import MISSING, Once, Wiring
 
-MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
-MOST_LISTED = 5  # missing paths named in one warning
-
+_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
+_PREPARING = frozenset({Role.DATA, Role.POISON})
 _LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST})
-_MISSING = "missing-input"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +61,21 @@ class Plan:
     about: str
     run_folder: Path
     jobs: tuple[PlannedJob, ...]
+    reuse: Reuse
+    wanted: Wanted  # of a file of the original: to be listed only, or its results
+    kinds: Mapping[str, Kind]  # by name, with the words of the user
     warnings: tuple[Problem, ...]
 
     @property
     def missing(self) -> tuple[Problem, ...]:
         """What the jobs read and nobody makes, as errors: with one of them nothing is queued."""
         return tuple(
-            replace(one, severity=Severity.ERROR) for one in self.warnings if one.code == _MISSING
+            replace(one, severity=Severity.ERROR) for one in self.warnings if one.code == MISSING
         )
 
 
 def plan(
     task: TaskFile,
-    kinds: Mapping[str, Kind],
     *,
     root: Path,
     exists: Callable[[Path], bool],
@@ -86,7 +86,6 @@ def plan(
 
     Args:
         task: the file.
-        kinds: every installed kind by its name.
         root: absolute; relative paths in settings start here, results lie in <root>/runs/<name>.
         exists: tells whether a path is there.
         digest: gives a digest of the text of a source module.
@@ -97,36 +96,40 @@ def plan(
     """
     problems = list(task.problems)
     run_folder = root / "runs" / task.name
-    there = _Once(exists)
-    wiring = _Wiring(root, there)
+    there, digest, content = Once(exists), cache(digest), cache(content)
+    wiring = Wiring(root, there)
     jobs: dict[str, PlannedJob] = {}
-    for step in expand(
-        task, kinds, lambda model: there(run_folder / model_folder_name(model)), problems
-    ):
+    made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
+    for step in expand(task, lambda model: there(run_folder / model_folder_name(model)), problems):
         try:
-            words = _words(step, task.words)
-            files = _files(step, words, task.name, run_folder, root)
+            draft = _draft(step, _words(step, task.words), task.name, run_folder, root)
+            files = _files(step, draft)
         except Error as error:  # a laboratory's own check
             problems.append(Problem(code="setting", message=str(error), place=step.place))
             continue
-        needs = wiring.connect(step, files, problems)
+        problems += _refused(step, draft, made_by)
+        needs = wiring.connect(step, files.inputs, files.outputs, problems)
         jobs[step.name] = _planned(
             step,
             files,
-            words,
+            draft.words,
             [jobs[need] for need in needs],
             sources={module: digest(module) for module in step.kind.sources},
             given=[content(path) for path in wiring.given[step.name]],
         )
     if any(one.severity is Severity.ERROR for one in problems):
-        raise TaskFileError(in_order(problems))
+        raise TaskFileError(task.in_order(problems))
+    wanted = _of_phases(jobs, task.phases, wiring, there)
     return Plan(
         file=task.file,
         name=task.name,
         about=task.about,
         run_folder=run_folder,
-        jobs=tuple(jobs.values()),
-        warnings=in_order([*problems, *wiring.missing_inputs()]),
+        jobs=wanted,
+        reuse=task.reuse,
+        wanted=task.wanted,
+        kinds=task.kinds,
+        warnings=task.in_order([*problems, *wiring.missing_inputs()]),
     )
 
 
@@ -139,6 +142,43 @@ class _Files:
     argv: tuple[str, ...]
 
 
+def _refused(step: Step, draft: Draft, made_by: dict[str, tuple[Draft, ...]]) -> Iterator[Problem]:
+    """Give why a kind refuses a job; enter what makes a model into `made_by`."""
+    start = step.model if step.kind.role is Role.TEST else step.base
+    makers = made_by.get(start or "", ())
+    if step.model is not None and step.kind.role in _MAKERS:
+        made_by[step.model] = (*makers, draft)
+    for reason in step.kind.refusals(draft, makers):
+        yield Problem(code="refused", message=reason, place=step.place)
+
+
+def _of_phases(
+    jobs: Mapping[str, PlannedJob],
+    phases: Collection[str],
+    wiring: Wiring,
+    there: Callable[[Path], bool],
+) -> tuple[PlannedJob, ...]:
+    """Return the jobs of the kinds that are wanted, with the data and the poison that they need.
+
+    Their hashes are those of the whole plan, so that a study done phase by phase is done once.
+    What a job needs of another phase must be there already, else it is missing.
+    """
+    if not phases:
+        return tuple(jobs.values())
+    kept = {name for name, job in jobs.items() if job.kind in phases}
+    kept |= {need for name in kept for need in jobs[name].needs if jobs[need].role in _PREPARING}
+    found: list[PlannedJob] = []
+    for name, job in jobs.items():
+        if name not in kept:
+            continue
+        for need in job.needs:
+            absent = [] if need in kept else [one for one in jobs[need].outputs if not there(one)]
+            if absent:
+                wiring.lack(name, absent[0], f"what {need} makes, which phases leaves out,")
+        found.append(replace(job, needs=tuple(need for need in job.needs if need in kept)))
+    return tuple(found)
+
+
 def _words(step: Step, words: Words) -> Words:
     """Return those of the user's words that stand in a job's data, unions written out."""
     if not words or step.images is None:
@@ -146,8 +186,8 @@ def _words(step: Step, words: Words) -> Words:
     return words.used_by(step.kind.elementary(parse_data(step.images)))
 
 
-def _files(step: Step, words: Words, run: str, run_folder: Path, root: Path) -> _Files:
-    draft = Draft(
+def _draft(step: Step, words: Words, run: str, run_folder: Path, root: Path) -> Draft:
+    return Draft(
         kind=step.kind.name,
         run=run,
         run_folder=run_folder,
@@ -160,6 +200,9 @@ def _files(step: Step, words: Words, run: str, run_folder: Path, root: Path) -> 
         settings=step.settings.values,
         words=words,
     )
+
+
+def _files(step: Step, draft: Draft) -> _Files:
     return _Files(
         inputs=tuple(step.kind.inputs(draft)),
         outputs=tuple(step.kind.outputs(draft)),
@@ -223,132 +266,3 @@ def _hash(
         record["words"] = words.record()
     text = json.dumps(record, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-class _Once:
-    """Asks once for each path whether it exists."""
-
-    def __init__(self, exists: Callable[[Path], bool]) -> None:
-        self.exists = exists
-        self.known: dict[Path, bool] = {}
-
-    def __call__(self, path: Path) -> bool:
-        if path not in self.known:
-            try:
-                self.known[path] = self.exists(path)
-            except (OSError, ValueError):  # a name too long, or with a character no name may have
-                self.known[path] = False
-        return self.known[path]
-
-
-@dataclass(slots=True)
-class _Lack:
-    """A path that a job reads and nobody makes."""
-
-    path: str
-    what: str
-    place: Place
-    jobs: list[str] = field(default_factory=list)
-
-
-class _Wiring:
-    """Who makes what, and so who needs whom."""
-
-    def __init__(self, root: Path, there: Callable[[Path], bool]) -> None:
-        self.root = root
-        self.there = there
-        self.makers: dict[str, str] = {}  # path → job
-        self.data_makers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
-        self.order: dict[str, int] = {}  # job → its place in the plan
-        self.lacks: dict[str, _Lack] = {}
-        self.given: dict[str, list[Path]] = {}  # job → what it reads that is there already
-
-    def connect(self, step: Step, files: _Files, problems: list[Problem]) -> list[str]:
-        """Enter a job; return the earlier jobs that make what it reads."""
-        needs: set[str] = set()
-        given = self.given[step.name] = []
-        for one in files.inputs:
-            path = _normal(one.path)
-            makers = {self.makers[above] for above in _with_parents(path) if above in self.makers}
-            makers.update(self.data_makers.get(path, ()))
-            if not makers and self.there(one.path):
-                given.append(one.path)
-            elif not makers:
-                lack = self.lacks.get(path)
-                if lack is None:
-                    lack = self.lacks[path] = _Lack(path, one.what, self._place(step, path))
-                lack.jobs.append(step.name)
-            needs |= makers
-        others = {self._enter(step, os.path.normpath(path), problems) for path in files.outputs}
-        for other in sorted(others - {step.name}):
-            message = f"{step.name} and {other} would write the same files"
-            problems.append(Problem(code="same-output", message=message, place=step.place))
-        self.order[step.name] = len(self.order)
-        return sorted(needs - {step.name}, key=self.order.__getitem__)
-
-    def missing_inputs(self) -> list[Problem]:
-        """Return a warning for each place that asks for paths which are not there."""
-        by_place: dict[Place, list[_Lack]] = {}
-        for lack in self.lacks.values():
-            by_place.setdefault(lack.place, []).append(lack)
-        return [self._missing(place, lacks) for place, lacks in by_place.items()]
-
-    def _missing(self, place: Place, lacks: Sequence[_Lack]) -> Problem:
-        message = f"{lacks[0].what} is not there, and no job makes it: {self._short(lacks[0].path)}"
-        notes = [f"read by {_first(lacks[0].jobs)}"]
-        if len(lacks) > 1:
-            message = f"{len(lacks)} inputs are not there, and no job makes them"
-            notes = [f"{one.what}: {self._short(one.path)}" for one in lacks[:MOST_LISTED]]
-        if len(lacks) > MOST_LISTED:
-            notes.append(f"and {len(lacks) - MOST_LISTED} more")
-        return Problem(
-            code=_MISSING,
-            message=message,
-            severity=Severity.WARNING,
-            place=place,
-            notes=tuple(notes),
-        )
-
-    def _enter(self, step: Step, path: str, problems: list[Problem]) -> str:
-        """Enter a path that a job writes; return the job that was the first to write it."""
-        if len(path) > MOST_FILE_NAME:
-            longest = max(path.split("/"), key=lambda name: len(name.encode()))
-            if len(longest.encode()) > MOST_FILE_NAME:
-                message = f"{step.name} would write a file with a name of {len(longest)} characters"
-                problems.append(Problem(code="long-name", message=message, place=step.place))
-        if step.kind.role is Role.DATA:
-            for above in _with_parents(path):
-                self.data_makers.setdefault(above, []).append(step.name)
-        return self.makers.setdefault(path, step.name)
-
-    def _place(self, step: Step, path: str) -> Place:
-        """Return where the file says this path: at the setting from which it comes."""
-        best, length = step.place, 0
-        for _, node in step.settings.given.values():
-            if not isinstance(node, Scalar) or not node.text:
-                continue
-            with contextlib.suppress(RuntimeError):  # "~nobody": no path, then
-                said = os.path.normpath(self.root / Path(node.text).expanduser())
-                if len(said) > length and (path == said or path.startswith(said + "/")):
-                    best, length = node.place, len(said)
-        return best
-
-    def _short(self, path: str) -> str:
-        inside = f"{self.root}/"
-        return path.removeprefix(inside)
-
-
-@lru_cache(maxsize=4096)  # jobs read the same few folders and files
-def _normal(path: Path) -> str:
-    return os.path.normpath(path)
-
-
-def _first(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-
-
-def _with_parents(path: str) -> Iterable[str]:
-    yield path
-    while len(above := path.rpartition("/")[0]) > 0:
-        yield above
-        path = above

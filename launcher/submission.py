@@ -1,5 +1,6 @@
 """From a plan to the queue: what is new, done already, under way; and putting the rest in."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,14 +9,18 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import model_folder_name
+from launcher.kinds import read_words
 from launcher.plan import Plan, PlannedJob
-from launcher.records import Stamp
+from launcher.preamble import Reuse
+from launcher.records import Json, Stamp
+from launcher.scope import Asked
 from launcher.specs import Context, Resources, Spec, Terms
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import NewJob, Store
-from launcher.written import Asked
 
+MOST_CHANGES = 3  # told in one line of a reason
+LONGEST_VALUE = 40  # characters of a setting that was changed
 LONGEST_NAME = 240  # bytes of a log's file name; a folder entry holds 255
 
 
@@ -35,6 +40,8 @@ class Standing:
     action: Action
     state: str  # for the listing: new, cached, changed, queued, running, failed …
     reason: str
+    changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
+    number: int | None = None  # its job in the queue, None where it is new
 
 
 def judge(
@@ -50,64 +57,117 @@ def judge(
         plan: the jobs; each one's needs come before it.
         rows: the run's jobs in the queue, by name.
         stamp: tells size and time of a file, None where there is none.
-        force: run what is done already, too.
+        force: run what is done already, too, as a task file with `reuse: nothing` does.
 
     Raises:
         UsageError: a job that runs right now was changed.
     """
+    forced = "--force" if force else ""
+    if not forced and plan.reuse is not Reuse.RESULTS:
+        forced = f"reuse: {plan.reuse}"
     standings: dict[str, Standing] = {}
     for job in plan.jobs:
         row = rows.get(job.name)
         again = [need for need in job.needs if standings[need].action is Action.RUN]
-        action, state, reason = _judge_one(job, row, stamp, again=again, force=force)
-        standings[job.name] = Standing(job=job, action=action, state=state, reason=reason)
+        if row is None:
+            one = Standing(job=job, action=Action.RUN, state="new", reason="new")
+        else:
+            one = _judge_known(job, row, stamp, again=again, forced=forced)
+        standings[job.name] = one
     return list(standings.values())
 
 
-def _judge_one(
+def _judge_known(
     job: PlannedJob,
-    row: JobRow | None,
+    row: JobRow,
     stamp: Callable[[str], Stamp | None],
     *,
     again: Sequence[str],
-    force: bool,
-) -> tuple[Action, str, str]:
-    if row is None:
-        return Action.RUN, "new", "new"
+    forced: str,
+) -> Standing:
+    """Judge a job that the queue knows.
+
+    Raises:
+        UsageError: it runs right now and was changed.
+    """
     if row.state in OPEN and row.hash == job.hash:
-        return Action.JOIN, row.state, f"{row.state} already"
-    if row.state is State.RUNNING:
-        raise UsageError(
-            f"{job.name} runs with other settings ({_difference(job, row)}); wait for it, "
-            f"cancel it with `launcher cancel {row.id}`, or give the task file another name"
-        )
+        reason = f"{row.state} already"
+        return Standing(job=job, action=Action.JOIN, state=row.state, reason=reason, number=row.id)
     if row.hash != job.hash:
-        return Action.RUN, "changed", _difference(job, row)
+        changes = _changes(job, row, again)
+        reason = ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
+        if row.state is State.RUNNING:
+            raise UsageError(
+                f"{job.name} runs with other settings ({reason}); wait for it, "
+                f"cancel it with `launcher cancel {row.id}`, or give the task file another name"
+            )
+        return _to_run(job, row, "changed", reason, changes)
     if row.state is not State.DONE:
-        return Action.RUN, row.state, f"{row.state} before: {row.reason.partition(chr(10))[0]}"
-    if force:
-        return Action.RUN, "forced", "--force"
+        return _to_run(
+            job, row, row.state, f"{row.state} before: {row.reason.partition(chr(10))[0]}"
+        )
+    if forced:
+        return _to_run(job, row, "forced", forced)
     if again:
-        return Action.RUN, "changed", f"{again[0]} runs again"
+        reason = f"{again[0]} runs again"
+        return _to_run(job, row, "changed", reason, (reason,))
     for path, before in row.outputs.items():
         now = stamp(path)
         if now != before:
-            return Action.RUN, "changed", f"{path} {'is gone' if now is None else 'was changed'}"
-    return Action.CACHED, "cached", "done before, with the same settings, code and inputs"
+            reason = f"{path} {'is gone' if now is None else 'was changed'}"
+            return _to_run(job, row, "changed", reason, (reason,))
+    reason = "done before, with the same settings, code and inputs"
+    return Standing(job=job, action=Action.CACHED, state="cached", reason=reason, number=row.id)
 
 
-def _difference(job: PlannedJob, row: JobRow) -> str:
-    """Say in a few words why the hash is another."""
+def _to_run(
+    job: PlannedJob, row: JobRow, state: str, reason: str, changes: Sequence[str] = ()
+) -> Standing:
+    return Standing(
+        job=job,
+        action=Action.RUN,
+        state=state,
+        reason=reason,
+        changes=tuple(changes),
+        number=row.id,
+    )
+
+
+def _changes(job: PlannedJob, row: JobRow, again: Sequence[str]) -> list[str]:
+    """Say in a few words each why the hash is another."""
     before = row.spec
-    keys = sorted({*job.settings, *before.settings})
-    changed = [key for key in keys if job.settings.get(key) != before.settings.get(key)]
-    if changed:
-        shown = [f"{key} {before.settings.get(key)} → {job.settings.get(key)}" for key in changed]
-        return ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")
-    modules = [name for name, digest in job.sources.items() if before.sources.get(name) != digest]
-    if modules:
-        return f"{', '.join(modules[:3])} changed"
-    return "its inputs changed"
+    found = [
+        f"{key} {_shown(before.settings, key)} → {_shown(job.settings, key)}"
+        for key in sorted({*job.settings, *before.settings})
+        if job.settings.get(key) != before.settings.get(key)
+    ]
+    found += [
+        f"{module} {_digest(before.sources.get(module))} → {_digest(digest)}"
+        for module, digest in job.sources.items()
+        if before.sources.get(module) != digest
+    ]
+    if job.images != before.images:
+        found.append(f"images {before.images} → {job.images}")
+    words = read_words(before.words)
+    if job.words != words:
+        names = {*job.words.subsets, *job.words.modifiers, *words.subsets, *words.modifiers}
+        found.append(f"other folders of {', '.join(sorted(names))}")
+    if again:
+        found.append(f"{again[0]} runs again")
+    return found or ["its inputs changed"]
+
+
+def _shown(settings: Mapping[str, Json], key: str) -> str:
+    """Return a setting's value as a task file says it, cut where it is long."""
+    if key not in settings:
+        return "unset"
+    value = settings[key]
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _digest(digest: str | None) -> str:
+    return "absent" if digest is None else f"{digest[:4]}…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,11 +242,16 @@ def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
         outputs=tuple(map(str, job.outputs)),
         sources=job.sources,
         log_link=_log_link(job, root / "runs" / run),
-        resources=_resources(job.resources, accelerated=job.accelerated),
+        resources=resources_of(job),
         terms=_terms(job.resources),
         priority=job.resources.priority,
         hash=job.hash,
     )
+
+
+def resources_of(job: PlannedJob) -> Resources:
+    """Return what a planned job asks of the machine, as the queue keeps it."""
+    return _resources(job.resources, accelerated=job.accelerated)
 
 
 @lru_cache(maxsize=256)

@@ -2,37 +2,58 @@
 
     name: quickstart
     about: one line
+    include: common.yaml
     defaults: {lr: 0.001, data_root: data/quickstart}
-    resources: {cpus: 2}
+    resources: {cpus: 2, train: {min_vram: 16GiB}}
+    matrix: {seed: [1, 2, 3]}
     train: [{model: null, data: gan2:pre, poison: [0, 20]}]
     autotest: [real:pre, gan2:pre]
 
-`defaults` hold for every kind that knows the key; below the name of a kind they hold for it alone.
 Sections are the names of the installed kinds. What a file asks for is worked out by `plan`.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from launcher.document import MOST_BYTES, Fields, Items, Node, Scalar, read_document
-from launcher.entries import (
-    AutoTest,
-    Entry,
-    TrainEntry,
-    UnlearnEntry,
-    read_auto_test,
-    read_entry,
-)
-from launcher.errors import Place, Problem, Severity, TaskFileError, UsageError, nearest
+from launcher.document import Fields, Scalar
+from launcher.entries import AutoTest, Entry, TrainEntry, UnlearnEntry
+from launcher.errors import Problem, Severity, UsageError
+from launcher.inclusion import merged, read_whole
 from launcher.kinds import NO_WORDS, Kind, Role, Words
-from launcher.settings import Given, known_settings, unknown_key
-from launcher.written import Asked, Scope, is_null, read_asked
+from launcher.matrix import Sweep
+from launcher.oldnames import Wanted, gathered, translate
+from launcher.overrides import read_overrides
+from launcher.preamble import Reuse, read_preamble
+from launcher.scope import Scope
+from launcher.sections import read_auto_test, read_section
+from launcher.settings import unknown_key
+from launcher.userwords import kinds_with
+from launcher.variables import filled
 
-MOST_NAME_BYTES = 100
-
-_TOP = ("name", "about", "defaults", "resources", "autotest")
+TOP = (
+    "name",
+    "about",
+    "include",
+    "phases",
+    "reuse",
+    "subsets",
+    "modifiers",
+    "defaults",
+    "resources",
+    "matrix",
+    "autotest",
+)
 _MAKERS = (Role.TRAIN, Role.UNLEARN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a task file may depend on besides its text."""
+
+    kinds: Mapping[str, Kind]
+    environment: Mapping[str, str] = field(default_factory=dict)  # for ${NAME}
+    settings: Sequence[str] = ()  # "key=value", stronger than the file
+    words: Words = NO_WORDS  # of the user's configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +61,15 @@ class TaskFile:
     """What a task file says, entry by entry, in its order."""
 
     file: str  # as its reader named it
+    files: tuple[str, ...]  # with those that it includes
     name: str  # of the run: one safe folder name
     about: str
     entries: tuple[Entry, ...]
+    kinds: Mapping[str, Kind]  # every installed one, with the words of the user
     words: Words  # subsets and modifiers of the user
+    phases: tuple[str, ...]  # kinds of jobs that are wanted; empty: all
+    reuse: Reuse
+    wanted: Wanted
     problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
     whole: bool  # False when an entry that makes models could not be read
 
@@ -52,228 +78,160 @@ class TaskFile:
         """The problems for which nothing may be queued."""
         return tuple(one for one in self.problems if one.severity is Severity.ERROR)
 
+    def in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Return each problem once, in the order of the files and of the lines in them."""
+        return _in_order(problems, self.files)
 
-def read_taskfile(path: Path, kinds: Mapping[str, Kind]) -> TaskFile:
-    """Read a task file.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sections:
+    """The entries of a file, and whether all that makes models could be read."""
+
+    entries: tuple[Entry, ...]
+    whole: bool
+
+
+def parse(
+    text: str,
+    *,
+    file: str,
+    around: Surroundings,
+    include: Callable[[str], str] | None = None,
+) -> TaskFile:
+    """Read the text of a task file.
 
     Its located errors are kept in `problems`, so that `plan` can tell them together with what
     only a plan finds; nothing can be planned while there is one.
 
-    Raises:
-        UsageError: there is no such file, or it cannot be read.
-        TaskFileError: it is not a YAML mapping, so that nothing more can be said.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except FileNotFoundError as error:
-        by_stem = {Path(name).stem: name for name in _neighbours(path)}
-        close = nearest(path.stem, by_stem)
-        hint = f", did you mean {path.with_name(by_stem[close])}?" if close else ""
-        raise UsageError(f"no task file {str(path)!r}{hint or '; give the path of one'}") from error
-    except IsADirectoryError as error:
-        inside = _neighbours(path / "x.yaml")
-        hint = f", such as {path / inside[0]}" if inside else ""
-        message = f"{str(path)!r} is a folder; give the path of a task file{hint}"
-        raise UsageError(message) from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read task file {str(path)!r}: {error}") from error
-    if len(data) > MOST_BYTES:
-        raise UsageError(f"{str(path)!r} is no task file: it has more than {MOST_BYTES:,} bytes")
-    return parse(_decoded(data, str(path)), file=str(path), kinds=kinds)
-
-
-def parse(text: str, *, file: str, kinds: Mapping[str, Kind]) -> TaskFile:
-    """Read the text of a task file; `file` is what its errors call it.
+    Args:
+        text: of the file.
+        file: what its errors call it; the paths of what it includes start in its folder.
+        around: installed kinds, environment, what the command line sets.
+        include: gives the text of another file; none can be included without it.
 
     Raises:
         TaskFileError: it is not a YAML mapping, so that nothing more can be said.
     """
     problems: list[Problem] = []
-    root = read_document(text, file, problems)
-    if not isinstance(root, Fields):
-        said = "is empty" if root is None else "is not a mapping"
-        place = Place(file=file, line=1, column=1, text="") if root is None else root.place
-        message = f"the task file {said}: begin with 'name: my-study'"
-        raise TaskFileError([*problems, Problem(code="no-mapping", message=message, place=place)])
-    top = {key.text: (key, node) for key, node in root.pairs}
-    scope = _scope(top, kinds, problems)
-    name = _name(top, root, scope)
-    about = top["about"][1] if "about" in top else None
-    if about is not None and not isinstance(about, Scalar):
-        scope.blame(about.place, "wrong-type", "about: expected one line of text")
-    entries, whole = _entries(root, scope)
-    if not entries and not problems:
-        known = ", ".join(sorted(_sections(kinds)))
-        scope.blame(root.place, "no-jobs", "the file asks for no job", f"add a section: {known}")
+    overrides = read_overrides(around.settings, around.kinds, problems)
+    read = read_whole(text, file, include or _refuse, problems)
+    root = read.root
+    if read.variables:
+        root = filled(root, around.environment, problems)
+    for fields in overrides.words:
+        root = merged(root, fields)
+    translated = translate(root, around.kinds, problems)
+    kinds, words = kinds_with(translated.root, around.kinds, around.words, problems)
+    said = read_preamble(translated.root, kinds, overrides, translated.poison, problems)
+    sections = _sections(translated.root, said.scopes)
+    _blame_unused(said.sweeps, sections, problems)
+    if not sections.entries and not problems:
+        known = ", ".join(sorted(_names(kinds)))
+        place, hint = root.place, f"add a section: {known}"
+        message = "the file asks for no job"
+        problems.append(Problem(code="no-jobs", message=message, place=place, hint=hint))
     return TaskFile(
         file=file,
-        name=name,
-        about=about.text if isinstance(about, Scalar) and not is_null(about) else "",
-        entries=entries,
-        words=NO_WORDS,
-        problems=in_order(problems),
-        whole=whole,
+        files=read.files,
+        name=said.name,
+        about=said.about,
+        entries=sections.entries,
+        kinds=kinds,
+        words=words,
+        phases=said.phases,
+        reuse=said.reuse,
+        wanted=translated.wanted,
+        problems=_in_order(gathered(problems), read.files),
+        whole=sections.whole and read.sound,
     )
 
 
-def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return each problem once, in the order in which they stand in their file."""
-    once = dict.fromkeys(problems)
-    return tuple(
-        sorted(once, key=lambda one: (one.place.line, one.place.column) if one.place else (0, 0))
-    )
+def _refuse(path: str) -> str:
+    raise UsageError(f"cannot include {path}: there are no files here")
 
 
-def name_fault(name: str) -> str | None:
-    """Tell why `name` cannot be the name of a run, which is one folder below runs/; None if it can."""
-    if not name:
-        return "is empty"
-    if "/" in name or "\\" in name or name in (".", ".."):
-        return "would lead outside its folder: no '/', no '\\', not '.' or '..'"
-    if name[0] in "-." or name != name.strip():
-        return "begins with '-', '.' or a space, or ends with a space"
-    if not name.isprintable():
-        return "holds a character that cannot be printed"
-    if len(name.encode(errors="replace")) > MOST_NAME_BYTES:
-        return f"is longer than {MOST_NAME_BYTES} bytes"
-    return None
+def _in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
+    rank = {file: number for number, file in enumerate(files)}
+
+    def at(one: Problem) -> tuple[int, int, int]:
+        if one.place is None:
+            return (-1, 0, 0)
+        return (rank.get(one.place.file, -1), one.place.line, one.place.column)
+
+    return tuple(sorted(dict.fromkeys(problems), key=at))
 
 
-def _name(top: Mapping[str, tuple[Scalar, Node]], root: Fields, scope: Scope) -> str:
-    if "name" not in top:
-        scope.blame(root.place, "no-name", "the file has no name", "begin with 'name: my-study'")
-        return ""
-    node = top["name"][1]
-    if not isinstance(node, Scalar):
-        scope.blame(node.place, "wrong-type", "name: expected one word")
-        return ""
-    if fault := name_fault("" if is_null(node) else node.text):
-        scope.blame(
-            node.place, "name", f"the name of a run names its folder; {node.text!r} {fault}"
-        )
-    return node.text
-
-
-def _scope(
-    top: Mapping[str, tuple[Scalar, Node]], kinds: Mapping[str, Kind], problems: list[Problem]
-) -> Scope:
-    """Read what holds for the whole file: defaults and resources."""
-    scope = Scope(kinds=kinds, problems=problems)
-    defaults: dict[str, tuple[Scalar, Node]] = {}
-    by_kind: dict[str, Given] = {}
-    if "defaults" in top and not is_null(top["defaults"][1]):
-        node = top["defaults"][1]
-        if isinstance(node, Fields):
-            defaults, by_kind = _defaults(node, scope)
-        else:
-            scope.blame(node.place, "wrong-type", "defaults: expected settings: {lr: 0.001}")
-    asked = Asked()
-    if "resources" in top and not is_null(top["resources"][1]):
-        asked = read_asked(top["resources"][1], asked, scope)
-    return Scope(
-        kinds=kinds, problems=problems, defaults=defaults, kind_defaults=by_kind, asked=asked
-    )
-
-
-def _defaults(
-    node: Fields, scope: Scope
-) -> tuple[dict[str, tuple[Scalar, Node]], dict[str, Given]]:
-    known = {name for kind in scope.kinds.values() for name in known_settings(kind)}
-    defaults: dict[str, tuple[Scalar, Node]] = {}
-    by_kind: dict[str, Given] = {}
-    for key, value in node.pairs:
-        if key.text in scope.kinds and isinstance(value, Fields):
-            own = known_settings(scope.kinds[key.text])
-            by_kind[key.text] = {inner.text: (inner, one) for inner, one in value.pairs}
-            what = f"a setting of {key.text}"
-            strange = [inner for inner, _ in value.pairs if inner.text not in own]
-            scope.problems.extend(unknown_key(inner, what, own) for inner in strange)
-        elif key.text in known:
-            defaults[key.text] = (key, value)
-        else:
-            scope.problems.append(unknown_key(key, "a setting of any kind", known))
-    return defaults, by_kind
-
-
-def _sections(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
+def _names(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
     return tuple(name for name, kind in kinds.items() if kind.role is not Role.POISON)
 
 
-def _entries(root: Fields, scope: Scope) -> tuple[tuple[Entry, ...], bool]:
-    """Read every section; tell also whether all that makes models could be read."""
+def _sections(root: Fields, scopes: Sequence[Scope]) -> _Sections:
+    """Read every section, those of models and tests once for each combination of the matrix."""
     found: list[Entry] = []
     whole = True
-    makers = [scope.kinds[key.text] for key, node in root.pairs if _makes(key, node, scope)]
+    for scope in scopes:
+        read = _read_sections(root, scope)
+        found += read.entries
+        whole &= read.whole
+    _warn_untested(root, found, scopes[0])
+    return _Sections(entries=tuple(found), whole=whole)
+
+
+def _read_sections(root: Fields, scope: Scope) -> _Sections:
+    found: list[Entry] = []
+    whole = True
+    makers = [scope.kinds[key.text] for key, node in root.pairs if _makes(key, scope)]
     for key, node in root.pairs:
         if key.text == "autotest":
             auto = read_auto_test(key, node, makers, scope)
             found += [] if auto is None else [auto]
         elif key.text in scope.kinds:
             kind = scope.kinds[key.text]
-            read = [read_entry(kind, one, scope) for one in _section(key, node, scope)]
+            here = scope
+            if kind.role in (Role.DATA, Role.PLAIN):  # no matrix has a part in these
+                if scope.combination:
+                    continue
+                here = replace(scope, chosen={}, kind_chosen={})
+            read = list(read_section(kind, node, here))
             found += [one for one in read if one is not None]
             whole &= kind.role not in _MAKERS or None not in read
-        elif key.text not in _TOP:
-            known = (*_TOP, *_sections(scope.kinds))
+        elif key.text not in TOP:
+            known = (*TOP, *_names(scope.kinds))
             scope.problems.append(unknown_key(key, "a section of a task file", known))
             whole = False
-    _warn_untested(root, found, scope)
-    return tuple(found), whole
+    return _Sections(entries=tuple(found), whole=whole)
 
 
-def _makes(key: Scalar, node: Node, scope: Scope) -> bool:
+def _makes(key: Scalar, scope: Scope) -> bool:
     kind = scope.kinds.get(key.text)
-    return kind is not None and kind.role in _MAKERS and isinstance(node, Items)
+    return kind is not None and kind.role in _MAKERS
 
 
-def _section(key: Scalar, node: Node, scope: Scope) -> tuple[Node, ...]:
-    if is_null(node):
-        return ()
-    if isinstance(node, Items):
-        return node.nodes
-    message = f"{key.text}: expected a list"
-    scope.blame(node.place, "wrong-type", message, "begin each entry with '- '")
-    return ()
+def _blame_unused(sweeps: Sequence[Sweep], sections: _Sections, problems: list[Problem]) -> None:
+    """Blame a sweep in which no entry takes part: it would make the same models again and again."""
+    if not sweeps or not sections.whole:
+        return
+    used: set[str] = set()
+    for entry in sections.entries:
+        if isinstance(entry, TrainEntry):
+            used |= {key for variant in entry.variants for key in variant.paired}
+        elif isinstance(entry, UnlearnEntry):
+            used |= {key for _, some in entry.methods for one in some for key in one.paired}
+    for sweep in sweeps:
+        if sweep.key.text not in used:
+            name = sweep.key.text
+            message = f"matrix: {name!r} changes no model: each has a {name} of its own, or none"
+            hint = f"sweep it where it is given, as matrix: {{train: {{{name}: […]}}}}"
+            place = sweep.key.place
+            problems.append(Problem(code="matrix", message=message, place=place, hint=hint))
 
 
-def _warn_untested(root: Fields, entries: Iterable[Entry], scope: Scope) -> None:
+def _warn_untested(root: Fields, found: Iterable[Entry], scope: Scope) -> None:
     """Warn of an autotest in a file that makes no model."""
-    found = list(entries)
-    auto = next((one for one in found if isinstance(one, AutoTest)), None)
-    makes = any(isinstance(one, TrainEntry | UnlearnEntry) for one in found)
+    entries = list(found)
+    auto = next((one for one in entries if isinstance(one, AutoTest)), None)
+    makes = any(isinstance(one, TrainEntry | UnlearnEntry) for one in entries)
     if auto is not None and not makes and not scope.problems:
         key = next(key for key, _ in root.pairs if key.text == "autotest")
         message = "autotest tests the models that this file makes, and it makes none"
-        problem = Problem(
-            code="no-models", message=message, severity=Severity.WARNING, place=key.place
-        )
-        scope.problems.append(problem)
-
-
-def _neighbours(path: Path) -> list[str]:
-    try:
-        return sorted(one.name for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml"))
-    except (OSError, ValueError):
-        return []
-
-
-def _decoded(data: bytes, file: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = data[: error.start].decode("utf-8-sig", errors="replace").splitlines() or [""]
-        if data[: error.start].endswith(b"\n"):
-            before.append("")
-        rest = data[error.start :].split(b"\n", 1)[0].decode(errors="replace")
-        place = Place(
-            file=file,
-            line=len(before),
-            column=len(before[-1]) + 1,
-            text=before[-1] + rest.rstrip("\r"),
-        )
-        message = f"the byte 0x{data[error.start]:02x} is not UTF-8"
-        problem = Problem(
-            code="not-utf8", message=message, place=place, hint="save the file as UTF-8"
-        )
-        raise TaskFileError([problem]) from error
+        scope.note(key.place, "no-models", message)

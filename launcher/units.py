@@ -11,6 +11,7 @@ _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _STEPS = tuple(zip(list(_SECONDS.items())[:-1], list(_SECONDS.items())[1:], strict=True))
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
+_CLOCK = re.compile(r"([0-9]{1,6}):([0-9]{2})")
 _SPAN = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([dhms])(?: ?(?=[0-9]))?")
 
 
@@ -61,6 +62,11 @@ def parse_seconds(text: str) -> float:
     if end == 0 or end < len(stripped):
         if re.fullmatch(r"[0-9.]+", stripped):
             raise UsageError(f"{text!r} has no unit: write {stripped}s, {stripped}m or {stripped}h")
+        if found := _CLOCK.fullmatch(stripped):  # YAML 1.1 took it for a number of seconds
+            big, small = found.groups()
+            raise UsageError(
+                f"{text!r} may be hours or minutes: write {big}h{small}m or {big}m{small}s"
+            )
         raise UsageError(f"expected a time such as 8h, 1h30m or 41s, got {text!r}")
     return total
 

@@ -13,12 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.errors import Error
+from launcher.ids import model_folder_name
 from launcher.orders import Order
 from launcher.paths import Attempt
 from launcher.processes import MARK
 from launcher.progress import Progress
-from launcher.records import Json, write_json
+from launcher.records import Json, write_atomic, write_json
+from launcher.specs import Spec
 
+MODEL_FILE = "model_id.txt"
 # what libraries take for the number of cores that are theirs; what the owner set stays
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -81,6 +84,7 @@ def work(order: Order, attempt: Attempt, *, device: str) -> int:
         stop=stop,
     )
     try:
+        _tell_model(spec)
         module, _, function = spec.entry.partition(":")
         result: Mapping[str, Json] = getattr(importlib.import_module(module), function)(job)
         write_json(attempt.result, {"schema": 1, "ok": True, "result": dict(result)})
@@ -90,6 +94,15 @@ def work(order: Order, attempt: Attempt, *, device: str) -> int:
         traceback.print_exc()
         return _failed(attempt, f"{type(error).__name__}: {error}", 1)
     return 0
+
+
+def _tell_model(spec: Spec) -> None:
+    """Write the ID of the job's model beside its files where the folder's name is too short for it."""
+    if spec.model is None or model_folder_name(spec.model) == spec.model:
+        return
+    folder = spec.run_folder / model_folder_name(spec.model)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / MODEL_FILE, f"{spec.model}\n")
 
 
 def _failed(attempt: Attempt, message: str, code: int) -> int:

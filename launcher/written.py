@@ -4,11 +4,11 @@ Each reader returns what it read together with its place, or tells the problem a
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from launcher.document import Fields, Items, Node, Scalar
-from launcher.errors import IdError, Place, Problem, Severity, UnknownName, UsageError
+from launcher.errors import IdError, Problem, Severity, UnknownName, UsageError
 from launcher.ids import (
     DataId,
     ModelId,
@@ -19,13 +19,15 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kinds import Kind
-from launcher.settings import Given, known_settings, unknown_key
-from launcher.units import Bytes, parse_bytes, parse_seconds
+from launcher.scope import Asked, Scope
+from launcher.settings import known_settings, unknown_key
+from launcher.units import parse_bytes, parse_seconds
 
-_RESOURCES: Mapping[str, str] = {
+RESOURCES: Mapping[str, str] = {
     "cpus": "a whole number, at least 1",
     "device": "auto, cpu, or a GPU such as cuda:0",
-    "min_vram": "an amount such as 16GiB",
+    "gpus": "0 or 1: a job gets one GPU at most",
+    "min_vram": "an amount such as 16GiB, or auto",
     "priority": "a whole number",
     "ram": "an amount such as 16GiB",
     "rerun": "again or never: what follows when nobody can know how an attempt ended",
@@ -34,6 +36,7 @@ _RESOURCES: Mapping[str, str] = {
 }
 
 MOST_RETRIES = 1000
+AUTO = "auto"
 
 T = TypeVar("T")
 
@@ -44,41 +47,6 @@ class At(Generic[T]):
 
     value: T
     node: Scalar
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a job asks of the machine and of the queue."""
-
-    cpus: int = 1
-    min_vram: Bytes | None = None  # that must be free on its GPU; None: not said
-    device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:N"
-    priority: int = 0  # higher goes first
-    ram: Bytes | None = None  # main memory that is promised to it
-    rerun: str = "again"  # or "never"
-    retries: int = 0
-    time_limit_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """What holds for every entry of a file, and where its problems are gathered."""
-
-    kinds: Mapping[str, Kind]
-    problems: list[Problem]
-    defaults: Given = field(default_factory=dict)
-    kind_defaults: Mapping[str, Given] = field(default_factory=dict)
-    asked: Asked = field(default_factory=Asked)
-
-    def blame(self, place: Place, code: str, message: str, hint: str = "") -> None:
-        """Add one problem."""
-        self.problems.append(Problem(code=code, message=message, place=place, hint=hint))
-
-    def given(self, kind: Kind, entry: Given) -> dict[str, tuple[Scalar, Node]]:
-        """Return what the file says of a kind's settings: entry before kind before file."""
-        merged = {**self.defaults, **self.kind_defaults.get(kind.name, {}), **entry}
-        known = set(known_settings(kind))
-        return {name: value for name, value in merged.items() if name in known}
 
 
 def listed(node: Node) -> tuple[Node, ...]:
@@ -178,15 +146,15 @@ def _poison(node: Node, scope: Scope) -> At[Poison | None] | None:
     return At(poison, node)
 
 
-def read_asked(node: Node, above: Asked, scope: Scope) -> Asked:
-    """Read a mapping of resources on top of those that hold above it."""
+def read_asked(node: Node, above: Asked, scope: Scope, also: Iterable[str] = ()) -> Asked:
+    """Read a mapping of resources on top of those that hold above it; `also` could stand there."""
     if not isinstance(node, Fields):
         scope.blame(node.place, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
         return above
     asked = above
     for key, one in node.pairs:
-        if key.text not in _RESOURCES:
-            scope.problems.append(unknown_key(key, "a resource", _RESOURCES))
+        if key.text not in RESOURCES:
+            scope.problems.append(unknown_key(key, "a resource", [*RESOURCES, *also]))
             continue
         try:
             asked = _with(asked, key.text, one)
@@ -204,7 +172,9 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
     value = node.value if isinstance(node, Scalar) else None
     text = node.text if isinstance(node, Scalar) else ""
     if name == "min_vram":
-        return replace(asked, min_vram=parse_bytes(text))
+        return replace(asked, min_vram=None if text == AUTO else parse_bytes(text))
+    if name == "gpus" and type(value) is int and value in {0, 1}:
+        return replace(asked, device="cpu") if value == 0 else asked
     if name == "ram":
         return replace(asked, ram=parse_bytes(text))
     if name == "time_limit" and (span_s := parse_seconds(text)) > 0:
@@ -219,7 +189,7 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
         return replace(asked, cpus=value)
     if name == "priority" and type(value) is int and abs(value) < 1 << 31:
         return replace(asked, priority=value)
-    raise UsageError(f"expected {_RESOURCES[name]}")
+    raise UsageError(f"expected {RESOURCES[name]}")
 
 
 def _is_device(text: str) -> bool:

@@ -1,7 +1,6 @@
 """The commands of `trueface`: make a sample or splits, and run single jobs without the launcher."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,18 +12,26 @@ from launcher.api import (
     Job,
     Json,
     Kind,
-    ModelId,
     Settings,
     UnknownName,
     UsageError,
+    Words,
     parse_data,
     parse_model,
 )
-from trueface import layout, subsets
-from trueface.flags import checked, is_range, is_truth
+from trueface import layout, lines
+from trueface.flags import (
+    WORD_HELP,
+    WORD_SHAPE,
+    checked,
+    is_range,
+    is_truth,
+    read_word_flags,
+)
 from trueface.index import list_images
-from trueface.kinds import POISON, SAMPLE, UNLEARN, refuse_missing
+from trueface.kinds import POISON, SAMPLE, UNLEARN, LaboratoryKind, refuse_unfit
 from trueface.splits import make_splits, write_splits
+from trueface.subsets import BUILT_IN, MODIFIERS
 from trueface.unlearn import METHODS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -54,6 +61,15 @@ def options(model: type[Settings], *, without: tuple[str, ...]) -> Callable[[Com
     return decorate
 
 
+def own_words(command: Command) -> Command:
+    """Give a command the options for a person's own subsets and modifiers."""
+    for name, text in reversed(tuple(WORD_HELP.items())):
+        shown = f"{text[:1].upper()}{text[1:]}; may be given again."
+        option = click.option(f"--{name}", multiple=True, metavar=WORD_SHAPE, help=shown)
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @options(SAMPLE.settings, without=("data_root",))
@@ -75,13 +91,23 @@ def sample(folder: Path, **given: Any) -> None:
 @click.option(
     "--data", default=None, help="Data ID of the images.  [default: all that is unshared]"
 )
-def splits(data_root: Path, out: Path, seed: int, data: str | None) -> None:
+@own_words
+def splits(
+    data_root: Path,
+    *,
+    out: Path,
+    seed: int,
+    data: str | None,
+    subsets: tuple[str, ...],
+    modifiers: tuple[str, ...],
+) -> None:
     """Divide the images below DATA_ROOT into train.json, val.json and test.json.
 
     80, 10 and 10 % of every folder; shared copies of an image go where the image goes.
     """
-    wanted = parse_data(data or _unshared(data_root))
-    images = list_images(data_root, subsets.as_named(wanted))
+    vocabulary = BUILT_IN.with_words(read_word_flags(subsets, modifiers))
+    wanted = vocabulary.as_named(parse_data(data or _unshared(data_root)))
+    images = list_images(data_root, wanted, vocabulary)
     lists = make_splits(images, seed=seed)
     write_splits(out, lists)
     for name, keys in lists.items():
@@ -93,15 +119,19 @@ def splits(data_root: Path, out: Path, seed: int, data: str | None) -> None:
 @click.option(
     "--name", default="test", show_default=True, help="Run; files go to runs/NAME/MODEL/."
 )
+@own_words
 @options(POISON.settings, without=())
-def poison(model_id: str, name: str, **given: Any) -> None:
+def poison(
+    model_id: str, name: str, subsets: tuple[str, ...], modifiers: tuple[str, ...], **given: Any
+) -> None:
     """Choose whose training labels are flipped for MODEL, such as 'gan2:pre&real:pre%50'."""
     model = parse_model(model_id)
     if model.last.poison is None:
         raise UsageError(f"{model} names no poison: write 'DATA%50' for half of the labels")
-    settings = settings_of(POISON, given)
-    draft = _draft(POISON, name, settings, model=_whole(model))
-    _tell(_perform(POISON, draft))
+    words = read_word_flags(subsets, modifiers)
+    kind = POISON.with_words(words)
+    draft = _draft(kind, name, settings_of(kind, given), model=str(model), words=words)
+    _tell(_perform(kind, draft))
 
 
 @click.command()
@@ -110,25 +140,37 @@ def poison(model_id: str, name: str, **given: Any) -> None:
     "--name", default="test", show_default=True, help="Run; files go to runs/NAME/MODEL/."
 )
 @click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
+@click.option("--base", help="Model to start from.  [default: MODEL before its last '~']")
+@own_words
 @options(UNLEARN.settings, without=("method",))
-def unlearn(model_id: str, name: str, device: str, **given: Any) -> None:
+def unlearn(
+    model_id: str,
+    *,
+    name: str,
+    device: str,
+    base: str | None,
+    subsets: tuple[str, ...],
+    modifiers: tuple[str, ...],
+    **given: Any,
+) -> None:
     """Make MODEL, such as 'gan2:pre&real:pre%50~relabel', from the model before its last '~'."""
     model = parse_model(model_id)
-    *before, method = model.last.methods or ("",)
-    if not method:
+    if not model.last.methods:
         raise UsageError(f"{model} names no method: write MODEL~METHOD ({', '.join(METHODS)})")
+    method = model.last.methods[-1]
     if method not in METHODS:
         raise UnknownName("unlearning method", method, METHODS)
-    base = replace(model.last, methods=tuple(before))
-    settings = settings_of(UNLEARN, {"method": method, **given})
+    words = read_word_flags(subsets, modifiers)
+    kind = UNLEARN.with_words(words)
     draft = _draft(
-        UNLEARN,
+        kind,
         name,
-        settings,
-        model=_whole(model),
-        base=str(ModelId((*model.stages[:-1], base))),
+        settings_of(kind, {"method": method, **given}),
+        model=str(model),
+        base=str(parse_model(base) if base else lines.before(model)),
+        words=words,
     )
-    _tell(_perform(UNLEARN, draft, device=device))
+    _tell(_perform(kind, draft, device=device))
 
 
 def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
@@ -144,32 +186,36 @@ def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def _draft(
-    kind: Kind,
+    kind: LaboratoryKind,
     run_name: str,
     settings: Mapping[str, Json],
     *,
-    model: ModelId | None = None,
+    model: str | None = None,
     base: str | None = None,
+    words: Words | None = None,
 ) -> Draft:
-    data = None if model is None else model.last.data
+    data = None if model is None else parse_model(model).last.data
     return Draft(
         kind=kind.name,
         run=layout.folder_name("--name", run_name),
         run_folder=Path.cwd() / "runs" / run_name,
         folder=Path.cwd(),
-        model=None if model is None else str(model),
+        model=model,
         base=base,
         data=None if data is None else str(data),
         images=None if data is None else str(kind.images(data)),
         settings=settings,
+        words=words or Words(),
     )
 
 
 def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, Json]:
-    refuse_missing(kind, draft)
+    refuse_unfit(kind, draft)
     # torch takes seconds to import; help and wrong arguments must not wait for it
     from trueface import foreground
 
+    if draft.model is not None:
+        layout.make_folder(draft.model_folder(draft.model), draft.model)
     with foreground.logged(None):
         job = partial(
             Job,
@@ -186,19 +232,15 @@ def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, J
             data=draft.data,
             images=draft.images,
             settings=draft.settings,
+            words=draft.words,
         )
         return foreground.perform(kind, job)
-
-
-def _whole(model: ModelId) -> ModelId:
-    layout.folder_name("MODEL", str(model))
-    return model
 
 
 def _unshared(data_root: Path) -> str:
     """Return the data ID of all images of the first modifier that is there, unshared first."""
     for modifier in ("pre", "none", "fb", "tl", "tw"):
-        folders = subsets.MODIFIERS[modifier] if modifier != "none" else ("Real", "Fake")
+        folders = MODIFIERS[modifier] if modifier != "none" else ("Real", "Fake")
         if any((data_root / folder).is_dir() for folder in folders):
             return f"all:{modifier}"
     return "all:pre"

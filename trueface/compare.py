@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.api import Json, UnknownName, parse_data, read_json
-from trueface import layout, subsets
+from launcher.api import Json, UnknownName, model_folder_name, parse_data, read_json
+from trueface import layout
 from trueface.metrics import Measure, measure
 from trueface.scores import Scores, merge, read_scores
+from trueface.subsets import BUILT_IN
 
 MEASURES = ("accuracy", "balanced_accuracy", "auc", "ece", "loss")
 
@@ -36,7 +37,8 @@ def compare(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str
     rows: list[dict[str, Json]] = []
     for model in dict.fromkeys(model for model, _ in tests):
         tested = [_read(run_folder, model, data) for tested, data in tests if tested == model]
-        took = (read_json(layout.summary(run_folder / model)) or {}).get("seconds")
+        folder = run_folder / model_folder_name(model)
+        took = (read_json(layout.summary(folder)) or {}).get("seconds")
         rows += [{"model": model, **row, "seconds": took} for row in _rows(tested)]
     return rows
 
@@ -76,14 +78,14 @@ def _read(run_folder: Path, model: str, data: str) -> Tested:
         data=data,
         modifier="+".join(modifiers),
         elementary=frozenset(key for modifier in modifiers for key in _elementary(modifier)),
-        scores=read_scores(layout.scores(run_folder / model, model, data)),
+        scores=read_scores(layout.scores(run_folder / model_folder_name(model), model, data)),
     )
 
 
 def _elementary(modifier: str) -> tuple[str, ...]:
     try:
-        return subsets.modifier_keys(modifier)
-    except UnknownName:  # a run of a laboratory with modifiers of its own: taken as written
+        return BUILT_IN.modifier_keys(modifier)
+    except UnknownName:  # a word of the user's: taken as written
         return (modifier,)
 
 

@@ -7,7 +7,7 @@ from trueface import poison as poisoning
 from trueface.data import Batch, ImageSet, batches
 from trueface.index import Image
 from trueface.poison import PoisonRecord
-from trueface.settings import TestSettings, TrainSettings
+from trueface.settings import LearningSettings, TestSettings
 from trueface.streams import derive
 from trueface.transforms import TrainTransform, test_transform
 
@@ -17,7 +17,7 @@ class Pass:
     """A set of images as a training or a validation goes through it."""
 
     image_set: ImageSet
-    settings: TrainSettings | TestSettings
+    settings: LearningSettings | TestSettings
     shuffle_seed: int | None = None
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class Pass:
 
 
 def augmented(
-    images: Sequence[Image], settings: TrainSettings, record: PoisonRecord | None
+    images: Sequence[Image], settings: LearningSettings, record: PoisonRecord | None
 ) -> Pass:
     """Return `images` as they are learned: shuffled, augmented, labels flipped as recorded.
 
@@ -57,6 +57,6 @@ def augmented(
     )
 
 
-def still(images: Sequence[Image], settings: TrainSettings | TestSettings) -> Pass:
+def still(images: Sequence[Image], settings: LearningSettings | TestSettings) -> Pass:
     """Return `images` as they are tested and validated: in order, nothing random, true labels."""
     return Pass(image_set=ImageSet(images, test_transform(settings)), settings=settings)

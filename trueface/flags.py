@@ -1,17 +1,26 @@
 """Settings as words of a command line, and back: one vocabulary for files and flags."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from launcher.api import Settings, UsageError
+from launcher.api import Settings, UsageError, Words
+from trueface.settings import BATCH_SIZE
+
+# What a flag of a person's own words means; both command lines take it again and again.
+WORD_HELP: Mapping[str, str] = {
+    "subsets": "your own subset: its method folders, or patterns of such",
+    "modifiers": "your own modifier: its folders below the data root, or patterns of such",
+}
+WORD_SHAPE = "WORD=FOLDER[,FOLDER]"
 
 # Where the original command line differs from a job in the queue: it keeps nothing unless told
-# to, and it loads with all cores.
+# to, it loads with all cores, and it tests in batches as large as those of a training.
 CLASSIC_DEFAULTS: Mapping[str, Any] = {
+    "batch_size": BATCH_SIZE,
     "save_weights": False,
     "save_scores": False,
     "num_threads": -1,
@@ -40,6 +49,24 @@ def words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
             continue
         name = key.replace("_", "-")
         yield from _truth(name, settings[key]) or (f"--{name}", ",".join(_values(settings[key])))
+
+
+def word_flags(own: Words) -> Iterator[str]:
+    """Yield a person's own words as flags, alike on both command lines."""
+    for flag, added in (("--subsets", own.subsets), ("--modifiers", own.modifiers)):
+        for word, folders in added.items():
+            yield from (flag, f"{word}={','.join(folders)}")
+
+
+def read_word_flags(subsets: Iterable[str], modifiers: Iterable[str]) -> Words:
+    """Return the words that flags gave as `mygan=MyGAN` or `other=A,B-*`.
+
+    Raises:
+        UsageError: one of them is no word with folders, or stands there twice.
+    """
+    return Words(
+        subsets=_own_words("--subsets", subsets), modifiers=_own_words("--modifiers", modifiers)
+    )
 
 
 def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = False) -> Model:
@@ -81,6 +108,18 @@ def is_truth(field: FieldInfo) -> bool:
 def is_range(field: FieldInfo) -> bool:
     """Tell whether a setting is a pair of numbers."""
     return len(get_args(field.annotation)) == 2 and isinstance(field.get_default(), tuple)
+
+
+def _own_words(flag: str, given: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    own: dict[str, tuple[str, ...]] = {}
+    for text in given:
+        word, equals, folders = text.partition("=")
+        if not (word and equals and folders):
+            raise UsageError(f"{flag} {text!r}: write it as {WORD_SHAPE}, such as mine=MyFolder")
+        if word in own:
+            raise UsageError(f"{flag} gives {word!r} twice; write all its folders at once")
+        own[word] = tuple(folders.split(","))
+    return own
 
 
 def _truth(name: str, value: Any) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ Each takes a `Job`, with or without a launcher behind it, and returns flat numbe
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,25 +18,23 @@ from launcher.api import (
     Job,
     JobError,
     Json,
-    ModelId,
     parse_data,
     parse_model,
     write_json,
 )
-from trueface import checkpoint, layout, models, subsets
+from trueface import checkpoint, layout, starts
 from trueface import poison as poisoning
 from trueface import train as training
 from trueface.data import Batch
 from trueface.evaluate import Answers, Watch, evaluate
 from trueface.feeds import augmented, still
 from trueface.index import Image
-from trueface.kinds import poisoned
-from trueface.models import Detector
 from trueface.poison import PoisonRecord
 from trueface.results import SCHEMA
 from trueface.sample import SampleSpec, make_sample
 from trueface.scores import Scores, write_scores
 from trueface.settings import (
+    LearningSettings,
     PoisonSettings,
     SampleSettings,
     TestSettings,
@@ -45,6 +42,8 @@ from trueface.settings import (
     UnlearnSettings,
 )
 from trueface.splits import Split, load_split, split_images
+from trueface.subsets import BUILT_IN, Vocabulary
+from trueface.train import Trained
 from trueface.unlearn.method import Examples, Request, Unlearned
 from trueface.unlearn.method import unlearn as apply_method
 
@@ -64,33 +63,32 @@ def train(job: Job) -> Mapping[str, Json]:
     torch.set_num_threads(job.cpus)
     folder = job.model_folder(_name(job))
     lists = _lists(job, settings)
-    poisoned_by = None
-    if parse_model(_name(job)).last.poison is not None:
+    wanted, record, poisoned_by = parse_model(_name(job)).last.poison, None, None
+    if wanted is not None:
         poisoned_by = layout.poison_record(folder)
-    record = None if poisoned_by is None else poisoning.read_record(poisoned_by)
+        record = poisoning.read_record(poisoned_by)
+        poisoning.refuse_other(record, wanted)
     learned = augmented(lists.train, settings, record)
+    origin = starts.origin(job, settings)
     trained = training.train(
-        _start(job, settings, job.base),
+        starts.start(job, settings, origin),
         learned,
         still(lists.val, settings),
         settings,
         folder=folder,
-        provenance=_provenance(job, settings, lists, poisoned_by),
+        provenance={
+            **_provenance(job, settings, lists, poisoned_by),
+            "started_from": origin,
+            "optimizer_state": settings.optimizer_state,
+        },
         watch=_watch(job),
+        state=starts.state_of(job, settings, origin),
     )
-    result: dict[str, Json] = {
+    result = {
         "images": len(lists.train),
         "poisoned": 0 if record is None else len(record.keys),
         "bad_images": len(learned.image_set.bad),
-        "epochs": len(trained.epochs),
-        "best_epoch": trained.chosen.epoch,
-        "loss": trained.chosen.loss,
-        "val_loss": trained.chosen.val_loss,
-        "val_accuracy": trained.chosen.val_accuracy,
-        "val_balanced_accuracy": trained.chosen.val_balanced_accuracy,
-        "seconds": trained.seconds,
-        "samples_read": trained.samples_read,
-        "images_per_s": sum(e.images_per_s for e in trained.epochs) / len(trained.epochs),
+        **_trained_numbers(trained),
     }
     write_json(layout.summary(folder), {"schema": SCHEMA, **result})
     return result
@@ -103,7 +101,7 @@ def test(job: Job) -> Mapping[str, Json]:
     folder, data_root = job.model_folder(_name(job)), job.path(settings.data_root)
     split = load_split(job.path(settings.split_path), "test")
     data = parse_data(job.data or "")
-    feed = still(split_images(data_root, data, split), settings)
+    feed = still(split_images(data_root, data, split, _vocabulary(job)), settings)
     model = checkpoint.restore(layout.checkpoint(folder)).to(job.device)
     started = time.monotonic()
     answers = evaluate(model, feed(0), total=len(feed), watch=_watch(job))
@@ -125,7 +123,8 @@ def poison(job: Job) -> Mapping[str, Json]:
     if wanted is None:
         raise JobError(f"{job.model} has no poison to choose: its ID has no '%'")
     split = load_split(job.path(settings.split_path), "train")
-    images = split_images(job.path(settings.data_root), _images(job), split)
+    data_root = job.path(settings.data_root)
+    images = split_images(data_root, _images(job), split, _vocabulary(job))
     record = poisoning.choose(
         images, wanted, settings.poison_seed, stratified=settings.poison_stratified
     )
@@ -141,12 +140,14 @@ def unlearn(job: Job) -> Mapping[str, Json]:
     folder, model_id = job.model_folder(_name(job)), parse_model(_name(job))
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
-    poisoned_by = layout.poison_record(job.model_folder(str(poisoned(model_id))))
+    poisoned_by = layout.poison_record(job.model_folder(job.base))
     record = poisoning.read_record(poisoned_by)
     lists = _lists(job, settings)
     request = _request(job, settings, lists, record)
     done = apply_method(settings.method, request)
     provenance = _provenance(job, settings, lists, poisoned_by)
+    # for an unlearning of the unlearned model: what was wrong in the training stays the same
+    poisoning.write_record(layout.poison_record(folder), record)
     checkpoint.save_model(layout.checkpoint(folder), done.model, provenance)
     result = _unlearned_numbers(done)
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.log]
@@ -193,10 +194,10 @@ def _request(job: Job, settings: UnlearnSettings, lists: Lists, record: PoisonRe
             true=tuple(true[position] for position in positions),
         )
 
-    before = parse_model(_name(job)).stages[:-1]
+    before = parse_model(job.base or "").stages[:-1]
     return Request(
-        model=_start(job, settings, job.base),
-        fresh=partial(_start, job, settings, str(ModelId(before)) if before else None),
+        model=starts.start(job, settings, job.base),
+        fresh=partial(starts.start, job, settings, "#".join(map(str, before)) or None),
         forget=examples(sorted(wrong)),
         retain=examples([place for place in range(len(true)) if place not in wrong]),
         validation=still(lists.val, settings),
@@ -206,25 +207,11 @@ def _request(job: Job, settings: UnlearnSettings, lists: Lists, record: PoisonRe
     )
 
 
-def _start(job: Job, settings: TrainSettings, base: str | None) -> Detector:
-    """Return the model that a training starts from: another model, or a new one."""
-    if base is not None:
-        path = layout.checkpoint(job.model_folder(base))
-        model = checkpoint.restore(path, arch=settings.model, dropout=settings.dropout)
-        return model.to(job.device)
-    weights = models.chosen_weights(settings.weights, os.environ)
-    if weights not in {"default", "none"}:
-        weights = str(job.path(weights))
-    model = models.build(
-        settings.model, weights=weights, seed=settings.seed, dropout=settings.dropout
-    )
-    return model.to(job.device)
-
-
-def _lists(job: Job, settings: TrainSettings) -> Lists:
+def _lists(job: Job, settings: LearningSettings) -> Lists:
     data_root, split_path = job.path(settings.data_root), job.path(settings.split_path)
     splits = tuple(load_split(split_path, name) for name in ("train", "val"))
-    train_images, val_images = (split_images(data_root, _images(job), split) for split in splits)
+    data, words = _images(job), _vocabulary(job)
+    train_images, val_images = (split_images(data_root, data, split, words) for split in splits)
     return Lists(train=train_images, val=val_images, splits=splits)
 
 
@@ -232,7 +219,11 @@ def _images(job: Job) -> DataId:
     """Return which images the job's last stage means, real ones included."""
     if job.images is not None:
         return parse_data(job.images)
-    return subsets.images(parse_model(_name(job)).last.data)
+    return _vocabulary(job).images(parse_model(_name(job)).last.data)
+
+
+def _vocabulary(job: Job) -> Vocabulary:
+    return BUILT_IN.with_words(job.words)
 
 
 def _scores(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:
@@ -259,6 +250,20 @@ def _test_numbers(answers: Answers) -> dict[str, Json]:
     }
 
 
+def _trained_numbers(trained: Trained) -> dict[str, Json]:
+    return {
+        "epochs": len(trained.epochs),
+        "best_epoch": trained.chosen.epoch,
+        "loss": trained.chosen.loss,
+        "val_loss": trained.chosen.val_loss,
+        "val_accuracy": trained.chosen.val_accuracy,
+        "val_balanced_accuracy": trained.chosen.val_balanced_accuracy,
+        "seconds": trained.seconds,
+        "samples_read": trained.samples_read,
+        "images_per_s": sum(e.images_per_s for e in trained.epochs) / len(trained.epochs),
+    }
+
+
 def _unlearned_numbers(done: Unlearned) -> dict[str, Json]:
     before, after = done.log[0].metrics, done.log[-1].metrics
     return {
@@ -271,7 +276,7 @@ def _unlearned_numbers(done: Unlearned) -> dict[str, Json]:
 
 
 def _provenance(
-    job: Job, settings: TrainSettings, lists: Lists, poisoned_by: Path | None
+    job: Job, settings: LearningSettings, lists: Lists, poisoned_by: Path | None
 ) -> dict[str, Json]:
     """Return all that determines a checkpoint, and what made it."""
     return {

@@ -1,27 +1,12 @@
-"""The laboratory's kinds of jobs, as the launcher plans them: no torch here, not even indirectly.
+"""The laboratory's kinds of jobs, as the launcher plans them: no torch here, not even indirectly."""
 
-Each says which files a job reads and makes, and which command line does the same by hand.
-"""
-
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.api import (
-    Draft,
-    Input,
-    Kind,
-    ModelId,
-    Role,
-    Settings,
-    UsageError,
-    Words,
-    parse_data,
-    parse_model,
-)
-from trueface import layout, subsets
-from trueface.flags import classic_words, words
-from trueface.index import parts_without_folder
+from launcher.api import DataId, Draft, Input, Kind, Role, Settings, UsageError, Words
+from trueface import files, lines
+from trueface.leaks import leaks
 from trueface.settings import (
     PoisonSettings,
     SampleSettings,
@@ -29,7 +14,7 @@ from trueface.settings import (
     TrainSettings,
     UnlearnSettings,
 )
-from trueface.splits import split_files
+from trueface.subsets import BUILT_IN, Vocabulary
 from trueface.unlearn import METHODS
 
 # One list for all kinds, so that one nursery serves them all.
@@ -46,67 +31,102 @@ LEARNING = (
     "trueface.checkpoint",
     "trueface.evaluate",
     "trueface.feeds",
+    "trueface.history",
     "trueface.jobs",
     "trueface.models",
+    "trueface.moments",
     "trueface.poison",
+    "trueface.starts",
     "trueface.streams",
     "trueface.train",
 )
 
 
-class Train:
-    """A model from data, or from a model and data."""
+def _none(*_: object) -> tuple[()]:
+    return ()
 
-    name = "train"
-    role = Role.TRAIN
-    summary = "train a detector, or fine-tune one"
-    entry = "trueface.jobs:train"
+
+@dataclass(frozen=True, kw_only=True)
+class LaboratoryKind:
+    """One kind of job: facts, and a function for each question about its files and its line."""
+
+    name: str
+    role: Role
+    summary: str
+    sources: tuple[str, ...]
+    settings: type[Settings]
+    means: Callable[[Vocabulary, DataId], DataId]  # which images a data ID means to it
+    reads: Callable[[Draft, Vocabulary], Iterable[Input]] = _none
+    makes: Callable[[Draft], Iterable[Path]]
+    line: Callable[[Draft], Iterable[str]]
+    refuses: Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]] = _none
+    results: str = ""
     preload: tuple[str, ...] = PRELOAD
-    sources: tuple[str, ...] = (*READING, *LEARNING)
-    settings: type[Settings] = TrainSettings
-    results = ""
-    images = staticmethod(subsets.images)
-    elementary = staticmethod(subsets.elementary)
+    vocabulary: Vocabulary = BUILT_IN
 
-    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
-        """Return the kind as it is."""
-        return self
+    @property
+    def entry(self) -> str:
+        """The function that does the work."""
+        return f"trueface.jobs:{self.name}"
 
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return nothing."""
-        return ()
+    def images(self, data: DataId) -> DataId:
+        """Return which images `data` means, real data added where it is implied."""
+        return self.means(self.vocabulary, data)
+
+    def elementary(self, data: DataId) -> DataId:
+        """Return `data` with every union written out."""
+        return self.vocabulary.elementary(data)
+
+    def with_words(self, words: Words) -> "LaboratoryKind":
+        """Return this kind with a person's own words added.
+
+        Raises:
+            UsageError: a word that is known already, or a folder that cannot be one.
+        """
+        return replace(self, vocabulary=self.vocabulary.with_words(words)) if words else self
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
+        """Return why the job must not run, given the jobs that make its model."""
+        return tuple(self.refuses(draft, makers, self.vocabulary))
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
-        """Return data, splits, the model to start from, the poison record, the weights file."""
-        return tuple(_training_inputs(draft))
+        """Return every path that the job reads."""
+        return tuple(self.reads(draft, self.vocabulary))
 
     def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return the history, and the checkpoint unless it is not to be kept."""
-        kept = (layout.checkpoint(_folder(draft)),) if draft.settings["save_weights"] else ()
-        return *kept, layout.history(_folder(draft))
+        """Return every path that proves the job done."""
+        return tuple(self.makes(draft))
 
     def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return the classic command line."""
-        base = () if draft.base is None else ("--load_id", draft.base)
-        return (
-            *_classic(draft, "train"),
-            *base,
-            *("--save_id", _model(draft), "--data", draft.data or ""),
-            *_poison_flags(_model(draft)),
-            *classic_words(draft.settings, TrainSettings),
+        """Return a command line that does the same."""
+        return tuple(self.line(draft))
+
+
+def _without_base(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
+    if draft.settings["optimizer_state"] == "kept" and draft.base is None:
+        yield (
+            f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
+            "none; name one, or leave the setting out"
         )
 
 
-class Test:
-    """The scores of a model on data."""
-
-    __test__ = False  # not a test case, whatever its name
-    name = "test"
-    role = Role.TEST
-    summary = "score a detector on images"
-    entry = "trueface.jobs:test"
-    preload: tuple[str, ...] = PRELOAD
-    sources: tuple[str, ...] = (
+TRAIN = LaboratoryKind(
+    name="train",
+    role=Role.TRAIN,
+    summary="train a detector, or fine-tune one",
+    sources=(*READING, *LEARNING),
+    settings=TrainSettings,
+    means=Vocabulary.images,
+    reads=files.training_inputs,
+    makes=files.training_outputs,
+    line=lines.training,
+    refuses=_without_base,
+)
+TEST = LaboratoryKind(
+    name="test",
+    role=Role.TEST,
+    summary="score a detector on images",
+    sources=(
         *READING,
         "trueface.checkpoint",
         "trueface.evaluate",
@@ -114,233 +134,56 @@ class Test:
         "trueface.jobs",
         "trueface.models",
         "trueface.scores",
-    )
-    settings: type[Settings] = TestSettings
-    results = "trueface.results:table"
-    images = staticmethod(subsets.as_named)
-    elementary = staticmethod(subsets.elementary)
-
-    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
-        """Return the kind as it is."""
-        return self
-
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return nothing."""
-        return ()
-
-    def inputs(self, draft: Draft) -> tuple[Input, ...]:
-        """Return the model, data and the test split."""
-        return (
-            Input(path=layout.checkpoint(_folder(draft)), what="the model to test"),
-            *_data_inputs(draft, ("test",)),
-        )
-
-    def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return the metrics, and the scores unless they are not to be kept."""
-        data = draft.data or ""
-        scores = layout.scores(_folder(draft), _model(draft), data)
-        kept = (scores,) if draft.settings["save_scores"] else ()
-        return *kept, layout.metrics(_folder(draft), data)
-
-    def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return the classic command line."""
-        return (
-            *_classic(draft, "test"),
-            *("--load_id", _model(draft), "--data", draft.data or ""),
-            *classic_words(draft.settings, TestSettings),
-        )
-
-
-class Poison:
-    """Whose training labels are turned round."""
-
-    name = "poison"
-    role = Role.POISON
-    summary = "choose which training labels are wrong"
-    entry = "trueface.jobs:poison"
-    preload = PRELOAD
-    sources: tuple[str, ...] = (
-        "trueface.index",
-        "trueface.poison",
-        "trueface.splits",
-        "trueface.subsets",
-    )
-    settings: type[Settings] = PoisonSettings
-    results = ""
-    images = staticmethod(subsets.images)
-    elementary = staticmethod(subsets.elementary)
-
-    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
-        """Return the kind as it is."""
-        return self
-
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return nothing."""
-        return ()
-
-    def inputs(self, draft: Draft) -> tuple[Input, ...]:
-        """Return data and the training split."""
-        return tuple(_data_inputs(draft, ("train",)))
-
-    def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return the poison record, in the folder of the model to be trained with it."""
-        return (layout.poison_record(_folder(draft)),)
-
-    def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return the command line of `trueface`."""
-        options = words(draft.settings, PoisonSettings)
-        return ("trueface", "poison", _model(draft), "--name", draft.run, *options)
+    ),
+    settings=TestSettings,
+    means=Vocabulary.as_named,
+    reads=files.test_inputs,
+    makes=files.test_outputs,
+    line=lines.test,
+    refuses=leaks,
+    results="trueface.results:table",
+)
+POISON = LaboratoryKind(
+    name="poison",
+    role=Role.POISON,
+    summary="choose which training labels are wrong",
+    sources=("trueface.index", "trueface.poison", "trueface.splits", "trueface.subsets"),
+    settings=PoisonSettings,
+    means=Vocabulary.images,
+    reads=files.poison_inputs,
+    makes=files.poison_outputs,
+    line=lines.poison,
+)
+UNLEARN = LaboratoryKind(
+    name="unlearn",
+    role=Role.UNLEARN,
+    summary="make a poisoned detector forget its wrong labels",
+    sources=(*READING, *LEARNING, "trueface.unlearn.method", *METHODS.values()),
+    settings=UnlearnSettings,
+    means=Vocabulary.images,
+    reads=files.unlearning_inputs,
+    makes=files.unlearning_outputs,
+    line=lines.unlearning,
+)
+SAMPLE = LaboratoryKind(
+    name="sample",
+    role=Role.DATA,
+    summary="make a synthetic image set and its splits",
+    sources=("trueface.sample", "trueface.scenes", "trueface.sharing", "trueface.traces"),
+    settings=SampleSettings,
+    means=Vocabulary.as_named,
+    makes=files.sample_outputs,
+    line=lines.sample,
+)
 
 
-class Unlearn:
-    """A model from a poisoned one, that has forgotten the wrong labels."""
-
-    name = "unlearn"
-    role = Role.UNLEARN
-    summary = "make a poisoned detector forget its wrong labels"
-    entry = "trueface.jobs:unlearn"
-    preload: tuple[str, ...] = PRELOAD
-    sources: tuple[str, ...] = (*READING, *LEARNING, "trueface.unlearn.method", *METHODS.values())
-    settings: type[Settings] = UnlearnSettings
-    results = ""
-    images = staticmethod(subsets.images)
-    elementary = staticmethod(subsets.elementary)
-
-    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
-        """Return the kind as it is."""
-        return self
-
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return nothing."""
-        return ()
-
-    def inputs(self, draft: Draft) -> tuple[Input, ...]:
-        """Return data, splits, the poisoned model, its poison record, the weights file."""
-        return tuple(_training_inputs(draft))
-
-    def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return the checkpoint."""
-        return (layout.checkpoint(_folder(draft)),)
-
-    def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return the command line of `trueface`."""
-        by_id = {"method"}  # the model's ID says it
-        shown = {key: value for key, value in draft.settings.items() if key not in by_id}
-        options = words(shown, UnlearnSettings)
-        return ("trueface", "unlearn", _model(draft), "--name", draft.run, *options)
-
-
-class Sample:
-    """A synthetic image set in the layout of TrueFace."""
-
-    name = "sample"
-    role = Role.DATA
-    summary = "make a synthetic image set and its splits"
-    entry = "trueface.jobs:sample"
-    preload = PRELOAD
-    sources: tuple[str, ...] = (
-        "trueface.sample",
-        "trueface.scenes",
-        "trueface.sharing",
-        "trueface.traces",
-    )
-    settings: type[Settings] = SampleSettings
-    results = ""
-    images = staticmethod(subsets.as_named)
-    elementary = staticmethod(subsets.elementary)
-
-    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
-        """Return the kind as it is."""
-        return self
-
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return nothing."""
-        return ()
-
-    def inputs(self, draft: Draft) -> tuple[Input, ...]:  # noqa: ARG002  # the protocol's shape
-        """Return nothing: all is computed."""
-        return ()
-
-    def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return the data root, and the file in it that is written last."""
-        data_root = draft.path(draft.settings["data_root"])
-        return data_root, data_root / layout.SAMPLE_MARK
-
-    def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return the command line of `trueface`."""
-        others = {key: value for key, value in draft.settings.items() if key != "data_root"}
-        folder = str(draft.path(draft.settings["data_root"]))
-        return ("trueface", "sample", folder, *words(others, SampleSettings))
-
-
-TRAIN = Train()
-TEST = Test()
-POISON = Poison()
-UNLEARN = Unlearn()
-SAMPLE = Sample()
-
-
-def refuse_missing(kind: Kind, draft: Draft) -> None:
-    """Refuse a job of which an input is not there.
+def refuse_unfit(kind: Kind, draft: Draft) -> None:
+    """Refuse a job of which an input is not there, or that must not run.
 
     Raises:
-        UsageError: names every missing path and what it should be.
+        UsageError: names every missing path and what it should be, or why it must not run.
     """
     missing = [one for one in kind.inputs(draft) if not one.path.exists()]
-    if missing:
-        raise UsageError("\n       ".join(f"no {one.path}: {one.what}" for one in missing))
-
-
-def poisoned(model: ModelId) -> ModelId:
-    """Return the model as it was trained, before anything was unlearned from its last stage."""
-    return ModelId((*model.stages[:-1], replace(model.last, methods=())))
-
-
-def _training_inputs(draft: Draft) -> Iterator[Input]:
-    yield from _data_inputs(draft, ("train", "val"))
-    if draft.base is not None:
-        path = layout.checkpoint(draft.model_folder(draft.base))
-        yield Input(path=path, what=f"the model {draft.base}")
-    model = parse_model(_model(draft))
-    source = _model(draft)
-    if model.last.methods and draft.base is not None:
-        source = str(poisoned(parse_model(draft.base)))
-    if model.last.poison is not None or model.last.methods:
-        path = layout.poison_record(draft.model_folder(source))
-        yield Input(path=path, what=f"the poison record of {source}")
-    weights = draft.settings["weights"]
-    if weights not in {"default", "none"}:
-        yield Input(path=draft.path(weights), what="the pretrained weights")
-
-
-def _data_inputs(draft: Draft, lists: tuple[str, ...]) -> Iterator[Input]:
-    data_root = draft.path(draft.settings["data_root"])
-    yield Input(path=data_root, what="the data folder")
-    images = draft.images or draft.data
-    if images and data_root.exists():  # else it is said already, or an earlier job makes it
-        for part, folder in parts_without_folder(data_root, parse_data(images)):
-            yield Input(path=folder, what=f"the folder of {part}")
-    for path in split_files(draft.path(draft.settings["split_path"]), lists):
-        yield Input(path=path, what=f"the {path.stem} split")
-
-
-def _model(draft: Draft) -> str:
-    if draft.model is None:
-        raise ValueError(f"a job of kind {draft.kind!r} has no model")
-    return draft.model
-
-
-def _folder(draft: Draft) -> Path:
-    return draft.model_folder(_model(draft))
-
-
-def _classic(draft: Draft, task: str) -> tuple[str, ...]:
-    return ("python", "-m", "trueface", "--name", draft.run, "--task", task)
-
-
-def _poison_flags(model: str) -> Iterator[str]:
-    poison = parse_model(model).last.poison
-    if poison is not None:
-        yield from ("--poison_rate", str(poison.rate))
-        if poison.kind is not None:
-            yield from ("--poison_kind", poison.kind)
+    reasons = [f"no {one.path}: {one.what}" for one in missing]
+    if reasons := [*kind.refusals(draft, ()), *reasons]:
+        raise UsageError("\n       ".join(reasons))

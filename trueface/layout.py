@@ -1,6 +1,8 @@
 """Where the files of a model lie below its folder, runs/<run>/<model ID>/.
 
+model_id.txt                   the model's ID, where it is too long to be the folder's name
 checkpoints/best.pt            the weights of the best epoch
+checkpoints/optimizer.pt       the optimizer's state of the same epoch, where it is kept
 history.csv                    one row an epoch
 poison.json                    which training labels were wrong
 scores/<model>_vs_<data>.csv   one row an image
@@ -12,11 +14,32 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from launcher.api import UsageError
+from launcher.api import UsageError, model_folder_name, write_atomic
 
 NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
 TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
+MODEL_ID = "model_id.txt"
 SAMPLE_MARK = "sample.json"  # in a sample's data root, written when all its images are there
+
+
+def model_folder(what: str, model: str) -> str:
+    """Return the name of a model's folder: its ID, or one made of it that a file system takes.
+
+    Args:
+        what: for the message: "--save_id".
+        model: as the user gave it.
+
+    Raises:
+        UsageError: it would lead elsewhere.
+    """
+    return folder_name(what, model_folder_name(model))
+
+
+def make_folder(folder: Path, model: str) -> None:
+    """Make a model's folder; where its name is not the model's ID, a file in it tells that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.name != model:
+        write_atomic(folder / MODEL_ID, f"{model}\n")
 
 
 def folder_name(what: str, name: str) -> str:
@@ -40,6 +63,12 @@ def folder_name(what: str, name: str) -> str:
 def checkpoint(folder: Path) -> Path:
     """Return where a model's weights lie."""
     return Path(f"{folder}/checkpoints/best.pt")
+
+
+@lru_cache(maxsize=4096)
+def optimizer(folder: Path) -> Path:
+    """Return where the state of the optimizer that made a model lies."""
+    return Path(f"{folder}/checkpoints/optimizer.pt")
 
 
 def history(folder: Path) -> Path:

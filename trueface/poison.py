@@ -97,6 +97,20 @@ def flipped(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
     return tuple(labels)
 
 
+def refuse_other(record: PoisonRecord, wanted: Poison) -> None:
+    """Refuse a record that was chosen for a model of another poison.
+
+    Raises:
+        RecordError: share or kind differ.
+    """
+    kind = wanted.kind or FLIP
+    if (record.rate, record.kind) != (wanted.rate, kind):
+        raise RecordError(
+            f"the poison record is of {record.rate:.6%} of the labels ({record.kind}), the model "
+            f"says {wanted.rate:.6%} ({kind}); poison again"
+        )
+
+
 def positions(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
     """Return where in `images` the poisoned ones are, in the order of the record.
 

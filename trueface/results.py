@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.api import Json, read_json, write_json
+from launcher.api import Json, model_folder_name, read_json, write_json
 from trueface import layout
 
 SCHEMA = 1
@@ -38,7 +38,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     done = [
         (model, data)
         for model, data in tests
-        if layout.scores(run_folder / model, model, data).exists()
+        if layout.scores(run_folder / model_folder_name(model), model, data).exists()
     ]
     mark = _mark(run_folder, done)
     kept = read_json(run_folder / KEPT)
@@ -59,7 +59,7 @@ def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
     """Return what changes when a row of the table may change."""
     digest = hashlib.sha256(str(SCHEMA).encode())
     for model, data in tests:
-        folder = run_folder / model
+        folder = run_folder / model_folder_name(model)
         files = (layout.scores(folder, model, data), layout.summary(folder))
         for path in files:
             with contextlib.suppress(FileNotFoundError):

@@ -4,13 +4,15 @@ Names and defaults are the flags of the original train.py where it has one; what
 in its description. Ranges are given as one number or as two.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from launcher.api import Settings, UnknownName
 from trueface.unlearn import METHODS
+
+BATCH_SIZE = 64  # of trainings; the original's
 
 ARCHITECTURES: Mapping[str, str] = {
     "baseline": "ResNet-50",
@@ -61,6 +63,22 @@ def _known(what: str, name: str, known: Mapping[str, str]) -> str:
     return name
 
 
+def _eighth(value: Any) -> Any:
+    """Return the batch size of tests that the original took from that of trainings."""
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    return max(value // 8, 1) if is_count else value
+
+
+# What launcher.py called settings that have another name in train.py.
+PLACES: Mapping[str, str] = {"dataset_path": "data_root"}
+LEARNING: Mapping[str, str] = {
+    "training_epochs": "num_epochs",
+    "learning_rate": "lr",
+    "learning_dropoff": "lr_decay_epochs",
+    "model_flag": "model",
+    "model_freeze": "freeze",
+}
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 FloatRange = Annotated[
@@ -84,10 +102,14 @@ class DataSettings(Settings):
     """Where the images are and how they are read."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
+    costs: ClassVar[frozenset[str]] = frozenset(
+        {"data_root", "split_path", "batch_size", "num_threads"}
+    )
+    aliases: ClassVar[Mapping[str, str]] = PLACES
 
     data_root: str = Field(description="folder with PreSocial, Facebook, …")
     split_path: str = Field(description="folder with train.json, val.json and test.json")
-    batch_size: Count = Field(64, description="images a step")
+    batch_size: Count = Field(BATCH_SIZE, description="images a step")
     num_threads: int = Field(0, ge=0, description="loading processes; 0 loads in the job's own")
     on_bad_image: Literal["skip", "stop"] = Field(
         "skip", description="an image that cannot be decoded: skip and count it, or stop"
@@ -98,7 +120,16 @@ class TestSettings(DataSettings):
     """A test: which crop of each image is scored."""
 
     __test__ = False  # not a test case, whatever its name
+    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
+        "resize_size", "patch_size", "test_crops",
+    }  # fmt: skip
+    # as in the original: images are not cropped to patches, and so fewer of them fit into memory
+    shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "batch_size": _eighth,
+        "patch_size": lambda _: -1,
+    }
 
+    batch_size: Count = Field(_eighth(BATCH_SIZE), description="images a step")
     resize_size: Count = Field(256, description="side of the centre crop, in pixels")
     patch_size: int = Field(-1, description="side of the patches, in pixels; <= 0: none")
     test_crops: int = Field(
@@ -107,8 +138,14 @@ class TestSettings(DataSettings):
     save_scores: bool = Field(True, description="write one score a image")
 
 
-class TrainSettings(DataSettings):
-    """A training: network, augmentation and optimisation."""
+class LearningSettings(DataSettings):
+    """What trainings and unlearnings share: network, augmentation and optimisation."""
+
+    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
+        "model", "freeze", "num_epochs", "ema",
+        "resize_size", "patch_size", "test_crops",
+    }  # fmt: skip
+    aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
 
     model: Annotated[str, AfterValidator(_architecture)] = Field(
         "nodown", description=", ".join(ARCHITECTURES)
@@ -152,8 +189,27 @@ class TrainSettings(DataSettings):
     )
 
 
+class TrainSettings(LearningSettings):
+    """A training: what it starts from, and what it leaves to those that start from it."""
+
+    warm_start: bool = Field(
+        False,
+        description="start from the weights that an earlier run left in this model's own folder, "
+        "where there are any",
+    )
+    optimizer_state: Literal["fresh", "kept"] = Field(
+        "fresh", description="kept: a fine-tuning goes on with its base's moments of the gradient"
+    )
+    save_optimizer: bool = Field(
+        False, description="keep the optimizer's state, for a fine-tuning that goes on with it"
+    )
+
+
 class PoisonSettings(Settings):
     """A choice of training labels to turn round."""
+
+    costs: ClassVar[frozenset[str]] = frozenset({"data_root", "split_path"})
+    aliases: ClassVar[Mapping[str, str]] = PLACES
 
     data_root: str = Field(description="folder with PreSocial, Facebook, …")
     split_path: str = Field(description="folder with train.json, val.json and test.json")
@@ -163,14 +219,19 @@ class PoisonSettings(Settings):
     )
 
 
-class UnlearnSettings(TrainSettings):
+class UnlearnSettings(LearningSettings):
     """An unlearning: its method, and what a training needs."""
+
+    costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"method"}
 
     method: Annotated[str, AfterValidator(_method)] = Field(description=", ".join(METHODS))
 
 
 class SampleSettings(Settings):
     """A synthetic image set: where, of which seed and size."""
+
+    costs: ClassVar[frozenset[str]] = frozenset({"size", "train", "val", "test"})
+    aliases: ClassVar[Mapping[str, str]] = PLACES
 
     data_root: str = Field(description="folder to make")
     seed: int = Field(42, ge=0, description="of every image")

@@ -18,6 +18,7 @@ from pathlib import Path
 from launcher.api import DataId, write_atomic
 from trueface.errors import DataError
 from trueface.index import Image, list_parts
+from trueface.subsets import BUILT_IN, Vocabulary
 
 NAMES = ("train", "val", "test")
 SHARES = (0.8, 0.1)  # training, validation; the rest is for testing, as in the published splits
@@ -97,7 +98,7 @@ def match(images: Sequence[Image], split: Split) -> Selection:
     networks rename files.
     """
     known = split.keys | split.others
-    claimed = {image.name for image in images if image.key in known}
+    claimed = {image.file.rpartition(".")[0] for image in images if image.key in known}
     chosen, renamed, unknown = [], 0, 0
     for image in images:
         if image.key in known:
@@ -105,7 +106,7 @@ def match(images: Sequence[Image], split: Split) -> Selection:
                 chosen.append(image)
             continue
         short = _short(image.key)
-        claim = f"{image.modifier}:{short}"
+        claim = _short(image.file)
         if short not in known or claim in claimed:
             unknown += 1
             continue
@@ -116,7 +117,9 @@ def match(images: Sequence[Image], split: Split) -> Selection:
     return Selection(images=tuple(chosen), renamed=renamed, unknown=unknown)
 
 
-def split_images(data_root: Path, data: DataId, split: Split) -> tuple[Image, ...]:
+def split_images(
+    data_root: Path, data: DataId, split: Split, vocabulary: Vocabulary = BUILT_IN
+) -> tuple[Image, ...]:
     """Return the images of `data` that are on disk and in `split`, in the defined order.
 
     A part of which no image is in the split is told in the log.
@@ -124,7 +127,7 @@ def split_images(data_root: Path, data: DataId, split: Split) -> tuple[Image, ..
     Raises:
         DataError: a part has no image on disk, or no image at all is in the split.
     """
-    parts = list_parts(data_root, data)
+    parts = list_parts(data_root, data, vocabulary)
     chosen = select([image for images in parts.values() for image in images], split)
     files = {image.file for image in chosen}
     for part, images in parts.items():
@@ -170,6 +173,18 @@ def write_splits(folder: Path, lists: Mapping[str, Sequence[str]]) -> None:
         write_atomic(folder / f"{name}.json", text + "\n")
 
 
+def read_list(file: Path, name: str) -> frozenset[str]:
+    """Read one list of one of the files that `split_files` names; empty where it is not in it.
+
+    Raises:
+        DataError: it cannot be read, or holds no list of keys.
+    """
+    content = _json(file)
+    if isinstance(content, dict):
+        content = content.get(name, [])
+    return frozenset(_keys(file, content))
+
+
 def _read(split_path: Path) -> dict[str, list[str]]:
     if split_path.is_file():
         content = _json(split_path)
@@ -199,8 +214,8 @@ def _keys(path: Path, content: object) -> list[str]:
 
 
 def _short(key: str) -> str:
-    folder, _, name = key.rpartition("/")
-    return f"{folder}/{name[:KEPT]}"
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name[:KEPT]}"
 
 
 def _sha256(keys: Iterable[str]) -> str:

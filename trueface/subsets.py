@@ -1,13 +1,19 @@
 """The vocabulary of data IDs: which folders a subset means, which layouts a modifier has.
 
-A subset key names one method folder (`gan2` is StyleGAN2) or a union of them (`gan`, `sd`,
-`real`, `all`); a modifier names how the images were shared (`pre` not at all, `fb` through
-Facebook …) or a union of that (`shr`, `all`).
+A subset key names one method folder (`gan2` is StyleGAN2), the images without such a folder
+(`fakeFlat`, `realFlat`), or a union of them (`gan`, `sd`, `real`, `all`); a modifier names how the
+images were shared (`pre` not at all, `fb` through Facebook …) or a union of that (`shr`, `all`).
+A person may add words of their own to both.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import PurePosixPath
 
-from launcher.api import DataId, Part, UnknownName
+from launcher.api import DataId, Part, UnknownName, UsageError, Words
 
 SUBSETS: Mapping[str, str] = {
     "gan1": "StyleGAN",
@@ -24,13 +30,11 @@ SUBSETS: Mapping[str, str] = {
     "extra": "extra",
 }
 
-# A union holds every key that contains its name; `all` holds every key.
-SUBSET_UNIONS: Mapping[str, tuple[str, ...]] = {
-    "all": tuple(SUBSETS),
-    "gan": tuple(key for key in SUBSETS if "gan" in key),
-    "sd": tuple(key for key in SUBSETS if "sd" in key),
-    "real": tuple(key for key in SUBSETS if "real" in key),
-}
+# Images that lie right below Fake/ or Real/, by the label of that folder.
+FLAT: Mapping[str, int] = {"fakeFlat": 1, "realFlat": 0}
+
+# Each holds every key that contains its name; `all` holds every key.
+SUBSET_UNIONS = ("gan", "sd", "real")
 
 # Each modifier's folder below the data root: today's layout, then that of the older releases.
 MODIFIERS: Mapping[str, tuple[str, ...]] = {
@@ -46,82 +50,178 @@ MODIFIER_UNIONS: Mapping[str, tuple[str, ...]] = {
     "shr": ("fb", "tl", "tw"),
 }
 
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
 
-def subset_keys(subset: str) -> tuple[str, ...]:
-    """Return the elementary subsets that `subset` stands for, in table order.
-
-    Raises:
-        UnknownName: neither a subset nor a union.
-    """
-    return _keys("subset", subset, SUBSETS, SUBSET_UNIONS)
+Added = tuple[tuple[str, tuple[str, ...]], ...]  # word → folders; hashable, unlike a mapping
 
 
-def modifier_keys(modifier: str) -> tuple[str, ...]:
-    """Return the elementary modifiers that `modifier` stands for, in table order.
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """Which images below Real/ and Fake/ a subset means."""
 
-    Raises:
-        UnknownName: neither a modifier nor a union.
-    """
-    return _keys("modifier", modifier, MODIFIERS, MODIFIER_UNIONS)
+    folders: tuple[str, ...]  # names of method folders, or patterns of such
+    flat: frozenset[int] = (
+        frozenset()
+    )  # labels of which images without a method folder belong to it
 
+    def holds(self, folder: str) -> bool:
+        """Tell whether a method folder of this name belongs to the subset."""
+        if folder.startswith("."):  # no pattern means hidden folders
+            return folder in self.folders
+        return any(folder == one or fnmatchcase(folder, one) for one in self.folders)
 
-def method_folders(subset: str) -> frozenset[str]:
-    """Return the names of the method folders that `subset` stands for."""
-    return frozenset(SUBSETS[key] for key in subset_keys(subset))
-
-
-def as_named(data: DataId) -> DataId:
-    """Return `data` as a test reads it: what is named and no more.
-
-    Raises:
-        UnknownName: an unknown subset or modifier.
-    """
-    for part in data:
-        subset_keys(part.subset)
-        modifier_keys(part.modifier)
-    return data
+    def __or__(self, other: "Methods") -> "Methods":
+        folders = tuple(dict.fromkeys((*self.folders, *other.folders)))
+        return Methods(folders, self.flat | other.flat)
 
 
-def images(data: DataId) -> DataId:
-    """Return `data` as a training reads it: with real images where none are named.
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words that data IDs are made of: the laboratory's, and those that a person added."""
 
-    After each part follow the real images under the same modifier, once per modifier; nothing is
-    added when any part already names a real subset.
+    subsets: Added = ()
+    modifiers: Added = ()
 
-    Raises:
-        UnknownName: an unknown subset or modifier.
-    """
-    if any("real" in part.subset for part in as_named(data)):
+    def with_words(self, words: Words) -> "Vocabulary":
+        """Return this vocabulary with more words.
+
+        A subset whose name contains that of a union (`gan`, `sd`, `real`) belongs to it, and every
+        one to `all`; a modifier belongs to no union.
+
+        Raises:
+            UsageError: a word that is known already or cannot be one, or a folder that cannot be.
+        """
+        for what, added, known in (
+            ("subset", words.subsets, self._subset_keys),
+            ("modifier", words.modifiers, self._modifier_keys),
+        ):
+            for word, folders in added.items():
+                _check(what, word, folders, known)
+        return Vocabulary(
+            (*self.subsets, *((word, tuple(said)) for word, said in words.subsets.items())),
+            (*self.modifiers, *((word, tuple(said)) for word, said in words.modifiers.items())),
+        )
+
+    def subset_keys(self, subset: str) -> tuple[str, ...]:
+        """Return the elementary subsets that `subset` stands for, in table order.
+
+        Raises:
+            UnknownName: neither a subset nor a union.
+        """
+        return _known("subset", subset, self._subset_keys)
+
+    def modifier_keys(self, modifier: str) -> tuple[str, ...]:
+        """Return the elementary modifiers that `modifier` stands for, in table order.
+
+        Raises:
+            UnknownName: neither a modifier nor a union.
+        """
+        return _known("modifier", modifier, self._modifier_keys)
+
+    def methods(self, subset: str) -> Methods:
+        """Return which method folders `subset` stands for."""
+        keys = self.subset_keys(subset)
+        folders = (folder for key in keys for folder in self._folders.get(key, ()))
+        flat = frozenset(FLAT[key] for key in keys if key in FLAT)
+        return Methods(tuple(dict.fromkeys(folders)), flat)
+
+    def own_folders(self, modifier: str) -> tuple[str, ...] | None:
+        """Return what a person's own modifier stands for; None if it is the laboratory's."""
+        return dict(self.modifiers).get(modifier)
+
+    def as_named(self, data: DataId) -> DataId:
+        """Return `data` as a test reads it: what is named and no more.
+
+        Raises:
+            UnknownName: an unknown subset or modifier.
+        """
+        for part in data:
+            self.subset_keys(part.subset)
+            self.modifier_keys(part.modifier)
         return data
-    parts: list[Part] = []
-    for part in data:
-        parts.append(part)
-        real = Part("real", part.modifier)
-        if real not in parts:
-            parts.append(real)
-    return DataId(tuple(parts))
+
+    def images(self, data: DataId) -> DataId:
+        """Return `data` as a training reads it: with real images where none are named.
+
+        After each part follow the real images under the same modifier, once per modifier; nothing
+        is added when any part already names a real subset.
+
+        Raises:
+            UnknownName: an unknown subset or modifier.
+        """
+        if any("real" in part.subset for part in self.as_named(data)):
+            return data
+        parts: list[Part] = []
+        for part in data:
+            parts.append(part)
+            real = Part("real", part.modifier)
+            if real not in parts:
+                parts.append(real)
+        return DataId(tuple(parts))
+
+    def elementary(self, data: DataId) -> DataId:
+        """Return `data` with every union written out and repeated parts left out.
+
+        Raises:
+            UnknownName: an unknown subset or modifier.
+        """
+        parts = [
+            Part(subset, modifier)
+            for part in data
+            for modifier in self.modifier_keys(part.modifier)
+            for subset in self.subset_keys(part.subset)
+        ]
+        return DataId(tuple(dict.fromkeys(parts)))
+
+    @cached_property
+    def _folders(self) -> Mapping[str, tuple[str, ...]]:
+        return {key: (folder,) for key, folder in SUBSETS.items()} | dict(self.subsets)
+
+    @cached_property
+    def _subset_keys(self) -> Mapping[str, tuple[str, ...]]:
+        keys = (*self._folders, *FLAT)
+        unions = {name: tuple(key for key in keys if name in key) for name in SUBSET_UNIONS}
+        return {key: (key,) for key in keys} | {"all": keys} | unions
+
+    @cached_property
+    def _modifier_keys(self) -> Mapping[str, tuple[str, ...]]:
+        own = (word for word, _ in self.modifiers)
+        return {key: (key,) for key in (*MODIFIERS, *own)} | dict(MODIFIER_UNIONS)
 
 
-def elementary(data: DataId) -> DataId:
-    """Return `data` with every union written out and repeated parts left out.
-
-    Raises:
-        UnknownName: an unknown subset or modifier.
-    """
-    parts = [
-        Part(subset, modifier)
-        for part in data
-        for modifier in modifier_keys(part.modifier)
-        for subset in subset_keys(part.subset)
-    ]
-    return DataId(tuple(dict.fromkeys(parts)))
+BUILT_IN = Vocabulary()
 
 
-def _keys(
-    what: str, key: str, elementary: Mapping[str, object], unions: Mapping[str, tuple[str, ...]]
-) -> tuple[str, ...]:
-    if key in elementary:
-        return (key,)
-    if key in unions:
-        return unions[key]
-    raise UnknownName(what, key, (*elementary, *unions))
+def _known(what: str, word: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if word not in known:
+        raise UnknownName(what, word, known)
+    return known[word]
+
+
+def _check(what: str, word: str, folders: Iterable[str], known: Mapping[str, object]) -> None:
+    """Refuse a word of a person's own that could not be read, or would not mean one thing."""
+    if _WORD.fullmatch(word) is None:
+        raise UsageError(
+            f"{word!r} cannot be the name of a {what}: take a letter or digit, "
+            "then letters, digits and any of _.+-"
+        )
+    if word in known:
+        raise UsageError(f"{what} {word!r} exists already; give yours another name")
+    if not tuple(folders):
+        raise UsageError(f"{what} {word!r} names no folder")
+    for folder in folders:
+        if reason := _fault(what, folder):
+            raise UsageError(f"{what} {word!r}: {folder!r} {reason}")
+
+
+def _fault(what: str, folder: str) -> str:
+    """Return why `folder` cannot be what a word stands for; empty if it can."""
+    if not folder.strip():
+        return "is no folder"
+    if not folder.isprintable() or "," in folder:  # a comma stands between two on a command line
+        return "holds a comma or a character that cannot be printed; rename the folder, or link it"
+    if what == "subset" and ("/" in folder or folder in {".", ".."}):
+        return "is not the name of one folder right below Real/ and Fake/, such as StyleGAN2"
+    if folder.startswith("/") or ".." in PurePosixPath(folder).parts:
+        return "leads outside the data root; name a folder below it, and link it there"
+    return ""

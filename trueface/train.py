@@ -2,17 +2,16 @@
 
 The rule of the original system with its faults mended: validation uses the test transform and is
 never poisoned; the learning rate falls once for each stretch without progress; a fine-tuning
-starts with a fresh optimizer, and so with its own learning rate.
+starts with its own learning rate, and with a fresh optimizer unless it is told to go on with the
+moments of its base.
 """
 
 import copy
-import csv
-import io
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -24,15 +23,17 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from launcher.api import JobError, Json, write_atomic
-from trueface import checkpoint
+from launcher.api import JobError, Json
+from trueface import checkpoint, layout, moments
 from trueface.data import Batch
 from trueface.evaluate import REPORT_EVERY_S, Answers, Watch, evaluate
+from trueface.history import Epoch, write_history
 from trueface.models import Detector, freeze, teach
-from trueface.settings import TrainSettings
+from trueface.settings import LearningSettings, TrainSettings
 from trueface.streams import derive
 
 DECAY = 0.1  # of the learning rate after a stretch without progress; the original's
+BEST, LAST = "best", "last"  # checkpoints: of the chosen epoch, and of a training that was stopped
 LEAST_LR = 1e-6  # below it the original stops
 
 log = logging.getLogger(__name__)
@@ -49,27 +50,6 @@ class Feed(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
-    """One line of a training's history; accuracies in 0 … 1."""
-
-    epoch: int  # from 1
-    lr: float  # in its last step
-    loss: float
-    accuracy: float  # against the labels as trained, while they were trained
-    val_loss: float
-    val_accuracy: float
-    val_balanced_accuracy: float | None  # None: validation has one class only
-    seconds: float
-    images_per_s: float  # of the training part
-
-    @property
-    def merit(self) -> tuple[float, float]:
-        """What decides between epochs: accuracy on validation (balanced, if it can be), loss."""
-        balanced = self.val_balanced_accuracy
-        return (self.val_accuracy if balanced is None else balanced, -self.val_loss)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
     """What a training did; its model holds the weights of `chosen`."""
 
@@ -79,7 +59,7 @@ class Trained:
     samples_read: int  # images, those of validation not counted
 
 
-Keep = Callable[[Sequence[Epoch], str | None, Detector], None]
+Keep = Callable[[Sequence[Epoch], str | None, Detector, Callable[[], moments.State]], None]
 
 
 def train(
@@ -91,33 +71,46 @@ def train(
     folder: Path,
     provenance: Mapping[str, Json],
     watch: Watch,
+    state: moments.State | None = None,
 ) -> Trained:
     """Train `model` in place; keep checkpoints/best.pt and history.csv in `folder`.
 
-    Both files are whole after every epoch. A training that is stopped leaves what it has as
-    checkpoints/last.pt.
+    Both files are whole after every epoch, and so is checkpoints/optimizer.pt where the optimizer's
+    state is to be kept: it is of the same epoch as the weights. A training that is stopped leaves
+    what it has as checkpoints/last.pt.
 
     Raises:
         JobError: stopped, or the loss is no finite number.
     """
+    # of an earlier training; with the new weights it would be taken for theirs
+    layout.optimizer(folder).unlink(missing_ok=True)
 
-    def keep(epochs: Sequence[Epoch], name: str | None, model: Detector) -> None:
-        write_history(folder / "history.csv", epochs)
+    def keep(
+        epochs: Sequence[Epoch],
+        name: str | None,
+        model: Detector,
+        taken: Callable[[], moments.State],
+    ) -> None:
+        write_history(layout.history(folder), epochs)
         if name is not None and settings.save_weights:
             source = {**provenance, "epochs": len(epochs)}
             checkpoint.save_model(folder / "checkpoints" / f"{name}.pt", model, source)
+        if name == BEST and settings.save_optimizer:
+            kept = moments.Kept(epoch=len(epochs), state=taken())
+            moments.save(layout.optimizer(folder), kept)
 
-    return fit(model, training, validation, settings, watch=watch, keep=keep)
+    return fit(model, training, validation, settings, watch=watch, keep=keep, state=state)
 
 
 def fit(
     model: Detector,
     training: Feed,
     validation: Feed,
-    settings: TrainSettings,
+    settings: LearningSettings,
     *,
     watch: Watch,
     keep: Keep = lambda *_: None,
+    state: moments.State | None = None,
 ) -> Trained:
     """Train `model` in place; it ends with the weights of the chosen epoch.
 
@@ -128,13 +121,15 @@ def fit(
         settings: optimizer, schedule, what learns, which epoch is chosen.
         watch: device, progress, stop.
         keep: called after every epoch with the history, "best" where this epoch is the one to
-            keep so far ("last" where the training was stopped), and the model to keep.
+            keep so far ("last" where the training was stopped), the model to keep, and the
+            optimizer's state, which is copied only when it is asked for.
+        state: of the optimizer that trained `model` before; None starts afresh.
 
     Raises:
         JobError: stopped, or the loss is no finite number.
     """
     started = time.monotonic()
-    steps = _Steps(model.to(watch.device), training, settings, watch)
+    steps = _Steps(model.to(watch.device), training, settings, watch, state or {})
     history: list[Epoch] = []
     chosen: Epoch | None = None
     weights: Mapping[str, Tensor] = {}
@@ -142,7 +137,7 @@ def fit(
         began = time.monotonic()
         told = steps.run(epoch=len(history))
         if watch.stop.is_set():
-            keep(history, "last", steps.result)
+            keep(history, LAST, steps.result, steps.state)
             raise JobError(f"stopped in epoch {len(history) + 1} of {settings.num_epochs}")
         epoch = _epoch(len(history) + 1, steps, told, validation, began)
         history.append(epoch)
@@ -150,7 +145,7 @@ def fit(
         better = settings.select == "last" or epoch.merit == max(merits)
         if better:
             chosen, weights = epoch, copy.deepcopy(steps.result.network.state_dict())
-        keep(history, "best" if better else None, steps.result)
+        keep(history, BEST if better else None, steps.result, steps.state)
         steps.heed(progress=merits.count(max(merits)) == 1 and epoch.merit == max(merits))
         log.info("epoch=%d %s", epoch.epoch, told)
     if chosen is None:
@@ -163,18 +158,6 @@ def fit(
         seconds=time.monotonic() - started,
         samples_read=steps.images_read,
     )
-
-
-def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
-    """Write one CSV line an epoch, atomically; folders are made as needed."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Epoch))
-    for epoch in epochs:
-        values = astuple(epoch)
-        writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text.getvalue())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,12 +173,20 @@ class _Steps:
     """An optimizer at work: it counts steps, and knows the learning rate and the average."""
 
     def __init__(
-        self, model: Detector, training: Feed, settings: TrainSettings, watch: Watch
+        self,
+        model: Detector,
+        training: Feed,
+        settings: LearningSettings,
+        watch: Watch,
+        state: moments.State,
     ) -> None:
         self.model, self.training, self.settings, self.watch = model, training, settings, watch
         if settings.freeze:
             freeze(model)
         self.optimizer = _optimizer(model, settings)
+        if state:
+            found = moments.give(model, self.optimizer, state)
+            log.info("optimizer_state=kept parameters=%d", found)
         self.cycle: OneCycleLR | None = None
         if settings.schedule == "onecycle":
             a_pass = math.ceil(len(training) / settings.batch_size)
@@ -224,6 +215,10 @@ class _Steps:
     def result(self) -> Detector:
         """The model to validate and to keep: the average, where there is one."""
         return self.model if self.average is None else cast(Detector, self.average.module)
+
+    def state(self) -> moments.State:
+        """Return a copy of the optimizer's moments."""
+        return moments.taken(self.model, self.optimizer)
 
     def run(self, epoch: int) -> _Pass:
         """Go once through the training images, or until stopped."""
@@ -283,7 +278,7 @@ class _Steps:
         )
 
 
-def _optimizer(model: Detector, settings: TrainSettings) -> Optimizer:
+def _optimizer(model: Detector, settings: LearningSettings) -> Optimizer:
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     make = AdamW if settings.optimizer == "adamw" else Adam
     return make(learning, lr=settings.lr, weight_decay=settings.weight_decay)

@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.index import Image
-from trueface.settings import TestSettings, TrainSettings
+from trueface.settings import LearningSettings, TestSettings
 
 BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
 
@@ -33,7 +33,7 @@ Transform = Callable[[Tensor, Image, int], Tensor]
 class TrainTransform:
     """The random transform of a training."""
 
-    settings: TrainSettings
+    settings: LearningSettings
     seed: int
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
@@ -60,7 +60,7 @@ class TestTransform:
         return fixed_crops(centre, self.crops, self.patch_size)
 
 
-def test_transform(settings: TrainSettings | TestSettings) -> TestTransform:
+def test_transform(settings: LearningSettings | TestSettings) -> TestTransform:
     """Return the transform that tests and validates under `settings`."""
     return TestTransform(
         resize_size=settings.resize_size,
@@ -70,7 +70,7 @@ def test_transform(settings: TrainSettings | TestSettings) -> TestTransform:
 
 
 def augment(
-    pixels: Tensor, settings: TrainSettings, choose: random.Random, *, unshared: bool
+    pixels: Tensor, settings: LearningSettings, choose: random.Random, *, unshared: bool
 ) -> Tensor:
     """Return a randomly changed copy of an image, in the original's order of steps.
 
@@ -125,7 +125,7 @@ def compressed(pixels: Tensor, quality: int) -> Tensor:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def _resized_crop(pixels: Tensor, settings: TrainSettings, choose: random.Random) -> Tensor:
+def _resized_crop(pixels: Tensor, settings: LearningSettings, choose: random.Random) -> Tensor:
     crop = v2.RandomResizedCrop(
         settings.resize_size, scale=settings.resize_scale, ratio=settings.resize_ratio
     )

@@ -6,25 +6,30 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from launcher import __version__
-from launcher.errors import Error, MachineError, TaskFileError
+from launcher.configuration import Fault, Options, read_configuration, unknown
+from launcher.errors import Error, MachineError, TaskFileError, UsageError
 from launcher.views import harmless
 
 VERBS = {
     "add": "queue any program",
     "cancel": "cancel waiting jobs and end running ones",
     "clean": "forget ended jobs and delete what their attempts left",
+    "config": "print your defaults and where each comes from",
     "group": "limit how many jobs of a group run at once",
     "hold": "keep queued jobs from starting",
+    "kinds": "list the installed kinds of jobs and their settings",
     "logs": "print what a job wrote",
     "priority": "let waiting jobs start sooner or later",
     "release": "let held jobs start",
     "results": "print the results of a run as a table",
     "retry": "run again what failed, was cancelled or skipped",
     "run": "plan a task file, queue its jobs and watch them",
+    "schema": "print the language of task files for an editor",
     "service": "keep the queue going after a reboot",
     "show": "print all that is known of a job, and why it waits",
     "status": "list jobs and their states",
@@ -52,14 +57,24 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb that the arguments begin with, or name the nearest one."""
+        """Find the verb that the arguments begin with and the user's defaults for it.
+
+        Of an unknown verb the nearest one is named.
+        """
         try:
-            return super().resolve_command(ctx, args)
+            name, verb, rest = super().resolve_command(ctx, args)
         except click.exceptions.NoSuchCommand as error:
             # click looks for near ones among imported verbs, and there are none
             raise click.exceptions.NoSuchCommand(
                 error.command_name, possibilities=VERBS, ctx=ctx
             ) from None
+        if name is not None and verb is not None and not ctx.resilient_parsing:
+            try:
+                ctx.default_map = _defaults_of(name, verb)
+            except UsageError:
+                if not {"-h", "--help"} & set(rest):  # a broken file is no reason for no help
+                    raise
+        return name, verb, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the verbs without importing any."""
@@ -77,6 +92,77 @@ class Verbs(click.Group):
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 def cli(debug: bool) -> None:  # main reads it from the arguments
     """Queue jobs for the GPUs and cores of this machine, and run experiments described in a file."""
+
+
+def defaults(
+    verb: click.Command, keys: tuple[str, ...], options: Options, faults: list[Fault]
+) -> dict[str, Any]:
+    """Return what a table of the user's file says of a verb's options, as click takes it.
+
+    Args:
+        verb: the verb, or a verb's verb such as `install` of `service`.
+        keys: the table's name.
+        options: the table; options are named as on the command line.
+        faults: where unknown options and wrong values are added.
+    """
+    known = options_of(verb)
+    below = verb.commands if isinstance(verb, click.Group) else {}
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        word = key.replace("_", "-")
+        place = (*keys, key)
+        if word in below and isinstance(value, dict):
+            found[word] = defaults(below[word], place, value, faults)
+        elif word not in known:
+            what = f"an option of launcher {' '.join(keys)}"
+            faults.append((place, unknown(key, what, [*known, *below])))
+        else:
+            option = known[word]
+            try:
+                found[option.name or ""] = _as_typed(option, value)
+            except click.BadParameter as error:
+                faults.append((place, f"{'.'.join(place)}: {error.message}"))
+    return found
+
+
+def options_of(verb: click.Command) -> dict[str, click.Option]:
+    """Return the options of a verb by their long names without the dashes."""
+    return {
+        name.removeprefix("--"): one
+        for one in verb.params
+        if isinstance(one, click.Option)
+        for name in one.opts
+        if name.startswith("--")
+    }
+
+
+def _defaults_of(name: str, verb: click.Command) -> dict[str, Any] | None:
+    configuration = read_configuration(os.environ, VERBS)
+    if name not in configuration.options:
+        return None
+    faults: list[Fault] = []
+    found = defaults(verb, (name,), configuration.options[name], faults)
+    configuration.refuse(faults)
+    return {name: found}
+
+
+def _as_typed(option: click.Option, value: object) -> Any:  # click's own border
+    """Return a value of the file as the words that a person would type for the option.
+
+    Raises:
+        click.BadParameter: the option does not take it.
+    """
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise click.BadParameter("expected true or false")
+        return value
+    listed = value if isinstance(value, list) and option.multiple else [value]
+    if any(isinstance(one, bool | list | dict) for one in listed):
+        raise click.BadParameter("expected a number or a text")
+    words = [str(one) for one in listed]
+    for word in words:
+        option.type.convert(word, None, None)
+    return words if option.multiple else words[0]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

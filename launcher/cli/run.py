@@ -1,37 +1,50 @@
 """`launcher run TASKFILE`: plan, queue, watch, and tell what came out."""
 
 import gc
-import hashlib
-import importlib.util
 import json
 import os
+import shlex
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from enum import StrEnum
 from pathlib import Path
 
 import click
 
-from launcher.cli.planned import draw_plan, plan_json
+from launcher.cli.exported import plan_commands, plan_json
+from launcher.cli.planned import WIDTH, draw_plan
 from launcher.cli.results import collect, draw, terminal_width
 from launcher.cli.session import open_queue, set_off
+from launcher.cli.surroundings import look_around, remember
 from launcher.cli.watching import Watcher, watch_run
-from launcher.errors import TaskFileError, counted
-from launcher.kinds import installed
+from launcher.errors import TaskFileError, UsageError, counted
+from launcher.library import plan_files
+from launcher.oldnames import Wanted
+from launcher.outlook import look_ahead
 from launcher.paths import find_home
-from launcher.plan import Plan, plan
+from launcher.plan import Plan
 from launcher.records import stamp
 from launcher.specs import this_context
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.submission import Standing, Submitted, judge, submit
-from launcher.taskfile import read_taskfile
 from launcher.views import harmless
+from launcher.worktree import worktree
 
 LEFT = 130
+
+
+class Form(StrEnum):
+    """How a dry run shows a plan."""
+
+    SOME = "some"  # a listing of the first jobs
+    ALL = "--all"
+    COMMANDS = "--commands"
+    JSON = "--json"
 
 
 @click.command()
@@ -41,6 +54,14 @@ LEFT = 130
     "--json", "as_json", is_flag=True, help="With --dry-run: the plan as JSON (schema 1)."
 )
 @click.option("--all", "everything", is_flag=True, help="With --dry-run: list every job.")
+@click.option("--commands", is_flag=True, help="With --dry-run: only command lines for a shell.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting (lr=0.01, train.lr=0.01) or word (name=quick, resources.cpus=2), over the file.",
+)
 @click.option("--detach", is_flag=True, help="Queue the jobs and come back at once.")
 @click.option("--force", is_flag=True, help="Run again what is done already.")
 def command(
@@ -48,6 +69,8 @@ def command(
     dry_run: bool,
     as_json: bool,
     everything: bool,
+    commands: bool,
+    settings: tuple[str, ...],
     detach: bool,
     force: bool,
 ) -> int:
@@ -61,11 +84,19 @@ def command(
       launcher run tasks/quickstart.yaml
     """
     with _uncollected():
-        plans = [_plan(Path(path)) for path in taskfiles]
-    if dry_run:
-        return _list(plans, taskfiles, as_json=as_json, everything=everything, force=force)
+        plans = plan_files(taskfiles, settings=settings)
+        dry_run = dry_run or any(made.wanted is Wanted.LIST for made in plans)
+        form = _form(dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands})
+        if dry_run:
+            options = [word for one in settings for word in ("--set", one)]
+            options += ["--force"] if force else []
+            return _list(plans, taskfiles, form, options)
+    if any(made.wanted is Wanted.RESULTS for made in plans):
+        return _tell_results(plans)
     for made in plans:
         _refuse_missing(made)
+        for warning in made.warnings:
+            click.echo(str(warning), err=True)
     code = 0
     with open_queue(make=True) as (home, store):
         with _uncollected():
@@ -95,65 +126,71 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _plan(path: Path) -> Plan:
-    kinds = installed()
-    return plan(
-        read_taskfile(path, kinds),
-        kinds,
-        root=Path.cwd(),
-        exists=Path.exists,
-        digest=_digest,
-        content=_content,
-    )
-
-
-@cache
-def _digest(module: str) -> str:
-    """Return a digest of a module's source, or a package's, without importing it."""
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        return "absent"
-    origin = Path(found.origin)
-    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-@cache
-def _content(path: Path) -> str:
-    """Return a digest of a file; a folder's is empty: to read all images would take too long."""
-    if path.is_dir():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def _standings(store: Store | None, made: Plan, *, force: bool) -> list[Standing]:
     rows = store.read.jobs_of(Path.cwd(), made.name) if store else {}
     return judge(made, rows, stamp, force=force)
 
 
+def _form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
+    """Return how a plan is to be shown.
+
+    Raises:
+        UsageError: no plan is to be shown, or in two ways at once.
+    """
+    wanted = [form for form, wish in asked.items() if wish]
+    if wanted and not dry_run:
+        raise UsageError(
+            f"{wanted[0]} shows a plan and runs nothing: add --dry-run, or leave {wanted[0]} out"
+        )
+    if len(wanted) > 1 and Form.COMMANDS in wanted:
+        raise UsageError(f"say {' or '.join(wanted)}, not both")
+    return wanted[0] if wanted else Form.SOME
+
+
 def _list(
-    plans: Iterable[Plan],
-    taskfiles: Iterable[str],
-    *,
-    as_json: bool,
-    everything: bool,
-    force: bool,
+    plans: Sequence[Plan], taskfiles: Sequence[str], form: Form, options: Sequence[str]
 ) -> int:
+    """Show what would run with these options; nothing is written, and no queue is begun."""
     home = find_home(os.environ)
-    for made, path in zip(plans, taskfiles, strict=True):
-        if home.exists():
-            with open_queue() as (_, store):
-                standings = _standings(store, made, force=force)
-        else:
-            standings = _standings(None, made, force=force)
-        if as_json:
-            click.echo(json.dumps(plan_json(made, standings)))
-        else:
-            click.echo(draw_plan(made, standings, taskfile=path, everything=everything))
+    shown: list[str] = []
+    with open_queue() if home.exists() else nullcontext((home, None)) as (_, store):
+        here = look_around(store, Path.cwd() / "runs", time.time())
+        kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
+        history = remember(store, kinds, gpus=bool(here.machine.gpus))
+        for made, path in zip(plans, taskfiles, strict=True):
+            standings = _standings(store, made, force="--force" in options)
+            if form is Form.COMMANDS:
+                shown += plan_commands(standings)
+                for warning in made.warnings:
+                    click.echo(str(warning), err=True)
+                continue
+            outlook = look_ahead(standings, history, here)
+            tree = worktree(Path.cwd(), {module for job in made.jobs for module in job.sources})
+            if form is Form.JSON:
+                shown.append(json.dumps(plan_json(made, standings, outlook, tree)))
+                continue
+            listing = draw_plan(
+                made,
+                standings,
+                outlook,
+                taskfile=path,
+                start=shlex.join(["launcher", "run", path, *options]),
+                tree=tree,
+                width=shutil.get_terminal_size((WIDTH, 24)).columns,
+                everything=form is Form.ALL,
+            )
+            shown += ["", listing] if shown else [listing]
+    for text in shown:
+        click.echo(text)
+    return 0
+
+
+def _tell_results(plans: Iterable[Plan]) -> int:
+    """Print the tables of runs: what `parse: true` of the original's file asks for."""
+    with open_queue() as (_, store):
+        for made in plans:
+            rows = [*store.read.jobs_of(Path.cwd(), made.name).values()]
+            click.echo(draw(collect(rows), width=terminal_width()))
     return 0
 
 

@@ -101,6 +101,22 @@ class Reading:
         found = self.jobs_by_id(row["id"] for row in rows)
         return sorted(found, key=lambda job: (job.ended or 0.0, job.id))
 
+    def done_lately(self, limit: int) -> list[tuple[JobRow, float, str]]:
+        """Return (job, seconds, device) of what is done among the jobs that ended last.
+
+        Args:
+            limit: how many of the jobs that ended last are looked at.
+        """
+        jobs = {job.id: job for job in self.ended_lately(limit) if job.state is State.DONE}
+        rows = self._db.execute(
+            "SELECT job, attempts.ended - claimed AS seconds, device FROM attempts"
+            " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
+            " WHERE job IN (SELECT value FROM json_each(?))"
+            " AND json_extract(outcome, '$.ending') = 'done'",
+            (_list(jobs),),
+        )
+        return [(jobs[row["job"]], row["seconds"], row["device"]) for row in rows]
+
     def named(self, pattern: str) -> list[JobRow]:
         """Return the jobs with a name; else those that a glob matches; else those it begins.
 

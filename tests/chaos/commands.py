@@ -33,6 +33,7 @@ def surroundings(home: Home, *, guard: bool, delay_s: float) -> dict[str, str]:
     return {
         **os.environ,
         "LAUNCHER_HOME": str(home.folder),
+        "LAUNCHER_CONFIG": os.devnull,
         "PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT), *filter(None, [inherited])]),
         "CHAOS_GUARD": "on" if guard else "off",
         "CHAOS_DELAY_S": f"{delay_s:g}",

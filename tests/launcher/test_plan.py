@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from launcher.errors import TaskFileError
 from launcher.kinds import COMMAND, Kind, Role
 from launcher.plan import Plan, PlannedJob, plan
-from launcher.taskfile import parse
+from launcher.taskfile import Surroundings, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
@@ -38,9 +38,10 @@ def a_plan(
     found = {ROOT / one for one in there}
     return plan(
         parse(
-            f"name: x\n{text}" if not text.startswith("name") else text, file="x.yaml", kinds=kinds
+            f"name: x\n{text}" if not text.startswith("name") else text,
+            file="x.yaml",
+            around=Surroundings(kinds=kinds),
         ),
-        kinds,
         root=ROOT,
         exists=lambda path: path in found,
         digest=lambda _: digest,

@@ -9,8 +9,10 @@ import pytest
 from launcher.entries import AutoTest, PlainEntry, TestEntry, TrainEntry, UnlearnEntry
 from launcher.errors import TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind
+from launcher.library import read_taskfile
 from launcher.plan import plan
-from launcher.taskfile import MOST_NAME_BYTES, TaskFile, name_fault, parse, read_taskfile
+from launcher.preamble import MOST_NAME_BYTES, name_fault
+from launcher.taskfile import Surroundings, TaskFile, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
@@ -40,7 +42,7 @@ command:
 
 
 def read(text: str) -> TaskFile:
-    task = parse(text, file="x.yaml", kinds=KINDS)
+    task = parse(text, file="x.yaml", around=Surroundings(kinds=KINDS))
     assert not task.problems, [str(one) for one in task.problems]
     return task
 
@@ -53,10 +55,9 @@ def told(text: str, name: str = "tasks/x.yaml") -> str:
 
 
 def refuse(text: str, name: str) -> None:
-    task = parse(text, file=name, kinds=KINDS)
+    task = parse(text, file=name, around=Surroundings(kinds=KINDS))
     plan(
         task,
-        KINDS,
         root=Path("/root"),
         exists=lambda _: False,
         digest=lambda _: "",
@@ -75,15 +76,15 @@ def test_every_section_is_read_in_its_order() -> None:
 
 def test_an_entry_comes_before_its_kind_and_its_kind_before_the_file() -> None:
     trainings = [one for one in read(GOOD).entries if isinstance(one, TrainEntry)]
-    lrs = [one.settings.values["lr"] for one in trainings]
+    lrs = [one.variants[0].settings.values["lr"] for one in trainings]
     assert lrs == [0.001, 0.5, 0.001]
-    assert {one.settings.values["epochs"] for one in trainings} == {5}
-    assert {one.settings.values["data_root"] for one in trainings} == {"toys"}
+    assert {one.variants[0].settings.values["epochs"] for one in trainings} == {5}
+    assert {one.variants[0].settings.values["data_root"] for one in trainings} == {"toys"}
 
 
 def test_a_setting_with_the_name_of_a_word_is_given_under_settings() -> None:
     training = [one for one in read(GOOD).entries if isinstance(one, TrainEntry)][1]
-    assert training.settings.values["model"] == "large"
+    assert training.variants[0].settings.values["model"] == "large"
     assert training.base is not None
     assert str(training.base.value) == "dot:pre"
 
@@ -134,8 +135,8 @@ def test_values_mean_what_they_look_like(written: str, name: str, value: object)
     task = read(f"name: x\ndefaults: {{train: {{{written}}}}}\ntrain: [{{data: dot:pre}}]\n")
     training = task.entries[0]
     assert isinstance(training, TrainEntry)
-    assert training.settings.values[name] == value
-    assert type(training.settings.values[name]) is type(value)
+    assert training.variants[0].settings.values[name] == value
+    assert type(training.variants[0].settings.values[name]) is type(value)
 
 
 def test_merge_keys_and_aliases_are_understood() -> None:
@@ -145,7 +146,7 @@ def test_merge_keys_and_aliases_are_understood() -> None:
     )
     trainings = [one for one in task.entries if isinstance(one, TrainEntry)]
     assert [str(one.data.value) for one in trainings] == ["dot:pre", "line:pre"]
-    assert [one.settings.values["lr"] for one in trainings] == [0.5, 0.25]
+    assert [one.variants[0].settings.values["lr"] for one in trainings] == [0.5, 0.25]
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read() -> None:
@@ -174,7 +175,7 @@ def test_every_problem_lies_on_a_line_of_its_file() -> None:
 def test_the_laboratory_of_the_model_tests_it() -> None:
     kinds = {**laboratory(), **laboratory("toy")}
     text = "name: x\ntoytrain: [{data: dot:pre}]\ntrain: [{data: dot:pre}]\nautotest: [dot:pre]\n"
-    task = parse(text, file="x.yaml", kinds=kinds)
+    task = parse(text, file="x.yaml", around=Surroundings(kinds=kinds))
     assert [one.code for one in task.problems] == ["no-test-kind", "no-test-kind"]
 
 
@@ -182,18 +183,18 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "quickstart.yaml").write_text("name: x")
     path = tmp_path / "quikstart.yaml"
     with pytest.raises(UsageError) as caught:
-        read_taskfile(path, KINDS)
+        read_taskfile(path, Surroundings(kinds=KINDS))
     assert str(caught.value) == (
         f"no task file '{path}', did you mean {tmp_path / 'quickstart.yaml'}?"
     )
     with pytest.raises(UsageError, match="is a folder; give the path of a task file, such as"):
-        read_taskfile(tmp_path, KINDS)
+        read_taskfile(tmp_path, Surroundings(kinds=KINDS))
     with pytest.raises(UsageError, match=r"no task file .*; give the path of one"):
-        read_taskfile(tmp_path / "none" / "x.yaml", KINDS)
+        read_taskfile(tmp_path / "none" / "x.yaml", Surroundings(kinds=KINDS))
     with pytest.raises(UsageError, match="cannot read task file"):
-        read_taskfile(Path("/" + "x" * 300), KINDS)
+        read_taskfile(Path("/" + "x" * 300), Surroundings(kinds=KINDS))
     with pytest.raises(UsageError, match="cannot read task file"):
-        read_taskfile(Path("a\0b"), KINDS)
+        read_taskfile(Path("a\0b"), Surroundings(kinds=KINDS))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_a_file_that_is_no_text_is_refused_at_the_byte(
     path = tmp_path / "x.yaml"
     path.write_bytes(data)
     with pytest.raises(TaskFileError) as caught:
-        read_taskfile(path, KINDS)
+        read_taskfile(path, Surroundings(kinds=KINDS))
     problem = caught.value.problems[0]
     assert problem.place is not None
     assert (problem.place.line, problem.place.column) == (line, column)
@@ -223,7 +224,7 @@ def test_a_huge_file_is_refused_before_it_is_read_whole() -> None:
     with pytest.raises(
         UsageError, match=r"'/dev/zero' is no task file: it has more than 4,194,304"
     ):
-        read_taskfile(Path("/dev/zero"), KINDS)
+        read_taskfile(Path("/dev/zero"), Surroundings(kinds=KINDS))
 
 
 @pytest.mark.parametrize(

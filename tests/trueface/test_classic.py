@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from launcher.api import UsageError
-from trueface import classic
+from launcher.api import UsageError, model_folder_name
+from trueface import classic, cli
+from trueface.request import read
 from trueface.splits import write_splits
 
 Tree = Callable[[Iterable[str]], Path]
@@ -187,7 +188,12 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
         (("--task", "train", "--data", ID, "--resume_from", "3"), "not supported"),
         (("--task", "train", "--data", ID, "--save_id", "../x"), "outside runs/"),
         (("--task", "train", "--data", ID, "--save_id", ""), "outside runs/"),
-        (("--task", "train", "--data", ID, "--save_id", "x" * 256), "255 bytes"),
+        (("--task", "train", "--data", ID, "--save_id", "é" * 255), "255 bytes"),
+        (("--task", "train", "--data", ID, "--save_id", "x/" * 200), "outside runs/"),
+        (("--task", "train", "--data", ID, "--optimizer_state", "kept"), "a model to start from"),
+        (("--task", "train", "--data", "mine:pre", "--subsets", "mine"), "WORD=FOLDER"),
+        (("--task", "train", "--data", ID, "--subsets", "gan=x"), "exists already"),
+        (("--task", "train", "--data", ID, "--subsets", "a=x", "a=y"), "twice"),
         (("--task", "train", "--data", ID, "--name", ".."), "outside runs/"),
         (("--task", "test", "--data", ID), "--load_id is needed"),
         (("--task", "test", "--data", ID, "--load_id", "m", "--model", "nodwon"), "mean nodown"),
@@ -229,7 +235,7 @@ def test_every_flag_of_the_original_is_understood() -> None:
         " --resize_size 64 --dropout 0.1 --jpeg_prob 0.2 --jpeg_qual 30 100 --blur_prob 0.2"
         " --blur_sigma 1e-06 3 --patch_size 32"
     )
-    request = classic.read(flags.split())
+    request = read(flags.split())
     assert (request.run, request.saved_as, request.base) == ("n", "s", "l")
     assert request.poison is not None
     assert request.poison.percent == "20"
@@ -237,4 +243,51 @@ def test_every_flag_of_the_original_is_understood() -> None:
 
 def test_a_number_that_only_begins_a_flag_is_no_flag() -> None:
     with pytest.raises(UsageError, match="did you mean --resize_prob"):
-        classic.read(["--task", "train", "--resize_pro", "0.2"])
+        read(["--task", "train", "--resize_pro", "0.2"])
+
+
+def test_a_name_too_long_for_a_folder_is_shortened_everywhere(lab: Path) -> None:
+    model = "#".join([ID] * 20)
+    assert train("--save_id", model) == 0
+    folder = lab / "runs/study" / model_folder_name(model)
+    assert (folder / "model_id.txt").read_text() == f"{model}\n"
+    words = ("--load_id", model, "--data", "real:pre", "--save_scores", "--device", "cpu")
+    assert classic.main(line("test", *words, "--resize_size", "16")) == 0
+    assert len([*(folder / "scores").iterdir()]) == 1
+    assert train("--load_id", model) == 0
+    assert len([*(lab / "runs/study").iterdir()]) == 2
+
+
+def test_a_training_keeps_the_poison_that_was_chosen_for_it(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, kept = f"{ID}%50", ("--poison_rate", "0.5", "--keep_poison")
+    assert train("--save_id", model, *kept) == 2
+    assert "make it with trueface poison" in capsys.readouterr().err
+    where = ("--data-root", "data", "--split-path", "splits")
+    words = ("poison", model, "--name", "study", *where, "--poison-seed", "7")
+    assert cli.run(words) == 0
+    record = lab / "runs/study" / model / "poison.json"
+    before = record.read_bytes()
+    assert train("--save_id", model, *kept) == 0
+    assert record.read_bytes() == before
+    assert train("--save_id", model, "--poison_rate", "0.2", "--keep_poison") == 1
+    assert "50.000000% of the labels (flip)" in capsys.readouterr().err
+    assert train("--save_id", model, "--poison_rate", "0.5") == 0
+    assert record.read_bytes() != before
+
+
+def test_a_training_that_is_not_poisoned_leaves_no_record_whatever_it_keeps(lab: Path) -> None:
+    assert train("--poison_rate", "0.5", "--save_id", "m") == 0
+    assert train("--save_id", "m", "--keep_poison") == 0
+    assert not (lab / "runs/study/m/poison.json").exists()
+
+
+def test_a_persons_words_are_understood_in_both_forms(lab: Path) -> None:
+    (lab / "data/PreSocial/Fake/StyleGAN2").rename(lab / "data/PreSocial/Fake/MyGAN")
+    splits = lab / "splits"
+    for path in splits.iterdir():
+        path.write_text(path.read_text().replace("StyleGAN2", "MyGAN"))
+    words = ("--data", "mygan:wa", "--subsets", "mygan=My*", "x=A,B", "--modifiers", "wa=PreSocial")
+    assert train(*words, "--save_id", "m") == 0
+    assert (lab / "runs/study/m/checkpoints/best.pt").is_file()

@@ -140,3 +140,20 @@ def test_the_module_takes_commands_and_classic_flags(
     assert main(["splits", "data", "--out", "splits"]) == 0
     assert main(["--task", "tarin"]) == 2
     assert "did you mean train" in capsys.readouterr().err
+
+
+def test_splits_take_a_persons_own_words(
+    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tree(f"WhatsApp/Fake/MyGAN/{n:05d}.png" for n in range(10))
+    words = ["--data", "mine:wa", "--subsets", "mine=MyGAN", "--modifiers", "wa=WhatsApp"]
+    assert cli.run(["splits", str(root), "--out", str(tmp_path / "splits"), *words]) == 0
+    assert capsys.readouterr().out.startswith("train\t8")
+
+
+def test_splits_of_a_root_of_bare_class_folders_take_the_images_in_them(
+    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tree(f"{name}/{n:05d}.png" for name in ("Fake", "Real") for n in range(10))
+    assert cli.run(["splits", str(root), "--out", str(tmp_path / "splits")]) == 0
+    assert capsys.readouterr().out == "train\t8\nval\t1\ntest\t1\n"

@@ -1,7 +1,7 @@
 import pytest
 
-from launcher.api import UsageError
-from trueface.flags import checked, classic_words, words
+from launcher.api import UsageError, Words
+from trueface.flags import checked, classic_words, read_word_flags, word_flags, words
 from trueface.settings import TestSettings, TrainSettings
 
 WHERE = {"data_root": "data", "split_path": "splits"}
@@ -43,3 +43,21 @@ def test_all_wrong_values_are_told_at_once_by_their_flags() -> None:
 def test_dashes_are_spelt_where_the_command_has_them() -> None:
     with pytest.raises(UsageError, match="--split-path is needed"):
         checked(TestSettings, {"data_root": "x"}, dashes=True)
+
+
+def test_the_classic_line_tests_in_batches_as_large_as_a_trainings() -> None:
+    assert list(classic_words({"batch_size": 8}, TestSettings)) == ["--batch_size", "8"]
+    assert list(classic_words({"batch_size": 64}, TestSettings)) == []
+
+
+def test_words_of_a_person_survive_the_way_through_flags() -> None:
+    own = Words(subsets={"a": ("A",), "b": ("B-*", "C=D")}, modifiers={"wa": ("X/Y",)})
+    flags = list(word_flags(own))
+    assert flags == ["--subsets", "a=A", "--subsets", "b=B-*,C=D", "--modifiers", "wa=X/Y"]
+    assert read_word_flags(flags[1:4:2], flags[5:]) == own
+
+
+@pytest.mark.parametrize("text", ["mine", "mine=", "=X", ""])
+def test_a_word_without_folders_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="WORD=FOLDER"):
+        read_word_flags((), [text])

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.api import parse_data
+from launcher.api import Words, parse_data
 from trueface.errors import DataError
 from trueface.index import Image, list_images, parts_without_folder
+from trueface.subsets import BUILT_IN
 
 Tree = Callable[[Iterable[str]], Path]
 
@@ -163,3 +164,86 @@ def test_parts_without_a_folder_are_found_without_looking_for_images(tree: Tree)
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data folder .*nowhere"):
         list_images(tmp_path / "nowhere", parse_data("gan2:pre"))
+
+
+OWN = BUILT_IN.with_words(
+    Words(
+        subsets={"mine": ("MyGAN",), "some": ("SDXL-*", "StyleGAN3")},
+        modifiers={"wa": ("WhatsApp", "Phone/*")},
+    )
+)
+
+
+def test_a_users_subset_means_its_folders_and_patterns(tree: Tree) -> None:
+    others = [
+        "Fake/SDXL-turbo/0.png",
+        "Fake/SDXL-base/1.png",
+        "Fake/SDXL/2.png",
+        "Fake/MyGAN/3.png",
+    ]
+    root = tree(in_pre([*NAMES, *others]))
+    assert names(list_images(root, parse_data("some:pre"), OWN)) == [
+        "pre:SDXL-base/1",
+        "pre:SDXL-turbo/0",
+        "pre:StyleGAN3/conf-t-psi-0.5/00000",
+    ]
+    assert names(list_images(root, parse_data("mine:pre"), OWN)) == ["pre:MyGAN/3"]
+
+
+def test_a_users_modifier_means_all_its_folders(tree: Tree) -> None:
+    root = tree(
+        f"{folder}/Fake/MyGAN/{number}.png"
+        for number, folder in enumerate(("WhatsApp", "Phone/b", "Phone/a", "Phone/.hidden"))
+    )
+    assert names(list_images(root, parse_data("mine:wa"), OWN)) == [
+        "wa:MyGAN/0",
+        "wa:MyGAN/2",
+        "wa:MyGAN/1",
+    ]
+
+
+def test_a_linked_method_folder_is_a_users_subset(tree: Tree, tmp_path: Path) -> None:
+    root = tree(in_pre(NAMES))
+    elsewhere = tmp_path / "elsewhere" / "method_1" / "some"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "00007.png").touch()
+    link = root / "PreSocial/Fake/MyGAN"
+    link.symlink_to(elsewhere.parent, target_is_directory=True)
+    data = parse_data("mine:pre")
+    assert not [*parts_without_folder(root, data, OWN)]
+    assert names(list_images(root, data, OWN)) == ["pre:MyGAN/some/00007"]
+
+
+def test_images_without_a_method_folder_have_subsets_of_their_own(tree: Tree) -> None:
+    root = tree(["Fake/7.png", "Fake/StyleGAN2/1.png", "real/8.JPG", "real/FFHQ/2.png"])
+    (root / "Fake/._9.png").touch()
+    found = list_images(root, parse_data("fakeFlat:none&realFlat:none"))
+    assert [(one.key, one.label, one.method, one.modifier) for one in found] == [
+        ("7", 1, "", "none"),
+        ("8", 0, "", "none"),
+    ]
+    assert names(list_images(root, parse_data("real:none"))) == ["none:8", "none:FFHQ/2"]
+    assert len(list_images(root, parse_data("all:none"))) == 4
+    assert names(list_images(root, parse_data("gan:none"))) == ["none:StyleGAN2/1"]
+
+
+def test_a_flat_subset_is_missing_where_its_class_folder_holds_no_image(tree: Tree) -> None:
+    root = tree([*in_pre(NAMES), "Fake/7.png"])
+    data = parse_data("fakeFlat:pre&realFlat:pre&fakeFlat:none&realFlat:none&real:none&real:pre")
+    assert {str(part): folder for part, folder in parts_without_folder(root, data)} == {
+        "fakeFlat:pre": root / "PreSocial/Fake/*.png",
+        "realFlat:pre": root / "PreSocial/Real/*.png",
+        "realFlat:none": root / "Real/*.png",
+        "real:none": root / "Real/FFHQ",
+    }
+
+
+def test_a_users_folder_that_is_not_there_is_named(tree: Tree) -> None:
+    root = tree(in_pre(NAMES))
+    data = parse_data("some:wa&mine:pre&some:pre")
+    assert {str(part): folder for part, folder in parts_without_folder(root, data, OWN)} == {
+        "some:wa": root / "WhatsApp/Fake/SDXL-*",
+        "mine:pre": root / "PreSocial/Fake/MyGAN",
+    }
+    with pytest.raises(DataError, match=r"no image of some:wa in .*WhatsApp"):
+        list_images(root, parse_data("some:wa"), OWN)

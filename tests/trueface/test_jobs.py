@@ -10,8 +10,8 @@ import PIL.Image
 import pytest
 import torch
 
-from launcher.api import Job, JobError, Json, parse_data
-from trueface import checkpoint, feeds, jobs, layout
+from launcher.api import Job, JobError, Json, Words, parse_data
+from trueface import checkpoint, feeds, jobs, layout, moments
 from trueface.data import ImageSet
 from trueface.errors import CheckpointError, RecordError
 from trueface.index import list_images
@@ -200,3 +200,67 @@ def test_a_bad_image_is_left_out_and_counted(lab: Path) -> None:
 def test_poison_chooses_among_the_listed_images(lab: Path) -> None:
     images = list_images(lab / "data", parse_data(DATA))
     assert len(images) == 2 * (TRAIN + 2 * OTHERS)
+
+
+def weights(lab: Path, model: str) -> Mapping[str, torch.Tensor]:
+    return checkpoint.load(layout.checkpoint(folder(lab, model))).state
+
+
+STILL = {**TRAINING, "num_epochs": 1, "lr": 1e-12, "schedule": "plateau", "freeze": True}
+
+
+def test_a_warm_start_takes_its_own_weights_and_not_its_bases(
+    lab: Path, clean: Mapping[str, Json]
+) -> None:
+    del clean
+    model = f"{CLEAN}#gan2:pre@seed=9"
+    facts: dict[str, Any] = {"base": CLEAN, "data": "gan2:pre"}
+    learning = {**TRAINING, "num_epochs": 1, "warm_start": True}
+    jobs.train(job(lab, "train", model, settings=learning, **facts))  # none of its own yet
+    told = checkpoint.load(layout.checkpoint(folder(lab, model))).provenance
+    assert told["started_from"] == CLEAN
+    before = weights(lab, model)
+    assert not torch.equal(before["conv1.weight"], weights(lab, CLEAN)["conv1.weight"])
+
+    warm = {**STILL, "warm_start": True}
+    jobs.train(job(lab, "train", model, settings=warm, **facts))
+    told = checkpoint.load(layout.checkpoint(folder(lab, model))).provenance
+    assert told["started_from"] == model
+    assert torch.equal(weights(lab, model)["conv1.weight"], before["conv1.weight"])
+
+    jobs.train(job(lab, "train", model, settings=STILL, **facts))
+    own, base = weights(lab, model), weights(lab, CLEAN)
+    assert torch.equal(own["conv1.weight"], base["conv1.weight"])
+
+
+def test_a_fine_tuning_goes_on_with_the_moments_of_its_base(lab: Path) -> None:
+    base, told = f"{CLEAN}@seed=7", {**TRAINING, "num_epochs": 2, "schedule": "plateau"}
+    jobs.train(job(lab, "train", base, data=DATA, settings={**told, "save_optimizer": True}))
+    steps = moments.load(layout.optimizer(folder(lab, base))).state["fc.weight"]["step"]
+    made = {}
+    for state in ("kept", "fresh"):
+        model = f"{base}#gan2:pre@state={state}"
+        more = {**told, "num_epochs": 1, "optimizer_state": state, "save_optimizer": True}
+        jobs.train(job(lab, "train", model, base=base, data="gan2:pre", settings=more))
+        made[state] = moments.load(layout.optimizer(folder(lab, model))).state["fc.weight"]["step"]
+    assert made["kept"] == steps + made["fresh"]
+    assert made["fresh"] == 2 * TRAIN // 8
+
+
+def test_moments_that_a_base_did_not_keep_are_missed(lab: Path, clean: Mapping[str, Json]) -> None:
+    del clean
+    told = {**TRAINING, "optimizer_state": "kept"}
+    with pytest.raises(CheckpointError, match="with save_optimizer"):
+        jobs.train(job(lab, "train", f"{CLEAN}#gan2:pre", base=CLEAN, data=DATA, settings=told))
+    with pytest.raises(JobError, match="needs a model to start from"):
+        jobs.train(job(lab, "train", f"{CLEAN}@seed=8", data=DATA, settings=told))
+
+
+def test_a_users_words_name_images_of_a_job(lab: Path) -> None:
+    own = Words(subsets={"mine": ("Style*",)}, modifiers={"wa": ("PreSocial",)})
+    told = {**TRAINING, "num_epochs": 1}
+    result = jobs.train(job(lab, "train", "mine:wa", data="mine:wa", settings=told, words=own))
+    assert result["images"] == 2 * TRAIN
+    settings = {"resize_size": SIDE, "batch_size": 8}
+    tested = job(lab, "test", "mine:wa", data="mine:wa", settings=settings, words=own)
+    assert jobs.test(tested)["n"] == OTHERS

@@ -3,9 +3,19 @@ from typing import Any
 
 import pytest
 
-from launcher.api import Draft, Kind, UnknownName, UsageError, parse_data
+from launcher.api import (
+    Draft,
+    Kind,
+    UnknownName,
+    UsageError,
+    Words,
+    model_folder_name,
+    parse_data,
+)
 from trueface import classic, commands
-from trueface.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN, refuse_missing
+from trueface.flags import read_word_flags
+from trueface.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN, refuse_unfit
+from trueface.request import read, settings_of
 from trueface.settings import TrainSettings
 
 KINDS: tuple[Kind, ...] = (TRAIN, TEST, POISON, UNLEARN, SAMPLE)
@@ -83,14 +93,71 @@ def test_a_poisoned_training_reads_the_record_that_a_poison_job_makes() -> None:
 
 
 @pytest.mark.parametrize("before", ["", "~relabel"])
-def test_an_unlearning_reads_its_base_and_the_record_of_the_training(before: str) -> None:
+def test_an_unlearning_reads_its_base_and_the_record_that_lies_beside_it(before: str) -> None:
     base = f"{CLEAN}%50{before}"
     draft = a_draft(UNLEARN, {"method": "retrain"}, model=f"{base}~retrain", base=base, data=CLEAN)
     assert inputs(UNLEARN, draft)[3:] == [
         f"{RUN}/{base}/checkpoints/best.pt",
-        f"{RUN}/{CLEAN}%50/poison.json",
+        f"{RUN}/{base}/poison.json",
     ]
-    assert UNLEARN.outputs(draft) == (RUN / f"{base}~retrain" / "checkpoints" / "best.pt",)
+    folder = RUN / f"{base}~retrain"
+    assert UNLEARN.outputs(draft) == (folder / "checkpoints" / "best.pt", folder / "poison.json")
+
+
+def test_an_unlearning_with_settings_in_its_name_reads_the_record_of_its_base() -> None:
+    base = f"{CLEAN}%50@lr=0.01"
+    model = f"{CLEAN}%50~relabel@strength=1,seed=1"
+    draft = a_draft(UNLEARN, {"method": "relabel"}, model=model, base=base, data=CLEAN)
+    assert f"{RUN}/{base}/poison.json" in inputs(UNLEARN, draft)
+    assert UNLEARN.argv(draft)[-2:] == ("--base", base)
+
+
+def test_an_id_too_long_for_a_folder_has_a_shorter_one() -> None:
+    model = "#".join([CLEAN] * 20)
+    (best, _) = TRAIN.outputs(a_draft(TRAIN, model=model, data=CLEAN))
+    assert best.parents[1] == RUN / model_folder_name(model)
+    assert len(best.parents[1].name) == 255
+
+
+def test_a_training_that_keeps_its_optimizer_says_so_and_one_that_goes_on_needs_it() -> None:
+    kept = a_draft(TRAIN, {"save_optimizer": True}, model=CLEAN, data=CLEAN)
+    state = RUN / CLEAN / "checkpoints" / "optimizer.pt"
+    assert state in TRAIN.outputs(kept)
+    then = {"optimizer_state": "kept"}
+    draft = a_draft(TRAIN, then, model=f"{CLEAN}#gan2:fb", base=CLEAN, data="gan2:fb")
+    (needed,) = (one for one in TRAIN.inputs(draft) if one.path == state)
+    assert needed.what == f"the optimizer's state of {CLEAN}; set save_optimizer in its training"
+    assert TRAIN.refusals(draft, ()) == ()
+
+
+def test_a_training_from_scratch_has_no_optimizer_to_go_on_with() -> None:
+    draft = a_draft(TRAIN, {"optimizer_state": "kept"}, model=CLEAN, data=CLEAN)
+    (said,) = TRAIN.refusals(draft, ())
+    assert "needs a model to start from" in said
+    with pytest.raises(UsageError, match="needs a model to start from"):
+        refuse_unfit(TRAIN, draft)
+
+
+def test_a_kind_with_words_knows_them_and_the_one_without_does_not() -> None:
+    own = Words(subsets={"mygan": ("MyGAN", "SDXL-*")}, modifiers={"wa": ("WhatsApp",)})
+    for kind in KINDS:
+        told = kind.with_words(own)
+        assert isinstance(told, Kind)
+        assert "mygan:wa" in str(told.elementary(parse_data("gan:wa")))
+        assert told.images(parse_data("mygan:wa&real:wa")) == parse_data("mygan:wa&real:wa")
+        with pytest.raises(UnknownName):
+            kind.images(parse_data("mygan:pre"))
+
+
+def test_a_folder_of_a_users_word_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "WhatsApp/Fake/SDXL-turbo").mkdir(parents=True)
+    own = Words(subsets={"mine": ("SDXL-*",)}, modifiers={"wa": ("What*",)})
+    settings = {"data_root": str(tmp_path)}
+    kind = TEST.with_words(own)
+    there = a_draft(TEST, settings, model=CLEAN, data="mine:wa", words=own)
+    assert not any("WhatsApp" in path or "SDXL" in path for path in inputs(kind, there))
+    absent = a_draft(TEST, settings, model=CLEAN, data="mine:pre", words=own)
+    assert str(tmp_path / "PreSocial/Fake/SDXL-*") in inputs(kind, absent)
 
 
 def test_a_test_reads_the_model_and_makes_scores_and_metrics() -> None:
@@ -121,7 +188,7 @@ def test_images_that_a_data_folder_lacks_are_missing_inputs(tmp_path: Path) -> N
 
 def test_missing_inputs_are_all_named() -> None:
     with pytest.raises(UsageError, match=r"(?s)/lab/data.*train\.json.*val\.json"):
-        refuse_missing(TRAIN, a_draft(TRAIN, model=CLEAN, data=CLEAN))
+        refuse_unfit(TRAIN, a_draft(TRAIN, model=CLEAN, data=CLEAN))
 
 
 def test_the_classic_line_of_a_training_says_the_same() -> None:
@@ -137,19 +204,20 @@ def test_the_classic_line_of_a_training_says_the_same() -> None:
     draft = a_draft(TRAIN, settings, model=f"a:b#{CLEAN}%f2r-20", base="a:b", data=CLEAN)
     argv = TRAIN.argv(draft)
     assert argv[:3] == ("python", "-m", "trueface")
-    request = classic.read(argv[3:])
+    request = read(argv[3:])
+    assert request.keep_poison
     assert (request.task, request.run, request.base) == ("train", "study", "a:b")
     assert (request.model, request.saved_as) == (draft.model, draft.model)
     assert (str(request.data), str(request.poison)) == (CLEAN, "f2r-20")
-    made = classic.settings_of(TrainSettings, request)
+    made = settings_of(TrainSettings, request)
     assert made.model_dump(mode="json") == draft.settings
 
 
 def test_the_classic_line_of_a_test_says_the_same() -> None:
     draft = a_draft(TEST, {"test_crops": 4, "patch_size": 48}, model=CLEAN, data="real:pre")
-    request = classic.read(TEST.argv(draft)[3:])
+    request = read(TEST.argv(draft)[3:])
     assert (request.task, request.model, str(request.data)) == ("test", CLEAN, "real:pre")
-    assert classic.settings_of(TEST.settings, request).model_dump(mode="json") == draft.settings
+    assert settings_of(TEST.settings, request).model_dump(mode="json") == draft.settings
 
 
 @pytest.mark.parametrize(
@@ -162,12 +230,45 @@ def test_the_classic_line_of_a_test_says_the_same() -> None:
 def test_the_line_of_another_kind_says_the_same(kind: Kind, settings: dict[str, Any]) -> None:
     model = f"{CLEAN}%50~relabel"
     draft = a_draft(kind, settings, model=model, base=f"{CLEAN}%50", data=CLEAN)
-    program, verb, *words = kind.argv(draft)
-    assert (program, verb) == ("trueface", kind.name)
+    verb, *words = kind.argv(draft)[3:]
+    assert kind.argv(draft)[:4] == ("python", "-m", "trueface", kind.name)
     command = {"poison": commands.poison, "unlearn": commands.unlearn}[kind.name]
     given = command.make_context(verb, words).params
     assert (given.pop("model_id"), given.pop("name")) == (model, "study")
-    given.pop("device", None)
+    for other in ("device", "base", "subsets", "modifiers"):
+        given.pop(other, None)
     if kind is UNLEARN:
         given["method"] = "relabel"
     assert commands.settings_of(kind, given) == draft.settings
+
+
+OWN = Words(
+    subsets={"mygan": ("MyGAN",), "other": ("A", "B-*")}, modifiers={"wa": ("WhatsApp", "Wa 2")}
+)
+
+
+@pytest.mark.parametrize("kind", [TRAIN, TEST], ids=lambda kind: kind.name)
+def test_the_classic_line_tells_a_users_words(kind: Kind) -> None:
+    data = "mygan:wa&other:pre&real:pre"
+    draft = a_draft(kind, model=data, data=data, words=OWN)
+    request = read(kind.argv(draft)[3:])
+    assert (request.words, str(request.data), request.saved_as) == (OWN, data, data)
+
+
+@pytest.mark.parametrize("kind", [POISON, UNLEARN], ids=lambda kind: kind.name)
+def test_the_line_of_another_kind_tells_a_users_words(kind: Kind) -> None:
+    data = "mygan:wa&other:pre&real:pre"
+    settings = {"method": "relabel"} if kind is UNLEARN else {}
+    model = f"{data}%50~relabel"
+    draft = a_draft(kind, settings, model=model, base=f"{data}%50", data=data, words=OWN)
+    verb, *words = kind.argv(draft)[3:]
+    command = {"poison": commands.poison, "unlearn": commands.unlearn}[verb]
+    given = command.make_context(verb, words).params
+    assert read_word_flags(given["subsets"], given["modifiers"]) == OWN
+
+
+def test_the_line_of_a_model_with_settings_in_its_name_makes_that_model() -> None:
+    model = f"{CLEAN}%20@lr=0.001,seed=2"
+    draft = a_draft(TRAIN, {"lr": 0.001, "seed": 2}, model=model, data=CLEAN)
+    request = read(TRAIN.argv(draft)[3:])
+    assert (request.model, request.saved_as) == (model, model)

@@ -34,3 +34,22 @@ def test_a_name_that_is_no_folder_right_below_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["gan2:pre&real:pre%50~relabel#sd:pre", "...", "g" * 255])
 def test_any_other_name_is_taken(name: str) -> None:
     assert layout.folder_name("--save_id", name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a/" * 200, "a\0b", "é" * 128])
+def test_a_model_that_would_lie_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="--save_id"):
+        layout.model_folder("--save_id", name)
+
+
+def test_a_model_with_a_long_id_lies_in_a_shorter_folder_that_tells_it(tmp_path: Path) -> None:
+    for model in ("gan2:pre", "#".join(["gan2:pre"] * 50)):
+        folder = tmp_path / "runs" / layout.model_folder("--save_id", model)
+        layout.make_folder(folder, model)
+        told = folder / "model_id.txt"
+        assert told.exists() is (len(model) > 255)
+        assert not told.exists() or told.read_text() == f"{model}\n"
+
+
+def test_the_optimizers_state_lies_beside_the_weights() -> None:
+    assert layout.optimizer(FOLDER).parent == layout.checkpoint(FOLDER).parent

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from launcher.api import Poison, UnknownName, parse_poison
 from trueface.errors import DataError, RecordError
 from trueface.index import Image
-from trueface.poison import choose, flipped, positions, read_record, write_record
+from trueface.poison import (
+    choose,
+    flipped,
+    positions,
+    read_record,
+    refuse_other,
+    write_record,
+)
 
 
 def an_image(key: str, *, label: int, modifier: str = "pre", suffix: str = "png") -> Image:
@@ -174,3 +181,13 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, change: dict[str, o
 def test_a_missing_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no poison record"):
         read_record(tmp_path / "poison.json")
+
+
+@pytest.mark.parametrize("text", ["50", "2.5", "f2r-20"])
+def test_a_record_serves_the_model_that_it_was_chosen_for(text: str, tmp_path: Path) -> None:
+    write_record(tmp_path / "poison.json", choose(some_images(1000), poison(text)))
+    record = read_record(tmp_path / "poison.json")
+    refuse_other(record, poison(text))
+    for other in ("51", "r2f-20", "20"):
+        with pytest.raises(RecordError, match="poison again"):
+            refuse_other(record, poison(other))

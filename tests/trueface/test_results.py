@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launcher.api import Json
+from launcher.api import Json, model_folder_name
 from trueface import layout
 from trueface.results import KEPT, table
 from trueface.scores import Scores, write_scores
@@ -20,7 +20,7 @@ def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> No
     fake = int(subset != "real")
     random = np.random.default_rng(0)  # without a shift both classes have the same logits
     write_scores(
-        layout.scores(run / model, model, data),
+        layout.scores(run / model_folder_name(model), model, data),
         Scores(
             paths=tuple(f"{modifier}/{subset}/{n}.png" for n in range(count)),
             keys=tuple(f"{subset}/{n}" for n in range(count)),
@@ -116,3 +116,14 @@ def _value(row: dict[str, Json], name: str) -> float:
     value = measure["value"]
     assert isinstance(value, float)
     return value
+
+
+def test_a_model_whose_id_is_too_long_for_a_folder_has_its_rows(tmp_path: Path) -> None:
+    model = "#".join(["gan2:pre&real:pre"] * 20)
+    for data in TESTS:
+        write(tmp_path, model, data, shift=9.0)
+    layout.summary(tmp_path / model_folder_name(model)).write_text('{"schema": 1, "seconds": 3}')
+    rows = table(tmp_path, pairs(model))
+    assert {row["model"] for row in rows} == {model}
+    assert {row["seconds"] for row in rows} == {3}
+    assert len(rows) == 4

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from launcher.api import Settings
 from trueface.settings import (
     ARCHITECTURES,
     PoisonSettings,
@@ -14,6 +15,7 @@ from trueface.settings import (
     UnlearnSettings,
 )
 
+KINDS = (TrainSettings, TestSettings, PoisonSettings, UnlearnSettings, SampleSettings)
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
 
 
@@ -106,3 +108,50 @@ def test_planning_needs_no_torch() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_old_names_stand_for_settings_that_are_there(kind: type[Settings]) -> None:
+    assert set(kind.aliases.values()) <= set(kind.model_fields)
+    assert kind.aliases.keys().isdisjoint(kind.model_fields)
+    assert kind.aliases["dataset_path"] == "data_root"
+
+
+def test_the_names_of_the_original_launcher_are_known() -> None:
+    for kind in (TrainSettings, UnlearnSettings):
+        assert dict(kind.aliases) == {
+            "dataset_path": "data_root",
+            "training_epochs": "num_epochs",
+            "learning_rate": "lr",
+            "learning_dropoff": "lr_decay_epochs",
+            "model_flag": "model",
+            "model_freeze": "freeze",
+        }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_job_costs_follows_from_settings_that_are_there(kind: type[Settings]) -> None:
+    assert kind.costs
+    assert kind.costs <= set(kind.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [(64, 8), (16, 2), (7, 1), (1, 1), (None, None), ("x", "x"), (True, True)]
+)
+def test_a_test_takes_an_eighth_of_the_batch_that_all_share(given: object, read: object) -> None:
+    assert TestSettings.shared["batch_size"](given) == read
+
+
+def test_a_test_that_is_told_nothing_follows_the_same_rule() -> None:
+    rule = TestSettings.shared["batch_size"]
+    assert TestSettings(**WHERE).batch_size == rule(TrainSettings(**WHERE).batch_size) == 8
+
+
+def test_a_test_is_not_cropped_to_the_patch_that_all_share() -> None:
+    assert TestSettings.shared["patch_size"](96) == -1
+
+
+def test_only_a_training_starts_warm_or_keeps_its_optimizer() -> None:
+    own = {"warm_start", "optimizer_state", "save_optimizer"}
+    assert own <= set(TrainSettings.model_fields)
+    assert own.isdisjoint(UnlearnSettings.model_fields)

@@ -15,6 +15,7 @@ from trueface.splits import (
     load_split,
     make_splits,
     match,
+    read_list,
     select,
     split_files,
     write_splits,
@@ -148,3 +149,29 @@ def test_copies_of_an_image_fall_into_the_same_list() -> None:
     images = some_images()
     copies = [an_image(image.key, "fb") for image in images]
     assert make_splits([*images, *copies], seed=1) == make_splits(images, seed=1)
+
+
+def test_an_image_without_a_folder_is_found_by_its_stem_and_by_its_first_characters() -> None:
+    split = a_split(["00001", "00002"])
+    images = [an_image("00001"), an_image("00002_8x9"), an_image("00003")]
+    found = match(images, split)
+    assert [image.key for image in found.images] == ["00001", "00002_8x9"]
+    assert (found.renamed, found.unknown) == (1, 1)
+
+
+def test_two_folders_of_one_modifier_each_have_a_claim_to_a_key() -> None:
+    images = [
+        Image(file=f"{folder}/M/00001_{folder}.png", key=f"M/00001_{folder}", label=0, method="M",
+              modifier="wa")
+        for folder in ("a", "b")
+    ]  # fmt: skip
+    assert len(match(images, a_split(["M/00001"])).images) == 2
+
+
+def test_one_list_is_read_from_either_form(tmp_path: Path) -> None:
+    lists = {"train": ("M/1", "M/2"), "val": (), "test": ("M/3",)}
+    write_splits(tmp_path, lists)
+    (tmp_path / "one.json").write_text(json.dumps(lists))
+    for path in (tmp_path, tmp_path / "one.json"):
+        (file,) = split_files(path, ("train",))
+        assert read_list(file, "train") == {"M/1", "M/2"}

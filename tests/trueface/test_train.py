@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from launcher.api import JobError
-from trueface import checkpoint
+from trueface import checkpoint, layout, moments
 from trueface.data import Batch
 from trueface.evaluate import Watch, evaluate
 from trueface.models import Detector, build
@@ -38,6 +38,19 @@ class Pixels:
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch))
         for chosen in torch.tensor_split(order, len(self) // self.batch_size):
             yield Batch(self.images[chosen], self.labels[chosen], chosen)
+
+
+@dataclass
+class Second:
+    """Images of which the first pass is the second."""
+
+    images: Pixels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        return self.images(epoch + 1)
 
 
 def checkered(seed: int = 0, count: int = COUNT) -> Pixels:
@@ -193,3 +206,39 @@ def test_every_epoch_has_its_own_order() -> None:
     model = build("slim18", weights="none", seed=1)
     fit(model, images, checkered(1), settings(num_epochs=3), watch=Watch())
     assert images.passes == [0, 1, 2]
+
+
+def test_the_optimizers_state_is_of_the_epoch_whose_weights_are_kept(tmp_path: Path) -> None:
+    model = build("slim18", weights="none", seed=1)
+    told = settings(num_epochs=5, lr=0.01, save_optimizer=True)
+    done = train(
+        model, checkered(0), checkered(1), told, folder=tmp_path, provenance={}, watch=Watch()
+    )
+    kept = moments.load(layout.optimizer(tmp_path))
+    source = checkpoint.load(layout.checkpoint(tmp_path)).provenance
+    assert kept.epoch == done.chosen.epoch == source["epochs"]
+    steps = {int(values["step"]) for values in kept.state.values()}
+    assert steps == {kept.epoch * COUNT // 8}
+
+
+def test_a_training_that_keeps_no_state_leaves_none_of_an_earlier_one(tmp_path: Path) -> None:
+    for save in (True, False):
+        told = settings(num_epochs=1, save_optimizer=save)
+        model = build("slim18", weights="none", seed=1)
+        train(
+            model, checkered(0), checkered(1), told, folder=tmp_path, provenance={}, watch=Watch()
+        )
+        assert layout.optimizer(tmp_path).exists() is save
+
+
+def test_two_trainings_with_the_state_kept_are_one_long_training() -> None:
+    long, _ = trained(num_epochs=2, select="last")
+    states: list[moments.State] = []
+    images, short = checkered(0), build("slim18", weights="none", seed=1)
+    told = settings(num_epochs=1, select="last")
+    fit(
+        short, images, checkered(1), told, watch=Watch(),
+        keep=lambda _epochs, _name, _model, taken: states.append(taken()),
+    )  # fmt: skip
+    fit(short, Second(images), checkered(1), told, watch=Watch(), state=states[0])
+    assert same(long, short)

@@ -16,9 +16,10 @@ import torch
 
 from trueface.data import Batch
 from trueface.evaluate import Answers, Watch, evaluate
+from trueface.history import Epoch
 from trueface.models import Detector
 from trueface.settings import UnlearnSettings
-from trueface.train import Epoch, Feed
+from trueface.train import Feed
 from trueface.unlearn import METHODS
 
 Label = Literal["trained", "true"]

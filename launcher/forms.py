@@ -1,0 +1,185 @@
+"""What may stand for a single value in a task file, as pieces of JSON Form.
+
+Words of the language follow patterns; settings take what their kind's pydantic model says, told as a
+file may write it: a text without quotes may look like a number, and a variable stands for anything.
+"""
+
+import json
+from functools import cache
+from typing import Any
+
+from pydantic import BeforeValidator, PlainValidator, WrapValidator
+
+from launcher.kinds import Kind, Settings
+
+Form = dict[str, Any]  # a piece of JSON
+
+# The grammar of launcher.ids as ECMA 262 has it; a test holds the two together.
+WORD = r"[A-Za-z0-9][A-Za-z0-9_.+\-]*"
+_PERCENT = r"(?:100(?:\.0{1,6})?|0?[0-9]{1,2}(?:\.[0-9]{1,6})?)"
+_POISON = rf"(?:[a-z][a-z0-9]*-)?{_PERCENT}"
+_VALUE = r"[A-Za-z0-9_.+\-]+"
+_PAIR = rf"[A-Za-z_][A-Za-z0-9_.]*={_VALUE}"
+_DATA = rf"{WORD}:{WORD}(?:&{WORD}:{WORD})*"
+_STAGE = rf"{_DATA}(?:%{_POISON})?(?:~{WORD})*(?:@{_PAIR}(?:,{_PAIR})*)?"
+# Amounts and times as launcher.units reads them.
+_SIZE = r"\s*(?:[0-9]{1,15}(?:\.[0-9]{1,9})? ?(?:[KkMmGgTt][Ii])?[Bb]|0(?:\.0{1,9})?)\s*"
+_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
+_TIME = r"\s*(?=[0-9])" + "".join(rf"(?:{_NUMBER} ?{unit} ?)?" for unit in "dhms") + r"\s*"
+NAME = r"(?![-.\s])[^/\\]*[^/\\\s]"
+
+_VARIABLE = r"\$\{"
+
+PLAIN: Form = {"type": ["string", "number", "boolean"]}  # what YAML makes of words without quotes
+
+TOLD = frozenset({"description", "default", "examples"})
+_SCALARS = frozenset({"string", "integer", "number", "boolean"})
+_ASKING_MORE = frozenset({"enum", "const", "pattern", "minLength", "maxLength", "format"})
+
+
+def settings_of(kind: Kind) -> dict[str, Form]:
+    """Return what each setting of a kind takes, with its description and default."""
+    said = _model(kind.settings, kind.name)
+    return {name: _setting(kind, name, one) for name, one in said.get("properties", {}).items()}
+
+
+def types_of(kind: Kind) -> dict[str, Form]:
+    """Return what `settings_of` refers to, by the names that it uses."""
+    said = _model(kind.settings, kind.name)
+    return {f"{kind.name}.types.{key}": _widened(one) for key, one in said.get("$defs", {}).items()}
+
+
+def values() -> Form:
+    """Return what single words may be, such as an ID or an amount; `ref` leads to them."""
+    return {
+        "variable": {
+            "description": "filled in from the environment: ${NAME} or ${NAME:-other}",
+            "type": "string",
+            "pattern": _VARIABLE,
+        },
+        "data_id": pattern(_DATA, "a data ID, such as gan2:pre&real:pre"),
+        "model_id": pattern(rf"{_STAGE}(?:#{_STAGE})*", "a model ID, such as gan2:pre%20~relabel"),
+        "poison": {
+            **pattern(_POISON, "share of wrong labels in percent: 20, 2.5, or f2r-20"),
+            "type": ["string", "number", "null"],
+            "minimum": 0,
+            "maximum": 100,
+        },
+        "size": any_of(pattern(_SIZE, "an amount of memory, such as 16GiB"), {"const": 0}),
+        "time": pattern(_TIME, "a time, such as 8h or 1h30m"),
+        "device": pattern("(?:auto|cpu|cuda(?::[0-9]{1,3})?)", "auto, cpu, cuda or cuda:0"),
+        "words": {
+            "type": ["object", "null"],
+            "propertyNames": {"pattern": f"^{WORD}$"},
+            "additionalProperties": one_or_more(PLAIN),
+        },
+    }
+
+
+def ref(name: str) -> Form:
+    """Return the form that is defined by this name."""
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def any_of(*forms: Form) -> Form:
+    """Return a form that takes what one of several takes; each is named once."""
+    flat: list[Form] = []
+    for form in forms:
+        flat += form["anyOf"] if set(form) == {"anyOf"} else [form]
+    once = list({json.dumps(one, sort_keys=True): one for one in flat}.values())
+    return once[0] if len(once) == 1 else {"anyOf": once}
+
+
+def or_null(form: Form) -> Form:
+    """Return a form for which null is good, too."""
+    return any_of(form, {"type": "null"})
+
+
+def one_or_more(form: Form) -> Form:
+    """Return a form of one value or a list of them."""
+    return any_of(form, {"type": "array", "items": form})
+
+
+def one_of(*words: str) -> Form:
+    """Return the form of one of a few words, or a variable."""
+    return any_of({"enum": list(words)}, ref("variable"))
+
+
+def whole(least: int, most: int) -> Form:
+    """Return the form of a whole number within bounds, or a variable."""
+    return any_of({"type": "integer", "minimum": least, "maximum": most}, ref("variable"))
+
+
+def pattern(text: str, description: str) -> Form:
+    """Return the form of a text that follows a pattern, or holds a variable."""
+    return {
+        "description": description,
+        "type": "string",
+        "pattern": f"^{text}$|{_VARIABLE}",
+        "patternErrorMessage": f"expected {description}",  # shown by editors, unknown to others
+    }
+
+
+def mapping(properties: Form) -> Form:
+    """Return the form of a mapping with these keys only; nothing at all may stand there, too."""
+    return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
+
+
+def sweep(form: Form) -> Form:
+    """Return the form of the values that a setting takes one after another."""
+    labelled = {
+        "type": "object",
+        "propertyNames": {"pattern": f"^{_VALUE}$"},
+        "additionalProperties": form,
+        "minProperties": 1,
+    }
+    return any_of({"type": "array", "items": form, "minItems": 1}, labelled, form)
+
+
+def old_name(now: str, form: Form) -> Form:
+    """Return a property under its old name, which editors mark and do not offer."""
+    message = f"old name; write {now}"
+    # beside a reference the editor would overlook the message, and offer the name
+    inner = {"allOf": [form]} if "$ref" in form else form
+    return {**inner, "description": message, "deprecated": True, "deprecationMessage": message}
+
+
+def _setting(kind: Kind, name: str, said: Form) -> Form:
+    """Return the form of one setting as a task file may give it."""
+    takes = _widened(said)
+    field = kind.settings.model_fields[name]
+    before = BeforeValidator | PlainValidator | WrapValidator
+    items = said.get("prefixItems") or [said.get("items", {})]
+    if said.get("type") == "array" and any(isinstance(one, before) for one in field.metadata):
+        # pydantic cannot tell what a validator makes a list of; ours make it of one value
+        core = {key: one for key, one in takes.items() if key not in TOLD}
+        told = {key: one for key, one in takes.items() if key in TOLD}
+        takes = {**told, **any_of(_widened(items[0]), {**core, "minItems": 1})}
+    return takes
+
+
+@cache
+def _model(settings: type[Settings], kind: str) -> Form:
+    return settings.model_json_schema(ref_template=f"#/$defs/{kind}.types.{{model}}")
+
+
+def _widened(said: Form) -> Form:
+    """Return pydantic's schema as files need it: texts unquoted, and variables for single values."""
+    told: Form = {key: one for key, one in said.items() if key in TOLD}
+    core = {key: one for key, one in said.items() if key not in told and key != "title"}
+    for key in ("anyOf", "oneOf"):
+        if key in core:  # a variable is good for each of them, which oneOf would not allow
+            return {**told, **any_of(*(_widened(one) for one in core[key]))}
+    for key in ("items", "additionalProperties", "contains"):
+        if isinstance(core.get(key), dict):
+            core[key] = _widened(core[key])
+    for key in ("prefixItems", "allOf"):
+        if key in core:
+            core[key] = [_widened(one) for one in core[key]]
+    if "properties" in core:
+        core["properties"] = {key: _widened(one) for key, one in core["properties"].items()}
+    if core.get("type") == "string" and not _ASKING_MORE & set(core):
+        return {**told, **core, **PLAIN}
+    if core.get("type") in _SCALARS or "enum" in core or "const" in core:
+        return {**told, **any_of(core, ref("variable"))}
+    return {**told, **core}

@@ -1,0 +1,217 @@
+"""The names of the original launcher.py, understood as today's, each with a note that tells it.
+
+Settings have old names of their own (`Settings.aliases`); here are those of the launcher itself.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from launcher.document import Fields, Items, Node, Scalar
+from launcher.errors import Problem, Severity
+from launcher.inclusion import merged
+from launcher.kinds import Kind
+
+POISON_RATE = "poison_rate"  # a share; today's `poison` counts in percent
+
+# Words of the original that are another word today, wherever it has its value.
+_RENAMED: Mapping[str, str] = {
+    "run_name": "name",
+    "train_list": "train",
+    "data_list": "autotest",
+    "test_list": "autotest",
+}
+_COMMANDS: Mapping[str, str] = {
+    "only_list": "is launcher run FILE --dry-run today",
+    "dry_run": "is launcher run FILE --dry-run today",
+    "parse": "is launcher results today",
+    "merge_real": "is launcher results today, which joins real images with each set of fakes",
+    "features": "has no effect, as in the original",
+}
+_OLD = "old-name"
+_LISTING = frozenset({"only_list", "dry_run"})
+OLD_WORDS = (*_RENAMED, *_COMMANDS, "device_override", "min_vram", "clean_run", POISON_RATE)
+
+
+class Wanted(StrEnum):
+    """What a file of the original wants `launcher run` to do with it."""
+
+    RUN = "run"
+    LIST = "list"  # as --dry-run
+    RESULTS = "results"  # as `launcher results`
+
+
+@dataclass(slots=True)
+class Translated:
+    """A file in today's words."""
+
+    root: Fields
+    wanted: Wanted = Wanted.RUN
+    poison: Node | None = None  # of every training that says nothing itself
+
+
+def translate(root: Fields, kinds: Mapping[str, Kind], problems: list[Problem]) -> Translated:
+    """Return a task file with old words at its top replaced; settings there go below defaults."""
+    return _Translation(kinds, problems).of(root)
+
+
+def current(key: Scalar, kinds: Iterable[Kind], problems: list[Problem]) -> Scalar:
+    """Return the key of a setting by its name of today; note that there is one if it was old."""
+    for kind in kinds:
+        if key.text in kind.settings.model_fields:
+            return key
+    for kind in kinds:
+        today = kind.settings.aliases.get(key.text)
+        if today is not None:
+            problems.append(_note(key, f"{key.text} is called {today} today"))
+            return replace(key, text=today)
+    return key
+
+
+def poison_of_rate(key: Scalar, node: Node, problems: list[Problem]) -> Node:
+    """Return a poison in percent where the original gave a share from 0 to 1."""
+    problems.append(_note(key, "poison_rate is called poison today, and counts in percent"))
+    if isinstance(node, Scalar) and isinstance(node.value, int | float):
+        share = node.value
+        if 0 <= share <= 1:
+            return replace(node, text=f"{share * 100:.6f}".rstrip("0").rstrip("."), plain=True)
+        message = f"poison_rate: expected a share from 0 to 1, got {node.text}"
+        problems.append(Problem(code="poison", message=message, place=node.place))
+        return replace(node, text="0", plain=True)
+    return node
+
+
+@dataclass(slots=True)
+class _Translation:
+    kinds: Mapping[str, Kind]
+    problems: list[Problem]
+    pairs: dict[str, tuple[Scalar, Node]] = field(default_factory=dict)
+    wanted: Wanted = Wanted.RUN
+    poison: Node | None = None
+
+    def of(self, root: Fields) -> Translated:
+        old = [pair for pair in root.pairs if self._is_old(pair[0].text)]
+        if not old:
+            return Translated(root)
+        special: Mapping[str, Callable[[Scalar, Node], None]] = {
+            "device_override": self._device,
+            "min_vram": self._vram,
+            "clean_run": self._clean,
+            POISON_RATE: self._rate,
+        }
+        self.pairs = {key.text: (key, node) for key, node in root.pairs if (key, node) not in old}
+        for key, node in old:
+            if key.text in special:
+                special[key.text](key, node)
+            elif key.text in _COMMANDS:
+                self._command(key, node)
+            elif key.text in _RENAMED:
+                self._rename(key, node)
+            else:
+                self._setting(key, node)
+        whole = replace(root, pairs=tuple(self.pairs.values()))
+        return Translated(whole, self.wanted, self.poison)
+
+    def _is_old(self, word: str) -> bool:
+        if word in OLD_WORDS:
+            return True
+        settings = [kind.settings for kind in self.kinds.values()]
+        return word not in self.kinds and any(
+            word in one.model_fields or word in one.aliases for one in settings
+        )
+
+    def _setting(self, key: Scalar, node: Node) -> None:
+        """Put a setting that stands at the top, as a variable of the original did, in its place."""
+        now = current(key, self.kinds.values(), [])
+        self.problems.append(_note(key, f"{key.text} is defaults: {{{now.text}: …}} today"))
+        self._below(now, node, "defaults")
+
+    def _rename(self, key: Scalar, node: Node) -> None:
+        today = _RENAMED[key.text]
+        if key.text == "test_list" and isinstance(node, Items):
+            # the original's list of tests holds entries; what autotest was given, data IDs
+            today = "test" if any(isinstance(one, Fields) for one in node.nodes) else today
+        self.problems.append(_note(key, f"{key.text} is called {today} today"))
+        self._put(replace(key, text=today), node)
+
+    def _put(self, key: Scalar, node: Node) -> None:
+        if key.text in self.pairs:
+            message = f"{key.text!r} is given twice, by its name of today and by an old one"
+            self.problems.append(Problem(code="duplicate-key", message=message, place=key.place))
+        else:
+            self.pairs[key.text] = (key, node)
+
+    def _below(self, key: Scalar, node: Node, section: str) -> None:
+        """Put a setting below `defaults` or `resources`, where what stands there already wins."""
+        inner = Fields(key.source, key.line, key.column, ((key, node),))
+        outer = Fields(key.source, key.line, key.column, ((replace(key, text=section), inner),))
+        there = self.pairs.get(section)
+        if there is None or not isinstance(there[1], Fields):
+            self.pairs.setdefault(section, outer.pairs[0])
+            return
+        both = merged(outer, replace(outer, pairs=(there,)))
+        self.pairs[section] = both.pairs[0]
+
+    def _device(self, key: Scalar, node: Node) -> None:
+        self.problems.append(_note(key, "device_override is resources: {device: …} today"))
+        if isinstance(node, Scalar) and (node.value is None or node.text == "None"):
+            node = replace(node, text="auto", plain=False)
+        self._below(replace(key, text="device"), node, "resources")
+
+    def _vram(self, key: Scalar, node: Node) -> None:
+        if isinstance(node, Scalar) and isinstance(node.value, int):
+            node = replace(node, text=f"{node.value}MiB", plain=False)
+        self.problems.append(_note(key, "min_vram is resources: {min_vram: 16GiB} today"))
+        self._below(key, node, "resources")
+
+    def _clean(self, key: Scalar, node: Node) -> None:
+        clean = isinstance(node, Scalar) and node.value is True
+        today = "nothing" if clean else "weights"
+        message = (
+            f"clean_run meant two things; it is read as in the original's code, as reuse: {today}"
+        )
+        hint = "say reuse: results, weights or nothing"
+        self.problems.append(replace(_note(key, message), hint=hint))
+        if isinstance(node, Scalar):
+            self._put(replace(key, text="reuse"), replace(node, text=today, plain=False))
+
+    def _rate(self, key: Scalar, node: Node) -> None:
+        self.poison = poison_of_rate(key, node, self.problems)
+
+    def _command(self, key: Scalar, node: Node) -> None:
+        self.problems.append(_note(key, f"{key.text} {_COMMANDS[key.text]}"))
+        if not isinstance(node, Scalar) or node.value is not True:
+            return
+        if key.text in _LISTING and self.wanted is Wanted.RUN:
+            self.wanted = Wanted.LIST
+        elif key.text == "parse":
+            self.wanted = Wanted.RESULTS
+
+
+def gathered(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems with all notes on old names of one file as one, told at the first."""
+    by_file: dict[str, list[Problem]] = {}
+    others: list[Problem] = []
+    for one in dict.fromkeys(problems):
+        if one.code == _OLD and one.place is not None:
+            by_file.setdefault(one.place.file, []).append(one)
+        else:
+            others.append(one)
+    return [*others, *(_as_one(notes) for notes in by_file.values())]
+
+
+def _as_one(notes: list[Problem]) -> Problem:
+    if len(notes) == 1:
+        return notes[0]
+    lines = [(one.place.line if one.place else 0, one) for one in notes]
+    told = [
+        f"line {line}: {one.message}" + (f"; {one.hint}" if one.hint else "")
+        for line, one in sorted(lines, key=lambda pair: pair[0])
+    ]
+    first = min(lines, key=lambda pair: pair[0])[1]
+    message = f"{len(notes)} old names are understood; today they are others"
+    return replace(first, message=message, hint="", notes=tuple(told))
+
+
+def _note(key: Scalar, message: str) -> Problem:
+    return Problem(code="old-name", message=message, severity=Severity.WARNING, place=key.place)

@@ -1,0 +1,214 @@
+"""What a plan is up to on this machine: what starts first, how long all of it takes, how much disk."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from launcher.forecast import Estimate, History, forecast
+from launcher.plan import PlannedJob
+from launcher.policy import CPU, Machine, Running, Start, Waiting, decide
+from launcher.records import Json
+from launcher.specs import Resources
+from launcher.store.owning import rank_of
+from launcher.store.rows import ReadyJob
+from launcher.submission import Action, Standing, resources_of
+
+_LAST = 1 << 62  # behind every job that is queued already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """The machine and its queue at one instant."""
+
+    now: float
+    machine: Machine
+    running: tuple[Running, ...] = ()  # places that are promised already
+    ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
+    disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstWave:
+    """What would start at once, were the plan queued now."""
+
+    starts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (kind, device) → jobs
+    hindrance: str = ""  # why the first job that does not start has to wait
+
+    def record(self) -> dict[str, Json]:
+        """Return the wave as JSON."""
+        return {
+            "starts": [
+                {"kind": kind, "device": device, "jobs": number}
+                for (kind, device), number in self.starts.items()
+            ],
+            "hindrance": self.hindrance,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindSum:
+    """What the jobs of a kind that have to run are expected to take together."""
+
+    jobs: int
+    known: int  # of them, how many have a time
+    seconds: float  # of those, added up
+    spread: float | None  # of a single job
+    shortest: float  # seconds of a single job
+    longest: float
+    runs: int  # earlier jobs on which this rests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What is expected of a plan."""
+
+    here: Here
+    estimates: tuple[Estimate, ...]  # of the plan's jobs, in their order
+    wave: FirstWave
+    kinds: Mapping[str, KindSum]  # of what has to run
+    chain: float | None  # seconds when all that can runs side by side; None: not all is known
+    disk: int | None  # bytes of those jobs whose results have a known size; None: of none
+    disk_unknown: int  # jobs of which nobody knows how much they write
+
+    def record(self) -> dict[str, Json]:
+        """Return what holds for the plan as a whole as JSON."""
+        machine = self.here.machine
+        return {
+            "machine": {
+                "cpus": machine.cpus,
+                "cpus_free": machine.cpus - sum(one.cpus for one in self.here.running),
+                "ram_bytes": machine.ram,
+                "ram_free_bytes": machine.ram_free,
+                "gpus": [
+                    {
+                        "index": gpu.index,
+                        "name": gpu.name,
+                        "uuid": gpu.uuid,
+                        "total_bytes": gpu.total,
+                        "used_bytes": gpu.used,
+                    }
+                    for gpu in machine.gpus
+                ],
+            },
+            "first_wave": self.wave.record(),
+            "time": {
+                "kinds": {
+                    kind: {
+                        "jobs": one.jobs,
+                        "known": one.known,
+                        "seconds": one.seconds if one.known else None,
+                        "runs": one.runs,
+                    }
+                    for kind, one in self.kinds.items()
+                },
+                "chain_seconds": self.chain,
+            },
+            "disk": {
+                "bytes": self.disk,
+                "unknown_jobs": self.disk_unknown,
+                "free_bytes": self.here.disk_free,
+            },
+        }
+
+
+def look_ahead(standings: Sequence[Standing], history: History, here: Here) -> Outlook:
+    """Return what is expected of a plan.
+
+    Args:
+        standings: its jobs beside what the queue knows of them; needs come before what needs them.
+        history: what was done before.
+        here: the machine.
+    """
+    estimates = tuple(forecast(one.job, history) for one in standings)
+    open_ones = [
+        (one.job, estimate)
+        for one, estimate in zip(standings, estimates, strict=True)
+        if one.action is not Action.CACHED
+    ]
+    disks = [estimate.disk for _, estimate in open_ones]
+    return Outlook(
+        here=here,
+        estimates=estimates,
+        wave=_first_wave(standings, here),
+        kinds=_kind_sums(open_ones),
+        chain=_longest_chain(open_ones),
+        disk=sum(known) if (known := [one for one in disks if one is not None]) else None,
+        disk_unknown=disks.count(None),
+    )
+
+
+def _kind_sums(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> dict[str, KindSum]:
+    by_kind: dict[str, list[Estimate]] = {}
+    for job, estimate in jobs:
+        by_kind.setdefault(job.kind, []).append(estimate)
+    return {kind: _kind_sum(estimates) for kind, estimates in by_kind.items()}
+
+
+def _kind_sum(estimates: Sequence[Estimate]) -> KindSum:
+    known = [one for one in estimates if one.seconds is not None]
+    times = [one.seconds or 0.0 for one in known]
+    spreads = [one.spread for one in known if one.spread is not None]
+    # jobs with the same estimate rest on the same runs
+    return KindSum(
+        jobs=len(estimates),
+        known=len(known),
+        seconds=sum(times),
+        spread=median(spreads) if spreads else None,
+        shortest=min(times, default=0.0),
+        longest=max(times, default=0.0),
+        runs=sum({(one.seconds, one.spread, one.disk): one.runs for one in known}.values()),
+    )
+
+
+def _longest_chain(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> float | None:
+    """Return how long the plan takes at least, however many jobs run side by side."""
+    ends: dict[str, float] = {}
+    for job, estimate in jobs:
+        if estimate.seconds is None:
+            return None
+        before = max((ends.get(need, 0.0) for need in job.needs), default=0.0)
+        ends[job.name] = before + estimate.seconds
+    return max(ends.values(), default=0.0)
+
+
+def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
+    """Ask the scheduler's own policy what it would start, beside and behind what waits already."""
+    again = {one.number for one in standings if one.action is Action.RUN}
+    known = {one.number: one.job for one in standings if one.number is not None}
+    line = [(one.rank, one.id, _waiting(one)) for one in here.ready if one.id not in again]
+    for place, job in enumerate(_first_of_each_lane(standings, here.machine.cpus)):
+        number = -1 - place  # no job of the queue has such a one
+        known[number] = job
+        rank = rank_of(here.now, job.resources.priority)
+        line.append((rank, _LAST + place, Waiting(job=number, resources=resources_of(job))))
+    line.sort(key=lambda entry: entry[:2])
+    decisions = decide([waiting for _, _, waiting in line], here.running, here.machine)
+    devices = {CPU: CPU, **{gpu.uuid: f"cuda:{gpu.index}" for gpu in here.machine.gpus}}
+    starts: Counter[tuple[str, str]] = Counter()
+    hindrance = ""
+    for decision in decisions:
+        found = known.get(decision.job)
+        if found is not None and isinstance(decision, Start):
+            starts[found.kind, devices[decision.device]] += 1
+        elif found is not None and not hindrance:
+            hindrance = f"{found.name} {decision.reason}"
+    return FirstWave(starts=dict(starts), hindrance=hindrance)
+
+
+def _waiting(ready: ReadyJob) -> Waiting:
+    return Waiting(job=ready.id, resources=ready.lane.resources, group=ready.lane.group)
+
+
+def _first_of_each_lane(standings: Sequence[Standing], most: int) -> list[PlannedJob]:
+    """Return which jobs the scheduler would look at: of those that ask for the same, the first."""
+    ended = {one.job.name for one in standings if one.action is Action.CACHED}
+    lanes: Counter[Resources] = Counter()
+    found = []
+    for one in sorted(standings, key=lambda one: -one.job.resources.priority):
+        if one.action is Action.RUN and ended.issuperset(one.job.needs):
+            resources = resources_of(one.job)
+            lanes[resources] += 1
+            if lanes[resources] <= most:
+                found.append(one.job)
+    return found

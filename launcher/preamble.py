@@ -1,0 +1,272 @@
+"""What a task file says before its sections: name, words of the user, defaults, resources, matrix."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from launcher.document import Fields, Node, Scalar
+from launcher.errors import Problem, nearest
+from launcher.kinds import Kind, Role
+from launcher.matrix import Sweep, Swept, by_setting, combinations, read_sweep
+from launcher.oldnames import current
+from launcher.overrides import Overrides
+from launcher.scope import Asked, Scope
+from launcher.settings import Given, known_settings, unknown_key
+from launcher.written import is_null, listed, read_asked
+
+MOST_NAME_BYTES = 100
+WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
+
+_SWEPT_ROLES = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})
+
+Top = Mapping[str, tuple[Scalar, Node]]  # the file's words
+
+
+class Reuse(StrEnum):
+    """What of earlier runs is used again."""
+
+    RESULTS = "results"  # what is done with the same hash is not done again
+    WEIGHTS = "weights"  # all is done again; trainings start from the weights in their folder
+    NOTHING = "nothing"  # all is done again, from the beginning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preamble:
+    """What holds for all sections."""
+
+    name: str
+    about: str
+    phases: tuple[str, ...]
+    reuse: Reuse
+    scopes: tuple[Scope, ...]  # one for each combination of the file's matrix
+    sweeps: tuple[Sweep, ...]
+
+
+@dataclass(slots=True)
+class _Sweeps:
+    """The file's matrix: for all kinds, and by the name of one."""
+
+    general: list[Sweep] = field(default_factory=list)
+    of_kind: list[tuple[str, Sweep]] = field(default_factory=list)
+
+
+def read_preamble(
+    root: Fields,
+    kinds: Mapping[str, Kind],
+    overrides: Overrides,
+    poison: Node | None,
+    problems: list[Problem],
+) -> Preamble:
+    """Read all but the sections.
+
+    Args:
+        root: the file, in today's words.
+        kinds: every installed kind, with the words of the user.
+        overrides: what the command line sets.
+        poison: of every training that says nothing itself.
+        problems: where complaints are added.
+    """
+    top = {key.text: (key, node) for key, node in root.pairs}
+    scope = Scope(kinds=kinds, problems=problems)
+    reuse = _reuse(top, scope)
+    forced = dict(overrides.settings)
+    kind_forced: dict[str, Given] = dict(overrides.kind_settings)
+    if reuse is Reuse.WEIGHTS:
+        key, node = top["reuse"]
+        kind_forced |= _warm(kinds, key, node, kind_forced)
+    asked, kind_asked = _resources(top, scope)
+    defaults, kind_defaults = _defaults(top, scope)
+    sweeps = _matrix(top, scope, (*forced, *(name for one in kind_forced.values() for name in one)))
+    scope = replace(
+        scope,
+        defaults=defaults,
+        kind_defaults=kind_defaults,
+        forced=forced,
+        kind_forced=kind_forced,
+        asked=asked,
+        kind_asked=kind_asked,
+        forced_asked=overrides.resources,
+        poison=poison,
+    )
+    about = top["about"][1] if "about" in top else None
+    if about is not None and not isinstance(about, Scalar):
+        scope.blame(about.place, "wrong-type", "about: expected one line of text")
+    return Preamble(
+        name=_name(top, root, scope),
+        about=about.text if isinstance(about, Scalar) and not is_null(about) else "",
+        phases=_phases(top, scope),
+        reuse=reuse,
+        scopes=tuple(_scopes(scope, sweeps)),
+        sweeps=(*sweeps.general, *(sweep for _, sweep in sweeps.of_kind)),
+    )
+
+
+def name_fault(name: str) -> str | None:
+    """Tell why `name` cannot be the name of a run, which is one folder below runs/; None if it can."""
+    if not name:
+        return "is empty"
+    if "/" in name or "\\" in name or name in (".", ".."):
+        return "would lead outside its folder: no '/', no '\\', not '.' or '..'"
+    if name[0] in "-." or name != name.strip():
+        return "begins with '-', '.' or a space, or ends with a space"
+    if not name.isprintable():
+        return "holds a character that cannot be printed"
+    if len(name.encode(errors="replace")) > MOST_NAME_BYTES:
+        return f"is longer than {MOST_NAME_BYTES} bytes"
+    return None
+
+
+def _name(top: Top, root: Fields, scope: Scope) -> str:
+    if "name" not in top:
+        scope.blame(root.place, "no-name", "the file has no name", "begin with 'name: my-study'")
+        return ""
+    node = top["name"][1]
+    if not isinstance(node, Scalar):
+        scope.blame(node.place, "wrong-type", "name: expected one word")
+        return ""
+    if fault := name_fault("" if is_null(node) else node.text):
+        scope.blame(
+            node.place, "name", f"the name of a run names its folder; {node.text!r} {fault}"
+        )
+    return node.text
+
+
+def _reuse(top: Top, scope: Scope) -> Reuse:
+    if "reuse" not in top or is_null(top["reuse"][1]):
+        return Reuse.RESULTS
+    node = top["reuse"][1]
+    text = node.text if isinstance(node, Scalar) else ""
+    if text in list(Reuse):
+        return Reuse(text)
+    close = nearest(text, list(Reuse))
+    hint = f"did you mean '{close}'?" if close else ""
+    scope.blame(node.place, "reuse", f"reuse: expected {_or(Reuse)}", hint)
+    return Reuse.RESULTS
+
+
+def _warm(
+    kinds: Mapping[str, Kind], key: Scalar, node: Node, others: Mapping[str, Given]
+) -> dict[str, Given]:
+    """Return what makes trainings start from the weights that lie in their own folder."""
+    if not isinstance(node, Scalar):
+        return {}
+    warm = replace(node, text="true", plain=True)
+    return {
+        name: {WARM_START: (key, warm), **others.get(name, {})}
+        for name, kind in kinds.items()
+        if kind.role is Role.TRAIN and WARM_START in known_settings(kind)
+    }
+
+
+def _phases(top: Top, scope: Scope) -> tuple[str, ...]:
+    if "phases" not in top or is_null(top["phases"][1]):
+        return ()
+    node = top["phases"][1]
+    found = []
+    for one in listed(node):
+        word = one.text if isinstance(one, Scalar) else ""
+        if word in scope.kinds:
+            found.append(word)
+            continue
+        close = nearest(word, scope.kinds) if word else None
+        hint = f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(scope.kinds))}"
+        scope.blame(one.place, "phases", "phases: expected the name of a kind of jobs", hint)
+    if not listed(node):
+        scope.blame(node.place, "phases", "phases: expected at least one kind of jobs")
+    return tuple(found)
+
+
+def _resources(top: Top, scope: Scope) -> tuple[Asked, dict[str, Asked]]:
+    asked, by_kind = Asked(), dict[str, Asked]()
+    if "resources" not in top or is_null(top["resources"][1]):
+        return asked, by_kind
+    node = top["resources"][1]
+    if not isinstance(node, Fields):
+        return read_asked(node, asked, scope), by_kind
+    own = [pair for pair in node.pairs if pair[0].text in scope.kinds]
+    general = tuple(pair for pair in node.pairs if pair not in own)
+    asked = read_asked(replace(node, pairs=general), asked, scope, also=scope.kinds)
+    for key, one in own:
+        if not is_null(one):
+            by_kind[key.text] = read_asked(one, asked, scope)
+    return asked, by_kind
+
+
+def _defaults(top: Top, scope: Scope) -> tuple[Given, dict[str, Given]]:
+    defaults: dict[str, tuple[Scalar, Node]] = {}
+    by_kind: dict[str, Given] = {}
+    if "defaults" not in top or is_null(top["defaults"][1]):
+        return defaults, by_kind
+    node = top["defaults"][1]
+    if not isinstance(node, Fields):
+        scope.blame(node.place, "wrong-type", "defaults: expected settings: {lr: 0.001}")
+        return defaults, by_kind
+    for key, value in node.pairs:
+        if key.text in scope.kinds and isinstance(value, Fields):
+            kind = scope.kinds[key.text]
+            by_kind[key.text] = _known(value.pairs, [kind], f"a setting of {key.text}", scope)
+        else:
+            said = _known([(key, value)], scope.kinds.values(), "a setting of any kind", scope)
+            defaults.update(said)
+    return defaults, by_kind
+
+
+def _known(
+    pairs: Iterable[tuple[Scalar, Node]], kinds: Iterable[Kind], what: str, scope: Scope
+) -> dict[str, tuple[Scalar, Node]]:
+    """Return the settings among `pairs` by the names of today; blame what is none."""
+    found = list(kinds)
+    names = {name for kind in found for name in known_settings(kind)}
+    said: dict[str, tuple[Scalar, Node]] = {}
+    for key, value in pairs:
+        now = current(key, found, scope.problems)
+        if now.text in names:
+            said[now.text] = (now, value)
+        else:
+            scope.problems.append(unknown_key(key, what, names))
+    return said
+
+
+def _matrix(top: Top, scope: Scope, forced: Sequence[str]) -> _Sweeps:
+    """Read the file's sweeps, but for those of settings that the command line sets."""
+    found = _Sweeps()
+    if "matrix" not in top or is_null(top["matrix"][1]):
+        return found
+    node = top["matrix"][1]
+    if not isinstance(node, Fields):
+        scope.blame(node.place, "wrong-type", "matrix: expected sweeps such as {seed: [1, 2, 3]}")
+        return found
+    makers = {name: kind for name, kind in scope.kinds.items() if kind.role in _SWEPT_ROLES}
+    for key, value in node.pairs:
+        if key.text in makers and isinstance(value, Fields):
+            kind = makers[key.text]
+            own = _known(value.pairs, [kind], f"a setting of {key.text}", scope)
+            sweeps = _read_sweeps(own, forced, scope)
+            found.of_kind += [(key.text, sweep) for sweep in sweeps]
+        else:
+            what = "a setting of anything that makes models"
+            own = _known([(key, value)], makers.values(), what, scope)
+            found.general += _read_sweeps(own, forced, scope)
+    return found
+
+
+def _read_sweeps(said: Given, forced: Sequence[str], scope: Scope) -> list[Sweep]:
+    read = [read_sweep(key, value, scope.problems) for key, value in said.values()]
+    return [one for one in read if one is not None and one.key.text not in forced]
+
+
+def _scopes(scope: Scope, sweeps: _Sweeps) -> Iterable[Scope]:
+    """Give the scope of each combination of the file's matrix."""
+    every = (*sweeps.general, *(sweep for _, sweep in sweeps.of_kind))
+    count = len(sweeps.general)
+    for number, chosen in enumerate(combinations(every, scope.problems)):
+        by_kind: dict[str, dict[str, Swept]] = {}
+        for (name, _), one in zip(sweeps.of_kind, chosen[count:], strict=False):
+            by_kind.setdefault(name, {})[one.key.text] = one
+        general = by_setting(chosen[:count])
+        yield replace(scope, combination=number, chosen=general, kind_chosen=by_kind)
+
+
+def _or(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}"

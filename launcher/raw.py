@@ -1,0 +1,137 @@
+"""An entry of a section with its keys told apart: words of the language, settings, its own matrix.
+
+Words of the language (`model`, `data`, `poison`, `method`, `matrix`, `name`, `resources`) stand beside the
+kind's own settings; a setting that has such a name is given under `settings:`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from launcher.document import Fields, Node, Scalar
+from launcher.entries import companion
+from launcher.errors import Place
+from launcher.kinds import Kind, Role
+from launcher.matrix import Combination, Sweep, by_setting, combinations, read_sweep
+from launcher.oldnames import POISON_RATE, current, poison_of_rate
+from launcher.scope import Asked, Scope
+from launcher.settings import Given, known_settings, unknown_key
+from launcher.written import is_null, read_asked
+
+_COMMON = ("resources", "settings")
+WORDS: Mapping[Role, tuple[str, ...]] = {
+    Role.DATA: ("name", *_COMMON),
+    Role.POISON: _COMMON,
+    Role.TRAIN: ("model", "data", "poison", "matrix", *_COMMON),
+    Role.UNLEARN: ("model", "method", "matrix", *_COMMON),
+    Role.TEST: ("model", "data", *_COMMON),
+    Role.PLAIN: ("name", *_COMMON),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """An entry whose keys were told apart, its values not yet read."""
+
+    kind: Kind
+    place: Place
+    words: Mapping[str, Node]
+    own: Given
+    asked: Asked
+    combinations: tuple[Combination, ...]  # of its own matrix
+
+
+def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
+    """Part an entry into words of the language and settings; blame what is neither."""
+    models = [kind, *_poisoners(kind, scope)]
+    allowed = {name for one in models for name in known_settings(one)}
+    words: dict[str, Node] = {}
+    own: dict[str, tuple[Scalar, Node]] = {}
+    for key, value in node.pairs:
+        if key.text == "settings" and isinstance(value, Fields):
+            own |= _named_today(value, models, scope)
+        elif key.text in WORDS[kind.role]:
+            words[key.text] = value
+        elif key.text == POISON_RATE and kind.role is Role.TRAIN:
+            words.setdefault("poison", poison_of_rate(key, value, scope.problems))
+    beside = tuple(pair for pair in node.pairs if pair[0].text not in (*words, "settings"))
+    outside = Fields(node.source, node.line, node.column, beside)
+    for name, (key, value) in _named_today(outside, models, scope).items():
+        if name in own:
+            scope.blame(key.place, "duplicate-key", f"{key.text!r} is given under settings, too")
+        elif key.text != POISON_RATE:
+            own[name] = (key, value)
+    if "settings" in words and not is_null(words["settings"]):
+        scope.blame(words["settings"].place, "wrong-type", "expected settings such as {lr: 0.001}")
+    for name in [name for name in own if name not in allowed]:
+        elsewhere = [one.name for one in scope.kinds.values() if name in known_settings(one)]
+        known = (allowed | set(WORDS[kind.role])) - {"settings"}
+        what = f"a setting of {kind.name}"
+        scope.problems.append(unknown_key(own[name][0], what, known, elsewhere))
+    own = {name: pair for name, pair in own.items() if name in allowed}
+    return Raw(
+        kind=kind,
+        place=node.place,
+        words=words,
+        own=own,
+        asked=asked_for(kind, words.get("resources"), scope),
+        combinations=_own_combinations(words.get("matrix"), models, own, scope),
+    )
+
+
+def _poisoners(kind: Kind, scope: Scope) -> list[Kind]:
+    found = companion(scope.kinds, kind, Role.POISON) if kind.role is Role.TRAIN else None
+    return [] if found is None else [found]
+
+
+def _named_today(
+    fields: Fields, kinds: Iterable[Kind], scope: Scope
+) -> dict[str, tuple[Scalar, Node]]:
+    """Return settings by the names that they have today, and note which have older ones."""
+    found: dict[str, tuple[Scalar, Node]] = {}
+    for key, value in fields.pairs:
+        now = current(key, kinds, scope.problems)
+        if now.text in found:
+            scope.blame(key.place, "duplicate-key", f"{now.text!r} is given twice")
+        found[now.text] = (now, value)
+    return found
+
+
+def _own_combinations(
+    node: Node | None, kinds: Sequence[Kind], own: Given, scope: Scope
+) -> tuple[Combination, ...]:
+    kind = kinds[0]
+    if node is None or is_null(node):
+        return ({},)
+    if not isinstance(node, Fields):
+        scope.blame(node.place, "wrong-type", "matrix: expected sweeps such as {seed: [1, 2, 3]}")
+        return ({},)
+    known = {name for one in kinds for name in known_settings(one)}
+    sweeps: list[Sweep] = []
+    for name, (key, value) in _named_today(node, kinds, scope).items():
+        if name not in known:
+            scope.problems.append(unknown_key(key, f"a setting of {kind.name}", known))
+            continue
+        if name in own:
+            scope.blame(key.place, "matrix", f"{name!r} is given beside the matrix, too")
+        sweep = read_sweep(key, value, scope.problems)
+        forced = name in scope.forced or any(name in one for one in scope.kind_forced.values())
+        sweeps += [] if sweep is None or forced else [sweep]
+    return tuple(by_setting(chosen) for chosen in combinations(sweeps, scope.problems))
+
+
+def asked_for(kind: Kind, node: Node | None, scope: Scope) -> Asked:
+    """Return what jobs of an entry ask for; `node` is its own word on it."""
+    asked = scope.asked_by(kind)
+    asked = asked if node is None or is_null(node) else read_asked(node, asked, scope)
+    return asked if scope.forced_asked is None else read_asked(scope.forced_asked, asked, scope)
+
+
+def needed(raw: Raw, word: str, scope: Scope) -> Node | None:
+    """Return the value of a word that an entry must have; blame its absence."""
+    found = raw.words.get(word)
+    if found is not None and not is_null(found):
+        return found
+    wanted = {"model": "a model ID", "data": "a data ID", "method": "a method"}[word]
+    place = raw.place if found is None else found.place
+    scope.blame(place, "missing-word", f"{raw.kind.name} needs '{word}': {wanted}")
+    return None

@@ -1,0 +1,109 @@
+"""Builders of plans, of machines and of what was done before, for the tests of the listing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from launcher.forecast import History, Past
+from launcher.gpu import GpuSnapshot
+from launcher.kinds import COMMAND, Kind
+from launcher.outlook import Here
+from launcher.plan import Plan, PlannedJob, plan
+from launcher.policy import Machine
+from launcher.submission import Action, Standing
+from launcher.taskfile import Surroundings, parse
+from tests.launcher.toylab import laboratory
+
+GIB = 1 << 30
+NOON = 1_795_176_000.0  # 20 November 2026, 12:00 UTC: the same day almost everywhere
+KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
+TOYS = """\
+name: toys
+about: poisoned and mended
+shapes: [{data_root: data/toys}]
+defaults: {data_root: data/toys}
+train:
+  - {model: null, data: dot:pre, poison: [0, 20]}
+unlearn: [{model: dot:pre%20, method: pgu}]
+autotest: [real:pre]
+"""
+
+
+def a_plan(text: str = TOYS) -> Plan:
+    """What a task file asks for, in a project without any files."""
+    return plan(
+        parse(text, file="toys.yaml", around=Surroundings(kinds=KINDS)),
+        root=Path("/project"),
+        exists=lambda _: False,
+        digest=lambda _: "d",
+        content=lambda _: "c",
+    )
+
+
+def some_commands(*settings: str) -> Plan:
+    """A plan of commands named c0, c1 …, each with these settings."""
+    lines = [f"  - {{name: c{at}, argv: [echo]{one}}}" for at, one in enumerate(settings)]
+    return a_plan("name: x\ncommand:\n" + "\n".join(lines) + "\n")
+
+
+def standings(made: Plan, done: int = 0) -> list[Standing]:
+    """Say that the first jobs were done before and the others are new."""
+    cached = Action.CACHED
+    return [
+        Standing(job=job, action=cached, state="cached", reason="done before")
+        if at < done
+        else Standing(job=job, action=Action.RUN, state="new", reason="new")
+        for at, job in enumerate(made.jobs)
+    ]
+
+
+def changed(one: Standing, *changes: str) -> Standing:
+    """Say that a job was done before and something was changed since."""
+    return replace(
+        one, action=Action.RUN, state="changed", reason=", ".join(changes), changes=changes
+    )
+
+
+def a_gpu(index: int = 0, free: float = 39.0, total: float = 40.0) -> GpuSnapshot:
+    """A card; memory in GiB."""
+    return GpuSnapshot(
+        uuid=f"GPU-{index}",
+        index=index,
+        name="NVIDIA A100",
+        total=int(total * GIB),
+        used=int((total - free) * GIB),
+    )
+
+
+def here(*gpus: GpuSnapshot, cpus: int = 4, **changes: Any) -> Here:
+    """A machine on which nothing runs."""
+    machine = Machine(cpus=cpus, ram=16 * GIB, ram_free=12 * GIB, gpus=gpus)
+    values: dict[str, Any] = {"now": NOON, "machine": machine, "disk_free": 412 * GIB}
+    return Here(**values | changes)
+
+
+def done_before(
+    job: PlannedJob, seconds: float, *, disk: int | None = None, **changes: Any
+) -> Past:
+    """A job like this one that was done on the CPU."""
+    past = Past(
+        kind=job.kind,
+        settings=job.settings,
+        images=job.images,
+        fresh=job.base is None,
+        on_gpu=False,
+        seconds=seconds,
+        disk=disk,
+    )
+    return replace(past, **changes)
+
+
+def a_history(*past: Past, gpus: bool = False, kinds: Mapping[str, Kind] = KINDS) -> History:
+    """What was done before."""
+    return History(past, kinds, gpus=gpus)
+
+
+def named(made: Plan, name: str) -> PlannedJob:
+    """Return a job of a plan."""
+    return next(job for job in made.jobs if job.name == name)

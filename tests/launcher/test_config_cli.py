@@ -1,0 +1,217 @@
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from launcher.cli.main import VERBS, Verbs, cli, options_of
+from launcher.paths import Home
+from tests.launcher.conftest import Answer
+from tests.terminal import COMMAND, in_a_terminal
+
+Configured = Callable[..., Answer]
+
+
+@pytest.fixture
+def configured(home: Home, tmp_path: Path) -> Configured:
+    """The command line of a person with a file of defaults, in a process of its own."""
+
+    def run(text: str | None, *words: str, **environ: str) -> Answer:
+        file = tmp_path / "launcher" / "config.toml"
+        file.parent.mkdir(exist_ok=True)
+        if text is not None:
+            file.write_text(text)
+        inherited = {key: one for key, one in os.environ.items() if not key.startswith("LAUNCHER_")}
+        surroundings = {
+            "XDG_CONFIG_HOME": str(tmp_path),
+            "LAUNCHER_HOME": str(home.folder),
+            **environ,
+        }
+        done = subprocess.run(
+            [*COMMAND, *words],
+            env=inherited | {key: one for key, one in surroundings.items() if one},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Answer(
+            code=done.returncode, out=done.stdout, err=done.stderr.replace(str(file), "F")
+        )
+
+    return run
+
+
+def rows(answer: Answer) -> dict[str, tuple[str, str]]:
+    """Return each value and where it comes from, by its name."""
+    assert answer.code == 0, answer.err
+    lines = [line.split("\t") for line in answer.out.splitlines()]
+    return {name: (value, source) for name, value, source in lines}
+
+
+FILE = """\
+home = "/fast/queue"
+[subsets]
+wild = ["InTheWild", "SDXL-*"]
+[wait]
+timeout = "1h"
+[add]
+not_before = "+2h"
+after = ["prep", "mend"]
+cpus = 2
+[service.install]
+print = true
+"""
+
+
+def test_every_value_is_printed_with_where_it_comes_from(
+    configured: Configured, tmp_path: Path
+) -> None:
+    file = tmp_path / "launcher" / "config.toml"
+    answer = configured(FILE, "config", LAUNCHER_HOME="", LAUNCHER_RUN_DETACH="1")
+    assert rows(answer) == {
+        "home": ("/fast/queue", f"{file}:1"),
+        "subsets.wild": ('["InTheWild", "SDXL-*"]', f"{file}:3"),
+        "wait.timeout": ("1h", f"{file}:5"),
+        "add.not-before": ("+2h", f"{file}:7"),
+        "add.after": ('["prep", "mend"]', f"{file}:8"),
+        "add.cpus": ("2", f"{file}:9"),
+        "service.install.print": ("true", f"{file}:11"),
+        "run.detach": ("1", "LAUNCHER_RUN_DETACH"),
+    }
+
+
+def test_the_environment_comes_before_the_file(configured: Configured, home: Home) -> None:
+    found = rows(configured(FILE, "config", LAUNCHER_WAIT_TIMEOUT="2h"))
+    assert found["home"] == (str(home.folder), "LAUNCHER_HOME")
+    assert found["wait.timeout"] == ("2h", "LAUNCHER_WAIT_TIMEOUT")
+
+
+def test_without_a_file_the_home_is_the_only_value(configured: Configured, tmp_path: Path) -> None:
+    state = {"XDG_STATE_HOME": str(tmp_path / "state"), "LAUNCHER_HOME": ""}
+    found = rows(configured(None, "config", **state))
+    assert [*found] == ["home"]
+    assert found["home"][1] == "default"
+
+
+def test_all_lists_every_option_of_every_verb(configured: Configured) -> None:
+    found = rows(configured(FILE, "config", "--all"))
+    assert found["run.detach"] == ("false", "default")
+    assert found["add.grace"] == ("30s", "default")
+    assert found["add.cpus"][0] == "2"
+    context = click.Context(cli)
+    assert isinstance(cli, Verbs)
+    for name in VERBS:
+        verb = cli.get_command(context, name)
+        assert verb is not None
+        assert {f"{name}.{one}" for one in options_of(verb)} <= set(found)
+    assert "service.install.print" in found
+
+
+def test_json_tells_source_and_place_apart(configured: Configured, tmp_path: Path) -> None:
+    file = tmp_path / "launcher" / "config.toml"
+    told = json.loads(configured(FILE, "config", "--json", LAUNCHER_RUN_DETACH="yes").out)
+    assert (told["schema"], told["file"], told["exists"]) == (1, str(file), True)
+    by_name = {one.pop("name"): one for one in told["values"]}
+    assert by_name["add.after"] == {
+        "value": ["prep", "mend"],
+        "source": "file",
+        "where": f"{file}:8",
+    }
+    assert by_name["run.detach"] == {
+        "value": "yes",
+        "source": "environment",
+        "where": "LAUNCHER_RUN_DETACH",
+    }
+
+
+@pytest.mark.usefixtures("home")
+def test_a_terminal_shows_the_file_and_a_table() -> None:
+    lines = in_a_terminal("config", columns=300).splitlines()
+    assert lines[0].startswith("file: /")
+    assert lines[1].split() == ["NAME", "VALUE", "COMES", "FROM"]
+    narrow = in_a_terminal("config", "--all", columns=50).splitlines()
+    assert max(map(len, narrow[1:])) == 50
+
+
+# --- defaults at work
+
+
+def test_an_option_of_the_file_holds_until_another_is_said(configured: Configured) -> None:
+    text = "[kinds]\njson = true\n[add]\ncpus = 3\nhold = true\nafter = []\n"
+    assert json.loads(configured(text, "kinds").out)["schema"] == 1
+    assert configured(text, "add", "--", "true").code == 0
+    shown = json.loads(configured(text, "show", "1", "--json").out)
+    assert (shown["state"], shown["spec"]["resources"]["cpus"]) == ("held", 3)
+    assert configured(text, "add", "--cpus", "2", "--", "true").code == 0
+    assert json.loads(configured(text, "show", "2", "--json").out)["spec"]["resources"]["cpus"] == 2
+    assert configured(text, "add", "--", "true", LAUNCHER_ADD_CPUS="4").code == 0
+    assert json.loads(configured(text, "show", "3", "--json").out)["spec"]["resources"]["cpus"] == 4
+
+
+def test_a_verb_of_a_verb_has_defaults_of_its_own(configured: Configured) -> None:
+    answer = configured(FILE, "service", "install")
+    assert answer.out.startswith("[Unit]")
+
+
+def test_the_home_of_the_file_is_used(configured: Configured, tmp_path: Path) -> None:
+    text = f'home = "{tmp_path}/queue"'
+    told = json.loads(configured(text, "status", "--json", LAUNCHER_HOME="").out)
+    assert told["home"] == f"{tmp_path}/queue"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("detatch = true", "'detatch' is not an option of launcher run; did you mean 'detach'?"),
+        ('detach = "yes"', "run.detach: expected true or false"),
+        ("dry_run = 1", "run.dry_run: expected true or false"),
+        ("taskfiles = 'x'", "'taskfiles' is not an option of launcher run; known: "),
+    ],
+)
+def test_a_wrong_option_is_told_with_its_place(
+    configured: Configured, text: str, complaint: str
+) -> None:
+    for words in (("run", "tasks/absent.yaml"), ("config",)):
+        answer = configured(f"[run]\n{text}\n", *words)
+        assert answer.code == 2
+        assert answer.err.startswith(f"error: F:2: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("cpus = 0", "add.cpus: 0 is not in the range 1<=x<=100000."),
+        ("cpus = 1.5", "add.cpus: '1.5' is not a valid integer range."),
+        ("cpus = true", "add.cpus: expected a number or a text"),
+        ("cpus = [1, 2]", "add.cpus: expected a number or a text"),
+        ('time-limit = "8"', "add.time-limit: '8' has no unit"),
+        ("rerun = 'often'", "add.rerun: 'often' is not one of 'again', 'never'."),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_place(
+    configured: Configured, text: str, complaint: str
+) -> None:
+    answer = configured(f"[add]\n{text}\n", "add", "--", "true")
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: F:2: {complaint}")
+
+
+def test_config_tells_the_faults_of_all_verbs_at_once(configured: Configured) -> None:
+    answer = configured("[run]\nforc = true\n[wait]\ntimeout = []\n", "config")
+    assert answer.code == 2
+    assert [line.strip() for line in answer.err.splitlines()] == [
+        "error: F:2: 'forc' is not an option of launcher run; did you mean 'force'?",
+        "F:4: wait.timeout: expected a number or a text",
+    ]
+
+
+def test_a_broken_file_stops_every_verb_but_no_help(configured: Configured) -> None:
+    broken = "home = "
+    answer = configured(broken, "status")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: F:1: not valid TOML: ")
+    for words in (("--help",), ("status", "--help"), ("service", "install", "-h"), ("--version",)):
+        assert configured(broken, *words).code == 0

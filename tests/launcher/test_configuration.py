@@ -1,0 +1,221 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.configuration import Configuration, configuration_file, read_configuration
+from launcher.errors import UsageError
+from launcher.kinds import Words
+from launcher.paths import find_home
+
+VERBS = ("add", "run", "wait")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the user's file lies."""
+    return tmp_path / "config.toml"
+
+
+def said(file: Path, text: str) -> Configuration:
+    """Write the user's file and read it."""
+    file.write_text(text)
+    return read_configuration({"LAUNCHER_CONFIG": str(file)}, VERBS)
+
+
+def complaints(file: Path, text: str) -> list[str]:
+    """Return what is said of a broken file, a line for each fault, paths left out."""
+    with pytest.raises(UsageError) as caught:
+        said(file, text)
+    return [line.strip().replace(str(file), "F") for line in str(caught.value).splitlines()]
+
+
+def test_everything_of_the_file_is_read(file: Path) -> None:
+    found = said(
+        file,
+        """\
+home = "/fast/queue"  # local
+
+[subsets]
+wild = ["InTheWild", "SDXL-*"]
+"sd.4" = 'SD4'
+
+[modifiers]
+mail = "Mail"
+
+[run]
+detach = true
+wait.timeout = "1h"
+""",
+    )
+    assert (found.file, found.exists, found.home) == (file, True, Path("/fast/queue"))
+    assert found.subsets == {"wild": ("InTheWild", "SDXL-*"), "sd.4": ("SD4",)}
+    assert found.modifiers == {"mail": ("Mail",)}
+    assert found.options == {"run": {"detach": True, "wait": {"timeout": "1h"}}}
+    words = Words(subsets=found.subsets, modifiers=found.modifiers)
+    assert words.record() == {
+        "subsets": {"wild": ["InTheWild", "SDXL-*"], "sd.4": ["SD4"]},
+        "modifiers": {"mail": ["Mail"]},
+    }
+
+
+def test_every_key_knows_its_line(file: Path) -> None:
+    text = """\
+home = "/q"
+[ subsets ]  # mine
+wild = [
+    "InTheWild",
+]
+"sd.4" = "SD4"
+
+[run]
+dry_run = true
+set.deep = 1
+[service."install"]
+print = true
+"""
+    found = said(file, text.replace("[service", "[wait"))
+    places = {
+        ("home",): 1,
+        ("subsets",): 2,
+        ("subsets", "wild"): 3,
+        ("subsets", "sd.4"): 6,
+        ("run", "dry_run"): 9,
+        ("run", "dry-run"): 9,
+        ("run", "set", "deep"): 10,
+        ("wait", "install", "print"): 12,
+        ("run", "absent"): 8,
+    }
+    assert {keys: found.place(*keys) for keys in places} == {
+        keys: f"{file}:{line}" for keys, line in places.items()
+    }
+    assert found.place("absent") == str(file)
+
+
+def test_without_a_file_nothing_is_said(tmp_path: Path) -> None:
+    found = read_configuration({"XDG_CONFIG_HOME": str(tmp_path)}, VERBS)
+    assert found == Configuration(file=tmp_path / "launcher" / "config.toml")
+    assert not Words(subsets=found.subsets, modifiers=found.modifiers)
+
+
+def test_an_empty_file_is_a_file(file: Path) -> None:
+    assert said(file, "") == Configuration(file=file, exists=True)
+
+
+def test_the_file_is_named_or_lies_where_settings_lie(tmp_path: Path) -> None:
+    assert configuration_file({"XDG_CONFIG_HOME": "/cfg"}) == Path("/cfg/launcher/config.toml")
+    named = {"XDG_CONFIG_HOME": "/cfg", "LAUNCHER_CONFIG": str(tmp_path / "mine.toml")}
+    assert configuration_file(named) == tmp_path / "mine.toml"
+    usual = Path.home() / ".config" / "launcher" / "config.toml"
+    assert configuration_file({}) == usual
+    assert configuration_file({"XDG_CONFIG_HOME": "relative"}) == usual
+    assert configuration_file({"LAUNCHER_CONFIG": "~/l.toml"}) == Path.home() / "l.toml"
+    with pytest.raises(UsageError, match="LAUNCHER_CONFIG must be an absolute path"):
+        configuration_file({"LAUNCHER_CONFIG": "here.toml"})
+
+
+def test_all_faults_of_a_file_are_told_at_once_in_its_order(file: Path) -> None:
+    text = """\
+hme = 3
+home = "queue"
+[substs]
+wild = "InTheWild"
+[modifiers]
+"my mail" = "Mail"
+post = []
+fax = ["Fax", 3]
+[rnu]
+detach = true
+"""
+    assert complaints(file, text) == [
+        "F:1: 'hme' is not a key of the configuration; did you mean 'home'?",
+        "F:2: home must be an absolute path, not 'queue'",
+        "F:3: 'substs' is not a table of the configuration; did you mean 'subsets'?",
+        "F:6: 'my mail' cannot stand in a data ID: letters, digits and _.+- only",
+        'F:7: modifiers.post: expected "folder", or ["folder", "pattern-*"]',
+        'F:8: modifiers.fax: expected "folder", or ["folder", "pattern-*"]',
+        "F:9: 'rnu' is not a table of the configuration; did you mean 'run'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("home = 3", 'F:1: home: expected the path of a folder, such as "~/queue"'),
+        ('home = ""', 'F:1: home: expected the path of a folder, such as "~/queue"'),
+        (
+            'home = "~nobody-has-this-name/q"',
+            "F:1: home: '~nobody-has-this-name/q' begins with a home folder that does not exist",
+        ),
+        ("subsets = 3", 'F:1: subsets: expected a table with lines such as word = "folder"'),
+        (
+            "xyz = 1",
+            "F:1: 'xyz' is not a key of the configuration; "
+            "known: add, home, modifiers, run, subsets, wait",
+        ),
+        ("run = true", "F:1: run: expected a table of options, such as [run]"),
+        ("\n[run\n", "F:2: not valid TOML: expected ']' at the end of a table declaration"),
+        ("\n[run]\nx = ", "F:3: not valid TOML: invalid value"),
+        ("a = 1\na = 2\n", "F:2: not valid TOML: cannot overwrite a value"),
+    ],
+)
+def test_a_fault_names_its_line_and_what_was_expected(
+    file: Path, text: str, complaint: str
+) -> None:
+    assert complaints(file, text) == [complaint]
+
+
+def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
+    file.write_bytes(b'home = "/q"\n# \xff\n')
+    with pytest.raises(UsageError, match=r"config.toml:2: the byte 0xff is not UTF-8"):
+        read_configuration({"LAUNCHER_CONFIG": str(file)})
+    file.write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(UsageError, match="it has more than 1,048,576 bytes"):
+        read_configuration({"LAUNCHER_CONFIG": str(file)})
+    file.write_text("a = " + "[" * 100_000)
+    with pytest.raises(UsageError, match=r"config.toml:1: not valid TOML"):
+        read_configuration({"LAUNCHER_CONFIG": str(file)})
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot read the configuration .*: Is a directory"):
+        read_configuration({"LAUNCHER_CONFIG": str(tmp_path)})
+    with pytest.raises(UsageError, match=r"LAUNCHER_CONFIG names .*, and there is no such file"):
+        read_configuration({"LAUNCHER_CONFIG": str(tmp_path / "absent.toml")})
+
+
+def test_an_empty_device_is_a_configuration_without_words() -> None:
+    assert read_configuration({"LAUNCHER_CONFIG": "/dev/null"}, VERBS).options == {}
+
+
+def test_files_of_windows_are_read(file: Path) -> None:
+    file.write_bytes(b'\xef\xbb\xbfhome = "/q"\r\n[run]\r\ndetach = true\r\n')
+    found = read_configuration({"LAUNCHER_CONFIG": str(file)}, VERBS)
+    assert (found.home, found.place("run", "detach")) == (Path("/q"), f"{file}:3")
+
+
+def test_the_home_of_the_environment_comes_before_that_of_the_file(file: Path) -> None:
+    said(file, 'home = "~/queue"')
+    environ = {"LAUNCHER_CONFIG": str(file)}
+    assert find_home(environ).folder == Path.home() / "queue"
+    assert find_home({**environ, "LAUNCHER_HOME": "/elsewhere"}).folder == Path("/elsewhere")
+    assert find_home({**environ, "LAUNCHER_HOME": ""}).folder == Path.home() / "queue"
+
+
+def test_a_table_of_a_verb_does_not_disturb_who_only_looks_for_the_home(file: Path) -> None:
+    file.write_text('home = "/q"\n[verb-of-a-newer-version]\nx = 1\n')
+    assert find_home({"LAUNCHER_CONFIG": str(file)}).folder == Path("/q")
+
+
+def test_nothing_heavy_is_imported_for_somebody_without_a_file(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from launcher.configuration import read_configuration\n"
+        f"read_configuration({{'XDG_CONFIG_HOME': {str(tmp_path)!r}}})\n"
+        "print(*sorted({'tomllib', 'pydantic', 'launcher.ids', 'launcher.kinds'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n"

@@ -1,0 +1,127 @@
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+
+from launcher.forecast import Estimate, Source, forecast, past_job, wants_gpu
+from launcher.kinds import Kind
+from launcher.plan import PlannedJob
+from launcher.scope import Asked
+from launcher.states import Done, Failed
+from launcher.store.store import Store
+from launcher.units import Bytes
+from tests.build import a_seat, a_spec, enqueue, job_row
+from tests.launcher.plans import GIB, KINDS, a_history, a_plan, done_before, named
+from tests.launcher.toylab import Toy, TrainSettings
+
+
+def a_job(**changes: Any) -> PlannedJob:
+    job = named(a_plan(), "train/dot:pre")
+    return replace(job, **changes)
+
+
+def test_nothing_is_foretold_without_history() -> None:
+    assert forecast(a_job(), a_history()) == Estimate()
+    assert Estimate().source is Source.NONE
+
+
+def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
+    job = a_job()
+    past = [done_before(job, seconds, disk=size) for seconds, size in ((90, 5), (100, 7), (500, 6))]
+    found = forecast(job, a_history(*past))
+    assert (found.seconds, found.disk, found.runs) == (100, 6, 3)
+    assert found.spread == pytest.approx(0.1)
+    assert found.source is Source.MEASURED
+
+
+def test_one_run_tells_a_time_but_no_spread() -> None:
+    found = forecast(a_job(), a_history(done_before(a_job(), 60.0)))
+    assert (found.seconds, found.spread, found.disk) == (60.0, None, None)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": "test"},
+        {"images": "line:pre&real:pre"},
+        {"fresh": False},
+        {"on_gpu": True},
+        {"settings": {**a_job().settings, "epochs": 7}},
+    ],
+)
+def test_what_decides_the_time_must_agree(other: dict[str, Any]) -> None:
+    past = done_before(a_job(), 60.0, **other)
+    assert forecast(a_job(), a_history(past)).runs == 0
+
+
+def test_settings_that_cannot_change_a_result_do_not_matter() -> None:
+    past = done_before(a_job(), 60.0, settings={**a_job().settings, "threads": 9})
+    assert forecast(a_job(), a_history(past)).runs == 1
+
+
+def test_only_the_settings_that_a_kind_names_as_costly_matter() -> None:
+    class Costly(TrainSettings):
+        costs: ClassVar[frozenset[str]] = frozenset({"epochs"})
+
+    train = KINDS["train"]
+    assert isinstance(train, Toy)
+    kinds: dict[str, Kind] = {"train": replace(train, settings=Costly)}
+    dear = done_before(a_job(), 60.0, settings={**a_job().settings, "epochs": 7})
+    alike = done_before(a_job(), 50.0, settings={**a_job().settings, "lr": 7.0})
+    found = forecast(a_job(), a_history(dear, alike, kinds=kinds))
+    assert (found.seconds, found.runs) == (50.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "accelerated", "wants"),
+    [
+        (Asked(), True, True),
+        (Asked(), False, False),
+        (Asked(device="cpu"), True, False),
+        (Asked(device="cuda:1"), False, True),
+        (Asked(min_vram=Bytes(GIB)), False, True),
+    ],
+)
+def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
+    asked: Asked, accelerated: bool, wants: bool
+) -> None:
+    job = a_job(resources=asked, accelerated=accelerated)
+    assert wants_gpu(job, gpus=True) is wants
+    assert not wants_gpu(job, gpus=False)
+
+
+def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:
+    job = a_job(resources=Asked(min_vram=Bytes(2 * GIB)))
+    found = forecast(job, a_history(gpus=True))
+    assert (found.vram, found.vram_source) == (2 * GIB, Source.DECLARED)
+    assert forecast(job, a_history()).vram is None
+
+
+def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(store: Store) -> None:
+    a, b, c, d = enqueue(
+        store,
+        *(a_spec(name=f"train/{one}", kind="train", images="x", base="y") for one in "abcd"),
+    )
+    for job, outputs in ((a, {"/m": (7, 1), "/n": (5, 1)}), (b, {"/f": (0, 0)}), (c, {})):
+        claim = store.scheduling.claim(job, a_seat(device="GPU-0"), reason="fits", now=10.0)
+        assert claim is not None
+        ending = Failed(at=52.0, error="no") if job == c else Done(at=52.0)
+        store.scheduling.finish(claim, ending, outputs=outputs, now=52.0)
+    found = {one[0].id: past_job(*one) for one in store.read.done_lately(10)}
+    assert set(found) == {a, b}
+    assert (found[a].seconds, found[a].disk, found[a].on_gpu) == (42.0, 12, True)
+    assert (found[a].images, found[a].fresh) == ("x", False)
+    assert found[b].disk is None  # a folder's size is not known
+    assert job_row(store, d).ended is None
+
+
+def test_of_an_attempt_that_failed_before_nothing_is_learned(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    for claimed_at, ending in ((10.0, Failed(at=99.0, error="no")), (200.0, Done(at=203.0))):
+        claim = store.scheduling.claim(job, a_seat(), reason="fits", now=claimed_at)
+        assert claim is not None
+        store.scheduling.finish(claim, ending, outputs={}, now=ending.at)
+        if isinstance(ending, Failed):
+            store.owning.retry([job], 100.0)
+    ((_, seconds, device),) = store.read.done_lately(10)
+    assert (seconds, device) == (3.0, "cpu")

@@ -1,0 +1,163 @@
+"""Task files from Python, and the examples that come with the project."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from launcher.api import Plan, TaskFileError, UsageError, load, plan
+from launcher.errors import Severity
+from launcher.library import plan_files
+from tests.launcher.conftest import Launcher
+
+ROOT = Path(__file__).parents[2]
+TASKS = sorted((ROOT / "tasks").glob("*.yaml"))
+METHODS = {
+    "Fake": ("StyleGAN", "StyleGAN2", "StyleGAN3", "StableDiffusion2", "StableDiffusionXL"),
+    "Real": ("FFHQ", "RAISE", "FORLAB"),
+}
+
+
+@pytest.fixture
+def trueface(tmp_path: Path) -> Path:
+    """A root with a TrueFace-shaped folder and splits where the examples look for them."""
+    for modifier in ("PreSocial", "Facebook", "Telegram", "Twitter"):
+        for folder, methods in METHODS.items():
+            for method in methods:
+                (tmp_path / "data" / "TrueFace" / modifier / folder / method).mkdir(parents=True)
+    splits = tmp_path / "splits" / "TrueFace"
+    splits.mkdir(parents=True)
+    for number, name in enumerate(("train", "val", "test")):
+        (splits / f"{name}.json").write_text(json.dumps([f"StyleGAN2/{number:05d}"]))
+    return tmp_path
+
+
+def order_holds(made: Plan) -> bool:
+    place = {job.name: number for number, job in enumerate(made.jobs)}
+    return all(place[need] < place[job.name] for job in made.jobs for need in job.needs)
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
+def test_an_example_plans_cleanly_without_its_data(path: Path, tmp_path: Path) -> None:
+    made = plan(load(path), root=tmp_path)
+    assert made.jobs
+    assert order_holds(made)
+    assert {one.code for one in made.warnings} <= {"missing-input"}
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
+def test_an_example_plans_cleanly_with_its_data(path: Path, trueface: Path) -> None:
+    made = plan(load(path), root=trueface)
+    assert order_holds(made)
+    assert not [str(one) for one in made.warnings]
+
+
+def test_the_whole_study_of_the_original_is_three_rates_and_their_mending() -> None:
+    path = ROOT / "tasks" / "poison_study.yaml"
+    assert len(path.read_text().splitlines()) < 40
+    made = plan(load(path))
+    data = "gan2:pre&gan3:pre&sdXL:pre&real:pre"
+    models = [data, f"{data}%20", f"{data}%50"]
+    assert [job.model for job in made.jobs if job.kind == "train"] == models
+    mended = [job.model for job in made.jobs if job.kind == "unlearn"]
+    assert mended == [f"{one}~{method}" for one in models[1:] for method in ("relabel", "retrain")]
+    tests = [(job.model, job.data) for job in made.jobs if job.kind == "test"]
+    sets = ["real:pre", "gan2:pre", "gan3:pre", "sdXL:pre"]
+    assert tests == [(model, one) for model in [*models, *mended] for one in sets]
+    settings = next(job.settings for job in made.jobs if job.kind == "train")
+    assert settings["resize_scale"] == [0.2, 1.0]
+    assert (settings["lr"], settings["lr_decay_epochs"], settings["patch_size"]) == (1e-4, 3, 96)
+
+
+def test_python_sees_the_same_plan_as_the_command_line(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = str(ROOT / "tasks" / "quickstart.yaml")
+    said = launcher("run", path, "--dry-run", "--json", "--set", "num_epochs=1")
+    told = json.loads(said.out)["jobs"]
+    made = plan(load(path, settings=["num_epochs=1"]))
+    assert [(one["name"], one["hash"]) for one in told] == [
+        (one.name, one.hash) for one in made.jobs
+    ]
+
+
+def test_a_path_is_taken_in_the_folder_that_is_given(tmp_path: Path) -> None:
+    made = plan(load(ROOT / "tasks" / "quickstart.yaml"), root=tmp_path)
+    assert made.run_folder == tmp_path / "runs" / "quickstart"
+    here = plan(load(ROOT / "tasks" / "quickstart.yaml"), root=os.path.relpath(tmp_path))
+    assert here.run_folder == made.run_folder
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def codes(errors: Iterable[object]) -> list[str]:
+    return [str(getattr(one, "code", "")) for one in errors]
+
+
+def test_the_errors_of_all_files_are_told_together(tmp_path: Path) -> None:
+    first = write(tmp_path, "a.yaml", "name: a\ntrian: []\n")
+    second = write(tmp_path, "b.yaml", "name: b\ncommand: [{argv: [ls]}]\nphases: [nothing]\n")
+    with pytest.raises(TaskFileError) as caught:
+        plan_files([first, second, str(tmp_path / "none.yaml")])
+    assert codes(caught.value.problems) == ["unknown-key", "phases", "no-file"]
+    assert f"3 errors in {first}, {second}; nothing was queued" in str(caught.value)
+
+
+def test_included_files_are_found_beside_the_file_that_includes_them(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    write(tmp_path / "more", "jobs.yaml", "command: [{name: one, argv: [ls]}]\n")
+    write(
+        tmp_path / "more", "both.yaml", "include: jobs.yaml\ncommand: [{name: two, argv: [ls]}]\n"
+    )
+    file = write(tmp_path, "x.yaml", "name: x\ninclude: more/both.yaml\n")
+    made = plan(load(file), root=tmp_path)
+    assert [job.name for job in made.jobs] == ["command/one", "command/two"]
+
+
+def test_an_included_file_that_is_not_there_is_told_with_its_neighbour(tmp_path: Path) -> None:
+    write(tmp_path, "common.yaml", "command: [{argv: [ls]}]\n")
+    file = write(tmp_path, "x.yaml", "name: x\ninclude: comon.yaml\n")
+    problem = load(file).problems[0]
+    assert problem.severity is Severity.ERROR
+    assert problem.place is not None
+    assert (problem.place.line, problem.place.column) == (2, 10)
+    assert "did you mean" in problem.message
+
+
+def test_variables_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(
+        tmp_path, "x.yaml", 'name: x\ncommand: [{argv: [echo, "${WHO}-${NOBODY:-none}"]}]\n'
+    )
+    monkeypatch.setenv("WHO", "you")
+    monkeypatch.delenv("NOBODY", raising=False)
+    assert plan(load(file)).jobs[0].argv == ("echo", "you-none")
+
+
+def test_words_of_the_configuration_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write(tmp_path, "config.toml", '[subsets]\nwild = ["InTheWild", "SDXL-*"]\n')
+    text = 'name: x\ndefaults: {data_root: d, split_path: s}\ntrain: [{data: "wild:pre"}]\n'
+    file = write(tmp_path, "x.yaml", text)
+    with pytest.raises(UsageError, match="unknown subset 'wild'"):
+        plan(load(file))
+    monkeypatch.setenv("LAUNCHER_CONFIG", config)
+    job = plan(load(file)).jobs[0]
+    assert job.images == "wild:pre&real:pre"
+    assert job.words.subsets == {"wild": ("InTheWild", "SDXL-*")}
+
+
+def test_nothing_else_is_offered_by_the_door_of_the_launcher() -> None:
+    import launcher.api
+
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = launcher.api.nothing

@@ -1,0 +1,130 @@
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from launcher.forecast import Past
+from launcher.outlook import FirstWave, Here, Outlook, look_ahead
+from launcher.plan import Plan
+from launcher.policy import CPU, Machine, Running
+from launcher.specs import Breed, Resources
+from launcher.store.rows import Lane, ReadyJob
+from launcher.submission import Action, Standing
+from tests.launcher.plans import (
+    GIB,
+    NOON,
+    a_gpu,
+    a_history,
+    a_plan,
+    done_before,
+    here,
+    named,
+    some_commands,
+    standings,
+)
+
+
+def outlook(made: Plan, around: Here, *past: Past, done: int = 0) -> Outlook:
+    history = a_history(*past, gpus=bool(around.machine.gpus))
+    return look_ahead(standings(made, done), history, around)
+
+
+def waves(judged: Sequence[Standing], around: Here) -> FirstWave:
+    return look_ahead(judged, a_history(), around).wave
+
+
+def in_the_queue(job: int, rank: float = 0.0, cpus: int = 1) -> ReadyJob:
+    lane = Lane(group="", resources=Resources(cpus=cpus), breed=Breed())
+    return ReadyJob(id=job, rank=rank, lane_id=1, lane=lane)
+
+
+def test_only_jobs_that_need_nothing_unfinished_are_in_the_first_wave() -> None:
+    made = a_plan()
+    assert outlook(made, here()).wave == FirstWave(starts={("shapes", CPU): 1})
+    # the toys are there: the first training and the poison of the second can begin
+    found = outlook(made, here(), done=1).wave
+    assert found.starts == {("train", CPU): 1, ("poison", CPU): 1}
+
+
+def test_what_does_not_fit_says_what_it_lacks() -> None:
+    made = some_commands("", ", resources: {cpus: 4}", "")
+    found = outlook(made, here(cpus=4)).wave
+    assert found.starts == {("command", CPU): 1}
+    assert found.hindrance == "command/c1 needs 4 cores, 3 of 4 free"
+
+
+def test_one_training_starts_on_each_card_that_has_room() -> None:
+    entry = "{model: null, data: %s, resources: {min_vram: 16GiB}}"
+    words = ("dot:pre", "line:pre", "ring:pre")
+    made = a_plan("name: x\ntrain:\n" + "".join(f"  - {entry % word}\n" for word in words))
+    found = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2))).wave
+    assert found.starts == {("train", "cuda:0"): 1, ("train", "cuda:2"): 1}
+    assert found.hindrance == (
+        "train/ring:pre needs 16 GiB: cuda:0 runs a job of ours, cuda:1 has 6.3 GiB free,"
+        " cuda:2 runs a job of ours"
+    )
+
+
+def test_places_that_are_promised_already_are_not_given_again() -> None:
+    busy = here(cpus=2, running=(Running(device=CPU, cpus=2),))
+    found = outlook(some_commands(""), busy).wave
+    assert found == FirstWave(hindrance="command/c0 needs 1 core, 0 of 2 free")
+
+
+def test_what_waits_in_the_queue_already_goes_first() -> None:
+    made = some_commands("")
+    taken = here(cpus=1, ready=(in_the_queue(7, rank=NOON - 1),))
+    assert outlook(made, taken).wave.starts == {}
+    urgent = some_commands(", resources: {priority: 1}")
+    assert outlook(urgent, taken).wave.starts == {("command", CPU): 1}
+
+
+def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:
+    (one,) = standings(some_commands(""))
+    around = here(ready=(in_the_queue(7),))
+    joined = replace(one, action=Action.JOIN, state="queued", number=7)
+    again = replace(one, state="changed", number=7)
+    assert waves([joined], around).starts == {("command", CPU): 1}
+    assert waves([again], around).starts == {("command", CPU): 1}
+
+
+def test_of_many_jobs_that_ask_for_the_same_no_more_are_tried_than_there_are_cores() -> None:
+    found = outlook(some_commands(*[""] * 50), here(cpus=3)).wave
+    assert found == FirstWave(starts={("command", CPU): 3})
+
+
+def test_times_are_added_up_for_what_has_to_run_and_has_a_history() -> None:
+    made = a_plan()
+    past = [done_before(named(made, "train/dot:pre"), seconds) for seconds in (90.0, 110.0, 400.0)]
+    found = outlook(made, here(), *past).kinds
+    train = found["train"]  # poisoned or not, a training takes as long
+    assert (train.jobs, train.known, train.seconds, train.runs) == (2, 2, 220.0, 3)
+    assert (train.shortest, train.longest) == (110.0, 110.0)
+    assert (found["test"].known, found["test"].jobs) == (0, 3)
+    assert "shapes" not in outlook(made, here(), *past, done=1).kinds
+
+
+def test_a_plan_takes_at_least_as_long_as_its_longest_chain() -> None:
+    made = a_plan()
+    times = {"shapes": 1.0, "poison": 2.0, "train": 10.0, "unlearn": 5.0, "test": 3.0}
+    past = [done_before(job, times[job.kind]) for job in made.jobs]
+    assert outlook(made, here(), *past).chain == 1 + 2 + 10 + 5 + 3
+    assert outlook(made, here(), *past[:2]).chain is None
+
+
+def test_disk_is_added_up_where_the_size_of_results_is_known() -> None:
+    made = a_plan()
+    past = [done_before(job, 1.0, disk=10) for job in made.jobs if job.kind == "train"]
+    found = outlook(made, here(), *past)
+    assert (found.disk, found.disk_unknown) == (20, 6)
+    assert outlook(made, here()).disk is None
+
+
+def test_the_record_tells_absent_knowledge_as_null() -> None:
+    machine = Machine(cpus=2, ram=4 * GIB, ram_free=GIB, gpus=(a_gpu(),))
+    around = here(machine=machine, running=(Running(device="GPU-0", cpus=1),))
+    record = json.loads(json.dumps(outlook(some_commands(""), around).record()))
+    assert record["machine"]["cpus_free"] == 1
+    assert record["machine"]["gpus"][0]["total_bytes"] == 40 * GIB
+    assert record["first_wave"]["starts"] == [{"kind": "command", "device": "cpu", "jobs": 1}]
+    assert record["time"]["kinds"]["command"]["seconds"] is None
+    assert record["disk"] == {"bytes": None, "unknown_jobs": 1, "free_bytes": 412 * GIB}

@@ -1,0 +1,87 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.worktree import WorkTree, worktree
+
+MODULE = "toymodule_of_a_test"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A repository with one commit and a name that has to be quoted."""
+    top = tmp_path / "project"
+    (top / "in side").mkdir(parents=True)
+    (top / "in side" / "ü.py").write_text("1\n")
+    (top / "moved.py").write_text("a file\nthat git knows again\n")
+    (top / f"{MODULE}.py").write_text("")
+    git(top, "init", "-q")
+    git(top, "add", ".")
+    git(top, "commit", "-qm", "first")
+    return top
+
+
+def git(top: Path, *words: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    said = subprocess.run(
+        ["git", *who, *words],
+        cwd=top,
+        env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return said.stdout.strip()
+
+
+def test_a_clean_tree_is_its_commit(tree: Path) -> None:
+    commit = git(tree, "rev-parse", "HEAD")
+    found = worktree(tree / "in side")
+    assert found == WorkTree(commit=commit)
+    assert found.short == commit[:7]
+
+
+def test_changed_files_are_named_from_the_top_and_marked(tree: Path) -> None:
+    (tree / "in side" / "ü.py").write_text("2\n")
+    git(tree, "mv", "moved.py", "there.py")
+    found = worktree(tree / "in side")
+    assert found is not None
+    assert set(found.changed) == {"in side/ü.py", "there.py", "moved.py"}
+    assert found.short.endswith("*")
+
+
+def test_files_that_git_does_not_know_are_no_change(tree: Path) -> None:
+    (tree / "new.py").write_text("")
+    found = worktree(tree)
+    assert found is not None
+    assert found.changed == ()
+
+
+def test_modules_with_changed_files_are_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tree))
+    (tree / f"{MODULE}.py").write_text("changed = True\n")
+    found = worktree(tree, [MODULE, "launcher", "absent_module"])
+    assert found is not None
+    assert found.modules == {MODULE: (f"{MODULE}.py",)}
+    assert MODULE not in sys.modules
+
+
+def test_looking_writes_nothing(tree: Path) -> None:
+    (tree / "moved.py").touch()  # git would like to note the new time in its index
+    before = {path: path.stat().st_mtime_ns for path in (tree / ".git").rglob("*")}
+    assert worktree(tree) is not None
+    assert {path: path.stat().st_mtime_ns for path in (tree / ".git").rglob("*")} == before
+
+
+def test_without_repository_or_commit_there_is_none(tmp_path: Path) -> None:
+    assert worktree(tmp_path) is None
+    git(tmp_path, "init", "-q")
+    assert worktree(tmp_path) is None
+
+
+def test_without_git_there_is_none(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "PATH", str(tree))
+    assert worktree(tree) is None

@@ -1,0 +1,151 @@
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.api import Draft, Words
+from trueface.kinds import TEST, TRAIN, UNLEARN
+
+TRAINED = ["StyleGAN2/a/1", "StyleGAN2/a/2", "StyleGAN3/a/1", "FFHQ/1", "MyGAN/1"]
+TESTED = ["StyleGAN2/a/2", "StyleGAN2/a/3", "StyleGAN3/a/1", "FFHQ/2", "FFHQ/1", "MyGAN/1"]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    write(tmp_path / "one", train=TRAINED, test=["FFHQ/9"])
+    write(tmp_path / "two", train=["FFHQ/8"], test=TESTED)
+    return tmp_path
+
+
+def write(folder: Path, **lists: Sequence[str]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, keys in lists.items():
+        (folder / f"{name}.json").write_text(json.dumps(keys))
+
+
+def a_draft(lab: Path, kind: str, split: str, data: str, **facts: Any) -> Draft:
+    settings = {"split_path": split, "data_root": facts.pop("data_root", "data")}
+    return Draft(
+        kind=kind, run="r", run_folder=lab / "runs/r", folder=lab, data=data, settings=settings,
+        **facts,
+    )  # fmt: skip
+
+
+def said(lab: Path, trained: str, tested: str, **facts: Any) -> tuple[str, ...]:
+    maker = a_draft(lab, "train", "one", trained, model="m", **facts)
+    return TEST.refusals(a_draft(lab, "test", "two", tested, model="m"), [maker])
+
+
+def test_test_images_that_were_trained_on_are_counted_and_named(lab: Path) -> None:
+    assert said(lab, "gan2:pre&real:pre", "gan2:pre") == (
+        "1 of the 2 test images of gan2:pre are among the training images of m "
+        "(two/test.json, one/train.json)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "counts"),
+    [
+        ("gan2:pre", "gan2:fb", "1 of the 2"),  # a shared copy shows the same picture
+        ("all:pre", "all:all", "3 of the 5"),  # one is of no method of the laboratory
+        ("gan2:pre", "gan3:pre", None),
+        ("gan3:pre", "gan:pre", "1 of the 3"),
+        ("real:pre", "gan:pre", None),
+    ],
+)
+def test_only_methods_of_both_count(
+    lab: Path, trained: str, tested: str, counts: str | None
+) -> None:
+    found = said(lab, trained, tested)
+    assert [text.startswith(counts or "-") for text in found] == ([True] if counts else [])
+
+
+def test_the_real_images_that_a_training_adds_count(lab: Path) -> None:
+    assert said(lab, "gan2:pre", "real:pre") == ()
+    assert len(said(lab, "gan2:pre", "real:pre", images="gan2:pre&real:pre")) == 1
+
+
+def test_one_split_serves_training_and_test(lab: Path) -> None:
+    maker = a_draft(lab, "train", "two", "all:pre", model="m")
+    assert TEST.refusals(a_draft(lab, "test", "two", "all:pre", model="m"), [maker]) == ()
+
+
+def test_every_maker_is_looked_at_and_told_once(lab: Path) -> None:
+    makers = [
+        a_draft(lab, "train", "two", "all:pre", model="a"),
+        a_draft(lab, "train", "one", "gan2:pre", model="a#b"),
+        a_draft(lab, "unlearn", "one", "gan2:pre", model="a#b~m"),
+    ]
+    found = TEST.refusals(a_draft(lab, "test", "two", "gan2:pre", model="a#b~m"), makers)
+    assert [text.partition("images of a#b ")[1] for text in found] == ["images of a#b "]
+
+
+def test_a_users_subset_counts(lab: Path) -> None:
+    own = TEST.with_words(Words(subsets={"mine": ("My*",)}))
+    maker = a_draft(lab, "train", "one", "mine:pre", model="m")
+    (text,) = own.refusals(a_draft(lab, "test", "two", "mine:pre", model="m"), [maker])
+    assert text.startswith("1 of the 1")
+
+
+@pytest.mark.parametrize(
+    ("tested", "count"),
+    [("fakeFlat:none", 1), ("all:none", 1), ("realFlat:none", 0), ("gan:pre", 0)],
+)
+def test_images_without_a_method_folder_are_told_by_their_class(
+    lab: Path, tested: str, count: int
+) -> None:
+    write(lab / "one", train=["00001", "00002"])
+    write(lab / "two", test=["00002", "00003"])
+    assert len(said(lab, "fakeFlat:none", tested)) == count
+
+
+def test_the_same_key_in_another_data_folder_is_another_picture(lab: Path) -> None:
+    assert said(lab, "gan2:pre", "gan2:pre", data_root="elsewhere") == ()
+    (lab / "data").mkdir()
+    (lab / "link").symlink_to("data")
+    assert len(said(lab, "gan2:pre", "gan2:pre", data_root="link")) == 1
+
+
+def test_a_training_in_another_folder_hides_none_in_this_one(lab: Path) -> None:
+    makers = [
+        a_draft(lab, "train", "one", "gan2:pre", model=name, data_root=root)
+        for name, root in (("a", "elsewhere"), ("a#b", "data"))
+    ]
+    found = TEST.refusals(a_draft(lab, "test", "two", "gan2:pre", model="a#b"), makers)
+    assert ["of a#b (" in text for text in found] == [True]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[1]"])
+def test_nothing_is_said_of_lists_that_cannot_be_read(lab: Path, content: str | None) -> None:
+    path = lab / "one/train.json"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    assert said(lab, "all:pre", "all:pre") == ()
+
+
+def test_a_list_that_has_changed_is_read_again(lab: Path) -> None:
+    assert said(lab, "gan2:pre", "gan2:pre")
+    write(lab / "one", train=[key for key in TRAINED if key != "StyleGAN2/a/2"])
+    assert said(lab, "gan2:pre", "gan2:pre") == ()
+
+
+def test_lists_are_read_once_for_thousands_of_tests(lab: Path) -> None:
+    assert said(lab, "gan2:pre", "gan2:pre")
+    path = lab / "one/train.json"
+    before = path.stat()
+    path.write_text(" " * before.st_size)  # no list; whoever reads it again finds no overlap
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert said(lab, "gan2:pre", "gan2:pre")
+
+
+def test_trainings_and_unlearnings_are_refused_for_no_such_reason(lab: Path) -> None:
+    settings: Mapping[str, Any] = {"optimizer_state": "fresh"}
+    draft = a_draft(lab, "train", "one", "all:pre", model="m")
+    assert UNLEARN.refusals(draft, [draft]) == ()
+    fresh = Draft(kind="train", run="r", run_folder=lab, folder=lab, model="m", settings=settings)
+    assert TRAIN.refusals(fresh, ()) == ()

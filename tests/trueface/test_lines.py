@@ -1,0 +1,148 @@
+"""The lines that `launcher run --dry-run --commands` prints, run one after the other."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launcher.api import Draft, Job, Kind, Words, model_folder_name, parse_data
+from trueface.__main__ import main
+from trueface.checkpoint import load
+from trueface.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
+from trueface.poison import read_record
+
+torch.set_num_threads(1)
+
+WORDS = Words(subsets={"mygan": ("Style*",)}, modifiers={"wa": ("Facebook",)})
+DATA = "mygan:pre&realFFHQ:pre"
+BASE = f"{DATA}%50@seed=3"
+UNLEARNED = f"{DATA}%50~relabel@seed=4"
+AGAIN = f"{DATA}%50~relabel~retrain@seed=5"
+TUNED = f"{BASE}#mygan:wa&realFFHQ:wa"
+LONG = f"{BASE}#{'&'.join(['mygan:wa&realFFHQ:wa'] * 12)}"
+SMALL = {
+    "model": "slim18", "weights": "none", "num_epochs": 1, "batch_size": 8, "resize_size": 32,
+    "seed": 3, "lr": 0.003, "resize_scale": [0.2, 1.0], "split_path": "data/splits",
+}  # fmt: skip
+TESTED = {"resize_size": 32, "split_path": "data/splits"}
+
+
+def planned(kind: Kind, folder: Path, settings: Mapping[str, Any], **facts: Any) -> Draft:
+    given = {"data_root": "data", **settings}
+    data = facts.pop("data", None)
+    return Draft(
+        kind=kind.name,
+        run="study",
+        run_folder=folder / "runs/study",
+        folder=folder,
+        data=data,
+        settings=kind.settings.model_validate(given).model_dump(mode="json"),
+        words=Words() if data is None else WORDS,
+        **facts,
+    )
+
+
+def chain(folder: Path) -> Iterator[tuple[Kind, Draft]]:
+    """Plan a poisoned training, what is made of it, and tests."""
+    yield SAMPLE, planned(SAMPLE, folder, {"size": 32, "train": 6, "val": 3, "test": 3})
+    chosen = {"poison_seed": 7, "poison_stratified": True, "split_path": "data/splits"}
+    yield POISON, planned(POISON, folder, chosen, model=BASE, data=DATA)
+    saved = {**SMALL, "save_optimizer": True}
+    yield TRAIN, planned(TRAIN, folder, saved, model=BASE, data=DATA)
+    shared, kept = "mygan:wa&realFFHQ:wa", {**SMALL, "optimizer_state": "kept"}
+    yield TRAIN, planned(TRAIN, folder, kept, model=TUNED, base=BASE, data=shared)
+    twelve = "&".join([shared] * 12)
+    yield TRAIN, planned(TRAIN, folder, SMALL, model=LONG, base=BASE, data=twelve)
+    for method, seed, model, base in (
+        ("relabel", 4, UNLEARNED, BASE),
+        ("retrain", 5, AGAIN, UNLEARNED),
+    ):
+        settings = {**SMALL, "seed": seed, "method": method}
+        yield UNLEARN, planned(UNLEARN, folder, settings, model=model, base=base, data=DATA)
+    for model in (BASE, TUNED, LONG, UNLEARNED, AGAIN):
+        yield TEST, planned(TEST, folder, TESTED, model=model, data="mygan:wa")
+
+
+def queued(kind: Kind, draft: Draft, attempt: Path) -> None:
+    """Run a job as a worker does."""
+    known = kind.with_words(draft.words)
+    if draft.model is not None:
+        draft.model_folder(draft.model).mkdir(parents=True, exist_ok=True)
+    images = None
+    if draft.data is not None:
+        images = str(known.images(parse_data(draft.data)))
+    job = Job(
+        name=kind.name, kind=kind.name, run="study", run_folder=draft.run_folder,
+        folder=draft.folder, attempt_folder=attempt, attempt=1, device="cpu", cpus=1,
+        model=draft.model, base=draft.base, data=draft.data, images=images,
+        settings=draft.settings, words=draft.words,
+    )  # fmt: skip
+    module, _, function = kind.entry.partition(":")
+    getattr(importlib.import_module(module), function)(job)
+
+
+def files(folder: Path) -> set[str]:
+    kept = (path for path in (folder / "runs").rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)) for path in kept if path.suffix not in {".log", ".txt"}}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Run the same chain as pasted lines and as jobs of the queue."""
+    pasted, queue = (tmp_path_factory.mktemp(name) for name in ("pasted", "queued"))
+    for kind, draft in chain(pasted):
+        argv = kind.with_words(draft.words).argv(draft)
+        assert argv[:3] == ("python", "-m", "trueface")
+        with chdir(pasted):
+            assert main(argv[3:]) == 0, argv
+    for kind, draft in chain(queue):
+        queued(kind, draft, queue)
+    return pasted, queue
+
+
+def test_pasted_lines_make_the_same_files_as_the_queue(folders: tuple[Path, Path]) -> None:
+    pasted, queue = folders
+    assert files(pasted) == files(queue)
+    made = {folder.name for folder in (pasted / "runs/study").iterdir()}
+    assert made == {model_folder_name(model) for model in (BASE, TUNED, LONG, UNLEARNED, AGAIN)}
+
+
+@pytest.mark.parametrize("model", [BASE, TUNED, LONG, UNLEARNED, AGAIN], ids=len)
+def test_pasted_lines_make_the_same_weights_as_the_queue(
+    folders: tuple[Path, Path], model: str
+) -> None:
+    path = Path("runs/study", model_folder_name(model), "checkpoints/best.pt")
+    one, other = (load(folder / path) for folder in folders)
+    assert one.provenance["model"] == other.provenance["model"] == model
+    assert one.provenance["settings"] == other.provenance["settings"]
+    for name, values in one.state.items():
+        assert torch.equal(values, other.state[name]), name
+
+
+def test_a_pasted_training_takes_the_record_that_the_pasted_poison_made(
+    folders: tuple[Path, Path],
+) -> None:
+    one, other = (read_record(folder / "runs/study" / BASE / "poison.json") for folder in folders)
+    assert one == other
+    assert (one.seed, one.stratified) == (7, True)
+
+
+def test_an_unlearned_model_tells_which_labels_were_wrong_in_its_training(
+    folders: tuple[Path, Path],
+) -> None:
+    for folder in folders:
+        records = [
+            read_record(folder / "runs/study" / model / "poison.json")
+            for model in (BASE, UNLEARNED, AGAIN)
+        ]
+        assert records[0] == records[1] == records[2]
+
+
+def test_a_shortened_folder_tells_the_whole_id(folders: tuple[Path, Path]) -> None:
+    run = folders[0] / "runs/study"
+    assert (run / model_folder_name(LONG) / "model_id.txt").read_text() == f"{LONG}\n"
+    assert not (run / BASE / "model_id.txt").exists()

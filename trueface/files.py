@@ -1,0 +1,116 @@
+"""Which files the jobs of each kind read and make, as far as that is known while they are planned."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher.api import Draft, Input, parse_data, parse_model
+from trueface import layout
+from trueface.index import parts_without_folder
+from trueface.splits import split_files
+from trueface.subsets import Vocabulary
+
+
+def training_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield data, splits, the base and what else of it is read, the poison record, weights."""
+    yield from learning_inputs(draft, vocabulary)
+    if parse_model(model_of(draft)).last.poison is not None:
+        yield Input(
+            path=layout.poison_record(folder_of(draft)), what=f"the poison record of {draft.model}"
+        )
+    if draft.base is not None and draft.settings["optimizer_state"] == "kept":
+        yield Input(
+            path=layout.optimizer(draft.model_folder(draft.base)),
+            what=f"the optimizer's state of {draft.base}; set save_optimizer in its training",
+        )
+
+
+def unlearning_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield data, splits, the poisoned model, its poison record, weights."""
+    yield from learning_inputs(draft, vocabulary)
+    if draft.base is not None:
+        yield Input(
+            path=layout.poison_record(draft.model_folder(draft.base)),
+            what=f"the poison record of {draft.base}",
+        )
+
+
+def learning_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield what trainings and unlearnings both read."""
+    yield from data_inputs(draft, ("train", "val"), vocabulary)
+    if draft.base is not None:
+        path = layout.checkpoint(draft.model_folder(draft.base))
+        yield Input(path=path, what=f"the model {draft.base}")
+    weights = draft.settings["weights"]
+    if weights not in {"default", "none"}:
+        yield Input(path=draft.path(weights), what="the pretrained weights")
+
+
+def test_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield the model, data and the test split."""
+    yield Input(path=layout.checkpoint(folder_of(draft)), what="the model to test")
+    yield from data_inputs(draft, ("test",), vocabulary)
+
+
+def poison_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield data and the training split."""
+    yield from data_inputs(draft, ("train",), vocabulary)
+
+
+def data_inputs(draft: Draft, lists: tuple[str, ...], vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield the data folder, those folders in it that are missing, and the files of a split."""
+    data_root = draft.path(draft.settings["data_root"])
+    yield Input(path=data_root, what="the data folder")
+    images = draft.images or draft.data
+    if images and data_root.exists():  # else it is said already, or an earlier job makes it
+        for part, folder in parts_without_folder(data_root, parse_data(images), vocabulary):
+            yield Input(path=folder, what=f"the folder of {part}")
+    for path in split_files(draft.path(draft.settings["split_path"]), lists):
+        yield Input(path=path, what=f"the {path.stem} split")
+
+
+def training_outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the history, and what is to be kept of the checkpoint and the optimizer's state."""
+    folder = folder_of(draft)
+    if draft.settings["save_weights"]:
+        yield layout.checkpoint(folder)
+    if draft.settings["save_optimizer"]:
+        yield layout.optimizer(folder)
+    yield layout.history(folder)
+
+
+def unlearning_outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the checkpoint, and the poison record that it takes over from its base."""
+    yield layout.checkpoint(folder_of(draft))
+    yield layout.poison_record(folder_of(draft))
+
+
+def test_outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the metrics, and the scores unless they are not to be kept."""
+    folder, data = folder_of(draft), draft.data or ""
+    if draft.settings["save_scores"]:
+        yield layout.scores(folder, model_of(draft), data)
+    yield layout.metrics(folder, data)
+
+
+def poison_outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the poison record, in the folder of the model to be trained with it."""
+    yield layout.poison_record(folder_of(draft))
+
+
+def sample_outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the data root, and the file in it that is written last."""
+    data_root = draft.path(draft.settings["data_root"])
+    yield data_root
+    yield data_root / layout.SAMPLE_MARK
+
+
+def model_of(draft: Draft) -> str:
+    """Return the ID of the model that a job makes or tests."""
+    if draft.model is None:
+        raise ValueError(f"a job of kind {draft.kind!r} has no model")
+    return draft.model
+
+
+def folder_of(draft: Draft) -> Path:
+    """Return the folder of that model."""
+    return draft.model_folder(model_of(draft))

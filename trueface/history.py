@@ -1,0 +1,42 @@
+"""The epochs of a training, one line each."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from launcher.api import write_atomic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One line of a training's history; accuracies in 0 … 1."""
+
+    epoch: int  # from 1
+    lr: float  # in its last step
+    loss: float
+    accuracy: float  # against the labels as trained, while they were trained
+    val_loss: float
+    val_accuracy: float
+    val_balanced_accuracy: float | None  # None: validation has one class only
+    seconds: float
+    images_per_s: float  # of the training part
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """What decides between epochs: accuracy on validation (balanced, if it can be), loss."""
+        balanced = self.val_balanced_accuracy
+        return (self.val_accuracy if balanced is None else balanced, -self.val_loss)
+
+
+def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
+    """Write one CSV line an epoch, atomically; folders are made as needed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Epoch))
+    for epoch in epochs:
+        values = astuple(epoch)
+        writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.getvalue())
