@@ -33,6 +33,7 @@ bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
 	$(PIP) -e '.[bench]'
 	$(BIN)/python -m benchmarks.queue
 	$(BIN)/python -m benchmarks.commands
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.planning
 
 chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs; CHAOS='--without-guard --jobs 100' must fail
 	$(BIN)/python -m tests.chaos $(CHAOS)

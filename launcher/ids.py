@@ -26,11 +26,19 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
 _POISON = re.compile(rf"(?:(?P<kind>[a-z][a-z0-9]*)-)?(?P<percent>{_PERCENT})")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _VALUE = re.compile(r"[A-Za-z0-9_.+\-]+")
+_PAIR = rf"{_KEY.pattern}={_VALUE.pattern}"
 _DATA = re.compile(rf"{_WORD.pattern}:{_WORD.pattern}(?:&{_WORD.pattern}:{_WORD.pattern})*")
+_STAGE = re.compile(
+    rf"({_DATA.pattern})(?:%((?:[a-z][a-z0-9]*-)?{_PERCENT}))?((?:~{_WORD.pattern})*)"
+    rf"(?:@({_PAIR}(?:,{_PAIR})*))?"
+)
 _PART = re.compile(r"(?:^|(?<=[&#]))([^:&#%~@]*):([^:&#%~@]*)")
 _FOLDER_BYTES = 255  # the longest name of one folder on the file systems of Linux
 _MARK_LETTERS = 12  # of a hash: two of a run's models agree in it once in 10^10 studies
-_REMEMBERED = 1 << 16  # IDs come again and again: each model once per test set
+# IDs come again and again, each model once per test set; a larger memory of whole IDs than this
+# costs more than reading them anew, while parts are few
+_REMEMBERED = 1 << 9
+_REMEMBERED_PARTS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +228,9 @@ def _pieces(text: str, mark: str) -> Iterator[tuple[int, str]]:
 
 
 def _stage(text: str) -> Stage:
-    if (data := _sound_data(text)) is not None:  # as most stages are
-        return Stage(data)
+    if (stage := _sound_stage(text)) is not None:
+        return stage
+    # what is at fault, and where, is looked for only now
     rest, at, variant_text = text.partition("@")
     head, *methods = rest.split("~")
     data_text, percent, poison_text = head.partition("%")
@@ -236,17 +245,27 @@ def _stage(text: str) -> Stage:
     return Stage(data, poison, tuple(methods), variant)
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _sound_data(text: str) -> DataId | None:
-    """Return a data ID, or None where the grammar refuses the text."""
-    if _DATA.fullmatch(text) is None:
+def _sound_stage(text: str) -> Stage | None:
+    """Return a stage, or None where the grammar refuses the text."""
+    found = _STAGE.fullmatch(text)
+    if found is None:
         return None
-    return DataId(tuple(map(_part, text.split("&"))))
+    data_text, poison_text, methods, variant_text = found.groups()
+    data = DataId(tuple(map(_part, data_text.split("&"))))
+    if poison_text is None and not methods and variant_text is None:
+        return Stage(data)
+    poison = None if poison_text is None else _sound_poison(poison_text)
+    variant = [] if variant_text is None else [one.split("=") for one in variant_text.split(",")]
+    pairs = tuple((key, value) for key, value in variant)
+    if (poison_text is not None and poison is None) or len(dict(pairs)) < len(pairs):
+        return None
+    poison = None if poison is None or poison.percent == "0" else poison
+    return Stage(data, poison, tuple(methods[1:].split("~")) if methods else (), pairs)
 
 
 def _data(text: str, whole: str | None = None) -> DataId:
-    if (data := _sound_data(text)) is not None:
-        return data
+    if _DATA.fullmatch(text) is not None:
+        return DataId(tuple(map(_part, text.split("&"))))
     # which part is at fault, and where in it, is looked for only now
     whole = text if whole is None else whole
     for start, piece in _pieces(text, "&"):
@@ -260,7 +279,7 @@ def _data(text: str, whole: str | None = None) -> DataId:
     raise AssertionError(f"{text!r} was refused for no reason")
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_REMEMBERED_PARTS)
 def _part(text: str) -> Part:
     subset, _, modifier = text.partition(":")
     return Part(subset, modifier)
@@ -274,7 +293,7 @@ def _poison(text: str, whole: str, offset: int) -> Poison | None:
     return None if found.percent == "0" else found
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_REMEMBERED_PARTS)
 def _sound_poison(text: str) -> Poison | None:
     """Return a poison, that of 0 percent too; None where the grammar refuses the text."""
     found = _POISON.fullmatch(text)

@@ -5,13 +5,13 @@ without heavy imports; the work itself is a function named by `entry`, imported 
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,8 @@ from launcher.ids import DataId, model_folder_name
 from launcher.records import Json
 
 GROUP = "launcher.kinds"
+
+Found = TypeVar("Found")
 
 
 class Role(StrEnum):
@@ -108,6 +110,18 @@ class Draft:
     name: str | None = None  # given name of a plain job
     settings: Mapping[str, Any] = field(default_factory=dict)  # validated and complete
     words: Words = field(default_factory=Words)  # the user's own among those of its data
+    found: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, key: Hashable, find: Callable[[], Found]) -> Found:
+        """Return what `find` found when the first draft of this plan asked.
+
+        Thousands of jobs read the same data, and a plan is made in an instant: its drafts share
+        `found`, so that a kind may look at the disk once.
+        """
+        if key not in self.found:
+            self.found[key] = find()
+        known: Found = self.found[key]
+        return known
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.expansion import Step, expand
@@ -22,6 +23,7 @@ from launcher.scope import Asked
 from launcher.taskfile import TaskFile
 from launcher.wiring import MISSING, Once, Wiring
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
 _PREPARING = frozenset({Role.DATA, Role.POISON})
 _LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST})
@@ -100,9 +102,10 @@ def plan(
     wiring = Wiring(root, there)
     jobs: dict[str, PlannedJob] = {}
     made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
+    found: dict[Any, Any] = {}
     for step in expand(task, lambda model: there(run_folder / model_folder_name(model)), problems):
         try:
-            draft = _draft(step, _words(step, task.words), task.name, run_folder, root)
+            draft = _draft(step, _words(step, task.words), task.name, run_folder, root, found)
             files = _files(step, draft)
         except Error as error:  # a laboratory's own check
             problems.append(Problem(code="setting", message=str(error), place=step.place))
@@ -186,7 +189,9 @@ def _words(step: Step, words: Words) -> Words:
     return words.used_by(step.kind.elementary(parse_data(step.images)))
 
 
-def _draft(step: Step, words: Words, run: str, run_folder: Path, root: Path) -> Draft:
+def _draft(
+    step: Step, words: Words, run: str, run_folder: Path, root: Path, found: dict[Any, Any]
+) -> Draft:
     return Draft(
         kind=step.kind.name,
         run=run,
@@ -199,6 +204,7 @@ def _draft(step: Step, words: Words, run: str, run_folder: Path, root: Path) -> 
         name=step.name.partition("/")[2] if step.model is None else None,
         settings=step.settings.values,
         words=words,
+        found=found,
     )
 
 
@@ -264,5 +270,5 @@ def _hash(
     }
     if words:
         record["words"] = words.record()
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    text = _encode(record)
     return hashlib.sha256(text.encode()).hexdigest()

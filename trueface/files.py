@@ -56,11 +56,21 @@ def poison_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
     yield from data_inputs(draft, ("train",), vocabulary)
 
 
-def data_inputs(draft: Draft, lists: tuple[str, ...], vocabulary: Vocabulary) -> Iterator[Input]:
-    """Yield the data folder, those folders in it that are missing, and the files of a split."""
+def data_inputs(
+    draft: Draft, lists: tuple[str, ...], vocabulary: Vocabulary
+) -> tuple[Input, ...]:
+    """Return the data folder, those folders in it that are missing, and the files of a split."""
+    data_root, split_path = draft.settings["data_root"], draft.settings["split_path"]
+    images = draft.images or draft.data
+    key = ("inputs", data_root, split_path, images, lists, vocabulary)
+    return draft.once(key, lambda: tuple(_data_inputs(draft, images, lists, vocabulary)))
+
+
+def _data_inputs(
+    draft: Draft, images: str | None, lists: tuple[str, ...], vocabulary: Vocabulary
+) -> Iterator[Input]:
     data_root = draft.path(draft.settings["data_root"])
     yield Input(path=data_root, what="the data folder")
-    images = draft.images or draft.data
     if images and data_root.exists():  # else it is said already, or an earlier job makes it
         for part, folder in parts_without_folder(data_root, parse_data(images), vocabulary):
             yield Input(path=folder, what=f"the folder of {part}")

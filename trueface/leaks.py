@@ -66,18 +66,17 @@ def _root(path: Path) -> str:
 
 
 def _list(draft: Draft, name: str) -> _List | None:
-    file = _file(draft.path(draft.settings["split_path"]), name)
+    split_path = draft.settings["split_path"]
+    return draft.once(("list", split_path, name), lambda: _read(draft.path(split_path), name))
+
+
+def _read(split_path: Path, name: str) -> _List | None:
+    (file,) = split_files(split_path, (name,))
     try:
-        status = os.stat(file)  # noqa: PTH116  # for thousands of tests; a Path costs as much again
+        status = file.stat()
     except (OSError, ValueError):
         return None
-    return _List(file, name, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=_LISTS)
-def _file(split_path: Path, name: str) -> str:
-    (file,) = split_files(split_path, (name,))
-    return str(file)
+    return _List(str(file), name, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=1 << 16)  # a plan asks for the same few pairs thousands of times

@@ -30,7 +30,7 @@ def training(draft: Draft) -> Iterator[str]:
             yield from ("--poison_kind", poison.kind)
         yield "--keep_poison"
     yield from word_flags(draft.words)
-    yield from classic_words(draft.settings, TrainSettings)
+    yield from _classic_words(draft, TrainSettings)
 
 
 def test(draft: Draft) -> Iterator[str]:
@@ -38,7 +38,7 @@ def test(draft: Draft) -> Iterator[str]:
     yield from (*PROGRAM, "--name", draft.run, "--task", "test")
     yield from ("--load_id", model_of(draft), "--data", draft.data or "")
     yield from word_flags(draft.words)
-    yield from classic_words(draft.settings, TestSettings)
+    yield from _classic_words(draft, TestSettings)
 
 
 def poison(draft: Draft) -> Iterator[str]:
@@ -66,6 +66,12 @@ def before(model: ModelId) -> ModelId:
     Where an unlearning had settings of its own in its ID, its base may be called otherwise.
     """
     return ModelId((*model.stages[:-1], replace(model.last, methods=model.last.methods[:-1])))
+
+
+def _classic_words(draft: Draft, settings: type[Settings]) -> tuple[str, ...]:
+    # the tests of a file have their settings in common, and the plan holds them: their id() lasts
+    key = ("words", id(draft.settings), settings)
+    return draft.once(key, lambda: tuple(classic_words(draft.settings, settings)))
 
 
 def _command(draft: Draft, settings: type[Settings], *by_id: str) -> Iterator[str]:

@@ -1,0 +1,330 @@
+"""What holds for every ID and for every task file, however strange."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.ids import canonical, model_folder_name, normalise, parse_data, parse_model
+from launcher.kinds import COMMAND, Kind, Role
+from launcher.plan import Plan, plan
+from launcher.taskfile import Surroundings, parse
+from tests.launcher.toylab import elementary, laboratory
+
+KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
+MOST_NAME_BYTES = 255  # of one folder, on the file systems of Linux
+
+words = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,7}", fullmatch=True)
+data_texts = st.lists(st.tuples(words, words).map(":".join), min_size=1, max_size=4).map("&".join)
+kinds_of_poison = st.from_regex(r"[a-z][a-z0-9]{0,4}-", fullmatch=True)
+canonical_percents = st.one_of(
+    st.integers(1, 100).map(str),
+    st.tuples(st.integers(0, 99), st.from_regex(r"[0-9]{0,3}[1-9]", fullmatch=True)).map(
+        lambda pair: f"{pair[0]}.{pair[1]}"
+    ),
+)
+keys = st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True)
+values = st.from_regex(r"[A-Za-z0-9_.+-]{1,8}", fullmatch=True)
+toy_data = st.lists(
+    st.tuples(st.sampled_from(["dot", "line", "ring"]), st.sampled_from(["pre", "fb", "tw"])),
+    min_size=1,
+    max_size=3,
+    unique=True,
+).map(lambda parts: "&".join(map(":".join, parts)))
+
+
+@st.composite
+def stage_texts(draw: st.DrawFn) -> str:
+    """One stage of a model ID, as the grammar of the README allows it."""
+    poison = draw(st.just("") | st.tuples(st.just("") | kinds_of_poison, canonical_percents))
+    methods = "".join(f"~{one}" for one in draw(st.lists(words, max_size=3)))
+    variant = draw(st.dictionaries(keys, values, max_size=3))
+    return "".join(
+        [
+            draw(data_texts),
+            f"%{''.join(poison)}" if poison else "",
+            methods,
+            "@" + ",".join(f"{key}={value}" for key, value in variant.items()) if variant else "",
+        ]
+    )
+
+
+model_texts = st.lists(stage_texts(), min_size=1, max_size=4).map("#".join)
+
+
+@given(model_texts)
+def test_every_id_of_the_grammar_is_printed_as_it_was_written(text: str) -> None:
+    assert str(parse_model(text)) == text
+    assert parse_model(str(parse_model(text))) == parse_model(text)
+
+
+@given(data_texts)
+def test_every_data_id_is_a_model_id_of_one_stage(text: str) -> None:
+    assert str(parse_data(text)) == text
+    assert parse_model(text).last.data == parse_data(text)
+
+
+@given(model_texts)
+def test_normalising_a_normal_model_changes_nothing(text: str) -> None:
+    once = normalise(parse_model(text), canonical)
+    assert normalise(once, canonical) == once
+    assert parse_model(str(once)) == once
+
+
+@given(toy_data, st.randoms(use_true_random=False))
+def test_a_union_in_another_order_or_written_out_is_normalised_to_the_same(
+    text: str, dice: object
+) -> None:
+    parts = text.split("&")
+    dice.shuffle(parts)  # type: ignore[attr-defined]  # hypothesis types it as object
+    first, second = parse_model(text), parse_model("&".join([*parts, parts[0]]))
+
+    assert normalise(first, canonical) == normalise(second, canonical)
+
+
+@given(canonical_percents, st.integers(1, 3), st.integers(0, 3), st.just("") | kinds_of_poison)
+def test_one_percentage_has_one_spelling(percent: str, width: int, after: int, kind: str) -> None:
+    whole, _, decimals = percent.partition(".")
+    fraction = f"{decimals}{'0' * after}"
+    padded = f"{whole:0>{width}}.{fraction}" if fraction else f"{whole:0>{width}}"
+    assert str(parse_model(f"a:b%{kind}{padded}")) == f"a:b%{kind}{percent}"
+
+
+@given(st.from_regex(r"0{1,3}(\.0{1,4})?", fullmatch=True), st.just("") | kinds_of_poison, words)
+def test_no_percent_is_no_poison(zero: str, kind: str, method: str) -> None:
+    assert str(parse_model(f"a:b%{kind}{zero}~{method}#c:d%{zero}")) == f"a:b~{method}#c:d"
+
+
+STAGES = ("gan2:pre", "gan2:pre%50", "a:b~pgu", "gan1:shr&gan2:pre&real:pre%f2r-2.5@lr=1")
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(STAGES), min_size=1, max_size=50).map("#".join),
+        min_size=1,
+        max_size=8,
+        unique=True,
+    )
+)
+def test_every_model_has_a_folder_of_its_own_whose_name_a_disk_can_hold(models: list[str]) -> None:
+    folders = [model_folder_name(model) for model in models]
+    assert len(set(folders)) == len(models)
+    for model, folder in zip(models, folders, strict=True):
+        assert 0 < len(folder.encode()) <= MOST_NAME_BYTES
+        assert folder not in (".", "..")
+        assert "/" not in folder
+        assert "\0" not in folder
+        assert folder == model_folder_name(model)
+        if len(model.encode()) <= MOST_NAME_BYTES:
+            assert folder == model
+
+
+@given(st.integers(200, 400), st.integers(1, 9))
+def test_long_models_that_differ_only_at_their_end_have_different_folders(
+    length: int, last: int
+) -> None:
+    stem = "#".join(["dot:pre"] * (length // 8))
+    names = {model_folder_name(f"{stem}%{rate}") for rate in (last, last * 10)}
+    assert len(names) == 2
+    assert all(len(name.encode()) <= MOST_NAME_BYTES for name in names)
+
+
+def a_plan(text: str) -> Plan:
+    around = Surroundings(kinds=KINDS)
+    return plan(
+        parse(f"name: x\n{text}", file="x.yaml", around=around),
+        root=Path("/root"),
+        exists=lambda _: False,
+        digest=lambda _: "d",
+        content=lambda _: "c",
+    )
+
+
+def names(made: Plan) -> list[str]:
+    return [job.name for job in made.jobs]
+
+
+def check(made: Plan) -> None:
+    """Assert what must hold for any plan."""
+    seen: dict[str, str | None] = {}
+    before: tuple[str | None, Role] = (None, Role.PLAIN)
+    for job in made.jobs:
+        assert job.name not in seen
+        assert all(need in seen for need in job.needs)
+        if job.base is not None and job.role is not Role.POISON:
+            makers = [name for name, model in seen.items() if model == job.base]
+            assert set(makers) & set(job.needs)
+        if job.role is Role.TEST:
+            model, role = before
+            assert model == job.model
+            assert role in (Role.TRAIN, Role.UNLEARN, Role.TEST)
+        before = (job.model, job.role)
+        if job.role in (Role.TRAIN, Role.UNLEARN):
+            seen[job.name] = job.model
+        else:
+            seen[job.name] = None
+
+
+Trainings = list[tuple[str | None, str]]
+
+
+@st.composite
+def train_lists(draw: st.DrawFn) -> Trainings:
+    """Trainings as in the original: from nothing, or from a model made earlier in the list."""
+    found: Trainings = []
+    models: list[str] = []
+    images: set[object] = set()
+    for _ in range(draw(st.integers(1, 7))):
+        base, data = draw(st.sampled_from([None, *models])), draw(toy_data)
+        model = data if base is None else f"{base}#{data}"
+        key = normalise(parse_model(model), lambda one: canonical(elementary(one)))
+        if key not in images:
+            images.add(key)
+            models.append(model)
+            found.append((base, data))
+    return found
+
+
+def as_entries(trainings: Trainings) -> list[str]:
+    return [
+        f"  - {{model: {'null' if base is None else repr(base)}, data: '{data}'}}\n"
+        for base, data in trainings
+    ]
+
+
+def autotest(trainings: Trainings, tests: Sequence[str]) -> list[tuple[str, str]]:
+    """Do as the original: for every training in order, for every data ID in order, one test."""
+    models = [data if base is None else f"{base}#{data}" for base, data in trainings]
+    return list(itertools.product(models, tests))
+
+
+def interleave(trainings: Trainings, tests: Sequence[tuple[str, str]]) -> list[str]:
+    """Do as the original: each training, then every test of the model that it made."""
+    found = []
+    for base, data in trainings:
+        made = data if base is None else f"{base}#{data}"
+        found.append(f"train/{made}")
+        found += [f"test/{model}/{one}" for model, one in tests if model == made]
+    return found
+
+
+test_sets = st.lists(toy_data, min_size=1, max_size=4, unique=True)
+
+
+@settings(max_examples=150, deadline=None)
+@given(train_lists(), test_sets)
+def test_autotest_and_interleaving_keep_the_order_of_the_original(
+    trainings: Trainings, tests: list[str]
+) -> None:
+    made = a_plan(f"autotest: {tests}\ntrain:\n{''.join(as_entries(trainings))}")
+    assert names(made) == interleave(trainings, autotest(trainings, tests))
+    check(made)
+
+
+@settings(max_examples=100, deadline=None)
+@given(train_lists(), test_sets, st.randoms(use_true_random=False))
+def test_tests_by_hand_in_any_order_run_right_behind_their_training(
+    trainings: Trainings, tests: list[str], dice: object
+) -> None:
+    by_hand = autotest(trainings, tests)
+    dice.shuffle(by_hand)  # type: ignore[attr-defined]  # hypothesis types it as object
+    entries = "".join(f"  - {{model: '{model}', data: '{one}'}}\n" for model, one in by_hand)
+    made = a_plan(f"test:\n{entries}train:\n{''.join(as_entries(trainings))}")
+    assert names(made) == interleave(trainings, by_hand)
+
+
+@settings(max_examples=100, deadline=None)
+@given(train_lists(), test_sets, st.randoms(use_true_random=False))
+def test_a_model_that_is_listed_too_late_is_made_early(
+    trainings: Trainings, tests: list[str], dice: object
+) -> None:
+    entries = as_entries(trainings)
+    dice.shuffle(entries)  # type: ignore[attr-defined]  # hypothesis types it as object
+    made = a_plan(f"train:\n{''.join(entries)}autotest: {tests}\n")
+    check(made)
+    assert sorted(names(made)) == sorted(interleave(trainings, autotest(trainings, tests)))
+
+
+rates = st.lists(st.sampled_from(["0", "5", "20", "f2r-5"]), min_size=1, max_size=3, unique=True)
+sweeps = st.dictionaries(
+    st.sampled_from(["lr", "epochs", "optimizer", "frozen"]),
+    st.integers(1, 3),
+    max_size=2,
+)
+VALUES = {
+    "lr": ("0.5", "0.25", "0.125"),
+    "epochs": ("2", "3", "4"),
+    "optimizer": ("adam", "sgd"),
+    "frozen": ("true", "false"),
+}
+
+
+def as_matrix(sweep: Mapping[str, int]) -> str:
+    return ", ".join(f"{key}: [{', '.join(VALUES[key][:count])}]" for key, count in sweep.items())
+
+
+def combinations(sweep: Mapping[str, int]) -> list[str]:
+    """Return the variant of every combination, the first key changing slowest."""
+    each = [[f"{key}={one}" for one in VALUES[key][:count]] for key, count in sweep.items()]
+    return [f"@{','.join(one)}" if one else "" for one in itertools.product(*each)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(toy_data, rates, sweeps, test_sets, st.booleans())
+def test_a_sweep_makes_every_combination_of_every_poison_once(
+    data: str, poisons: list[str], sweep: dict[str, int], tests: list[str], whole_file: bool
+) -> None:
+    matrix = f"matrix: {{{as_matrix(sweep)}}}"
+    entry = f"data: '{data}', poison: [{', '.join(poisons)}]"
+    swept = f"{matrix}\n" if whole_file else ""
+    inner = "" if whole_file else f", {matrix}"
+    made = a_plan(f"{swept}train: [{{{entry}{inner}}}]\nautotest: {tests}\n")
+    check(made)
+    models = [
+        f"{data}{'' if rate == '0' else '%' + rate}{variant}"
+        for variant in combinations(sweep)
+        for rate in poisons
+    ]
+    assert sorted(job.model or "" for job in made.jobs if job.role is Role.TRAIN) == sorted(models)
+    tested = [(job.model, job.data) for job in made.jobs if job.role is Role.TEST]
+    assert sorted(tested) == sorted(itertools.product(models, tests))
+    assert len({job.hash for job in made.jobs}) == len(made.jobs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(train_lists(), rates, sweeps, st.lists(st.sampled_from(["retrain", "pgu"]), unique=True))
+def test_whole_studies_are_in_an_order_in_which_they_can_run(
+    trainings: Trainings, poisons: list[str], sweep: dict[str, int], methods: list[str]
+) -> None:
+    poisoned = [rate for rate in poisons if rate != "0"]
+    entries = [entry.replace("}\n", f", poison: {poisons}}}\n") for entry in as_entries(trainings)]
+    text = f"matrix: {{{as_matrix(sweep)}}}\nautotest: [real:pre]\nshapes: [{{data_root: toys}}]\n"
+    clean = [(base, data) for base, data in trainings if base is None]
+    unlearn = f"unlearn: {methods}\n" if methods and poisoned else ""
+    made = a_plan(text + unlearn + "train:\n" + "".join(entries[at] for at in _roots(trainings)))
+    check(made)
+    variants = len(combinations(sweep))
+    count = {role: sum(job.role is role for job in made.jobs) for role in Role}
+    assert count[Role.TRAIN] == variants * len(clean) * len(poisons)
+    assert count[Role.POISON] == variants * len(clean) * len(poisoned)
+    assert count[Role.UNLEARN] == variants * len(clean) * len(poisoned) * len(methods)
+    assert count[Role.TEST] == count[Role.TRAIN] + count[Role.UNLEARN]
+
+
+def _roots(trainings: Trainings) -> list[int]:
+    return [at for at, (base, _) in enumerate(trainings) if base is None]
+
+
+def test_a_chain_of_two_hundred_stages_in_reverse_order_is_planned() -> None:
+    chain = ["dot:pre"]
+    entries = ["  - {model: null, data: dot:pre}\n"]
+    for at in range(199):
+        data = ("ring:pre", "dot:pre")[at % 2]
+        entries.append(f"  - {{model: '{chain[-1]}', data: '{data}'}}\n")
+        chain.append(f"{chain[-1]}#{data}")
+    made = a_plan(f"train:\n{''.join(reversed(entries))}")
+    assert names(made) == [f"train/{model}" for model in chain]
+    check(made)
+    assert len({job.outputs[0].parent for job in made.jobs}) == len(chain)
