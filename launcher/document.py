@@ -6,7 +6,7 @@ means is told by YAML 1.2's rules, so that `no`, `1:30` and `010` do not turn in
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -30,7 +30,7 @@ _STRING_TAG = "tag:yaml.org,2002:str"
 
 # What people most often meant, by a piece of the parser's own message.
 _SYNTAX_HINTS = {
-    "mapping values are not allowed": "quote a value that holds ': '",
+    "mapping values are not allowed": "quote a value that holds ': ', or mend the indentation",
     "found character that cannot start any token": "quote a value that begins so",
     "did not find expected ',' or ']'": "a bracket is not closed before this",
     "did not find expected ',' or '}'": "a brace is not closed before this",
@@ -284,12 +284,14 @@ def _stop(place: Place, code: str, message: str) -> NoReturn:
 def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     said = error.problem or "cannot be read"
     mark, begun = error.problem_mark, error.context_mark
-    at_end = mark is None or not any(line.strip() for line in source.lines[mark.line :])
+    at_end = mark is None or _is_past(source, mark.line)
     shown = begun if at_end and begun is not None else mark
     line, column = (shown.line, shown.column) if shown is not None else (0, 0)
+    if at_end and (begun is None or _is_past(source, begun.line)):
+        line, column = _last_open(source.lines)
     place = source.place(line, column)
     hint = next((hint for piece, hint in _SYNTAX_HINTS.items() if piece in said), "")
-    if begun is not None and shown is begun:
+    if at_end or (begun is not None and shown is begun):
         hint = "this is not closed"
     if "${" in place.text[: column + 1]:
         hint = "inside braces and brackets, quote a value that holds ${…}"
@@ -305,3 +307,15 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
         hint=hint,
         notes=tuple(notes),
     )
+
+
+def _is_past(source: Source, line: int) -> bool:
+    """Tell whether there is no text in a line or behind it."""
+    return not any(text.strip() for text in source.lines[line:])
+
+
+def _last_open(lines: Sequence[str]) -> tuple[int, int]:
+    """Return where the last bracket that is still open may stand: in the last line with text."""
+    last = max((number for number, line in enumerate(lines) if line.strip()), default=0)
+    text = lines[last] if lines else ""
+    return last, max(text.rfind("["), text.rfind("{"), 0)

@@ -16,7 +16,7 @@ from launcher.errors import Place, Problem, Severity
 from launcher.kinds import Kind, Role
 from launcher.making import Made, Makings
 from launcher.scope import Asked
-from launcher.settings import Settled
+from launcher.settings import Settled, spelt
 from launcher.taskfile import TaskFile
 
 _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
@@ -186,10 +186,16 @@ def _without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator
 
 
 def _double(code: str, message: str, first: Step, second: Step, severity: Severity) -> Problem:
+    before, after = first.settings.values, second.settings.values
+    differences = [
+        f"{name}: {spelt(before.get(name))} and {spelt(after[name])}"
+        for name in after
+        if before.get(name) != after[name]
+    ]
     return Problem(
         code=code,
         message=message,
         severity=severity,
         place=second.place,
-        notes=(f"first in line {first.place.line}",),
+        notes=(f"first in line {first.place.line}", *differences),
     )

@@ -5,15 +5,17 @@ and `matrix` what the including file says wins, key by key, as it does for `name
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.document import Fields, Items, Node, Scalar, read_document
 from launcher.errors import Place, Problem, TaskFileError, UsageError
+from launcher.variables import filled
 
 MOST_FILES = 50
 WORD = "include"
 
+_REPLACED = frozenset({"phases"})
 _MERGED = frozenset({"defaults", "resources", "subsets", "modifiers", "matrix"})
 
 
@@ -24,11 +26,14 @@ class Whole:
     root: Fields
     files: tuple[str, ...]  # in the order in which they were opened, the task file first
     sound: bool  # False when an included file could not be read
-    variables: bool  # whether any of the files holds a ${NAME}
 
 
 def read_whole(
-    text: str, file: str, include: Callable[[str], str], problems: list[Problem]
+    text: str,
+    file: str,
+    include: Callable[[str], str],
+    environment: Mapping[str, str],
+    problems: list[Problem],
 ) -> Whole:
     """Read a task file and all that it includes, each file once.
 
@@ -36,16 +41,15 @@ def read_whole(
         text: of the task file.
         file: its name, for errors and for the paths of what it includes.
         include: gives the text of another file.
+        environment: for every ${NAME} in a value.
         problems: what is wrong with included files, and with single keys, is added here.
 
     Raises:
         TaskFileError: the task file itself is not a YAML mapping, so that nothing more can be said.
     """
-    reading = _Reading(include, problems)
+    reading = _Reading(include, environment, problems)
     root = reading.of(text, file, ())
-    return Whole(
-        root=root, files=tuple(reading.files), sound=reading.sound, variables=reading.variables
-    )
+    return Whole(root=root, files=tuple(reading.files), sound=reading.sound)
 
 
 def merged(first: Fields, second: Fields) -> Fields:
@@ -53,7 +57,7 @@ def merged(first: Fields, second: Fields) -> Fields:
     pairs = {key.text: (key, node) for key, node in first.pairs}
     for key, node in second.pairs:
         before = pairs[key.text][1] if key.text in pairs else None
-        if isinstance(before, Items) and isinstance(node, Items):
+        if isinstance(before, Items) and isinstance(node, Items) and key.text not in _REPLACED:
             pairs[key.text] = (key, replace(node, nodes=before.nodes + node.nodes))
         elif isinstance(before, Fields) and isinstance(node, Fields) and key.text in _MERGED:
             pairs[key.text] = (key, _overlaid(before, node))
@@ -80,22 +84,25 @@ class _Reading:
     """Opens files, each once."""
 
     include: Callable[[str], str]
+    environment: Mapping[str, str]
     problems: list[Problem]
     files: list[str] = field(default_factory=list)
     sound: bool = True
-    variables: bool = False
 
     def of(self, text: str, file: str, above: tuple[str, ...]) -> Fields:
         """Return the tree of one file with those that it includes; `above` includes it."""
         self.files.append(file)
-        self.variables |= "${" in text
         root = read_document(text, file, self.problems)
         if not isinstance(root, Fields):
             said = "is empty" if root is None else "is not a mapping"
-            place = Place(file=file, line=1, column=1, text="") if root is None else root.place
-            message = f"the task file {said}: begin with 'name: my-study'"
+            first = text.splitlines()[0] if text.strip() else ""
+            place = Place(file=file, line=1, column=1, text=first) if root is None else root.place
+            begin = "train: []" if above else "name: my-study"
+            message = f"the task file {said}: begin with '{begin}'"
             problem = Problem(code="no-mapping", message=message, place=place)
             raise TaskFileError([*self.problems, problem])
+        if "${" in text:
+            root = filled(root, self.environment, self.problems)
         named = [node for key, node in root.pairs if key.text == WORD]
         own = replace(root, pairs=tuple(pair for pair in root.pairs if pair[0].text != WORD))
         whole = replace(own, pairs=())

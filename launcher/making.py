@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from launcher.errors import MOST_PROBLEMS, Problem, Severity, UnknownName, nearest
+from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, UnknownName, nearest
 from launcher.ids import DataId, ModelId, canonical, normalise
 from launcher.kinds import Kind, Role
+from launcher.settings import spelt
 from launcher.taskfile import TaskFile
 from launcher.wishes import Wish, wishes_of, without_variants
 from launcher.written import At, unknown_word
@@ -29,6 +30,14 @@ class Made:
     base: ModelId | None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model under the name that an entry gives it, and under that by which it is made."""
+
+    name: ModelId
+    model: ModelId
+
+
 class Makings:
     """The models of a task file; places each one behind what it starts from."""
 
@@ -42,7 +51,8 @@ class Makings:
         for wish in self._wishes:
             self._by_plain.setdefault(str(wish.plain), []).append(wish)
         self._by_meaning: dict[str, list[Wish]] | None = None  # made when first needed
-        self._placed: dict[Wish, tuple[ModelId, ...]] = {}
+        self._placed: dict[Wish, tuple[Found, ...]] = {}
+        self._told: set[tuple[Place, Place]] = set()  # pairs of entries that make the same
         self._by_identity: dict[str, Made] = {}
         self._by_model: dict[str, Made] = {}
 
@@ -66,7 +76,11 @@ class Makings:
         wishes = self._candidates(named.value, combination)
         for wish in wishes:
             self._place(wish)
-        models = _meant(named.value, [model for wish in wishes for model in self._placed[wish]])
+        models = _meant(named.value, [one for wish in wishes for one in self._placed[wish]])
+        plain = {str(without_variants(model)) for model in models}
+        if len(plain) > 1:  # in other words than any of them, which are made in different ways
+            self._problems.append(_ambiguous(named, plain))
+            return ()
         if models:
             return models
         if wishes and not any(self._placed[wish] for wish in wishes):
@@ -102,13 +116,13 @@ class Makings:
             if one not in self._placed:
                 self._placed[one] = self._made(one)
 
-    def _made(self, wish: Wish) -> tuple[ModelId, ...]:
+    def _made(self, wish: Wish) -> tuple[Found, ...]:
         if wish.base is None:
             return self._enter(wish, None)
         bases = self.find(wish.base, wish.combination)
-        return tuple(model for base in bases for model in self._enter(wish, base))
+        return tuple(found for base in bases for found in self._enter(wish, base))
 
-    def _enter(self, wish: Wish, base: ModelId | None) -> tuple[ModelId, ...]:
+    def _enter(self, wish: Wish, base: ModelId | None) -> tuple[Found, ...]:
         made = Made(wish=wish, model=_model(wish, base), base=base)
         try:
             kept = self._by_identity.setdefault(_identity(made), made)
@@ -117,13 +131,16 @@ class Makings:
             self._problems.append(unknown_word(error, node))
             return ()
         if kept is not made:
-            if kept.wish.place != wish.place or kept.model != made.model:
+            entries = (kept.wish.node.place, wish.node.place)
+            again = kept.wish.place == wish.place and kept.model == made.model
+            if not again and entries not in self._told:
                 self._problems.append(_told_once(kept, made))
+                self._told.add(entries)
         else:
             kept = self._by_model.setdefault(str(made.model), made)
             if kept is not made:
                 self._problems.append(_clash(kept, made))
-        return (kept.model,)
+        return (Found(made.model, kept.model),)
 
     def _of_same_meaning(self, plain: ModelId) -> list[Wish]:
         if self._by_meaning is None:
@@ -144,11 +161,13 @@ class Makings:
     def _sound_names(self, but: str) -> Iterator[str]:
         """Give the models that can be made, without those that would start from `but`."""
         for name, wishes in self._by_plain.items():
-            placed = [self._placed[wish] for wish in wishes if wish in self._placed]
-            if name.startswith((f"{but}#", f"{but}~")) or (placed and not any(placed)):
+            if name.startswith((f"{but}#", f"{but}~")):
                 continue
-            made = [str(model) for models in placed for model in models]
-            yield from made if len(placed) == len(wishes) else [name]
+            for wish in wishes:
+                if wish in self._placed:
+                    yield from (str(one.model) for one in self._placed[wish])
+                elif wish.base is None:
+                    yield name
 
     def _unknown(self, named: At[ModelId]) -> Problem:
         for stage in named.value.stages:
@@ -173,10 +192,21 @@ class Makings:
         )
 
 
-def _meant(named: ModelId, found: Iterable[ModelId]) -> tuple[ModelId, ...]:
+def _meant(named: ModelId, found: Iterable[Found]) -> tuple[ModelId, ...]:
     """Return those of the models found that `named` stands for."""
-    fitting = dict.fromkeys(model for model in found if _fits(named, model))
-    return (named,) if named in fitting else tuple(fitting)
+    fitting = [one for one in found if _fits(named, one.name)]
+    exact = [one for one in fitting if one.name == named]
+    return tuple(dict.fromkeys(one.model for one in exact or fitting))
+
+
+def _ambiguous(named: At[ModelId], plain: Iterable[str]) -> Problem:
+    return Problem(
+        code="ambiguous-model",
+        message=f"{named.value} names images on which several models are trained here",
+        place=named.node.place,
+        hint="write one of them as it is written in its entry",
+        notes=(f"they are {' and '.join(sorted(plain))}",),
+    )
 
 
 def _fits(named: ModelId, model: ModelId) -> bool:
@@ -245,7 +275,9 @@ def _told_once(kept: Made, again: Made) -> Problem:
 def _clash(kept: Made, again: Made) -> Problem:
     before, after = kept.wish.variant.settings.values, again.wish.variant.settings.values
     changed = [name for name in after if before.get(name) != after[name]]
-    differences = [f"{name}: {before.get(name)} and {after[name]}" for name in changed]
+    differences = [
+        f"{name}: {spelt(before.get(name))} and {spelt(after[name])}" for name in changed
+    ]
     return Problem(
         code="duplicate-job",
         message=f"{again.model} would be made twice, in different ways",

@@ -6,12 +6,13 @@ given a label: `matrix: {weights: {imagenet: default, ours: weights/our.pt}}`.
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.document import Fields, Node, Scalar
+from launcher.document import Fields, Node, Scalar, plain_value
 from launcher.errors import Problem
 from launcher.ids import is_variant_value
+from launcher.kinds import Kind
 from launcher.records import Json
 
 MOST_COMBINATIONS = 10_000
@@ -42,22 +43,55 @@ Combination = Mapping[str, Swept]  # by the name of the setting
 def read_sweep(key: Scalar, node: Node, problems: list[Problem]) -> Sweep | None:
     """Read the values of one setting; None where there are none to read, with the reason told."""
     values: list[Swept] = []
+    sound = True
     if isinstance(node, Fields):
         for name, one in node.pairs:
             if not is_variant_value(name.text):
                 message = "a label stands in model IDs: letters, digits and _.+- only"
                 problems.append(Problem(code="matrix", message=message, place=name.place))
+                sound = False
             values.append(Swept(key=key, node=one, label=name.text))
     elif isinstance(node, Scalar):
         values += [] if node.value is None else [Swept(key=key, node=node, label=None)]
     else:
         values += [Swept(key=key, node=one, label=None) for one in node.nodes]
-    if values:
-        return Sweep(key=key, values=tuple(values))
-    message = f"matrix: {key.text} has no values"
-    hint = f"write {key.text}: [1, 2, 3]"
-    problems.append(Problem(code="matrix", message=message, place=node.place, hint=hint))
-    return None
+    if not values:
+        message = f"matrix: {key.text} has no values"
+        hint = f"write {key.text}: [1, 2, 3]"
+        problems.append(Problem(code="matrix", message=message, place=node.place, hint=hint))
+    sound &= _distinct(values, problems)
+    return Sweep(key=key, values=tuple(values)) if values and sound else None
+
+
+def _distinct(values: Sequence[Swept], problems: list[Problem]) -> bool:
+    """Tell whether each value has a name of its own; blame the first of those that have not."""
+    by_label: dict[str, object] = {}
+    for one in values:
+        value = plain_value(one.node)
+        name = label(one, value)
+        if name not in by_label:
+            by_label[name] = value
+            continue
+        key, hint = one.key.text, ""
+        message = f"matrix: {key} has this value twice"
+        if by_label[name] != value:
+            message = f"matrix: two values of {key} would both be called {name!r} in an ID"
+            hint = f"name them: {key}: {{first: …, second: …}}"
+        problems.append(Problem(code="matrix", message=message, place=one.node.place, hint=hint))
+        return False
+    return True
+
+
+def is_neutral(name: str, kinds: Iterable[Kind]) -> bool:
+    """Tell whether a setting can change no result: every kind that has it says so."""
+    having = [kind.settings for kind in kinds if name in kind.settings.model_fields]
+    return bool(having) and all(name in one.neutral for one in having)
+
+
+def blame_neutral(sweep: Sweep, problems: list[Problem]) -> None:
+    """Add the problem of a sweep that would make the same model again and again."""
+    message = f"matrix: {sweep.key.text} cannot change a result, so there is nothing to compare"
+    problems.append(Problem(code="matrix", message=message, place=sweep.key.place))
 
 
 def combinations(sweeps: Sequence[Sweep], problems: list[Problem]) -> list[tuple[Swept, ...]]:
@@ -82,23 +116,6 @@ def label(swept: Swept, value: Json) -> str:
     if swept.label is not None:
         return swept.label
     return _NOT_A_VALUE.sub("-", _text(value)).strip("-") or "none"
-
-
-def blame_twins(
-    names: Iterable[tuple[tuple[str, str], ...]],
-    place_of: Callable[[str], Swept],
-    problems: list[Problem],
-) -> None:
-    """Add a problem where two combinations would have the same name."""
-    seen: set[tuple[tuple[str, str], ...]] = set()
-    for name in names:
-        if name and name in seen:
-            key = place_of(name[-1][0]).key
-            told = ",".join(f"{one}={value}" for one, value in name)
-            message = f"matrix: two combinations would be called @{told}"
-            hint = f"name the values: {key.text}: {{first: …, second: …}}"
-            problems.append(Problem(code="matrix", message=message, place=key.place, hint=hint))
-        seen.add(name)
 
 
 def _text(value: Json) -> str:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from launcher.document import Fields, Items, Node, Scalar
 from launcher.errors import Problem, Severity
 from launcher.inclusion import merged
-from launcher.kinds import Kind
+from launcher.kinds import Kind, Role
 
 POISON_RATE = "poison_rate"  # a share; today's `poison` counts in percent
 
@@ -47,7 +47,6 @@ class Translated:
 
     root: Fields
     wanted: Wanted = Wanted.RUN
-    poison: Node | None = None  # of every training that says nothing itself
 
 
 def translate(root: Fields, kinds: Mapping[str, Kind], problems: list[Problem]) -> Translated:
@@ -69,16 +68,22 @@ def current(key: Scalar, kinds: Iterable[Kind], problems: list[Problem]) -> Scal
 
 
 def poison_of_rate(key: Scalar, node: Node, problems: list[Problem]) -> Node:
-    """Return a poison in percent where the original gave a share from 0 to 1."""
+    """Return poisons in percent where the original gave a share from 0 to 1."""
     problems.append(_note(key, "poison_rate is called poison today, and counts in percent"))
-    if isinstance(node, Scalar) and isinstance(node.value, int | float):
-        share = node.value
-        if 0 <= share <= 1:
-            return replace(node, text=f"{share * 100:.6f}".rstrip("0").rstrip("."), plain=True)
-        message = f"poison_rate: expected a share from 0 to 1, got {node.text}"
-        problems.append(Problem(code="poison", message=message, place=node.place))
-        return replace(node, text="0", plain=True)
-    return node
+    if isinstance(node, Items):
+        return replace(node, nodes=tuple(_percent(one, problems) for one in node.nodes))
+    return _percent(node, problems)
+
+
+def _percent(node: Node, problems: list[Problem]) -> Node:
+    if not isinstance(node, Scalar) or not isinstance(node.value, int | float):
+        return node
+    share = node.value
+    if 0 <= share <= 1:
+        return replace(node, text=f"{share * 100:.6f}".rstrip("0").rstrip("."), plain=True)
+    message = f"poison_rate: expected a share from 0 to 1, got {node.text}"
+    problems.append(Problem(code="poison", message=message, place=node.place))
+    return replace(node, text="0", plain=True)
 
 
 @dataclass(slots=True)
@@ -87,7 +92,6 @@ class _Translation:
     problems: list[Problem]
     pairs: dict[str, tuple[Scalar, Node]] = field(default_factory=dict)
     wanted: Wanted = Wanted.RUN
-    poison: Node | None = None
 
     def of(self, root: Fields) -> Translated:
         old = [pair for pair in root.pairs if self._is_old(pair[0].text)]
@@ -110,7 +114,7 @@ class _Translation:
             else:
                 self._setting(key, node)
         whole = replace(root, pairs=tuple(self.pairs.values()))
-        return Translated(whole, self.wanted, self.poison)
+        return Translated(whole, self.wanted)
 
     def _is_old(self, word: str) -> bool:
         if word in OLD_WORDS:
@@ -165,27 +169,40 @@ class _Translation:
         self._below(key, node, "resources")
 
     def _clean(self, key: Scalar, node: Node) -> None:
-        clean = isinstance(node, Scalar) and node.value is True
+        clean = self._truth(key, node)
+        if clean is None or not isinstance(node, Scalar):
+            return
         today = "nothing" if clean else "weights"
         message = (
             f"clean_run meant two things; it is read as in the original's code, as reuse: {today}"
         )
         hint = "say reuse: results, weights or nothing"
         self.problems.append(replace(_note(key, message), hint=hint))
-        if isinstance(node, Scalar):
-            self._put(replace(key, text="reuse"), replace(node, text=today, plain=False))
+        self._put(replace(key, text="reuse"), replace(node, text=today, plain=False))
 
     def _rate(self, key: Scalar, node: Node) -> None:
-        self.poison = poison_of_rate(key, node, self.problems)
+        poison = poison_of_rate(key, node, self.problems)
+        name = next((name for name, kind in self.kinds.items() if kind.role is Role.POISON), None)
+        if name is not None:
+            self._below(replace(key, text=name), poison, "defaults")
 
     def _command(self, key: Scalar, node: Node) -> None:
         self.problems.append(_note(key, f"{key.text} {_COMMANDS[key.text]}"))
-        if not isinstance(node, Scalar) or node.value is not True:
+        if not self._truth(key, node):
             return
         if key.text in _LISTING and self.wanted is Wanted.RUN:
             self.wanted = Wanted.LIST
         elif key.text == "parse":
             self.wanted = Wanted.RESULTS
+
+    def _truth(self, key: Scalar, node: Node) -> bool | None:
+        """Return what a variable of the original says; None, and a problem, if it is no truth."""
+        value = node.value if isinstance(node, Scalar) else None
+        if isinstance(value, bool):
+            return value
+        message = f"{key.text}: expected true or false"
+        self.problems.append(Problem(code="wrong-type", message=message, place=node.place))
+        return None
 
 
 def gathered(problems: Iterable[Problem]) -> list[Problem]:

@@ -1,22 +1,27 @@
 """`--set key=value` on the command line: stronger than all that a task file says.
 
-The key is a setting (`lr`), one of a kind (`train.lr`), or a word of the file (`name`, `phases`, `reuse`,
-`resources.cpus`, `matrix.seed`). The value is YAML, as in a file; errors point into the argument.
+The key is a setting (`lr`), one of a kind (`train.lr`), `poison`, or a word of the file (`name`, `phases`, `reuse`,
+`resources.cpus`, `resources.train.cpus`, `matrix.seed`). The value is YAML, as in a file; errors point
+into the argument.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.document import Fields, Node, Scalar, Source, read_document
 from launcher.errors import Problem, TaskFileError
-from launcher.kinds import Kind
-from launcher.oldnames import POISON_RATE, current
+from launcher.inclusion import merged
+from launcher.kinds import Kind, Role
+from launcher.oldnames import OLD_WORDS, Wanted, current, translate
 from launcher.settings import known_settings, unknown_key
 
 FILE = "--set"  # what errors call the argument
 
 _SINGLE = ("name", "about", "phases", "reuse")
 _NESTED = ("resources", "matrix", "subsets", "modifiers")
+_BY_KIND = ("resources", "matrix")
+
+_Settings = dict[str, tuple[Scalar, Node]]
 
 
 @dataclass(slots=True)
@@ -24,9 +29,11 @@ class Overrides:
     """All that the command line sets."""
 
     words: list[Fields] = field(default_factory=list)  # to be laid over the file
-    settings: dict[str, tuple[Scalar, Node]] = field(default_factory=dict)
-    kind_settings: dict[str, dict[str, tuple[Scalar, Node]]] = field(default_factory=dict)
-    resources: Fields | None = None
+    settings: _Settings = field(default_factory=dict)
+    kind_settings: dict[str, _Settings] = field(default_factory=dict)
+    resources: list[Fields] = field(default_factory=list)  # for all kinds, or below the name of one
+    poison: Node | None = None  # of every training
+    wanted: Wanted | None = None  # as a word of the original asks
 
 
 def read_overrides(
@@ -34,17 +41,20 @@ def read_overrides(
 ) -> Overrides:
     """Read every `key=value`; what cannot be is added to `problems`."""
     made = Overrides()
+    reading = _Reading(made, kinds, problems)
     for argument in arguments:
         key_text, equals, _ = argument.partition("=")
         source = Source(file=FILE, lines=(argument,))
-        key = Scalar(source, 0, 0, len(key_text), key_text, plain=True)
-        if not equals or not key_text:
+        start = len(key_text) - len(key_text.lstrip())
+        name = key_text.strip()
+        key = Scalar(source, 0, start, len(name), name, plain=True)
+        if not equals or not name:
             message = f"expected key=value, got {argument!r}"
             problems.append(Problem(code="set", message=message, place=key.place))
             continue
         node = _value(argument, len(key_text) + 1, source, problems)
         if node is not None:
-            _enter(made, key, node, kinds, problems)
+            reading.enter(key, node)
     return made
 
 
@@ -57,56 +67,95 @@ def _value(text: str, start: int, source: Source, problems: list[Problem]) -> No
         # as many spaces as the key is long, so that places in it are places in the argument
         node = read_document(" " * start + text[start:], FILE, problems, source)
     except TaskFileError as error:
-        problems.extend(error.problems)
+        problems.extend(one for one in error.problems if one not in problems)
         return None
     return Scalar(source, 0, start, 1, "", plain=True) if node is None else node
 
 
-def _enter(
-    made: Overrides,
-    key: Scalar,
-    node: Node,
-    kinds: Mapping[str, Kind],
-    problems: list[Problem],
-) -> None:
-    first, dot, rest = key.text.partition(".")
-    inner = replace(key, column=len(first) + 1, length=len(rest), text=rest)
-    if first in kinds and dot:
-        now = current(inner, [kinds[first]], problems)
-        if now.text in known_settings(kinds[first]):
-            made.kind_settings.setdefault(first, {})[now.text] = (now, node)
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Sorts what is set."""
+
+    made: Overrides
+    kinds: Mapping[str, Kind]
+    problems: list[Problem]
+
+    def enter(self, key: Scalar, node: Node) -> None:
+        """Enter one key, whichever it is."""
+        first, dot, rest = key.text.partition(".")
+        head = replace(key, length=len(first), text=first)
+        inner = replace(
+            key, column=key.column + len(first) + 1, length=max(1, len(rest)), text=rest
+        )
+        kind = self.kinds.get(first)
+        if kind is not None and dot:
+            self._of_kind(kind, inner, node)
+        elif first in _NESTED and dot:
+            self._nested(head, inner, node)
+        elif kind is not None and kind.role is Role.POISON:
+            self.made.poison = node
+        elif key.text in OLD_WORDS:
+            self._old(key, node)
+        elif key.text in _SINGLE:
+            self.made.words.append(_fields(key, node))
+        elif dot:
+            known = [*self.kinds, *_NESTED]
+            self.problems.append(unknown_key(head, "a kind of jobs or a word of the file", known))
         else:
-            known = known_settings(kinds[first])
-            problems.append(unknown_key(now, f"a setting of {first}", known))
-    elif first in _NESTED and dot:
-        fields = Fields(key.source, 0, key.column, ((inner, node),))
-        outer = replace(key, length=len(first), text=first)
-        if first == "resources":
-            pairs = () if made.resources is None else made.resources.pairs
-            made.resources = replace(fields, pairs=(*pairs, *fields.pairs))
+            self._setting(key, node)
+
+    def _of_kind(self, kind: Kind, key: Scalar, node: Node) -> None:
+        now = current(key, [kind], self.problems)
+        known = known_settings(kind)
+        if now.text in known:
+            self.made.kind_settings.setdefault(kind.name, {})[now.text] = (now, node)
+        elif now.text.startswith("resources."):
+            rest = now.text.partition(".")[2]
+            name = replace(key, length=len(kind.name), text=kind.name)
+            outer = _fields(name, _fields(replace(key, text=rest), node))
+            self.made.resources.append(outer)
         else:
-            made.words.append(Fields(key.source, 0, 0, ((outer, fields),)))
-    elif key.text in _SINGLE or key.text == POISON_RATE:
-        made.words.append(Fields(key.source, 0, 0, ((key, node),)))
-    else:
-        _enter_setting(made, key, node, kinds, problems)
+            self.problems.append(unknown_key(now, f"a setting of {kind.name}", known))
+
+    def _nested(self, word: Scalar, key: Scalar, node: Node) -> None:
+        kind, dot, rest = key.text.partition(".")
+        fields = _fields(key, node)
+        if word.text in _BY_KIND and dot and kind in self.kinds:
+            inner = replace(key, column=key.column + len(kind) + 1, length=len(rest), text=rest)
+            fields = _fields(replace(key, length=len(kind), text=kind), _fields(inner, node))
+        if word.text == "resources":
+            self.made.resources.append(fields)
+        else:
+            self.made.words.append(_fields(word, fields))
+
+    def _old(self, key: Scalar, node: Node) -> None:
+        """Enter a word of the original by what it is today."""
+        translated = translate(_fields(key, node), self.kinds, self.problems)
+        self.made.wanted = translated.wanted if translated.wanted is not Wanted.RUN else None
+        for today, value in translated.root.pairs:
+            if today.text == "resources" and isinstance(value, Fields):
+                self.made.resources.append(value)
+            elif today.text == "defaults" and isinstance(value, Fields):
+                self.made.poison = value.pairs[0][1]
+            else:
+                self.made.words.append(_fields(today, value))
+
+    def _setting(self, key: Scalar, node: Node) -> None:
+        now = current(key, self.kinds.values(), self.problems)
+        known = {name for kind in self.kinds.values() for name in known_settings(kind)}
+        if now.text in known:
+            self.made.settings[now.text] = (now, node)
+            return
+        words = [*_SINGLE, *(f"{word}.…" for word in _NESTED)]
+        self.problems.append(unknown_key(now, "a setting of any kind", [*known, *words]))
 
 
-def _enter_setting(
-    made: Overrides,
-    key: Scalar,
-    node: Node,
-    kinds: Mapping[str, Kind],
-    problems: list[Problem],
-) -> None:
-    now = current(key, kinds.values(), problems)
-    known = {name for kind in kinds.values() for name in known_settings(kind)}
-    if now.text in known:
-        made.settings[now.text] = (now, node)
-    else:
-        nested = [f"{word}.…" for word in _NESTED]
-        problems.append(unknown_key(now, "a setting of any kind", _all(known, nested)))
+def laid_over(root: Fields, overrides: Overrides) -> Fields:
+    """Return a file with the words of the command line in the place of its own."""
+    for fields in overrides.words:
+        root = merged(root, fields)
+    return root
 
 
-def _all(known: Iterable[str], nested: Iterable[str]) -> list[str]:
-    return [*known, *_SINGLE, *nested]
+def _fields(key: Scalar, node: Node) -> Fields:
+    return Fields(key.source, key.line, key.column, ((key, node),))

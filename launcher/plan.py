@@ -14,7 +14,7 @@ from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.expansion import Step, expand
-from launcher.ids import model_folder_name, parse_data
+from launcher.ids import DataId, model_folder_name, parse_data
 from launcher.kinds import NO_WORDS, Draft, Input, Kind, Role, Words
 from launcher.oldnames import Wanted
 from launcher.preamble import Reuse
@@ -123,6 +123,8 @@ def plan(
     if any(one.severity is Severity.ERROR for one in problems):
         raise TaskFileError(task.in_order(problems))
     wanted = _of_phases(jobs, task.phases, wiring, there)
+    if not wanted:
+        raise TaskFileError([*task.in_order(problems), _no_job(task)])
     return Plan(
         file=task.file,
         name=task.name,
@@ -177,16 +179,25 @@ def _of_phases(
         for need in job.needs:
             absent = [] if need in kept else [one for one in jobs[need].outputs if not there(one)]
             if absent:
-                wiring.lack(name, absent[0], f"what {need} makes, which phases leaves out,")
+                wiring.lack(name, absent[0], f"what {need} makes (phases leaves it out)")
         found.append(replace(job, needs=tuple(need for need in job.needs if need in kept)))
     return tuple(found)
 
 
+def _no_job(task: TaskFile) -> Problem:
+    """Return the problem of a file that is all right, but from which nothing follows."""
+    why = "the file asks for no job"
+    if task.phases:
+        why = f"no job is of the kind {' or '.join(task.phases)}, and phases wants no other"
+    return Problem(code="no-jobs", message=f"{task.file}: {why}")
+
+
 def _words(step: Step, words: Words) -> Words:
-    """Return those of the user's words that stand in a job's data, unions written out."""
+    """Return those of the user's words that stand in a job's data, unions written out or not."""
     if not words or step.images is None:
         return NO_WORDS
-    return words.used_by(step.kind.elementary(parse_data(step.images)))
+    images = parse_data(step.images)
+    return words.used_by(DataId((*images, *step.kind.elementary(images))))
 
 
 def _draft(

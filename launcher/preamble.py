@@ -7,8 +7,16 @@ from enum import StrEnum
 from launcher.document import Fields, Node, Scalar
 from launcher.errors import Problem, nearest
 from launcher.kinds import Kind, Role
-from launcher.matrix import Sweep, Swept, by_setting, combinations, read_sweep
-from launcher.oldnames import current
+from launcher.matrix import (
+    Sweep,
+    Swept,
+    blame_neutral,
+    by_setting,
+    combinations,
+    is_neutral,
+    read_sweep,
+)
+from launcher.oldnames import POISON_RATE, current, poison_of_rate
 from launcher.overrides import Overrides
 from launcher.scope import Asked, Scope
 from launcher.settings import Given, known_settings, unknown_key
@@ -54,7 +62,6 @@ def read_preamble(
     root: Fields,
     kinds: Mapping[str, Kind],
     overrides: Overrides,
-    poison: Node | None,
     problems: list[Problem],
 ) -> Preamble:
     """Read all but the sections.
@@ -63,7 +70,6 @@ def read_preamble(
         root: the file, in today's words.
         kinds: every installed kind, with the words of the user.
         overrides: what the command line sets.
-        poison: of every training that says nothing itself.
         problems: where complaints are added.
     """
     top = {key.text: (key, node) for key, node in root.pairs}
@@ -76,7 +82,7 @@ def read_preamble(
         kind_forced |= _warm(kinds, key, node, kind_forced)
     asked, kind_asked = _resources(top, scope)
     defaults, kind_defaults = _defaults(top, scope)
-    sweeps = _matrix(top, scope, (*forced, *(name for one in kind_forced.values() for name in one)))
+    sweeps = _matrix(top, scope, tuple(forced))
     scope = replace(
         scope,
         defaults=defaults,
@@ -85,8 +91,9 @@ def read_preamble(
         kind_forced=kind_forced,
         asked=asked,
         kind_asked=kind_asked,
-        forced_asked=overrides.resources,
-        poison=poison,
+        forced_asked=tuple(overrides.resources),
+        poison=_poison(top, scope),
+        forced_poison=overrides.poison,
     )
     about = top["about"][1] if "about" in top else None
     if about is not None and not isinstance(about, Scalar):
@@ -193,22 +200,36 @@ def _resources(top: Top, scope: Scope) -> tuple[Asked, dict[str, Asked]]:
 
 
 def _defaults(top: Top, scope: Scope) -> tuple[Given, dict[str, Given]]:
-    defaults: dict[str, tuple[Scalar, Node]] = {}
     by_kind: dict[str, Given] = {}
     if "defaults" not in top or is_null(top["defaults"][1]):
-        return defaults, by_kind
+        return {}, by_kind
     node = top["defaults"][1]
     if not isinstance(node, Fields):
         scope.blame(node.place, "wrong-type", "defaults: expected settings: {lr: 0.001}")
-        return defaults, by_kind
+        return {}, by_kind
+    general: list[tuple[Scalar, Node]] = []
     for key, value in node.pairs:
-        if key.text in scope.kinds and isinstance(value, Fields):
-            kind = scope.kinds[key.text]
+        kind = scope.kinds.get(key.text)
+        if kind is not None and isinstance(value, Fields):
             by_kind[key.text] = _known(value.pairs, [kind], f"a setting of {key.text}", scope)
-        else:
-            said = _known([(key, value)], scope.kinds.values(), "a setting of any kind", scope)
-            defaults.update(said)
-    return defaults, by_kind
+        elif kind is None and key.text != POISON_RATE:
+            general.append((key, value))
+        elif kind is not None and kind.role is not Role.POISON and not is_null(value):
+            message = f"defaults: expected settings of {key.text} such as {{lr: 0.001}}"
+            scope.blame(value.place, "wrong-type", message)
+    return _known(general, scope.kinds.values(), "a setting of any kind", scope), by_kind
+
+
+def _poison(top: Top, scope: Scope) -> Node | None:
+    """Return `defaults: {poison: 20}`, what every training has that says nothing itself."""
+    node = top["defaults"][1] if "defaults" in top else None
+    for key, value in node.pairs if isinstance(node, Fields) else ():
+        if key.text == POISON_RATE:
+            return poison_of_rate(key, value, scope.problems)
+        kind = scope.kinds.get(key.text)
+        if kind is not None and kind.role is Role.POISON and not isinstance(value, Fields):
+            return value
+    return None
 
 
 def _known(
@@ -220,10 +241,14 @@ def _known(
     said: dict[str, tuple[Scalar, Node]] = {}
     for key, value in pairs:
         now = current(key, found, scope.problems)
-        if now.text in names:
+        if now.text in said:
+            message = f"{now.text!r} is given twice, by its name of today and by an old one"
+            scope.blame(key.place, "duplicate-key", message)
+        elif now.text in names:
             said[now.text] = (now, value)
         else:
-            scope.problems.append(unknown_key(key, what, names))
+            also = scope.kinds if len(found) > 1 else ()
+            scope.problems.append(unknown_key(now, what, names, nearby=also))
     return said
 
 
@@ -237,6 +262,7 @@ def _matrix(top: Top, scope: Scope, forced: Sequence[str]) -> _Sweeps:
         scope.blame(node.place, "wrong-type", "matrix: expected sweeps such as {seed: [1, 2, 3]}")
         return found
     makers = {name: kind for name, kind in scope.kinds.items() if kind.role in _SWEPT_ROLES}
+    general: list[tuple[Scalar, Node]] = []
     for key, value in node.pairs:
         if key.text in makers and isinstance(value, Fields):
             kind = makers[key.text]
@@ -244,15 +270,23 @@ def _matrix(top: Top, scope: Scope, forced: Sequence[str]) -> _Sweeps:
             sweeps = _read_sweeps(own, forced, scope)
             found.of_kind += [(key.text, sweep) for sweep in sweeps]
         else:
-            what = "a setting of anything that makes models"
-            own = _known([(key, value)], makers.values(), what, scope)
-            found.general += _read_sweeps(own, forced, scope)
+            general.append((key, value))
+    what = "a setting of anything that makes models"
+    found.general += _read_sweeps(_known(general, makers.values(), what, scope), forced, scope)
     return found
 
 
 def _read_sweeps(said: Given, forced: Sequence[str], scope: Scope) -> list[Sweep]:
-    read = [read_sweep(key, value, scope.problems) for key, value in said.values()]
-    return [one for one in read if one is not None and one.key.text not in forced]
+    sweeps: list[Sweep] = []
+    for key, value in said.values():
+        sweep = read_sweep(key, value, scope.problems)
+        if sweep is not None and is_neutral(key.text, scope.kinds.values()):
+            blame_neutral(sweep, scope.problems)
+        if key.text in forced:
+            scope.note(key.place, "matrix", f"--set takes the place of this sweep of {key.text}")
+        elif sweep is not None:
+            sweeps.append(sweep)
+    return sweeps
 
 
 def _scopes(scope: Scope, sweeps: _Sweeps) -> Iterable[Scope]:

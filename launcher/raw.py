@@ -5,17 +5,25 @@ kind's own settings; a setting that has such a name is given under `settings:`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.document import Fields, Node, Scalar
 from launcher.entries import companion
 from launcher.errors import Place
 from launcher.kinds import Kind, Role
-from launcher.matrix import Combination, Sweep, by_setting, combinations, read_sweep
+from launcher.matrix import (
+    Combination,
+    Sweep,
+    blame_neutral,
+    by_setting,
+    combinations,
+    is_neutral,
+    read_sweep,
+)
 from launcher.oldnames import POISON_RATE, current, poison_of_rate
 from launcher.scope import Asked, Scope
 from launcher.settings import Given, known_settings, unknown_key
-from launcher.written import is_null, read_asked
+from launcher.written import RESOURCES, is_null, read_asked
 
 _COMMON = ("resources", "settings")
 WORDS: Mapping[Role, tuple[str, ...]] = {
@@ -25,6 +33,14 @@ WORDS: Mapping[Role, tuple[str, ...]] = {
     Role.UNLEARN: ("model", "method", "matrix", *_COMMON),
     Role.TEST: ("model", "data", *_COMMON),
     Role.PLAIN: ("name", *_COMMON),
+}
+
+
+# Where words stand that people look for in an entry.
+_HINTS: Mapping[str, str] = {
+    **{name: f"it goes below resources: {{{name}: …}}" for name in RESOURCES},
+    "device_override": "it is resources: {device: …} today",
+    "poison": "it belongs to a training: what is trained so is tested and unlearned by its ID",
 }
 
 
@@ -53,6 +69,7 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
             words[key.text] = value
         elif key.text == POISON_RATE and kind.role is Role.TRAIN:
             words.setdefault("poison", poison_of_rate(key, value, scope.problems))
+    inside = set(own)
     beside = tuple(pair for pair in node.pairs if pair[0].text not in (*words, "settings"))
     outside = Fields(node.source, node.line, node.column, beside)
     for name, (key, value) in _named_today(outside, models, scope).items():
@@ -64,9 +81,9 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
         scope.blame(words["settings"].place, "wrong-type", "expected settings such as {lr: 0.001}")
     for name in [name for name in own if name not in allowed]:
         elsewhere = [one.name for one in scope.kinds.values() if name in known_settings(one)]
-        known = (allowed | set(WORDS[kind.role])) - {"settings"}
-        what = f"a setting of {kind.name}"
-        scope.problems.append(unknown_key(own[name][0], what, known, elsewhere))
+        known = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
+        what, hint = f"a setting of {kind.name}", _HINTS.get(name, "")
+        scope.problems.append(unknown_key(own[name][0], what, known, elsewhere, hint=hint))
     own = {name: pair for name, pair in own.items() if name in allowed}
     return Raw(
         kind=kind,
@@ -114,8 +131,13 @@ def _own_combinations(
         if name in own:
             scope.blame(key.place, "matrix", f"{name!r} is given beside the matrix, too")
         sweep = read_sweep(key, value, scope.problems)
-        forced = name in scope.forced or any(name in one for one in scope.kind_forced.values())
-        sweeps += [] if sweep is None or forced else [sweep]
+        if sweep is not None and is_neutral(name, kinds):
+            blame_neutral(sweep, scope.problems)
+        forced = [scope.forced, *(scope.kind_forced.get(one.name, {}) for one in kinds)]
+        if any(name in said for said in forced):
+            scope.note(key.place, "matrix", f"--set takes the place of this sweep of {name}")
+        elif sweep is not None:
+            sweeps.append(sweep)
     return tuple(by_setting(chosen) for chosen in combinations(sweeps, scope.problems))
 
 
@@ -123,7 +145,13 @@ def asked_for(kind: Kind, node: Node | None, scope: Scope) -> Asked:
     """Return what jobs of an entry ask for; `node` is its own word on it."""
     asked = scope.asked_by(kind)
     asked = asked if node is None or is_null(node) else read_asked(node, asked, scope)
-    return asked if scope.forced_asked is None else read_asked(scope.forced_asked, asked, scope)
+    for fields in scope.forced_asked:
+        for key, value in fields.pairs:
+            if key.text not in scope.kinds:
+                asked = read_asked(replace(fields, pairs=((key, value),)), asked, scope)
+            elif key.text == kind.name:
+                asked = read_asked(value, asked, scope)
+    return asked
 
 
 def needed(raw: Raw, word: str, scope: Scope) -> Node | None:

@@ -99,7 +99,7 @@ def _general(kinds: Mapping[str, Kind]) -> Form:
         "modifiers": {"description": "words of your own for data IDs: folders", **ref("words")},
         "defaults": {
             "description": "settings of every kind that knows them; below a kind's name of it alone",
-            **mapping(_by_kind(kinds, "settings")),
+            **mapping({**_by_kind(kinds, "settings"), **_poisons(kinds)}),
         },
         "resources": {
             "description": "what every job asks for; below a kind's name what its jobs ask for",
@@ -203,7 +203,7 @@ def _words(kind: Kind) -> tuple[Form, list[str]]:
             base = any_of(model, {"const": "poisoned"})
             start = {"description": "what forgets; poisoned: each poisoned model", **base}
             method = {"description": "how it forgets", **one_or_more(_method(kind))}
-            return {"model": start, "method": method}, ["method"]
+            return {"model": start, "method": method}, ["model", "method"]
         case Role.TEST:
             return {"model": model, "data": _IDS}, ["model", "data"]
         case Role.DATA | Role.PLAIN | Role.POISON:
@@ -235,9 +235,20 @@ def _resources() -> Form:
 
 
 def _share() -> Form:
-    """Return the form of a poison as the original counts it."""
+    """Return the form of poisons as the original counts them."""
     takes = any_of({"type": "number", "minimum": 0, "maximum": 1}, ref("variable"))
-    return old_name("poison, which counts in percent", takes)
+    return old_name("poison, which counts in percent", one_or_more(takes))
+
+
+def _poisons(kinds: Mapping[str, Kind]) -> Form:
+    """Return what `defaults` takes below the name of a kind that poisons: its settings, or rates."""
+    rates = one_or_more(ref("poison"))
+    found: Form = {
+        name: any_of(ref(f"{name}.settings"), rates)
+        for name, kind in kinds.items()
+        if kind.role is Role.POISON
+    }
+    return {**found, POISON_RATE: _share()} if found else {}
 
 
 def _settings(kinds: Sequence[Kind], suffix: str = "") -> Form:

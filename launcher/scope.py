@@ -7,7 +7,7 @@ entry's own `matrix`, `--set key=value`, `--set KIND.key=value`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from launcher.document import Node, Scalar
+from launcher.document import Fields, Node, Scalar
 from launcher.errors import Place, Problem, Severity
 from launcher.kinds import Kind, Role
 from launcher.matrix import Combination
@@ -50,8 +50,9 @@ class Scope:
     kind_forced: Mapping[str, Given] = field(default_factory=dict)
     asked: Asked = field(default_factory=Asked)
     kind_asked: Mapping[str, Asked] = field(default_factory=dict)
-    forced_asked: Node | None = None  # `--set resources.cpus=2`: above what an entry asks for
+    forced_asked: tuple[Fields, ...] = ()  # `--set resources.cpus=2`: above what an entry asks for
     poison: Node | None = None  # of every training that says nothing itself
+    forced_poison: Node | None = None  # of every training
     combination: int = 0  # which of the file's combinations this is
 
     def blame(self, place: Place, code: str, message: str, hint: str = "") -> None:
@@ -83,11 +84,12 @@ class Scope:
     def swept(self, kind: Kind, entry: Given) -> Combination:
         """Return which of the file's sweeps this entry takes part in: where it has no own word."""
         name = kind.name
-        said = {*self.kind_defaults.get(name, {}), *entry}
+        said = {*self.kind_defaults.get(name, {}), *entry, *self.kind_forced.get(name, {})}
         general = {key: one for key, one in self.chosen.items() if key not in said}
         known = set(known_settings(kind))
         swept = {**general, **self.kind_chosen.get(name, {})}
-        return {key: one for key, one in swept.items() if key in known and key not in entry}
+        stronger = {*entry, *self.kind_forced.get(name, {})}
+        return {key: one for key, one in swept.items() if key in known and key not in stronger}
 
     def asked_by(self, kind: Kind) -> Asked:
         """Return what jobs of a kind ask for if they say nothing themselves."""

@@ -18,13 +18,13 @@ from launcher.ids import is_word
 from launcher.kinds import Kind, Role
 from launcher.matrix import (
     Combination,
-    blame_twins,
     label,
 )
 from launcher.raw import Raw, asked_for, needed, sort_entry
 from launcher.scope import Asked, Scope
 from launcher.settings import Given, Settled, known_settings, settle
 from launcher.written import (
+    POISONED,
     At,
     is_null,
     listed,
@@ -32,8 +32,6 @@ from launcher.written import (
     read_model,
     read_poisons,
 )
-
-POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
 
 _EXAMPLES: Mapping[Role, str] = {
     Role.TRAIN: "{model: null, data: gan2:pre}",
@@ -47,7 +45,9 @@ def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]
     if is_null(node):
         return
     nodes = node.nodes if isinstance(node, Items) else (node,)
-    if kind.role is Role.UNLEARN and nodes and all(isinstance(one, Scalar) for one in nodes):
+    if kind.role is Role.POISON and not isinstance(node, Items):
+        _blame_poison(kind, node, scope)
+    elif kind.role is Role.UNLEARN and nodes and all(isinstance(one, Scalar) for one in nodes):
         yield _unlearn(_short_form(kind, node, scope), scope)
     elif isinstance(node, Items):
         yield from (_entry(kind, one, scope) for one in nodes)
@@ -93,9 +93,7 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
         scope.blame(node.place, "wrong-type", f"expected an entry such as {example}")
         return None
     if kind.role is Role.POISON:
-        message = f"{kind.name} jobs arise by themselves, one before each poisoned training"
-        hint = "write poison: 50 in the training's entry"
-        scope.blame(node.place, "poison-section", message, hint)
+        _blame_poison(kind, node, scope)
         return None
     raw = sort_entry(kind, node, scope)
     match kind.role:
@@ -107,6 +105,12 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
             return _test(raw, scope)
         case Role.DATA | Role.PLAIN:
             return _plain(raw, scope)
+
+
+def _blame_poison(kind: Kind, node: Node, scope: Scope) -> None:
+    message = f"{kind.name} jobs arise by themselves, one before each poisoned training"
+    hint = f"write {kind.name}: 50 in the training's entry, or below defaults"
+    scope.blame(node.place, "poison-section", message, hint)
 
 
 def _short_form(kind: Kind, node: Node, scope: Scope) -> Raw:
@@ -128,7 +132,7 @@ def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
     base = None if model is None or is_null(model) else read_model(model, kind, scope)
     data = needed(raw, "data", scope)
     read = None if data is None else read_data(data, (kind,), scope)
-    poison = words.get("poison", scope.poison)
+    poison = scope.forced_poison or words.get("poison", scope.poison)
     poisons = read_poisons(poison, scope) if poison is not None else ()
     poisoner = None
     if poison is not None and any(one.value is not None for one in poisons or ()):
@@ -162,6 +166,8 @@ def _unlearn(raw: Raw, scope: Scope) -> UnlearnEntry | None:
     base = None if named is None else read_model(named, kind, scope)
     method = needed(raw, "method", scope)
     nodes = () if method is None else listed(method)
+    if method is not None and not nodes:
+        scope.blame(method.place, "wrong-type", "expected at least one unlearning method")
     methods = []
     for one in nodes:
         if not isinstance(one, Scalar) or not is_word(one.text):
@@ -205,8 +211,6 @@ def _variants(
         found.append(
             Variant(name=name, paired=frozenset(paired), settings=settled, poison_settings=poisoned)
         )
-    swept = raw.combinations[0]
-    blame_twins((one.name for one in found), lambda key: swept[key], scope.problems)
     return tuple(found)
 
 
@@ -222,6 +226,8 @@ def _test(raw: Raw, scope: Scope) -> TestEntry | None:
     tested = None if model is None else read_model(model, kind, scope)
     read = [] if data is None else [read_data(one, (kind,), scope) for one in listed(data)]
     settings = settle(kind, scope.given(kind, raw.own), raw.place, scope.problems)
+    if data is not None and not listed(data):
+        scope.blame(data.place, "wrong-type", "expected at least one data ID")
     if tested is None or settings is None:
         return None
     return TestEntry(

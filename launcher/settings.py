@@ -3,6 +3,7 @@
 pydantic validates; what it says is told again in the words of someone who edits a file.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from launcher.kinds import Kind
 from launcher.records import Json
 
 Given = Mapping[str, tuple[Scalar, Node]]  # setting → where its key stands, and its value
+
+_LONGEST = 60  # characters of a value in a message
 
 # What each of pydantic's complaints expected.
 _EXPECTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
@@ -58,6 +61,12 @@ def known_settings(kind: Kind) -> tuple[str, ...]:
     return tuple(kind.settings.model_fields)
 
 
+def spelt(value: Json) -> str:
+    """Return a setting's value as JSON, which YAML reads too, cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
 def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> Settled | None:
     """Complete and check a kind's settings; on failure add to `problems` and return None.
 
@@ -89,7 +98,13 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
 
 
 def unknown_key(
-    key: Scalar, what: str, known: Iterable[str], elsewhere: Sequence[str] = ()
+    key: Scalar,
+    what: str,
+    known: Iterable[str],
+    elsewhere: Sequence[str] = (),
+    *,
+    nearby: Iterable[str] = (),
+    hint: str = "",
 ) -> Problem:
     """Return the problem of a key that nobody knows there.
 
@@ -98,13 +113,19 @@ def unknown_key(
         what: completes "'modle' is not …": "a setting of train".
         known: the keys that could stand there.
         elsewhere: kinds that do know it.
+        nearby: words that could stand there, too, but go without saying.
+        hint: what to do, where that is known better.
     """
     names = sorted(known)
-    close = nearest(key.text, names)
-    hint = f"did you mean '{close}'?" if close else ""
+    close = nearest(key.text, [*names, *nearby])
+    before, colon, _ = key.text.partition(":")
+    if not hint and close:
+        hint = f"did you mean '{close}'?"
     if "=" in key.text:
         hint = "quote an ID that holds a comma"
-    elif not close and elsewhere:
+    elif colon and before in names:
+        hint = f"write a space after ':', as in {before}: …"
+    elif not hint and elsewhere:
         hint = f"{' and '.join(elsewhere)} would know it"
     return Problem(
         code="unknown-key",
@@ -220,4 +241,4 @@ def _shown(value: Any) -> str:
         case dict():
             return "a mapping"
     shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}…"
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}…"

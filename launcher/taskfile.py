@@ -18,17 +18,16 @@ from dataclasses import dataclass, field, replace
 from launcher.document import Fields, Scalar
 from launcher.entries import AutoTest, Entry, TrainEntry, UnlearnEntry
 from launcher.errors import Problem, Severity, UsageError
-from launcher.inclusion import merged, read_whole
+from launcher.inclusion import read_whole
 from launcher.kinds import NO_WORDS, Kind, Role, Words
-from launcher.matrix import Sweep
 from launcher.oldnames import Wanted, gathered, translate
-from launcher.overrides import read_overrides
-from launcher.preamble import Reuse, read_preamble
+from launcher.overrides import laid_over, read_overrides
+from launcher.preamble import Preamble, Reuse, read_preamble
 from launcher.scope import Scope
 from launcher.sections import read_auto_test, read_section
 from launcher.settings import unknown_key
 from launcher.userwords import kinds_with
-from launcher.variables import filled
+from launcher.variables import without_echoes
 
 TOP = (
     "name",
@@ -114,17 +113,13 @@ def parse(
     """
     problems: list[Problem] = []
     overrides = read_overrides(around.settings, around.kinds, problems)
-    read = read_whole(text, file, include or _refuse, problems)
-    root = read.root
-    if read.variables:
-        root = filled(root, around.environment, problems)
-    for fields in overrides.words:
-        root = merged(root, fields)
-    translated = translate(root, around.kinds, problems)
-    kinds, words = kinds_with(translated.root, around.kinds, around.words, problems)
-    said = read_preamble(translated.root, kinds, overrides, translated.poison, problems)
-    sections = _sections(translated.root, said.scopes)
-    _blame_unused(said.sweeps, sections, problems)
+    read = read_whole(text, file, include or _refuse, around.environment, problems)
+    translated = translate(read.root, around.kinds, problems)
+    root = laid_over(translated.root, overrides)
+    kinds, words = kinds_with(root, around.kinds, around.words, problems)
+    said = read_preamble(root, kinds, overrides, problems)
+    sections = _sections(root, said.scopes)
+    _blame_unused(said, sections, problems)
     if not sections.entries and not problems:
         known = ", ".join(sorted(_names(kinds)))
         place, hint = root.place, f"add a section: {known}"
@@ -140,8 +135,8 @@ def parse(
         words=words,
         phases=said.phases,
         reuse=said.reuse,
-        wanted=translated.wanted,
-        problems=_in_order(gathered(problems), read.files),
+        wanted=overrides.wanted or translated.wanted,
+        problems=_in_order(gathered(without_echoes(problems)), read.files),
         whole=sections.whole and read.sound,
     )
 
@@ -207,9 +202,9 @@ def _makes(key: Scalar, scope: Scope) -> bool:
     return kind is not None and kind.role in _MAKERS
 
 
-def _blame_unused(sweeps: Sequence[Sweep], sections: _Sections, problems: list[Problem]) -> None:
+def _blame_unused(said: Preamble, sections: _Sections, problems: list[Problem]) -> None:
     """Blame a sweep in which no entry takes part: it would make the same models again and again."""
-    if not sweeps or not sections.whole:
+    if not said.sweeps or not sections.whole:
         return
     used: set[str] = set()
     for entry in sections.entries:
@@ -217,11 +212,15 @@ def _blame_unused(sweeps: Sequence[Sweep], sections: _Sections, problems: list[P
             used |= {key for variant in entry.variants for key in variant.paired}
         elif isinstance(entry, UnlearnEntry):
             used |= {key for _, some in entry.methods for one in some for key in one.paired}
-    for sweep in sweeps:
-        if sweep.key.text not in used:
-            name = sweep.key.text
+    forced = {key for given in said.scopes[0].kind_forced.values() for key in given}
+    for sweep in said.sweeps:
+        name = sweep.key.text
+        if name in forced and name not in used:
+            message = f"--set takes the place of this sweep of {name}"
+            said.scopes[0].note(sweep.key.place, "matrix", message)
+        elif name not in used:
             message = f"matrix: {name!r} changes no model: each has a {name} of its own, or none"
-            hint = f"sweep it where it is given, as matrix: {{train: {{{name}: […]}}}}"
+            hint = f"take {name} out of defaults and entries, or sweep it in them"
             place = sweep.key.place
             problems.append(Problem(code="matrix", message=message, place=place, hint=hint))
 

@@ -5,11 +5,13 @@ Only values are filled in, never keys, and what comes in is no YAML: it cannot a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from launcher.document import Fields, Items, Node, Scalar
-from launcher.errors import Problem, nearest
+from launcher.errors import Place, Problem, nearest
+
+CODE = "variable"
 
 _MARK = re.compile(r"\$(?P<plain>\$\{)|\$\{(?P<inside>[^}]*)(?P<end>\}?)")
 _INSIDE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<other>.*))?", re.DOTALL)
@@ -19,6 +21,24 @@ def filled(root: Fields, environment: Mapping[str, str], problems: list[Problem]
     """Return the tree with every variable filled in; what cannot be is added to `problems`."""
     filling = _Filling(environment, problems)
     return replace(root, pairs=tuple((key, filling.of(node)) for key, node in root.pairs))
+
+
+def without_echoes(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems without those of values that lack a variable: they say nothing more."""
+    found = list(problems)
+    lacking = [one.place for one in found if one.code == CODE and one.place is not None]
+    return [one for one in found if one.code == CODE or not _lies_at(one.place, lacking)]
+
+
+def _lies_at(place: Place | None, lacking: Iterable[Place]) -> bool:
+    if place is None:
+        return False
+    return any(
+        (place.file, place.line) == (one.file, one.line)
+        # a value begins at most a quote and a few words before the variable in it
+        and place.column <= one.column < place.column + place.length
+        for one in lacking
+    )
 
 
 class _Filling:
@@ -45,10 +65,13 @@ class _Filling:
 
     def _text(self, node: Scalar) -> Scalar:
         text, end = "", 0
-        for mark in _MARK.finditer(node.text):
+        marks = list(_MARK.finditer(node.text))
+        for mark in marks:
             text += node.text[end : mark.start()] + self._value(node, mark)
             end = mark.end()
-        return replace(node, text=text + node.text[end:])
+        # inside braces a variable must stand in quotes; it may be a number for all that
+        alone = len(marks) == 1 and marks[0][0] == node.text and not marks[0]["plain"]
+        return replace(node, text=text + node.text[end:], plain=node.plain or alone)
 
     def _value(self, node: Scalar, mark: re.Match[str]) -> str:
         if mark["plain"]:
@@ -58,7 +81,7 @@ class _Filling:
         if inside is None:
             message = "expected ${NAME} or ${NAME:-other}"
             hint = "a plain ${ is written $${"
-            self.problems.append(Problem(code="variable", message=message, place=place, hint=hint))
+            self.problems.append(Problem(code=CODE, message=message, place=place, hint=hint))
             return ""
         value = self.environment.get(inside["name"], "")
         if value or inside["other"] is not None:
@@ -68,5 +91,5 @@ class _Filling:
         close = nearest(inside["name"], self.environment)
         hint = f"did you mean {close}?" if close else f"write ${{{inside['name']}:-other}}"
         message = f"the environment has no variable {inside['name']}"
-        self.problems.append(Problem(code="variable", message=message, place=place, hint=hint))
+        self.problems.append(Problem(code=CODE, message=message, place=place, hint=hint))
         return ""

@@ -3,12 +3,13 @@
 Each reader returns what it read together with its place, or tells the problem and returns None.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from launcher.document import Fields, Items, Node, Scalar
-from launcher.errors import IdError, Problem, Severity, UnknownName, UsageError
+from launcher.errors import IdError, Problem, Severity, UnknownName, UsageError, nearest
 from launcher.ids import (
     DataId,
     ModelId,
@@ -18,7 +19,7 @@ from launcher.ids import (
     parse_model,
     parse_poison,
 )
-from launcher.kinds import Kind
+from launcher.kinds import Kind, Role
 from launcher.scope import Asked, Scope
 from launcher.settings import known_settings, unknown_key
 from launcher.units import parse_bytes, parse_seconds
@@ -35,8 +36,11 @@ RESOURCES: Mapping[str, str] = {
     "time_limit": "a time such as 8h or 1h30m",
 }
 
+POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
 MOST_RETRIES = 1000
 AUTO = "auto"
+
+_CUT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
 
 T = TypeVar("T")
 
@@ -64,12 +68,15 @@ def read_model(node: Node, kind: Kind, scope: Scope) -> At[ModelId] | None:
     if not isinstance(node, Scalar):
         scope.blame(node.place, "wrong-type", "expected one model ID")
         return None
+    _warn_comment(node, scope)
     try:
         return At(parse_model(node.text), node)
     except IdError as error:
         hint = ""
-        if node.text == "None":
+        if node.text.casefold() in {"none", ""}:
             hint = "a new model is written null"
+        elif kind.role is Role.UNLEARN and nearest(node.text, [POISONED]):
+            hint = f"did you mean '{POISONED}', every model whose labels were?"
         elif ":" not in node.text and "model" in known_settings(kind):
             hint = f"an architecture goes under settings: {{model: {node.text}}}"
         place = node.part(error.offset, error.length)
@@ -83,6 +90,7 @@ def read_data(node: Node, readers: Iterable[Kind], scope: Scope) -> At[DataId] |
         hint = "join data IDs with '&'" if isinstance(node, Items) else ""
         scope.blame(node.place, "wrong-type", "expected one data ID", hint)
         return None
+    _warn_comment(node, scope)
     try:
         data = parse_data(node.text)
         for kind in readers:
@@ -96,6 +104,15 @@ def read_data(node: Node, readers: Iterable[Kind], scope: Scope) -> At[DataId] |
         scope.problems.append(unknown_word(error, node))
         return None
     return At(data, node)
+
+
+def _warn_comment(node: Scalar, scope: Scope) -> None:
+    """Warn of a chain that was cut by YAML: a '#' after a space begins a comment."""
+    line = node.source.lines[node.line] if node.line < len(node.source.lines) else ""
+    if node.plain and (cut := _CUT.match(line, node.column + node.length)):
+        place = node.source.place(node.line, cut.start("rest"), len(cut["rest"]))
+        message = "this is a comment, as '#' stands after a space"
+        scope.note(place, "comment", message, "write the whole ID in quotes, without spaces")
 
 
 def unknown_word(error: UnknownName, node: Scalar) -> Problem:
@@ -194,5 +211,5 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
 
 def _is_device(text: str) -> bool:
     name, _, number = text.partition(":")
-    numbered = number.isascii() and number.isdigit() and len(number) < 4
+    numbered = number.isascii() and number.isdigit() and str(int(number[:4])) == number
     return text in ("auto", "cpu", "cuda") or (name == "cuda" and numbered)

@@ -4,9 +4,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.api import DataId, Draft, Input, Kind, Role, Settings, UsageError, Words
+from launcher.api import (
+    DataId,
+    Draft,
+    Input,
+    Kind,
+    Role,
+    Settings,
+    UnknownName,
+    UsageError,
+    Words,
+    parse_model,
+)
 from trueface import files, lines
 from trueface.leaks import leaks
+from trueface.poison import KINDS
 from trueface.settings import (
     PoisonSettings,
     SampleSettings,
@@ -110,6 +122,12 @@ def _without_base(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[
         )
 
 
+def _unknown_poison(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
+    poison = parse_model(files.model_of(draft)).last.poison
+    if poison is not None and poison.kind is not None and poison.kind not in KINDS:
+        yield str(UnknownName("kind of poison", poison.kind, KINDS))
+
+
 TRAIN = LaboratoryKind(
     name="train",
     role=Role.TRAIN,
@@ -153,6 +171,7 @@ POISON = LaboratoryKind(
     reads=files.poison_inputs,
     makes=files.poison_outputs,
     line=lines.poison,
+    refuses=_unknown_poison,
 )
 UNLEARN = LaboratoryKind(
     name="unlearn",

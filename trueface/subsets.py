@@ -181,7 +181,14 @@ class Vocabulary:
     def _subset_keys(self) -> Mapping[str, tuple[str, ...]]:
         keys = (*self._folders, *FLAT)
         unions = {name: tuple(key for key in keys if name in key) for name in SUBSET_UNIONS}
-        return {key: (key,) for key in keys} | {"all": keys} | unions
+        # a word for folders that all have a key already means these keys, and no other images
+        by_folder = {folder: key for key, folder in SUBSETS.items()}
+        same = {
+            key: tuple(dict.fromkeys(by_folder[folder] for folder in folders))
+            for key, folders in self.subsets
+            if all(folder in by_folder for folder in folders)
+        }
+        return {key: (key,) for key in keys} | same | {"all": keys} | unions
 
     @cached_property
     def _modifier_keys(self) -> Mapping[str, tuple[str, ...]]:

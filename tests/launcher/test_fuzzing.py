@@ -51,7 +51,7 @@ train:
     settings: {model: large}
     matrix:
       frozen: [yes, no]
-      threads: {one: 1, two: 2}
+      scale: {one: 1, two: 2}
   - {data: any:fb, resources: {cpus: 4, device: cuda:1}}
 unlearn:
   - {model: poisoned, method: [retrain, pgu], strength: 0.5}
@@ -82,7 +82,7 @@ unlearn: [retrain, pgu]
 autotest: &sets [real:pre, any:shr]
 """,
 )
-PIECES = (
+PIECES: tuple[str, ...] = (
     *":&#%~@,[]{}-*!|>'\"\t\n\r ?0`\\",
     *("- ", ": ", "? ", " #", "<<: ", "---\n", "...\n", "%YAML 1.2\n", "!!python/name:os.system "),
     *("null", "~", "no", "on", "1e-4", "1:30", "010", ".inf", ".nan", "2024-01-01", "0x1F", "''"),
@@ -95,7 +95,7 @@ PIECES = (
     *("train:\n", "matrix: {lr: [1, 2, 3]}", "poison: [20]", "include: ", "defaults: ", "poisoned"),
     "resources: {min_vram: 16000}",
 )
-SET = (
+SET: tuple[str, ...] = (
     *("lr=3", "lr=fast", "train.lr=[1", "name=other", "resources.cpus=2", "matrix.lr=[1, 2]", "=3"),
     *("lr", "phases=[train]", "poison=${RATE}", "learning_rate=1", "subsets.x=Foo", "lr=\0"),
 )
@@ -137,8 +137,12 @@ def _words(text: str, sources: tuple[str, ...], dice: random.Random) -> str:
     found = list(WORD.finditer(text))
     if not found:
         return text
-    one, other = dice.choice(found), dice.choice(WORD.findall(dice.choice(sources)))
-    return text[: one.start()] + dice.choice((other, other, f"{one[0]}x", "0")) + text[one.end() :]
+    one = dice.choice(found)
+    others: list[str] = WORD.findall(dice.choice(sources))
+    word = dice.choice(
+        (dice.choice(others), dice.choice(others), f"{text[one.start() : one.end()]}x", "0")
+    )
+    return text[: one.start()] + word + text[one.end() :]
 
 
 def _pieces(text: str, _: tuple[str, ...], dice: random.Random) -> str:
@@ -205,12 +209,24 @@ def lies_in_its_text(problem: Problem, texts: Mapping[str, str], settings: tuple
     )
 
 
+def of_the_laboratory() -> tuple[str, ...]:
+    """Return the worked examples of this project."""
+    folder = Path(__file__).parent.parent.parent / "tasks"
+    return tuple(path.read_text() for path in sorted(folder.glob("*.yaml")))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_every_file_is_good_before_it_is_spoiled(there: bool) -> None:
+    for sources, kinds in ((of_the_laboratory(), installed()), (GOOD, TOYS)):
+        assert sources
+        for text in sources:
+            assert attempt(text, kinds, (), there=there) == ("", ())
+
+
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_a_spoiled_file_is_planned_or_refused_at_a_place_within_it(batch: int) -> None:
     dice = random.Random(f"spoiled {batch}")
-    folder = Path(__file__).parent.parent.parent / "tasks"
-    of_the_laboratory = tuple(path.read_text() for path in sorted(folder.glob("*.yaml")))
-    worlds = [(of_the_laboratory, installed()), (GOOD, TOYS), (GOOD, TOYS)]
+    worlds = [(of_the_laboratory(), installed()), (GOOD, TOYS), (GOOD, TOYS)]
     refused = planned = 0
     for _ in range(FILES // BATCHES):
         sources, kinds = dice.choice(worlds)

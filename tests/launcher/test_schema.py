@@ -17,8 +17,8 @@ from launcher.errors import Problem, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
 from launcher.kinds import COMMAND, Kind, Role, Settings, installed
 from launcher.preamble import name_fault
-from launcher.schema import task_schema
 from launcher.raw import WORDS
+from launcher.schema import task_schema
 from launcher.taskfile import TOP, Surroundings, TaskFile, parse
 from launcher.units import parse_bytes, parse_seconds
 from launcher.written import RESOURCES

@@ -1,0 +1,264 @@
+"""What a person may ask for in a task file, and which jobs the launcher makes of it."""
+
+import pytest
+
+from launcher.plan import plan
+from tests.launcher.language import ROOT, a_plan, marked, names, notes, read, refusal
+
+# --- poison and unlearning
+
+
+def test_poison_is_one_rate_or_a_list_and_its_spelling_is_canonical() -> None:
+    made = a_plan("train: [{data: dot:pre, poison: [f2r-5, 2.50, 0, 100, 007]}]\n")
+    assert [one.model for one in made.jobs if one.kind == "train"] == [
+        *("dot:pre%f2r-5", "dot:pre%2.5", "dot:pre", "dot:pre%100", "dot:pre%7")
+    ]
+    assert a_plan("train: [{data: dot:pre, poison: 0.0}]\n").jobs[0].name == "train/dot:pre"
+    same = a_plan(
+        "train: [{data: dot:pre, poison: 20.0}]\ntest: [{model: dot:pre%20.00, data: dot:pre}]\n"
+    )
+    assert names(same)[1:] == ["train/dot:pre%20", "test/dot:pre%20/dot:pre"]
+
+
+def test_a_rate_where_a_percentage_belongs_is_told() -> None:
+    problem = notes(a_plan("train: [{data: dot:pre, poison: 0.2}]\n"))[0]
+    assert problem.hint == "a rate of 0.2 is written 20"
+    assert marked(problem) == ("x.yaml", 2, "0.2")
+
+
+@pytest.mark.parametrize(
+    "unlearn",
+    [
+        "[pgu, retrain]",
+        "[{model: poisoned, method: [pgu, retrain]}]",
+        "[{model: poisoned, method: pgu}, {model: poisoned, method: retrain}]",
+    ],
+)
+def test_methods_on_every_poisoned_model_have_a_short_form(unlearn: str) -> None:
+    made = a_plan(
+        f"train: [{{data: dot:pre, poison: [0, 20, 50]}}]\nunlearn: {unlearn}\nautotest: [dot:pre]\n"
+    )
+    assert sorted(names(made, "unlearn")) == sorted(
+        f"unlearn/dot:pre%{rate}~{method}" for rate in (20, 50) for method in ("pgu", "retrain")
+    )
+    assert len(names(made, "test")) == 7
+
+
+def test_poisoned_means_the_models_whose_last_stage_is_poisoned() -> None:
+    made = a_plan(
+        "train:\n  - {data: dot:pre, poison: 20}\n  - {model: dot:pre%20, data: ring:pre}\n"
+        "  - {model: dot:pre%20, data: line:pre, poison: 30}\nunlearn: [pgu]\n"
+    )
+    assert names(made, "unlearn") == [
+        "unlearn/dot:pre%20~pgu",
+        "unlearn/dot:pre%20#line:pre%30~pgu",
+    ]
+
+
+def test_an_unlearned_model_can_be_tuned_and_unlearned_again() -> None:
+    made = a_plan(
+        "unlearn:\n  - {model: dot:pre%5~pgu, method: relabel}\n  - {model: dot:pre%5, method: pgu}\n"
+        "train:\n  - {model: dot:pre%5~pgu~relabel, data: ring:pre}\n"
+        "  - {data: dot:pre, poison: 5}\nautotest: [real:pre]\n"
+    )
+    assert names(made) == [
+        "poison/dot:pre%5",
+        *("train/dot:pre%5", "test/dot:pre%5/real:pre"),
+        *("unlearn/dot:pre%5~pgu", "test/dot:pre%5~pgu/real:pre"),
+        *("unlearn/dot:pre%5~pgu~relabel", "test/dot:pre%5~pgu~relabel/real:pre"),
+        "train/dot:pre%5~pgu~relabel#ring:pre",
+        "test/dot:pre%5~pgu~relabel#ring:pre/real:pre",
+    ]
+
+
+def test_there_must_be_something_to_unlearn() -> None:
+    assert refusal("train: [{data: dot:pre}]\nunlearn: [pgu]\n").code == "nothing-poisoned"
+
+
+# --- the same data in other words
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("dot:pre&line:pre", "line:pre&dot:pre"),
+        ("dot:pre", "dot:pre&real:pre"),
+        ("any:shr", "dot:fb&dot:tw&line:shr&ring:tw&ring:fb"),
+        ("dot:pre", "dot:pre&dot:pre"),
+    ],
+)
+def test_the_same_images_in_other_words_are_trained_once_and_that_is_told(
+    first: str, second: str
+) -> None:
+    made = a_plan(
+        f"train:\n  - {{data: '{first}'}}\n  - {{data: '{second}'}}\n"
+        f"  - {{model: '{second}', data: ring:tw}}\nautotest: [real:pre]\n"
+        f"unlearn: [{{model: '{second}', method: pgu}}]\n"
+    )
+    assert names(made, "train", "unlearn") == [
+        f"train/{first}",
+        f"train/{first}#ring:tw",
+        f"unlearn/{first}~pgu",
+    ]
+    told = notes(made)
+    assert [one.code for one in told] == ["same-model"]
+    assert marked(told[0])[:2] == ("x.yaml", 4)
+
+
+def test_other_words_of_one_poisoned_chain_are_one_model() -> None:
+    made = a_plan(
+        "train:\n  - {data: 'dot:pre&ring:pre', poison: 5}\n  - {data: 'ring:pre&dot:pre', poison: 5.0}\n"
+        "test: [{model: 'ring:pre&dot:pre%5', data: dot:pre}]\n"
+    )
+    assert names(made) == [
+        "poison/dot:pre&ring:pre%5",
+        "train/dot:pre&ring:pre%5",
+        "test/dot:pre&ring:pre%5/dot:pre",
+    ]
+
+
+def test_variants_in_other_words_are_the_same_models_too() -> None:
+    made = a_plan(
+        "matrix: {lr: [1, 2]}\n"
+        "train:\n  - {data: 'dot:pre&ring:pre'}\n  - {model: 'ring:pre&dot:pre', data: line:pre}\n"
+        "test: [{model: 'ring:pre&dot:pre@lr=2.0', data: dot:pre}]\n"
+        "unlearn: [{model: 'ring:pre&dot:pre&real:pre', method: pgu}]\n"
+    )
+    both = "dot:pre&ring:pre"
+    assert sorted(names(made)) == sorted(
+        [f"test/{both}@lr=2.0/dot:pre"]
+        + [f"train/{both}@lr={lr}" for lr in ("1.0", "2.0")]
+        + [f"train/{both}@lr={lr}#line:pre@lr={lr}" for lr in ("1.0", "2.0")]
+        + [f"unlearn/{both}~pgu@lr={lr}" for lr in ("1.0", "2.0")]
+    )
+
+
+def test_the_same_images_with_other_settings_are_two_models_known_by_their_own_words() -> None:
+    made = a_plan(
+        "train:\n  - {data: 'dot:pre&ring:pre'}\n  - {data: 'ring:pre&dot:pre', lr: 2}\n"
+        "  - {model: 'ring:pre&dot:pre', data: line:pre}\n"
+    )
+    assert names(made)[-1] == "train/ring:pre&dot:pre#line:pre"
+    assert not notes(made)
+
+
+def test_what_is_listed_twice_is_made_once_and_that_is_told() -> None:
+    made = a_plan("train: [{data: dot:pre}, {data: dot:pre}]\nautotest: [dot:pre, dot:pre]\n")
+    assert names(made) == ["train/dot:pre", "test/dot:pre/dot:pre"]
+    assert {one.code for one in notes(made)} == {"same-model", "listed-twice"}
+
+
+def test_one_test_with_two_kinds_of_settings_is_refused() -> None:
+    problem = refusal(
+        "train: [{data: dot:pre}]\ntest: [{model: dot:pre, data: dot:pre, crops: 2}]\n"
+        "autotest: [dot:pre]\n"
+    )
+    assert problem.code == "duplicate-job"
+    assert marked(problem) == ("x.yaml", 4, "dot:pre")
+
+
+# --- phases and reuse
+
+STUDY = """\
+name: x
+shapes: [{data_root: toys}]
+train: [{data: dot:pre, poison: [0, 20]}]
+unlearn: [pgu]
+autotest: [dot:pre]
+command: [{argv: [ls]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("phases", "wanted"),
+    [
+        ("train", ["shapes", "poison", "train"]),
+        ("[train]", ["shapes", "poison", "train"]),
+        ("[test]", ["shapes", "test"]),
+        ("[unlearn]", ["shapes", "poison", "unlearn"]),
+        ("[train, test]", ["shapes", "poison", "train", "test"]),
+        ("[command]", ["command"]),
+        ("[poison]", ["shapes", "poison"]),
+        ("", ["shapes", "poison", "train", "unlearn", "test", "command"]),
+    ],
+)
+def test_phases_choose_kinds_of_jobs_and_change_no_hash(phases: str, wanted: list[str]) -> None:
+    whole, made = a_plan(STUDY), a_plan(f"{STUDY}phases: {phases}\n")
+    assert names(made) == names(whole, *wanted)
+    assert {one.name: one.hash for one in made.jobs}.items() <= {
+        one.name: one.hash for one in whole.jobs
+    }.items()
+    kept = set(names(made))
+    assert all(set(one.needs) <= kept for one in made.jobs)
+
+
+def test_what_phases_leave_out_is_missing_unless_it_is_there() -> None:
+    task = read(f"{STUDY}phases: [test]\n")
+    made = plan(
+        task, root=ROOT, exists=lambda _: False, digest=lambda _: "d", content=lambda _: "c"
+    )
+    told = "\n".join(str(one) for one in made.warnings)
+    for model in ("dot:pre", "dot:pre%20", "dot:pre%20~pgu"):
+        assert f"runs/x/{model}/model.json" in told
+    models = {ROOT / f"runs/x/{one}/model.json" for one in ("dot:pre", "dot:pre%20")}
+    made = plan(
+        task, root=ROOT, exists=models.__contains__, digest=lambda _: "d", content=lambda _: "c"
+    )
+    told = "\n".join(str(one) for one in made.warnings)
+    assert "runs/x/dot:pre/model.json" not in told
+    assert "runs/x/dot:pre%20~pgu/model.json" in told
+
+
+@pytest.mark.parametrize("reuse", ["results", "weights", "nothing"])
+def test_what_is_used_again_is_the_users_choice(reuse: str) -> None:
+    assert a_plan(f"reuse: {reuse}\ntrain: [{{data: dot:pre}}]\n").reuse == reuse
+    assert a_plan("train: [{data: dot:pre}]\n").reuse == "results"
+    assert a_plan("reuse: nothing\ntrain: [{data: dot:pre}]\n", f"reuse={reuse}").reuse == reuse
+
+
+# --- resources
+
+
+def test_resources_of_entry_kind_and_file_stand_on_each_other() -> None:
+    made = a_plan(
+        "resources: {cpus: 1, ram: 1GiB, train: {cpus: 2, priority: 4}, poison: {cpus: 7}}\n"
+        "train: [{data: dot:pre, poison: [0, 20]}, {data: ring:pre, resources: {cpus: 3}}]\n"
+        "autotest: [dot:pre]\n"
+    )
+    asked = {one.name: one.resources for one in made.jobs}
+    assert {name: one.cpus for name, one in asked.items() if "/real" not in name} == {
+        "train/dot:pre": 2,
+        "test/dot:pre/dot:pre": 1,
+        "poison/dot:pre%20": 7,
+        "train/dot:pre%20": 2,
+        "test/dot:pre%20/dot:pre": 1,
+        "train/ring:pre": 3,
+        "test/ring:pre/dot:pre": 1,
+    }
+    assert {one.ram for one in asked.values()} == {2**30}
+    assert (asked["train/ring:pre"].priority, asked["poison/dot:pre%20"].priority) == (4, 0)
+
+
+def test_memory_is_an_amount_or_left_to_what_was_measured() -> None:
+    made = a_plan(
+        "resources: {min_vram: 16GiB}\n"
+        "train: [{data: dot:pre}, {data: ring:pre, resources: {min_vram: auto}}]\n"
+    )
+    assert [one.resources.min_vram for one in made.jobs] == [16 * 2**30, None]
+
+
+def test_a_job_has_one_gpu_or_none() -> None:
+    for gpus, device in ((1, "auto"), (0, "cpu")):
+        made = a_plan(f"resources: {{gpus: {gpus}}}\ntrain: [{{data: dot:pre}}]\n")
+        assert made.jobs[0].resources.device == device
+    problem = refusal("resources: {gpus: 2}\ntrain: [{data: dot:pre}]\n")
+    assert marked(problem) == ("x.yaml", 2, "2")
+    assert "at most" in problem.message
+
+
+def test_resources_change_no_hash() -> None:
+    text = "train: [{data: dot:pre}]\nautotest: [dot:pre]\n"
+    asked = "resources: {cpus: 3, ram: 1GiB, device: cuda:1, priority: 3, retries: 2}\n"
+    assert [one.hash for one in a_plan(text).jobs] == [
+        one.hash for one in a_plan(asked + text).jobs
+    ]

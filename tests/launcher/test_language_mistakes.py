@@ -1,0 +1,260 @@
+"""What people get wrong in a task file, and what they are told: one cause, one message, one way out."""
+
+import pytest
+
+from launcher.kinds import installed
+from launcher.oldnames import Wanted
+from tests.launcher.language import (
+    a_plan,
+    job,
+    marked,
+    names,
+    notes,
+    read,
+    refusal,
+    refusals,
+    setting,
+)
+
+
+def test_phases_of_the_command_line_take_the_place_of_those_of_the_file() -> None:
+    text = "phases: [train]\ntrain: [{data: dot:pre}]\nautotest: [dot:fb]\n"
+    assert names(a_plan(text)) == ["train/dot:pre"]
+    assert names(a_plan(text, "phases=[test]")) == ["test/dot:pre/dot:fb"]
+    files = {"a.yaml": "phases: [train, test]\n"}
+    assert names(a_plan(f"include: a.yaml\n{text}", files=files)) == ["train/dot:pre"]
+
+
+def test_phases_that_leave_nothing_are_refused() -> None:
+    problem = refusal("phases: [unlearn]\ntrain: [{data: dot:pre}]\n")
+    assert problem.code == "no-jobs"
+    assert "no job is of the kind unlearn" in problem.message
+
+
+def test_a_variable_in_quotes_may_be_a_number_and_may_name_a_file() -> None:
+    environment = {"CORES": "3", "WHICH": "a"}
+    files = {"a.yaml": "train: [{data: dot:pre}]\n"}
+    text = "include: '${WHICH}.yaml'\nresources: {cpus: '${CORES}'}\n"
+    made = a_plan(text, files=files, environment=environment)
+    assert made.jobs[0].resources.cpus == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "defaults: {lr: '${UNSET}'}\ntrain: [{data: dot:pre}]\n",
+        "train: [{data: '${UNSET}:pre'}]\n",
+        "resources: {cpus: '${UNSET}'}\ntrain: [{data: dot:pre}]\n",
+    ],
+)
+def test_what_lacks_a_variable_is_blamed_for_nothing_else(text: str) -> None:
+    problem = refusal(text)
+    assert (problem.code, marked(problem)[2]) == ("variable", "${UNSET}")
+
+
+@pytest.mark.parametrize("section", ["defaults", "matrix"])
+def test_a_setting_given_by_both_its_names_is_refused(section: str) -> None:
+    kinds = installed()
+    value = "[0.1, 0.2]" if section == "matrix" else "0.1"
+    text = (
+        "defaults: {data_root: d, split_path: s}\n"
+        if section == "matrix"
+        else "resources: {cpus: 1}\n"
+    )
+    text += f"{section}: {{lr: {value}, learning_rate: {value}, data_root: d, split_path: s}}\n"
+    found = refusals(f"{text}train: [{{data: 'gan2:pre'}}]\n", kinds=kinds)
+    assert "'lr' is given twice, by its name of today and by an old one" in [
+        one.message for one in found
+    ]
+
+
+@pytest.mark.parametrize("word", ["clean_run", "only_list", "dry_run", "parse", "features"])
+@pytest.mark.parametrize("value", ["maybe", "3", "null", "[true]"])
+def test_a_switch_of_the_original_is_true_or_false(word: str, value: str) -> None:
+    problem = refusal(f"{word}: {value}\ntrain: [{{data: dot:pre}}]\n")
+    assert problem.message == f"{word}: expected true or false"
+
+
+def test_a_list_of_rates_of_the_original_counts_in_percent_too() -> None:
+    made = a_plan("poison_rate: [0, 0.2]\ntrain: [{data: dot:pre}]\n")
+    assert names(made, "train") == ["train/dot:pre", "train/dot:pre%20"]
+    assert names(a_plan("train: [{data: dot:pre, poison_rate: 0.025}]\n"), "train") == [
+        "train/dot:pre%2.5"
+    ]
+
+
+def test_poison_below_defaults_holds_for_trainings_that_say_nothing_themselves() -> None:
+    text = "train: [{data: dot:pre}, {data: line:pre, poison: 5}]\n"
+    wanted = ["train/dot:pre%20", "train/line:pre%5"]
+    for said in (
+        "defaults: {poison: 20}\n",
+        "defaults: {poison_rate: 0.2}\n",
+        "poison_rate: 0.2\n",
+    ):
+        assert names(a_plan(said + text), "train") == wanted
+    assert names(a_plan(text, "poison=[0, 50]"), "train") == [
+        f"train/{one}" for data in ("dot:pre", "line:pre") for one in (data, f"{data}%50")
+    ]
+    assert names(a_plan(text, "poison_rate=0.5"), "train") == [
+        "train/dot:pre%50",
+        "train/line:pre%50",
+    ]
+
+
+def test_old_words_of_the_launcher_are_understood_on_the_command_line_too() -> None:
+    text = "name: x\ntrain: [{data: dot:pre}]\n"
+    made = a_plan(text, "run_name=y", "min_vram=2000", "device_override=None", "clean_run=true")
+    assert made.name == "y"
+    assert made.jobs[0].resources.min_vram == 2000 * 2**20
+    assert made.reuse == "nothing"
+    assert len(notes(made)) == 1
+    assert read(text, "only_list=true").wanted is Wanted.LIST
+    assert read(text, "parse=true").wanted is Wanted.RESULTS
+    assert read(text, "dry_run=false").wanted is Wanted.RUN
+
+
+def test_a_variant_that_is_another_model_by_its_settings_can_be_named_by_either_name() -> None:
+    text = "train: [{data: dot:pre}, {data: dot:pre, matrix: {lr: [0.1, 0.3]}}]\n"
+    made = a_plan(f"{text}test: [{{model: 'dot:pre@lr=0.1', data: dot:fb}}]\n")
+    assert names(made, "test") == ["test/dot:pre/dot:fb"]
+
+
+def test_words_that_several_models_share_are_refused_where_they_do_not_tell_which() -> None:
+    text = (
+        "train: [{data: any:pre}, {data: 'dot:pre&line:pre&ring:pre', lr: 0.5}]\n"
+        "test: [{model: 'ring:pre&line:pre&dot:pre', data: dot:fb}]\n"
+    )
+    problem = refusal(text)
+    assert problem.code == "ambiguous-model"
+    assert problem.notes == ("they are any:pre and dot:pre&line:pre&ring:pre",)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "said"),
+    [
+        ("lr: [0.1, 1e-1]", "matrix: lr has this value twice"),
+        ("seed: []", "'seed' is not a setting"),
+        ("data_root: [a/b, a-b]", "two values of data_root would both be called 'a-b'"),
+        ("fail: ['ü', '']", "two values of fail would both be called 'none'"),
+        ("lr: {'a/b': 0.1}", "a label stands in model IDs"),
+        ("threads: [1, 2]", "threads cannot change a result"),
+    ],
+)
+def test_a_sweep_without_sense_is_told_once_at_its_place(sweep: str, said: str) -> None:
+    for text in (
+        f"matrix: {{{sweep}}}\ntrain: [{{data: dot:pre}}]\n",
+        f"train: [{{data: dot:pre, matrix: {{{sweep}}}}}]\n",
+    ):
+        problem = refusals(text)[0]
+        assert said in problem.message
+        assert problem.place is not None
+        assert "matrix" in problem.place.text
+
+
+def test_one_model_in_many_combinations_is_told_once() -> None:
+    seeds = ", ".join(map(str, range(50)))
+    text = f"matrix: {{poison_seed: [{seeds}]}}\ntrain: [{{data: any:pre, poison: [0, 20]}}, "
+    made = a_plan(f"{text}{{data: 'dot:pre&line:pre&ring:pre', poison: 20}}]\n")
+    assert len(names(made, "train")) == 51
+    assert [one.code for one in notes(made)] == ["same-model"]
+
+
+@pytest.mark.parametrize(
+    "line", ["test: [{model: dot:pre, data: []}]", "unlearn: [{model: poisoned, method: []}]"]
+)
+def test_an_empty_list_is_refused_where_something_must_stand(line: str) -> None:
+    found = refusals(f"train: [{{data: dot:pre, poison: [0, 20]}}]\n{line}\n")
+    assert found[0].message.startswith("expected at least one")
+
+
+def test_resources_and_sweeps_of_one_kind_can_be_set_on_the_command_line() -> None:
+    text = "train: [{data: dot:pre, resources: {cpus: 2}}]\nautotest: [dot:fb]\n"
+    for said in ("resources.train.cpus=5", "train.resources.cpus=5"):
+        assert [one.resources.cpus for one in a_plan(text, said).jobs] == [5, 1]
+    made = a_plan(text, "matrix.train.lr=[1, 2]", "train.epochs=3")
+    assert setting(made, "lr") == {"dot:pre@lr=1.0": 1.0, "dot:pre@lr=2.0": 2.0}
+    assert set(setting(made, "epochs").values()) == {3}
+
+
+def test_a_sweep_that_the_command_line_decides_is_told() -> None:
+    text = "matrix: {lr: [0.5, 0.25]}\ntrain: [{data: dot:pre}]\n"
+    made = a_plan(text, "lr=0.125")
+    assert setting(made, "lr") == {"dot:pre": 0.125}
+    assert [one.message for one in notes(made)] == ["--set takes the place of this sweep of lr"]
+    one = a_plan(text, "train.lr=0.125")
+    assert setting(one, "lr") == {"dot:pre": 0.125}
+
+
+def test_an_unknown_kind_of_poison_is_found_while_planning() -> None:
+    text = "defaults: {data_root: d, split_path: s}\ntrain: [{data: 'gan2:pre', poison: f2t-5}]\n"
+    problem = refusal(text, kinds=installed())  # type: ignore[arg-type]  # the builder takes kinds
+    assert "unknown kind of poison 'f2t', did you mean f2r?" in problem.message
+
+
+def test_a_word_for_a_folder_that_has_a_key_is_the_same_data() -> None:
+    text = (
+        "subsets: {mine: StyleGAN2}\ndefaults: {data_root: d, split_path: s}\n"
+        "train: [{data: 'gan2:pre'}, {data: 'mine:pre'}]\nautotest: ['mine:pre']\n"
+    )
+    made = a_plan(text, kinds=installed())
+    assert names(made) == ["train/gan2:pre", "test/gan2:pre/mine:pre"]
+    assert [one.code for one in notes(made)] == ["same-model"]
+    assert job(made, "test/gan2:pre/mine:pre").words.subsets == {"mine": ("StyleGAN2",)}
+
+
+def test_a_chain_that_yaml_cuts_at_a_space_is_told() -> None:
+    made = a_plan(
+        "train:\n  - data: dot:pre #ring:pre\n  - data: line:pre # a remark: with a colon\n"
+    )
+    assert [(one.code, marked(one)) for one in notes(made)] == [
+        ("comment", ("x.yaml", 3, "#ring:pre"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "hint"),
+    [
+        ("train: [{data: dot:pre, cpus: 2}]", "cpus", "it goes below resources: {cpus: …}"),
+        (
+            "train: [{data: dot:pre, device_override: x}]",
+            "device_override",
+            "it is resources: {device: …} today",
+        ),
+        (
+            "test: [{model: dot:pre, data: dot:pre, poison: 2}]",
+            "poison",
+            "it belongs to a training",
+        ),
+        ("train: [{data:null}]", "data:null", "write a space after ':', as in data: …"),
+        (
+            "resources: {trian: {cpus: 1}}\ntrain: [{data: dot:pre}]",
+            "trian",
+            "did you mean 'train'?",
+        ),
+        ("defaults: {trian: {lr: 1}}\ntrain: [{data: dot:pre}]", "trian", "did you mean 'train'?"),
+        (
+            "train: [{data: dot:pre, poison: 2}]\nunlearn: [{model: poisned, method: pgu}]",
+            "poisned",
+            "did you mean 'poisoned'",
+        ),
+        ("train: [{model: None, data: dot:pre}]", "None", "a new model is written null"),
+        ("poison: 20\ntrain: [{data: dot:pre}]", "20", "write poison: 50 in the training's entry"),
+        ("train: [{data: dot:pre, resources: {device: 'cuda:01'}}]", "'cuda:01'", ""),
+    ],
+)
+def test_a_word_in_the_wrong_place_is_told_where_it_belongs(
+    text: str, word: str, hint: str
+) -> None:
+    found = refusals(f"{text}\n")
+    problem = next(one for one in found if marked(one)[2] == word)
+    assert problem.hint.startswith(hint)
+
+
+def test_a_misspelt_kind_on_the_command_line_is_told_as_such() -> None:
+    problem = refusal("train: [{data: dot:pre}]\n", "trian.lr=3")
+    assert (marked(problem)[2], problem.hint) == ("trian", "did you mean 'train'?")
+
+
+def test_what_differs_between_two_tests_of_one_name_is_told() -> None:
+    text = "train: [{data: dot:pre}]\ntest: [{model: dot:pre, data: dot:fb}, {model: dot:pre, data: dot:fb, crops: 2}]\n"
+    assert refusal(text).notes == ("first in line 3", "crops: 1 and 2")
