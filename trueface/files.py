@@ -56,9 +56,7 @@ def poison_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
     yield from data_inputs(draft, ("train",), vocabulary)
 
 
-def data_inputs(
-    draft: Draft, lists: tuple[str, ...], vocabulary: Vocabulary
-) -> tuple[Input, ...]:
+def data_inputs(draft: Draft, lists: tuple[str, ...], vocabulary: Vocabulary) -> tuple[Input, ...]:
     """Return the data folder, those folders in it that are missing, and the files of a split."""
     data_root, split_path = draft.settings["data_root"], draft.settings["split_path"]
     images = draft.images or draft.data

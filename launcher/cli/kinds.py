@@ -13,6 +13,7 @@ from launcher.errors import UnknownName
 from launcher.forms import Form, settings_of
 from launcher.kinds import Kind, installed
 from launcher.records import Json
+from launcher.settings import known_settings
 from launcher.views import columns, harmless, tabbed
 
 _SINGLE: Mapping[str, str] = {
@@ -71,9 +72,9 @@ class Setting:
 @click.argument("names", nargs=-1, metavar="[KIND]…")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(names: tuple[str, ...], as_json: bool) -> None:
-    """List the installed kinds of jobs; with KIND, also every setting that it knows.
+    """List the installed kinds of jobs and their settings; with KIND, all about each setting.
 
-    In a pipe: name, role, summary, package; of a setting: kind, name, what it takes, default,
+    In a pipe: name, role, summary, package, settings; of a setting: kind, name, what it takes, default,
     description, old names. `launcher schema` tells an editor the same.
 
     \b
@@ -87,7 +88,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
             raise UnknownName("kind", name, known)
     kinds = [known[name] for name in dict.fromkeys(names)] or list(known.values())
     if as_json:
-        record = {"schema": 1, "kinds": [_record(kind, whole=bool(names)) for kind in kinds]}
+        record = {"schema": 1, "kinds": [_record(kind) for kind in kinds]}
         click.echo(json.dumps(record))
     elif not sys.stdout.isatty():
         for row in _rows(kinds, whole=bool(names)):
@@ -158,24 +159,22 @@ def _bounds(form: Form) -> str:
     return f", {' and '.join(said)}" if said else ""
 
 
-def _record(kind: Kind, *, whole: bool) -> dict[str, Json]:
+def _record(kind: Kind) -> dict[str, Json]:
     name, role, summary, package = _line(kind)
-    found: dict[str, Json] = {
+    return {
         "name": name,
         "role": role,
         "summary": summary,
         "package": package,
+        "settings": [one.record() for one in settings(kind)],
     }
-    if whole:
-        found["settings"] = [one.record() for one in settings(kind)]
-    return found
 
 
 def _rows(kinds: Iterable[Kind], *, whole: bool) -> Iterator[tuple[str, ...]]:
     """Give the lines for pipes: one for each kind, or one for each of its settings."""
     for kind in kinds:
         if not whole:
-            yield _line(kind)
+            yield (*_line(kind), ",".join(known_settings(kind)))
         else:
             yield from ((kind.name, *one.cells()) for one in settings(kind))
 
@@ -187,8 +186,10 @@ def _line(kind: Kind) -> tuple[str, str, str, str]:
 
 def _table(kinds: Sequence[Kind], width: int) -> str:
     rows = [("KIND", "ROLE", "PACKAGE", "WHAT IT DOES")]
-    for name, role, summary, package in map(_line, kinds):
+    for kind in kinds:
+        name, role, summary, package = _line(kind)
         rows.append((name, role, package, summary))
+        rows.append(("", "", "", f"settings: {', '.join(known_settings(kind))}"))
     return "\n".join(_fitted(rows, width))
 
 

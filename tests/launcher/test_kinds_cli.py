@@ -17,7 +17,7 @@ from tests.terminal import in_a_terminal
 def test_every_installed_kind_is_listed(launcher: Launcher) -> None:
     lines = [line.split("\t") for line in launcher("kinds").out.splitlines()]
     assert [line[0] for line in lines] == list(installed())
-    assert ["command", "plain", "run any program", "launcher"] in lines
+    assert ["command", "plain", "run any program", "launcher", "argv"] in lines
     assert ["train", "train", "train a detector, or fine-tune one", "trueface"] in lines
 
 
@@ -46,7 +46,7 @@ def test_json_has_the_same(launcher: Launcher) -> None:
     whole = json.loads(launcher("kinds", "--json").out)
     assert whole["schema"] == 1
     assert [kind["name"] for kind in whole["kinds"]] == list(installed())
-    assert all("settings" not in kind for kind in whole["kinds"])
+    assert [one["name"] for one in whole["kinds"][0]["settings"]] == ["argv"]
     (kind,) = json.loads(launcher("kinds", "train", "train", "--json").out)["kinds"]
     assert (kind["role"], kind["package"]) == ("train", "trueface")
     by_name = {one["name"]: one for one in kind["settings"]}
