@@ -109,8 +109,8 @@ def read_configuration(
     """
     file = configuration_file(environ)
     text = _text(file, demanded=bool(environ.get("LAUNCHER_CONFIG")))
-    if text is None:
-        return Configuration(file=file)
+    if text is None or not text.strip():
+        return Configuration(file=file, exists=text is not None)
     read = _parsed(file, text)
     found = Configuration(file=file, exists=True, lines=_lines(text))
     faults: list[Fault] = []

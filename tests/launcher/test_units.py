@@ -82,7 +82,7 @@ def test_time_is_read(text: str, span_s: float) -> None:
     ("text", "message"),
     [
         ("90", "'90' has no unit: write 90s, 90m or 90h"),
-        ("1:30", "expected a time such as 8h, 1h30m or 41s, got '1:30'"),
+        ("1:30", "'1:30' may be hours or minutes: write 1h30m or 1m30s"),
         ("30m1h", "expected a time such as 8h, 1h30m or 41s, got '30m1h'"),
         ("1h30", "expected a time such as 8h, 1h30m or 41s, got '1h30'"),
         ("", "expected a time such as 8h, 1h30m or 41s, got ''"),
