@@ -235,11 +235,6 @@ def _model(wish: Wish, base: ModelId | None) -> ModelId:
 def _identity(made: Made) -> str:
     """Return a text that is equal for two models made from the same images in the same way."""
     wish, last = made.wish, made.model.last
-    settings = {
-        name: value
-        for name, value in wish.variant.settings.values.items()
-        if name not in wish.kind.settings.neutral
-    }
     poison = None if wish.poison_kind is None else wish.variant.poison_settings
     parts = [
         wish.kind.name,
@@ -247,10 +242,10 @@ def _identity(made: Made) -> str:
         str(canonical(_images(wish.reader, last.data))),
         None if last.poison is None else str(last.poison),
         list(last.methods),
-        settings,
-        None if poison is None else dict(poison.values),
+        wish.variant.settings.text,
+        None if poison is None else poison.text,
     ]
-    return json.dumps(parts, sort_keys=True)
+    return json.dumps(parts)
 
 
 def _images(kind: Kind, data: DataId) -> DataId:

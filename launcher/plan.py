@@ -100,6 +100,12 @@ def plan(
     run_folder = root / "runs" / task.name
     there, digest, content = Once(exists), cache(digest), cache(content)
     wiring = Wiring(root, there)
+
+    @cache
+    def sources_of(modules: tuple[str, ...]) -> _Sources:
+        digests = {module: digest(module) for module in modules}
+        return _Sources(digests, json.dumps(digests, sort_keys=True))
+
     jobs: dict[str, PlannedJob] = {}
     made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
     found: dict[Any, Any] = {}
@@ -117,7 +123,7 @@ def plan(
             files,
             draft.words,
             [jobs[need] for need in needs],
-            sources={module: digest(module) for module in step.kind.sources},
+            sources=sources_of(step.kind.sources),
             given=[content(path) for path in wiring.given[step.name]],
         )
     if any(one.severity is Severity.ERROR for one in problems):
@@ -136,6 +142,14 @@ def plan(
         kinds=task.kinds,
         warnings=task.in_order([*problems, *wiring.missing_inputs()]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """The modules whose text decides the results of a kind, and a digest of each."""
+
+    digests: Mapping[str, str]
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +247,7 @@ def _planned(
     words: Words,
     needs: Sequence[PlannedJob],
     *,
-    sources: Mapping[str, str],
+    sources: _Sources,
     given: Sequence[str],
 ) -> PlannedJob:
     return PlannedJob(
@@ -254,7 +268,7 @@ def _planned(
         argv=files.argv,
         entry=step.kind.entry,
         preload=step.kind.preload,
-        sources=sources,
+        sources=sources.digests,
         hash=_hash(step, words, needs, sources, given),
     )
 
@@ -263,20 +277,19 @@ def _hash(
     step: Step,
     words: Words,
     needs: Iterable[PlannedJob],
-    sources: Mapping[str, str],
+    sources: _Sources,
     given: Sequence[str],
 ) -> str:
     """Return a digest of everything that determines the job's result."""
-    neutral = step.kind.settings.neutral
-    record = {
+    record: dict[str, Json] = {
         "kind": step.kind.name,
         "entry": step.kind.entry,
         "model": step.model,
         "base": step.base,
         "images": step.images,
-        "settings": {k: v for k, v in step.settings.values.items() if k not in neutral},
-        "needs": sorted(need.hash for need in needs),
-        "sources": dict(sources),
+        "settings": step.settings.text,
+        "needs": [*sorted(need.hash for need in needs)],
+        "sources": sources.text,
         "given": list(given),
     }
     if words:

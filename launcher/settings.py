@@ -54,6 +54,7 @@ class Settled:
 
     values: Mapping[str, Json]
     given: Given
+    text: str  # what of the values can change a result, as JSON
 
 
 def known_settings(kind: Kind) -> tuple[str, ...]:
@@ -94,7 +95,9 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
     except UsageError as error:  # a laboratory's own check
         problems.append(Problem(code="setting", message=str(error), place=where))
         return None
-    return Settled(values=made.model_dump(mode="json"), given=given)
+    dumped = made.model_dump(mode="json")
+    telling = {key: value for key, value in dumped.items() if key not in kind.settings.neutral}
+    return Settled(values=dumped, given=given, text=json.dumps(telling, sort_keys=True))
 
 
 def unknown_key(

@@ -148,8 +148,9 @@ def _first(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _with_parents(path: str) -> Iterable[str]:
-    yield path
-    while len(above := path.rpartition("/")[0]) > 0:
-        yield above
-        path = above
+@lru_cache(maxsize=4096)
+def _with_parents(path: str) -> tuple[str, ...]:
+    found = [path]
+    while len(above := found[-1].rpartition("/")[0]) > 0:
+        found.append(above)
+    return tuple(found)

@@ -52,6 +52,8 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
         trained = _list(maker, "train")
         if trained is None or _root(maker.path(maker.settings["data_root"])) != root:
             continue
+        if not any(_common(trained, tested).values()):
+            continue  # as it should be
         shared, total = _overlap(trained, tested, data, wanted, vocabulary)
         if shared:
             yield (
