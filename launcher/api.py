@@ -30,8 +30,9 @@ from launcher.ids import (
     parse_model,
     parse_poison,
 )
-from launcher.kinds import Draft, Entry, Input, Job, Kind, Role, Settings, Words
+from launcher.kinds import Draft, Entry, Input, Job, Kind, Role, Settings
 from launcher.records import Json, read_json, write_atomic, write_json
+from launcher.words import Words
 
 if TYPE_CHECKING:
     from launcher.library import load, plan

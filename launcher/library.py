@@ -10,10 +10,11 @@ from pathlib import Path
 from launcher.configuration import read_configuration
 from launcher.document import MOST_BYTES
 from launcher.errors import Place, Problem, TaskFileError, UsageError, nearest
-from launcher.kinds import Words, installed
+from launcher.kinds import installed
 from launcher.plan import Plan
 from launcher.plan import plan as work_out
 from launcher.taskfile import Surroundings, TaskFile, parse
+from launcher.words import Words
 
 
 def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:

@@ -6,22 +6,23 @@ of a kind's source modules is, and what is in a file that no job makes.
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.expansion import Step, expand
 from launcher.ids import DataId, model_folder_name, parse_data
-from launcher.kinds import NO_WORDS, Draft, Input, Kind, Role, Words
+from launcher.kinds import Draft, Input, Kind, Role
 from launcher.oldnames import Wanted
 from launcher.preamble import Reuse
 from launcher.records import Json
 from launcher.scope import Asked
 from launcher.taskfile import TaskFile
 from launcher.wiring import MISSING, Once, Wiring
+from launcher.words import NO_WORDS, Words
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
@@ -96,51 +97,24 @@ def plan(
     Raises:
         TaskFileError: all that is wrong with the file; nothing of it may be queued.
     """
-    problems = list(task.problems)
-    run_folder = root / "runs" / task.name
-    there, digest, content = Once(exists), cache(digest), cache(content)
-    wiring = Wiring(root, there)
-
-    @cache
-    def sources_of(modules: tuple[str, ...]) -> _Sources:
-        digests = {module: digest(module) for module in modules}
-        return _Sources(digests, json.dumps(digests, sort_keys=True))
-
-    jobs: dict[str, PlannedJob] = {}
-    made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
-    found: dict[Any, Any] = {}
-    for step in expand(task, lambda model: there(run_folder / model_folder_name(model)), problems):
-        try:
-            draft = _draft(step, _words(step, task.words), task.name, run_folder, root, found)
-            files = _files(step, draft)
-        except Error as error:  # a laboratory's own check
-            problems.append(Problem(code="setting", message=str(error), place=step.place))
-            continue
-        problems += _refused(step, draft, made_by)
-        needs = wiring.connect(step, files.inputs, files.outputs, problems)
-        jobs[step.name] = _planned(
-            step,
-            files,
-            draft.words,
-            [jobs[need] for need in needs],
-            sources=sources_of(step.kind.sources),
-            given=[content(path) for path in wiring.given[step.name]],
-        )
-    if any(one.severity is Severity.ERROR for one in problems):
-        raise TaskFileError(task.in_order(problems))
-    wanted = _of_phases(jobs, task.phases, wiring, there)
+    working = _Working(task, root, Once(exists), cache(digest), cache(content))
+    for step in expand(task, working.on_disk, working.problems):
+        working.enter(step)
+    if any(one.severity is Severity.ERROR for one in working.problems):
+        raise TaskFileError(task.in_order(working.problems))
+    wanted = working.of_phases()
     if not wanted:
-        raise TaskFileError([*task.in_order(problems), _no_job(task)])
+        raise TaskFileError([*task.in_order(working.problems), _no_job(task)])
     return Plan(
         file=task.file,
         name=task.name,
         about=task.about,
-        run_folder=run_folder,
+        run_folder=working.run_folder,
         jobs=wanted,
         reuse=task.reuse,
         wanted=task.wanted,
         kinds=task.kinds,
-        warnings=task.in_order([*problems, *wiring.missing_inputs()]),
+        warnings=task.in_order([*working.problems, *working.wiring.missing_inputs()]),
     )
 
 
@@ -161,41 +135,106 @@ class _Files:
     argv: tuple[str, ...]
 
 
-def _refused(step: Step, draft: Draft, made_by: dict[str, tuple[Draft, ...]]) -> Iterator[Problem]:
-    """Give why a kind refuses a job; enter what makes a model into `made_by`."""
-    start = step.model if step.kind.role is Role.TEST else step.base
-    makers = made_by.get(start or "", ())
-    if step.model is not None and step.kind.role in _MAKERS:
-        made_by[step.model] = (*makers, draft)
-    for reason in step.kind.refusals(draft, makers):
-        yield Problem(code="refused", message=reason, place=step.place)
+class _Working:
+    """A plan while it is made."""
 
+    def __init__(
+        self,
+        task: TaskFile,
+        root: Path,
+        there: Callable[[Path], bool],
+        digest: Callable[[str], str],
+        content: Callable[[Path], str],
+    ) -> None:
+        self.task, self.root = task, root
+        self.run_folder = root / "runs" / task.name
+        self.problems = list(task.problems)
+        self.wiring = Wiring(root, there)
+        self._there, self._content = there, content
+        self._sources = cache(partial(_sources, digest))
+        self._jobs: dict[str, PlannedJob] = {}
+        self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
+        self._found: dict[Any, Any] = {}  # what kinds looked up, shared by all drafts
 
-def _of_phases(
-    jobs: Mapping[str, PlannedJob],
-    phases: Collection[str],
-    wiring: Wiring,
-    there: Callable[[Path], bool],
-) -> tuple[PlannedJob, ...]:
-    """Return the jobs of the kinds that are wanted, with the data and the poison that they need.
+    def on_disk(self, model: str) -> bool:
+        """Tell whether an earlier run made a model."""
+        return self._there(self.run_folder / model_folder_name(model))
 
-    Their hashes are those of the whole plan, so that a study done phase by phase is done once.
-    What a job needs of another phase must be there already, else it is missing.
-    """
-    if not phases:
-        return tuple(jobs.values())
-    kept = {name for name, job in jobs.items() if job.kind in phases}
-    kept |= {need for name in kept for need in jobs[name].needs if jobs[need].role in _PREPARING}
-    found: list[PlannedJob] = []
-    for name, job in jobs.items():
-        if name not in kept:
-            continue
+    def enter(self, step: Step) -> None:
+        """Work out one job; tell why it cannot be."""
+        try:
+            draft = self._draft(step)
+            files = _files(step, draft)
+        except Error as error:  # a laboratory's own check
+            self.problems.append(Problem(code="setting", message=str(error), place=step.place))
+            return
+        self._refuse(step, draft)
+        needs = self.wiring.connect(step, files.inputs, files.outputs, self.problems)
+        self._jobs[step.name] = _planned(
+            step,
+            files,
+            draft.words,
+            [self._jobs[need] for need in needs],
+            sources=self._sources(step.kind.sources),
+            given=[self._content(path) for path in self.wiring.given[step.name]],
+        )
+
+    def _draft(self, step: Step) -> Draft:
+        return Draft(
+            kind=step.kind.name,
+            run=self.task.name,
+            run_folder=self.run_folder,
+            folder=self.root,
+            model=step.model,
+            base=step.base,
+            data=step.data,
+            images=step.images,
+            name=step.name.partition("/")[2] if step.model is None else None,
+            settings=step.settings.values,
+            words=_words(step, self.task.words),
+            found=self._found,
+        )
+
+    def _refuse(self, step: Step, draft: Draft) -> None:
+        """Tell why a kind refuses a job."""
+        start = step.model if step.kind.role is Role.TEST else step.base
+        makers = self._made_by.get(start or "", ())
+        if step.model is not None and step.kind.role in _MAKERS:
+            self._made_by[step.model] = (*makers, draft)
+        self.problems += [
+            Problem(code="refused", message=reason, place=step.place)
+            for reason in step.kind.refusals(draft, makers)
+        ]
+
+    def of_phases(self) -> tuple[PlannedJob, ...]:
+        """Return the jobs of the kinds that are wanted, with the data and the poison that they need.
+
+        Their hashes are those of the whole plan, so that a study done phase by phase is done once.
+        What a job needs of another phase must be there already, else it is missing.
+        """
+        jobs, phases = self._jobs, self.task.phases
+        if not phases:
+            return tuple(jobs.values())
+        kept = {name for name, job in jobs.items() if job.kind in phases}
+        kept |= {
+            need for name in kept for need in jobs[name].needs if jobs[need].role in _PREPARING
+        }
+        return tuple(self._alone(job, kept) for name, job in jobs.items() if name in kept)
+
+    def _alone(self, job: PlannedJob, kept: Collection[str]) -> PlannedJob:
+        """Return a job without needs that are left out; what these did not make yet is missing."""
         for need in job.needs:
-            absent = [] if need in kept else [one for one in jobs[need].outputs if not there(one)]
-            if absent:
-                wiring.lack(name, absent[0], f"what {need} makes (phases leaves it out)")
-        found.append(replace(job, needs=tuple(need for need in job.needs if need in kept)))
-    return tuple(found)
+            outputs = () if need in kept else self._jobs[need].outputs
+            absent = next((path for path in outputs if not self._there(path)), None)
+            if absent is not None:
+                what = f"what {need} makes (phases leaves it out)"
+                self.wiring.lack(job.name, absent, what)
+        return replace(job, needs=tuple(need for need in job.needs if need in kept))
+
+
+def _sources(digest: Callable[[str], str], modules: tuple[str, ...]) -> _Sources:
+    digests = {module: digest(module) for module in modules}
+    return _Sources(digests, json.dumps(digests, sort_keys=True))
 
 
 def _no_job(task: TaskFile) -> Problem:
@@ -212,25 +251,6 @@ def _words(step: Step, words: Words) -> Words:
         return NO_WORDS
     images = parse_data(step.images)
     return words.used_by(DataId((*images, *step.kind.elementary(images))))
-
-
-def _draft(
-    step: Step, words: Words, run: str, run_folder: Path, root: Path, found: dict[Any, Any]
-) -> Draft:
-    return Draft(
-        kind=step.kind.name,
-        run=run,
-        run_folder=run_folder,
-        folder=root,
-        model=step.model,
-        base=step.base,
-        data=step.data,
-        images=step.images,
-        name=step.name.partition("/")[2] if step.model is None else None,
-        settings=step.settings.values,
-        words=words,
-        found=found,
-    )
 
 
 def _files(step: Step, draft: Draft) -> _Files:

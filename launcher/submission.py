@@ -9,7 +9,6 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import model_folder_name
-from launcher.kinds import read_words
 from launcher.plan import Plan, PlannedJob
 from launcher.preamble import Reuse
 from launcher.records import Json, Stamp
@@ -18,6 +17,7 @@ from launcher.specs import Context, Resources, Spec, Terms
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import NewJob, Store
+from launcher.words import read_words
 
 MOST_CHANGES = 3  # told in one line of a reason
 LONGEST_VALUE = 40  # characters of a setting that was changed

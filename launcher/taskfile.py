@@ -19,7 +19,7 @@ from launcher.document import Fields, Scalar
 from launcher.entries import AutoTest, Entry, TrainEntry, UnlearnEntry
 from launcher.errors import Problem, Severity, UsageError
 from launcher.inclusion import read_whole
-from launcher.kinds import NO_WORDS, Kind, Role, Words
+from launcher.kinds import Kind, Role
 from launcher.oldnames import Wanted, gathered, translate
 from launcher.overrides import laid_over, read_overrides
 from launcher.preamble import Preamble, Reuse, read_preamble
@@ -28,6 +28,7 @@ from launcher.sections import read_auto_test, read_section
 from launcher.settings import unknown_key
 from launcher.userwords import kinds_with
 from launcher.variables import without_echoes
+from launcher.words import NO_WORDS, Words
 
 TOP = (
     "name",

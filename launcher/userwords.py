@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from launcher.document import Fields, Node, Scalar
 from launcher.errors import Problem, UsageError
-from launcher.kinds import Kind, Words
+from launcher.kinds import Kind
+from launcher.words import Words
 from launcher.written import is_null, listed
 
 

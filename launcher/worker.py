@@ -20,6 +20,7 @@ from launcher.processes import MARK
 from launcher.progress import Progress
 from launcher.records import Json, write_atomic, write_json
 from launcher.specs import Spec
+from launcher.words import read_words
 
 MODEL_FILE = "model_id.txt"
 # what libraries take for the number of cores that are theirs; what the owner set stays
@@ -55,7 +56,7 @@ def surround(order: Order, attempt: Attempt, *, gpu: str | None) -> None:
 
 def work(order: Order, attempt: Attempt, *, device: str) -> int:
     """Run a kind's entry function, record what it returned or how it failed; return the exit code."""
-    from launcher.kinds import Job, read_words  # a border: a plain program needs no pydantic
+    from launcher.kinds import Job  # a border: pydantic is none of a plain program's business
 
     spec, stop = order.spec, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

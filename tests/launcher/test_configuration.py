@@ -6,8 +6,8 @@ import pytest
 
 from launcher.configuration import Configuration, configuration_file, read_configuration
 from launcher.errors import UsageError
-from launcher.kinds import Words
 from launcher.paths import find_home
+from launcher.words import Words
 
 VERBS = ("add", "run", "wait")
 

@@ -9,7 +9,6 @@ import pytest
 from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import MOST_LISTED, draw_plan
 from launcher.forecast import History
-from launcher.kinds import Words
 from launcher.outlook import Here, look_ahead
 from launcher.paths import Home
 from launcher.plan import Plan
@@ -18,6 +17,7 @@ from launcher.states import State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.submission import Action, Standing, judge, submit
+from launcher.words import Words
 from launcher.worktree import WorkTree
 from tests.build import a_context, in_state, until
 from tests.launcher.conftest import Launcher
