@@ -35,6 +35,9 @@ class TrainEntry:
     base: At[ModelId] | None
     data: At[DataId]
     poisons: tuple[At[Poison | None], ...]  # empty: clean
+    wide: (
+        bool  # the one poison is that of the whole file, so its models go by their clean names too
+    )
     variants: tuple[Variant, ...]
     poison_kind: Kind | None  # makes the poison records; None where nothing is poisoned
     asked: Asked

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+from launcher.entries import Name
 from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, UnknownName, nearest
 from launcher.ids import DataId, ModelId, canonical, normalise
 from launcher.kinds import Kind, Role
 from launcher.settings import spelt
 from launcher.taskfile import TaskFile
-from launcher.wishes import Wish, wishes_of, without_variants
+from launcher.wishes import Wish, file_poison, wishes_of, without_variants
 from launcher.written import At, unknown_word
 
 MOST_LISTED = 8  # models named in a message
@@ -45,11 +46,16 @@ class Makings:
         self, task: TaskFile, on_disk: Callable[[str], bool], problems: list[Problem]
     ) -> None:
         self._task, self._on_disk, self._problems = task, on_disk, problems
-        self._wishes = list(wishes_of(task, problems))
+        self._everywhere = file_poison(task)
+        self._wishes = list(wishes_of(task, self._everywhere, problems))
         self._readers = {wish.reader.name: wish.reader for wish in self._wishes}
         self._by_plain: dict[str, list[Wish]] = {}
+        self._by_variant: dict[tuple[str, Name | int], list[Wish]] = {}
         for wish in self._wishes:
-            self._by_plain.setdefault(str(wish.plain), []).append(wish)
+            plain = str(wish.plain)
+            self._by_plain.setdefault(plain, []).append(wish)
+            for key in (tuple(sorted(wish.name)), wish.combination):
+                self._by_variant.setdefault((plain, key), []).append(wish)
         self._by_meaning: dict[str, list[Wish]] | None = None  # made when first needed
         self._placed: dict[Wish, tuple[Found, ...]] = {}
         self._told: set[tuple[Place, Place]] = set()  # pairs of entries that make the same
@@ -73,6 +79,7 @@ class Makings:
             named: as it is written; without variants it stands for all of them.
             combination: of the file's matrix; the models of another are meant only if none is.
         """
+        named = At(self._everywhere.told(named.value), named.node)
         wishes = self._candidates(named.value, combination)
         for wish in wishes:
             self._place(wish)
@@ -94,11 +101,14 @@ class Makings:
     def _candidates(self, model: ModelId, combination: int) -> list[Wish]:
         """Return the wishes of which one or more may make `model`."""
         plain = without_variants(model)
-        found = self._by_plain.get(str(plain))
+        text = str(plain)
+        # those of other combinations may come later, in their turn
+        exact: Name | int = combination if plain == model else tuple(sorted(model.last.variant))
+        found = self._by_variant.get((text, exact)) or self._by_plain.get(text)
         if found is None and not self._on_disk(str(model)):
             found = self._of_same_meaning(plain)
-        if found and plain == model:  # those of other combinations may come later, in their turn
-            found = [wish for wish in found if wish.combination == combination] or found
+            if plain == model:
+                found = [wish for wish in found if wish.combination == combination] or found
         return found or []
 
     def _place(self, wish: Wish) -> None:

@@ -62,14 +62,14 @@ def current(key: Scalar, kinds: Iterable[Kind], problems: list[Problem]) -> Scal
     for kind in kinds:
         today = kind.settings.aliases.get(key.text)
         if today is not None:
-            problems.append(_note(key, f"{key.text} is called {today} today"))
+            problems.append(old_note(key, f"{key.text} is called {today} today"))
             return replace(key, text=today)
     return key
 
 
 def poison_of_rate(key: Scalar, node: Node, problems: list[Problem]) -> Node:
     """Return poisons in percent where the original gave a share from 0 to 1."""
-    problems.append(_note(key, "poison_rate is called poison today, and counts in percent"))
+    problems.append(old_note(key, "poison_rate is called poison today, and counts in percent"))
     if isinstance(node, Items):
         return replace(node, nodes=tuple(_percent(one, problems) for one in node.nodes))
     return _percent(node, problems)
@@ -127,7 +127,7 @@ class _Translation:
     def _setting(self, key: Scalar, node: Node) -> None:
         """Put a setting that stands at the top, as a variable of the original did, in its place."""
         now = current(key, self.kinds.values(), [])
-        self.problems.append(_note(key, f"{key.text} is defaults: {{{now.text}: …}} today"))
+        self.problems.append(old_note(key, f"{key.text} is defaults: {{{now.text}: …}} today"))
         self._below(now, node, "defaults")
 
     def _rename(self, key: Scalar, node: Node) -> None:
@@ -135,7 +135,7 @@ class _Translation:
         if key.text == "test_list" and isinstance(node, Items):
             # the original's list of tests holds entries; what autotest was given, data IDs
             today = "test" if any(isinstance(one, Fields) for one in node.nodes) else today
-        self.problems.append(_note(key, f"{key.text} is called {today} today"))
+        self.problems.append(old_note(key, f"{key.text} is called {today} today"))
         self._put(replace(key, text=today), node)
 
     def _put(self, key: Scalar, node: Node) -> None:
@@ -157,7 +157,7 @@ class _Translation:
         self.pairs[section] = both.pairs[0]
 
     def _device(self, key: Scalar, node: Node) -> None:
-        self.problems.append(_note(key, "device_override is resources: {device: …} today"))
+        self.problems.append(old_note(key, "device_override is resources: {device: …} today"))
         if isinstance(node, Scalar) and (node.value is None or node.text == "None"):
             node = replace(node, text="auto", plain=False)
         self._below(replace(key, text="device"), node, "resources")
@@ -165,7 +165,7 @@ class _Translation:
     def _vram(self, key: Scalar, node: Node) -> None:
         if isinstance(node, Scalar) and isinstance(node.value, int):
             node = replace(node, text=f"{node.value}MiB", plain=False)
-        self.problems.append(_note(key, "min_vram is resources: {min_vram: 16GiB} today"))
+        self.problems.append(old_note(key, "min_vram is resources: {min_vram: 16GiB} today"))
         self._below(key, node, "resources")
 
     def _clean(self, key: Scalar, node: Node) -> None:
@@ -177,7 +177,7 @@ class _Translation:
             f"clean_run meant two things; it is read as in the original's code, as reuse: {today}"
         )
         hint = "say reuse: results, weights or nothing"
-        self.problems.append(replace(_note(key, message), hint=hint))
+        self.problems.append(replace(old_note(key, message), hint=hint))
         self._put(replace(key, text="reuse"), replace(node, text=today, plain=False))
 
     def _rate(self, key: Scalar, node: Node) -> None:
@@ -187,7 +187,7 @@ class _Translation:
             self._below(replace(key, text=name), poison, "defaults")
 
     def _command(self, key: Scalar, node: Node) -> None:
-        self.problems.append(_note(key, f"{key.text} {_COMMANDS[key.text]}"))
+        self.problems.append(old_note(key, f"{key.text} {_COMMANDS[key.text]}"))
         if not self._truth(key, node):
             return
         if key.text in _LISTING and self.wanted is Wanted.RUN:
@@ -230,5 +230,6 @@ def _as_one(notes: list[Problem]) -> Problem:
     return replace(first, message=message, hint="", notes=tuple(told))
 
 
-def _note(key: Scalar, message: str) -> Problem:
+def old_note(key: Scalar, message: str) -> Problem:
+    """Return the note on a word of the original, where it stands."""
     return Problem(code="old-name", message=message, severity=Severity.WARNING, place=key.place)

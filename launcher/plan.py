@@ -64,6 +64,7 @@ class Plan:
     about: str
     run_folder: Path
     jobs: tuple[PlannedJob, ...]
+    left_out: tuple[PlannedJob, ...]  # by `phases`, but needed by one of the jobs
     reuse: Reuse
     wanted: Wanted  # of a file of the original: to be listed only, or its results
     kinds: Mapping[str, Kind]  # by name, with the words of the user
@@ -111,6 +112,7 @@ def plan(
         about=task.about,
         run_folder=working.run_folder,
         jobs=wanted,
+        left_out=working.left_out(wanted),
         reuse=task.reuse,
         wanted=task.wanted,
         kinds=task.kinds,
@@ -220,6 +222,12 @@ class _Working:
             need for name in kept for need in jobs[name].needs if jobs[need].role in _PREPARING
         }
         return tuple(self._alone(job, kept) for name, job in jobs.items() if name in kept)
+
+    def left_out(self, wanted: Iterable[PlannedJob]) -> tuple[PlannedJob, ...]:
+        """Return the jobs that `wanted` need and that are not among them."""
+        kept = {job.name for job in wanted}
+        needs = {need for name in kept for need in self._jobs[name].needs}
+        return tuple(job for name, job in self._jobs.items() if name in needs - kept)
 
     def _alone(self, job: PlannedJob, kept: Collection[str]) -> PlannedJob:
         """Return a job without needs that are left out; what these did not make yet is missing."""

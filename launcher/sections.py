@@ -20,6 +20,7 @@ from launcher.matrix import (
     Combination,
     label,
 )
+from launcher.oldnames import old_note
 from launcher.raw import Raw, asked_for, needed, sort_entry
 from launcher.scope import Asked, Scope
 from launcher.settings import Given, Settled, known_settings, settle
@@ -129,6 +130,9 @@ def _short_form(kind: Kind, node: Node, scope: Scope) -> Raw:
 def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
     kind, words = raw.kind, raw.words
     model = words.get("model")  # null is a new model, and so is no word at all
+    if isinstance(model, Scalar) and model.plain and model.text == "None":
+        scope.problems.append(old_note(model, "None is written null today"))
+        model = None
     base = None if model is None or is_null(model) else read_model(model, kind, scope)
     data = needed(raw, "data", scope)
     read = None if data is None else read_data(data, (kind,), scope)
@@ -151,6 +155,7 @@ def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
         base=base,
         data=read,
         poisons=poisons,
+        wide=len(poisons) == 1 and poison is not words.get("poison"),
         variants=variants,
         poison_kind=poisoner,
         asked=raw.asked,

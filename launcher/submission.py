@@ -60,8 +60,11 @@ def judge(
         force: run what is done already, too, as a task file with `reuse: nothing` does.
 
     Raises:
-        UsageError: a job that runs right now was changed.
+        UsageError: a job that runs right now was changed, or `phases` leaves out what was made
+            with other settings, or is not made yet.
     """
+    for job in plan.left_out:
+        _refuse_other(job, rows.get(job.name))
     forced = "--force" if force else ""
     if not forced and plan.reuse is not Reuse.RESULTS:
         forced = f"reuse: {plan.reuse}"
@@ -118,6 +121,20 @@ def _judge_known(
             return _to_run(job, row, "changed", reason, (reason,))
     reason = "done before, with the same settings, code and inputs"
     return Standing(job=job, action=Action.CACHED, state="cached", reason=reason, number=row.id)
+
+
+def _refuse_other(job: PlannedJob, row: JobRow | None) -> None:
+    """Refuse to work on what a job of another phase did not make, or made otherwise.
+
+    Of what the queue does not know there are only the files, and they are there.
+    """
+    if row is None or (row.state is State.DONE and row.hash == job.hash):
+        return
+    why = f"is {row.state}"
+    if row.hash != job.hash:
+        changes = _changes(job, row, ())
+        why = f"was made in another way ({', '.join(changes[:MOST_CHANGES])})"
+    raise UsageError(f"{job.name}, which phases leaves out, {why}: run phases: [{job.kind}] first")
 
 
 def _to_run(
@@ -199,11 +216,11 @@ def submit(
         queued = [one for one in standings if one.action is Action.RUN]
         fresh = [one for one in queued if one.job.name not in rows]
         again = [one for one in queued if one.job.name in rows]
-        first = store.next_number()
-        numbers = {name: row.id for name, row in rows.items()}
-        numbers |= {one.job.name: first + index for index, one in enumerate(fresh)}
         for one in again:  # what they need may be new itself: it is said below
             store.put(run, context, _new(one, root, plan.name), now)
+        first = store.next_number()  # not before: a job that is put again may use a number up
+        numbers = {name: row.id for name, row in rows.items()}
+        numbers |= {one.job.name: first + index for index, one in enumerate(fresh)}
         store.put_new(run, context, [_new(one, root, plan.name, numbers) for one in fresh], now)
         for one in again:
             store.set_needs(numbers[one.job.name], [numbers[need] for need in one.job.needs], now)

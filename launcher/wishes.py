@@ -1,6 +1,6 @@
 """What the entries of a task file ask for: models, each of an entry, a poison or method, a variant."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.document import Scalar
@@ -46,34 +46,82 @@ def without_variants(model: ModelId) -> ModelId:
     return ModelId(tuple(replace(stage, variant=()) for stage in model.stages))
 
 
-def wishes_of(task: TaskFile, problems: list[Problem]) -> Iterator[Wish]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePoison:
+    """The one poison that a whole file has, as `poison_rate` of the original was.
+
+    The models of such a file are named without it, too, as the original named them.
+    """
+
+    poison: Poison | None
+    clean: frozenset[str]  # names without it of what is made with it, and not without
+
+    def told(self, model: ModelId) -> ModelId:
+        """Return the model with the poison in every stage that has it without saying so."""
+        if self.poison is None or not self.clean:
+            return model
+        stages: list[Stage] = []
+        names: list[Stage] = []
+        for stage in model.stages:
+            poison = None if stage.poison == self.poison else stage.poison
+            names.append(Stage(stage.data, poison))
+            silent = stage.poison is None and str(ModelId(tuple(names))) in self.clean
+            names[-1] = replace(names[-1], methods=stage.methods)
+            stages.append(replace(stage, poison=self.poison) if silent else stage)
+        return ModelId(tuple(stages))
+
+
+def file_poison(task: TaskFile) -> FilePoison:
+    """Return the poison that all trainings of a file have that say nothing themselves."""
+    trainings = [entry for entry in task.entries if isinstance(entry, TrainEntry)]
+    wide = [entry for entry in trainings if entry.wide]
+    poison = wide[0].poisons[0].value if wide else None
+
+    def name(entry: TrainEntry) -> str:
+        start = () if entry.base is None else without_variants(entry.base.value).stages
+        stages = (*start, Stage(entry.data.value))
+        return str(
+            ModelId(tuple(replace(s, poison=None) if s.poison == poison else s for s in stages))
+        )
+
+    own = {
+        name(entry)
+        for entry in trainings
+        if not entry.wide and (not entry.poisons or any(p.value is None for p in entry.poisons))
+    }
+    return FilePoison(poison=poison, clean=frozenset({name(entry) for entry in wide} - own))
+
+
+def wishes_of(task: TaskFile, everywhere: FilePoison, problems: list[Problem]) -> Iterator[Wish]:
     """Give a wish for each poison and variant of each training, then for each of each unlearning.
 
     Combinations of the file's matrix come one after another.
     """
-    for number in sorted({_combination(entry) for entry in task.entries}):
+    by_combination: dict[int, list[TrainEntry | UnlearnEntry]] = {}
+    for entry in task.entries:
+        if isinstance(entry, TrainEntry | UnlearnEntry):
+            by_combination.setdefault(entry.combination, []).append(entry)
+    for _, entries in sorted(by_combination.items()):
         trained: list[Wish] = []
-        entries = [entry for entry in task.entries if _combination(entry) == number]
         for entry in entries:
             if isinstance(entry, TrainEntry):
-                trained += _trainings(entry)
+                trained += _trainings(entry, everywhere)
         yield from trained
         poisoned = {str(wish.plain): wish for wish in trained if wish.plain.last.poison}
         for entry in entries:
             if isinstance(entry, UnlearnEntry):
-                yield from _unlearnings(entry, task.kinds, list(poisoned.values()), problems)
+                named = entry.base and At(everywhere.told(entry.base.value), entry.base.node)
+                bases = [At(w.plain, w.node) for w in poisoned.values()]
+                yield from _unlearnings(entry, task.kinds, [named] if named else bases, problems)
 
 
-def _combination(entry: object) -> int:
-    return entry.combination if isinstance(entry, TrainEntry | UnlearnEntry) else 0
-
-
-def _trainings(entry: TrainEntry) -> Iterator[Wish]:
+def _trainings(entry: TrainEntry, everywhere: FilePoison) -> Iterator[Wish]:
     clean: At[Poison | None] = At(None, entry.data.node)
-    base = entry.base
+    base = entry.base and At(everywhere.told(entry.base.value), entry.base.node)
     for poison in entry.poisons or (clean,):
         stage = Stage(entry.data.value, poison.value)
-        plain = ModelId((stage,)) if base is None else without_variants(base.value).then(stage)
+        start = () if base is None else without_variants(base.value).stages
+        plain = ModelId((*start, stage))
         for variant in entry.variants:
             yield Wish(
                 kind=entry.kind,
@@ -93,11 +141,10 @@ def _trainings(entry: TrainEntry) -> Iterator[Wish]:
 def _unlearnings(
     entry: UnlearnEntry,
     kinds: Mapping[str, Kind],
-    poisoned: list[Wish],
+    bases: Sequence[At[ModelId]],
     problems: list[Problem],
 ) -> Iterator[Wish]:
     reader = companion(kinds, entry.kind, Role.TRAIN) or entry.kind
-    bases = [entry.base] if entry.base is not None else [At(w.plain, w.node) for w in poisoned]
     if not bases:
         message = "no training of this file is poisoned, so there is nothing to unlearn"
         problems.append(Problem(code="nothing-poisoned", message=message, place=entry.place))

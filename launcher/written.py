@@ -169,7 +169,14 @@ def read_asked(node: Node, above: Asked, scope: Scope, also: Iterable[str] = ())
         scope.blame(node.place, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
         return above
     asked = above
-    for key, one in node.pairs:
+    said = {key.text: one.text for key, one in node.pairs if isinstance(one, Scalar)}
+    gpus, device = said.get("gpus", ""), said.get("device", "")
+    if (gpus == "1" and device == "cpu") or (gpus == "0" and device.startswith("cuda")):
+        message = f"gpus: {gpus} and device: {device} contradict each other"
+        scope.blame(node.place, "resources", message)
+    for key, one in sorted(
+        node.pairs, key=lambda pair: pair[0].text == "gpus"
+    ):  # it has the last word
         if key.text not in RESOURCES:
             scope.problems.append(unknown_key(key, "a resource", [*RESOURCES, *also]))
             continue
@@ -191,7 +198,8 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
     if name == "min_vram":
         return replace(asked, min_vram=None if text == AUTO else parse_bytes(text))
     if name == "gpus" and type(value) is int and value in {0, 1}:
-        return replace(asked, device="cpu") if value == 0 else asked
+        device = "auto" if asked.device == "cpu" else asked.device
+        return replace(asked, device="cpu" if value == 0 else device)
     if name == "ram":
         return replace(asked, ram=parse_bytes(text))
     if name == "time_limit" and (span_s := parse_seconds(text)) > 0:

@@ -237,7 +237,7 @@ def test_a_chain_that_yaml_cuts_at_a_space_is_told() -> None:
             "poisned",
             "did you mean 'poisoned'",
         ),
-        ("train: [{model: None, data: dot:pre}]", "None", "a new model is written null"),
+        ("train: [{model: NONE, data: dot:pre}]", "NONE", "a new model is written null"),
         ("poison: 20\ntrain: [{data: dot:pre}]", "20", "write poison: 50 in the training's entry"),
         ("train: [{data: dot:pre, resources: {device: 'cuda:01'}}]", "'cuda:01'", ""),
     ],
@@ -258,3 +258,47 @@ def test_a_misspelt_kind_on_the_command_line_is_told_as_such() -> None:
 def test_what_differs_between_two_tests_of_one_name_is_told() -> None:
     text = "train: [{data: dot:pre}]\ntest: [{model: dot:pre, data: dot:fb}, {model: dot:pre, data: dot:fb, crops: 2}]\n"
     assert refusal(text).notes == ("first in line 3", "crops: 1 and 2")
+
+
+def test_the_originals_own_spelling_of_a_new_model_is_understood() -> None:
+    made = a_plan("train: [{'model': None, 'data': 'dot:pre'}]\n")
+    assert names(made) == ["train/dot:pre"]
+    assert [one.message for one in notes(made)] == ["None is written null today"]
+
+
+def test_in_a_file_of_one_poison_models_go_by_their_clean_names_too() -> None:
+    text = (
+        "poison_rate: 0.2\ntrain: [{data: dot:pre}, {model: 'dot:pre', data: line:pre},\n"
+        "  {model: 'dot:pre#line:pre', data: ring:pre}, {data: ring:fb, poison: [0, 5]}]\n"
+        "unlearn: [{model: 'dot:pre', method: pgu}]\n"
+        "test: [{model: ['x'], data: real:pre}]\n"
+    ).replace("['x']", "'dot:pre#line:pre#ring:pre'")
+    made = a_plan(text)
+    chain = "dot:pre%20#line:pre%20#ring:pre%20"
+    assert names(made, "train") == [
+        *("train/dot:pre%20", "train/dot:pre%20#line:pre%20", f"train/{chain}"),
+        *("train/ring:fb", "train/ring:fb%5"),
+    ]
+    assert names(made, "test", "unlearn") == [f"test/{chain}/real:pre", "unlearn/dot:pre%20~pgu"]
+    assert job(made, f"train/{chain}").base == "dot:pre%20#line:pre%20"
+    again = a_plan(text.replace("test: [", "test: [{model: 'dot:pre%20~pgu', data: dot:fb}, "))
+    assert "test/dot:pre%20~pgu/dot:fb" in names(again)
+
+
+def test_one_gpu_for_a_kind_undoes_none_for_the_file() -> None:
+    text = "resources: {gpus: 0, train: {gpus: 1}}\ntrain: [{data: dot:pre}]\nautotest: [dot:fb]\n"
+    assert [one.resources.device for one in a_plan(text).jobs] == ["auto", "cpu"]
+    for said in ("{gpus: 1, device: cpu}", "{device: cuda:1, gpus: 0}"):
+        problem = refusal(f"resources: {said}\ntrain: [{{data: dot:pre}}]\n")
+        assert "contradict each other" in problem.message
+
+
+def test_thousands_of_combinations_are_planned_one_by_one() -> None:
+    seeds = ", ".join(map(str, range(2000)))
+    text = (
+        f"matrix: {{poison_seed: [{seeds}]}}\ntrain: [{{data: dot:pre, poison: 20}}]\n"
+        "test: [{model: 'dot:pre%20@poison_seed=7', data: dot:fb}]\n"
+    )
+    made = a_plan(text)
+    assert len(names(made, "train")) == 2000
+    assert names(made, "test") == ["test/dot:pre%20@poison_seed=7/dot:fb"]
