@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from launcher.document import plain_value
 from launcher.entries import AutoTest, PlainEntry, TestEntry
 from launcher.errors import Place, Problem, Severity
+from launcher.ids import canonical, parse_data
 from launcher.kinds import Kind, Role
 from launcher.making import Made, Makings
 from launcher.scope import Asked
@@ -171,10 +172,16 @@ def _slug(entry: PlainEntry) -> str:
 def _without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator[Step]:
     """Leave out jobs that are asked for twice; two that differ under one name are an error."""
     by_name: dict[str, Step] = {}
+    tests = _SameTests()
     for step in steps:
         other = by_name.setdefault(step.name, step)
         if other is step:
-            yield step
+            same = tests.first(step)
+            if same is step:
+                yield step
+                continue
+            message = f"{step.name} is the same test as {same.name}: it runs once, under that name"
+            problems.append(_double("same-data", message, same, step, Severity.WARNING))
         elif dict(other.settings.values) == dict(step.settings.values):
             if other.place == step.place:
                 continue  # one entry, in two combinations of the matrix that do not concern it
@@ -183,6 +190,25 @@ def _without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator
         else:
             message = f"{step.name} is asked for twice, with different settings"
             problems.append(_double("duplicate-job", message, other, step, Severity.ERROR))
+
+
+class _SameTests:
+    """Finds tests of one model on the same images, in whatever words these are named."""
+
+    def __init__(self) -> None:
+        self._images: dict[tuple[str, str], str] = {}  # (kind, data ID) → its images
+        self._first: dict[tuple[str, str | None, str, str], Step] = {}
+
+    def first(self, step: Step) -> Step:
+        """Return the first test that is the same as this one; the step itself if there is none."""
+        if step.kind.role is not Role.TEST or step.images is None:
+            return step
+        named = (step.kind.name, step.images)
+        if named not in self._images:
+            meant = canonical(step.kind.elementary(parse_data(step.images)))
+            self._images[named] = str(meant)
+        key = (step.kind.name, step.model, self._images[named], step.settings.text)
+        return self._first.setdefault(key, step)
 
 
 def _double(code: str, message: str, first: Step, second: Step, severity: Severity) -> Problem:

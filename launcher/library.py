@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -83,9 +83,23 @@ def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Pl
             if len(paths) == 1:
                 raise
             problems.append(Problem(code="no-file", message=str(error)))
+    problems += _twice(plans)
     if problems:
         raise TaskFileError(problems)
     return plans
+
+
+def _twice(plans: Sequence[Plan]) -> Iterator[Problem]:
+    """Give the problem of each job that two files ask for under one name, in different ways."""
+    known: dict[tuple[Path, str], tuple[Plan, str]] = {}
+    for made in plans:
+        for job in made.jobs:
+            other, digest = known.setdefault((made.run_folder, job.name), (made, job.hash))
+            if digest != job.hash:
+                message = f"{job.name} of run {made.name} is another job in {other.file}"
+                hint = "give one of the files another name, or run them one after the other"
+                place = Place(file=made.file, line=1, column=1, text="")
+                yield Problem(code="duplicate-job", message=message, place=place, hint=hint)
 
 
 def _text(path: Path) -> str:

@@ -66,15 +66,17 @@ def read_sweep(key: Scalar, node: Node, problems: list[Problem]) -> Sweep | None
 def _distinct(values: Sequence[Swept], problems: list[Problem]) -> bool:
     """Tell whether each value has a name of its own; blame the first of those that have not."""
     by_label: dict[str, object] = {}
+    seen: list[tuple[bool, object]] = []  # 1 and true are equal in Python, 1 and 1.0 to anybody
     for one in values:
         value = plain_value(one.node)
-        name = label(one, value)
-        if name not in by_label:
+        name, known = label(one, value), (isinstance(value, bool), value)
+        if name not in by_label and known not in seen:
             by_label[name] = value
+            seen += [known]
             continue
         key, hint = one.key.text, ""
         message = f"matrix: {key} has this value twice"
-        if by_label[name] != value:
+        if known not in seen:
             message = f"matrix: two values of {key} would both be called {name!r} in an ID"
             hint = f"name them: {key}: {{first: …, second: …}}"
         problems.append(Problem(code="matrix", message=message, place=one.node.place, hint=hint))

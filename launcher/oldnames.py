@@ -146,15 +146,20 @@ class _Translation:
             self.pairs[key.text] = (key, node)
 
     def _below(self, key: Scalar, node: Node, section: str) -> None:
-        """Put a setting below `defaults` or `resources`, where what stands there already wins."""
+        """Put a word of the top below `defaults` or `resources`; it must not stand there already."""
         inner = Fields(key.source, key.line, key.column, ((key, node),))
-        outer = Fields(key.source, key.line, key.column, ((replace(key, text=section), inner),))
         there = self.pairs.get(section)
         if there is None or not isinstance(there[1], Fields):
-            self.pairs.setdefault(section, outer.pairs[0])
+            self.pairs.setdefault(section, (replace(key, text=section), inner))
             return
-        both = merged(outer, replace(outer, pairs=(there,)))
-        self.pairs[section] = both.pairs[0]
+        kinds = list(self.kinds.values())
+        said = {current(one, kinds, []).text: value for one, value in there[1].pairs}
+        if key.text in said and not isinstance(said[key.text], Fields):
+            message = f"{key.text!r} is given twice, at the top and below {section}"
+            self.problems.append(Problem(code="duplicate-key", message=message, place=key.place))
+            return
+        both = merged(inner, there[1])
+        self.pairs[section] = (there[0], both)
 
     def _device(self, key: Scalar, node: Node) -> None:
         self.problems.append(old_note(key, "device_override is resources: {device: …} today"))

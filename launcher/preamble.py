@@ -16,7 +16,7 @@ from launcher.matrix import (
     is_neutral,
     read_sweep,
 )
-from launcher.oldnames import POISON_RATE, current, poison_of_rate
+from launcher.oldnames import OLD_WORDS, POISON_RATE, current, poison_of_rate
 from launcher.overrides import Overrides
 from launcher.scope import Asked, Scope
 from launcher.settings import Given, known_settings, unknown_key
@@ -248,7 +248,8 @@ def _known(
             said[now.text] = (now, value)
         else:
             also = scope.kinds if len(found) > 1 else ()
-            scope.problems.append(unknown_key(now, what, names, nearby=also))
+            hint = "it stands at the top of the file" if now.text in OLD_WORDS else ""
+            scope.problems.append(unknown_key(now, what, names, nearby=also, hint=hint))
     return said
 
 
@@ -269,11 +270,32 @@ def _matrix(top: Top, scope: Scope, forced: Sequence[str]) -> _Sweeps:
             own = _known(value.pairs, [kind], f"a setting of {key.text}", scope)
             sweeps = _read_sweeps(own, forced, scope)
             found.of_kind += [(key.text, sweep) for sweep in sweeps]
+        elif key.text in scope.kinds:
+            scope.blame(key.place, "matrix", *_not_swept(scope.kinds[key.text]))
         else:
             general.append((key, value))
     what = "a setting of anything that makes models"
     found.general += _read_sweeps(_known(general, makers.values(), what, scope), forced, scope)
+    _blame_twice(found, scope)
     return found
+
+
+def _not_swept(kind: Kind) -> tuple[str, str]:
+    """Return why a kind is no setting to be swept, and what to write instead."""
+    if kind.role is Role.POISON:
+        hint = f"write {kind.name}: [0, 20] in a training's entry, or below defaults"
+        return "matrix: several poisons need no matrix", hint
+    return f"matrix: {kind.name} makes no model", "a matrix sweeps settings of what makes models"
+
+
+def _blame_twice(sweeps: _Sweeps, scope: Scope) -> None:
+    """Blame a sweep of a setting for all kinds where it is also swept for one of them."""
+    general = {sweep.key.text for sweep in sweeps.general}
+    for kind, sweep in sweeps.of_kind:
+        if sweep.key.text in general:
+            message = f"matrix: {sweep.key.text} is swept for all kinds and for {kind}"
+            hint = "sweep it for the kinds that are meant, each below its name"
+            scope.blame(sweep.key.place, "matrix", message, hint)
 
 
 def _read_sweeps(said: Given, forced: Sequence[str], scope: Scope) -> list[Sweep]:

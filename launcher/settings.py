@@ -120,7 +120,7 @@ def unknown_key(
         hint: what to do, where that is known better.
     """
     names = sorted(known)
-    close = nearest(key.text, [*names, *nearby])
+    close = nearest(key.text, [name for name in (*names, *nearby) if name != key.text])
     before, colon, _ = key.text.partition(":")
     if not hint and close:
         hint = f"did you mean '{close}'?"

@@ -137,9 +137,17 @@ def parse(
         phases=said.phases,
         reuse=said.reuse,
         wanted=overrides.wanted or translated.wanted,
-        problems=_in_order(gathered(without_echoes(problems)), read.files),
+        problems=_in_order(gathered(_sure(problems, read.sound)), read.files),
         whole=sections.whole and read.sound,
     )
+
+
+def _sure(problems: Iterable[Problem], sound: bool) -> list[Problem]:
+    """Return the problems without those that are but echoes of others.
+
+    What seems to be missing may stand in an included file that could not be read.
+    """
+    return [one for one in without_echoes(problems) if sound or one.code != "missing-setting"]
 
 
 def _refuse(path: str) -> str:

@@ -64,7 +64,7 @@ def _words(standings: Sequence[Standing]) -> str:
     for one in standings:
         found |= {**one.job.words.subsets, **one.job.words.modifiers}
     told = [f"{word} = {', '.join(folders)}" for word, folders in found.items()]
-    return harmless(f"Words of this file: {' · '.join(told)}") if told else ""
+    return harmless(f"Words of your own: {' · '.join(told)}") if told else ""
 
 
 def _free(here: Here) -> str:

@@ -26,7 +26,7 @@ from launcher.oldnames import Wanted
 from launcher.outlook import look_ahead
 from launcher.paths import find_home
 from launcher.plan import Plan
-from launcher.records import stamp
+from launcher.records import Json, stamp
 from launcher.specs import this_context
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
@@ -91,12 +91,14 @@ def command(
             options = [word for one in settings for word in ("--set", one)]
             options += ["--force"] if force else []
             return _list(plans, taskfiles, form, options)
-    if any(made.wanted is Wanted.RESULTS for made in plans):
-        return _tell_results(plans)
+    results = any(made.wanted is Wanted.RESULTS for made in plans)
     for made in plans:
-        _refuse_missing(made)
+        if not results:
+            _refuse_missing(made)
         for warning in made.warnings:
             click.echo(str(warning), err=True)
+    if results:
+        return _tell_results(plans)
     code = 0
     with open_queue(make=True) as (home, store):
         with _uncollected():
@@ -153,6 +155,7 @@ def _list(
     """Show what would run with these options; nothing is written, and no queue is begun."""
     home = find_home(os.environ)
     shown: list[str] = []
+    records: list[Json] = []
     with open_queue() if home.exists() else nullcontext((home, None)) as (_, store):
         here = look_around(store, Path.cwd() / "runs", time.time())
         kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
@@ -167,7 +170,7 @@ def _list(
             outlook = look_ahead(standings, history, here)
             tree = worktree(Path.cwd(), {module for job in made.jobs for module in job.sources})
             if form is Form.JSON:
-                shown.append(json.dumps(plan_json(made, standings, outlook, tree)))
+                records.append(plan_json(made, standings, outlook, tree))
                 continue
             listing = draw_plan(
                 made,
@@ -180,6 +183,9 @@ def _list(
                 everything=form is Form.ALL,
             )
             shown += ["", listing] if shown else [listing]
+    if form is Form.JSON:
+        one: Json = {"schema": 1, "plans": records}
+        shown.append(json.dumps(records[0] if len(records) == 1 else one))
     for text in shown:
         click.echo(text)
     return 0

@@ -302,3 +302,42 @@ def test_thousands_of_combinations_are_planned_one_by_one() -> None:
     made = a_plan(text)
     assert len(names(made, "train")) == 2000
     assert names(made, "test") == ["test/dot:pre%20@poison_seed=7/dot:fb"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("matrix: {poison: [0, 20]}", "matrix: several poisons need no matrix"),
+        ("matrix: {test: {crops: [1, 2]}}", "matrix: test makes no model"),
+        (
+            "matrix: {lr: [1, 2], train: {lr: [3]}}",
+            "matrix: lr is swept for all kinds and for train",
+        ),
+        ("matrix: {epochs: [1, 1.0]}", "matrix: epochs has this value twice"),
+        ("lr: 1\ndefaults: {lr: 2}", "'lr' is given twice, at the top and below defaults"),
+        (
+            "poison_rate: 0.2\ndefaults: {poison: 50}",
+            "'poison' is given twice, at the top and below defaults",
+        ),
+        (
+            "min_vram: 16\nresources: {min_vram: 1GiB}",
+            "'min_vram' is given twice, at the top and below resources",
+        ),
+        ("defaults: {run_name: y}", "'run_name' is not a setting of any kind"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(line: str, said: str) -> None:
+    assert said in [one.message for one in refusals(f"{line}\ntrain: [{{data: dot:pre}}]\n")]
+
+
+def test_what_an_unreadable_file_may_hold_is_not_missed() -> None:
+    kinds = installed()
+    found = refusals("include: no.yaml\ntrain: [{data: 'gan2:pre'}]\n", kinds=kinds)
+    assert [one.code for one in found] == ["include"]
+
+
+def test_a_test_of_the_same_images_in_other_words_runs_once() -> None:
+    text = "train: [{data: dot:pre}]\nautotest: ['dot:fb&line:fb', 'line:fb&dot:fb', 'dot:fb&dot:fb&line:fb']\n"
+    made = a_plan(text)
+    assert names(made, "test") == ["test/dot:pre/dot:fb&line:fb"]
+    assert [one.code for one in notes(made)] == ["same-data", "same-data"]

@@ -161,3 +161,19 @@ def test_nothing_else_is_offered_by_the_door_of_the_launcher() -> None:
 
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = launcher.api.nothing
+
+
+def test_two_files_must_not_ask_for_two_jobs_of_one_name(tmp_path: Path) -> None:
+    first = write(tmp_path, "a.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
+    same = write(tmp_path, "b.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
+    other = write(tmp_path, "c.yaml", "name: x\ncommand: [{name: one, argv: [pwd]}]\n")
+    assert len(plan_files([first, same])) == 2
+    with pytest.raises(TaskFileError, match=r"command/one of run x is another job in .*a\.yaml"):
+        plan_files([first, other])
+
+
+def test_the_plans_of_several_files_are_one_json_object(launcher: Launcher, tmp_path: Path) -> None:
+    first = write(tmp_path, "a.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
+    second = write(tmp_path, "b.yaml", "name: y\ncommand: [{name: one, argv: [ls]}]\n")
+    told = json.loads(launcher("run", first, second, "--dry-run", "--json").out)
+    assert [one["run"] for one in told["plans"]] == ["x", "y"]
