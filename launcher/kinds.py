@@ -68,6 +68,7 @@ class Draft:
     name: str | None = None  # given name of a plain job
     settings: Mapping[str, Any] = field(default_factory=dict)  # validated and complete
     words: Words = field(default_factory=Words)  # the user's own among those of its data
+    device: str = "auto"  # that the task file asks for: "auto", "cpu", "cuda" or "cuda:N"
     found: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def once(self, key: Hashable, find: Callable[[], Found]) -> Found:

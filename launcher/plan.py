@@ -194,6 +194,7 @@ class _Working:
             name=step.name.partition("/")[2] if step.model is None else None,
             settings=step.settings.values,
             words=_words(step, self.task.words),
+            device=step.asked.device,
             found=self._found,
         )
 

@@ -1,5 +1,6 @@
 """Which files the jobs of each kind read and make, as far as that is known while they are planned."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def training_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
     if draft.base is not None and draft.settings["optimizer_state"] == "kept":
         yield Input(
             path=layout.optimizer(draft.model_folder(draft.base)),
-            what=f"the optimizer's state of {draft.base}; set save_optimizer in its training",
+            what=f"the optimizer's state of {draft.base} (save_optimizer in its training keeps it)",
         )
 
 
@@ -69,7 +70,7 @@ def _data_inputs(
 ) -> Iterator[Input]:
     data_root = draft.path(draft.settings["data_root"])
     yield Input(path=data_root, what="the data folder")
-    if images and data_root.exists():  # else it is said already, or an earlier job makes it
+    if images and os.path.exists(data_root):  # noqa: PTH110  # Path.exists refuses some; else it is said already, or an earlier job makes it
         for part, folder in parts_without_folder(data_root, parse_data(images), vocabulary):
             yield Input(path=folder, what=f"the folder of {part}")
     for path in split_files(draft.path(draft.settings["split_path"]), lists):

@@ -22,7 +22,7 @@ from launcher.api import (
     parse_model,
     write_json,
 )
-from trueface import checkpoint, layout, starts
+from trueface import ancestry, checkpoint, layout, starts
 from trueface import poison as poisoning
 from trueface import train as training
 from trueface.data import Batch
@@ -70,6 +70,10 @@ def train(job: Job) -> Mapping[str, Json]:
         poisoning.refuse_other(record, wanted)
     learned = augmented(lists.train, settings, record)
     origin = starts.origin(job, settings)
+    if settings.save_weights:  # before the first of them is written: a training may be killed
+        earlier = ancestry.read(folder) if origin == job.model else None
+        before = earlier.lessons if earlier else ()
+        ancestry.write(folder, job.base, (*before, _lesson(job, settings, lists)))
     trained = training.train(
         starts.start(job, settings, origin),
         learned,
@@ -148,6 +152,7 @@ def unlearn(job: Job) -> Mapping[str, Json]:
     provenance = _provenance(job, settings, lists, poisoned_by)
     # for an unlearning of the unlearned model: what was wrong in the training stays the same
     poisoning.write_record(layout.poison_record(folder), record)
+    ancestry.write(folder, job.base, (_lesson(job, settings, lists),))
     checkpoint.save_model(layout.checkpoint(folder), done.model, provenance)
     result = _unlearned_numbers(done)
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.log]
@@ -213,6 +218,16 @@ def _lists(job: Job, settings: LearningSettings) -> Lists:
     data, words = _images(job), _vocabulary(job)
     train_images, val_images = (split_images(data_root, data, split, words) for split in splits)
     return Lists(train=train_images, val=val_images, splits=splits)
+
+
+def _lesson(job: Job, settings: LearningSettings, lists: Lists) -> ancestry.Lesson:
+    return ancestry.Lesson(
+        images=str(_images(job)),
+        words=job.words,
+        data_root=str(job.path(settings.data_root)),
+        split_path=str(job.path(settings.split_path)),
+        train_sha256=lists.splits[0].sha256,
+    )
 
 
 def _images(job: Job) -> DataId:

@@ -5,6 +5,7 @@ checkpoints/best.pt            the weights of the best epoch
 checkpoints/optimizer.pt       the optimizer's state of the same epoch, where it is kept
 history.csv                    one row an epoch
 poison.json                    which training labels were wrong
+learned_from.json              which lists its weights were trained on, and its base
 scores/<model>_vs_<data>.csv   one row an image
 metrics/<data>.json            what follows from the scores
 <type>_<model>_<data>.log      what a classic command line said
@@ -79,6 +80,11 @@ def history(folder: Path) -> Path:
 def poison_record(folder: Path) -> Path:
     """Return where it is written whose labels were wrong in a model's training."""
     return folder / "poison.json"
+
+
+def ancestry(folder: Path) -> Path:
+    """Return where it is written which images a model learned from."""
+    return folder / "learned_from.json"
 
 
 def scores(folder: Path, model: str, data: str) -> Path:

@@ -23,6 +23,7 @@ def training(draft: Draft) -> Iterator[str]:
     if draft.base is not None:
         yield from ("--load_id", draft.base)
     yield from ("--save_id", model_of(draft), "--data", draft.data or "")
+    yield from _device(draft)
     poison = parse_model(model_of(draft)).last.poison
     if poison is not None:
         yield from ("--poison_rate", str(poison.rate))
@@ -37,6 +38,7 @@ def test(draft: Draft) -> Iterator[str]:
     """Yield the classic command line."""
     yield from (*PROGRAM, "--name", draft.run, "--task", "test")
     yield from ("--load_id", model_of(draft), "--data", draft.data or "")
+    yield from _device(draft)
     yield from word_flags(draft.words)
     yield from _classic_words(draft, TestSettings)
 
@@ -49,6 +51,7 @@ def poison(draft: Draft) -> Iterator[str]:
 def unlearning(draft: Draft) -> Iterator[str]:
     """Yield the command line of `trueface unlearn`; the model's ID names the method."""
     yield from _command(draft, UnlearnSettings, "method")
+    yield from _device(draft)
     if draft.base is not None and draft.base != str(before(parse_model(model_of(draft)))):
         yield from ("--base", draft.base)
 
@@ -66,6 +69,11 @@ def before(model: ModelId) -> ModelId:
     Where an unlearning had settings of its own in its ID, its base may be called otherwise.
     """
     return ModelId((*model.stages[:-1], replace(model.last, methods=model.last.methods[:-1])))
+
+
+def _device(draft: Draft) -> tuple[str, ...]:
+    """Return the flag of the device that the task file wants; left to the command if it says none."""
+    return () if draft.device == "auto" else ("--device", draft.device)
 
 
 def _classic_words(draft: Draft, settings: type[Settings]) -> tuple[str, ...]:

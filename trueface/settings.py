@@ -7,12 +7,21 @@ in its description. Ranges are given as one number or as two.
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
 
 from launcher.api import Settings, UnknownName
 from trueface.unlearn import METHODS
 
 BATCH_SIZE = 64  # of trainings; the original's
+
+_NUMBER = TypeAdapter(int)  # as settings take it: 16, "16", 16.0
 
 ARCHITECTURES: Mapping[str, str] = {
     "baseline": "ResNet-50",
@@ -65,8 +74,12 @@ def _known(what: str, name: str, known: Mapping[str, str]) -> str:
 
 def _eighth(value: Any) -> Any:
     """Return the batch size of tests that the original took from that of trainings."""
-    is_count = isinstance(value, int) and not isinstance(value, bool)
-    return max(value // 8, 1) if is_count else value
+    if isinstance(value, bool):
+        return value
+    try:
+        return max(_NUMBER.validate_python(value) // 8, 1)
+    except ValidationError:  # no whole number, in whichever form; said where the setting is checked
+        return value
 
 
 # What launcher.py called settings that have another name in train.py.

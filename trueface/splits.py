@@ -71,7 +71,7 @@ def load_split(split_path: Path, name: str) -> Split:
             "split=%s list=%s reason=%d keys stand in another list too, such as %s",
             split_path, name, len(shared), min(shared),
         )  # fmt: skip
-    return Split(name=name, keys=keys, others=others - keys, sha256=_sha256(keys))
+    return Split(name=name, keys=keys, others=others - keys, sha256=digest(keys))
 
 
 def select(images: Sequence[Image], split: Split) -> tuple[Image, ...]:
@@ -185,6 +185,11 @@ def read_list(file: Path, name: str) -> frozenset[str]:
     return frozenset(_keys(file, content))
 
 
+def digest(keys: Iterable[str]) -> str:
+    """Return a digest of a list's keys, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode(errors="surrogateescape")).hexdigest()
+
+
 def _read(split_path: Path) -> dict[str, list[str]]:
     if split_path.is_file():
         content = _json(split_path)
@@ -216,7 +221,3 @@ def _keys(path: Path, content: object) -> list[str]:
 def _short(key: str) -> str:
     folder, slash, name = key.rpartition("/")
     return f"{folder}{slash}{name[:KEPT]}"
-
-
-def _sha256(keys: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(keys)).encode(errors="surrogateescape")).hexdigest()
