@@ -16,7 +16,7 @@ from pathlib import Path
 
 from launcher.api import DataId, Part
 from trueface.errors import DataError
-from trueface.subsets import BUILT_IN, MODIFIERS, Methods, Vocabulary
+from trueface.subsets import BUILT_IN, MODIFIERS, Methods, Vocabulary, names_real
 
 SUFFIXES = frozenset({"png", "jpg", "jpeg"})
 CLASSES = {"fake": 1, "real": 0}
@@ -32,7 +32,7 @@ class Image:
     key: str  # path below Real/ or Fake/ without suffix: "StyleGAN2/conf-f-psi-1/00012"
     label: int  # 1 fake, 0 real
     method: str  # first folder below Real/ or Fake/: "StyleGAN2"; "" where there is none
-    modifier: str  # "pre", "fb", "tl", "tw", "none" or a word of the user's
+    modifier: str  # "pre", "fb", "tl", "tw", "none" or a word of the user's for other folders
 
     @property
     def path(self) -> Path:
@@ -95,7 +95,7 @@ def list_part(data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN) ->
         if not folders:
             log.info("part=%s modifier=%s reason=no such folder", part, modifier)
         for folder in folders:
-            images += _modifier_images(folder, modifier, methods)
+            images += _modifier_images(folder, vocabulary.modifier_name(modifier), methods)
     return tuple(images)
 
 
@@ -105,7 +105,7 @@ def parts_without_folder(
     """Yield each part of `data` that has no folder below `data_root`, and where one could be.
 
     No image is looked for, so that a plan of many jobs stays quick; but for those without a method
-    folder, of which the first is looked for.
+    folder, of which the first is looked for. A folder that cannot be looked at is not there.
 
     Raises:
         UnknownName: an unknown subset or modifier.
@@ -114,8 +114,8 @@ def parts_without_folder(
         methods = vocabulary.methods(part.subset)
         names = list(_names(part, vocabulary))
         folders = (folder for name in names for folder in _matching(data_root, name))
-        if not any(_holds(folder, methods) for folder in folders):
-            class_name = "Real" if "real" in part.subset or methods.flat == {0} else "Fake"
+        if not any(_seems_to_hold(folder, methods) for folder in folders):
+            class_name = "Real" if names_real(part.subset) or methods.flat == {0} else "Fake"
             # no folder is called *.png: what stands for images that are not there is not there
             yield part, data_root / names[0] / class_name / (*methods.folders, "*.png")[0]
 
@@ -146,12 +146,21 @@ def _names(part: Part, vocabulary: Vocabulary) -> Iterator[str]:
 
 def _matching(data_root: Path, name: str) -> Iterator[Path]:
     """Yield the folder of that name, or those that the pattern `name` finds."""
-    if (data_root / name).is_dir():
+    # os.path.isdir, as Path.is_dir raises for a name that no file system takes
+    if os.path.isdir(data_root / name):  # noqa: PTH112
         yield data_root / name
     elif glob.has_magic(name):
         for found in sorted(glob.glob(name, root_dir=data_root)):  # noqa: PTH207  # Path.glob refuses patterns such as a**
             if (data_root / found).is_dir():
                 yield data_root / found
+
+
+def _seems_to_hold(folder: Path, methods: Methods) -> bool:
+    """Tell whether a folder holds any of the methods; not if it cannot be looked at."""
+    try:
+        return _holds(folder, methods)
+    except (OSError, ValueError):
+        return False
 
 
 def _holds(folder: Path, methods: Methods) -> bool:

@@ -1,5 +1,6 @@
 """The laboratory's kinds of jobs, as the launcher plans them: no torch here, not even indirectly."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,11 +115,31 @@ class LaboratoryKind:
         return tuple(self.line(draft))
 
 
-def _without_base(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
+def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+    yield from _without_weights(makers)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
             f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
             "none; name one, or leave the setting out"
+        )
+
+
+def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
+    yield from _without_weights(makers)
+    yield from leaks(draft, makers, vocabulary)
+
+
+def _unfit_unlearning(_: Draft, makers: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
+    return _without_weights(makers)
+
+
+def _without_weights(makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse a model that is made without being kept: an older one in its place would be taken."""
+    # an unlearning keeps its weights whatever the setting says
+    if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:
+        yield (
+            f"the weights of {makers[-1].model} are needed, and its training does not keep them; "
+            "set save_weights: true in its training"
         )
 
 
@@ -138,7 +159,7 @@ TRAIN = LaboratoryKind(
     reads=files.training_inputs,
     makes=files.training_outputs,
     line=lines.training,
-    refuses=_without_base,
+    refuses=_unfit_training,
 )
 TEST = LaboratoryKind(
     name="test",
@@ -158,7 +179,7 @@ TEST = LaboratoryKind(
     reads=files.test_inputs,
     makes=files.test_outputs,
     line=lines.test,
-    refuses=leaks,
+    refuses=_unfit_test,
     results="trueface.results:table",
 )
 POISON = LaboratoryKind(
@@ -183,6 +204,7 @@ UNLEARN = LaboratoryKind(
     reads=files.unlearning_inputs,
     makes=files.unlearning_outputs,
     line=lines.unlearning,
+    refuses=_unfit_unlearning,
 )
 SAMPLE = LaboratoryKind(
     name="sample",
@@ -202,7 +224,7 @@ def refuse_unfit(kind: Kind, draft: Draft) -> None:
     Raises:
         UsageError: names every missing path and what it should be, or why it must not run.
     """
-    missing = [one for one in kind.inputs(draft) if not one.path.exists()]
+    missing = [one for one in kind.inputs(draft) if not os.path.exists(one.path)]  # noqa: PTH110  # takes any name
     reasons = [f"no {one.path}: {one.what}" for one in missing]
     if reasons := [*kind.refusals(draft, ()), *reasons]:
         raise UsageError("\n       ".join(reasons))

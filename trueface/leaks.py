@@ -1,6 +1,7 @@
 """Whether images that a model was trained on are among those that it is tested on.
 
-Images are told by their keys, which name no modifier: a shared copy shows the same picture. In another
+What a model learned from is told by the jobs of the plan that make it, and by the records that earlier
+runs left beside their models (see `ancestry`). Images are told by their keys, which name no modifier: a shared copy shows the same picture. In another
 data folder the same key may be another picture, so only tests in the folder of the training are looked
 at. Nothing is said of lists that are not there yet, or that cannot be read: the job itself will say that.
 """
@@ -8,14 +9,15 @@ at. Nothing is said of lists that are not there yet, or that cannot be read: the
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from operator import or_
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher.api import Draft, parse_data
+from trueface import ancestry
 from trueface.errors import DataError
-from trueface.splits import read_list, split_files
+from trueface.splits import digest, read_list, split_files
 from trueface.subsets import Methods, Vocabulary
 
 _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
@@ -30,41 +32,78 @@ class _List(NamedTuple):
     mtime_ns: int
 
 
+class _Taught(NamedTuple):
+    """The training images of one training."""
+
+    list: _List
+    root: str
+    data: str
+    vocabulary: Vocabulary  # what the data ID means, or meant
+
+
 def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterator[str]:
     """Yield a sentence for each list of training images that shares some with a test's.
 
     Args:
         test: the test.
-        makers: the trainings and unlearnings that make its model, first to last.
-        vocabulary: what their data IDs mean.
+        makers: the trainings and unlearnings of this plan that make its model, first to last.
+        vocabulary: what the data IDs of this plan mean.
     """
     tested, wanted = _list(test, "test"), test.images or test.data
     if tested is None or wanted is None:
         return
     root = _root(test.path(test.settings["data_root"]))
-    seen: set[tuple[str, str, str | None]] = set()
-    for maker in makers:
-        data = maker.images or maker.data
-        learned = (maker.settings["data_root"], maker.settings["split_path"], data)
-        if data is None or learned in seen:
-            continue
-        seen.add(learned)
-        trained = _list(maker, "train")
-        if trained is None or _root(maker.path(maker.settings["data_root"])) != root:
-            continue
-        if not any(_common(trained, tested).values()):
-            continue  # as it should be
-        shared, total = _overlap(trained, tested, data, wanted, vocabulary)
+    seen: set[_Taught] = set()
+    for model, taught in _teaching(test, makers, vocabulary):
+        if taught in seen or taught.root != root or not any(_common(taught.list, tested).values()):
+            continue  # told already, or as it should be
+        seen.add(taught)
+        shared, total = _overlap(taught, tested, wanted, vocabulary)
         if shared:
             yield (
                 f"{shared} of the {total} test images of {test.data} are among the training images "
-                f"of {maker.model} ({_files(test.folder, tested.path, trained.path)})"
+                f"of {model} ({_files(test.folder, tested.path, taught.list.path)})"
             )
+
+
+def _teaching(
+    test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary
+) -> Iterator[tuple[str, _Taught]]:
+    """Yield what the model of a test learned from, here and in earlier runs."""
+    for maker in makers:
+        if (taught := _planned(maker, vocabulary)) is not None:
+            yield maker.model or "", taught
+    earlier = [makers[0].base if makers else test.model]
+    # goes on from weights that an earlier run left under its own name
+    earlier += [maker.model for maker in makers if maker.settings.get("warm_start")]
+    for model in filter(None, earlier):
+        find = partial(_remembered, test, model)
+        yield from test.once(("ancestry", model), find)
+
+
+def _planned(maker: Draft, vocabulary: Vocabulary) -> _Taught | None:
+    data, trained = maker.images or maker.data, _list(maker, "train")
+    if data is None or trained is None:
+        return None
+    return _Taught(trained, _root(maker.path(maker.settings["data_root"])), data, vocabulary)
+
+
+def _remembered(test: Draft, model: str) -> tuple[tuple[str, _Taught], ...]:
+    """Return what a model of an earlier run learned from, as far as the lists are still the same."""
+    return tuple(
+        (name, _Taught(trained, _root(Path(one.data_root)), one.images, one.vocabulary))
+        for name, one in ancestry.follow(model, test.model_folder)
+        if (trained := _read(Path(one.split_path), "train")) is not None
+        and _digest(trained) == one.train_sha256
+    )
 
 
 @lru_cache(maxsize=_LISTS)
 def _root(path: Path) -> str:
-    return os.path.realpath(path)
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # a name that no file system takes
+        return str(path)
 
 
 def _list(draft: Draft, name: str) -> _List | None:
@@ -83,15 +122,16 @@ def _read(split_path: Path, name: str) -> _List | None:
 
 @lru_cache(maxsize=1 << 16)  # a plan asks for the same few pairs thousands of times
 def _overlap(
-    trained: _List, tested: _List, trained_data: str, tested_data: str, vocabulary: Vocabulary
+    taught: _Taught, tested: _List, tested_data: str, vocabulary: Vocabulary
 ) -> tuple[int, int]:
     """Return how many images of a test a training has seen, and how many the test has."""
-    training, testing = (_methods(data, vocabulary) for data in (trained_data, tested_data))
+    training = _methods(taught.data, taught.vocabulary)
+    testing = _methods(tested_data, vocabulary)
     total = sum(len(keys) for method, keys in _by_method(tested).items() if _means(testing, method))
     both = Methods((), training.flat & testing.flat)
     shared = sum(
         count
-        for method, count in _common(trained, tested).items()
+        for method, count in _common(taught.list, tested).items()
         if (both.flat if not method else training.holds(method) and testing.holds(method))
     )
     return shared, total
@@ -127,6 +167,11 @@ def _by_method(one: _List) -> Mapping[str, frozenset[str]]:
     for key in keys:
         methods[key.partition("/")[0] if "/" in key else ""].add(key)
     return {method: frozenset(found) for method, found in methods.items()}
+
+
+@lru_cache(maxsize=_LISTS)
+def _digest(one: _List) -> str:
+    return digest(key for keys in _by_method(one).values() for key in keys)
 
 
 @lru_cache(maxsize=_LISTS**2)

@@ -92,6 +92,16 @@ class Request:
         return layout.log(self.folder, self.task, model, str(self.data))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Models:
+    """The model that a command line makes or tests, and what it is made from."""
+
+    model: str
+    saved_as: str
+    base: str | None
+    poison: Poison | None
+
+
 def read(argv: Sequence[str]) -> Request:
     """Understand a command line.
 
@@ -109,26 +119,16 @@ def read(argv: Sequence[str]) -> Request:
     if own["data"] is None:
         raise UsageError("--data is needed: a data ID, such as 'gan2:pre&real:pre'")
     data = TEST.with_words(words).images(parse_data(own["data"]))
-    run = layout.folder_name("--name", "test" if own["name"] is None else own["name"])
-    base = own["load_id"]
-    if base is not None:
-        layout.model_folder("--load_id", base)
-    if task == "train":
-        poison = _poison(own["poison_rate"] or "0", own["poison_kind"])
-        model, saved_as = _names(base, own["save_id"], Stage(data, poison))
-    elif base is not None:
-        poison, model, saved_as, base = None, base, base, None
-    else:
-        raise UsageError("--load_id is needed: which model to test")
+    models = _models(task, own, data)
     return Request(
         argv=tuple(argv),
         task=task,
-        run=run,
+        run=layout.folder_name("--name", "test" if own["name"] is None else own["name"]),
         data=data,
-        model=model,
-        saved_as=saved_as,
-        base=base,
-        poison=poison,
+        model=models.model,
+        saved_as=models.saved_as,
+        base=models.base,
+        poison=models.poison,
         keep_poison=keep_poison,
         words=words,
         device=own["device"] or "cuda:0",
@@ -168,6 +168,20 @@ def _poison(rate: str, kind: str | None) -> Poison | None:
         raise UnknownName("--poison_kind", kind, KINDS)
     prefix = "" if kind in {None, FLIP} else f"{kind}-"
     return parse_poison(f"{prefix}{percent:f}")
+
+
+def _models(task: str, own: Mapping[str, str | None], data: DataId) -> _Models:
+    """Return which model is made or tested, and from what."""
+    base = own["load_id"]
+    if base is not None:
+        layout.model_folder("--load_id", base)
+    if task == "train":
+        poison = _poison(own["poison_rate"] or "0", own["poison_kind"])
+        model, saved_as = _names(base, own["save_id"], Stage(data, poison))
+        return _Models(model=model, saved_as=saved_as, base=base, poison=poison)
+    if base is None:
+        raise UsageError("--load_id is needed: which model to test")
+    return _Models(model=base, saved_as=base, base=None, poison=None)
 
 
 def _names(base: str | None, save_id: str | None, stage: Stage) -> tuple[str, str]:

@@ -33,7 +33,7 @@ SUBSETS: Mapping[str, str] = {
 # Images that lie right below Fake/ or Real/, by the label of that folder.
 FLAT: Mapping[str, int] = {"fakeFlat": 1, "realFlat": 0}
 
-# Each holds every key that contains its name; `all` holds every key.
+# Each holds every key that begins with its name; `all` holds every key.
 SUBSET_UNIONS = ("gan", "sd", "real")
 
 # Each modifier's folder below the data root: today's layout, then that of the older releases.
@@ -85,8 +85,8 @@ class Vocabulary:
     def with_words(self, words: Words) -> "Vocabulary":
         """Return this vocabulary with more words.
 
-        A subset whose name contains that of a union (`gan`, `sd`, `real`) belongs to it, and every
-        one to `all`; a modifier belongs to no union.
+        A subset whose name begins with that of a union (`gan`, `sd`, `real`) belongs to it, and
+        every one to `all`; a modifier belongs to no union.
 
         Raises:
             UsageError: a word that is known already or cannot be one, or a folder that cannot be.
@@ -129,6 +129,11 @@ class Vocabulary:
         """Return what a person's own modifier stands for; None if it is the laboratory's."""
         return dict(self.modifiers).get(modifier)
 
+    def modifier_name(self, modifier: str) -> str:
+        """Return what images under an elementary modifier are called, whichever word was used."""
+        same = self._same_modifiers.get(modifier, (modifier,))
+        return same[0] if len(same) == 1 else modifier
+
     def as_named(self, data: DataId) -> DataId:
         """Return `data` as a test reads it: what is named and no more.
 
@@ -149,7 +154,7 @@ class Vocabulary:
         Raises:
             UnknownName: an unknown subset or modifier.
         """
-        if any("real" in part.subset for part in self.as_named(data)):
+        if any(names_real(part.subset) for part in self.as_named(data)):
             return data
         parts: list[Part] = []
         for part in data:
@@ -162,13 +167,16 @@ class Vocabulary:
     def elementary(self, data: DataId) -> DataId:
         """Return `data` with every union written out and repeated parts left out.
 
+        Words for the same folders become one of them, the laboratory's own where it has one.
+
         Raises:
             UnknownName: an unknown subset or modifier.
         """
         parts = [
             Part(subset, modifier)
             for part in data
-            for modifier in self.modifier_keys(part.modifier)
+            for named in self.modifier_keys(part.modifier)
+            for modifier in self._same_modifiers.get(named, (named,))
             for subset in self.subset_keys(part.subset)
         ]
         return DataId(tuple(dict.fromkeys(parts)))
@@ -180,15 +188,27 @@ class Vocabulary:
     @cached_property
     def _subset_keys(self) -> Mapping[str, tuple[str, ...]]:
         keys = (*self._folders, *FLAT)
-        unions = {name: tuple(key for key in keys if name in key) for name in SUBSET_UNIONS}
-        # a word for folders that all have a key already means these keys, and no other images
+        members = {name: [key for key in keys if key.startswith(name)] for name in SUBSET_UNIONS}
+        # of words for the same folders a member of a union stands for all: a job that names the
+        # union is told of the words in its written form only, and it would miss one by another name
+        members_first = sorted(self.subsets, key=lambda own: not own[0].startswith(SUBSET_UNIONS))
         by_folder = {folder: key for key, folder in SUBSETS.items()}
-        same = {
-            key: tuple(dict.fromkeys(by_folder[folder] for folder in folders))
-            for key, folders in self.subsets
-            if all(folder in by_folder for folder in folders)
+        same = _same(by_folder, members_first)
+        unions = {
+            union: tuple(_without_repeats(held, same))
+            for union, held in (members | {"all": list(keys)}).items()
         }
-        return {key: (key,) for key in keys} | same | {"all": keys} | unions
+        return {key: (key,) for key in keys} | same | unions
+
+    @cached_property
+    def _same_modifiers(self) -> Mapping[str, tuple[str, ...]]:
+        """Which modifiers a person's own are.
+
+        Known to IDs only: what is read are the folders that the word names, and none of an older
+        layout.
+        """
+        known = {folder: key for key, folders in MODIFIERS.items() for folder in folders}
+        return _same(known, self.modifiers)
 
     @cached_property
     def _modifier_keys(self) -> Mapping[str, tuple[str, ...]]:
@@ -197,6 +217,44 @@ class Vocabulary:
 
 
 BUILT_IN = Vocabulary()
+
+
+def names_real(subset: str) -> bool:
+    """Tell whether a subset counts as one of real images, by its name."""
+    return subset.startswith("real")
+
+
+def _same(
+    known: Mapping[str, str], own: Iterable[tuple[str, tuple[str, ...]]]
+) -> dict[str, tuple[str, ...]]:
+    """Return which words each of a person's own stands for, told by its folders.
+
+    Args:
+        known: the laboratory's word for a folder.
+        own: a person's words and their folders; of those with the same ones the first stands for
+            all, and one whose folders have words of their own stands for these.
+    """
+    plain = {
+        word: tuple(dict.fromkeys(str(PurePosixPath(folder)) for folder in folders))
+        for word, folders in own
+    }
+    by_folder, by_folders = dict(known), dict[tuple[str, ...], str]()
+    for word, folders in plain.items():
+        by_folders.setdefault(folders, word)
+        if len(folders) == 1:
+            by_folder.setdefault(folders[0], word)
+    return {
+        word: tuple(dict.fromkeys(by_folder[folder] for folder in folders))
+        if by_folder.keys() >= set(folders)
+        else (by_folders[folders],)
+        for word, folders in plain.items()
+    }
+
+
+def _without_repeats(keys: Iterable[str], same: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the keys but for those that stand for others among them."""
+    meant = {key: same.get(key, (key,)) for key in keys}
+    return [key for key, said in meant.items() if said == (key,) or not meant.keys() >= set(said)]
 
 
 def _known(what: str, word: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -85,7 +85,10 @@ def interleave(trainings: Trainings, tests: Sequence[tuple[str, str]]) -> list[s
     return found
 
 
-test_sets = st.lists(toy_data, min_size=1, max_size=4, unique=True)
+# no two of the same images: of those one would run
+test_sets = st.lists(
+    toy_data, min_size=1, max_size=4, unique_by=lambda one: frozenset(one.split("&"))
+)
 
 
 @settings(max_examples=150, deadline=None)
