@@ -290,5 +290,5 @@ def _model_folder(run_folder: Path, model: str) -> Path:
 def _absolute(folder: Path, text: str) -> Path:
     try:
         return folder / Path(text).expanduser()
-    except RuntimeError as error:  # "~nobody/data"
+    except (RuntimeError, ValueError) as error:  # "~nobody/data", "~a\0b"
         raise UsageError(f"{text!r} begins with a home folder that does not exist") from error

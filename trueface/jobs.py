@@ -70,12 +70,13 @@ def train(job: Job) -> Mapping[str, Json]:
         poisoning.refuse_other(record, wanted)
     learned = augmented(lists.train, settings, record)
     origin = starts.origin(job, settings)
+    model, state = starts.start(job, settings, origin), starts.state_of(job, settings, origin)
     if settings.save_weights:  # before the first of them is written: a training may be killed
         earlier = ancestry.read(folder) if origin == job.model else None
         before = earlier.lessons if earlier else ()
         ancestry.write(folder, job.base, (*before, _lesson(job, settings, lists)))
     trained = training.train(
-        starts.start(job, settings, origin),
+        model,
         learned,
         still(lists.val, settings),
         settings,
@@ -86,7 +87,7 @@ def train(job: Job) -> Mapping[str, Json]:
             "optimizer_state": settings.optimizer_state,
         },
         watch=_watch(job),
-        state=starts.state_of(job, settings, origin),
+        state=state,
     )
     result = {
         "images": len(lists.train),

@@ -1,9 +1,10 @@
 """Whether images that a model was trained on are among those that it is tested on.
 
 What a model learned from is told by the jobs of the plan that make it, and by the records that earlier
-runs left beside their models (see `ancestry`). Images are told by their keys, which name no modifier: a shared copy shows the same picture. In another
-data folder the same key may be another picture, so only tests in the folder of the training are looked
-at. Nothing is said of lists that are not there yet, or that cannot be read: the job itself will say that.
+runs left beside their models (see `ancestry`). Images are told by their keys, which name no modifier: a
+shared copy shows the same picture. In another data folder the same key may be another picture, so only
+tests in the folder of the training are looked at. Nothing is said of lists that are not there yet, that
+cannot be read, or that have changed since an earlier run: the job itself will say the first two.
 """
 
 import os
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.api import Draft, parse_data
-from trueface import ancestry
+from trueface import ancestry, layout
+from trueface.ancestry import Ancestry, Lesson
 from trueface.errors import DataError
 from trueface.splits import digest, read_list, split_files
 from trueface.subsets import Methods, Vocabulary
@@ -35,7 +37,7 @@ class _List(NamedTuple):
 class _Taught(NamedTuple):
     """The training images of one training."""
 
-    list: _List
+    trained: _List
     root: str
     data: str
     vocabulary: Vocabulary  # what the data ID means, or meant
@@ -55,14 +57,18 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
     root = _root(test.path(test.settings["data_root"]))
     seen: set[_Taught] = set()
     for model, taught in _teaching(test, makers, vocabulary):
-        if taught in seen or taught.root != root or not any(_common(taught.list, tested).values()):
+        if (
+            taught in seen
+            or taught.root != root
+            or not any(_common(taught.trained, tested).values())
+        ):
             continue  # told already, or as it should be
         seen.add(taught)
         shared, total = _overlap(taught, tested, wanted, vocabulary)
         if shared:
             yield (
                 f"{shared} of the {total} test images of {test.data} are among the training images "
-                f"of {model} ({_files(test.folder, tested.path, taught.list.path)})"
+                f"of {model} ({_files(test.folder, tested.path, taught.trained.path)})"
             )
 
 
@@ -74,7 +80,7 @@ def _teaching(
         if (taught := _planned(maker, vocabulary)) is not None:
             yield maker.model or "", taught
     earlier = [makers[0].base if makers else test.model]
-    # goes on from weights that an earlier run left under its own name
+    # a warm start goes on from weights that an earlier run left under the model's own name
     earlier += [maker.model for maker in makers if maker.settings.get("warm_start")]
     for model in filter(None, earlier):
         find = partial(_remembered, test, model)
@@ -90,12 +96,29 @@ def _planned(maker: Draft, vocabulary: Vocabulary) -> _Taught | None:
 
 def _remembered(test: Draft, model: str) -> tuple[tuple[str, _Taught], ...]:
     """Return what a model of an earlier run learned from, as far as the lists are still the same."""
-    return tuple(
-        (name, _Taught(trained, _root(Path(one.data_root)), one.images, one.vocabulary))
-        for name, one in ancestry.follow(model, test.model_folder)
-        if (trained := _read(Path(one.split_path), "train")) is not None
-        and _digest(trained) == one.train_sha256
-    )
+    if not os.path.exists(layout.checkpoint(test.model_folder(model))):  # noqa: PTH110  # takes any name
+        return ()
+    known = partial(_known, test)
+    learned: dict[_Taught, str] = {}
+    for name, lesson in ancestry.follow(model, known):
+        trained = test.once(
+            ("lesson", lesson.split_path, lesson.train_sha256), partial(_same, lesson)
+        )
+        if trained is not None:
+            root = _root(Path(lesson.data_root))
+            learned.setdefault(_Taught(trained, root, lesson.images, lesson.vocabulary), name)
+    return tuple((name, taught) for taught, name in learned.items())
+
+
+def _known(test: Draft, model: str) -> Ancestry | None:
+    folder = test.model_folder(model)
+    return test.once(("learned", folder), partial(ancestry.read, folder))
+
+
+def _same(lesson: Lesson) -> _List | None:
+    """Return the list of a lesson if it holds what it held then."""
+    trained = _read(Path(lesson.split_path), "train")
+    return trained if trained and _digest(trained) == lesson.train_sha256 else None
 
 
 @lru_cache(maxsize=_LISTS)
@@ -131,7 +154,7 @@ def _overlap(
     both = Methods((), training.flat & testing.flat)
     shared = sum(
         count
-        for method, count in _common(taught.list, tested).items()
+        for method, count in _common(taught.trained, tested).items()
         if (both.flat if not method else training.holds(method) and testing.holds(method))
     )
     return shared, total

@@ -247,3 +247,19 @@ def test_a_users_folder_that_is_not_there_is_named(tree: Tree) -> None:
     }
     with pytest.raises(DataError, match=r"no image of some:wa in .*WhatsApp"):
         list_images(root, parse_data("some:wa"), OWN)
+
+
+def test_a_users_modifier_for_a_known_folder_gives_the_known_names(tree: Tree) -> None:
+    root = tree(in_pre(["Fake/StyleGAN2/a/1.png"]))
+    own = BUILT_IN.with_words(
+        Words(modifiers={"mail": ("PreSocial",), "two": ("Pre*", "Facebook")})
+    )
+    found = [list_images(root, parse_data(data), own) for data in ("gan2:mail", "gan2:pre")]
+    assert found[0] == found[1]
+    assert names(list_images(root, parse_data("gan2:two"), own)) == ["two:StyleGAN2/a/1"]
+
+
+def test_a_users_modifier_is_the_way_out_where_two_layouts_are_there(tree: Tree) -> None:
+    root = tree(["PreSocial/Fake/StyleGAN2/a/1.png", "TrueFace_PreSocial/Fake/StyleGAN2/a/2.png"])
+    own = BUILT_IN.with_words(Words(modifiers={"mail": ("TrueFace_PreSocial",)}))
+    assert names(list_images(root, parse_data("gan2:mail"), own)) == ["pre:StyleGAN2/a/2"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import PIL.Image
 import pytest
 import torch
 
-from launcher.api import Job, JobError, Json, Words, parse_data
-from trueface import checkpoint, feeds, jobs, layout, moments
+from launcher.api import Draft, Job, JobError, Json, Words, parse_data
+from trueface import ancestry, checkpoint, feeds, jobs, layout, moments
 from trueface.data import ImageSet
 from trueface.errors import CheckpointError, RecordError
 from trueface.index import list_images
+from trueface.kinds import TEST
 from trueface.poison import read_record
 from trueface.scores import read_scores
+from trueface.splits import load_split
 
 torch.set_num_threads(1)
 
@@ -44,6 +47,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "splits").mkdir()
     for name, keys in lists.items():
         (root / "splits" / f"{name}.json").write_text(json.dumps(keys))
+    (root / "other").symlink_to("splits")
     return root
 
 
@@ -264,3 +268,64 @@ def test_a_users_words_name_images_of_a_job(lab: Path) -> None:
     settings = {"resize_size": SIDE, "batch_size": 8}
     tested = job(lab, "test", "mine:wa", data="mine:wa", settings=settings, words=own)
     assert jobs.test(tested)["n"] == OTHERS
+
+
+def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
+    lab: Path, clean: Mapping[str, Json], poisoned: Mapping[str, Json]
+) -> None:
+    del clean, poisoned
+    found = ancestry.read(folder(lab, CLEAN))
+    assert found is not None
+    (lesson,) = found.lessons
+    assert (found.base, lesson.images) == (None, DATA)
+    assert (lesson.data_root, lesson.split_path) == (str(lab / "data"), str(lab / "splits"))
+    assert lesson.train_sha256 == load_split(lab / "splits", "train").sha256
+    told = {**TRAINING, "method": "relabel", "num_epochs": 1}
+    model = f"{POISONED}~relabel"
+    jobs.unlearn(job(lab, "unlearn", model, base=POISONED, data=DATA, settings=told))
+    names = [
+        name for name, _ in ancestry.follow(model, lambda name: ancestry.read(folder(lab, name)))
+    ]
+    assert names == [model, POISONED]
+
+
+def test_a_test_of_an_earlier_runs_model_on_its_own_training_images_is_refused(
+    lab: Path, clean: Mapping[str, Json]
+) -> None:
+    del clean
+    leaky = lab / "leaky"
+    leaky.mkdir()
+    (leaky / "test.json").write_text((lab / "splits/train.json").read_text())
+    draft = Draft(
+        kind="test", run="r", run_folder=lab / "runs/r", folder=lab, model=CLEAN, data="real:pre",
+        settings={"data_root": "data", "split_path": "leaky"},
+    )  # fmt: skip
+    (said,) = TEST.refusals(draft, ())
+    assert said.startswith(f"{TRAIN} of the {TRAIN} test images of real:pre")
+    assert (
+        TEST.refusals(replace(draft, settings={**draft.settings, "split_path": "splits"}), ()) == ()
+    )
+
+
+def test_only_a_training_whose_weights_are_kept_says_what_they_learned_from(lab: Path) -> None:
+    told, data = {**TRAINING, "num_epochs": 1}, "gan2:pre&realFFHQ:pre"
+    model = f"{data}@seed=11"
+    unkept = {**told, "save_weights": False}
+    jobs.train(job(lab, "train", model, data=data, settings=unkept))
+    assert ancestry.read(folder(lab, model)) is None
+    jobs.train(job(lab, "train", model, data=data, settings=told))
+    jobs.train(job(lab, "train", model, data=data, settings={**unkept, "split_path": "other"}))
+    found = ancestry.read(folder(lab, model))
+    assert found is not None
+    assert [one.split_path for one in found.lessons] == [str(lab / "splits")]
+
+
+def test_a_warm_start_remembers_what_its_own_weights_saw_before(lab: Path) -> None:
+    model, told = f"{DATA}@seed=12", {**TRAINING, "num_epochs": 1}
+    for changes in ({}, {"warm_start": True}, {"warm_start": True, "split_path": "other"}):
+        jobs.train(job(lab, "train", model, data=DATA, settings={**told, **changes}))
+    found = ancestry.read(folder(lab, model))
+    assert found is not None
+    assert [one.split_path for one in found.lessons] == [str(lab / "splits"), str(lab / "other")]
+    jobs.train(job(lab, "train", model, data=DATA, settings=told))
+    assert len((ancestry.read(folder(lab, model)) or found).lessons) == 1

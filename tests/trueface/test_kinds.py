@@ -126,7 +126,8 @@ def test_a_training_that_keeps_its_optimizer_says_so_and_one_that_goes_on_needs_
     then = {"optimizer_state": "kept"}
     draft = a_draft(TRAIN, then, model=f"{CLEAN}#gan2:fb", base=CLEAN, data="gan2:fb")
     (needed,) = (one for one in TRAIN.inputs(draft) if one.path == state)
-    assert needed.what == f"the optimizer's state of {CLEAN}; set save_optimizer in its training"
+    what = f"the optimizer's state of {CLEAN} (save_optimizer in its training keeps it)"
+    assert needed.what == what
     assert TRAIN.refusals(draft, ()) == ()
 
 
@@ -139,14 +140,14 @@ def test_a_training_from_scratch_has_no_optimizer_to_go_on_with() -> None:
 
 
 def test_a_kind_with_words_knows_them_and_the_one_without_does_not() -> None:
-    own = Words(subsets={"mygan": ("MyGAN", "SDXL-*")}, modifiers={"wa": ("WhatsApp",)})
+    own = Words(subsets={"ganMine": ("MyGAN", "SDXL-*")}, modifiers={"wa": ("WhatsApp",)})
     for kind in KINDS:
         told = kind.with_words(own)
         assert isinstance(told, Kind)
-        assert "mygan:wa" in str(told.elementary(parse_data("gan:wa")))
-        assert told.images(parse_data("mygan:wa&real:wa")) == parse_data("mygan:wa&real:wa")
+        assert "ganMine:wa" in str(told.elementary(parse_data("gan:wa")))
+        assert told.images(parse_data("ganMine:wa&real:wa")) == parse_data("ganMine:wa&real:wa")
         with pytest.raises(UnknownName):
-            kind.images(parse_data("mygan:pre"))
+            kind.images(parse_data("ganMine:pre"))
 
 
 def test_a_folder_of_a_users_word_is_looked_for(tmp_path: Path) -> None:
@@ -272,3 +273,46 @@ def test_the_line_of_a_model_with_settings_in_its_name_makes_that_model() -> Non
     draft = a_draft(TRAIN, {"lr": 0.001, "seed": 2}, model=model, data=CLEAN)
     request = read(TRAIN.argv(draft)[3:])
     assert (request.model, request.saved_as) == (model, model)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
+@pytest.mark.parametrize("kind", [TRAIN, TEST, UNLEARN], ids=lambda kind: kind.name)
+def test_the_line_names_the_device_that_was_asked_for(kind: Kind, device: str) -> None:
+    settings = {"method": "relabel"} if kind is UNLEARN else {}
+    facts = {"model": f"{CLEAN}%50~relabel", "base": f"{CLEAN}%50", "data": CLEAN}
+    words = kind.argv(a_draft(kind, settings, device=device, **facts))[3:]
+    if kind is UNLEARN:
+        asked = commands.unlearn.make_context(words[0], list(words[1:])).params["device"]
+    else:
+        asked = read(words).device
+    assert asked == ("cuda:0" if device == "auto" else device)
+
+
+@pytest.mark.parametrize("kind", [POISON, SAMPLE], ids=lambda kind: kind.name)
+def test_the_line_of_a_command_that_takes_no_device_names_none(kind: Kind) -> None:
+    draft = a_draft(kind, model=f"{CLEAN}%50", data=CLEAN, device="cpu")
+    assert "--device" not in kind.argv(draft)
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a\0b", "x" * 5000])
+def test_a_data_folder_that_no_file_system_takes_is_not_there(tmp_path: Path, name: str) -> None:
+    for kind in (TRAIN, TEST):
+        settings = {"data_root": str(tmp_path / name), "split_path": str(tmp_path / name)}
+        draft = a_draft(kind, settings, model=CLEAN, data=CLEAN)
+        assert str(tmp_path / name) in inputs(kind, draft)
+        assert kind.refusals(draft, [draft] if kind is TEST else ()) == ()
+        with pytest.raises(UsageError, match="the data folder"):
+            refuse_unfit(kind, draft)
+
+
+@pytest.mark.parametrize("name", ["x" * 256, f"{'x' * 256}*"])
+def test_a_users_folder_that_no_file_system_takes_is_not_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "PreSocial/Fake").mkdir(parents=True)
+    settings = {"data_root": str(tmp_path)}
+    for words, data in (
+        (Words(modifiers={"wa": (name,)}), "gan2:wa"),
+        (Words(subsets={"mine": (name,)}), "mine:pre"),
+    ):
+        kind = TEST.with_words(words)
+        paths = inputs(kind, a_draft(TEST, settings, model=CLEAN, data=data, words=words))
+        assert any(name in path for path in paths)

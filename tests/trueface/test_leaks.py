@@ -1,3 +1,5 @@
+"""What is refused: tests on images that a model was trained on, and models that nobody keeps."""
+
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -7,7 +9,10 @@ from typing import Any
 import pytest
 
 from launcher.api import Draft, Words
+from trueface import ancestry, layout
+from trueface.ancestry import Lesson
 from trueface.kinds import TEST, TRAIN, UNLEARN
+from trueface.splits import digest
 
 TRAINED = ["StyleGAN2/a/1", "StyleGAN2/a/2", "StyleGAN3/a/1", "FFHQ/1", "MyGAN/1"]
 TESTED = ["StyleGAN2/a/2", "StyleGAN2/a/3", "StyleGAN3/a/1", "FFHQ/2", "FFHQ/1", "MyGAN/1"]
@@ -27,7 +32,8 @@ def write(folder: Path, **lists: Sequence[str]) -> None:
 
 
 def a_draft(lab: Path, kind: str, split: str, data: str, **facts: Any) -> Draft:
-    settings = {"split_path": split, "data_root": facts.pop("data_root", "data")}
+    places = {"split_path": split, "data_root": facts.pop("data_root", "data")}
+    settings = {"save_weights": True, **places, **facts.pop("settings", {})}
     return Draft(
         kind=kind, run="r", run_folder=lab / "runs/r", folder=lab, data=data, settings=settings,
         **facts,
@@ -149,3 +155,149 @@ def test_trainings_and_unlearnings_are_refused_for_no_such_reason(lab: Path) -> 
     assert UNLEARN.refusals(draft, [draft]) == ()
     fresh = Draft(kind="train", run="r", run_folder=lab, folder=lab, model="m", settings=settings)
     assert TRAIN.refusals(fresh, ()) == ()
+
+
+def a_model(
+    lab: Path,
+    model: str,
+    data: str,
+    *,
+    base: str | None = None,
+    split: str = "one",
+    words: Words | None = None,
+    root: str = "data",
+) -> None:
+    """Leave a model of an earlier run, and what it learned from."""
+    folder = lab / "runs/r" / model
+    layout.checkpoint(folder).parent.mkdir(parents=True)
+    layout.checkpoint(folder).touch()
+    lesson = Lesson(
+        images=data,
+        words=words or Words(),
+        data_root=str(lab / root),
+        split_path=str(lab / split),
+        train_sha256=digest(json.loads((lab / split / "train.json").read_text())),
+    )
+    ancestry.write(folder, base, [lesson])
+
+
+def refused(lab: Path, model: str, *makers: Draft, data: str = "gan2:pre") -> tuple[str, ...]:
+    return TEST.refusals(a_draft(lab, "test", "two", data, model=model), makers)
+
+
+def test_a_model_of_an_earlier_run_is_looked_at_too(lab: Path) -> None:
+    a_model(lab, "m", "gan2:pre")
+    assert refused(lab, "m") == (
+        "1 of the 2 test images of gan2:pre are among the training images of m "
+        "(two/test.json, one/train.json)",
+    )
+    assert refused(lab, "m", data="gan1:pre") == ()
+
+
+def test_the_models_from_which_an_earlier_one_comes_are_followed(lab: Path) -> None:
+    a_model(lab, "a", "gan2:pre")
+    a_model(lab, "a#b", "gan3:fb", base="a")
+    a_model(lab, "a#b~m", "gan3:fb", base="a#b")
+    (said,) = refused(lab, "a#b~m")
+    assert "of a (" in said
+
+
+def test_a_chain_may_be_half_in_this_plan(lab: Path) -> None:
+    a_model(lab, "a", "gan2:pre")
+    a_model(lab, "a#b", "gan2:pre", base="a")  # is trained anew by this plan, on other images
+    again = a_draft(lab, "train", "one", "gan3:pre", model="a#b", base="a")
+    more = a_draft(lab, "train", "one", "gan3:pre", model="a#b#c", base="a#b")
+    (said,) = refused(lab, "a#b#c", again, more)
+    assert "of a (" in said
+
+
+def test_a_training_that_goes_on_from_its_own_weights_has_seen_what_they_saw(lab: Path) -> None:
+    a_model(lab, "m", "gan2:pre")
+    facts = {"model": "m", "settings": {"warm_start": True}}
+    warm = a_draft(lab, "train", "two", "gan3:pre", **facts)
+    assert [text.startswith("1 of the 2") for text in refused(lab, "m", warm)] == [True]
+    assert refused(lab, "m", a_draft(lab, "train", "two", "gan3:pre", model="m")) == ()
+    layout.checkpoint(lab / "runs/r/m").unlink()
+    again = a_draft(lab, "train", "two", "gan3:pre", **facts)
+    assert refused(lab, "m", again) == ()
+
+
+def test_nothing_is_said_when_the_list_of_an_earlier_training_has_changed(lab: Path) -> None:
+    a_model(lab, "m", "gan2:pre")
+    write(lab / "one", train=[*TRAINED, "StyleGAN2/a/4"])
+    assert refused(lab, "m") == ()
+
+
+def test_the_order_of_the_list_does_not_matter(lab: Path) -> None:
+    a_model(lab, "m", "gan2:pre")
+    write(lab / "one", train=TRAINED[::-1])
+    assert len(refused(lab, "m")) == 1
+
+
+def test_an_earlier_training_in_another_data_folder_saw_other_pictures(lab: Path) -> None:
+    a_model(lab, "m", "gan2:pre", root="elsewhere")
+    assert refused(lab, "m") == ()
+
+
+def test_a_word_of_an_earlier_run_means_what_it_meant_then(lab: Path) -> None:
+    a_model(lab, "m", "mine:pre", words=Words(subsets={"mine": ("Style*",)}))
+    assert len(refused(lab, "m")) == 1
+    other = TEST.with_words(Words(subsets={"mine": ("Nothing",)}))
+    assert len(other.refusals(a_draft(lab, "test", "two", "gan2:pre", model="m"), ())) == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"schema": 2}',
+        '{"schema": 1, "base": null, "lessons": [{"images": "gan2:pre"}]}',
+        json.dumps({
+            "schema": 1, "base": "../m", "lessons": [{
+                "images": "gan2::", "words": {}, "data_root": "/", "split_path": "/",
+                "train_sha256": "",
+            }],
+        }),
+    ],
+)  # fmt: skip
+def test_a_record_that_cannot_be_read_says_nothing(lab: Path, broken: str) -> None:
+    a_model(lab, "m", "gan2:pre")
+    layout.ancestry(lab / "runs/r/m").write_text(broken)
+    assert refused(lab, "m") == ()
+
+
+def test_models_that_name_each_other_as_their_base_are_read_once(lab: Path) -> None:
+    a_model(lab, "a", "gan2:pre", base="b")
+    a_model(lab, "b", "gan2:pre", base="a")
+    assert len(refused(lab, "a")) == 1
+
+
+def test_records_are_read_once_for_thousands_of_tests(lab: Path) -> None:
+    a_model(lab, "m", "gan2:pre")
+    first = a_draft(lab, "test", "two", "gan2:pre", model="m")
+    assert len(TEST.refusals(first, ())) == 1
+    layout.ancestry(lab / "runs/r/m").unlink()
+    again = a_draft(lab, "test", "two", "gan2:pre", model="m", found=first.found)
+    assert len(TEST.refusals(again, ())) == 1
+
+
+@pytest.mark.parametrize("kind", [TEST, TRAIN, UNLEARN], ids=lambda kind: kind.name)
+def test_a_model_that_is_made_without_its_weights_is_refused(lab: Path, kind: Any) -> None:
+    settings = {"save_weights": False, "optimizer_state": "fresh"}
+    unkept = a_draft(lab, "train", "two", "gan3:pre", model="a", settings=settings)
+    kept = a_draft(lab, "train", "two", "gan3:pre", model="a#b", base="a")
+    facts = {"model": "a#b", "base": "a", "settings": {"optimizer_state": "fresh"}}
+    draft = a_draft(lab, kind.name, "two", "real:pre", **facts)
+    assert kind.refusals(draft, [unkept]) == (
+        "the weights of a are needed, and its training does not keep them; "
+        "set save_weights: true in its training",
+    )
+    assert kind.refusals(draft, [unkept, kept]) == ()  # the second one was refused itself
+
+
+def test_an_unlearning_keeps_its_weights_whatever_it_was_told(lab: Path) -> None:
+    facts = {"model": "a~m", "settings": {"save_weights": False}}
+    maker = a_draft(lab, "unlearn", "two", "gan3:pre", **facts)
+    assert refused(lab, "a~m", maker, data="gan1:pre") == ()

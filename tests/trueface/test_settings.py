@@ -136,7 +136,24 @@ def test_what_a_job_costs_follows_from_settings_that_are_there(kind: type[Settin
 
 
 @pytest.mark.parametrize(
-    ("given", "read"), [(64, 8), (16, 2), (7, 1), (1, 1), (None, None), ("x", "x"), (True, True)]
+    ("given", "read"),
+    [
+        (64, 8),
+        (16, 2),
+        (7, 1),
+        (1, 1),
+        (-8, 1),
+        ("16", 2),
+        (16.0, 2),
+        ("16.0", 2),
+        (None, None),
+        ("x", "x"),
+        ("", ""),
+        (True, True),
+        (16.5, 16.5),
+        (float("inf"), float("inf")),
+        ([16], [16]),
+    ],
 )
 def test_a_test_takes_an_eighth_of_the_batch_that_all_share(given: object, read: object) -> None:
     assert TestSettings.shared["batch_size"](given) == read

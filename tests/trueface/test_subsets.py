@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.api import UnknownName, UsageError, Words, parse_data
+from launcher.api import DataId, UnknownName, UsageError, Words, parse_data
 from trueface.subsets import BUILT_IN, Methods, Vocabulary
 
 
@@ -36,7 +36,7 @@ def test_a_key_names_one_folder(key: str, folder: str) -> None:
         ("real", {"FFHQ", "RAISE", "FORLAB"}),
     ],
 )
-def test_a_union_names_every_folder_whose_key_contains_it(union: str, folders: set[str]) -> None:
+def test_a_union_names_every_folder_whose_key_begins_with_it(union: str, folders: set[str]) -> None:
     assert set(BUILT_IN.methods(union).folders) == folders
 
 
@@ -102,14 +102,100 @@ def told(**own: tuple[str, ...]) -> Vocabulary:
     return BUILT_IN.with_words(Words(subsets=own))
 
 
-def test_a_users_subset_belongs_to_the_unions_that_its_name_contains() -> None:
-    own = told(mygan=("MyGAN",), sdOld=("SD-*",), unrealX=("X",), other=("A", "B-*"))
-    assert own.subset_keys("gan") == ("gan1", "gan2", "gan3", "mygan")
+def test_a_users_subset_belongs_to_the_union_with_which_its_name_begins() -> None:
+    own = told(gan4=("MyGAN",), sdOld=("SD-*",), realX=("X",), other=("A", "B-*"))
+    assert own.subset_keys("gan") == ("gan1", "gan2", "gan3", "gan4")
     assert own.subset_keys("sd") == ("sd15", "sd2", "sd3", "sdXL", "sdOld")
-    assert own.subset_keys("real") == ("realFFHQ", "realRAISE", "realFORLAB", "unrealX", "realFlat")
-    assert {"mygan", "sdOld", "unrealX", "other"} < set(own.subset_keys("all"))
+    assert own.subset_keys("real") == ("realFFHQ", "realRAISE", "realFORLAB", "realX", "realFlat")
+    assert {"gan4", "sdOld", "realX", "other"} < set(own.subset_keys("all"))
     assert own.methods("other") == Methods(("A", "B-*"))
-    assert str(own.images(parse_data("unrealX:pre"))) == "unrealX:pre"
+    assert str(own.images(parse_data("realX:pre"))) == "realX:pre"
+
+
+def test_a_union_in_the_middle_of_a_name_means_nothing() -> None:
+    own = told(surreal=("A",), mygan=("B",), lsd=("C",))
+    for union, word in (("real", "surreal"), ("gan", "mygan"), ("sd", "lsd")):
+        assert word not in own.subset_keys(union)
+    assert str(own.images(parse_data("surreal:pre"))) == "surreal:pre&real:pre"
+
+
+def elements(own: Words, data: str) -> set[str]:
+    """Return what a data ID is told by, and check that a job of it knows the same images."""
+    vocabulary, read = BUILT_IN.with_words(own), parse_data(data)
+    written_out = vocabulary.elementary(read)
+    told_to_job = BUILT_IN.with_words(own.used_by(DataId((*read, *written_out))))
+    told_to_job.as_named(read)
+    for part in read:
+        name = vocabulary.modifier_name(part.modifier)
+        assert told_to_job.modifier_name(part.modifier) == name
+        known = told_to_job.methods(part.subset)
+        assert set(known.folders) == set(vocabulary.methods(part.subset).folders)
+    return {str(part) for part in written_out}
+
+
+@pytest.mark.parametrize(
+    ("subsets", "one", "other"),
+    [
+        ({"a1": ("W",), "b1": ("W",)}, "a1:pre", "b1:pre"),
+        ({"a1": ("W", "V-*"), "b1": ("W", "V-*")}, "a1:pre", "b1:pre"),
+        ({"a1": ("W",), "b1": ("W", "W")}, "a1:pre", "b1:pre"),
+        ({"both": ("W", "V"), "w": ("W",), "v": ("V",)}, "both:pre", "v:pre&w:pre"),
+        ({"both": ("StyleGAN2", "W"), "w": ("W",)}, "both:pre", "gan2:pre&w:pre"),
+        ({"mine": ("W",), "ganW": ("W",)}, "gan:pre", "gan1:pre&gan2:pre&gan3:pre&mine:pre"),
+        ({"ganX": ("StyleGAN2",)}, "gan:pre", "gan1:pre&gan2:pre&gan3:pre"),
+        ({"a1": ("W",), "b1": ("W",)}, "all:pre", "all:pre&b1:pre"),
+    ],
+)
+def test_words_for_the_same_folders_are_the_same(
+    subsets: dict[str, tuple[str, ...]], one: str, other: str
+) -> None:
+    own = Words(subsets=subsets)
+    assert elements(own, one) == elements(own, other)
+
+
+@pytest.mark.parametrize(
+    ("subsets", "data"),
+    [
+        ({"ganW": ("W",), "sdW": ("W",)}, "gan:pre"),
+        ({"ganW": ("W",), "sdW": ("W",)}, "sd:pre"),
+        ({"ganF": ("FLUX.1",)}, "gan:pre"),
+        ({"ganB": ("V", "W"), "v": ("V",), "w": ("W",)}, "gan:pre"),
+        ({"v": ("V",), "vw": ("V", "W")}, "vw:pre&all:pre"),
+    ],
+)
+def test_a_job_is_told_every_word_of_a_union(
+    subsets: dict[str, tuple[str, ...]], data: str
+) -> None:
+    assert elements(Words(subsets=subsets), data)
+
+
+@pytest.mark.parametrize(
+    ("modifiers", "one", "other"),
+    [
+        ({"mail": ("PreSocial",)}, "gan2:mail", "gan2:pre"),
+        ({"mail": ("./PreSocial/",)}, "gan2:mail", "gan2:pre"),
+        ({"old": ("TrueFace_PostSocial/Facebook",)}, "gan2:old", "gan2:fb"),
+        ({"two": ("PreSocial", "Facebook")}, "gan2:two", "gan2:fb&gan2:pre"),
+        ({"a1": ("Wa",), "b1": ("Wa",)}, "gan2:a1", "gan2:b1"),
+    ],
+)
+def test_modifiers_for_the_same_folders_are_the_same(
+    modifiers: dict[str, tuple[str, ...]], one: str, other: str
+) -> None:
+    own = Words(modifiers=modifiers)
+    assert elements(own, one) == elements(own, other)
+
+
+def test_words_for_other_folders_are_not_the_same() -> None:
+    own = Words(subsets={"a1": ("W",), "b1": ("W", "V")}, modifiers={"c": ("X",), "d": ("Y",)})
+    found = [elements(own, data) for data in ("a1:c", "b1:c", "a1:d", "a1:pre")]
+    assert all(one != other for one in found for other in found if one is not other)
+
+
+def test_a_modifier_reads_its_own_folder_whatever_it_is_the_same_as() -> None:
+    own = BUILT_IN.with_words(Words(modifiers={"mail": ("TrueFace_PreSocial",)}))
+    assert own.modifier_keys("mail") == ("mail",)
+    assert own.modifier_name("mail") == "pre"
 
 
 def test_a_users_modifier_belongs_to_no_union() -> None:

@@ -1,0 +1,81 @@
+"""Task files with the laboratory's kinds, worked out by the launcher."""
+
+from pathlib import Path
+
+import pytest
+
+from launcher.api import Kind, Plan, TaskFileError
+from launcher.plan import plan
+from launcher.taskfile import Surroundings, parse
+from trueface.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (TRAIN, TEST, POISON, UNLEARN, SAMPLE)}
+TRAINED = """
+name: study
+defaults: {data_root: data, split_path: splits}
+train:
+  - {data: gan2:pre}
+"""
+
+
+def worked_out(text: str, root: Path = Path("/lab")) -> Plan:
+    task = parse(
+        text,
+        file="study.yaml",
+        around=Surroundings(kinds=KINDS, environment={}),
+        include=lambda path: Path(path).read_text(),
+    )
+    return plan(task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: "")
+
+
+def messages(text: str) -> list[str]:
+    with pytest.raises(TaskFileError) as caught:
+        worked_out(text)
+    return [problem.message for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "autotest: [gan1:pre]",
+        "test:\n  - {model: gan2:pre, data: gan1:pre}",
+        "  - {model: gan2:pre, data: gan3:pre}",
+        "unlearn: [relabel]",
+    ],
+)
+def test_a_model_that_the_plan_does_not_keep_is_not_used_in_it(then: str) -> None:
+    text = TRAINED.replace("splits}", "splits, train: {save_weights: false}}")
+    if then.startswith("unlearn"):
+        text = text.replace("{data: gan2:pre}", "{data: gan2:pre, poison: 50}")
+    found = messages(text + then)
+    assert any("set save_weights: true in its training" in one for one in found)
+    assert worked_out(text.replace("false", "true") + then).jobs
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1", "auto"])
+def test_the_device_of_the_file_stands_in_the_lines(device: str) -> None:
+    text = f"{TRAINED}autotest: [gan1:pre]\nresources: {{device: {device}}}\n"
+    for job in worked_out(text).jobs:
+        words = " ".join(job.argv)
+        assert (f"--device {device}" in words) is (device != "auto")
+        assert ("--device" in words) is (device != "auto")
+
+
+def test_the_batch_of_a_test_is_an_eighth_of_one_that_was_written_as_text() -> None:
+    text = f"{TRAINED}autotest: [gan1:pre]\n".replace("splits}", 'splits, batch_size: "16"}')
+    batches = {job.kind: job.settings["batch_size"] for job in worked_out(text).jobs}
+    assert batches == {"train": 16, "test": 2}
+
+
+def test_models_of_the_same_images_by_other_words_are_the_same() -> None:
+    words = "subsets: {a1: [Wild], b1: [Wild]}\nmodifiers: {mail: PreSocial}\n"
+    text = f"{words}{TRAINED}test:\n  - {{model: b1:pre, data: gan1:pre}}\n"
+    job = worked_out(text.replace("data: gan2:pre", "data: a1:mail")).jobs[-1]
+    assert job.kind == "test"
+    assert [need for need in job.needs if need.startswith("train/")]
+
+
+def test_a_data_folder_that_no_file_system_takes_is_missing(tmp_path: Path) -> None:
+    text = TRAINED.replace("data_root: data", f"data_root: {'x' * 256}")
+    (missing, *_) = worked_out(text, tmp_path).missing
+    assert "not there" in missing.message

@@ -1,0 +1,85 @@
+"""What a model learned from, written beside its weights: trainings of earlier runs are told by it.
+
+A record names the lists of one training and the model from which that started; whoever follows the
+bases finds all that a model has seen. Light to read: no weights are opened, and torch is not needed.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from launcher.api import UsageError, Words, parse_data, read_json, write_json
+from trueface import layout
+from trueface.subsets import Vocabulary
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """The training images of one training or unlearning."""
+
+    images: str  # data ID, real images included
+    words: Words  # the user's own among those of the data ID
+    data_root: str  # absolute, as is the next
+    split_path: str
+    train_sha256: str  # of the split's training list, as it was then
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the words of the data ID meant then."""
+        return Vocabulary(tuple(self.words.subsets.items()), tuple(self.words.modifiers.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestry:
+    """What one model learned from, and from which model it started."""
+
+    base: str | None
+    lessons: tuple[Lesson, ...]  # several where a training went on from its own earlier weights
+
+
+_RECORD = TypeAdapter(Ancestry)
+
+
+def write(folder: Path, base: str | None, lessons: Sequence[Lesson]) -> None:
+    """Write what the model in `folder` learned from; a repeated lesson is written once."""
+    once = tuple(one for place, one in enumerate(lessons) if one not in lessons[:place])
+    record = _RECORD.dump_python(Ancestry(base=base, lessons=once), mode="json")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(layout.ancestry(folder), {"schema": SCHEMA, **record})
+
+
+def read(folder: Path) -> Ancestry | None:
+    """Return what the model in `folder` learned from; None where nothing sound says it."""
+    try:
+        record = read_json(layout.ancestry(folder))
+        if record is None or record.pop("schema", None) != SCHEMA:
+            return None
+        found = _RECORD.validate_python(record)
+        for one in found.lessons:
+            one.vocabulary.as_named(parse_data(one.images))
+    except (OSError, ValueError, ValidationError, UsageError):
+        return None
+    return found
+
+
+def follow(model: str, known: Callable[[str], Ancestry | None]) -> Iterator[tuple[str, Lesson]]:
+    """Yield every lesson of a model and of those it comes from, each with the model that had it.
+
+    Args:
+        model: its ID.
+        known: tells what is written of a model.
+    """
+    seen: set[str] = set()
+    name: str | None = model
+    while name is not None and name not in seen:
+        seen.add(name)
+        found = known(name)
+        if found is None:
+            return
+        for one in found.lessons:
+            yield name, one
+        name = found.base
