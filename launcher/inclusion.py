@@ -33,6 +33,7 @@ def read_whole(
     file: str,
     include: Callable[[str], str],
     environment: Mapping[str, str],
+    translated: Callable[[Fields], Fields],
     problems: list[Problem],
 ) -> Whole:
     """Read a task file and all that it includes, each file once.
@@ -42,12 +43,13 @@ def read_whole(
         file: its name, for errors and for the paths of what it includes.
         include: gives the text of another file.
         environment: for every ${NAME} in a value.
+        translated: gives one file in today's words; files are merged when all speak the same.
         problems: what is wrong with included files, and with single keys, is added here.
 
     Raises:
         TaskFileError: the task file itself is not a YAML mapping, so that nothing more can be said.
     """
-    reading = _Reading(include, environment, problems)
+    reading = _Reading(include, environment, translated, problems)
     root = reading.of(text, file, ())
     return Whole(root=root, files=tuple(reading.files), sound=reading.sound)
 
@@ -85,6 +87,7 @@ class _Reading:
 
     include: Callable[[str], str]
     environment: Mapping[str, str]
+    translated: Callable[[Fields], Fields]
     problems: list[Problem]
     files: list[str] = field(default_factory=list)
     sound: bool = True
@@ -103,6 +106,7 @@ class _Reading:
             raise TaskFileError([*self.problems, problem])
         if "${" in text:
             root = filled(root, self.environment, self.problems)
+        root = self.translated(root)
         named = [node for key, node in root.pairs if key.text == WORD]
         own = replace(root, pairs=tuple(pair for pair in root.pairs if pair[0].text != WORD))
         whole = replace(own, pairs=())

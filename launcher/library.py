@@ -11,8 +11,9 @@ from launcher.configuration import read_configuration
 from launcher.document import MOST_BYTES
 from launcher.errors import Place, Problem, TaskFileError, UsageError, nearest
 from launcher.kinds import installed
-from launcher.plan import Plan
+from launcher.plan import Plan, PlannedJob
 from launcher.plan import plan as work_out
+from launcher.settings import spelt
 from launcher.taskfile import Surroundings, TaskFile, parse
 from launcher.words import Words
 
@@ -90,16 +91,28 @@ def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Pl
 
 
 def _twice(plans: Sequence[Plan]) -> Iterator[Problem]:
-    """Give the problem of each job that two files ask for under one name, in different ways."""
-    known: dict[tuple[Path, str], tuple[Plan, str]] = {}
+    """Give a problem for each two files that ask for a job of one name in different ways."""
+    known: dict[tuple[Path, str], tuple[Plan, PlannedJob]] = {}
+    told: set[tuple[str, str]] = set()
     for made in plans:
         for job in made.jobs:
-            other, digest = known.setdefault((made.run_folder, job.name), (made, job.hash))
-            if digest != job.hash:
-                message = f"{job.name} of run {made.name} is another job in {other.file}"
-                hint = "give one of the files another name, or run them one after the other"
-                place = Place(file=made.file, line=1, column=1, text="")
-                yield Problem(code="duplicate-job", message=message, place=place, hint=hint)
+            other, first = known.setdefault((made.run_folder, job.name), (made, job))
+            if first.hash == job.hash or (other.file, made.file) in told:
+                continue
+            told.add((other.file, made.file))  # what follows from it differs, too
+            before, after = first.settings, job.settings
+            notes = [
+                f"{key}: {spelt(before.get(key))} and {spelt(after[key])}"
+                for key in after
+                if before.get(key) != after[key]
+            ]
+            yield Problem(
+                code="duplicate-job",
+                message=f"{job.name} of run {made.name} is another job in {made.file} "
+                f"than in {other.file}",
+                hint="give one of the files another name, or run them one after the other",
+                notes=tuple(notes),
+            )
 
 
 def _text(path: Path) -> str:

@@ -30,6 +30,7 @@ _COMMANDS: Mapping[str, str] = {
 }
 _OLD = "old-name"
 _LISTING = frozenset({"only_list", "dry_run"})
+SWITCHES = frozenset({*_LISTING, "parse"})  # what a file is wanted for
 OLD_WORDS = (*_RENAMED, *_COMMANDS, "device_override", "min_vram", "clean_run", POISON_RATE)
 
 
@@ -149,13 +150,16 @@ class _Translation:
         """Put a word of the top below `defaults` or `resources`; it must not stand there already."""
         inner = Fields(key.source, key.line, key.column, ((key, node),))
         there = self.pairs.get(section)
-        if there is None or not isinstance(there[1], Fields):
-            self.pairs.setdefault(section, (replace(key, text=section), inner))
+        if there is None or (isinstance(there[1], Scalar) and there[1].value is None):
+            self.pairs[section] = (replace(key, text=section), inner)
             return
+        if not isinstance(there[1], Fields):
+            return  # that it is none is told where it is read
         kinds = list(self.kinds.values())
-        said = {current(one, kinds, []).text: value for one, value in there[1].pairs}
-        if key.text in said and not isinstance(said[key.text], Fields):
-            message = f"{key.text!r} is given twice, at the top and below {section}"
+        said = {current(one, kinds, []).text: (one, value) for one, value in there[1].pairs}
+        first, value = said.get(key.text, (None, None))
+        if first is not None and not isinstance(value, Fields):
+            message = f"{key.text!r} is given twice, here and in line {first.line + 1}"
             self.problems.append(Problem(code="duplicate-key", message=message, place=key.place))
             return
         both = merged(inner, there[1])

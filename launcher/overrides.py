@@ -12,7 +12,7 @@ from launcher.document import Fields, Node, Scalar, Source, read_document
 from launcher.errors import Problem, TaskFileError
 from launcher.inclusion import merged
 from launcher.kinds import Kind, Role
-from launcher.oldnames import OLD_WORDS, Wanted, current, translate
+from launcher.oldnames import OLD_WORDS, SWITCHES, Wanted, current, translate
 from launcher.settings import known_settings, unknown_key
 
 FILE = "--set"  # what errors call the argument
@@ -131,7 +131,8 @@ class _Reading:
     def _old(self, key: Scalar, node: Node) -> None:
         """Enter a word of the original by what it is today."""
         translated = translate(_fields(key, node), self.kinds, self.problems)
-        self.made.wanted = translated.wanted if translated.wanted is not Wanted.RUN else None
+        if key.text in SWITCHES:
+            self.made.wanted = translated.wanted
         for today, value in translated.root.pairs:
             if today.text == "resources" and isinstance(value, Fields):
                 self.made.resources.append(value)

@@ -204,6 +204,8 @@ class _Working:
         makers = self._made_by.get(start or "", ())
         if step.model is not None and step.kind.role in _MAKERS:
             self._made_by[step.model] = (*makers, draft)
+        if self.task.phases and step.kind.name not in self.task.phases:
+            return
         self.problems += [
             Problem(code="refused", message=reason, place=step.place)
             for reason in step.kind.refusals(draft, makers)

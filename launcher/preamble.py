@@ -248,7 +248,9 @@ def _known(
             said[now.text] = (now, value)
         else:
             also = scope.kinds if len(found) > 1 else ()
-            hint = "it stands at the top of the file" if now.text in OLD_WORDS else ""
+            hint = (
+                "it is no setting: write it at the top of the file" if now.text in OLD_WORDS else ""
+            )
             scope.problems.append(unknown_key(now, what, names, nearby=also, hint=hint))
     return said
 
@@ -270,6 +272,9 @@ def _matrix(top: Top, scope: Scope, forced: Sequence[str]) -> _Sweeps:
             own = _known(value.pairs, [kind], f"a setting of {key.text}", scope)
             sweeps = _read_sweeps(own, forced, scope)
             found.of_kind += [(key.text, sweep) for sweep in sweeps]
+        elif key.text in makers and makers[key.text].role is not Role.POISON:
+            message = f"matrix: expected sweeps of {key.text} such as {{seed: [1, 2, 3]}}"
+            scope.blame(value.place, "wrong-type", message)
         elif key.text in scope.kinds:
             scope.blame(key.place, "matrix", *_not_swept(scope.kinds[key.text]))
         else:
@@ -290,9 +295,9 @@ def _not_swept(kind: Kind) -> tuple[str, str]:
 
 def _blame_twice(sweeps: _Sweeps, scope: Scope) -> None:
     """Blame a sweep of a setting for all kinds where it is also swept for one of them."""
-    general = {sweep.key.text for sweep in sweeps.general}
+    general = {(sweep.key.text, sweep.key.place.file) for sweep in sweeps.general}
     for kind, sweep in sweeps.of_kind:
-        if sweep.key.text in general:
+        if (sweep.key.text, sweep.key.place.file) in general:
             message = f"matrix: {sweep.key.text} is swept for all kinds and for {kind}"
             hint = "sweep it for the kinds that are meant, each below its name"
             scope.blame(sweep.key.place, "matrix", message, hint)

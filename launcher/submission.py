@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.errors import UsageError
 from launcher.ids import model_folder_name
 from launcher.plan import Plan, PlannedJob
-from launcher.preamble import Reuse
+from launcher.preamble import WARM_START, Reuse
 from launcher.records import Json, Stamp
 from launcher.scope import Asked
 from launcher.specs import Context, Resources, Spec, Terms
@@ -130,11 +130,17 @@ def _refuse_other(job: PlannedJob, row: JobRow | None) -> None:
     """
     if row is None or (row.state is State.DONE and row.hash == job.hash):
         return
-    why = f"is {row.state}"
-    if row.hash != job.hash:
-        changes = _changes(job, row, ())
-        why = f"was made in another way ({', '.join(changes[:MOST_CHANGES])})"
-    raise UsageError(f"{job.name}, which phases leaves out, {why}: run phases: [{job.kind}] first")
+    what, remedy = f"is {row.state}", f"run phases: [{job.kind}] first"
+    changes = [] if row.hash == job.hash else _changes(job, row, ())
+    # whether a training started from its own earlier weights says nothing about these weights
+    changes = [one for one in changes if not one.startswith(f"{WARM_START} ")]
+    if not changes and row.state is State.DONE:
+        return
+    if row.state in OPEN:
+        remedy = f"wait for it with `launcher wait {row.id}`"
+    if changes:
+        what = f"was made in another way ({', '.join(changes[:MOST_CHANGES])})"
+    raise UsageError(f"{job.name}, which phases leaves out, {what}: {remedy}")
 
 
 def _to_run(

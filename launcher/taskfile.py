@@ -114,9 +114,15 @@ def parse(
     """
     problems: list[Problem] = []
     overrides = read_overrides(around.settings, around.kinds, problems)
-    read = read_whole(text, file, include or _refuse, around.environment, problems)
-    translated = translate(read.root, around.kinds, problems)
-    root = laid_over(translated.root, overrides)
+    wanted: list[Wanted] = []  # by each file: the task file is the last to be read in full
+
+    def translated(root: Fields) -> Fields:
+        found = translate(root, around.kinds, problems)
+        wanted.append(found.wanted)
+        return found.root
+
+    read = read_whole(text, file, include or _refuse, around.environment, translated, problems)
+    root = laid_over(read.root, overrides)
     kinds, words = kinds_with(root, around.kinds, around.words, problems)
     said = read_preamble(root, kinds, overrides, problems)
     sections = _sections(root, said.scopes)
@@ -136,7 +142,8 @@ def parse(
         words=words,
         phases=said.phases,
         reuse=said.reuse,
-        wanted=overrides.wanted or translated.wanted,
+        wanted=overrides.wanted
+        or next((one for one in wanted if one is not Wanted.RUN), Wanted.RUN),
         problems=_in_order(gathered(_sure(problems, read.sound)), read.files),
         whole=sections.whole and read.sound,
     )

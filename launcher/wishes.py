@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from launcher.document import Scalar
 from launcher.entries import TrainEntry, UnlearnEntry, Variant, companion
 from launcher.errors import Place, Problem
-from launcher.ids import ModelId, Poison, Stage
+from launcher.ids import ModelId, Poison, Stage, canonical
 from launcher.kinds import Kind, Role
 from launcher.scope import Asked
 from launcher.settings import known_settings
@@ -61,13 +61,12 @@ class FilePoison:
         if self.poison is None or not self.clean:
             return model
         stages: list[Stage] = []
-        names: list[Stage] = []
+        name = ""
         for stage in model.stages:
-            poison = None if stage.poison == self.poison else stage.poison
-            names.append(Stage(stage.data, poison))
-            silent = stage.poison is None and str(ModelId(tuple(names))) in self.clean
-            names[-1] = replace(names[-1], methods=stage.methods)
+            trained = _clean_name(replace(stage, methods=()), self.poison)
+            silent = stage.poison is None and name + trained in self.clean
             stages.append(replace(stage, poison=self.poison) if silent else stage)
+            name += f"{_clean_name(stage, self.poison)}#"
         return ModelId(tuple(stages))
 
 
@@ -78,11 +77,8 @@ def file_poison(task: TaskFile) -> FilePoison:
     poison = wide[0].poisons[0].value if wide else None
 
     def name(entry: TrainEntry) -> str:
-        start = () if entry.base is None else without_variants(entry.base.value).stages
-        stages = (*start, Stage(entry.data.value))
-        return str(
-            ModelId(tuple(replace(s, poison=None) if s.poison == poison else s for s in stages))
-        )
+        start = () if entry.base is None else entry.base.value.stages
+        return "#".join(_clean_name(one, poison) for one in (*start, Stage(entry.data.value)))
 
     own = {
         name(entry)
@@ -90,6 +86,12 @@ def file_poison(task: TaskFile) -> FilePoison:
         if not entry.wide and (not entry.poisons or any(p.value is None for p in entry.poisons))
     }
     return FilePoison(poison=poison, clean=frozenset({name(entry) for entry in wide} - own))
+
+
+def _clean_name(stage: Stage, poison: Poison | None) -> str:
+    """Return a stage without that poison and without its variant, its data in one order."""
+    said = None if stage.poison == poison else stage.poison
+    return str(Stage(canonical(stage.data), said, stage.methods))
 
 
 def wishes_of(task: TaskFile, everywhere: FilePoison, problems: list[Problem]) -> Iterator[Wish]:

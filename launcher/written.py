@@ -169,14 +169,9 @@ def read_asked(node: Node, above: Asked, scope: Scope, also: Iterable[str] = ())
         scope.blame(node.place, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
         return above
     asked = above
-    said = {key.text: one.text for key, one in node.pairs if isinstance(one, Scalar)}
-    gpus, device = said.get("gpus", ""), said.get("device", "")
-    if (gpus == "1" and device == "cpu") or (gpus == "0" and device.startswith("cuda")):
-        message = f"gpus: {gpus} and device: {device} contradict each other"
-        scope.blame(node.place, "resources", message)
-    for key, one in sorted(
-        node.pairs, key=lambda pair: pair[0].text == "gpus"
-    ):  # it has the last word
+    _blame_contradiction(node, scope)
+    # `gpus` has the last word
+    for key, one in sorted(node.pairs, key=lambda pair: pair[0].text == "gpus"):
         if key.text not in RESOURCES:
             scope.problems.append(unknown_key(key, "a resource", [*RESOURCES, *also]))
             continue
@@ -185,6 +180,20 @@ def read_asked(node: Node, above: Asked, scope: Scope, also: Iterable[str] = ())
         except UsageError as error:
             scope.blame(one.place, "resources", f"{key.text}: {error}")
     return asked
+
+
+def _blame_contradiction(node: Fields, scope: Scope) -> None:
+    """Blame resources that want a GPU and none; what two files say is merged, and is none."""
+    said = {key.text: one for key, one in node.pairs if isinstance(one, Scalar)}
+    if "gpus" not in said or "device" not in said:
+        return
+    gpus, device = said["gpus"], said["device"]
+    contrary = (gpus.text == "1" and device.text == "cpu") or (
+        gpus.text == "0" and device.text.startswith("cuda")
+    )
+    if contrary and gpus.place.file == device.place.file:
+        message = f"gpus: {gpus.text} and device: {device.text} contradict each other"
+        scope.blame(node.place, "resources", message)
 
 
 def _with(asked: Asked, name: str, node: Node) -> Asked:

@@ -102,7 +102,9 @@ def command(
     code = 0
     with open_queue(make=True) as (home, store):
         with _uncollected():
-            submitted = [_queue(store, made, force=force) for made in plans]
+            # all of them are judged before any is queued: a refusal leaves nothing behind
+            judged = [(made, _standings(store, made, force=force)) for made in plans]
+            submitted = [_queue(store, made, standings) for made, standings in judged]
         try:
             if any(one.queued or one.joined for one in submitted):
                 home.stop.unlink(missing_ok=True)
@@ -206,8 +208,7 @@ def _refuse_missing(made: Plan) -> None:
         raise TaskFileError(made.missing)
 
 
-def _queue(store: Store, made: Plan, *, force: bool) -> Submitted:
-    standings = _standings(store, made, force=force)
+def _queue(store: Store, made: Plan, standings: Sequence[Standing]) -> Submitted:
     one = submit(store, Path.cwd(), made, standings, this_context(), time.time())
     said = [f"{one.queued} queued"]
     said += [f"{one.joined} under way already"] if one.joined else []

@@ -314,14 +314,14 @@ def test_thousands_of_combinations_are_planned_one_by_one() -> None:
             "matrix: lr is swept for all kinds and for train",
         ),
         ("matrix: {epochs: [1, 1.0]}", "matrix: epochs has this value twice"),
-        ("lr: 1\ndefaults: {lr: 2}", "'lr' is given twice, at the top and below defaults"),
+        ("lr: 1\ndefaults: {lr: 2}", "'lr' is given twice, here and in line 3"),
         (
             "poison_rate: 0.2\ndefaults: {poison: 50}",
-            "'poison' is given twice, at the top and below defaults",
+            "'poison' is given twice, here and in line 3",
         ),
         (
             "min_vram: 16\nresources: {min_vram: 1GiB}",
-            "'min_vram' is given twice, at the top and below resources",
+            "'min_vram' is given twice, here and in line 3",
         ),
         ("defaults: {run_name: y}", "'run_name' is not a setting of any kind"),
     ],
@@ -341,3 +341,42 @@ def test_a_test_of_the_same_images_in_other_words_runs_once() -> None:
     made = a_plan(text)
     assert names(made, "test") == ["test/dot:pre/dot:fb&line:fb"]
     assert [one.code for one in notes(made)] == ["same-data", "same-data"]
+
+
+def test_an_including_file_overrules_what_it_includes_whichever_names_they_use() -> None:
+    text = "include: a.yaml\nlearning: 1\ntrain: [{data: dot:pre}]\n"
+    for included, own in (
+        ("defaults: {lr: 0.5}\n", "lr: 0.25\n"),
+        ("lr: 0.5\n", "defaults: {lr: 0.25}\n"),
+    ):
+        made = a_plan(text.replace("learning: 1\n", own), files={"a.yaml": included})
+        assert setting(made, "lr") == {"dot:pre": 0.25}
+
+
+def test_a_setting_at_the_top_is_not_lost_beside_an_empty_section() -> None:
+    made = a_plan("defaults:\nlr: 0.25\nresources:\nmin_vram: 16\ntrain: [{data: dot:pre}]\n")
+    assert setting(made, "lr") == {"dot:pre": 0.25}
+    assert made.jobs[0].resources.min_vram == 16 * 2**20
+
+
+def test_a_switch_of_the_command_line_is_undone_by_its_opposite_only() -> None:
+    text = "dry_run: true\ntrain: [{data: dot:pre}]\n"
+    assert read(text, "device_override=cpu").wanted is Wanted.LIST
+    assert read(text, "dry_run=false").wanted is Wanted.RUN
+    assert read("train: []\n", "dry_run=true", "clean_run=false").wanted is Wanted.LIST
+
+
+def test_a_model_of_a_poisoned_file_is_known_in_another_order_of_its_data() -> None:
+    text = "defaults: {poison: 20}\ntrain: [{data: 'dot:pre&line:pre'}]\n"
+    made = a_plan(f"{text}test: [{{model: 'line:pre&dot:pre', data: dot:fb}}]\n")
+    assert names(made, "test") == ["test/dot:pre&line:pre%20/dot:fb"]
+
+
+def test_what_phases_leave_out_is_not_refused() -> None:
+    text = (
+        "defaults: {data_root: d, split_path: s, save_weights: false}\n"
+        "train: [{data: 'gan2:pre'}]\nautotest: ['gan2:pre']\n"
+    )
+    kinds = installed()
+    assert "are needed" in refusals(text, kinds=kinds)[0].message
+    assert names(a_plan(text, "phases=[train]", kinds=kinds)) == ["train/gan2:pre"]

@@ -168,7 +168,9 @@ def test_two_files_must_not_ask_for_two_jobs_of_one_name(tmp_path: Path) -> None
     same = write(tmp_path, "b.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
     other = write(tmp_path, "c.yaml", "name: x\ncommand: [{name: one, argv: [pwd]}]\n")
     assert len(plan_files([first, same])) == 2
-    with pytest.raises(TaskFileError, match=r"command/one of run x is another job in .*a\.yaml"):
+    with pytest.raises(
+        TaskFileError, match=r"command/one of run x is another job in .*c\.yaml than in .*a\.yaml"
+    ):
         plan_files([first, other])
 
 

@@ -106,3 +106,10 @@ def test_phases_refuse_what_another_phase_has_not_finished(store: Store) -> None
     assert queue(store, a_plan(FIRST, "phases=[test]", there=True)).queued == 1
     assert store.read.jobs_of(ROOT, "x")["train/dot:pre"].state is State.DONE
     assert Path(store.read.jobs_of(ROOT, "x")["test/dot:pre/real:pre"].root) == ROOT
+
+
+def test_phases_accept_what_was_made_and_tell_to_wait_for_what_runs(store: Store) -> None:
+    queue(store, a_plan(FIRST, "phases=[train]"))
+    number = store.read.jobs_of(ROOT, "x")["train/dot:pre"].id
+    with pytest.raises(UsageError, match=f"is queued: wait for it with `launcher wait {number}`"):
+        queue(store, a_plan(FIRST, "phases=[test]", there=True))
