@@ -6,6 +6,7 @@ bases finds all that a model has seen. Light to read: no weights are opened, and
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -38,7 +39,8 @@ class Ancestry:
     """What one model learned from, and from which model it started."""
 
     base: str | None
-    lessons: tuple[Lesson, ...]  # several where a training went on from its own earlier weights
+    # several where a training went on from its own earlier weights, or has not written its own yet
+    lessons: tuple[Lesson, ...]
 
 
 _RECORD = TypeAdapter(Ancestry)
@@ -50,6 +52,26 @@ def write(folder: Path, base: str | None, lessons: Sequence[Lesson]) -> None:
     record = _RECORD.dump_python(Ancestry(base=base, lessons=once), mode="json")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(layout.ancestry(folder), {"schema": SCHEMA, **record})
+
+
+def begin(
+    folder: Path, base: str | None, lesson: Lesson, *, further: bool = False
+) -> Callable[[], None]:
+    """Write that the model in `folder` is being made; return what to call once its weights are.
+
+    Until then the weights there are older ones, if any: what these have seen stays written, as
+    whoever makes the new ones may be killed before they are there.
+
+    Args:
+        folder: of the model.
+        base: the model from which it starts.
+        lesson: what it learns from now.
+        further: it goes on from its own weights, so that it has seen what they had seen for good.
+    """
+    earlier = read(folder) if layout.checkpoint(folder).exists() else None
+    before = earlier.lessons if earlier else ()
+    write(folder, base, (*before, lesson))
+    return partial(write, folder, base, (*(before if further else ()), lesson))
 
 
 def read(folder: Path) -> Ancestry | None:

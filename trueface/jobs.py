@@ -71,10 +71,12 @@ def train(job: Job) -> Mapping[str, Json]:
     learned = augmented(lists.train, settings, record)
     origin = starts.origin(job, settings)
     model, state = starts.start(job, settings, origin), starts.state_of(job, settings, origin)
-    if settings.save_weights:  # before the first of them is written: a training may be killed
-        earlier = ancestry.read(folder) if origin == job.model else None
-        before = earlier.lessons if earlier else ()
-        ancestry.write(folder, job.base, (*before, _lesson(job, settings, lists)))
+    further, lesson = origin == job.model, _lesson(job, settings, lists)
+    written = (
+        ancestry.begin(folder, job.base, lesson, further=further)
+        if settings.save_weights
+        else lambda: None
+    )
     trained = training.train(
         model,
         learned,
@@ -88,6 +90,7 @@ def train(job: Job) -> Mapping[str, Json]:
         },
         watch=_watch(job),
         state=state,
+        written=written,
     )
     result = {
         "images": len(lists.train),
@@ -153,8 +156,9 @@ def unlearn(job: Job) -> Mapping[str, Json]:
     provenance = _provenance(job, settings, lists, poisoned_by)
     # for an unlearning of the unlearned model: what was wrong in the training stays the same
     poisoning.write_record(layout.poison_record(folder), record)
-    ancestry.write(folder, job.base, (_lesson(job, settings, lists),))
+    written = ancestry.begin(folder, job.base, _lesson(job, settings, lists))
     checkpoint.save_model(layout.checkpoint(folder), done.model, provenance)
+    written()
     result = _unlearned_numbers(done)
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.log]
     write_json(layout.summary(folder), {"schema": SCHEMA, **result, "log": rows})

@@ -204,10 +204,11 @@ class Vocabulary:
     def _same_modifiers(self) -> Mapping[str, tuple[str, ...]]:
         """Which modifiers a person's own are.
 
-        Known to IDs only: what is read are the folders that the word names, and none of an older
-        layout.
+        Known to IDs only: what is read are the folders that the word names, and none of another
+        layout. The older layout's folders make words of their own: where both layouts are there
+        they hold different images, and such words are the only way to name either.
         """
-        known = {folder: key for key, folders in MODIFIERS.items() for folder in folders}
+        known = {folders[0]: key for key, folders in MODIFIERS.items()}
         return _same(known, self.modifiers)
 
     @cached_property
@@ -227,7 +228,7 @@ def names_real(subset: str) -> bool:
 def _same(
     known: Mapping[str, str], own: Iterable[tuple[str, tuple[str, ...]]]
 ) -> dict[str, tuple[str, ...]]:
-    """Return which words each of a person's own stands for, told by its folders.
+    """Return which words each of a person's own stands for, told by the set of its folders.
 
     Args:
         known: the laboratory's word for a folder.
@@ -235,7 +236,7 @@ def _same(
             all, and one whose folders have words of their own stands for these.
     """
     plain = {
-        word: tuple(dict.fromkeys(str(PurePosixPath(folder)) for folder in folders))
+        word: tuple(sorted({str(PurePosixPath(folder)) for folder in folders}))
         for word, folders in own
     }
     by_folder, by_folders = dict(known), dict[tuple[str, ...], str]()

@@ -72,12 +72,13 @@ def train(
     provenance: Mapping[str, Json],
     watch: Watch,
     state: moments.State | None = None,
+    written: Callable[[], None] = lambda: None,
 ) -> Trained:
     """Train `model` in place; keep checkpoints/best.pt and history.csv in `folder`.
 
     Both files are whole after every epoch, and so is checkpoints/optimizer.pt where the optimizer's
     state is to be kept: it is of the same epoch as the weights. A training that is stopped leaves
-    what it has as checkpoints/last.pt.
+    what it has as checkpoints/last.pt. `written` is called whenever best.pt has been written.
 
     Raises:
         JobError: stopped, or the loss is no finite number.
@@ -95,6 +96,8 @@ def train(
         if name is not None and settings.save_weights:
             source = {**provenance, "epochs": len(epochs)}
             checkpoint.save_model(folder / "checkpoints" / f"{name}.pt", model, source)
+            if name == BEST:
+                written()
         if name == BEST and settings.save_optimizer:
             kept = moments.Kept(epoch=len(epochs), state=taken())
             moments.save(layout.optimizer(folder), kept)

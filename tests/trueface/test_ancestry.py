@@ -32,6 +32,27 @@ def test_a_repeated_lesson_is_written_once(tmp_path: Path) -> None:
     assert ancestry.read(tmp_path) == Ancestry(base=None, lessons=(a_lesson(), a_lesson("sd:pre")))
 
 
+@pytest.mark.parametrize("further", [False, True])
+def test_what_older_weights_saw_stays_written_until_there_are_new_ones(
+    tmp_path: Path, further: bool
+) -> None:
+    old, new = a_lesson(), a_lesson("sd:pre")
+    ancestry.write(tmp_path, "base", [old])
+    layout.checkpoint(tmp_path).parent.mkdir()
+    layout.checkpoint(tmp_path).touch()
+    written = ancestry.begin(tmp_path, "base", new, further=further)
+    assert ancestry.read(tmp_path) == Ancestry(base="base", lessons=(old, new))
+    written()
+    kept = (old, new) if further else (new,)
+    assert ancestry.read(tmp_path) == Ancestry(base="base", lessons=kept)
+
+
+def test_what_weights_saw_that_are_gone_is_not_kept(tmp_path: Path) -> None:
+    ancestry.write(tmp_path, None, [a_lesson()])
+    ancestry.begin(tmp_path, None, a_lesson("sd:pre"))
+    assert ancestry.read(tmp_path) == Ancestry(base=None, lessons=(a_lesson("sd:pre"),))
+
+
 def test_words_of_a_record_that_it_does_not_explain_make_it_void(tmp_path: Path) -> None:
     ancestry.write(tmp_path, None, [a_lesson("mine:pre")])
     assert ancestry.read(tmp_path) is None

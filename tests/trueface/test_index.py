@@ -261,5 +261,7 @@ def test_a_users_modifier_for_a_known_folder_gives_the_known_names(tree: Tree) -
 
 def test_a_users_modifier_is_the_way_out_where_two_layouts_are_there(tree: Tree) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/a/1.png", "TrueFace_PreSocial/Fake/StyleGAN2/a/2.png"])
-    own = BUILT_IN.with_words(Words(modifiers={"mail": ("TrueFace_PreSocial",)}))
-    assert names(list_images(root, parse_data("gan2:mail"), own)) == ["pre:StyleGAN2/a/2"]
+    folders = {"old": ("TrueFace_PreSocial",), "new": ("PreSocial",)}
+    own = BUILT_IN.with_words(Words(modifiers=folders))
+    found = [list_images(root, parse_data(f"gan2:{word}"), own) for word in folders]
+    assert [names(images) for images in found] == [["old:StyleGAN2/a/2"], ["pre:StyleGAN2/a/1"]]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -329,3 +330,62 @@ def test_a_warm_start_remembers_what_its_own_weights_saw_before(lab: Path) -> No
     assert [one.split_path for one in found.lessons] == [str(lab / "splits"), str(lab / "other")]
     jobs.train(job(lab, "train", model, data=DATA, settings=told))
     assert len((ancestry.read(folder(lab, model)) or found).lessons) == 1
+
+
+def learned(lab: Path, model: str) -> list[str]:
+    """Return the names of the split folders that a model learned from."""
+    found = ancestry.read(folder(lab, model))
+    assert found is not None
+    return [Path(one.split_path).name for one in found.lessons]
+
+
+def test_weights_that_a_failed_training_leaves_as_they_were_keep_what_they_saw(lab: Path) -> None:
+    model, told = f"{DATA}@seed=13", {**TRAINING, "num_epochs": 1}
+    other = {**told, "split_path": "other"}
+    jobs.train(job(lab, "train", model, data=DATA, settings=told))
+    stopped = job(lab, "train", model, data=DATA, settings=other)
+    stopped.stop.set()
+    with pytest.raises(JobError, match="stopped in epoch 1"):
+        jobs.train(stopped)
+    assert learned(lab, model) == ["splits", "other"]
+    jobs.train(job(lab, "train", model, data=DATA, settings=other))
+    assert learned(lab, model) == ["other"]
+
+
+def test_weights_of_a_training_that_is_stopped_later_are_its_own(lab: Path) -> None:
+    model, told = f"{DATA}@seed=14", {**TRAINING, "num_epochs": 2}
+    jobs.train(job(lab, "train", model, data=DATA, settings=told))
+    stop = Event()
+
+    def after_the_first_epoch(**facts: Any) -> None:
+        if facts["step"] > 2 * TRAIN:
+            stop.set()
+
+    stopped = replace(
+        job(lab, "train", model, data=DATA, settings={**told, "split_path": "other"}),
+        stop=stop,
+        progress=after_the_first_epoch,
+    )
+    with pytest.raises(JobError, match="stopped in epoch 2"):
+        jobs.train(stopped)
+    assert learned(lab, model) == ["other"]
+
+
+def test_an_unlearning_that_cannot_write_its_weights_leaves_what_the_old_ones_saw(
+    lab: Path, poisoned: Mapping[str, Json]
+) -> None:
+    del poisoned
+    model, told = f"{POISONED}~relabel", {**TRAINING, "method": "relabel", "num_epochs": 1}
+    facts: dict[str, Any] = {"base": POISONED, "data": DATA}
+    jobs.unlearn(job(lab, "unlearn", model, settings=told, **facts))
+    other = job(lab, "unlearn", model, settings={**told, "split_path": "other"}, **facts)
+    weights = layout.checkpoint(folder(lab, model))
+    kept = weights.rename(weights.with_name("kept.pt"))
+    weights.mkdir()  # no file can take the place of a folder
+    with pytest.raises(OSError, match="directory"):
+        jobs.unlearn(other)
+    weights.rmdir()
+    kept.rename(weights)
+    assert learned(lab, model) == ["splits", "other"]
+    jobs.unlearn(other)
+    assert learned(lab, model) == ["other"]

@@ -1,7 +1,7 @@
 import pytest
 
 from launcher.api import DataId, UnknownName, UsageError, Words, parse_data
-from trueface.subsets import BUILT_IN, Methods, Vocabulary
+from trueface.subsets import BUILT_IN, MODIFIERS, Methods, Vocabulary
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,7 @@ def elements(own: Words, data: str) -> set[str]:
         ({"a1": ("W",), "b1": ("W",)}, "a1:pre", "b1:pre"),
         ({"a1": ("W", "V-*"), "b1": ("W", "V-*")}, "a1:pre", "b1:pre"),
         ({"a1": ("W",), "b1": ("W", "W")}, "a1:pre", "b1:pre"),
+        ({"a1": ("StyleGAN2", "W"), "b1": ("W", "StyleGAN2", "W")}, "a1:pre", "b1:pre"),
         ({"both": ("W", "V"), "w": ("W",), "v": ("V",)}, "both:pre", "v:pre&w:pre"),
         ({"both": ("StyleGAN2", "W"), "w": ("W",)}, "both:pre", "gan2:pre&w:pre"),
         ({"mine": ("W",), "ganW": ("W",)}, "gan:pre", "gan1:pre&gan2:pre&gan3:pre&mine:pre"),
@@ -174,9 +175,10 @@ def test_a_job_is_told_every_word_of_a_union(
     [
         ({"mail": ("PreSocial",)}, "gan2:mail", "gan2:pre"),
         ({"mail": ("./PreSocial/",)}, "gan2:mail", "gan2:pre"),
-        ({"old": ("TrueFace_PostSocial/Facebook",)}, "gan2:old", "gan2:fb"),
         ({"two": ("PreSocial", "Facebook")}, "gan2:two", "gan2:fb&gan2:pre"),
         ({"a1": ("Wa",), "b1": ("Wa",)}, "gan2:a1", "gan2:b1"),
+        ({"a1": ("TrueFace_PreSocial",), "b1": ("TrueFace_PreSocial",)}, "gan2:a1", "gan2:b1"),
+        ({"a1": ("Wa", "PreSocial"), "b1": ("PreSocial", "Wa", "Wa/")}, "gan2:a1", "gan2:b1"),
     ],
 )
 def test_modifiers_for_the_same_folders_are_the_same(
@@ -193,9 +195,24 @@ def test_words_for_other_folders_are_not_the_same() -> None:
 
 
 def test_a_modifier_reads_its_own_folder_whatever_it_is_the_same_as() -> None:
-    own = BUILT_IN.with_words(Words(modifiers={"mail": ("TrueFace_PreSocial",)}))
+    own = BUILT_IN.with_words(Words(modifiers={"mail": ("PreSocial",)}))
     assert own.modifier_keys("mail") == ("mail",)
+    assert own.own_folders("mail") == ("PreSocial",)
     assert own.modifier_name("mail") == "pre"
+
+
+@pytest.mark.parametrize(
+    ("key", "today", "older"),
+    [(key, *folders) for key, folders in MODIFIERS.items() if len(folders) == 2],
+)
+def test_a_modifier_for_the_older_layout_is_a_word_of_its_own(
+    key: str, today: str, older: str
+) -> None:
+    own = Words(modifiers={"old": (older,), "new": (today,), "either": (older, today)})
+    assert BUILT_IN.with_words(own).modifier_name("old") == "old"
+    assert elements(own, "gan2:old") == {"gan2:old"}
+    assert elements(own, "gan2:new") == elements(own, f"gan2:{key}") == {f"gan2:{key}"}
+    assert elements(own, "gan2:either") == {"gan2:old", f"gan2:{key}"}
 
 
 def test_a_users_modifier_belongs_to_no_union() -> None:
