@@ -79,7 +79,9 @@ class Makings:
             named: as it is written; without variants it stands for all of them.
             combination: of the file's matrix; the models of another are meant only if none is.
         """
-        named = At(self._everywhere.told(named.value), named.node)
+        return self._find(At(self._everywhere.told(named.value), named.node), combination)
+
+    def _find(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
         wishes = self._candidates(named.value, combination)
         for wish in wishes:
             self._place(wish)
@@ -129,7 +131,7 @@ class Makings:
     def _made(self, wish: Wish) -> tuple[Found, ...]:
         if wish.base is None:
             return self._enter(wish, None)
-        bases = self.find(wish.base, wish.combination)
+        bases = self._find(wish.base, wish.combination)
         return tuple(found for base in bases for found in self._enter(wish, base))
 
     def _enter(self, wish: Wish, base: ModelId | None) -> tuple[Found, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from launcher.errors import MachineError
 from launcher.kinds import installed
 from launcher.records import write_atomic
 from launcher.schema import task_schema
@@ -32,5 +33,8 @@ def command(out: Path | None) -> None:
     if out is None:
         click.echo(text)
         return
-    write_atomic(out, f"{text}\n")
+    try:
+        write_atomic(out, f"{text}\n")
+    except OSError as error:
+        raise MachineError(f"cannot write {out}: {error.strerror}") from error
     click.echo(f"wrote {out}", err=True)

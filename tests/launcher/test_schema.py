@@ -341,3 +341,9 @@ def test_a_schema_that_cannot_be_written_is_trouble_of_the_machine(
     answer = launcher("schema", "--out", str(tmp_path / "absent" / "task.schema.json"))
     assert answer.code == 3
     assert answer.err.startswith("error: ")
+
+
+def test_a_schema_that_cannot_be_written_is_told_with_its_path(launcher: Launcher) -> None:
+    answer = launcher("schema", "--out", "/dev/null/task.schema.json")
+    assert (answer.code, answer.out) == (3, "")
+    assert answer.err == "error: cannot write /dev/null/task.schema.json: Not a directory\n"
