@@ -1,61 +1,38 @@
-"""What the GPUs of this machine say of themselves at one instant, through NVML."""
+"""One GPU at one instant, as a value; who asks the driver is `launcher.nvml`."""
 
-import logging
 from dataclasses import dataclass
 
-import pynvml
 
-logger = logging.getLogger(__name__)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuProcess:
+    """A process that holds memory of a GPU."""
+
+    pid: int  # as NVML says it: in a container it may be nobody we know
+    used: int | None = None  # bytes; None: the driver does not tell
+    user: str | None = None  # a login name, or the uid where it has none; None: not known
+    command: str | None = None  # the program's short name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSnapshot:
-    """One GPU at one instant; memory in bytes."""
+    """One GPU, or one MIG instance, at one instant. None is what the driver does not tell."""
 
     uuid: str
     index: int  # in PCI order, as in cuda:N
     name: str
-    total: int
-    used: int | None  # None: the driver did not answer; then nothing starts here
+    total: int  # bytes; 0: not told, and nothing fits
+    used: int | None  # bytes, by whomever; None: then nothing starts here
+    mig: int | None = None  # which instance of the card, where that is divided
+    fault: str = ""  # why nothing may start here, and what runs here is moved
+    warnings: tuple[str, ...] = ()  # what its owner should know, and does not keep jobs away
+    processes: tuple[GpuProcess, ...] | None = None
+    utilisation: float | None = None  # share of the last second in which it worked, 0 to 1
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    temperature_c: int | None = None
+    ecc_uncorrected: int | None = None  # errors since the driver was loaded
 
-
-class Nvml:
-    """The driver's management library; a machine without it has no GPUs."""
-
-    def __init__(self) -> None:
-        """Load the library, where there is one."""
-        try:
-            pynvml.nvmlInit()
-            self.present = True
-        except pynvml.NVMLError as error:
-            logger.info("no GPU is used: NVML says %s", error)
-            self.present = False
-
-    def snapshot(self) -> tuple[GpuSnapshot, ...]:
-        """Return every GPU as it is now, in PCI order."""
-        if not self.present:
-            return ()
-        try:
-            count = pynvml.nvmlDeviceGetCount()
-        except pynvml.NVMLError as error:  # the driver is being replaced, or has lost its cards
-            logger.warning("no GPU can be seen: NVML says %s", error)
-            return ()
-        found = []
-        for index in range(count):
-            try:
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
-            except pynvml.NVMLError as error:
-                logger.warning("cuda:%d is left out: %s", index, error)
-                continue
-            total, used = _memory(handle)
-            found.append(GpuSnapshot(uuid=uuid, index=index, name=name, total=total, used=used))
-        return tuple(found)
-
-
-def _memory(handle: object) -> tuple[int, int | None]:
-    try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    except pynvml.NVMLError:
-        return 0, None
-    return int(memory.total), int(memory.used)
+    @property
+    def label(self) -> str:
+        """What people call it: `cuda:0`, or `cuda:0:1` for an instance of a divided card."""
+        return f"cuda:{self.index}" if self.mig is None else f"cuda:{self.index}:{self.mig}"
