@@ -13,8 +13,9 @@ help: ## list the targets
 demo: $(VENV)/.installed ## train, poison, test and unlearn detectors on sample images, through the queue
 	$(BIN)/launcher run tasks/quickstart.yaml
 
+# most tests wait for processes of their own: two at a time take half as long, on two cores, too
 test: check ## everything that CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.developing ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -33,6 +34,7 @@ bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
 	$(PIP) -e '.[bench]'
 	$(BIN)/python -m benchmarks.queue
 	$(BIN)/python -m benchmarks.commands
+	$(BIN)/python -m benchmarks.simulation
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.planning
 
 chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs; CHAOS='--without-guard --jobs 100' must fail

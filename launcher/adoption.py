@@ -252,6 +252,15 @@ def _await_lock(descriptor: int) -> None:
             return
 
 
+def on_record(attempt: Attempt) -> Identity | None:
+    """Return the program of an attempt as far as it is on record now, whoever still lives."""
+    try:
+        lines = read_bytes(attempt.started).splitlines()
+    except OSError:
+        return None
+    return _read_line(lines[1]) if len(lines) > 1 else None
+
+
 def _read_line(line: bytes) -> Identity | None:
     try:
         record = json.loads(line)

@@ -32,6 +32,7 @@ from launcher.ids import (
 )
 from launcher.kinds import Draft, Entry, Input, Job, Kind, Role, Settings
 from launcher.records import Json, read_json, write_atomic, write_json
+from launcher.share import Portion, Share
 from launcher.words import Words
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ __all__ = [
     "Plan",
     "PlannedJob",
     "Poison",
+    "Portion",
     "Role",
     "Settings",
+    "Share",
     "Stage",
     "TaskFile",
     "TaskFileError",

@@ -8,6 +8,9 @@
     [modifiers]
     mail = "Mail"
 
+    [sharing]                     # the GPUs, with others: see launcher/sharing.py
+    reserve = "2GiB"
+
     [run]                         # a verb's options, named as on the command line
     detach = true
 
@@ -19,13 +22,16 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.errors import UsageError, nearest
 
+if TYPE_CHECKING:
+    from launcher.machine import Rules
+
 MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
 WORDS = ("subsets", "modifiers")
-KEYS = ("home", *WORDS)
+KEYS = ("home", *WORDS, "sharing")
 
 # Texts, not compiled: every command imports this, and who has no file needs none of them.
 _BARE = r"[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'"
@@ -48,6 +54,7 @@ class Configuration:
     home: Path | None = None  # absolute
     subsets: Folders = field(default_factory=dict)
     modifiers: Folders = field(default_factory=dict)
+    rules: "Rules | None" = None  # of [sharing]; None: the file has none
     options: Mapping[str, Options] = field(default_factory=dict)  # by verb
     lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # where each key stands
 
@@ -124,6 +131,10 @@ def read_configuration(
             faults.append(((key,), f"{key}: expected a table of options, such as [{key}]"))
     home = _home(read.get("home"), faults)
     words = {name: dict(_words(name, read.get(name), faults)) for name in WORDS}
+    rules = None
+    if "sharing" in read:
+        sharing = importlib.import_module("launcher.sharing")  # not light either
+        rules = sharing.read_rules(read["sharing"], faults)
     found.refuse(faults)
     return Configuration(
         file=file,
@@ -131,6 +142,7 @@ def read_configuration(
         home=home,
         subsets=words["subsets"],
         modifiers=words["modifiers"],
+        rules=rules,
         options={key: value for key, value in read.items() if key not in KEYS},
         lines=found.lines,
     )

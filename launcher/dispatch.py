@@ -7,14 +7,14 @@ folders, and the next scheduler goes on from there.
 import contextlib
 import logging
 import os
-import select
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from launcher import ram
+from launcher.accelerators import Accelerators
 from launcher.adoption import (
     LOOK_AGAIN_S,
     NO_DESCRIPTOR,
@@ -24,22 +24,28 @@ from launcher.adoption import (
     find_out,
     watch,
 )
+from launcher.claims import claims_folder
+from launcher.endings import Endings
 from launcher.errors import StoreError
 from launcher.gpu import GpuSnapshot
 from launcher.launches import BEING_BORN, Launches
+from launcher.ledger import waiting
+from launcher.machine import Decision, Machine, Rules, Start
 from launcher.nurseries import AHEAD, Nurseries
 from launcher.paths import Home
-from launcher.policy import Decision, Machine, Running, Start, Waiting, decide
-from launcher.records import Stamp, read_json, stamp
-from launcher.specs import Breed, Resources
-from launcher.states import Done, Lost, Outcome, Void, ending
+from launcher.policy import decide
+from launcher.promises import Board
+from launcher.records import read_json
+from launcher.sleeper import Sleeper
+from launcher.specs import Breed
+from launcher.states import Lost, Outcome, Void, ending
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.store import Store
 
 logger = logging.getLogger(__name__)
 
 IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
-POLL_S = 1.0  # while something waits for memory that is not ours to give
+POLL_S = 1.0  # while something waits for memory that is not ours to give, or runs on a GPU
 LOOK_S = 0.2  # at most so long a wish waits that came without a wake
 EXPLAIN_S = 0.5  # at most so often it is put down why jobs wait
 REMIND_S = 1.0  # while a program without a supervisor is asked to stop
@@ -82,15 +88,29 @@ class Scheduler:
         cpus: int,
         clock: Callable[[], float] = time.time,
         housekeeping: Callable[[], None] = lambda: None,
+        board: Board | None = None,
+        rules: Callable[[], Rules] = Rules,
+        absent: Callable[[], str] = str,
     ) -> None:
-        """Take over a home whose lock this process holds."""
+        """Take over a home whose lock this process holds.
+
+        Args:
+            home: the queue's.
+            store: likewise.
+            snapshot: returns every GPU as it is now; called in a thread of its own.
+            cpus: cores that we may keep busy.
+            clock: seconds since 1970.
+            housekeeping: called now and then.
+            board: where other users' schedulers tell what they promise; None: where all do.
+            rules: how GPUs are shared with others.
+            absent: tells why no GPU can be seen, where none can.
+        """
         self._housekeeping = housekeeping
-        self._home, self._store, self._snapshot, self._clock = home, store, snapshot, clock
+        self._home, self._store, self._clock = home, store, clock
         self._queue = store.scheduling
         self._cpus = cpus
         self._ram = ram.total()
         self._watches: dict[int, Watch] = {}
-        self._ended: list[tuple[Claim, Outcome]] = []  # not taken in yet: the disk is full
         self._nurseries = Nurseries(home, most_idle=cpus + AHEAD)
         self._launches = Launches(home, self._queue, self._nurseries, clock)
         self._told: dict[int, float] = {}  # job that was asked to stop → when to insist, monotonic
@@ -98,16 +118,23 @@ class Scheduler:
         self._asked = _Asked()
         self._look_at = 0.0  # when to look at the latest what people ask for, monotonic
         self._next_time: float | None = 0.0  # when a job's time comes that waits for one
-        self._poll, self._polled = select.poll(), set[int]()
-        self._news: set[int] | None = None  # descriptors that have some; None: look at all
+        self._gpus_wanted = False  # something waits for a GPU
         self.leaving = False
-        self._wake = _open_wake(home)
+        self._sleeper = Sleeper(home)
+        self._gpus = Accelerators(
+            home,
+            snapshot,
+            self._sleeper.ring,
+            board=board or Board(claims_folder(os.environ), home.folder),
+            rules=rules,
+            absent=absent,
+        )
+        self._endings = Endings(self._queue, self._gpus)
 
     def leave(self, *_: object) -> None:
         """Go at the next turn; jobs run on, and another scheduler adopts them."""
         self.leaving = True
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake, b".")  # a sleeping poll goes on after a signal
+        self._sleeper.ring()
 
     def is_home(self) -> bool:
         """Tell whether the queue is still here: not deleted, not moved away as damaged."""
@@ -131,6 +158,7 @@ class Scheduler:
                 break
             self._sleep(outlook.look_again_s)
         logger.info("scheduler pid=%d leaves", os.getpid())
+        self._gpus.leave(self._claims())
         self._nurseries.close()
 
     def _look_around(self) -> None:
@@ -151,26 +179,34 @@ class Scheduler:
         self._look_at = time.monotonic() + LOOK_S
 
     def _turn(self) -> _Outlook:
-        self._nurseries.births(self._news)
+        self._nurseries.births(self._sleeper.news)
         self._take_in()
         outlook = _Outlook()
-        ended = list(self._ended)
-        stamps = [_outputs(*one) for one in ended]  # before: a slow disk must not lock the queue
+        self._look_at_gpus(outlook)
+        ended = self._endings.due(self._without_ended)
         try:
             with self._one_transaction(bool(ended)):
-                states = [
-                    self._queue.finish(claim, outcome, outputs=outputs, now=self._clock())
-                    for (claim, outcome), outputs in zip(ended, stamps, strict=True)
-                ]
+                states = [self._endings.finish(one, self._clock()) for one in ended]
                 reasons = self._decide(outlook)
         except BaseException:
             self._launches.undo()
+            self._queue.forget()
             raise
-        del self._ended[: len(ended)]
+        self._endings.settle(ended)
         self._launches.commit()
-        for (claim, outcome), state in zip(ended, states, strict=True):
-            told = (claim.job, claim.number, state, ending(outcome))
+        for one, state in zip(ended, states, strict=True):
+            told = (one.claim.job, one.claim.number, state, ending(one.outcome))
             logger.info("job=%d attempt=%d state=%s ending=%s", *told)
+        self._gpus.tell(self._claims())
+        self._launch(outlook)
+        self._obey(outlook)
+        if any(claim.gpus for claim in self._claims()):
+            outlook.soon(POLL_S)  # what they take is to be seen
+        self._explain(reasons, outlook)
+        return outlook
+
+    def _launch(self, outlook: _Outlook) -> None:
+        """Have what was claimed started, and take in what nobody can start."""
         try:
             for one in self._launches.go():
                 self._watches[one.claim.job] = one
@@ -179,11 +215,8 @@ class Scheduler:
             outlook.soon(TROUBLE_S)
         for claim, why in self._launches.hopeless():
             self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
-        if self._ended:
+        if self._endings.pressing:
             outlook.soon(0)
-        self._obey(outlook)
-        self._explain(reasons, outlook)
-        return outlook
 
     def _one_transaction(self, needed: bool) -> contextlib.AbstractContextManager[None]:
         """Return a transaction for all that ends and starts, none where nothing does.
@@ -206,15 +239,16 @@ class Scheduler:
 
     def _follow(self, claim: Claim, found: Outcome | Watch) -> None:
         if isinstance(found, Outcome):
-            self._ended.append((claim, found))
+            self._endings.add(claim, found)
             return
         self._watches[claim.job] = found
         if isinstance(found, Adopted):
             logger.info("job=%d attempt=%d adopted", claim.job, claim.number)
 
     def _take_in(self) -> None:
+        told = self._sleeper.news
         for job, one in list(self._watches.items()):
-            if self._news is not None and one.descriptor not in {NO_DESCRIPTOR, *self._news}:
+            if told is not None and one.descriptor not in {NO_DESCRIPTOR, *told}:
                 continue
             news = one.ending()
             if news is None:
@@ -234,7 +268,7 @@ class Scheduler:
             if job in self._told:
                 if time.monotonic() >= self._told[job]:
                     one.insist()
-            elif self._asked.stop_now or job in self._asked.wishes:
+            elif self._asked.stop_now or job in self._asked.wishes or job in self._gpus.moved:
                 self._told[job] = time.monotonic() + one.claim.spec.terms.grace_s
                 one.stop()
         if any(isinstance(self._watches[job], Adopted) for job in self._told):
@@ -256,32 +290,46 @@ class Scheduler:
             outlook.waiting = True
             outlook.soon(self._next_time - now)
         ready = [] if self._asked.stop else self._queue.ready(self._cpus)
+        self._gpus_wanted = any(one.lane.resources.may_need_gpu for one in ready)
         if not ready:
             return {}
-        watch_gpus = any(_may_need_gpu(one.lane.resources) for one in ready)
         watch_ram = any(one.lane.resources.ram is not None for one in ready)
-        decisions = decide(
-            [
-                Waiting(job=one.id, resources=one.lane.resources, group=one.lane.group)
-                for one in ready
-            ],
-            self._promised(),
-            Machine(
-                cpus=self._cpus,
-                ram=self._ram,
-                ram_free=ram.available() if watch_ram else 0,
-                gpus=tuple(self._snapshot()) if watch_gpus else (),
-                limits=self._asked.limits,
-            ),
+        if self._gpus_wanted and not self._gpus.seen:
+            self._look_at_gpus(outlook)
+        unseen = (
+            [] if self._gpus.seen else [one for one in ready if one.lane.resources.may_need_gpu]
         )
+        if unseen:
+            ready = [one for one in ready if not one.lane.resources.may_need_gpu]
+        decisions = self._judge(ready, now, watch_ram=watch_ram)
         with self._one_transaction(any(isinstance(one, Start) for one in decisions)):
             reasons = self._act(ready, decisions)
+        reasons |= {one.lane_id: self._gpus.unseen for one in unseen}
         outlook.waiting = outlook.waiting or any(reasons.values())
         if BEING_BORN in reasons.values():
             outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
-        if outlook.waiting and (watch_gpus or watch_ram):
+        if outlook.waiting and (self._gpus_wanted or watch_ram):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
+
+    def _judge(self, ready: Sequence[ReadyJob], now: float, *, watch_ram: bool) -> list[Decision]:
+        """Decide what starts, and agree on it with other users' schedulers."""
+        claims = self._claims()
+        gpus = self._gpus.machine(claims) if self._gpus_wanted else {}
+        machine = Machine(
+            cpus=self._cpus,
+            ram=self._ram,
+            ram_free=ram.available() if watch_ram else 0,
+            limits=self._asked.limits,
+            **gpus,
+        )
+        lesson = self._queue.lesson
+        wait = [
+            waiting(one, lesson(one.lane.signature), machine.gpus, machine.rules) for one in ready
+        ]
+        running = self._gpus.ledger.running(claims, lesson)
+        decisions = decide(wait, running, machine, now)
+        return self._gpus.announce(decisions, claims, (wait, running, machine, now))
 
     def _act(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> dict[int, str]:
         """Claim what starts; return why the first job of each lane does not, '' where it does."""
@@ -304,57 +352,39 @@ class Scheduler:
         self._explained = time.monotonic()
         self._queue.explain(reasons)
 
-    def _promised(self) -> Iterator[Running]:
-        for claim in [*(one.claim for one in self._watches.values()), *self._launches.promised()]:
-            spec = claim.spec
-            yield Running(
-                device=claim.device,
-                cpus=claim.cpus,
-                ram=spec.resources.ram or 0,
-                group=spec.terms.group,
-            )
+    def _claims(self) -> list[Claim]:
+        """Return every attempt that has a place on the machine."""
+        return [*(one.claim for one in self._watches.values()), *self._launches.promised()]
+
+    def _without_ended(self) -> Machine:
+        """Return the machine as it is without the attempts that have ended."""
+        return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self._claims()))
+
+    def _look_at_gpus(self, outlook: _Outlook) -> None:
+        """Have the GPUs looked at while something runs there, or waits for one, or ended there."""
+        claims = self._claims()
+        runs = any(claim.gpus for claim in claims) or self._endings.on_gpus
+        alone = {
+            one.program: one.claim.job
+            for one in self._watches.values()
+            if isinstance(one, Adopted) and one.program
+        }
+        self._gpus.look(claims, alone, wanted=runs or self._gpus_wanted)
+        if runs:
+            outlook.soon(POLL_S)
 
     # --- when to sleep and when to go
 
     def _finished(self, outlook: _Outlook) -> bool:
         now = time.monotonic()
         if self._asked.stop:
-            return not (self._watches or self._ended or any(self._launches.promised()))
-        if outlook.waiting or self._watches or self._ended or any(self._launches.promised()):
+            return not (self._watches or self._endings or any(self._launches.promised()))
+        if outlook.waiting or self._watches or self._endings or any(self._launches.promised()):
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
 
     def _sleep(self, timeout_s: float) -> None:
-        here = {self._wake, *self._nurseries.descriptors()}
-        here.update(one.descriptor for one in self._watches.values())
-        here.discard(NO_DESCRIPTOR)
-        for gone in self._polled - here:
-            self._poll.unregister(gone)
-        for new in here - self._polled:
-            self._poll.register(new, select.POLLIN)
-        self._polled = here
-        self._news = {descriptor for descriptor, _ in self._poll.poll(timeout_s * 1000)}
-        if self._wake in self._news:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake, 4096)
-        if not self._news or self._wake in self._news:
+        watched = {*self._nurseries.descriptors()}
+        watched.update(one.descriptor for one in self._watches.values())
+        if self._sleeper.sleep(watched - {NO_DESCRIPTOR}, timeout_s):
             self._look_at = 0.0
-
-
-def _outputs(claim: Claim, outcome: Outcome) -> dict[str, Stamp]:
-    """Return size and time of what a done job has written."""
-    paths = claim.spec.outputs if isinstance(outcome, Done) else ()
-    return {path: found for path in paths if (found := stamp(path)) is not None}
-
-
-def _open_wake(home: Home) -> int:
-    with contextlib.suppress(FileExistsError):
-        os.mkfifo(home.wake, 0o600)
-    # read-write: without a writer of our own the pipe would be at its end all the time
-    return os.open(home.wake, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def _may_need_gpu(resources: Resources) -> bool:
-    return resources.device != "cpu" and (
-        resources.accelerated or resources.min_vram is not None or resources.device != "auto"
-    )

@@ -1,15 +1,17 @@
 """What a job will take: time and disk, by what jobs like it took before on this machine."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
 from typing import Any
 
 from launcher.kinds import Kind
+from launcher.lessons import UNTAUGHT, Lesson
 from launcher.plan import PlannedJob
-from launcher.policy import CPU
 from launcher.records import Json
+from launcher.signatures import costs, is_exact
+from launcher.specs import CPU
 from launcher.store.rows import JobRow
 
 FEWEST = 2  # runs from which a spread can be told
@@ -46,7 +48,8 @@ class Estimate:
     spread: float | None = None  # half of the runs lie within this share of `seconds`
     disk: int | None = None  # bytes
     runs: int = 0  # on which time and disk rest
-    vram: int | None = None  # bytes, as the task file declares
+    vram: int | None = None  # bytes on each of its GPUs
+    peaks: int = 0  # attempts of jobs like it whose memory was measured, and on which `vram` rests
 
     @property
     def source(self) -> Source:
@@ -55,7 +58,9 @@ class Estimate:
 
     @property
     def vram_source(self) -> Source:
-        """On what the memory rests: no peak is measured yet."""
+        """On what the memory rests."""
+        if self.peaks:
+            return Source.MEASURED
         return Source.NONE if self.vram is None else Source.DECLARED
 
     def record(self) -> dict[str, Json]:
@@ -89,7 +94,12 @@ class History:
     """
 
     def __init__(
-        self, past: Iterable[Past] = (), kinds: Mapping[str, Kind] | None = None, *, gpus: bool
+        self,
+        past: Iterable[Past] = (),
+        kinds: Mapping[str, Kind] | None = None,
+        *,
+        gpus: bool,
+        lesson: Callable[[str], Lesson] = lambda _: UNTAUGHT,
     ) -> None:
         """Sort what was done.
 
@@ -97,9 +107,10 @@ class History:
             past: the jobs.
             kinds: every installed kind by its name; jobs of others are left out.
             gpus: this machine has some.
+            lesson: returns what was learned of jobs with a signature.
         """
-        self.gpus = gpus
-        self._settings = {name: _costs(kind) for name, kind in (kinds or {}).items()}
+        self.gpus, self.lesson = gpus, lesson
+        self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
         self._alike: dict[_Signature, _Alike] = {}
         self._kinds: set[str] = set()
         for one in past:
@@ -125,14 +136,26 @@ class History:
 
 def forecast(job: PlannedJob, history: History) -> Estimate:
     """Return what a job is expected to take: the medians of the jobs that are like it."""
-    vram = job.resources.min_vram if wants_gpu(job, gpus=history.gpus) else None
+    vram, peaks = _memory(job, history)
     alike = history.like(job)
     if alike is None:
-        return Estimate(vram=vram)
+        return Estimate(vram=vram, peaks=peaks)
     if alike.told is None:
         alike.told = _summary(alike)
     seconds, spread, disk = alike.told
-    return Estimate(seconds=seconds, spread=spread, disk=disk, runs=len(alike.seconds), vram=vram)
+    runs = len(alike.seconds)
+    return Estimate(seconds=seconds, spread=spread, disk=disk, runs=runs, vram=vram, peaks=peaks)
+
+
+def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
+    """Return (bytes, attempts measured): the peak of jobs like it, unless its file declares more."""
+    if not wants_gpu(job, gpus=history.gpus):
+        return None, 0
+    asked, lesson = job.resources.min_vram, history.lesson(job.signature)
+    declared = asked is not None and (asked > (lesson.peak or 0) or not is_exact(job.signature))
+    if lesson.peak is None or declared:
+        return asked, 0
+    return lesson.peak, len(lesson.peaks)
 
 
 def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:
@@ -140,7 +163,8 @@ def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:
     asked = job.resources
     if not gpus or asked.device == CPU:
         return False
-    return asked.device != "auto" or job.accelerated or asked.min_vram is not None
+    wanted = asked.device != "auto" or asked.min_vram is not None or (asked.gpus or 1) > 1
+    return wanted or job.accelerated
 
 
 def past_job(row: JobRow, seconds: float, device: str) -> Past:
@@ -163,12 +187,6 @@ def past_job(row: JobRow, seconds: float, device: str) -> Past:
         seconds=seconds,
         disk=sum(size for size, _ in sizes) if measurable else None,
     )
-
-
-def _costs(kind: Kind) -> tuple[str, ...]:
-    """Return the settings on which a kind's time depends."""
-    settings = kind.settings
-    return tuple(sorted(settings.costs or set(settings.model_fields) - settings.neutral))
 
 
 def _summary(alike: _Alike) -> tuple[float, float | None, int | None]:

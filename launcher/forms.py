@@ -67,7 +67,7 @@ def values() -> Form:
         },
         "size": any_of(pattern(_SIZE, "an amount of memory, such as 16GiB"), {"const": 0}),
         "time": pattern(_TIME, "a time, such as 8h or 1h30m"),
-        "device": pattern("(?:auto|cpu|cuda(?::[0-9]{1,3})?)", "auto, cpu, cuda or cuda:0"),
+        "device": pattern("(?:auto|cpu|cuda(?::[0-9]{1,3}){0,2})", "auto, cpu, cuda or cuda:0"),
         "words": {
             "type": ["object", "null"],
             "propertyNames": {"pattern": f"^{WORD}$"},

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from launcher.errors import Error, UsageError
 from launcher.ids import DataId, model_folder_name
 from launcher.records import Json
+from launcher.share import Share
 from launcher.words import Words
 
 GROUP = "launcher.kinds"
@@ -69,6 +70,7 @@ class Draft:
     settings: Mapping[str, Any] = field(default_factory=dict)  # validated and complete
     words: Words = field(default_factory=Words)  # the user's own among those of its data
     device: str = "auto"  # that the task file asks for: "auto", "cpu", "cuda" or "cuda:N"
+    gpus: int = 1  # how many it asks for
     found: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def once(self, key: Hashable, find: Callable[[], Found]) -> Found:
@@ -184,6 +186,7 @@ class Job:
     attempt: int  # 1, 2, …
     device: str  # "cpu" or "cuda:0"; the card was chosen by CUDA_VISIBLE_DEVICES
     cpus: int  # how many cores are ours
+    gpus: int = 1  # how many cards are ours, cuda:0 and on; only meant where `device` is one
     model: str | None = None
     base: str | None = None
     data: str | None = None
@@ -192,6 +195,7 @@ class Job:
     words: Words = field(default_factory=Words)
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
+    share: Share = field(default_factory=Share)  # of its card; by default all of it, told to nobody
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""

@@ -5,12 +5,13 @@ import logging
 from collections.abc import Callable, Iterator
 
 from launcher.adoption import Supervised
+from launcher.machine import Start
 from launcher.nurseries import Nurseries, Unfit
 from launcher.orders import order_text
 from launcher.paths import Home
-from launcher.policy import Start
 from launcher.processes import Identity, boot_id
 from launcher.records import sync, write_whole
+from launcher.specs import CPU
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduling import Scheduling, Seat
 
@@ -113,8 +114,10 @@ class Launches:
 
     def _seat(self, start: Start, who: Identity) -> Seat:
         return Seat(
-            device=start.device,
+            device=",".join(start.devices) or CPU,
             cpus=start.cpus,
+            claim=start.claim,
+            lone=start.lone,
             boot=boot_id(),
             pid=who.pid,
             start_ticks=who.start_ticks,
@@ -134,6 +137,7 @@ class Launches:
             number=claim.number,
             device=claim.device,
             cpus=claim.cpus,
+            claim=claim.claim,
             spec_text=claim.spec_text,
             context_text=claim.context_text,
         )

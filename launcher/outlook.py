@@ -1,17 +1,22 @@
 """What a plan is up to on this machine: what starts first, how long all of it takes, how much disk."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 from launcher.forecast import Estimate, History, forecast
+from launcher.gpu import GpuSnapshot
+from launcher.ledger import waiting
+from launcher.lessons import UNTAUGHT, Lesson
+from launcher.machine import Machine, Running, Start
 from launcher.plan import PlannedJob
-from launcher.policy import CPU, Machine, Running, Start, Waiting, decide
+from launcher.policy import decide, never
 from launcher.records import Json
-from launcher.specs import Resources
+from launcher.specs import CPU, Breed, Resources
 from launcher.store.owning import rank_of
-from launcher.store.rows import ReadyJob
+from launcher.store.rows import Lane, ReadyJob
 from launcher.submission import Action, Standing, resources_of
 
 _LAST = 1 << 62  # behind every job that is queued already
@@ -26,6 +31,8 @@ class Here:
     running: tuple[Running, ...] = ()  # places that are promised already
     ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
     disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
+    lesson: Callable[[str], Lesson] = lambda _: UNTAUGHT  # what was learned of a signature
+    visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,7 @@ class FirstWave:
 
     starts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (kind, device) → jobs
     hindrance: str = ""  # why the first job that does not start has to wait
+    hopeless: Mapping[str, int] = field(default_factory=dict)  # why jobs can never start → how many
 
     def record(self) -> dict[str, Json]:
         """Return the wave as JSON."""
@@ -43,6 +51,7 @@ class FirstWave:
                 for (kind, device), number in self.starts.items()
             ],
             "hindrance": self.hindrance,
+            "never": [{"why": why, "jobs": number} for why, number in self.hopeless.items()],
         }
 
 
@@ -80,16 +89,7 @@ class Outlook:
                 "cpus_free": machine.cpus - sum(one.cpus for one in self.here.running),
                 "ram_bytes": machine.ram,
                 "ram_free_bytes": machine.ram_free,
-                "gpus": [
-                    {
-                        "index": gpu.index,
-                        "name": gpu.name,
-                        "uuid": gpu.uuid,
-                        "total_bytes": gpu.total,
-                        "used_bytes": gpu.used,
-                    }
-                    for gpu in machine.gpus
-                ],
+                "gpus": [_gpu_record(gpu) for gpu in machine.gpus],
             },
             "first_wave": self.wave.record(),
             "time": {
@@ -110,6 +110,18 @@ class Outlook:
                 "free_bytes": self.here.disk_free,
             },
         }
+
+
+def _gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
+    return {
+        "index": gpu.index,
+        "label": gpu.label,
+        "name": gpu.name,
+        "uuid": gpu.uuid,
+        "total_bytes": gpu.total,
+        "used_bytes": gpu.used,
+        "fault": gpu.fault or None,
+    }
 
 
 def look_ahead(standings: Sequence[Standing], history: History, here: Here) -> Outlook:
@@ -176,39 +188,82 @@ def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
     """Ask the scheduler's own policy what it would start, beside and behind what waits already."""
     again = {one.number for one in standings if one.action is Action.RUN}
     known = {one.number: one.job for one in standings if one.number is not None}
-    line = [(one.rank, one.id, _waiting(one)) for one in here.ready if one.id not in again]
+    line = [one for one in here.ready if one.id not in again]
     for place, job in enumerate(_first_of_each_lane(standings, here.machine.cpus)):
         number = -1 - place  # no job of the queue has such a one
         known[number] = job
         rank = rank_of(here.now, job.resources.priority)
-        line.append((rank, _LAST + place, Waiting(job=number, resources=resources_of(job))))
-    line.sort(key=lambda entry: entry[:2])
-    decisions = decide([waiting for _, _, waiting in line], here.running, here.machine)
-    devices = {CPU: CPU, **{gpu.uuid: f"cuda:{gpu.index}" for gpu in here.machine.gpus}}
+        line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, here)))
+    line.sort(key=lambda one: (one.rank, one.id if one.id > 0 else _LAST - one.id))
+    machine = here.machine
+    asked = [
+        waiting(one, here.lesson(one.lane.signature), machine.gpus, machine.rules) for one in line
+    ]
+    devices = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
-    hindrance = ""
-    for decision in decisions:
+    hindrance, hopeless = "", hopeless_jobs(standings, here)
+    for decision in decide(asked, here.running, machine, here.now):
         found = known.get(decision.job)
         if found is not None and isinstance(decision, Start):
-            starts[found.kind, devices[decision.device]] += 1
-        elif found is not None and not hindrance:
-            hindrance = f"{found.name} {decision.reason}"
-    return FirstWave(starts=dict(starts), hindrance=hindrance)
+            where = "+".join(devices[uuid] for uuid in decision.devices) or CPU
+            starts[found.kind, where] += 1
+        elif found is not None and not hindrance and decision.reason not in hopeless:
+            hindrance = f"{found.name} {_named(decision.reason, known)}"
+    return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
 
 
-def _waiting(ready: ReadyJob) -> Waiting:
-    return Waiting(job=ready.id, resources=ready.lane.resources, group=ready.lane.group)
+def _named(reason: str, known: Mapping[int, PlannedJob]) -> str:
+    """Return a reason with names of planned jobs, which have no numbers that a person could know."""
+
+    def name(found: re.Match[str]) -> str:
+        return known[int(found[0])].name if int(found[0]) in known else found[0]
+
+    return re.sub(r"(?<= )-[1-9][0-9]*\b", name, reason)
+
+
+def hopeless_jobs(standings: Sequence[Standing], here: Here) -> dict[str, int]:
+    """Return why jobs of the plan can never start on this machine, and how many those are."""
+    if here.machine.absent:
+        return {}  # the GPUs may come back
+    found: Counter[str] = Counter()
+    known: dict[tuple[object, ...], str] = {}
+    for one in standings:
+        if one.action is Action.CACHED:
+            continue
+        lane = _lane(one.job, here)
+        if (key := (lane.resources, lane.signature)) not in known:
+            job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
+            lesson, machine = here.lesson(lane.signature), here.machine
+            known[key] = never(waiting(job, lesson, machine.gpus, machine.rules), machine)
+        if known[key]:
+            found[known[key]] += 1
+    return dict(found)
+
+
+def _lane(job: PlannedJob, here: Here) -> Lane:
+    """Return the lane in which a job of the plan would wait."""
+    resources = resources_of(job)
+    if not resources.may_need_gpu:
+        return Lane(group="", resources=resources, breed=Breed())
+    return Lane(
+        group="",
+        resources=resources,
+        breed=Breed(),
+        signature=job.signature,
+        visible=here.visible,
+    )
 
 
 def _first_of_each_lane(standings: Sequence[Standing], most: int) -> list[PlannedJob]:
     """Return which jobs the scheduler would look at: of those that ask for the same, the first."""
     ended = {one.job.name for one in standings if one.action is Action.CACHED}
-    lanes: Counter[Resources] = Counter()
+    lanes: Counter[tuple[Resources, str]] = Counter()
     found = []
     for one in sorted(standings, key=lambda one: -one.job.resources.priority):
         if one.action is Action.RUN and ended.issuperset(one.job.needs):
             resources = resources_of(one.job)
-            lanes[resources] += 1
-            if lanes[resources] <= most:
+            alike = (resources, one.job.signature if resources.may_need_gpu else "")
+            lanes[alike] += 1
+            if lanes[alike] <= most:
                 found.append(one.job)
     return found

@@ -26,7 +26,9 @@ class Attempt:
     spec.json      scheduler    what to run; written before anyone is asked to run it
     started        supervisor   created exclusively: who may start (or a scheduler, to void); pid,
                                 boot id and start time of supervisor and program, a line each
+    share.json     scheduler    how much of its card it may take; replaced when that changes
     progress.jsonl worker       steps and metrics
+    memory.json    worker       how much of its card it takes
     result.json    worker       what the entry function returned, or how it failed
     outcome.json   supervisor   how it ended; synced to disk
     log            program      standard output and error
@@ -41,6 +43,14 @@ class Attempt:
     @property
     def started(self) -> Path:
         return self.folder / "started"
+
+    @property
+    def share(self) -> Path:
+        return self.folder / "share.json"
+
+    @property
+    def memory(self) -> Path:
+        return self.folder / "memory.json"
 
     @property
     def progress(self) -> Path:
@@ -70,6 +80,7 @@ class Home:
     scheduler.log    what it decided, one line a change
     restarts.json    when helpers restarted it lately
     revival.lock     locked by the helper that restarts it
+    gpus.json        the GPUs as the scheduler last saw them, while something ran or waited for one
     stop.json        present while the queue is stopped
     wake             named pipe: a byte in it wakes the scheduler
     attempts/        a folder per attempt
@@ -113,6 +124,10 @@ class Home:
     @cached_property
     def revival_lock(self) -> Path:
         return self.folder / "revival.lock"
+
+    @cached_property
+    def gpus(self) -> Path:
+        return self.folder / "gpus.json"
 
     @cached_property
     def stop(self) -> Path:

@@ -20,6 +20,7 @@ from launcher.oldnames import Wanted
 from launcher.preamble import Reuse
 from launcher.records import Json
 from launcher.scope import Asked
+from launcher.signatures import program_signature, signature_of
 from launcher.taskfile import TaskFile
 from launcher.wiring import MISSING, Once, Wiring
 from launcher.words import NO_WORDS, Words
@@ -53,6 +54,7 @@ class PlannedJob:
     preload: tuple[str, ...]
     sources: Mapping[str, str]  # module → digest of its text
     hash: str  # over everything that determines the result
+    signature: str  # of what it costs, see `launcher.signatures`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +197,7 @@ class _Working:
             settings=step.settings.values,
             words=_words(step, self.task.words),
             device=step.asked.device,
+            gpus=step.asked.gpus or 1,
             found=self._found,
         )
 
@@ -293,7 +296,7 @@ def _planned(
         words=words,
         needs=tuple(need.name for need in needs),
         resources=step.asked,
-        accelerated=step.kind.role in _LEARNING,
+        accelerated=step.kind.role in _LEARNING or step.asked.gpus is not None,
         inputs=tuple(one.path for one in files.inputs),
         outputs=files.outputs,
         argv=files.argv,
@@ -301,6 +304,9 @@ def _planned(
         preload=step.kind.preload,
         sources=sources.digests,
         hash=_hash(step, words, needs, sources, given),
+        signature=signature_of(step.kind, step.settings.values)
+        if step.kind.entry
+        else program_signature(files.argv),
     )
 
 

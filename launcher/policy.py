@@ -1,210 +1,390 @@
-"""Which waiting job starts now, where, and why each other one still waits."""
+"""Which waiting job starts now, where, and why each other one still waits; a pure function of what is known.
+
+Jobs come in the order of their rank. One that fits starts. The first that does not, and would if jobs of ours
+ended, gets a reservation: the earliest time at which it can start, as far as it is known how long the others
+take, and the place. A later job starts before it only where that is not delayed: it is expected to end in time,
+or there is room for both. (This is EASY backfill: Lifka, "The ANL/IBM SP scheduling system", 1995; here with
+memory of GPUs, GPUs, cores and main memory at once.)
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from math import inf
 
-from launcher.gpu import GpuSnapshot
-from launcher.specs import Resources
+from launcher.cards import Card, Need, Turn, is_visible, need_of
+from launcher.machine import Decision, Machine, Running, Start, Stop, Wait, Waiting
+from launcher.pools import Pool
+from launcher.reservation import Reservation
+from launcher.specs import CPU, Resources
 from launcher.units import format_bytes
-
-CPU = "cpu"
-UNSAID_SHARE = 0.1  # a job that names no memory gets a card of which at most this share is used
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """A job that could start: all that it needs is done."""
-
-    job: int
-    resources: Resources
-    group: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """A place on the machine that is promised already."""
-
-    device: str  # "cpu" or a GPU's UUID
-    cpus: int
-    ram: int = 0  # bytes
-    group: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What there is: cores and memory that we may use, GPUs as they are now, limits of groups."""
-
-    cpus: int
-    ram: int = 0  # bytes in all
-    ram_free: int = 0  # bytes that nobody uses now
-    gpus: tuple[GpuSnapshot, ...] = ()
-    limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """Start this job now, on this device, with this many cores."""
-
-    job: int
-    device: str
-    cpus: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """Leave this job in the queue."""
-
-    job: int
-    reason: str
-
-
-Decision = Start | Wait
 
 
 def decide(
-    waiting: Sequence[Waiting], running: Iterable[Running], machine: Machine
+    waiting: Sequence[Waiting], running: Iterable[Running], machine: Machine, now: float = 0.0
 ) -> list[Decision]:
     """Return what happens to each waiting job, in their order (the most urgent first).
 
-    Neither cores nor memory are promised twice, a GPU runs one of our jobs at a time, and a group
-    never runs more jobs than its limit. A job that waits for cores is overtaken by none; one that
-    waits for memory of other jobs has its cores and its memory kept for it. One whose group is full, or that
-    this machine can never hold, is in nobody's way.
+    Neither cores nor memory are promised twice, on the machine or on a GPU, a GPU never runs more of our jobs
+    than the rules say, and a group never runs more jobs than its limit. One whose group is full, that this
+    machine can never hold, or that waits for memory which others use, is in nobody's way.
+
+    Args:
+        waiting: the jobs.
+        running: what is promised already, the oldest first.
+        machine: what there is.
+        now: seconds, on the clock of `Running.ends`.
     """
-    room = _Room(machine, running)
-    decisions: list[Decision] = []
-    first: Waiting | None = None  # it waits for cores, and all behind it for its start
-    for one in waiting:
-        refusal = room.full(one.group) or room.never(one.resources)
-        if refusal:
-            decisions.append(Wait(job=one.job, reason=refusal))
-            continue
-        if first is not None:
-            why = f"waits behind job {first.job}, which needs {_cores(first.resources.cpus)}"
-            decisions.append(Wait(job=one.job, reason=why))
-            continue
-        cpus = min(one.resources.cpus, machine.cpus)
-        lacks = room.lacks_cores(cpus)
-        if lacks:
-            first = one
-            decisions.append(Wait(job=one.job, reason=lacks))
-            continue
-        lacks = room.lacks_memory(one.resources.ram)
-        if lacks:
-            if room.ours(one.resources.ram):  # it comes back; what others use may never
-                room.give(Running(device="", cpus=cpus, ram=one.resources.ram or 0))
-            decisions.append(Wait(job=one.job, reason=lacks))
-            continue
-        device, why = _place(one.resources, machine, room.taken)
-        if device is None:
-            decisions.append(Wait(job=one.job, reason=why))
-            continue
-        cpus = min(one.resources.cpus, machine.cpus)
-        room.give(Running(device=device, cpus=cpus, ram=one.resources.ram or 0, group=one.group))
-        decisions.append(Start(job=one.job, device=device, cpus=cpus, reason=why))
-    return decisions
+    return Room(machine, running).decide(waiting, now)
 
 
-class _Room:
-    """What is left of a machine while a decision is made."""
+def evacuate(running: Iterable[Running], machine: Machine) -> list[Stop]:
+    """Return the running jobs whose GPU has failed: they are ended, and run again elsewhere."""
+    faults = {gpu.uuid: f"{gpu.label} {gpu.fault}" for gpu in machine.gpus if gpu.fault}
+    return [
+        Stop(job=one.job, reason=next(faults[uuid] for uuid in one.devices if uuid in faults))
+        for one in running
+        if faults.keys() & set(one.devices)
+    ]
 
-    def __init__(self, machine: Machine, running: Iterable[Running]) -> None:
-        self._machine = machine
+
+def never(one: Waiting, machine: Machine) -> str:
+    """Return why a machine can never hold a job, though nobody else used it; '' where it can."""
+    return Room(machine).never(one)
+
+
+def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:
+    """Tell whether a job works on GPUs here: it says so, or prefers them and may have one."""
+    if resources.device != "auto":
+        return resources.device != CPU
+    if resources.min_vram is not None or resources.gpus > 1:
+        return bool(machine.gpus)
+    if not resources.accelerated:
+        return False
+    if visible is None:
+        return bool(machine.gpus)
+    return any(is_visible(gpu, visible) for gpu in machine.gpus)
+
+
+class Room:
+    """What is left of a machine, kept while decisions are made one after the other."""
+
+    def __init__(
+        self, machine: Machine, running: Iterable[Running] = (), *, explain: bool = True
+    ) -> None:
+        """Take stock.
+
+        Args:
+            machine: what there is.
+            running: what of it is promised already, the oldest first.
+            explain: give reasons in numbers; without them a long queue is decided much faster.
+        """
+        self._machine, self._explain = machine, explain
+        self._turns: dict[int, Turn] = {}
+        self._cards = {gpu.uuid: Card(gpu, machine, self._turns) for gpu in machine.gpus}
         self._cpus, self._ram = machine.cpus, machine.ram
-        self._new_ram = 0  # promised in this decision: nobody uses it yet
+        self._unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
-        self.taken: set[str] = set()
+        self._given = 0
+        self._running: dict[int, Running] = {}  # by identity: it is one of ours that was given
+        self._pools: dict[tuple[object, ...], Pool] = {}
+        self._asked: dict[tuple[object, ...], tuple[str, Need | None, Resources]] = {}
+        self._refused: dict[Need, str] = {}  # since something changed last
+        self._started: dict[int, Running] = {}  # by job: what decisions have started
+        self._kept: Reservation | None = None
         for one in running:
             self.give(one)
-        self._new_ram = 0
+        self._unused_ram = machine.ram_free
+        for card in self._cards.values():
+            card.settle()
 
     def give(self, one: Running) -> None:
+        """Give a job its place."""
+        self._running[id(one)] = one
+        self._given += 1
+        self._turns[id(one)] = (inf, self._given) if one.ends is None else (one.ends, 0)
         self._cpus -= one.cpus
         self._ram -= one.ram
-        self._new_ram += one.ram
+        self._unused_ram -= one.ram
         self._groups[one.group] += 1
-        self.taken.add(one.device)
+        for uuid in one.devices:
+            if uuid in self._cards:  # else the machine has lost it
+                self._cards[uuid].give(one)
+        self._changed(one)
 
-    def full(self, group: str) -> str:
-        """Return why no further job of a group may start, '' where one may."""
+    def take_back(self, one: Running) -> None:
+        """Have a job's place back: it has ended."""
+        del self._running[id(one)], self._turns[id(one)]
+        self._cpus += one.cpus
+        self._ram += one.ram
+        self._unused_ram += one.ram
+        self._groups[one.group] -= 1
+        for uuid in one.devices:
+            if uuid in self._cards:
+                self._cards[uuid].take_back(one)
+        self._changed(one)
+
+    def ended(self, job: int) -> None:
+        """Have the place back of a job that a decision has started."""
+        self.take_back(self._started.pop(job))
+
+    def _changed(self, one: Running) -> None:
+        self._refused.clear()
+        for pool in self._pools.values():
+            for uuid in one.devices:
+                if uuid in self._cards:
+                    pool.changed(self._cards[uuid])
+
+    def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
+        """Return what happens to each waiting job; those that start have their place from then on."""
+        self._kept = None
+        return [self._decide(one, now) for one in waiting]
+
+    def _decide(self, one: Waiting, now: float) -> Decision:
+        never, need = self._asks(one)
+        refusal = self._full(one.group) or never
+        if refusal:
+            return Wait(job=one.job, reason=refusal)
+        cpus = min(one.resources.cpus, self._machine.cpus)
+        lacks = self._lacks(one, cpus)
+        if need is not None and not lacks:
+            lacks = self._lacks_gpu(need)
+        if not lacks:
+            places, lacks = self._allowed_now(one, need, cpus, now)
+            if not lacks:
+                return self._start(one, need, places, cpus, now)
+            return Wait(job=one.job, reason=lacks)
+        if self._kept is None:
+            self._kept = self._reserve(one, need, cpus, now)
+            when = "" if self._kept is None else self._kept.when(now)
+            if self._kept is not None and when:
+                lacks += f"; room on {self._kept.where}{when}"
+        return Wait(job=one.job, reason=lacks)
+
+    def _start(
+        self, one: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float
+    ) -> Start:
+        given = Running(
+            job=one.job,
+            cpus=cpus,
+            devices=tuple(card.gpu.uuid for card in sorted(places, key=_place)),
+            ram=one.resources.ram or 0,
+            group=one.group,
+            claim=one.claim,
+            lone=need is not None and need.lone,
+            ends=None if one.seconds is None else now + one.seconds,
+        )
+        reason = _why(one, places, cpus) if self._explain else "fits"
+        self.give(given)
+        self._started[one.job] = given
+        return Start(
+            job=one.job,
+            devices=given.devices,
+            cpus=cpus,
+            reason=reason,
+            claim=None if need is None else one.claim,
+            lone=given.lone,
+        )
+
+    # --- cores, main memory, groups
+
+    def _left(self, group: str) -> int | None:
+        """Return how many further jobs of a group may start; None: there is no limit."""
         limit = self._machine.limits.get(group) if group else None
-        if limit is None or self._groups[group] < limit:
-            return ""
-        return f"group {group!r} runs {self._groups[group]} of at most {limit}"
+        return None if limit is None else limit - self._groups[group]
 
-    def never(self, resources: Resources) -> str:
-        """Return why the machine can never hold a job, '' where it can."""
-        has = self._machine.ram
-        if resources.ram is None or resources.ram <= has:
+    def _full(self, group: str) -> str:
+        """Return why no further job of a group may start, '' where one may."""
+        left = self._left(group)
+        if left is None or left > 0:
             return ""
         return (
-            f"needs {format_bytes(resources.ram)} of memory, this machine has {format_bytes(has)}"
+            f"group {group!r} runs {self._groups[group]} of at most {self._machine.limits[group]}"
         )
 
-    def lacks_cores(self, cpus: int) -> str:
-        """Return how many cores are missing, '' when there are enough."""
-        if cpus <= self._cpus:
+    def _lacks(self, one: Waiting, cpus: int) -> str:
+        """Return which cores or how much main memory is missing, '' when there is enough."""
+        if cpus > self._cpus:
+            return f"needs {_cores(cpus)}, {max(self._cpus, 0)} of {self._machine.cpus} free"
+        ram = one.resources.ram
+        if ram is None or (ram <= self._ram and ram <= self._unused_ram):
             return ""
-        return f"needs {_cores(cpus)}, {max(self._cpus, 0)} of {self._machine.cpus} free"
-
-    def ours(self, ram: int | None) -> bool:
-        """Tell whether memory is missing because it is promised to jobs of ours."""
-        return ram is not None and ram > self._ram
-
-    def lacks_memory(self, ram: int | None) -> str:
-        """Return how much memory is missing, '' when there is enough."""
-        if ram is None:
-            return ""
-        asked, free = (
-            format_bytes(ram),
-            max(0, min(self._ram, self._machine.ram_free - self._new_ram)),
-        )
-        if ram <= self._ram and ram <= self._machine.ram_free - self._new_ram:
-            return ""
+        free = max(0, min(self._ram, self._unused_ram))
         whose = "not promised to others" if self._ram <= free else "not in use"
-        return f"needs {asked} of memory, {format_bytes(free)} are {whose}"
+        return f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {whose}"
+
+    # --- GPUs
+
+    def _pool(self, need: Need) -> Pool:
+        key = (need.device, need.visible, need.count > 1)
+        if key not in self._pools:
+            self._pools[key] = Pool(self._cards.values(), need)
+        return self._pools[key]
+
+    def _lacks_gpu(self, need: Need) -> str:
+        """Return in numbers why there is no GPU for a job now, '' where there is one."""
+        if need not in self._refused:
+            pool = self._pool(need)
+            self._refused[need] = "" if pool.has_room(need) else self._refusal(need, pool)
+        return self._refused[need]
+
+    def _refusal(self, need: Need, pool: Pool) -> str:
+        if not self._explain:
+            return "has no room"
+        what = "a GPU that it shares with no other job" if need.lone else "a GPU"
+        if need.claim is not None:
+            what = format_bytes(need.claim) + (" on a GPU of its own" if need.lone else "")
+        if need.count > 1:
+            what = f"{need.count} GPUs" + (f" with {what} each" if need.claim is not None else "")
+        return f"needs {what}; {pool.refusals(need)}"
+
+    def never(self, one: Waiting) -> str:
+        """Return why the machine can never hold a job, '' where it can."""
+        return self._asks(one)[0]
+
+    def _asks(self, one: Waiting) -> tuple[str, Need | None]:
+        """Return why the machine can never hold a job, and what it asks of GPUs."""
+        key = (id(one.resources), one.claim, one.visible)  # a lane's jobs share their resources
+        if key not in self._asked:
+            need = need_of(one) if wants_gpu(one.resources, self._machine, one.visible) else None
+            # the resources are kept with it: while they live no others have their id
+            self._asked[key] = (self._find_never(one), need, one.resources)
+        return self._asked[key][:2]
+
+    def _find_never(self, one: Waiting) -> str:
+        asked, machine = one.resources, self._machine
+        if asked.ram is not None and asked.ram > machine.ram:
+            has = format_bytes(machine.ram)
+            return f"needs {format_bytes(asked.ram)} of memory, this machine has {has}"
+        if not wants_gpu(asked, machine, one.visible):
+            return ""
+        if not machine.gpus:
+            why = f" ({machine.absent})" if machine.absent else ""
+            return f"needs a GPU, and this machine has none{why}"
+        need = need_of(one)
+        pool = self._pool(need)
+        if len(pool.cards) < need.count:
+            return f"needs {_wanted(need)}, and {_offered(pool.cards, need, machine)}"
+        if pool.could(need) or need.claim is None:
+            return ""
+        return _too_large(need, pool, machine)
+
+    # --- the first job that waits
+
+    def _reserve(
+        self, one: Waiting, need: Need | None, cpus: int, now: float
+    ) -> Reservation | None:
+        """Return the place that a job gets when enough of ours have ended; None: others must end, too."""
+        ram, free_ram = one.resources.ram or 0, min(self._ram, self._unused_ram)
+        turns = [
+            self._turn_of(cpus, self._cpus, "cpus", now),
+            self._turn_of(ram, free_ram, "ram", now),
+        ]
+        cards: list[Card] = []
+        if need is not None:
+            chosen = [*islice(self._pool(need).openings(need), need.count)]
+            if len(chosen) < need.count:
+                return None
+            turns.append(chosen[-1][0])
+            cards = [card for _, card in chosen]
+        known = [turn for turn in turns if turn is not None]
+        if len(known) < len(turns):
+            return None
+        at = max(known)
+        promised = self._cpus < self._machine.cpus or self._ram < self._machine.ram
+        ours = self._running if promised else {}
+        gone = [run for key, run in ours.items() if self._turns[key] <= at]
+        return Reservation(
+            job=one.job,
+            group=one.group,
+            at=at,
+            where=", ".join(card.gpu.label for card in cards) or _cores(cpus),
+            cpus=self._cpus + sum(run.cpus for run in gone) - cpus,
+            ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
+            beside={} if need is None else {card.gpu.uuid: card.beside(need, at) for card in cards},
+        )
+
+    def _turn_of(self, wanted: int, free: int, what: str, now: float) -> Turn | None:
+        """Return when so many cores or bytes are free; None: not even when all ours have ended."""
+        if wanted <= max(0, free):
+            return now, 0
+        for key, one in sorted(self._running.items(), key=lambda entry: self._turns[entry[0]]):
+            free += getattr(one, what)
+            if wanted <= free:
+                return max(self._turns[key], (now, 0))
+        return None
+
+    def _allowed_now(
+        self, one: Waiting, need: Need | None, cpus: int, now: float
+    ) -> tuple[list[Card], str]:
+        """Return the places for a job that could start, or why it must not: the first would wait longer."""
+        kept = self._kept
+        count = 0 if need is None else need.count
+        places = iter(()) if need is None else self._pool(need).places(need)
+        if kept is None:
+            return [*islice(places, count)], ""
+        # without the last place in its group the first one would be in nobody's way any more
+        last = one.group == kept.group and self._left(one.group) == 1
+        if not last and kept.ends_before(one, now):
+            return [*islice(places, count)], ""
+        allowed = None if last else kept.admit(one, places, need=need, cpus=cpus)
+        if allowed is not None:
+            return allowed, ""
+        return [], f"would delay {kept.told(now)}" if self._explain else "would delay the first"
+
+
+def _why(one: Waiting, places: Sequence[Card], cpus: int) -> str:
+    """Return why a job starts where it does, in numbers."""
+    if not places:
+        return f"on the CPU with {_cores(cpus)}"
+    on = ", ".join(card.gpu.label for card in sorted(places, key=_place))
+    free = format_bytes(min(card.free for card in places))
+    if one.claim is None:
+        return f"on {on} without other jobs, as nobody knows what it takes; {free} free"
+    source = f" ({one.source})" if one.source else ""
+    alone = ", shared with no other job" if one.lone else ""
+    return f"on {on}: gets {format_bytes(one.claim)}{source} of {free} free{alone}"
+
+
+def _place(card: Card) -> tuple[int, int]:
+    return card.gpu.index, card.gpu.mig or 0
+
+
+def _wanted(need: Need) -> str:
+    one = need.device if need.device not in {"auto", "cuda"} else "a GPU"
+    return one if need.count == 1 else f"{need.count} GPUs"
+
+
+def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
+    if need.visible is not None:
+        seen = f"CUDA_VISIBLE_DEVICES={','.join(need.visible)}, with which it was queued,"
+        return f"{seen} shows {_gpus(len(pool))}"
+    if need.device not in {"auto", "cuda"}:
+        return "this machine has no such GPU" if not pool else "that is one"
+    divided = need.count > 1 and any(gpu.mig is not None for gpu in machine.gpus)
+    whole = " that are not divided" if divided else ""
+    return f"this machine has {len(pool) or 'none'}{whole}"
+
+
+def _too_large(need: Need, pool: Pool, machine: Machine) -> str:
+    """Return why too few GPUs are large enough, in numbers."""
+    reserve = machine.rules.reserve
+    kept = f", {format_bytes(reserve)} are kept for others" if reserve else ""
+    asked = format_bytes(need.claim or 0)
+    if need.count > 1:
+        enough = pool.large_enough(need)
+        return (
+            f"needs {asked} on each of {need.count} GPUs, and can never fit: "
+            f"{enough or 'none'} of its {len(pool.cards)} GPUs "
+            f"{'has' if enough < 2 else 'have'} so much{kept}"
+        )
+    one = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's largest GPU"
+    return f"needs {asked}, and can never fit: {one} has {format_bytes(max(0, pool.largest))} for it{kept}"
+
+
+def _gpus(count: int) -> str:
+    return {0: "none", 1: "one GPU"}.get(count, f"{count} GPUs")
 
 
 def _cores(count: int) -> str:
     return "1 core" if count == 1 else f"{count} cores"
-
-
-def _place(resources: Resources, machine: Machine, taken: set[str]) -> tuple[str | None, str]:
-    if not _wants_gpu(resources, machine):
-        return CPU, f"on the CPU with {_cores(min(resources.cpus, machine.cpus))}"
-    if not machine.gpus:
-        return None, "needs a GPU, and this machine has none"
-    reasons = []
-    for gpu in machine.gpus:
-        name = f"cuda:{gpu.index}"
-        if resources.device not in {"auto", name}:
-            continue
-        refusal = _refusal(gpu, resources, taken)
-        if refusal is None:
-            return gpu.uuid, f"on {name}, {format_bytes(gpu.total - (gpu.used or 0))} free"
-        reasons.append(f"{name} {refusal}")
-    if not reasons:
-        return None, f"needs {resources.device}, and this machine has no such GPU"
-    need = "a free GPU" if resources.min_vram is None else format_bytes(resources.min_vram)
-    return None, f"needs {need}: " + ", ".join(reasons)
-
-
-def _wants_gpu(resources: Resources, machine: Machine) -> bool:
-    if resources.device != "auto":
-        return resources.device != CPU
-    return bool(machine.gpus) and (resources.accelerated or resources.min_vram is not None)
-
-
-def _refusal(gpu: GpuSnapshot, resources: Resources, taken: set[str]) -> str | None:
-    if gpu.uuid in taken:
-        return "runs a job of ours"
-    if gpu.used is None:
-        return "does not say how much memory is used"
-    free = gpu.total - gpu.used
-    if resources.min_vram is None:
-        return (
-            f"has {format_bytes(gpu.used)} in use" if gpu.used > UNSAID_SHARE * gpu.total else None
-        )
-    return f"has {format_bytes(free)} free" if free < resources.min_vram else None

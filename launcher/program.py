@@ -12,6 +12,7 @@ from launcher import worker
 from launcher.orders import Order, read_order
 from launcher.paths import Attempt
 from launcher.processes import Identity, identity
+from launcher.specs import CPU
 
 MOST_DESCRIPTORS = 1 << 16  # one system call closes them all; we open a handful
 CANNOT_EXECUTE = 126  # as a shell says it
@@ -42,7 +43,6 @@ def spawn(order: Order, attempt: Attempt, log: int) -> int:
         CannotStart: there is no such program or folder, or it may not be executed.
     """
     context = order.context
-    gpu = None if order.device == "cpu" else order.device
     ours = os.sched_getaffinity(0)
     with contextlib.suppress(OSError):  # cores may have been taken offline since
         if ours != set(context.affinity):
@@ -54,7 +54,7 @@ def spawn(order: Order, attempt: Attempt, log: int) -> int:
             stdout=log,
             stderr=log,
             cwd=context.folder,
-            env=worker.environment(order, attempt, gpu=gpu),
+            env=worker.environment(order, attempt),
             start_new_session=True,
             umask=context.umask,
         )
@@ -139,9 +139,8 @@ def _run(attempt: Attempt, text: bytes) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.closerange(3, MOST_DESCRIPTORS)
-    gpu = None if order.device == "cpu" else order.device
-    worker.surround(order, attempt, gpu=gpu)
-    return worker.work(order, attempt, device="cpu" if gpu is None else "cuda:0")
+    worker.surround(order, attempt)
+    return worker.work(order, attempt, device="cuda:0" if order.gpus else CPU, gpus=len(order.gpus))
 
 
 def _all_of(pipe: int) -> bytes:

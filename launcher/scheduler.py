@@ -13,11 +13,12 @@ from pathlib import Path
 from launcher import __version__
 from launcher.dispatch import Scheduler
 from launcher.errors import Error
-from launcher.gpu import Nvml
 from launcher.handover import start_scheduler
+from launcher.nvml import Nvml
 from launcher.paths import Home, check_home
 from launcher.processes import boot_id, cores, identity, lock
 from launcher.records import read_json, write_json
+from launcher.sharing import Sharing
 from launcher.store.opening import worth_checking
 from launcher.store.store import Store
 
@@ -54,8 +55,15 @@ def main(argv: Sequence[str]) -> int:
             with contextlib.suppress(OSError):
                 write_json(home.scheduler_record, record, mode=0o600)
 
+    probe = Nvml()
     scheduler = Scheduler(
-        home, store, snapshot=Nvml().snapshot, cpus=cores(), housekeeping=housekeeping
+        home,
+        store,
+        snapshot=probe.snapshot,
+        cpus=cores(),
+        housekeeping=housekeeping,
+        rules=Sharing(os.environ, _Once()).rules,
+        absent=lambda: probe.absent,
     )
     signal.signal(signal.SIGTERM, scheduler.leave)
     signal.signal(signal.SIGINT, scheduler.leave)
@@ -71,6 +79,18 @@ def main(argv: Sequence[str]) -> int:
         start_scheduler(home)
     store.close()
     return 0
+
+
+class _Once:
+    """Warns of each trouble once."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def __call__(self, trouble: str) -> None:
+        if trouble != self._said:
+            self._said = trouble
+            logger.warning("config.toml trouble=%r; what held before holds on", trouble)
 
 
 def _is_to_be_checked(home: Home) -> bool:

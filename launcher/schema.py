@@ -33,6 +33,7 @@ from launcher.kinds import Kind, Role
 from launcher.oldnames import OLD_WORDS, POISON_RATE
 from launcher.preamble import MOST_NAME_BYTES, Reuse
 from launcher.records import Json
+from launcher.specs import MOST_GPUS
 from launcher.written import MOST_RETRIES, RESOURCES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -224,8 +225,9 @@ def _resources() -> Form:
         "cpus": whole(1, 65535),
         "ram": ref("size"),
         "min_vram": any_of(ref("size"), {"const": "auto"}),
-        "gpus": whole(0, 1),
+        "gpus": whole(0, MOST_GPUS),
         "device": ref("device"),
+        "exclusive": any_of({"type": "boolean"}, ref("variable")),
         "time_limit": ref("time"),
         "priority": whole(-most, most),
         "retries": whole(0, MOST_RETRIES),

@@ -23,8 +23,10 @@ class Asked:
     """What a job asks of the machine and of the queue."""
 
     cpus: int = 1
-    min_vram: Bytes | None = None  # that must be free on its GPU; None: not said
-    device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:N"
+    min_vram: Bytes | None = None  # promised to it on each of its GPUs; None: as was learned
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N" or "cuda:N:M"
+    exclusive: bool = False  # it shares its GPUs with nobody
+    gpus: int | None = None  # where it works on GPUs: on how many, all or none; None: not said
     priority: int = 0  # higher goes first
     ram: Bytes | None = None  # main memory that is promised to it
     rerun: str = "again"  # or "never"
@@ -96,7 +98,7 @@ class Scope:
         if kind.name in self.kind_asked:
             return self.kind_asked[kind.name]
         if kind.role in _WITHOUT_GPU:  # a card that is asked for all is not for them
-            return replace(self.asked, device="auto", min_vram=None)
+            return replace(self.asked, device="auto", min_vram=None, gpus=None, exclusive=False)
         return self.asked
 
 

@@ -13,7 +13,21 @@ from typing import Any
 
 from launcher.records import Json
 
+CPU = "cpu"
+MOST_GPUS = 64  # that a job may ask for
 KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
+
+
+def is_device(text: str) -> bool:
+    """Tell whether a text says where a job may work: auto, cpu, cuda, or a GPU such as cuda:1."""
+    name, *numbers = text.split(":")
+    if text in {"auto", CPU, "cuda"}:
+        return True
+    return name == "cuda" and 1 <= len(numbers) <= 2 and all(map(_is_number, numbers))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and str(int(text[:4])) == text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +35,19 @@ class Resources:
     """What a job asks of the machine."""
 
     cpus: int = 1
-    min_vram: int | None = None  # bytes that must be free on its GPU; None: not said
-    device: str = "auto"  # "auto", "cpu" or "cuda:N"
+    min_vram: int | None = None  # bytes promised to it on each of its GPUs; None: not said
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N" or "cuda:N:M"
     accelerated: bool = False  # "auto" prefers a GPU where the machine has one
     ram: int | None = None  # bytes of main memory that are promised to it; None: not said
+    gpus: int = 1  # where it works on GPUs: on how many, all of them or none
+    exclusive: bool = False  # it shares its GPUs with nobody
+
+    @property
+    def may_need_gpu(self) -> bool:
+        """Whether it works on GPUs where there are some."""
+        if self.device != "auto":
+            return self.device != CPU
+        return self.accelerated or self.min_vram is not None or self.gpus > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +91,7 @@ class Spec:
     terms: Terms = field(default_factory=Terms)
     priority: int = 0
     hash: str = ""
+    signature: str = ""  # jobs that share it are expected to take the same memory and time
 
     @property
     def run_folder(self) -> Path:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from launcher.records import Json
+from launcher.shortage import Shortage, Where, read_facts
 
 
 class State(StrEnum):
@@ -53,6 +54,34 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfMemory:
+    """The program ended badly for lack of memory; `launcher.blame` judges whose fault that was."""
+
+    at: float
+    error: str
+    where: Where
+    wanted: int | None = None  # bytes; what each number says: `launcher.shortage.Shortage`
+    held: int | None = None
+    cap: int | None = None
+    free: int | None = None
+    total: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+
+    @property
+    def shortage(self) -> Shortage:
+        """What is known of the memory that was missing."""
+        return Shortage(
+            where=self.where,
+            wanted=self.wanted,
+            held=self.held,
+            cap=self.cap,
+            free=self.free,
+            total=self.total,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
     """We asked it to end: cancelled by its owner, or the queue was stopped."""
 
@@ -74,7 +103,7 @@ class Void:
     at: float
 
 
-Outcome = Done | Failed | Stopped | Lost | Void
+Outcome = Done | Failed | OutOfMemory | Stopped | Lost | Void
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Json]:
@@ -85,6 +114,9 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
             record["result"] = dict(result)
         case Failed(error=error, exit_code=exit_code, signal=signal):
             record |= {"error": error, "exit_code": exit_code, "signal": signal}
+        case OutOfMemory(error=error, exit_code=exit_code, signal=signal):
+            record |= {"error": error, "exit_code": exit_code, "signal": signal}
+            record |= outcome.shortage.record()
         case Lost(why=why):
             record["why"] = why
         case Stopped() | Void():
@@ -102,13 +134,9 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
         case {"schema": 1, "ending": "done", "result": dict(result)}:
             return Done(at=when, result=result)
         case {"schema": 1, "ending": "failed", "error": str(error)}:
-            code, signal = record.get("exit_code"), record.get("signal")
-            return Failed(
-                at=when,
-                error=error,
-                exit_code=code if isinstance(code, int) else None,
-                signal=signal if isinstance(signal, int) else None,
-            )
+            return Failed(at=when, error=error, **_status(record))
+        case {"schema": 1, "ending": "out-of-memory", "error": str(error)}:
+            return out_of_memory(when, error, read_facts(record), **_status(record))
         case {"schema": 1, "ending": "stopped"}:
             return Stopped(at=when)
         case {"schema": 1, "ending": "void"}:
@@ -120,4 +148,35 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
 
 def ending(outcome: Outcome) -> str:
     """Return the one word for how an attempt ended."""
-    return type(outcome).__name__.lower()
+    return "out-of-memory" if isinstance(outcome, OutOfMemory) else type(outcome).__name__.lower()
+
+
+def out_of_memory(
+    at: float,
+    error: str,
+    shortage: Shortage,
+    *,
+    exit_code: int | None = None,
+    signal: int | None = None,
+) -> OutOfMemory:
+    """Return the end of a program that had too little memory."""
+    return OutOfMemory(
+        at=at,
+        error=error,
+        where=shortage.where,
+        wanted=shortage.wanted,
+        held=shortage.held,
+        cap=shortage.cap,
+        free=shortage.free,
+        total=shortage.total,
+        exit_code=exit_code,
+        signal=signal,
+    )
+
+
+def _status(record: Mapping[str, Json]) -> dict[str, int | None]:
+    code, signal = record.get("exit_code"), record.get("signal")
+    return {
+        "exit_code": code if isinstance(code, int) else None,
+        "signal": signal if isinstance(signal, int) else None,
+    }

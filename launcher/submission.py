@@ -269,6 +269,7 @@ def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
         terms=_terms(job.resources),
         priority=job.resources.priority,
         hash=job.hash,
+        signature=job.signature,
     )
 
 
@@ -285,6 +286,8 @@ def _resources(asked: Asked, *, accelerated: bool) -> Resources:
         device=asked.device,
         accelerated=accelerated,
         ram=asked.ram,
+        gpus=asked.gpus or 1,
+        exclusive=asked.exclusive,
     )
 
 

@@ -130,11 +130,13 @@ class _Supervisor:
                     kill = now + 1  # what was forked meanwhile gets another round
         finally:
             os.close(ended)
-        _, status = os.waitpid(program, 0)
+        _, status, usage = os.wait4(program, 0)
         return status, Circumstances(
             stopped=stopped,
             over_limit_s=terms.time_limit_s if over else None,
             insisted=insisted,
+            max_rss=usage.ru_maxrss * 1024,
+            ram=begun.order.spec.resources.ram,
         )
 
     def _wait(self, ended: int, until: float | None) -> bool:

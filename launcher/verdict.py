@@ -2,16 +2,24 @@
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launcher.lastwords import TAIL_BYTES, read_shortage
 from launcher.paths import Attempt
 from launcher.records import Json, read_json
-from launcher.states import Done, Failed, Outcome, Stopped
-from launcher.units import format_seconds
+from launcher.shortage import Shortage, read_facts
+from launcher.states import Done, Failed, Outcome, Stopped, out_of_memory
+from launcher.units import format_bytes, format_seconds
 
 LOG_TAIL_BYTES = 4096
 _KILLED = 128 + signal.SIGKILL  # how a shell tells that its program was killed
+# somebody ended it: what stands in its log is not why
+_SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+# what torch says when the kernel has killed a process that loads data
+_CHILD_KILLED = "is killed by signal: Killed"
+# whom the kernel kills is killed for what it holds: it asked for nothing large
+_KERNELS = Shortage(where="ram", wanted=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +30,8 @@ class Circumstances:
     over_limit_s: float | None = None  # its time limit was reached
     insisted: bool = False  # we killed it, after its grace
     oom_kills: int | None = None  # processes of our cgroup that the kernel killed; None: not known
+    max_rss: int | None = None  # bytes, the most that its program or one below that held
+    ram: int | None = None  # bytes of main memory that it was promised; None: nobody said
 
 
 def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outcome:
@@ -45,10 +55,18 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         how_ended = " and was killed after its grace" if how.insisted else ""
         return Failed(at=now, error=limit + how_ended, **_status(code))
     match record:
+        case {"ok": False, "error": str(error), "shortage": dict(facts)}:
+            return _out_of_memory(now, error, read_facts(facts), how, exit_code=code)
+        case {"ok": False, "error": str(error)} if how.oom_kills and _CHILD_KILLED in error:
+            return _out_of_memory(now, error, _KERNELS, how, exit_code=code)
         case {"ok": False, "error": str(error)}:
             return Failed(at=now, error=error, exit_code=code)
     if code == 0:
         return Done(at=now)
+    shortage = _shortage(code, attempt, how)
+    if shortage is not None:
+        sentence = shortage.said or _sentence(code, attempt, how)
+        return _out_of_memory(now, sentence, shortage, how, **_status(code))
     return Failed(at=now, error=_sentence(code, attempt, how), **_status(code))
 
 
@@ -64,10 +82,36 @@ def _status(code: int) -> dict[str, int]:
     return {"signal": -code} if code < 0 else {"exit_code": code}
 
 
+def _shortage(code: int, attempt: Attempt, how: Circumstances) -> Shortage | None:
+    """Return the lack of memory that ended a program; None where it was something else."""
+    if how.oom_kills and code in {-signal.SIGKILL, _KILLED}:
+        return _KERNELS
+    if -code in _SENT or code - 128 in _SENT:
+        return None
+    end = _tail(attempt.log, TAIL_BYTES)
+    if how.oom_kills and _CHILD_KILLED in end:
+        return _KERNELS
+    return read_shortage(end)
+
+
+def _out_of_memory(
+    now: float, error: str, shortage: Shortage, how: Circumstances, **status: int
+) -> Outcome:
+    if shortage.where == "ram" and how.max_rss is not None:
+        shortage = replace(shortage, held=how.max_rss)
+        error = f"{error} ({_used(how.max_rss, how.ram)})"
+    return out_of_memory(now, error, shortage, **status)
+
+
+def _used(held: int, promised: int | None) -> str:
+    used = f"used {format_bytes(held)} of main memory"
+    return used if promised is None else f"{used}, was promised {format_bytes(promised)}"
+
+
 def _sentence(code: int, attempt: Attempt, how: Circumstances) -> str:
-    out_of_memory = "killed by the kernel: the machine or its cgroup ran out of memory"
+    lack = "killed by the kernel: the machine or its cgroup ran out of memory"
     if code in {-signal.SIGKILL, _KILLED} and how.oom_kills:
-        return out_of_memory + last_line(attempt.log)
+        return lack + last_line(attempt.log)
     if code == -signal.SIGKILL and how.oom_kills is not None:
         return "killed by SIGKILL, and not for lack of memory" + last_line(attempt.log)
     if code < 0:
@@ -84,11 +128,15 @@ def _signal_name(number: int) -> str:
 
 def last_line(log: Path) -> str:
     """Return the last line that was said, after a colon; '' when there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-            lines = file.read().decode(errors="replace").split("\n")
-    except OSError:
-        return ""
+    lines = _tail(log, LOG_TAIL_BYTES).split("\n")
     said = [line.strip() for line in lines if line.strip("\0 \t\r")]
     return f": {said[-1][-200:]}" if said else ""
+
+
+def _tail(log: Path, amount: int) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - amount))
+            return file.read(amount).decode(errors="replace")
+    except OSError:
+        return ""

@@ -22,13 +22,15 @@ from launcher.ids import (
 from launcher.kinds import Kind, Role
 from launcher.scope import Asked, Scope
 from launcher.settings import known_settings, unknown_key
+from launcher.specs import MOST_GPUS, is_device
 from launcher.units import parse_bytes, parse_seconds
 
 RESOURCES: Mapping[str, str] = {
     "cpus": "a whole number, at least 1",
     "device": "auto, cpu, or a GPU such as cuda:0",
-    "gpus": "0 or 1: a job gets one GPU at most",
-    "min_vram": "an amount such as 16GiB, or auto",
+    "exclusive": "true or false: it shares its GPUs with nobody",
+    "gpus": "a whole number from 0 to 64; it gets all of them or waits",
+    "min_vram": "an amount such as 16GiB that each of its GPUs must have free, or auto",
     "priority": "a whole number",
     "ram": "an amount such as 16GiB",
     "rerun": "again or never: what follows when nobody can know how an attempt ended",
@@ -188,7 +190,7 @@ def _blame_contradiction(node: Fields, scope: Scope) -> None:
     if "gpus" not in said or "device" not in said:
         return
     gpus, device = said["gpus"], said["device"]
-    contrary = (gpus.text == "1" and device.text == "cpu") or (
+    contrary = (gpus.text != "0" and device.text == "cpu") or (
         gpus.text == "0" and device.text.startswith("cuda")
     )
     if contrary and gpus.place.file == device.place.file:
@@ -206,9 +208,11 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
     text = node.text if isinstance(node, Scalar) else ""
     if name == "min_vram":
         return replace(asked, min_vram=None if text == AUTO else parse_bytes(text))
-    if name == "gpus" and type(value) is int and value in {0, 1}:
+    if name == "gpus" and type(value) is int and 0 <= value <= MOST_GPUS:
         device = "auto" if asked.device == "cpu" else asked.device
-        return replace(asked, device="cpu" if value == 0 else device)
+        return replace(asked, device="cpu" if value == 0 else device, gpus=value or None)
+    if name == "exclusive" and isinstance(value, bool):
+        return replace(asked, exclusive=value)
     if name == "ram":
         return replace(asked, ram=parse_bytes(text))
     if name == "time_limit" and (span_s := parse_seconds(text)) > 0:
@@ -217,16 +221,10 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
         return replace(asked, rerun=text)
     if name == "retries" and type(value) is int and 0 <= value <= MOST_RETRIES:
         return replace(asked, retries=value)
-    if name == "device" and _is_device(text):
+    if name == "device" and is_device(text):
         return replace(asked, device=text)
     if name == "cpus" and type(value) is int and 1 <= value < 1 << 16:
         return replace(asked, cpus=value)
     if name == "priority" and type(value) is int and abs(value) < 1 << 31:
         return replace(asked, priority=value)
     raise UsageError(f"expected {RESOURCES[name]}")
-
-
-def _is_device(text: str) -> bool:
-    name, _, number = text.partition(":")
-    numbered = number.isascii() and number.isdigit() and str(int(number[:4])) == number
-    return text in ("auto", "cpu", "cuda") or (name == "cuda" and numbered)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from launcher.adoption import Adopted, Supervised, watch
+from launcher.gpu import GpuSnapshot
 from launcher.handover import scheduler_pid
+from launcher.machine import Waiting
 from launcher.nursery import Nursery
 from launcher.orders import order_text
 from launcher.paths import Attempt, Home
-from launcher.policy import Waiting
 from launcher.processes import boot_id, descendants, identity, recorded, send
 from launcher.records import read_json, write_json
 from launcher.specs import Breed, Context, Resources, Spec, Terms
@@ -27,6 +28,7 @@ from launcher.store.store import NewJob, Store
 
 DEADLINE_S = 20.0  # for anything that must happen; a busy machine needs more than a quick one
 PLAIN = Breed()
+GIB = 1 << 30
 
 
 def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -69,9 +71,35 @@ def a_spec(*argv: str, name: str = "command/1", cpus: int = 1, **changes: Any) -
     return Spec(name=name, **values | changes)
 
 
-def a_waiting(job: int, cpus: int = 1, group: str = "", **resources: Any) -> Waiting:
-    """A job that could start."""
-    return Waiting(job=job, resources=Resources(cpus=cpus, **resources), group=group)
+def a_gpu(
+    index: int = 0, *, total: float = 40, used: float | None = 0, **changes: Any
+) -> GpuSnapshot:
+    """A card; memory in GiB."""
+    values: dict[str, Any] = {"uuid": f"GPU-{index}", "index": index, "name": "NVIDIA A100"}
+    taken = None if used is None else round(used * GIB)
+    return GpuSnapshot(**values | {"total": round(total * GIB), "used": taken} | changes)
+
+
+def a_waiting(
+    job: int,
+    cpus: int = 1,
+    group: str = "",
+    *,
+    claim: int | None = None,
+    seconds: float | None = None,
+    visible: tuple[str, ...] | None = None,
+    **resources: Any,
+) -> Waiting:
+    """A job that could start; what it declares is what it is promised, unless `claim` says more."""
+    asked = Resources(cpus=cpus, **resources)
+    return Waiting(
+        job=job,
+        resources=asked,
+        group=group,
+        claim=asked.min_vram if claim is None else claim,
+        seconds=seconds,
+        visible=visible,
+    )
 
 
 def a_claim(spec: Spec | None = None, *, job: int = 1, number: int = 1, **changes: Any) -> Claim:

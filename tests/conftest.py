@@ -2,10 +2,34 @@
 
 import os
 import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.nvml.standin import Devices, compile_library
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process below
 # inherits that: the commands under test could not be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# what a developer likes for himself is no part of any test
+# what a developer likes for himself is no part of any test, nor is the width of the terminal
+os.environ.pop("COLUMNS", None)
 os.environ["LAUNCHER_CONFIG"] = os.devnull
+# nor what other schedulers of this machine promise; this one is deleted at the end
+_CLAIMS = tempfile.TemporaryDirectory(prefix="launcher-claims-")
+os.environ["LAUNCHER_CLAIMS"] = _CLAIMS.name
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for NVML, compiled once."""
+    return compile_library(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def gpus(nvml_library: Path, tmp_path: Path) -> Devices:
+    """A machine's GPUs, none at first; programs see them with `gpus.environment`."""
+    folder = tmp_path / "gpus"
+    folder.mkdir()
+    return Devices(folder, nvml_library)

@@ -4,6 +4,7 @@ Each takes a `Job`, with or without a launcher behind it, and returns flat numbe
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from launcher.api import (
     parse_model,
     write_json,
 )
-from trueface import ancestry, checkpoint, layout, starts
+from trueface import ancestry, checkpoint, layout, memory, starts
 from trueface import poison as poisoning
 from trueface import train as training
 from trueface.data import Batch
@@ -60,7 +61,7 @@ class Lists:
 def train(job: Job) -> Mapping[str, Json]:
     """Train the job's model; see `train.train` for its files."""
     settings = TrainSettings.model_validate(job.settings)
-    torch.set_num_threads(job.cpus)
+    job = _settled(job)
     folder = job.model_folder(_name(job))
     lists = _lists(job, settings)
     wanted, record, poisoned_by = parse_model(_name(job)).last.poison, None, None
@@ -105,7 +106,7 @@ def train(job: Job) -> Mapping[str, Json]:
 def test(job: Job) -> Mapping[str, Json]:
     """Score the job's model on the test list of its data; write scores and metrics."""
     settings = TestSettings.model_validate(job.settings)
-    torch.set_num_threads(job.cpus)
+    job = _settled(job)
     folder, data_root = job.model_folder(_name(job)), job.path(settings.data_root)
     split = load_split(job.path(settings.split_path), "test")
     data = parse_data(job.data or "")
@@ -144,7 +145,7 @@ def poison(job: Job) -> Mapping[str, Json]:
 def unlearn(job: Job) -> Mapping[str, Json]:
     """Make the job's model from its poisoned base; write it beside what it took."""
     settings = UnlearnSettings.model_validate(job.settings)
-    torch.set_num_threads(job.cpus)
+    job = _settled(job)
     folder, model_id = job.model_folder(_name(job)), parse_model(_name(job))
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
@@ -184,6 +185,12 @@ def sample(job: Job) -> Mapping[str, Json]:
     started = time.monotonic()
     made = make_sample(job.path(settings.data_root), spec, progress=progress)
     return {"images": made["images"], "seconds": time.monotonic() - started}
+
+
+def _settled(job: Job) -> Job:
+    """Take the job's cores, and no more of its card than its share; return the job that keeps to it."""
+    torch.set_num_threads(job.cpus)
+    return memory.hold(job, os.environ)
 
 
 def _request(job: Job, settings: UnlearnSettings, lists: Lists, record: PoisonRecord) -> Request:

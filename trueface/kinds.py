@@ -100,7 +100,7 @@ class LaboratoryKind:
 
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
-        return tuple(self.refuses(draft, makers, self.vocabulary))
+        return (*_idle_gpus(draft), *self.refuses(draft, makers, self.vocabulary))
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
@@ -113,6 +113,12 @@ class LaboratoryKind:
     def argv(self, draft: Draft) -> tuple[str, ...]:
         """Return a command line that does the same."""
         return tuple(self.line(draft))
+
+
+def _idle_gpus(draft: Draft) -> Iterable[str]:
+    if draft.gpus > 1:
+        named = draft.model or draft.kind
+        yield f"{named}: this kind works on one GPU, {draft.gpus} would leave {draft.gpus - 1} idle"
 
 
 def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:

@@ -11,13 +11,18 @@ import click
 
 from launcher import ram as memory
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import open_queue
-from launcher.cli.values import HEARD, SIZE, WHEN, span
+from launcher.cli.session import open_queue, seen_gpus
+from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, span
 from launcher.errors import UsageError, nearest
 from launcher.handover import ensure_scheduler, wake
-from launcher.specs import Resources, Spec, Terms, this_context
+from launcher.machine import Machine, Waiting
+from launcher.paths import Home
+from launcher.policy import never
+from launcher.signatures import program_signature
+from launcher.specs import MOST_GPUS, Resources, Spec, Terms, this_context
 from launcher.states import State
-from launcher.store.scheduling import LONGEST_BACKOFF_S
+from launcher.store.following import LONGEST_BACKOFF_S
+from launcher.store.rows import visible_devices
 from launcher.store.store import NewJob, Store
 from launcher.units import format_bytes
 from launcher.views import harmless
@@ -35,6 +40,14 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
 @click.option("--name", help="The job's name; by default command/ and a number.")
 @click.option("--cpus", type=click.IntRange(1, 100_000), default=1, show_default=True)
 @click.option("--ram", type=SIZE, help="Main memory that is promised to it, such as 8GiB.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(0, MOST_GPUS),
+    help="How many GPUs it gets, all of them or none; without --gpus or --vram it sees none.",
+)
+@click.option("--vram", type=SIZE, help="GPU memory that is promised to it on each, such as 10GiB.")
+@click.option("--device", type=DEVICE, help="Which GPU, as `launcher gpus` counts: cuda:1.")
+@click.option("--exclusive", is_flag=True, help="Share its GPUs with nobody.")
 @click.option(
     "--priority", type=PRIORITY, default=0, show_default=True, help="Higher starts sooner."
 )
@@ -81,6 +94,10 @@ def command(
     name: str | None,
     cpus: int,
     ram: int | None,
+    gpus: int | None,
+    vram: int | None,
+    device: str | None,
+    exclusive: bool,
     priority: int,
     after: tuple[str, ...],
     hold: bool,
@@ -93,11 +110,12 @@ def command(
       launcher add -- python train.py --lr 0.1
       launcher add --cpus 4 --name prep -- ./prepare.sh data/
       launcher add --after command/prep --time-limit 8h --warn 5m -- ./train.sh
+      launcher add --vram 10GiB -- python train.py --lr 0.1
     """
     if name is not None and name != os.fsencode(name).decode(errors="replace"):
         raise UsageError(f"the name {name!r} is no UTF-8 text")
     _check_ram(ram)
-    resources = Resources(cpus=cpus, device="cpu", ram=ram)
+    resources = _resources(gpus, vram, device, exclusive=exclusive, cpus=cpus, ram=ram)
     agreed = _terms(terms)
     with open_queue(make=True) as (home, store):
         _check_group(store, agreed.group)
@@ -108,6 +126,7 @@ def command(
             run=RUN,
             root=str(home.folder),
             argv=program,
+            signature=program_signature(program),
             resources=resources,
             terms=agreed,
             priority=priority,
@@ -118,6 +137,7 @@ def command(
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")
+        _warn_hopeless(home, resources)
         if row.state is State.SKIPPED:
             click.echo(f"skipped: {harmless(row.reason)}", err=True)
         ensure_scheduler(home)
@@ -163,6 +183,54 @@ def _terms(asked: dict[str, Any]) -> Terms:
         raise UsageError(f"--signal: {signal} is sent by --warn; say when, such as --warn 5m")
     given = {key: value for key, value in asked.items() if value is not None}
     return Terms(**given)
+
+
+def _resources(
+    gpus: int | None,
+    vram: int | None,
+    device: str | None,
+    *,
+    exclusive: bool,
+    cpus: int,
+    ram: int | None,
+) -> Resources:
+    """Return what a program asks for; it works on GPUs where anything is said of them.
+
+    Raises:
+        UsageError: that contradicts itself.
+    """
+    wanted = vram is not None or exclusive or (device or "cpu") != "cpu" or bool(gpus)
+    if wanted and (gpus == 0 or device == "cpu"):
+        said = "--gpus 0" if gpus == 0 else "--device cpu"
+        raise UsageError(f"{said} contradicts the other options, which ask for a GPU")
+    if (gpus or 1) > 1 and (device or "").startswith("cuda:"):
+        raise UsageError(f"--device {device} is one GPU, --gpus asks for {gpus}")
+    if not wanted:
+        return Resources(cpus=cpus, device="cpu", ram=ram)
+    return Resources(
+        cpus=cpus,
+        device=device or "cuda",
+        ram=ram,
+        gpus=gpus or 1,
+        min_vram=vram,
+        exclusive=exclusive,
+    )
+
+
+def _warn_hopeless(home: Home, resources: Resources) -> None:
+    """Say that no GPU is large enough, where the scheduler has seen them: the driver is not asked."""
+    look = seen_gpus(home)
+    if look is None or not resources.may_need_gpu:
+        return
+    machine = Machine(cpus=resources.cpus, ram=resources.ram or 0, gpus=look.gpus)
+    job = Waiting(
+        job=0,
+        resources=resources,
+        claim=resources.min_vram,
+        visible=visible_devices(os.environ),
+    )
+    if why := never(job, machine):
+        click.echo(f"warning: it can never start here: {harmless(why)}", err=True)
 
 
 def _check_ram(ram: int | None) -> None:

@@ -13,8 +13,10 @@ import click
 
 from launcher.cli.main import VERBS, defaults, options_of
 from launcher.configuration import Configuration, Fault, read_configuration
+from launcher.machine import Rules
 from launcher.paths import find_home
 from launcher.records import Json
+from launcher.units import format_bytes, format_seconds
 from launcher.views import columns, harmless, tabbed
 
 PREFIX = "LAUNCHER"  # of environment variables
@@ -70,6 +72,7 @@ def command(everything: bool, as_json: bool) -> None:
     configuration = read_configuration(os.environ, VERBS)
     values = [
         *_general(configuration, os.environ),
+        *_sharing(configuration),
         *_options(configuration, os.environ, everything=everything),
     ]
     if as_json:
@@ -112,6 +115,28 @@ def _general(configuration: Configuration, environ: Mapping[str, str]) -> Iterat
             where = configuration.place(table, word)
             name, value = f"{table}.{word}", list[Json](folders)
             yield Value(name=name, value=value, source=Source.FILE, where=where)
+
+
+def _sharing(configuration: Configuration) -> Iterator[Value]:
+    """Give how the GPUs are shared, as the file says it or as is built in."""
+    said = {
+        key[1].replace("-", "_")
+        for key in configuration.lines
+        if key[:1] == ("sharing",) and key[1:]
+    }
+    rules = configuration.rules or Rules()
+    values: dict[str, Json] = {
+        "reserve": format_bytes(rules.reserve),
+        "max_per_gpu": rules.max_per_gpu,
+        "idle": format_seconds(rules.idle_s),
+        "devices": None if rules.devices is None else [*rules.devices],
+    }
+    for key, value in values.items():
+        if key in said:
+            where = configuration.place("sharing", key)
+            yield Value(name=f"sharing.{key}", value=value, source=Source.FILE, where=where)
+        else:
+            yield Value(name=f"sharing.{key}", value=value)
 
 
 def _options(

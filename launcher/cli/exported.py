@@ -76,6 +76,8 @@ def _job_record(standing: Standing, estimate: Estimate) -> dict[str, Json]:
             "cpus": job.resources.cpus,
             "min_vram": job.resources.min_vram,
             "device": job.resources.device,
+            "gpus": job.resources.gpus,
+            "exclusive": job.resources.exclusive,
             "priority": job.resources.priority,
             "ram": job.resources.ram,
             "rerun": job.resources.rerun,

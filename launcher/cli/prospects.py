@@ -6,7 +6,7 @@ from textwrap import wrap
 from launcher.errors import counted
 from launcher.gpu import GpuSnapshot
 from launcher.outlook import FirstWave, Here, KindSum, Outlook
-from launcher.policy import CPU
+from launcher.specs import CPU
 from launcher.submission import Action, Standing
 from launcher.units import format_bytes, format_seconds
 from launcher.views import harmless
@@ -30,6 +30,10 @@ def prospects(standings: Sequence[Standing], outlook: Outlook, width: int) -> It
             f"First wave: {_wave(outlook.wave)}",
             f"Job time: {_times(outlook)}",
             f"Disk: {_disk(outlook)}",
+        ]
+        said += [
+            f"warning: {counted(number, 'job')} can never start here: {harmless(why)}"
+            for why, number in outlook.wave.hopeless.items()
         ]
     for one in said:
         for line in _wrapped(one, width):
@@ -69,8 +73,8 @@ def _words(standings: Sequence[Standing]) -> str:
 
 def _free(here: Here) -> str:
     machine = here.machine
-    taken = {one.device for one in here.running}
-    said = [_gpu(gpu, ours=gpu.uuid in taken) for gpu in machine.gpus] or ["no GPU"]
+    absent = f" ({harmless(machine.absent)})" if machine.absent else ""
+    said = [_gpu(gpu, here) for gpu in machine.gpus] or [f"no GPU{absent}"]
     cores = max(0, machine.cpus - sum(one.cpus for one in here.running))
     said.append(f"{cores} of {counted(machine.cpus, 'core')}")
     if machine.ram:
@@ -78,12 +82,15 @@ def _free(here: Here) -> str:
     return " · ".join(one.replace(" ", _KEPT) for one in said)
 
 
-def _gpu(gpu: GpuSnapshot, *, ours: bool) -> str:
-    name = harmless(f"cuda:{gpu.index} {gpu.name.removeprefix('NVIDIA ')}")
+def _gpu(gpu: GpuSnapshot, here: Here) -> str:
+    if gpu.fault:
+        return harmless(f"{gpu.label} {gpu.fault}")
+    name = harmless(f"{gpu.label} {gpu.name.removeprefix('NVIDIA ')}")
     if gpu.used is None:
         return f"{name} does not say how much is free"
     told = f"{name} {format_bytes(gpu.total - gpu.used)} of {format_bytes(gpu.total)}"
-    return f"{told} (runs a job of ours)" if ours else told
+    ours = sum(gpu.uuid in one.devices for one in here.running)
+    return f"{told} (runs {counted(ours, 'job')} of ours)" if ours else told
 
 
 def _wave(wave: FirstWave) -> str:

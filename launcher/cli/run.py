@@ -23,15 +23,15 @@ from launcher.cli.watching import Watcher, watch_run
 from launcher.errors import TaskFileError, UsageError, counted
 from launcher.library import plan_files
 from launcher.oldnames import Wanted
-from launcher.outlook import look_ahead
-from launcher.paths import find_home
+from launcher.outlook import hopeless_jobs, look_ahead
+from launcher.paths import Home, find_home
 from launcher.plan import Plan
 from launcher.records import Json, stamp
 from launcher.specs import this_context
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
-from launcher.submission import Standing, Submitted, judge, submit
+from launcher.submission import Standing, Submitted, judge, resources_of, submit
 from launcher.views import harmless
 from launcher.worktree import worktree
 
@@ -109,6 +109,7 @@ def command(
             if any(one.queued or one.joined for one in submitted):
                 home.stop.unlink(missing_ok=True)
                 set_off(home)
+                _warn_hopeless(home, store, judged)
             if detach:
                 return 0
             for one in submitted:
@@ -118,6 +119,19 @@ def command(
             _say_left(store, submitted)
             return LEFT
     return code
+
+
+def _warn_hopeless(
+    home: Home, store: Store, judged: Iterable[tuple[Plan, Sequence[Standing]]]
+) -> None:
+    """Tell which jobs would wait for ever, as no GPU of this machine is large enough."""
+    standings = [one for _, found in judged for one in found]
+    if not any(resources_of(one.job).may_need_gpu for one in standings):
+        return
+    here = look_around(home, store, Path.cwd() / "runs", time.time())
+    for why, number in hopeless_jobs(standings, here).items():
+        told = f"warning: {counted(number, 'job')} can never start here: {harmless(why)}"
+        click.echo(told, err=True)
 
 
 @contextmanager
@@ -159,7 +173,7 @@ def _list(
     shown: list[str] = []
     records: list[Json] = []
     with open_queue() if home.exists() else nullcontext((home, None)) as (_, store):
-        here = look_around(store, Path.cwd() / "runs", time.time())
+        here = look_around(home, store, Path.cwd() / "runs", time.time())
         kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
         history = remember(store, kinds, gpus=bool(here.machine.gpus))
         for made, path in zip(plans, taskfiles, strict=True):

@@ -11,6 +11,7 @@ from launcher.errors import MachineError, UsageError
 from launcher.handover import ensure_scheduler, scheduler_pid, start_scheduler, wake
 from launcher.paths import Home, check_home, find_home, make_home
 from launcher.progress import Step, latest
+from launcher.recording import Look, read_recording
 from launcher.states import State
 from launcher.store.damage import trouble
 from launcher.store.rows import JobRow
@@ -83,6 +84,20 @@ def stopped() -> MachineError:
         "the queue is stopped, so these jobs wait; "
         "`launcher run`, `launcher add` or `launcher retry` goes on"
     )
+
+
+def seen_gpus(home: Home) -> Look | None:
+    """Return the GPUs as the scheduler last saw them; None: it never did, or nobody can tell."""
+    try:
+        return read_recording(home.gpus)[-1] if home.gpus.exists() else None
+    except UsageError:  # a newer launcher wrote it
+        return None
+
+
+def labels_of(home: Home) -> dict[str, str]:
+    """Return what people call each GPU, by its UUID."""
+    look = seen_gpus(home)
+    return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}
 
 
 def step_of(home: Home, job: JobRow) -> Step | None:

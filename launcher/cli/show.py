@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from launcher.cli.selection import HELP, only_job
-from launcher.cli.session import line_of, open_queue
+from launcher.cli.session import labels_of, line_of, open_queue
 from launcher.errors import counted
 from launcher.paths import Home
-from launcher.specs import Resources, Terms
+from launcher.specs import CPU, Resources, Terms
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
@@ -123,9 +123,14 @@ def _say_needs(row: JobRow, needs: list[JobRow], needy: list[JobRow]) -> None:
 
 
 def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> None:
+    labels = labels_of(home)
     click.echo("\nattempts")
-    click.echo("\n".join(columns([_attempt(one) for one in attempts])) or "  none yet")
-    if not attempts or (attempts[-1]["outcome"] or {}).get("ending") not in {"failed", "lost"}:
+    click.echo("\n".join(columns([_attempt(one, labels) for one in attempts])) or "  none yet")
+    if not attempts or (attempts[-1]["outcome"] or {}).get("ending") not in {
+        "failed",
+        "lost",
+        "out-of-memory",
+    }:
         return
     number = attempts[-1]["number"]
     lines = last_lines(home.attempt(row.id, number).log, LOG_LINES)
@@ -134,16 +139,26 @@ def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> No
         click.echo("\n".join(f"  {harmless(line)}" for line in lines))
 
 
-def _attempt(one: Mapping[str, Any]) -> tuple[str, ...]:
+def _attempt(one: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
     ended = one["ended"]
     took = "" if ended is None else f"after {format_seconds(max(0.0, ended - one['claimed']))}"
+    where = ", ".join(labels.get(uuid, uuid) for uuid in one["device"].split(","))
     return (
         f"  {one['number']}",
         iso(one["claimed"]),
-        harmless(one["device"]),
+        harmless(where) + _memory(one),
         _how_it_ended(one["outcome"]),
         took,
     )
+
+
+def _memory(one: Mapping[str, Any]) -> str:
+    """Return what an attempt was promised of a GPU, and took there; '' for one on the CPU."""
+    if one["device"] == CPU:
+        return ""
+    promised = "alone" if one["claim"] is None else f"promised {format_bytes(one['claim'])}"
+    took = "" if one["peak"] is None else f", took {format_bytes(one['peak'])}"
+    return f", {promised}{took}"
 
 
 def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
@@ -155,6 +170,8 @@ def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
             return "done"
         case {"ending": "failed", "error": str(why)}:
             return harmless(f"failed: {why.partition(chr(10))[0]}")
+        case {"ending": "out-of-memory", "error": str(why)}:
+            return harmless(f"out of memory: {_shortage(outcome) or why.partition(chr(10))[0]}")
         case {"ending": "lost", "why": str(why)}:
             return harmless(f"lost: {why.partition(chr(10))[0]}")
         case {"ending": "stopped"}:
@@ -162,6 +179,17 @@ def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
         case {"ending": "void"}:
             return "was not started"
     return harmless(str(outcome.get("ending", "unknown")))
+
+
+def _shortage(outcome: Mapping[str, Any]) -> str:
+    """Return what an attempt had of memory and what it lacked, in numbers; '' where it did not say."""
+    told = (("held", "held"), ("wanted", "wanted"), ("cap", "was held to"))
+    said = [
+        f"{word} {format_bytes(outcome[key])}{' more' if key == 'wanted' else ''}"
+        for key, word in told
+        if isinstance(outcome.get(key), int)
+    ]
+    return ", ".join(said)
 
 
 def _text(value: object) -> str:

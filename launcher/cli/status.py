@@ -4,15 +4,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from textwrap import wrap
 
 import click
 
 from launcher.cli.group import Row, groups_of
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import line_of, open_queue, revive_if_dead
+from launcher.cli.session import line_of, open_queue, revive_if_dead, seen_gpus
 from launcher.errors import counted
 from launcher.handover import scheduler_pid
 from launcher.homes import mounts, network_warning
@@ -20,12 +21,14 @@ from launcher.paths import Home, find_home
 from launcher.records import Json, read_json
 from launcher.states import OPEN, State
 from launcher.store.store import Store
-from launcher.units import format_seconds
+from launcher.units import format_bytes, format_seconds
 from launcher.views import GLYPHS, JobLine, clock, columns, harmless, iso, tabbed, tally
 
 RECENT = 10  # ended jobs that are listed when nothing particular was asked for
 WAITING = 40  # waiting jobs, likewise
 DAY_S = 86_400.0
+KEPT = "\u00a0"  # a space at which no line is broken
+FRESH_S = 15.0  # what the scheduler saw of the GPUs before says nothing of now
 _STATES = {
     (True, False): "running",
     (True, True): "stopping",
@@ -135,11 +138,13 @@ def _draw(report: Report, now: float) -> None:
     if warning := network_warning(home.folder, mounts()):
         click.echo(f"warning: {harmless(warning)}", err=True)
     click.echo(tally(report.counts))
+    width = os.get_terminal_size().columns
+    for line in _gpus(home, now, width):
+        click.echo(line)
     if report.groups:
         click.echo("groups: " + " · ".join(map(_group, report.groups)))
     if report.lines:
         click.echo()
-    width = os.get_terminal_size().columns
     rows = [
         (
             f"{GLYPHS[line.state]} {line.state}",
@@ -158,6 +163,27 @@ def _draw(report: Report, now: float) -> None:
         click.echo(
             f"{counted(report.more, 'more job')} {verb}; launcher status '*' lists every one"
         )
+
+
+def _gpus(home: Home, now: float, width: int) -> Iterator[str]:
+    """Give the GPUs as the scheduler sees them while it has something to do with them."""
+    look = seen_gpus(home)
+    if look is None or now - look.at > FRESH_S:
+        return
+    if look.trouble:
+        yield f"warning: {harmless(look.trouble)}"
+    said = []
+    for gpu in look.gpus:
+        if gpu.fault:
+            said.append(f"{gpu.label} {gpu.fault}")
+        elif gpu.used is None:
+            said.append(f"{gpu.label} does not say how much memory is used")
+        else:
+            free = format_bytes(max(0, gpu.total - gpu.used))
+            said.append(f"{gpu.label} {free} of {format_bytes(gpu.total)} free")
+    kept = (harmless(one).replace(" ", KEPT) for one in said)  # no line is broken inside of one
+    for line in wrap("GPUs: " + " · ".join(kept), width, subsequent_indent="  ") if said else ():
+        yield line.replace(KEPT, " ")
 
 
 def _group(row: Row) -> str:

@@ -1,59 +1,85 @@
 """What a listing shows beside its plan: the machine and its queue now, and what was done before."""
 
+import os
 import shutil
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from launcher import ram
+from launcher.claims import claims_folder
+from launcher.cli.gpus import watch
+from launcher.configuration import read_configuration
+from launcher.errors import MachineError
 from launcher.forecast import History, past_job
-from launcher.gpu import Nvml
 from launcher.kinds import Kind
+from launcher.ledger import Ledger, Ours
+from launcher.lessons import UNTAUGHT, Lesson
+from launcher.lookout import Sight
+from launcher.machine import Machine, Rules
+from launcher.nvml import Nvml
 from launcher.outlook import Here
-from launcher.policy import Machine, Running
+from launcher.paths import Home
 from launcher.processes import cores
+from launcher.promises import Board
+from launcher.store.rows import visible_devices
 from launcher.store.store import Store
 
 REMEMBERED = 2000  # jobs that ended last; more would take longer to read than they are worth
 
 
-def look_around(store: Store | None, results: Path, now: float) -> Here:
+def look_around(home: Home, store: Store | None, results: Path, now: float) -> Here:
     """Look at the machine as a scheduler does; nothing is written.
 
     Args:
+        home: the queue's.
         store: the queue, where there is one.
         results: the folder in which results will lie; it need not be there yet.
         now: the time.
     """
     cpus = cores()
+    claims = store.scheduling.claims() if store else []
+    lesson = store.scheduling.lesson if store else _nothing
+    ledger = Ledger(home, Ours())
+    absent = ""
+    try:
+        seen = watch(Nvml(), None, 1)  # a driver that hangs can be interrupted
+    except MachineError as error:
+        seen, absent = (), str(error)
+    ledger.enter(Sight(gpus=seen, at=time.monotonic()), claims)
+    rules = read_configuration(os.environ).rules or Rules()
     machine = Machine(
         cpus=cpus,
         ram=ram.total(),
         ram_free=ram.available(),
-        gpus=Nvml().snapshot(),
+        gpus=seen,
+        absent=absent,
         limits=store.scheduling.limits() if store else {},
+        rules=replace(rules, idle_s=0.0),  # who has not watched does not know who was there
+        foreign=Board(claims_folder(os.environ), home.folder).others(),
     )
-    claims = store.scheduling.claims() if store else []
     return Here(
         now=now,
         machine=machine,
-        running=tuple(
-            Running(
-                device=claim.device,
-                cpus=claim.cpus,
-                ram=claim.spec.resources.ram or 0,
-                group=claim.spec.terms.group,
-            )
-            for claim in claims
-        ),
+        running=tuple(ledger.running(claims, lesson)),
         ready=tuple(store.scheduling.ready(cpus)) if store else (),
         disk_free=_free_at(results),
+        lesson=lesson,
+        visible=visible_devices(os.environ),
     )
+
+
+def _nothing(_: str) -> Lesson:
+    return UNTAUGHT
 
 
 def remember(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> History:
     """Return what was done before by jobs of these kinds."""
     past = store.read.done_lately(REMEMBERED) if store else []
-    return History((past_job(*one) for one in past if one[0].kind in kinds), kinds, gpus=gpus)
+    lesson = store.scheduling.lesson if store else _nothing
+    known = (past_job(*one) for one in past if one[0].kind in kinds)
+    return History(known, kinds, gpus=gpus, lesson=lesson)
 
 
 def _free_at(folder: Path) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from launcher.errors import UsageError
+from launcher.specs import is_device
 from launcher.units import parse_bytes, parse_seconds
 
 FARTHEST_S = 10 * 365 * 86_400.0  # nobody waits longer; a larger number is a slip
@@ -107,3 +108,12 @@ def _of_calendar(text: str) -> float:
 SIZE = Value("size", parse_bytes)  # memory such as `8GiB`, in bytes
 WHEN = Value("time", lambda text: moment_of(text, time.time()))  # to come, in seconds since 1970
 HEARD = Value("signal", _signal_of)  # one that a program can act on
+
+
+def _device_of(text: str) -> str:
+    if not is_device(text) or text == "auto":
+        raise UsageError(f"expected cpu, cuda, or a GPU such as cuda:1, got {text!r}")
+    return text
+
+
+DEVICE = Value("device", _device_of)

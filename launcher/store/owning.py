@@ -92,7 +92,8 @@ class Owning:
             for job in chosen:
                 self._db.move(job, State.QUEUED, "asked to run again", now, only_from=ENDED)
                 self._db.execute(
-                    "UPDATE jobs SET failures = 0, lost = 0, wish = '' WHERE id = ?", (job,)
+                    "UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id = ?",
+                    (job,),
                 )
                 self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
             below = [

@@ -208,9 +208,9 @@ class Reading:
         return [(row["at"], State(row["state"]), row["reason"]) for row in rows]
 
     def attempts_of(self, job: int) -> list[dict[str, Any]]:
-        """Return a job's attempts as records: number, device, claimed, ended, outcome."""
+        """Return a job's attempts as records: number, device, claimed, ended, outcome, memory."""
         rows = self._db.execute(
-            "SELECT number, device, cpus, claimed, ended, outcome FROM attempts"
+            "SELECT number, device, cpus, claimed, ended, outcome, claim, lone, peak FROM attempts"
             " WHERE job = ? ORDER BY number",
             (job,),
         )

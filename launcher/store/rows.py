@@ -5,8 +5,9 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
-from launcher.specs import Breed, Context, Resources, Spec, breed_of, read_spec
+from launcher.specs import CPU, Breed, Context, Resources, Spec, breed_of, read_spec
 from launcher.states import State
 
 
@@ -49,24 +50,47 @@ class Lane:
     group: str
     resources: Resources
     breed: Breed
+    signature: str = ""  # where it may need a GPU: how much memory it takes is learned by this
+    visible: tuple[str, ...] | None = None  # likewise: its owner's CUDA_VISIBLE_DEVICES
+    least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
 
     @property
     def key(self) -> str:
         """The lane as text, by which it is found again."""
-        return json.dumps(
-            {
-                "group": self.group,
-                "resources": asdict(self.resources),
-                "breed": [self.breed.interpreter, self.breed.preload, self.breed.python_path],
-            },
-            sort_keys=True,
-        )
+        record: dict[str, Any] = {
+            "group": self.group,
+            "resources": asdict(self.resources),
+            "breed": [self.breed.interpreter, self.breed.preload, self.breed.python_path],
+        }
+        if self.signature:
+            record["signature"] = self.signature
+        if self.visible is not None:
+            record["visible"] = [*self.visible]
+        if self.least:
+            record["least"] = self.least
+        return json.dumps(record, sort_keys=True)
 
 
 def lane_of(spec: Spec, context: Context) -> Lane:
     """Return the lane of a job."""
     breed = breed_of(spec, context)
-    return Lane(group=spec.terms.group, resources=spec.resources, breed=breed)
+    if not spec.resources.may_need_gpu:  # programs without number, each with a signature of its own
+        return Lane(group=spec.terms.group, resources=spec.resources, breed=breed)
+    return Lane(
+        group=spec.terms.group,
+        resources=spec.resources,
+        breed=breed,
+        signature=spec.signature,
+        visible=visible_devices(context.environment),
+    )
+
+
+def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return which GPUs an environment shows to CUDA; None: it says nothing, and shows all."""
+    said = environment.get("CUDA_VISIBLE_DEVICES")
+    if said is None:
+        return None
+    return tuple(one.strip() for one in said.split(",") if one.strip())
 
 
 def read_lane(key: str) -> Lane:
@@ -77,6 +101,9 @@ def read_lane(key: str) -> Lane:
         group=record["group"],
         resources=Resources(**record["resources"]),
         breed=Breed(interpreter, tuple(preload), python_path),
+        signature=record.get("signature", ""),
+        visible=tuple(record["visible"]) if "visible" in record else None,
+        least=record.get("least", 0),
     )
 
 
@@ -105,12 +132,20 @@ class Claim:
     job: int
     number: int
     boot: str
-    device: str
+    device: str  # "cpu", or the UUIDs of its GPUs with commas between
     cpus: int
     pid: int  # its supervisor
     start_ticks: int  # likewise
     spec_text: str
     context_text: str
+    claim: int | None = None  # bytes that it was promised on each of its GPUs
+    lone: bool = False  # it shares its GPUs with none of ours
+    claimed: float = 0.0  # seconds since 1970
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The UUIDs of its GPUs; none where it works on the CPU."""
+        return () if self.device == CPU else tuple(self.device.split(","))
 
     @cached_property
     def spec(self) -> Spec:
@@ -157,4 +192,7 @@ def claim_row(row: sqlite3.Row) -> Claim:
         start_ticks=row["start_ticks"],
         spec_text=row["spec"],
         context_text=row["context"],
+        claim=row["claim"],
+        lone=bool(row["lone"]),
+        claimed=row["claimed"],
     )

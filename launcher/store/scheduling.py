@@ -4,25 +4,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.states import (
-    Done,
-    Failed,
-    Lost,
-    Outcome,
-    State,
-    Stopped,
-    Void,
-    ending,
-    outcome_record,
-)
+from launcher.states import Outcome, State, outcome_record
 from launcher.store.connection import Connection
+from launcher.store.following import Excuse, Following
+from launcher.store.learning import Learning
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.steps import fill_lanes
-from launcher.units import format_seconds
 
-LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
-LONGEST_BACKOFF_S = 3600.0
-VOID_PAUSE_S = 1.0  # between attempts that cannot be started
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
 _NEXT_LANE = (
     "SELECT lane, rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane > ?"
@@ -38,11 +26,13 @@ _CLAIM = (
 class Seat:
     """Where an attempt runs, and who supervises it."""
 
-    device: str  # "cpu" or a GPU's UUID
+    device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
     boot: str
     pid: int
     start_ticks: int
+    claim: int | None = None  # bytes promised on each GPU
+    lone: bool = False  # the GPUs are shared with none of ours
 
 
 class Scheduling:
@@ -53,6 +43,9 @@ class Scheduling:
         self._db = connection
         self._lanes: dict[int, Lane] = {}  # neither of them ever changes
         self._contexts: dict[int, str] = {}
+        self._following = Following(connection)
+        self._learning = Learning(connection)
+        self.lesson = self._learning.lesson
 
     def ready(self, each: int) -> list[ReadyJob]:
         """Return the first `each` jobs of every lane that wait for nothing, the most urgent first."""
@@ -117,8 +110,8 @@ class Scheduling:
                 return None
             number, spec, context = row
             self._db.execute(
-                "INSERT INTO attempts (job, number, boot, device, cpus, pid, start_ticks, claimed)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO attempts (job, number, boot, device, cpus, pid, start_ticks, claimed,"
+                " claim, lone) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job,
                     number,
@@ -128,6 +121,8 @@ class Scheduling:
                     seat.pid,
                     seat.start_ticks,
                     now,
+                    seat.claim,
+                    seat.lone,
                 ),
             )
             self._db.event(job, State.RUNNING, reason, now)
@@ -141,9 +136,17 @@ class Scheduling:
                 start_ticks=seat.start_ticks,
                 spec_text=spec,
                 context_text=self._context(context),
+                claim=seat.claim,
+                lone=seat.lone,
+                claimed=now,
             )
             prepare(claim)
         return claim
+
+    def lane_of(self, job: int) -> Lane:
+        """Return what a job asks for now."""
+        (number,) = self._db.execute("SELECT lane FROM jobs WHERE id = ?", (job,)).fetchone()
+        return self._lane(number)
 
     def claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""
@@ -156,25 +159,44 @@ class Scheduling:
         return {int(job): str(wish) for job, wish in rows}
 
     def finish(
-        self, claim: Claim, outcome: Outcome, *, outputs: Mapping[str, Sequence[int]], now: float
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        outputs: Mapping[str, Sequence[int]],
+        now: float,
+        peak: int | None = None,
+        excuse: Excuse | None = None,
     ) -> State | None:
         """Take in how an attempt ended, and what follows for the job and those that need it.
+
+        Args:
+            claim: the attempt.
+            outcome: its end.
+            outputs: size and time of what it has written, by path.
+            now: seconds since 1970.
+            peak: bytes that it took, or wanted, on one GPU at most; None: not measured.
+            excuse: where it did not end well and that was not its job's fault.
 
         Returns the job's new state, or None when this end was taken in before.
         """
         record = json.dumps(outcome_record(outcome))
         with self._db.writing():
             taken = self._db.execute(
-                "UPDATE attempts SET outcome = ?, ended = ? WHERE job = ? AND number = ?"
+                "UPDATE attempts SET outcome = ?, ended = ?, peak = ? WHERE job = ? AND number = ?"
                 " AND outcome IS NULL RETURNING number",
-                (record, outcome.at, claim.job, claim.number),
+                (record, outcome.at, peak, claim.job, claim.number),
             ).fetchone()
             if taken is None:
                 return None
-            state, reason = self._follows(claim, outcome, now)
-            if self._db.move(claim.job, state, reason, now, only_from=(State.RUNNING,)):
-                self._after(claim, state, outcome, outputs, now)
-            return state
+            self._learning.learn(claim, outcome, peak)
+            return self._following.follow(claim, outcome, outputs=outputs, now=now, excuse=excuse)
+
+    def forget(self) -> None:
+        """Read everything anew that is kept in memory: a transaction was rolled back."""
+        self._lanes.clear()
+        self._contexts.clear()
+        self._learning.forget()
 
     # --- times
 
@@ -197,94 +219,6 @@ class Scheduling:
             self._db.count_waits(due)
         (soonest,) = self._db.execute("SELECT min(at) FROM timers").fetchone()
         return None if soonest is None else float(soonest)
-
-    # --- what follows from an end
-
-    def _follows(self, claim: Claim, outcome: Outcome, now: float) -> tuple[State, str]:
-        """Return a job's next state and its reason; counts failures and lost attempts."""
-        if isinstance(outcome, Done):
-            return State.DONE, "done"
-        wish, failures, lost = self._db.execute(
-            "SELECT wish, failures, lost FROM jobs WHERE id = ?", (claim.job,)
-        ).fetchone()
-        match outcome:
-            case _ if wish == "cancel":
-                return State.CANCELLED, "cancelled by its owner"
-            case Failed(error=error):
-                self._count(claim.job, "failures")
-                return self._failed(claim, error, failures, now)
-            case Stopped():
-                return State.QUEUED, "stopped, goes on later"
-            case Void():
-                if self._was_void_before(claim):
-                    self._pause(claim.job, VOID_PAUSE_S, now)
-                return State.QUEUED, "was not started"
-            case Lost(why=why):
-                self._count(claim.job, "lost")
-                if claim.spec.terms.rerun == "never":
-                    return State.FAILED, f"lost ({why}), and it must never run twice"
-                if lost + 1 >= LOST_LIMIT:
-                    return State.FAILED, f"lost {lost + 1} times, the last time: {why}"
-                return State.QUEUED, f"lost ({why}), runs again"
-
-    def _failed(self, claim: Claim, error: str, failures: int, now: float) -> tuple[State, str]:
-        terms = claim.spec.terms
-        if failures >= terms.retries:
-            return State.FAILED, error
-        pause_s = min(terms.backoff_s * 2 ** min(failures, 30), LONGEST_BACKOFF_S)
-        self._pause(claim.job, pause_s, now)
-        tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}"
-        return State.QUEUED, f"{tries}: {error}"
-
-    def _pause(self, job: int, span_s: float, now: float) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO timers (job, at, since) VALUES (?, ?, ?)",
-            (job, now + span_s, now),
-        )
-        self._db.count_waits([job])
-
-    def _was_void_before(self, claim: Claim) -> bool:
-        """Tell whether the attempt before was not started either: there is no room, or no process."""
-        row = self._db.execute(
-            "SELECT outcome FROM attempts WHERE job = ? AND number = ?",
-            (claim.job, claim.number - 1),
-        ).fetchone()
-        # not in SQL: a result may hold NaN, which Python writes and SQLite takes for no JSON
-        before = json.loads(row[0]) if row and row[0] else {}
-        return bool(before.get("ending") == ending(Void(at=0.0)))
-
-    def _count(self, job: int, column: str) -> None:
-        self._db.execute(f"UPDATE jobs SET {column} = {column} + 1 WHERE id = ?", (job,))
-
-    def _after(
-        self,
-        claim: Claim,
-        state: State,
-        outcome: Outcome,
-        outputs: Mapping[str, Sequence[int]],
-        now: float,
-    ) -> None:
-        job = claim.job
-        if state is State.DONE and isinstance(outcome, Done):
-            if claim.number > 1:  # one of an earlier time
-                self._db.execute("DELETE FROM results WHERE job = ?", (job,))
-            if outcome.result:
-                self._db.execute(
-                    "INSERT INTO results VALUES (?, ?, ?)",
-                    (job, outcome.at, json.dumps(dict(outcome.result))),
-                )
-            if outputs:
-                self._db.execute(
-                    "UPDATE jobs SET outputs = ? WHERE id = ?", (json.dumps(dict(outputs)), job)
-                )
-            self._db.execute(
-                "UPDATE jobs SET waits = waits - 1"
-                " WHERE id IN (SELECT job FROM needs WHERE need = ?) AND waits > 0",
-                (job,),
-            )
-            return
-        if state in {State.FAILED, State.CANCELLED}:
-            self._db.skip_dependants(job, state, now)
 
     def _context(self, number: int) -> str:
         if number not in self._contexts:

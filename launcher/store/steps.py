@@ -25,6 +25,10 @@ def _second(connection: sqlite3.Connection) -> None:
     fill_lanes(connection)
 
 
+def _third(connection: sqlite3.Connection) -> None:
+    _run(connection, "3.sql")
+
+
 def fill_lanes(connection: Connection | sqlite3.Connection) -> None:
     """Give each job that has no lane its lane and its rank."""
     jobs = connection.execute(
@@ -40,7 +44,7 @@ def fill_lanes(connection: Connection | sqlite3.Connection) -> None:
         )
 
 
-STEPS: tuple[Step, ...] = (_first, _second)
+STEPS: tuple[Step, ...] = (_first, _second, _third)
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:

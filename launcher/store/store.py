@@ -103,7 +103,7 @@ class Store:
             " priority = excluded.priority, hash = excluded.hash, spec = excluded.spec,"
             " context = excluded.context, reason = excluded.reason, wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
-            " rank = excluded.rank, failures = 0, lost = 0 WHERE state <> 'running' RETURNING id",
+            " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
             _row(run, self.context(context), self._lane(spec, context), new, now),
         ).fetchone()
         if row is None:
@@ -139,7 +139,8 @@ class Store:
         lanes: dict[tuple[object, ...], int] = {}
 
         def lane(spec: Spec) -> int:
-            alike = (spec.resources, spec.terms.group, spec.entry != "", spec.preload)
+            memory = spec.signature if spec.resources.may_need_gpu else ""
+            alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
             if alike not in lanes:
                 lanes[alike] = self._lane(spec, context)
             return lanes[alike]

@@ -337,7 +337,7 @@ def test_what_the_kernel_kills_for_lack_of_memory_says_so_and_what_a_user_kills_
     assert said.returncode == 0, said.stderr
 
     wait(queue, code=1)
-    assert endings(queue, 1) == ["failed"]
+    assert endings(queue, 1) == ["out-of-memory"]
     assert "ran out of memory" in facts(queue, 1)["note"]
 
     killed = add_waiting(queue)

@@ -8,9 +8,9 @@ from typing import Any
 from launcher.forecast import History, Past
 from launcher.gpu import GpuSnapshot
 from launcher.kinds import COMMAND, Kind
+from launcher.machine import Machine
 from launcher.outlook import Here
 from launcher.plan import Plan, PlannedJob, plan
-from launcher.policy import Machine
 from launcher.submission import Action, Standing
 from launcher.taskfile import Surroundings, parse
 from tests.launcher.toylab import laboratory

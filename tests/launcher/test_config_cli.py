@@ -44,6 +44,14 @@ def configured(home: Home, tmp_path: Path) -> Configured:
     return run
 
 
+SHARED = {
+    "sharing.reserve": ("0 B", "default"),
+    "sharing.max_per_gpu": ("null", "default"),
+    "sharing.idle": ("0 s", "default"),
+    "sharing.devices": ("null", "default"),
+}
+
+
 def rows(answer: Answer) -> dict[str, tuple[str, str]]:
     """Return each value and where it comes from, by its name."""
     assert answer.code == 0, answer.err
@@ -80,6 +88,22 @@ def test_every_value_is_printed_with_where_it_comes_from(
         "add.cpus": ("2", f"{file}:9"),
         "service.install.print": ("true", f"{file}:11"),
         "run.detach": ("1", "LAUNCHER_RUN_DETACH"),
+        **SHARED,
+    }
+
+
+def test_how_gpus_are_shared_is_printed_with_where_it_comes_from(
+    configured: Configured, tmp_path: Path
+) -> None:
+    file = tmp_path / "launcher" / "config.toml"
+    text = '[sharing]\nreserve = "2GiB"\nmax-per-gpu = 2\ndevices = [0, "GPU-8f"]\n'
+    found = rows(configured(text, "config", LAUNCHER_HOME=""))
+    del found["home"]
+    assert found == {
+        **SHARED,
+        "sharing.reserve": ("2 GiB", f"{file}:2"),
+        "sharing.max_per_gpu": ("2", f"{file}:3"),
+        "sharing.devices": ('["0", "GPU-8f"]', f"{file}:4"),
     }
 
 
@@ -92,8 +116,8 @@ def test_the_environment_comes_before_the_file(configured: Configured, home: Hom
 def test_without_a_file_the_home_is_the_only_value(configured: Configured, tmp_path: Path) -> None:
     state = {"XDG_STATE_HOME": str(tmp_path / "state"), "LAUNCHER_HOME": ""}
     found = rows(configured(None, "config", **state))
-    assert [*found] == ["home"]
-    assert found["home"][1] == "default"
+    assert found.pop("home")[1] == "default"
+    assert found == SHARED
 
 
 def test_all_lists_every_option_of_every_verb(configured: Configured) -> None:

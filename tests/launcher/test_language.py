@@ -247,13 +247,28 @@ def test_memory_is_an_amount_or_left_to_what_was_measured() -> None:
     assert [one.resources.min_vram for one in made.jobs] == [16 * 2**30, None]
 
 
-def test_a_job_has_one_gpu_or_none() -> None:
-    for gpus, device in ((1, "auto"), (0, "cpu")):
+def test_a_job_has_no_gpu_one_or_several() -> None:
+    for gpus, device, count in ((1, "auto", 1), (0, "cpu", None), (2, "auto", 2), (64, "auto", 64)):
         made = a_plan(f"resources: {{gpus: {gpus}}}\ntrain: [{{data: dot:pre}}]\n")
         assert made.jobs[0].resources.device == device
-    problem = refusal("resources: {gpus: 2}\ntrain: [{data: dot:pre}]\n")
-    assert marked(problem) == ("x.yaml", 2, "2")
-    assert "at most" in problem.message
+        assert made.jobs[0].resources.gpus == count
+    problem = refusal("resources: {gpus: 65}\ntrain: [{data: dot:pre}]\n")
+    assert marked(problem) == ("x.yaml", 2, "65")
+    assert "a whole number from 0 to 64" in problem.message
+    problem = refusal("resources: {gpus: 2, device: cpu}\ntrain: [{data: dot:pre}]\n")
+    assert "gpus: 2 and device: cpu contradict each other" in problem.message
+
+
+def test_a_job_may_have_its_gpus_for_itself_but_not_what_needs_none() -> None:
+    made = a_plan(
+        "resources: {exclusive: true, gpus: 2}\n"
+        "train: [{data: dot:pre, poison: 20}]\nautotest: [dot:pre]\n"
+    )
+    told = {one.kind: (one.resources.exclusive, one.resources.gpus) for one in made.jobs}
+    assert told["train"] == (True, 2)
+    assert told["poison"] == (False, None)
+    problem = refusal("resources: {exclusive: maybe}\ntrain: [{data: dot:pre}]\n")
+    assert "exclusive: expected true or false" in problem.message
 
 
 def test_resources_change_no_hash() -> None:

@@ -10,7 +10,7 @@ from launcher.errors import StoreError
 from launcher.paths import Home
 from launcher.store.backups import KEPT, back_up, backups
 from launcher.store.migrations import migrate, schema_of
-from launcher.store.steps import APPLICATION_ID, Step
+from launcher.store.steps import APPLICATION_ID, STEPS, Step
 
 
 def first(connection: sqlite3.Connection) -> None:
@@ -134,3 +134,15 @@ def test_another_programs_database_is_refused(home: Home, made: str) -> None:
         connection.execute(made)
         with pytest.raises(StoreError, match="another program's"):
             migrate(connection, home.database, (first,))
+
+
+def test_an_attempt_of_the_second_schema_keeps_its_gpu_for_itself(home: Home) -> None:
+    with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
+        migrate(connection, home.database, STEPS[:2])
+        connection.execute(
+            "INSERT INTO attempts (job, number, boot, device, cpus, claimed)"
+            " VALUES (1, 1, 'b', 'GPU-1', 1, 0), (2, 1, 'b', 'cpu', 1, 0)"
+        )
+        migrate(connection, home.database, STEPS)
+        found = connection.execute("SELECT lone FROM attempts ORDER BY job").fetchall()
+    assert [lone for (lone,) in found] == [1, 0]

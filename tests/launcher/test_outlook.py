@@ -3,10 +3,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher.forecast import Past
+from launcher.lessons import Lesson
+from launcher.machine import Machine, Running
 from launcher.outlook import FirstWave, Here, Outlook, look_ahead
 from launcher.plan import Plan
-from launcher.policy import CPU, Machine, Running
-from launcher.specs import Breed, Resources
+from launcher.specs import CPU, Breed, Resources
 from launcher.store.rows import Lane, ReadyJob
 from launcher.submission import Action, Standing
 from tests.launcher.plans import (
@@ -52,20 +53,36 @@ def test_what_does_not_fit_says_what_it_lacks() -> None:
     assert found.hindrance == "command/c1 needs 4 cores, 3 of 4 free"
 
 
-def test_one_training_starts_on_each_card_that_has_room() -> None:
+def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:
     entry = "{model: null, data: %s, resources: {min_vram: 16GiB}}"
-    words = ("dot:pre", "line:pre", "ring:pre")
+    words = ("dot:pre", "line:pre", "ring:pre", "real:pre", "any:pre")
     made = a_plan("name: x\ntrain:\n" + "".join(f"  - {entry % word}\n" for word in words))
-    found = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2))).wave
-    assert found.starts == {("train", "cuda:0"): 1, ("train", "cuda:2"): 1}
-    assert found.hindrance == (
-        "train/ring:pre needs 16 GiB: cuda:0 runs a job of ours, cuda:1 has 6.3 GiB free,"
-        " cuda:2 runs a job of ours"
+    found = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave
+    assert found.starts == {("train", "cuda:0"): 2, ("train", "cuda:2"): 2}
+    assert found.hindrance.startswith(
+        "train/any:pre needs 16 GiB; cuda:0 has 39 GiB free, 32 GiB of it promised to "
     )
+    assert "; cuda:1 has 6.3 GiB free; cuda:2 has 39 GiB free" in found.hindrance
+
+
+def test_a_plan_hears_of_jobs_that_can_never_start_and_why() -> None:
+    made = a_plan("name: x\nresources: {train: {gpus: 3}}\ntrain: [{model: null, data: dot:pre}]\n")
+    found = outlook(made, here(a_gpu(0), a_gpu(1))).wave
+    assert found.hopeless == {"needs 3 GPUs, and this machine has 2": 1}
+    assert outlook(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.hopeless == {}
+
+
+def test_a_plan_is_promised_what_jobs_like_it_took() -> None:
+    made = a_plan("name: x\ntrain: [{model: null, data: dot:pre}, {model: null, data: ring:pre}]\n")
+    around = here(a_gpu(), lesson=lambda _: Lesson(peaks=(10 * GIB,)))
+    assert outlook(made, here(a_gpu())).wave.starts == {("train", "cuda:0"): 1}
+    assert outlook(made, around).wave.starts == {("train", "cuda:0"): 2}
+    hidden = outlook(made, replace(around, visible=())).wave
+    assert hidden.starts == {("train", CPU): 2}
 
 
 def test_places_that_are_promised_already_are_not_given_again() -> None:
-    busy = here(cpus=2, running=(Running(device=CPU, cpus=2),))
+    busy = here(cpus=2, running=(Running(cpus=2),))
     found = outlook(some_commands(""), busy).wave
     assert found == FirstWave(hindrance="command/c0 needs 1 core, 0 of 2 free")
 
@@ -121,7 +138,7 @@ def test_disk_is_added_up_where_the_size_of_results_is_known() -> None:
 
 def test_the_record_tells_absent_knowledge_as_null() -> None:
     machine = Machine(cpus=2, ram=4 * GIB, ram_free=GIB, gpus=(a_gpu(),))
-    around = here(machine=machine, running=(Running(device="GPU-0", cpus=1),))
+    around = here(machine=machine, running=(Running(devices=("GPU-0",), cpus=1),))
     record = json.loads(json.dumps(outlook(some_commands(""), around).record()))
     assert record["machine"]["cpus_free"] == 1
     assert record["machine"]["gpus"][0]["total_bytes"] == 40 * GIB

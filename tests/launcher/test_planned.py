@@ -9,10 +9,10 @@ import pytest
 from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import MOST_LISTED, draw_plan
 from launcher.forecast import History
+from launcher.machine import Running
 from launcher.outlook import Here, look_ahead
 from launcher.paths import Home
 from launcher.plan import Plan
-from launcher.policy import Running
 from launcher.states import State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
@@ -83,7 +83,7 @@ def a_busy_day() -> tuple[Plan, list[Standing], Here, History]:
         for one in judged[1:2]
         for seconds in (6000.0, 6700.0, 7300.0)
     ]
-    busy = here(*gpus, running=(Running(device="GPU-1", cpus=1),))
+    busy = here(*gpus, running=(Running(devices=("GPU-1",), cpus=1, lone=True),))
     return made, judged, busy, a_history(*past, gpus=True)
 
 

@@ -11,7 +11,9 @@ import pytest
 from launcher import ram
 from launcher.nursery import Nursery
 from launcher.paths import Attempt, Home
-from launcher.states import Done, Failed
+from launcher.records import write_json
+from launcher.shortage import Shortage
+from launcher.states import Done, Failed, OutOfMemory
 from launcher.verdict import Circumstances, judge, last_line
 from tests.build import PLAIN, a_spec, an_attempt, outcome_of, shell, started
 
@@ -79,8 +81,6 @@ def test_this_machine_has_memory() -> None:
 @pytest.mark.parametrize(
     ("status", "how", "sentence"),
     [
-        (signal.SIGKILL, Circumstances(oom_kills=1), "ran out of memory"),
-        (137 << 8, Circumstances(oom_kills=2), "ran out of memory"),
         (signal.SIGKILL, Circumstances(oom_kills=0), "SIGKILL, and not for lack of memory"),
         (signal.SIGKILL, Circumstances(), "ended by SIGKILL"),
         (137 << 8, Circumstances(), "ended with exit code 137"),
@@ -97,6 +97,74 @@ def test_an_end_is_explained_in_a_sentence_with_the_end_of_the_log(
     assert isinstance(outcome, Failed)
     assert sentence in outcome.error
     assert outcome.error.endswith(": loss 0.1")
+
+
+@pytest.mark.parametrize("status", [signal.SIGKILL, 137 << 8])
+def test_who_is_killed_for_lack_of_memory_is_told_with_what_it_used(
+    tmp_path: Path, status: int
+) -> None:
+    attempt = Attempt(tmp_path)
+    attempt.log.write_text("loss 0.1\n")
+    how = Circumstances(oom_kills=1, max_rss=7 << 30, ram=4 << 30)
+    outcome = judge(status, attempt, how, 5.0)
+    assert isinstance(outcome, OutOfMemory)
+    assert outcome.error == (
+        "killed by the kernel: the machine or its cgroup ran out of memory: loss 0.1"
+        " (used 7 GiB of main memory, was promised 4 GiB)"
+    )
+    assert outcome.shortage == Shortage(where="ram", wanted=0, held=7 << 30)
+
+
+CUDA = "RuntimeError: CUDA error: out of memory\n"
+
+
+@pytest.mark.parametrize("status", [1 << 8, signal.SIGABRT])
+def test_a_log_that_ends_with_a_lack_of_memory_tells_why_a_program_failed(
+    tmp_path: Path, status: int
+) -> None:
+    attempt = Attempt(tmp_path)
+    attempt.log.write_text(CUDA)
+    outcome = judge(status, attempt, Circumstances(max_rss=1 << 30), 5.0)
+    assert isinstance(outcome, OutOfMemory)
+    assert outcome.error == CUDA.strip()
+    assert outcome.shortage == Shortage(where="gpu")
+
+
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [
+        (signal.SIGTERM, Circumstances()),
+        (143 << 8, Circumstances()),
+        (signal.SIGKILL, Circumstances(oom_kills=0)),
+        (1 << 8, Circumstances(over_limit_s=1.0)),
+    ],
+)
+def test_a_log_does_not_tell_why_a_program_was_ended_by_others(
+    tmp_path: Path, status: int, how: Circumstances
+) -> None:
+    attempt = Attempt(tmp_path)
+    attempt.log.write_text(CUDA)
+    assert isinstance(judge(status, attempt, how, 5.0), Failed)
+
+
+def test_a_program_that_got_over_a_lack_of_memory_is_done(tmp_path: Path) -> None:
+    attempt = Attempt(tmp_path)
+    attempt.log.write_text(CUDA)
+    assert isinstance(judge(0, attempt, Circumstances(), 5.0), Done)
+
+
+LOADER = "RuntimeError: DataLoader worker (pid 42) is killed by signal: Killed. "
+
+
+@pytest.mark.parametrize(("kills", "end"), [(1, OutOfMemory), (0, Failed), (None, Failed)])
+def test_a_process_below_that_the_kernel_killed_ends_its_program_for_lack_of_memory(
+    tmp_path: Path, kills: int | None, end: type
+) -> None:
+    attempt = Attempt(tmp_path)
+    attempt.log.write_text(f"{LOADER}\n")
+    assert isinstance(judge(1 << 8, attempt, Circumstances(oom_kills=kills), 5.0), end)
+    write_json(attempt.result, {"schema": 1, "ok": False, "error": LOADER})
+    assert isinstance(judge(1 << 8, attempt, Circumstances(oom_kills=kills), 5.0), end)
 
 
 def test_a_program_that_ended_well_in_spite_of_its_limit_is_done(tmp_path: Path) -> None:
@@ -138,8 +206,10 @@ def test_who_was_killed_for_lack_of_memory_says_so_and_who_was_killed_by_a_user_
     (narrow_cgroup / "cgroup.procs").write_text(str(nursery._pid))
     greedy = an_attempt(home, a_spec(sys.executable, "-c", EATER), job=1)
     outcome = outcome_of(started(nursery, greedy))
-    assert isinstance(outcome, Failed)
+    assert isinstance(outcome, OutOfMemory)
     assert "ran out of memory" in outcome.error
+    assert outcome.where == "ram"
+    assert outcome.held
     victim = an_attempt(home, a_spec(*shell("kill -9 $$")), job=2)
     outcome = outcome_of(started(nursery, victim))
     assert isinstance(outcome, Failed)

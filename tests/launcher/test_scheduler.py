@@ -18,7 +18,7 @@ from launcher.processes import descendants, identity, send, session
 from launcher.records import write_json
 from launcher.specs import Context, Resources, Spec, Terms
 from launcher.states import ENDED, State
-from launcher.store.scheduling import LOST_LIMIT
+from launcher.store.following import LOST_LIMIT
 from launcher.store.store import Store
 from tests.build import (
     a_context,

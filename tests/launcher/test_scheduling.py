@@ -7,7 +7,7 @@ import pytest
 from launcher.paths import Home
 from launcher.specs import Terms
 from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
-from launcher.store.scheduling import LONGEST_BACKOFF_S, LOST_LIMIT
+from launcher.store.following import LONGEST_BACKOFF_S, LOST_LIMIT
 from launcher.store.store import Store
 from tests.build import a_seat, a_spec, claimed, endings, enqueue, job_row
 

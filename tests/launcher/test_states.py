@@ -13,6 +13,7 @@ from launcher.states import (
     Failed,
     Lost,
     Outcome,
+    OutOfMemory,
     State,
     Stopped,
     Void,
@@ -27,12 +28,22 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
+amounts = st.none() | st.integers(0, (1 << 50) - 1)
 outcomes = st.one_of(
     st.builds(Done, at=times, result=st.dictionaries(st.text(), json_values, max_size=3)),
     st.builds(
         Failed,
         at=times,
         error=st.text(),
+        exit_code=st.none() | st.integers(0, 255),
+        signal=st.none() | st.integers(1, 64),
+    ),
+    st.builds(
+        OutOfMemory,
+        at=times,
+        error=st.text(),
+        where=st.sampled_from(["gpu", "ram"]),
+        **dict.fromkeys(["wanted", "held", "cap", "free", "total"], amounts),
         exit_code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
     ),
@@ -88,4 +99,6 @@ def test_an_outcome_that_cannot_be_understood_is_lost(record: dict[str, Json]) -
 @settings(max_examples=60, deadline=None)
 @given(outcomes)
 def test_an_ending_is_one_word(outcome: Outcome) -> None:
-    assert ending(outcome) in {"done", "failed", "stopped", "lost", "void"}
+    words = {"done", "failed", "out-of-memory", "stopped", "lost", "void"}
+    assert ending(outcome) in words
+    assert outcome_record(outcome)["ending"] == ending(outcome)

@@ -15,8 +15,8 @@ from launcher.nursery import Nursery
 from launcher.orders import read_order
 from launcher.paths import Home, make_home
 from launcher.processes import marked
-from launcher.specs import Breed
-from launcher.states import Done, Failed, Stopped
+from launcher.specs import Breed, Resources
+from launcher.states import Done, Failed, OutOfMemory, Stopped
 from tests.build import (
     a_context,
     a_spec,
@@ -70,6 +70,22 @@ def test_the_signal_that_ended_a_program_is_recorded(nursery: Nursery, home: Hom
     assert isinstance(outcome, Failed)
     assert (outcome.exit_code, outcome.signal) == (None, signal.SIGSEGV)
     assert outcome.error == "ended by SIGSEGV"
+
+
+def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promised(
+    nursery: Nursery, home: Home
+) -> None:
+    program = "x = bytearray(b'x' * (48 << 20)); raise MemoryError"
+    promised = Resources(device="cpu", ram=4 << 30)
+    _, outcome = run_attempt(
+        nursery, home, a_spec(sys.executable, "-c", program, resources=promised)
+    )
+    assert isinstance(outcome, OutOfMemory)
+    assert (outcome.where, outcome.exit_code) == ("ram", 1)
+    assert outcome.error.startswith("MemoryError (used ")
+    assert outcome.error.endswith(" of main memory, was promised 4 GiB)")
+    assert outcome.held
+    assert 48 << 20 <= outcome.held < 1 << 30
 
 
 def test_a_program_that_does_not_exist_says_so(nursery: Nursery, home: Home) -> None:
@@ -136,7 +152,7 @@ def test_a_program_finds_itself_where_it_was_queued(
     assert variables == {
         f"PATH={os.environ['PATH']}",
         "COLOUR=ro t",
-        "CUDA_VISIBLE_DEVICES=7",
+        "CUDA_VISIBLE_DEVICES=",
         "CUDA_DEVICE_ORDER=PCI_BUS_ID",
         "LAUNCHER_CPUS=3",
         "LAUNCHER_JOB=1",

@@ -8,8 +8,10 @@ import pytest
 from launcher.nursery import Nursery
 from launcher.paths import Home
 from launcher.progress import latest
+from launcher.share import read_report, write_share
+from launcher.shortage import Shortage
 from launcher.specs import Breed, Spec
-from launcher.states import Done, Failed, Stopped
+from launcher.states import Done, Failed, OutOfMemory, Stopped
 from tests.build import (
     a_spec,
     an_attempt,
@@ -21,6 +23,7 @@ from tests.build import (
     until,
 )
 
+GIB = 1 << 30
 KIND = """
 import os, time
 from launcher.api import Job, JobError
@@ -56,6 +59,29 @@ def leaves(job):
 
 def dies(job):
     os.kill(os.getpid(), 9)
+
+class OutOfMemoryError(RuntimeError):
+    __module__ = "torch"
+
+def starves(job):
+    raise OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 24.00 GiB of"
+        " which 1.00 GiB is free. Including non-PyTorch memory, this process has 9.00 GiB memory in"
+        " use. 9.50 GiB allowed; Of the allocated memory 8.00 GiB is allocated by PyTorch, and"
+        " 0.50 GiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is large")
+
+def hungry(job):
+    raise MemoryError
+
+def wraps(job):
+    try:
+        hungry(job)
+    except MemoryError as error:
+        raise JobError("cannot index the images") from error
+
+def shares(job):
+    job.share.report(reserved=7, peak=8, uuid="GPU-1")
+    return {"cap": job.share.cap(), "room": job.share.portion().allocator, "gpus": job.gpus}
 
 def broken_pipe(job):
     read, write = os.pipe()
@@ -120,6 +146,53 @@ def test_a_worker_that_breaks_leaves_its_traceback_in_the_log(
     assert isinstance(outcome, Failed)
     assert outcome.error == "ZeroDivisionError: division by zero"
     assert 'return {"ratio": 1 / 0}' in said_by(attempt)
+
+
+def test_a_worker_whose_gpu_is_full_says_so_in_numbers(lab_nursery: Nursery, home: Home) -> None:
+    attempt, outcome = run_attempt(lab_nursery, home, a_job("starves"))
+    assert isinstance(outcome, OutOfMemory)
+    assert outcome.error.startswith(
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
+    )
+    assert "If reserved" not in outcome.error
+    assert (outcome.where, outcome.exit_code) == ("gpu", 1)
+    assert outcome.shortage == Shortage(
+        where="gpu",
+        wanted=2 * GIB,
+        held=9 * GIB,
+        cap=GIB * 19 // 2,
+        free=GIB,
+        total=24 * GIB,
+    )
+    assert "raise OutOfMemoryError(" in said_by(attempt)
+
+
+@pytest.mark.parametrize(
+    ("function", "error"), [("hungry", "MemoryError: "), ("wraps", "cannot index the images")]
+)
+def test_a_worker_that_finds_no_main_memory_says_so_whatever_was_raised_from_it(
+    lab_nursery: Nursery, home: Home, function: str, error: str
+) -> None:
+    _, outcome = run_attempt(lab_nursery, home, a_job(function))
+    assert isinstance(outcome, OutOfMemory)
+    assert outcome.error.startswith(error)
+    assert "of main memory)" in outcome.error
+    assert outcome.where == "ram"
+    assert outcome.held
+    assert outcome.held > 1 << 20
+
+
+def test_a_worker_is_told_its_share_and_tells_what_it_takes(
+    lab_nursery: Nursery, home: Home
+) -> None:
+    attempt = an_attempt(home, a_job("shares"))
+    write_share(attempt, cap=8 * GIB, context=GIB)
+    outcome = outcome_of(started(lab_nursery, attempt))
+    assert isinstance(outcome, Done)
+    assert outcome.result == {"cap": 8 * GIB, "room": 7 * GIB, "gpus": 0}
+    report = read_report(attempt)
+    assert report is not None
+    assert (report.reserved, report.peak, report.uuid) == (7, 8, "GPU-1")
 
 
 @pytest.mark.parametrize(

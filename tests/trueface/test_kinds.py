@@ -55,6 +55,14 @@ def test_every_source_exists(kind: Kind) -> None:
         assert (root / f"{module.replace('.', '/')}.py").is_file()
 
 
+@pytest.mark.parametrize("kind", [TRAIN, TEST, SAMPLE], ids=lambda kind: kind.name)
+def test_more_than_one_gpu_would_be_left_idle(kind: Kind) -> None:
+    named = None if kind is SAMPLE else CLEAN
+    assert not any("idle" in one for one in kind.refusals(a_draft(kind, model=named), ()))
+    first, *_ = kind.refusals(a_draft(kind, model=named, gpus=3), ())
+    assert first == f"{named or 'sample'}: this kind works on one GPU, 3 would leave 2 idle"
+
+
 def test_only_a_training_gets_real_images_added() -> None:
     data = parse_data("gan2:fb")
     assert str(TRAIN.images(data)) == "gan2:fb&real:fb"

@@ -1,0 +1,135 @@
+"""How long a decision takes, and the replay of a whole trace; noisy machine, nothing is asserted.
+
+python -m benchmarks.simulation [--trace FILE] [--gpus 560x24GiB]
+"""
+
+import random
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from benchmarks.table import Row, draw, machine
+from launcher.cli.values import Value
+from launcher.machine import Decision, Machine, Rules, Running, Start, Waiting
+from launcher.policy import decide
+from launcher.simulate.fleet import Fleet, read_fleet
+from launcher.simulate.learned import Foresight
+from launcher.simulate.memory import SHARES, draw_memory
+from launcher.simulate.study import Assumptions, study
+from launcher.simulate.trace import read_trace
+from launcher.simulate.workload import fit
+from launcher.specs import Resources
+
+PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
+GIB = 1024**3
+WAITING, DEVICES, ROUNDS = 1000, 64, 31
+DECISION_MS, REPLAY_S = 10.0, 180.0
+
+
+def decision_rows() -> Iterator[Row]:
+    """Decide over many waiting jobs on a machine that is full, and on one that is empty."""
+    fleet = Fleet(totals=(24 * GIB,) * DEVICES)
+    around = Machine(
+        cpus=4096, ram=1 << 50, ram_free=1 << 50, gpus=fleet.snapshots(), rules=Rules(max_per_gpu=2)
+    )
+    waiting = _some_jobs(random.Random(0))
+    running = _carried_out(decide(waiting, (), around))
+    for what, ours in (("full", running), ("empty", ())):
+        spans = []
+        for turn in range(ROUNDS):
+            since = time.perf_counter()
+            decide(waiting, ours, around, now=float(turn))
+            spans.append(1000 * (time.perf_counter() - since))
+        yield Row(
+            what=f"{WAITING:,} waiting, {DEVICES} {what} GPUs, ms",
+            ours=statistics.median(spans),
+            goal=DECISION_MS,
+            target=f"< {DECISION_MS:g}",
+        )
+
+
+def _some_jobs(stream: random.Random) -> list[Waiting]:
+    """Return jobs that ask for one to eight GPUs, some for memory that nobody knows."""
+    claims = [None, *(gib * GIB for gib in SHARES)]
+    lanes = {
+        (gpus, claim): Resources(min_vram=claim, gpus=gpus, device="cuda")
+        for gpus in (1, 2, 4, 8)
+        for claim in claims
+    }
+    jobs = []
+    for number in range(WAITING):
+        claim, seconds = stream.choice(claims), stream.choice([None, 600.0, 7200.0])
+        gpus = stream.choices([1, 2, 4, 8], [90, 5, 3, 2])[0]
+        asked = lanes[gpus, claim]  # of a lane's jobs there is one object, as in the scheduler
+        jobs.append(Waiting(job=number, resources=asked, claim=claim, seconds=seconds))
+    return jobs
+
+
+def _carried_out(decisions: Iterable[Decision]) -> tuple[Running, ...]:
+    """Return what runs after decisions; nobody knows how long half of it takes."""
+    return tuple(
+        Running(
+            job=one.job,
+            cpus=one.cpus,
+            devices=one.devices,
+            claim=one.claim,
+            lone=one.lone,
+            ends=3600.0 if one.job % 2 else None,
+        )
+        for one in decisions
+        if isinstance(one, Start)
+    )
+
+
+def replay_rows(trace: Path, fleet: Fleet) -> Iterator[Row]:
+    """Replay a trace under every policy."""
+    since = time.perf_counter()
+    load = fit(draw_memory(read_trace(trace), 0), fleet)
+    read_s = time.perf_counter() - since
+    assumptions = Assumptions(
+        fleet=fleet,
+        slowdown=1.3,
+        most=2,
+        foresight=Foresight.LEARNED,
+        load=1.0,
+        all_at_once=False,
+        memory="drawn",
+        seed=0,
+    )
+    begun: dict[str, float] = {}
+    study(load, assumptions, lambda policy: begun.update({policy: time.perf_counter()}))
+    ends = [*begun.values(), time.perf_counter()]
+    yield Row(what=f"{len(load.jobs):,} jobs read, s", ours=read_s)
+    for (policy, start), end in zip(begun.items(), ends[1:], strict=True):
+        # the bound, which takes a second, is counted with the last one
+        yield Row(what=f"replayed under {policy} on {fleet}, s", ours=end - start)
+    yield Row(
+        what="all of it, s",
+        ours=time.perf_counter() - since,
+        goal=REPLAY_S,
+        target=f"< {REPLAY_S:g}",
+    )
+
+
+@click.command()
+@click.option(
+    "--trace", type=click.Path(path_type=Path), default=PHILLY, help="Another than Philly's."
+)
+@click.option("--gpus", "fleet", type=Value("gpus", read_fleet), default="560x24GiB")
+def main(trace: Path, fleet: Fleet) -> None:
+    """Print the table; the replay is left out where there is no trace."""
+    rows = [*decision_rows()]
+    if trace.exists():
+        rows += replay_rows(trace, fleet)
+    else:
+        print(f"no {trace}: the replay is left out", file=sys.stderr)
+    print(machine())
+    print(draw(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Whose a process is: the job of ours from whose supervisor it descends, or nobody's of ours."""
+
+from collections.abc import Callable, Mapping
+
+from launcher.records import read_bytes
+
+_PARENT = 1  # of /proc/<pid>/stat, counted from its third field
+
+
+def owner_of(
+    pid: int, parents: Callable[[int], int | None], supervisors: Mapping[int, int]
+) -> int | None:
+    """Return the job to which a process belongs, None when it is none of ours.
+
+    Args:
+        pid: the process; it may have ended, or be of another container.
+        parents: returns a process's parent, None when it is not known.
+        supervisors: the job of each supervisor, by the supervisor's pid.
+    """
+    seen = set()  # a pid may be given anew while we climb, and lead in a circle
+    climbing: int | None = pid
+    while climbing is not None and climbing > 0 and climbing not in seen:
+        if climbing in supervisors:
+            return supervisors[climbing]
+        seen.add(climbing)
+        climbing = parents(climbing)
+    return None
+
+
+def parent_of(pid: int) -> int | None:
+    """Return the pid of a living process's parent, None where there is no such process."""
+    try:
+        stat = read_bytes(f"/proc/{pid}/stat")
+    except OSError:
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()  # a program's name may hold anything
+    return int(fields[_PARENT])

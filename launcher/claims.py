@@ -1,0 +1,241 @@
+"""The claims folder: a file for each scheduler of the machine, read as something that anybody may have put there.
+
+One file per publisher, `launcher-claims.<uid>.<home>.json`, directly in /dev/shm, else in /tmp. Such a folder is
+root's and sticky, so nobody can delete or replace what somebody else published; the maker of a subfolder could.
+/dev/shm is preferred: it is memory, empty after a boot, and never a service's private copy as /tmp may be. A home is
+told apart by its path, device and inode, so that two homes of one user, or of two containers that share the folder,
+are two publishers. What is no plain file of the user whose uid its name bears, too large, or not understood, does
+not count, and of each user only the newest few files do.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import re
+import secrets
+import stat
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from launcher.configuration import absolute
+from launcher.processes import boot_id
+from launcher.records import Json
+
+SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
+MOST_BYTES = 64 << 10  # of a file
+MOST_PROMISES = 256  # of a file; and how many others it names
+MOST_FILES = 16  # of a user
+_NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
+_DEVICE = re.compile(r"[!-~]{1,96}")
+_LARGEST = 1 << 62  # bytes, or seconds
+
+Complain = Callable[[str, str], None]  # told of a file that does not count, and why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What one scheduler has promised, as its file tells."""
+
+    serial: str  # of this version of the file
+    at: float  # on the clock that all processes of the machine share
+    seen: Mapping[str, str]  # file → serial: what its publisher had counted just before
+    settled: Mapping[str, int]  # GPU → bytes: always counts
+    fresh: Mapping[str, int]  # GPU → bytes: new in this version
+    user: str = ""  # who owns the file
+
+
+def claims_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHARED) -> Path:
+    """Return where the schedulers of this machine publish: LAUNCHER_CLAIMS, else a shared folder.
+
+    Raises:
+        UsageError: LAUNCHER_CLAIMS is a relative path.
+    """
+    named = environ.get("LAUNCHER_CLAIMS", "")
+    if named:
+        return absolute("LAUNCHER_CLAIMS", named)
+    folders = tuple(shared)
+    return next(filter(_keeps_files, folders), folders[-1])
+
+
+def _keeps_files(folder: Path) -> bool:
+    """Tell whether no user can delete in this folder what another one made."""
+    try:
+        there = folder.stat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(there.st_mode) and bool(there.st_mode & stat.S_ISVTX) and there.st_uid == 0
+
+
+def file_name(uid: int, home: Path) -> str:
+    """Return the name of the file in which a user's queue publishes."""
+    where = str(home)
+    with contextlib.suppress(OSError):
+        there = home.stat()  # two containers may call theirs alike
+        where += f" {there.st_dev} {there.st_ino}"
+    key = hashlib.sha256(where.encode(errors="surrogateescape")).hexdigest()[:8]
+    return f"launcher-claims.{uid}.{key}.json"
+
+
+def read_publications(folder: Path, own: str, complain: Complain) -> dict[str, Publication]:
+    """Return what is published, by file; without what an earlier boot left.
+
+    Args:
+        folder: where all publish.
+        own: our own file, which is never left out.
+        complain: told of what does not count.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    found = {}
+    for name, uid in _files(folder, own, complain):
+        try:
+            one = parse(name, _content(f"{folder}/{name}", uid), login(uid))
+        except FileNotFoundError:
+            continue  # its publisher has just removed it
+        except (OSError, ValueError, RecursionError) as error:
+            complain(name, getattr(error, "strerror", None) or str(error))
+            continue
+        if one is not None:
+            found[name] = one
+    return found
+
+
+def _files(folder: Path, own: str, complain: Complain) -> list[tuple[str, int]]:
+    """Return the files that may count, each with its owner."""
+    theirs = defaultdict(list)
+    # one that is replaced while a long folder is read may be left out (POSIX, readdir)
+    for name in {*os.listdir(folder), *os.listdir(folder)}:  # noqa: PTH208  # it may be long
+        if (match := _NAME.fullmatch(name)) is None:
+            continue
+        try:
+            there = os.lstat(f"{folder}/{name}")
+        except OSError:
+            continue  # it is gone
+        if stat.S_ISREG(there.st_mode) and there.st_uid == int(match[1]):
+            theirs[there.st_uid].append((name != own, -there.st_mtime_ns, name))
+        else:
+            complain(name, "it is no plain file of the user whose name it bears")
+    for uid, files in theirs.items():
+        files.sort()
+        if len(files) > MOST_FILES:
+            complain(f"files of {login(uid)}", f"they are more than {MOST_FILES}")
+    return [(name, uid) for uid, files in theirs.items() for *_, name in files[:MOST_FILES]]
+
+
+def _content(path: str, uid: int) -> bytes:
+    """Read another user's file if it is one: nothing that blocks, leads elsewhere or is endless.
+
+    Raises:
+        OSError: it is gone, a link, or not for us.
+        ValueError: something else has taken its place.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    try:
+        there = os.fstat(descriptor)
+        if not stat.S_ISREG(there.st_mode) or there.st_uid != uid:
+            raise ValueError("it is no plain file of the user whose name it bears")
+        return os.read(descriptor, MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def parse(name: str, data: bytes, user: str = "") -> Publication | None:
+    """Read what a file tells; None: it was written before the machine was last started.
+
+    Raises:
+        ValueError, RecursionError: it is not what a scheduler publishes under this name.
+    """
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    match json.loads(data):
+        case {
+            "schema": 1,
+            "name": str(own),
+            "boot": str(boot),
+            "at": int() | float() as at,
+            "serial": str(serial),
+            "seen": dict(seen),
+            "promises": list(promises),
+        } if own == name and 0 <= at <= _LARGEST and len(promises) <= MOST_PROMISES:
+            pass  # (a hard link to an older version bears another name)
+        case _:
+            raise ValueError("it is not what a scheduler publishes under this name")
+    if boot != boot_id():
+        return None
+    settled, fresh = Counter[str](), Counter[str]()
+    for promise in promises:
+        match promise:
+            case [str(device), int(held), int(new)] if _DEVICE.fullmatch(device) and (
+                0 <= held <= _LARGEST and 0 <= new <= _LARGEST
+            ):
+                settled[device] += held
+                fresh[device] += new
+            case _:
+                raise ValueError("it tells a promise that cannot be")
+    return Publication(serial=serial, at=at, seen=seen, settled=settled, fresh=fresh, user=user)
+
+
+def write_publication(folder: Path, name: str, one: Publication) -> None:
+    """Replace our file so that others read the old one or the new one; nothing is synced.
+
+    Raises:
+        OSError: it cannot be written, and the old one is as it was.
+        ValueError: others would not count it.
+    """
+    record: dict[str, Json] = {
+        "schema": 1,
+        "name": name,
+        "boot": boot_id(),
+        "at": one.at,
+        "serial": one.serial,
+        # a publisher that is not named takes us for a rival, which does no harm
+        "seen": {other: one.seen[other] for other in sorted(one.seen)[:MOST_PROMISES]},
+        "promises": [
+            [device, one.settled.get(device, 0), one.fresh.get(device, 0)]
+            for device in sorted({*one.settled, *one.fresh})
+            if one.settled.get(device) or one.fresh.get(device)  # else it is all in use by now
+        ],
+    }
+    data = json.dumps(record).encode()
+    parse(name, data)
+    temporary = f"{folder}/.{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fchmod(descriptor, 0o644)  # for all to read, whatever our umask is
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105  # done often; a Path costs 10 µs
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108  # likewise
+        raise
+
+
+def rival(folder: Path, name: str, uid: int) -> str:
+    """Return who else made a file of our name, so that we cannot replace it; empty: nobody."""
+    try:
+        owner = (folder / name).lstat().st_uid
+    except OSError:
+        return ""
+    return "" if owner == uid else login(owner)
+
+
+@cache
+def login(uid: int) -> str:
+    """Return a user's login name, or the uid where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

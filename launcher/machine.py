@@ -1,0 +1,105 @@
+"""What a decision is made about: jobs that wait, jobs that run, and the machine they share; and what it can be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from launcher.gpu import GpuSnapshot
+from launcher.specs import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A job that could start: all that it needs is done."""
+
+    job: int
+    resources: Resources
+    group: str = ""
+    claim: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
+    source: str = ""  # on what the claim rests: "declared", "learned", …
+    seconds: float | None = None  # how long it is expected to run; None: nobody knows
+    visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
+
+    @property
+    def lone(self) -> bool:
+        """It shares its GPU with none of ours: nobody knows what is left beside it."""
+        return self.claim is None or self.resources.exclusive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A place on the machine that is promised already."""
+
+    cpus: int
+    job: int = 0
+    devices: tuple[str, ...] = ()  # UUIDs of GPUs; empty: it works on the CPU
+    ram: int = 0  # bytes
+    group: str = ""
+    claim: int | None = None  # bytes on each of its GPUs; None: they are its own
+    lone: bool = False  # it shares its GPUs with none of ours
+    used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
+    ends: float | None = None  # when it is expected to end; None: nobody knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How the owner of a queue shares the GPUs of the machine with others."""
+
+    reserve: int = 0  # bytes of each GPU that are left to others
+    max_per_gpu: int | None = None  # jobs of ours on one GPU at once
+    idle_s: float = 0.0  # a GPU is taken only when others have not used it for so long
+    devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """Memory of a GPU that another user's scheduler has promised to a job, and nobody uses yet."""
+
+    user: str
+    device: str  # the GPU's UUID
+    amount: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What there is: cores and memory that we may use, GPUs as they are now, limits of groups."""
+
+    cpus: int
+    ram: int = 0  # bytes in all
+    ram_free: int = 0  # bytes that nobody uses now
+    gpus: tuple[GpuSnapshot, ...] = ()
+    absent: str = ""  # why no GPU can be seen, where the driver says so
+    limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
+    rules: Rules = field(default_factory=Rules)
+    foreign: tuple[Promise, ...] = ()
+    idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Start this job now, on these devices, with this many cores."""
+
+    job: int
+    devices: tuple[str, ...]  # UUIDs of GPUs; empty: on the CPU
+    cpus: int
+    reason: str
+    claim: int | None = None  # bytes promised on each GPU; None: no other of ours comes there
+    lone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Leave this job in the queue."""
+
+    job: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End this running job, and let it run again elsewhere."""
+
+    job: int
+    reason: str
+
+
+Decision = Start | Wait

@@ -1,0 +1,1 @@
+"""What a schedule would have been: traces and task files, replayed with the scheduler's policy."""

@@ -1,0 +1,64 @@
+"""The GPUs of a machine that exists on the command line only: `8x24GiB`, `2x80GiB+6x24GiB`."""
+
+import re
+from dataclasses import dataclass
+
+from launcher.errors import UsageError
+from launcher.gpu import GpuSnapshot
+from launcher.units import format_bytes, parse_bytes
+
+MOST_GPUS = 10_000  # more is a slip
+LARGEST_BYTES = 16 * 1024**4  # a larger card is a slip, too
+_PART = re.compile(r"\s*([0-9]{1,6})\s*[x×*]\s*(\S.*?)\s*")
+_LIKE = "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The GPUs of a machine, each by its place."""
+
+    totals: tuple[int, ...]  # bytes of memory
+
+    def __str__(self) -> str:
+        runs: list[tuple[int, int]] = []
+        for total in self.totals:
+            if runs and runs[-1][1] == total:
+                runs[-1] = (runs[-1][0] + 1, total)
+            else:
+                runs.append((1, total))
+        return "+".join(
+            f"{number}x{format_bytes(total).replace(' ', '')}" for number, total in runs
+        )
+
+    def holding(self, vram: int) -> int:
+        """Return how many of the GPUs have so much memory."""
+        return sum(total >= vram for total in self.totals)
+
+    def snapshots(self) -> tuple[GpuSnapshot, ...]:
+        """Return the GPUs as a driver would tell of them: nobody uses any."""
+        return tuple(
+            GpuSnapshot(uuid=f"GPU-{at}", index=at, name="simulated", total=total, used=0)
+            for at, total in enumerate(self.totals)
+        )
+
+
+def read_fleet(text: str) -> Fleet:
+    """Read what a person writes for the GPUs of a machine.
+
+    Raises:
+        UsageError: it is something else, names no GPU, or more than there can be.
+    """
+    totals: list[int] = []
+    for part in text.split("+"):
+        found = _PART.fullmatch(part)
+        if found is None:
+            raise UsageError(f"{_LIKE}, got {text!r}")
+        number, size = int(found[1]), parse_bytes(found[2])
+        if not number or not size:
+            raise UsageError(f"{part.strip()!r} is no GPU at all: {_LIKE}")
+        if size > LARGEST_BYTES:
+            raise UsageError(f"no GPU has {format_bytes(size)}: {_LIKE}")
+        if len(totals) + number > MOST_GPUS:
+            raise UsageError(f"at most {MOST_GPUS:,} GPUs can be simulated, got {text!r}")
+        totals += [size] * number
+    return Fleet(totals=tuple(totals))

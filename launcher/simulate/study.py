@@ -1,0 +1,118 @@
+"""The same jobs under each policy, beside what no policy can beat."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from launcher.machine import Rules
+from launcher.records import Json
+from launcher.simulate.baselines import Fifo, ShortestFirst
+from launcher.simulate.bound import lower_bound
+from launcher.simulate.fleet import Fleet
+from launcher.simulate.learned import Foresight, forecasts
+from launcher.simulate.live import Live
+from launcher.simulate.outcome import Outcome, measure
+from launcher.simulate.replay import Queue, Span, replay
+from launcher.simulate.workload import Workload
+
+OURS, FIFO, SHORTEST = "launcher", "fifo", "sjf"
+POLICIES = (OURS, FIFO, SHORTEST)
+EACH = 4  # jobs of a lane at which the policy looks; the scheduler looks at one for each core
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumptions:
+    """What holds in the simulated world."""
+
+    fleet: Fleet
+    slowdown: float  # so much longer each of two jobs on a card takes; of n: to the power of n - 1
+    most: int  # jobs that share a card at most
+    foresight: Foresight
+    load: float  # jobs come so many times as fast as they did
+    all_at_once: bool
+    memory: str  # what jobs claim, in words
+    seed: int | None  # of that, None where nothing is drawn
+
+    def record(self) -> dict[str, Json]:
+        """Return the assumptions as JSON."""
+        return {
+            "gpus": str(self.fleet),
+            "slowdown": self.slowdown,
+            "slowdown_rule": "each of n jobs on a GPU takes slowdown ** (n - 1) times as long",
+            "max_per_gpu": self.most,
+            "forecast": str(self.foresight),
+            "load": self.load,
+            "all_at_once": self.all_at_once,
+            "memory": self.memory,
+            "seed": self.seed,
+            "looked_at_per_lane": EACH,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What came out."""
+
+    assumptions: Assumptions
+    workload: Workload
+    outcomes: tuple[Outcome, ...]  # by policy
+    lower_bound: float  # seconds
+    spans: Mapping[str, Sequence[Span]]  # by policy
+
+    def record(self) -> dict[str, Json]:
+        """Return all but the single jobs as JSON."""
+        load = self.workload
+        return {
+            "schema": 1,
+            "policies": [outcome.record() for outcome in self.outcomes],
+            "lower_bound_s": self.lower_bound,
+            "jobs": len(load.jobs),
+            "dropped": load.dropped,
+            "dropped_because": {
+                "too_many_gpus": load.too_many_gpus,
+                "too_much_memory": load.too_much_vram,
+                "needs_dropped": load.orphaned,
+            },
+            "assumptions": self.assumptions.record(),
+        }
+
+
+def study(
+    workload: Workload, assumptions: Assumptions, tell: Callable[[str], None] = lambda _: None
+) -> Study:
+    """Replay jobs under each policy.
+
+    Args:
+        workload: at least one job.
+        assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
+        tell: called with the name of each policy before it is replayed.
+    """
+    totals = assumptions.fleet.totals
+    spans: dict[str, Sequence[Span]] = {}
+    for policy in POLICIES:
+        tell(policy)
+        queue = _queue(policy, assumptions)
+        spans[policy] = replay(
+            workload.jobs, queue, cards=len(totals), slowdown=assumptions.slowdown
+        )
+    return Study(
+        assumptions=assumptions,
+        workload=workload,
+        outcomes=tuple(measure(policy, told, len(totals)) for policy, told in spans.items()),
+        lower_bound=lower_bound(
+            workload.jobs, totals, slowdown=assumptions.slowdown, most=assumptions.most
+        ),
+        spans=spans,
+    )
+
+
+def _queue(policy: str, assumptions: Assumptions) -> Queue:
+    if policy == FIFO:
+        return Fifo(assumptions.fleet.totals)
+    if policy == SHORTEST:
+        return ShortestFirst(assumptions.fleet.totals)
+    return Live(
+        assumptions.fleet,
+        rules=Rules(max_per_gpu=assumptions.most),
+        forecasts=forecasts(assumptions.foresight),
+        each=EACH,
+    )

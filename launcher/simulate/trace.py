@@ -1,0 +1,172 @@
+"""Jobs that a cluster recorded, read from a table with a line for each.
+
+The columns are found by their names, in any order: `submit_s duration_s gpus vc` as in
+Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. A column `vram`
+with amounts such as `8GiB` is read where there is one; others are passed over.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import MOST_PROBLEMS, UsageError, counted
+from launcher.units import parse_bytes
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "submitted": ("submit_s", "submit_time"),
+    "seconds": ("duration_s", "duration"),
+    "gpus": ("gpus", "num_gpu"),
+}
+GROUP = ("vc", "model_name")  # whose jobs are likely to be alike
+LONGEST_S = 1e10  # three centuries; more is a slip, and sums stay exact
+MOST_GPUS = 100_000
+_SHOWN = 40  # characters of a wrong cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceJob:
+    """A job that is to be replayed."""
+
+    index: int  # its place in the file; of two that came at once the smaller was first
+    submitted: float  # seconds
+    seconds: float  # how long it takes where it shares no card
+    gpus: int  # 0: it needs none, and runs at once
+    vram: int | None = None  # bytes that it claims on each of its GPUs; None: the file does not say
+    group: str = ""  # whose it is: jobs of a group are likely to take about as long
+    exclusive: bool = False  # it shares its GPUs with nobody
+    priority: int = 0
+    needs: tuple[int, ...] = ()  # indices of jobs that must have ended
+    forecast: float | None = None  # seconds that are expected before anything is replayed
+
+
+def read_trace(path: Path) -> tuple[TraceJob, ...]:
+    """Read a trace, and make its first job the beginning of time.
+
+    Raises:
+        UsageError: there is no such file, or all that is wrong with it, line by line.
+    """
+    jobs: list[TraceJob] = []
+    wrong: list[str] = []
+    for line, job in _rows(path):
+        if isinstance(job, str):
+            wrong.append(f"{path}:{line}: {job}")
+            if len(wrong) > MOST_PROBLEMS:
+                break
+        else:
+            jobs.append(job)
+    if wrong:
+        told = wrong[:MOST_PROBLEMS]
+        more = "" if len(wrong) == len(told) else f" (the first {MOST_PROBLEMS} are shown)"
+        head = f"{counted(len(told), 'mistake')} in the trace {str(path)!r}{more}"
+        raise UsageError("\n  ".join([head, *told]))
+    if not jobs:
+        raise UsageError(f"the trace {str(path)!r} has no jobs; expected a line for each")
+    return _from_zero(jobs)
+
+
+def _from_zero(jobs: Iterable[TraceJob]) -> tuple[TraceJob, ...]:
+    in_order = sorted(jobs, key=lambda job: (job.submitted, job.index))
+    zero = in_order[0].submitted
+    return tuple(
+        TraceJob(
+            index=place,
+            submitted=job.submitted - zero,
+            seconds=job.seconds,
+            gpus=job.gpus,
+            vram=job.vram,
+            group=job.group,
+        )
+        for place, job in enumerate(in_order)
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
+    """Give each line's job, or what is wrong with it."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.reader(file, strict=True)
+            header = next(table, None)
+            if header is None:
+                raise UsageError(f"the trace {str(path)!r} is empty; {_expected()}")
+            names = [name.strip() for name in header]
+            places = _places(names, path)
+            for number, cells in enumerate(table):
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(names):
+                    said = f"{counted(len(cells), 'cell')}, expected {len(names)} as in the header"
+                    yield table.line_num, said
+                    continue
+                yield table.line_num, _job(number, cells, places)
+    except FileNotFoundError as error:
+        raise UsageError(f"no file {str(path)!r}; give the path of a trace or task file") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{str(path)!r} is a folder; give a trace or task file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{str(path)!r} is no trace: it is not text in UTF-8") from error
+    except csv.Error as error:
+        raise UsageError(f"{str(path)!r} is no trace: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise UsageError(f"cannot read the trace {str(path)!r}: {error}") from error
+
+
+def _places(names: list[str], path: Path) -> dict[str, int]:
+    """Return in which column each thing stands."""
+    known = {**COLUMNS, "group": GROUP, "vram": ("vram",)}
+    places = {
+        what: names.index(name)
+        for what, choice in known.items()
+        for name in choice[::-1]  # the first of the choice wins
+        if name in names
+    }
+    lacking = [" or ".join(choice) for what, choice in COLUMNS.items() if what not in places]
+    if lacking:
+        raise UsageError(
+            f"{path}:1: no column {', no column '.join(lacking)}; {_expected()}, "
+            f"got {', '.join(names)[:200]!r}"
+        )
+    return places
+
+
+def _expected() -> str:
+    return "expected a header such as submit_s,duration_s,gpus,vc"
+
+
+def _job(number: int, cells: list[str], places: Mapping[str, int]) -> TraceJob | str:
+    try:
+        vram = cells[places["vram"]].strip() if "vram" in places else ""
+        return TraceJob(
+            index=number,
+            submitted=_seconds(cells, places["submitted"], COLUMNS["submitted"][0]),
+            seconds=_seconds(cells, places["seconds"], COLUMNS["seconds"][0]),
+            gpus=_gpus(cells[places["gpus"]]),
+            vram=parse_bytes(vram) if vram else None,
+            group=cells[places["group"]].strip() if "group" in places else "",
+        )
+    except UsageError as error:
+        return str(error)
+
+
+def _seconds(cells: list[str], place: int, name: str) -> float:
+    text = cells[place].strip()
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= LONGEST_S:
+        raise UsageError(f"{name}: expected seconds from 0 to {LONGEST_S:.0e}, got {_cut(text)}")
+    return value
+
+
+def _gpus(text: str) -> int:
+    stripped = text.strip()
+    value = int(stripped) if stripped.isdecimal() and len(stripped) < 10 else 0
+    if not 1 <= value <= MOST_GPUS:
+        raise UsageError(f"gpus: expected a number from 1 to {MOST_GPUS:,}, got {_cut(stripped)}")
+    return value
+
+
+def _cut(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,0 +1,282 @@
+"""A machine with GPUs and more cores than this one, and a person who queues real programs on it."""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launcher.cli.session import seen_gpus
+from launcher.handover import scheduler_pid
+from launcher.records import write_json
+from launcher.states import ENDED
+from launcher.store.store import Store
+from launcher.views import why
+from tests.build import shell, until
+from tests.e2e.conftest import Project, a_project
+from tests.nvml.standin import GIB, TAKE, Devices
+
+ROOT = Path(__file__).parents[2]
+CORES = 16
+PATIENCE_S = 8.0  # a reason is told within a second
+# takes $1 bytes, says in $2 where it is, and ends with code 0 as soon as somebody opens the pipe $3
+HOLDING = f"""
+{TAKE} echo "$CUDA_VISIBLE_DEVICES/$CUDA_DEVICE_ORDER" >"$2.tmp" && mv "$2.tmp" "$2"
+read line <"$3" || true
+"""
+# takes $1 bytes, and when it is let go ends with torch's message $4
+SHORT = f"""
+{TAKE} echo "$CUDA_VISIBLE_DEVICES/$CUDA_DEVICE_ORDER" >"$2.tmp" && mv "$2.tmp" "$2"
+read line <"$3" || true
+echo 'Traceback (most recent call last):'
+echo '  File "train.py", line 7, in <module>'
+echo "torch.OutOfMemoryError: $4"
+exit 1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A queued program of ours that says where it runs, and ends when it is let go."""
+
+    job: int
+    said: Path
+    gate: Path
+
+    @property
+    def started(self) -> bool:
+        """Whether it runs, or ran, and has taken its memory."""
+        return self.said.exists()
+
+    @property
+    def cards(self) -> list[str]:
+        """The GPUs that it was given; fails when it does not run in time."""
+        until(lambda: self.started, f"job {self.job} runs")
+        visible = self.said.read_text().split("/")[0].strip()
+        return visible.split(",") if visible else []
+
+    def let_go(self) -> None:
+        """Let it end, once it has come so far."""
+        until(self._opened, f"job {self.job} waits to be let go")
+
+    def _opened(self) -> bool:
+        try:
+            os.close(os.open(self.gate, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody reads it yet
+                raise
+            return False
+        return True
+
+
+@dataclass(slots=True, kw_only=True)
+class Machine:
+    """One person's queue on the machine; `gpus` are its devices."""
+
+    project: Project
+    gpus: Devices
+    prefix: tuple[str, ...] = ()  # words before every command, by which somebody else runs it
+    _schedulers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def serve(self, cores: int = CORES) -> None:
+        """Start a scheduler that believes in so many cores; return once it has the lock."""
+        words = [*self.prefix, sys.executable, "-m", "tests.nvml.scheduler"]
+        home = self.project.home
+        with (self.project.folder / "scheduler.out").open("ab") as log:
+            process = subprocess.Popen(
+                [*words, str(home.folder), str(cores)],
+                cwd=ROOT,
+                env=self.project.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._schedulers.append(process)
+        until(lambda: scheduler_pid(home) == process.pid, "the scheduler serves")
+        until(home.scheduler_record.exists, "the scheduler is on record")
+
+    def kill_scheduler(self) -> None:
+        """Kill the scheduler; nobody but `serve` starts the next one."""
+        # as if it had been restarted too often lately
+        write_json(self.project.home.restarts, {"schema": 1, "times": [time.time()] * 3})
+        pid = scheduler_pid(self.project.home)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: scheduler_pid(self.project.home) is None, "it is dead")
+
+    def call(
+        self, *words: str, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `launcher` with these words to its end."""
+        said = subprocess.run(
+            [*self.prefix, Path(sys.executable).parent / "launcher", *words],
+            cwd=self.project.folder,
+            env={**self.project.environment, **(environ or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert said.returncode == 0, said
+        assert "Traceback (most recent call last)" not in said.stderr, said
+        return said
+
+    def add(self, *argv: str, environ: Mapping[str, str] | None = None, **options: object) -> int:
+        """Queue a program and return its number."""
+        words = ((f"--{key.replace('_', '-')}", value) for key, value in options.items())
+        flags = [key if value is True else f"{key}={value}" for key, value in words]
+        said = self.call("add", *flags, "--", *argv, environ=environ)
+        return int(said.stdout.split()[0])
+
+    def hold(
+        self,
+        amount: float,
+        *,
+        environ: Mapping[str, str] | None = None,
+        script: str = HOLDING,
+        words: tuple[str, ...] = (),
+        **options: object,
+    ) -> Program:
+        """Queue a program that takes so many GiB on each of its GPUs until it is let go."""
+        said, gate = self.places()
+        argv = shell(script, str(round(amount * GIB)), str(said), str(gate), *words)
+        job = self.add(*argv, environ=environ, **options)
+        return Program(job=job, said=said, gate=gate)
+
+    def places(self) -> tuple[Path, Path]:
+        """Return where a new program says what it sees, and the pipe that lets it go."""
+        number = len(list(self.project.folder.glob("gate-*")))
+        gate = self.project.folder / f"gate-{number}"
+        os.mkfifo(gate)
+        gate.chmod(0o666)
+        return self.project.folder / f"said-{number}", gate
+
+    def show(self, job: int) -> dict[str, Any]:
+        """Return what `launcher show` tells of a job."""
+        record: dict[str, Any] = json.loads(self.call("show", str(job), "--json").stdout)
+        return record
+
+    def told(self, job: int) -> str:
+        """Return what `launcher show` tells a person of a job."""
+        return self.call("show", str(job)).stdout
+
+    def seen(self) -> dict[str, dict[str, Any]]:
+        """Return what `launcher gpus` tells, by UUID."""
+        record = json.loads(self.call("gpus", "--json").stdout)
+        return {gpu["uuid"]: gpu for gpu in record["gpus"]}
+
+    def until_measured(self, uuid: str, used: int) -> None:
+        """Wait until the scheduler has seen that so many bytes of a GPU are in use."""
+
+        def seen() -> bool:
+            look = seen_gpus(self.project.home)
+            found = [gpu.used for gpu in look.gpus if gpu.uuid == uuid] if look else []
+            return found == [used]
+
+        until(seen, f"the scheduler sees {used} bytes in use")
+
+    def quiet_for(self, seconds: float) -> bool:
+        """Tell whether the scheduler has not put down for so long what it saw of the GPUs."""
+        look = seen_gpus(self.project.home)
+        return look is not None and time.time() - look.at > seconds
+
+    def state(self, job: int) -> str:
+        """Return the state of a job; quicker than to ask a command."""
+        with self._store() as store:
+            (row,) = store.read.jobs_by_id([job])
+        return str(row.state)
+
+    def why(self, job: int) -> str:
+        """Return why a job is in its state; quicker than to ask a command."""
+        with self._store() as store:
+            (row,) = store.read.jobs_by_id([job])
+        return why(row)
+
+    def until_state(self, job: int, state: str) -> None:
+        """Wait until a job is in a state."""
+        expected = {state, *(str(one) for one in ENDED)}
+        until(lambda: self.state(job) in expected, f"job {job} is {state}")
+        assert self.state(job) == state, self.told(job)
+
+    def until_told(self, job: int, *words: str) -> str:
+        """Wait until what is said of a job's state holds these words, and return it."""
+        said: list[str] = [""]
+
+        def told() -> bool:
+            said.append(self.why(job))
+            return all(word in said[-1] for word in words)
+
+        with contextlib.suppress(AssertionError):
+            until(told, f"{words} is told", PATIENCE_S)
+        assert told(), f"{words} is not told, but {set(said)}"
+        return said[-1]
+
+    def configure(self, text: str) -> None:
+        """Write the user's config.toml."""
+        file = Path(self.project.environment["LAUNCHER_CONFIG"])
+        temporary = file.with_suffix(".new")
+        temporary.write_text(text)
+        temporary.replace(file)
+
+    def end(self) -> None:
+        """Kill the schedulers that were started here; their jobs are killed with the project."""
+        for process in self._schedulers:
+            process.kill()
+            process.wait()
+
+    @contextmanager
+    def _store(self) -> Iterator[Store]:
+        store = Store(self.project.home)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+@contextmanager
+def a_machine(
+    place: Path, gpus: Devices, *, claims: Path | None = None, uid: int | None = None
+) -> Iterator[Machine]:
+    """A person's empty queue on a machine with these GPUs; nothing of it is left afterwards.
+
+    Args:
+        place: for all that is his; exists.
+        gpus: the machine's.
+        claims: where users tell each other what they promise; None: a folder of his own.
+        uid: the person, where he is not who runs the tests.
+    """
+    with a_project(place) as project:
+        if claims is None:
+            claims = place / "claims"
+            claims.mkdir()
+        config = project.folder / "config.toml"
+        config.touch()
+        mine = {"LAUNCHER_CLAIMS": str(claims), "LAUNCHER_CONFIG": str(config)}
+        project.environment.update(gpus.environment | mine)
+        project.environment.pop("CUDA_VISIBLE_DEVICES", None)
+        project.home.folder.mkdir(mode=0o700)
+        machine = Machine(project=project, gpus=gpus)
+        if uid is not None:
+            # he may read what lies in the folders of who runs the tests: Python, and the launcher
+            words = f"--reuid={uid} --regid={uid} --clear-groups"
+            allowed = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+            machine.prefix = ("setpriv", *words.split(), *allowed, "--")
+            for folder in (project.folder, project.home.folder, config):
+                os.chown(folder, uid, uid)
+        try:
+            yield machine
+        finally:
+            # nobody restarts it, and nothing new is started while the rest is killed
+            with contextlib.suppress(OSError):
+                project.home.stop.write_text('{"schema": 1, "now": false, "at": 0.0}')
+            machine.end()

@@ -1,0 +1,260 @@
+"""What is measured of GPUs and jobs, what is learned from it, and what the screens tell of it."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from launcher.recording import Replay
+from launcher.share import Share
+from tests.build import until
+from tests.e2e.machine import HOLDING, Machine, Program, a_machine
+from tests.nvml.standin import GIB, Devices
+
+STUDY = """
+name: study
+about: programs of every size
+command:
+{jobs}
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
+    """A machine without cards, and a scheduler that has not yet looked for any."""
+    with a_machine(tmp_path, gpus) as machine:
+        machine.project.environment["STANDIN_CALLS"] = str(machine.project.folder / "calls")
+        machine.serve()
+        yield machine
+
+
+def a_study(machine: Machine, **resources: str) -> tuple[str, list[Program]]:
+    """Write a task file with a program for each of these demands.
+
+    Returns:
+        Its name, and the programs, which get these numbers where nothing else was queued before.
+    """
+    jobs, programs = [], []
+    for number, (name, asked) in enumerate(resources.items(), 1):
+        said, gate = machine.places()
+        argv = json.dumps(["/bin/sh", "-c", HOLDING, "sh", str(GIB), str(said), str(gate)])
+        jobs.append(f"  - {{name: {name}, argv: {argv}, resources: {asked}}}")
+        programs.append(Program(job=number, said=said, gate=gate))
+    return machine.project.write("study.yaml", STUDY.format(jobs="\n".join(jobs))), programs
+
+
+def test_the_first_job_of_its_kind_is_alone_and_the_next_are_packed_by_what_it_took(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=0)
+
+    first, second = (machine.hold(5, gpus=1) for _ in range(2))
+
+    assert first.cards == [card]
+    machine.until_told(second.job, "cuda:0 runs job 1")
+    assert not second.started
+    declared = machine.hold(1, gpus=1, vram="1GiB")  # not even beside one that knows its size
+    machine.until_told(declared.job, "cuda:0 runs job 1 alone")
+    machine.until_measured(card, 5 * GIB)
+    first.let_go()
+    machine.until_state(first.job, "done")
+    assert "took 5 GiB" in machine.told(first.job)
+
+    more = [second, *(machine.hold(5, gpus=1) for _ in range(2))]
+    for one in more:
+        assert one.cards == [card]
+    assert "learned from 1 run" in machine.told(second.job)
+    claims = {machine.show(one.job)["attempts"][0]["claim"] for one in more}
+    assert len(claims) == 1
+    assert 5 * GIB < claims.pop() < 6 * GIB
+
+
+def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.add(12 * GIB, used=0)
+    card = gpus.add(24 * GIB, used=0)
+    file, (known, *_) = a_study(
+        machine,
+        known="{device: cuda, min_vram: auto}",
+        large="{min_vram: 20GiB}",
+        huge="{min_vram: 30GiB}",
+        many="{gpus: 3, min_vram: 1GiB}",
+    )
+    machine.call("run", file, "--detach")
+    machine.until_measured(known.cards[0], GIB)
+    known.let_go()
+    machine.until_state(known.job, "done")
+    machine.call("cancel", "*", "--yes")
+
+    said = machine.call("run", file, "--dry-run", "--all", "--force").stdout
+    lines = {words[0]: words[1:] for line in said.splitlines() if (words := line.split())}
+
+    assert "measured" in said
+    assert lines["command/known"][:2] == ["1", "GiB"]
+    assert lines["command/large"][:2] == ["20", "GiB"]
+    assert "cuda:0" in " ".join(lines["First"])
+    assert "cuda:1" in " ".join(lines["First"])
+    assert said.count("can never start here") == 2
+    assert "needs 30 GiB" in said
+    assert "needs 3 GPUs" in said
+    until(lambda: machine.seen()[card]["jobs"] == [], "nothing was queued")
+
+
+# Contradicts what `launcher add --gpus 1` does, and what a user writes who wants one GPU: the
+# program runs on the CPU, and a dry run says so. `{device: cuda}` gets one.
+@pytest.mark.parametrize("asked", ["{gpus: 1}", "{gpus: 1, min_vram: auto}"])
+def test_a_task_file_asks_for_one_gpu_as_the_command_line_does(
+    machine: Machine, gpus: Devices, asked: str
+) -> None:
+    card = gpus.add(used=0)
+    file, (one,) = a_study(machine, one=asked)
+
+    machine.call("run", file, "--detach")
+
+    assert one.cards == [card]
+
+
+def test_of_a_sweep_in_a_task_file_the_later_ones_are_packed_by_what_the_first_took(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(used=0)
+    file, (first, *rest) = a_study(
+        machine, one="{device: cuda}", two="{device: cuda}", three="{device: cuda}"
+    )
+    machine.call("run", file, "--detach")
+    assert first.cards == [card]
+    machine.until_measured(card, GIB)
+
+    first.let_go()
+
+    machine.until_state(first.job, "done")
+    until(lambda: any(one.started for one in rest), "one more runs")
+    running = next(one for one in rest if one.started)
+    assert "learned" in machine.told(running.job)
+
+
+def test_instances_of_a_divided_card_are_used_by_their_uuid(
+    machine: Machine, gpus: Devices
+) -> None:
+    instances = gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB, 10 * GIB)
+
+    large = machine.hold(1, gpus=1, vram="15GiB")
+    small = machine.hold(1, device="cuda:0:1", vram="8GiB")
+    waiting = machine.hold(1, gpus=1, vram="8GiB")
+    never = machine.hold(1, gpus=1, vram="30GiB")
+
+    assert [*large.cards, *small.cards] == instances
+    machine.until_told(waiting.job, "needs 8 GiB", "cuda:0:0", "cuda:0:1")
+    assert not waiting.started
+    machine.until_told(never.job, "never")
+    assert [gpu["label"] for gpu in machine.seen().values()] == ["cuda:0:0", "cuda:0:1"]
+
+
+@pytest.mark.parametrize("blind", ["no permission", "container"])
+def test_where_the_driver_does_not_tell_who_uses_memory_the_worker_is_believed(
+    machine: Machine, gpus: Devices, blind: str
+) -> None:
+    card = gpus.add(24 * GIB, used=0)
+    if blind == "no permission":
+        for kind in ("Compute", "Graphics"):
+            for version in ("_v2", "_v3"):
+                function = f"nvmlDeviceGet{kind}RunningProcesses{version}"
+                gpus.refuse(function, pynvml.NVML_ERROR_NO_PERMISSION)
+        first = machine.hold(10, gpus=1, vram="12GiB")
+    else:
+        elsewhere = machine.project.folder / "unseen"  # the driver lists none of its processes
+        elsewhere.mkdir()
+        first = machine.hold(10, gpus=1, vram="12GiB", environ={"STANDIN_TAKEN": str(elsewhere)})
+        gpus.hold(card, 4_000_000, None)  # as it looks there: a pid of another namespace
+        gpus.set(card, used=10 * GIB)
+    assert first.cards == [card]
+    machine.until_measured(card, 10 * GIB)
+    second = machine.hold(0, gpus=1, vram="11GiB")
+    # what nobody explains is somebody else's: 14 GiB are free, 12 promised
+    machine.until_told(second.job, "needs 11 GiB")
+    assert not second.started
+
+    attempt = machine.project.home.attempt(first.job, 1)
+    report = Share(attempt.folder)
+    report.report(reserved=9 * GIB, peak=9 * GIB, context=GIB, uuid=card, last=True)
+
+    assert second.cards == [card]
+    third = machine.hold(0, gpus=1, vram="2GiB")
+    machine.until_told(third.job, "needs 2 GiB", "promised")
+    assert not third.started
+    first.let_go()
+    machine.until_state(first.job, "done")
+    assert "took 10 GiB" in machine.told(first.job)
+
+
+def test_the_driver_is_asked_once_a_second_at_most_and_only_while_it_matters(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.add(used=0)
+    calls = Path(machine.project.environment["STANDIN_CALLS"])
+
+    def asked() -> list[float]:
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        words = [line.split() for line in lines]
+        return [float(at) for _, at, function in words if "MemoryInfo" in function]
+
+    plain = machine.hold(0)
+    plain.let_go()
+    machine.until_state(plain.job, "done")
+    assert asked() == []
+    running = [machine.hold(1, gpus=1, vram="1GiB") for _ in range(2)]
+    waiting = machine.hold(1, gpus=1, vram="23GiB")
+    until(lambda: len(asked()) >= 3, "it was asked a few times")
+    gaps = [later - earlier for earlier, later in zip(asked(), asked()[1:], strict=False)]
+    assert min(gaps) > 0.95
+    for one in [*running, waiting]:
+        one.let_go()
+        machine.until_state(one.job, "done")
+
+    until(lambda: machine.quiet_for(2.5), "nobody has looked for a while")
+    before = Counter(line.split()[2] for line in calls.read_text().splitlines())
+    plain = machine.hold(0)
+    plain.let_go()
+    machine.until_state(plain.job, "done")
+    after = Counter(line.split()[2] for line in calls.read_text().splitlines())
+    assert after == before
+
+
+def test_a_job_on_a_gpu_is_watched_from_its_start_on(machine: Machine, gpus: Devices) -> None:
+    card = gpus.add(used=0)
+    plain = machine.hold(0)  # so that a spare supervisor waits for the next one
+    plain.let_go()
+    machine.until_state(plain.job, "done")
+
+    running = machine.hold(1, gpus=1, vram="1GiB")
+    assert running.cards == [card]
+    gpus.lose(card)
+
+    since = time.monotonic()
+    until(
+        lambda: machine.state(running.job) == "queued" or time.monotonic() - since > 4,
+        "the loss is noticed, or it is too late for that",
+    )
+    assert machine.state(running.job) == "queued"
+
+
+def test_what_a_machine_said_is_recorded_and_replayed(machine: Machine, gpus: Devices) -> None:
+    card, lost = gpus.add(24 * GIB, used=0), gpus.add(used=0)
+    gpus.hold(card, 1, 3 * GIB)
+    gpus.lose(lost)
+
+    machine.call("gpus", "--record", "looks.jsonl", "--looks", "2")
+
+    replay = Replay(machine.project.folder / "looks.jsonl")
+    assert len(replay.looks) == 2
+    healthy, faulty = replay.snapshot()
+    assert (healthy.uuid, healthy.used, healthy.total) == (card, 3 * GIB, 24 * GIB)
+    assert healthy.processes is not None
+    assert [one.pid for one in healthy.processes] == [1]
+    assert "lost" in faulty.fault
+    assert faulty.used is None

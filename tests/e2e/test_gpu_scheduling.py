@@ -1,0 +1,201 @@
+"""Jobs share the GPUs of a machine: each gets the memory it needs, and no card is overfilled."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.build import supervisor_of, until
+from tests.e2e.machine import HOLDING, Machine, Program, a_machine
+from tests.nvml.standin import GIB, Devices
+
+BURST = """
+name: burst
+about: more jobs than the cards hold at once
+resources: {{gpus: 1}}
+command:
+{jobs}
+"""
+SIZES = (3, 5, 8, 11)  # GiB; a card has 24
+
+
+@pytest.fixture
+def machine(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
+    """A machine without cards, and a scheduler that has not yet looked for any."""
+    with a_machine(tmp_path, gpus) as machine:
+        machine.serve()
+        yield machine
+
+
+def overfull(seen: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the cards on which more is used and promised than there is."""
+    return [
+        f"{gpu['label']} used={gpu['used']} promised={gpu['promised']} of {gpu['total']}"
+        for gpu in seen.values()
+        if gpu["used"] + gpu["promised"] > gpu["total"]
+    ]
+
+
+def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
+    machine: Machine, gpus: Devices
+) -> None:
+    cards = [gpus.add(used=0) for _ in range(3)]
+    gpus.hold(cards[2], 1, 9 * GIB)  # somebody else's
+    programs, lines = [], []
+    for number in range(20):
+        said, gate = machine.places()
+        size = SIZES[number % len(SIZES)]
+        argv = ["/bin/sh", "-c", HOLDING, "sh", str(size * GIB - GIB // 4), str(said), str(gate)]
+        asked = f"resources: {{min_vram: {size}GiB}}"
+        lines.append(f"  - {{name: job{number}, argv: {json.dumps(argv)}, {asked}}}")
+        programs.append(Program(job=number + 1, said=said, gate=gate))
+    file = machine.project.write("burst.yaml", BURST.format(jobs="\n".join(lines)))
+    machine.call("run", file, "--detach")
+
+    most = 0
+    waiting = list(programs)
+    while waiting:
+        until(lambda: any(one.started for one in waiting), "one more has its memory")
+        seen = machine.seen()
+        most = max(most, sum(len(gpu["jobs"]) for gpu in seen.values()))
+        assert overfull(seen) == []
+        for one in [one for one in waiting if one.started][:3]:
+            waiting.remove(one)
+            one.let_go()
+    for one in programs:
+        machine.until_state(one.job, "done")
+    assert most >= 6, "the cards were not shared"
+    assert {card for one in programs for card in one.cards} == set(cards)
+
+
+def test_no_more_jobs_than_allowed_share_a_card_and_a_reserve_is_left_to_others(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.add(24 * GIB, used=0)
+    machine.configure('[sharing]\nmax_per_gpu = 2\nreserve = "4GiB"\n')
+
+    first, second, third = (machine.hold(1, gpus=1, vram="1GiB") for _ in range(3))
+    too_large = machine.hold(1, gpus=1, vram="21GiB")
+
+    assert first.cards == second.cards
+    machine.until_told(third.job, "cuda:0 runs", "at most 2 at once")
+    machine.until_told(too_large.job, "needs 21 GiB", "cuda:0 has 20 GiB")
+    assert not third.started
+    machine.configure('[sharing]\nmax_per_gpu = 3\nreserve = "4GiB"\n')
+    assert third.cards
+    assert not too_large.started
+
+
+def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: Devices) -> None:
+    first, second = gpus.add(used=0), gpus.add(used=0)
+    gpus.hold(first, 1, 4 * GIB)  # another user's
+
+    alone = machine.hold(1, gpus=1, vram="1GiB", exclusive=True)
+
+    assert alone.cards == [second]
+    beside_it = machine.hold(1, device="cuda:1", vram="1GiB")
+    machine.until_told(beside_it.job, "cuda:1 runs", f"job {alone.job}")
+    late = machine.hold(1, gpus=1, vram="1GiB", exclusive=True)
+    machine.until_told(late.job, "cuda:0 has 4 GiB in use by others", "cuda:1 runs")
+    assert not beside_it.started
+    assert not late.started
+    alone.let_go()
+    assert beside_it.cards == [second]
+    gpus.leave(first, 1)
+    assert late.cards == [first]
+
+
+def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
+    machine: Machine, gpus: Devices
+) -> None:
+    cards = [gpus.add(used=0) for _ in range(3)]
+
+    overridden = machine.hold(1, device="cuda:1", vram="1GiB")
+    numbered = machine.hold(1, gpus=1, vram="1GiB", environ={"CUDA_VISIBLE_DEVICES": "2"})
+    named = machine.hold(1, gpus=1, vram="1GiB", environ={"CUDA_VISIBLE_DEVICES": cards[1]})
+    # --device counts as `launcher gpus` does, whatever the caller sees
+    unseen = machine.hold(1, device="cuda:1", vram="1GiB", environ={"CUDA_VISIBLE_DEVICES": "0,2"})
+    none = machine.hold(1, gpus=1, vram="1GiB", environ={"CUDA_VISIBLE_DEVICES": ""})
+
+    assert overridden.cards == [cards[1]]
+    assert overridden.said.read_text() == f"{cards[1]}/PCI_BUS_ID\n"
+    assert numbered.cards == [cards[2]]
+    assert named.cards == [cards[1]]
+    machine.until_told(none.job, "CUDA_VISIBLE_DEVICES")
+    assert not none.started
+    machine.until_told(unseen.job, "needs cuda:1", "CUDA_VISIBLE_DEVICES=0,2")
+    assert not unseen.started
+
+
+def test_a_program_that_asked_for_no_gpu_sees_none(machine: Machine, gpus: Devices) -> None:
+    gpus.add(used=0)
+
+    plain = machine.hold(0)
+
+    assert plain.cards == []
+    assert plain.said.read_text().startswith("/")
+
+
+def test_a_job_of_two_gpus_gets_both_or_waits(machine: Machine, gpus: Devices) -> None:
+    cards = [gpus.add(used=0), gpus.add(used=0)]
+    first = machine.hold(1, gpus=1, vram="20GiB")
+    taken = first.cards
+
+    pair = machine.hold(9, gpus=2, vram="10GiB")
+    machine.until_told(pair.job, "2 GPUs", "10 GiB")
+    # what is smaller may fill the gap, as long as nobody waits longer for it
+    assert not pair.started
+    first.let_go()
+
+    assert sorted(pair.cards) == sorted(cards)
+    assert taken[0] in cards
+    jobs = [[job["job"] for job in gpu["jobs"]] for gpu in machine.seen().values()]
+    assert jobs == [[pair.job], [pair.job]]
+    never = machine.hold(1, gpus=3, vram="1GiB")
+    machine.until_told(never.job, "3 GPUs")
+
+
+def test_a_killed_scheduler_is_followed_by_one_that_overfills_nothing(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.add(24 * GIB, used=0)
+    running = [machine.hold(1, gpus=1, vram="10GiB") for _ in range(2)]  # 18 GiB not yet used
+    for one in running:
+        assert one.cards
+
+    machine.kill_scheduler()
+    machine.serve()
+    third = machine.hold(1, gpus=1, vram="10GiB")
+
+    machine.until_told(third.job, "needs 10 GiB", "promised")
+    (gpu,) = machine.seen().values()
+    assert gpu["used"] + gpu["promised"] == 20 * GIB
+    assert [job["job"] for job in gpu["jobs"]] == [one.job for one in running]
+    running[0].let_go()
+    machine.until_state(running[0].job, "done")
+    assert third.cards
+    assert overfull(machine.seen()) == []
+    assert [len(machine.show(one.job)["attempts"]) for one in running] == [1, 1]
+
+
+def test_a_program_whose_supervisor_was_killed_is_still_ours(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=0)
+    first = machine.hold(10, gpus=1, vram="14GiB")
+    assert first.cards == [card]
+    machine.until_measured(card, 10 * GIB)
+
+    os.kill(supervisor_of(machine.project.home.attempt(first.job, 1)), signal.SIGKILL)
+
+    second = machine.hold(1, gpus=1, vram="9GiB")
+    assert second.cards == [card]  # 10 used, 4 + 9 promised
+    third = machine.hold(1, gpus=1, vram="2GiB")
+    machine.until_told(third.job, "needs 2 GiB", "promised to jobs 1, 2")
+    assert not third.started
+    assert machine.seen()[card]["ours"] == 11 * GIB
+    assert overfull(machine.seen()) == []

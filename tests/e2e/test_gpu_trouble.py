@@ -1,0 +1,290 @@
+"""GPUs that fail, drivers that hang, and memory that runs out: what happens to the jobs."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from launcher.accelerators import FRESH_S
+from launcher.share import read_share
+from tests.build import shell, until
+from tests.e2e.machine import HOLDING, SHORT, Machine, Program, a_machine
+from tests.nvml.standin import GIB, Devices
+
+# as torch 2.8 says it
+TORCH = (
+    "CUDA out of memory. Tried to allocate {wanted:.2f} GiB. GPU 0 has a total capacity of"
+    " {total:.2f} GiB of which {free:.2f} GiB is free. Including non-PyTorch memory, this process"
+    " has {held:.2f} GiB memory in use. Of the allocated memory {held:.2f} GiB is allocated by"
+    " PyTorch, and 12.00 MiB is reserved by PyTorch but unallocated. If reserved but unallocated"
+    " memory is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid"
+    " fragmentation.  See documentation for Memory Management "
+    " (https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)"
+)
+# the first attempt ends as SHORT does; the next one takes $5 bytes until it is let go
+STORY = f"""
+if [ ! -e "$2" ]; then
+{SHORT}
+fi
+set -- "$5" "$2-again" "$3"
+{HOLDING}
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
+    """A machine without cards, and a scheduler that has not yet looked for any."""
+    with a_machine(tmp_path, gpus) as machine:
+        machine.serve()
+        yield machine
+
+
+def a_story(
+    machine: Machine,
+    *,
+    holds: float,
+    wanted: float,
+    total: float,
+    free: float,
+    then: float,
+    vram: str,
+    retries: int = 0,
+) -> tuple[Program, Program]:
+    """Queue a program that runs out of memory; return its first attempt and its second one."""
+    said = TORCH.format(wanted=wanted, total=total, free=free, held=holds)
+    words = said, str(round(then * GIB))
+    first = machine.hold(
+        holds, script=STORY, words=words, gpus=1, vram=vram, retries=retries, backoff="1s"
+    )
+    again = Program(
+        job=first.job, said=first.said.with_name(f"{first.said.name}-again"), gate=first.gate
+    )
+    return first, again
+
+
+def test_a_job_that_needs_more_than_it_was_promised_runs_again_where_there_is_more(
+    machine: Machine, gpus: Devices
+) -> None:
+    small, large = gpus.add(12 * GIB, used=0), gpus.add(24 * GIB, used=0)
+    other = machine.hold(15, vram="15GiB", device="cuda:1")
+    assert other.cards == [large]
+    first, again = a_story(machine, holds=8, wanted=6, total=12, free=4, then=14, vram="8GiB")
+    assert first.cards == [small]
+
+    first.let_go()
+    machine.until_told(first.job, "needs 1", "cuda:0", "cuda:1 has 9 GiB free")
+    assert machine.state(first.job) == "queued"
+    other.let_go()
+
+    assert again.cards == [large]
+    machine.until_measured(large, 14 * GIB)
+    again.let_go()
+    machine.until_state(first.job, "done")
+    story = machine.told(first.job)
+    one, two = machine.show(first.job)["attempts"]
+    assert "out of memory" in story
+    assert "wanted 6 GiB more" in story
+    assert two["claim"] >= 14 * GIB > one["claim"] == 8 * GIB
+    assert "took 14 GiB" in story
+
+
+def test_a_job_that_can_never_fit_fails_and_says_so(machine: Machine, gpus: Devices) -> None:
+    gpus.add(12 * GIB, used=0)
+    first, again = a_story(
+        machine, holds=11, wanted=4, total=12, free=1, then=1, vram="11GiB", retries=3
+    )
+
+    first.let_go()
+
+    machine.until_state(first.job, "failed")
+    story = machine.told(first.job)
+    assert "can never fit" in story
+    assert "12 GiB" in story
+    assert not again.started
+
+
+def test_a_job_whose_memory_a_neighbour_took_is_not_to_blame_and_keeps_its_claim(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=0)
+    first, again = a_story(machine, holds=2, wanted=3, total=24, free=1, then=5, vram="8GiB")
+    assert first.cards == [card]
+    gpus.hold(card, 1, 21 * GIB)  # another user's, who asks nobody
+    until(lambda: machine.seen()[card]["used"] == 23 * GIB, "it is seen")
+
+    first.let_go()
+    machine.until_told(first.job, "8 GiB", "3 GiB free")
+    assert machine.state(first.job) == "queued"
+    gpus.leave(card, 1)
+
+    assert again.cards == [card]
+    again.let_go()
+    machine.until_state(first.job, "done")
+    story = machine.told(first.job)
+    assert "neighbour" in story
+    assert [one["claim"] for one in machine.show(first.job)["attempts"]] == [8 * GIB, 8 * GIB]
+
+
+def test_an_ordinary_failure_is_not_taken_for_a_lack_of_memory(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.add(used=0)
+    recovered = "echo 'torch.OutOfMemoryError: CUDA out of memory.'; echo 'KeyError: 3'; exit 1"
+
+    jobs = [
+        machine.add(*shell("exit 1"), gpus=1, vram="1GiB"),
+        machine.add(*shell(recovered), gpus=1, vram="1GiB"),
+    ]
+
+    for job in jobs:
+        machine.until_state(job, "failed")
+        assert len(machine.show(job)["attempts"]) == 1
+
+
+def test_a_job_is_capped_while_it_shares_its_card_and_not_while_it_is_alone(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.add(used=0)
+    first = machine.hold(1, gpus=1, vram="6GiB")
+    assert first.cards
+    attempt = machine.project.home.attempt(first.job, 1)
+
+    def cap() -> int | None:
+        told = read_share(attempt)
+        return told.cap if told else None  # as a worker understands it
+
+    assert cap() is None
+    second = machine.hold(1, gpus=1, vram="10GiB")
+    assert second.cards
+    until(lambda: cap() == 6 * GIB, "the first is capped")
+    attempt = machine.project.home.attempt(second.job, 1)
+    until(lambda: cap() == 10 * GIB, "the second is capped")
+    attempt = machine.project.home.attempt(first.job, 1)
+    second.let_go()
+    until(lambda: cap() is None, "it is alone again")
+
+
+def test_jobs_on_a_card_that_dies_go_on_elsewhere_and_are_not_charged(
+    machine: Machine, gpus: Devices
+) -> None:
+    lost, fallen, broken = (gpus.add(used=0) for _ in range(3))
+    programs = [machine.hold(1, gpus=1, vram="7GiB", retries=0) for _ in range(3)]
+    on = {one.cards[0]: one for one in programs}
+    assert set(on) == {lost, fallen, broken}
+    spare = gpus.add(used=0)
+    until(lambda: spare in machine.seen(), "the spare card is seen")
+    for one in programs:
+        one.said.unlink()
+
+    gpus.lose(lost)
+    gpus.xid(fallen, 79)
+    gpus.xid(broken, 48)
+
+    for one in programs:
+        assert one.cards == [spare]
+    seen = machine.seen()
+    assert "lost" in seen[lost]["fault"].lower()
+    assert "Xid 79" in seen[fallen]["fault"]
+    assert "Xid 48" in seen[broken]["fault"]
+    assert [seen[one]["health"] for one in (lost, fallen, broken, spare)] == ["faulty"] * 3 + ["ok"]
+    assert "Xid 79" in machine.call("gpus").stdout
+    assert "Xid 79" in machine.told(on[fallen].job)
+    waiting = machine.hold(1, gpus=1, vram="7GiB")
+    machine.until_told(waiting.job, "Xid 79", "cuda:3")
+    for one in programs:
+        one.let_go()
+        machine.until_state(one.job, "done")
+
+
+def test_a_card_that_comes_back_is_used_again(machine: Machine, gpus: Devices) -> None:
+    card = gpus.add(used=0)
+    first = machine.hold(1, gpus=1, vram="1GiB")
+    assert first.cards == [card]
+    first.said.unlink()
+    gpus.lose(card)
+    machine.until_told(first.job, "lost")
+    assert machine.state(first.job) == "queued"
+
+    gpus.mend(card)
+
+    assert first.cards == [card]
+    first.let_go()
+    machine.until_state(first.job, "done")
+
+
+def test_a_card_that_was_lost_before_anybody_looked_is_told_to_be_lost(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.lose(gpus.add(used=0))
+
+    waiting = machine.hold(1, gpus=1, vram="1GiB")
+
+    said = machine.until_told(waiting.job, "lost")
+    assert "0 B" not in said
+
+
+def test_while_the_driver_hangs_nothing_starts_on_gpus_and_all_else_goes_on(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(used=0)
+    running = machine.hold(1, gpus=1, vram="1GiB")
+    assert running.cards == [card]
+    gpus.hang()
+    since = time.monotonic()
+    until(lambda: time.monotonic() - since > FRESH_S + 1, "what was seen before is too old")
+
+    waiting = machine.hold(1, gpus=1, vram="1GiB")
+    jobs = [machine.add("true") for _ in range(3)]
+    for job in jobs:
+        machine.until_state(job, "done")
+    machine.until_told(waiting.job, "cuda:0", "the driver has not answered for")
+    running.let_go()
+    machine.until_state(running.job, "done")
+    machine.call("status")
+    assert not waiting.started
+    gpus.hang(on=False)
+
+    assert waiting.cards == [card]
+
+
+def test_without_a_driver_gpu_jobs_wait_and_others_go_on(machine: Machine, gpus: Devices) -> None:
+    gpus.add(used=0)
+    gpus.unload()
+
+    waiting = machine.hold(1, gpus=1, vram="1GiB")
+    plain = machine.hold(0)
+
+    assert plain.cards == []
+    machine.until_told(waiting.job, "needs a GPU")
+    assert not waiting.started
+    said = machine.call("gpus")
+    assert (said.stdout, said.stderr) == ("", "no GPUs: NVIDIA's driver is not loaded\n")
+    assert json.loads(machine.call("gpus", "--json").stdout)["gpus"] == []
+
+
+def test_a_job_that_waits_for_a_driver_is_told_so(machine: Machine, gpus: Devices) -> None:
+    gpus.add(used=0)
+    gpus.unload()
+
+    waiting = machine.hold(1, gpus=1, vram="1GiB")
+
+    machine.until_told(waiting.job, "needs a GPU", "driver is not loaded")
+
+
+def test_jobs_outlive_a_driver_that_no_longer_answers_any_question(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(used=0)
+    running = machine.hold(1, gpus=1, vram="1GiB")
+    assert running.cards == [card]
+
+    gpus.unload(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+    since = time.monotonic()
+    until(lambda: time.monotonic() - since > FRESH_S + 1, "what was seen before is too old")
+
+    waiting = machine.hold(1, gpus=1, vram="1GiB")
+    machine.until_told(waiting.job, "driver was updated")
+    assert machine.state(running.job) == "running"

@@ -1,0 +1,195 @@
+"""Colleagues on the same GPUs: what they use and what they promise is never given away again."""
+
+import json
+import os
+import pwd
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from launcher.accelerators import FRESH_S
+from launcher.promises import STALE_S
+from tests.build import end_everything, until
+from tests.e2e.machine import Machine, a_machine
+from tests.launcher.users import NOBODY
+from tests.nvml.standin import GIB, Devices
+
+CAN_BE_ANOTHER = os.geteuid() == 0 and shutil.which("setpriv") is not None
+
+
+@pytest.fixture
+def machine(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
+    """A machine without cards, and a scheduler that has not yet looked for any."""
+    with a_machine(tmp_path, gpus) as machine:
+        machine.serve()
+        yield machine
+
+
+@pytest.fixture
+def people(tmp_path: Path, gpus: Devices) -> Iterator[tuple[Machine, Machine]]:
+    """Two users with a queue each; where nobody can become another user, two queues of one."""
+    claims, places = tmp_path / "claims", [tmp_path / "one", tmp_path / "other"]
+    for folder in (claims, *places):
+        folder.mkdir()
+    for folder in (claims, gpus.taken):
+        folder.chmod(0o1777)
+    with ExitStack() as stack:
+        one = stack.enter_context(a_machine(places[0], gpus, claims=claims))
+        uid = NOBODY if CAN_BE_ANOTHER else None
+        other = stack.enter_context(a_machine(places[1], gpus, claims=claims, uid=uid))
+        for person in (one, other):
+            person.serve()
+        yield one, other
+
+
+def name_of(person: Machine) -> str:
+    """Return the name by which others know a user."""
+    return pwd.getpwuid(NOBODY if person.prefix else os.geteuid()).pw_name
+
+
+def promised(*people: Machine) -> int:
+    """Return how many bytes of the GPUs all their running jobs were promised."""
+    return sum(
+        job["promised"]
+        for person in people
+        for gpu in person.seen().values()
+        for job in gpu["jobs"]
+    )
+
+
+def test_what_another_user_takes_is_not_given_away_and_the_reason_is_told_in_numbers(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=0)
+    first = machine.hold(3.9, gpus=1, vram="10GiB")
+    assert first.cards == [card]
+    gpus.hold(card, 1, round(12.2 * GIB))
+    machine.until_measured(card, round(3.9 * GIB) + round(12.2 * GIB))
+
+    waiting = machine.hold(1, gpus=1, vram="11.2GiB")
+
+    said = "needs 11.2 GiB; cuda:0 has 7.9 GiB free, 6.1 GiB of it promised to job 1"
+    assert machine.until_told(waiting.job, "11.2") == said
+    assert said in machine.call("status").stdout
+    assert said in machine.told(waiting.job)
+    assert not waiting.started
+    gpus.leave(card, 1)
+    assert waiting.cards == [card]
+
+
+def test_a_job_that_was_queued_while_nobody_looked_starts_by_a_new_look(
+    machine: Machine, gpus: Devices
+) -> None:
+    card, other = gpus.add(24 * GIB, used=0), gpus.add(6 * GIB, used=0)
+    gpus.refuse("nvmlDeviceGetMemoryInfo", 999, other)
+    first = machine.hold(1, gpus=1, vram="8GiB")
+    assert first.cards == [card]
+    first.let_go()
+    machine.until_state(first.job, "done")
+    until(lambda: machine.quiet_for(FRESH_S + 0.5), "nobody has looked for a while")
+    gpus.hold(card, 1, 20 * GIB)
+
+    second = machine.hold(1, gpus=1, vram="8GiB")
+
+    until(lambda: second.started or "needs" in machine.why(second.job), "it is decided")
+    assert not second.started
+    machine.until_told(second.job, "needs 8 GiB", "cuda:0 has 4 GiB free")
+
+
+def test_a_card_that_does_not_tell_its_memory_gets_nothing(machine: Machine, gpus: Devices) -> None:
+    gpus.refuse("nvmlDeviceGetMemoryInfo", 999, gpus.add(used=0))
+
+    jobs = [machine.hold(1, gpus=1, vram="1GiB"), machine.hold(1, gpus=1)]
+
+    for one in jobs:
+        machine.until_told(one.job, "cuda:0 does not say how much memory")
+        assert not one.started
+    other = gpus.add(used=0)
+    assert jobs[0].cards == [other]
+
+
+def test_a_shared_machine_is_used_only_when_others_have_been_away_for_a_while(
+    machine: Machine, gpus: Devices
+) -> None:
+    taken, card = gpus.add(24 * GIB, used=0), gpus.add(24 * GIB, used=0, util=60)
+    gpus.hold(card, 1, 2 * GIB)
+    machine.configure('[sharing]\nidle = "1s"\ndevices = [1]\n')
+
+    waiting = machine.hold(1, gpus=1, vram="1GiB")
+
+    machine.until_told(
+        waiting.job, "cuda:0 is not among the devices", "cuda:1 is known to be unused by others"
+    )
+    assert not waiting.started
+    gpus.leave(card, 1)
+    gpus.set(card, util=0)
+    assert waiting.cards == [card]
+    assert machine.seen()[taken]["jobs"] == []
+
+
+def test_two_users_never_promise_more_than_a_card_has_and_each_is_told_of_the_other(
+    people: tuple[Machine, Machine], gpus: Devices
+) -> None:
+    one, other = people
+    card = gpus.add(25 * GIB, used=0)  # what is used and promised is counted twice for some seconds
+    first = one.hold(1, gpus=1, vram="10GiB")
+    assert first.cards == [card]
+    second = other.hold(1, gpus=1, vram="10GiB")
+    assert second.cards == [card]
+
+    mine, theirs = (person.hold(1, gpus=1, vram="7GiB") for person in people)
+
+    one.until_told(mine.job, "needs 7 GiB", f"to {name_of(other)}")
+    other.until_told(theirs.job, "needs 7 GiB", f"to {name_of(one)}")
+    assert not mine.started
+    assert not theirs.started
+    assert promised(*people) == 20 * GIB
+    (foreign,) = one.seen()[card]["foreign"]
+    assert name_of(other) in json.dumps(foreign)
+    first.let_go()
+    until(lambda: mine.started and theirs.started, "both have room")
+    assert promised(*people) == 24 * GIB
+
+
+def test_two_users_who_queue_at_the_same_time_do_not_overfill_a_card(
+    people: tuple[Machine, Machine], gpus: Devices
+) -> None:
+    gpus.add(24 * GIB, used=0)
+    queued = [person.hold(1, gpus=1, vram="9GiB") for _ in range(2) for person in people]
+
+    most = 0
+    left = list(queued)
+    while left:
+        until(lambda: any(one.started for one in left), "one more has its place")
+        most = max(most, promised(*people))
+        done = next(one for one in left if one.started)
+        left.remove(done)
+        done.let_go()
+    assert most == 18 * GIB
+
+
+def test_what_a_dead_scheduler_promised_does_not_block_others_for_ever(
+    people: tuple[Machine, Machine], gpus: Devices
+) -> None:
+    one, other = people
+    card = gpus.add(24 * GIB, used=0)
+    theirs = other.hold(1, gpus=1, vram="20GiB")
+    assert theirs.cards == [card]
+    other.kill_scheduler()
+    end_everything(other.project.home)
+    mine = one.hold(1, gpus=1, vram="10GiB")
+    one.until_told(mine.job, "needs 10 GiB", f"to {name_of(other)}")
+    assert not mine.started
+
+    folder = Path(one.project.environment["LAUNCHER_CLAIMS"])
+    (file,) = folder.iterdir()  # as if it had been silent for so long
+    record = json.loads(file.read_text())
+    record["at"] -= STALE_S
+    with file.open("r+") as written:
+        written.write(json.dumps(record))
+        written.truncate()
+
+    assert mine.cards == [card]

@@ -1,0 +1,282 @@
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.claims import (
+    MOST_BYTES,
+    MOST_FILES,
+    Publication,
+    claims_folder,
+    file_name,
+    parse,
+    read_publications,
+    write_publication,
+)
+from launcher.errors import UsageError
+from launcher.processes import boot_id
+from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
+
+UID = os.geteuid()
+NAME = f"launcher-claims.{UID}.0123abcd.json"
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    with shared_folder() as folder:
+        yield folder
+
+
+def a_record(**changes: Any) -> dict[str, Any]:
+    record = {
+        "schema": 1,
+        "name": NAME,
+        "boot": boot_id(),
+        "at": 5.5,
+        "serial": "5e",
+        "seen": {},
+        "promises": [["GPU-1", 2, 3]],
+    }
+    return record | changes
+
+
+def a_publication(**changes: Any) -> Publication:
+    values: dict[str, Any] = {"serial": "5e", "at": 5.5, "seen": {}, "settled": {}, "fresh": {}}
+    return Publication(**values | changes)
+
+
+def read(folder: Path) -> tuple[dict[str, Publication], dict[str, str]]:
+    """What is published, and why other files do not count."""
+    complaints: dict[str, str] = {}
+    return read_publications(folder, "", complaints.__setitem__), complaints
+
+
+def test_what_is_written_is_read(public: Path) -> None:
+    one = a_publication(
+        seen={"other": "0dd5"}, settled={"GPU-1": 7}, fresh={"GPU-1": 0, "GPU-2": 1}
+    )
+    write_publication(public, NAME, one)
+    found, complaints = read(public)
+    assert not complaints
+    assert found[NAME].seen == {"other": "0dd5"}
+    assert dict(found[NAME].settled) == {"GPU-1": 7, "GPU-2": 0}
+    assert dict(found[NAME].fresh) == {"GPU-1": 0, "GPU-2": 1}
+    assert [file.name for file in public.iterdir()] == [NAME]
+
+
+def test_all_may_read_a_file_whatever_the_umask_is(public: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_publication(public, NAME, a_publication())
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((public / NAME).stat().st_mode) == 0o644
+
+
+def test_a_file_that_others_would_not_count_is_not_written(public: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be"):
+        write_publication(public, NAME, a_publication(settled={"no GPU": 1}))
+    with pytest.raises(ValueError, match="not what a scheduler publishes"):
+        write_publication(public, NAME, a_publication(at=float("nan")))
+    assert list(public.iterdir()) == []
+
+
+def test_more_others_than_a_file_can_name_leave_room_for_the_promises(public: Path) -> None:
+    seen = {file_name(uid, Path("/")): "5e" * 8 for uid in range(5000)}
+    settled = {f"GPU-{number:090}": 1 << 40 for number in range(256)}
+    write_publication(public, NAME, a_publication(seen=seen, settled=settled))
+    assert len(read(public)[0][NAME].settled) == 256
+
+
+def test_a_link_is_not_followed(public: Path, tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text(json.dumps(a_record()))
+    (public / NAME).symlink_to(tmp_path / NAME)
+    assert read(public) == ({}, {NAME: "it is no plain file of the user whose name it bears"})
+
+
+@root_only
+def test_a_file_that_bears_another_users_name_does_not_count(public: Path) -> None:
+    (public / NAME).write_text(json.dumps(a_record()))
+    os.chown(public / NAME, NOBODY, NOBODY)
+    assert read(public) == ({}, {NAME: "it is no plain file of the user whose name it bears"})
+
+
+@root_only
+def test_a_file_that_may_not_be_read_does_not_count(public: Path) -> None:
+    (public / NAME).write_text(json.dumps(a_record()))
+    (public / NAME).chmod(0o600)
+    said = said_by(as_user(NOBODY, lambda: read(public)))
+    assert said == str(({}, {NAME: "Permission denied"}))
+
+
+def test_a_pipe_or_a_folder_blocks_nobody(public: Path) -> None:
+    os.mkfifo(public / NAME)
+    (public / file_name(UID, Path("/a"))).mkdir()
+    started = time.monotonic()
+    found, complaints = read(public)
+    assert time.monotonic() - started < 1
+    assert found == {}
+    assert len(complaints) == 2
+
+
+@root_only
+def test_a_device_is_not_opened(public: Path) -> None:
+    try:
+        os.mknod(public / NAME, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero
+    except PermissionError:
+        pytest.skip("this container makes no devices")
+    assert read(public)[0] == {}
+
+
+def test_a_hard_link_to_an_older_version_does_not_count(public: Path) -> None:
+    write_publication(public, NAME, a_publication())
+    other = file_name(UID, Path("/other"))
+    os.link(public / NAME, public / other)
+    found, complaints = read(public)
+    assert list(found) == [NAME]
+    assert list(complaints) == [other]
+
+
+def test_what_an_earlier_boot_left_does_not_count(public: Path) -> None:
+    (public / NAME).write_text(json.dumps(a_record(boot="1b4e28ba-2fa1-11d2-883f-b9a761bde3fb")))
+    assert read(public) == ({}, {})
+
+
+def test_files_of_other_programs_are_nobodys_business(public: Path) -> None:
+    for name in (
+        "launcher-claims.json",
+        f".{NAME}.5e",
+        f"{NAME}~",
+        "launcher-claims.٣.0123abcd.json",
+    ):
+        (public / name).write_text("{")
+    assert read(public) == ({}, {})
+
+
+def test_of_one_user_the_newest_files_count_and_always_our_own(public: Path) -> None:
+    names = [file_name(UID, Path(f"/{number}")) for number in range(MOST_FILES + 9)]
+    for age, name in enumerate(names):
+        write_publication(public, name, a_publication())
+        os.utime(public / name, (1e9 - age, 1e9 - age))
+    complaints: list[str] = []
+    found = read_publications(public, names[-1], lambda _, why: complaints.append(why))
+    assert set(found) == {names[-1], *names[: MOST_FILES - 1]}
+    assert complaints == [f"they are more than {MOST_FILES}"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": 2},
+        {"name": "launcher-claims.0.00000000.json"},
+        {"at": float("inf")},
+        {"at": float("nan")},
+        {"at": -1},
+        {"at": 10**400},
+        {"at": "5"},
+        {"serial": None},
+        {"seen": []},
+        {"promises": {}},
+        {"promises": [["GPU-1", 2, 3]] * 257},
+        {"promises": [["GPU-1", 2]]},
+        {"promises": [["GPU-1", -1, 3]]},
+        {"promises": [["GPU-1", 1.5, 3]]},
+        {"promises": [["GPU-1", 0, 10**30]]},
+        {"promises": [["x" * 97, 1, 1]]},
+        {"promises": [["\x1b[2J", 1, 1]]},
+        {"promises": [[["GPU-1"], 1, 1]]},
+    ],
+    ids=str,
+)
+def test_what_no_scheduler_writes_does_not_count(changes: dict[str, Any], public: Path) -> None:
+    (public / NAME).write_text(json.dumps(a_record(**changes)))
+    found, complaints = read(public)
+    assert found == {}
+    assert complaints[NAME].startswith("it ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 50_000,
+        b" " * (MOST_BYTES + 1),
+        b'{"at": 1' + b"0" * 9999,
+    ],
+    ids=["empty", "cut", "null", "binary", "deep", "large", "digits"],
+)
+def test_garbage_does_not_count(content: bytes, public: Path) -> None:
+    (public / NAME).write_bytes(content)
+    found, complaints = read(public)
+    assert found == {}
+    assert list(complaints) == [NAME]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+PROMISE = st.tuples(st.just("GPU-1") | st.text(max_size=3), st.integers(), st.integers())
+FIELDS = st.sampled_from(sorted(a_record()))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(FIELDS, JSON | st.lists(PROMISE, max_size=3), max_size=4))
+def test_whatever_a_record_holds_no_amount_is_negative_and_nothing_else_is_raised(
+    changes: dict[str, Any],
+) -> None:
+    try:
+        one = parse(NAME, json.dumps(a_record(**changes)).encode())
+    except (ValueError, RecursionError):
+        return
+    if one is not None:
+        assert all(amount >= 0 for amount in (*one.settled.values(), *one.fresh.values()))
+        assert 0 <= one.at < float("inf")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300))
+def test_whatever_bytes_a_file_holds_nothing_else_is_raised(data: bytes) -> None:
+    with pytest.raises((ValueError, RecursionError)):
+        parse(NAME, data)
+
+
+def test_a_named_folder_is_used_and_must_be_absolute(tmp_path: Path) -> None:
+    assert claims_folder({"LAUNCHER_CLAIMS": str(tmp_path)}) == tmp_path
+    with pytest.raises(UsageError, match="LAUNCHER_CLAIMS"):
+        claims_folder({"LAUNCHER_CLAIMS": "claims"})
+
+
+@root_only
+def test_a_folder_in_which_somebody_could_delete_the_files_of_others_is_passed_over(
+    public: Path, tmp_path: Path
+) -> None:
+    last = Path("/tmp")
+    assert claims_folder({}, [public, last]) == public
+    os.chown(public, NOBODY, NOBODY)
+    assert claims_folder({}, [public, last]) == last
+    tmp_path.chmod(0o777)
+    assert claims_folder({}, [tmp_path, tmp_path / "absent", last]) == last
+
+
+def test_homes_are_told_apart_by_path_and_by_folder(tmp_path: Path) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    home.mkdir()
+    name = file_name(7, home)
+    assert name == file_name(7, home)
+    assert name.startswith("launcher-claims.7.")
+    other.mkdir()
+    home.rename(tmp_path / "away")
+    other.rename(home)
+    assert len({name, file_name(7, home), file_name(7, other), file_name(8, home)}) == 4

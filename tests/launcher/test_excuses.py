@@ -1,0 +1,115 @@
+from typing import Any
+
+import pytest
+
+from launcher.excuses import CROWDED_PAUSE_S, excuse_of
+from launcher.machine import Machine
+from launcher.specs import Breed, Resources, Terms
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
+from launcher.store.following import Excuse
+from launcher.store.rows import Lane
+from tests.build import GIB, a_claim, a_gpu, a_spec
+
+LANE = Lane(group="", resources=Resources(device="cuda"), breed=Breed())
+FELL = a_gpu(fault="fell off the bus")
+FAILED = Failed(at=1.0, error="RuntimeError: boom")
+
+
+def short(**facts: Any) -> OutOfMemory:
+    return OutOfMemory(at=1.0, error="CUDA out of memory", where="gpu", **facts)
+
+
+def excuse(
+    outcome: Outcome,
+    *gpus: Any,
+    claim: int | None = 8 * GIB,
+    device: str = "GPU-0",
+    rerun: str = "again",
+    **known: Any,
+) -> Excuse | None:
+    attempt = a_claim(a_spec(terms=Terms(rerun=rerun)), device=device, claim=claim)
+    machine = Machine(cpus=4, gpus=gpus)
+    return excuse_of(attempt, LANE, outcome, machine, **known)
+
+
+def test_what_is_done_or_failed_by_itself_needs_no_excuse() -> None:
+    assert excuse(Done(at=1.0), FELL) is None
+    assert excuse(FAILED, a_gpu()) is None
+    assert excuse(Lost(at=1.0, why="killed"), a_gpu()) is None
+    assert excuse(FAILED, FELL, device="cpu") is None
+
+
+def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
+    told = "cuda:0 fell off the bus; queued again"
+    assert excuse(FAILED, FELL) == Excuse(reason=f"RuntimeError: boom: {told}")
+    assert excuse(short(), FELL) == Excuse(reason=f"CUDA out of memory: {told}")
+    assert excuse(Lost(at=1.0, why="killed"), FELL) == Excuse(reason=told)
+
+
+def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
+    for outcome in (FAILED, short(), Stopped(at=1.0)):
+        found = excuse(outcome, a_gpu(), moved="cuda:0 fell off the bus")
+        assert found == Excuse(reason="cuda:0 fell off the bus; queued again")
+    assert excuse(Done(at=1.0), a_gpu(), moved="cuda:0 fell off the bus") is None
+
+
+def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
+    found = excuse(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
+    assert found is not None
+    assert found.claim is not None
+    assert found.claim >= 10 * GIB
+    assert (found.hopeless, found.pause_s) == (False, 0.0)
+    assert found.reason.startswith("out of memory, its own: ")
+
+
+def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> None:
+    found = excuse(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
+    assert found is not None
+    assert (found.claim, found.pause_s) == (8 * GIB, CROWDED_PAUSE_S)
+    assert found.reason.startswith("out of memory, a neighbour's: ")
+    assert found.reason.endswith("; queued again")
+
+
+def test_others_who_have_left_meanwhile_are_remembered() -> None:
+    outcome, card = short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=2)
+    now, then = excuse(outcome, card), excuse(outcome, card, crowd={"GPU-0": 38 * GIB})
+    assert now is not None
+    assert then is not None
+    assert "its own" in now.reason
+    assert "a neighbour's" in then.reason
+
+
+def test_a_job_on_the_cpu_gets_no_larger_claim() -> None:
+    assert excuse(short(held=2 * GIB, wanted=1 * GIB), a_gpu(), device="cpu") is None
+
+
+def test_one_that_no_card_can_ever_hold_is_not_tried_again() -> None:
+    found = excuse(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
+    assert found is not None
+    assert found.hopeless
+    assert "can never fit: cuda:0 has 40 GiB for it" in found.reason
+
+
+def test_a_larger_card_elsewhere_is_hope() -> None:
+    gpus = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
+    found = excuse(short(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
+    assert found is not None
+    assert not found.hopeless
+
+
+@pytest.mark.parametrize("gpus", [(), (a_gpu(used=None),)])
+def test_an_attempt_of_which_nothing_is_known_is_charged(gpus: tuple[Any, ...]) -> None:
+    assert excuse(short(), *gpus, claim=None) is None
+
+
+def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None:
+    card = a_gpu(fault="has fallen off the bus")
+    assert excuse(Lost(at=1.0, why="killed"), card, rerun="never") is None
+    assert excuse(Lost(at=1.0, why="killed"), card, moved="cuda:0 died", rerun="never") is None
+
+
+def test_one_that_no_look_has_seen_is_not_said_to_have_been_alone() -> None:
+    found = excuse(short(held=None, wanted=None), a_gpu(total=24, used=0))
+    assert found is not None
+    assert not found.hopeless
+    assert "alone" not in found.reason

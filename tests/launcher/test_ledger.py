@@ -1,0 +1,221 @@
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from launcher.gpu import GpuProcess, GpuSnapshot
+from launcher.ledger import CONTEXT, Ledger, Ours, pledge, waiting
+from launcher.lessons import UNTAUGHT, Lesson
+from launcher.lookout import Sight
+from launcher.machine import Rules
+from launcher.paths import Home
+from launcher.promises import Pledge
+from launcher.share import Portion
+from launcher.specs import Breed, Resources
+from launcher.store.rows import Claim, Lane, ReadyJob
+from tests.build import GIB, a_claim, a_gpu, a_spec
+
+ME = os.getpid()  # a process that lives
+OTHER = 1
+
+
+def a_card(index: int = 0, used: float = 0, **processes: int | None) -> GpuSnapshot:
+    """A card with processes: `ours=…` and `other=…` are their bytes, None where it is not told."""
+    pids = {"ours": ME, "other": OTHER}
+    found = [GpuProcess(pid=pids[who], used=amount) for who, amount in processes.items()]
+    return a_gpu(index, used=used, processes=tuple(found))
+
+
+def running(job: int = 1, device: str = "GPU-0", **changes: Any) -> Claim:
+    values: dict[str, Any] = {"claim": 8 * GIB, "pid": ME}
+    return a_claim(a_spec(), job=job, device=device, **values | changes)
+
+
+def reported(home: Home, job: int = 1, **changes: Any) -> None:
+    folder = home.attempt(job, 1).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"schema": 1, "at": 1.0, "reserved": 0, "peak": 0, "context": None, "uuid": None}
+    (folder / "memory.json").write_text(json.dumps(told | changes))
+
+
+def a_ledger(home: Home, claims: Iterable[Claim], *gpus: GpuSnapshot, at: float = 1.0) -> Ledger:
+    ledger = Ledger(home, Ours())
+    assert ledger.enter(Sight(gpus=gpus, at=at), list(claims))
+    return ledger
+
+
+def untaught(_: str) -> Lesson:
+    return UNTAUGHT
+
+
+def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
+    claims = [running()]
+    card = a_card(used=9, ours=5 * GIB, other=4 * GIB)
+    ledger = a_ledger(home, claims, card)
+    (one,) = ledger.running(claims, untaught)
+    assert one.used == {"GPU-0": 5 * GIB}
+    assert ledger.peak(claims[0]) == 5 * GIB
+    assert ledger.gpus(claims, [card]) == (card,)
+
+
+def test_the_same_look_is_put_down_once(home: Home) -> None:
+    sight = Sight(gpus=(a_card(),), at=1.0)
+    ledger = Ledger(home, Ours())
+    assert not ledger.enter(None, [])
+    assert ledger.enter(sight, [])
+    assert not ledger.enter(sight, [])
+    assert ledger.enter(replace(sight, at=2.0), [])
+
+
+def test_where_the_driver_does_not_tell_the_workers_word_counts(home: Home) -> None:
+    claims = [running()]
+    reported(home, reserved=3 * GIB, peak=4 * GIB)
+    for card in (a_card(used=9, ours=None), a_card(used=9)):
+        ledger = a_ledger(home, claims, card)
+        (one,) = ledger.running(claims, untaught)
+        assert one.used == {"GPU-0": 3 * GIB + CONTEXT}
+        assert ledger.peak(claims[0]) == 4 * GIB + CONTEXT
+
+
+def test_unknown_stays_unknown(home: Home) -> None:
+    claims = [running()]
+    ledger = a_ledger(home, claims, a_card(used=9, ours=None))
+    (one,) = ledger.running(claims, untaught)
+    assert one.used == {}
+    assert ledger.peak(claims[0]) is None
+    assert ledger.peak(running(device="cpu")) is None
+
+
+def test_the_context_is_what_the_driver_sees_beyond_the_workers_word(home: Home) -> None:
+    claims = [running(), running(2, pid=OTHER)]
+    reported(home, reserved=3 * GIB, peak=6 * GIB)
+    ledger = a_ledger(home, claims, a_card(used=9, ours=4 * GIB))
+    assert ledger.peak(claims[0]) == 7 * GIB
+    assert ledger.portions(claims)[1, 1] == Portion(cap=8 * GIB, context=1 * GIB)
+
+
+def test_a_peak_is_remembered_when_less_is_used_later(home: Home) -> None:
+    claims = [running()]
+    ledger = a_ledger(home, claims, a_card(used=9, ours=7 * GIB))
+    ledger.enter(Sight(gpus=(a_card(used=3, ours=1 * GIB),), at=2.0), claims)
+    assert ledger.peak(claims[0]) == 7 * GIB
+    assert ledger.running(claims, untaught)[0].used == {"GPU-0": 1 * GIB}
+
+
+def test_what_an_attempt_took_that_has_ended_since_the_look_is_free(home: Home) -> None:
+    claims = [running()]
+    seen = a_card(used=9, ours=5 * GIB), a_gpu(1, used=None)
+    ledger = a_ledger(home, claims, *seen)
+    assert [one.used for one in ledger.gpus([], seen)] == [4 * GIB, None]
+    assert Ledger(home, Ours()).gpus([], seen) == seen
+
+
+def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: Home) -> None:
+    alone, first, second, unknown = (
+        running(1, "GPU-1"),
+        running(2),
+        running(3, "GPU-0,GPU-2", pid=OTHER),
+        running(4, "GPU-3", claim=None, lone=True),
+    )
+    claims = [alone, first, second, unknown, running(5, "cpu")]
+    ledger = a_ledger(home, claims, a_card(used=9))
+    portions = ledger.portions(claims)
+    assert {job: one.cap for (job, _), one in portions.items()} == {
+        1: None,
+        2: 8 * GIB,
+        3: 8 * GIB,
+        4: None,
+    }
+
+
+def test_what_a_job_took_while_it_was_alone_stays_its_own(home: Home) -> None:
+    first, second = running(), running(2, pid=OTHER)
+    ledger = a_ledger(home, [first, second], a_card(used=12, ours=11 * GIB))
+    assert ledger.portions([first, second])[1, 1].cap == 11 * GIB
+
+
+def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> None:
+    claims = [running(1, "GPU-0,GPU-1"), running(2, "cpu")]
+    ledger = a_ledger(home, claims, a_card(0, used=9, ours=5 * GIB), a_card(1))
+    assert ledger.pledges(claims) == [
+        Pledge(device="GPU-0", claim=8 * GIB, used=5 * GIB, job=1),
+        Pledge(device="GPU-1", claim=8 * GIB, used=None, job=1),
+    ]
+
+
+def test_a_promise_of_unknown_size_is_told_as_a_quarter_of_the_card() -> None:
+    assert pledge(1, "GPU-0", None, 40 * GIB, None).claim == 10 * GIB
+
+
+def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None:
+    claims = [running(claimed=1000.0), running(2, "cpu", claimed=1000.0)]
+    ledger = a_ledger(home, claims, a_card())
+    on_gpu, on_cpu = ledger.running(claims, lambda _: Lesson(seconds=(100.0,)))
+    assert on_gpu.ends is not None
+    assert on_gpu.ends > 1100
+    assert (on_cpu.ends, on_cpu.devices) == (None, ())
+
+
+def ready(least: int = 0, **asked: Any) -> ReadyJob:
+    lane = Lane(group="g", resources=Resources(**asked), breed=Breed(), least=least, visible=("0",))
+    return ReadyJob(id=7, rank=0.0, lane_id=1, lane=lane)
+
+
+def test_a_waiting_job_has_what_was_declared_learned_or_needed() -> None:
+    gpus, taught = (a_gpu(total=24),), Lesson(peaks=(4 * GIB,), seconds=(10.0,))
+    one = waiting(ready(min_vram=8 * GIB), UNTAUGHT, gpus, Rules())
+    assert (one.job, one.group, one.visible) == (7, "g", ("0",))
+    assert (one.claim, one.seconds) == (8 * GIB, None)
+    assert waiting(ready(), UNTAUGHT, gpus, Rules()).claim is None
+    learned = waiting(ready(), taught, gpus, Rules())
+    assert learned.claim is not None
+    assert learned.claim > 4 * GIB
+    assert learned.seconds is not None
+    assert waiting(ready(least=9 * GIB), taught, gpus, Rules()).claim == 9 * GIB
+
+
+def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
+    full, gpus = Lesson(peaks=(int(23.5 * GIB),)), (a_gpu(0, total=24), a_gpu(1, total=8))
+    assert waiting(ready(), full, gpus, Rules()).claim is None
+    assert waiting(ready(), full, gpus, Rules(reserve=2 * GIB)).claim is None
+    # more than any card can give is more, whether it was said or learned
+    for job, lesson, rules in (
+        (ready(min_vram=30 * GIB), UNTAUGHT, Rules()),
+        (ready(least=30 * GIB), UNTAUGHT, Rules()),
+        (ready(min_vram=30 * GIB), full, Rules(reserve=2 * GIB)),
+    ):
+        claim = waiting(job, lesson, gpus, rules).claim
+        assert claim is not None
+        assert claim > 24 * GIB - rules.reserve
+
+
+def test_a_workers_word_counts_for_the_card_that_it_names(home: Home) -> None:
+    claims = [running(device="GPU-0,GPU-1")]
+    reported(home, reserved=9 * GIB, peak=9 * GIB, uuid="GPU-0")
+    ledger = a_ledger(home, claims, a_card(0, used=10), a_card(1, used=10))
+    assert ledger.running(claims, untaught)[0].used == {"GPU-0": 9 * GIB + CONTEXT}
+
+
+def test_where_the_driver_knows_our_processes_what_it_does_not_list_is_not_there(
+    home: Home,
+) -> None:
+    claims = [running(), running(2, "GPU-1", pid=os.getppid())]
+    reported(home, job=2, reserved=9 * GIB, peak=9 * GIB)
+    ledger = a_ledger(home, claims, a_card(0, used=10, ours=2 * GIB), a_card(1, used=10))
+    assert [one.used for one in ledger.running(claims, untaught)] == [{"GPU-0": 2 * GIB}, {}]
+
+
+def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
+    first, second = running(), running(number=2)
+    ledger = a_ledger(home, [first], a_card(used=9, ours=5 * GIB))
+    assert ledger.running([second], untaught)[0].used == {}
+    assert (ledger.peak(second), ledger.crowd(second)) == (None, {})
+    assert ledger.crowd(first) == {"GPU-0": 4 * GIB}
+    assert set(ledger.portions([second])) == {(1, 2)}
+
+
+def test_an_attempt_of_an_older_launcher_has_its_card_for_itself(home: Home) -> None:
+    ledger = a_ledger(home, [], a_card(used=9))
+    (one,) = ledger.running([running(claim=None, lone=False)], untaught)
+    assert one.lone

@@ -1,0 +1,254 @@
+"""A lookout sees what the driver says, and waits for nobody."""
+
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from launcher.gpu import GpuProcess, GpuSnapshot
+from launcher.lookout import (
+    DRIVER_BYTES,
+    GAP_S,
+    PATIENCE_S,
+    POLL_S,
+    Lookout,
+    Sight,
+    unused_by_others,
+)
+from launcher.nvml import Nvml
+from tests.build import DEADLINE_S, until
+from tests.nvml.standin import GIB, Devices, asked_here
+
+STRANGER, OWN = 9921, 4711
+
+
+def a_gpu(**changes: object) -> GpuSnapshot:
+    """A card that nobody uses."""
+    values: dict[str, object] = {
+        "uuid": "GPU-1",
+        "index": 0,
+        "name": "A10",
+        "total": 24 * GIB,
+        "used": GIB // 2,
+        "processes": (),
+        "utilisation": 0.0,
+    }
+    return GpuSnapshot(**values | changes)  # type: ignore[arg-type]  # checked by the class
+
+
+def a_process(pid: int, used: int | None = GIB) -> GpuProcess:
+    return GpuProcess(pid=pid, used=used)
+
+
+class Post:
+    """A lookout over what a test says; time stands still."""
+
+    def __init__(self, gpus: Iterable[GpuSnapshot] = ()) -> None:
+        self.gpus = list(gpus)
+        self.now = 100.0
+        self.looks = 0
+        self.woken = threading.Semaphore(0)
+        self.answer = threading.Event()
+        self.answer.set()
+        self.lookout = Lookout(
+            self.look,
+            self.woken.release,
+            ours=lambda: {OWN},
+            clock=lambda: self.now,
+        )
+
+    def look(self) -> list[GpuSnapshot]:
+        assert self.answer.wait(DEADLINE_S)
+        self.looks += 1
+        return self.gpus
+
+    def see(self, *gpus: GpuSnapshot, later: float = POLL_S) -> Sight:
+        """Have a look taken after some time, and return what it saw."""
+        self.gpus = list(gpus) or self.gpus
+        self.now += later
+        self.lookout.ask()
+        assert self.woken.acquire(timeout=DEADLINE_S)
+        sight = self.lookout.sight()
+        assert sight is not None
+        return sight
+
+
+def test_nothing_is_seen_and_no_thread_runs_before_anybody_asks() -> None:
+    before = threading.active_count()
+
+    post = Post([a_gpu()])
+
+    assert post.lookout.sight() is None
+    assert threading.active_count() == before
+
+
+def test_a_look_is_taken_when_it_is_asked_for_and_its_end_is_told() -> None:
+    post = Post([a_gpu()])
+
+    sight = post.see()
+
+    assert (sight.gpus, sight.at) == ((a_gpu(),), post.now)
+
+
+def test_the_driver_is_asked_once_a_second_at_most() -> None:
+    post = Post([a_gpu()])
+    post.see()
+
+    post.now += POLL_S / 2
+    post.lookout.ask()
+    post.see(later=POLL_S / 2)
+
+    assert post.looks == 2
+
+
+def test_one_who_asks_while_a_look_is_under_way_starts_no_second_one() -> None:
+    post = Post([a_gpu()])
+    post.answer.clear()
+
+    post.lookout.ask()
+    post.now += PATIENCE_S * 2
+    post.lookout.ask()
+    assert post.lookout.sight() is None
+    post.answer.set()
+    assert post.woken.acquire(timeout=DEADLINE_S)
+
+    assert post.looks == 1
+
+
+def test_a_driver_that_does_not_answer_leaves_the_memory_unknown_and_is_no_fault() -> None:
+    post = Post([a_gpu(), a_gpu(uuid="GPU-2", warnings=("hot",))])
+    first = post.see()
+    post.answer.clear()
+    post.now += POLL_S
+    post.lookout.ask()
+
+    post.now += PATIENCE_S
+    assert post.lookout.sight() == first, "a look may take a while"
+    post.now += 7
+    late = post.lookout.sight()
+
+    assert late is not None
+    told = "the driver has not answered for 12 s"
+    assert late.gpus == (
+        a_gpu(used=None, warnings=(told,)),
+        a_gpu(uuid="GPU-2", used=None, warnings=("hot", told)),
+    )
+    assert set(late.idle.values()) == {0.0}
+    post.answer.set()
+    assert post.woken.acquire(timeout=DEADLINE_S)
+    assert post.see().gpus == first.gpus
+
+
+def test_a_real_driver_that_hangs_stops_nobody(gpus: Devices) -> None:
+    uuid = gpus.add(used=GIB)
+    woken = threading.Semaphore(0)
+    now = [0.0]
+    with asked_here(gpus):
+        lookout = Lookout(Nvml().snapshot, woken.release, clock=lambda: now[0])
+        lookout.ask()
+        assert woken.acquire(timeout=DEADLINE_S)
+        gpus.hang()
+        now[0] += POLL_S
+        lookout.ask()
+        now[0] += PATIENCE_S + 1
+
+        sight = lookout.sight()
+
+        assert sight is not None
+        assert [(gpu.uuid, gpu.used, gpu.fault) for gpu in sight.gpus] == [(uuid, None, "")]
+        gpus.hang(on=False)
+        assert woken.acquire(timeout=DEADLINE_S)
+        sight = lookout.sight()
+        assert sight is not None
+        assert sight.gpus[0].used == GIB
+
+
+def test_a_look_that_breaks_off_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    post = Post([a_gpu()])
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    broken = [sys.exit]
+    woken = threading.Semaphore(0)
+    lookout = Lookout(lambda: broken.pop()() if broken else post.look(), woken.release)
+
+    lookout.ask()
+    until(lambda: told, "the first look breaks off")
+    lookout.ask()
+
+    assert woken.acquire(timeout=DEADLINE_S)
+
+
+# --- who uses a card
+
+
+def test_a_card_that_nobody_else_uses_is_idle_from_the_first_look_on() -> None:
+    post = Post([a_gpu()])
+
+    assert post.see().idle == {"GPU-1": 0.0}
+    assert post.see(later=30).idle == {"GPU-1": 30.0}
+    assert post.see(a_gpu(processes=(a_process(OWN),), used=GIB), later=10).idle == {"GPU-1": 40.0}
+
+
+def test_a_stranger_begins_the_count_anew() -> None:
+    post = Post([a_gpu()])
+    post.see()
+
+    assert post.see(a_gpu(processes=(a_process(STRANGER),)), later=30).idle == {"GPU-1": 0.0}
+    assert post.see(a_gpu(), later=5).idle == {"GPU-1": 0.0}
+    assert post.see(later=5).idle == {"GPU-1": 5.0}
+
+
+def test_who_did_not_look_for_long_does_not_know_who_was_there() -> None:
+    post = Post([a_gpu()])
+    post.see()
+
+    assert post.see(later=GAP_S + 1).idle == {"GPU-1": 0.0}
+
+
+def test_a_card_that_is_gone_is_not_counted() -> None:
+    post = Post([a_gpu()])
+    post.see()
+
+    assert post.see(a_gpu(uuid="GPU-2"), later=30).idle == {"GPU-2": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "unused"),
+    [
+        pytest.param({}, True, id="nobody's process"),
+        pytest.param({"processes": (a_process(OWN),), "used": 2 * GIB}, True, id="only ours"),
+        pytest.param({"processes": (a_process(OWN), a_process(STRANGER))}, False, id="a stranger"),
+        pytest.param(
+            {"processes": (a_process(OWN, None),), "used": 9 * GIB}, True, id="ours, size untold"
+        ),
+        pytest.param({"utilisation": 0.4}, False, id="nobody's process, busy"),
+        pytest.param({"utilisation": None}, True, id="nobody's process on an instance"),
+        pytest.param({"used": 9 * GIB}, False, id="memory of nobody, as in a container"),
+        pytest.param(
+            {"processes": (a_process(OWN),), "used": 9 * GIB}, False, id="more than we hold"
+        ),
+        pytest.param({"processes": None}, True, id="processes untold, nothing happens"),
+        pytest.param({"processes": None, "utilisation": 0.4}, False, id="processes untold, busy"),
+        pytest.param({"processes": None, "utilisation": None}, False, id="nothing is told"),
+        pytest.param(
+            {"processes": None, "used": DRIVER_BYTES + 1}, False, id="processes untold, memory used"
+        ),
+        pytest.param({"used": None}, False, id="memory untold"),
+        pytest.param({"fault": "does not answer"}, False, id="faulty"),
+    ],
+)
+def test_a_card_is_unused_only_where_that_is_known(
+    changes: dict[str, object], unused: bool
+) -> None:
+    assert unused_by_others(a_gpu(**changes), {OWN}) is unused
+
+
+def test_what_is_seen_cannot_be_changed_by_who_was_asked() -> None:
+    post = Post([a_gpu()])
+    sight = post.see()
+
+    post.gpus[0] = replace(a_gpu(), used=0)
+
+    assert sight.gpus == (a_gpu(),)

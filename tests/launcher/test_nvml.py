@@ -1,0 +1,530 @@
+"""What NVML tells of a machine's GPUs: the real bindings over a library that stands in."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from launcher.gpu import GpuSnapshot
+from launcher.nvml import MOST_EVENTS, RENEW_S, RETRY_S, Nvml
+from tests.nvml.standin import GIB, Devices, asked_here, compile_library
+
+NOBODY = 4_000_000  # a pid that this machine never gives
+EVERY_QUESTION = (
+    "nvmlDeviceGetName",
+    "nvmlDeviceGetMemoryInfo",
+    "nvmlDeviceGetUtilizationRates",
+    "nvmlDeviceGetPowerUsage",
+    "nvmlDeviceGetEnforcedPowerLimit",
+    "nvmlDeviceGetTemperature",
+    "nvmlDeviceGetTemperatureV",
+    "nvmlDeviceGetTotalEccErrors",
+    "nvmlDeviceGetComputeRunningProcesses_v2",
+    "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetGraphicsRunningProcesses_v2",
+    "nvmlDeviceGetGraphicsRunningProcesses_v3",
+    "nvmlDeviceGetRemappedRows",
+    "nvmlDeviceGetRetiredPagesPendingStatus",
+    "nvmlDeviceGetMigMode",
+    "nvmlDeviceRegisterEvents",
+    "nvmlEventSetCreate",
+    "nvmlEventSetWait_v2",
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def nvml(gpus: Devices, clock: Clock) -> Iterator[Nvml]:
+    with asked_here(gpus):
+        yield Nvml(clock)
+
+
+def only(nvml: Nvml) -> GpuSnapshot:
+    (gpu,) = nvml.snapshot()
+    return gpu
+
+
+def test_all_that_a_healthy_card_tells_is_taken_in(gpus: Devices, nvml: Nvml) -> None:
+    uuid = gpus.add(
+        24 * GIB, used=3 * GIB, util=97, power=132_500, temp=71, name="NVIDIA_A100-SXM4-40GB"
+    )
+    gpus.hold(uuid, os.getpid(), 2 * GIB)
+
+    gpu = only(nvml)
+
+    assert (gpu.uuid, gpu.index, gpu.mig, gpu.label) == (uuid, 0, None, "cuda:0")
+    assert (gpu.name, gpu.total, gpu.used) == ("NVIDIA A100-SXM4-40GB", 24 * GIB, 5 * GIB)
+    assert (gpu.utilisation, gpu.power_w, gpu.power_limit_w) == (0.97, 132.5, 150.0)
+    assert (gpu.temperature_c, gpu.ecc_uncorrected) == (71, 0)
+    assert (gpu.fault, gpu.warnings) == ("", ())
+    assert gpu.processes is not None
+    (process,) = gpu.processes
+    assert (process.pid, process.used) == (os.getpid(), 2 * GIB)
+    assert process.user is not None
+    assert process.command == Path("/proc/self/comm").read_text().strip()
+
+
+def test_cards_come_in_pci_order_and_numbers_are_never_negative(gpus: Devices, nvml: Nvml) -> None:
+    uuids = [gpus.add(), gpus.add(), gpus.add()]
+
+    found = nvml.snapshot()
+
+    assert [gpu.uuid for gpu in found] == uuids
+    assert [gpu.label for gpu in found] == ["cuda:0", "cuda:1", "cuda:2"]
+
+
+def test_memory_that_another_program_takes_is_seen_at_the_next_look(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add(used=0)
+    assert only(nvml).used == 0
+
+    gpus.hold(uuid, 1, 7 * GIB)
+
+    gpu = only(nvml)
+    assert gpu.used == 7 * GIB
+    assert gpu.processes is not None
+    assert gpu.processes[0].user == "root"
+
+
+def test_a_process_that_is_nowhere_on_this_machine_is_kept_as_nobodys(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    gpus.hold(gpus.add(), NOBODY, GIB)
+
+    processes = only(nvml).processes
+
+    assert processes is not None
+    (process,) = processes
+    assert (process.pid, process.used) == (NOBODY, GIB)
+    assert (process.user, process.command) == (None, None)
+
+
+def test_memory_that_a_container_does_not_attribute_is_unknown_and_not_nothing(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    gpus.hold(gpus.add(), os.getpid(), None)
+
+    processes = only(nvml).processes
+
+    assert processes is not None
+    assert processes[0].used is None
+
+
+def test_a_process_that_computes_and_draws_is_listed_once(gpus: Devices, nvml: Nvml) -> None:
+    uuid = gpus.add()
+    gpus.hold(uuid, os.getpid(), 2 * GIB, "c")
+    gpus.hold(uuid, os.getpid(), GIB, "g")
+    gpus.hold(uuid, 1, 3 * GIB, "g")
+
+    processes = only(nvml).processes
+
+    assert processes is not None
+    assert [(one.pid, one.used) for one in processes] == [(1, 3 * GIB), (os.getpid(), 2 * GIB)]
+
+
+def test_a_list_of_processes_with_an_impossible_pid_is_not_believed(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add()
+    gpus.hold(uuid, 1, GIB)
+    gpus.hold(uuid, 3_221_225_472, GIB)  # bytes where a pid should be: structs of two drivers
+
+    assert only(nvml).processes is None
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"total": 0}, "used"),
+        ({"used": 25 * GIB}, "used"),
+        ({"used": -1}, "used"),
+        ({"temp": 4_000_000_000}, "temperature_c"),
+        ({"temp": -40}, "temperature_c"),
+        ({"util": 250}, "utilisation"),
+        ({"power": 4_294_967_295}, "power_w"),
+        ({"limit": 4_294_967_295}, "power_limit_w"),
+        ({"ecc": 18_446_744_073_709_551_615}, "ecc_uncorrected"),
+    ],
+    ids=lambda one: str(one),
+)
+def test_what_cannot_be_true_is_unknown(
+    values: dict[str, int], field: str, gpus: Devices, nvml: Nvml
+) -> None:
+    gpus.set(gpus.add(), **values)
+
+    gpu = only(nvml)
+
+    assert getattr(gpu, field) is None
+    assert gpu.fault == ""
+
+
+def test_a_card_that_tells_no_size_has_room_for_nothing(gpus: Devices, nvml: Nvml) -> None:
+    gpus.set(gpus.add(), total=0, used=0)
+
+    gpu = only(nvml)
+
+    assert (gpu.total, gpu.used) == (0, None)
+
+
+def test_a_process_that_holds_more_than_there_is_holds_an_unknown_amount(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add()
+    gpus.hold(uuid, 1, 1 << 60)
+    gpus.set(uuid, used=GIB)
+
+    processes = only(nvml).processes
+
+    assert processes is not None
+    assert processes[0].used is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pynvml.NVML_ERROR_NO_PERMISSION,
+        pynvml.NVML_ERROR_NOT_SUPPORTED,
+        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        pynvml.NVML_ERROR_UNKNOWN,
+        4711,  # of a driver that is newer than the bindings
+    ],
+)
+def test_what_may_not_be_asked_is_unknown_and_no_fault(
+    code: int, gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add()
+    for function in EVERY_QUESTION:
+        gpus.refuse(function, code)
+
+    gpu = only(nvml)
+
+    assert gpu == GpuSnapshot(uuid=uuid, index=0, name="unknown", total=0, used=None)
+
+
+def test_one_refused_question_hides_nothing_else(gpus: Devices, nvml: Nvml) -> None:
+    uuid = gpus.add(used=GIB, util=50)
+    gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NO_PERMISSION, uuid)
+
+    gpu = only(nvml)
+
+    assert (gpu.used, gpu.utilisation, gpu.temperature_c) == (None, 0.5, 35)
+    gpus.allow("nvmlDeviceGetMemoryInfo", uuid)
+    assert only(nvml).used == GIB
+
+
+def test_an_old_driver_is_asked_with_the_functions_that_it_has(tmp_path: Path) -> None:
+    old = Devices(tmp_path, compile_library(tmp_path, old=True))
+    uuid = old.add(24 * GIB, used=GIB, temp=40)
+    old.hold(uuid, 1, GIB)
+
+    with asked_here(old):
+        gpu = only(Nvml())
+
+    assert (gpu.used, gpu.temperature_c, gpu.fault) == (2 * GIB, 40, "")
+    assert gpu.processes is not None
+    assert [process.pid for process in gpu.processes] == [1]
+
+
+# --- divided cards
+
+
+def test_a_divided_card_is_listed_as_its_instances(gpus: Devices, nvml: Nvml) -> None:
+    gpus.add()
+    card = gpus.add(40 * GIB, power=90_000, temp=44)
+    first, second = gpus.divide(card, 10 * GIB, 20 * GIB)
+    gpus.hold(second, 1, 4 * GIB)
+
+    _, *parts = nvml.snapshot()
+
+    assert [(gpu.uuid, gpu.label) for gpu in parts] == [(first, "cuda:1:0"), (second, "cuda:1:1")]
+    assert [(gpu.total, gpu.used) for gpu in parts] == [(10 * GIB, 0), (20 * GIB, 4 * GIB)]
+    assert [len(gpu.processes or ()) for gpu in parts] == [0, 1]
+    assert {gpu.power_w for gpu in parts} == {None}, "it would be counted twice"
+    assert {gpu.temperature_c for gpu in parts} == {44}
+    assert {gpu.utilisation for gpu in parts} == {None}
+    assert {gpu.fault for gpu in parts} == {""}
+
+
+def test_a_divided_card_without_instances_can_run_nothing_and_says_why(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    gpus.divide(gpus.add())
+
+    gpu = only(nvml)
+
+    assert (gpu.label, gpu.used) == ("cuda:0", None)
+    assert gpu.fault == "is divided (MIG), and no instance was made"
+
+
+def test_memory_of_an_instance_that_may_not_be_asked_is_unknown(gpus: Devices, nvml: Nvml) -> None:
+    gpus.divide(gpus.add(), 10 * GIB)
+    gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NO_PERMISSION)
+
+    assert (only(nvml).used, only(nvml).fault) == (None, "")
+
+
+def test_a_fault_of_a_card_is_one_of_each_of_its_instances(gpus: Devices, nvml: Nvml) -> None:
+    card = gpus.add()
+    uuids = gpus.divide(card, 10 * GIB, 10 * GIB)
+    nvml.snapshot()
+
+    gpus.lose(card)
+
+    found = nvml.snapshot()
+    assert [gpu.uuid for gpu in found] == uuids
+    assert {gpu.fault for gpu in found} == {"does not answer: GPU is lost"}
+
+
+# --- cards that die
+
+
+@pytest.mark.parametrize("handle", [True, False])
+def test_a_device_that_falls_off_the_bus_is_told_and_comes_back(
+    handle: bool, gpus: Devices, nvml: Nvml
+) -> None:
+    gpus.add()
+    uuid = gpus.add(16 * GIB)
+    nvml.snapshot()
+
+    gpus.lose(uuid, handle=handle)
+
+    healthy, lost = nvml.snapshot()
+    assert healthy.fault == ""
+    assert (lost.uuid, lost.index, lost.name, lost.total) == (uuid, 1, "NVIDIA A10", 16 * GIB)
+    assert lost.fault == "does not answer: GPU is lost"
+    assert (lost.used, lost.processes, lost.utilisation, lost.temperature_c) == (None,) * 4
+
+    gpus.mend(uuid)
+
+    assert [gpu.fault for gpu in nvml.snapshot()] == ["", ""]
+
+
+def test_a_device_that_was_lost_before_the_first_look_is_listed_all_the_same(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add()
+    gpus.lose(uuid)
+
+    gpu = only(nvml)
+
+    assert (gpu.label, gpu.used, gpu.fault) == ("cuda:0", None, "does not answer: GPU is lost")
+    gpus.mend(uuid)
+    assert [one.uuid for one in nvml.snapshot()] == [uuid]
+
+
+def test_a_device_that_the_driver_lists_no_more_stays_listed_with_its_fault(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    gone, moved = gpus.add(), gpus.add()
+    nvml.snapshot()
+
+    gpus.take_out(gone)
+
+    faults = {gpu.uuid: gpu.fault for gpu in nvml.snapshot()}
+    assert faults == {gone: "does not answer: the driver does not list it any more", moved: ""}
+    gpus.mend(gone)
+    assert [(gpu.uuid, gpu.label, gpu.fault) for gpu in nvml.snapshot()] == [
+        (gone, "cuda:0", ""),
+        (moved, "cuda:1", ""),
+    ]
+
+
+def test_a_card_that_needs_a_reset_is_faulty(gpus: Devices, nvml: Nvml) -> None:
+    gpus.add()
+    gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_RESET_REQUIRED)
+
+    assert only(nvml).fault == "does not answer: GPU requires restart"
+
+
+def test_a_card_that_does_not_tell_who_it_is_can_run_nothing(gpus: Devices, nvml: Nvml) -> None:
+    gpus.add()
+    gpus.refuse("nvmlDeviceGetUUID", pynvml.NVML_ERROR_NO_PERMISSION)
+
+    assert only(nvml).fault == "does not answer: it does not tell its UUID"
+
+
+def test_the_library_is_opened_anew_for_a_card_that_is_gone_and_the_others_are_heard_on(
+    gpus: Devices, nvml: Nvml, clock: Clock
+) -> None:
+    gone, other = gpus.add(), gpus.add()
+    nvml.snapshot()
+    gpus.lose(gone)
+    nvml.snapshot()
+
+    clock.now += RENEW_S
+    found = nvml.snapshot()
+    gpus.xid(other, 48)
+
+    assert [bool(gpu.fault) for gpu in found] == [True, False]
+    assert ["(Xid 48)" in gpu.fault for gpu in nvml.snapshot()] == [False, True]
+
+
+# --- errors that are reported
+
+
+@pytest.mark.parametrize("code", [48, 62, 64, 74, 79, 95, 119, 120, 140])
+def test_a_critical_xid_makes_a_card_faulty_until_we_are_started_anew(
+    code: int, gpus: Devices, nvml: Nvml
+) -> None:
+    uuid, other = gpus.add(), gpus.add()
+    nvml.snapshot()
+
+    gpus.xid(uuid, code)
+
+    faulty, healthy = nvml.snapshot()
+    assert f"(Xid {code})" in faulty.fault
+    assert (healthy.uuid, healthy.fault) == (other, "")
+    assert nvml.snapshot()[0].fault == faulty.fault
+    assert Nvml().snapshot()[0].fault == ""
+
+
+@pytest.mark.parametrize("code", [13, 31, 43, 45, 68])
+def test_an_xid_of_an_application_is_not_the_cards_fault(
+    code: int, gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add()
+    nvml.snapshot()
+
+    gpus.xid(uuid, code)
+
+    gpu = only(nvml)
+    assert (gpu.fault, gpu.warnings) == ("", ())
+
+
+@pytest.mark.parametrize("code", [63, 94, 109, 999])
+def test_an_xid_that_need_not_stop_anybody_is_a_warning(
+    code: int, gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add()
+    nvml.snapshot()
+
+    gpus.xid(uuid, code)
+
+    gpu = only(nvml)
+    assert gpu.fault == ""
+    assert f"(Xid {code})" in gpu.warnings[0]
+
+
+def test_a_card_that_fell_off_the_bus_is_said_to_have_and_is_well_after_a_reset(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add()
+    nvml.snapshot()
+
+    gpus.xid(uuid, 79)
+    gpus.lose(uuid)
+    assert only(nvml).fault == "has fallen off the bus (Xid 79)"
+
+    gpus.mend(uuid)
+    assert only(nvml).fault == ""
+    gpus.xid(uuid, 48)
+    assert "(Xid 48)" in only(nvml).fault, "it is listened to again"
+
+
+def test_many_errors_at_once_hold_up_no_look(gpus: Devices, nvml: Nvml) -> None:
+    uuid = gpus.add()
+    nvml.snapshot()
+    for _ in range(MOST_EVENTS - 1):
+        gpus.xid(uuid, 13)
+    gpus.xid(uuid, 48)
+
+    assert "(Xid 48)" in only(nvml).fault
+
+
+def test_a_row_of_memory_that_could_not_be_replaced_is_a_fault(gpus: Devices, nvml: Nvml) -> None:
+    gpus.add(rows_failed=1)
+
+    assert only(nvml).fault == "a bad row of memory could not be replaced"
+
+
+def test_a_row_that_waits_to_be_replaced_is_a_warning(gpus: Devices, nvml: Nvml) -> None:
+    gpus.add(rows_pending=1)
+
+    gpu = only(nvml)
+    assert gpu.fault == ""
+    assert gpu.warnings == ("a bad row of memory is to be replaced at the next reset",)
+
+
+def test_a_page_that_waits_to_be_retired_is_a_warning_on_older_cards(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    gpus.add(pages_pending=1)
+    gpus.refuse("nvmlDeviceGetRemappedRows", pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    assert only(nvml).warnings == ("a page of memory is to be retired at the next reset",)
+
+
+def test_memory_errors_from_before_are_a_warning_and_new_ones_a_fault(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add(ecc=2)
+    gpu = only(nvml)
+    assert gpu.fault == ""
+    assert gpu.warnings == ("2 uncorrected memory errors since the driver was loaded",)
+
+    gpus.set(uuid, ecc=3)
+
+    assert only(nvml).fault == "1 uncorrected memory error while it was watched"
+    assert only(nvml).fault == "1 uncorrected memory error while it was watched"
+
+
+# --- no driver
+
+
+def test_a_machine_without_a_driver_has_no_gpus_and_says_why(
+    gpus: Devices, nvml: Nvml, clock: Clock
+) -> None:
+    gpus.add()
+    gpus.unload()
+
+    assert nvml.snapshot() == ()
+    assert not nvml.present
+    assert nvml.absent == "NVIDIA's driver is not loaded"
+
+    gpus.unload(0)
+    assert nvml.snapshot() == (), "it is not asked at every look"
+    clock.now += RETRY_S
+    assert len(nvml.snapshot()) == 1
+    assert (nvml.present, nvml.absent) == (True, "")
+
+
+def test_of_a_driver_that_is_replaced_nothing_is_known_and_no_card_is_to_blame(
+    gpus: Devices, nvml: Nvml, clock: Clock
+) -> None:
+    uuid = gpus.add()
+    nvml.snapshot()
+
+    gpus.unload(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+
+    gpu = only(nvml)
+    assert (gpu.uuid, gpu.used, gpu.fault) == (uuid, None, "")
+    told = "the driver does not answer: NVIDIA's driver was updated; reboot to load it"
+    assert gpu.warnings == (told,)
+    gpus.unload(0)
+    clock.now += RETRY_S
+    gpu = only(nvml)
+    assert (gpu.used is None, gpu.fault, gpu.warnings) == (False, "", ())
+
+
+def test_a_name_that_is_no_text_stops_nothing(gpus: Devices, nvml: Nvml) -> None:
+    uuid = gpus.add(used=GIB)
+    gpus.file.write_bytes(gpus.file.read_bytes().replace(b"NVIDIA_A10", b"\xff\xfe"))
+
+    gpu = only(nvml)
+
+    assert (gpu.uuid, gpu.name, gpu.used) == (uuid, "unknown", GIB)

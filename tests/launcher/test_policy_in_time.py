@@ -1,0 +1,204 @@
+from dataclasses import dataclass, replace
+from itertools import count
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.machine import Machine, Running, Waiting
+from launcher.policy import Room
+from tests.build import GIB
+from tests.launcher.cardworld import (
+    World,
+    jobs,
+    machines,
+    numbered,
+    places_of,
+    queues,
+    taken,
+    tight_jobs,
+    tight_machines,
+)
+
+LONGEST = 600  # seconds of a job in an endless stream
+ENDS = 250  # of jobs, until one must have had its turn
+
+slowly = settings(max_examples=100, deadline=None)
+arrivals = st.lists(st.integers(0, 6), min_size=10, max_size=10).map(sorted)
+
+
+class _Noting(Room):
+    """A room that tells which places it gave."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.given: dict[int, Running] = {}
+        super().__init__(machine)
+
+    def give(self, one: Running) -> None:
+        self.given[one.job] = one
+        super().give(one)
+
+
+def as_long_as_told(line: list[Waiting]) -> dict[int, int]:
+    return {one.job: round(one.seconds or 0) for one in line}
+
+
+def _check_that_no_later_job_delays(
+    line: list[Waiting], times: list[int], machine: Machine
+) -> None:
+    lasts = as_long_as_told(line)
+    world = World(machine=machine, lasts=lasts.__getitem__)
+    promised: dict[int, float] = {}  # job → when it would have started had nobody come behind it
+    for second in range(210):  # ten jobs of twenty seconds each
+        world.now = float(second)
+        world.settle()
+        world.line += [one for one, at in zip(line, times, strict=False) if at == second]
+        able = [one for one in world.line if places_of(one, [], machine)]
+        if able and able[0].job not in promised and _is_kept(world, able[0]):
+            promised[able[0].job] = _start_without_later_ones(world, able[0])
+        world.decide()
+    for job, at in promised.items():
+        assert world.started[job] <= at
+
+
+@slowly
+@given(queues(10, known=True), arrivals, machines(sound=True))
+def test_no_later_job_delays_the_first_that_waits(
+    line: list[Waiting], times: list[int], machine: Machine
+) -> None:
+    _check_that_no_later_job_delays(line, times, machine)
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(tight_jobs(), min_size=6, max_size=10), arrivals, tight_machines())
+def test_no_later_job_delays_the_first_that_waits_where_everything_is_scarce(
+    line: list[Waiting], times: list[int], machine: Machine
+) -> None:
+    _check_that_no_later_job_delays(list(numbered(line, 1)), times, machine)
+
+
+def _is_kept(world: World, first: Waiting) -> bool:
+    """Tell whether a place is kept for the first job: its group is not full."""
+    limit = world.machine.limits.get(first.group)
+    return limit is None or sum(one.group == first.group for one in world.running) < limit
+
+
+def _start_without_later_ones(world: World, first: Waiting) -> float:
+    alone = world.copy(until=first.job)
+    for _ in range(300):
+        alone.settle()
+        alone.decide()
+        if first.job in alone.started:
+            break
+        alone.now += 1
+    return alone.started[first.job]
+
+
+@slowly
+@given(queues(10), arrivals, machines(sound=True), st.lists(st.integers(1, 20), min_size=10))
+def test_at_no_time_is_more_promised_than_a_card_has(
+    line: list[Waiting], times: list[int], machine: Machine, lasts: list[int]
+) -> None:
+    world = World(machine=machine, lasts=lambda job: lasts[job % len(lasts)])
+    for second in range(60):
+        world.now = float(second)
+        world.settle()
+        world.line += [one for one, at in zip(line, times, strict=False) if at == second]
+        world.decide()
+        assert sum(one.cpus for one in world.running) <= machine.cpus
+        for gpu in machine.gpus:
+            ours = [one for one in world.running if gpu.uuid in one.devices]
+            if ours and ours[0].claim is not None:
+                assert taken(gpu, world.running, machine) <= gpu.total
+            assert len(ours) <= 1 or not any(one.lone for one in ours)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Jobs that wait, and those that come behind them again and again; each could start alone."""
+
+    machine: Machine
+    first: list[Waiting]
+    behind: list[Waiting]
+    lasts: list[int]
+
+    def seconds(self, job: int) -> int:
+        """Return how long a job takes; hardly ever do two end at once."""
+        return self.lasts[job % len(self.lasts)] + job * 37 % 101
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> Stream:
+    machine = replace(draw(machines(sound=True)), ram_free=8 * GIB)
+    possible = jobs().filter(lambda one: bool(places_of(one, [], machine)))
+    return Stream(
+        machine=machine,
+        first=draw(st.lists(possible, min_size=1, max_size=4)),
+        behind=draw(st.lists(possible, min_size=2, max_size=6)),
+        lasts=draw(st.lists(st.integers(100, LONGEST), min_size=5, max_size=9)),
+    )
+
+
+@st.composite
+def tight_streams(draw: st.DrawFn) -> Stream:
+    return Stream(
+        machine=draw(tight_machines()),
+        first=draw(st.lists(tight_jobs(large=True), min_size=1, max_size=2)),
+        behind=draw(st.lists(tight_jobs(large=False), min_size=2, max_size=6)),
+        lasts=draw(st.lists(st.integers(100, LONGEST), min_size=5, max_size=9)),
+    )
+
+
+def _check_that_nobody_starves(stream: Stream, *, told: bool) -> None:
+    world = World(machine=stream.machine, lasts=stream.seconds)
+    numbers = count(1)
+
+    def come(found: list[Waiting]) -> list[int]:
+        new = [replace(one, job=next(numbers)) for one in found]
+        world.line += [
+            replace(one, seconds=float(stream.seconds(one.job)) if told else None) for one in new
+        ]
+        return [one.job for one in new]
+
+    for _ in range(3):
+        come(stream.behind)
+    world.decide()  # the machine is busy before they come
+    wanted = come(stream.first)
+    for _ in range(ENDS):
+        if world.running:
+            world.now = min(world.ends[one.job] for one in world.running)
+        world.settle()
+        while len(world.line) < 12:
+            come(stream.behind)
+        world.decide()
+        if world.started.keys() >= set(wanted):
+            return
+    raise AssertionError(f"of {wanted} started {sorted(world.started)[:20]} …")
+
+
+@slowly
+@given(streams(), st.booleans())
+def test_no_job_starves_however_many_come_behind_it(stream: Stream, told: bool) -> None:
+    _check_that_nobody_starves(stream, told=told)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tight_streams(), st.booleans())
+def test_no_job_starves_where_everything_is_scarce(stream: Stream, told: bool) -> None:
+    _check_that_nobody_starves(stream, told=told)
+
+
+@slowly
+@given(queues(10), arrivals, machines(), st.lists(st.integers(1, 20), min_size=10))
+def test_a_room_that_is_kept_decides_as_a_new_one_does(
+    line: list[Waiting], times: list[int], machine: Machine, lasts: list[int]
+) -> None:
+    kept = _Noting(machine)
+    world = World(machine=machine, lasts=lambda job: lasts[job % len(lasts)])
+    for second in range(40):
+        world.now = float(second)
+        for one in world.settle():
+            kept.take_back(kept.given.pop(one.job))
+        world.line += [one for one, at in zip(line, times, strict=False) if at == second]
+        waiting = world.line
+        assert kept.decide(waiting, world.now) == world.decide()
+        assert list(kept.given.values()) == world.running

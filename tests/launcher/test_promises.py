@@ -1,0 +1,356 @@
+import itertools
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from launcher.claims import file_name
+from launcher.machine import Promise
+from launcher.promises import LAG_S, REFRESH_S, STALE_S, Board, Pledge
+from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
+
+GPU, OTHER_GPU = "GPU-5ee1", "GPU-0dd5"
+CARD, CLAIM = 10, 6  # two claims do not fit on the card
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    with shared_folder() as folder:
+        yield folder
+
+
+def a_board(folder: Path, name: str, clock: Callable[[], float] = time.monotonic) -> Board:
+    return Board(folder, Path("/queues") / name, clock=clock)
+
+
+def a_pledge(job: int = 1, claim: int = CLAIM, used: int | None = 0, device: str = GPU) -> Pledge:
+    return Pledge(device=device, claim=claim, used=used, job=job)
+
+
+def amounts(promises: Sequence[Promise]) -> dict[str, int]:
+    return {one.device: one.amount for one in promises}
+
+
+def test_what_one_promises_the_others_know_by_user_and_gpu(tmp_path: Path) -> None:
+    ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
+    assert other.publish([a_pledge(1, 6), a_pledge(2, 3), a_pledge(2, 4, device=OTHER_GPU)])
+    assert amounts(ours.others()) == {GPU: 9, OTHER_GPU: 4}
+    assert len({one.user for one in ours.others()}) == 1
+    assert other.others() == ()
+
+
+def test_homes_of_one_user_are_summed(tmp_path: Path) -> None:
+    ours = a_board(tmp_path, "a")
+    for name in "bc":
+        assert a_board(tmp_path, name).publish([a_pledge()])
+    assert [one.amount for one in ours.others()] == [2 * CLAIM]
+
+
+def test_what_is_taken_back_or_removed_is_not_counted(tmp_path: Path) -> None:
+    ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
+    other.publish([a_pledge(1, 6), a_pledge(2, 3)])
+    assert other.withdraw([1])
+    assert amounts(ours.others()) == {GPU: 3}
+    assert other.clear()
+    assert ours.others() == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_promises_nothing_leaves_no_file(tmp_path: Path) -> None:
+    board = a_board(tmp_path, "a")
+    board.publish([a_pledge()])
+    assert board.withdraw([1])
+    assert list(tmp_path.iterdir()) == []
+    assert not board.due()
+
+
+def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
+    tmp_path: Path, clock: Clock
+) -> None:
+    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+    told = []
+    for used in (0, 4, 4, 2, 6):
+        other.publish([a_pledge(used=used)])
+        told.append(amounts(ours.others())[GPU])
+        clock.now += LAG_S
+    assert told == [6, 6, 2, 4, 4]
+
+
+def test_memory_of_which_nobody_knows_the_use_counts_whole(tmp_path: Path, clock: Clock) -> None:
+    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+    for _ in range(4):
+        other.publish([a_pledge(used=None)])
+        clock.now += LAG_S
+    assert amounts(ours.others()) == {GPU: CLAIM}
+
+
+def test_a_job_that_uses_more_than_its_claim_promises_nothing(tmp_path: Path, clock: Clock) -> None:
+    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+    for _ in range(3):
+        other.publish([a_pledge(1, 6, used=9), a_pledge(2, 1)])
+        clock.now += LAG_S
+    assert amounts(ours.others()) == {GPU: 1}
+
+
+def test_a_file_is_due_again_in_time_and_when_it_is_gone(tmp_path: Path, clock: Clock) -> None:
+    board = a_board(tmp_path, "a", clock)
+    assert not board.due()
+    board.publish([a_pledge()])
+    board.others()
+    assert not board.due()
+    clock.now += REFRESH_S
+    assert board.due()
+    board.publish([a_pledge()])
+    assert not board.due()
+    for file in tmp_path.iterdir():
+        file.unlink()
+    board.others()
+    assert board.due()
+
+
+def test_who_was_silent_for_long_does_not_count(tmp_path: Path, clock: Clock) -> None:
+    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+    other.publish([a_pledge()])
+    clock.now += STALE_S
+    assert amounts(ours.others()) == {GPU: CLAIM}
+    clock.now += 1
+    assert ours.others() == ()
+    other.publish([a_pledge()])
+    assert amounts(ours.others()) == {GPU: CLAIM}
+
+
+def test_what_comes_from_the_future_does_not_count(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+    clock.now += STALE_S + 1
+    other.publish([a_pledge()])
+    clock.now -= STALE_S + 1
+    assert ours.others() == ours.others() == ()
+    assert caplog.text.count("of the future") == 1
+
+
+def test_an_unusable_folder_is_told_once_and_until_it_works(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = a_board(tmp_path / "claims", "a")
+    assert board.trouble == ""
+    for _ in range(3):
+        assert not board.publish([a_pledge()])
+        assert board.others() == ()
+    assert board.trouble.startswith("cannot read promises of GPU memory in ")
+    assert board.due()
+    assert caplog.text.count("cannot read promises") == 1
+    (tmp_path / "claims").mkdir()
+    assert board.publish([a_pledge()])
+    assert board.trouble == ""
+
+
+def test_more_than_a_file_may_tell_is_not_published(tmp_path: Path) -> None:
+    board = a_board(tmp_path, "a")
+    assert not board.publish([a_pledge(device=f"GPU-{number}") for number in range(300)])
+    assert "cannot write promises" in board.trouble
+    assert list(tmp_path.iterdir()) == []
+
+
+@root_only
+def test_a_file_that_cannot_be_replaced_names_its_maker_and_leaves_nothing_behind(
+    public: Path,
+) -> None:
+    home = Path("/queues/a")
+    (public / file_name(NOBODY, home)).write_text("")
+
+    def publish() -> str:
+        board = Board(public, home)
+        assert not board.publish([a_pledge()])
+        return board.trouble
+
+    said = said_by(as_user(NOBODY, publish))
+    assert "Operation not permitted; user 'root' made launcher-claims.65534." in said
+    assert len(list(public.iterdir())) == 1
+
+
+@root_only
+def test_another_users_promise_bears_the_name_of_its_user(public: Path) -> None:
+    def publish() -> str:
+        os.umask(0o077)
+        return str(Board(public, Path("/queues/b")).publish([a_pledge()]))
+
+    assert said_by(as_user(NOBODY, publish)) == "True"
+    expected = (Promise(user="nobody", device=GPU, amount=CLAIM),)
+    assert a_board(public, "a").others() == expected
+    assert said_by(as_user(NOBODY + 1, lambda: a_board(public, "a").others())) == str(expected)
+
+
+# two, or three, who want more than there is: every order of their steps
+
+
+class Claimant:
+    """A scheduler that wants memory of one card, step by step."""
+
+    def __init__(self, board: Board, claim: int, held: int) -> None:
+        self.board = board
+        self.claim = claim
+        self.held = (a_pledge(2, held),) if held else ()  # promised long ago
+        self.keeps = False
+        self.board.publish(self.held)
+
+    def look(self) -> None:
+        self.seen = self.board._look()
+
+    def put(self) -> None:
+        self.board._pledges = (*self.held, a_pledge(claim=self.claim))
+        assert self.board._tell(self.seen, fresh=[1])
+
+    def check(self) -> None:
+        promised = amounts(self.board.earlier()).get(GPU, 0)
+        wanted = self.claim + sum(one.claim for one in self.held)
+        self.keeps = self.keeps or promised + wanted <= CARD
+        if not self.keeps:
+            self.board.withdraw([1])
+
+
+STEPS = ("look", "put", "check")
+
+
+def orders(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield every order in which processes can make so many steps: whose turn it is, each time."""
+    if not any(lengths):
+        yield []
+    for who, left in enumerate(lengths):
+        if left:
+            shorter = [*lengths[:who], left - 1, *lengths[who + 1 :]]
+            yield from ([who, *rest] for rest in orders(shorter))
+
+
+def play(
+    folder: Path, order: Sequence[int], claims: Sequence[int], held: int = 0
+) -> list[Claimant]:
+    """Let schedulers make their steps in an order; more than three are further rounds."""
+    for file in folder.iterdir():
+        file.unlink()
+    claimants = [Claimant(a_board(folder, str(n)), claim, held) for n, claim in enumerate(claims)]
+    steps = [itertools.cycle(STEPS) for _ in claimants]
+    for who in order:
+        getattr(claimants[who], next(steps[who]))()
+        kept = sum(one.claim for one in claimants if one.keeps)
+        assert kept + held * len(claimants) <= CARD, order
+    return claimants
+
+
+def position(order: Sequence[int], who: int, step: str) -> int:
+    return [n for n, turn in enumerate(order) if turn == who][STEPS.index(step)]
+
+
+@pytest.mark.parametrize("held", [0, 2])
+def test_in_no_order_of_their_steps_two_keep_what_does_not_fit(held: int, public: Path) -> None:
+    for order in orders([3, 3]):
+        keeps = [one.keeps for one in play(public, order, [CLAIM, CLAIM], held)]
+        for first, second in ((0, 1), (1, 0)):
+            if position(order, first, "put") < position(order, second, "look"):
+                assert keeps[first], order
+                assert not keeps[second], order
+
+
+@pytest.mark.parametrize("held", [0, 2])
+def test_in_no_order_two_rounds_of_two_overfill_a_card(held: int, public: Path) -> None:
+    # who kept its promise in the first round publishes it again in the second
+    results = [play(public, order, [CLAIM, CLAIM], held) for order in orders([6, 6])]
+    assert len(results) == 924
+    nobody = sum(not any(one.keeps for one in claimants) for claimants in results)
+    assert nobody < len(results) / 20  # only who runs in step twice
+
+
+def test_in_no_order_three_overfill_a_card_that_holds_two(public: Path) -> None:
+    kept = [sum(one.keeps for one in play(public, order, [4, 4, 4])) for order in orders([3, 3, 3])]
+    assert len(kept) == 1680
+    assert max(kept) == 2
+
+
+def test_what_fits_together_is_kept_in_every_order(public: Path) -> None:
+    for order in orders([3, 3]):
+        assert all(one.keeps for one in play(public, order, [5, 5]))
+
+
+def test_a_promise_that_was_known_before_is_never_left_out(public: Path) -> None:
+    # a scheduler that was restarted publishes what its jobs hold, and cannot withdraw it
+    restarted, ours = a_board(public, "a"), a_board(public, "b")
+    ours.publish([a_pledge(2)], fresh=[2])
+    restarted.publish([a_pledge(1)])
+    assert amounts(ours.earlier()) == {GPU: CLAIM}
+
+
+def test_a_claim_that_grew_is_fresh_by_as_much_as_it_grew(public: Path) -> None:
+    grows, ours = a_board(public, "a"), a_board(public, "b")
+    grows.publish([a_pledge(1, 2)])
+    ours.publish([a_pledge(2, 3)], fresh=[2])
+    grows.publish([a_pledge(1, 6)], fresh=[1])
+    assert amounts(ours.earlier()) == {GPU: 2}
+    assert amounts(ours.others()) == {GPU: 6}
+    grows.publish([a_pledge(1, 6)], fresh=[1])
+    assert amounts(ours.earlier()) == {GPU: 6}
+
+
+def test_who_was_gone_for_long_after_publishing_counts_everybody(
+    public: Path, clock: Clock
+) -> None:
+    ours, other = a_board(public, "a", clock), a_board(public, "b", clock)
+    ours.publish([a_pledge()], fresh=[1])
+    other.publish([a_pledge()], fresh=[1])
+    assert ours.earlier() == ()
+    clock.now += STALE_S / 2 + 1
+    assert amounts(ours.earlier()) == {GPU: CLAIM}
+
+
+def test_who_lost_the_file_after_publishing_counts_everybody(public: Path) -> None:
+    ours, other = a_board(public, "a"), a_board(public, "b")
+    ours.publish([a_pledge()], fresh=[1])
+    other.publish([a_pledge()], fresh=[1])
+    (public / ours._name).unlink()
+    assert amounts(ours.earlier()) == {GPU: CLAIM}
+
+
+def race(folder: Path, home: str, span_s: float) -> str:
+    """Want the card again and again, hold it for a moment; return how often it was held."""
+    board, held = a_board(folder, home), 0
+    card = folder / "card"
+    until = time.monotonic() + span_s
+    while time.monotonic() < until:
+        if amounts(board.others()).get(GPU, 0) + CLAIM > CARD:
+            continue
+        assert board.publish([a_pledge()], fresh=[1]), board.trouble
+        if amounts(board.earlier()).get(GPU, 0) + CLAIM <= CARD:
+            card.mkdir()  # fails where the other holds it as well
+            held += 1
+            if random.random() < 0.5:
+                assert board.publish([a_pledge()], fresh=[1])
+            card.rmdir()
+        board.withdraw([1])
+    return str(held)
+
+
+def test_two_processes_that_race_for_a_card_never_hold_it_at_once(public: Path) -> None:
+    users = (0, NOBODY) if os.geteuid() == 0 else (os.getuid(),) * 2
+    children = [
+        as_user(uid, partial(race, public, home, 2.0))
+        for uid, home in zip(users, "ab", strict=True)
+    ]
+    held = [said_by(child) for child in children]
+    assert all(text.isdigit() and int(text) > 20 for text in held), held

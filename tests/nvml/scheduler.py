@@ -1,0 +1,19 @@
+"""A scheduler of a machine with more cores than this one: a machine with GPUs has some.
+
+python -m tests.nvml.scheduler HOME CORES
+"""
+
+import sys
+
+from launcher import scheduler
+
+
+def main() -> int:
+    """Serve the home as a scheduler does that was given so many cores."""
+    home, count = sys.argv[1:3]
+    scheduler.cores = lambda: int(count)  # type: ignore[attr-defined]  # what it was imported as
+    return scheduler.main([home])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The share of a card, against a stand-in for torch.cuda: this needs no GPU, and measures none."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+import torch
+
+from launcher.api import Job, JobError, Share, read_json, write_json
+from launcher.lastwords import read_error
+from launcher.shortage import Shortage
+from trueface.memory import Cuda, confirm, hold
+
+MIB = 1 << 20
+UUID = "8932f937-d72c-4106-c12f-20bd9faed9f6"
+OTHER = "11111111-d72c-4106-c12f-20bd9faed9f6"
+
+
+@dataclass
+class Card:
+    """One card as torch.cuda sees it."""
+
+    uuid: str | None = UUID
+    total: int = 1000 * MIB
+    reserved: int = 0
+    fractions: list[float] = field(default_factory=list)
+
+    def get_device_properties(self, device: int, /) -> Any:
+        facts: dict[str, object] = {"total_memory": self.total}
+        return SimpleNamespace(**facts if self.uuid is None else {**facts, "uuid": self.uuid})
+
+    def set_per_process_memory_fraction(self, fraction: float, device: int, /) -> None:
+        self.fractions.append(fraction)
+
+    def memory_reserved(self, device: int, /) -> int:
+        return self.reserved
+
+    def max_memory_reserved(self, device: int, /) -> int:
+        return self.reserved + MIB
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        self.now += 10.0  # every look is late enough
+        return self.now
+
+
+def a_job(folder: Path, device: str = "cuda:0") -> Job:
+    return Job(
+        name="train/m", kind="train", run="r", run_folder=folder, folder=folder,
+        attempt_folder=folder, attempt=1, device=device, cpus=1, share=Share(folder, clock=Clock()),
+    )  # fmt: skip
+
+
+def share(folder: Path, cap: int | None, context: int = 0) -> None:
+    write_json(folder / "share.json", {"schema": 1, "cap": cap, "context": context})
+
+
+def reported(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "memory.json") or {}
+
+
+def test_torchs_own_module_is_what_is_expected_of_it() -> None:
+    cuda: Cuda = torch.cuda
+    assert all(hasattr(cuda, name) for name in vars(Cuda) if not name.startswith("_"))
+
+
+def test_on_the_cpu_nothing_is_held(tmp_path: Path) -> None:
+    job, card = a_job(tmp_path, "cpu"), Card()
+    share(tmp_path, 100 * MIB)
+    assert hold(job, {}, card) is job
+    assert not card.fractions
+    assert not (tmp_path / "memory.json").exists()
+
+
+def test_a_shared_card_is_capped_at_the_share_without_the_context(tmp_path: Path) -> None:
+    share(tmp_path, 600 * MIB, context=100 * MIB)
+    card = Card()
+    hold(a_job(tmp_path), {}, card)
+    assert card.fractions == [0.5]
+
+
+def test_a_card_of_ones_own_is_left_as_it_is(tmp_path: Path) -> None:
+    share(tmp_path, None)
+    card = Card(reserved=20 * MIB)
+    hold(a_job(tmp_path), {}, card)
+    assert not card.fractions
+    told = reported(tmp_path)
+    assert (told["reserved"], told["peak"]) == (20 * MIB, 21 * MIB)
+    assert told["uuid"] == f"GPU-{UUID}"
+    assert told["context"] is None
+
+
+def test_a_job_without_a_launcher_is_not_limited(tmp_path: Path) -> None:
+    card = Card()
+    hold(replace(a_job(tmp_path), share=Share()), {}, card)
+    assert not card.fractions
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_share_that_changes_is_kept_while_the_job_tells_how_far_it_is(tmp_path: Path) -> None:
+    steps: list[dict[str, object]] = []
+    job = replace(a_job(tmp_path), progress=lambda **facts: steps.append(facts))
+    card = Card()
+    held = hold(job, {}, card)
+
+    def told(cap: int | None) -> list[float]:
+        share(tmp_path, cap)
+        held.progress(step=4, total=4, loss=0.5)  # the last step is never left out
+        return card.fractions
+
+    assert told(500 * MIB) == [0.5]
+    assert told(500 * MIB) == [0.5]
+    assert told(250 * MIB) == [0.5, 0.25]
+    assert told(None) == [0.5, 0.25, 1.0]
+    assert steps[0] == {"step": 4, "total": 4, "loss": 0.5}
+
+
+def test_a_cap_is_never_below_what_is_taken_and_follows_it_down(tmp_path: Path) -> None:
+    share(tmp_path, 100 * MIB)
+    card = Card(reserved=300 * MIB)
+    held = hold(a_job(tmp_path), {}, card)
+    assert card.fractions == [0.3]
+    card.reserved = 50 * MIB
+    held.progress(step=1, total=1)
+    assert card.fractions == [0.3, 0.1]
+
+
+def test_a_cap_beyond_the_card_is_the_card(tmp_path: Path) -> None:
+    share(tmp_path, 5000 * MIB)
+    card = Card()
+    hold(a_job(tmp_path), {}, card)
+    assert card.fractions == [1.0]
+
+
+def test_between_two_looks_nothing_is_asked_of_torch(tmp_path: Path) -> None:
+    card, now = Card(), [0.0]
+    held = hold(a_job(tmp_path), {}, card, clock=lambda: now[0])
+    share(tmp_path, 500 * MIB)
+    now[0] = 0.4
+    held.progress(step=1, total=9)
+    assert not card.fractions
+    now[0] = 0.5
+    held.progress(step=2, total=9)
+    assert card.fractions == [0.5]
+
+
+def test_torchs_own_words_for_too_little_main_memory_are_understood() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 46, dtype=torch.uint8)
+    assert read_error(caught.value) == Shortage(where="ram", wanted=1 << 46, said=ANY)
+
+
+def test_torchs_own_class_for_too_little_memory_of_a_card_is_understood() -> None:
+    found = read_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert found == Shortage(where="gpu", wanted=2 << 30, said=ANY)
+
+
+@pytest.mark.parametrize(
+    "visible", [f"GPU-{UUID}", "GPU-8932F937", f"GPU-{UUID},GPU-{OTHER}", "0", "", f"MIG-{OTHER}"]
+)
+def test_a_card_that_was_promised_or_was_not_named_is_confirmed(visible: str) -> None:
+    named = None if visible.startswith("MIG-") else f"GPU-{UUID}"
+    assert confirm(0, {"CUDA_VISIBLE_DEVICES": visible}, Card()) == named
+
+
+def test_a_card_is_confirmed_where_nothing_was_promised_or_cuda_does_not_say() -> None:
+    assert confirm(0, {}, Card(uuid=f"GPU-{UUID}")) == f"GPU-{UUID}"
+    assert confirm(0, {"CUDA_VISIBLE_DEVICES": f"GPU-{OTHER}"}, Card(uuid=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("device", "visible"),
+    [("cuda:0", f"GPU-{OTHER}"), ("cuda:1", f"GPU-{UUID},GPU-{OTHER}"), ("cuda", "GPU-1111")],
+)
+def test_another_card_than_the_promised_one_is_refused_and_both_are_named(
+    tmp_path: Path, device: str, visible: str
+) -> None:
+    card = Card()
+    with pytest.raises(JobError) as caught:
+        hold(a_job(tmp_path, device), {"CUDA_VISIBLE_DEVICES": visible}, card)
+    assert f"GPU-{UUID}" in str(caught.value)
+    assert visible.split(",")[-1] in str(caught.value)
+    assert not (tmp_path / "memory.json").exists()
+
+
+def test_a_torch_that_cannot_use_the_card_says_what_to_do(tmp_path: Path) -> None:
+    class WithoutCuda(Card):
+        def get_device_properties(self, device: int, /) -> Any:
+            raise AssertionError("Torch not compiled with CUDA enabled")
+
+    with pytest.raises(JobError, match="GPU-77, and torch cannot use it"):
+        hold(a_job(tmp_path), {"CUDA_VISIBLE_DEVICES": "GPU-77"}, WithoutCuda())
