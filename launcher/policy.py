@@ -15,6 +15,7 @@ from math import inf
 from launcher.cards import Card, Need, Turn, is_visible, need_of
 from launcher.machine import Decision, Machine, Running, Start, Stop, Wait, Waiting
 from launcher.pools import Pool
+from launcher.reasons import cores, place_of, placed, too_few, too_large
 from launcher.reservation import Reservation
 from launcher.specs import CPU, Resources
 from launcher.units import format_bytes
@@ -167,14 +168,14 @@ class Room:
         given = Running(
             job=one.job,
             cpus=cpus,
-            devices=tuple(card.gpu.uuid for card in sorted(places, key=_place)),
+            devices=tuple(card.gpu.uuid for card in sorted(places, key=place_of)),
             ram=one.resources.ram or 0,
             group=one.group,
             claim=one.claim,
             lone=need is not None and need.lone,
             ends=None if one.seconds is None else now + one.seconds,
         )
-        reason = _why(one, places, cpus) if self._explain else "fits"
+        reason = placed(one, places, cpus) if self._explain else "fits"
         self.give(given)
         self._started[one.job] = given
         return Start(
@@ -205,7 +206,7 @@ class Room:
     def _lacks(self, one: Waiting, cpus: int) -> str:
         """Return which cores or how much main memory is missing, '' when there is enough."""
         if cpus > self._cpus:
-            return f"needs {_cores(cpus)}, {max(self._cpus, 0)} of {self._machine.cpus} free"
+            return f"needs {cores(cpus)}, {max(self._cpus, 0)} of {self._machine.cpus} free"
         ram = one.resources.ram
         if ram is None or (ram <= self._ram and ram <= self._unused_ram):
             return ""
@@ -264,10 +265,10 @@ class Room:
         need = need_of(one)
         pool = self._pool(need)
         if len(pool.cards) < need.count:
-            return f"needs {_wanted(need)}, and {_offered(pool.cards, need, machine)}"
+            return too_few(pool.cards, need, machine)
         if pool.could(need) or need.claim is None:
             return ""
-        return _too_large(need, pool, machine)
+        return too_large(need, pool, machine)
 
     # --- the first job that waits
 
@@ -298,7 +299,7 @@ class Room:
             job=one.job,
             group=one.group,
             at=at,
-            where=", ".join(card.gpu.label for card in cards) or _cores(cpus),
+            where=", ".join(card.gpu.label for card in cards) or cores(cpus),
             cpus=self._cpus + sum(run.cpus for run in gone) - cpus,
             ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
             beside={} if need is None else {card.gpu.uuid: card.beside(need, at) for card in cards},
@@ -331,60 +332,3 @@ class Room:
         if allowed is not None:
             return allowed, ""
         return [], f"would delay {kept.told(now)}" if self._explain else "would delay the first"
-
-
-def _why(one: Waiting, places: Sequence[Card], cpus: int) -> str:
-    """Return why a job starts where it does, in numbers."""
-    if not places:
-        return f"on the CPU with {_cores(cpus)}"
-    on = ", ".join(card.gpu.label for card in sorted(places, key=_place))
-    free = format_bytes(min(card.free for card in places))
-    if one.claim is None:
-        return f"on {on} without other jobs, as nobody knows what it takes; {free} free"
-    source = f" ({one.source})" if one.source else ""
-    alone = ", shared with no other job" if one.lone else ""
-    return f"on {on}: gets {format_bytes(one.claim)}{source} of {free} free{alone}"
-
-
-def _place(card: Card) -> tuple[int, int]:
-    return card.gpu.index, card.gpu.mig or 0
-
-
-def _wanted(need: Need) -> str:
-    one = need.device if need.device not in {"auto", "cuda"} else "a GPU"
-    return one if need.count == 1 else f"{need.count} GPUs"
-
-
-def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
-    if need.visible is not None:
-        seen = f"CUDA_VISIBLE_DEVICES={','.join(need.visible)}, with which it was queued,"
-        return f"{seen} shows {_gpus(len(pool))}"
-    if need.device not in {"auto", "cuda"}:
-        return "this machine has no such GPU" if not pool else "that is one"
-    divided = need.count > 1 and any(gpu.mig is not None for gpu in machine.gpus)
-    whole = " that are not divided" if divided else ""
-    return f"this machine has {len(pool) or 'none'}{whole}"
-
-
-def _too_large(need: Need, pool: Pool, machine: Machine) -> str:
-    """Return why too few GPUs are large enough, in numbers."""
-    reserve = machine.rules.reserve
-    kept = f", {format_bytes(reserve)} are kept for others" if reserve else ""
-    asked = format_bytes(need.claim or 0)
-    if need.count > 1:
-        enough = pool.large_enough(need)
-        return (
-            f"needs {asked} on each of {need.count} GPUs, and can never fit: "
-            f"{enough or 'none'} of its {len(pool.cards)} GPUs "
-            f"{'has' if enough < 2 else 'have'} so much{kept}"
-        )
-    one = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's largest GPU"
-    return f"needs {asked}, and can never fit: {one} has {format_bytes(max(0, pool.largest))} for it{kept}"
-
-
-def _gpus(count: int) -> str:
-    return {0: "none", 1: "one GPU"}.get(count, f"{count} GPUs")
-
-
-def _cores(count: int) -> str:
-    return "1 core" if count == 1 else f"{count} cores"
