@@ -17,7 +17,7 @@ from launcher.policy import decide, evacuate
 from launcher.promises import Board
 from launcher.recording import gpu_record
 from launcher.records import Json, write_json
-from launcher.share import Portion, write_share
+from launcher.share import Portion, read_share, write_share
 from launcher.store.rows import Claim
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
@@ -68,7 +68,8 @@ class Accelerators:
         """Whether the GPUs were looked at lately; while the driver hangs, that is known, too."""
         if self._sight is None:
             return False
-        return self._lookout.overdue() or time.monotonic() - self._sight.at < FRESH_S
+        age_s = time.monotonic() - self._sight.at - self._sight.took_s
+        return self._lookout.overdue() or age_s < FRESH_S
 
     @property
     def unseen(self) -> str:
@@ -168,14 +169,18 @@ class Accelerators:
         portions = self._ledger.portions(claims)
         for claim in claims:
             key = (claim.job, claim.number)
-            if key in portions and portions[key] != self._portions.get(key, Portion()):
+            if key not in portions:
+                continue
+            attempt = self._home.attempt(*key)
+            if key not in self._portions:  # a scheduler before us may have told it something
+                self._portions[key] = read_share(attempt) or Portion()
+            if portions[key] != self._portions[key]:
                 told = portions[key]
-                attempt = self._home.attempt(*key)
                 try:
                     write_share(attempt, cap=told.cap, context=told.context)
                 except OSError as error:
                     logger.warning("job=%d share trouble=%r", claim.job, str(error))
-                    portions[key] = self._portions.get(key, Portion())
+                    portions[key] = self._portions[key]
         self._portions = portions
 
     def leave(self, claims: Collection[Claim]) -> None:

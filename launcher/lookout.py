@@ -23,6 +23,7 @@ class Sight:
 
     gpus: tuple[GpuSnapshot, ...]
     at: float  # when the look began, by the lookout's clock
+    took_s: float = 0.0
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → s since a stranger used it
 
 
@@ -48,6 +49,7 @@ class Lookout:
         self._look, self._wake, self._ours, self._clock = look, wake, ours, clock
         self._lock = threading.Lock()
         self._since: float | None = None  # when the look that is under way began
+        self._done: float | None = None  # when the last one ended, well or not
         self._newest: Sight | None = None
         self.trouble = ""  # why the newest look came to nothing
         self._quiet: dict[str, float] = {}  # UUID → since when no stranger was seen there
@@ -55,7 +57,7 @@ class Lookout:
     def ask(self) -> None:
         """Have a look taken, unless one is under way or the newest is fresh."""
         with self._lock:
-            fresh = self._newest is not None and self._clock() - self._newest.at < POLL_S
+            fresh = self._done is not None and self._clock() - self._done < POLL_S
             if self._since is not None or fresh:
                 return
             self._since = self._clock()
@@ -96,7 +98,7 @@ class Lookout:
             logger.warning("look trouble=%r", self.trouble)
         finally:
             with self._lock:
-                self._since = None
+                self._since, self._done = None, self._clock()
         self._wake()
 
     def _judged(self, gpus: tuple[GpuSnapshot, ...], ours: Container[int], now: float) -> Sight:
@@ -106,7 +108,7 @@ class Lookout:
             gpu.uuid: known.get(gpu.uuid, now) for gpu in gpus if unused_by_others(gpu, ours)
         }
         idle = {gpu.uuid: now - self._quiet.get(gpu.uuid, now) for gpu in gpus}
-        return Sight(gpus=gpus, at=now, idle=idle)
+        return Sight(gpus=gpus, at=now, took_s=self._clock() - now, idle=idle)
 
 
 def unused_by_others(gpu: GpuSnapshot, ours: Container[int] = ()) -> bool:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 30.0  # between two tries to reach a driver that is not there
 RENEW_S = 120.0  # likewise for a card: one that may not be used by us is gone for ever
+UNLISTED = "the driver does not list it any more"
+LOST = why(pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST))
 MOST_EVENTS = 64  # taken in at one look; a card that fails may flood us
 _UNNAMED = "#"  # begins what stands for the UUID of a card that never told it
 
@@ -32,6 +34,7 @@ class _Known:
     errors: int | None = None  # of its memory, when we looked last
     added: int = 0  # errors since we look
     gone: bool = False
+    away: bool = False  # it was lost, not only silent for a look: what answers then has been reset
 
 
 class Nvml:
@@ -177,9 +180,11 @@ class Nvml:
         known.shown = parts
         if known.gone:
             logger.info("gpu=%s answers again", card.uuid)
-            known.gone = False  # it was reset, or put back: what it had is over
-            known.xids.clear()
-            known.added, known.errors = 0, None
+            known.gone = False
+            if known.away:  # it was reset, or put back: what it had is over
+                known.away = False
+                known.xids.clear()
+                known.added, known.errors = 0, None
         self._listen(card)
         fault, warnings = _health(known, broken, pending)
         return tuple(
@@ -189,13 +194,14 @@ class Nvml:
 
     def _unseen(self, known: _Known) -> tuple[GpuSnapshot, ...]:
         if not self.absent:
-            return self._lost(known, "the driver does not list it any more")
+            return self._lost(known, UNLISTED)
         fault = fault_of(FALLEN) if known.gone else ""
         warnings = (f"the driver does not answer: {self.absent}",)
         return tuple(replace(_silenced(gpu, fault), warnings=warnings) for gpu in known.shown)
 
     def _lost(self, known: _Known, silence: str) -> tuple[GpuSnapshot, ...]:
         fault = fault_of(FALLEN) if FALLEN in known.xids else f"does not answer: {silence}"
+        known.away = known.away or FALLEN in known.xids or silence in {UNLISTED, LOST}
         if not known.gone:
             logger.info("gpu=%s fault=%r", known.shown[0].uuid, fault)
             known.gone = True

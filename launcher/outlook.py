@@ -194,6 +194,8 @@ def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
         known[number] = job
         rank = rank_of(here.now, job.resources.priority)
         line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, here)))
+    unseen = [one for one in line if here.machine.absent and one.lane.resources.may_need_gpu]
+    line = [one for one in line if one not in unseen]
     line.sort(key=lambda one: (one.rank, one.id if one.id > 0 else _LAST - one.id))
     machine = here.machine
     asked = [
@@ -209,6 +211,9 @@ def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
             starts[found.kind, where] += 1
         elif found is not None and not hindrance and decision.reason not in hopeless:
             hindrance = f"{found.name} {_named(decision.reason, known)}"
+    held_up = next((known[one.id] for one in unseen if one.id in known), None)
+    if held_up is not None and not hindrance:
+        hindrance = f"{held_up.name} waits for its GPU: {here.machine.absent}"
     return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
 
 
@@ -223,14 +228,14 @@ def _named(reason: str, known: Mapping[int, PlannedJob]) -> str:
 
 def hopeless_jobs(standings: Sequence[Standing], here: Here) -> dict[str, int]:
     """Return why jobs of the plan can never start on this machine, and how many those are."""
-    if here.machine.absent:
-        return {}  # the GPUs may come back
     found: Counter[str] = Counter()
     known: dict[tuple[object, ...], str] = {}
     for one in standings:
         if one.action is Action.CACHED:
             continue
         lane = _lane(one.job, here)
+        if here.machine.absent and lane.resources.may_need_gpu:
+            continue  # the GPUs may come back
         if (key := (lane.resources, lane.signature)) not in known:
             job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
             lesson, machine = here.lesson(lane.signature), here.machine

@@ -10,7 +10,9 @@ if TYPE_CHECKING:  # with it comes pydantic, and `launcher add` must be quick
 
 PROGRAM = "command"
 # a number that stands by itself: the one of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
-_NUMBER = re.compile(r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9])")
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9]|\.\d)"
+)
 
 
 def costs(kind: "Kind") -> tuple[str, ...]:

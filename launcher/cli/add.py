@@ -14,7 +14,7 @@ from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue, seen_gpus
 from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, span
 from launcher.errors import UsageError, nearest
-from launcher.handover import ensure_scheduler, wake
+from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.machine import Machine, Waiting
 from launcher.paths import Home
 from launcher.policy import never
@@ -219,8 +219,10 @@ def _resources(
 
 def _warn_hopeless(home: Home, resources: Resources) -> None:
     """Say that no GPU is large enough, where the scheduler has seen them: the driver is not asked."""
+    if not resources.may_need_gpu or scheduler_pid(home) is None:
+        return
     look = seen_gpus(home)
-    if look is None or not resources.may_need_gpu:
+    if look is None:
         return
     machine = Machine(cpus=resources.cpus, ram=resources.ram or 0, gpus=look.gpus)
     job = Waiting(

@@ -102,7 +102,10 @@ def watch(
             seen.clear()
             time.sleep(POLL_S)
         lookout.ask()
-        if not seen.wait(patience_s) or (sight := lookout.sight()) is None:
+        answered = seen.wait(patience_s)
+        if lookout.trouble:
+            raise MachineError(f"the GPUs cannot be looked at: {lookout.trouble}")
+        if not answered or (sight := lookout.sight()) is None:
             raise MachineError(
                 f"the GPUs' driver has not answered for {patience_s:.3g} s; "
                 "nvidia-smi and the kernel's log (dmesg) may say why"

@@ -1,8 +1,7 @@
 """A lookout sees what the driver says, and waits for nobody."""
 
-import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -18,7 +17,7 @@ from launcher.lookout import (
     unused_by_others,
 )
 from launcher.nvml import Nvml
-from tests.build import DEADLINE_S, until
+from tests.build import DEADLINE_S
 from tests.nvml.standin import GIB, Devices, asked_here
 
 STRANGER, OWN = 9921, 4711
@@ -165,19 +164,30 @@ def test_a_real_driver_that_hangs_stops_nobody(gpus: Devices) -> None:
         assert sight.gpus[0].used == GIB
 
 
-def test_a_look_that_breaks_off_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    post = Post([a_gpu()])
-    told: list[threading.ExceptHookArgs] = []
-    monkeypatch.setattr(threading, "excepthook", told.append)
-    broken = [sys.exit]
+def test_a_look_that_breaks_off_is_told_and_another_is_taken_a_second_later() -> None:
+    post, now = Post([a_gpu()]), [100.0]
+    looks: list[float] = []
     woken = threading.Semaphore(0)
-    lookout = Lookout(lambda: broken.pop()() if broken else post.look(), woken.release)
+
+    def look() -> Sequence[GpuSnapshot]:
+        looks.append(now[0])
+        if len(looks) == 1:
+            raise ValueError("no such card")
+        return post.look()
+
+    lookout = Lookout(look, woken.release, clock=lambda: now[0])
 
     lookout.ask()
-    until(lambda: told, "the first look breaks off")
-    lookout.ask()
-
     assert woken.acquire(timeout=DEADLINE_S)
+    assert (lookout.sight(), lookout.trouble) == (None, "ValueError: no such card")
+    lookout.ask()  # too soon
+    now[0] += POLL_S
+    lookout.ask()
+    assert woken.acquire(timeout=DEADLINE_S)
+
+    assert looks == [100.0, 100.0 + POLL_S]
+    assert lookout.sight() is not None
+    assert lookout.trouble == ""
 
 
 # --- who uses a card

@@ -52,3 +52,4 @@ def test_the_number_of_a_network_is_part_of_its_name() -> None:
     )
     assert small != large
     assert program_signature(["fit.py", "llama-7b"]) != program_signature(["fit.py", "llama-70b"])
+    assert program_signature(["fit.py", "qwen-0.5b"]) != program_signature(["fit.py", "qwen-1.5b"])
