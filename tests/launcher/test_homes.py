@@ -22,8 +22,8 @@ from launcher.homes import (
 )
 from launcher.paths import Home, check_home, find_home, make_home
 from launcher.records import read_json, write_json
+from tests.launcher.users import NOBODY, as_user, said_by
 
-NOBODY = 65534
 MOUNTS = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
@@ -49,23 +49,7 @@ def public() -> Iterator[Path]:
 
 def as_nobody(work: Callable[[], object]) -> str:
     """Do something as a user without rights; return what came of it, or the error's name and text."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            said = str(work())
-        except BaseException as error:  # noqa: BLE001  # the parent wants to know
-            said = f"{type(error).__name__}: {error}"
-        os.write(writing, said.encode())
-        os._exit(0)
-    os.close(writing)
-    with open(reading, encoding="utf-8") as pipe:  # noqa: PTH123  # a descriptor
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return said
+    return said_by(as_user(NOBODY, work))
 
 
 # --- where it is

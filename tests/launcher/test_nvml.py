@@ -9,6 +9,7 @@ import pytest
 
 from launcher.gpu import GpuSnapshot
 from launcher.nvml import MOST_EVENTS, RENEW_S, RETRY_S, Nvml
+from tests.build import Clock
 from tests.nvml.standin import GIB, Devices, asked_here, compile_library
 
 NOBODY = 4_000_000  # a pid that this machine never gives
@@ -32,14 +33,6 @@ EVERY_QUESTION = (
     "nvmlEventSetCreate",
     "nvmlEventSetWait_v2",
 )
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

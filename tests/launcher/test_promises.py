@@ -11,18 +11,11 @@ import pytest
 from launcher.claims import file_name
 from launcher.machine import Promise
 from launcher.promises import LAG_S, REFRESH_S, STALE_S, Board, Pledge
+from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
 
 GPU, OTHER_GPU = "GPU-5ee1", "GPU-0dd5"
 CARD, CLAIM = 10, 6  # two claims do not fit on the card
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

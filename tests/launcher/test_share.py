@@ -1,6 +1,5 @@
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,17 +8,10 @@ from hypothesis import strategies as st
 
 from launcher.paths import Attempt
 from launcher.share import Portion, Report, Share, read_report, read_share, write_share
+from tests.build import Clock
 
 GIB = 1 << 30
 CONTEXT = 512 << 20
-
-
-@dataclass
-class Clock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_share_without_a_folder_limits_nothing_and_writes_nowhere() -> None:
@@ -48,7 +40,7 @@ def test_who_is_alone_on_a_card_has_no_cap(tmp_path: Path) -> None:
 
 
 def test_a_change_is_seen_after_half_a_second(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = Clock(now=0.0)
     share = Share(tmp_path, clock=clock)
     assert share.cap() is None
     write_share(Attempt(tmp_path), cap=GIB, context=0)
@@ -67,7 +59,7 @@ def test_a_change_is_seen_after_half_a_second(tmp_path: Path) -> None:
              '{"schema": 1, "cap": null}', '{"schema": 1, "cap": true, "context": 0}'],
 )  # fmt: skip
 def test_what_cannot_be_understood_changes_nothing(tmp_path: Path, text: str) -> None:
-    attempt, clock = Attempt(tmp_path), Clock()
+    attempt, clock = Attempt(tmp_path), Clock(now=0.0)
     share = Share(tmp_path, clock=clock)
     write_share(attempt, cap=GIB, context=0)
     assert share.cap() == GIB
@@ -81,7 +73,7 @@ def test_what_cannot_be_understood_changes_nothing(tmp_path: Path, text: str) ->
 
 
 def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path) -> None:
-    attempt, clock = Attempt(tmp_path), Clock()
+    attempt, clock = Attempt(tmp_path), Clock(now=0.0)
     write_share(attempt, cap=GIB, context=0)
     share = Share(tmp_path, clock=clock)
     assert share.cap() == GIB
@@ -101,7 +93,7 @@ def test_a_report_is_read_as_it_was_told(tmp_path: Path) -> None:
 
 
 def test_reports_are_written_once_a_second_but_the_last_one_always(tmp_path: Path) -> None:
-    attempt, clock = Attempt(tmp_path), Clock()
+    attempt, clock = Attempt(tmp_path), Clock(now=0.0)
     share = Share(tmp_path, clock=clock)
 
     def told(reserved: int, at: float, *, last: bool = False) -> int | None:
