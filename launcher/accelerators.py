@@ -210,7 +210,7 @@ class Accelerators:
                 "gpus": seen,
                 "trouble": self._board.trouble,
             }
-            write_json(self._home.gpus, record, mode=0o600)
+            write_json(self._home.gpus, record, mode=0o600, durable=False)
         except OSError as error:
             logger.warning("gpus.json trouble=%r", str(error))
 

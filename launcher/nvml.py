@@ -58,12 +58,6 @@ class Nvml:
         self._events: Any = None
         self._heard: dict[int, str] = {}  # address of a handle whose events we get → UUID
 
-    @property
-    def present(self) -> bool:
-        """Whether there is a driver that answers."""
-        self._reach()
-        return self._open
-
     def snapshot(self) -> tuple[GpuSnapshot, ...]:
         """Return every GPU as it is now, or the MIG instances of a divided one, in PCI order.
 

@@ -12,8 +12,16 @@ Stamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
-def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
+def write_atomic(
+    path: Path, content: bytes | str, *, mode: int = 0o644, durable: bool = True
+) -> None:
     """Replace `path` by `content` so that a reader or a crash sees the old file or the new one.
+
+    Args:
+        path: the file.
+        content: all of it.
+        mode: of a new file.
+        durable: synced to the disk; else quick, for what nobody needs after a power cut.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; `path` is then untouched.
@@ -28,7 +36,8 @@ def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(temporary, path)  # noqa: PTH105  # likewise
@@ -36,12 +45,16 @@ def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108  # likewise
         raise
-    sync(folder)
+    if durable:
+        sync(folder)
 
 
-def write_json(path: Path, record: Mapping[str, Json], *, mode: int = 0o644) -> None:
+def write_json(
+    path: Path, record: Mapping[str, Json], *, mode: int = 0o644, durable: bool = True
+) -> None:
     """Write `record` atomically as one JSON object."""
-    write_atomic(path, json.dumps(record, ensure_ascii=False) + "\n", mode=mode)
+    text = json.dumps(record, ensure_ascii=False) + "\n"
+    write_atomic(path, text, mode=mode, durable=durable)
 
 
 def write_whole(path: Path, text: str) -> None:

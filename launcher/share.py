@@ -8,17 +8,15 @@ memory.json   worker     {"schema": 1, "at", "reserved", "peak", "context": byte
 """
 
 import contextlib
-import json
 import math
 import os
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launcher.paths import Attempt
-from launcher.records import Json, read_json
+from launcher.records import Json, read_json, write_json
 
 LOOK_EVERY_S = 0.5  # a neighbour may be there so soon
 REPORT_EVERY_S = 1.0  # the scheduler asks the driver no oftener
@@ -168,16 +166,4 @@ def _bytes(value: Json) -> int | None:
 
 
 def _replace(path: Path, record: Mapping[str, Json]) -> None:
-    text = json.dumps({"schema": 1, **record}) + "\n"
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    write_json(path, {"schema": 1, **record}, mode=0o600, durable=False)
