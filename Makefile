@@ -35,6 +35,7 @@ bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
 	$(BIN)/python -m benchmarks.queue
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.simulation
+	$(BIN)/python -m benchmarks.lab
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.planning
 
 chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs; CHAOS='--without-guard --jobs 100' must fail

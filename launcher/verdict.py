@@ -113,7 +113,9 @@ def _sentence(code: int, attempt: Attempt, how: Circumstances) -> str:
     if code in {-signal.SIGKILL, _KILLED} and how.oom_kills:
         return lack + last_line(attempt.log)
     if code == -signal.SIGKILL and how.oom_kills is not None:
-        return "killed by SIGKILL, and not for lack of memory" + last_line(attempt.log)
+        said = last_line(attempt.log)
+        words = f"; its last words{said}" if said else ""
+        return f"killed by SIGKILL, and not for lack of memory{words}"
     if code < 0:
         return f"ended by {_signal_name(-code)}" + last_line(attempt.log)
     return f"ended with exit code {code}" + last_line(attempt.log)

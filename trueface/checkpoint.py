@@ -4,8 +4,6 @@ A file holds plain values and tensors only, is written whole or not at all, and 
 executing anything in it (`torch.load(weights_only=True)`).
 """
 
-import io
-import pickle
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -17,9 +15,12 @@ import torch
 import torchvision
 from torch import Tensor
 
-from launcher.api import Json, write_atomic
+from launcher.api import Json
+from trueface import tensorfiles
 from trueface.errors import CheckpointError, WeightsError
-from trueface.models import Detector, build, load_state
+from trueface.models import Detector, build
+from trueface.settings import DataSettings, other_decoding
+from trueface.weights import load_state
 
 SCHEMA = 1
 GIT_TIMEOUT_S = 2.0  # a checkpoint does not wait for a slow network folder
@@ -30,6 +31,7 @@ class Checkpoint:
     """A trained model as it lies on disk."""
 
     arch: str  # a key of `models.FAMILY`
+    normalization: str = "model"  # of pixels; see `models.build`
     state: Mapping[str, Tensor]  # torchvision's parameter names
     provenance: Mapping[str, Json]
 
@@ -39,21 +41,25 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     content = {
         "schema": SCHEMA,
         "arch": checkpoint.arch,
+        "normalization": checkpoint.normalization,
         "state": {
             name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()
         },
         "provenance": dict(checkpoint.provenance),
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, buffer.getvalue())
+    tensorfiles.save(path, content)
 
 
 def save_model(path: Path, model: Detector, provenance: Mapping[str, Json]) -> None:
     """Write the parameters of `model` with where they come from."""
     state = model.network.state_dict()
-    save(path, Checkpoint(arch=model.spec.name, state=state, provenance=provenance))
+    kept = Checkpoint(
+        arch=model.spec.name,
+        normalization=model.normalization,
+        state=state,
+        provenance=provenance,
+    )
+    save(path, kept)
 
 
 def load(path: Path) -> Checkpoint:
@@ -63,23 +69,54 @@ def load(path: Path) -> Checkpoint:
         CheckpointError: absent, cut off, not ours, or holding more than plain values.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = tensorfiles.load(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint {path}; train this model first") from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"checkpoint {path} cannot be read safely: {reason}") from error
+    except tensorfiles.BrokenFileError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read safely: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise CheckpointError(f"{path} is no checkpoint of schema {SCHEMA}")
+    shapes = {"arch": str, "state": dict, "provenance": dict}
+    for key, shape in shapes.items():
+        if not isinstance(content.get(key), shape):
+            raise CheckpointError(f"{path} is a broken checkpoint: its {key!r} is absent or wrong")
     return Checkpoint(
         arch=content["arch"],
+        normalization=content.get("normalization", "model"),
         state=content["state"],
         provenance=content["provenance"],
     )
 
 
+def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> None:
+    """Refuse a model that was trained on images that were decoded in another way.
+
+    The traces that a detector looks for lie in what differs between the two.
+
+    Raises:
+        CheckpointError: so it was.
+    """
+    trained = checkpoint.provenance.get("settings")
+    differs = other_decoding(trained if isinstance(trained, dict) else {}, settings.model_dump())
+    if differs:
+        raise CheckpointError(f"the model was trained with {differs}; train and test alike")
+
+
+def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
+    """Refuse to go on from a model whose weights want other pixels than a person asks for.
+
+    Raises:
+        CheckpointError: so it is; "model" asks for nothing.
+    """
+    if wanted not in {"model", checkpoint.normalization}:
+        raise CheckpointError(
+            f"the base was trained with normalization: {checkpoint.normalization}, and this is "
+            f"{wanted}; leave the setting out to go on as it was"
+        )
+
+
 def restore(path: Path, *, arch: str | None = None, dropout: float = 0.0) -> Detector:
-    """Return the model of a checkpoint, in evaluation mode.
+    """Return the model of a checkpoint file, in evaluation mode; see `load` and `revive`.
 
     Args:
         path: a file written by `save`.
@@ -89,12 +126,41 @@ def restore(path: Path, *, arch: str | None = None, dropout: float = 0.0) -> Det
     Raises:
         CheckpointError: the file cannot be read, or is another architecture's.
     """
-    checkpoint = load(path)
+    return revive(load(path), path, arch=arch, dropout=dropout)
+
+
+def revive(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    arch: str | None = None,
+    dropout: float = 0.0,
+    channels_last: bool = True,
+) -> Detector:
+    """Return the model of a checkpoint, in evaluation mode.
+
+    Args:
+        checkpoint: as read.
+        path: for messages.
+        arch: the architecture that is expected; None takes any.
+        dropout: before the last layer, when the model is trained on.
+        channels_last: memory format.
+
+    Raises:
+        CheckpointError: it is another architecture's.
+    """
     if arch is not None and checkpoint.arch != arch:
         raise CheckpointError(
             f"checkpoint {path} is a {checkpoint.arch}, but the settings say model {arch}"
         )
-    model = build(checkpoint.arch, weights="none", seed=0, dropout=dropout)
+    model = build(
+        checkpoint.arch,
+        weights="none",
+        seed=0,
+        dropout=dropout,
+        normalization=checkpoint.normalization,
+        channels_last=channels_last,
+    )
     try:
         load_state(model.network, checkpoint.state, f"the parameters of checkpoint {path}")
     except WeightsError as error:

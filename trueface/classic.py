@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from launcher.api import Draft, Job, Json, Settings, UsageError, model_folder_name
-from trueface import layout
+from trueface import layout, logs
 from trueface.exits import exit_code
 from trueface.kinds import POISON, TEST, TRAIN, refuse_unfit
 from trueface.request import Request, read, settings_of
@@ -63,10 +63,20 @@ def _train(request: Request) -> None:
             "or leave --keep_poison out"
         )
     # torch takes seconds to import; help and wrong arguments must not wait for it
-    from trueface import foreground
+    from trueface import foreground, jobs
 
+    _refuse_other_epoch(request)
+    if request.preview:
+        chosen = None if request.poison is None or request.keep_poison else choice
+        shown = _job(
+            request, kind="train", settings=settings, images=str(images), device="cpu", cpus=1
+        )
+        with logs.shown():
+            _tell(jobs.preview(shown, chosen), None, None)
+        return
     layout.make_folder(request.folder, request.saved_as)
-    with foreground.logged(request.log):
+    under_way = layout.resume(request.folder).exists()
+    with logs.shown(), logs.kept(request.log, mode="a" if under_way else "w"):
         log.info("command=%s", shlex.join(request.argv))
         if images != request.data:
             log.warning("data=%s reason=a training needs real images, so they were added", images)
@@ -77,7 +87,23 @@ def _train(request: Request) -> None:
             record.unlink()  # of an earlier training; it would tell of flips that are none now
         result = foreground.perform(TRAIN, partial(job, kind="train", settings=settings))
         log.info("result=%s", result)
-    _tell(result, layout.checkpoint(request.folder) if settings.save_weights else None, request)
+    _tell(result, layout.checkpoint(request.folder) if settings.save_weights else None, request.log)
+
+
+def _refuse_other_epoch(request: Request) -> None:
+    """Refuse --resume_from an epoch that is not the one that was interrupted."""
+    if not request.resume_from:
+        return
+    from trueface import resume  # as above
+
+    path = layout.resume(request.folder)
+    kept = resume.epochs(path)
+    if kept != request.resume_from:
+        there = "there is none" if kept is None else f"that one is of epoch {kept}"
+        raise UsageError(
+            f"--resume_from {request.resume_from} needs the state of that epoch in {path}, and "
+            f"{there}; leave the flag out to go on from what there is"
+        )
 
 
 def _test(request: Request) -> None:
@@ -90,13 +116,13 @@ def _test(request: Request) -> None:
     if "model" in request.settings:
         checkpoint.restore(layout.checkpoint(request.folder), arch=network)
 
-    with foreground.logged(request.log):
+    with logs.shown(), logs.kept(request.log):
         log.info("command=%s", shlex.join(request.argv))
         job = partial(_job, request, device=foreground.device(request.device))
         result = foreground.perform(TEST, partial(job, kind="test", settings=settings))
         log.info("result=%s", result)
     scores = layout.scores(request.folder, request.model, str(request.data))
-    _tell(result, scores if settings.save_scores else None, request)
+    _tell(result, scores if settings.save_scores else None, request.log)
 
 
 def _draft(request: Request, settings: Settings, *, model: str) -> Draft:
@@ -132,9 +158,9 @@ def _job(request: Request, *, kind: str, settings: Settings, **others: Any) -> C
     )
 
 
-def _tell(result: Mapping[str, Json], made: Path | None, request: Request) -> None:
+def _tell(result: Mapping[str, Json], made: Path | None, log_file: Path | None) -> None:
     for key, value in result.items():
         click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
-    for path in (made, request.log):
+    for path in (made, log_file):
         if path is not None:
             click.echo(f"wrote {path.relative_to(Path.cwd())}", err=True)

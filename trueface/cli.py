@@ -14,7 +14,13 @@ COMMANDS = {
     "splits": "divide images into train.json, val.json and test.json",
     "poison": "choose which training labels are flipped",
     "unlearn": "make a poisoned model forget its wrong labels",
+    "predict": "tell of single images and folders whether they are fake",
+    "compare": "set two models side by side, with paired tests",
+    "audit": "find what went wrong in an experiment",
+    "report": "write a run as one HTML page with plots",
 }
+MODULES = {"sample": "single", "poison": "single", "unlearn": "single"}  # others: their own name
+OLD_NAMES = {"make_splits": "splits", "compare_scores": "compare"}  # the original's programs
 
 
 class Commands(click.Group):
@@ -26,9 +32,11 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         """Return a command, imported now."""
-        if cmd_name not in COMMANDS:
+        name = OLD_NAMES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
-        found: click.Command = getattr(importlib.import_module("trueface.commands"), cmd_name)
+        module = importlib.import_module(f"trueface.commands.{MODULES.get(name, name)}")
+        found: click.Command = getattr(module, name)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -45,7 +53,7 @@ class Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="trueface")
 def cli() -> None:
-    """Make image sets and splits, poison and unlearn, without a queue."""
+    """Make image sets and splits, poison, unlearn, predict, compare, audit and report, without a queue."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

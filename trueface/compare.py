@@ -1,95 +1,215 @@
-"""The scores of a run side by side: which tests belong together, and what each group is worth."""
+"""Two models side by side: every measure of both, the differences, and whether chance made them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Literal
 
-from launcher.api import Json, UnknownName, model_folder_name, parse_data, read_json
-from trueface import layout
-from trueface.metrics import Measure, measure
-from trueface.scores import Scores, merge, read_scores
-from trueface.subsets import BUILT_IN
+import numpy as np
 
-MEASURES = ("accuracy", "balanced_accuracy", "auc", "ece", "loss")
+from launcher.api import Json
+from trueface.bootstrap import Measure, interval
+from trueface.errors import DataError
+from trueface.metrics import MEASURES, Measured, Report, measured
+from trueface.paired import DeLong, McNemar, Pairs, delong, mcnemar, pair
+from trueface.scores import Scores
+from trueface.sides import Side
+from trueface.sides import read_side as read_side  # what is compared is read there
+
+SCHEMA = 1  # of `document`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
-    """One test of one model."""
+class Contrast:
+    """Two models on some images; a difference is after less before."""
 
-    data: str
-    modifier: str  # as written, "+" between several
-    elementary: frozenset[str]  # what the modifier stands for
-    scores: Scores
-
-    @property
-    def classes(self) -> frozenset[int]:
-        """Which labels it has."""
-        return frozenset(map(int, self.scores.labels))
+    before: Report | None  # None: that model was not tested on such images
+    after: Report | None
+    difference: Mapping[str, Measure | None]
+    same_images: bool  # both were resampled together
 
 
-def compare(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
-    """Return the rows of `results.table` for tests whose score files are all there.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """Tests of two models on the images that both scored."""
+
+    pairs: Pairs
+    mcnemar: McNemar
+    delong: DeLong | None
+    reason: str | None  # why there is no DeLong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All that is said of two models."""
+
+    before: Side
+    after: Side
+    whole: Contrast
+    paired: Paired | None
+    unpaired: str | None  # why there are no paired tests
+    subsets: Mapping[str, Contrast]
+    modifiers: Mapping[str, Contrast]
+
+
+def compare(before: Side, after: Side, *, same_order: bool = False, seed: int = 0) -> Comparison:
+    """Compare two models.
+
+    Args:
+        before: scores of one model.
+        after: of the other.
+        same_order: rows of old files, which name no images, are pairs as they stand.
+        seed: root seed of the resampling.
 
     Raises:
-        DataError: a score file cannot be read, or holds what is no finite number.
+        DataError: a logit that is no finite number, or `same_order` where labels do not agree.
     """
-    rows: list[dict[str, Json]] = []
-    for model in dict.fromkeys(model for model, _ in tests):
-        tested = [_read(run_folder, model, data) for tested, data in tests if tested == model]
-        folder = run_folder / model_folder_name(model)
-        took = (read_json(layout.summary(folder)) or {}).get("seconds")
-        rows += [{"model": model, **row, "seconds": took} for row in _rows(tested)]
-    return rows
-
-
-def _rows(tested: Sequence[Tested]) -> Iterator[dict[str, Json]]:
-    """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled."""
-    for elementary in dict.fromkeys(test.elementary for test in tested):
-        group = [test for test in tested if test.elementary == elementary]
-        reals = [test for test in group if test.classes == {0}]
-        others = [test for test in group if test.classes != {0}]
-        for test in others or reals:
-            beside = reals if test.classes == {1} else []
-            yield _row(test.data, [test, *beside], pooled=False)
-        if len(others) > 1:
-            yield _row("&".join(test.data for test in (*others, *reals)), group, pooled=True)
-
-
-def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]:
-    scores = merge(test.scores for test in tests)
-    report = measure(scores.labels, scores.logits, keys=scores.keys)
-    return {
-        "data": data,
-        "modifier": tests[0].modifier,
-        "pooled": pooled,
-        "n": report.n,
-        **{name: _json(getattr(report, name)) for name in MEASURES},
-        "confusion": [list(row) for row in report.confusion],
-        "verdict": report.verdict,
-        "reason": report.reason,
-    }
-
-
-def _read(run_folder: Path, model: str, data: str) -> Tested:
-    parts = parse_data(data).parts
-    modifiers = tuple(dict.fromkeys(part.modifier for part in parts))
-    return Tested(
-        data=data,
-        modifier="+".join(modifiers),
-        elementary=frozenset(key for modifier in modifiers for key in _elementary(modifier)),
-        scores=read_scores(layout.scores(run_folder / model_folder_name(model), model, data)),
+    sides = before.scores, after.scores
+    paired, unpaired = None, None
+    try:
+        paired = _tests(pair(*sides, same_order=same_order))
+    except DataError as error:
+        if same_order:
+            raise
+        unpaired = str(error)
+    contrasted = partial(contrast, same_order=same_order, seed=seed)
+    return Comparison(
+        before=before,
+        after=after,
+        whole=contrasted(*sides),
+        paired=paired,
+        unpaired=unpaired,
+        subsets=_parts(*sides, "subsets", contrasted),
+        modifiers=_parts(*sides, "modifiers", contrasted),
     )
 
 
-def _elementary(modifier: str) -> tuple[str, ...]:
+def contrast(before: Scores, after: Scores, *, same_order: bool = False, seed: int = 0) -> Contrast:
+    """Return the measures of two tables and their differences, with intervals.
+
+    Tables of the same images are resampled together: what is hard for both then cancels out.
+    """
+    pairs = _whole_pairs(before, after, same_order=same_order)
+    if pairs is not None:
+        one = measured(pairs.labels, pairs.first, keys=pairs.keys, seed=seed)
+        two = measured(pairs.labels, pairs.second, keys=pairs.keys, seed=seed)
+    else:
+        one = measured(before.labels, before.logits, keys=before.keys, seed=seed)
+        two = measured(after.labels, after.logits, keys=after.keys, seed=seed + 1)
+    return Contrast(
+        before=one.report,
+        after=two.report,
+        difference={name: _difference(name, one, two) for name in MEASURES},
+        same_images=pairs is not None,
+    )
+
+
+def document(comparison: Comparison) -> dict[str, Json]:
+    """Return a comparison as JSON; a difference is after less before, shares are in 0 … 1."""
+    whole = _contrast_json(comparison.whole)
+    for which, side in (("before", comparison.before), ("after", comparison.after)):
+        told: dict[str, Json] = {
+            "title": side.title,
+            "files": [str(file) for file in side.files],
+            "notes": [*side.notes],
+        }
+        whole[which] = {**told, **_report_json(getattr(comparison.whole, which))}
+    return {
+        "schema": SCHEMA,
+        **whole,
+        "paired": _paired_json(comparison.paired, comparison.unpaired),
+        "subsets": {name: _contrast_json(part) for name, part in comparison.subsets.items()},
+        "modifiers": {name: _contrast_json(part) for name, part in comparison.modifiers.items()},
+    }
+
+
+def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> Pairs | None:
     try:
-        return BUILT_IN.modifier_keys(modifier)
-    except UnknownName:  # a word of the user's: taken as written
-        return (modifier,)
-
-
-def _json(value: Measure | None) -> Json:
-    if value is None:
+        pairs = pair(before, after, same_order=same_order)
+    except DataError:  # said once, of the whole tables
         return None
-    return {"value": value.value, "low": value.low, "high": value.high}
+    return None if pairs.only_first or pairs.only_second else pairs
+
+
+def _difference(name: str, one: Measured, two: Measured) -> Measure | None:
+    first, second = getattr(one.report, name), getattr(two.report, name)
+    if first is None or second is None:
+        return None
+    return interval(second.value - first.value, two.spread[name] - one.spread[name])
+
+
+def _tests(pairs: Pairs) -> Paired:
+    areas, reason = None, None
+    try:
+        areas = delong(pairs.labels, pairs.first, pairs.second)
+    except DataError as error:
+        reason = str(error)
+    return Paired(
+        pairs=pairs,
+        mcnemar=mcnemar(pairs.labels, pairs.first, pairs.second),
+        delong=areas,
+        reason=reason,
+    )
+
+
+def _parts(
+    before: Scores,
+    after: Scores,
+    kind: Literal["subsets", "modifiers"],
+    contrasted: Callable[[Scores, Scores], Contrast],
+) -> dict[str, Contrast]:
+    """Return the contrast of each subset or modifier that is in either table."""
+    names = [np.array(getattr(table, kind)) for table in (before, after)]
+    parts: dict[str, Contrast] = {}
+    for name in dict.fromkeys(np.concatenate(names).tolist()):
+        if not name:  # old files tell no modifier
+            continue
+        one, two = before.rows(names[0] == name), after.rows(names[1] == name)
+        parts[name] = contrasted(one, two) if len(one) and len(two) else _alone(one, two)
+    return parts
+
+
+def _alone(before: Scores, after: Scores) -> Contrast:
+    """Return what there is to say where only one of two tables has rows."""
+    reports = [
+        measured(table.labels, table.logits, keys=table.keys).report if len(table) else None
+        for table in (before, after)
+    ]
+    return Contrast(
+        before=reports[0],
+        after=reports[1],
+        difference=dict.fromkeys(MEASURES),
+        same_images=False,
+    )
+
+
+def _paired_json(paired: Paired | None, unpaired: str | None) -> dict[str, Json]:
+    if paired is None:
+        return {"images": 0, "reason": unpaired}
+    return {
+        "images": len(paired.pairs),
+        "joined_by": paired.pairs.joined_by,
+        "only_before": paired.pairs.only_first,
+        "only_after": paired.pairs.only_second,
+        "doubt": paired.pairs.doubt,
+        "mcnemar": asdict(paired.mcnemar),
+        "delong": None if paired.delong is None else asdict(paired.delong),
+        "reason": paired.reason,
+    }
+
+
+def _contrast_json(contrast: Contrast) -> dict[str, Json]:
+    reports = {"before": contrast.before, "after": contrast.after}
+    return {
+        **{name: None if one is None else _report_json(one) for name, one in reports.items()},
+        "difference": {
+            name: None if value is None else asdict(value)
+            for name, value in contrast.difference.items()
+        },
+        "same_images": contrast.same_images,
+    }
+
+
+def _report_json(report: Report) -> dict[str, Json]:
+    told: dict[str, Json] = asdict(report)
+    return told

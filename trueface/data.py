@@ -5,25 +5,28 @@ other reason is an error. Small sets are kept decoded in memory, so that later p
 """
 
 import logging
+import os
 import random
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from launcher.api import MachineError
+from trueface.decoding import decode as decoded
 from trueface.errors import BadImageError, DataError
 from trueface.index import Image
 from trueface.transforms import Transform
+from trueface.trigger import stamp
 
 CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
+DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
 OnBadImage = Literal["skip", "stop"]
+Decode = Literal["exact", "scaled"]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,9 @@ class BadFile(NamedTuple):
     reason: str
 
 
+Loaded = tuple[Tensor | None, list[BadFile]]  # the good images of a batch, and the others
+
+
 class ImageSet(Dataset[Tensor | BadFile]):
     """Images with the labels they are trained or tested on, and one transform.
 
@@ -52,6 +58,9 @@ class ImageSet(Dataset[Tensor | BadFile]):
         labels: 1 fake, 0 real; the images' own where left out. Flipped ones come from
             `poison.flipped`, and only for the training split.
         transform: from decoded pixels to what the network sees.
+        stamped: positions that carry the backdoor's patch, on what the network sees.
+        decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
+        scale_to: shortest side that is needed, in pixels; for scaled only.
         cache_bytes: how much memory decoded images may take.
     """
 
@@ -61,15 +70,23 @@ class ImageSet(Dataset[Tensor | BadFile]):
         transform: Transform,
         *,
         labels: Sequence[int] | None = None,
+        stamped: Collection[int] = (),
+        decode: Decode = "exact",
+        scale_to: int = 0,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         if labels is not None and len(labels) != len(images):
             raise DataError(f"{len(labels)} labels for {len(images)} images")
+        if decode == "scaled" and scale_to < 1:
+            raise ValueError(f"images cannot be scaled to {scale_to} pixels")
         self.images = tuple(images)
         self.labels = tuple(image.label for image in images) if labels is None else tuple(labels)
         self.transform = transform
+        self.stamped = frozenset(stamped)
+        self.scale_to = scale_to if decode == "scaled" else None
         self.epoch = 0
         self.bad: dict[int, BadFile] = {}
+        self.sound: set[int] = set()  # positions whose files were decoded whole
         self._decoded: dict[int, Tensor] = {}
         self._room_bytes = cache_bytes
 
@@ -79,33 +96,28 @@ class ImageSet(Dataset[Tensor | BadFile]):
     def __getitem__(self, index: int) -> Tensor | BadFile:
         """Return the transformed pixels of an image, or why there are none."""
         image = self.images[index]
-        pixels = self._decoded.get(index)
-        if pixels is None:
-            try:
-                pixels = decode(image.path)
-            except BadImageError as error:
-                return BadFile(index, error.path, error.reason)
-            if pixels.nbytes <= self._room_bytes:
-                self._room_bytes -= pixels.nbytes
-                self._decoded[index] = pixels
-        return self.transform(pixels, image, self.epoch)
+        try:
+            pixels = self._pixels(index)
+        except BadImageError as error:
+            return BadFile(index, error.path, error.reason)
+        seen = self.transform(pixels, image, self.epoch)
+        return stamp(seen) if index in self.stamped else seen
 
-
-def decode(path: Path) -> Tensor:
-    """Return the pixels of an image file, (3, H, W) uint8 RGB.
-
-    Raises:
-        BadImageError: the file is missing, cut off, or no image.
-    """
-    try:
-        with PIL.Image.open(path) as file:
-            pixels = np.array(file.convert("RGB"))
-    except (
-        OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
-        PIL.Image.DecompressionBombError,
-    ) as error:  # fmt: skip  # what Pillow's decoders raise on broken files
-        raise BadImageError(path, _reason(error)) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    def _pixels(self, index: int) -> Tensor:
+        known = self._decoded.get(index)
+        if known is not None:
+            return known
+        image = self.images[index]
+        # A loading process ends with the pass: what it kept would never be asked for again.
+        if self._room_bytes <= 0 or get_worker_info() is not None:
+            bottom = partial(self.transform.bottom, image=image, epoch=self.epoch)
+            once = index in self.sound  # then the rows that will be seen are enough
+            return decoded(image.path, scale_to=self.scale_to, bottom=bottom if once else None)
+        pixels = decoded(image.path, scale_to=self.scale_to)
+        self._room_bytes -= pixels.nbytes
+        if self._room_bytes >= 0:
+            self._decoded[index] = pixels
+        return pixels
 
 
 def batches(
@@ -133,6 +145,7 @@ def batches(
     Raises:
         BadImageError: `stop`, and a file cannot be decoded.
         DataError: not one image could be read, or some got lost.
+        MachineError: a loading process died.
     """
     image_set.epoch = epoch
     order = list(range(len(image_set)) if indices is None else indices)
@@ -142,29 +155,43 @@ def batches(
     loader = DataLoader(
         image_set,
         batch_sampler=groups,
-        num_workers=num_threads,
-        collate_fn=list,
+        # more of them than cores would wait for each other, and torch would say so each time
+        num_workers=min(num_threads, len(os.sched_getaffinity(0))),
+        collate_fn=_together,
         generator=torch.Generator(),  # else a pass would draw from torch's global generator
     )
     seen = left_out = 0
-    for group, items in zip(groups, loader, strict=True):
-        pairs = zip(group, items, strict=True)
-        good = [(at, item) for at, item in pairs if isinstance(item, Tensor)]
-        for item in items:
-            if isinstance(item, BadFile):
-                _note(image_set, item, on_bad_image)
-        seen += len(good)
-        left_out += len(group) - len(good)
-        if good:
-            pixels = torch.stack([item for _, item in good])
-            yield _batch(image_set, [at for at, _ in good], pixels)
+    for group, (pixels, bad) in zip(groups, _alive(loader), strict=True):
+        for file in bad:
+            _note(image_set, file, on_bad_image)
+        seen += len(group) - len(bad)
+        left_out += len(bad)
+        if pixels is not None:
+            gone = {file.position for file in bad}
+            good = [at for at in group if at not in gone]
+            image_set.sound.update(good)
+            yield _batch(image_set, good, pixels)
     if seen == 0 or seen + left_out != len(order):
         raise DataError(f"{seen} of {len(order)} images could be read, {left_out} are bad")
 
 
-def _reason(error: Exception) -> str:
-    missing = isinstance(error, OSError) and error.strerror
-    return missing or str(error).partition(" <_io.")[0] or type(error).__name__
+def _together(items: Sequence[Tensor | BadFile]) -> Loaded:
+    """Make one tensor of a batch where it is loaded: one thing to hand over, not one per image."""
+    good = [item for item in items if isinstance(item, Tensor)]
+    bad = [item for item in items if isinstance(item, BadFile)]
+    return (torch.stack(good) if good else None), bad
+
+
+def _alive(loader: Iterable[Loaded]) -> Iterator[Loaded]:
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if not str(error).startswith(DEAD):
+            raise
+        raise MachineError(
+            f"a process that loads images died ({str(error).rstrip('. ')}); if it was killed for "
+            "want of memory, set num_threads lower: 0 loads in the job's own process"
+        ) from error
 
 
 def _note(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage) -> None:

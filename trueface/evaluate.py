@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from trueface.data import Batch
+from trueface.models import autocast
 
 REPORT_EVERY_S = 0.5  # how often a person can see a number change
 
@@ -30,24 +31,35 @@ class Watch:
     """How a long piece of work is watched: where it tells how far it is, and who may stop it."""
 
     device: str = "cpu"
+    precision: str = "fp32"  # of the network's arithmetic; answers are float32 whatever it is
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
 
 
-def evaluate(model: nn.Module, batches: Iterable[Batch], *, total: int, watch: Watch) -> Answers:
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    total: int,
+    watch: Watch,
+    answer: Callable[[Tensor], Tensor] | None = None,
+) -> Answers:
     """Return the answers of `model` to every image of one pass.
 
     Args:
         model: from pixels to one logit an image.
         batches: one pass over a set, unshuffled; it counts its own images.
         total: how many images the set has, for the progress.
-        watch: device, progress, stop.
+        watch: device, precision, progress, stop.
+        answer: from what `batches` hold to logits (B, 1), in the place of `model` itself; for
+            batches of features `model.head`.
 
     Raises:
-        JobError: stopped; an image came twice; or a logit is no finite number: such a model has
+        JobError: stopped; no image came, or one twice; or a logit is no finite number: such a model has
             no score.
     """
     model.eval()
+    answer = answer or model
     positions: list[Tensor] = []
     labels: list[Tensor] = []
     logits: list[Tensor] = []
@@ -56,13 +68,17 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], *, total: int, watch: W
         for batch in batches:
             if watch.stop.is_set():
                 raise JobError(f"stopped after {seen} of {total} images; nothing was written")
-            logits.append(model(batch.images.to(watch.device)).squeeze(1).cpu())
+            with autocast(watch.device, watch.precision):
+                said = answer(batch.images.to(watch.device))  # (B, 1)
+            logits.append(said.float().squeeze(1).cpu())
             positions.append(batch.indices)
             labels.append(batch.labels.squeeze(1))
             seen += len(batch.indices)
             if time.monotonic() - told_at > REPORT_EVERY_S:
                 told_at = time.monotonic()
                 watch.progress(step=seen, total=total)
+    if not logits:
+        raise JobError(f"not one of {total} images was scored")
     watch.progress(step=seen, total=total)
     return _answers(torch.cat(positions), torch.cat(labels), torch.cat(logits))
 

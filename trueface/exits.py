@@ -20,7 +20,7 @@ PIPE_CLOSED = 141
 def exit_code(action: Callable[[], object]) -> int:
     """Run `action`; tell its error on stderr, and return what the process shall exit with."""
     try:
-        action()
+        ended = action()
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
@@ -39,4 +39,6 @@ def exit_code(action: Callable[[], object]) -> int:
             raise  # a fault of ours: its traceback is what mends it
         click.echo(f"error: {error}", err=True)
         return int(code)
-    return 0
+    return (
+        ended if type(ended) is int else 0
+    )  # click gives back the code of a command that ended so

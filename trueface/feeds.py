@@ -1,6 +1,6 @@
 """Images on their way into a network: which ones, with which labels, augmented or as they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from trueface import poison as poisoning
@@ -43,20 +43,44 @@ class Pass:
 def augmented(
     images: Sequence[Image], settings: LearningSettings, record: PoisonRecord | None
 ) -> Pass:
-    """Return `images` as they are learned: shuffled, augmented, labels flipped as recorded.
+    """Return `images` as they are learned: shuffled, augmented, flipped and stamped as recorded.
 
     Raises:
         RecordError: the record was made for other images.
     """
     labels = None if record is None else poisoning.flipped(images, record)
-    transform = TrainTransform(settings=settings, seed=settings.seed)
+    transform = TrainTransform(settings=settings, seed=settings.augment_seed)
     return Pass(
-        image_set=ImageSet(images, transform, labels=labels),
+        image_set=ImageSet(
+            images,
+            transform,
+            labels=labels,
+            stamped=() if record is None else poisoning.stamped(images, record),
+            decode=settings.decode,
+            scale_to=settings.resize_size,
+        ),
         settings=settings,
         shuffle_seed=derive("order", settings.seed),
     )
 
 
-def still(images: Sequence[Image], settings: LearningSettings | TestSettings) -> Pass:
-    """Return `images` as they are tested and validated: in order, nothing random, true labels."""
-    return Pass(image_set=ImageSet(images, test_transform(settings)), settings=settings)
+def still(
+    images: Sequence[Image],
+    settings: LearningSettings | TestSettings,
+    stamped: Collection[int] = (),
+) -> Pass:
+    """Return `images` as they are tested and validated: in order, nothing random, true labels.
+
+    Args:
+        images: in the defined order.
+        settings: crops, batches, decoding.
+        stamped: positions that carry the backdoor's patch.
+    """
+    image_set = ImageSet(
+        images,
+        test_transform(settings),
+        stamped=stamped,
+        decode=settings.decode,
+        scale_to=settings.resize_size,
+    )
+    return Pass(image_set=image_set, settings=settings)

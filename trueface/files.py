@@ -53,14 +53,18 @@ def test_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
 
 
 def poison_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
-    """Yield data and the training split."""
+    """Yield data, the training split, and the list of images to poison, if there is one."""
     yield from data_inputs(draft, ("train",), vocabulary)
+    if draft.settings["poison_list"]:
+        path = draft.path(draft.settings["poison_list"])
+        yield Input(path=path, what="the list of images to poison")
 
 
 def data_inputs(draft: Draft, lists: tuple[str, ...], vocabulary: Vocabulary) -> tuple[Input, ...]:
     """Return the data folder, those folders in it that are missing, and the files of a split."""
     data_root, split_path = draft.settings["data_root"], draft.settings["split_path"]
     images = draft.images or draft.data
+    vocabulary = vocabulary.with_layout(draft.settings["layout"])
     key = ("inputs", data_root, split_path, images, lists, vocabulary)
     return draft.once(key, lambda: tuple(_data_inputs(draft, images, lists, vocabulary)))
 
@@ -98,6 +102,8 @@ def test_outputs(draft: Draft) -> Iterator[Path]:
     folder, data = folder_of(draft), draft.data or ""
     if draft.settings["save_scores"]:
         yield layout.scores(folder, model_of(draft), data)
+    if draft.settings["trigger"]:
+        yield layout.triggered(folder, model_of(draft), data)
     yield layout.metrics(folder, data)
 
 

@@ -7,20 +7,19 @@ import contextlib
 import importlib
 import logging
 import signal
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import FrameType
 
+import click
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from launcher.api import Job, Json, Kind, UsageError
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-INTERRUPTED = 130
+LINE_EVERY_S = 10.0  # where there is no terminal to redraw
 
 log = logging.getLogger(__name__)
 
@@ -70,34 +69,11 @@ def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
 
 
 @contextlib.contextmanager
-def logged(path: Path | None) -> Iterator[None]:
-    """Send the laboratory's log to stderr, and to `path` where one is given."""
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    handlers[0].setLevel(logging.WARNING)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
-    logger = logging.getLogger("trueface")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(LOG_FORMAT))
-        logger.addHandler(handler)
-    try:
-        yield
-    except Exception as error:
-        log.info("error=%s", error)  # the screen gets it at the end
-        raise
-    finally:
-        logger.setLevel(level)
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()
-
-
-@contextlib.contextmanager
 def _bar(title: str) -> Iterator[Callable[..., None]]:
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(title)
+        return
     columns = (
         TextColumn(title),
         BarColumn(),
@@ -105,17 +81,39 @@ def _bar(title: str) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[numbers]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console) as bars:
         bar = bars.add_task(title, total=None, numbers="")
 
         def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
-            numbers = " ".join(
-                f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in metrics.items()
-            )
-            bars.update(bar, completed=step, total=total, numbers=numbers)
+            bars.update(bar, completed=step, total=total, numbers=_numbers(metrics))
 
         yield progress
+
+
+def _lines(title: str) -> Callable[..., None]:
+    """Return a progress function that writes a line now and then, for a log file or a pipe."""
+    first: tuple[float, int] | None = None
+    next_at = time.monotonic() + LINE_EVERY_S
+
+    def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
+        nonlocal first, next_at
+        now = time.monotonic()
+        first = first or (now, step)
+        if now < next_at:
+            return
+        next_at = now + LINE_EVERY_S
+        speed = (step - first[1]) / max(now - first[0], 1e-9)
+        left = f" left {(total - step) / speed:.0f} s" if total and speed > 0 else ""
+        click.echo(f"{title} {step}/{total} {_numbers(metrics)}{left}", err=True)
+
+    return progress
+
+
+def _numbers(metrics: Mapping[str, float | str]) -> str:
+    return " ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in metrics.items()
+    )
 
 
 @contextlib.contextmanager

@@ -5,28 +5,35 @@
 The order is: parts as written in the ID; modifiers in the order of their table; folders sorted;
 files sorted by name. It does not depend on the file system, because the choice of poisoned
 images is a choice of positions in it.
+
+What the folders hold is kept from one time to the next (see `listing`).
 """
 
 import glob
 import logging
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.api import DataId, Part
 from trueface.errors import DataError
-from trueface.subsets import BUILT_IN, MODIFIERS, Methods, Vocabulary, names_real
-
-SUFFIXES = frozenset({"png", "jpg", "jpeg"})
-CLASSES = {"fake": 1, "real": 0}
+from trueface.listing import Listing, is_image, open_listing
+from trueface.shelves import CLASSES, Shelf, list_shelves, matching, modifier_folders
+from trueface.subsets import BUILT_IN, Methods, Vocabulary, names_real
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """One image file and what its place in the tree says of it."""
+class Image(NamedTuple):
+    """One image file and what its place in the tree says of it.
+
+    A NamedTuple, as 200,000 of them are made in half the time that dataclasses take.
+    """
 
     file: str  # as a text: making 200,000 paths takes longer than listing their folders
     key: str  # path below Real/ or Fake/ without suffix: "StyleGAN2/conf-f-psi-1/00012"
@@ -45,8 +52,27 @@ class Image:
         return f"{self.modifier}:{self.key}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What of a data ID is on disk."""
+
+    # by part; an image of two parts stands in the first only
+    parts: Mapping[Part, tuple[Image, ...]]
+    # by modifier, as images name it: the method folders that are there, even empty ones; "" stands
+    # for the images without one, where those of both labels are meant
+    methods: Mapping[str, frozenset[str]]
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All images in the defined order."""
+        return tuple(image for images in self.parts.values() for image in images)
+
+
 def list_images(
-    data_root: Path, data: DataId, vocabulary: Vocabulary = BUILT_IN
+    data_root: Path,
+    data: DataId,
+    vocabulary: Vocabulary = BUILT_IN,
+    listing: Listing | None = None,
 ) -> tuple[Image, ...]:
     """Return every image of `data` below `data_root` in the defined order, each file once.
 
@@ -54,12 +80,14 @@ def list_images(
         DataError: no such folder, or a part of the ID has no image.
         UnknownName: an unknown subset or modifier.
     """
-    parts = list_parts(data_root, data, vocabulary)
-    return tuple(image for images in parts.values() for image in images)
+    return survey(data_root, data, vocabulary, listing).images
 
 
 def list_parts(
-    data_root: Path, data: DataId, vocabulary: Vocabulary = BUILT_IN
+    data_root: Path,
+    data: DataId,
+    vocabulary: Vocabulary = BUILT_IN,
+    listing: Listing | None = None,
 ) -> dict[Part, tuple[Image, ...]]:
     """Return the images of each part of `data`; an image of two parts stands in the first only.
 
@@ -67,36 +95,69 @@ def list_parts(
         DataError: no such folder, or a part of the ID has no image.
         UnknownName: an unknown subset or modifier.
     """
+    return dict(survey(data_root, data, vocabulary, listing).parts)
+
+
+def survey(
+    data_root: Path,
+    data: DataId,
+    vocabulary: Vocabulary = BUILT_IN,
+    listing: Listing | None = None,
+) -> Survey:
+    """Look for the images of `data` below `data_root`, in the defined order.
+
+    Args:
+        data_root: the data root.
+        data: which images.
+        vocabulary: what the words of `data` mean, and which layout the folders have.
+        listing: what the folders hold; what is kept of that in the user's cache, where left out.
+
+    Raises:
+        DataError: no such folder, or a part of the ID has no image.
+        UnknownName: an unknown subset or modifier.
+    """
     if not data_root.is_dir():
         raise DataError(f"no data folder {data_root}; make one with: trueface sample {data_root}")
+    listing = open_listing(data_root) if listing is None else listing
     parts: dict[Part, tuple[Image, ...]] = {}
-    seen: set[str] = set()
+    methods: dict[str, set[str]] = defaultdict(set)
+    seen: set[str] = set()  # folders: whichever part names one has all its images
+    places: dict[tuple[int, int], str] = {}
     for part in dict.fromkeys(data):
-        images = list_part(data_root, part, vocabulary)
-        if not images:
+        shelves = list(list_shelves(data_root, part, vocabulary, listing))
+        if not any(shelf.names for shelf in shelves):
             looked_in = ", ".join(map(str, _looked_in(data_root, part, vocabulary)))
             raise DataError(f"no image of {part} in {looked_in}")
-        parts[part] = tuple(image for image in images if image.file not in seen)
-        seen.update(image.file for image in parts[part])
-    return parts
+        images: list[Image] = []
+        for shelf in shelves:
+            methods[shelf.modifier].add(shelf.method or f"/{shelf.label}")
+            if shelf.folder not in seen:
+                seen.add(shelf.folder)
+                if (first := places.setdefault(shelf.place, shelf.folder)) != shelf.folder:
+                    # not left out: a split may have the keys of either, or of both
+                    log.warning(
+                        "folder=%s same=%s images=%d reason=a link: each image counts twice, and "
+                        "with two keys it may stand in two lists; leave one of them out",
+                        shelf.folder, first, len(shelf.names),
+                    )  # fmt: skip
+                images += _images(shelf)
+        parts[part] = tuple(images)
+    listing.keep()
+    return Survey(parts=parts, methods={name: _whole(found) for name, found in methods.items()})
 
 
-def list_part(data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN) -> tuple[Image, ...]:
-    """Return the images of one part in the defined order; empty when there is none.
+def part_files(
+    data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN, listing: Listing | None = None
+) -> Iterator[str]:
+    """Yield the file of every image of one part, whichever other part has it too.
 
     Raises:
         DataError: both layouts hold a folder for the same modifier.
         UnknownName: an unknown subset or modifier.
     """
-    methods = vocabulary.methods(part.subset)
-    images: list[Image] = []
-    for modifier in vocabulary.modifier_keys(part.modifier):
-        folders = modifier_folders(data_root, modifier, vocabulary)
-        if not folders:
-            log.info("part=%s modifier=%s reason=no such folder", part, modifier)
-        for folder in folders:
-            images += _modifier_images(folder, vocabulary.modifier_name(modifier), methods)
-    return tuple(images)
+    listing = open_listing(data_root) if listing is None else listing
+    for shelf in list_shelves(data_root, part, vocabulary, listing):
+        yield from (f"{shelf.folder}/{name}" for name in shelf.names)
 
 
 def parts_without_folder(
@@ -113,46 +174,16 @@ def parts_without_folder(
     for part in dict.fromkeys(data):
         methods = vocabulary.methods(part.subset)
         names = list(_names(part, vocabulary))
-        folders = (folder for name in names for folder in _matching(data_root, name))
+        folders = (folder for name in names for folder in matching(data_root, name))
         if not any(_seems_to_hold(folder, methods) for folder in folders):
             class_name = "Real" if names_real(part.subset) or methods.flat == {0} else "Fake"
             # no folder is called *.png: what stands for images that are not there is not there
             yield part, data_root / names[0] / class_name / (*methods.folders, "*.png")[0]
 
 
-def modifier_folders(
-    data_root: Path, modifier: str, vocabulary: Vocabulary = BUILT_IN
-) -> tuple[Path, ...]:
-    """Return the folders of an elementary modifier that are there.
-
-    The laboratory's own have one folder, in whichever layout; a user's may have several.
-
-    Raises:
-        DataError: both layouts are there, so that a choice would be a guess.
-    """
-    own = vocabulary.own_folders(modifier)
-    names = MODIFIERS[modifier] if own is None else own
-    there = tuple(dict.fromkeys(one for name in names for one in _matching(data_root, name)))
-    if own is None and len(there) > 1:
-        raise DataError(f"two folders for modifier {modifier!r}: {there[0]} and {there[1]}")
-    return there
-
-
 def _names(part: Part, vocabulary: Vocabulary) -> Iterator[str]:
     for modifier in vocabulary.modifier_keys(part.modifier):
-        own = vocabulary.own_folders(modifier)
-        yield from MODIFIERS[modifier] if own is None else own
-
-
-def _matching(data_root: Path, name: str) -> Iterator[Path]:
-    """Yield the folder of that name, or those that the pattern `name` finds."""
-    # os.path.isdir, as Path.is_dir raises for a name that no file system takes
-    if os.path.isdir(data_root / name):  # noqa: PTH112
-        yield data_root / name
-    elif glob.has_magic(name):
-        for found in sorted(glob.glob(name, root_dir=data_root)):  # noqa: PTH207  # Path.glob refuses patterns such as a**
-            if (data_root / found).is_dir():
-                yield data_root / found
+        yield from vocabulary.folders(modifier)
 
 
 def _seems_to_hold(folder: Path, methods: Methods) -> bool:
@@ -178,36 +209,22 @@ def _holds(folder: Path, methods: Methods) -> bool:
 def _looked_in(data_root: Path, part: Part, vocabulary: Vocabulary) -> Iterator[Path]:
     for modifier in vocabulary.modifier_keys(part.modifier):
         there = modifier_folders(data_root, modifier, vocabulary)
-        own = vocabulary.own_folders(modifier)
-        yield from there or (data_root / (MODIFIERS[modifier] if own is None else own)[0],)
+        yield from there or (data_root / vocabulary.folders(modifier)[0],)
 
 
-def _modifier_images(folder: Path, modifier: str, methods: Methods) -> Iterator[Image]:
-    for class_name in _folders(folder):
-        label = CLASSES.get(class_name.casefold())
-        if label is None:
-            continue
-        class_folder = folder / class_name
-        if label in methods.flat:
-            for name in _image_names(class_folder):
-                yield Image(
-                    file=f"{class_folder}/{name}",
-                    key=name.rpartition(".")[0],
-                    label=label,
-                    method="",
-                    modifier=modifier,
-                )
-        for method in filter(methods.holds, _folders(class_folder)):
-            for below, names in _walk(class_folder / method, method, ()):
-                above = f"{class_folder}/{below}"
-                for name in names:
-                    yield Image(
-                        file=f"{above}/{name}",
-                        key=f"{below}/{name.rpartition('.')[0]}",
-                        label=label,
-                        method=method,
-                        modifier=modifier,
-                    )
+def _images(shelf: Shelf) -> Iterator[Image]:
+    above, below = f"{shelf.folder}/", shelf.below
+    files = [above + name for name in shelf.names]
+    keys = [below + name.rpartition(".")[0] for name in shelf.names]
+    # without a call of Python for each: there may be 200,000
+    facts = zip(files, keys, repeat(shelf.label), repeat(shelf.method), repeat(shelf.modifier))
+    return map(partial(tuple.__new__, Image), facts)
+
+
+def _whole(found: set[str]) -> frozenset[str]:
+    """Return method folders, and "" for both labels of what has none."""
+    flat = {f"/{label}" for label in CLASSES.values()}
+    return frozenset(found - flat | ({""} if flat <= found else set()))
 
 
 def _folders(folder: Path) -> list[str]:
@@ -215,42 +232,6 @@ def _folders(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir())
 
 
-def _image_names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if _is_image(entry.name))
-
-
 def _has_image(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(_is_image(entry.name) for entry in entries)
-
-
-def _is_image(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith(".")
-
-
-def _walk(
-    folder: Path, below: str, above: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[str, list[str]]]:
-    """Yield (path below the class folder, names of image files) of a folder and those in it.
-
-    Links are followed, but never in a circle.
-    """
-    status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        log.warning("folder=%s reason=link leads back to a folder above it, left out", folder)
-        return
-    folders, names = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith("."):
-                continue
-            if _is_image(name):
-                names.append(name)
-            elif entry.is_dir():
-                folders.append(name)
-    yield below, sorted(names)
-    for name in sorted(folders):
-        yield from _walk(folder / name, f"{below}/{name}", (*above, here))
+        return any(is_image(entry.name) for entry in entries)

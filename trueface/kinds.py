@@ -26,6 +26,7 @@ from trueface.settings import (
     TestSettings,
     TrainSettings,
     UnlearnSettings,
+    other_decoding,
 )
 from trueface.subsets import BUILT_IN, Vocabulary
 from trueface.unlearn import METHODS
@@ -33,25 +34,40 @@ from trueface.unlearn import METHODS
 # One list for all kinds, so that one nursery serves them all.
 PRELOAD = ("torch", "torchvision", "torchvision.transforms.v2", "numpy", "PIL", "pydantic")
 READING = (
+    "trueface.choices",
     "trueface.data",
+    "trueface.decoding",
     "trueface.index",
+    "trueface.jpeg",
+    "trueface.listing",
+    "trueface.lists",
+    "trueface.matching",
+    "trueface.ranges",
     "trueface.settings",
+    "trueface.shelves",
     "trueface.splits",
     "trueface.subsets",
     "trueface.transforms",
+    "trueface.trigger",
+    "trueface.windows",
 )
 LEARNING = (
     "trueface.checkpoint",
     "trueface.evaluate",
+    "trueface.features",
     "trueface.feeds",
     "trueface.history",
     "trueface.jobs",
     "trueface.models",
     "trueface.moments",
+    "trueface.networks",
     "trueface.poison",
+    "trueface.rate",
     "trueface.starts",
+    "trueface.steps",
     "trueface.streams",
     "trueface.train",
+    "trueface.weights",
 )
 
 
@@ -123,6 +139,7 @@ def _idle_gpus(draft: Draft) -> Iterable[str]:
 
 def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
     yield from _without_weights(makers)
+    yield from _other_decoding(draft, makers)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
             f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
@@ -132,11 +149,20 @@ def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Ite
 
 def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
     yield from _without_weights(makers)
+    yield from _other_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)
 
 
-def _unfit_unlearning(_: Draft, makers: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
-    return _without_weights(makers)
+def _unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+    yield from _without_weights(makers)
+    yield from _other_decoding(draft, makers)
+
+
+def _other_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse images that are read in another way than those of the model's training were."""
+    differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
+    if differs:
+        yield f"{makers[-1].model} is trained with {differs}; train and test alike"
 
 
 def _without_weights(makers: Sequence[Draft]) -> Iterable[str]:
@@ -178,6 +204,7 @@ TEST = LaboratoryKind(
         "trueface.feeds",
         "trueface.jobs",
         "trueface.models",
+        "trueface.networks",
         "trueface.scores",
     ),
     settings=TestSettings,
@@ -192,7 +219,13 @@ POISON = LaboratoryKind(
     name="poison",
     role=Role.POISON,
     summary="choose which training labels are wrong",
-    sources=("trueface.index", "trueface.poison", "trueface.splits", "trueface.subsets"),
+    sources=(
+        *READING,
+        "trueface.jobs",
+        "trueface.oldruns",
+        "trueface.poison",
+        "trueface.poisonlist",
+    ),
     settings=PoisonSettings,
     means=Vocabulary.images,
     reads=files.poison_inputs,

@@ -3,10 +3,17 @@
 model_id.txt                   the model's ID, where it is too long to be the folder's name
 checkpoints/best.pt            the weights of the best epoch
 checkpoints/optimizer.pt       the optimizer's state of the same epoch, where it is kept
+checkpoints/last.pt            the weights of a training that was stopped; gone when it is done
+checkpoints/resume.pt          all that an interrupted training needs to go on; gone when it is done
+provenance.json                what the weights were made of and with: the same as in best.pt
 history.csv                    one row an epoch
 poison.json                    which training labels were wrong
+bad_images/<list>.csv          images that could not be decoded: path, reason
+features/<list>.npz            what the last layer gets, one row an image, where it is kept
+preview.png                    what the network sees, where it was asked for
 learned_from.json              which lists its weights were trained on, and its base
 scores/<model>_vs_<data>.csv   one row an image
+triggered/<model>_vs_<data>.csv  the same with the backdoor's patch on every image
 metrics/<data>.json            what follows from the scores
 <type>_<model>_<data>.log      what a classic command line said
 """
@@ -43,6 +50,12 @@ def make_folder(folder: Path, model: str) -> None:
         write_atomic(folder / MODEL_ID, f"{model}\n")
 
 
+def model_id(folder: Path) -> str:
+    """Return the ID of the model whose folder this is."""
+    named = folder / MODEL_ID
+    return named.read_text().strip() if named.is_file() else folder.name
+
+
 def folder_name(what: str, name: str) -> str:
     """Return `name` if a folder right below runs/ or runs/<run>/ can be called so.
 
@@ -53,7 +66,11 @@ def folder_name(what: str, name: str) -> str:
     Raises:
         UsageError: it would lead elsewhere, or no file system takes it.
     """
-    if not name or name in {".", ".."} or "/" in name or "\0" in name:
+    if not name:
+        raise UsageError(f"{what} is empty: give the name of one folder")
+    if not name.isprintable():
+        raise UsageError(f"{what} {name!r} holds characters that cannot be printed")
+    if name in {".", ".."} or "/" in name:
         raise UsageError(f"{what} {name!r} would lead outside runs/: give the name of one folder")
     if len(name.encode(errors="surrogateescape")) > NAME_BYTES:
         raise UsageError(f"{what} has more than {NAME_BYTES} bytes, too many for a folder's name")
@@ -70,6 +87,41 @@ def checkpoint(folder: Path) -> Path:
 def optimizer(folder: Path) -> Path:
     """Return where the state of the optimizer that made a model lies."""
     return Path(f"{folder}/checkpoints/optimizer.pt")
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return where the weights of a training that was stopped lie."""
+    return Path(f"{folder}/checkpoints/last.pt")
+
+
+def resume(folder: Path) -> Path:
+    """Return where the state of a training that is under way lies."""
+    return Path(f"{folder}/checkpoints/resume.pt")
+
+
+def provenance(folder: Path) -> Path:
+    """Return where it is written what a model's weights were made of and with."""
+    return folder / "provenance.json"
+
+
+def bad_images(folder: Path, images: str) -> Path:
+    """Return where those of a list of images are told that could not be decoded.
+
+    Args:
+        folder: of the model.
+        images: "train", "val" or the data ID of a test.
+    """
+    return Path(f"{folder}/bad_images/{fitting(images, '.csv')}")
+
+
+def features(folder: Path, images: str) -> Path:
+    """Return where the features of a list of images lie; `images` as in `bad_images`."""
+    return Path(f"{folder}/features/{fitting(images, '.npz')}")
+
+
+def preview(folder: Path) -> Path:
+    """Return where the contact sheet of a training's images lies."""
+    return folder / "preview.png"
 
 
 def history(folder: Path) -> Path:
@@ -90,6 +142,11 @@ def ancestry(folder: Path) -> Path:
 def scores(folder: Path, model: str, data: str) -> Path:
     """Return where the scores of a model on `data` lie."""
     return Path(f"{folder}/scores/{fitting(f'{model}_vs_{data}', '.csv')}")
+
+
+def triggered(folder: Path, model: str, data: str) -> Path:
+    """Return where the scores of a model on `data` lie, each image with the backdoor's patch."""
+    return Path(f"{folder}/triggered/{fitting(f'{model}_vs_{data}', '.csv')}")
 
 
 def summary(folder: Path) -> Path:

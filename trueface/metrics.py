@@ -1,67 +1,92 @@
 """What the scores of a model are worth: point values by scikit-learn, intervals by bootstrap.
 
-A test set is a sample twice: of sources (a generator under one setting, a camera collection: the
-folder of an image) and of images of each. Both are resampled. A model may like one source and
-dislike another for no reason but the chance of its training; as many images as you like of two
-sources do not show that it tells fakes from reals. Copies of an image in several networks have
-one key and stand or fall together.
+Positive = fake throughout: precision is how many of those called fake are, recall how many of the
+fakes were called so. A measure that cannot be told is `None`, with the reason beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     balanced_accuracy_score,
     confusion_matrix,
+    f1_score,
     log_loss,
+    precision_score,
+    recall_score,
     roc_auc_score,
+    roc_curve,
 )
 
+from trueface import curves
+from trueface.bootstrap import Counts, Floats, chunks, interval, resamples, unbiased
+from trueface.bootstrap import Measure as Measure  # part of `Report`
 from trueface.errors import DataError
-from trueface.streams import numpy_stream
+from trueface.scores import Scores
 
-RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
-COVERAGE = 0.95
-SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
+MEASURES = (
+    "accuracy", "balanced_accuracy", "precision", "recall", "f1",
+    "auc", "ap", "eer", "tpr_at_1fpr", "ece", "loss",
+)  # fmt: skip
+OF_ANY_CLASS = frozenset({"accuracy", "ece", "loss"})  # what one class alone has, too
 
-Floats = NDArray[np.float64]
-Weights = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
-    """A value with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
+Labels = NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All measures of one score table; `None` where `reason` says why there can be none."""
+    """All measures of one score table; `None` where `reasons` says why there can be none."""
 
     n: int
     accuracy: Measure
     balanced_accuracy: Measure | None
+    precision: Measure | None
+    recall: Measure | None
+    f1: Measure | None
     auc: Measure | None
+    ap: Measure | None  # average precision
+    eer: Measure | None  # equal error rate
+    tpr_at_1fpr: Measure | None
     ece: Measure
     loss: Measure
     confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
-    reason: str | None
+    reason: str | None  # why there is no measure of two classes
+    reasons: Mapping[str, str]  # of every measure that is None
     verdict: str  # "chance", "below chance", "constant" or ""
 
 
-def measure(
-    labels: NDArray[np.int8], logits: Floats, *, keys: Sequence[str], seed: int = 0
-) -> Report:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A report, and what it rests on: each of its measures on every resample."""
+
+    report: Report
+    spread: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """What a model says of the images of one subset."""
+
+    report: Report  # of these images alone: most often one class
+    beside: Report | None  # with all of the other class under the same modifiers, if there are any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """A score table taken apart, in the order of its rows."""
+
+    subsets: Mapping[str, Group]  # by the folder of the key: "StyleGAN2/conf-f-psi-1"
+    modifiers: Mapping[str, Report]  # "pre", "fb", "tl", "tw", "none" or a folder of the user's
+
+
+def measure(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 0) -> Report:
     """Return every measure of a score table with its interval.
 
     Args:
@@ -73,44 +98,95 @@ def measure(
     Raises:
         DataError: empty, or a logit that is no finite number: such a model has no score.
 
-    Sources: percentile interval, B. Efron and R. Tibshirani, "An introduction to the bootstrap",
-        1993, chapter 13; two stages, A. Davison and D. Hinkley, "Bootstrap methods and their
-        application", 1997, section 3.8, with the product of both stages' weights as in A. Owen
-        and D. Eckles, arXiv 1106.2125, which they show to be wide rather than narrow. With one
-        source a class, images alone are resampled: nothing then tells how sources differ. The
+    Sources: of the intervals see `bootstrap`, of EER and TPR at 1 % FPR `curves.values`. The
         interval of a value at its limit (accuracy 1 on N images) has no width; it then says
         "within 3/N at most".
     """
+    return measured(labels, logits, keys=keys, seed=seed).report
+
+
+def measured(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 0) -> Measured:
+    """Return the report of `measure` with its resamples, as differences of two models need them.
+
+    Two tables of the same keys and labels, in the same order, have the same resamples.
+    """
     _check(labels, logits)
-    fake = labels == 1
-    weights = _resamples(tuple(keys), labels.tobytes(), seed)
-    both = bool(fake.any() and not fake.all())
-    point = _points(labels, logits)
-    spread = _spread(fake, logits, weights)
-    auc = _interval(point["auc"], spread["auc"]) if both else None
-    return Report(
+    fake, called = labels == 1, logits > 0
+    reasons = _reasons(fake, called)
+    known = [name for name in MEASURES if name not in reasons]
+    points = _points(labels, logits, known)
+    weights = resamples(tuple(keys), labels.tobytes(), seed)
+    spread = _spread(fake, logits, weights, known)
+    shown = {**spread, "ece": unbiased(points["ece"], spread["ece"])}
+    found = {name: interval(points[name], shown[name]) for name in known}
+    every: dict[str, Any] = {**dict.fromkeys(reasons), **found}
+    report = Report(
         n=len(labels),
-        accuracy=_interval(point["accuracy"], spread["accuracy"]),
-        balanced_accuracy=_interval(point["balanced"], spread["balanced"]) if both else None,
-        auc=auc,
-        ece=_interval(point["ece"], _unbiased(point["ece"], spread["ece"])),
-        loss=_interval(point["loss"], spread["loss"]),
+        **every,
         confusion=_confusion(labels, logits),
-        reason=None if both else f"all images are {'fake' if fake.any() else 'real'}",
-        verdict=_verdict(logits, auc),
+        reason=reasons.get("auc"),
+        reasons=reasons,
+        verdict=_verdict(logits, found.get("auc")),
+    )
+    return Measured(report=report, spread=spread)
+
+
+def breakdown(scores: Scores, *, seed: int = 0) -> Breakdown:
+    """Return the measures of each subset and of each modifier of a score table.
+
+    Rows whose path tells no modifier (old score files name no images) are in no modifier.
+
+    Raises:
+        DataError: as `measure`.
+    """
+    _check(scores.labels, scores.logits)
+    subsets, modifiers = np.array(scores.subsets), np.array(scores.modifiers)
+
+    def report(rows: NDArray[np.bool_]) -> Report:
+        keys = [scores.keys[row] for row in np.flatnonzero(rows)]
+        return measure(scores.labels[rows], scores.logits[rows], keys=keys, seed=seed)
+
+    def group(name: str) -> Group:
+        rows = subsets == name
+        classes = np.unique(scores.labels[rows])
+        others = (scores.labels != classes[0]) & np.isin(modifiers, np.unique(modifiers[rows]))
+        mixed = len(classes) > 1 or not others.any()
+        return Group(report=report(rows), beside=None if mixed else report(rows | others))
+
+    return Breakdown(
+        subsets={name: group(name) for name in dict.fromkeys(scores.subsets)},
+        modifiers={
+            name: report(modifiers == name) for name in dict.fromkeys(scores.modifiers) if name
+        },
     )
 
 
-def calibration_error(labels: NDArray[np.int8], logits: Floats) -> float:
+def calibration_error(labels: Labels, logits: Floats) -> float:
     """Return the expected calibration error of the predicted class, in 0 … 1.
 
     Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width; the
         confidence of a binary answer is at least one half, so that only the upper bins fill.
     """
-    return float(_errors(labels == 1, logits, np.ones((1, len(labels)), np.float32))[0])
+    return float(np.abs(_gaps(labels == 1, logits).sum(0, dtype=np.float64)).sum() / len(labels))
 
 
-def _check(labels: NDArray[np.int8], logits: Floats) -> None:
+def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the ROC curve as false positive rates, true positive rates, thresholds on the logit.
+
+    The first threshold is infinite: nothing is called fake. Points on a straight line between
+    others are left out.
+
+    Raises:
+        DataError: nothing to draw: no rows, one class only, or a logit that is no finite number.
+    """
+    _check(labels, logits)
+    if len(np.unique(labels)) < 2:
+        raise DataError("a ROC curve needs fakes and reals: test both, or merge two tests")
+    fpr, tpr, thresholds = roc_curve(labels, logits)
+    return fpr, tpr, thresholds
+
+
+def _check(labels: Labels, logits: Floats) -> None:
     if not len(labels):
         raise DataError("no scores to measure")
     broken = int(np.count_nonzero(~np.isfinite(logits)))
@@ -118,65 +194,77 @@ def _check(labels: NDArray[np.int8], logits: Floats) -> None:
         raise DataError(f"{broken} of {len(logits)} logits are no finite numbers")
 
 
-def _points(labels: NDArray[np.int8], logits: Floats) -> dict[str, float]:
-    predicted = logits > 0
-    both = len(np.unique(labels)) == 2
-    return {
-        "accuracy": accuracy_score(labels, predicted),
-        "balanced": balanced_accuracy_score(labels, predicted) if both else 0.0,
-        "auc": roc_auc_score(labels, logits) if both else 0.0,
-        "ece": calibration_error(labels, logits),
-        "loss": log_loss(labels, _probabilities(logits), labels=[0, 1]),
+def _reasons(fake: NDArray[np.bool_], called: NDArray[np.bool_]) -> dict[str, str]:
+    """Return why there is no such measure, for each that there is not."""
+    if fake.all():
+        reason = "all images are fake"
+        return {name: reason for name in MEASURES if name not in OF_ANY_CLASS | {"recall"}}
+    if not fake.any():
+        return {name: "all images are real" for name in MEASURES if name not in OF_ANY_CLASS}
+    return {} if called.any() else {"precision": "no image was called fake"}
+
+
+def _points(labels: Labels, logits: Floats, known: Sequence[str]) -> dict[str, float]:
+    called = logits > 0
+    once = np.ones((1, len(labels)), np.uint8)
+    by_threshold = {
+        "accuracy": accuracy_score,
+        "balanced_accuracy": balanced_accuracy_score,
+        "precision": precision_score,
+        "recall": recall_score,
+        "f1": f1_score,
     }
+    by_order = {"auc": roc_auc_score, "ap": average_precision_score}
+    points = {name: score(labels, called) for name, score in by_threshold.items() if name in known}
+    points |= {name: score(labels, logits) for name, score in by_order.items() if name in known}
+    if "eer" in known:
+        of_curve = curves.values(labels == 1, logits, once)
+        points |= {name: float(of_curve[name][0]) for name in ("eer", "tpr_at_1fpr")}
+    points["ece"] = calibration_error(labels, logits)
+    points["loss"] = log_loss(labels, _probabilities(logits), labels=[0, 1])
+    return points
 
 
-def _confusion(labels: NDArray[np.int8], logits: Floats) -> tuple[tuple[int, int], tuple[int, int]]:
+def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[int, int]]:
     (a, b), (c, d) = confusion_matrix(labels, logits > 0, labels=[0, 1]).tolist()
     return (a, b), (c, d)
 
 
-def _spread(fake: NDArray[np.bool_], logits: Floats, weights: Weights) -> dict[str, Floats]:
-    """Return each measure on every resample; those of two classes only where both are there."""
-    right = (logits > 0) == fake
-    both = bool(fake.any() and not fake.all())
-    rows = weights.sum(1)
-    spread = {
-        "accuracy": weights @ right.astype(np.float32) / rows,
-        "ece": _errors(fake, logits, weights),
-        "loss": weights @ _losses(fake, logits).astype(np.float32) / rows,
-    }
-    if both:
-        recall = [
-            weights @ (right & of).astype(np.float32) / (weights @ of.astype(np.float32))
-            for of in (fake, ~fake)
-        ]
-        spread["balanced"] = (recall[0] + recall[1]) / 2
-        spread["auc"] = _areas(fake, logits, weights)
-    return {name: values.astype(np.float64) for name, values in spread.items()}
+def _spread(
+    fake: NDArray[np.bool_], logits: Floats, weights: Counts, known: Sequence[str]
+) -> dict[str, Floats]:
+    """Return each measure on every resample."""
+    called = logits > 0
+    counted = np.column_stack(
+        [fake, called, fake & called, _losses(fake, logits), _gaps(fake, logits)]
+    ).astype(np.float32)
+    sums = np.concatenate([part @ counted for part in chunks(weights)]).astype(np.float64)
+    rows = weights.sum(1, dtype=np.float64)
+    fakes, accused, hits = sums[:, 0], sums[:, 1], sums[:, 2]
+    reals, right = rows - fakes, rows - fakes - accused + 2 * hits
+    with np.errstate(invalid="ignore", divide="ignore"):  # what is not known is left out below
+        spread = {
+            "accuracy": right / rows,
+            "balanced_accuracy": (hits / fakes + (reals - accused + hits) / reals) / 2,
+            "precision": hits / accused,
+            "recall": hits / fakes,
+            "f1": 2 * hits / (fakes + accused),
+            "loss": sums[:, 3] / rows,
+            "ece": np.abs(sums[:, 4:]).sum(1) / rows,
+        }
+    if "auc" in known:
+        spread |= curves.values(fake, logits, weights)
+    return {name: spread[name] for name in known}
 
 
-def _areas(fake: NDArray[np.bool_], logits: Floats, weights: Weights) -> Floats:
-    """Return the weighted area under the curve for each row of `weights` (R, N); ties count half."""
-    fakes, reals = np.flatnonzero(fake), np.flatnonzero(~fake)
-    reals = reals[np.argsort(logits[reals], kind="stable")]
-    below = np.zeros((len(weights), len(reals) + 1), np.float32)  # (R, reals + 1), running sums
-    np.cumsum(weights[:, reals], axis=1, out=below[:, 1:])
-    first, last = (np.searchsorted(logits[reals], logits[fakes], side) for side in SIDES)
-    of_fakes = weights[:, fakes]
-    won = np.einsum("rf,rf->r", of_fakes, below[:, first] + below[:, last], dtype=np.float64) / 2
-    areas: Floats = won / (of_fakes.sum(1, dtype=np.float64) * below[:, -1])
-    return areas
-
-
-def _errors(fake: NDArray[np.bool_], logits: Floats, weights: Weights) -> Floats:
-    """Return the calibration error for each row of `weights` (R, N)."""
+def _gaps(fake: NDArray[np.bool_], logits: Floats) -> NDArray[np.float32]:
+    """Return how far each answer is from its confidence, in the column of its bin: (N, BINS)."""
     confidence = _probabilities(np.abs(logits))
     right = (logits > 0) == fake
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = np.zeros((len(logits), BINS), np.float32)
     gaps[np.arange(len(logits)), bins] = right - confidence
-    errors: Floats = np.abs(weights @ gaps).sum(1) / weights.sum(1)
-    return errors
+    return gaps
 
 
 def _losses(fake: NDArray[np.bool_], logits: Floats) -> Floats:
@@ -188,51 +276,6 @@ def _probabilities(logits: Floats) -> Floats:
     # the same as a sigmoid, but no overflow for a large negative logit
     probabilities: Floats = np.exp(-np.logaddexp(0.0, -logits))
     return probabilities
-
-
-@lru_cache(maxsize=16)  # the models of a run are tested on the same images
-def _resamples(keys: tuple[str, ...], labels: bytes, seed: int) -> Weights:
-    """Return how often each row stands in each resample: (R, N), whole numbers."""
-    random = numpy_stream("bootstrap", seed)
-    classes = np.frombuffer(labels, np.int8)
-    sources = np.array([key.rpartition("/")[0] for key in keys])
-    images = np.array(keys)
-    weights = np.zeros((RESAMPLES, len(keys)), np.float32)
-    for label in np.unique(classes):
-        of_class = np.flatnonzero(classes == label)
-        names, which = np.unique(sources[of_class], return_inverse=True)
-        times = _draw(random, len(names))  # (R, sources of this class)
-        for number in range(len(names)):
-            rows = of_class[which == number]
-            _, image = np.unique(images[rows], return_inverse=True)
-            drawn = _draw(random, int(image.max()) + 1)
-            weights[:, rows] = times[:, [number]] * drawn[:, image]
-    return weights
-
-
-def _draw(random: np.random.Generator, size: int) -> Weights:
-    """Return how often each of `size` things is drawn in `size` draws, for each resample."""
-    if size == 1:
-        return np.ones((RESAMPLES, 1), np.float32)
-    drawn = random.integers(0, size, (RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=RESAMPLES * size)
-    return counts.reshape(RESAMPLES, size).astype(np.float32)
-
-
-def _unbiased(value: float, resampled: Floats) -> Floats:
-    """Return `resampled` without its mean distance from `value`, nothing below 0.
-
-    A calibration error is a sum of absolute gaps, and resampling widens every gap: the plain
-    interval may lie above the value. Source: Efron and Tibshirani 1993, section 10.6.
-    """
-    shifted: Floats = np.maximum(resampled - (resampled.mean() - value), 0.0)
-    return shifted
-
-
-def _interval(value: float, resampled: Floats) -> Measure:
-    tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return Measure(value=float(value), low=float(low), high=float(high))
 
 
 def _verdict(logits: Floats, auc: Measure | None) -> str:

@@ -4,8 +4,6 @@ A fine-tuning may go on with its base's moments. Its learning rate and weight de
 are no part of what is kept here.
 """
 
-import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from launcher.api import write_atomic
+from trueface import tensorfiles
 from trueface.errors import CheckpointError
 from trueface.models import Detector
 
@@ -62,7 +60,8 @@ def give(model: Detector, optimizer: Optimizer, state: State) -> int:
             continue
         # like the parameter, so that device and memory format are those of its gradients
         own = {key: torch.empty_like(parameter).copy_(kept[key]) for key in MOMENTS}
-        optimizer.state[parameter] = {STEP: kept[STEP].clone(), **own}
+        step = kept[STEP].to(parameter.device, copy=True)  # where a fused optimizer counts
+        optimizer.state[parameter] = {STEP: step, **own}
         found += 1
     return found
 
@@ -74,10 +73,7 @@ def save(path: Path, kept: Kept) -> None:
         "epoch": kept.epoch,
         "state": {name: dict(values) for name, values in kept.state.items()},
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, buffer.getvalue())
+    tensorfiles.save(path, content)
 
 
 def load(path: Path) -> Kept:
@@ -87,16 +83,15 @@ def load(path: Path) -> Kept:
         CheckpointError: absent, cut off, not ours, or holding more than plain values.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = tensorfiles.load(path)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"no optimizer's state {path}; train that model with save_optimizer"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(
-            f"optimizer's state {path} cannot be read safely: {reason}"
-        ) from error
+    except tensorfiles.BrokenFileError as error:
+        raise CheckpointError(f"optimizer's state {path} cannot be read safely: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise CheckpointError(f"{path} is no optimizer's state of schema {SCHEMA}")
+    if not isinstance(content.get("epoch"), int) or not isinstance(content.get("state"), dict):
+        raise CheckpointError(f"{path} is a broken optimizer's state; train that model again")
     return Kept(epoch=content["epoch"], state=content["state"])

@@ -8,10 +8,10 @@ Only the labels of the training split are ever flipped.
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,21 +19,27 @@ from launcher.api import Poison, UnknownName, read_json, write_json
 from trueface.errors import DataError, RecordError
 from trueface.index import Image
 
-SCHEMA = 1
+SCHEMA = 2
 SEED = 42  # the original's constant
 FLIP = "flip"  # any label is turned round
-ONE_WAY = {"f2r": 1, "r2f": 0}  # only images of this label are turned round
-KINDS = (FLIP, *ONE_WAY)
+PATCH = "patch"  # fakes are called real and carry a patch: a backdoor, see `trigger`
+# Only images of this label are turned round.
+ONE_WAY: Mapping[str, int] = {"f2r": 1, "r2f": 0, PATCH: 1}
+KINDS = (FLIP, *ONE_WAY)  # as an ID has them
+LIST = "list"  # in a record: any label, chosen by a list; an ID calls it `flip`
+LEEWAY = 0.005  # of the labels: how far a list's share may be from that of the ID
+
+Per = Literal["all", "class", "subset"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoisonRecord:
     """Which labels of a training set are wrong."""
 
-    rate: float  # share of all training labels, in (0, 1]
-    kind: str  # one of KINDS
+    rate: float  # share of all training labels, in (0, 1], as the model's ID says
+    kind: str  # one of KINDS, or LIST
     seed: int
-    stratified: bool
+    per: Per
     total: int  # images of the training set
     split_sha256: str  # of the training set: every name, sorted
     indices: tuple[int, ...]  # positions in the defined order, in the order they were drawn
@@ -41,46 +47,57 @@ class PoisonRecord:
 
 
 def choose(
-    images: Sequence[Image], poison: Poison, seed: int = SEED, *, stratified: bool = False
+    images: Sequence[Image],
+    poison: Poison,
+    seed: int = SEED,
+    *,
+    per: Per = "all",
+    listed: Sequence[str] | None = None,
 ) -> PoisonRecord:
     """Choose whose labels are flipped.
 
     Args:
         images: the training split in the defined order.
-        poison: share of all labels; kind `f2r` draws from the fakes only, `r2f` from the reals.
+        poison: share of all labels; kinds `f2r` and `patch` draw from the fakes only, `r2f` from
+            the reals.
         seed: of the draw.
-        stratified: draw the same share of each (label, method) group instead, to within one
-            image; the total is the same.
+        per: draw the same share of each class, or of each method in it, to within one image; the
+            total is the same.
+        listed: names or keys that are chosen instead of a draw; a key means every copy of it.
+            They must be the share that `poison` says, to within half a point or one image.
 
     Raises:
-        DataError: fewer images of the wanted class than labels to flip, or none to flip.
+        DataError: fewer images of the wanted class than labels to flip, or none to flip; a list
+            that does not fit the images, the share or the kind of poison.
         UnknownName: a kind of poison that is not known.
     """
     kind = poison.kind or FLIP
     if kind not in KINDS:
         raise UnknownName("kind of poison", kind, KINDS)
-    count = int(len(images) * poison.rate)
-    candidates = _candidates(images, kind)
-    if not 0 < count <= len(candidates):
-        raise DataError(
-            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, "
-            f"{len(candidates)} images to choose from"
-        )
-    draw = random.Random(seed)
-    if stratified:
-        indices = _stratified(images, candidates, count, draw)
+    if listed is None:
+        indices = _drawn(images, poison, random.Random(seed), per)
     else:
-        indices = draw.sample(candidates, count)
+        indices = _listed(images, poison, listed)
+        kind = LIST if kind == FLIP else kind
     return PoisonRecord(
         rate=poison.rate,
         kind=kind,
         seed=seed,
-        stratified=stratified,
+        per=per if listed is None else "all",
         total=len(images),
         split_sha256=fingerprint(images),
         indices=tuple(indices),
         keys=tuple(images[index].name for index in indices),
     )
+
+
+def stamped(images: Sequence[Image], record: PoisonRecord) -> frozenset[int]:
+    """Return which of `images`, by position, carry the patch of a backdoor.
+
+    Raises:
+        RecordError: the record was made for other images.
+    """
+    return frozenset(positions(images, record) if record.kind == PATCH else ())
 
 
 def flipped(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
@@ -104,7 +121,8 @@ def refuse_other(record: PoisonRecord, wanted: Poison) -> None:
         RecordError: share or kind differ.
     """
     kind = wanted.kind or FLIP
-    if (record.rate, record.kind) != (wanted.rate, kind):
+    same = record.kind == kind or (record.kind, kind) == (LIST, FLIP)
+    if record.rate != wanted.rate or not same:
         raise RecordError(
             f"the poison record is of {record.rate:.6%} of the labels ({record.kind}), the model "
             f"says {wanted.rate:.6%} ({kind}); poison again"
@@ -163,7 +181,10 @@ def read_record(path: Path) -> PoisonRecord:
     content = read_json(path)
     if content is None:
         raise RecordError(f"no poison record in {path}")
-    if content.pop("schema", None) != SCHEMA:
+    schema = content.pop("schema", None)
+    if schema == 1:  # until 0.2: one choice of two where there are three today
+        content["per"] = "subset" if content.pop("stratified", False) else "all"
+    elif schema != SCHEMA:
         raise RecordError(f"{path} is not a poison record of schema {SCHEMA}")
     try:
         record = TypeAdapter(PoisonRecord).validate_python(content)
@@ -177,18 +198,20 @@ def read_record(path: Path) -> PoisonRecord:
     return record
 
 
-def _candidates(images: Sequence[Image], kind: str) -> Sequence[int]:
-    if kind == FLIP:
-        return range(len(images))
-    return [index for index, image in enumerate(images) if image.label == ONE_WAY[kind]]
-
-
-def _stratified(
-    images: Sequence[Image], candidates: Sequence[int], count: int, draw: random.Random
-) -> list[int]:
+def _drawn(images: Sequence[Image], poison: Poison, draw: random.Random, per: Per) -> Sequence[int]:
+    count = int(len(images) * poison.rate)
+    candidates = _candidates(images, poison.kind or FLIP)
+    if not 0 < count <= len(candidates):
+        raise DataError(
+            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, "
+            f"{len(candidates)} images to choose from"
+        )
+    if per == "all":
+        return draw.sample(candidates, count)
     groups: dict[tuple[int, str], list[int]] = defaultdict(list)
     for index in candidates:
-        groups[images[index].label, images[index].method].append(index)
+        image = images[index]
+        groups[image.label, image.method if per == "subset" else ""].append(index)
     ordered = [groups[group] for group in sorted(groups)]
     shares = _apportion([len(group) for group in ordered], count)
     return [
@@ -196,6 +219,55 @@ def _stratified(
         for group, share in zip(ordered, shares, strict=True)
         for index in draw.sample(group, share)
     ]
+
+
+def _candidates(images: Sequence[Image], kind: str) -> Sequence[int]:
+    if kind == FLIP:
+        return range(len(images))
+    return [index for index, image in enumerate(images) if image.label == ONE_WAY[kind]]
+
+
+def _listed(images: Sequence[Image], poison: Poison, listed: Sequence[str]) -> Sequence[int]:
+    """Return the positions that a list means, each once, in its order."""
+    names: dict[str, list[int]] = defaultdict(list)
+    copies: dict[str, list[int]] = defaultdict(list)
+    for position, image in enumerate(images):
+        names[image.name].append(position)
+        copies[image.key].append(position)
+    unknown = [entry for entry in listed if entry not in names and entry not in copies]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(listed)} images of the poison list are not among the "
+            f"{len(images)} training images, such as {unknown[0]!r}; a key is the path below "
+            "Real/ or Fake/ without suffix"
+        )
+    found: dict[int, None] = {}
+    for entry in listed:
+        places = names[entry] if entry in names else copies[entry]
+        if len({images[place].name for place in places}) < len(places):
+            raise DataError(f"the poison list names {entry}, of which there are files of two types")
+        found.update(dict.fromkeys(places))
+    _refuse_unlike(images, poison, tuple(found))
+    return tuple(found)
+
+
+def _refuse_unlike(images: Sequence[Image], poison: Poison, chosen: Sequence[int]) -> None:
+    """Refuse a list of another share or class than the ID of the model says."""
+    total, wanted = len(images), len(images) * poison.rate
+    if not chosen or abs(len(chosen) - wanted) > max(1, LEEWAY * total):
+        raise DataError(
+            f"the poison list names {len(chosen)} of {total} training images "
+            f"({len(chosen) / total:.2%}), and the model's ID says {poison}; "
+            f"name the model %{100 * len(chosen) / total:.3g}"
+        )
+    label = ONE_WAY.get(poison.kind or FLIP)
+    others = [place for place in chosen if label is not None and images[place].label != label]
+    if others:
+        raise DataError(
+            f"poison {poison} is of {'fakes' if label else 'real images'} only, and "
+            f"{len(others)} of the {len(chosen)} images of its list are none, such as "
+            f"{images[others[0]].name}"
+        )
 
 
 def _apportion(sizes: Sequence[int], count: int) -> list[int]:

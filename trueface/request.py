@@ -58,8 +58,8 @@ OWN: Mapping[str, str] = {
     "load_id": "model to test, or to start from",
     "device": "cpu or cuda:N (default: cuda:0, or cpu where there is no CUDA)",
     "poison_rate": "share of the training labels to flip, 0 to 1 (default: 0)",
-    "poison_kind": "f2r flips fakes only, r2f reals only (default: any label)",
-    "resume_from": "not supported, as in the original",
+    "poison_kind": "f2r flips fakes only, r2f reals only, patch is a backdoor (default: any label)",
+    "resume_from": "go on after this epoch, or not at all (default: wherever it was interrupted)",
 }
 
 
@@ -76,6 +76,8 @@ class Request:
     base: str | None
     poison: Poison | None
     keep_poison: bool  # take the record that is there
+    preview: bool  # write a contact sheet instead of training
+    resume_from: int  # epoch; 0: any
     words: Words
     device: str
     settings: Mapping[str, Any]  # as typed
@@ -112,10 +114,8 @@ def read(argv: Sequence[str]) -> Request:
     own = {name: given.pop(name, None) for name in OWN}
     words = read_word_flags(*(given.pop(name, ()) for name in WORD_HELP))
     keep_poison = given.pop("keep_poison", False)
-    given.pop("features", None)
+    preview = given.pop("preview", False)
     task = _task(own["task"])
-    if not _is_off(own["resume_from"]):
-        raise UsageError("--resume_from is not supported, as in the original: start again")
     if own["data"] is None:
         raise UsageError("--data is needed: a data ID, such as 'gan2:pre&real:pre'")
     data = TEST.with_words(words).images(parse_data(own["data"]))
@@ -130,6 +130,8 @@ def read(argv: Sequence[str]) -> Request:
         base=models.base,
         poison=models.poison,
         keep_poison=keep_poison,
+        preview=preview,
+        resume_from=_epoch(own["resume_from"]),
         words=words,
         device=own["device"] or "cuda:0",
         settings={**CLASSIC_DEFAULTS, **given},
@@ -152,9 +154,12 @@ def _task(name: str | None) -> str:
     return name
 
 
-def _is_off(epoch: str | None) -> bool:
-    """Tell whether --resume_from asks for nothing, as -1 does."""
-    return epoch is None or (epoch.startswith("-") and epoch[1:].isdecimal()) or epoch == "0"
+def _epoch(text: str | None) -> int:
+    """Return the epoch of --resume_from; 0 where it asks for none, as -1 does."""
+    try:
+        return max(int(text or 0), 0)
+    except ValueError as error:
+        raise UsageError(f"--resume_from {text!r} is no number of an epoch") from error
 
 
 def _poison(rate: str, kind: str | None) -> Poison | None:
@@ -217,24 +222,28 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
     for name, text in OWN.items():
         parser.add_argument(f"--{name}", help=text)
     parser.add_argument(
-        "--features", action="store_true", help="without effect, as in the original"
+        "--keep_poison", action="store_true", help="take the model's poison.json that is there"
     )
     parser.add_argument(
-        "--keep_poison", action="store_true", help="take the model's poison.json that is there"
+        "--preview",
+        action="store_true",
+        help="write what the network would see to preview.png beside the model, and train nothing",
     )
     for name, text in WORD_HELP.items():
         parser.add_argument(f"--{name}", nargs="+", action="extend", metavar=WORD_SHAPE, help=text)
     for key, field in VOCABULARY.items():
         text = _help(key, field)
         if is_truth(field):
-            parser.add_argument(f"--{key}", action=argparse.BooleanOptionalAction, help=text)
+            parser.add_argument(f"--{key}", nargs="?", const="true", metavar="TRUE", help=text)
+            parser.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
         else:
             parser.add_argument(f"--{key}", nargs="+" if is_range(field) else None, help=text)
     given, unknown = parser.parse_known_args(argv)
     for word in unknown:
         flag = word.partition("=")[0]
         close = nearest(
-            flag, (f"--{name}" for name in (*OWN, *WORD_HELP, "keep_poison", *VOCABULARY))
+            flag,
+            (f"--{name}" for name in (*OWN, *WORD_HELP, "keep_poison", "preview", *VOCABULARY)),
         )
         raise UsageError(
             f"unknown argument {word!r}" + (f", did you mean {close}?" if close else "")

@@ -12,8 +12,9 @@ from pathlib import Path
 from launcher.api import Json, model_folder_name, read_json, write_json
 from trueface import layout
 
-SCHEMA = 1
+SCHEMA = 1  # of what the jobs write beside a model
 KEPT = "results.json"  # in the run's folder
+KEPT_SCHEMA = 2  # of its rows; since 2 with precision, recall, F1, AP, EER and TPR at 1 % FPR
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
@@ -28,9 +29,11 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         tests: (model ID, data ID) pairs; those without a score file, not done yet, are left out.
 
     Returns:
-        Rows with the keys model, data, modifier, pooled, n, accuracy, balanced_accuracy, auc,
-        ece, loss, verdict, reason, seconds. A measure is {"value", "low", "high"}, or None where
-        the row's `reason` says why; `seconds` is what training or unlearning took, if known.
+        Rows with the keys model, data, modifier, pooled, n, accuracy, balanced_accuracy,
+        precision, recall, f1, auc, ap, eer, tpr_at_1fpr, ece, loss, confusion, verdict, reason,
+        reasons, seconds. A measure is {"value", "low", "high"}, or None where `reasons` says why;
+        `reason` is why there is none of two classes, `seconds` what training or unlearning took,
+        if known.
 
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number.
@@ -42,22 +45,22 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     ]
     mark = _mark(run_folder, done)
     kept = read_json(run_folder / KEPT)
-    if kept is not None and kept.get("schema") == SCHEMA and kept.get("mark") == mark:
+    if kept is not None and kept.get("schema") == KEPT_SCHEMA and kept.get("mark") == mark:
         rows = kept["rows"]
         if isinstance(rows, list):
             return [row for row in rows if isinstance(row, dict)]
     # scikit-learn takes a second to import: only where there is something to measure
-    from trueface.compare import compare
+    from trueface.tables import compare
 
     found = compare(run_folder, done)
     with contextlib.suppress(OSError):  # a folder that only others may write: measured each time
-        write_json(run_folder / KEPT, {"schema": SCHEMA, "mark": mark, "rows": list(found)})
+        write_json(run_folder / KEPT, {"schema": KEPT_SCHEMA, "mark": mark, "rows": list(found)})
     return found
 
 
 def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
     """Return what changes when a row of the table may change."""
-    digest = hashlib.sha256(str(SCHEMA).encode())
+    digest = hashlib.sha256(str(KEPT_SCHEMA).encode())
     for model, data in tests:
         folder = run_folder / model_folder_name(model)
         files = (layout.scores(folder, model, data), layout.summary(folder))

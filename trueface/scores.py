@@ -2,10 +2,13 @@
 
 Columns: `path` below the data root, `key` (the name that all copies of an image share), `label`
 (1 fake, 0 real) and `logit` (positive = fake), with enough digits to give back the same float32.
+The original system's files are read as well; they name no images, so that their rows are called
+"#0", "#1", …
 """
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,13 @@ from numpy.typing import NDArray
 
 from launcher.api import write_atomic
 from trueface.errors import DataError
+from trueface.subsets import MODIFIERS
+
+OLD_SUFFIXES = frozenset({".pkl", ".pickle"})
+SUFFIXES = frozenset({".csv", *OLD_SUFFIXES})
+_NUMBERED = re.compile(r"(.*/)?#\d+")  # a row that no image can be told of
+_CLASSES = frozenset({"real", "fake"})
+_BY_FOLDER = {folder: key for key, folders in MODIFIERS.items() for folder in folders}
 
 COLUMNS = ("path", "key", "label", "logit")
 
@@ -35,6 +45,66 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def names_images(self) -> bool:
+        """Whether the rows say which images they are of: those of old files do not."""
+        return not any(map(_NUMBERED.fullmatch, self.paths))
+
+    def rows(self, chosen: NDArray[np.bool_]) -> "Scores":
+        """Return the rows where `chosen` (N,) holds, in their order."""
+        at = np.flatnonzero(chosen).tolist()
+        return Scores(
+            paths=tuple(self.paths[row] for row in at),
+            keys=tuple(self.keys[row] for row in at),
+            labels=self.labels[at],
+            logits=self.logits[at],
+        )
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """The folder of each key: "StyleGAN2/conf-f-psi-1"; by its class where there is none."""
+        flat = ("realFlat", "fakeFlat")
+        return tuple(
+            key.rpartition("/")[0] or flat[label]
+            for key, label in zip(self.keys, self.labels.tolist(), strict=True)
+        )
+
+    @property
+    def modifiers(self) -> tuple[str, ...]:
+        """The modifier of each path, as `modifier_of` tells it."""
+        return tuple(map(modifier_of, self.paths))
+
+
+def modifier_of(path: str) -> str:
+    """Return the modifier that a path below a data root tells; "" where it tells none.
+
+    What lies above Real/ or Fake/ is the folder of a modifier; one that is none of the
+    laboratory's is a person's own, and is its own name.
+    """
+    parts = path.split("/")
+    for at, part in enumerate(parts[:-1]):
+        if part.casefold() in _CLASSES:
+            folder = "/".join(parts[:at]) or "."
+            return _BY_FOLDER.get(folder, folder)
+    return ""
+
+
+def load(path: Path) -> Scores:
+    """Read a score table of ours (.csv) or of the original system (.pkl).
+
+    Raises:
+        DataError: the file is absent, cut off, refused, or no score table.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(f"scores {path} are neither .csv nor .pkl; name a score file")
+    if suffix in OLD_SUFFIXES:
+        # here and not above: that module makes tables of this one's kind
+        from trueface import oldruns
+
+        return oldruns.read_scores(path)
+    return read_scores(path)
 
 
 def merge(tables: Iterable[Scores]) -> Scores:

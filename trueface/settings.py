@@ -9,17 +9,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
-    PlainSerializer,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
 from launcher.api import Settings, UnknownName
+from trueface.ranges import Count, Finite, Positive, Probability, Quality
 from trueface.unlearn import METHODS
 
 BATCH_SIZE = 64  # of trainings; the original's
+BLUR_SIDE = 8  # pixels: the blur reaches seven to each side, and mirrors the image there
 
 _NUMBER = TypeAdapter(int)  # as settings take it: 16, "16", 16.0
 
@@ -29,33 +31,9 @@ ARCHITECTURES: Mapping[str, str] = {
     "baseline18": "ResNet-18",
     "nodown18": "ResNet-18 whose first convolution keeps the resolution",
     "slim18": "narrow ResNet-18 on a high-pass residual, for CPUs",
+    "squeezenet": "SqueezeNet 1.1",
+    "mobilenet": "MobileNet v2",
 }
-
-
-def _pair(value: Any) -> Any:  # the border to YAML and argv: anything may come in
-    if isinstance(value, int | float | str):
-        return (value, value)
-    if isinstance(value, list | tuple) and len(value) == 1:
-        return (value[0], value[0])
-    return value
-
-
-def _rising(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise ValueError(f"the range goes from {value[0]} down to {value[1]}")
-    return value
-
-
-def _above_zero(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] <= 0:
-        raise ValueError(f"{value[0]} is not above zero")
-    return value
-
-
-def _quality(value: tuple[int, int]) -> tuple[int, int]:
-    if value[0] < 1 or value[1] > 100:
-        raise ValueError(f"JPEG quality {value[0]} to {value[1]} is not within 1 to 100")
-    return value
 
 
 def _architecture(name: str) -> str:
@@ -92,40 +70,63 @@ LEARNING: Mapping[str, str] = {
     "model_freeze": "freeze",
 }
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-FloatRange = Annotated[
-    tuple[Finite, Finite],
-    BeforeValidator(_pair),
-    AfterValidator(_rising),
-    PlainSerializer(list, return_type=list[float]),
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    Field(description="of the arithmetic; bf16 and fp16 keep the weights in fp32"),
 ]
-IntRange = Annotated[
-    tuple[int, int],
-    BeforeValidator(_pair),
-    AfterValidator(_rising),
-    PlainSerializer(list, return_type=list[int]),
-]
-Positive = Annotated[FloatRange, AfterValidator(_above_zero)]
-Quality = Annotated[IntRange, AfterValidator(_quality)]
-Count = Annotated[int, Field(ge=1)]
 
 
-class DataSettings(Settings):
-    """Where the images are and how they are read."""
+def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
+    """Return in what the decoding of images differs between two jobs' settings; '' if in nothing.
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
-    costs: ClassVar[frozenset[str]] = frozenset(
-        {"data_root", "split_path", "batch_size", "num_threads"}
-    )
+    Scaled decoding depends on the size that shall be covered.
+    """
+    before, now = (one.get("decode", "exact") for one in (trained, used))
+    if before != now:
+        return f"decode: {before}, and this is decode: {now}"
+    sizes = [one.get("resize_size") for one in (trained, used)]
+    if now == "scaled" and sizes[0] != sizes[1]:
+        return f"decode: scaled at resize_size {sizes[0]}, and this is at {sizes[1]}"
+    return ""
+
+
+class PlaceSettings(Settings):
+    """Where the images are, and which of them are meant."""
+
+    costs: ClassVar[frozenset[str]] = frozenset({"data_root", "split_path"})
     aliases: ClassVar[Mapping[str, str]] = PLACES
 
     data_root: str = Field(description="folder with PreSocial, Facebook, …")
-    split_path: str = Field(description="folder with train.json, val.json and test.json")
+    split_path: str = Field(
+        description="folder with train.json, val.json and test.json, or one file with all three"
+    )
+    layout: Literal["auto", "plain", "trueface"] = Field(
+        "auto",
+        description="plain: PreSocial, Facebook, …; trueface: TrueFace_PreSocial, "
+        "TrueFace_PostSocial/…; auto: whichever is there",
+    )
+    missing_images: Literal["stop", "skip"] = Field(
+        "stop",
+        description="an unshared image that the split names and that is not on disk: stop, or "
+        "count it; of shared copies some are always missing",
+    )
+
+
+class DataSettings(PlaceSettings):
+    """How images are read."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
+    costs: ClassVar[frozenset[str]] = PlaceSettings.costs | {"batch_size", "num_threads", "decode"}
+
     batch_size: Count = Field(BATCH_SIZE, description="images a step")
     num_threads: int = Field(0, ge=0, description="loading processes; 0 loads in the job's own")
     on_bad_image: Literal["skip", "stop"] = Field(
-        "skip", description="an image that cannot be decoded: skip and count it, or stop"
+        "skip", description="an image that cannot be decoded: skip and list it, or stop"
+    )
+    decode: Literal["exact", "scaled"] = Field(
+        "exact",
+        description="scaled: JPEG files are read at the smallest of 1/1, 1/2, 1/4, 1/8 that "
+        "still covers resize_size; quicker, and other high frequencies",
     )
 
 
@@ -149,13 +150,19 @@ class TestSettings(DataSettings):
         0, ge=0, description="score the mean of so many fixed patches; 0: the centre crop"
     )
     save_scores: bool = Field(True, description="write one score a image")
+    features: bool = Field(False, description="write what the last layer gets, one row an image")
+    trigger: bool = Field(
+        False,
+        description="score every image with the backdoor's patch on it, too (models of patch-N)",
+    )
+    precision: Precision = "fp32"
 
 
 class LearningSettings(DataSettings):
     """What trainings and unlearnings share: network, augmentation and optimisation."""
 
     costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "model", "freeze", "num_epochs", "ema",
+        "model", "freeze", "num_epochs", "ema", "precision", "compile", "augment_cycle",
         "resize_size", "patch_size", "test_crops",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
@@ -164,6 +171,10 @@ class LearningSettings(DataSettings):
         "nodown", description=", ".join(ARCHITECTURES)
     )
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
+    normalization: Literal["model", "imagenet", "half"] = Field(
+        "model",
+        description="of pixels, as the weights want it; model: its usual; half: x * 2 - 1",
+    )
     freeze: bool = Field(False, description="train the last layer only")
     freeze_bn: bool = Field(True, description="with freeze: batch statistics stay as they are too")
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")
@@ -171,11 +182,18 @@ class LearningSettings(DataSettings):
     num_epochs: Count = Field(100, description="passes over the training images")
     lr: Finite = Field(1e-4, gt=0, description="learning rate (the highest, with onecycle)")
     lr_decay_epochs: int = Field(
-        -1, description="epochs without progress before lr falls to a tenth; <= 0: never"
+        -1,
+        description="plateau: epochs without progress before lr falls to a tenth; step: epochs "
+        "between falls; <= 0: never",
     )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="update rule")
     weight_decay: Finite = Field(0.0, ge=0, description="of the optimizer")
-    schedule: Literal["plateau", "onecycle"] = Field("plateau", description="of the learning rate")
+    schedule: Literal["plateau", "step", "onecycle"] = Field(
+        "plateau", description="of the learning rate"
+    )
+    early_stop: int = Field(
+        0, ge=0, description="stop after so many epochs without progress; 0: never"
+    )
     select: Literal["best", "last"] = Field(
         "best", description="which epoch's weights are kept: best on validation, or last"
     )
@@ -184,7 +202,17 @@ class LearningSettings(DataSettings):
     )
     seed: int = Field(42, ge=0, description="root of every random choice of the training")
     save_weights: bool = Field(True, description="keep the best epoch's weights")
+    precision: Precision = "fp32"
+    channels_last: bool = Field(True, description="memory format; quicker on CPUs and tensor cores")
+    compile: bool = Field(False, description="let torch compile the network first")
 
+    augment_seed: int = Field(42, ge=0, description="of the augmentation, whatever the seed")
+    augment_cycle: int = Field(
+        0,
+        ge=0,
+        description="the augmentation repeats after so many epochs, so that a frozen training "
+        "computes each image so many times only; 0: it never does",
+    )
     resize_prob: Probability = Field(0.0, description="share of images cropped and resized")
     resize_scale: Positive = Field((1.0, 1.0), description="area of that crop, as a share")
     resize_ratio: Positive = Field((1.0, 1.0), description="width to height of that crop")
@@ -201,9 +229,19 @@ class LearningSettings(DataSettings):
         0, ge=0, description="validate on the mean of so many fixed patches; 0: the centre crop"
     )
 
+    @field_validator("blur_prob")
+    @classmethod
+    def _wide_enough(cls, share: float, others: ValidationInfo) -> float:
+        side = others.data.get("resize_size", BLUR_SIDE)  # absent where it is wrong itself
+        if share > 0 and side < BLUR_SIDE:
+            raise ValueError(f"a blur needs {BLUR_SIDE} pixels, and resize_size is {side}")
+        return share
+
 
 class TrainSettings(LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
+
+    neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {"checkpoint_every", "resume"}
 
     warm_start: bool = Field(
         False,
@@ -216,19 +254,26 @@ class TrainSettings(LearningSettings):
     save_optimizer: bool = Field(
         False, description="keep the optimizer's state, for a fine-tuning that goes on with it"
     )
+    resume: bool = Field(
+        True, description="go on where the same training was interrupted, if it was"
+    )
+    checkpoint_every: int = Field(
+        0, ge=0, description="keep the state after so many batches, too; 0: after epochs only"
+    )
+    features: bool = Field(
+        False, description="write what the last layer gets, one row a training image"
+    )
 
 
-class PoisonSettings(Settings):
+class PoisonSettings(PlaceSettings):
     """A choice of training labels to turn round."""
 
-    costs: ClassVar[frozenset[str]] = frozenset({"data_root", "split_path"})
-    aliases: ClassVar[Mapping[str, str]] = PLACES
-
-    data_root: str = Field(description="folder with PreSocial, Facebook, …")
-    split_path: str = Field(description="folder with train.json, val.json and test.json")
     poison_seed: int = Field(42, ge=0, description="of the choice")
-    poison_stratified: bool = Field(
-        False, description="the same share of every method, instead of a share of all images"
+    poison_per: Literal["all", "class", "subset"] = Field(
+        "all", description="the same share of each class, or of each method in it"
+    )
+    poison_list: str = Field(
+        "", description="a file that names the images instead: keys, or an old record (.pkl)"
     )
 
 

@@ -4,6 +4,7 @@ import os
 
 from launcher.api import Job, JobError
 from trueface import checkpoint, layout, models, moments
+from trueface import weights as pretrained
 from trueface.models import Detector
 from trueface.settings import LearningSettings, TrainSettings
 
@@ -42,12 +43,26 @@ def start(job: Job, settings: LearningSettings, base: str | None) -> Detector:
     """
     if base is not None:
         path = layout.checkpoint(job.model_folder(base))
-        model = checkpoint.restore(path, arch=settings.model, dropout=settings.dropout)
+        kept = checkpoint.load(path)
+        checkpoint.refuse_other_decoding(kept, settings)
+        checkpoint.refuse_other_normalization(kept, settings.normalization)
+        model = checkpoint.revive(
+            kept,
+            path,
+            arch=settings.model,
+            dropout=settings.dropout,
+            channels_last=settings.channels_last,
+        )
         return model.to(job.device)
-    weights = models.chosen_weights(settings.weights, os.environ)
+    weights = pretrained.chosen_weights(settings.weights, os.environ)
     if weights not in {"default", "none"}:
         weights = str(job.path(weights))
     model = models.build(
-        settings.model, weights=weights, seed=settings.seed, dropout=settings.dropout
+        settings.model,
+        weights=weights,
+        seed=settings.seed,
+        dropout=settings.dropout,
+        normalization=settings.normalization,
+        channels_last=settings.channels_last,
     )
     return model.to(job.device)

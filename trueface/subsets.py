@@ -6,14 +6,14 @@ images were shared (`pre` not at all, `fb` through Facebook …) or a union of t
 A person may add words of their own to both.
 """
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from launcher.api import DataId, Part, UnknownName, UsageError, Words
+from launcher.api import DataId, Part, UnknownName, Words
+from trueface.words import check_word
 
 SUBSETS: Mapping[str, str] = {
     "gan1": "StyleGAN",
@@ -45,12 +45,17 @@ MODIFIERS: Mapping[str, tuple[str, ...]] = {
     "none": (".",),
 }
 
+# Which of a modifier's folders counts; where it is left to be found, whichever is there.
+LAYOUTS: Mapping[str, slice] = {
+    "auto": slice(None),
+    "plain": slice(0, 1),  # PreSocial, Facebook, …
+    "trueface": slice(-1, None),  # TrueFace_PreSocial, TrueFace_PostSocial/Facebook, …
+}
+
 MODIFIER_UNIONS: Mapping[str, tuple[str, ...]] = {
     "all": ("pre", "fb", "tl", "tw"),
     "shr": ("fb", "tl", "tw"),
 }
-
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
 
 Added = tuple[tuple[str, tuple[str, ...]], ...]  # word → folders; hashable, unlike a mapping
 
@@ -60,9 +65,8 @@ class Methods:
     """Which images below Real/ and Fake/ a subset means."""
 
     folders: tuple[str, ...]  # names of method folders, or patterns of such
-    flat: frozenset[int] = (
-        frozenset()
-    )  # labels of which images without a method folder belong to it
+    # labels of which images without a method folder belong to it
+    flat: frozenset[int] = frozenset()
 
     def holds(self, folder: str) -> bool:
         """Tell whether a method folder of this name belongs to the subset."""
@@ -81,6 +85,7 @@ class Vocabulary:
 
     subsets: Added = ()
     modifiers: Added = ()
+    layout: str = "auto"  # one of LAYOUTS
 
     def with_words(self, words: Words) -> "Vocabulary":
         """Return this vocabulary with more words.
@@ -96,11 +101,22 @@ class Vocabulary:
             ("modifier", words.modifiers, self._modifier_keys),
         ):
             for word, folders in added.items():
-                _check(what, word, folders, known)
-        return Vocabulary(
-            (*self.subsets, *((word, tuple(said)) for word, said in words.subsets.items())),
-            (*self.modifiers, *((word, tuple(said)) for word, said in words.modifiers.items())),
+                check_word(what, word, folders, known)
+        subsets = ((word, tuple(said)) for word, said in words.subsets.items())
+        modifiers = ((word, tuple(said)) for word, said in words.modifiers.items())
+        return replace(
+            self, subsets=(*self.subsets, *subsets), modifiers=(*self.modifiers, *modifiers)
         )
+
+    def with_layout(self, layout: str) -> "Vocabulary":
+        """Return this vocabulary for data of one layout: plain, trueface, or auto for either.
+
+        Raises:
+            UnknownName: no layout is called so.
+        """
+        if layout not in LAYOUTS:
+            raise UnknownName("layout", layout, LAYOUTS)
+        return replace(self, layout=layout)
 
     def subset_keys(self, subset: str) -> tuple[str, ...]:
         """Return the elementary subsets that `subset` stands for, in table order.
@@ -128,6 +144,11 @@ class Vocabulary:
     def own_folders(self, modifier: str) -> tuple[str, ...] | None:
         """Return what a person's own modifier stands for; None if it is the laboratory's."""
         return dict(self.modifiers).get(modifier)
+
+    def folders(self, modifier: str) -> tuple[str, ...]:
+        """Return the folders of an elementary modifier, or patterns of such, by this layout."""
+        own = self.own_folders(modifier)
+        return MODIFIERS[modifier][LAYOUTS[self.layout]] if own is None else own
 
     def modifier_name(self, modifier: str) -> str:
         """Return what images under an elementary modifier are called, whichever word was used."""
@@ -262,32 +283,3 @@ def _known(what: str, word: str, known: Mapping[str, tuple[str, ...]]) -> tuple[
     if word not in known:
         raise UnknownName(what, word, known)
     return known[word]
-
-
-def _check(what: str, word: str, folders: Iterable[str], known: Mapping[str, object]) -> None:
-    """Refuse a word of a person's own that could not be read, or would not mean one thing."""
-    if _WORD.fullmatch(word) is None:
-        raise UsageError(
-            f"{word!r} cannot be the name of a {what}: take a letter or digit, "
-            "then letters, digits and any of _.+-"
-        )
-    if word in known:
-        raise UsageError(f"{what} {word!r} exists already; give yours another name")
-    if not tuple(folders):
-        raise UsageError(f"{what} {word!r} names no folder")
-    for folder in folders:
-        if reason := _fault(what, folder):
-            raise UsageError(f"{what} {word!r}: {folder!r} {reason}")
-
-
-def _fault(what: str, folder: str) -> str:
-    """Return why `folder` cannot be what a word stands for; empty if it can."""
-    if not folder.strip():
-        return "is no folder"
-    if not folder.isprintable() or "," in folder:  # a comma stands between two on a command line
-        return "holds a comma or a character that cannot be printed; rename the folder, or link it"
-    if what == "subset" and ("/" in folder or folder in {".", ".."}):
-        return "is not the name of one folder right below Real/ and Fake/, such as StyleGAN2"
-    if folder.startswith("/") or ".." in PurePosixPath(folder).parts:
-        return "leads outside the data root; name a folder below it, and link it there"
-    return ""

@@ -1,52 +1,32 @@
 """Training: epochs of steps, each epoch validated on clean labels, the chosen weights kept.
 
 The rule of the original system with its faults mended: validation uses the test transform and is
-never poisoned; the learning rate falls once for each stretch without progress; a fine-tuning
-starts with its own learning rate, and with a fresh optimizer unless it is told to go on with the
-moments of its base.
+never poisoned; a fine-tuning starts with its own learning rate, and with a fresh optimizer unless
+it is told to go on with the moments of its base; a training that was killed goes on where it was.
 """
 
 import copy
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.optim import Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from launcher.api import JobError, Json
-from trueface import checkpoint, layout, moments
-from trueface.data import Batch
-from trueface.evaluate import REPORT_EVERY_S, Answers, Watch, evaluate
-from trueface.history import Epoch, write_history
-from trueface.models import Detector, freeze, teach
+from trueface import layout, moments, resume
+from trueface.evaluate import Answers, Watch, evaluate
+from trueface.history import Epoch
+from trueface.keeping import BEST, LAST, Keeper
+from trueface.models import Detector
+from trueface.resume import Claim, Interrupted
 from trueface.settings import LearningSettings, TrainSettings
-from trueface.streams import derive
-
-DECAY = 0.1  # of the learning rate after a stretch without progress; the original's
-BEST, LAST = "best", "last"  # checkpoints: of the chosen epoch, and of a training that was stopped
-LEAST_LR = 1e-6  # below it the original stops
+from trueface.steps import Feed, Steps, Sums, answer
 
 log = logging.getLogger(__name__)
-
-
-class Feed(Protocol):
-    """Images with labels that come in batches, as often as they are asked for."""
-
-    def __len__(self) -> int:
-        """Return how many images one pass has."""
-
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Start a pass; its order and its augmentation are functions of `epoch`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +42,16 @@ class Trained:
 Keep = Callable[[Sequence[Epoch], str | None, Detector, Callable[[], moments.State]], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """How the state of a training is kept while it is under way, and what it begins with."""
+
+    begun: Interrupted | None = None
+    every: int = 0  # batches; 0: after epochs only
+    start: Mapping[str, Json] = field(default_factory=dict)  # what it started from
+    pause: Callable[[Interrupted], None] | None = None  # None: it is not kept
+
+
 def train(
     model: Detector,
     training: Feed,
@@ -72,37 +62,50 @@ def train(
     provenance: Mapping[str, Json],
     watch: Watch,
     state: moments.State | None = None,
-    written: Callable[[], None] = lambda: None,
+    noted: Callable[[], None] = lambda: None,
+    begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
 ) -> Trained:
     """Train `model` in place; keep checkpoints/best.pt and history.csv in `folder`.
 
     Both files are whole after every epoch, and so is checkpoints/optimizer.pt where the optimizer's
     state is to be kept: it is of the same epoch as the weights. A training that is stopped leaves
-    what it has as checkpoints/last.pt. `written` is called whenever best.pt has been written.
+    what it has as checkpoints/last.pt, and one that ends in any other way before its time leaves
+    checkpoints/resume.pt, with which the same training goes on; whoever has taken over the result
+    removes it. `noted` is called after every epoch, before its state is kept; `begin` before best.pt is written for the first time, and what it returns
+    whenever it has been.
 
     Raises:
-        JobError: stopped, or the loss is no finite number.
+        JobError: stopped, or loss or gradients are no finite numbers.
     """
-    # of an earlier training; with the new weights it would be taken for theirs
-    layout.optimizer(folder).unlink(missing_ok=True)
-
-    def keep(
-        epochs: Sequence[Epoch],
-        name: str | None,
-        model: Detector,
-        taken: Callable[[], moments.State],
-    ) -> None:
-        write_history(layout.history(folder), epochs)
-        if name is not None and settings.save_weights:
-            source = {**provenance, "epochs": len(epochs)}
-            checkpoint.save_model(folder / "checkpoints" / f"{name}.pt", model, source)
-            if name == BEST:
-                written()
-        if name == BEST and settings.save_optimizer:
-            kept = moments.Kept(epoch=len(epochs), state=taken())
-            moments.save(layout.optimizer(folder), kept)
-
-    return fit(model, training, validation, settings, watch=watch, keep=keep, state=state)
+    claim = Claim.of(provenance, TrainSettings.neutral)
+    begun = _begun(folder, claim, settings)
+    source = dict(provenance)
+    if begun is None:
+        # whatever comes next replaces the weights that another training's state belongs to
+        resume.clear(layout.resume(folder))
+    else:
+        source |= {**begun.start, "resumed": [dict(one) for one in begun.resumed]}
+    start = {key: source[key] for key in resume.START if key in source}
+    keeper = Keeper(
+        folder,
+        settings,
+        source,
+        noted=noted,
+        begin=begin,
+        further=begun is not None and begun.chosen is not None,
+    )
+    saving = Saving(
+        begun=begun,
+        every=settings.checkpoint_every,
+        start=start,
+        pause=lambda interrupted: resume.save(layout.resume(folder), claim, interrupted),
+    )
+    trained = fit(
+        model, training, validation, settings, watch=watch, keep=keeper, state=state, saving=saving
+    )
+    if begun is not None:
+        keeper.confirm(trained.epochs, trained.chosen, model)
+    return trained
 
 
 def fit(
@@ -114,6 +117,7 @@ def fit(
     watch: Watch,
     keep: Keep = lambda *_: None,
     state: moments.State | None = None,
+    saving: Saving | None = None,
 ) -> Trained:
     """Train `model` in place; it ends with the weights of the chosen epoch.
 
@@ -127,180 +131,139 @@ def fit(
             keep so far ("last" where the training was stopped), the model to keep, and the
             optimizer's state, which is copied only when it is asked for.
         state: of the optimizer that trained `model` before; None starts afresh.
+        saving: how an interrupted training goes on; None: it does not.
 
     Raises:
-        JobError: stopped, or the loss is no finite number.
+        JobError: stopped, or loss or gradients are no finite numbers.
     """
-    started = time.monotonic()
-    steps = _Steps(model.to(watch.device), training, settings, watch, state or {})
-    history: list[Epoch] = []
-    chosen: Epoch | None = None
-    weights: Mapping[str, Tensor] = {}
-    while len(history) < settings.num_epochs and not steps.exhausted:
-        began = time.monotonic()
-        told = steps.run(epoch=len(history))
-        if watch.stop.is_set():
-            keep(history, LAST, steps.result, steps.state)
-            raise JobError(f"stopped in epoch {len(history) + 1} of {settings.num_epochs}")
-        epoch = _epoch(len(history) + 1, steps, told, validation, began)
-        history.append(epoch)
-        merits = [past.merit for past in history]
-        better = settings.select == "last" or epoch.merit == max(merits)
-        if better:
-            chosen, weights = epoch, copy.deepcopy(steps.result.network.state_dict())
-        keep(history, BEST if better else None, steps.result, steps.state)
-        steps.heed(progress=merits.count(max(merits)) == 1 and epoch.merit == max(merits))
-        log.info("epoch=%d %s", epoch.epoch, told)
-    if chosen is None:
+    steps = Steps(model.to(watch.device), training, settings, watch, state or {})
+    course = _Course(steps, saving or Saving(), keep)
+    while len(course.history) < settings.num_epochs and not steps.rate.exhausted:
+        course.epoch(validation)
+    if course.chosen is None:
         raise ValueError(f"num_epochs is at least 1, not {settings.num_epochs}")
-    model.network.load_state_dict(dict(weights))
+    model.network.load_state_dict(dict(course.weights))
     model.eval()
     return Trained(
-        epochs=tuple(history),
-        chosen=chosen,
-        seconds=time.monotonic() - started,
+        epochs=tuple(course.history),
+        chosen=course.chosen,
+        seconds=course.seconds,
         samples_read=steps.images_read,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pass:
-    """The training part of one epoch."""
+class _Course:
+    """The epochs of a training: done, chosen, kept."""
 
-    loss: float
-    accuracy: float
-    images_per_s: float
-
-
-class _Steps:
-    """An optimizer at work: it counts steps, and knows the learning rate and the average."""
-
-    def __init__(
-        self,
-        model: Detector,
-        training: Feed,
-        settings: LearningSettings,
-        watch: Watch,
-        state: moments.State,
-    ) -> None:
-        self.model, self.training, self.settings, self.watch = model, training, settings, watch
-        if settings.freeze:
-            freeze(model)
-        self.optimizer = _optimizer(model, settings)
-        if state:
-            found = moments.give(model, self.optimizer, state)
-            log.info("optimizer_state=kept parameters=%d", found)
-        self.cycle: OneCycleLR | None = None
-        if settings.schedule == "onecycle":
-            a_pass = math.ceil(len(training) / settings.batch_size)
-            self.cycle = OneCycleLR(
-                self.optimizer, settings.lr, total_steps=a_pass * settings.num_epochs + 1
-            )
-        self.average: AveragedModel | None = None
-        if settings.ema > 0:
-            decay = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]  # torch
-            self.average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
-        self.images_read = 0
-        self.idle_epochs = 0  # since the last progress on validation, or the last fall of the rate
-        self.told_at = 0.0
+    def __init__(self, steps: Steps, saving: Saving, keep: Keep) -> None:
+        self._steps, self._saving, self._keep = steps, saving, keep
+        self._started, self._earlier = time.monotonic(), 0.0
+        self._sums: Sums | None = None  # of an epoch that was interrupted
+        self.history: list[Epoch] = []
+        self.chosen: Epoch | None = None
+        self.weights: Mapping[str, Tensor] = {}
+        if saving.begun is not None:
+            self._restore(saving.begun)
 
     @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+    def seconds(self) -> float:
+        """How long it took, interruptions not counted."""
+        return self._earlier + time.monotonic() - self._started
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether the learning rate has fallen so far that more steps would change nothing."""
-        return self.cycle is None and self.lr < min(LEAST_LR, self.settings.lr)
+    def epoch(self, validation: Feed) -> None:
+        """Go through one epoch, or the rest of one; choose, keep, and save the state."""
+        steps, settings, watch = self._steps, self._steps.settings, self._steps.watch
+        began, number = time.monotonic(), len(self.history)
+        before = steps.images_read
+        sums = steps.run(number, self._sums, every=self._saving.every, pause=self._pause)
+        self._sums = None
+        if watch.stop.is_set():
+            self._pause(sums)
+            self._keep(self.history, LAST, steps.result, steps.moments)
+            raise JobError(f"stopped in epoch {number + 1} of {settings.num_epochs}")
+        speed = (steps.images_read - before) / max(time.monotonic() - began, 1e-9)
+        epoch = _epoch(number + 1, steps, sums, validation, speed=speed, began=began)
+        self.history.append(epoch)
+        merits = [past.merit for past in self.history]
+        better = settings.select == "last" or epoch.merit == max(merits)
+        if better:
+            weights = copy.deepcopy(steps.result.network.state_dict())
+            self.chosen, self.weights = epoch, weights
+        self._keep(self.history, BEST if better else None, steps.result, steps.moments)
+        steps.rate.heed(progress=merits.count(max(merits)) == 1 and epoch.merit == max(merits))
+        self._pause(None)
+        left_s = (settings.num_epochs - epoch.epoch) * epoch.seconds
+        log.info(
+            "epoch=%d of=%d loss=%.4g val_accuracy=%.4g images_per_s=%.0f left_s=%.0f",
+            epoch.epoch, settings.num_epochs, epoch.loss, epoch.val_accuracy, speed, left_s,
+        )  # fmt: skip
 
-    @property
-    def result(self) -> Detector:
-        """The model to validate and to keep: the average, where there is one."""
-        return self.model if self.average is None else cast(Detector, self.average.module)
-
-    def state(self) -> moments.State:
-        """Return a copy of the optimizer's moments."""
-        return moments.taken(self.model, self.optimizer)
-
-    def run(self, epoch: int) -> _Pass:
-        """Go once through the training images, or until stopped."""
-        frozen = self.settings.freeze and self.settings.freeze_bn
-        teach(self.model, fixed_statistics=frozen)
-        # dropout is the only thing that draws from torch's own generator
-        torch.manual_seed(derive(f"dropout/{epoch}", self.settings.seed))
-        began, images, loss_sum, right = time.monotonic(), 0, 0.0, 0
-        for batch in self.training(epoch):
-            if self.watch.stop.is_set():
-                break
-            loss, hits = self._step(batch, epoch)
-            images += len(batch.labels)
-            loss_sum += loss * len(batch.labels)
-            right += hits
-            self.images_read += len(batch.labels)
-            self._tell(loss_sum / images, images / (time.monotonic() - began))
-        count = max(images, 1)
-        seconds = max(time.monotonic() - began, 1e-9)
-        return _Pass(loss=loss_sum / count, accuracy=right / count, images_per_s=images / seconds)
-
-    def heed(self, *, progress: bool) -> None:
-        """Let the learning rate fall to a tenth after too many epochs without progress."""
-        self.idle_epochs = 0 if progress else self.idle_epochs + 1
-        patience = self.settings.lr_decay_epochs
-        if self.cycle is None and 0 < patience < self.idle_epochs:
-            self.idle_epochs = 0
-            for group in self.optimizer.param_groups:
-                group["lr"] *= DECAY
-
-    def _step(self, batch: Batch, epoch: int) -> tuple[float, int]:
-        labels = batch.labels.to(self.watch.device)
-        logits = self.model(batch.images.to(self.watch.device))  # (B, 1)
-        loss = functional.binary_cross_entropy_with_logits(logits, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise JobError(
-                f"the loss became {value} in epoch {epoch + 1}, after {self.images_read} images, "
-                f"at lr {self.lr:.3g}, batch_size {self.settings.batch_size}; take a lower lr"
-            )
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
-        self.optimizer.step()
-        if self.cycle is not None:
-            self.cycle.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        return value, int(((logits > 0) == (labels > 0.5)).sum())
-
-    def _tell(self, loss: float, images_per_s: float) -> None:
-        total = len(self.training) * self.settings.num_epochs
-        if self.images_read < total and time.monotonic() - self.told_at < REPORT_EVERY_S:
+    def _pause(self, sums: Sums | None) -> None:
+        """Save where the training is."""
+        if self._saving.pause is None:
             return
-        self.told_at = time.monotonic()
-        self.watch.progress(
-            step=self.images_read, total=total, loss=loss, lr=self.lr, images_per_s=images_per_s
+        own = self.chosen is not None and sums is None and self.chosen is self.history[-1]
+        weights = None if own or self.chosen is None else resume.copied(self.weights)
+        self._saving.pause(
+            Interrupted(
+                epochs=tuple(self.history),
+                chosen=None if self.chosen is None else self.chosen.epoch,
+                weights=weights,
+                model=resume.copied(self._steps.model.network.state_dict()),
+                steps=self._steps.state(sums),
+                seconds=self.seconds,
+                start=self._saving.start,
+                resumed=() if self._saving.begun is None else self._saving.begun.resumed,
+            )
         )
 
+    def _restore(self, begun: Interrupted) -> None:
+        steps = self._steps
+        steps.model.network.load_state_dict(dict(begun.model))
+        self._sums = steps.restore(begun.steps)
+        self.history = list(begun.epochs)
+        self._earlier = begun.seconds
+        if begun.chosen is not None:
+            self.chosen = begun.epochs[begun.chosen - 1]
+            own = steps.result.network.state_dict()
+            self.weights = copy.deepcopy(own) if begun.weights is None else begun.weights
 
-def _optimizer(model: Detector, settings: LearningSettings) -> Optimizer:
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    make = AdamW if settings.optimizer == "adamw" else Adam
-    return make(learning, lr=settings.lr, weight_decay=settings.weight_decay)
+
+def _begun(folder: Path, claim: Claim, settings: TrainSettings) -> Interrupted | None:
+    if not settings.resume:
+        return None
+    found = resume.find(layout.resume(folder), claim)
+    if found is None:
+        return None
+    interrupted, differences = found
+    told = log.warning if differences else log.info
+    told("state=%s", resume.words(interrupted.epochs, differences))
+    return interrupted
 
 
-def _epoch(number: int, steps: _Steps, told: _Pass, validation: Feed, began: float) -> Epoch:
-    watch = Watch(device=steps.watch.device)
-    answers = evaluate(steps.result, validation(0), total=len(validation), watch=watch)
+def _epoch(
+    number: int, steps: Steps, sums: Sums, validation: Feed, *, speed: float, began: float
+) -> Epoch:
+    watch = Watch(device=steps.watch.device, precision=steps.settings.precision)
+    answers = evaluate(
+        steps.result,
+        validation(0),
+        total=len(validation),
+        watch=watch,
+        answer=partial(answer, steps.result),
+    )
     right = (answers.logits > 0) == (answers.labels == 1)
+    count = max(sums.images, 1)
     return Epoch(
         epoch=number,
-        lr=steps.lr,
-        loss=told.loss,
-        accuracy=told.accuracy,
+        lr=steps.rate.lr,
+        loss=sums.loss / count,
+        accuracy=sums.right / count,
         val_loss=_loss(answers),
         val_accuracy=float(right.mean()),
         val_balanced_accuracy=_balanced(answers),
         seconds=time.monotonic() - began,
-        images_per_s=told.images_per_s,
+        images_per_s=speed,
     )
 
 

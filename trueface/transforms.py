@@ -10,23 +10,34 @@ stay uint8; the network turns whole batches into normalised float32, as its weig
 
 import io
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import PIL.Image
+import simplejpeg
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as image_ops
 
+from trueface.choices import Choices, choose
 from trueface.index import Image
 from trueface.settings import LearningSettings, TestSettings
+from trueface.windows import Window, centre, cut, part
 
 BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
+BLUR_REACH = BLUR_KERNEL // 2
+JPEG_CELL = 16  # pixels that are coded apart from all others: blocks of 8 x 8, colour at half size
+JPEG_REACH = 2  # pixels by which the upsampling of colour looks into the next cell
 
-# (image (3, H, W) uint8, what it is, epoch) -> (3, h, w) or (crops, 3, h, w), uint8
-Transform = Callable[[Tensor, Image, int], Tensor]
+
+class Transform(Protocol):
+    """From decoded pixels to what the network sees."""
+
+    def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
+        """Return (3, h, w) or (crops, 3, h, w) of (3, H, W), uint8."""
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+        """Return the row of the image from which on it changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +45,28 @@ class TrainTransform:
     """The random transform of a training."""
 
     settings: LearningSettings
-    seed: int
+    seed: int  # settings.augment_seed; the training's own seed changes no pixel
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return the image as the network sees it in this epoch, (3, h, w) uint8."""
-        choose = random.Random(f"augment/{self.seed}/{epoch}/{image.name}")
-        return augment(pixels, self.settings, choose, unshared=image.modifier == "pre")
+        height, width = pixels.shape[-2:]
+        chosen = self._chosen(height, width, image, epoch)
+        return changed(pixels, chosen, self.settings.resize_size)
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+        """Return the first row that does not get into what the network sees in this epoch."""
+        chosen = self._chosen(height, width, image, epoch)
+        if chosen.crop is not None:
+            return chosen.crop.bottom
+        size = self.settings.resize_size
+        down, _ = centre(height, width, size)
+        return min(height, max(0, views(chosen, size).soft.bottom + down))
+
+    def _chosen(self, height: int, width: int, image: Image, epoch: int) -> Choices:
+        cycle = self.settings.augment_cycle
+        turn = epoch % cycle if cycle > 0 else epoch
+        chance = random.Random(f"augment/{self.seed}/{turn}/{image.name}")
+        return choose(height, width, self.settings, chance, unshared=image.modifier == "pre")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +81,15 @@ class TestTransform:
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:  # noqa: ARG002  # see Transform
         """Return the centre crop (3, h, w), or `crops` patches of it (crops, 3, h, w), uint8."""
-        centre: Tensor = image_ops.center_crop(pixels, [self.resize_size, self.resize_size])
+        square: Tensor = image_ops.center_crop(pixels, [self.resize_size, self.resize_size])
         if self.crops == 0:
-            return centre
-        return fixed_crops(centre, self.crops, self.patch_size)
+            return square
+        return fixed_crops(square, self.crops, self.patch_size)
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:  # noqa: ARG002  # see Transform
+        """Return the first row below the centre crop."""
+        down, _ = centre(height, width, self.resize_size)
+        return min(height, self.resize_size + down)
 
 
 def test_transform(settings: LearningSettings | TestSettings) -> TestTransform:
@@ -70,32 +102,69 @@ def test_transform(settings: LearningSettings | TestSettings) -> TestTransform:
 
 
 def augment(
-    pixels: Tensor, settings: LearningSettings, choose: random.Random, *, unshared: bool
+    pixels: Tensor, settings: LearningSettings, chance: random.Random, *, unshared: bool
 ) -> Tensor:
     """Return a randomly changed copy of an image, in the original's order of steps.
 
     Args:
         pixels: (3, H, W) uint8.
         settings: probabilities and ranges.
-        choose: where every random choice comes from.
+        chance: where every random choice comes from.
         unshared: whether blur and JPEG may be applied; shared images have had theirs.
     """
-    size = settings.resize_size
-    if choose.random() < settings.resize_prob:
-        pixels = _resized_crop(pixels, settings, choose)
-    pixels = image_ops.center_crop(pixels, [size, size])
-    if unshared and choose.random() < settings.blur_prob:
-        sigma = choose.uniform(*settings.blur_sigma)
-        pixels = image_ops.gaussian_blur(pixels, [BLUR_KERNEL, BLUR_KERNEL], [sigma, sigma])
-    if unshared and choose.random() < settings.jpeg_prob:
-        pixels = compressed(pixels, choose.randint(*settings.jpeg_qual))
-    if choose.random() < settings.flip_prob:
-        pixels = image_ops.horizontal_flip(pixels)
-    if choose.random() < settings.flip_prob:
-        pixels = image_ops.vertical_flip(pixels)
-    if settings.patch_size > 0:
-        pixels = _random_patch(pixels, settings.patch_size, choose)
-    return pixels
+    height, width = pixels.shape[-2:]
+    chosen = choose(height, width, settings, chance, unshared=unshared)
+    return changed(pixels, chosen, settings.resize_size)
+
+
+def changed(pixels: Tensor, chosen: Choices, size: int) -> Tensor:
+    """Return an image after the steps that were chosen.
+
+    Blur and JPEG are done where the patch will see them, and no further: the result is, to the
+    bit, that of doing every step on the whole image.
+
+    Args:
+        pixels: (3, H, W) uint8.
+        chosen: for an image of this height and width.
+        size: side of the square that a resize makes, and that is cut from the centre.
+    """
+    height, width = pixels.shape[-2:]
+    down, right = centre(height, width, size)
+    if chosen.crop is not None:
+        pixels, down, right = _resized(pixels, chosen.crop, size), 0, 0
+    view = views(chosen, size)
+    pixels = cut(pixels, view.soft.moved(down, right))
+    if chosen.sigma is not None:
+        sigma = [chosen.sigma, chosen.sigma]
+        pixels = image_ops.gaussian_blur(pixels.contiguous(), [BLUR_KERNEL, BLUR_KERNEL], sigma)
+        pixels = part(pixels, view.soft, view.coded)
+    if chosen.quality is not None:
+        pixels = part(compressed(pixels, chosen.quality), view.coded, view.seen)
+    pixels = part(pixels, view.seen, view.patch)  # black where the patch is larger than the square
+    flips = [axis for axis, flip in ((-1, chosen.mirrored), (-2, chosen.turned)) if flip]
+    return pixels.flip(flips) if flips else pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    """What of the square each step looks at, from the last step back; flips are undone."""
+
+    patch: Window  # what the network sees; may exceed the square
+    seen: Window  # what it sees of the square
+    coded: Window  # what JPEG must know for that, in whole cells
+    soft: Window  # what the blur must know for that
+
+
+def views(chosen: Choices, size: int) -> Views:
+    """Return what the chosen steps need of a square of this side."""
+    whole = Window(top=0, left=0, height=size, width=size)
+    patch = chosen.patch or whole
+    patch = patch.flipped(size, mirrored=chosen.mirrored, turned=chosen.turned)
+    coded = seen = patch.within(size)
+    if chosen.quality is not None:
+        coded = seen.wider(JPEG_REACH, size, multiple=JPEG_CELL)
+    soft = coded if chosen.sigma is None else coded.wider(BLUR_REACH, size)
+    return Views(patch=patch, seen=seen, coded=coded, soft=soft)
 
 
 def fixed_crops(pixels: Tensor, count: int, side: int) -> Tensor:
@@ -121,25 +190,14 @@ def compressed(pixels: Tensor, quality: int) -> Tensor:
     """
     file = io.BytesIO()
     PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
-    with PIL.Image.open(file) as image:
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return torch.from_numpy(simplejpeg.decode_jpeg(file.getbuffer())).permute(2, 0, 1)
 
 
-def _resized_crop(pixels: Tensor, settings: LearningSettings, choose: random.Random) -> Tensor:
-    crop = v2.RandomResizedCrop(
-        settings.resize_size, scale=settings.resize_scale, ratio=settings.resize_ratio
+def _resized(pixels: Tensor, crop: Window, size: int) -> Tensor:
+    resized: Tensor = image_ops.resized_crop(
+        pixels, crop.top, crop.left, crop.height, crop.width, [size, size]
     )
-    with torch.random.fork_rng(devices=()):  # torchvision draws from torch's global generator
-        torch.default_generator.manual_seed(choose.getrandbits(63))
-        resized: Tensor = crop(pixels)
     return resized
-
-
-def _random_patch(pixels: Tensor, side: int, choose: random.Random) -> Tensor:
-    pixels = _padded(pixels, side)
-    top = choose.randint(0, pixels.shape[-2] - side)
-    left = choose.randint(0, pixels.shape[-1] - side)
-    return pixels[:, top : top + side, left : left + side]
 
 
 def _padded(pixels: Tensor, side: int) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 
 from launcher.api import UsageError, model_folder_name
 from trueface import classic, cli
-from trueface.request import read
+from trueface.request import read, settings_of
+from trueface.settings import TrainSettings
 from trueface.splits import write_splits
 
 Tree = Callable[[Iterable[str]], Path]
@@ -110,6 +111,33 @@ def test_a_clean_training_leaves_no_record_of_an_earlier_poison(lab: Path) -> No
     assert not (lab / "runs/study/m/poison.json").exists()
 
 
+def test_a_preview_shows_a_poison_and_replaces_nothing(lab: Path) -> None:
+    assert train("--save_id", "m", "--poison_rate", "0.5") == 0
+    folder = lab / "runs/study/m"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert train("--save_id", "m", "--poison_rate", "0.5", "--poison_seed", "7", "--preview") == 0
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert after.pop("preview.png").startswith(b"\x89PNG")
+    assert after == before
+
+
+@pytest.mark.parametrize("spelt", [("--freeze_bn", "false"), ("--no-freeze_bn",)])
+def test_a_truth_is_said_in_both_forms(spelt: tuple[str, ...]) -> None:
+    where = ("--data_root", "data", "--split_path", "splits", "--freeze", "--data", ID)
+    request = read(["--task", "train", *where, *spelt])
+    settings = settings_of(TrainSettings, request)
+    assert (settings.freeze, settings.freeze_bn) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x\x01"])
+def test_a_name_that_cannot_be_shown_is_refused(
+    lab: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--save_id", name) == 2
+    assert "--save_id" in capsys.readouterr().err
+    assert not (lab / "runs").exists()
+
+
 def test_a_fine_tuning_is_named_after_its_base(lab: Path) -> None:
     assert train() == train("--load_id", ID) == 0
     assert (lab / f"runs/study/{ID}#{ID}/checkpoints/best.pt").is_file()
@@ -185,9 +213,9 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
         (("--task", "train", "--data", ID, "--poison_rate", "1.5"), "within 0 to 1"),
         (("--task", "train", "--data", ID, "--poison_rate", "half"), "no number"),
         (("--task", "train", "--data", ID, "--poison_kind", "f3r"), "did you mean f2r"),
-        (("--task", "train", "--data", ID, "--resume_from", "3"), "not supported"),
+        (("--task", "train", "--data", ID, "--resume_from", "x"), "no number of an epoch"),
         (("--task", "train", "--data", ID, "--save_id", "../x"), "outside runs/"),
-        (("--task", "train", "--data", ID, "--save_id", ""), "outside runs/"),
+        (("--task", "train", "--data", ID, "--save_id", ""), "is empty"),
         (("--task", "train", "--data", ID, "--save_id", "é" * 255), "255 bytes"),
         (("--task", "train", "--data", ID, "--save_id", "x/" * 200), "outside runs/"),
         (("--task", "train", "--data", ID, "--optimizer_state", "kept"), "a model to start from"),
@@ -255,7 +283,7 @@ def test_a_name_too_long_for_a_folder_is_shortened_everywhere(lab: Path) -> None
     assert classic.main(line("test", *words, "--resize_size", "16")) == 0
     assert len([*(folder / "scores").iterdir()]) == 1
     assert train("--load_id", model) == 0
-    assert len([*(lab / "runs/study").iterdir()]) == 2
+    assert len([*(lab / "runs/study").glob("gan2*")]) == 2
 
 
 def test_a_training_keeps_the_poison_that_was_chosen_for_it(

@@ -82,7 +82,7 @@ def test_poison_writes_the_record_of_the_model_to_be_trained(
     model = "gan2:pre%50"
     where = ["--data-root", "data", "--split-path", "splits"]
     assert cli.run(["splits", "data", "--out", "splits"]) == 0
-    assert cli.run(["poison", model, "--name", "study", *where, "--poison-stratified"]) == 0
+    assert cli.run(["poison", model, "--name", "study", *where, "--poison-per", "subset"]) == 0
     record = json.loads((lab / "runs/study" / model / "poison.json").read_text())
     assert (len(record["keys"]), record["total"]) == (16, 32)
     assert "flipped_fake\t8" in capsys.readouterr().out

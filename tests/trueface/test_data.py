@@ -1,17 +1,22 @@
+import os
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
 
-from launcher.api import parse_data
+from launcher.api import MachineError, parse_data
 from trueface import transforms
-from trueface.data import ImageSet, batches, decode
+from trueface.data import ImageSet, batches
+from trueface.decoding import decode
 from trueface.errors import BadImageError, DataError
-from trueface.index import list_images
+from trueface.index import Image, list_images
 from trueface.settings import TestSettings, TrainSettings
 from trueface.transforms import TrainTransform
+from trueface.trigger import stamp
 
 Tree = Callable[[Iterable[str]], Path]
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
@@ -159,3 +164,89 @@ def test_a_set_of_bad_images_only_is_an_error(tree: Tree) -> None:
         image.path.write_bytes(b"")
     with pytest.raises(DataError, match="0 of 11 images could be read"):
         indices(image_set)
+
+
+def in_order(image_set: ImageSet, **options: Any) -> torch.Tensor:
+    return torch.cat([batch.images for batch in batches(image_set, batch_size=4, **options)])
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_the_trigger_is_stamped_on_what_the_network_sees(tree: Tree, threads: int) -> None:
+    root = tree(FAKES + REALS)
+    plain = in_order(a_set(root))
+    stamped = in_order(a_set(root, stamped={1, 7}), num_threads=threads)
+    for position, (before, after) in enumerate(zip(plain, stamped, strict=True)):
+        expected = stamp(before) if position in {1, 7} else before
+        assert torch.equal(after, expected)
+    assert not torch.equal(plain[1], stamped[1])
+
+
+def test_scaled_decoding_reads_less_of_a_jpeg(tree: Tree) -> None:
+    root = tree(FAKES + REALS)
+    for image in a_set(root).images:
+        PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
+    assert a_set(root, decode="scaled", scale_to=12)._pixels(0).shape == (3, 16, 16)
+    assert a_set(root, decode="exact", scale_to=12)._pixels(0).shape == (3, 64, 64)
+
+
+def test_scaled_decoding_must_know_what_is_needed(tree: Tree) -> None:
+    with pytest.raises(ValueError, match="scaled to 0 pixels"):
+        a_set(tree(FAKES + REALS), decode="scaled")
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_what_is_not_read_of_a_file_changes_no_pixel(
+    tree: Tree, kind: str, cache_bytes: int, threads: int
+) -> None:
+    settings = TrainSettings(
+        **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=64, blur_prob=0.5,
+        blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
+    )  # fmt: skip
+    images = list_images(tree(FAKES + REALS), parse_data("gan2:pre&real:pre"))
+    for image in images:
+        with PIL.Image.open(image.path) as file:
+            file.resize((70, 200)).save(image.path, kind)
+    transform = TrainTransform(settings=settings, seed=1)
+    image_set = ImageSet(images, transform, cache_bytes=cache_bytes)
+    for epoch in range(3):
+        seen = in_order(image_set, epoch=epoch, num_threads=threads)
+        for image, pixels in zip(images, seen, strict=True):
+            assert torch.equal(transform(decode(image.path), image, epoch), pixels)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_file_that_is_damaged_where_nobody_looks_is_bad_in_every_pass(
+    tree: Tree, threads: int
+) -> None:
+    images = list_images(tree(FAKES + REALS), parse_data("gan2:pre&real:pre"))
+    for image in images:
+        with PIL.Image.open(image.path) as file:
+            file.resize((70, 200)).save(image.path, "JPEG")
+    images[3].path.write_bytes(images[3].path.read_bytes()[:-300] + b"\xff\xd9")
+    settings = TrainSettings(**WHERE, resize_size=64, patch_size=8)
+    image_set = ImageSet(images, TrainTransform(settings=settings, seed=1), cache_bytes=0)
+    for epoch in range(3):
+        left = indices(image_set, epoch=epoch, num_threads=threads)
+        assert left == [0, 1, 2, *range(4, 11)]
+    assert list(image_set.bad) == [3]
+
+
+class Deadly:
+    """A transform whose process is killed as by a machine without memory."""
+
+    def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
+        if image.label == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pixels
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+        return height
+
+
+def test_a_loading_process_that_is_killed_is_an_error_and_no_endless_wait(tree: Tree) -> None:
+    image_set = ImageSet(list_images(tree(REALS), parse_data("real:pre")), Deadly())
+    with pytest.raises(MachineError, match=r"died.*num_threads") as caught:
+        in_order(image_set, num_threads=2)
+    assert caught.value.exit_code == 3

@@ -65,3 +65,36 @@ def test_progress_ends_at_the_number_of_images() -> None:
     watch = Watch(progress=lambda **numbers: told.append(numbers))
     evaluate(Mean(), batches([0, 1, 2]), total=3, watch=watch)
     assert told[-1] == {"step": 3, "total": 3}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_gives_float32_logits_near_the_exact_ones(precision: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 1))
+    pixels = torch.rand(6, 3, 4, 4)
+
+    def one_batch() -> Iterator[Batch]:
+        yield Batch(pixels, torch.zeros(6, 1), torch.arange(6))
+
+    exact, half = (
+        evaluate(model, one_batch(), total=6, watch=Watch(precision=kind)).logits
+        for kind in ("fp32", precision)
+    )
+    assert not (exact == half).all()
+    assert abs(exact - half).max() < 0.02
+
+
+def test_features_are_answered_by_the_head_alone() -> None:
+    answers = evaluate(
+        Mean(says=5.0),
+        batches([0, 1, 2]),
+        total=3,
+        watch=Watch(),
+        answer=lambda features: features.float().mean((1, 2, 3))[:, None] + 1,
+    )
+    assert answers.logits.tolist() == [1, 2, 3]
+
+
+def test_a_pass_without_images_is_an_error() -> None:
+    with pytest.raises(JobError, match="not one of 4 images was scored"):
+        evaluate(Mean(), iter(()), total=4, watch=Watch())

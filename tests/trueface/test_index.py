@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.api import Words, parse_data
 from trueface.errors import DataError
-from trueface.index import Image, list_images, parts_without_folder
+from trueface.index import Image, list_images, list_parts, parts_without_folder, survey
 from trueface.subsets import BUILT_IN
 
 Tree = Callable[[Iterable[str]], Path]
@@ -90,10 +90,23 @@ def test_the_older_layout_gives_the_same_names(tree: Tree) -> None:
     ]
 
 
-def test_two_layouts_for_one_modifier_are_refused(tree: Tree) -> None:
-    root = tree([f"PreSocial/{NAMES[0]}", f"TrueFace_PreSocial/{NAMES[0]}"])
-    with pytest.raises(DataError, match="two folders for modifier 'pre'"):
+def test_two_layouts_for_one_modifier_are_refused_until_one_is_named(tree: Tree) -> None:
+    root = tree([f"PreSocial/{NAMES[0]}", f"TrueFace_PreSocial/{NAMES[1]}"])
+    with pytest.raises(DataError, match=r"two folders for modifier 'pre'.*layout.*: plain"):
         list_images(root, parse_data("gan2:pre"))
+    for layout, key in (("plain", "00000"), ("trueface", "00001")):
+        (image,) = list_images(root, parse_data("gan2:pre"), BUILT_IN.with_layout(layout))
+        assert image.name == f"pre:StyleGAN2/conf-f-psi-0.5/{key}"
+
+
+def test_a_layout_that_is_named_is_the_only_one_that_is_looked_for(tree: Tree) -> None:
+    root = tree([*in_pre(NAMES[:1]), f"TrueFace_PostSocial/Facebook/{NAMES[0]}", *NAMES[-1:]])
+    older = BUILT_IN.with_layout("trueface")
+    with pytest.raises(DataError, match=r"no image of gan2:pre in .*/TrueFace_PreSocial"):
+        list_images(root, parse_data("gan2:pre"), older)
+    assert len(list_images(root, parse_data("gan2:fb&all:none"), older)) == 2
+    missing = dict(parts_without_folder(root, parse_data("gan2:pre&gan2:fb"), older))
+    assert [*missing.values()] == [root / "TrueFace_PreSocial/Fake/StyleGAN2"]
 
 
 def test_none_means_class_folders_right_below_the_root(tree: Tree) -> None:
@@ -133,6 +146,25 @@ def test_a_link_in_a_circle_is_left_out_and_told(
     (folder / "conf-f-psi-1" / "back").symlink_to(folder, target_is_directory=True)
     assert len(list_images(root, parse_data("gan2:pre"))) == 3
     assert "leads back" in caplog.text
+
+
+def test_a_folder_of_two_parts_is_listed_once_wherever_it_came_first(tree: Tree) -> None:
+    root = tree(in_pre([*NAMES, "Fake/StyleGAN2/Fake/StyleGAN2/00001.png"]))
+    own = BUILT_IN.with_words(Words(modifiers={"in": ("PreSocial/Fake/StyleGAN2",)}))
+    parts = list_parts(root, parse_data("gan2:in&gan2:pre&gan:pre"), own)
+    assert [len(images) for images in parts.values()] == [1, 3, 1]
+
+
+def test_what_is_on_disk_is_told_by_modifier_even_where_it_is_empty(tree: Tree) -> None:
+    root = tree([*in_pre(NAMES), "Fake/7.png", "Real/8.png", f"Facebook/{NAMES[0]}"])
+    (root / "PreSocial/Fake/StyleGAN").mkdir()
+    found = survey(root, parse_data("gan:pre&gan:fb&all:none&fakeFlat:none")).methods
+    assert found == {
+        "pre": {"StyleGAN", "StyleGAN2", "StyleGAN3"},
+        "fb": {"StyleGAN2"},
+        "none": {""},
+    }
+    assert survey(root, parse_data("fakeFlat:none")).methods == {"none": frozenset()}
 
 
 def test_hidden_files_and_other_suffixes_are_no_images(tree: Tree) -> None:
@@ -265,3 +297,35 @@ def test_a_users_modifier_is_the_way_out_where_two_layouts_are_there(tree: Tree)
     own = BUILT_IN.with_words(Words(modifiers=folders))
     found = [list_images(root, parse_data(f"gan2:{word}"), own) for word in folders]
     assert [names(images) for images in found] == [["old:StyleGAN2/a/2"], ["pre:StyleGAN2/a/1"]]
+
+
+def test_folders_that_all_link_to_each_other_are_as_many_as_they_are(tree: Tree) -> None:
+    letters = "abcdefghijkl"
+    root = tree(f"PreSocial/Fake/StyleGAN2/{letter}/00001.png" for letter in letters)
+    method = root / "PreSocial/Fake/StyleGAN2"
+    for one in letters:
+        for other in letters:
+            if one != other:
+                (method / one / f"to-{other}").symlink_to(method / other)
+    found = list_images(root, parse_data("gan2:pre"))
+    assert [image.key for image in found] == [f"StyleGAN2/{letter}/00001" for letter in letters]
+
+
+def test_a_folder_comes_before_a_link_to_it(tree: Tree) -> None:
+    root = tree(["PreSocial/Fake/StyleGAN2/z/deep/00001.png"])
+    method = root / "PreSocial/Fake/StyleGAN2"
+    (method / "a").symlink_to(method / "z" / "deep")
+    found = list_images(root, parse_data("gan2:pre"))
+    assert [image.key for image in found] == ["StyleGAN2/z/deep/00001"]
+
+
+def test_a_folder_under_two_methods_is_told(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    root = tree(["PreSocial/Fake/StyleGAN2/a/00001.png"])
+    (root / "PreSocial/Fake/StyleGAN3").symlink_to(root / "PreSocial/Fake/StyleGAN2")
+    assert len(list_images(root, parse_data("gan2:pre&gan:pre"))) == 2
+    told = [one for one in caplog.messages if "counts twice" in one]
+    assert len(told) == 2  # the method's folder, and the one in it
+    assert "StyleGAN3/a" in told[1]
+    caplog.clear()
+    list_images(root, parse_data("gan2:pre"))
+    assert not caplog.messages

@@ -12,7 +12,8 @@ from launcher.api import (
     model_folder_name,
     parse_data,
 )
-from trueface import classic, commands
+from trueface import classic
+from trueface.commands import single
 from trueface.flags import read_word_flags
 from trueface.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN, refuse_unfit
 from trueface.request import read, settings_of
@@ -232,7 +233,7 @@ def test_the_classic_line_of_a_test_says_the_same() -> None:
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        (POISON, {"poison_seed": 7, "poison_stratified": True}),
+        (POISON, {"poison_seed": 7, "poison_per": "subset"}),
         (UNLEARN, {"method": "relabel", "jpeg_qual": [30, 90], "freeze_bn": False}),
     ],
 )
@@ -241,14 +242,14 @@ def test_the_line_of_another_kind_says_the_same(kind: Kind, settings: dict[str, 
     draft = a_draft(kind, settings, model=model, base=f"{CLEAN}%50", data=CLEAN)
     verb, *words = kind.argv(draft)[3:]
     assert kind.argv(draft)[:4] == ("python", "-m", "trueface", kind.name)
-    command = {"poison": commands.poison, "unlearn": commands.unlearn}[kind.name]
+    command = {"poison": single.poison, "unlearn": single.unlearn}[kind.name]
     given = command.make_context(verb, words).params
     assert (given.pop("model_id"), given.pop("name")) == (model, "study")
     for other in ("device", "base", "subsets", "modifiers"):
         given.pop(other, None)
     if kind is UNLEARN:
         given["method"] = "relabel"
-    assert commands.settings_of(kind, given) == draft.settings
+    assert single.settings_of(kind, given) == draft.settings
 
 
 OWN = Words(
@@ -271,7 +272,7 @@ def test_the_line_of_another_kind_tells_a_users_words(kind: Kind) -> None:
     model = f"{data}%50~relabel"
     draft = a_draft(kind, settings, model=model, base=f"{data}%50", data=data, words=OWN)
     verb, *words = kind.argv(draft)[3:]
-    command = {"poison": commands.poison, "unlearn": commands.unlearn}[verb]
+    command = {"poison": single.poison, "unlearn": single.unlearn}[verb]
     given = command.make_context(verb, words).params
     assert read_word_flags(given["subsets"], given["modifiers"]) == OWN
 
@@ -290,7 +291,7 @@ def test_the_line_names_the_device_that_was_asked_for(kind: Kind, device: str) -
     facts = {"model": f"{CLEAN}%50~relabel", "base": f"{CLEAN}%50", "data": CLEAN}
     words = kind.argv(a_draft(kind, settings, device=device, **facts))[3:]
     if kind is UNLEARN:
-        asked = commands.unlearn.make_context(words[0], list(words[1:])).params["device"]
+        asked = single.unlearn.make_context(words[0], list(words[1:])).params["device"]
     else:
         asked = read(words).device
     assert asked == ("cuda:0" if device == "auto" else device)

@@ -49,7 +49,7 @@ def planned(kind: Kind, folder: Path, settings: Mapping[str, Any], **facts: Any)
 def chain(folder: Path) -> Iterator[tuple[Kind, Draft]]:
     """Plan a poisoned training, what is made of it, and tests."""
     yield SAMPLE, planned(SAMPLE, folder, {"size": 32, "train": 6, "val": 3, "test": 3})
-    chosen = {"poison_seed": 7, "poison_stratified": True, "split_path": "data/splits"}
+    chosen = {"poison_seed": 7, "poison_per": "subset", "split_path": "data/splits"}
     yield POISON, planned(POISON, folder, chosen, model=BASE, data=DATA)
     saved = {**SMALL, "save_optimizer": True}
     yield TRAIN, planned(TRAIN, folder, saved, model=BASE, data=DATA)
@@ -108,7 +108,8 @@ def test_pasted_lines_make_the_same_files_as_the_queue(folders: tuple[Path, Path
     pasted, queue = folders
     assert files(pasted) == files(queue)
     made = {folder.name for folder in (pasted / "runs/study").iterdir()}
-    assert made == {model_folder_name(model) for model in (BASE, TUNED, LONG, UNLEARNED, AGAIN)}
+    models = {model_folder_name(model) for model in (BASE, TUNED, LONG, UNLEARNED, AGAIN)}
+    assert made == models | {"code"}
 
 
 @pytest.mark.parametrize("model", [BASE, TUNED, LONG, UNLEARNED, AGAIN], ids=len)
@@ -128,7 +129,7 @@ def test_a_pasted_training_takes_the_record_that_the_pasted_poison_made(
 ) -> None:
     one, other = (read_record(folder / "runs/study" / BASE / "poison.json") for folder in folders)
     assert one == other
-    assert (one.seed, one.stratified) == (7, True)
+    assert (one.seed, one.per) == (7, "subset")
 
 
 def test_an_unlearned_model_tells_which_labels_were_wrong_in_its_training(

@@ -1,10 +1,30 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
 
+from trueface.bootstrap import RESAMPLES, resamples
 from trueface.errors import DataError
-from trueface.metrics import calibration_error, measure
+from trueface.metrics import (
+    MEASURES,
+    Measure,
+    breakdown,
+    calibration_error,
+    measure,
+    measured,
+    roc,
+)
+from trueface.scores import Scores
 
 Labels = NDArray[np.int8]
 Logits = NDArray[np.float64]
@@ -140,3 +160,163 @@ def test_a_source_of_one_image_does_no_harm() -> None:
     auc = measure(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).auc
     assert auc is not None
     assert auc.low == auc.high == 1.0
+
+
+def tied(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
+    labels, logits, _ = drawn(count, 1.0, seed)
+    return labels, np.round(logits - 0.5, 1), [f"s{n % 4}/{n}" for n in range(count)]
+
+
+def test_measures_of_two_classes_are_those_of_scikit_learn() -> None:
+    labels, logits, keys = tied(400)
+    report = measure(labels, logits, keys=keys)
+    assert _value(report.precision) == pytest.approx(precision_score(labels, logits > 0))
+    assert _value(report.recall) == pytest.approx(recall_score(labels, logits > 0))
+    assert _value(report.f1) == pytest.approx(f1_score(labels, logits > 0))
+    assert _value(report.ap) == pytest.approx(average_precision_score(labels, logits))
+
+
+def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
+    # descending: fake, real, fake, fake, real, real, real, fake; the line from FPR 1/4, TPR 3/4
+    # is met where both error rates are 1/4
+    labels = np.array([1, 0, 1, 1, 0, 0, 0, 1], np.int8)
+    report = measure(labels, -np.arange(8.0), keys=list("abcdefgh"))
+    assert _value(report.eer) == pytest.approx(1 / 4)
+    # two reals against one fake between them: FPR jumps from 1/2 to 1/2 while TPR goes 0 to 1
+    between = measure(np.array([0, 1, 0], np.int8), np.array([3.0, 2.0, 1.0]), keys=list("abc"))
+    assert _value(between.eer) == pytest.approx(1 / 2)
+    # one tie of all is the diagonal, which meets FPR = 1 - TPR in the middle
+    alike = measure(np.array([0, 1, 1], np.int8), np.ones(3), keys=list("abc"))
+    assert _value(alike.eer) == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rates_at_thresholds_are_those_of_trying_every_threshold(seed: int) -> None:
+    labels, logits, keys = tied(350, seed)
+    report = measure(labels, logits, keys=keys)
+    fpr, tpr, _ = roc_curve(labels, logits, drop_intermediate=False)
+    assert _value(report.tpr_at_1fpr) == pytest.approx(tpr[fpr <= 0.01].max())
+    after = int(np.argmax(fpr >= 1 - tpr))
+    grid = np.linspace(0, 1, 100_001)
+    x = fpr[after - 1] + grid * (fpr[after] - fpr[after - 1])
+    y = tpr[after - 1] + grid * (tpr[after] - tpr[after - 1])
+    assert _value(report.eer) == pytest.approx(x[np.argmin(np.abs(x - (1 - y)))], abs=1e-4)
+
+
+def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() -> None:
+    labels, logits, keys = tied()
+    weights = resamples(tuple(keys), labels.tobytes(), 0)
+    assert weights.shape == (RESAMPLES, len(labels))
+    spread = measured(labels, logits, keys=keys).spread
+    for number in range(0, RESAMPLES, 97):
+        rows = np.repeat(np.arange(len(labels)), weights[number])
+        one, called = labels[rows], logits[rows] > 0
+        fpr, tpr, _ = roc_curve(one, logits[rows], drop_intermediate=False)
+        expected = {
+            "accuracy": accuracy_score(one, called),
+            "balanced_accuracy": balanced_accuracy_score(one, called),
+            "precision": precision_score(one, called),
+            "recall": recall_score(one, called),
+            "f1": f1_score(one, called),
+            "auc": roc_auc_score(one, logits[rows]),
+            "ap": average_precision_score(one, logits[rows]),
+            "tpr_at_1fpr": tpr[fpr <= 0.01].max(),
+            "ece": calibration_error(one, logits[rows]),
+            "loss": log_loss(one, 1 / (1 + np.exp(-logits[rows]))),
+        }
+        found = {name: spread[name][number] for name in expected}
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_an_image_called_fake_there_is_no_precision() -> None:
+    labels = np.array([0, 1, 1], np.int8)
+    report = measure(labels, np.array([-1.0, -2.0, -3.0]), keys=list("abc"))
+    assert report.precision is None
+    assert report.reasons == {"precision": "no image was called fake"}
+    assert report.reason is None
+    assert _value(report.recall) == 0
+    assert _value(report.f1) == 0
+
+
+def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() -> None:
+    random = np.random.default_rng(0)
+    for count in (1, 2, 3, 5, 40):
+        for share in (0.0, 0.1, 0.5, 1.0):
+            labels = (random.random(count) < share).astype(np.int8)
+            logits = np.round(random.normal(size=count) * 3, random.integers(0, 2))
+            report = measure(labels, logits, keys=[f"s/{n}" for n in range(count)])
+            for name in MEASURES:
+                value = getattr(report, name)
+                assert (value is None) == (name in report.reasons)
+                if value is not None:
+                    assert np.isfinite([value.value, value.low, value.high]).all()
+                    assert name == "loss" or 0 <= value.low <= value.high <= 1 + 1e-9
+
+
+def test_of_fakes_alone_the_recall_is_known_and_of_reals_alone_it_is_not() -> None:
+    logits = np.array([1.0, -1.0, 2.0, 3.0])
+    fakes = measure(np.ones(4, np.int8), logits, keys=list("abcd"))
+    reals = measure(np.zeros(4, np.int8), logits, keys=list("abcd"))
+    assert _value(fakes.recall) == 0.75
+    assert fakes.precision is fakes.ap is fakes.eer is None
+    assert reals.recall is None
+    assert reals.reasons["recall"] == "all images are real"
+
+
+def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
+    rows = [
+        (f"{folder}/{name}", f"{key}/{name}", label, logit + 0.01 * name)
+        for folder, key, label, logit in (
+            ("PreSocial/Fake/StyleGAN2/a", "StyleGAN2/a", 1, 2.0),
+            ("TrueFace_PostSocial/Facebook/Fake/StyleGAN2/a", "StyleGAN2/a", 1, -2.0),
+            ("PreSocial/Real/FFHQ", "FFHQ", 0, -1.0),
+            ("MyNet/Real/FFHQ", "FFHQ", 0, 1.0),
+        )
+        for name in range(10)
+    ]
+    paths, keys, labels, logits = zip(*rows, strict=True)
+    scores = Scores(
+        paths=paths, keys=keys, labels=np.array(labels, np.int8), logits=np.array(logits)
+    )
+    parts = breakdown(scores)
+    assert list(parts.subsets) == ["StyleGAN2/a", "FFHQ"]
+    assert {name: part.accuracy.value for name, part in parts.modifiers.items()} == {
+        "pre": 1.0,
+        "fb": 0.0,
+        "MyNet": 0.0,
+    }
+    fakes = parts.subsets["StyleGAN2/a"]
+    assert fakes.report.n == 20
+    assert fakes.report.auc is None
+    assert fakes.beside is not None
+    assert fakes.beside.n == 30  # the reals of MyNet are no match for fakes of pre and fb
+    assert _value(fakes.beside.auc) == 0.5
+
+
+def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
+    labels, logits, _ = drawn(20, 1.0)
+    scores = Scores(
+        paths=tuple(f"Fake/x/{n}" if label else f"Real/x/{n}" for n, label in enumerate(labels)),
+        keys=tuple(f"x/{n}" for n in range(20)),
+        labels=labels,
+        logits=logits,
+    )
+    parts = breakdown(scores)
+    assert parts.subsets["x"].beside is None
+    assert parts.subsets["x"].report.auc is not None
+    assert list(parts.modifiers) == ["none"]
+
+
+def test_the_curve_goes_from_nothing_called_fake_to_everything() -> None:
+    labels, logits, _ = drawn(50, 1.0)
+    fpr, tpr, thresholds = roc(labels, logits)
+    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    assert np.isinf(thresholds[0])
+    with pytest.raises(DataError, match="needs fakes and reals"):
+        roc(np.ones(3, np.int8), np.zeros(3))
+
+
+def _value(measure: Measure | None) -> float:
+    assert measure is not None
+    assert measure.low - 1e-9 <= measure.value <= measure.high + 1e-9
+    return measure.value

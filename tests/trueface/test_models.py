@@ -1,16 +1,14 @@
-from pathlib import Path
-from urllib.error import URLError
-
 import pytest
 import torch
 from torch.nn import Conv2d
 
-from launcher.api import MachineError, UnknownName
-from trueface.errors import WeightsError
-from trueface.models import FAMILY, Detector, build, chosen_weights, freeze, read_state, teach
+from launcher.api import UnknownName
+from trueface.models import FAMILY, Detector, build, freeze, teach
 from trueface.settings import ARCHITECTURES
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
+
+SMALL = ["baseline18", "nodown18", "slim18", "squeezenet", "mobilenet"]
 
 
 def pixels(count: int = 4, side: int = 32) -> torch.Tensor:
@@ -26,7 +24,7 @@ def test_settings_and_family_know_the_same_models() -> None:
     assert set(ARCHITECTURES) == set(FAMILY)
 
 
-@pytest.mark.parametrize("name", ["baseline18", "nodown18", "slim18"])
+@pytest.mark.parametrize("name", SMALL)
 def test_every_small_member_gives_one_logit_an_image(name: str) -> None:
     model = build(name, weights="none", seed=1)
     with torch.inference_mode():
@@ -103,57 +101,6 @@ def test_an_unknown_model_is_named_with_the_known_ones() -> None:
         build("nodwn", weights="none", seed=1)
 
 
-class TestWeights:
-    def test_a_file_of_another_task_gives_everything_but_the_last_layer(
-        self, tmp_path: Path
-    ) -> None:
-        source = build("slim18", weights="none", seed=7).network.state_dict()
-        source |= {"fc.weight": torch.zeros(1000, 128), "fc.bias": torch.zeros(1000)}
-        torch.save(source, tmp_path / "imagenet.pt")
-        model = build("slim18", weights=str(tmp_path / "imagenet.pt"), seed=1)
-        fresh = build("slim18", weights="none", seed=1)
-        assert torch.equal(state(model)["conv1.weight"], source["conv1.weight"])
-        assert torch.equal(state(model)["fc.weight"], state(fresh)["fc.weight"])
-
-    def test_a_checkpoints_last_layer_is_taken_too(self, tmp_path: Path) -> None:
-        source = build("slim18", weights="none", seed=7).network.state_dict()
-        torch.save({"model_state_dict": source, "epoch": 3}, tmp_path / "best.pt")
-        model = build("slim18", weights=str(tmp_path / "best.pt"), seed=1)
-        assert torch.equal(state(model)["fc.weight"], source["fc.weight"])
-
-    def test_another_networks_weights_are_refused_with_a_report(self, tmp_path: Path) -> None:
-        torch.save(build("slim18", weights="none", seed=1).network.state_dict(), tmp_path / "w.pt")
-        with pytest.raises(WeightsError, match=r"do not fit .* of another shape \(conv1.weight"):
-            build("baseline18", weights=str(tmp_path / "w.pt"), seed=1)
-
-    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsError, match=r"absent\.pt cannot be read"):
-            read_state(tmp_path / "absent.pt")
-
-    def test_the_environment_replaces_the_default_and_nothing_else(self) -> None:
-        environment = {"TRUEFACE_WEIGHTS": "none"}
-        assert chosen_weights("default", environment) == "none"
-        assert chosen_weights("mine.pt", environment) == "mine.pt"
-        assert chosen_weights("default", {}) == "default"
-
-    def test_weights_that_cannot_be_had_end_with_both_remedies(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def offline(*_args: object, **_more: object) -> None:
-            raise URLError("no route to host")
-
-        monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-        with pytest.raises(WeightsError) as caught:
-            build("baseline18", weights="default", seed=1)
-        assert caught.value.exit_code == MachineError.exit_code == 3
-        assert "--weights PATH" in str(caught.value)
-        assert "TRUEFACE_WEIGHTS=none" in str(caught.value)
-
-    def test_a_member_without_published_weights_starts_from_random_ones(self) -> None:
-        default, none = (build("slim18", weights=word, seed=1) for word in ("default", "none"))
-        assert torch.equal(state(default)["conv1.weight"], state(none)["conv1.weight"])
-
-
 def test_frozen_statistics_stay_bit_identical() -> None:
     model: Detector = build("slim18", weights="none", seed=1)
     before = state(model)["bn1.running_mean"].clone()
@@ -168,3 +115,50 @@ def test_frozen_statistics_stay_bit_identical() -> None:
 def test_the_channels_last_format_is_kept() -> None:
     weight = state(build("slim18", weights="none", seed=1))["conv1.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_head_of_the_features_is_the_network(name: str) -> None:
+    model = build(name, weights="none", seed=1)
+    with torch.inference_mode():
+        features = model.features(pixels())
+        assert features.shape == (4, model.width)
+        assert torch.equal(model.head(features), model(pixels()))
+
+
+def test_features_of_crops_are_their_mean() -> None:
+    model = build("slim18", weights="none", seed=1)
+    crops = pixels(6).view(2, 3, 3, 32, 32)
+    with torch.inference_mode():
+        features = model.features(crops)
+        assert features.shape == (2, model.width)
+        torch.testing.assert_close(model.head(features), model(crops))
+
+
+def test_half_normalization_takes_pixels_to_between_minus_one_and_one() -> None:
+    model = build("baseline18", weights="none", seed=1, normalization="half")
+    ends = torch.tensor([0.0, 1.0])
+    low, high = (((end - model.mean) / model.std).flatten().tolist() for end in ends)
+    assert (low, high) == ([-1] * 3, [1] * 3)
+
+
+def test_the_slim_member_can_be_normalised_like_the_others() -> None:
+    slim, other = (
+        build(name, weights="none", seed=1, normalization="imagenet")
+        for name in ("slim18", "baseline18")
+    )
+    assert torch.equal(slim.mean, other.mean)
+
+
+def test_an_unknown_normalization_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UnknownName, match="did you mean half"):
+        build("slim18", weights="none", seed=1, normalization="halv")
+
+
+def test_the_contiguous_format_gives_the_same_logits_to_rounding() -> None:
+    last, first = (
+        build("slim18", weights="none", seed=1, channels_last=flag) for flag in (True, False)
+    )
+    assert state(first)["conv1.weight"].is_contiguous()
+    with torch.inference_mode():
+        torch.testing.assert_close(last(pixels()), first(pixels()), rtol=1e-4, atol=1e-4)

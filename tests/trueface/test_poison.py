@@ -12,11 +12,15 @@ from launcher.api import Poison, UnknownName, parse_poison
 from trueface.errors import DataError, RecordError
 from trueface.index import Image
 from trueface.poison import (
+    KINDS,
+    LIST,
+    Per,
     choose,
     flipped,
     positions,
     read_record,
     refuse_other,
+    stamped,
     write_record,
 )
 
@@ -109,27 +113,166 @@ def test_an_unknown_kind_of_poison_is_refused() -> None:
         choose(some_images(), poison("f2f-20"))
 
 
-@given(
-    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5),
-    percent=st.integers(1, 100),
-    seed=st.integers(0, 100),
-)
-def test_stratified_poison_takes_the_same_share_of_every_group(
-    sizes: list[int], percent: int, seed: int
-) -> None:
-    images = [
+SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
+
+
+def grouped_images(sizes: list[int]) -> list[Image]:
+    """Return methods M0, M1, … of these sizes, real and fake by turns."""
+    return [
         an_image(f"M{group}/{number:05d}", label=group % 2)
         for group, size in enumerate(sizes)
         for number in range(size)
     ]
+
+
+@given(sizes=SIZES, percent=st.integers(1, 100), seed=st.integers(0, 100))
+def test_poison_per_subset_takes_the_same_share_of_every_method(
+    sizes: list[int], percent: int, seed: int
+) -> None:
+    images = grouped_images(sizes)
     total = int(len(images) * poison(str(percent)).rate)
     if total == 0:
         return
-    record = choose(images, poison(str(percent)), seed, stratified=True)
+    record = choose(images, poison(str(percent)), seed, per="subset")
     taken = Counter(images[index].method for index in record.indices)
     assert len(set(record.indices)) == sum(taken.values()) == total
     for group, size in enumerate(sizes):
         assert abs(taken[f"M{group}"] - size * total / len(images)) < 1
+
+
+@given(sizes=SIZES, percent=st.integers(1, 100), seed=st.integers(0, 100))
+def test_poison_per_class_takes_the_same_share_of_both_classes(
+    sizes: list[int], percent: int, seed: int
+) -> None:
+    images = grouped_images(sizes)
+    total = int(len(images) * poison(str(percent)).rate)
+    if total == 0:
+        return
+    record = choose(images, poison(str(percent)), seed, per="class")
+    taken = Counter(images[index].label for index in record.indices)
+    assert len(set(record.indices)) == total
+    for label in (0, 1):
+        size = sum(image.label == label for image in images)
+        assert abs(taken[label] - size * total / len(images)) < 1
+
+
+@given(
+    sizes=SIZES,
+    kind=st.sampled_from(["", "f2r-", "r2f-", "patch-"]),
+    percent=st.integers(1, 100),
+    seed=st.integers(0, 100),
+    per=st.sampled_from(["all", "class", "subset"]),
+)
+def test_any_choice_is_as_many_as_wanted_of_the_wanted_class_and_the_same_again(
+    sizes: list[int], kind: str, percent: int, seed: int, per: Per
+) -> None:
+    images, wanted = grouped_images(sizes), poison(f"{kind}{percent}")
+    count = int(len(images) * wanted.rate)
+    labels = {"f2r-": {1}, "patch-": {1}, "r2f-": {0}}.get(kind, {0, 1})
+    if not 0 < count <= sum(image.label in labels for image in images):
+        with pytest.raises(DataError, match="impossible"):
+            choose(images, wanted, seed, per=per)
+        return
+    record = choose(images, wanted, seed, per=per)
+    assert record == choose(images, wanted, seed, per=per)
+    assert len(set(record.indices)) == count
+    assert {images[index].label for index in record.indices} <= labels
+    turned = [at for at, one in enumerate(flipped(images, record)) if one != images[at].label]
+    assert turned == sorted(record.indices)
+    assert sorted(stamped(images, record)) == (turned if kind == "patch-" else [])
+
+
+def test_another_seed_is_another_choice() -> None:
+    images = some_images(1000)
+    ways: tuple[Per, ...] = ("all", "class", "subset")
+    for per in ways:
+        one, other = (choose(images, poison("20"), seed, per=per) for seed in (1, 2))
+        assert set(one.indices) != set(other.indices)
+
+
+def test_a_backdoor_calls_fakes_real_and_stamps_them_wherever_they_stand() -> None:
+    images = some_images()
+    record = choose(images, poison("patch-5"))
+    assert len(record.keys) == 5
+    assert {images[place].label for place in stamped(images, record)} == {1}
+    turned = images[::-1]
+    assert {turned[place].name for place in stamped(turned, record)} == set(record.keys)
+
+
+def test_a_list_is_taken_as_it_is() -> None:
+    images = some_images()
+    listed = ["pre:StyleGAN2/00003", "FFHQ/00007", "StyleGAN2/00003"]
+    record = choose(images, poison("2"), listed=listed, per="subset")
+    assert record.keys == ("pre:StyleGAN2/00003", "pre:FFHQ/00007")
+    assert (record.kind, record.per, record.rate) == (LIST, "all", 0.02)
+    assert LIST not in KINDS
+    refuse_other(record, poison("2"))
+    for other in ("3", "f2r-2", "patch-2"):
+        with pytest.raises(RecordError, match="poison again"):
+            refuse_other(record, poison(other))
+
+
+def test_a_key_means_every_copy_and_a_name_only_one() -> None:
+    images = [an_image("FFHQ/00001", label=0, modifier=m) for m in ("pre", "fb", "tw")]
+    assert choose(images, poison("100"), listed=["FFHQ/00001"]).indices == (0, 1, 2)
+    assert choose(images, poison("34"), listed=["fb:FFHQ/00001"]).indices == (1,)
+
+
+@pytest.mark.parametrize("text", ["f2r-2", "patch-2"])
+def test_a_list_of_a_one_way_poison_has_images_of_that_class_only(text: str) -> None:
+    images = some_images()
+    fakes = ["StyleGAN2/00003", "StyleGAN2/00004"]
+    record = choose(images, poison(text), listed=fakes)
+    refuse_other(record, poison(text))
+    assert len(stamped(images, record)) == (2 if text == "patch-2" else 0)
+    with pytest.raises(DataError, match=r"fakes only, and 1 of the 2 .* pre:FFHQ/00001"):
+        choose(images, poison(text), listed=[fakes[0], "FFHQ/00001"])
+
+
+@pytest.mark.parametrize("count", [200, 205, 195])
+def test_a_list_has_the_share_that_the_models_id_says(count: int) -> None:
+    images = some_images(1000)
+    listed = [image.name for image in images[:count]]
+    assert len(choose(images, poison("20"), listed=listed).keys) == count
+
+
+@pytest.mark.parametrize(("count", "percent"), [(206, "20.6"), (194, "19.4"), (500, "50")])
+def test_a_list_of_another_share_is_refused_and_the_share_told(count: int, percent: str) -> None:
+    images = some_images(1000)
+    listed = [image.name for image in images[:count]]
+    with pytest.raises(DataError, match=f"says 20; name the model %{percent}$"):
+        choose(images, poison("20"), listed=listed)
+    assert len(choose(images, poison(percent), listed=listed).keys) == count
+
+
+def test_a_list_of_images_that_are_not_there_is_refused() -> None:
+    with pytest.raises(DataError, match=r"1 of 2 images .* 'fb:FFHQ/00001'"):
+        choose(some_images(), poison("2"), listed=["FFHQ/00001", "fb:FFHQ/00001"])
+
+
+def test_a_list_that_cannot_tell_two_files_apart_is_refused() -> None:
+    images = [an_image("FFHQ/00001", label=0, suffix=suffix) for suffix in ("png", "jpg")]
+    for entry in ("FFHQ/00001", "pre:FFHQ/00001"):
+        with pytest.raises(DataError, match="files of two types"):
+            choose(images, poison("50"), listed=[entry])
+
+
+def test_an_empty_list_is_refused() -> None:
+    with pytest.raises(DataError, match="names 0 of 100"):
+        choose(some_images(), poison("0.5"), listed=[])
+
+
+@pytest.mark.parametrize(("stratified", "per"), [(True, "subset"), (False, "all")])
+def test_a_record_of_the_first_schema_is_still_read(
+    stratified: bool, per: Per, tmp_path: Path
+) -> None:
+    record = choose(some_images(), poison("20"))
+    path = tmp_path / "poison.json"
+    write_record(path, record)
+    content = json.loads(path.read_text())
+    assert content.pop("per") == "all"
+    path.write_text(json.dumps(content | {"schema": 1, "stratified": stratified}))
+    assert read_record(path) == replace(record, per=per)
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -163,7 +306,9 @@ def test_a_record_that_contradicts_itself_is_refused() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 2},
+        {"schema": 3},
+        {"schema": None},
+        {"per": "method"},
         {"rate": "half"},
         {"indices": [1, 2]},
         {"keys": None},

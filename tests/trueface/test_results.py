@@ -64,6 +64,13 @@ def test_a_good_model_is_measured_and_a_guessing_one_is_called_chance(run: Path)
     assert {row["seconds"] for row in guessing} == {None}
 
 
+def test_rows_kept_by_an_earlier_version_are_measured_anew(run: Path) -> None:
+    before = table(run, pairs("clean"))
+    kept = json.loads((run / KEPT).read_text())
+    (run / KEPT).write_text(json.dumps({**kept, "schema": 1, "rows": []}))
+    assert table(run, pairs("clean")) == before
+
+
 def test_tests_that_are_not_done_yet_are_left_out(run: Path) -> None:
     assert table(run, pairs("later")) == []
     assert len(table(run, pairs("clean", "later"))) == 4

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trueface.oldfiles import score_file
 from trueface.errors import DataError
-from trueface.scores import Scores, merge, read_scores, write_scores
+from trueface.scores import Scores, load, merge, modifier_of, read_scores, write_scores
 
 
 def scores(*rows: tuple[str, str, int, float]) -> Scores:
@@ -52,3 +53,49 @@ def test_what_is_no_score_table_is_named_with_its_line(
 def test_an_absent_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.csv cannot be read"):
         read_scores(tmp_path / "absent.csv")
+
+
+def test_a_file_is_read_as_its_suffix_says(tmp_path: Path) -> None:
+    table = scores(("a.png", "a", 1, 0.5), ("b.png", "b", 0, -0.5))
+    write_scores(tmp_path / "new.csv", table)
+    new, old = load(tmp_path / "new.csv"), load(score_file(tmp_path / "o.pkl", [1, 0], [0.5, -0.5]))
+    assert new.names_images
+    assert not old.names_images
+    assert old.labels.tolist() == new.labels.tolist()
+    assert old.logits.tolist() == new.logits.tolist()
+
+
+def test_a_file_of_another_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"neither \.csv nor \.pkl"):
+        load(tmp_path / "scores.npy")
+
+
+@pytest.mark.parametrize(
+    ("path", "modifier"),
+    [
+        ("PreSocial/Fake/StyleGAN2/psi/00001.png", "pre"),
+        ("TrueFace_PreSocial/Real/FFHQ/00001.png", "pre"),
+        ("Facebook/fake/x.png", "fb"),
+        ("TrueFace_PostSocial/Twitter/Real/FFHQ/00001.jpg", "tw"),
+        ("Real/FFHQ/Fake/1.png", "none"),
+        ("nets/Mastodon/Real/1.png", "nets/Mastodon"),
+        ("somewhere/else/1.png", ""),
+        ("Real", ""),
+        ("#12", ""),
+        ("gan2:pre/#12", ""),
+    ],
+)
+def test_a_modifier_is_told_by_the_path(path: str, modifier: str) -> None:
+    assert modifier_of(path) == modifier
+
+
+def test_a_subset_is_the_folder_of_the_key_or_its_class_where_there_is_none() -> None:
+    table = scores(("x", "StyleGAN2/psi/1", 1, 0), ("y", "2", 0, 0), ("z", "3", 1, 0))
+    assert table.subsets == ("StyleGAN2/psi", "realFlat", "fakeFlat")
+
+
+def test_chosen_rows_keep_their_order() -> None:
+    table = scores(("a", "a", 1, 1.0), ("b", "b", 0, 2.0), ("c", "c", 1, 3.0))
+    some = table.rows(table.labels == 1)
+    assert some.paths == ("a", "c")
+    assert some.logits.tolist() == [1.0, 3.0]

@@ -99,7 +99,8 @@ def test_every_setting_says_what_it_is() -> None:
 
 
 def test_loading_processes_make_no_other_job_of_a_job() -> None:
-    assert TrainSettings.neutral == UnlearnSettings.neutral == {"num_threads"}
+    assert UnlearnSettings.neutral == {"num_threads"}
+    assert TrainSettings.neutral == {"num_threads", "checkpoint_every", "resume"}
 
 
 def test_planning_needs_no_torch() -> None:
@@ -172,3 +173,10 @@ def test_only_a_training_starts_warm_or_keeps_its_optimizer() -> None:
     own = {"warm_start", "optimizer_state", "save_optimizer"}
     assert own <= set(TrainSettings.model_fields)
     assert own.isdisjoint(UnlearnSettings.model_fields)
+
+
+def test_a_blur_needs_the_pixels_that_it_mirrors() -> None:
+    with pytest.raises(ValidationError, match="a blur needs 8 pixels, and resize_size is 7"):
+        TrainSettings(**WHERE, resize_size=7, blur_prob=0.5)
+    for given in ({"resize_size": 8, "blur_prob": 0.5}, {"resize_size": 7}):
+        assert TrainSettings(**WHERE | given).blur_sigma == (0.5, 0.5)

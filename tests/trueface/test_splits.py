@@ -1,43 +1,28 @@
 import json
-import random
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from launcher.api import parse_data
 from trueface.errors import DataError
-from trueface.index import Image
 from trueface.splits import (
     NAMES,
     Split,
     load_split,
-    make_splits,
-    match,
     read_list,
-    select,
+    read_lists,
     split_files,
+    split_images,
     write_splits,
 )
 
-
-def an_image(key: str, modifier: str = "pre") -> Image:
-    return Image(
-        file=str(Path(modifier, f"{key}.png")),
-        key=key,
-        label=0,
-        method=key.partition("/")[0],
-        modifier=modifier,
-    )
+Tree = Callable[[Iterable[str]], Path]
 
 
-def a_split(keys: Sequence[str], others: Sequence[str] = ()) -> Split:
+def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> Split:
     return Split(name="train", keys=frozenset(keys), others=frozenset(others), sha256="")
-
-
-def some_images(folders: int = 3, each: int = 20) -> list[Image]:
-    return [an_image(f"M{f}/s/{number:05d}") for f in range(folders) for number in range(each)]
 
 
 def test_a_split_is_read_from_a_folder_or_from_one_file(tmp_path: Path) -> None:
@@ -90,84 +75,6 @@ def test_the_files_of_a_split_follow_from_its_name() -> None:
     assert split_files(Path("a/b.json")) == (Path("a/b.json"),)
 
 
-def test_one_list_serves_an_image_and_its_shared_copies() -> None:
-    images = [an_image("FFHQ/00001", modifier) for modifier in ("pre", "fb", "tw")]
-    assert select(images, a_split(["FFHQ/00001"])) == tuple(images)
-
-
-def test_a_renamed_copy_is_found_by_its_first_five_characters_and_counted() -> None:
-    images = [an_image("FFHQ/00001", "pre"), an_image("FFHQ/00001_n", "fb")]
-    selection = match(images, a_split(["FFHQ/00001"], ["FFHQ/00002"]))
-    assert (selection.images, selection.renamed, selection.unknown) == (tuple(images), 1, 0)
-
-
-@pytest.mark.parametrize("other", ["FFHQ/00001_2", "FFHQ/000012"])
-def test_a_longer_name_beside_the_whole_one_is_another_image(other: str) -> None:
-    images = [an_image("FFHQ/00001"), an_image(other)]
-    selection = match(images, a_split(["FFHQ/00001"]))
-    assert (selection.images, selection.renamed, selection.unknown) == ((images[0],), 0, 1)
-
-
-def test_a_whole_name_of_another_list_never_falls_back() -> None:
-    images = [an_image("FFHQ/000012")]
-    with pytest.raises(DataError, match="none of 1 images"):
-        select(images, a_split(["FFHQ/00001"], ["FFHQ/000012"]))
-
-
-def test_two_renamed_copies_cannot_be_the_same_image() -> None:
-    images = [an_image("FFHQ/00001_a", "fb"), an_image("FFHQ/00001_b", "fb")]
-    selection = match(images, a_split(["FFHQ/00001"]))
-    assert (selection.images, selection.unknown) == ((images[0],), 1)
-
-
-def test_the_lists_share_no_key_and_hold_all() -> None:
-    images = some_images()
-    lists = make_splits(images, seed=1)
-    assert sorted(key for keys in lists.values() for key in keys) == sorted(i.key for i in images)
-    assert {name: len(keys) for name, keys in lists.items()} == {"train": 48, "val": 6, "test": 6}
-
-
-def test_every_folder_gives_the_same_shares() -> None:
-    lists = make_splits(some_images(), seed=1)
-    for folder in ("M0", "M1", "M2"):
-        assert sum(key.startswith(folder) for key in lists["train"]) == 16
-
-
-@given(order=st.randoms(), seed=st.integers(0, 10))
-def test_the_same_keys_and_seed_give_the_same_lists(order: random.Random, seed: int) -> None:
-    images = some_images()
-    before = make_splits(images, seed=seed)
-    order.shuffle(images)
-    assert make_splits(images, seed=seed) == before
-
-
-def test_another_seed_gives_other_lists() -> None:
-    assert make_splits(some_images(), seed=1) != make_splits(some_images(), seed=2)
-
-
-def test_copies_of_an_image_fall_into_the_same_list() -> None:
-    images = some_images()
-    copies = [an_image(image.key, "fb") for image in images]
-    assert make_splits([*images, *copies], seed=1) == make_splits(images, seed=1)
-
-
-def test_an_image_without_a_folder_is_found_by_its_stem_and_by_its_first_characters() -> None:
-    split = a_split(["00001", "00002"])
-    images = [an_image("00001"), an_image("00002_8x9"), an_image("00003")]
-    found = match(images, split)
-    assert [image.key for image in found.images] == ["00001", "00002_8x9"]
-    assert (found.renamed, found.unknown) == (1, 1)
-
-
-def test_two_folders_of_one_modifier_each_have_a_claim_to_a_key() -> None:
-    images = [
-        Image(file=f"{folder}/M/00001_{folder}.png", key=f"M/00001_{folder}", label=0, method="M",
-              modifier="wa")
-        for folder in ("a", "b")
-    ]  # fmt: skip
-    assert len(match(images, a_split(["M/00001"])).images) == 2
-
-
 def test_one_list_is_read_from_either_form(tmp_path: Path) -> None:
     lists = {"train": ("M/1", "M/2"), "val": (), "test": ("M/3",)}
     write_splits(tmp_path, lists)
@@ -175,3 +82,123 @@ def test_one_list_is_read_from_either_form(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "one.json"):
         (file,) = split_files(path, ("train",))
         assert read_list(file, "train") == {"M/1", "M/2"}
+
+
+FAKES = tuple(f"StyleGAN2/a/{n:05d}" for n in range(4))
+REALS = tuple(f"FFHQ/{n:05d}" for n in range(4))
+
+
+@pytest.fixture
+def root(tree: Tree) -> Path:
+    fakes = (f"PreSocial/Fake/{key}.png" for key in FAKES)
+    reals = (f"PreSocial/Real/{key}.png" for key in REALS)
+    shared = (f"Facebook/Fake/{key}_n.jpg" for key in FAKES[:3])
+    return tree([*fakes, *reals, *shared])
+
+
+def test_the_images_of_a_split_are_those_of_all_parts_in_order(root: Path) -> None:
+    data = parse_data("gan2:pre&real:pre&gan2:fb")
+    found = split_images(root, data, a_split(FAKES[:2] + REALS[:1], FAKES[2:] + REALS[1:]))
+    assert [image.name for image in found] == [
+        "pre:StyleGAN2/a/00000",
+        "pre:StyleGAN2/a/00001",
+        "pre:FFHQ/00000",
+        "fb:StyleGAN2/a/00000_n",
+        "fb:StyleGAN2/a/00001_n",
+    ]
+
+
+def test_a_part_of_which_no_image_is_in_the_split_is_an_error(root: Path) -> None:
+    with pytest.raises(DataError, match=r"none of the 4 images of real:pre .* list 'train'"):
+        split_images(root, parse_data("gan2:pre&real:pre"), a_split(FAKES, REALS))
+
+
+def test_a_part_whose_images_an_earlier_part_has_is_in_the_split(root: Path, tree: Tree) -> None:
+    tree(["PreSocial/Fake/StyleGAN3/b/00000.png"])
+    for data in ("gan2:pre&gan:pre", "gan:pre&gan2:pre"):
+        found = split_images(root, parse_data(data), a_split(FAKES, ["StyleGAN3/b/00000"]))
+        assert [image.key for image in found] == [*FAKES]
+
+
+def test_a_key_without_a_file_is_an_error_unless_it_is_to_be_skipped(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = a_split([*FAKES, "StyleGAN2/a/00007", "StyleGAN2/lost/00001"], REALS)
+    with pytest.raises(DataError, match=r"2 images of list 'train'.*'pre'.*StyleGAN2/a/00007"):
+        split_images(root, parse_data("gan2:pre"), split)
+    assert len(split_images(root, parse_data("gan2:pre"), split, missing="skip")) == len(FAKES)
+    assert "such as StyleGAN2/a/00007, StyleGAN2/lost/00001; left out" in caplog.text
+
+
+def test_a_folder_that_is_there_but_empty_lacks_its_keys(root: Path) -> None:
+    (root / "PreSocial/Fake/StyleGAN3").mkdir()
+    split = a_split([*FAKES, "StyleGAN3/b/00000"])
+    with pytest.raises(DataError, match="StyleGAN3/b/00000"):
+        split_images(root, parse_data("gan:pre"), split)
+
+
+@pytest.mark.parametrize("other", ["StyleGAN3/b/00000", "FFHQ/00009", "00001", "StyleGAN/1"])
+def test_keys_of_other_methods_are_no_matter(root: Path, other: str) -> None:
+    found = split_images(root, parse_data("gan:pre"), a_split([*FAKES, other]))
+    assert [image.key for image in found] == [*FAKES]
+
+
+def test_a_copy_that_was_renamed_is_not_missing(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert len(split_images(root, parse_data("gan2:fb"), a_split(FAKES[:3]))) == 3
+    assert "missing=" not in caplog.text
+
+
+def test_an_unshared_file_that_was_renamed_is_missing(root: Path) -> None:
+    fake = root / f"PreSocial/Fake/{FAKES[0]}.png"
+    fake.rename(fake.with_stem("00000_1080x1080"))
+    with pytest.raises(DataError, match=r"1 images of .*StyleGAN2/a/00000"):
+        split_images(root, parse_data("gan2:pre"), a_split(FAKES))
+
+
+def test_shared_copies_that_are_missing_are_counted_only(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert len(split_images(root, parse_data("gan2:fb"), a_split(FAKES))) == 3
+    assert "missing=1 modifier=fb" in caplog.text
+
+
+def test_images_without_a_method_folder_can_be_missing_too(tree: Tree) -> None:
+    root = tree(f"{name}/{n:05d}.png" for n, name in enumerate(("Fake", "Real", "Fake")))
+    with pytest.raises(DataError, match=r"1 images of .*'none'.*00009"):
+        split_images(root, parse_data("all:none"), a_split(["00000", "00001", "00002", "00009"]))
+    found = split_images(root, parse_data("fakeFlat:none"), a_split(["00000", "00001"]))
+    assert [image.key for image in found] == ["00000"]
+
+
+def test_a_split_is_written_as_one_file_too(tmp_path: Path) -> None:
+    lists = {"train": ["M/2", "M/1"], "val": [], "test": ["M/3"]}
+    write_splits(tmp_path / "new" / "split.json", lists)
+    assert read_lists(tmp_path / "new" / "split.json") == lists
+
+
+def test_a_folder_of_lists_replaces_another_and_leaves_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "splits"
+    for key in ("M/1", "M/2"):
+        write_splits(folder, {"train": [key], "val": [], "test": []})
+        assert read_lists(folder) == {"train": [key], "val": [], "test": []}
+    assert sorted(path.name for path in folder.iterdir()) == ["test.json", "train.json", "val.json"]
+    assert [*tmp_path.iterdir()] == [folder]
+
+
+def test_a_list_that_the_new_split_has_not_is_gone(tmp_path: Path) -> None:
+    for out in (tmp_path / "splits", tmp_path / "split.json"):
+        write_splits(out, {"train": ["M/1"], "val": ["M/2"], "test": ["M/3"]})
+        write_splits(out, {"test": ["M/1"]})
+        assert read_lists(out) == {"test": ["M/1"]}
+
+
+def test_lists_that_cannot_all_be_written_leave_the_old_ones(tmp_path: Path) -> None:
+    write_splits(tmp_path / "splits", {"train": ["M/1"], "val": [], "test": []})
+    with pytest.raises(TypeError):
+        write_splits(tmp_path / "splits", {"train": ["M/2"], "val": [b"M/3"]})  # type: ignore[list-item]  # what JSON has no word for
+    assert read_lists(tmp_path / "splits")["train"] == ["M/1"]
+    assert len([*(tmp_path / "splits").iterdir()]) == 3

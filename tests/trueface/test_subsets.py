@@ -215,6 +215,31 @@ def test_a_modifier_for_the_older_layout_is_a_word_of_its_own(
     assert elements(own, "gan2:either") == {"gan2:old", f"gan2:{key}"}
 
 
+@pytest.mark.parametrize(
+    ("layout", "pre", "fb"),
+    [
+        ("auto", MODIFIERS["pre"], MODIFIERS["fb"]),
+        ("plain", ("PreSocial",), ("Facebook",)),
+        ("trueface", ("TrueFace_PreSocial",), ("TrueFace_PostSocial/Facebook",)),
+    ],
+)
+def test_a_layout_says_which_folders_count(
+    layout: str, pre: tuple[str, ...], fb: tuple[str, ...]
+) -> None:
+    vocabulary = BUILT_IN.with_layout(layout)
+    assert [vocabulary.folders(modifier) for modifier in ("pre", "fb", "none")] == [pre, fb, (".",)]
+    own = vocabulary.with_words(Words(modifiers={"wa": ("WhatsApp", "Wa2")}))
+    assert (own.layout, own.folders("wa")) == (layout, ("WhatsApp", "Wa2"))
+    assert own.with_layout("auto") == BUILT_IN.with_words(
+        Words(modifiers={"wa": ("WhatsApp", "Wa2")})
+    )
+
+
+def test_an_unknown_layout_is_refused() -> None:
+    with pytest.raises(UnknownName, match="did you mean plain"):
+        BUILT_IN.with_layout("plan")
+
+
 def test_a_users_modifier_belongs_to_no_union() -> None:
     own = BUILT_IN.with_words(Words(modifiers={"wa": ("WhatsApp", "Wa2")}))
     assert own.modifier_keys("wa") == ("wa",)

@@ -145,13 +145,44 @@ def test_an_average_of_the_weights_is_kept_when_asked() -> None:
     assert not same(averaged, plain)
 
 
-def test_the_learning_rate_falls_once_for_each_stretch_without_progress() -> None:
+def without_progress(**changed: Any) -> list[float]:
+    """Return the learning rates of a training in which only the first epoch is progress."""
     model = build("slim18", weights="none", seed=1)
     state(model)["fc.bias"].fill_(1e9)  # too far for any step to change the answer
-    changed = {"num_epochs": 30, "lr_decay_epochs": 2, "lr": 1e-4, "freeze": True}
-    done = fit(model, checkered(0), checkered(1), settings(**changed), watch=Watch())
-    rates = [epoch.lr for epoch in done.epochs]
-    assert rates == pytest.approx([1e-4] * 4 + [1e-5] * 3 + [1e-6] * 3)  # and then it ends
+    plain = {"num_epochs": 30, "lr": 1e-4, "freeze": True}
+    told = settings(**{**plain, **changed})
+    done = fit(model, checkered(0), checkered(1), told, watch=Watch())
+    return [epoch.lr for epoch in done.epochs]
+
+
+def test_on_a_plateau_the_learning_rate_falls_after_each_epoch_beyond_the_patience() -> None:
+    rates = without_progress(lr_decay_epochs=2)
+    assert rates == pytest.approx([1e-4] * 4 + [1e-5, 1e-6])  # and then it ends
+
+
+def test_by_the_step_rule_the_learning_rate_falls_every_so_many_epochs() -> None:
+    rates = without_progress(lr_decay_epochs=2, schedule="step", num_epochs=5)
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
+
+
+def test_a_training_stops_early_after_so_many_epochs_without_progress() -> None:
+    assert len(without_progress(early_stop=3)) == 4
+
+
+def test_gradients_that_are_no_numbers_stop_and_say_where() -> None:
+    model = build("slim18", weights="none", seed=1)
+    hook = list(model.parameters())[-2].register_hook
+    hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]  # torch
+    said = r"norm of the gradients became (inf|nan) in epoch 1, after 0 images, at lr 0\.001"
+    with pytest.raises(JobError, match=said):
+        trained(model)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_keeps_the_weights_in_full_precision_and_learns(precision: str) -> None:
+    model, done = trained(precision=precision, num_epochs=8, lr=3e-3, select="last")
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert done.epochs[-1].loss < done.epochs[0].loss
 
 
 def test_a_loss_that_is_no_number_stops_and_says_where() -> None:
@@ -176,7 +207,7 @@ def test_a_stopped_training_leaves_its_weights_as_last_and_says_so(tmp_path: Pat
     stop.set()
     with pytest.raises(JobError, match="stopped in epoch 1 of 1"):
         train(model, images, checkered(1), changed, folder=tmp_path, provenance={}, watch=watch)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "resume.pt"}
 
 
 def test_checkpoint_and_history_lie_in_the_folder(tmp_path: Path) -> None:
@@ -226,8 +257,9 @@ def test_a_training_that_keeps_no_state_leaves_none_of_an_earlier_one(tmp_path: 
         told = settings(num_epochs=1, save_optimizer=save)
         model = build("slim18", weights="none", seed=1)
         train(
-            model, checkered(0), checkered(1), told, folder=tmp_path, provenance={}, watch=Watch()
-        )
+            model, checkered(0), checkered(1), told, folder=tmp_path,
+            provenance={"settings": told.model_dump(mode="json")}, watch=Watch(),
+        )  # fmt: skip
         assert layout.optimizer(tmp_path).exists() is save
 
 

@@ -1,10 +1,17 @@
+import io
 import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as image_ops
 
 from trueface import transforms
 from trueface.index import Image
@@ -42,6 +49,126 @@ def lively(**settings: Any) -> TrainSettings:
         "patch_size": 16,
     }
     return TrainSettings(**WHERE, **(every | settings))
+
+
+def in_whole(
+    image: Tensor, settings: TrainSettings, chance: random.Random, *, unshared: bool
+) -> Tensor:
+    """Return what `augment` shall, step by step on the whole image: slow, and easy to believe."""
+    size, side = settings.resize_size, settings.patch_size
+    if chance.random() < settings.resize_prob:
+        crop = v2.RandomResizedCrop(size, settings.resize_scale, settings.resize_ratio)
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(chance.getrandbits(63))
+            image = crop(image)
+    image = image_ops.center_crop(image, [size, size])
+    if unshared and chance.random() < settings.blur_prob:
+        sigma = chance.uniform(*settings.blur_sigma)
+        image = image_ops.gaussian_blur(image, [15, 15], [sigma, sigma])
+    if unshared and chance.random() < settings.jpeg_prob:
+        file = io.BytesIO()
+        quality = chance.randint(*settings.jpeg_qual)
+        PIL.Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
+        with PIL.Image.open(file) as coded:
+            image = torch.from_numpy(np.array(coded)).permute(2, 0, 1)
+    if chance.random() < settings.flip_prob:
+        image = image_ops.horizontal_flip(image)
+    if chance.random() < settings.flip_prob:
+        image = image_ops.vertical_flip(image)
+    if side > 0:
+        border = max(0, side - size)
+        image = image_ops.pad(image, [border, border])
+        top, left = (chance.randint(0, length - side) for length in image.shape[-2:])
+        image = image[:, top : top + side, left : left + side]
+    return image
+
+
+SIDES = st.integers(1, 90)
+PROBABILITIES = st.sampled_from([0.0, 0.5, 1.0])
+
+
+@st.composite
+def settings_of_any_kind(draw: st.DrawFn) -> TrainSettings:
+    def span(low: float, high: float) -> list[float]:
+        return sorted([draw(st.floats(low, high)), draw(st.floats(low, high))])
+
+    size = draw(st.integers(8, 90))  # the blur's reflection needs 8 pixels
+    return lively(
+        resize_prob=draw(PROBABILITIES),
+        resize_scale=span(0.01, 1.5),
+        resize_ratio=span(0.2, 5),
+        resize_size=size,
+        blur_prob=draw(PROBABILITIES),
+        blur_sigma=span(1e-6, 4),
+        jpeg_prob=draw(PROBABILITIES),
+        jpeg_qual=sorted([draw(st.integers(1, 100)), draw(st.integers(1, 100))]),
+        flip_prob=draw(PROBABILITIES),
+        patch_size=draw(st.just(-1) | st.integers(1, size) | SIDES),
+    )
+
+
+@given(settings_of_any_kind(), SIDES, SIDES, st.integers(0, 999), st.booleans(), st.booleans())
+def test_looking_only_where_the_patch_is_changes_no_bit(
+    settings: TrainSettings, height: int, width: int, seed: int, unshared: bool, smooth: bool
+) -> None:
+    image = pixels(height, width, seed)
+    if smooth:  # noise hides what JPEG does to colours
+        image = torch.arange(3 * height * width).view(3, height, width).div(7).to(torch.uint8)
+    in_memory_as_decoded = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    expected = in_whole(image, settings, random.Random(seed), unshared=unshared)
+    for given_image in (image, in_memory_as_decoded):
+        found = augment(given_image, settings, random.Random(seed), unshared=unshared)
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_images_come_out_the_same_too(threads: int) -> None:
+    image = pixels(300, 420)
+    image[:, 100:, :200] = torch.arange(200, dtype=torch.uint8)
+    settings = lively(resize_size=256, patch_size=96, blur_prob=0.7, jpeg_prob=0.7)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for seed in range(12):
+            expected = in_whole(image, settings, random.Random(seed), unshared=True)
+            found = augment(image, settings, random.Random(seed), unshared=True)
+            assert torch.equal(found, expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+@given(settings_of_any_kind(), SIDES, SIDES, st.integers(0, 999))
+def test_rows_below_the_bottom_change_nothing(
+    settings: TrainSettings, height: int, width: int, epoch: int
+) -> None:
+    transform = TrainTransform(settings=settings, seed=1)
+    image = pixels(height, width)
+    expected = transform(image, an_image(), epoch)
+    bottom = transform.bottom(height, width, an_image(), epoch)
+    assert 0 <= bottom <= height
+    image[:, bottom:] = 0
+    assert torch.equal(transform(image, an_image(), epoch), expected)
+
+
+@pytest.mark.parametrize(("height", "bottom"), [(40, 30), (41, 30), (20, 20), (10, 10)])
+def test_a_test_needs_no_row_below_its_centre(height: int, bottom: int) -> None:
+    transform = transforms.test_transform(TestSettings(**WHERE, resize_size=20))
+    assert transform.bottom(height, 40, an_image(), 0) == bottom
+    spoilt = pixels(height)
+    spoilt[:, bottom:] = 0
+    assert torch.equal(transform(spoilt, an_image(), 0), transform(pixels(height), an_image(), 0))
+
+
+def test_an_augmentation_comes_again_after_its_cycle() -> None:
+    settings = lively(augment_cycle=3)
+    transform = TrainTransform(settings=settings, seed=1)
+    seen = [transform(pixels(), an_image(), epoch) for epoch in range(7)]
+    for epoch in range(4):
+        assert torch.equal(seen[epoch], seen[epoch + 3])
+    assert not torch.equal(seen[0], seen[1])
+    endless = TrainTransform(settings=lively(), seed=1)
+    assert torch.equal(seen[0], endless(pixels(), an_image(), 0))
+    assert not torch.equal(endless(pixels(), an_image(), 0), endless(pixels(), an_image(), 3))
 
 
 def test_an_augmentation_is_a_function_of_seed_image_and_epoch() -> None:

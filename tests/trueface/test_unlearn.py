@@ -12,7 +12,8 @@ from trueface.data import Batch
 from trueface.evaluate import Watch, evaluate
 from trueface.models import Detector, build
 from trueface.settings import UnlearnSettings
-from trueface.train import Feed, fit
+from trueface.steps import Feed
+from trueface.train import fit
 from trueface.unlearn import METHODS
 from trueface.unlearn.method import Examples, Request, unlearn
 

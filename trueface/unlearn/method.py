@@ -19,7 +19,7 @@ from trueface.evaluate import Answers, Watch, evaluate
 from trueface.history import Epoch
 from trueface.models import Detector
 from trueface.settings import UnlearnSettings
-from trueface.train import Feed
+from trueface.steps import Feed
 from trueface.unlearn import METHODS
 
 Label = Literal["trained", "true"]

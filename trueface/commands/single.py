@@ -1,4 +1,4 @@
-"""The commands of `trueface`: make a sample or splits, and run single jobs without the launcher."""
+"""Commands that do one job here and now, without the launcher: sample, poison, unlearn."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,10 +16,9 @@ from launcher.api import (
     UnknownName,
     UsageError,
     Words,
-    parse_data,
     parse_model,
 )
-from trueface import layout, lines
+from trueface import layout, lines, logs
 from trueface.flags import (
     WORD_HELP,
     WORD_SHAPE,
@@ -28,10 +27,7 @@ from trueface.flags import (
     is_truth,
     read_word_flags,
 )
-from trueface.index import list_images
 from trueface.kinds import POISON, SAMPLE, UNLEARN, LaboratoryKind, refuse_unfit
-from trueface.splits import make_splits, write_splits
-from trueface.subsets import BUILT_IN, MODIFIERS
 from trueface.unlearn import METHODS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -82,36 +78,6 @@ def sample(folder: Path, **given: Any) -> None:
     settings = settings_of(SAMPLE, {"data_root": str(folder), **given})
     _perform(SAMPLE, _draft(SAMPLE, "sample", settings))
     click.echo(folder)
-
-
-@click.command()
-@click.argument("data_root", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
-@click.option("--seed", default=42, show_default=True, help="Of the shuffle.")
-@click.option(
-    "--data", default=None, help="Data ID of the images.  [default: all that is unshared]"
-)
-@own_words
-def splits(
-    data_root: Path,
-    *,
-    out: Path,
-    seed: int,
-    data: str | None,
-    subsets: tuple[str, ...],
-    modifiers: tuple[str, ...],
-) -> None:
-    """Divide the images below DATA_ROOT into train.json, val.json and test.json.
-
-    80, 10 and 10 % of every folder; shared copies of an image go where the image goes.
-    """
-    vocabulary = BUILT_IN.with_words(read_word_flags(subsets, modifiers))
-    wanted = vocabulary.as_named(parse_data(data or _unshared(data_root)))
-    images = list_images(data_root, wanted, vocabulary)
-    lists = make_splits(images, seed=seed)
-    write_splits(out, lists)
-    for name, keys in lists.items():
-        click.echo(f"{name}\t{len(keys)}")
 
 
 @click.command()
@@ -216,7 +182,7 @@ def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, J
 
     if draft.model is not None:
         layout.make_folder(draft.model_folder(draft.model), draft.model)
-    with foreground.logged(None):
+    with logs.shown():
         job = partial(
             Job,
             name=kind.name if draft.model is None else f"{kind.name}/{draft.model}",
@@ -235,15 +201,6 @@ def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, J
             words=draft.words,
         )
         return foreground.perform(kind, job)
-
-
-def _unshared(data_root: Path) -> str:
-    """Return the data ID of all images of the first modifier that is there, unshared first."""
-    for modifier in ("pre", "none", "fb", "tl", "tw"):
-        folders = MODIFIERS[modifier] if modifier != "none" else ("Real", "Fake")
-        if any((data_root / folder).is_dir() for folder in folders):
-            return f"all:{modifier}"
-    return "all:pre"
 
 
 def _tell(result: Mapping[str, Json]) -> None:

@@ -1,0 +1,112 @@
+"""A training that is killed goes on where it was, on the command line and in the queue."""
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from tests.build import program_of, until
+from tests.e2e.conftest import Project
+from trueface import checkpoint, layout, resume
+from trueface.splits import write_splits
+
+DATA = "gan2:pre&realFFHQ:pre"
+METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
+COUNT = 64  # training images: an epoch takes long enough to be killed in
+SMALL = {
+    "model": "slim18", "weights": "none", "batch_size": 4, "num_epochs": 6, "resize_size": 32,
+    "patch_size": 32, "jpeg_prob": 0.5, "jpeg_qual": 50, "dropout": 0.2, "lr": 0.001,
+}  # fmt: skip
+NAMES = ("killed", "whole")
+
+
+@pytest.fixture
+def lab(project: Project) -> Project:
+    keys = []
+    for method in METHODS:
+        for number in range(COUNT):
+            file = project.folder / "data" / "PreSocial" / method / f"{number:05d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            grey = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            PIL.Image.fromarray(grey).save(file)
+            keys.append(f"{method.partition('/')[2]}/{number:05d}")
+    held_out = [keys[0], keys[1], keys[-1], keys[-2]]
+    lists = {"train": [key for key in keys if key not in held_out], "val": held_out, "test": []}
+    write_splits(project.folder / "splits", lists)
+    return project
+
+
+def words(run: str) -> Sequence[str]:
+    flags = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
+    where = ("--data_root", "data", "--split_path", "splits", "--device", "cpu")
+    named = ("--name", run, "--task", "train", "--data", DATA, "--save_id", "m", "--save_weights")
+    return ("python", "-m", "trueface", *named, *where, "--num_threads", "0", *flags)
+
+
+def weights(project: Project, run: str, model: str = "m") -> dict[str, torch.Tensor]:
+    return dict(checkpoint.load(layout.checkpoint(project.folder / "runs" / run / model)).state)
+
+
+def half_done(folder: Path) -> bool:
+    done = resume.epochs(layout.resume(folder))
+    return done is not None and done >= 2
+
+
+@pytest.mark.slow
+def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
+    lab: Project,
+) -> None:
+    lab.environment["OMP_NUM_THREADS"] = "1"
+    folder = lab.folder / "runs" / "killed" / "m"
+    with lab.start(*words("killed")) as process:
+        until(lambda: half_done(folder), "two epochs")
+        os.killpg(process.pid, signal.SIGKILL)
+    again = lab.call(*words("killed"))
+    assert again.returncode == 0, again.stderr
+    assert "bit by bit" in (folder / f"train_None_{DATA}.log").read_text()
+    assert not layout.resume(folder).exists()
+    assert lab.call(*words("whole")).returncode == 0
+    one, other = (weights(lab, run) for run in NAMES)
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.slow
+def test_resume_from_names_the_epoch_or_is_refused(lab: Project) -> None:
+    refused = lab.call(*words("killed"), "--resume_from", "3")
+    assert refused.returncode == 2
+    assert "--resume_from 3 needs the state of that epoch" in refused.stderr
+    assert not (lab.folder / "runs" / "killed" / "m" / "checkpoints").exists()
+
+
+TASKFILE = """\
+name: queued
+defaults:
+  data_root: data
+  split_path: splits
+  num_threads: 0
+  train: {settings}
+resources: {{cpus: 1, retries: 1}}
+train:
+  - {{model: null, data: "{data}"}}
+"""
+
+
+@pytest.mark.slow
+def test_in_the_queue_the_next_attempt_of_a_killed_training_goes_on(lab: Project) -> None:
+    lab.write("study.yaml", TASKFILE.format(settings=json.dumps(SMALL), data=DATA))
+    assert lab.call("launcher", "run", "study.yaml", "--detach").returncode == 0
+    folder = lab.folder / "runs" / "queued" / DATA
+    until(lambda: half_done(folder), "two epochs")
+    first = next(path for path in (lab.home.folder / "attempts").iterdir())
+    os.kill(program_of(lab.home.attempt(*map(int, first.name.split("-")))), signal.SIGKILL)
+    assert lab.call("launcher", "wait", "run:queued").returncode == 0
+    log = (folder / f"train_None_{DATA}.log").read_text()
+    assert "bit by bit" in log
+    rows = (folder / "history.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows[1:]] == [str(n + 1) for n in range(6)]

@@ -1,0 +1,243 @@
+"""A small sound experiment on disk, to be broken in one place by each test."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from launcher.api import Json, parse_data, read_json, write_json
+from trueface import layout
+from trueface.audit.checks import judge
+from trueface.audit.finding import Audit, Finding
+from trueface.audit.reading import Reader
+from trueface.history import Epoch, write_history
+from trueface.index import Image, list_images
+from trueface.poison import PoisonRecord, fingerprint, read_record, write_record
+from trueface.scores import Scores, read_scores, write_scores
+from trueface.splits import digest, write_splits
+from trueface.subsets import BUILT_IN
+
+DATA = "gan2:pre&realFFHQ:pre"
+POISONED = f"{DATA}%20"
+SIZES = {"train": 30, "val": 5, "test": 10}  # images of each class
+TESTS = ("gan2:pre", "realFFHQ:pre")
+FAKE, REAL = "StyleGAN2/psi-1", "FFHQ"
+
+
+class Lab:
+    """A run with one clean and one poisoned model, its images and its split."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.data, self.split = root, root / "data", root / "splits"
+        self.run = root / "runs" / "night"
+        number = 0
+        lists: dict[str, list[str]] = {}
+        for name, size in SIZES.items():
+            for _ in range(size):
+                for folder in (FAKE, REAL):
+                    self.image(f"{folder}/{number:05d}", number)
+                    lists.setdefault(name, []).append(f"{folder}/{number:05d}")
+                number += 1
+        self.lists = lists
+        write_splits(self.split, lists)
+        self.model(DATA)
+        self.model(POISONED, rate=0.2)
+
+    def image(
+        self,
+        key: str,
+        seed: int,
+        *,
+        suffix: str = "png",
+        size: int = 16,
+        quality: int = 75,
+    ) -> Path:
+        """Write one image below PreSocial/, PNG of 16 pixels unless told otherwise."""
+        side = "Fake" if key.startswith("StyleGAN2") else "Real"
+        path = self.data / "PreSocial" / side / f"{key}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(seed + (side == "Real") * 10_000)
+        pixels = noise.integers(0, 256, (size, size, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(path, quality=quality)
+        return path
+
+    def model(self, name: str, *, rate: float = 0.0, run: Path | None = None) -> Path:
+        """Write all that a sound training and its tests leave."""
+        folder = (run or self.run) / name
+        images = self.trained()
+        flipped = images[:: round(1 / rate)] if rate else ()
+        record = layout.poison_record(folder)
+        if rate:
+            write_record(
+                record,
+                PoisonRecord(
+                    rate=rate,
+                    kind="flip",
+                    seed=42,
+                    per="all",
+                    total=len(images),
+                    split_sha256=fingerprint(images),
+                    indices=tuple(images.index(image) for image in flipped),
+                    keys=tuple(image.name for image in flipped),
+                ),
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(layout.provenance(folder), self._provenance(name, images, len(flipped)))
+        losses = (0.69, 0.6, 0.5, 0.45)
+        write_history(layout.history(folder), [epoch(n + 1, x) for n, x in enumerate(losses)])
+        summary: dict[str, Json] = {"images": len(images), "bad_images": 0, "best_epoch": 4}
+        write_json(layout.summary(folder), {"schema": 1, **summary})
+        layout.checkpoint(folder).parent.mkdir(exist_ok=True)
+        layout.checkpoint(folder).write_bytes(b"weights")
+        for data, key, label in zip(TESTS, (FAKE, REAL), (1, 0), strict=True):
+            keys = [one for one in self.lists["test"] if one.startswith(key)]
+            self.scores(folder, data, keys, label, answers(label, len(keys)))
+        return folder
+
+    def trained(self) -> tuple[Image, ...]:
+        """Return the training images."""
+        images = list_images(self.data, parse_data(DATA), BUILT_IN)
+        return tuple(image for image in images if image.key in self.lists["train"])
+
+    def scores(
+        self, folder: Path, data: str, keys: Sequence[str], label: int, logits: Sequence[float]
+    ) -> None:
+        """Write the scores and metrics of a test."""
+        side = "Fake" if label else "Real"
+        table = Scores(
+            paths=tuple(f"PreSocial/{side}/{key}.png" for key in keys),
+            keys=tuple(keys),
+            labels=np.full(len(keys), label, np.int8),
+            logits=np.array(logits, np.float64),
+        )
+        write_scores(layout.scores(folder, folder.name, data), table)
+        path = layout.metrics(folder, data)
+        path.parent.mkdir(exist_ok=True)
+        write_json(
+            path,
+            {
+                "schema": 1,
+                "split_sha256": digest(self.lists["test"]),
+                "settings": {"decode": "exact", "data_root": str(self.data)},
+                "n": len(keys),
+                "bad_images": 0,
+            },
+        )
+
+    def relist(self, **lists: Sequence[str]) -> None:
+        """Write other lists, and let the tests and trainings know of them."""
+        self.lists |= {name: list(keys) for name, keys in lists.items()}
+        write_splits(self.split, self.lists)
+        for model in self.run.iterdir():
+            amend(
+                layout.provenance(model),
+                splits={name: digest(self.lists[name]) for name in ("train", "val")},
+            )
+            for data in TESTS:
+                amend(layout.metrics(model, data), split_sha256=digest(self.lists["test"]))
+
+    def audit(self, split_path: Path | None = None) -> Audit:
+        """Return the audit of the run."""
+        return judge(Reader(split_path=split_path).run(str(self.run)))
+
+    def _provenance(self, name: str, images: Sequence[Image], flipped: int) -> dict[str, Json]:
+        return {
+            "schema": 1,
+            "model": name,
+            "images": DATA,
+            "settings": {"num_epochs": 4, "schedule": "plateau", "decode": "exact", "seed": 1},
+            "seed": 1,
+            "device": "cpu",
+            "versions": {"torch": "2.6", "python": "3.11"},
+            "data_root": str(self.data),
+            "split_path": str(self.split),
+            "splits": {name: digest(self.lists[name]) for name in ("train", "val")},
+            "train_images": len(images),
+            "val_images": len(self.lists["val"]),
+            "train_images_sha256": fingerprint(images),
+            "flipped_train": flipped,
+            "flipped_val": 0,
+        }
+
+
+def epoch(number: int, loss: float, merit: float | None = None) -> Epoch:
+    """Return a line of a history whose validation follows its loss."""
+    right = 1 - loss if merit is None else merit
+    return Epoch(
+        epoch=number,
+        lr=1e-3,
+        loss=loss,
+        accuracy=right,
+        val_loss=loss,
+        val_accuracy=right,
+        val_balanced_accuracy=right,
+        seconds=1.0,
+        images_per_s=60.0,
+    )
+
+
+def answers(label: int, count: int) -> list[float]:
+    """Return logits of a fair model: most on the right side, none very sure."""
+    towards = 1 if label else -1
+    return [towards * (0.2 + 0.1 * place) if place else -towards * 0.1 for place in range(count)]
+
+
+def amend(path: Path, **fields: Json) -> None:
+    """Change fields of a JSON file."""
+    write_json(path, {**(read_json(path) or {}), **fields})
+
+
+def amend_settings(folder: Path, **settings: Json) -> None:
+    """Change settings in a model's provenance."""
+    known = read_json(layout.provenance(folder)) or {}
+    then = known["settings"]
+    assert isinstance(then, dict)
+    amend(layout.provenance(folder), settings={**then, **settings})
+
+
+def amend_record(folder: Path, **fields: Json) -> None:
+    """Change fields of a poison record; it stays one."""
+    amend(layout.poison_record(folder), **fields)
+    read_record(layout.poison_record(folder))
+
+
+def rescore(folder: Path, data: str, logits: Sequence[float]) -> None:
+    """Give a test other answers."""
+    path = layout.scores(folder, folder.name, data)
+    found = read_scores(path)
+    table = Scores(
+        paths=found.paths,
+        keys=found.keys,
+        labels=found.labels,
+        logits=np.array(logits, np.float64),
+    )
+    write_scores(path, table)
+
+
+def codes(audit: Audit) -> set[str]:
+    """Return what was found."""
+    return {finding.code for finding in audit.findings}
+
+
+def the(audit: Audit, code: str) -> Finding:
+    """Return the first finding of a code."""
+    return next(finding for finding in audit.findings if finding.code == code)
+
+
+def why_not(audit: Audit, code: str) -> str:
+    """Return the reasons for which a check could not be made."""
+    return "; ".join(gap.reason for gap in audit.gaps if gap.code == code)
+
+
+def older(path: Path, seconds: float) -> None:
+    """Make a file look older than it is."""
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+def as_old_list(path: Path, keys: Mapping[str, Sequence[str]]) -> None:
+    """Write a split as one file."""
+    path.write_text(json.dumps({name: list(of) for name, of in keys.items()}))

@@ -1,0 +1,185 @@
+import html
+import itertools
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from launcher.api import write_json
+from tests.trueface.audit.build import DATA, POISONED, Lab, amend, rescore
+from trueface import layout
+from trueface.audit.checks import judge
+from trueface.audit.reading import Reader
+from trueface.report.content import shown
+from trueface.report.page import page
+
+VOID = frozenset({"meta", "img", "path", "circle", "wbr", "br"})
+NASTY = '<b onclick="x">&"\'<script>alert(1)</script>'
+
+
+class Reading(HTMLParser):
+    """Checks that tags are closed in order, and remembers what matters."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def _page(run: Path, date: str = "today") -> str:
+    found = Reader().run(str(run))
+    return page(found, judge(found), [shown(model) for model in found.models], date=date)
+
+
+def test_the_page_needs_no_other_file_and_runs_nothing(lab: Lab) -> None:
+    text = _page(lab.run)
+    read = Reading(text)
+    assert not read.all("script")
+    assert not read.all("link")
+    for _, attributes in read.tags:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/"))
+        assert not any(name.startswith("on") for name in attributes)
+    assert "http" not in text.replace("http-equiv", "")
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_the_same_run_gives_the_same_bytes_but_for_the_date(lab: Lab) -> None:
+    first, second = _page(lab.run, "first day"), _page(lab.run, "other day")
+    assert first != second
+    assert first.replace("first day", "other day") == second
+
+
+def test_every_model_has_its_plots_tables_and_provenance(lab: Lab) -> None:
+    read = Reading(_page(lab.run))
+    for name in (DATA, POISONED):
+        assert name in read.text
+    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    for start in ("ROC curves. Areas: ", "Reliability", "Loss by epoch", "Accuracy by epoch"):
+        assert sum(title.startswith(start) for title in titles) == 2, start
+    assert sum(title.startswith("Logits of ") for title in titles) == 2
+    for word in ("balanced accuracy", "called fake", "Poison record", "train_images_sha256"):
+        assert word in read.text
+    assert "settings.num_epochs" in read.text
+    assert "torch 2.6" in read.text
+
+
+def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:
+    picture = layout.preview(lab.run / DATA)
+    PIL.Image.new("RGB", (64, 64)).save(picture)
+    read = Reading(_page(lab.run))
+    assert len(read.all("h1")) == 1
+    assert all(one.get("scope") in {"row", "col"} for one in read.all("th"))
+    assert all(one.get("alt") for one in read.all("img"))
+    plots = [one for one in read.all("svg") if one.get("class") == "plot"]
+    assert plots
+    assert all(one.get("role") == "img" and one.get("aria-label") for one in plots)
+    levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert read.all("html")[0] == {"lang": "en"}
+
+
+def test_findings_stand_above_the_results(lab: Lab) -> None:
+    amend(layout.provenance(lab.run / POISONED), flipped_val=3)
+    text = _page(lab.run)
+    assert text.index("poisoned-validation") < text.index('id="results"')
+    assert "1 fault, 0 warnings, by 24 checks of 2 models" in Reading(text).text
+    assert "flipped validation labels" in text
+
+
+def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Lab) -> None:
+    name = NASTY.replace("/", "|")
+    lab.model(name, run=lab.run)
+    amend(layout.provenance(lab.run / name), device=NASTY, job="</style><img src=x>")
+    lab.run.rename(lab.run.with_name(f"{name} run"))
+    text = _page(lab.run.with_name(f"{name} run"))
+    read = Reading(text)
+    assert not read.all("script")
+    assert not read.all("b") or all(one == {} for one in read.all("b"))
+    assert not read.all("img")
+    assert name in read.text
+    assert html.escape(name) in text
+
+
+def test_the_preview_is_embedded_and_made_smaller(lab: Lab) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1800, 3), np.uint8)
+    PIL.Image.fromarray(noise).save(layout.preview(lab.run / DATA))
+    text = _page(lab.run)
+    assert "data:image/jpeg;base64," in text
+    assert len(text) < 2_000_000
+
+
+def test_a_broken_preview_is_told(lab: Lab) -> None:
+    layout.preview(lab.run / DATA).write_bytes(b"no picture")
+    assert "cannot be read" in Reading(_page(lab.run)).text
+
+
+def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:
+    layout.scores(lab.run / DATA, DATA, "gan2:pre").write_text("broken\n")
+    rescore(lab.run / POISONED, "gan2:pre", [float("nan")] * 10)
+    text = Reading(_page(lab.run)).text
+    assert f"{DATA}: gan2:pre: " in text
+    assert "no finite numbers" in text
+
+
+def test_a_run_without_any_test_is_a_page_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "empty" / DATA
+    folder.mkdir(parents=True)
+    write_json(layout.provenance(folder), {"model": DATA})
+    assert "No model of this run was tested." in Reading(_page(folder.parent)).text
+
+
+def test_one_class_alone_has_scores_and_no_curve(lab: Lab) -> None:
+    layout.scores(lab.run / DATA, DATA, "realFFHQ:pre").unlink()
+    layout.scores(lab.run / POISONED, POISONED, "realFFHQ:pre").unlink()
+    read = Reading(_page(lab.run))
+    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    assert not any(title.startswith("ROC") for title in titles)
+    assert any(title.startswith("Logits of gan2:pre. fake images: mean") for title in titles)
+
+
+def test_eight_models_by_eight_data_stay_below_five_megabytes(lab: Lab) -> None:
+    random = np.random.default_rng(1)
+    for number in range(2):
+        folder = lab.model(f"{DATA}@seed={number}")
+        for data in range(8):
+            label = data % 2
+            keys = [f"{'StyleGAN2' if label else 'FFHQ'}/{one:05d}" for one in range(500)]
+            lab.scores(folder, f"set{data}:pre", keys, label, random.normal(label, 1, 500).tolist())
+    small = len(_page(lab.run))
+    # what two models with eight tests take, four times
+    assert small * 4 < 5_000_000

@@ -1,0 +1,317 @@
+import json
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trueface.oldfiles import score_file
+from trueface import blocks, cli, layout
+from trueface.compare import compare, contrast, document, read_side
+from trueface.errors import DataError
+from trueface.scores import Scores, write_scores
+from trueface.sides import Side, side, titles
+
+MODEL = "gan2:pre&real:pre"
+
+# from the original's own notes: counts of its confusion matrices, and what it printed of them
+CLEAN, HALF = ((9580, 492), (126, 11874)), ((1631, 8441), (1278, 10722))
+LAST = ((5586, 4451), (8215, 3820))
+REPORT = """\
+### Performance senza poison ###
+Accuracy: 97.20%
+Precision: 96.02%
+Recall: 98.95%
+F1 Score: 97.46%
+Confusion Matrix:
+      Real   Fake
+Real  9580    492
+Fake   126  11874
+
+### Performance After 50% poison ###
+Accuracy: 55.97%
+Precision: 55.95%
+Recall: 89.35%
+F1 Score: 68.81%
+Confusion Matrix:
+      Real   Fake
+Real  1631   8441
+Fake  1278  10722
+
+### Net Difference (After - Before) ###
+Accuracy Difference: -41.23%
+Precision Difference: -40.07%
+Recall Difference: -9.60%
+F1 Score Difference: -28.65%"""
+NARROW = """\
+### Performance 50% poison ###
+Accuracy: 42.62%
+Precision: 46.19%
+Recall: 31.74%
+F1 Score: 37.62%
+Confusion Matrix:
+      Real  Fake
+Real  5586  4451
+Fake  8215  3820"""
+
+
+def scores(subset: str, label: int, shift: float, *, count: int = 40, seed: int = 0) -> Scores:
+    """Return answers to images of one folder; the same images are as hard for every shift."""
+    kind = "Fake" if label else "Real"
+    return Scores(
+        paths=tuple(f"PreSocial/{kind}/{subset}/{n:05d}.png" for n in range(count)),
+        keys=tuple(f"{subset}/{n:05d}" for n in range(count)),
+        labels=np.full(count, label, np.int8),
+        logits=np.random.default_rng(seed).normal(size=count) + shift * (label - 0.5),
+    )
+
+
+def write_run(run: Path, shift: float, *, model: str = MODEL, seed: int = 0) -> Path:
+    """Write the tests of a model that tells classes apart the better, the larger `shift`."""
+    folder = run / model
+    tests = {
+        "gan2:pre": ("StyleGAN2/psi", 1),
+        "gan3:pre": ("StyleGAN3", 1),
+        "real:pre": ("FFHQ", 0),
+    }
+    for number, (data, (subset, label)) in enumerate(tests.items()):
+        table = scores(subset, label, shift, seed=seed + number)
+        write_scores(layout.scores(folder, model, data), table)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    write_run(tmp_path / "clean", 4.0)
+    write_run(tmp_path / "50_poison", 0.0)
+    return tmp_path
+
+
+def of(*places: Path, title: str = "x") -> Side:
+    return side(places, title=title)
+
+
+def confused(confusion: tuple[tuple[int, int], tuple[int, int]]) -> Scores:
+    (kept, accused), (missed, found) = confusion
+    labels = [0] * (kept + accused) + [1] * (missed + found)
+    logits = [-1.0] * kept + [1.0] * accused + [-1.0] * missed + [1.0] * found
+    names = tuple(f"a/{n}" for n in range(len(labels)))
+    return Scores(
+        paths=names, keys=names, labels=np.array(labels, np.int8), logits=np.array(logits)
+    )
+
+
+def test_the_original_s_report_comes_out_to_the_letter() -> None:
+    lines = [
+        "\n".join(blocks.performance("senza poison", CLEAN)),
+        "\n".join(blocks.performance("After 50% poison", HALF)),
+        "\n".join(blocks.net_difference(CLEAN, HALF)),
+    ]
+    assert "\n\n".join(lines) == REPORT
+    assert "\n".join(blocks.performance("50% poison", LAST)) == NARROW
+
+
+def test_the_command_prints_the_original_s_report_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = (((96, 5), (1, 119)), ((16, 84), (13, 107)))
+    for name, confusion in zip("ab", small, strict=True):
+        write_scores(tmp_path / f"{name}.csv", confused(confusion))
+    words = ["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--titles", "x", "y z"]
+    assert cli.run(words) == 0
+    expected = [
+        blocks.performance("x", small[0]),
+        blocks.performance("y z", small[1]),
+        blocks.net_difference(*small),
+    ]
+    head = "\n\n".join("\n".join(block) for block in expected)
+    assert capsys.readouterr().out.startswith(f"{head}\n\n### Paired Tests")
+
+
+def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_notes() -> None:
+    constant = confused(((5, 0), (7, 0)))
+    assert "Precision: 0.00%" in blocks.performance("x", ((5, 0), (7, 0)))
+    one = Side(title="all real", files=(), scores=constant, notes=())
+    text = blocks.text(compare(one, one))
+    assert "all real: not defined, as no image was called fake: Precision" in text
+    assert "nan" not in text
+
+
+def test_two_runs_are_compared_by_their_folders(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["compare", str(runs / "clean"), str(runs / "50_poison" / MODEL)]) == 0
+    out = capsys.readouterr().out
+    assert "### Performance clean ###" in out
+    assert "### Performance 50_poison ###" in out
+    assert "### Paired Tests on 120 Images ###" in out
+    assert "McNemar: p = " in out
+    assert "DeLong: p = " in out
+    for subset in ("StyleGAN2/psi", "StyleGAN3", "FFHQ"):
+        assert f"\n{subset}" in out
+
+
+def test_a_comparison_as_json_holds_every_number(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["compare", str(runs / "clean"), str(runs / "50_poison"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == 1
+    assert told["before"]["title"] == "clean"
+    assert told["before"]["n"] == told["paired"]["images"] == 120
+    assert told["difference"]["auc"]["high"] < 0
+    assert told["paired"]["delong"]["p"] < 1e-6
+    assert told["paired"]["mcnemar"]["method"].startswith(("exact", "chi²"))
+    assert set(told["subsets"]) == {"StyleGAN2/psi", "StyleGAN3", "FFHQ"}
+    assert told["subsets"]["FFHQ"]["before"]["auc"] is None
+    assert told["same_images"] is True
+
+
+def test_a_model_differs_from_itself_in_nothing(runs: Path) -> None:
+    same = compare(of(runs / "clean"), of(runs / "clean"))
+    assert same.paired is not None
+    assert same.paired.mcnemar.p == 1.0
+    for value in same.whole.difference.values():
+        assert value is not None
+        assert value.low == value.value == value.high == 0
+
+
+def test_resampling_both_together_tells_more_than_each_by_itself(runs: Path) -> None:
+    one = scores("a", 1, 1.0, count=300)
+    two = scores("a", 1, 1.2, count=300)
+    apart = Scores(
+        paths=tuple(f"x/{path}" for path in two.paths),
+        keys=tuple(f"x{key}" for key in two.keys),
+        labels=two.labels,
+        logits=two.logits,
+    )
+    together, separate = (contrast(one, other).difference["accuracy"] for other in (two, apart))
+    assert together is not None
+    assert separate is not None
+    assert together.value == separate.value
+    assert together.high - together.low < 0.5 * (separate.high - separate.low)
+
+
+def test_files_of_both_sides_may_be_named_one_by_one(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = (
+        [str(layout.scores(runs / run / MODEL, MODEL, data)) for data in ("gan2:pre", "real:pre")]
+        for run in ("clean", "50_poison")
+    )
+    assert cli.run(["compare", "--before", *before, "--after", *after, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["before"]["files"] == before
+    assert told["before"]["n"] == 80
+    assert told["after"]["title"] == "50_poison"
+
+
+@pytest.mark.parametrize("words", [[], ["a"], ["a", "b", "c"], ["a", "b", "--after", "c"]])
+def test_other_than_two_sides_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["compare_scores", *words]) == 2
+    assert "name two models" in capsys.readouterr().err
+
+
+def test_an_image_of_two_files_counts_once_and_a_second_opinion_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "m"
+    write_scores(layout.scores(folder, "m", "a:pre"), scores("A", 1, 1.0))
+    write_scores(layout.scores(folder, "m", "a:pre&b:pre"), scores("A", 1, 2.0, count=50))
+    both = of(folder)
+    assert len(both.scores) == 50
+    assert both.notes == (
+        "40 images stand in two score files with other logits; the first file's count",
+    )
+
+
+def test_a_run_of_several_models_asks_which(runs: Path) -> None:
+    write_run(runs / "clean", 1.0, model="other")
+    with pytest.raises(DataError, match=r"2 models .* name one of them: .*gan2.*other"):
+        read_side(runs / "clean")
+
+
+@pytest.mark.parametrize(("place", "said"), [("none", "there is no"), ("empty", "no scores in")])
+def test_a_place_without_scores_is_named(tmp_path: Path, place: str, said: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=said):
+        read_side(tmp_path / place)
+
+
+def test_images_that_one_model_alone_saw_are_counted_and_left_out_of_paired_tests(
+    runs: Path,
+) -> None:
+    layout.scores(runs / "50_poison" / MODEL, MODEL, "gan3:pre").unlink()
+    found = compare(of(runs / "clean"), of(runs / "50_poison"))
+    assert found.paired is not None
+    assert (found.paired.pairs.only_first, found.paired.pairs.only_second) == (40, 0)
+    assert not found.whole.same_images
+    assert found.subsets["StyleGAN3"].after is None
+    assert found.subsets["StyleGAN3"].difference["accuracy"] is None
+    assert found.subsets["FFHQ"].same_images
+    text = blocks.text(found)
+    assert "left out: 40 only before, 0 only after" in text
+    assert json.dumps(document(found))
+
+
+def test_flipped_labels_on_one_side_are_no_pairs_and_the_reason_is_told(runs: Path) -> None:
+    one = scores("A", 1, 1.0)
+    other = Scores(paths=one.paths, keys=one.keys, labels=np.zeros(40, np.int8), logits=one.logits)
+    sides = [Side(title="", files=(), scores=table, notes=()) for table in (one, other)]
+    found = compare(*sides)
+    assert found.paired is None
+    assert found.unpaired is not None
+    assert "tested on flipped labels" in blocks.text(found)
+
+
+def old_run(folder: Path, shift: float) -> Path:
+    within = folder / MODEL / "scores"
+    within.mkdir(parents=True)
+    for data, label in (("gan2:pre", 1), ("real:pre", 0)):
+        table = scores(data, label, shift)
+        path = within / f"{MODEL}_vs_{data}.pkl"
+        score_file(path, table.labels.tolist(), table.logits.tolist())
+    score_file(within / "None_vs_gan2:pre.pkl", [1, 1], [0.5, 0.5])
+    return folder
+
+
+def test_old_runs_are_compared_without_paired_tests_and_it_is_said_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = old_run(tmp_path / "clean", 4.0), old_run(tmp_path / "20_poison", 1.0)
+    assert cli.run(["compare", str(one), str(two)]) == 0
+    out = capsys.readouterr().out
+    assert "### Performance 20_poison ###" in out
+    assert "None: old score files name no images, and the original shuffled them" in out
+    assert "\ngan2:pre      40" in out
+    assert read_side(one).keys[:2] == ("gan2:pre/#0", "gan2:pre/#1")
+    assert len(read_side(one)) == 80  # its training's scores are left out
+
+
+def test_old_runs_of_one_order_are_paired_on_the_user_s_word(tmp_path: Path) -> None:
+    one, two = old_run(tmp_path / "clean", 4.0), old_run(tmp_path / "20_poison", 1.0)
+    found = compare(of(one), of(two), same_order=True)
+    assert found.paired is not None
+    assert len(found.paired.pairs) == 80
+    assert found.paired.pairs.doubt is None
+    assert found.whole.same_images
+
+
+def test_scores_of_ours_stand_before_old_ones_of_the_same_folder(tmp_path: Path) -> None:
+    folder = old_run(tmp_path / "run", 1.0) / MODEL
+    write_scores(layout.scores(folder, MODEL, "gan2:pre"), scores("StyleGAN2", 1, 1.0))
+    assert read_side(folder).names_images
+
+
+def test_sides_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    for run, model in (("a", "m"), ("b", "m"), ("b", "n")):
+        write_run(tmp_path / run, 1.0, model=model)
+    am, bm, bn = (tmp_path / run / model for run, model in (("a", "m"), ("b", "m"), ("b", "n")))
+    file = layout.scores(am, "m", "gan2:pre"), layout.scores(am, "m", "real:pre")
+    assert titles([am], [bm]) == ("a", "b")
+    assert titles([bm], [bn]) == ("m", "n")
+    assert titles([am], [bn]) == ("a/m", "b/n")
+    assert titles(file[:1], file[1:]) == ("m_vs_gan2:pre", "m_vs_real:pre")
+    assert titles([am], [am]) == ("before", "after")
+    with chdir(am):
+        assert titles([Path()], [Path("../../b/m")]) == ("a", "b")

@@ -1,0 +1,146 @@
+import random
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trueface.division import make_splits, subsample
+from trueface.errors import DataError
+from trueface.grouping import torn
+from trueface.index import Image
+
+
+def an_image(key: str, modifier: str = "pre") -> Image:
+    return Image(
+        file=f"{modifier}/{key}.png",
+        key=key,
+        label=0,
+        method=key.partition("/")[0],
+        modifier=modifier,
+    )
+
+
+def some_images(folders: int = 3, each: int = 20) -> list[Image]:
+    return [an_image(f"M{f}/s/{number:05d}") for f in range(folders) for number in range(each)]
+
+
+def test_the_lists_share_no_key_and_hold_all() -> None:
+    images = some_images()
+    lists = make_splits(images, seed=1)
+    assert sorted(key for keys in lists.values() for key in keys) == sorted(i.key for i in images)
+    assert {name: len(keys) for name, keys in lists.items()} == {"train": 48, "val": 6, "test": 6}
+
+
+def test_every_folder_gives_the_same_shares() -> None:
+    lists = make_splits(some_images(), seed=1)
+    for folder in ("M0", "M1", "M2"):
+        assert sum(key.startswith(folder) for key in lists["train"]) == 16
+
+
+@given(order=st.randoms(), seed=st.integers(0, 10))
+def test_the_same_keys_and_seed_give_the_same_lists(order: random.Random, seed: int) -> None:
+    images = some_images()
+    before = make_splits(images, seed=seed)
+    order.shuffle(images)
+    assert make_splits(images, seed=seed) == before
+
+
+def test_another_seed_gives_other_lists() -> None:
+    assert make_splits(some_images(), seed=1) != make_splits(some_images(), seed=2)
+
+
+def test_copies_of_an_image_fall_into_the_same_list() -> None:
+    images = some_images()
+    copies = [an_image(image.key, "fb") for image in images]
+    assert make_splits([*images, *copies], seed=1) == make_splits(images, seed=1)
+
+
+def test_without_strata_all_are_shuffled_as_one() -> None:
+    images = some_images()
+    keys = sorted(image.key for image in images)
+    random.Random(7).shuffle(keys)
+    lists = make_splits(images, seed=7, stratify=False)
+    assert {name: set(members) for name, members in lists.items()} == {
+        "train": set(keys[:48]),
+        "val": set(keys[48:54]),
+        "test": set(keys[54:]),
+    }
+
+
+@pytest.mark.parametrize("shares", [(0.7, 0.1), (0.6, 0.3), (0.29, 0.01), (1.0, 0.0), (0.0, 0.1)])
+def test_shares_are_exact_whatever_floats_do(shares: tuple[float, float]) -> None:
+    lists = make_splits(some_images(1, 100), seed=1, shares=shares)
+    first, second = (round(100 * share) for share in shares)
+    assert [len(keys) for keys in lists.values()] == [first, second, 100 - first - second]
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.3), (-0.1, 0.1), (1.1, 0.0)])
+def test_shares_that_cannot_be_are_refused(shares: tuple[float, float]) -> None:
+    with pytest.raises(DataError, match="shares"):
+        make_splits(some_images(), seed=1, shares=shares)
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30), seed=st.integers(0, 5))
+def test_a_group_is_never_torn(sizes: list[int], seed: int, stratify: bool) -> None:
+    images = some_images(2, sum(sizes))
+    bound = [number for number, size in enumerate(sizes) for _ in range(size)]
+    groups = {image.key: f"{bound[int(image.key[-5:])]}" for image in images}
+    lists = make_splits(images, seed=seed, stratify=stratify, groups=groups)
+    assert torn(groups, lists) == {}
+    assert sorted(key for keys in lists.values() for key in keys) == sorted(i.key for i in images)
+    assert lists == make_splits(images[::-1], seed=seed, stratify=stratify, groups=groups)
+
+
+def test_groups_meet_the_shares_of_each_folder_as_far_as_they_can() -> None:
+    images = some_images(3, 200)
+    groups = {image.key: image.key[-5:-1] for image in images}  # ten of each folder together
+    lists = make_splits(images, seed=1, groups=groups)
+    for folder in ("M0", "M1", "M2"):
+        counts = [sum(key.startswith(folder) for key in keys) for keys in lists.values()]
+        assert counts == [160, 20, 20]
+
+
+def test_a_group_too_large_for_the_small_lists_goes_to_the_large_one() -> None:
+    images = some_images(1, 100)
+    groups = {image.key: "large" for image in images[:60]}
+    for seed in range(10):
+        lists = make_splits(images, seed=seed, groups=groups)
+        assert {image.key for image in images[:60]} <= set(lists["train"])
+        assert [len(keys) for keys in lists.values()] == [80, 10, 10]
+
+
+def test_a_smaller_split_moves_no_key_to_another_list() -> None:
+    lists = make_splits(some_images(3, 100), seed=1)
+    for wanted, counts in (
+        (10, [24, 3, 3]),
+        (Fraction(1, 10), [24, 3, 3]),
+        (Fraction(1), [240, 30, 30]),
+    ):
+        smaller = subsample(lists, wanted=wanted, seed=1)
+        assert all(set(keys) <= set(lists[name]) for name, keys in smaller.items())
+        assert [len(keys) for keys in smaller.values()] == counts
+    assert subsample(lists, wanted=1000, seed=1) == lists
+
+
+@given(
+    sizes=st.tuples(*[st.integers(0, 40)] * 3), small=st.integers(1, 60), more=st.integers(0, 60)
+)
+def test_a_larger_draw_of_the_same_seed_holds_the_smaller(
+    sizes: tuple[int, int, int], small: int, more: int
+) -> None:
+    names = ("train", "val", "test")
+    lists = {
+        name: [f"M/{name}{n:05d}" for n in range(size)]
+        for name, size in zip(names, sizes, strict=True)
+    }
+    few, many = (subsample(lists, wanted=n, seed=3) for n in (small, small + more))
+    assert all(set(few[name]) <= set(many[name]) for name in names)
+    assert sum(map(len, few.values())) == min(small, sum(sizes))
+
+
+@pytest.mark.parametrize("wanted", [0, -1, Fraction(3, 2), Fraction(0)])
+def test_a_draw_that_cannot_be_is_refused(wanted: int | Fraction) -> None:
+    with pytest.raises(DataError, match="cannot take"):
+        subsample({"train": ["M/1"]}, wanted=wanted, seed=1)

@@ -1,0 +1,341 @@
+"""Features of frozen bodies: the same numbers, made fewer times."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from launcher.api import JobError
+from tests.trueface.conftest import Tree
+from trueface.data import Batch
+from trueface.evaluate import Watch, evaluate
+from trueface.features import (
+    Bank,
+    FrozenBody,
+    banks,
+    feature_matrix,
+    is_constant,
+    variants,
+    write_features,
+)
+from trueface.feeds import Pass, augmented, still
+from trueface.index import Image
+from trueface.models import Detector, build, freeze, teach
+from trueface.settings import TrainSettings
+
+torch.set_num_threads(1)  # two that wait for each other under load are slower
+
+COUNT = 10
+PLACES = {"data_root": "", "split_path": "", "model": "slim18"}
+STILL = {"resize_size": 16, "batch_size": 4, "flip_prob": 0.0, "freeze": True}
+
+
+def settings(**more: object) -> TrainSettings:
+    return TrainSettings.model_validate(PLACES | STILL | more)
+
+
+@pytest.fixture
+def images(tree: Tree) -> tuple[Image, ...]:
+    """Return as many images labelled real as fake."""
+    names = [f"PreSocial/Real/FFHQ/{at:05}.png" for at in range(COUNT)]
+    root = tree(names)
+    return tuple(
+        Image(
+            file=str(root / name),
+            key=f"FFHQ/{at:05}",
+            label=at % 2,
+            method="FFHQ",
+            modifier="pre",
+        )
+        for at, name in enumerate(names)
+    )
+
+
+def settled(name: str = "slim18", seed: int = 1) -> Detector:
+    """Return a network whose batch norms do something, as those of a trained one do."""
+    model = build(name, weights="none", seed=seed)
+    random = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                assert tensor is not None
+                tensor.copy_(torch.rand(tensor.shape, generator=random) * 0.4 + 0.3)
+            assert module.running_var is not None
+            module.running_var.copy_(
+                torch.rand(module.running_var.shape, generator=random) * 0.4 + 0.5
+            )
+    return model
+
+
+class Counted(FrozenBody):
+    """A body that counts the images it sees."""
+
+    seen = 0
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        self.seen += len(pixels)
+        return super().__call__(pixels)
+
+
+def alike(one: Batch, other: Batch) -> None:
+    assert torch.equal(one.indices, other.indices)
+    assert torch.equal(one.labels, other.labels)
+    torch.testing.assert_close(one.images, other.images, rtol=1e-4, atol=1e-5)
+
+
+def through(body: FrozenBody, feed: Pass, epoch: int) -> Iterator[Batch]:
+    for batch in feed(epoch):
+        yield batch._replace(images=body(batch.images))
+
+
+class TestBody:
+    @pytest.mark.parametrize(
+        "name", ["slim18", "baseline18", "nodown18", "baseline", "mobilenet", "squeezenet"]
+    )
+    def test_folding_changes_features_by_rounding_only(self, name: str) -> None:
+        model = settled(name)
+        random = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8, generator=random)
+        with torch.inference_mode():
+            expected = model.features(pixels)
+        found = FrozenBody(model)(pixels)
+        assert found.dtype == torch.float32
+        # the tolerance that features.py tells
+        assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+    def test_folding_removes_every_batch_norm_and_leaves_the_model_alone(self) -> None:
+        model = settled("baseline18")
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        body = FrozenBody(model)
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in body._model.modules())
+        after = model.state_dict()
+        assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+    def test_features_do_not_depend_on_the_other_images_of_a_batch(self) -> None:
+        body = FrozenBody(settled())
+        random = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=random)
+        together = body(pixels)
+        apart = torch.cat([body(pixels[at : at + 1]) for at in range(6)])
+        torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
+
+    def test_half_precision_gives_float32_features_near_the_exact_ones(self) -> None:
+        model = settled()
+        pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+        exact, half = (FrozenBody(model, precision=kind)(pixels) for kind in ("fp32", "bf16"))
+        assert half.dtype == torch.float32
+        assert not torch.equal(half, exact)
+        assert (half - exact).abs().max() <= 0.05 * exact.abs().max()
+
+
+class TestBank:
+    def test_gives_the_batches_of_the_feed_in_every_epoch(self, images: Sequence[Image]) -> None:
+        feed, body = augmented(images, settings(), None), Counted(settled())
+        bank = Bank(body, feed, variants=1, watch=Watch())
+        for epoch in range(3):
+            found = list(bank(epoch))
+            expected = list(through(FrozenBody(settled()), feed, epoch))
+            assert len(found) == len(expected) == 3
+            for one, other in zip(found, expected, strict=True):
+                alike(one, other)
+        assert body.seen == COUNT  # once for all epochs
+
+    def test_an_augmentation_that_repeats_is_computed_once_a_variant(
+        self, images: Sequence[Image]
+    ) -> None:
+        given = settings(flip_prob=0.5, augment_cycle=2)
+        assert variants(given) == 2
+        feed, body = augmented(images, given, None), Counted(settled())
+        bank = Bank(body, feed, variants=2, watch=Watch())
+        for epoch in range(4):
+            for one, other in zip(
+                bank(epoch), through(FrozenBody(settled()), feed, epoch), strict=True
+            ):
+                alike(one, other)
+        assert body.seen == 2 * COUNT
+
+    def test_an_augmentation_without_end_is_never_held(self, images: Sequence[Image]) -> None:
+        given = settings(flip_prob=0.5)
+        feed, body = augmented(images, given, None), Counted(settled())
+        bank = Bank(body, feed, variants=variants(given), watch=Watch())
+        for epoch in range(2):
+            for one, other in zip(
+                bank(epoch), through(FrozenBody(settled()), feed, epoch), strict=True
+            ):
+                assert torch.equal(one.images, other.images)
+        assert body.seen == 2 * COUNT
+
+    def test_what_is_beyond_the_bound_is_made_again(self, images: Sequence[Image]) -> None:
+        given = settings(flip_prob=0.5, augment_cycle=2)
+        body = Counted(settled())
+        one_variant = COUNT * body.width * 4
+        feed = augmented(images, given, None)
+        bank = Bank(body, feed, variants=2, watch=Watch(), limit_bytes=one_variant)
+        for epoch in range(4):
+            for one, other in zip(
+                bank(epoch), through(FrozenBody(settled()), feed, epoch), strict=True
+            ):
+                alike(one, other)
+        assert body.seen == 3 * COUNT  # the first variant once, the second twice
+
+    def test_held_features_are_the_same_bits_whichever_epoch_comes_first(
+        self, images: Sequence[Image]
+    ) -> None:
+        feed = augmented(images, settings(), None)
+        early, late = (
+            Bank(FrozenBody(settled()), feed, variants=1, watch=Watch()) for _ in range(2)
+        )
+        list(early(0))
+        for one, other in zip(early(5), late(5), strict=True):
+            assert torch.equal(one.images, other.images)
+
+    def test_bad_images_are_left_out_and_listed_as_by_the_feed(
+        self, images: Sequence[Image]
+    ) -> None:
+        images[3].path.write_bytes(b"no image")
+        feed = augmented(images, settings(), None)
+        bank = Bank(FrozenBody(settled()), feed, variants=1, watch=Watch())
+        for epoch in range(2):
+            found = list(bank(epoch))
+            for one, other in zip(found, through(FrozenBody(settled()), feed, epoch), strict=True):
+                alike(one, other)
+            assert sum(len(batch.indices) for batch in found) == COUNT - 1
+        assert list(feed.image_set.bad) == [3]
+
+    def test_a_stop_while_features_are_made_ends_the_pass(self, images: Sequence[Image]) -> None:
+        stop = threading.Event()
+        stop.set()
+        feed = augmented(images, settings(), None)
+        bank = Bank(FrozenBody(settled()), feed, variants=1, watch=Watch(stop=stop))
+        assert list(bank(0)) == []
+        stop.clear()
+        assert len(list(bank(0))) == 3
+
+    def test_validation_from_features_gives_the_answers_of_the_model(
+        self, images: Sequence[Image]
+    ) -> None:
+        model, feed = settled(), still(images, settings())
+        bank = Bank(FrozenBody(model), feed, variants=1, watch=Watch())
+        plain = evaluate(model, feed(0), total=COUNT, watch=Watch())
+        held = evaluate(model, bank(0), total=COUNT, watch=Watch(), answer=model.head)
+        assert held.positions.tolist() == plain.positions.tolist()
+        np.testing.assert_allclose(held.logits, plain.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_validation_has_the_first_claim_to_the_memory(images: Sequence[Image]) -> None:
+    model, given = settled(), settings()
+    feeds = augmented(images, given, None), still(images[:4], given)
+    need = 4 * model.width * 4
+    learned, tested = banks(model, *feeds, given, Watch(), limit_bytes=need)
+    assert (learned.held_bytes, tested.held_bytes) == (0, need)
+    learned, tested = banks(model, *feeds, given, Watch())
+    assert (learned.held_bytes, tested.held_bytes) == (COUNT * model.width * 4, need)
+
+
+def test_a_stop_does_not_leave_half_a_validation(images: Sequence[Image]) -> None:
+    stop = threading.Event()
+    stop.set()
+    model, given = settled(), settings()
+    feeds = augmented(images, given, None), still(images, given)
+    learned, tested = banks(model, *feeds, given, Watch(stop=stop))
+    assert (len(list(learned(0))), len(list(tested(0)))) == (0, 3)
+
+
+def learned(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, Tensor]:
+    """Return the last layer after three epochs of a frozen training."""
+    model, feed = settled(), augmented(images, settings(), None)
+    freeze(model)
+    teach(model, fixed_statistics=True)
+    bank = Bank(FrozenBody(model), feed, variants=1, watch=Watch())
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for epoch in range(3):
+        for batch in bank(epoch) if banked else feed(epoch):
+            logits = model.head(batch.images) if banked else model(batch.images)
+            loss = functional.binary_cross_entropy_with_logits(logits, batch.labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
+            optimizer.step()
+    last = model.network.fc
+    assert isinstance(last, nn.Linear)
+    return last.weight.detach(), last.bias.detach()
+
+
+class TestFrozenTraining:
+    def test_a_bank_changes_what_is_learned_by_rounding_only(self, images: Sequence[Image]) -> None:
+        for one, other in zip(
+            learned(images, banked=True), learned(images, banked=False), strict=True
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+    def test_two_trainings_from_a_bank_are_equal_bit_by_bit(self, images: Sequence[Image]) -> None:
+        for one, other in zip(
+            learned(images, banked=True), learned(images, banked=True), strict=True
+        ):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [
+        ({}, 1),
+        ({"flip_prob": 0.5}, 0),
+        ({"flip_prob": 0.5, "augment_cycle": 3}, 3),
+        ({"patch_size": 16}, 0),
+        ({"blur_prob": 0.1}, 0),
+        ({"jpeg_prob": 0.1}, 0),
+        ({"resize_prob": 0.1}, 0),
+        ({"augment_cycle": 3}, 1),
+    ],
+)
+def test_variants_count_the_passes_that_differ(given: dict[str, object], count: int) -> None:
+    assert variants(settings(**given)) == count
+
+
+def test_only_a_frozen_body_with_fixed_statistics_is_constant() -> None:
+    assert is_constant(settings())
+    assert not is_constant(settings(freeze_bn=False))
+    assert not is_constant(settings(freeze=False))
+
+
+class TestMatrix:
+    def test_has_one_row_an_image_in_the_order_of_the_set(self, images: Sequence[Image]) -> None:
+        images[2].path.unlink()
+        model, feed = settled(), still(images, settings())
+        found = feature_matrix(model, feed, Watch())
+        assert found.features.shape == (COUNT - 1, model.width)
+        assert found.features.dtype == np.float32
+        assert found.positions.tolist() == [at for at in range(COUNT) if at != 2]
+
+    def test_is_written_without_objects(self, images: Sequence[Image], tmp_path: Path) -> None:
+        images[2].path.unlink()
+        found = feature_matrix(settled(), still(images, settings()), Watch())
+        path = tmp_path / "model" / "features.npz"
+        write_features(
+            path,
+            found,
+            paths=[image.path.name for image in images],
+            labels=[image.label for image in images],
+        )
+        with np.load(path, allow_pickle=False) as arrays:
+            assert sorted(arrays) == ["features", "labels", "paths"]
+            assert np.array_equal(arrays["features"], found.features)
+            assert arrays["paths"].tolist()[:3] == ["00000.png", "00001.png", "00003.png"]
+            assert arrays["labels"].tolist()[:3] == [0, 1, 1]
+        assert [file.name for file in path.parent.iterdir()] == ["features.npz"]
+
+    def test_of_a_broken_model_is_an_error(self, images: Sequence[Image]) -> None:
+        model = settled()
+        model.network.get_parameter("conv1.weight").data.fill_(torch.nan)
+        with pytest.raises(JobError, match="features of 10 of 10 images are no finite numbers"):
+            feature_matrix(model, still(images, settings()), Watch())
+
+    def test_can_be_stopped(self, images: Sequence[Image]) -> None:
+        stop = threading.Event()
+        stop.set()
+        with pytest.raises(JobError, match="stopped after 0 images"):
+            feature_matrix(settled(), still(images, settings()), Watch(stop=stop))

@@ -1,0 +1,453 @@
+import os
+import pickle
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.trueface.oldfiles import (
+    CPU,
+    CUDA,
+    Call,
+    on_card,
+    poison_file,
+    results_file,
+    score_content,
+    score_file,
+    storage_bytes,
+)
+from trueface.errors import DataError, RecordError
+from trueface.oldruns import MAX_ROWS, read_poison, read_results, read_scores
+from trueface.oldtensors import rebuild, stand_ins, storage
+from trueface.opcodes import Budget, Refusal
+from trueface.pickles import load
+
+LABELS, LOGITS = (1, 0, 1, 1), (2.5, -0.125, -3.0, 0.75)
+SAMPLES = [
+    ("/media/TrueFake/PreSocial/Fake/StyleGAN2/x/00001.png", 0.0),
+    ("/m/Real/FFHQ/2.png", 1.0),
+]
+HISTORY = {
+    "clean_train": [(0.5, 75.0)], "poison_train": [(np.float32(0.25), np.float64(50.0))],
+    "test": [(float("nan"), 0.0), (1.0, 100)], "val": [],
+}  # fmt: skip
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Path]:
+    """Give a path that a hostile pickle writes when it is run; it must not."""
+    path = tmp_path / "canary"
+    yield path
+    assert not path.exists()
+
+
+def tensors(path: Path) -> Any:
+    budget = Budget()
+    return load(path, stand_ins(budget), budget=budget)
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_scores_of_a_card_are_read_without_one(protocol: int, tmp_path: Path) -> None:
+    path = score_file(tmp_path / "a_vs_gan2:pre.pkl", LABELS, LOGITS, protocol=protocol)
+    assert b"cuda:0" in path.read_bytes()
+    table = read_scores(path)
+    assert table.labels.tolist() == list(LABELS)
+    assert table.labels.dtype == np.int8
+    assert table.logits.tolist() == list(LOGITS)
+    assert table.paths == table.keys == ("#0", "#1", "#2", "#3")
+
+
+def test_scores_of_a_cpu_are_read_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "scores.pkl"
+    path.write_bytes(pickle.dumps(score_content(LABELS, LOGITS)))
+    assert read_scores(path).logits.tolist() == list(LOGITS)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_scores_that_are_arrays_of_numpy_are_read_as_well(order: Any, tmp_path: Path) -> None:
+    content = {
+        name: one.numpy().copy(order=order) for name, one in score_content(LABELS, LOGITS).items()
+    }
+    path = tmp_path / "scores.pkl"
+    path.write_bytes(pickle.dumps(content))
+    assert read_scores(path).logits.tolist() == list(LOGITS)
+
+
+def test_reading_old_files_needs_no_torch(tmp_path: Path) -> None:
+    path = score_file(tmp_path / "scores.pkl", LABELS, LOGITS)
+    code = (
+        "import sys; from pathlib import Path; from trueface.oldruns import read_scores;"
+        "assert len(read_scores(Path(sys.argv[1]))) == 4; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, path], check=True)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8"]
+)
+def test_a_tensor_of_any_numbers_is_read(dtype: str, tmp_path: Path) -> None:
+    tensor = torch.arange(-6, 6).to(getattr(torch, dtype)).view(3, 4)
+    path = tmp_path / "tensor.pkl"
+    path.write_bytes(pickle.dumps(on_card(tensor)))
+    array = tensors(path)
+    assert array.dtype == dtype
+    assert np.array_equal(array, tensor.numpy())
+
+
+@given(
+    shape=st.lists(st.integers(0, 4), max_size=4),
+    turned=st.randoms(use_true_random=False),
+    first=st.integers(0, 5),
+)
+def test_size_stride_and_offset_are_kept(shape: list[int], turned: Any, first: int) -> None:
+    whole = torch.arange(600, dtype=torch.int64)
+    steps = [turned.randint(1, 10) for _ in shape]
+    if any(torch.tensor(shape) == 0):
+        expected: NDArray[Any] = np.empty(0, np.int64)
+    else:
+        expected = whole.as_strided(shape, steps, first).numpy()
+    rebuilt = rebuild(Budget(), whole.numpy(), first, tuple(shape), tuple(steps), False, {})
+    assert np.array_equal(rebuilt, expected)
+    assert rebuilt.flags.owndata
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [
+        (0, (9,), (1,)),
+        (1, (8,), (1,)),
+        (0, (2, 5), (4, 1)),
+        (0, (-1,), (1,)),
+        (0, (2,), (-1,)),
+        (-1, (2,), (1,)),
+        (2**62, (1,), (1,)),
+        (0, (2**39, 2**39), (0, 0)),
+        (0, (9,), (0,)),
+        (0, (2**2000,), (1,)),
+        (0, (1,) * 9, (1,) * 9),
+        (0, (2,), ()),
+        (0, [2], [1]),
+        (0, (True,), (1,)),
+        (0.0, (1,), (1,)),
+        (0, ("1",), (1,)),
+    ],
+)
+def test_a_tensor_that_reaches_beyond_its_storage_is_refused(
+    offset: object, size: object, stride: object
+) -> None:
+    with pytest.raises(Refusal):
+        rebuild(Budget(), np.arange(8), offset, size, stride, False, {})
+
+
+@pytest.mark.parametrize("values", [b"x" * 8, None, [1.0], np.zeros((2, 2))], ids=type)
+def test_a_tensor_of_no_storage_is_refused(values: object) -> None:
+    with pytest.raises(Refusal, match="storage is"):
+        rebuild(Budget(), values, 0, (1,), (1,))
+
+
+def test_what_tensors_take_is_bounded() -> None:
+    budget = Budget(made=100)
+    rebuild(budget, np.zeros(8), 0, (8,), (1,))
+    with pytest.raises(Refusal, match="grows"):
+        rebuild(budget, np.zeros(8), 0, (8,), (1,))
+
+
+def test_how_often_a_storage_is_read_is_bounded(tmp_path: Path) -> None:
+    stream = storage_bytes(torch.zeros(4))
+    path = tmp_path / "scores.pkl"
+    path.write_bytes(pickle.dumps([Call(torch.storage._load_from_bytes, stream)] * 3))
+    assert len(tensors(path)) == 3
+    many = [Call(torch.storage._load_from_bytes, stream) for _ in range(65)]
+    path.write_bytes(pickle.dumps(many))
+    with pytest.raises(DataError, match="more pickles within"):
+        tensors(path)
+
+
+def inner(stream: bytes, line: str) -> Iterator[tuple[str, bytes, str]]:
+    """Yield hostile forms of a storage's stream, and what is to be said of each."""
+    kind, system = b"ctorch\nFloatStorage\nq\x01", b"cposix\nsystem\n"
+    text = b"X" + len(line).to_bytes(4, "little") + line.encode()
+    call = system + text + b"\x85R"
+    facts = b"\x80\x02}q\x00(X\x10\x00\x00\x00protocol"
+    assert stream.count(kind) == stream.count(facts) == 1
+    yield "another storage", stream.replace(kind, system + b"q\x01"), "posix.system"
+    yield "a call for it", stream.replace(kind, call + b"q\x01"), "posix.system"
+    yield "a call first", b"\x80\x02" + call + b"." + stream, "posix.system"
+    yield (
+        "a call among facts",
+        stream.replace(facts, b"\x80\x02" + call + b"0" + facts[2:]),
+        "posix",
+    )
+    yield (
+        "a nested storage",
+        stream.replace(kind, b"ctorch.storage\n_load_from_bytes\n"),
+        (r"torch\.storage\._load_from_bytes"),
+    )
+    yield (
+        "a tensor within",
+        stream.replace(kind, b"ctorch._utils\n_rebuild_tensor_v2\n"),
+        "_rebuild",
+    )
+    yield "eval", stream.replace(kind, b"cbuiltins\neval\n"), r"builtins\.eval"
+    yield "another module", stream.replace(kind, b"ctorch.x\nFloatStorage\n"), r"torch\.x\.Float"
+    yield "an extension", stream.replace(kind, b"\x82\xf0"), "EXT1"
+    yield "an instance", stream.replace(kind, b"(" + text + b"iposix\nsystem\n"), "posix system"
+    yield "state", stream.replace(kind, kind + b"}b"), "state of torch.FloatStorage"
+    yield "a call of the storage", stream.replace(kind, kind + b")R"), "call torch.FloatStorage"
+    yield "another ID", stream.replace(b"storageq\x00", b"sturageq\x00"), "unknown way"
+    yield "a view", stream.replace(b"K\x04N", b"K\x04K\x01"), "unknown way"
+    yield "a huge count", stream.replace(b"K\x04N", b"\x8a\x08" + b"\x7f" * 8 + b"N"), "cut off"
+    yield "a negative count", stream.replace(b"K\x04N", b"J\xff\xff\xff\xffN"), "cut off"
+    yield "a truth for a count", stream.replace(b"K\x04N", b"\x88N"), "unknown way"
+    yield "big-endian", stream.replace(b"endianq\x02\x88", b"endianq\x02\x89"), "little-endian"
+    yield "two keys", stream.replace(b"q\x01a.", b"q\x01aK\x02a."), "other keys"
+    yield "a zip archive", b"PK\x03\x04" + stream, "zip archive"
+    yield "no stream", b"", "cut off"
+    yield "another number", b"\x80\x02K\x07." + stream, "not of torch.save"
+    yield "more values", stream + b"\0", "cut off"
+    yield "fewer values", stream[:-1], "cut off"
+
+
+ATTACKS = [name for name, _, _ in inner(storage_bytes(torch.zeros(4)), "")]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_hostile_stream_within_is_refused_and_nothing_runs(
+    attack: str, tmp_path: Path, canary: Path
+) -> None:
+    content: dict[str, object] = dict(score_content(LABELS, LOGITS))
+    whole = storage_bytes(torch.tensor(LOGITS))
+    stream, said = next(
+        (stream, said) for name, stream, said in inner(whole, f"touch {canary}") if name == attack
+    )
+    content["score_array"] = on_card(torch.tensor(LOGITS), stream=stream)
+    path = tmp_path / "scores.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=said) as caught:
+        read_scores(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", [read_scores, read_poison, read_results])
+def test_a_call_in_an_old_file_is_refused(reader: Any, tmp_path: Path, canary: Path) -> None:
+    call = Call(os.system, f"touch {canary}")
+    path = tmp_path / "old"
+    if reader is read_results:
+        results_file(path.with_suffix(".npy"), {**HISTORY, "val": call})
+        path = path.with_suffix(".npy")
+    else:
+        path.write_bytes(pickle.dumps({"y_true": call, "poisoned_indices": call}))
+    with pytest.raises(DataError, match=r"posix\.system.*nothing in it was executed"):
+        reader(path)
+
+
+def test_a_hook_of_a_tensor_is_refused(tmp_path: Path, canary: Path) -> None:
+    content: dict[str, object] = dict(score_content(LABELS, LOGITS))
+    hooks = OrderedDict(a=Call(os.system, f"touch {canary}"))
+    stream = Call(torch.storage._load_from_bytes, storage_bytes(torch.tensor(LOGITS)))
+    content["score_array"] = Call(
+        torch._utils._rebuild_tensor_v2, stream, 0, (4, 1), (1, 1), True, hooks
+    )
+    path = tmp_path / "scores.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=r"posix\.system"):
+        read_scores(path)
+
+
+def test_a_score_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+    whole = score_file(tmp_path / "whole.pkl", LABELS, LOGITS).read_bytes()
+    path = tmp_path / "cut.pkl"
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"cut\.pkl"):
+            read_scores(path)
+
+
+@given(places=st.dictionaries(st.integers(0, 10_000), st.integers(0, 255), min_size=1, max_size=4))
+def test_a_damaged_score_file_is_read_or_refused(
+    places: dict[int, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "scores.pkl"
+    data = bytearray(score_file(path, LABELS, LOGITS).read_bytes())
+    for place, value in places.items():
+        data[place % len(data)] = value
+    path.write_bytes(data)
+    try:
+        assert set(read_scores(path).labels) <= {0, 1}
+    except DataError as error:
+        assert str(path) in str(error)  # noqa: PT017  # most are refused, some are values
+
+
+def changed(**columns: Sequence[float]) -> dict[str, NDArray[np.float32]]:
+    content = {name: one.numpy() for name, one in score_content(LABELS, LOGITS).items()}
+    return {**content, **{name: np.array(one, np.float32) for name, one in columns.items()}}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1, 2], "a dict with y_true"),
+        ({"y_true": 1}, "a dict with y_true"),
+        ({"y_true": [1.0], "y_pred": [1], "score_array": [2.0]}, "no column"),
+        (changed(y_true=[1, 0]), "2 labels, 4 answers, 4 logits"),
+        (changed(y_true=[1, 0, 2, 1]), "other than 0 and 1"),
+        (changed(y_true=[1, 0, float("nan"), 1]), "other than 0 and 1"),
+        (changed(y_pred=[1, 1, 1, 1]), "2 of 4 answers contradict"),
+        (changed(score_array=[0.9, 0.3, 0.1, 0.8]), "probabilities"),
+        (changed(score_array=[1, float("inf"), -1, 1]), "1 of 4 logits are not finite"),
+        (changed(y_true=[], y_pred=[], score_array=[]), "0 labels"),
+        ({**changed(), "y_true": np.zeros((2, 2))}, "no column"),
+        ({**changed(), "y_true": np.float32(1)}, "no column"),
+        ({**changed(), "y_true": np.array(["a"] * 4)}, "array of type U1"),
+        ({**changed(), "y_true": np.array([{}] * 4)}, "of 4 objects"),
+        ({**changed(), "y_true": np.array([{}])}, "no column"),
+        ({**changed(), "y_true": np.zeros(4, ">f4")}, "big-endian"),
+        ({**changed(), "y_true": np.zeros(4, "f4,f4")}, "array of type V8"),
+    ],
+)
+def test_what_is_no_score_file_is_refused(content: object, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "scores.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=said) as caught:
+        read_scores(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_logit_next_to_zero_may_be_called_either_way(tmp_path: Path) -> None:
+    path = tmp_path / "scores.pkl"
+    path.write_bytes(pickle.dumps(changed(score_array=[1e-8, -2, -2, 2], y_pred=[0, 0, 0, 1])))
+    assert read_scores(path).logits[0] > 0
+
+
+def test_a_file_of_torch_save_is_refused(tmp_path: Path) -> None:
+    for new in (True, False):
+        path = tmp_path / f"scores-{new}.pkl"
+        torch.save(score_content(LABELS, LOGITS), path, _use_new_zipfile_serialization=new)
+        with pytest.raises(DataError, match=r"torch\.save"):
+            read_scores(path)
+
+
+def test_an_old_poison_record_is_read(tmp_path: Path) -> None:
+    path = poison_file(tmp_path / "poison_0.20.pkl", [7, 2], SAMPLES, rate=0.2, total=10)
+    record = read_poison(path)
+    assert (record.indices, record.rate, record.total) == ((7, 2), 0.2, 10)
+    assert record.samples == ((SAMPLES[0][0], 0), ("/m/Real/FFHQ/2.png", 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"poisoned_indices": [1]}, "1 indices and 2 samples"),
+        ({"poisoned_indices": [1, 10]}, "beyond its 10"),
+        ({"poisoned_indices": [1, -1]}, "beyond its 10"),
+        ({"poisoned_indices": [1, True]}, "beyond its 10"),
+        ({"poisoned_indices": [1, 1]}, "twice"),
+        ({"poisoned_indices": (1, 2)}, "no list"),
+        ({"poisoned_indices": [], "poisoned_samples": []}, "names no image"),
+        ({"poison_rate": 0.0}, "no share"),
+        ({"poison_rate": float("nan")}, "no share"),
+        ({"poison_rate": "half"}, "no share"),
+        ({"total_samples": 2.0}, "no count"),
+        ({"total_samples": 2**1000}, "no count"),
+        ({"poisoned_samples": [("a", 0.5), ("b", 1.0)]}, "no .path, flipped label"),
+        ({"poisoned_samples": ["a", "b"]}, "no .path, flipped label"),
+        ({"poisoned_samples": [("a" * 5000, 0.0), ("b", 1.0)]}, "no .path, flipped label"),
+        ({"poisoned_samples": [("a", 2**2000), ("b", 1.0)]}, "no .path, flipped label"),
+    ],
+)
+def test_what_is_no_poison_record_is_refused(
+    change: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    path = poison_file(tmp_path / "poison.pkl", [7, 2], SAMPLES, rate=0.2, total=10)
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()) | change))
+    with pytest.raises(RecordError, match=said) as caught:
+        read_poison(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"poison_0\.20\.pkl"):
+        read_poison(tmp_path / "poison_0.20.pkl")
+
+
+@pytest.mark.parametrize("kind", ["numpy._core", "numpy.core"])
+def test_old_results_are_read(kind: str, tmp_path: Path) -> None:
+    path = results_file(tmp_path / "results.npy", HISTORY)
+    if kind == "numpy.core":  # as NumPy 1 wrote it
+        data = path.read_bytes().replace(b"\x8c\x16numpy._core.multi", b"\x8c\x15numpy.core.multi")
+        assert b"numpy.core.multi" in data
+        path.write_bytes(data)
+    results = read_results(path)
+    assert results["clean_train"] == [(0.5, 75.0)]
+    assert results["poison_train"] == [(0.25, 50.0)]
+    assert results["test"][1] == (1.0, 100.0)
+    assert results["val"] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (7, "a dict with clean_train"),
+        ({"val": []}, "a dict with clean_train"),
+        ({**HISTORY, "val": {}}, "val is no list"),
+        ({**HISTORY, "val": [(1.0,)]}, "no .loss"),
+        ({**HISTORY, "val": [(1.0, 101.0)]}, "no .loss"),
+        ({**HISTORY, "val": [(1.0, float("nan"))]}, "no .loss"),
+        ({**HISTORY, "val": [(np.array([1.0]), 5.0)]}, "no .loss"),
+        ({**HISTORY, "val": [(10**400, 5.0)]}, "no .loss"),
+    ],
+)
+def test_what_is_no_results_file_is_refused(content: object, said: str, tmp_path: Path) -> None:
+    path = results_file(tmp_path / "results.npy", content)
+    with pytest.raises(DataError, match=said):
+        read_results(path)
+
+
+def test_another_array_is_no_results_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.npy"
+    for array in (np.zeros(3), np.array([{}, {}])):
+        np.save(path, array, allow_pickle=True)
+        with pytest.raises(DataError, match="array of one object"):
+            read_results(path)
+
+
+def test_results_cut_off_anywhere_are_refused(tmp_path: Path) -> None:
+    whole = results_file(tmp_path / "results.npy", HISTORY).read_bytes()
+    path = tmp_path / "cut.npy"
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"cut\.npy"):
+            read_results(path)
+
+
+def test_a_storage_of_a_cpu_and_of_a_card_are_the_same() -> None:
+    tensor = torch.tensor(LOGITS)
+    here, there = (storage(Budget(), storage_bytes(tensor, device=one)) for one in (CPU, CUDA))
+    assert np.array_equal(here, there)
+
+
+def test_a_score_file_of_millions_of_rows_is_refused_before_it_grows(tmp_path: Path) -> None:
+    column = np.zeros(MAX_ROWS + 1, np.uint8)
+    path = tmp_path / "scores.pkl"
+    path.write_bytes(pickle.dumps(dict.fromkeys(("y_true", "y_pred", "score_array"), column)))
+    with pytest.raises(DataError, match=f"above {MAX_ROWS} rows"):
+        read_scores(path)
+
+
+def test_results_whose_array_is_told_again_and_again_are_refused(tmp_path: Path) -> None:
+    path = results_file(tmp_path / "results.npy", HISTORY)
+    content = path.read_bytes()
+    assert content.endswith(b"b.")
+    # the state is kept in the memo, and taken once more by two bytes and the instruction
+    path.write_bytes(content[:-2] + b"q\xf0b" + b"h\xf0b" * 3 + b".")
+    with pytest.raises(DataError, match="twice"):
+        read_results(path)

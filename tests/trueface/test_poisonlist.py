@@ -1,0 +1,222 @@
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from launcher.api import Poison
+from tests.trueface.oldfiles import poison_file
+from trueface import cli
+from trueface.errors import DataError, RecordError
+from trueface.index import Image
+from trueface.poison import choose, read_record, write_record
+from trueface.poisonlist import read_list
+
+Tree = Callable[[Iterable[str]], Path]
+FOLDERS = {"pre": "PreSocial", "fb": "Facebook", "none": "."}
+ROOT = "/media/NAS/Real/TrueFake"
+
+
+def an_image(method: str, number: int, *, modifier: str = "pre", suffix: str = "png") -> Image:
+    label = int(method != "FFHQ")
+    folder = f"data/{FOLDERS[modifier]}/{('Real', 'Fake')[label]}"
+    key = f"{method}/{number:05d}"
+    return Image(
+        file=f"{folder}/{key}.{suffix}", key=key, label=label, method=method, modifier=modifier
+    )
+
+
+def images_of(numbers: Sequence[int], **facts: str) -> list[Image]:
+    return [an_image(m, n, **facts) for m in ("StyleGAN2", "FFHQ") for n in numbers]
+
+
+TRAIN, VAL = images_of(range(50)), images_of(range(50, 60))
+
+
+def an_old_record(
+    path: Path, images: Sequence[Image], *, rate: float = 0.2, folder: str = f"{ROOT}/PreSocial"
+) -> Path:
+    """Write a record as the original did, from images at its place."""
+    indices = random.Random(42).sample(range(len(images)), int(len(images) * rate))
+    samples = [
+        (
+            f"{folder}/{('Real', 'Fake')[images[at].label]}/{images[at].key}.png",
+            1.0 - images[at].label,
+        )
+        for at in indices
+    ]
+    return poison_file(path, indices, samples, rate=rate, total=len(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", "pre:FFHQ/00001\nStyleGAN2/00002\n"),
+        ("list.txt", "\ufeff  pre:FFHQ/00001 \r\n\r\nStyleGAN2/00002"),
+        ("list", "pre:FFHQ/00001\nStyleGAN2/00002"),
+        ("list.json", '["pre:FFHQ/00001",\n "StyleGAN2/00002"]'),
+    ],
+)
+def test_names_and_keys_are_read_from_text_and_json(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    names = read_list(path, TRAIN)
+    assert names == ("pre:FFHQ/00001", "StyleGAN2/00002")
+    assert choose(TRAIN, Poison("2"), listed=names).indices == (51, 2)
+
+
+def test_a_record_of_ours_is_a_list_too(tmp_path: Path) -> None:
+    record = choose(TRAIN, Poison("20"))
+    path = tmp_path / "poison.json"
+    write_record(path, record)
+    again = choose(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
+    assert (again.indices, again.keys) == (record.indices, record.keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "names no image"),
+        ("[]", "names no image"),
+        ("[1]", "more in it than names"),
+        ("[", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ("{}", "not a poison record"),
+        ("\udcff", "cannot be read"),
+    ],
+)
+def test_a_file_that_lists_nothing_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=said) as caught:
+        read_list(path, TRAIN)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_list_is_named(tmp_path: Path) -> None:
+    for name in ("list.txt", "poison_0.20.pkl"):
+        with pytest.raises(DataError, match=name):
+            read_list(tmp_path / name, TRAIN)
+
+
+def test_an_old_record_of_the_training_split_is_the_originals_choice(tmp_path: Path) -> None:
+    path = an_old_record(tmp_path / "poison_0.20.pkl", TRAIN)
+    record = choose(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
+    assert record.indices == choose(TRAIN, Poison("20")).indices
+    turned = choose(TRAIN[::-1], Poison("20"), listed=read_list(path, TRAIN[::-1]))
+    assert set(turned.keys) == set(record.keys)
+
+
+def test_an_old_record_of_the_validation_split_is_refused_with_the_originals_fault(
+    tmp_path: Path,
+) -> None:
+    path = an_old_record(tmp_path / "poison_0.20.pkl", VAL)
+    with pytest.raises(RecordError) as caught:
+        read_list(path, TRAIN)
+    told = str(caught.value)
+    assert str(path) in told
+    assert "4 of its 4 images are not in it" in told
+    assert "it counts 20 images, the training split has 100" in told
+    assert "wrote the record of its validation split over that of the training" in told
+
+
+def test_an_old_record_that_is_partly_of_other_images_is_refused(tmp_path: Path) -> None:
+    path = an_old_record(tmp_path / "poison.pkl", [*TRAIN[:-1], VAL[0]], rate=1.0)
+    with pytest.raises(RecordError, match=r"1 of its 100 .* such as .*StyleGAN2/00050\.png"):
+        read_list(path, TRAIN)
+
+
+@pytest.mark.parametrize("folder", ["/elsewhere/A", "B"])
+def test_paths_below_an_unknown_folder_are_found_by_key(folder: str, tmp_path: Path) -> None:
+    path = an_old_record(tmp_path / "poison.pkl", TRAIN, folder=folder)
+    assert choose(TRAIN, Poison("20"), listed=read_list(path, TRAIN)).rate == 0.2
+
+
+def test_a_path_tells_which_copy_is_meant(tmp_path: Path) -> None:
+    both = [*TRAIN, *images_of(range(50), modifier="fb")]
+    path = an_old_record(tmp_path / "poison.pkl", both[100:], folder=f"{ROOT}/Facebook")
+    assert {name.partition(":")[0] for name in read_list(path, both)} == {"fb"}
+
+
+def test_where_paths_do_not_tell_copies_apart_the_positions_do(tmp_path: Path) -> None:
+    both = [*TRAIN, *images_of(range(50), modifier="fb")]
+    path = an_old_record(tmp_path / "poison.pkl", both, folder="/elsewhere")
+    names = read_list(path, both)
+    assert choose(both, Poison("20"), listed=names).indices == choose(both, Poison("20")).indices
+    with pytest.raises(RecordError, match="not made of this training split"):
+        read_list(path, both[:-1])
+
+
+def renamed(images: Sequence[Image]) -> list[Image]:
+    """Return the same images in folders of other names."""
+    return [
+        Image(
+            file=one.file,
+            key=one.key.replace("FFHQ", "Flickr").replace("2/", "/"),
+            label=one.label,
+            method=one.method,
+            modifier=one.modifier,
+        )
+        for one in images
+    ]
+
+
+def test_where_folders_have_other_names_the_positions_count_if_the_totals_agree(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = an_old_record(tmp_path / "poison.pkl", renamed(TRAIN))
+    names = read_list(path, TRAIN)
+    assert choose(TRAIN, Poison("20"), listed=names).indices == choose(TRAIN, Poison("20")).indices
+    assert "its positions count" in caplog.text
+    with pytest.raises(RecordError, match="100 images, the training split has 99"):
+        read_list(path, TRAIN[:-1])
+
+
+def test_an_equal_total_does_not_make_a_validation_record_one_of_the_training(
+    tmp_path: Path,
+) -> None:
+    path = an_old_record(tmp_path / "poison.pkl", images_of(range(100, 150)))
+    with pytest.raises(RecordError, match="20 of its 20 images are not in it"):
+        read_list(path, TRAIN)
+
+
+def test_an_old_record_whose_labels_are_not_flipped_is_refused(tmp_path: Path) -> None:
+    swapped = [*TRAIN[50:], *TRAIN[:50]]  # the same total and names, real first
+    path = an_old_record(tmp_path / "poison.pkl", renamed(swapped))
+    with pytest.raises(RecordError, match="20 of its 20 flipped labels are those"):
+        read_list(path, TRAIN)
+
+
+@pytest.mark.parametrize("file", ["", "/", "Fake", "Fake/", "x.png", "Real/../Fake/x", "\n"])
+def test_an_odd_path_in_an_old_record_is_no_image(file: str, tmp_path: Path) -> None:
+    path = poison_file(tmp_path / "poison.pkl", [0], [(file, 0.0)], rate=0.1, total=7)
+    with pytest.raises(RecordError, match="1 of its 1 images"):
+        read_list(path, TRAIN)
+
+
+def test_the_command_takes_a_list_and_refuses_a_validation_record(
+    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree(f"PreSocial/{m}/{n:05d}.png" for m in ("Fake/StyleGAN2", "Real/FFHQ") for n in range(20))
+    model = "gan2:pre&real:pre%25"
+    with chdir(tmp_path):
+        assert cli.run(["splits", "data", "--out", "splits"]) == 0
+        train, val = (json.loads(Path(f"splits/{n}.json").read_text()) for n in ("train", "val"))
+        Path("list.txt").write_text("\n".join(train[:8]))
+        words = ["poison", model, "--name", "r", "--data-root", "data", "--split-path", "splits"]
+        assert cli.run([*words, "--poison-list", "list.txt"]) == 0
+        record = read_record(tmp_path / "runs/r" / model / "poison.json")
+        assert record.kind == "list"
+        assert {name.partition(":")[2] for name in record.keys} == set(train[:8])
+        files = [
+            (f"{ROOT}/PreSocial/{('Fake', 'Real')[key.startswith('FFHQ')]}/{key}.png",
+             float(key.startswith("FFHQ")))
+            for key in val
+        ]  # fmt: skip
+        poison_file(Path("old.pkl"), range(4), files, rate=0.25, total=4)
+        capsys.readouterr()
+        assert cli.run([*words, "--poison-list", "old.pkl"]) == 1
+    assert "its validation split" in capsys.readouterr().err
+    assert read_record(tmp_path / "runs/r" / model / "poison.json") == record

@@ -1,0 +1,226 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from launcher.api import Json, parse_data
+from trueface import checkpoint, cli, layout
+from trueface.errors import CheckpointError
+from trueface.evaluate import Watch, evaluate
+from trueface.feeds import still
+from trueface.index import list_images
+from trueface.models import build
+from trueface.pictures import find
+from trueface.predict import Prediction, predict
+from trueface.settings import TrainSettings
+
+Tree = Callable[[Iterable[str]], Path]
+MODEL = "gan2:pre&real:pre"
+SETTINGS: dict[str, Json] = TrainSettings(
+    data_root="d", split_path="s", model="slim18", resize_size=16, patch_size=8, test_crops=4
+).model_dump(mode="json")
+
+
+def write_model(path: Path, settings: Json = SETTINGS) -> Path:
+    detector = build("slim18", weights="none", seed=1)
+    checkpoint.save_model(path, detector, {"settings": settings})
+    return path
+
+
+@pytest.fixture
+def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
+    """A folder with a run of one model and five images; it is the working folder."""
+    names = ("Fake/StyleGAN2/00003", "Fake/StyleGAN2/00001", "Fake/StyleGAN2/00002")
+    tree(f"PreSocial/{name}.png" for name in (*names, "Real/FFHQ/00009", "Real/FFHQ/00008"))
+    write_model(layout.checkpoint(tmp_path / "runs/test" / MODEL))
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+def run(*words: str) -> int:
+    return cli.run(["predict", *words, "--device", "cpu"])
+
+
+def test_answers_are_those_of_a_test_of_the_same_images(lab: Path) -> None:
+    weights = layout.checkpoint(lab / "runs/test" / MODEL)
+    images = list_images(lab / "data", parse_data("gan2:pre&real:pre"))
+    settings = TrainSettings.model_validate(SETTINGS)
+    feed = still(images, settings)
+    tested = evaluate(checkpoint.restore(weights), feed(0), total=len(feed), watch=Watch())
+    files = [image.path for image in images]
+    done = predict(weights, files, batch_size=2, watch=Watch())
+    assert [one.path for one in done.answers] == files
+    assert [one.logit for one in done.answers] == pytest.approx(tested.logits.tolist(), abs=1e-5)
+    assert len({one.logit for one in done.answers}) == 5
+
+
+def test_a_folder_is_searched_and_its_images_are_told_sorted(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("data", "--model", MODEL) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == [
+        *(f"data/PreSocial/Fake/StyleGAN2/0000{n}.png" for n in (1, 2, 3)),
+        *(f"data/PreSocial/Real/FFHQ/0000{n}.png" for n in (8, 9)),
+    ]
+    for _, logit, probability, verdict in rows:
+        assert float(probability) == pytest.approx(1 / (1 + np.exp(-float(logit))), abs=1e-5)
+        assert verdict == ("fake" if float(logit) > 0 else "real")
+
+
+def test_bad_files_are_listed_and_the_others_scored(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (lab / "data/PreSocial/Real/FFHQ/00008.png").read_bytes()
+    (lab / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (lab / "text.jpg").write_text("no image")
+    good = "data/PreSocial/Real/FFHQ/00009.png"
+    assert run("cut.png", good, "text.jpg", "absent.png", "--model", MODEL, "--json") == 1
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["schema"] == 1
+    assert [row["path"] for row in told["images"]] == [good]
+    assert {row["path"] for row in told["bad"]} == {"cut.png", "text.jpg", "absent.png"}
+    assert err.count("error: cut.png: ") == 1
+    assert "error: absent.png: no such file or folder" in err
+    assert err.endswith("error: 3 of 4 places gave no answer; see above\n")
+
+
+def test_where_nothing_is_an_image_the_reasons_are_told(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "text.png").write_text("no image")
+    (lab / "empty").mkdir()
+    assert run("text.png", "empty", "--model", MODEL) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "error: empty: no image in this folder" in err
+    assert "2 of 2" in err
+
+
+def test_an_unknown_model_or_run_is_told_with_those_that_there_are(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("data", "--model", "gan2:pre&real:fb") == 2
+    assert MODEL in capsys.readouterr().err
+    assert run("data", "--model", MODEL, "--name", "tset") == 2
+    assert "test" in capsys.readouterr().err
+    with chdir(lab / "data"):
+        assert run("x.png", "--model", MODEL) == 2
+    assert "no trained model in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["../../elsewhere", ".."])
+def test_a_model_outside_the_runs_is_refused(
+    lab: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("data", "--model", model) == 2
+    assert "outside runs/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--model", MODEL, "--checkpoint", "x.pt"], ["--checkpoint", "absent.pt"]]
+)
+def test_one_model_must_be_named_and_be_there(lab: Path, words: list[str]) -> None:
+    assert run("data", *words) == 2
+
+
+def test_wrong_arguments_are_told_before_torch_is_imported(lab: Path) -> None:
+    program = (
+        "import sys; from trueface import cli;"
+        "code = cli.run(['predict', 'data', '--model', 'gan3:pre']);"
+        "sys.exit(code if 'torch' not in sys.modules else 99)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert MODEL.encode() in done.stderr
+
+
+def test_a_checkpoint_may_be_named_by_its_file(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("data", "--checkpoint", f"runs/test/{MODEL}/checkpoints/best.pt") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (None, "does not say how its images were prepared"),
+        ({"patch_size": 8}, "does not say how its images were prepared"),
+        ({"resize_size": "wide"}, "resize_size"),
+        ({"resize_size": -1}, "resize_size"),
+    ],
+)
+def test_a_checkpoint_that_cannot_say_how_images_are_prepared_is_refused(
+    tmp_path: Path, settings: Json, said: str
+) -> None:
+    path = write_model(tmp_path / "x.pt", settings)
+    with pytest.raises(CheckpointError, match=said):
+        predict(path, [tmp_path / "a.png"], batch_size=1, watch=Watch())
+
+
+def test_settings_younger_than_a_checkpoint_take_their_usual_value(lab: Path) -> None:
+    path = write_model(lab / "old.pt", {"resize_size": 16})
+    done = predict(path, find([lab / "data"]).files, batch_size=9, watch=Watch())
+    assert len(done.answers) == 5
+
+
+def test_a_terminal_gets_a_table(lab: Path) -> None:
+    ours, theirs = pty.openpty()
+    program = "import sys; from trueface import cli; sys.exit(cli.run(sys.argv[1:]))"
+    words = ["-c", program, "predict", "data", "--model", MODEL, "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, *words], stdout=theirs, stderr=subprocess.PIPE, check=False
+    )
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    header, first, *_ = shown.splitlines()
+    assert header.split() == ["path", "logit", "fake", "%", "verdict"]
+    assert first.startswith("data/PreSocial/Fake/StyleGAN2/00001.png  ")
+
+
+def test_probabilities_of_far_logits_do_not_overflow() -> None:
+    at = Path("x")
+    assert Prediction(path=at, logit=-2000.0).probability == 0
+    assert Prediction(path=at, logit=2000.0).probability == 1
+    assert Prediction(path=at, logit=0.0).verdict == "real"
+
+
+def test_a_file_counts_once_and_hidden_ones_and_circles_are_left_out(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.png", ".hidden.png", "note.txt", "sub/c.jpeg", ".git/d.png"):
+        file = tmp_path / "in" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    os.mkfifo(tmp_path / "in/pipe.png")
+    (tmp_path / "in/sub/up").symlink_to(tmp_path / "in")
+    (tmp_path / "other").mkdir()
+    PIL.Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "other/e.png")
+    (tmp_path / "in/linked").symlink_to(tmp_path / "other")
+    found = find([tmp_path / "in/b.JPG", tmp_path / "in"])
+    names = [str(file.relative_to(tmp_path / "in")) for file in found.files]
+    assert names == ["b.JPG", "a.png", "linked/e.png", "sub/c.jpeg"]
+    assert found.missing == ()
+
+
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "broken.png").symlink_to(tmp_path / "gone.png")
+    found = find([tmp_path / name for name in ("pipe.png", "broken.png", "absent.png", "a" * 300)])
+    assert found.files == ()
+    assert [one.reason for one in found.missing] == [
+        "no file that can be read",
+        "no file that can be read",
+        "no such file or folder",
+        "no such file or folder",
+    ]

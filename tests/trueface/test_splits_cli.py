@@ -1,0 +1,185 @@
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from trueface import cli
+from trueface.splits import read_lists
+
+Tree = Callable[[Iterable[str]], Path]
+
+
+@pytest.fixture
+def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
+    tree(
+        f"PreSocial/{method}/p{n // 5}_{n:05d}.png"
+        for method in ("Fake/StyleGAN2/a", "Fake/StyleGAN2/b", "Real/FFHQ")
+        for n in range(20)
+    )
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+def test_counts_are_the_answer_and_what_was_found_is_told_beside(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["make_splits", "data", "--out", "splits"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "train\t48\nval\t6\ntest\t6\n"
+    assert said.err == "60 images found of all:pre\n"
+    assert cli.run(["splits", "data", "--out", "split.json", "--json"]) == 0
+    counts = {"schema": 1, "train": 48, "val": 6, "test": 6}
+    assert json.loads(capsys.readouterr().out) == counts
+    assert read_lists(lab / "split.json") == read_lists(lab / "splits")
+
+
+def test_shares_and_one_shuffle_of_all_can_be_had(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["splits", "data", "--out", "splits", "--shares", "0.5,0.5", "--no-stratify"]
+    assert cli.run(words) == 0
+    said = capsys.readouterr()
+    assert said.out == "train\t30\nval\t30\ntest\t0\n"
+    assert "the list test is empty" in said.err
+
+
+def test_what_must_stay_together_does_and_the_check_sees_it(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = ["--group-by", "/(p[0-9]+)_"]
+    assert cli.run(["splits", "data", "--out", "a", "--shares", "0.5,0.25", *rule]) == 0
+    assert "4 groups of 60 keys; 0 keys of none" in capsys.readouterr().err
+    assert cli.run(["splits", "data", "--check", "a", *rule]) == 0
+    assert "leak: group in several lists\t0\n" in capsys.readouterr().out
+    assert cli.run(["splits", "data", "--out", "b"]) == 0
+    assert cli.run(["splits", "data", "--check", "b", *rule]) == 1
+    said = capsys.readouterr()
+    assert "leak: group in several lists\t4\tp0 in train and" in said.out
+    assert "4 leaks from one list of b into another" in said.err
+
+
+def test_another_split_is_not_replaced_unless_forced(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["splits", "data", "--out", "splits", "--seed"]
+    assert cli.run([*words, "1"]) == 0
+    before = (lab / "splits/train.json").stat()
+    assert cli.run([*words, "1"]) == 0
+    assert (lab / "splits/train.json").stat() == before
+    assert "holds this split already" in capsys.readouterr().err
+    assert cli.run([*words, "2"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert (lab / "splits/train.json").stat() == before
+    assert cli.run([*words, "2", "--force"]) == 0
+    assert (lab / "splits/train.json").stat() != before
+
+
+@pytest.mark.parametrize("out", ["splits", "split.json"])
+def test_lists_of_two_splits_are_never_mixed(
+    lab: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    assert cli.run(["splits", "data", "--out", out]) == 0
+    key = read_lists(lab / out)["train"][0]
+    (lab / "old").mkdir()
+    (lab / "old/test.json").write_text(json.dumps([key]))
+    assert cli.run(["splits", "--from", "old", "--out", out]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert len(read_lists(lab / out)) == 3
+    assert cli.run(["splits", "--from", "old", "--out", out, "--force"]) == 0
+    assert read_lists(lab / out) == {"test": [key]}
+
+
+def test_a_file_that_stands_for_its_own_key_stands_for_no_other(lab: Path, tree: Tree) -> None:
+    tree(["PreSocial/Real/FFHQ/00002.png", "PreSocial/Real/FFHQ/00001_b.png"])
+    (lab / "old").mkdir()
+    keys = ["FFHQ/00001", "FFHQ/00001_b", "FFHQ/00002"]
+    (lab / "old/train.json").write_text(json.dumps(keys))
+    assert cli.run(["splits", "data", "--from", "old", "--out", "new"]) == 0
+    assert read_lists(lab / "new") == {"train": keys[1:]}
+
+
+def test_broken_lists_are_another_split(lab: Path) -> None:
+    (lab / "splits").mkdir()
+    (lab / "splits/val.json").write_text("[")
+    assert cli.run(["splits", "data", "--out", "splits"]) == 2
+    assert cli.run(["splits", "data", "--out", "splits", "--force"]) == 0
+
+
+def test_a_split_is_made_smaller_with_and_without_its_images(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    assert cli.run(["splits", "data", "--out", "fresh", "--subsample", "10"]) == 0
+    small = ["--from", "splits", "--subsample"]
+    assert cli.run(["splits", *small, "10", "--out", "small"]) == 0
+    assert read_lists(lab / "small") == read_lists(lab / "fresh")
+    shutil.rmtree(lab / "data/PreSocial/Real")
+    capsys.readouterr()
+    assert cli.run(["splits", "data", *small, "0.5", "--out", "half.json"]) == 0
+    assert capsys.readouterr().out == "train\t16\nval\t2\ntest\t2\n"
+
+
+def test_an_image_that_stands_in_two_lists_is_found(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    lists = read_lists(lab / "splits")
+    files = [
+        next((lab / "data/PreSocial").glob(f"*/{lists[name][0]}.png")) for name in ("train", "test")
+    ]
+    shutil.copy(*files)
+    capsys.readouterr()
+    assert cli.run(["splits", "data", "--check", "splits", "--no-content"]) == 0
+    assert cli.run(["splits", "data", "--check", "splits", "--json"]) == 1
+    content = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert content["pictures"]["same"] == [
+        [f"{name}:{lists[name][0]}" for name in ("train", "test")]
+    ]
+
+
+def test_equal_images_can_be_kept_together(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, *others = sorted((lab / "data/PreSocial/Real/FFHQ").iterdir())
+    for other in others[::2]:
+        shutil.copy(first, other)
+    assert cli.run(["splits", "data", "--out", "a"]) == 0
+    assert cli.run(["splits", "data", "--check", "a"]) == 1
+    assert "--group-by" in capsys.readouterr().err
+    rules = ["--group-by", "pixels", "--group-by", "StyleGAN2/./(p[0-9]+)_"]
+    assert cli.run(["splits", "data", "--out", "b", *rules]) == 0
+    assert "5 groups of 51 keys; 9 keys of none" in capsys.readouterr().err
+    assert cli.run(["splits", "data", "--check", "b", *rules]) == 0
+
+
+def test_a_layout_can_be_named(lab: Path, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree(f"TrueFace_PreSocial/Fake/StyleGAN2/{n:05d}.png" for n in range(10))
+    assert cli.run(["splits", "data", "--out", "splits"]) == 2
+    assert "--layout" in capsys.readouterr().err
+    assert cli.run(["splits", "data", "--out", "splits", "--layout", "trueface"]) == 0
+    assert capsys.readouterr().out.startswith("train\t8\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "x"], "DATA_ROOT is needed"),
+        (["data", "--out", "x", "--shares", "a"], "write it as 0.8,0.1"),
+        (["data", "--out", "x", "--shares", "0.8,0.3"], "sum"),
+        (["data", "--out", "x", "--shares", "nan,0"], "write it as"),
+        (["data", "--out", "x", "--subsample", "many"], "a share such as 0.1"),
+        (["data", "--out", "x", "--subsample", "1.5"], "cannot take"),
+        (["data", "--out", "x", "--group-by", "zzz([0-9])"], "no group for any"),
+        (["--from", "data", "--out", "x"], "no lists in data"),
+        (["--from", "x", "--out", "y", "--shares", "1,0"], "--from keeps"),
+        (["data", "--check", "x", "--out", "y"], "--check only looks"),
+        (["data", "--check", "nowhere"], "no split nowhere"),
+    ],
+)
+def test_what_cannot_be_is_told_and_nothing_written(
+    lab: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert cli.run(["splits", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in lab.iterdir()] == ["data"]

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from launcher.api import model_folder_name
+from launcher.cli.results import draw
+from trueface import layout
+from trueface.metrics import MEASURES, measure
+from trueface.scores import Scores, write_scores
+from trueface.tables import compare
+
+MODEL = "all:pre"
+TESTS = (("gan2:pre", "StyleGAN2", 1), ("gan3:pre", "StyleGAN3", 1), ("real:pre", "FFHQ", 0))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    for data, subset, label in TESTS:
+        names = [f"{subset}/{n}" for n in range(30)]
+        table = Scores(
+            paths=tuple(f"PreSocial/{label}/{name}.png" for name in names),
+            keys=tuple(names),
+            labels=np.full(30, label, np.int8),
+            logits=np.random.default_rng(len(subset)).normal(size=30) + 2 * label - 1,
+        )
+        folder = tmp_path / model_folder_name(MODEL)
+        write_scores(layout.scores(folder, MODEL, data), table)
+    return tmp_path
+
+
+def test_a_row_holds_every_measure_or_the_reason_why_not(run: Path) -> None:
+    rows = compare(run, [(MODEL, data) for data, _, _ in TESTS])
+    assert [row["data"] for row in rows] == ["gan2:pre", "gan3:pre", "gan2:pre&gan3:pre&real:pre"]
+    for row in rows:
+        assert set(MEASURES) <= set(row)
+        assert row["reasons"] == {}
+    (alone,) = compare(run, [(MODEL, "gan2:pre")])
+    assert alone["precision"] is alone["eer"] is None
+    assert isinstance(alone["reasons"], dict)
+    assert alone["reasons"]["eer"] == "all images are fake"
+    assert alone["recall"] == alone["accuracy"]
+
+
+def test_a_row_s_measures_are_those_of_its_images(run: Path) -> None:
+    (*_, pooled) = compare(run, [(MODEL, data) for data, _, _ in TESTS])
+    tables = [np.random.default_rng(len(s)).normal(size=30) + 2 * y - 1 for _, s, y in TESTS]
+    logits = np.array([float(f"{logit:.9g}") for logit in np.concatenate(tables)])
+    labels = np.repeat(np.array([label for _, _, label in TESTS], np.int8), 30)
+    report = measure(labels, logits, keys=[f"{s}/{n}" for _, s, _ in TESTS for n in range(30)])
+    assert report.ap is not None
+    assert pooled["ap"] == {
+        "value": report.ap.value,
+        "low": report.ap.low,
+        "high": report.ap.high,
+    }
+
+
+def test_the_launcher_draws_the_rows_and_writes_them_as_json(run: Path) -> None:
+    rows = compare(run, [(MODEL, data) for data, _, _ in TESTS])
+    assert "all:pre" in draw(rows)
+    assert "gan3:pre" in draw(rows, everything=True, width=80)
+    assert "NaN" not in json.dumps(rows)

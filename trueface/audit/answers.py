@@ -1,0 +1,204 @@
+"""Findings on what a model answered: constant, worse than chance, surer than its labels allow."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from trueface.audit.facts import Model, Pooled, number, pooled
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap
+from trueface.bootstrap import Floats
+from trueface.metrics import Labels, measure
+
+CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
+# A fitted logit has its ceiling where the labels are right as often as they are; a finite training set
+# lets a network overshoot. One nat beyond it stood 21 % of the original's test images and 17 % of its
+# clean model's, of sound poisoned models 2 % (of 20 % wrong labels) and 11 % (of 50 %).
+BEYOND = 1.0
+SHARE_BEYOND = 0.15
+SAME = 1e-6  # accuracies in percent that differ by less are one
+
+NO_SCORES = "the score files of its tests are gone"
+NO_BOTH = "no tests under the same modifiers have both classes"
+
+
+def constant(model: Model) -> Iterator[Finding | Gap]:
+    """Find a model that gives nearly every image the same answer."""
+    code, looked = "constant-predictor", False
+    for scores in _of_both(model):
+        looked = True
+        share = float(np.mean(scores.logits > 0))
+        if max(share, 1 - share) < CONSTANT:
+            continue
+        fake = scores.labels == 1
+        recall = [
+            float(np.mean((scores.logits > 0)[fake])),
+            float(np.mean((scores.logits <= 0)[~fake])),
+        ]
+        yield Finding(
+            severity=WARNING if model.hopeless else FAULT,
+            code=code,
+            model=model.name,
+            sentence=f"the model calls {max(share, 1 - share):.1%} of all images "
+            f"{'fake' if share > 0.5 else 'real'}, whatever they are",
+            advice="its accuracy is the share of one class and says nothing; look at the balanced one",
+            evidence={
+                "images": len(scores.labels),
+                "called fake": int((scores.logits > 0).sum()),
+                "accuracy": round(float(np.mean((scores.logits > 0) == fake)), 4),
+                "balanced accuracy": round(sum(recall) / 2, 4),
+                "data": scores.data,
+            },
+        )
+    yield from _constant_unlearning(model)
+    if not looked and not model.unlearning:
+        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+
+
+def below_chance(model: Model) -> Iterator[Finding | Gap]:
+    """Find a model that ranks real images above fakes more often than chance does."""
+    code, looked = "auc-below-chance", False
+    for scores in _of_both(model):
+        if not np.isfinite(scores.logits).all():
+            continue
+        looked = True
+        if rough_auc(scores.labels, scores.logits) >= 0.5:
+            continue  # an interval takes a second; no interval around it lies below one half
+        auc = measure(scores.labels, scores.logits, keys=scores.keys).auc
+        if auc is not None and auc.high < 0.5:
+            yield Finding(
+                severity=WARNING if model.hopeless else FAULT,
+                code=code,
+                model=model.name,
+                sentence=f"the area under the ROC curve is {auc.value:.3f}: worse than a coin",
+                advice="look for turned labels, a swapped class, or a model that unlearned the truth",
+                evidence={
+                    "AUC": round(auc.value, 4),
+                    "interval's low end": round(auc.low, 4),
+                    "interval's high end": round(auc.high, 4),
+                    "images": len(scores.labels),
+                    "data": scores.data,
+                },
+            )
+    if not looked:
+        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+
+
+def noise_ceiling(model: Model) -> Iterator[Finding | Gap]:
+    """Find answers that are surer than a model can be that was fitted to so many wrong labels.
+
+    Of labels of which the share p is wrong on either side, the best fit of a logit lies between
+    -ln((1 - p) / p) and its opposite.
+    """
+    code = "logits-above-noise-ceiling"
+    if model.rate is None or model.unlearned or model.kind not in {"", "flip"}:
+        return
+    logits = [np.abs(scores.logits[np.isfinite(scores.logits)]) for scores in pooled(model)]
+    if not logits:
+        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+        return
+    sizes = np.concatenate(logits)
+    ceiling = abs(math.log((1 - model.rate) / model.rate)) if 0 < model.rate < 1 else math.inf
+    share = float(np.mean(sizes > ceiling + BEYOND))
+    if share < SHARE_BEYOND:
+        return
+    flipped = number(model.provenance or {}, "flipped_train")
+    yield Finding(
+        severity=WARNING if flipped else FAULT,
+        code=code,
+        model=model.name,
+        sentence=f"with {model.rate:.0%} of the labels wrong, as {model.said_by} says, no fitted logit "
+        f"exceeds {ceiling:.2f}; {share:.0%} of the test images lie more than {BEYOND:g} beyond",
+        advice="the poison likely never reached the training: check which labels it read; or the "
+        "model learned its wrong labels by heart: stop earlier",
+        evidence={
+            "ceiling": round(ceiling, 3),
+            "beyond it": int((sizes > ceiling).sum()),
+            f"beyond it by {BEYOND:g}": int((sizes > ceiling + BEYOND).sum()),
+            "images": len(sizes),
+            "largest logit": round(float(sizes.max()), 3),
+        },
+    )
+
+
+def undefined(model: Model) -> Iterator[Finding | Gap]:
+    """Find scores that cannot be read or are no numbers, and tests without the other class."""
+    code = "undefined-metric"
+    for test in model.tests:
+        if test.scores is None:
+            yield Gap(code=code, model=model.name, reason=f"{test.data}: {test.trouble}")
+            continue
+        broken = int(np.count_nonzero(~np.isfinite(test.scores.logits)))
+        if broken or not len(test.scores):
+            yield Finding(
+                severity=FAULT,
+                code=code,
+                model=model.name,
+                sentence=f"scores of {test.data} are no finite numbers"
+                if broken
+                else f"the score file of {test.data} holds no image",
+                advice="no measure of them means anything; train with a lower lr, and test again",
+                evidence={"not finite": broken, "images": len(test.scores)},
+            )
+    found = pooled(model)
+    if found and not any(len(np.unique(scores.labels)) == 2 for scores in found):
+        yield Finding(
+            severity=WARNING,
+            code=code,
+            model=model.name,
+            sentence="all tests have one class, so that AUC and balanced accuracy are undefined",
+            advice="test the other class under the same modifiers, too",
+            evidence={
+                "fake": sum(int(scores.labels.sum()) for scores in found),
+                "real": sum(int((scores.labels == 0).sum()) for scores in found),
+            },
+        )
+    if not model.tests:
+        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+
+
+def rough_auc(labels: Labels, logits: Floats) -> float:
+    """Return the area under the ROC curve, ties counted half; both classes must be there."""
+    fake = labels == 1
+    _, places, counts = np.unique(logits, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    fakes, reals = int(fake.sum()), int((~fake).sum())
+    return float((ranks[fake].sum() - fakes * (fakes + 1) / 2) / (fakes * reals))
+
+
+def _constant_unlearning(model: Model) -> Iterator[Finding]:
+    """Find a constant predictor by what an old unlearning wrote of its epochs."""
+    tests, listed = model.unlearning.get("test", []), model.lists.test
+    if not tests or listed is None:
+        return
+    labels = [model.methods.get(key.partition("/")[0]) for key in listed]
+    if not labels or None in labels:
+        return
+    fakes, last = 100 * labels.count(1) / len(labels), tests[-1][1]
+    for side, share in (("fake", fakes), ("real", 100 - fakes)):
+        if abs(last - share) < SAME:
+            yield Finding(
+                severity=FAULT,
+                code="constant-predictor",
+                model=model.name,
+                sentence=f"after the unlearning the accuracy on the test list is the share of {side} "
+                f"images in it: the model calls every image {side}",
+                advice="this is no success; unlearn with smaller steps, and the right labels",
+                evidence={
+                    "test accuracy, %": round(last, 4),
+                    f"{side} images in the test list, %": round(share, 4),
+                    "epochs": len(tests) - 1,
+                },
+            )
+
+
+def _of_both(model: Model) -> Iterator[Pooled]:
+    for scores in pooled(model):
+        if len(np.unique(scores.labels)) == 2:
+            yield scores
+
+
+def _no_scores(model: Model) -> str:
+    if not model.tests:
+        return NO_SCORES if model.scoreless else "the model was not tested"
+    return NO_BOTH if pooled(model) else "no score file can be read"

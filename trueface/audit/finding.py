@@ -1,0 +1,76 @@
+"""What an audit says: findings with their evidence, and gaps where it could not look."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from launcher.api import Json
+
+Severity = Literal["fault", "warning"]  # a fault makes a figure of the run wrong; a warning may
+
+FAULT: Severity = "fault"
+WARNING: Severity = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that went wrong in an experiment."""
+
+    severity: Severity
+    code: str  # of the check, "poisoned-validation"
+    model: str
+    sentence: str  # what is wrong; lower case, no full stop
+    advice: str  # what to do; likewise
+    evidence: Mapping[str, int | float | str]
+
+    def as_json(self) -> dict[str, Json]:
+        """Return all of it for a JSON file."""
+        return {
+            "severity": self.severity,
+            "code": self.code,
+            "model": self.model,
+            "sentence": self.sentence,
+            "advice": self.advice,
+            "evidence": dict(self.evidence),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A check that could not be made."""
+
+    code: str
+    model: str
+    reason: str
+
+    def as_json(self) -> dict[str, Json]:
+        """Return all of it for a JSON file."""
+        return {"code": self.code, "model": self.model, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """All that was found in a run, and what was looked for."""
+
+    run: str
+    models: tuple[str, ...]
+    checks: tuple[tuple[str, str], ...]  # code and what it looks for, in order
+    findings: tuple[Finding, ...]  # faults first
+    gaps: tuple[Gap, ...]
+
+    @property
+    def faults(self) -> int:
+        """How many findings are faults."""
+        return sum(finding.severity == FAULT for finding in self.findings)
+
+    def as_json(self) -> dict[str, Json]:
+        """Return all of it for a JSON file."""
+        return {
+            "schema": 1,
+            "run": self.run,
+            "models": list(self.models),
+            "faults": self.faults,
+            "findings": [finding.as_json() for finding in self.findings],
+            "checks": dict(self.checks),
+            "not_checked": [gap.as_json() for gap in self.gaps],
+        }

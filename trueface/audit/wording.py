@@ -1,0 +1,69 @@
+"""An audit as text: findings with their evidence, what was checked, and what could not be."""
+
+from collections.abc import Iterator
+
+from trueface.audit.finding import Audit, Finding, Gap
+
+
+def lines(audit: Audit) -> Iterator[str]:
+    """Yield the lines of an audit, faults first."""
+    for finding in audit.findings:
+        yield from _finding(finding)
+    yield from _conclusion(audit)
+    yield from _gaps(audit)
+
+
+def count(number: int, what: str) -> str:
+    """Return a number of things: "1 fault", "2 faults"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def gaps(audit: Audit) -> Iterator[tuple[str, str, str]]:
+    """Yield the checks that could not be made for one reason, of which models, and the reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for gap in audit.gaps:
+        models = found.setdefault((gap.code, gap.reason), [])
+        if gap.model not in models:
+            models.append(gap.model)
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (code, reason), models in found.items():
+        alike.setdefault((reason, tuple(models)), []).append(code)
+    for (reason, whose), codes in alike.items():
+        whom = "every model" if len(whose) == len(audit.models) else ", ".join(whose)
+        yield ", ".join(codes), whom, reason
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    yield f"{finding.severity}[{finding.code}]: {finding.model}: {finding.sentence}"
+    for name, value in finding.evidence.items():
+        yield f"   = {name}: {value}"
+    yield f"   = do: {finding.advice}"
+    yield ""
+
+
+def _conclusion(audit: Audit) -> Iterator[str]:
+    found = {finding.code for finding in audit.findings}
+    open_ = _open(audit.gaps, audit)
+    faults, warnings = audit.faults, len(audit.findings) - audit.faults
+    yield (
+        f"{audit.run}: {count(len(audit.models), 'model')}, {count(faults, 'fault')}, "
+        f"{count(warnings, 'warning')}"
+    )
+    clean = [code for code, _ in audit.checks if code not in found and code not in open_]
+    yield f"checked, nothing found: {', '.join(clean) or '–'}"
+
+
+def _gaps(audit: Audit) -> Iterator[str]:
+    if audit.gaps:
+        yield "not checked:"
+    for codes, whom, reason in gaps(audit):
+        yield f"   {codes}"
+        yield f"      {whom}: {reason}"
+
+
+def _open(gaps: tuple[Gap, ...], audit: Audit) -> frozenset[str]:
+    """Return checks that were made of no model."""
+    models: dict[str, set[str]] = {}
+    for gap in gaps:
+        models.setdefault(gap.code, set()).add(gap.model)
+    return frozenset(code for code, of in models.items() if len(of) == len(audit.models))

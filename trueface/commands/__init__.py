@@ -1,0 +1,1 @@
+"""The commands of `trueface`, a module for those that have much in common."""

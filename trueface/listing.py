@@ -1,0 +1,241 @@
+"""What each folder below a data root holds, kept on disk: a folder is read again only once it changed.
+
+A folder that holds what it held has the same inode, mtime and ctime; so a second look at 200,000
+images asks for the status of a dozen folders, and reads none of them. That matters most where data
+lie on another machine. What is kept is a convenience: it is left out of account when it is broken,
+and nothing is wrong when it cannot be written.
+
+<cache>/index/<SHA-256 of machine and data root>.index     a line with a checksum, then JSON
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import platform
+import stat
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import platformdirs
+
+from launcher.api import write_atomic
+
+SUFFIXES = frozenset({"png", "jpg", "jpeg"})
+
+CACHE = "TRUEFACE_CACHE"  # environment variable: another folder than the user's cache
+RACY_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's, has ticks of two seconds
+WORTH = 1_000  # images; to list fewer takes no longer than to read the list
+OLD_S = 180 * 86400.0  # of lists for data that nobody has added to; to make one takes seconds
+
+_HEAD = b"trueface index 1 "  # the number is the schema
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+log = logging.getLogger(__name__)
+
+
+class Mark(NamedTuple):
+    """What tells whether a folder has changed; a NamedTuple, as JSON has lists."""
+
+    device: int
+    inode: int
+    mtime_ns: int
+    ctime_ns: int  # nobody can set it back, as programs that copy folders do with the mtime
+
+
+class Folder(NamedTuple):
+    """What a folder held; a NamedTuple, as there may be thousands."""
+
+    mark: Mark
+    folders: tuple[str, ...]  # names of folders, hidden ones too, and of links, which may be broken
+    images: tuple[str, ...]  # names of image files; both sorted
+
+
+Names = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a file of this name is an image: not hidden, and of a known suffix."""
+    return name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith(".")
+
+
+def scan(path: str) -> Names:
+    """Read a folder; return the names of folders and links, and of image files, both sorted."""
+    folders, images = [], []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if is_image(entry.name):
+                images.append(entry.name)
+            # a link to nowhere may lead to a folder later, and this folder will not have changed
+            elif entry.is_symlink() or entry.is_dir():
+                folders.append(entry.name)
+    return tuple(sorted(folders)), tuple(sorted(images))
+
+
+class Listing:
+    """The folders below a data root, as they are now.
+
+    Args:
+        root: the data root.
+        file: where the listing is kept; None: nowhere.
+        look: reads a folder.
+        status: asks for the status of a path, links followed.
+        clock: the time in ns.
+        worth: how many images there must be for the listing to be kept.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        file: Path | None = None,
+        *,
+        look: Callable[[str], Names] = scan,
+        status: Callable[[str], os.stat_result] = os.stat,
+        clock: Callable[[], int] = time.time_ns,
+        worth: int = WORTH,
+    ) -> None:
+        self._root, self._file, self._worth = str(root), file, worth
+        self._look, self._status, self._clock = look, status, clock
+        self._known: dict[str, Folder] | None = None
+        self._new: dict[str, Folder] = {}
+
+    def folder(self, below: str) -> Folder | None:
+        """Return what a folder holds; None where there is none, or a link leads nowhere.
+
+        Args:
+            below: its path below the data root; "" or "." is the root itself.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        path = self._root if below in {"", "."} else f"{self._root}/{below}"
+        mark = self._mark(path)
+        if mark is None:
+            return None
+        known = self._kept().get(below)
+        if known is not None and known.mark == mark:
+            return known
+        began = self._clock()
+        found = Folder(mark, *self._look(path))
+        # what changes within the same tick of its clock as the last time would leave no trace
+        if max(mark.mtime_ns, mark.ctime_ns) + RACY_NS <= began:
+            self._new[below] = found
+        return found
+
+    def is_link(self, below: str) -> bool:
+        """Tell whether a path below the data root is a link itself; not if nothing is there."""
+        return os.path.islink(f"{self._root}/{below}")  # noqa: PTH114  # four times as quick
+
+    def keep(self) -> None:
+        """Write what was read anew for the next time, if there is any, and a place for it."""
+        if self._file is None or not self._new:
+            return
+        # another process may have written more since
+        entries = _pruned(_read(self._file, self._root) | self._new)
+        if sum(len(entry.images) for entry in entries.values()) < self._worth:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._file, _packed(self._root, entries), mode=0o600, durable=False)
+            _clean(self._file.parent, time.time() - OLD_S)
+        except OSError as error:
+            log.info("index=%s state=not written reason=%s", self._file, error)
+        self._known, self._new = entries, {}
+
+    def _mark(self, path: str) -> Mark | None:
+        try:
+            status = self._status(path)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
+        if not stat.S_ISDIR(status.st_mode):
+            return None
+        return Mark(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+
+    def _kept(self) -> dict[str, Folder]:
+        if self._known is None:
+            self._known = {} if self._file is None else _read(self._file, self._root)
+        return self._known
+
+
+def open_listing(root: Path) -> Listing:
+    """Return the listing of a data root that is kept in the user's cache."""
+    folder = cache_folder()
+    if folder is None:
+        return Listing(root)
+    # inodes and devices mean nothing on another machine that has the same home
+    place = f"{platform.node()}\n{os.path.realpath(root)}"
+    name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
+    return Listing(root, folder / "index" / f"{name}.index")
+
+
+def cache_folder() -> Path | None:
+    """Return where the laboratory keeps what it can make again; None where there is no home."""
+    if given := os.environ.get(CACHE):
+        return Path(given).absolute()
+    folder = platformdirs.user_cache_path("trueface", appauthor=False)
+    return folder if folder.is_absolute() else None
+
+
+def _read(file: Path, root: str) -> dict[str, Folder]:
+    """Return what is kept in a file; nothing if it is not there, broken or of another schema."""
+    try:
+        head, _, body = file.read_bytes().partition(b"\n")
+        if head != _head(body):
+            return {}
+        content = json.loads(body)
+        return {below: _entry(*fields) for below, fields in content["folders"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        log.info("index=%s root=%s state=left out of account reason=%s", file, root, error)
+        return {}
+
+
+def _entry(mark: list[int], folders: str, images: str) -> Folder:
+    return Folder(Mark(*mark), _split(folders), _split(images))
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(names.split("/")) if names else ()
+
+
+def _packed(root: str, entries: dict[str, Folder]) -> bytes:
+    # names in one text with the one character that no name has: read ten times as fast as a list
+    fields = {
+        below: [one.mark, "/".join(one.folders), "/".join(one.images)]
+        for below, one in entries.items()
+    }
+    body = json.dumps({"root": root, "folders": fields}).encode()
+    return _head(body) + b"\n" + body
+
+
+def _head(body: bytes) -> bytes:
+    return _HEAD + f"{zlib.crc32(body):08x}".encode()
+
+
+def _pruned(entries: dict[str, Folder]) -> dict[str, Folder]:
+    """Return the entries but for those that the folder above them no longer holds."""
+    there: dict[str, Folder] = {}
+    held: set[str] = set()
+    for below in sorted(entries):  # what is above comes first
+        # nothing is above the root
+        if not below or below.rpartition("/")[0] not in entries or below in held:
+            there[below] = entries[below]
+            above = f"{below}/" if below else ""
+            held.update(above + name for name in entries[below].folders)
+    return there
+
+
+def _clean(folder: Path, before: float) -> None:
+    """Remove listings that were written before then."""
+    for file in folder.glob("*.index"):
+        with contextlib.suppress(OSError):
+            if file.stat().st_mtime < before:
+                file.unlink()

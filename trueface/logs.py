@@ -1,0 +1,53 @@
+"""The laboratory's log of one job: a file beside the model, and warnings on stderr in the foreground."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+ROOT = "trueface"
+
+
+@contextlib.contextmanager
+def kept(path: Path, *, mode: str = "w") -> Iterator[None]:
+    """Send the log to `path`; folders are made as needed.
+
+    Args:
+        path: the file.
+        mode: "w" begins it anew, "a" goes on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _attached(logging.FileHandler(path, mode=mode, encoding="utf-8")):
+        yield
+
+
+@contextlib.contextmanager
+def shown(level: int = logging.WARNING) -> Iterator[None]:
+    """Send what is at least of `level` to stderr, unless the log goes somewhere already."""
+    if logging.getLogger(ROOT).handlers:
+        yield
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    with _attached(handler):
+        yield
+
+
+@contextlib.contextmanager
+def _attached(handler: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger(ROOT)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter(FORMAT))
+    logger.addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        logger.info("error=%s", error)  # whoever catches it tells it on the screen
+        raise
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,77 @@
+"""Which image on disk a key of a split names: one of that very name, or one that was renamed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trueface.index import Image
+
+KEPT = 5  # social networks rename files, but keep the five digits they start with
+# modifiers whose images are whole sets under their own names; of shared copies some get lost
+UNSHARED = frozenset({"pre", "none"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The images of a split among those on disk."""
+
+    images: tuple[Image, ...]
+    renamed: int  # how many of them were matched by the first characters of their name only
+    unknown: int  # how many images on disk are in no list at all
+
+
+def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str]) -> Selection:
+    """Find those of `images` that `keys` name, in the same order.
+
+    An image is found by its whole key. Only where it is a shared copy, no list knows its key, and
+    no other image of the same folder has a better claim, the first five characters of its name
+    decide: social networks rename files. They do so where no sixth digit makes another number.
+
+    Args:
+        images: any.
+        keys: of the list that is asked for.
+        others: of the other lists of the split.
+    """
+    strangers = [image for image in images if image.key not in keys and image.key not in others]
+    shared = [image for image in strangers if image.modifier not in UNSHARED]
+    renamed = _renamed(images, shared, keys | others) if shared else {}
+    fallen = {image.file for image in strangers if renamed.get(image.file) in keys}
+    chosen = [image for image in images if image.key in keys or (fallen and image.file in fallen)]
+    return Selection(
+        images=tuple(chosen), renamed=len(fallen), unknown=len(strangers) - len(renamed)
+    )
+
+
+def short_key(key: str) -> str:
+    """Return a key, or a path, with the first characters of its name only."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name[:KEPT]}"
+
+
+def _renamed(
+    images: Sequence[Image], strangers: Sequence[Image], known: frozenset[str]
+) -> dict[str, str]:
+    """Return the keys of the split that stand for images by their first characters, by file.
+
+    Args:
+        images: all of them.
+        strangers: those that may be renamed, as their whole key is in no list.
+        known: the keys of all lists.
+    """
+    shorts = {
+        image.file: short_key(image.key) for image in strangers if not _longer_number(image.key)
+    }
+    if known.isdisjoint(shorts.values()):
+        return {}
+    # an image that is there under its own name has a better claim to it than any other
+    claimed = {image.file.rpartition(".")[0] for image in images if image.file not in shorts}
+    found = {}
+    for file, short in shorts.items():
+        claim = short_key(file)
+        if short in known and claim not in claimed:
+            claimed.add(claim)
+            found[file] = short
+    return found
+
+
+def _longer_number(key: str) -> bool:
+    return key.rpartition("/")[2][KEPT : KEPT + 1].isdecimal()

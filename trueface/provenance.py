@@ -1,0 +1,101 @@
+"""What a model's weights were made of and with: written into the checkpoint, and beside it as JSON."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+
+from launcher.api import Job, Json
+from trueface import checkpoint, layout, models, snapshot, weights
+from trueface import lists as images_of
+from trueface import poison as poisoning
+from trueface.data import ImageSet
+from trueface.lists import Lists
+from trueface.settings import LearningSettings
+
+
+def of_learning(
+    job: Job, settings: LearningSettings, lists: Lists, poisoned_by: Path | None
+) -> dict[str, Json]:
+    """Return all that determines the weights of a training or unlearning, and what makes them.
+
+    Args:
+        job: which model, from which base.
+        settings: checked.
+        lists: the images.
+        poisoned_by: the poison record, if there is one.
+    """
+    return {
+        "job": job.name,
+        "model": job.model,
+        "base": job.base,
+        "images": str(images_of.images(job)),
+        "settings": settings.model_dump(mode="json"),
+        "seed": settings.seed,
+        "device": job.device,
+        "device_name": _device_name(job.device),
+        "threads": job.cpus,
+        "versions": checkpoint.versions(),
+        "git": checkpoint.git_commit(Path(__file__).parent),
+        "code": snapshot.keep(job.run_folder),
+        "data_root": str(job.path(settings.data_root)),
+        "split_path": str(job.path(settings.split_path)),
+        "splits": {split.name: split.sha256 for split in lists.splits},
+        "train_images": len(lists.train),
+        "val_images": len(lists.val),
+        "train_images_sha256": poisoning.fingerprint(lists.train),
+        "val_images_sha256": poisoning.fingerprint(lists.val),
+        "poison_record_sha256": None if poisoned_by is None else file_sha256(poisoned_by),
+    }
+
+
+def of_labels(training: ImageSet, validation: ImageSet) -> dict[str, Json]:
+    """Return how many labels of both sets differ from the truth."""
+    return {"flipped_train": _flipped(training), "flipped_val": _flipped(validation)}
+
+
+def of_start(
+    job: Job, settings: LearningSettings, origin: str | None, *, optimizer: bool = False
+) -> dict[str, Json]:
+    """Return what a training starts from, with checksums.
+
+    Args:
+        job: the training.
+        settings: of it.
+        origin: the model whose weights it starts from; None: pretrained ones, or random ones.
+        optimizer: it goes on with that model's moments of the gradient, too.
+    """
+    facts: dict[str, Json] = {"started_from": origin, "weights_sha256": None, "start_sha256": None}
+    if origin is None:
+        facts["weights_sha256"] = facts["start_sha256"] = _weights_sha256(job, settings)
+    elif origin != job.model:  # its own weights are those that the training is about to replace
+        folder = job.model_folder(origin)
+        facts["start_sha256"] = file_sha256(layout.checkpoint(folder))
+        if optimizer:
+            facts["optimizer_sha256"] = file_sha256(layout.optimizer(folder))
+    return facts
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _weights_sha256(job: Job, settings: LearningSettings) -> str | None:
+    chosen = weights.chosen_weights(settings.weights, os.environ)
+    if chosen not in {"default", "none"}:
+        chosen = str(job.path(chosen))
+    return models.weights_sha256(settings.model, chosen)
+
+
+def _flipped(images: ImageSet) -> int:
+    pairs = zip(images.images, images.labels, strict=True)
+    return sum(image.label != label for image, label in pairs)
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(torch.device(device))
+    return torch.backends.cpu.get_cpu_capability()

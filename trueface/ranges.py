@@ -1,0 +1,50 @@
+"""Kinds of numbers that settings take: counts, shares, and ranges that are one number or two."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+
+
+def _pair(value: Any) -> Any:  # the border to YAML and argv: anything may come in
+    if isinstance(value, int | float | str):
+        return (value, value)
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return (value[0], value[0])
+    return value
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"the range goes from {value[0]} down to {value[1]}")
+    return value
+
+
+def _above_zero(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] <= 0:
+        raise ValueError(f"{value[0]} is not above zero")
+    return value
+
+
+def _quality(value: tuple[int, int]) -> tuple[int, int]:
+    if value[0] < 1 or value[1] > 100:
+        raise ValueError(f"JPEG quality {value[0]} to {value[1]} is not within 1 to 100")
+    return value
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+FloatRange = Annotated[
+    tuple[Finite, Finite],
+    BeforeValidator(_pair),
+    AfterValidator(_rising),
+    PlainSerializer(list, return_type=list[float]),
+]
+IntRange = Annotated[
+    tuple[int, int],
+    BeforeValidator(_pair),
+    AfterValidator(_rising),
+    PlainSerializer(list, return_type=list[int]),
+]
+Positive = Annotated[FloatRange, AfterValidator(_above_zero)]
+Quality = Annotated[IntRange, AfterValidator(_quality)]
+Count = Annotated[int, Field(ge=1)]

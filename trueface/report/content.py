@@ -1,0 +1,100 @@
+"""What a report shows: of each model the tests side by side, with all that plots need."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trueface.audit.facts import Model, Tested
+from trueface.bootstrap import Floats
+from trueface.errors import DataError
+from trueface.metrics import Labels, Report, measure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One test of a model, with the other class beside it where a test has it."""
+
+    data: str
+    pooled: bool
+    labels: Labels
+    logits: Floats
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A model and its rows."""
+
+    model: Model
+    rows: tuple[Row, ...]
+    troubles: tuple[str, ...]  # tests that cannot be shown, and why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """Rows of one test, each with what tells it from all others."""
+
+    data: str
+    marks: tuple[str, ...]
+    keys: tuple[str, ...]
+    labels: Labels
+    logits: Floats
+
+
+def shown(model: Model) -> Shown:
+    """Return the rows of a model, as in the table of its run.
+
+    Of the same modifiers first every set of fakes beside all real images, then all of them pooled.
+    """
+    rows: list[Row] = []
+    troubles: list[str] = []
+    groups: dict[frozenset[str], list[_Table]] = {}
+    for test in model.tests:
+        if test.scores is None:
+            troubles.append(f"{test.data}: {test.trouble}")
+        else:
+            groups.setdefault(test.modifiers, []).append(_table(test))
+    for tables in groups.values():
+        for data, pooled, members in _arranged(tables):
+            try:
+                rows.append(_row(data, pooled, members))
+            except DataError as error:
+                troubles.append(f"{data}: {error}")
+    return Shown(model=model, rows=tuple(rows), troubles=tuple(troubles))
+
+
+def _arranged(tables: Sequence[_Table]) -> Iterator[tuple[str, bool, list[_Table]]]:
+    reals = [table for table in tables if not table.labels.any()]
+    others = [table for table in tables if table.labels.any()]
+    for table in others or reals:
+        yield table.data, False, [table, *(reals if table.labels.all() else [])]
+    if len(others) > 1:
+        yield "&".join(table.data for table in (*others, *reals)), True, list(tables)
+
+
+def _row(data: str, pooled: bool, members: Sequence[_Table]) -> Row:
+    found: dict[str, tuple[str, int, float]] = {}
+    for table in members:
+        for mark, key, label, logit in zip(
+            table.marks, table.keys, table.labels, table.logits, strict=True
+        ):
+            found.setdefault(mark, (key, int(label), float(logit)))
+    labels = np.array([label for _, label, _ in found.values()], np.int8)
+    logits = np.array([logit for _, _, logit in found.values()], np.float64)
+    keys = [key for key, _, _ in found.values()]
+    report = measure(labels, logits, keys=keys)
+    return Row(data=data, pooled=pooled, labels=labels, logits=logits, report=report)
+
+
+def _table(test: Tested) -> _Table:
+    scores = test.scores
+    if scores is None:
+        raise ValueError(f"no scores of {test.data}")
+    if scores.names_images:
+        marks, keys = scores.paths, scores.keys
+    else:  # the original named no image: its rows are told apart by test and place
+        marks = keys = tuple(f"{test.data}/{key}" for key in scores.keys)
+    return _Table(
+        data=test.data, marks=marks, keys=keys, labels=scores.labels, logits=scores.logits
+    )

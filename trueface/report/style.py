@@ -1,0 +1,76 @@
+"""The style sheet of a report: light and dark, on a screen and on paper.
+
+Colours of series: M. Okabe and K. Ito, "Color universal design", 2008, told apart by people who do
+not see all colours; the yellow is left out, as it cannot be seen on white.
+"""
+
+CSS = """
+:root { color-scheme: light dark; --text: #1b1f24; --back: #fff; --card: #f6f7f9; --line: #c9ced6;
+  --weak: #59626e; --link: #0b57a4; --bad: #a3240f; --warn: #7a4b00; --good: #14632f;
+  --real: #0072b2; --fake: #d55e00;
+  --c0: #0072b2; --c1: #d55e00; --c2: #00795a; --c3: #b0528a; --c4: #3591c9; --c5: #b87700;
+  --c6: #1b1f24; --c7: #6a5acd; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e9ee; --back: #14171b; --card: #1d2127;
+  --line: #3b434e; --weak: #a2acb9; --link: #7db9f0; --bad: #ff9c85; --warn: #f0bd62; --good: #7fd69a;
+  --real: #56b4e9; --fake: #ff9a4d;
+  --c0: #56b4e9; --c1: #ff9a4d; --c2: #2fc79b; --c3: #e59cc6; --c4: #9fd3f3; --c5: #f0c04d;
+  --c6: #e6e9ee; --c7: #a99df5; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1120px; padding: 1.5rem 1.25rem 4rem; background: var(--back);
+  color: var(--text); font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.25rem; margin: 2.4rem 0 .6rem; padding-top: .6rem; border-top: 2px solid var(--line);
+  overflow-wrap: anywhere; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
+p { margin: .4rem 0; max-width: 75ch; }
+a { color: var(--link); }
+code { font: .92em ui-monospace, "DejaVu Sans Mono", Menlo, monospace; overflow-wrap: anywhere; }
+nav ul { list-style: none; margin: .8rem 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; }
+dl.facts { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .6rem 0; }
+dl.facts dt { color: var(--weak); } dl.facts dd { margin: 0; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; max-width: 100%; }
+table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--weak); padding-bottom: .3rem; }
+th, td { padding: .28rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
+th { font-weight: 600; } th[scope=row], td.left, th.left { text-align: left; }
+th[scope=row] { font-weight: 400; max-width: 24rem; overflow-wrap: anywhere; }
+.measures { font-size: .88rem; width: 100%; } .measures th, .measures td { padding: .22rem .38rem; }
+.measures small { font-size: .7rem; } .measures th[scope=row] { max-width: 12rem; min-width: 7rem; }
+small { color: var(--weak); font-size: .8rem; white-space: nowrap; }
+td small, th small { display: block; }
+.heat td small { color: inherit; font-size: .68rem; }
+.heat caption { white-space: nowrap; }
+.heat td { text-align: center; min-width: 4.6rem; border: 2px solid var(--back); }
+.heat th[scope=col] { text-align: center; max-width: 7.5rem; font-size: .82rem; font-weight: 400; overflow-wrap: anywhere; vertical-align: bottom; }
+.finding { border-left: 5px solid var(--warn); background: var(--card); padding: .6rem .9rem; margin: .7rem 0; }
+.finding.fault { border-color: var(--bad); }
+.finding h3 { margin: 0 0 .2rem; } .tag { font-weight: 700; color: var(--warn); }
+.fault .tag { color: var(--bad); } .good { color: var(--good); font-weight: 600; }
+.finding dl.facts { font-size: .9rem; }
+.grid-of { display: flex; flex-wrap: wrap; gap: .9rem; align-items: flex-start; }
+.card { background: var(--card); padding: .6rem .6rem; width: 258px; }
+.card h4 { margin: 0 0 .3rem; font-size: .88rem; overflow-wrap: anywhere; }
+.card table { font-size: .85rem; margin: .3rem 0 0; } .card td, .card th { padding: .12rem .5rem; }
+figure { margin: 0; background: var(--card); padding: .6rem; width: 258px; }
+figure.picture { width: auto; max-width: 100%; } figure img { max-width: 100%; height: auto; display: block; }
+figcaption { font-size: .88rem; font-weight: 600; margin-bottom: .3rem; }
+svg.plot { display: block; max-width: 100%; height: auto; }
+svg text { fill: var(--weak); font: 11px system-ui, sans-serif; }
+.grid { stroke: var(--line); stroke-width: .5; opacity: .6; } .axis { stroke: var(--weak); fill: none; }
+.line { fill: none; stroke-width: 1.8; } .chance { stroke: var(--weak); stroke-dasharray: 3 3; fill: none; }
+.real { fill: var(--real); fill-opacity: .22; stroke: var(--real); stroke-width: 1.5; }
+.fake { fill: var(--fake); fill-opacity: .22; stroke: var(--fake); stroke-width: 1.5; stroke-dasharray: 4 2; }
+.s0 { stroke: var(--c0); } .s1 { stroke: var(--c1); } .s2 { stroke: var(--c2); } .s3 { stroke: var(--c3); }
+.s4 { stroke: var(--c4); } .s5 { stroke: var(--c5); } .s6 { stroke: var(--c6); } .s7 { stroke: var(--c7); }
+.d0 { fill: var(--c0); } .d1 { fill: var(--c1); } .d2 { fill: var(--c2); } .d3 { fill: var(--c3); }
+.d4 { fill: var(--c4); } .d5 { fill: var(--c5); } .d6 { fill: var(--c6); } .d7 { fill: var(--c7); }
+.key { list-style: none; margin: .3rem 0 0; padding: 0; font-size: .82rem; overflow-wrap: anywhere; }
+.key li { display: flex; gap: .4rem; align-items: baseline; } .key svg { flex: none; }
+figcaption small { display: block; font-weight: 400; white-space: normal; }
+.swatch { display: inline-block; width: 1rem; height: .7rem; margin-right: .3rem; border: 1.5px solid; }
+.swatch.of-real { border-color: var(--real); } .swatch.of-fake { border: 1.5px dashed var(--fake); }
+details { margin: .5rem 0; } summary { cursor: pointer; }
+@media print { body { max-width: none; padding: 0; font-size: 11px; } nav { display: none; }
+  .card, figure, .finding, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  .wide { overflow: visible; } }
+"""

@@ -1,0 +1,145 @@
+"""The tables of a report: measures with their intervals, heat maps, confusion matrices, facts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from launcher.api import Json
+from trueface.metrics import Measure, Report
+from trueface.report.content import Row, Shown
+from trueface.report.drawing import breakable
+
+COLUMNS = (
+    ("balanced_accuracy", "balanced accuracy"),
+    ("auc", "AUC"),
+    ("accuracy", "accuracy"),
+    ("ap", "AP"),
+    ("f1", "F1"),
+    ("eer", "EER"),
+    ("tpr_at_1fpr", "TPR at 1 % FPR"),
+    ("ece", "ECE"),
+)
+# two ends and the middle of a scale that people who do not see all colours can read: brown is
+# worse than chance, blue better (C. Brewer's PuOr and RdBu)
+BELOW, CHANCE, ABOVE = (179, 88, 6), (247, 247, 247), (33, 102, 172)
+EVEN = 0.179  # the luminance on which black and white are read equally well: contrast 4.6
+NO_VALUE = "–"
+
+
+def measures(rows: Sequence[Row]) -> str:
+    """Return the table of all measures of a model with their intervals."""
+    head = "".join(f'<th scope="col">{name}</th>' for _, name in COLUMNS)
+    return (
+        '<div class="wide"><table class="measures"><caption>Value and 95 % bootstrap interval; '
+        f"positive is fake. {NO_VALUE}: undefined.</caption><thead>"
+        f'<tr><th scope="col" class="left">data</th><th scope="col">images</th>{head}'
+        f'<th scope="col" class="left">verdict</th></tr></thead><tbody>{"".join(map(_line, rows))}'
+        "</tbody></table></div>"
+    )
+
+
+def heat_map(models: Sequence[Shown], field: str, name: str) -> str:
+    """Return models × data, coloured by a measure for which one half is chance."""
+    data = tuple(dict.fromkeys(row.data for one in models for row in one.rows))
+    values = {
+        (one.model.name, row.data): found
+        for one in models
+        for row in one.rows
+        if isinstance(found := getattr(row.report, field), Measure)
+    }
+    if not values:
+        return ""
+    shown = [one for one in data if any(of == one for _, of in values)]
+    head = "".join(f'<th scope="col">{breakable(one)}</th>' for one in shown)
+    body = "".join(
+        f'<tr><th scope="row">{escape(one.model.name)}</th>'
+        + "".join(_cell(values.get((one.model.name, of))) for of in shown)
+        + "</tr>"
+        for one in models
+    )
+    return (
+        f'<div class="wide"><table class="heat"><caption>{escape(name)}, with 95 % bootstrap '
+        f"intervals; blue above chance (0.5), brown below it</caption><thead><tr><td></td>{head}</tr>"
+        f"</thead><tbody>{body}</tbody>"
+        "</table></div>"
+    )
+
+
+def confusion(report: Report) -> str:
+    """Return a confusion matrix, in images and in shares of each true class."""
+    rows = []
+    for name, counts in zip(("real", "fake"), report.confusion, strict=True):
+        total = sum(counts)
+        cells = "".join(
+            f"<td>{count}<small>{f'{count / total:.1%}' if total else NO_VALUE}</small></td>"
+            for count in counts
+        )
+        rows.append(f'<tr><th scope="row">is {name}</th>{cells}</tr>')
+    return (
+        "<table><thead><tr><td></td>"
+        '<th scope="col">called real</th><th scope="col">called fake</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> str:
+    """Return names and values below each other; nothing where there are none."""
+    items = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in pairs
+    )
+    return f'<dl class="facts">{items}</dl>' if items else ""
+
+
+def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]]:
+    """Return the values of a record by their path, "settings.lr"."""
+    found: list[tuple[str, object]] = []
+    for name, value in record.items():
+        if isinstance(value, dict):
+            found += flat(value, f"{above}{name}.")
+        elif isinstance(value, list):
+            found.append((above + name, ", ".join(map(str, value))))
+        else:
+            found.append((above + name, NO_VALUE if value is None else value))
+    return found
+
+
+def _line(row: Row) -> str:
+    cells = "".join(f"<td>{_measure(row.report, field)}</td>" for field, _ in COLUMNS)
+    return (
+        f'<tr><th scope="row">{_data(row)}</th><td>{row.report.n}</td>{cells}'
+        f'<td class="left">{escape(row.report.verdict) or NO_VALUE}</td></tr>'
+    )
+
+
+def _measure(report: Report, field: str) -> str:
+    found = getattr(report, field)
+    if not isinstance(found, Measure):
+        return NO_VALUE
+    return f"{found.value:.3f}<small>{found.low:.3f}–{found.high:.3f}</small>"
+
+
+def _data(row: Row) -> str:
+    return f"{breakable(row.data)}{'<small>all together</small>' if row.pooled else ''}"
+
+
+def _cell(value: Measure | None) -> str:
+    if value is None:
+        return f"<td>{NO_VALUE}</td>"
+    away = min(max((value.value - 0.5) * 2, -1), 1)
+    end = ABOVE if away > 0 else BELOW
+    red, green, blue = (
+        round(middle + (far - middle) * abs(away)) for middle, far in zip(CHANCE, end, strict=True)
+    )
+    text = "#fff" if _luminance(red, green, blue) < EVEN else "#000"
+    return (
+        f'<td style="background:rgb({red},{green},{blue});color:{text}">{value.value:.3f}'
+        f"<small>{value.low:.3f}–{value.high:.3f}</small></td>"
+    )
+
+
+def _luminance(*colour: int) -> float:
+    """Return the relative luminance of an sRGB colour, as WCAG 2.2 defines it."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (channel / 255 for channel in colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

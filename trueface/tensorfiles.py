@@ -1,0 +1,87 @@
+"""Files of tensors and plain values: written whole or not at all, read without executing anything."""
+
+import errno
+import io
+import pickle
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from launcher.api import MachineError, write_atomic
+
+# What torch's reader stumbles with over files that are cut off, empty, or something else altogether.
+_STUMBLES = (
+    OSError, RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError,
+    AssertionError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+_ADVICE = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room and start the same again"
+)
+
+
+class BrokenFileError(Exception):
+    """A file holds something else than tensors and plain values, or not all of them."""
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` atomically; folders are made as needed.
+
+    Raises:
+        MachineError: it cannot be written; what was there is still there.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, buffer.getvalue())
+    except OSError as error:
+        size = buffer.tell() / (1 << 20)
+        raise MachineError(
+            f"cannot write {path} ({size:.1f} MiB): {error.strerror or error}; what was there is "
+            f"still there{_ADVICE.get(error.errno or 0, '')}"
+        ) from error
+
+
+def load(path: Path) -> Any:
+    """Return what `save`, or `torch.save`, has written, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        MachineError: the disk or the memory fails, which tells nothing of the file.
+        BrokenFileError: it cannot be read, or would have to execute something; says in a few words
+            why, as torch's own words advise to execute it.
+    """
+    try:
+        _check(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError as error:
+        raise BrokenFileError("it is a folder") from error
+    except pickle.UnpicklingError as error:
+        raise BrokenFileError(
+            "refused: it holds objects that would run code, or it is damaged"
+        ) from error
+    except MemoryError as error:
+        raise MachineError(f"cannot read {path}: not enough memory") from error
+    except _STUMBLES as error:
+        # EINVAL is a seek beyond the end
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
+            raise MachineError(f"cannot read {path}: {error.strerror}") from error
+        raise BrokenFileError("it is cut off, or no file of tensors") from error
+
+
+def _check(path: Path) -> None:
+    """Refuse a file of which a byte has changed since it was written: torch does not look."""
+    if path.stat().st_size == 0:
+        raise BrokenFileError("it is empty")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise BrokenFileError(f"it is damaged: the checksum of {damaged} is wrong")
