@@ -83,21 +83,6 @@ def list_images(
     return survey(data_root, data, vocabulary, listing).images
 
 
-def list_parts(
-    data_root: Path,
-    data: DataId,
-    vocabulary: Vocabulary = BUILT_IN,
-    listing: Listing | None = None,
-) -> dict[Part, tuple[Image, ...]]:
-    """Return the images of each part of `data`; an image of two parts stands in the first only.
-
-    Raises:
-        DataError: no such folder, or a part of the ID has no image.
-        UnknownName: an unknown subset or modifier.
-    """
-    return dict(survey(data_root, data, vocabulary, listing).parts)
-
-
 def survey(
     data_root: Path,
     data: DataId,

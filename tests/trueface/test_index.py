@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.api import Words, parse_data
 from trueface.errors import DataError
-from trueface.index import Image, list_images, list_parts, parts_without_folder, survey
+from trueface.index import Image, list_images, parts_without_folder, survey
 from trueface.subsets import BUILT_IN
 
 Tree = Callable[[Iterable[str]], Path]
@@ -151,8 +151,8 @@ def test_a_link_in_a_circle_is_left_out_and_told(
 def test_a_folder_of_two_parts_is_listed_once_wherever_it_came_first(tree: Tree) -> None:
     root = tree(in_pre([*NAMES, "Fake/StyleGAN2/Fake/StyleGAN2/00001.png"]))
     own = BUILT_IN.with_words(Words(modifiers={"in": ("PreSocial/Fake/StyleGAN2",)}))
-    parts = list_parts(root, parse_data("gan2:in&gan2:pre&gan:pre"), own)
-    assert [len(images) for images in parts.values()] == [1, 3, 1]
+    found = survey(root, parse_data("gan2:in&gan2:pre&gan:pre"), own)
+    assert [len(images) for images in found.parts.values()] == [1, 3, 1]
 
 
 def test_what_is_on_disk_is_told_by_modifier_even_where_it_is_empty(tree: Tree) -> None:

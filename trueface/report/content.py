@@ -8,7 +8,8 @@ import numpy as np
 from trueface.audit.facts import Model, Tested
 from trueface.bootstrap import Floats
 from trueface.errors import DataError
-from trueface.metrics import Labels, Report, measure
+from trueface.metrics import Labels, Report, breakdown, measure
+from trueface.scores import merge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +24,21 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """All tested images of one subset or modifier, with the other class beside them, if it is there."""
+
+    data: str
+    report: Report
+    pooled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """A model and its rows."""
 
     model: Model
     rows: tuple[Row, ...]
+    parts: tuple[Part, ...]  # subsets, then modifiers; none where the scores name no images
     troubles: tuple[str, ...]  # tests that cannot be shown, and why
 
 
@@ -61,7 +72,23 @@ def shown(model: Model) -> Shown:
                 rows.append(_row(data, pooled, members))
             except DataError as error:
                 troubles.append(f"{data}: {error}")
-    return Shown(model=model, rows=tuple(rows), troubles=tuple(troubles))
+    return Shown(
+        model=model, rows=tuple(rows), parts=tuple(_parts(model)), troubles=tuple(troubles)
+    )
+
+
+def _parts(model: Model) -> Iterator[Part]:
+    tables = [test.scores for test in model.tests if test.scores and test.scores.names_images]
+    if not tables:
+        return
+    try:
+        found = breakdown(merge(tables))
+    except DataError:  # said of the test that it comes from
+        return
+    for name, group in found.subsets.items():
+        yield Part(data=name, report=group.beside or group.report)
+    for name, report in found.modifiers.items():
+        yield Part(data=name, report=report)
 
 
 def _arranged(tables: Sequence[_Table]) -> Iterator[tuple[str, bool, list[_Table]]]:

@@ -13,7 +13,7 @@ from trueface.audit import wording
 from trueface.audit.facts import Model, Run
 from trueface.audit.finding import Audit, Finding
 from trueface.report import plots, tables
-from trueface.report.content import Row, Shown
+from trueface.report.content import Part, Row, Shown
 from trueface.report.drawing import breakable
 from trueface.report.style import CSS
 
@@ -143,6 +143,7 @@ def _model(anchor: str, one: Shown) -> str:
         f'<section id="{anchor}"><h2>{escape(model.name)}</h2>',
         f'<div class="grid-of">{curves}</div>' if curves else "",
         f"<h3>Measures</h3>{tables.measures(one.rows)}" if one.rows else "",
+        _parts(one.parts),
         _tests(one.rows),
         _samples(model),
         _record(model),
@@ -168,6 +169,15 @@ def _unlearning(model: Model) -> str:
         losses, "Loss of the unlearning", "loss", "epoch 0 is before it"
     ) + plots.over_epochs(
         accuracies, "Accuracy of the unlearning", "accuracy", "epoch 0 is before it"
+    )
+
+
+def _parts(parts: Sequence[Part]) -> str:
+    if not parts:
+        return ""
+    return (
+        "<details><summary>By subset and modifier, each beside the other class where it was "
+        f"tested</summary>{tables.measures(parts)}</details>"
     )
 
 

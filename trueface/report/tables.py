@@ -5,7 +5,7 @@ from html import escape
 
 from launcher.api import Json
 from trueface.metrics import Measure, Report
-from trueface.report.content import Row, Shown
+from trueface.report.content import Part, Row, Shown
 from trueface.report.drawing import breakable
 
 COLUMNS = (
@@ -25,8 +25,8 @@ EVEN = 0.179  # the luminance on which black and white are read equally well: co
 NO_VALUE = "–"
 
 
-def measures(rows: Sequence[Row]) -> str:
-    """Return the table of all measures of a model with their intervals."""
+def measures(rows: Sequence[Row | Part]) -> str:
+    """Return a table of all measures with their intervals."""
     head = "".join(f'<th scope="col">{name}</th>' for _, name in COLUMNS)
     return (
         '<div class="wide"><table class="measures"><caption>Value and 95 % bootstrap interval; '
@@ -102,7 +102,7 @@ def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]
     return found
 
 
-def _line(row: Row) -> str:
+def _line(row: Row | Part) -> str:
     cells = "".join(f"<td>{_measure(row.report, field)}</td>" for field, _ in COLUMNS)
     return (
         f'<tr><th scope="row">{_data(row)}</th><td>{row.report.n}</td>{cells}'
@@ -117,7 +117,7 @@ def _measure(report: Report, field: str) -> str:
     return f"{found.value:.3f}<small>{found.low:.3f}–{found.high:.3f}</small>"
 
 
-def _data(row: Row) -> str:
+def _data(row: Row | Part) -> str:
     return f"{breakable(row.data)}{'<small>all together</small>' if row.pooled else ''}"
 
 

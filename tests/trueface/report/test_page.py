@@ -98,6 +98,13 @@ def test_every_model_has_its_plots_tables_and_provenance(lab: Lab) -> None:
     assert "torch 2.6" in read.text
 
 
+def test_each_subset_and_modifier_of_a_model_has_its_own_measures(lab: Lab) -> None:
+    text = Reading(_page(lab.run)).text
+    after = text.partition("By subset and modifier")[2]
+    assert "StyleGAN2" in after.partition("Scores and confusion")[0]
+    assert text.count("By subset and modifier") == 2
+
+
 def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:
     picture = layout.preview(lab.run / DATA)
     PIL.Image.new("RGB", (64, 64)).save(picture)
