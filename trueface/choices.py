@@ -68,9 +68,11 @@ def _crop(height: int, width: int, settings: LearningSettings, seed: int) -> Win
     narrowest, widest = settings.resize_ratio
     rows, columns = height, width
     if width / height < narrowest:
-        rows = round(width / narrowest)
+        rows = max(
+            round(width / narrowest), 1
+        )  # torchvision's is empty for an image of 1 pixel, and fails
     elif width / height > widest:
-        columns = round(height * widest)
+        columns = max(round(height * widest), 1)
     return Window(top=(height - rows) // 2, left=(width - columns) // 2, height=rows, width=columns)
 
 

@@ -29,7 +29,11 @@ def test_the_crop_is_the_one_that_torchvision_would_choose(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(chance.getrandbits(63))
         expected = theirs.make_params([torch.zeros(3, height, width)])
-    assert {name: getattr(crop, name) for name in expected} == expected
+    if expected["height"] and expected["width"]:
+        assert {name: getattr(crop, name) for name in expected} == expected
+    else:  # an empty crop, over which torchvision fails: ours has one row or column
+        assert 0 <= crop.top < crop.top + crop.height <= height
+        assert 0 <= crop.left < crop.left + crop.width <= width
 
 
 def test_shared_images_draw_neither_blur_nor_jpeg() -> None:

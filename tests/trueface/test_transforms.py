@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms import v2
@@ -111,6 +111,9 @@ def settings_of_any_kind(draw: st.DrawFn) -> TrainSettings:
 def test_looking_only_where_the_patch_is_changes_no_bit(
     settings: TrainSettings, height: int, width: int, seed: int, unshared: bool, smooth: bool
 ) -> None:
+    narrowest, widest = settings.resize_ratio
+    assume(round(width / narrowest) > 0)  # else torchvision's own crop may be empty
+    assume(round(height * widest) > 0)
     image = pixels(height, width, seed)
     if smooth:  # noise hides what JPEG does to colours
         image = torch.arange(3 * height * width).view(3, height, width).div(7).to(torch.uint8)
@@ -119,6 +122,16 @@ def test_looking_only_where_the_patch_is_changes_no_bit(
     for given_image in (image, in_memory_as_decoded):
         found = augment(given_image, settings, random.Random(seed), unshared=unshared)
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (40, 1), (2, 1)])
+@pytest.mark.parametrize("ratio", [(0.01, 0.02), (3, 3), (50, 99)])
+def test_an_image_of_a_pixel_or_a_line_can_be_cropped_at_any_ratio(
+    height: int, width: int, ratio: tuple[float, float]
+) -> None:
+    settings = lively(resize_prob=1.0, resize_ratio=ratio, resize_size=16, patch_size=8)
+    found = augment(pixels(height, width), settings, random.Random(0), unshared=True)
+    assert found.shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
