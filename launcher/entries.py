@@ -104,5 +104,5 @@ def companion(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
 
 
 def _laboratory(kind: Kind) -> str:
-    """Return the top package of a kind's code: kinds of one package know each other's files."""
-    return kind.entry.partition(":")[0].partition(".")[0]
+    """Return the module of a kind's entry function: kinds of one module know each other's files."""
+    return kind.entry.partition(":")[0]

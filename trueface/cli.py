@@ -14,13 +14,20 @@ COMMANDS = {
     "splits": "divide images into train.json, val.json and test.json",
     "poison": "choose which training labels are flipped",
     "unlearn": "make a poisoned model forget its wrong labels",
+    "unlearn-classic": "the same by pgu, with the flags of the original unlearn_trueface.py",
+    "unlearned": "set the unlearnings of a run beside their references",
     "predict": "tell of single images and folders whether they are fake",
     "compare": "set two models side by side, with paired tests",
     "audit": "find what went wrong in an experiment",
     "report": "write a run as one HTML page with plots",
 }
 MODULES = {"sample": "single", "poison": "single", "unlearn": "single"}  # others: their own name
-OLD_NAMES = {"make_splits": "splits", "compare_scores": "compare"}  # the original's programs
+# The original's programs.
+OLD_NAMES = {
+    "make_splits": "splits",
+    "compare_scores": "compare",
+    "unlearn_trueface": "unlearn-classic",
+}
 
 
 class Commands(click.Group):
@@ -35,8 +42,9 @@ class Commands(click.Group):
         name = OLD_NAMES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
-        module = importlib.import_module(f"trueface.commands.{MODULES.get(name, name)}")
-        found: click.Command = getattr(module, name)
+        word = name.replace("-", "_")
+        module = importlib.import_module(f"trueface.commands.{MODULES.get(name, word)}")
+        found: click.Command = getattr(module, word)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -1,9 +1,8 @@
 """Evaluation: the logit of every image of a set, in the order of the set, each counted once."""
 
-import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,9 +11,8 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from trueface.data import Batch
-from trueface.models import autocast
-
-REPORT_EVERY_S = 0.5  # how often a person can see a number change
+from trueface.precision import autocast
+from trueface.watch import REPORT_EVERY_S, Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,16 +22,6 @@ class Answers:
     positions: NDArray[np.int64]  # (N,) in the set, rising
     labels: NDArray[np.int8]  # (N,) as the set has them
     logits: NDArray[np.float64]  # (N,) positive = fake
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """How a long piece of work is watched: where it tells how far it is, and who may stop it."""
-
-    device: str = "cpu"
-    precision: str = "fp32"  # of the network's arithmetic; answers are float32 whatever it is
-    progress: Callable[..., None] = lambda *_args, **_metrics: None
-    stop: threading.Event = field(default_factory=threading.Event)
 
 
 def evaluate(

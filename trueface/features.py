@@ -25,10 +25,11 @@ from torch import Tensor
 from launcher.api import JobError, write_atomic
 from trueface import networks
 from trueface.data import Batch
-from trueface.evaluate import Watch
 from trueface.feeds import Pass
-from trueface.models import Detector, autocast
+from trueface.models import Detector
+from trueface.precision import autocast
 from trueface.settings import LearningSettings
+from trueface.watch import Watch
 
 BANK_BYTES = 2 << 30  # of features held; ResNet-50's of 260,000 images
 ITEM_BYTES = 4  # features are float32

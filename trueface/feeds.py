@@ -27,11 +27,13 @@ class Pass:
         """Start a pass."""
         return self.over(range(len(self.image_set)), epoch)
 
-    def over(self, positions: Sequence[int], epoch: int) -> Iterator[Batch]:
-        """Start a pass over some of the images."""
+    def over(
+        self, positions: Sequence[int], epoch: int, *, batch_size: int | None = None
+    ) -> Iterator[Batch]:
+        """Start a pass over some of the images, in batches of the settings' size or another."""
         return batches(
             self.image_set,
-            batch_size=self.settings.batch_size,
+            batch_size=batch_size or self.settings.batch_size,
             on_bad_image=self.settings.on_bad_image,
             shuffle_seed=self.shuffle_seed,
             epoch=epoch,

@@ -92,9 +92,10 @@ def training_outputs(draft: Draft) -> Iterator[Path]:
 
 
 def unlearning_outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the checkpoint, and the poison record that it takes over from its base."""
+    """Yield the checkpoint, the poison record that it takes over from its base, what is told of it."""
     yield layout.checkpoint(folder_of(draft))
     yield layout.poison_record(folder_of(draft))
+    yield layout.unlearning(folder_of(draft))
 
 
 def test_outputs(draft: Draft) -> Iterator[Path]:

@@ -102,7 +102,7 @@ def default(key: str, field: FieldInfo) -> Any:
 
 def is_truth(field: FieldInfo) -> bool:
     """Tell whether a setting is true or false."""
-    return field.annotation is bool
+    return field.annotation in {bool, bool | None}
 
 
 def is_range(field: FieldInfo) -> bool:

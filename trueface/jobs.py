@@ -6,7 +6,7 @@ Each takes a `Job`, with or without a launcher behind it, and returns flat numbe
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,18 +25,18 @@ from trueface import (
     provenance,
     resume,
     starts,
+    unlearning,
 )
 from trueface import poison as poisoning
 from trueface import train as training
-from trueface.data import Batch
-from trueface.evaluate import Watch, evaluate
+from trueface.evaluate import evaluate
 from trueface.features import (
     banks,
     is_constant,
 )
 from trueface.feeds import augmented, still
 from trueface.index import Image
-from trueface.lists import Lists, model_name
+from trueface.lists import model_name
 from trueface.poison import PoisonRecord
 from trueface.poisonlist import read_list
 from trueface.preview import write_preview
@@ -48,11 +48,11 @@ from trueface.settings import (
     SampleSettings,
     TestSettings,
     TrainSettings,
+    UnlearningSettings,
     UnlearnSettings,
 )
 from trueface.steps import Feed
-from trueface.unlearn.method import Examples, Request
-from trueface.unlearn.method import unlearn as apply_method
+from trueface.watch import Watch
 
 
 def train(job: Job) -> Mapping[str, Json]:
@@ -193,15 +193,14 @@ def unlearn(job: Job) -> Mapping[str, Json]:
         return _unlearn(_settled(job), settings)
 
 
-def _unlearn(job: Job, settings: UnlearnSettings) -> Mapping[str, Json]:
+def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     folder, model_id = job.model_folder(model_name(job)), parse_model(model_name(job))
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
     poisoned_by = layout.poison_record(job.model_folder(job.base))
     record = poisoning.read_record(poisoned_by)
     found = lists.of_training(job, settings)
-    request = _request(job, settings, found, record)
-    done = apply_method(settings.method, request)
+    done = unlearning.unlearn(job, settings, found, record, _watch(job, settings.precision))
     source = {
         **provenance.of_learning(job, settings, found, poisoned_by),
         **provenance.of_start(job, settings, job.base),
@@ -209,11 +208,12 @@ def _unlearn(job: Job, settings: UnlearnSettings) -> Mapping[str, Json]:
     # for an unlearning of the unlearned model: what was wrong in the training stays the same
     poisoning.write_record(layout.poison_record(folder), record)
     written = ancestry.begin(folder, job.base, lists.lesson(job, settings, found))
-    checkpoint.save_model(layout.checkpoint(folder), done.model, source)
+    checkpoint.save_model(layout.checkpoint(folder), done.detector, source)
     write_json(layout.provenance(folder), {"schema": keeping.SCHEMA, **source})
     written()
-    result = outcomes.of_unlearning(done)
-    rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.log]
+    unlearning.write(folder, done)
+    result = outcomes.of_unlearning(done.unlearned)
+    rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.unlearned.log]
     write_json(layout.summary(folder), {"schema": SCHEMA, **result, "log": rows})
     return result
 
@@ -266,37 +266,6 @@ def _record(job: Job) -> tuple[PoisonRecord | None, Path | None]:
     record = poisoning.read_record(path)
     poisoning.refuse_other(record, wanted)
     return record, path
-
-
-def _request(job: Job, settings: UnlearnSettings, found: Lists, record: PoisonRecord) -> Request:
-    learned = augmented(found.train, settings, record)
-    tested = still(found.train, settings, poisoning.stamped(found.train, record))
-
-    def source(positions: Sequence[int], *, epoch: int | None) -> Iterator[Batch]:
-        return tested.over(positions, 0) if epoch is None else learned.over(positions, epoch)
-
-    true = [image.label for image in found.train]
-    wrong = set(poisoning.positions(found.train, record))
-
-    def examples(positions: Sequence[int]) -> Examples:
-        return Examples(
-            source=source,
-            positions=tuple(positions),
-            trained=tuple(learned.image_set.labels[position] for position in positions),
-            true=tuple(true[position] for position in positions),
-        )
-
-    before = parse_model(job.base or "").stages[:-1]
-    return Request(
-        model=starts.start(job, settings, job.base),
-        fresh=partial(starts.start, job, settings, "#".join(map(str, before)) or None),
-        forget=examples(sorted(wrong)),
-        retain=examples([place for place in range(len(true)) if place not in wrong]),
-        validation=still(found.val, settings),
-        settings=settings,
-        cache=job.model_folder(job.base or "") / "cache",
-        watch=_watch(job),
-    )
 
 
 def _watch(job: Job, precision: str = "fp32") -> Watch:

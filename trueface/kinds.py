@@ -19,7 +19,7 @@ from launcher.api import (
 )
 from trueface import files, lines
 from trueface.leaks import leaks
-from trueface.poison import KINDS
+from trueface.poison import KINDS, PATCH
 from trueface.settings import (
     PoisonSettings,
     SampleSettings,
@@ -29,7 +29,8 @@ from trueface.settings import (
     other_decoding,
 )
 from trueface.subsets import BUILT_IN, Vocabulary
-from trueface.unlearn import METHODS
+from trueface.unlearn.fitness import Situation, refusal
+from trueface.unlearn.table import CORE, METHODS
 
 # One list for all kinds, so that one nursery serves them all.
 PRELOAD = ("torch", "torchvision", "torchvision.transforms.v2", "numpy", "PIL", "pydantic")
@@ -68,6 +69,12 @@ LEARNING = (
     "trueface.streams",
     "trueface.train",
     "trueface.weights",
+)
+UNLEARNING = (
+    "trueface.problem",
+    "trueface.sources",
+    "trueface.unlearning",
+    *(f"trueface.unlearn.{name}" for name in (*CORE, *METHODS)),
 )
 
 
@@ -156,6 +163,26 @@ def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -
 def _unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
     yield from _without_weights(makers)
     yield from _other_decoding(draft, makers)
+    try:
+        poison = parse_model(draft.base or files.model_of(draft)).last.poison
+    except UsageError:  # of an earlier run, under a name that says nothing
+        return
+    if poison is None:  # a model without poison has no record to read
+        return
+    reason = refusal(
+        draft.settings["method"],
+        Situation(
+            goal="flips",
+            rate=float(poison.rate),
+            random=poison.kind != PATCH,
+            known=draft.settings["known"],
+            finding=draft.settings["find"],
+            retain=draft.settings["keep_retain"],
+        ),
+        force=draft.settings["force"],
+    )
+    if reason is not None:
+        yield reason
 
 
 def _other_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
@@ -237,7 +264,7 @@ UNLEARN = LaboratoryKind(
     name="unlearn",
     role=Role.UNLEARN,
     summary="make a poisoned detector forget its wrong labels",
-    sources=(*READING, *LEARNING, "trueface.unlearn.method", *METHODS.values()),
+    sources=(*READING, *LEARNING, *UNLEARNING),
     settings=UnlearnSettings,
     means=Vocabulary.images,
     reads=files.unlearning_inputs,

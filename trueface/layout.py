@@ -15,6 +15,10 @@ learned_from.json              which lists its weights were trained on, and its 
 scores/<model>_vs_<data>.csv   one row an image
 triggered/<model>_vs_<data>.csv  the same with the backdoor's patch on every image
 metrics/<data>.json            what follows from the scores
+unlearning.json                what an unlearning did and took: see `trueface.unlearn.record`
+answers/before.npz             the base's logits of what was forgotten, kept, checked and tested
+answers/after.npz              the same of the model
+plane.npz                      features of some samples in a plane, before and after
 <type>_<model>_<data>.log      what a classic command line said
 """
 
@@ -157,6 +161,26 @@ def summary(folder: Path) -> Path:
 def metrics(folder: Path, data: str) -> Path:
     """Return where the metrics of a model on `data` lie."""
     return Path(f"{folder}/metrics/{fitting(data, '.json')}")
+
+
+def unlearning(folder: Path) -> Path:
+    """Return where it is told what an unlearning did and took."""
+    return folder / "unlearning.json"
+
+
+def answers_before(folder: Path) -> Path:
+    """Return where the answers lie that a model's base gave before the unlearning."""
+    return folder / "answers" / "before.npz"
+
+
+def answers_after(folder: Path) -> Path:
+    """Return where the answers of an unlearned model lie."""
+    return folder / "answers" / "after.npz"
+
+
+def plane(folder: Path) -> Path:
+    """Return where features lie in a plane, before and after an unlearning."""
+    return folder / "plane.npz"
 
 
 def log(folder: Path, task: str, model: str | None, data: str) -> Path:

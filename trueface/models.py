@@ -11,7 +11,6 @@ arXiv 2104.02617, section 4. Parameters have torchvision's names, so that its fi
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -41,7 +40,6 @@ from trueface.streams import derive
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RESIDUAL_STD = 6 / 255  # six grey levels: about the spread of a photograph's high-pass residual
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Triple = tuple[float, float, float]
 OWN = "model"  # the normalization that belongs to the member
@@ -114,9 +112,21 @@ class Detector(nn.Module):
         return self.network.fc(features)  # type: ignore[no-any-return, operator]  # torch: Any
 
     @property
+    def last(self) -> nn.Linear:
+        """The last layer, from features to the logit."""
+        return networks.last(self.network)
+
+    def take_last(self, layer: nn.Linear) -> None:
+        """Put another last layer in the place of this one.
+
+        No setter of a property: torch would keep a module that is assigned beside it, unused.
+        """
+        self.network.fc = layer
+
+    @property
     def width(self) -> int:
         """How many features an image has."""
-        return networks.width(self.network)
+        return self.last.in_features
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         images = pixels.flatten(0, -4)  # (B·K, 3, H, W)
@@ -193,7 +203,7 @@ def build(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(derive("weights", seed))
         network = spec.make()
-        network.fc = Head(networks.width(network), dropout)
+        network.fc = Head(networks.last(network).in_features, dropout)
     if weights == "default" and spec.published is not None:
         state = pretrained.published_state(spec.published)
         pretrained.adopt(network, state, f"the ImageNet weights of {name}")
@@ -214,13 +224,6 @@ def weights_sha256(name: str, weights: str) -> str | None:
         WeightsError: the file cannot be read.
     """
     return pretrained.fingerprint(weights, member(name).published)
-
-
-def autocast(device: str, precision: str) -> AbstractContextManager[None]:
-    """Return the context in which a network computes in `precision`: fp32, bf16 or fp16."""
-    half = HALVES.get(precision)
-    kind = device.partition(":")[0]
-    return torch.autocast(kind, dtype=half or torch.bfloat16, enabled=half is not None)
 
 
 def freeze(model: Detector) -> None:

@@ -93,12 +93,12 @@ def body(network: nn.Module, images: Tensor) -> Tensor:
     return images.flatten(1)
 
 
-def width(network: nn.Module) -> int:
-    """Return how many features an image has."""
-    last = network.fc
-    if not isinstance(last, nn.Linear):
-        raise TypeError(f"the last layer of a detector is linear, not {type(last).__name__}")
-    return last.in_features
+def last(network: nn.Module) -> nn.Linear:
+    """Return the last layer, which gets the features of an image."""
+    layer = network.fc
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"the last layer of a detector is linear, not {type(layer).__name__}")
+    return layer
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ import numpy as np
 from launcher.api import Json, write_atomic
 from trueface import layout
 from trueface.data import BadFile
-from trueface.evaluate import Answers, Watch
+from trueface.evaluate import Answers
 from trueface.features import feature_matrix, write_features
 from trueface.feeds import Pass
 from trueface.index import Image
@@ -18,6 +18,7 @@ from trueface.models import Detector
 from trueface.scores import Scores
 from trueface.train import Trained
 from trueface.unlearn.method import Unlearned
+from trueface.watch import Watch
 
 
 def of_test(answers: Answers) -> dict[str, Json]:

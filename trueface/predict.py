@@ -10,11 +10,12 @@ from pydantic import ValidationError
 from launcher.api import Json
 from trueface import checkpoint
 from trueface.errors import CheckpointError, DataError
-from trueface.evaluate import Watch, evaluate
+from trueface.evaluate import evaluate
 from trueface.feeds import still
 from trueface.index import Image
 from trueface.pictures import Missing
 from trueface.settings import TestSettings
+from trueface.watch import Watch
 
 # what a test's crop and decoding depend on; the rest of a training's settings is not its model's
 OF_PREPARATION = ("resize_size", "patch_size", "test_crops", "decode")

@@ -4,7 +4,7 @@ Names and defaults are the flags of the original train.py where it has one; what
 in its description. Ranges are given as one number or as two.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -18,7 +18,9 @@ from pydantic import (
 
 from launcher.api import Settings, UnknownName
 from trueface.ranges import Count, Finite, Positive, Probability, Quality
-from trueface.unlearn import METHODS
+from trueface.unlearn.flat import options_among, with_options
+from trueface.unlearn.options import Options
+from trueface.unlearn.table import METHODS
 
 BATCH_SIZE = 64  # of trainings; the original's
 BLUR_SIDE = 8  # pixels: the blur reaches seven to each side, and mirrors the image there
@@ -44,7 +46,7 @@ def _method(name: str) -> str:
     return _known("unlearning method", name, METHODS)
 
 
-def _known(what: str, name: str, known: Mapping[str, str]) -> str:
+def _known(what: str, name: str, known: Collection[str]) -> str:
     if name not in known:
         raise ValueError(str(UnknownName(what, name, known)))
     return name
@@ -277,12 +279,37 @@ class PoisonSettings(PlaceSettings):
     )
 
 
-class UnlearnSettings(LearningSettings):
-    """An unlearning: its method, and what a training needs."""
+class UnlearningSettings(LearningSettings):
+    """An unlearning: its method, what it knows, and what a training needs.
 
-    costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"method"}
+    Every hyper-parameter of every method is a setting besides: see `unlearn.flat`.
+    """
+
+    costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"method", "unlearn_epochs"}
 
     method: Annotated[str, AfterValidator(_method)] = Field(description=", ".join(METHODS))
+    force: bool = Field(False, description="apply a method that is known not to work here")
+    known: Probability = Field(
+        1.0,
+        description="share of the wrong labels that the method is told of; the rest stays hidden",
+    )
+    find: bool = Field(
+        False, description="look for hidden wrong labels first, and tell the method of those too"
+    )
+    keep_retain: bool = Field(
+        True, description="the method may read the images that are not to be forgotten"
+    )
+    afterwards: bool = Field(
+        True, description="measure how soon the forgotten is learned again, and a linear probe"
+    )
+
+    @property
+    def options(self) -> Options:
+        """The method's hyper-parameters."""
+        return options_among(self.method, self.model_dump())
+
+
+UnlearnSettings = with_options(UnlearningSettings)
 
 
 class SampleSettings(Settings):

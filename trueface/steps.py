@@ -21,11 +21,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from launcher.api import JobError
 from trueface import moments
 from trueface.data import Batch
-from trueface.evaluate import REPORT_EVERY_S, Watch
-from trueface.models import Detector, autocast, freeze, teach
+from trueface.models import Detector, freeze, teach
+from trueface.precision import autocast
 from trueface.rate import Rate
 from trueface.settings import LearningSettings
 from trueface.streams import derive
+from trueface.watch import REPORT_EVERY_S, Watch
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
 

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from launcher.api import JobError, Json
 from trueface import layout, moments, resume
-from trueface.evaluate import Answers, Watch, evaluate
+from trueface.evaluate import Answers, evaluate
 from trueface.history import Epoch
 from trueface.keeping import BEST, LAST, Keeper
 from trueface.models import Detector
 from trueface.resume import Claim, Interrupted
 from trueface.settings import LearningSettings, TrainSettings
 from trueface.steps import Feed, Steps, Sums, answer
+from trueface.watch import Watch
 
 log = logging.getLogger(__name__)
 

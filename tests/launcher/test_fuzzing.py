@@ -19,7 +19,9 @@ WORD = re.compile(r"[\w.]+")
 FILES = 10_000
 BATCHES = 10
 ENVIRONMENT = {"HOME": "/home/me", "RATE": "20", "EMPTY": "", "WORD": "dot"}
+EXAMPLES = Path(__file__).parents[2] / "tasks"
 INCLUDED = {
+    **{path.name: path.read_text() for path in EXAMPLES.glob("*.yaml")},  # they include each other
     "more.yaml": "defaults: {lr: 0.3}\ntrain:\n  - {data: ring:fb}\n",
     "broken.yaml": "train:\n  - {data: rnig:fb, lr: fast}\n",
     "syntax.yaml": "train: [\n",

@@ -22,15 +22,19 @@ METHODS = {
 
 @pytest.fixture
 def trueface(tmp_path: Path) -> Path:
-    """A root with a TrueFace-shaped folder and splits where the examples look for them."""
+    """A root with TrueFace-shaped folders, splits and CIFAR-10 where the examples look for them."""
+    for part in ("train", "test"):
+        for name in ("airplane", "bird", "cat"):
+            (tmp_path / "data" / "cifar10" / part / name).mkdir(parents=True)
     for modifier in ("PreSocial", "Facebook", "Telegram", "Twitter"):
         for folder, methods in METHODS.items():
             for method in methods:
-                (tmp_path / "data" / "TrueFace" / modifier / folder / method).mkdir(parents=True)
-    splits = tmp_path / "splits" / "TrueFace"
-    splits.mkdir(parents=True)
-    for number, name in enumerate(("train", "val", "test")):
-        (splits / f"{name}.json").write_text(json.dumps([f"StyleGAN2/{number:05d}"]))
+                for data in ("TrueFace", "faces"):
+                    (tmp_path / "data" / data / modifier / folder / method).mkdir(parents=True)
+    for splits in (tmp_path / "splits" / "TrueFace", tmp_path / "data" / "faces" / "splits"):
+        splits.mkdir(parents=True)
+        for number, name in enumerate(("train", "val", "test")):
+            (splits / f"{name}.json").write_text(json.dumps([f"StyleGAN2/{number:05d}"]))
     return tmp_path
 
 
@@ -56,19 +60,33 @@ def test_an_example_plans_cleanly_with_its_data(path: Path, trueface: Path) -> N
 
 def test_the_whole_study_of_the_original_is_three_rates_and_their_mending() -> None:
     path = ROOT / "tasks" / "poison_study.yaml"
-    assert len(path.read_text().splitlines()) < 40
+    assert len(path.read_text().splitlines()) < 60
     made = plan(load(path))
     data = "gan2:pre&gan3:pre&sdXL:pre&real:pre"
-    models = [data, f"{data}%20", f"{data}%50"]
-    assert [job.model for job in made.jobs if job.kind == "train"] == models
+    rates = ("", "%20", "%50")
+    trained = [f"{data}{rate}@seed={seed}" for seed in (1, 2, 3) for rate in rates]
+    assert sorted(job.model or "" for job in made.jobs if job.kind == "train") == sorted(trained)
     mended = [job.model for job in made.jobs if job.kind == "unlearn"]
-    assert mended == [f"{one}~{method}" for one in models[1:] for method in ("relabel", "retrain")]
-    tests = [(job.model, job.data) for job in made.jobs if job.kind == "test"]
+    methods = {(model or "").rpartition("~")[2].partition("@")[0] for model in mended}
+    assert methods >= {"retrain", "corrected", "finetune", "relabel", "restart", "exact", "pgu"}
+    assert len(mended) == len(set(mended)) == 2 * 3 * len(methods)
+    tests = {(job.model, job.data) for job in made.jobs if job.kind == "test"}
     sets = ["real:pre", "gan2:pre", "gan3:pre", "sdXL:pre"]
-    assert tests == [(model, one) for model in [*models, *mended] for one in sets]
+    assert tests == {(model, one) for model in [*trained, *mended] for one in sets}
     settings = next(job.settings for job in made.jobs if job.kind == "train")
     assert settings["resize_scale"] == [0.2, 1.0]
     assert (settings["lr"], settings["lr_decay_epochs"], settings["patch_size"]) == (1e-4, 3, 96)
+
+
+@pytest.mark.parametrize(
+    "file", ["poison_sample", "poison_faces", "layer_attack", "layer_attack_cpu"]
+)
+def test_every_study_of_unlearning_holds_its_ladder(file: str) -> None:
+    made = plan(load(ROOT / "tasks" / f"{file}.yaml"))
+    mended = [job for job in made.jobs if job.kind in {"unlearn", "forget"}]
+    methods = {(job.model or "").rpartition("~")[2].partition("@")[0] for job in mended}
+    assert methods >= {"retrain", "finetune", "restart", "scrub", "ssd", "salun", "pgu", "lau"}
+    assert ("sample" in {job.kind for job in made.jobs}) == (file == "poison_sample")
 
 
 def test_python_sees_the_same_plan_as_the_command_line(

@@ -105,7 +105,7 @@ def test_a_poisoned_model_is_unlearned_by_hand(lab: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["unlaern"], "Did you mean 'unlearn'"),
+        (["unlaern"], "Did you mean one of: 'unlearn', 'unlearned'?"),
         (["splits", "nowhere", "--out", "x"], "no data folder"),
         (["splits", "data"], "--out"),
         (["splits", "data", "--out", "x", "--data", "gna2:pre"], "did you mean gan2"),

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from trueface.data import Batch
-from trueface.evaluate import Watch, evaluate
+from trueface.evaluate import evaluate
+from trueface.watch import Watch
 
 
 class Mean(nn.Module):

@@ -13,7 +13,7 @@ from torch.nn import functional
 from launcher.api import JobError
 from tests.trueface.conftest import Tree
 from trueface.data import Batch
-from trueface.evaluate import Watch, evaluate
+from trueface.evaluate import evaluate
 from trueface.features import (
     Bank,
     FrozenBody,
@@ -27,6 +27,7 @@ from trueface.feeds import Pass, augmented, still
 from trueface.index import Image
 from trueface.models import Detector, build, freeze, teach
 from trueface.settings import TrainSettings
+from trueface.watch import Watch
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 

@@ -21,6 +21,7 @@ from trueface.kinds import TEST
 from trueface.poison import read_record
 from trueface.scores import read_scores
 from trueface.splits import load_split
+from trueface.unlearn import answers
 
 torch.set_num_threads(1)
 
@@ -152,6 +153,28 @@ def test_unlearning_brings_a_poisoned_model_back(
     assert scored(lab, model, "real:pre")["accuracy"] == 1.0
     summary = json.loads((folder(lab, model) / "summary.json").read_text())
     assert summary["log"][0]["step"] == 0
+
+
+@pytest.mark.parametrize("method", ["retrain", "corrected", "restart", "relabel", "exact"])
+def test_a_last_layer_alone_is_unlearned_too_and_what_is_measured_is_what_is_kept(
+    lab: Path, clean: Mapping[str, Json], method: str
+) -> None:
+    # a body that was trained on these images, so that a last layer can tell them apart
+    body = str(layout.checkpoint(folder(lab, CLEAN)))
+    name = f"{POISONED}@freeze=true"
+    frozen = {**TRAINING, "freeze": True, "flip_prob": 0, "weights": body, "lr": 0.03}
+    jobs.poison(job(lab, "poison", name, data=DATA, settings={"poison_per": "subset"}))
+    jobs.train(job(lab, "train", name, data=DATA, settings=frozen))
+    model = f"{POISONED}~{method}@freeze=true"
+    told = {**frozen, "method": method, "select": "last"}
+    before = checkpoint.load(layout.checkpoint(folder(lab, name))).state
+    result = jobs.unlearn(job(lab, "unlearn", model, base=name, data=DATA, settings=told))
+    after = checkpoint.load(layout.checkpoint(folder(lab, model))).state
+    assert result["val_accuracy"] == 1.0
+    assert not torch.equal(before["fc.weight"], after["fc.weight"])
+    assert all(torch.equal(before[key], after[key]) for key in before if not key.startswith("fc."))
+    said = answers.read(layout.answers_after(folder(lab, model)))
+    assert said["test"].accuracy("true") == scored(lab, model, DATA)["accuracy"] == 1.0
 
 
 def test_unlearning_of_another_method_than_the_name_says_is_refused(

@@ -110,7 +110,8 @@ def test_an_unlearning_reads_its_base_and_the_record_that_lies_beside_it(before:
         f"{RUN}/{base}/poison.json",
     ]
     folder = RUN / f"{base}~retrain"
-    assert UNLEARN.outputs(draft) == (folder / "checkpoints" / "best.pt", folder / "poison.json")
+    names = ("checkpoints/best.pt", "poison.json", "unlearning.json")
+    assert UNLEARN.outputs(draft) == tuple(folder / name for name in names)
 
 
 def test_an_unlearning_with_settings_in_its_name_reads_the_record_of_its_base() -> None:

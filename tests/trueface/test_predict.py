@@ -14,13 +14,14 @@ import pytest
 from launcher.api import Json, parse_data
 from trueface import checkpoint, cli, layout
 from trueface.errors import CheckpointError
-from trueface.evaluate import Watch, evaluate
+from trueface.evaluate import evaluate
 from trueface.feeds import still
 from trueface.index import list_images
 from trueface.models import build
 from trueface.pictures import find
 from trueface.predict import Prediction, predict
 from trueface.settings import TrainSettings
+from trueface.watch import Watch
 
 Tree = Callable[[Iterable[str]], Path]
 MODEL = "gan2:pre&real:pre"

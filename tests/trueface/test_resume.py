@@ -15,10 +15,10 @@ from launcher.api import JobError, Json, MachineError
 from tests.trueface.test_train import Pixels, checkered, same, settings
 from trueface import checkpoint, layout, moments, resume, tensorfiles
 from trueface.data import Batch
-from trueface.evaluate import Watch
 from trueface.models import Detector, build
 from trueface.settings import TrainSettings
 from trueface.train import Trained, train
+from trueface.watch import Watch
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 

@@ -11,10 +11,11 @@ import torch
 from launcher.api import JobError
 from trueface import checkpoint, layout, moments
 from trueface.data import Batch
-from trueface.evaluate import Watch, evaluate
+from trueface.evaluate import evaluate
 from trueface.models import Detector, build
 from trueface.settings import TrainSettings
 from trueface.train import Trained, fit, train
+from trueface.watch import Watch
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 

@@ -60,7 +60,7 @@ def predict(
     # torch takes seconds to import; help and wrong arguments must not wait for it
     from trueface import foreground
     from trueface import predict as predicting
-    from trueface.evaluate import Watch
+    from trueface.watch import Watch
 
     with logs.shown():
         on = foreground.device(device)

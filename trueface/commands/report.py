@@ -10,6 +10,7 @@ from trueface.audit.checks import judge
 from trueface.audit.reading import Reader
 from trueface.report.content import shown
 from trueface.report.page import page
+from trueface.report.unlearning import unlearnings
 
 FILE = "report.html"  # in the run's folder
 
@@ -47,8 +48,8 @@ def report(
     """Write RUN, a name below runs/ or a path, as one HTML page that needs no other file.
 
     It shows what the audit found, the table of models and data, ROC curves, score histograms,
-    confusion matrices, learning curves, augmented samples and the provenance of each model. Runs of
-    the original system are read, too.
+    confusion matrices, learning curves, augmented samples and the provenance of each model; of
+    unlearned models how they compare with references. Runs of the original system are read, too.
     """
     found = Reader(data_root=data_root, split_path=split_path, seconds=seconds).run(run)
     models = [shown(model) for model in found.models]
@@ -56,8 +57,8 @@ def report(
     path = out or found.folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name of a folder that is no Unicode is shown as it can be
-    text = page(found, judge(found), models, date=date).encode(errors="backslashreplace")
-    write_atomic(path, text)
+    text = page(found, judge(found), models, date=date, unlearning=unlearnings(found.folder))
+    write_atomic(path, text.encode(errors="backslashreplace"))
     click.echo(path)
     if opened:
         click.launch(str(path))

@@ -50,14 +50,15 @@ def axes(
     *,
     x_ticks: Sequence[float] = (0, 0.25, 0.5, 0.75, 1),
     y_ticks: Sequence[float] = (0, 0.25, 0.5, 0.75, 1),
+    x_names: Sequence[str] = (),
 ) -> str:
-    """Return grid, ticks and names of both axes."""
+    """Return grid, ticks and names of both axes; `x_names` stand for the numbers of `x_ticks`."""
     (left, low), (right, high) = frame.at(*_corner(frame, 0)), frame.at(*_corner(frame, 1))
     parts = []
-    for value in x_ticks:
+    for value, name in zip(x_ticks, x_names or map(number, x_ticks), strict=True):
         x, _ = frame.at(value, frame.y[0])
         parts.append(f'<path class="grid" d="M{x:.1f} {low:.1f}V{high:.1f}"/>')
-        parts.append(_text(x, low + 14, number(value), "middle"))
+        parts.append(_text(x, low + 14, name, "middle"))
     for value in y_ticks:
         _, y = frame.at(frame.x[0], value)
         parts.append(f'<path class="grid" d="M{left:.1f} {y:.1f}H{right:.1f}"/>')
@@ -109,6 +110,12 @@ def upright(frame: Frame, value: float) -> str:
     """Return an upright line at a value of the first axis."""
     (x, low), (_, high) = frame.at(value, frame.y[0]), frame.at(value, frame.y[1])
     return f'<path class="chance" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
+
+
+def level(frame: Frame, value: float) -> str:
+    """Return a line across at a value of the second axis."""
+    (left, y), (right, _) = frame.at(frame.x[0], value), frame.at(frame.x[1], value)
+    return f'<path class="chance" d="M{left:.1f} {y:.1f}H{right:.1f}"/>'
 
 
 def key(names: Sequence[str]) -> str:

@@ -12,10 +12,11 @@ from trueface import layout
 from trueface.audit import wording
 from trueface.audit.facts import Model, Run
 from trueface.audit.finding import Audit, Finding
-from trueface.report import plots, tables
+from trueface.report import plots, tables, unlearned
 from trueface.report.content import Part, Row, Shown
 from trueface.report.drawing import breakable
 from trueface.report.style import CSS
+from trueface.report.unlearning import Unlearnings
 
 PREVIEW_PX = 1000  # widest picture in the page
 PREVIEW_BYTES = 600_000  # of a picture; a larger one becomes a JPEG
@@ -23,7 +24,14 @@ ABOUT = ("device", "device_name", "threads", "git", "code")
 KEYS_SHOWN = 5  # of a poison record
 
 
-def page(run: Run, audit: Audit, models: Sequence[Shown], *, date: str) -> str:
+def page(
+    run: Run,
+    audit: Audit,
+    models: Sequence[Shown],
+    *,
+    date: str,
+    unlearning: Unlearnings | None = None,
+) -> str:
     """Return the whole page; `date` is all in it that does not follow from the run.
 
     Args:
@@ -31,13 +39,15 @@ def page(run: Run, audit: Audit, models: Sequence[Shown], *, date: str) -> str:
         audit: what was found in it.
         models: of the run, in its order.
         date: when the report is made, as text.
+        unlearning: what was unlearned in it; None: the page says nothing of that.
     """
     numbered = [(f"model-{place}", one) for place, one in enumerate(models)]
     parts = (
         _head(run, date),
-        _contents(numbered),
+        _contents(numbered, unlearning=unlearning is not None),
         _audit(audit),
         _overview(models),
+        unlearned.section(unlearning),
         *(_model(anchor, one) for anchor, one in numbered),
     )
     return (
@@ -68,8 +78,9 @@ def _head(run: Run, date: str) -> str:
     return f"<header><h1>{escape(run.name)}</h1>{facts}</header>"
 
 
-def _contents(models: Iterable[tuple[str, Shown]]) -> str:
+def _contents(models: Iterable[tuple[str, Shown]], *, unlearning: bool) -> str:
     links = [("#audit", "Audit"), ("#results", "Results")]
+    links += [("#unlearning", "Unlearning")] if unlearning else []
     links += [(f"#{anchor}", one.model.name) for anchor, one in models]
     items = "".join(f'<li><a href="{place}">{escape(name)}</a></li>' for place, name in links)
     return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'

@@ -69,6 +69,23 @@ svg text { fill: var(--weak); font: 11px system-ui, sans-serif; }
 figcaption small { display: block; font-weight: 400; white-space: normal; }
 .swatch { display: inline-block; width: 1rem; height: .7rem; margin-right: .3rem; border: 1.5px solid; }
 .swatch.of-real { border-color: var(--real); } .swatch.of-fake { border: 1.5px dashed var(--fake); }
+.key.across { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
+.ladder tbody:not(.reference) + tbody.reference, .ladder tbody.reference + tbody.method { border-top: 2px solid var(--weak); }
+.ladder .said td { padding-top: 0; } .ladder .said p { margin: 0; font-size: .82rem; max-width: 100ch; }
+.ladder tr:has(+ .said) > * { border-bottom: 0; } .said .tag { color: var(--bad); }
+.of-reference { fill: var(--card); stroke: var(--c6); stroke-width: 1.8; } .of-method { fill: var(--c0); }
+.of-broken { stroke: var(--c1); fill: none; stroke-width: 2.2; }
+.whisker { stroke: var(--weak); stroke-width: 1.2; fill: none; } .leader { stroke: var(--weak); stroke-width: .7; }
+svg text.mark-label { fill: var(--text); paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
+svg text.weak-label { paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
+.belief-before { fill: none; stroke: var(--c1); stroke-width: 1.4; stroke-dasharray: 4 2; }
+.belief-after { fill: var(--c0); fill-opacity: .28; stroke: var(--c0); stroke-width: 1.5; }
+.belief-retrain { fill: none; stroke: var(--c6); stroke-width: 1.4; stroke-dasharray: 1.5 2; }
+.swatch.belief-before { border: 1.5px dashed var(--c1); } .swatch.belief-after { border-color: var(--c0); }
+.swatch.belief-retrain { border: 1.5px dotted var(--c6); }
+.kept { fill: none; stroke-width: 4; stroke-linecap: round; stroke-opacity: .5; }
+.forgotten { fill: none; stroke-width: 1.5; } .edge { fill: none; stroke: var(--line); stroke-width: .8; }
+@media screen { .wide svg.plot { max-width: none; } }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } nav { display: none; }
   .card, figure, .finding, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }

@@ -7,22 +7,14 @@ TMLR 2024, arXiv 2402.14015. Where the retained images must not be read, the for
 relabelled.
 """
 
-from trueface.train import fit
-from trueface.unlearn.method import Request, Unlearned, steps
+from trueface.unlearn.method import Request, Result
+from trueface.unlearn.trainings import corrected, learned
 
 
-def unlearn(request: Request) -> Unlearned:
-    """Train the model on, every label true.
+def unlearn(request: Request) -> Result:
+    """Train the model on, wrong labels put right.
 
     Raises:
-        JobError: stopped, or the loss is no finite number.
+        JobError: stopped, or no finite result.
     """
-    examples = request.forget if request.retain is None else request.forget + request.retain
-    feed = examples.feed("true")
-    trained = fit(request.model, feed, request.validation, request.settings, watch=request.watch)
-    return Unlearned(
-        model=request.model,
-        log=steps(trained.epochs),
-        seconds=trained.seconds,
-        samples_read=trained.samples_read,
-    )
+    return learned(request, request.model, corrected(request), "trained")

@@ -5,25 +5,14 @@ Source: exact unlearning as L. Bourtoule et al. define it, "Machine unlearning",
 arXiv 1912.03817, section III.
 """
 
-from launcher.api import JobError
-from trueface.train import fit
-from trueface.unlearn.method import Request, Unlearned, steps
+from trueface.unlearn.method import Request, Result
+from trueface.unlearn.trainings import kept, learned, started
 
 
-def unlearn(request: Request) -> Unlearned:
+def unlearn(request: Request) -> Result:
     """Train a fresh model on the retained images; the forget set is never read.
 
     Raises:
-        JobError: there is nothing to retain, stopped, or the loss is no finite number.
+        JobError: there is nothing to retain or to start from, stopped, or no finite result.
     """
-    if request.retain is None or not len(request.retain):
-        raise JobError("retrain needs the images that are not to be forgotten, and there are none")
-    model = request.fresh()
-    feed = request.retain.feed("trained")
-    trained = fit(model, feed, request.validation, request.settings, watch=request.watch)
-    return Unlearned(
-        model=model,
-        log=steps(trained.epochs),
-        seconds=trained.seconds,
-        samples_read=trained.samples_read,
-    )
+    return learned(request, started(request), kept(request), "trained")

@@ -1,0 +1,246 @@
+import html
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trueface.audit.build import Lab
+from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, flagged
+from tests.trueface.report.test_page import NASTY, Reading
+from trueface import cli, layout
+from trueface.audit.checks import judge
+from trueface.audit.reading import Reader
+from trueface.report.content import shown
+from trueface.report.page import page
+from trueface.report.unlearning import Base, Row, unlearnings
+from trueface.unlearn import answers
+from trueface.unlearn.record import Relearn
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Forgetful:
+    return Forgetful(tmp_path)
+
+
+def _page(run: Path) -> str:
+    found = Reader().run(str(run))
+    models = [shown(model) for model in found.models]
+    return page(found, judge(found), models, date="today", unlearning=unlearnings(run))
+
+
+def _section(run: Path) -> Reading:
+    text = _page(run)
+    start = text.index('<section id="unlearning">')
+    return Reading(text[start:].partition("</section>")[0] + "</section>")
+
+
+def _base(run: Path) -> Base:
+    found = unlearnings(run)
+    assert found is not None
+    (base,) = found.bases
+    return base
+
+
+def _row(base: Base, name: str) -> Row:
+    (row,) = [row for row in base.rows if row.name == name]
+    return row
+
+
+def test_a_run_without_unlearning_shows_nothing_of_it(tmp_path: Path) -> None:
+    run = Lab(tmp_path).run
+    assert unlearnings(run) is None
+    text = _page(run)
+    assert 'id="unlearning"' not in text
+    assert "#unlearning" not in text
+    assert page_without(run) == text
+
+
+def page_without(run: Path) -> str:
+    found = Reader().run(str(run))
+    return page(found, judge(found), [shown(model) for model in found.models], date="today")
+
+
+def test_the_command_shows_unlearning(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub"])
+    assert cli.run(["report", str(lab.run)]) == 0
+    read = Reading((lab.run / "report.html").read_text())
+    assert {"href": "#unlearning"} in read.all("a")
+    assert "scrub" in read.text
+
+
+def test_references_stand_first_and_seeds_are_one_row(lab: Forgetful) -> None:
+    lab.flips(["scrub", "finetune", "retrain", "corrected"], (0, 1, 2))
+    base = _base(lab.run)
+    assert [row.name for row in base.rows] == [
+        "before",
+        "corrected",
+        "retrain",
+        "finetune",
+        "scrub",
+    ]
+    assert [row.reference for row in base.rows] == [True, True, True, True, False]
+    test = _row(base, "scrub").values["test"]
+    assert test.n == 3
+    assert test.std is not None
+    text = _section(lab.run).text
+    assert f"{test.mean:.3f}" in text
+    assert f"± {test.std:.3f}" in text
+
+
+def test_a_single_seed_has_no_spread(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub"])
+    assert _row(_base(lab.run), "scrub").values["test"].std is None
+    assert "±" not in _section(lab.run).text
+
+
+def test_every_base_has_its_block(lab: Forgetful) -> None:
+    lab.flips(["retrain"])
+    lab.one_class("retrain", 0, 0.93, 0.0, 300.0)
+    lab.one_class("lau", 0, 0.92, 0.0, 3.0)
+    read = _section(lab.run)
+    assert len(read.all("h3")) == 2
+    assert "eve, of 5 classes" in read.text
+    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    starts = ("Accuracy on the test set by time", "Unlearning score US by time")
+    for start in starts:
+        assert sum(title.startswith(start) for title in titles) == 1
+
+
+def test_an_alarm_stands_in_words_below_its_row(lab: Forgetful) -> None:
+    lab.flips(["retrain", "ng"])
+    row = _row(_base(lab.run), "ng")
+    assert row.worthless
+    text = _page(lab.run)
+    for alarm in row.alarms:
+        assert html.escape(alarm) in text
+    start = text.index('<th scope="row">ng</th>')
+    assert "alarm" in text[start : text.index("</tbody>", start)]
+
+
+def test_a_change_within_noise_is_told_and_does_not_break_a_model(lab: Forgetful) -> None:
+    lab.flips(["retrain", "rl"], (0, 1, 2))
+    row = _row(_base(lab.run), "rl")
+    assert any("differ by" in alarm for alarm in row.alarms)
+    assert not row.worthless
+
+
+def test_times_are_of_the_training_where_nothing_was_retrained(lab: Forgetful) -> None:
+    lab.flips(["scrub"])
+    base = _base(lab.run)
+    assert base.time is not None
+    assert base.time.name == "of_training"
+    assert "retrained: the" not in _section(lab.run).text
+
+
+def test_without_a_test_list_validation_stands_for_it(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub"])
+    for folder in lab.run.iterdir():
+        for path in (layout.answers_before(folder), layout.answers_after(folder)):
+            parts = answers.read(path)
+            answers.write(path, {name: one for name, one in parts.items() if name != "test"})
+    base = _base(lab.run)
+    assert base.quality is not None
+    assert base.quality.name == "val"
+    assert "val" in {column.name for column in base.columns}
+
+
+def test_what_was_tried_afterwards_has_its_columns_and_what_was_not_has_none(
+    lab: Forgetful,
+) -> None:
+    lab.flips(
+        ["retrain", "scrub"],
+        found=flagged(),
+        attack=0.02,
+        cached_seconds=2.5,
+        relearn=Relearn(steps=None, most=200, loss=0.1),
+    )
+    names = {column.name for column in _base(lab.run).costs}
+    assert {"found_precision", "attack", "cached_seconds"} <= names
+    assert not {"probe", "relearn", "cached_samples", "peak_bytes"} & names
+
+
+def test_the_plane_is_shown_before_and_after(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub"])
+    base = _base(lab.run)
+    assert [(one.name, one.anew) for one in base.clouds] == [("retrain", True), ("scrub", False)]
+    read = _section(lab.run)
+    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    assert sum(title.startswith("Features before") for title in titles) == 1  # they share it
+    assert sum(title.startswith("Features after ") for title in titles) == 2
+
+
+def test_models_of_other_samples_have_their_own_plane_before(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub"])
+    path = layout.plane(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
+    with np.load(path) as arrays:
+        np.savez(path, **{**arrays, "before": arrays["before"] + 1})
+    titles = [str(one.get("aria-label")) for one in _section(lab.run).all("svg")]
+    assert sum(title.startswith("Features before") for title in titles) == 2
+
+
+def test_confidences_are_those_of_the_label_as_trained(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub"], (0, 1))
+    retrain, scrub = _base(lab.run).beliefs
+    assert len(scrub.after) == 2 * 120  # both seeds
+    assert np.median(scrub.before) > 0.5 > np.median(scrub.after)
+    assert np.all((retrain.after >= 0) & (retrain.after <= 1))
+
+
+def test_files_that_are_gone_or_broken_are_told_and_the_rest_is_shown(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub", "ssd", "rl"])
+    folders = {name: lab.run / f"{FLIPS_BASE}~{name}@seed=0" for name in ("scrub", "ssd", "rl")}
+    layout.answers_after(folders["scrub"]).unlink()
+    layout.plane(folders["ssd"]).write_bytes(b"broken")
+    layout.unlearning(folders["rl"]).write_text("{broken")
+    text = _section(lab.run).text
+    assert "Not shown:" in text
+    for path in ("scrub@seed=0/answers/after.npz", "ssd@seed=0/plane.npz", "rl@seed=0"):
+        assert path in text
+    assert "retrain" in text
+
+
+def test_a_run_of_which_no_record_can_be_read_says_so(lab: Forgetful) -> None:
+    lab.flips(["retrain"])
+    layout.unlearning(lab.run / f"{FLIPS_BASE}~retrain@seed=0").write_text("{broken")
+    text = _section(lab.run).text
+    assert "Not shown:" in text
+    assert "unlearning.json" in text
+
+
+def test_logits_that_are_no_numbers_break_no_plot(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub"])
+    path = layout.answers_after(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
+    parts = answers.read(path)
+    parts["forget"].logits[:] = np.nan
+    answers.write(path, parts)
+    read = _section(lab.run)
+    assert "no finite numbers" in read.text
+    assert "nan" not in re.sub(r"<[^>]*title[^>]*>", "", _page(lab.run)).lower().split()
+
+
+def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Forgetful) -> None:
+    lab.flips(
+        ["retrain", "scrub"], notes=(NASTY,), class_names=(NASTY, "fake"), base='some"><script>x'
+    )
+    text = _page(lab.run)
+    read = Reading(text)
+    assert not read.all("script")
+    assert not any(attributes.get("onclick") for _, attributes in read.tags)
+    assert html.escape(NASTY) in text
+
+
+def test_the_part_needs_no_other_file_and_can_be_read_without_seeing_it(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub", "ng"], (0, 1))
+    read = _section(lab.run)
+    for _, attributes in read.tags:
+        assert not any(name.startswith("on") or name in {"src", "href"} for name in attributes)
+    assert all(one.get("scope") in {"row", "col"} for one in read.all("th"))
+    plots = [one for one in read.all("svg") if one.get("class") == "plot"]
+    assert plots
+    assert all(one.get("role") == "img" and one.get("aria-label") for one in plots)
+
+
+def test_the_same_run_gives_the_same_bytes(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub", "salun", "finetune"])
+    assert _page(lab.run) == _page(lab.run)

@@ -1,0 +1,71 @@
+"""Training images as unlearning methods read them: what is kept of them, and what is counted."""
+
+import os
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from tests.trueface.conftest import Tree
+from trueface import feeds, models
+from trueface.index import Image
+from trueface.settings import UnlearningSettings
+from trueface.sources import Features, Pixels, features_of
+from trueface.unlearn.cache import Cache
+from trueface.unlearn.samples import Meter
+from trueface.watch import Watch
+
+COUNT = 4
+
+
+@pytest.fixture
+def images(tree: Tree) -> tuple[Image, ...]:
+    root = tree([f"PreSocial/Real/FFHQ/{number:05}.png" for number in range(COUNT)])
+    paths = sorted(root.rglob("*.png"))
+    return tuple(Image(str(path), f"FFHQ/{path.stem}", 0, "FFHQ", "pre") for path in paths)
+
+
+def settings() -> UnlearningSettings:
+    return UnlearningSettings(
+        data_root="data", split_path="splits", method="exact", model="slim18", weights="none",
+        freeze=True, resize_size=12, flip_prob=0,
+    )  # fmt: skip
+
+
+def pixels(images: tuple[Image, ...]) -> Pixels:
+    return Pixels(feeds.augmented(images, settings(), None), feeds.still(images, settings()))
+
+
+def features(images: tuple[Image, ...], folder: Path, meter: Meter) -> Features:
+    model = models.build("slim18", weights="none", seed=1)
+    cache = Cache(folder, meter)
+    return features_of(pixels(images), model, settings(), cache, Watch(), meter=meter)
+
+
+def test_the_same_files_in_the_same_order_are_the_same(images: tuple[Image, ...]) -> None:
+    assert pixels(images).identity == pixels(images).identity
+    assert pixels(images).identity != pixels(images[::-1]).identity
+
+
+def test_features_of_other_images_under_the_same_names_are_not_taken(
+    images: tuple[Image, ...], tmp_path: Path
+) -> None:
+    first = features(images, tmp_path / "cache", Meter())
+    path = images[0].path
+    before = path.stat().st_mtime_ns
+    PIL.Image.new("RGB", (12, 12), "red").save(path)
+    os.utime(path, ns=(before + 10**9, before + 10**9))
+    second = features(images, tmp_path / "cache", Meter())
+    assert not first.still[0].equal(second.still[0])
+    assert first.still[1:].equal(second.still[1:])
+
+
+def test_images_that_were_read_for_the_cache_are_counted_when_they_are_found_there(
+    images: tuple[Image, ...], tmp_path: Path
+) -> None:
+    meters = Meter(), Meter()
+    for meter in meters:
+        features(images, tmp_path / "cache", meter)
+    assert [meter.cached_samples for meter in meters] == [COUNT, COUNT]
+    assert [meter.samples for meter in meters] == [0, 0]
+    assert meters[1].making_seconds == 0 < meters[0].making_seconds

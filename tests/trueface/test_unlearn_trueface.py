@@ -1,0 +1,281 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from launcher.api import UsageError
+from trueface import __main__ as program
+from trueface import checkpoint, classic, unlearn_trueface, unlearnedfiles
+from trueface.poison import PoisonRecord, read_record, write_record
+from trueface.splits import write_splits
+from trueface.unlearn.answers import Answered, read
+from trueface.unlearnflags import read as understood
+
+Tree = Callable[[Iterable[str]], Path]
+ID = "gan2:pre&real:pre"
+LISTS = {"train": range(10), "val": range(10, 13), "test": range(13, 16)}
+METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
+PLACE = ("--data_root", "data", "--split_path", "splits", "--data", ID)
+SMALL = (
+    *("--model", "slim18", "--device", "cpu", "--num_threads", "0", "--resize_size", "16"),
+    *("--patch_size", "12", "--num_epochs", "2", "--batch_size", "4"),
+)
+WEIGHTS = "runs/study/bad/checkpoints/best.pt"
+POISONED = ("--name", "u", "--poisoned_model", WEIGHTS, "--poison_rate", ".5")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(autouse=True)
+def _one_core() -> Iterator[None]:
+    """Two threads that share a busy core wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
+    """Go to a folder with images and a model half of whose labels were flipped."""
+    tree(f"PreSocial/{method}/{n:05d}.png" for method in METHODS for n in range(16))
+    write_splits(
+        tmp_path / "splits",
+        {
+            name: [f"{m.partition('/')[2]}/{n:05d}" for m in METHODS for n in numbers]
+            for name, numbers in LISTS.items()
+        },
+    )
+    with chdir(tmp_path):
+        train("--save_id", "bad", "--poison_rate", "0.5")
+        yield tmp_path
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Iterator[Path]:
+    """Go to a folder with a poison record beside weights that nobody opens."""
+    record = PoisonRecord(
+        rate=0.5,
+        kind="flip",
+        seed=42,
+        per="all",
+        total=2,
+        split_sha256="",
+        indices=(0,),
+        keys=("pre:FFHQ/00001",),
+    )
+    (tmp_path / WEIGHTS).parent.mkdir(parents=True)
+    (tmp_path / WEIGHTS).touch()
+    write_record(tmp_path / "runs/study/bad/poison.json", record)
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+def train(*words: str) -> None:
+    """Train a small model of the run `study`."""
+    line = ("--name", "study", "--task", "train", "--weights", "none", "--save_weights")
+    assert classic.main([*line, *PLACE, *SMALL, *words]) == 0
+
+
+def line(*words: str) -> list[str]:
+    """Return a command line that unlearns it."""
+    return [*POISONED, *PLACE, *SMALL, *words]
+
+
+def unlearn(*words: str) -> int:
+    return unlearn_trueface.main(line(*words))
+
+
+def test_the_flags_of_the_original_become_settings_of_pgu(paper: Path) -> None:
+    words = (
+        *("--num_epochs", "3", "--start_lr", ".05", "--end_lr", ".01", "--retained_var", ".9"),
+        *("--offset", ".2", "--loss1_w", ".7", "--loss2_w", ".2", "--wd", ".01", "--freeze"),
+        *("--early_stop_thres", "2", "--dropout", ".1", "--resize_scale", ".5", "--save_model"),
+    )
+    settings = understood(line(*words)).settings
+    options = settings.options.model_dump()
+    assert settings.method == "pgu"
+    assert (options["epochs"], options["lr"], options["lr_end"]) == (3, 0.05, 0.01)
+    assert (options["retained"], options["offset"]) == (0.9, 0.2)
+    assert (options["loss1"], options["loss2"], options["weight_decay"]) == (0.7, 0.2, 0.01)
+    assert options["most_loss"] == pytest.approx(0.02)
+    assert options["batch_size"] == settings.batch_size == 4
+    assert (settings.freeze, settings.freeze_bn, settings.dropout) == (True, True, 0.1)
+    assert settings.resize_scale == (0.5, 0.5)
+
+
+def test_what_is_left_out_is_as_in_the_original(paper: Path) -> None:
+    request = understood([*POISONED, "--data_root", "data", "--split_path", "splits"])
+    settings, options = request.settings, request.settings.options.model_dump()
+    assert str(request.data) == "gan2:pre&gan3:pre&sdXL:pre&real:pre"
+    assert request.made == paper / "runs/unlearning/u"
+    assert (request.device, settings.model, settings.freeze) == ("cuda:0", "nodown", False)
+    assert (options["epochs"], options["lr"], options["lr_end"]) == (50, 0.01, 0.001)
+    assert (options["retained"], options["offset"], options["most_loss"]) == (0.95, 0.1, 0.05)
+    assert (options["loss1"], options["loss2"], options["weight_decay"]) == (1, 1, 0)
+    assert (settings.batch_size, options["batch_size"], settings.num_threads) == (64, 64, 4)
+    assert (settings.resize_prob, settings.resize_size, settings.patch_size) == (0.2, 512, 96)
+    assert (settings.resize_scale, settings.resize_ratio) == ((0.2, 1.0), (0.75, 1.33))
+    assert (settings.jpeg_prob, settings.jpeg_qual) == (0.2, (30, 100))
+    assert (settings.blur_prob, settings.blur_sigma) == (0.2, (1e-6, 3.0))
+
+
+def test_its_result_lies_in_the_output_folder_with_all_flags(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (lab / WEIGHTS).read_bytes()
+    assert unlearn("--freeze", "--output_dir", "runs/out", "--save_model") == 0
+    folder = lab / "runs/out/u"
+    assert (lab / WEIGHTS).read_bytes() == before
+    made = checkpoint.load(folder / "checkpoints/best.pt")
+    assert made.arch == "slim18"
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["start_lr"], config["freeze"], config["name"]) == ("0.01", "true", "u")
+    with (folder / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == [str(number) for number in range(len(rows))]
+    results = json.loads((folder / "results.json").read_text())
+    assert {"forget_after", "retain_after", "validation_after", "test_after"} <= set(results)
+    assert (folder / "unlearning.json").is_file()
+    assert "command=--name u" in (folder / "unlearn.log").read_text()
+    told = capsys.readouterr()
+    assert "test_after\t" in told.out
+    assert f"wrote {folder}/checkpoints/best.pt" in told.err
+
+
+def test_it_forgets_what_was_wrong_in_the_training_and_nothing_of_validation(lab: Path) -> None:
+    assert unlearn() == 0
+    forgotten = read(lab / "runs/unlearning/u/answers/after.npz")["forget"]
+    record = read_record(lab / "runs/study/bad/poison.json")
+    assert set(forgotten.ids) == set(record.keys)
+    assert (forgotten.trained == 1 - forgotten.true).all()
+    trained_on = json.loads((lab / "splits/train.json").read_text())
+    assert {name.removeprefix("pre:") for name in forgotten.ids} <= set(trained_on)
+
+
+def test_the_result_can_be_tested_without_being_copied(lab: Path) -> None:
+    assert unlearn() == 0
+    words = ("--task", "test", "--name", "unlearning", "--load_id", "u", "--resize_size", "16")
+    assert classic.main([*words, *PLACE, "--device", "cpu", "--num_threads", "0"]) == 0
+    assert (lab / f"runs/unlearning/u/metrics/{ID}.json").is_file()
+
+
+def test_a_clean_model_is_tested_for_comparison(lab: Path) -> None:
+    train("--save_id", "good")
+    assert unlearn("--baseline_model", "runs/study/good/checkpoints/best.pt") == 0
+    results = json.loads((lab / "runs/unlearning/u/results.json").read_text())
+    assert 0 <= results["baseline_test"] <= 1
+
+
+def test_that_pgu_does_little_for_random_flips_is_said(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert unlearn() == 0
+    assert "hardly any of its step is left" in capsys.readouterr().err
+    patch = ("--save_id", "bad", "--poison_rate", "0.25", "--poison_kind", "patch")
+    train(*patch, "--patch_size", "16")
+    assert unlearn_trueface.weakness(understood([*line(), "--poison_rate", ".25"])) is None
+
+
+def test_a_result_that_calls_every_image_the_same_is_told(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = checkpoint.load(lab / WEIGHTS)
+    state = {
+        name: value + 100 if name == "fc.bias" else value for name, value in kept.state.items()
+    }
+    broken = checkpoint.Checkpoint(
+        arch=kept.arch,
+        normalization=kept.normalization,
+        state=state,
+        provenance=kept.provenance,
+    )
+    checkpoint.save(lab / WEIGHTS, broken)
+    assert unlearn("--start_lr", "1e-6", "--end_lr", "1e-6") == 0
+    told = capsys.readouterr()
+    assert "the model calls every image fake" in told.err
+    assert "constant\tfake" in told.out
+    assert "balanced_validation_after\t0.5" in told.out
+
+
+def test_a_model_is_constant_only_if_there_were_two_classes_to_tell() -> None:
+    logits = np.array([[0, -1], [0, -2]], np.float32)
+    both, one = np.array([0, 1]), np.array([1, 1])
+    assert unlearnedfiles.constant(Answered(logits=logits, trained=both, true=both)) == "real"
+    assert unlearnedfiles.constant(Answered(logits=logits, trained=one, true=one)) is None
+    told_apart = np.array([[0, -1], [0, 2]], np.float32)
+    assert unlearnedfiles.constant(Answered(logits=told_apart, trained=both, true=both)) is None
+    assert unlearnedfiles.balanced(Answered(logits=told_apart, trained=both, true=both)) == 1
+    assert unlearnedfiles.balanced(Answered(logits=told_apart, trained=one, true=one)) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--poison_rate", ".2"), "says that 0.5 of the labels were flipped"),
+        (("--poison_rate", "nan"), "'nan' is no number from 0 to 1"),
+        (("--poison_rate", "7"), "says that 0.5 of the labels were flipped"),
+        (("--poison_rate", "half"), "'half' is no number from 0 to 1"),
+        (("--poisoned_model", "runs/study/bad"), "give the path of a model's checkpoints/best.pt"),
+        (("--poisoned_model", "runs/no/checkpoints/best.pt"), "the poisoned model"),
+        (("--baseline_model", "no.pt"), "the model of --baseline_model"),
+        (("--name", "../u"), "would lead outside runs/"),
+        (("--name", "bad", "--output_dir", "runs/study"), "the poisoned model's own folder"),
+        (("--start_lr", "-1"), "--start_lr: input should be greater than 0, got '-1'"),
+        (("--num_epochs", "x"), "--num_epochs: input should be a valid integer"),
+        (("--retained_var", "2"), "--retained_var: input should be less than or equal to 1"),
+        (("--early_stop_thres", "x"), "--early_stop_thres 'x' is no number"),
+        (("--early_stop_thres", "nan"), "--early_stop_thres"),
+        (("--num_epoch", "3"), "unknown argument '--num_epoch', did you mean --num_epochs?"),
+        (("--unlearn_lr", "3"), "unknown argument '--unlearn_lr'"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_the_name_it_was_given(
+    paper: Path, words: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        understood(line(*words))
+    assert said in str(refused.value)
+    assert not (paper / "runs/unlearning").exists()
+
+
+@pytest.mark.parametrize("flag", ["--name", "--poisoned_model", "--poison_rate", "--data_root"])
+def test_what_is_needed_is_asked_for(paper: Path, flag: str) -> None:
+    words = line()
+    place = words.index(flag)
+    with pytest.raises(UsageError, match=f"{flag} is needed"):
+        understood(words[:place] + words[place + 2 :])
+
+
+def test_a_clean_model_has_nothing_to_unlearn(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("--save_id", "good")
+    assert unlearn("--poisoned_model", "runs/study/good/checkpoints/best.pt") != 0
+    assert "no poison record" in capsys.readouterr().err
+
+
+def test_data_of_another_training_is_refused(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lab / "splits/train.json").write_text(json.dumps(["StyleGAN2/00001", "FFHQ/00001"]))
+    assert unlearn() != 0
+    assert "other images than the 2 at hand" in capsys.readouterr().err
+
+
+def test_it_is_a_command_too(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["unlearn-classic", *line()]) == 0
+    assert program.main(["unlearn_trueface", *line("--start_lr", "0")]) == 2
+    assert "--start_lr: input should be greater than 0" in capsys.readouterr().err
+
+
+def test_it_runs_from_a_shell_and_help_waits_for_no_torch() -> None:
+    words = (sys.executable, "-X", "importtime", "-m", "trueface.unlearn_trueface", "--help")
+    done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    assert "--early_stop_thres" in done.stdout
+    assert " torch\n" not in done.stderr

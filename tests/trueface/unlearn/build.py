@@ -1,0 +1,129 @@
+"""Problems on which a method takes a second: blobs in the plane, small images, wrong labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trueface.unlearn.learning import learn_plainly
+from trueface.unlearn.method import Unlearned, run
+from trueface.unlearn.options import TrainingOptions
+from trueface.unlearn.samples import Examples, examples
+from trueface.watch import Watch
+
+torch.set_num_threads(1)
+
+SIDE = 8
+PER_CLASS = 32
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A trained model, and what it shall forget."""
+
+    model: nn.Module
+    forget: Examples
+    retain: Examples
+    validation: Examples
+    test: Examples
+    fresh: Callable[[], nn.Module]
+    classes: int
+
+    def run(self, name: str, **changed: Any) -> Unlearned:
+        """Apply a method, with changes to what it is given."""
+        given: dict[str, Any] = {
+            "forget": self.forget,
+            "retain": self.retain,
+            "validation": self.validation,
+            "fresh": self.fresh,
+        }
+        return run(name, self.model, **{**given, **changed})
+
+
+def perceptron(logits: int, seed: int = 0) -> nn.Module:
+    """Return a small network on points, untrained."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, logits)).eval()
+
+
+def network(logits: int, seed: int = 0) -> nn.Module:
+    """Return a tiny convolutional network with batch norm, untrained; inputs (B, 3, 8, 8)."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, logits),
+    ).eval()
+
+
+def points(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return separable blobs on a circle: (N, 2) and classes (N,)."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(classes).repeat(per_class)
+    angle = labels * (2 * torch.pi / classes)
+    centres = torch.stack([angle.cos(), angle.sin()], 1) * 3
+    return centres + 0.5 * torch.randn(len(labels), 2, generator=random), labels
+
+
+def images(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return small images whose colour tells their class: (N, 3, 8, 8) in 0 … 1, and classes."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(classes).repeat(per_class)
+    colours = torch.rand(classes, 3, generator=torch.Generator().manual_seed(7))
+    noise = 0.15 * torch.randn(len(labels), 3, SIDE, SIDE, generator=random)
+    return (colours[labels][:, :, None, None] + noise).clamp(0, 1), labels
+
+
+def flipped(
+    *, pictures: bool = False, rate: float = 0.25, logits: int = 1, epochs: int = 20
+) -> Problem:
+    """Return a model of two classes that was trained with some labels turned round."""
+    make, data = (network, images) if pictures else (perceptron, points)
+    inputs, labels = data(2, PER_CLASS, 1)
+    wrong = torch.rand(len(labels), generator=torch.Generator().manual_seed(3)) < rate
+    trained = torch.where(wrong, 1 - labels, labels)
+    everything = examples(inputs, trained, labels)
+    rows = torch.arange(len(labels))
+    return _problem(make, logits, 2, everything, rows[wrong].tolist(), data, epochs)
+
+
+def one_class(*, pictures: bool = False, classes: int = 3, epochs: int = 20) -> Problem:
+    """Return a model of K classes that shall forget the last of them."""
+    make, data = (network, images) if pictures else (perceptron, points)
+    inputs, labels = data(classes, PER_CLASS, 1)
+    everything = examples(inputs, labels)
+    rows = torch.arange(len(labels))[labels == classes - 1]
+    return _problem(make, classes, classes, everything, rows.tolist(), data, epochs)
+
+
+def _problem(
+    make: Callable[..., nn.Module],
+    logits: int,
+    classes: int,
+    everything: Examples,
+    forget: list[int],
+    data: Callable[[int, int, int], tuple[Tensor, Tensor]],
+    epochs: int,
+) -> Problem:
+    model = make(logits, 0)
+    checked, test = examples(*data(classes, 16, 2)), examples(*data(classes, 16, 3))
+    options = TrainingOptions(epochs=epochs, lr=0.1)
+    learn_plainly(model, everything, "trained", validation=checked, options=options, watch=Watch())
+    gone = set(forget)
+    return Problem(
+        model=model,
+        forget=everything.some(forget),
+        retain=everything.some([row for row in range(len(everything)) if row not in gone]),
+        validation=checked,
+        test=test,
+        fresh=lambda: make(logits, 5),
+        classes=classes,
+    )

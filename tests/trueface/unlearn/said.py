@@ -1,0 +1,146 @@
+"""Answers made by hand, and runs of unlearned models as jobs leave them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trueface import layout
+from trueface.unlearn import answers, record
+from trueface.unlearn.answers import UNKNOWN, Answered
+from trueface.unlearn.record import Record
+
+PER_CLASS = 40
+
+
+def said(
+    trained: Sequence[int],
+    called: Sequence[int],
+    *,
+    true: Sequence[int] | None = None,
+    classes: int = 2,
+    sure: float = 3.0,
+    noise: int | None = None,
+    ids: tuple[str, ...] = (),
+) -> Answered:
+    """Return answers that call samples as told, `sure` of each.
+
+    Args:
+        trained: labels as trained.
+        called: the answers.
+        true: the right labels; None: not known.
+        classes: K.
+        sure: the logit of the answer, beside 0 of all others.
+        noise: seed of a little noise, so that no two answers are alike; None: none.
+        ids: of the samples.
+    """
+    logits = np.zeros((len(called), classes), np.float32)
+    logits[np.arange(len(called)), np.array(called, int)] = sure
+    if noise is not None:
+        logits += np.random.default_rng(noise).normal(0, 0.3, logits.shape).astype(np.float32)
+    return Answered(
+        logits=logits,
+        trained=np.array(trained, np.int64),
+        true=np.full(len(trained), UNKNOWN) if true is None else np.array(true, np.int64),
+        ids=ids,
+    )
+
+
+def spoilt(right: Sequence[int], wrong: int, *, classes: int = 2, seed: int = 0) -> list[int]:
+    """Return answers of which so many are wrong, spread at random."""
+    called = np.array(right)
+    places = np.random.default_rng(seed).permutation(len(called))[:wrong]
+    called[places] = (called[places] + 1) % classes
+    found: list[int] = called.tolist()
+    return found
+
+
+def flips(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, Answered]:
+    """Return answers of a model on a problem with wrong labels.
+
+    Args:
+        wrong: of its answers on the test, of 80.
+        follows: of the 40 wrong labels so many are what it says.
+        seed: of where it is wrong.
+    """
+    truth = [0, 1] * PER_CLASS
+    gone = [0, 1] * (PER_CLASS // 2)
+    turned = [1 - label for label in gone]
+    said_of = [*turned[:follows], *gone[follows:]]
+    names = tuple(f"part/{number}" for number in range(len(truth)))
+    return {
+        "forget": said(turned, said_of, true=gone, noise=seed + 1),
+        "retain": said(truth, truth, true=truth, noise=seed + 2),
+        "validation": said(truth, spoilt(truth, 2, seed=seed), true=truth, noise=seed + 3),
+        "test": said(truth, spoilt(truth, wrong, seed=seed), true=truth, noise=seed + 4, ids=names),
+    }
+
+
+def one_class(remembers: int, wrong: int = 0, *, seed: int = 0) -> dict[str, Answered]:
+    """Return answers of a model of three classes that shall forget the last.
+
+    Args:
+        remembers: so many of the 40 forgotten, and of the 40 in the test, are still known.
+        wrong: of the answers on the 80 others in the test.
+        seed: of noise.
+    """
+    stay = [0, 1] * PER_CLASS
+    gone = [2] * PER_CLASS
+    of_gone = [2] * remembers + [0] * (PER_CLASS - remembers)
+    tested = [*spoilt(stay, wrong, seed=seed), *of_gone]
+    return {
+        "forget": said(gone, of_gone, classes=3, noise=seed + 1),
+        "retain": said(stay, stay, classes=3, noise=seed + 2),
+        "validation": said(stay, stay, classes=3, noise=seed + 3),
+        "test": said([*stay, *gone], tested, classes=3, noise=seed + 4),
+    }
+
+
+def told(model: str, base: str, **changed: Any) -> Record:
+    """Return the record of an unlearning of flips, with changes."""
+    given: dict[str, Any] = {
+        "method": model.rpartition("~")[2].partition("@")[0],
+        "model": model,
+        "base": base,
+        "goal": "flips",
+        "classes": 2,
+        "class_names": ("real", "fake"),
+        "forgotten": (),
+        "seed": 0,
+        "rate": 0.2,
+        "known": 1.0,
+        "found": None,
+        "forced": False,
+        "options": {},
+        "notes": (),
+        "seconds": 10.0,
+        "samples_read": 640,
+        "cached_seconds": 0.0,
+        "cached_samples": 0,
+        "peak_bytes": None,
+        "training_seconds": 200.0,
+        "training_samples": 6400,
+        "relearn": None,
+        "probe": None,
+        "attack": None,
+        "attack_before": None,
+        "log": (),
+    }
+    return Record(**{**given, **changed})
+
+
+def leave(
+    run: Path,
+    record_of: Record,
+    before: Mapping[str, Answered] | None,
+    after: Mapping[str, Answered] | None,
+) -> Path:
+    """Write what an unlearning leaves, and return its model's folder."""
+    folder = run / layout.model_folder("model", record_of.model)
+    record.write(folder, record_of)
+    if before is not None:
+        answers.write(layout.answers_before(folder), before)
+    if after is not None:
+        answers.write(layout.answers_after(folder), after)
+    return folder

@@ -1,0 +1,266 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from launcher.api import JobError
+from trueface.unlearn.spaces import (
+    Energy,
+    Layer,
+    Sums,
+    View,
+    drawn,
+    exactly,
+    layers_of,
+    patches,
+    seen,
+    space,
+)
+
+CONVOLUTIONS = {
+    "plain": nn.Conv2d(4, 6, 3, bias=False),
+    "padded": nn.Conv2d(4, 6, 3, padding=1),
+    "strided": nn.Conv2d(4, 6, 3, stride=2, padding=1),
+    "dilated": nn.Conv2d(4, 6, 3, dilation=2, padding=2),
+    "odd": nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
+    "one by one": nn.Conv2d(4, 6, 1, bias=False),
+    "one by one, strided": nn.Conv2d(4, 6, 1, stride=2),
+    "grouped": nn.Conv2d(4, 6, 3, groups=2, stride=2, padding=1),
+    "depthwise": nn.Conv2d(4, 4, 3, groups=4, padding=1, bias=False),
+    "as large": nn.Conv2d(4, 6, (3, 4), padding="same"),
+    "not padded": nn.Conv2d(4, 6, 3, padding="valid"),
+    "mirrored": nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
+}
+
+
+def sums(
+    model: nn.Module, inputs: Tensor, *, most: int = 1000, first: int = 0, size: int = 100
+) -> dict[str, Tensor]:
+    found = Sums(layers_of(model), most)
+    with torch.no_grad(), found.listening():
+        for at in range(0, len(inputs), size):
+            some = inputs[at : at + size]
+            found.positions = torch.arange(first + at, first + at + len(some))
+            model(some)
+    return found.found
+
+
+def everywhere(layer: Layer, view: View) -> Tensor:
+    taken = torch.arange(len(view.windows)).expand(len(view.rows) // view.size, -1)
+    return torch.cat(list(patches(layer, view, taken)), 1)
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_patches_give_the_convolution_its_own_answer(name: str) -> None:
+    layer = CONVOLUTIONS[name]
+    inputs = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    found = everywhere(layer, seen(layer, inputs, 3))  # (G, N, D)
+
+    weights = layer.weight.reshape(layer.groups, -1, layer.weight[0].numel())
+    if layer.bias is not None:
+        weights = torch.cat([weights, layer.bias.reshape(layer.groups, -1, 1)], 2)
+    said = layer(inputs)
+    again = (found @ weights.mT).permute(1, 0, 2).reshape(3, *said.shape[2:], -1)
+    assert torch.allclose(again.permute(0, 3, 1, 2), said, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CONVOLUTIONS if name not in {"as large", "mirrored"}]
+)
+def test_patches_equal_torchs_unfold(name: str) -> None:
+    layer = CONVOLUTIONS[name]
+    inputs = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    found = everywhere(layer, seen(layer, inputs, 3))
+
+    padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
+    unfolded = functional.unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
+    wanted = (
+        unfolded.reshape(3, layer.groups, -1, unfolded.shape[2]).permute(1, 0, 3, 2).flatten(1, 2)
+    )
+    assert torch.equal(found[..., : wanted.shape[2]], wanted)
+    assert found.shape[2] - wanted.shape[2] == (layer.bias is not None)
+    assert torch.all(found[..., wanted.shape[2] :] == 1)
+
+
+def test_large_inputs_are_laid_out_in_pieces_of_equal_sum() -> None:
+    layer = nn.Conv2d(64, 4, 3, padding=1, bias=False)
+    inputs = torch.randn(9, 64, 96, 96, generator=torch.Generator().manual_seed(0))
+    view = seen(layer, inputs, 9)
+    pieces = list(patches(layer, view, torch.arange(9216).expand(9, -1)))
+    assert [piece.shape[1] // 9216 for piece in pieces] == [6, 3]
+
+
+def test_crops_and_tokens_count_as_places_of_their_sample() -> None:
+    convolution, linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(5, 2)
+    maps = torch.randn(8, 3, 6, 6)
+    assert len(seen(convolution, maps, 4).windows) == 2 * 36
+    assert everywhere(convolution, seen(convolution, maps, 4)).shape == (1, 8 * 36, 28)
+    assert len(seen(linear, torch.randn(4, 7, 5), 4).windows) == 7
+    assert torch.equal(
+        everywhere(convolution, seen(convolution, maps, 4)),
+        everywhere(convolution, seen(convolution, maps, 8)),
+    )
+
+
+def test_an_input_that_is_not_made_of_samples_is_taken_whole() -> None:
+    linear = nn.Linear(5, 2, bias=False)
+    inputs = torch.randn(7, 5)
+    found = Sums({"one": linear}, most=2)
+    found.positions = torch.arange(3)
+    with found.listening():
+        linear(inputs)
+    assert apart(found.found["one"][0], (inputs.T @ inputs).double()) < 1e-6
+
+
+def test_drawn_places_follow_from_the_sample_alone() -> None:
+    positions = torch.tensor([5, 900_000_000_000, 3, 0])
+    found = drawn(positions, 100, 16, "layer")
+    assert torch.equal(found[[2]], drawn(torch.tensor([3]), 100, 16, "layer"))
+    assert not torch.equal(found, drawn(positions, 100, 16, "another"))
+    assert len({tuple(row) for row in found.tolist()}) == 4
+    assert int(found.min()) >= 0
+    assert int(found.max()) < 100
+
+
+def test_drawn_places_are_all_as_likely() -> None:
+    found = drawn(torch.arange(20_000), 100, 16, "layer")
+    counts = found.flatten().bincount(minlength=100) / 20_000 / (16 / 100)
+    assert float((counts - 1).abs().max()) < 0.1
+    huge = drawn(torch.arange(4), 1 << 21, (1 << 21) - 1, "layer")
+    assert int(huge.min()) >= 0
+    assert int(huge.max()) < 1 << 21
+
+
+def test_a_sum_over_drawn_places_is_near_that_over_all() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
+    inputs = torch.rand(200, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    whole, part = sums(model, inputs)["0"], sums(model, inputs, most=16)["0"]
+    assert apart(part, whole) < 0.02
+
+
+@pytest.mark.parametrize("most", [1000, 10])
+def test_sums_of_parts_add_up_to_that_of_the_whole(most: int) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.Flatten(),
+        nn.Linear(100, 2),
+    )
+    inputs = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    whole = sums(model, inputs, most=most)
+    kept = sums(model, inputs[:37], most=most, size=10)
+    gone = sums(model, inputs[37:], most=most, first=37, size=7)
+    for name in ("0", "2", "4"):
+        assert apart(whole[name] - gone[name], kept[name]) < 1e-5
+
+
+def test_sums_have_all_digits_in_half_precision_too() -> None:
+    model = nn.Sequential(nn.Linear(6, 3))
+    inputs = torch.rand(50, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = sums(model, inputs)["0"]
+    assert torch.equal(half, sums(model, inputs)["0"])
+
+
+def test_a_layer_that_is_frozen_or_unused_has_no_covariance() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    never = nn.Identity()
+    never.add_module("inner", nn.Linear(3, 3))
+    model.append(never)
+    assert set(sums(model, torch.rand(4, 3))) == {"1"}
+
+
+@pytest.mark.parametrize("energy", ["s", "s2"])
+@pytest.mark.parametrize("retained", [0.3, 0.9, 0.999])
+def test_the_space_is_that_of_the_inputs_singular_vectors(energy: Energy, retained: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 8, generator=random).double() * torch.linspace(3, 0.1, 8)
+    _, values, right = torch.linalg.svd(inputs, full_matrices=False)
+    spectrum = values if energy == "s" else values.square()
+    count = int((spectrum.cumsum(0) / spectrum.sum() <= retained).sum())
+
+    found = space((inputs.T @ inputs)[None], retained, energy)
+    assert found.protected == (count,)
+    assert found.share == pytest.approx(1 - count / 8)
+    gradient = torch.randn(1, 5, 8, generator=random)
+    core = right[:count].float()
+    assert torch.allclose(found.spared(gradient), gradient - gradient @ core.T @ core, atol=1e-5)
+    assert space((inputs.T @ inputs)[None], retained, energy, more=1).protected == (count + 1,)
+
+
+def test_the_thinner_basis_is_held() -> None:
+    spectrum = torch.diag(torch.tensor([9.0, 4, 1, 1, 1, 1, 1, 1]).double())[None]
+    few, many = space(spectrum, 0.5, "s"), space(spectrum, 0.95, "s")
+    assert (few.free, few.basis.shape) == (False, (1, 8, 2))
+    assert (many.free, many.basis.shape) == (True, (1, 8, 1))
+
+
+@pytest.mark.parametrize("retained", [0.3, 0.7, 0.97])
+def test_each_group_has_directions_of_its_own(retained: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(3, 90, 9, generator=random).double()
+    inputs[0] *= torch.linspace(1, 0.01, 9)
+    inputs[2, :, 4:] = 0
+    whole = inputs.mT @ inputs
+    gradient = torch.randn(3, 2, 9, generator=random)
+    together = space(whole, retained, "s")
+    assert len(set(together.protected)) > 1
+    for group in range(3):
+        alone = space(whole[group][None], retained, "s")
+        assert alone.protected == (together.protected[group],)
+        spared = alone.spared(gradient[group][None])[0]
+        assert torch.allclose(together.spared(gradient)[group], spared, atol=1e-5)
+
+
+def test_what_has_no_input_is_not_protected() -> None:
+    found = space(torch.zeros(1, 4, 4).double(), 0.95, "s", more=1)
+    gradient = torch.randn(1, 2, 4)
+    assert found.protected == (0,)
+    assert torch.equal(found.spared(gradient), gradient)
+
+
+def test_a_difference_below_zero_counts_as_nothing() -> None:
+    found = space(torch.diag(torch.tensor([4.0, 1, -1e-3]).double())[None], 0.99, "s")
+    assert found.protected == (1,)
+
+
+def test_numbers_without_end_are_told() -> None:
+    with pytest.raises(JobError, match="no finite numbers"):
+        space(torch.full((1, 2, 2), math.nan).double(), 0.9, "s")
+
+
+def test_exactness_is_left_as_it_was() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        with exactly(torch.device("cpu")):
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_sums_up_and_divides_as_the_cpu_does() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=2))
+    inputs = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    wanted = sums(model, inputs, most=10)
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        found = sums(model.cuda(), inputs.cuda(), most=10)
+        for name, one in wanted.items():
+            assert apart(found[name].cpu(), one) < 1e-3  # the convolution before may use TF32
+            assert space(found[name], 0.9, "s").basis.device.type == "cuda"
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,0 +1,207 @@
+"""A class that shall go as an unlearning problem: solved by a method, and measured on every list."""
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from launcher.api import Job, JobError, Json
+from trueface.classes import networks
+from trueface.classes.datasets import Lists
+from trueface.classes.learning import Learning, Pixels
+from trueface.classes.networks import Classifier, Shape
+from trueface.classes.settings import ForgettingSettings
+from trueface.unlearn import afterwards, answers, method, plane
+from trueface.unlearn.answers import Answered
+from trueface.unlearn.method import Unlearned
+from trueface.unlearn.plane import Plane
+from trueface.unlearn.record import Record, Training
+from trueface.unlearn.samples import Examples
+from trueface.watch import Watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What shall be forgotten, and what is known of the base."""
+
+    lists: Lists
+    shape: Shape
+    settings: ForgettingSettings
+    forgotten: int  # the class
+    earlier: tuple[int, ...]  # classes that the base was made to forget before, and shall not learn
+    training: Training  # of the base
+    cache: Path
+
+    @property
+    def gone(self) -> tuple[int, ...]:
+        """All classes that the result shall not know, in order."""
+        return tuple(sorted({*self.earlier, self.forgotten}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A network that has forgotten, and all that is told of it."""
+
+    model: nn.Module
+    record: Record
+    before: Mapping[str, Answered]
+    after: Mapping[str, Answered]
+    plane: Plane | None  # None: it was not asked for
+    numbers: dict[str, Json]  # for tables
+
+
+def unlearn(job: Job, problem: Problem, model: Classifier, watch: Watch) -> Done:
+    """Make `model` forget, in place; write nothing but the caches.
+
+    Raises:
+        UsageError: the method cannot work here.
+        JobError: stopped, nothing to forget or nothing kept, or no finite result.
+    """
+    settings = problem.settings
+    parts = _parts(problem, watch.device)
+    base = copy.deepcopy(model) if settings.afterwards else None
+    before = _answers(problem, model, parts, watch)
+    unlearned = method.run(
+        settings.method,
+        model,
+        forget=parts["forget"],
+        retain=parts["retain"],
+        validation=_known(parts["validation"], problem.earlier),
+        options=settings.options,
+        goal="class",
+        fresh=lambda: _fresh(problem, watch.device),
+        learn=Learning(settings),
+        cache=problem.cache,
+        watch=watch,
+        seed=settings.seed,
+        force=settings.force,
+    )
+    after = _answers(problem, unlearned.model, parts, watch)
+    done = Done(
+        model=unlearned.model,
+        record=_record(job, problem, unlearned),
+        before=before,
+        after=after,
+        plane=None,
+        numbers=_numbers(problem, unlearned, before, after),
+    )
+    return done if base is None else _looked_into(done, base, parts, watch, settings.seed)
+
+
+def _looked_into(
+    done: Done, base: nn.Module, parts: Mapping[str, Examples], watch: Watch, seed: int
+) -> Done:
+    """Return the same with what is tried on the model afterwards."""
+    forget, retain = parts["forget"], parts["retain"]
+    target = afterwards.forget_loss(base, forget, watch, seed=seed)
+    relearn = afterwards.relearn(done.model, forget, watch, target=target, seed=seed)
+    probe = afterwards.probe(base, done.model, forget, retain, watch, seed=seed)
+    return replace(
+        done,
+        record=replace(done.record, relearn=relearn, probe=probe),
+        plane=plane.plane(base, done.model, forget, retain, watch, seed=seed),
+        numbers={
+            **done.numbers,
+            "relearn_steps": relearn.steps,
+            "probe": None if probe is None else probe.after,
+        },
+    )
+
+
+def _parts(problem: Problem, device: str) -> dict[str, Examples]:
+    lists, settings = problem.lists, problem.settings
+    train = Pixels(lists.train, settings, device)
+    gone = [at for at, label in enumerate(lists.train.labels) if label == problem.forgotten]
+    kept = [at for at, label in enumerate(lists.train.labels) if label not in problem.gone]
+    if not gone:
+        name = lists.names[problem.forgotten]
+        raise JobError(f"no training image is of class {name!r}: there is nothing to forget")
+    return {
+        "forget": train.examples(gone),
+        "retain": train.examples(kept),
+        "validation": Pixels(lists.validation, settings, device).examples(),
+        "test": Pixels(lists.test, settings, device).examples(),
+    }
+
+
+def _known(some: Examples, gone: Collection[int]) -> Examples:
+    """Return the samples whose class is not gone."""
+    return some.some([row for row, label in enumerate(some.trained) if label not in gone])
+
+
+def _answers(
+    problem: Problem, model: nn.Module, parts: Mapping[str, Examples], watch: Watch
+) -> dict[str, Answered]:
+    lists = problem.lists
+    named = {"validation": lists.validation.names, "test": lists.test.names}
+    return {
+        name: answers.answered(
+            model, some, watch, [named.get(name, lists.train.names)[at] for at in some.positions]
+        )
+        for name, some in parts.items()
+    }
+
+
+def _fresh(problem: Problem, device: str) -> nn.Module:
+    settings = problem.settings
+    made = networks.build(problem.shape, seed=settings.seed, channels_last=settings.channels_last)
+    return made.to(device)
+
+
+def _record(job: Job, problem: Problem, done: Unlearned) -> Record:
+    settings = problem.settings
+    return Record(
+        method=settings.method,
+        model=job.model or "",
+        base=job.base or "",
+        goal="class",
+        classes=len(problem.lists.names),
+        class_names=problem.lists.names,
+        forgotten=problem.gone,
+        seed=settings.seed,
+        rate=None,
+        known=1.0,
+        found=None,
+        forced=settings.force,
+        options=settings.options.model_dump(mode="json"),
+        notes=done.notes,
+        seconds=done.seconds,
+        samples_read=done.samples_read,
+        cached_seconds=done.cached_seconds,
+        cached_samples=done.cached_samples,
+        peak_bytes=done.peak_bytes,
+        training_seconds=problem.training.seconds,
+        training_samples=problem.training.samples,
+        relearn=None,
+        probe=None,
+        attack=None,
+        attack_before=None,
+        log=tuple({"step": step.step, **step.metrics} for step in done.log),
+    )
+
+
+def _numbers(
+    problem: Problem,
+    done: Unlearned,
+    before: Mapping[str, Answered],
+    after: Mapping[str, Answered],
+) -> dict[str, Json]:
+    """Return accuracies on both training parts, and on the test images of both sorts of classes."""
+    found: dict[str, Json] = {"steps": len(done.log) - 2}
+    for when, said in (("_before", before), ("", after)):
+        gone = np.isin(said["test"].trained, problem.gone)
+        right = said["test"].logits.argmax(1) == said["test"].trained
+        found[f"retain_accuracy{when}"] = said["retain"].accuracy("trained")
+        found[f"forget_accuracy{when}"] = said["forget"].accuracy("trained")
+        found[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
+        found[f"test_forget_accuracy{when}"] = float(right[gone].mean())
+    found |= {
+        "seconds": done.seconds,
+        "samples_read": done.samples_read,
+        "cached_seconds": done.cached_seconds,
+        "cached_samples": done.cached_samples,
+    }
+    return found

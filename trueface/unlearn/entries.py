@@ -1,0 +1,87 @@
+"""The unlearned models of a run, and what tells them from each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher.api import Error, ModelId, parse_model
+from trueface.errors import DataError
+from trueface.unlearn import record
+from trueface.unlearn.record import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An unlearned model."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def told(self) -> str:
+        """The swept settings that its base has not, but for seeds."""
+        return _told(self.record.model, self.record.base)
+
+    @property
+    def row(self) -> tuple[str, str]:
+        """What its row is called."""
+        return self.record.method, self.told
+
+
+def find(run: Path) -> tuple[list[Entry], list[str]]:
+    """Return the unlearned models of a run, sorted, and which of them cannot be read, and why."""
+    entries, troubles = [], []
+    for folder in sorted({run, *run.iterdir()}):
+        if not folder.is_dir():
+            continue
+        try:
+            told = record.read(folder)
+        except DataError as error:
+            troubles.append(str(error))
+            continue
+        if told is not None:
+            entries.append(Entry(folder=folder, record=told))
+    return entries, troubles
+
+
+def one_of(entries: Sequence[Entry], method: str) -> Entry | None:
+    """Return the model of a reference: the one with the fewest settings of its own."""
+    some = [entry for entry in entries if entry.record.method == method]
+    return min(some, key=lambda entry: (entry.told.count("="), entry.told), default=None)
+
+
+def _told(model: str, base: str) -> str:
+    there = set(_variant(base))
+    return ",".join(f"{key}={value}" for key, value in _variant(model) if (key, value) not in there)
+
+
+def _variant(model: str) -> tuple[tuple[str, str], ...]:
+    parsed = _parsed(model)
+    return () if parsed is None else _swept(parsed)
+
+
+def _swept(model: ModelId) -> tuple[tuple[str, str], ...]:
+    return tuple(pair for pair in model.last.variant if not _of_seed(pair[0]))
+
+
+def _of_seed(key: str) -> bool:
+    return key.rpartition(".")[2] == "seed"
+
+
+def seedless(model: str) -> str:
+    """Return a model's ID without the seed in any of its stages."""
+    parsed = _parsed(model)
+    if parsed is None:
+        return model
+    stages = tuple(
+        replace(stage, variant=tuple(pair for pair in stage.variant if not _of_seed(pair[0])))
+        for stage in parsed.stages
+    )
+    return str(ModelId(stages))
+
+
+def _parsed(model: str) -> ModelId | None:
+    try:
+        return parse_model(model)
+    except Error:  # a model from elsewhere, which no task file named
+        return None

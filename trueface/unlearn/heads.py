@@ -1,0 +1,98 @@
+"""Logits of any classifier alike: K of them, or one, which is the same as the two logits 0 and z.
+
+The softmax of (0, z) is (1 - sigmoid(z), sigmoid(z)), and its cross entropy is the binary one, so
+that no method needs to know how many logits a model has.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from launcher.api import JobError
+
+
+def wide(logits: Tensor) -> Tensor:
+    """Return logits (B, K), K >= 2, of logits (B, K), (B, 1), (B,) or (), as float32."""
+    if not isinstance(logits, Tensor):
+        raise JobError(
+            f"the model answers with a {type(logits).__name__}, and not with a tensor of logits"
+        )
+    logits = logits.float()
+    if logits.ndim < 2:  # squeezed by the model; of a batch of one no dimension is left
+        logits = logits.reshape(-1, 1)
+    if logits.shape[1] == 1:
+        return torch.cat([torch.zeros_like(logits), logits], 1)
+    return logits
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross entropy of wide logits (B, K) and classes (B,)."""
+    return functional.cross_entropy(logits, labels)
+
+
+def probability_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the probability (B,) that wide logits (B, K) give to classes (B,)."""
+    return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
+
+
+def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Return the last linear layer of a model, in the order of its registration, and its name.
+
+    Raises:
+        JobError: it has none.
+    """
+    found = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.Linear)]
+    if not found:
+        raise JobError("this model has no linear layer, so it cannot be split into body and head")
+    return found[-1]
+
+
+class Split:
+    """A model as its body, which makes features, and its head, the last linear layer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.name, self.head = last_layer(model)
+
+    @property
+    def width(self) -> int:
+        """How many features a sample has."""
+        return self.head.in_features
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the features (B, F) float32 of inputs (B, …), as the model is now.
+
+        Of a model that answers with the mean over several crops it is their mean feature.
+
+        Raises:
+            JobError: what the head gives is not what the model gives.
+        """
+        with self._caught() as caught:
+            said = wide(self.model(inputs))
+        if len(caught) != 1:
+            raise JobError(f"layer {self.name} was used {len(caught)} times in one pass, not once")
+        found = caught[0].float().reshape(len(inputs), -1, self.width).mean(1)
+        again = wide(functional.linear(found, self.head.weight.float(), _bias(self.head)))
+        if again.shape != said.shape or not torch.allclose(again, said, rtol=0.05, atol=0.05):
+            raise JobError(
+                f"the model's answer is not that of its last linear layer ({self.name}), so it "
+                "cannot be split into body and head"
+            )
+        return found
+
+    @contextmanager
+    def _caught(self) -> Iterator[list[Tensor]]:
+        caught: list[Tensor] = []
+        handle = self.head.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+        try:
+            yield caught
+        finally:
+            handle.remove()
+
+
+def _bias(layer: nn.Linear) -> Tensor | None:
+    bias: Tensor | None = layer.bias  # torch says that it is always there
+    return None if bias is None else bias.float()
