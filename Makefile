@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format unit bench chaos night clean
+.PHONY: help demo test check format unit fuzz bench chaos night clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,9 @@ check: $(VENV)/.developing ## format, lint, types, import contracts
 
 unit: $(VENV)/.developing ## the quick tests
 	$(BIN)/python -m pytest -m "not slow" tests/launcher tests/trueface
+
+fuzz: $(VENV)/.developing ## the property tests with examples that are new on every run
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m hypothesis --hypothesis-profile=fuzz
 
 format: $(VENV)/.developing ## put the code into the house's format
 	$(BIN)/ruff format .

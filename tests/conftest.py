@@ -6,12 +6,18 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.nvml.standin import Devices, compile_library
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process below
 # inherits that: the commands under test could not be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# the suite says the same on every run; `make fuzz` looks where it has not looked before
+settings.register_profile("suite", derandomize=True, database=None)
+settings.register_profile("fuzz", print_blob=True)
+settings.load_profile("suite")
 
 # what a developer likes for himself is no part of any test, nor is the width of the terminal
 os.environ.pop("COLUMNS", None)

@@ -161,6 +161,7 @@ class Owning:
         if not self._db.move(job, State.CANCELLED, why, now, only_from=waiting):
             return False
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
+        self._db.count_waits([job])
         self._db.skip_dependants(job, State.CANCELLED, now)
         return True
 

@@ -306,6 +306,15 @@ def test_what_cannot_be_started_again_and_again_is_tried_once_a_second(store: St
     assert store.scheduling.ready(1)
 
 
+def test_a_job_that_is_cancelled_in_its_pause_waits_for_nothing_any_more(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    for now in (10.0, 11.0):
+        store.scheduling.finish(claimed(store, job, now), Void(at=now), outputs={}, now=now)
+    assert job_row(store, job).waits == 1
+    store.owning.cancel([job], 11.5)
+    assert job_row(store, job).waits == 0
+
+
 def test_a_job_that_an_older_command_line_put_in_gets_its_lane(store: Store) -> None:
     old, new = enqueue(store, a_spec(name="command/a", cpus=2), a_spec(name="command/b"))
     store._db.execute("UPDATE jobs SET lane = 0, rank = 0 WHERE id = ?", (old,))
