@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format unit fuzz bench chaos night clean
+.PHONY: help demo test check format unit fuzz bench screenshots chaos night clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -37,9 +37,13 @@ bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
 	$(PIP) -e '.[bench]'
 	$(BIN)/python -m benchmarks.queue
 	$(BIN)/python -m benchmarks.commands
+	$(BIN)/python -m benchmarks.screens
 	$(BIN)/python -m benchmarks.simulation
 	$(BIN)/python -m benchmarks.lab
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.planning
+
+screenshots: $(VENV)/.developing ## take the pictures of docs/ anew, from a real queue on stand-in GPUs
+	$(BIN)/python -m tests.screenshots
 
 chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs; CHAOS='--without-guard --jobs 100' must fail
 	$(BIN)/python -m tests.chaos $(CHAOS)

@@ -18,7 +18,7 @@ import psutil
 from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
 from launcher.cli.run import _uncollected
-from launcher.cli.status import RECENT, WAITING
+from launcher.cli.snapshots import RECENT, WAITING
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.paths import Home, make_home
 from launcher.processes import boot_id, send

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import select
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from launcher.attribution import read_identity
 from launcher.nursery import News, Supervisor
 from launcher.paths import Attempt
 from launcher.processes import (
@@ -216,7 +216,7 @@ def _first_line(attempt: Attempt) -> bytes:
 
 def _supervisor(claim: Claim, attempt: Attempt) -> Identity:
     """Return who has the right to start: who took it, or whom the claim names."""
-    who = _read_line(_first_line(attempt))
+    who = read_identity(_first_line(attempt))
     return who or Identity(pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot)
 
 
@@ -230,7 +230,7 @@ def _program(attempt: Attempt) -> Identity | None:
     except FileNotFoundError:
         return None
     if len(lines) > 1:
-        return _read_line(lines[1])
+        return read_identity(lines[1])
     return recorded(read_json(attempt.folder / "process.json"))  # of a launcher before 0.2
 
 
@@ -250,23 +250,6 @@ def _await_lock(descriptor: int) -> None:
             time.sleep(0.002)
         else:
             return
-
-
-def on_record(attempt: Attempt) -> Identity | None:
-    """Return the program of an attempt as far as it is on record now, whoever still lives."""
-    try:
-        lines = read_bytes(attempt.started).splitlines()
-    except OSError:
-        return None
-    return _read_line(lines[1]) if len(lines) > 1 else None
-
-
-def _read_line(line: bytes) -> Identity | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return recorded(record) if isinstance(record, dict) else None
 
 
 def left(claim: Claim, attempt: Attempt) -> Outcome | Watch:

@@ -1,7 +1,10 @@
 """Whose a process is: the job of ours from whose supervisor it descends, or nobody's of ours."""
 
+import json
 from collections.abc import Callable, Mapping
 
+from launcher.paths import Attempt
+from launcher.processes import Identity, recorded
 from launcher.records import read_bytes
 
 _PARENT = 1  # of /proc/<pid>/stat, counted from its third field
@@ -35,3 +38,21 @@ def parent_of(pid: int) -> int | None:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()  # a program's name may hold anything
     return int(fields[_PARENT])
+
+
+def on_record(attempt: Attempt) -> Identity | None:
+    """Return the program of an attempt as far as it is on record now, whoever still lives."""
+    try:
+        lines = read_bytes(attempt.started).splitlines()
+    except OSError:
+        return None
+    return read_identity(lines[1]) if len(lines) > 1 else None
+
+
+def read_identity(line: bytes) -> Identity | None:
+    """Read a process from its line of an attempt's `started`; None where that is no such line."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return recorded(record) if isinstance(record, dict) else None

@@ -158,7 +158,7 @@ def absolute(what: str, text: str) -> Path:
         path = Path(text).expanduser()
     except RuntimeError as error:  # "~nobody/queue"
         raise UsageError(
-            f"{what}: {text!r} begins with a home folder that does not exist"
+            f"{what}: {text!r} begins with a home folder that does not exist; write the whole path"
         ) from error
     if not path.is_absolute():
         raise UsageError(f"{what} must be an absolute path, not {text!r}")
@@ -184,7 +184,10 @@ def _text(file: Path, *, demanded: bool) -> str | None:
             f"LAUNCHER_CONFIG names {file}, and there is no such file; make it, or unset the variable"
         ) from error
     except OSError as error:
-        raise UsageError(f"cannot read the configuration {file}: {error.strerror}") from error
+        raise UsageError(
+            f"cannot read the configuration {file}: {error.strerror}; "
+            "make it readable, or name another with LAUNCHER_CONFIG"
+        ) from error
     if len(data) > MOST_BYTES:
         raise UsageError(f"{file} is no configuration: it has more than {MOST_BYTES:,} bytes")
     try:

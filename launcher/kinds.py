@@ -277,10 +277,12 @@ def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
             raise
         except Exception as error:
             raise UsageError(
-                f"kind {point.name!r} of {point.value} cannot be loaded: {error}"
+                f"kind {point.name!r} of {point.value} cannot be loaded: {error}; mend its package, or uninstall it"
             ) from error
         if not isinstance(kind, Kind) or kind.name != point.name:
-            raise UsageError(f"{point.value} is not a kind named {point.name!r}")
+            raise UsageError(
+                f"{point.value} is not a kind named {point.name!r}; mend the entry point of its package"
+            )
         kinds[point.name] = kind
     return kinds
 

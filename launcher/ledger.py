@@ -9,13 +9,12 @@ from launcher.gpu import GpuSnapshot
 from launcher.lessons import UNTAUGHT, Lesson, claim_of
 from launcher.lookout import Sight
 from launcher.machine import Rules, Running, Waiting
-from launcher.paths import Attempt, Home
+from launcher.paths import Home
 from launcher.promises import Pledge
-from launcher.share import Portion, Report, read_report
+from launcher.share import CONTEXT, Portion, Report, read_report
 from launcher.signatures import is_exact
 from launcher.store.rows import Claim, ReadyJob
 
-CONTEXT = 512 << 20  # bytes that CUDA takes of a GPU for a process, where that is not measured yet
 LARGEST_CONTEXT = 2 << 30
 CONTEXT_STEP = 64 << 20
 
@@ -257,12 +256,6 @@ class Ledger:
                 for uuid in claim.gpus
             ]
         return found
-
-
-def reported(attempt: Attempt) -> int | None:
-    """Return the bytes that an attempt's worker says it uses, context included; None: nothing."""
-    report = read_report(attempt)
-    return None if report is None else report.reserved + _context(report, None)
 
 
 def _context(report: Report, told: int | None) -> int:

@@ -21,6 +21,7 @@ from launcher.records import Json, read_json, write_json
 LOOK_EVERY_S = 0.5  # a neighbour may be there so soon
 REPORT_EVERY_S = 1.0  # the scheduler asks the driver no oftener
 LONGEST_NAME = 100  # of a device
+CONTEXT = 512 << 20  # bytes that CUDA takes of a GPU for a process, where that is not measured yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,16 @@ class Report:
     peak: int  # the most that it ever reserved
     context: int | None = None  # what CUDA takes beside it; None: it cannot tell
     uuid: str | None = None  # of the card, as CUDA says it
+
+    @property
+    def used(self) -> int:
+        """What it takes of its card, CUDA's part included."""
+        return self.reserved + (CONTEXT if self.context is None else self.context)
+
+    @property
+    def most(self) -> int:
+        """What it took of its card at most, likewise."""
+        return self.peak + (CONTEXT if self.context is None else self.context)
 
 
 class Share:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from launcher.control import harmless as harmless  # every screen takes it from here
 from launcher.errors import counted
 from launcher.progress import Step
 from launcher.records import Json
@@ -61,15 +62,22 @@ class JobLine:
         }
 
 
-def job_line(job: JobRow, step: Step | None = None, *, started: float | None = None) -> JobLine:
+def job_line(
+    job: JobRow,
+    step: Step | None = None,
+    *,
+    started: float | None = None,
+    needs: Sequence[str] = (),
+) -> JobLine:
     """Return a job's line; a running one tells its progress, any other why it is as it is.
 
     Args:
         job: as the queue knows it.
         step: how far it is, where it runs and has told so.
         started: when its attempt began, where it runs.
+        needs: the names of the jobs that must still be done before it, where they are known.
     """
-    note = str(step) if job.state is State.RUNNING and step is not None else why(job)
+    note = str(step) if job.state is State.RUNNING and step is not None else why(job, needs)
     return JobLine(
         id=job.id,
         run=harmless(job.run),
@@ -82,19 +90,30 @@ def job_line(job: JobRow, step: Step | None = None, *, started: float | None = N
     )
 
 
-def why(job: JobRow) -> str:
-    """Return in one line why a job is in its state, and what a waiting one waits for."""
+def why(job: JobRow, needed: Sequence[str] = ()) -> str:
+    """Return in one line why a job is in its state, and what a waiting one waits for.
+
+    Args:
+        job: as the queue knows it.
+        needed: the names of the jobs that must still be done before it, where they are known.
+    """
     if job.state is not State.QUEUED:
         return job.reason.partition("\n")[0]
     pause = job.starts_at is not None
     needs = job.waits - pause  # the store counts a time to wait for as one of them
-    said = [f"needs {counted(needs, 'more job')}"] if needs > 0 else []
+    said = [_needs(needs, needed)] if needs > 0 else []
     if job.starts_at is not None and not job.failures:
         said.append(f"not before {moment(job.starts_at)}")
     if said:
         return " and ".join(said)
     # after a failure the reason names the pause itself
     return ((not pause and job.hindrance) or job.reason).partition("\n")[0]
+
+
+def _needs(number: int, names: Sequence[str]) -> str:
+    if not names:
+        return f"needs {counted(number, 'more job')}"
+    return f"after {names[0]}" + (f" and {counted(number - 1, 'more job')}" if number > 1 else "")
 
 
 def named(jobs: Sequence[JobRow], most: int = 3) -> str:
@@ -123,23 +142,6 @@ def moment(at: float) -> str:
 def clock(at: float) -> str:
     """Return the local time of day."""
     return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
-
-
-class _Visible(dict[int, str]):
-    """What each control character is replaced by; others stay as they are."""
-
-    def __missing__(self, code: int) -> str:
-        char = chr(code)
-        self[code] = char if char.isprintable() else char.encode("unicode_escape").decode()
-        return self[code]
-
-
-_VISIBLE = _Visible()
-
-
-def harmless(text: str) -> str:
-    """Return text that cannot steer a terminal: control characters become visible ones."""
-    return text if text.isprintable() else text.translate(_VISIBLE)
 
 
 def tabbed(rows: Iterable[Sequence[str]]) -> str:

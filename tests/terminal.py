@@ -3,15 +3,26 @@
 import fcntl
 import os
 import pty
+import select
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pyte
+
+from tests.build import DEADLINE_S
 
 COMMAND = (sys.executable, "-c", "from launcher.cli.main import main; main()")
 
 
-def in_a_terminal(*words: str, columns: int = 80, typed: str = "", code: int = 0) -> str:
+def in_a_terminal(
+    *words: str, columns: int = 80, typed: str = "", code: int = 0, colour: bool = False
+) -> str:
     """Run the command line in a terminal of its own and return what it drew.
 
     Args:
@@ -19,11 +30,15 @@ def in_a_terminal(*words: str, columns: int = 80, typed: str = "", code: int = 0
         columns: the terminal's width.
         typed: what a person types into it.
         code: the exit code that is expected.
+        colour: in the terminal's colours; otherwise as somebody sees it who wants none.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     os.write(ours, typed.encode())
-    child = subprocess.Popen([*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs)
+    wanted = {"TERM": "xterm-256color", **({} if colour else {"NO_COLOR": "1"})}
+    child = subprocess.Popen(
+        [*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | wanted
+    )
     os.close(theirs)
     drawn = b""
     try:
@@ -34,3 +49,126 @@ def in_a_terminal(*words: str, columns: int = 80, typed: str = "", code: int = 0
     os.close(ours)
     assert child.wait() == code
     return drawn.decode().replace("\r\n", "\n")
+
+
+class Seen:
+    """A program in a terminal that goes on: what is on the screen now, and what a person does."""
+
+    def __init__(self, child: subprocess.Popen[bytes], ours: int, columns: int, rows: int) -> None:
+        self.child, self.raw = child, b""
+        self._ours = ours
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the window is still there."""
+        return self._ours >= 0
+
+    @property
+    def lines(self) -> list[str]:
+        """The screen's lines as far as the program has drawn them."""
+        return [line.rstrip() for line in self._screen.display]
+
+    @property
+    def text(self) -> str:
+        """The whole screen."""
+        return "\n".join(self.lines)
+
+    def look(self, span_s: float = 0.05) -> None:
+        """Take in what the program draws within some time."""
+        until_s = time.monotonic() + span_s
+        while (left := until_s - time.monotonic()) > 0:
+            if not select.select([self._ours], [], [], left)[0]:
+                return
+            try:
+                drawn = os.read(self._ours, 65_536)
+            except OSError:  # nobody holds the other end any more
+                return
+            self.raw += drawn
+            self._stream.feed(drawn)
+
+    def look_for(self, span_s: float) -> None:
+        """Take in all that the program draws for some time."""
+        end = time.monotonic() + span_s
+        while (left := end - time.monotonic()) > 0:
+            self.look(min(left, 0.5))
+
+    def until(self, holds: Callable[[str], object], what: str) -> str:
+        """Look until the screen's text is as a test wants it, and return it."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not holds(self.text):
+            assert time.monotonic() < deadline, f"waited in vain until {what}:\n{self.text}"
+            self.look()
+        return self.text
+
+    def shows(self, text: str) -> str:
+        """Look until a text is on the screen."""
+        return self.until(lambda screen: text in screen, f"{text!r} is seen")
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._ours, text.encode())
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Draw the window larger or smaller."""
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._screen.resize(rows, columns)
+
+    def close(self) -> None:
+        """Close the window, as a person does or a lost connection."""
+        os.close(self._ours)
+        self._ours = -1
+
+    def ends(self) -> int:
+        """Wait for the program's end and return its exit code."""
+        deadline = time.monotonic() + DEADLINE_S
+        while self.child.poll() is None:
+            assert time.monotonic() < deadline, "the program does not end"
+            if self.is_open:
+                self.look()
+            else:
+                time.sleep(0.01)
+        return self.child.returncode
+
+
+@contextmanager
+def seen(
+    *words: str, columns: int = 80, rows: int = 24, colour: bool = False, **environ: str
+) -> Iterator[Seen]:
+    """Run the command line in a terminal of its own that is looked at while it runs.
+
+    Args:
+        words: the verb and its arguments.
+        columns: the terminal's width.
+        rows: its height.
+        colour: in the terminal's colours.
+        environ: what else stands in the environment.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    wanted = {"TERM": "xterm-256color", **({} if colour else {"NO_COLOR": "1"}), **environ}
+    child = subprocess.Popen(
+        [*COMMAND, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | wanted,
+        start_new_session=True,
+        preexec_fn=_take_terminal,
+    )
+    os.close(theirs)
+    window = Seen(child, ours, columns, rows)
+    try:
+        yield window
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        if window.is_open:
+            window.close()
+
+
+def _take_terminal() -> None:
+    """Make the standard input the terminal whose Ctrl-C is ours."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

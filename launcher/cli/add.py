@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from launcher import ram as memory
+from launcher.cli.completing import FILES, GROUPS, JOBS
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue, seen_gpus
 from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, span
@@ -51,7 +52,13 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
 @click.option(
     "--priority", type=PRIORITY, default=0, show_default=True, help="Higher starts sooner."
 )
-@click.option("--after", multiple=True, metavar="JOB", help="Wait until it is done; repeatable.")
+@click.option(
+    "--after",
+    multiple=True,
+    metavar="JOB",
+    shell_complete=JOBS,
+    help="Wait until it is done; repeatable.",
+)
 @click.option("--hold", is_flag=True, help="Wait for `launcher release`.")
 @click.option("--not-before", type=WHEN, help="18:00, 2026-12-24T18:00 (local) or +2h.")
 @click.option("--time-limit", "time_limit_s", type=span(), help="End it after so long, such as 8h.")
@@ -79,7 +86,12 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     show_default=True,
     help="From SIGTERM to SIGKILL.",
 )
-@click.option("--group", default="", help="Share the limit that `launcher group` gave it.")
+@click.option(
+    "--group",
+    default="",
+    shell_complete=GROUPS,
+    help="Share the limit that `launcher group` gave it.",
+)
 @click.option(
     "--rerun",
     type=click.Choice(["again", "never"]),
@@ -87,7 +99,7 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     show_default=True,
     help="What follows when nobody can know how it ended, as after a power cut.",
 )
-@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=FILES)
 def command(
     program: tuple[str, ...],
     *,
@@ -112,8 +124,10 @@ def command(
       launcher add --after command/prep --time-limit 8h --warn 5m -- ./train.sh
       launcher add --vram 10GiB -- python train.py --lr 0.1
     """
+    if name == "":
+        raise UsageError("a job's name has at least one character; without --name it gets a number")
     if name is not None and name != os.fsencode(name).decode(errors="replace"):
-        raise UsageError(f"the name {name!r} is no UTF-8 text")
+        raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
     _check_ram(ram)
     resources = _resources(gpus, vram, device, exclusive=exclusive, cpus=cpus, ram=ram)
     agreed = _terms(terms)
@@ -202,9 +216,13 @@ def _resources(
     wanted = vram is not None or exclusive or (device or "cpu") != "cpu" or bool(gpus)
     if wanted and (gpus == 0 or device == "cpu"):
         said = "--gpus 0" if gpus == 0 else "--device cpu"
-        raise UsageError(f"{said} contradicts the other options, which ask for a GPU")
+        raise UsageError(
+            f"{said} contradicts the other options, which ask for a GPU; leave it out, or them"
+        )
     if (gpus or 1) > 1 and (device or "").startswith("cuda:"):
-        raise UsageError(f"--device {device} is one GPU, --gpus asks for {gpus}")
+        raise UsageError(
+            f"--device {device} is one GPU, --gpus asks for {gpus}; leave one of them out"
+        )
     if not wanted:
         return Resources(cpus=cpus, device="cpu", ram=ram)
     return Resources(
@@ -239,7 +257,8 @@ def _check_ram(ram: int | None) -> None:
     total = memory.total()
     if ram is not None and ram > total > 0:
         raise UsageError(
-            f"--ram: {format_bytes(ram)} is more than the {format_bytes(total)} of this machine"
+            f"--ram: {format_bytes(ram)} is more than the {format_bytes(total)} of this machine; "
+            "ask for less"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import click
 
+from launcher.cli.completing import JOBS
 from launcher.errors import UsageError, counted
 from launcher.states import State
 from launcher.store.rows import JobRow
@@ -14,7 +15,7 @@ dry_run_option = click.option(
     "-n", "--dry-run", is_flag=True, help="Only say what would be changed."
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-many = click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…")
+many = click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
 
 
 def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> list[JobRow]:
@@ -36,7 +37,11 @@ def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> l
         if (there := [job for job in wrong if job.state is state])
     ]
     if not kept:
-        raise UsageError(f"nothing to {what}: {'; '.join(told) or 'no job is chosen'}")
+        could = ", ".join(state for state in State if state in states)
+        raise UsageError(
+            f"nothing to {what}: {'; '.join(told) or 'no job is chosen'}; "
+            f"this is for jobs that are {could}, and `launcher status` lists them"
+        )
     for line in told:
         click.echo(
             f"left as it is, {line}" if len(wrong) == 1 else f"left as they are, {line}", err=True

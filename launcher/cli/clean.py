@@ -7,6 +7,7 @@ import click
 
 from launcher.cleaning import Left, Rules, choose, delete, folders_of, in_batches, refusal, size_of
 from launcher.cli.changes import ask, dry_run_option, say, yes_option
+from launcher.cli.completing import JOBS
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
 from launcher.cli.values import span
@@ -40,7 +41,7 @@ class States(click.ParamType[frozenset[State]]):
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
 @click.option("--older", type=span(), help="Only what ended longer ago, such as 30d.")
 @click.option("--state", "states", type=States(), help="Only these, such as failed,cancelled.")
 @click.option("--keep", type=click.IntRange(min=1), help="Keep the newest N of each run.")
@@ -72,7 +73,10 @@ def command(
     with open_queue() as (home, store):
         jobs = _chosen(store, patterns, rules)
         if not jobs and patterns:
-            raise UsageError("nothing to clean: all of them are open, needed, or kept by a rule")
+            raise UsageError(
+                "nothing to clean: all of them are open, needed, or kept by a rule; cancel what is open, or "
+                "leave a rule out"
+            )
         if not jobs:
             click.echo("nothing to clean", err=True)
             return
@@ -89,7 +93,10 @@ def command(
     click.echo(f"{counted(len(gone), 'job')} cleaned, {format_bytes(freed)} freed", err=True)
     _name_left(left)
     if left:
-        raise MachineError(f"{counted(len(left), 'folder')} could not be deleted; the jobs stay")
+        raise MachineError(
+            f"{counted(len(left), 'folder')} could not be deleted; the jobs stay: "
+            "mend what is said above and clean again"
+        )
 
 
 def _chosen(store: Store, patterns: Sequence[str], rules: Rules) -> list[JobRow]:

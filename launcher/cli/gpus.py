@@ -5,33 +5,23 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from launcher.adoption import on_record
-from launcher.attribution import owner_of, parent_of
-from launcher.claims import claims_folder
-from launcher.cli.gauges import Gauge, Guest, draw
-from launcher.cli.session import open_queue, seen_gpus
+from launcher.cli.gauging import gauges_of, recalled, scheduler_sees
+from launcher.cli.session import open_queue
+from launcher.cli.terminal import say, width
 from launcher.errors import MachineError, UsageError, counted
+from launcher.gauges import draw
 from launcher.gpu import GpuSnapshot
-from launcher.handover import scheduler_pid
-from launcher.ledger import reported
 from launcher.lookout import POLL_S, Lookout
 from launcher.nvml import Nvml
-from launcher.paths import Attempt, Home, find_home
-from launcher.processes import Identity, alive
-from launcher.promises import Board
+from launcher.paths import Home, find_home
 from launcher.recording import read_recording, record
 from launcher.store.rows import Claim
-from launcher.units import format_seconds
 from launcher.views import tabbed
 
-NAMELESS = "#"  # how the UUID begins of a card that never told it
-FRESH_S = 15.0  # what the scheduler saw before may have changed
 PATIENCE_S = 30.0  # a driver takes seconds to wake cards that sleep
 
 
@@ -66,14 +56,14 @@ def command(as_json: bool, file: Path | None, looks: int | None) -> None:
     probe = Nvml()
     gpus = watch(probe, file, looks or 1)
     home = find_home(os.environ)
-    gauges = gauges_of(recalled(gpus, *_scheduler_sees(home)), _claims(home), home)
+    gauges = gauges_of(recalled(gpus, *scheduler_sees(home)), _claims(home), home)
     if as_json:
         listed = [gauge.record() for gauge in gauges]
         click.echo(json.dumps({"schema": 1, "absent": probe.absent or None, "gpus": listed}))
     elif not gauges:
         click.echo(f"no GPUs: {probe.absent or 'the driver lists none'}", err=True)
     elif sys.stdout.isatty():
-        click.echo("\n".join(draw(gauges, os.get_terminal_size().columns)))
+        say(draw(gauges, width()))
     else:
         click.echo(tabbed(gauge.columns() for gauge in gauges))
     if file is not None:
@@ -114,96 +104,6 @@ def watch(
         if file is not None:
             record(file, gpus)
     return gpus
-
-
-def recalled(
-    gpus: Sequence[GpuSnapshot], before: Sequence[GpuSnapshot], age_s: float = 0.0
-) -> list[GpuSnapshot]:
-    """Return the GPUs with what the scheduler knows of them and the driver does not tell any more.
-
-    That is the identity of a card that is lost, and a fault that was announced once.
-
-    Args:
-        gpus: as they are now.
-        before: as the scheduler last saw them.
-        age_s: how long ago that was.
-    """
-    by_uuid = {gpu.uuid: gpu for gpu in before}
-    by_place = {(gpu.index, gpu.mig): gpu for gpu in before}
-    found = []
-    for gpu in gpus:
-        nameless = gpu.uuid.startswith(NAMELESS)
-        known = by_place.get((gpu.index, gpu.mig)) if nameless else by_uuid.get(gpu.uuid)
-        if known is not None and nameless:
-            gpu = replace(gpu, uuid=known.uuid, name=known.name, total=known.total)
-        found.append(replace(gpu, fault=_fault(gpu, known, age_s)))
-    return found
-
-
-def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) -> list[Gauge]:
-    """Return each GPU with the jobs of ours that have a place on it.
-
-    Args:
-        gpus: as they are now.
-        claims: our attempts that have not ended.
-        home: where their folders are.
-    """
-    foreign = Board(claims_folder(os.environ), home.folder).others()
-    heads = {
-        who.pid: claim.job
-        for claim in claims
-        for who in _heads(claim, home.attempt(claim.job, claim.number))
-        if who is not None and alive(who)
-    }
-    owners = {
-        one.pid: job
-        for gpu in gpus
-        for one in gpu.processes or ()
-        if (job := owner_of(one.pid, parent_of, heads)) is not None
-    }
-    return [
-        Gauge(
-            gpu=gpu,
-            guests=tuple(
-                Guest(
-                    job=claim.job,
-                    name=claim.spec.name,
-                    promised=claim.claim,
-                    lone=claim.lone,
-                    pids=frozenset(pid for pid, job in owners.items() if job == claim.job),
-                    reported=reported(home.attempt(claim.job, claim.number)),
-                )
-                for claim in claims
-                if gpu.uuid in claim.gpus
-            ),
-            foreign=tuple(one for one in foreign if one.device == gpu.uuid),
-        )
-        for gpu in gpus
-    ]
-
-
-def _heads(claim: Claim, attempt: Attempt) -> tuple[Identity | None, ...]:
-    """Return the processes from which all of an attempt's descend; its supervisor may be dead."""
-    supervisor = Identity(pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot)
-    return supervisor, on_record(attempt)
-
-
-def _fault(gpu: GpuSnapshot, known: GpuSnapshot | None, age_s: float) -> str:
-    """Return a GPU's fault, as the scheduler knows it where it does; an old one with its age."""
-    if known is None or not known.fault:
-        return gpu.fault
-    if age_s < FRESH_S or gpu.fault:
-        return known.fault
-    return f"{known.fault} (as the scheduler saw it {format_seconds(round(age_s))} ago)"
-
-
-def _scheduler_sees(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:
-    """Return what the scheduler saw last, and how long ago; nothing where none lives.
-
-    What one knew that has left is over: the next one begins anew.
-    """
-    look = seen_gpus(home) if scheduler_pid(home) is not None else None
-    return ((), 0.0) if look is None else (look.gpus, max(0.0, time.time() - look.at))
 
 
 def _claims(home: Home) -> list[Claim]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from launcher.cli.completing import GROUPS
 from launcher.cli.session import open_queue
 from launcher.errors import UsageError, counted, nearest
 from launcher.handover import wake
@@ -19,7 +20,7 @@ Row = dict[str, str | int]
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=GROUPS)
 @click.option("--limit", type=click.IntRange(1, 1_000_000), help="Run at most so many at once.")
 @click.option("--no-limit", is_flag=True, help="Forget the group's limit.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be changed.")

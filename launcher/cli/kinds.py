@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import click
 
+from launcher.cli.completing import KINDS
 from launcher.errors import UnknownName
 from launcher.forms import Form, settings_of
 from launcher.kinds import Kind, installed
@@ -69,7 +70,7 @@ class Setting:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[KIND]…")
+@click.argument("names", nargs=-1, metavar="[KIND]…", shell_complete=KINDS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(names: tuple[str, ...], as_json: bool) -> None:
     """List the installed kinds of jobs and their settings; with KIND, all about each setting.

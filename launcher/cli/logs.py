@@ -1,16 +1,26 @@
-"""`launcher logs`: what a job wrote."""
+"""`launcher logs`: what jobs wrote."""
 
 import codecs
 import json
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import click
 
-from launcher.cli.selection import HELP, only_job
+from launcher.cli.completing import JOBS
+from launcher.cli.following import (
+    CHECK_EVERY_S,
+    CHUNK_BYTES,
+    FOLLOW_EVERY_S,
+    Followers,
+    ends_with_newline,
+    header,
+)
+from launcher.cli.selection import HELP, select
 from launcher.cli.session import keep_going, open_queue, stopped
 from launcher.errors import UsageError, counted
 from launcher.paths import Home
@@ -18,53 +28,109 @@ from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.tails import MOST_BYTES, tail_offset
-from launcher.views import harmless, why
-
-CHUNK_BYTES = 1 << 16
-FOLLOW_EVERY_S = 0.1
-CHECK_EVERY_S = 5.0  # a scheduler that died for good must not be waited for
+from launcher.views import harmless, named, why
 
 
-@click.command(epilog=f"JOB: {HELP}")
-@click.argument("job")
+@click.command(epilog=f"PATTERN: {HELP}")
+@click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
 @click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last lines.")
-@click.option("-f", "--follow", is_flag=True, help="Go on as the job writes, until it ends.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as the jobs write, until they end.")
 @click.option("--attempt", type=click.IntRange(min=1), help="An earlier attempt than the newest.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
-def command(job: str, lines: int | None, follow: bool, attempt: int | None, as_json: bool) -> None:
-    """Print the standard output and error of JOB's newest attempt.
+def command(
+    patterns: tuple[str, ...], lines: int | None, follow: bool, attempt: int | None, as_json: bool
+) -> None:
+    """Print the standard output and error of jobs: of each the newest attempt.
 
     In a terminal, control characters are shown as text (\\x1b), so that no log can steer it; in a
     pipe every byte comes out as the program wrote it. -n looks at the last 16 MiB at most, and so
     does --json. With -f, a job that has not started yet is waited for, and retries are followed.
 
+    Logs of several jobs are printed one after another; with -f as they grow, each line whole and
+    behind its job's name (in a pipe: name, tab, line).
+
     \b
     Examples:
       launcher logs 12 -f
       launcher logs train/gan2:pre -n 20 --attempt 1
+      launcher logs 'train/*' run:quickstart -f
       launcher logs 12 | less -R
     """
     if as_json and follow:
-        raise UsageError("--json prints one object: it cannot follow a log")
+        raise UsageError(
+            "--json prints one object: it cannot follow a log; say -f or --json, not both"
+        )
     with open_queue() as (home, store):
-        row = only_job(store, job)
+        event = store.read.last_event()
+        jobs = _meant(store, patterns)
+        if len(jobs) > 1:
+            if follow:
+                Followers(home, store, jobs, event=event, tail=lines).follow(attempt)
+            else:
+                _one_by_one(home, jobs, lines, attempt, as_json=as_json)
+            return
+        row = jobs[0]
         if follow:
             _Follower(home, store, row.id, lines).follow(attempt)
             return
         number = _number(row, attempt)
         log = home.attempt(row.id, number).log
         if as_json:
-            click.echo(json.dumps(_record(row, number, log, lines)))
+            click.echo(json.dumps({"schema": 1, **_record(row, number, log, lines)}))
         else:
             _print(log, lines, until=lambda: True)
 
 
+def _meant(store: Store, patterns: Sequence[str]) -> list[JobRow]:
+    """Return the jobs; of one name that several runs have, the newest run's."""
+    jobs = select(store, patterns)
+    one = len(patterns) == 1 and len({job.name for job in jobs}) == 1
+    return jobs[-1:] if one else jobs
+
+
+def _one_by_one(
+    home: Home, jobs: Sequence[JobRow], lines: int | None, attempt: int | None, *, as_json: bool
+) -> None:
+    ran = [job for job in jobs if job.attempts >= (attempt or 1)]
+    if not ran:
+        raise UsageError(
+            f"none of these jobs has {_which(attempt)}: {named(jobs)}; -f waits for it"
+        )
+    records: list[dict[str, object]] = []
+    for index, job in enumerate(ran):
+        number = attempt or job.attempts
+        log = home.attempt(job.id, number).log
+        try:
+            if as_json:
+                records.append(_record(job, number, log, lines))
+                continue
+            click.echo(f"{chr(10) if index else ''}{header(job, number)}")
+            _print(log, lines, until=lambda: True)
+            if not ends_with_newline(log):
+                click.echo()
+        except UsageError as error:  # one log that is gone hides no other
+            click.echo(f"{harmless(job.name)}: {harmless(str(error))}", err=True)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "logs": records}))
+    left = [job for job in jobs if job.attempts < (attempt or 1)]
+    if left:
+        click.echo(
+            f"{counted(len(left), 'job')} without {_which(attempt)}: {named(left)}", err=True
+        )
+
+
+def _which(attempt: int | None) -> str:
+    return "a log yet" if attempt is None else f"an attempt {attempt}"
+
+
 def _number(row: JobRow, attempt: int | None) -> int:
     if row.attempts == 0:
-        raise UsageError(f"{row.name} has not run yet: {why(row)}")
+        then = "-f waits for it" if row.state in OPEN else "`launcher retry` queues it again"
+        raise UsageError(f"{row.name} has not run yet: {why(row)}; {then}")
     if attempt is not None and attempt > row.attempts:
         raise UsageError(
-            f"{row.name} has {counted(row.attempts, 'attempt')}, and you ask for number {attempt}"
+            f"{row.name} has {counted(row.attempts, 'attempt')}, and you ask for number {attempt}; "
+            "without --attempt you get the newest"
         )
     return attempt or row.attempts
 
@@ -79,7 +145,6 @@ def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str,
     except FileNotFoundError:
         raise _no_log(log) from None
     return {
-        "schema": 1,
         "job": row.id,
         "name": row.name,
         "attempt": number,
@@ -143,7 +208,9 @@ class _Follower:
     def _row(self) -> JobRow:
         rows = self._store.read.jobs_by_id([self._job])
         if not rows:
-            raise UsageError(f"job {self._job} was cleaned")
+            raise UsageError(
+                f"job {self._job} was cleaned, and its log with it; `launcher status` lists the rest"
+            )
         return rows[0]
 
 
@@ -160,6 +227,8 @@ def _print(log: Path, lines: int | None, *, until: Callable[[], bool]) -> None:
         over = False
         while not over:
             over = until()  # asked first: what it wrote last is there then
+            if os.fstat(file.fileno()).st_size < file.tell():  # somebody emptied it
+                file.seek(0)
             while chunk := file.read(CHUNK_BYTES):
                 say(chunk)
             if not over:

@@ -11,17 +11,22 @@ from typing import Any
 import click
 
 from launcher import __version__
+from launcher.cli.completing import VARIABLE, answer
+from launcher.cli.terminal import ALWAYS, AUTO, NEVER, choose_characters, choose_colour
 from launcher.configuration import Fault, Options, read_configuration, unknown
+from launcher.control import harmless
 from launcher.errors import Error, MachineError, TaskFileError, UsageError
-from launcher.views import harmless
 
 VERBS = {
     "add": "queue any program",
     "cancel": "cancel waiting jobs and end running ones",
     "clean": "forget ended jobs and delete what their attempts left",
+    "completion": "print what a shell needs to complete names of jobs and files",
     "config": "print your defaults and where each comes from",
+    "doctor": "check this machine and say what to do about what is wrong",
     "gpus": "show the GPUs of this machine, who uses them, and what is wrong with them",
     "group": "limit how many jobs of a group run at once",
+    "history": "tell what the queue did: jobs a day, GPU-hours, failures, wasted memory",
     "hold": "keep queued jobs from starting",
     "kinds": "list the installed kinds of jobs and their settings",
     "logs": "print what a job wrote",
@@ -36,8 +41,37 @@ VERBS = {
     "simulate": "replay a trace or task file on GPUs that need not exist",
     "status": "list jobs and their states",
     "stop": "stop starting jobs; with --now also end the running ones",
+    "top": "watch GPUs and jobs on the whole screen, and steer them",
     "wait": "wait until jobs have ended",
 }
+
+
+def _hear_colour(_context: click.Context, _option: click.Parameter, said: str | None) -> None:
+    if said is not None:
+        choose_colour(said)
+
+
+def _hear_ascii(_context: click.Context, _option: click.Parameter, said: bool | None) -> None:
+    if said:
+        choose_characters(ascii_only=True)
+
+
+_LOOKS: list[click.Parameter] = [
+    click.Option(
+        ["--color"],
+        type=click.Choice([AUTO, ALWAYS, NEVER]),
+        expose_value=False,
+        callback=_hear_colour,
+        help="Colours; auto heeds NO_COLOR and FORCE_COLOR.",
+    ),
+    click.Option(
+        ["--ascii"],
+        is_flag=True,
+        expose_value=False,
+        callback=_hear_ascii,
+        help="Draw with plain characters only.",
+    ),
+]  # every verb has them, and so has the command itself
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
@@ -54,6 +88,8 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         command: click.Command = importlib.import_module(f"launcher.cli.{cmd_name}").command
+        if not set(_LOOKS) & set(command.params):
+            command.params += _LOOKS
         return command
 
     def resolve_command(
@@ -96,6 +132,9 @@ def cli(debug: bool) -> None:  # main reads it from the arguments
     """Queue jobs for the GPUs and cores of this machine, and run experiments described in a file."""
 
 
+cli.params += _LOOKS
+
+
 def defaults(
     verb: click.Command, keys: tuple[str, ...], options: Options, faults: list[Fault]
 ) -> dict[str, Any]:
@@ -128,11 +167,14 @@ def defaults(
 
 
 def options_of(verb: click.Command) -> dict[str, click.Option]:
-    """Return the options of a verb by their long names without the dashes."""
+    """Return the options of a verb by their long names without the dashes.
+
+    How it looks is no part of that: a terminal's environment tells.
+    """
     return {
         name.removeprefix("--"): one
         for one in verb.params
-        if isinstance(one, click.Option)
+        if isinstance(one, click.Option) and one not in _LOOKS
         for name in one.opts
         if name.startswith("--")
     }
@@ -169,7 +211,10 @@ def _as_typed(option: click.Option, value: object) -> Any:  # click's own border
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    if os.environ.get(VARIABLE, "").endswith("_complete"):  # a shell asks, and somebody waits
+        sys.exit(answer(cli, VERBS, os.environ))
     _open_streams()
+    choose_characters(ascii_only=False)
     code = _run(list(sys.argv[1:] if argv is None else argv))
     try:
         sys.stdout.flush()

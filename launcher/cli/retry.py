@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from launcher.cli.changes import dry_run_option, in_states, say
+from launcher.cli.completing import JOBS
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue, set_off
 from launcher.errors import UsageError
@@ -15,7 +16,7 @@ from launcher.store.store import Store
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
 @click.option("--failed", is_flag=True, help="All jobs that failed; of PATTERN, if one is given.")
 @click.option("--force", is_flag=True, help="Also run again what is done.")
 @dry_run_option
@@ -48,7 +49,9 @@ def _chosen(store: Store, patterns: Sequence[str], *, failed: bool, force: bool)
     if not patterns:
         found = store.read.in_state(State.FAILED)
         if not found:
-            raise UsageError("nothing to retry: no job failed")
+            raise UsageError(
+                "nothing to retry: no job failed; `launcher retry PATTERN…` takes others"
+            )
         return found
     states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
     jobs = select(store, patterns)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from launcher.cli.completing import TASK_FILES
 from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import WIDTH, draw_plan
 from launcher.cli.results import collect, draw, terminal_width
@@ -48,7 +49,9 @@ class Form(StrEnum):
 
 
 @click.command()
-@click.argument("taskfiles", nargs=-1, required=True, metavar="TASKFILE…")
+@click.argument(
+    "taskfiles", nargs=-1, required=True, metavar="TASKFILE…", shell_complete=TASK_FILES
+)
 @click.option("--dry-run", "-n", is_flag=True, help="List what would run and why; write nothing.")
 @click.option(
     "--json", "as_json", is_flag=True, help="With --dry-run: the plan as JSON (schema 1)."
@@ -105,6 +108,7 @@ def command(
             # all of them are judged before any is queued: a refusal leaves nothing behind
             judged = [(made, _standings(store, made, force=force)) for made in plans]
             submitted = [_queue(store, made, standings) for made, standings in judged]
+        since = store.read.last_event()  # what starts at once is told, too
         try:
             if any(one.queued or one.joined for one in submitted):
                 home.stop.unlink(missing_ok=True)
@@ -113,7 +117,8 @@ def command(
             if detach:
                 return 0
             for one in submitted:
-                watch_run(Watcher(home, store, one.jobs), live=sys.stderr.isatty())
+                watcher = Watcher(home, store, one.jobs, since=since)
+                watch_run(watcher, live=sys.stderr.isatty())
                 code = max(code, _conclude(store, one))
         except KeyboardInterrupt:
             _say_left(store, submitted)

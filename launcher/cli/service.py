@@ -43,7 +43,13 @@ def command() -> None:
 @command.command()
 @click.option("--print", "only_print", is_flag=True, help="Print the unit file, change nothing.")
 def install(only_print: bool) -> None:
-    """Write a systemd user unit and enable it; without systemd, say what to put where."""
+    """Write a systemd user unit and enable it; without systemd, say what to put where.
+
+    \b
+    Examples:
+      launcher service install
+      launcher service install --print
+    """
     home = find_home(os.environ)
     text = unit(home.folder, sys.executable)
     if only_print:
@@ -74,7 +80,13 @@ def install(only_print: bool) -> None:
 
 @command.command()
 def remove() -> None:
-    """Undo `install`; the queue and running jobs stay."""
+    """Undo `install`; the queue and running jobs stay.
+
+    \b
+    Examples:
+      launcher service remove
+      LAUNCHER_HOME=/data/queue launcher service remove
+    """
     file = unit_file()
     if not file.exists():
         click.echo(f"there is no {file}; nothing was changed", err=True)
@@ -143,7 +155,10 @@ def _demand(*argv: str) -> None:
     """
     done = _systemctl(*argv)
     if done.returncode:
-        raise MachineError(f"`{shlex.join(argv)}` failed: {done.stderr.strip()}")
+        raise MachineError(
+            f"`{shlex.join(argv)}` failed: {done.stderr.strip()}; "
+            "`systemctl --user status` says more"
+        )
 
 
 def _systemctl(*argv: str) -> subprocess.CompletedProcess[str]:

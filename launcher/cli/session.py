@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -12,8 +12,8 @@ from launcher.handover import ensure_scheduler, scheduler_pid, start_scheduler, 
 from launcher.paths import Home, check_home, find_home, make_home
 from launcher.progress import Step, latest
 from launcher.recording import Look, read_recording
-from launcher.states import State
-from launcher.store.damage import trouble
+from launcher.states import OPEN, State
+from launcher.store.damage import refuse_damaged, trouble
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.views import JobLine, job_line
@@ -47,6 +47,17 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
         raise trouble(home.database, error) from error
     finally:
         store.close()
+
+
+def check_still_there(home: Home) -> None:
+    """See that the database that somebody keeps open is still that of the home.
+
+    Raises:
+        MachineError: it was deleted, or found damaged and moved away.
+    """
+    refuse_damaged(home)
+    if not home.database.exists():
+        raise MachineError(f"the queue {home.database} is gone")
 
 
 def set_off(home: Home) -> None:
@@ -107,9 +118,11 @@ def step_of(home: Home, job: JobRow) -> Step | None:
     return latest(home.attempt(job.id, job.attempts).progress)
 
 
-def line_of(home: Home, store: Store, job: JobRow) -> JobLine:
-    """Return a job's line as it is at this moment."""
-    if job.state is not State.RUNNING:
-        return job_line(job)
-    attempts = store.read.attempts_of(job.id)
-    return job_line(job, step_of(home, job), started=attempts[-1]["claimed"] if attempts else None)
+def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:
+    """Return the lines of jobs as they are at this moment."""
+    needs = store.frames.needs(job.id for job in jobs if job.waits and job.state in OPEN)
+    begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
+    return [
+        job_line(job, step_of(home, job), started=begun.get(job.id), needs=needs.get(job.id, ()))
+        for job in jobs
+    ]

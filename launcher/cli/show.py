@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from launcher.cli.completing import JOBS
+from launcher.cli.formats import json_text
 from launcher.cli.selection import HELP, only_job
-from launcher.cli.session import labels_of, line_of, open_queue
+from launcher.cli.session import labels_of, lines_of, open_queue
 from launcher.errors import counted
 from launcher.paths import Home
 from launcher.specs import CPU, Resources, Terms
@@ -25,7 +27,7 @@ NEEDS = 10  # jobs that are listed; the others are counted
 
 
 @click.command(epilog=f"JOB: {HELP}")
-@click.argument("job")
+@click.argument("job", shell_complete=JOBS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(job: str, as_json: bool) -> None:
     """Print what JOB does, why it is in its state, its attempts and its events.
@@ -38,15 +40,15 @@ def command(job: str, as_json: bool) -> None:
     with open_queue() as (home, store):
         row = only_job(store, job)
         needy = store.read.dependants_of([row.id])
-        record = _record(home, store, row, needy)
+        record = record_of(home, store, row, needy)
         if as_json:
-            click.echo(json.dumps(record))
+            click.echo(json_text(record))
             return
         needs = store.read.needed_by(row.id)
     click.echo(f"{record['name']}  ({record['run']}, job {record['id']})")
     note = "" if record["note"] == record["state"] else f": {record['note']}"
     click.echo(f"{record['state']}{note}\n")
-    click.echo("\n".join(columns(list(_facts(record, row)))))
+    click.echo("\n".join(columns(list(facts_of(record, row)))))
     _say_needs(row, needs, needy)
     _say_attempts(home, row, record["attempts"])
     click.echo("\nevents")
@@ -58,14 +60,23 @@ def command(job: str, as_json: bool) -> None:
         click.echo("\n".join(columns(facts)))
 
 
-def _record(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) -> dict[str, Any]:
+def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) -> dict[str, Any]:
+    """Return all that is known of a job, as JSON has it.
+
+    Args:
+        home: whose queue.
+        store: its database.
+        row: the job.
+        needy: the open jobs that need it.
+    """
     return {
         "schema": 1,
-        **line_of(home, store, row).record(),
+        **lines_of(home, store, [row])[0].record(),
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
         "needed_by": [job.name for job in needy],
         "folder": str(row.spec.run_folder),
+        "cwd": store.read.folder_of(row.id),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "spec": row.spec.record(),
         "attempts": store.read.attempts_of(row.id),
@@ -77,9 +88,10 @@ def _record(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) -> d
     }
 
 
-def _facts(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
+def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
+    """Give what a job does and asks for: names and values, as people write them."""
     spec = record["spec"]
-    for key in ("hash", "folder", "log"):
+    for key in ("hash", "cwd", "folder", "log"):
         if record[key]:
             yield key, _text(record[key])
     for key in ("model", "base", "data", "images", "argv"):
@@ -125,7 +137,7 @@ def _say_needs(row: JobRow, needs: list[JobRow], needy: list[JobRow]) -> None:
 def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> None:
     labels = labels_of(home)
     click.echo("\nattempts")
-    click.echo("\n".join(columns([_attempt(one, labels) for one in attempts])) or "  none yet")
+    click.echo("\n".join(columns([attempt_cells(one, labels) for one in attempts])) or "  none yet")
     if not attempts or (attempts[-1]["outcome"] or {}).get("ending") not in {
         "failed",
         "lost",
@@ -139,7 +151,8 @@ def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> No
         click.echo("\n".join(f"  {harmless(line)}" for line in lines))
 
 
-def _attempt(one: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
+def attempt_cells(one: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
     ended = one["ended"]
     took = "" if ended is None else f"after {format_seconds(max(0.0, ended - one['claimed']))}"
     where = ", ".join(labels.get(uuid, uuid) for uuid in one["device"].split(","))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from launcher.cli.completing import FILES
 from launcher.cli.results import terminal_width
 from launcher.cli.session import open_queue
 from launcher.cli.simulated import draw_study, sharing
@@ -49,7 +50,7 @@ def _number(least: float, most: float) -> Value:
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=FILES)
 @click.option(
     "--gpus",
     "fleet",
@@ -122,7 +123,7 @@ def command(
     \b
     Examples:
       launcher simulate jobs.csv --gpus 8x24GiB
-      launcher simulate tasks/night.yaml --gpus 2x80GiB+6x24GiB --timeline night.svg
+      launcher simulate tasks/night.yaml --gpus 2x80GiB --timeline night.svg
     """
     picture = _picture(timeline)
     planned = Path(file).suffix.lower() in _TASKFILES
@@ -134,7 +135,9 @@ def command(
     chosen = choose(found, first=jobs, all_at_once=all_at_once, load=load)
     workload = fit(chosen, fleet)
     if not workload.jobs:
-        raise UsageError(f"not one of {counted(len(chosen), 'job')} can ever fit on {fleet}")
+        raise UsageError(
+            f"not one of {counted(len(chosen), 'job')} can ever fit on {fleet}; give it larger --gpus"
+        )
     assumptions = Assumptions(
         fleet=fleet,
         slowdown=slowdown,
@@ -159,7 +162,9 @@ def _of_trace(
 ) -> tuple[tuple[TraceJob, ...], str, int | None]:
     """Return a trace's jobs, what they claim in words, and the seed where that is drawn."""
     if duration is not None:
-        raise UsageError("--duration is for task files: a trace says how long its jobs took")
+        raise UsageError(
+            "--duration is for task files: a trace says how long its jobs took; leave it out"
+        )
     found = read_trace(Path(file))
     if all(job.vram is not None for job in found):
         return found, "as the trace names it", None
@@ -200,7 +205,10 @@ def _picture(text: str | None) -> Path | None:
     if path.suffix.lower() != ".svg":
         raise UsageError(f"the timeline is drawn as SVG: name it {path.with_suffix('.svg')}")
     if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"cannot write {str(path)!r}: there is no such folder, or it is one")
+        raise UsageError(
+            f"cannot write {str(path)!r}: there is no such folder, or it is one; "
+            "name a file in a folder that exists"
+        )
     return path
 
 

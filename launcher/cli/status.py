@@ -1,51 +1,43 @@
 """`launcher status`: the jobs and their states."""
 
+import importlib
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from textwrap import wrap
 
 import click
 
+from launcher.board import listing, screen_lines
+from launcher.cli.completing import JOBS
 from launcher.cli.group import Row, groups_of
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import line_of, open_queue, revive_if_dead, seen_gpus
-from launcher.errors import counted
-from launcher.handover import scheduler_pid
+from launcher.cli.session import lines_of, open_queue, revive_if_dead
+from launcher.cli.snapshots import RECENT, WAITING, Snapshots, scheduler_of
+from launcher.cli.terminal import say, width
+from launcher.errors import UsageError
 from launcher.homes import mounts, network_warning
 from launcher.paths import Home, find_home
-from launcher.records import Json, read_json
-from launcher.states import OPEN, State
+from launcher.records import Json
+from launcher.states import State
 from launcher.store.store import Store
-from launcher.units import format_bytes, format_seconds
-from launcher.views import GLYPHS, JobLine, clock, columns, harmless, iso, tabbed, tally
+from launcher.views import JobLine, iso, tabbed
 
-RECENT = 10  # ended jobs that are listed when nothing particular was asked for
-WAITING = 40  # waiting jobs, likewise
-DAY_S = 86_400.0
-KEPT = "\u00a0"  # a space at which no line is broken
-FRESH_S = 15.0  # what the scheduler saw of the GPUs before says nothing of now
-_STATES = {
-    (True, False): "running",
-    (True, True): "stopping",
-    (False, False): "absent",
-    (False, True): "stopped",
-}  # by whether a scheduler lives, and whether the queue was told to stop
+EVERY_S = 2.0  # between two pictures
+LEAST_S, MOST_S = 0.2, 3600.0  # likewise
+TITLES = ("id", "run", "name", "state", "since", "why")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What status tells, whatever the form."""
+    """What status tells to programs."""
 
     home: Home
     lines: Sequence[JobLine] = ()
     counts: Mapping[State, int] = field(default_factory=dict)
     groups: Sequence[Row] = ()
-    more: int = 0  # waiting jobs that are not listed
 
     def record(self) -> dict[str, Json]:
         """Return the report for JSON."""
@@ -62,20 +54,35 @@ class Report:
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value="",
+    metavar="[=SEC]",
+    help=f"Go on until Ctrl-C, with a new picture every SEC ({EVERY_S:g}) seconds; a number is SEC.",
+)
+@click.option("--header", is_flag=True, help="In a pipe, begin with the names of the columns.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 @click.option("--exit-status", is_flag=True, help="Exit with 1 when a listed job failed.")
-def command(patterns: tuple[str, ...], as_json: bool, exit_status: bool) -> int:
+def command(
+    patterns: tuple[str, ...], watch: str | None, header: bool, as_json: bool, exit_status: bool
+) -> int:
     """List what runs, what waits and why, and what ended lately.
 
     That is all that runs, the first 40 that wait, and the last 10 that ended; with PATTERN, every
-    job that matches, such as '*'. In a pipe: id, run, name, state, since, and why, with tabs.
+    job that matches, such as '*'. In a pipe: id, run, name, state, since, and why, with tabs; with
+    --watch, a line for each change from now on.
 
     \b
     Examples:
       launcher status
       launcher status run:quickstart --json
+      launcher status --watch=5
     """
+    every_s, patterns = _every(watch, patterns)
+    if every_s is not None and as_json:
+        raise UsageError("--json prints one object: say --watch or --json, not both")
     home = find_home(os.environ)
     if not home.exists():
         report = Report(home=home)
@@ -83,119 +90,76 @@ def command(patterns: tuple[str, ...], as_json: bool, exit_status: bool) -> int:
         return 0
     with open_queue() as (_, store):
         revive_if_dead(home, store)
-        report = _report(home, store, patterns)
-    if as_json:
-        click.echo(json.dumps(report.record()))
-    elif sys.stdout.isatty():
-        _draw(report, time.time())
-    elif report.lines:
-        click.echo(tabbed(line.columns() for line in report.lines))
-    failed = any(line.state is State.FAILED for line in report.lines)
+        if every_s is not None:
+            live = importlib.import_module("launcher.cli.live")  # needs what one picture does not
+            live.watch(home, store, patterns, every_s)
+        failed = False
+        if sys.stdout.isatty() and not as_json:
+            failed = _draw(home, store, patterns)
+        else:
+            failed = _tell(_report(home, store, patterns), header=header, as_json=as_json)
     return 1 if exit_status and failed else 0
 
 
 def scheduler_record(home: Home) -> dict[str, Json]:
     """Return who the scheduler is and how it is: running, stopping, stopped or absent."""
-    pid = scheduler_pid(home)
-    stop = home.stop.exists()
-    record = read_json(home.scheduler_record) or {}
-    known = record if pid is not None and record.get("pid") == pid else {}
-    since = known.get("since")
+    one = scheduler_of(home)
     return {
-        "pid": pid,
-        "state": _STATES[pid is not None, stop],
-        "since": iso(since) if isinstance(since, int | float) else None,
-        "version": known.get("version"),
+        "pid": one.pid,
+        "state": one.state,
+        "since": None if one.since is None else iso(one.since),
+        "version": one.version,
     }
 
 
-def _report(home: Home, store: Store, patterns: Sequence[str]) -> Report:
-    counts = store.read.counts()
-    more = 0
-    running = store.read.in_state(State.RUNNING)
+def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, tuple[str, ...]]:
+    """Return the seconds between two pictures, None for one only; and the patterns.
+
+    `--watch PATTERN` leaves the seconds out, which the command line's grammar cannot know.
+    """
+    if watch is None:
+        return None, patterns
+    try:
+        every_s = float(watch) if watch else EVERY_S
+    except ValueError:
+        return EVERY_S, (watch, *patterns)
+    if not LEAST_S <= every_s <= MOST_S:
+        raise UsageError(f"--watch takes {LEAST_S:g} to {MOST_S:g} seconds, got {watch}")
+    return every_s, patterns
+
+
+def _tell(report: Report, *, header: bool, as_json: bool) -> bool:
+    """Print the report for programs; tell whether a listed job failed."""
+    if as_json:
+        click.echo(json.dumps(report.record()))
+    elif report.lines:
+        rows = [line.columns() for line in report.lines]
+        click.echo(tabbed([TITLES, *rows] if header else rows))
+    return any(line.state is State.FAILED for line in report.lines)
+
+
+def _draw(home: Home, store: Store, patterns: Sequence[str]) -> bool:
+    """Draw the queue, or the jobs that were asked for; tell whether a listed job failed."""
     if patterns:
-        jobs = select(store, patterns)
-    else:
-        jobs = [*store.read.ended_lately(RECENT), *running, *store.read.waiting(WAITING)]
-        waiting = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0)
-        more = waiting - sum(job.state in {State.QUEUED, State.HELD} for job in jobs)
-    return Report(
-        home=home,
-        lines=[line_of(home, store, job) for job in jobs],
-        counts=counts,
-        groups=groups_of(store, running),
-        more=max(0, more),
-    )
+        with store.frames.at_once():
+            jobs = lines_of(home, store, select(store, patterns))
+        say(listing(jobs, time.time(), width()))
+        return any(job.state is State.FAILED for job in jobs)
+    screen = Snapshots(home, store).take()
+    say(screen_lines(screen, width()))
+    return any(one.line.state is State.FAILED for one in screen.recent)
 
 
-def _draw(report: Report, now: float) -> None:
-    home = report.home
-    scheduler = scheduler_record(home)
-    known = scheduler["pid"] is not None
-    loop = f"scheduler pid {scheduler['pid']}" if known else f"scheduler {scheduler['state']}"
-    version = f", version {scheduler['version']}" if scheduler["version"] else ""
-    click.echo(f"launcher  {harmless(str(home.folder))}  {loop}{version}")
-    if warning := network_warning(home.folder, mounts()):
-        click.echo(f"warning: {harmless(warning)}", err=True)
-    click.echo(tally(report.counts))
-    width = os.get_terminal_size().columns
-    for line in _gpus(home, now, width):
-        click.echo(line)
-    if report.groups:
-        click.echo("groups: " + " · ".join(map(_group, report.groups)))
-    if report.lines:
-        click.echo()
-    rows = [
-        (
-            f"{GLYPHS[line.state]} {line.state}",
-            str(line.id),
-            line.run,
-            line.name,
-            _when(line, now),
-            line.note,
-        )
-        for line in report.lines
-    ]
-    for text in columns(rows, right=frozenset({1, 4})):
-        click.echo(text if len(text) <= width else text[: width - 1] + "…")
-    if report.more:
-        verb = "waits" if report.more == 1 else "wait"
-        click.echo(
-            f"{counted(report.more, 'more job')} {verb}; launcher status '*' lists every one"
-        )
-
-
-def _gpus(home: Home, now: float, width: int) -> Iterator[str]:
-    """Give the GPUs as the scheduler sees them while it has something to do with them."""
-    look = seen_gpus(home)
-    if look is None or now - look.at > FRESH_S:
-        return
-    if look.trouble:
-        yield f"warning: {harmless(look.trouble)}"
-    said = []
-    for gpu in look.gpus:
-        if gpu.fault:
-            said.append(f"{gpu.label} {gpu.fault}")
-        elif gpu.used is None:
-            said.append(f"{gpu.label} does not say how much memory is used")
+def _report(home: Home, store: Store, patterns: Sequence[str]) -> Report:
+    with store.frames.at_once():  # or a job that ends meanwhile would be listed twice
+        running = store.read.in_state(State.RUNNING)
+        if patterns:
+            jobs = select(store, patterns)
         else:
-            free = format_bytes(max(0, gpu.total - gpu.used))
-            said.append(f"{gpu.label} {free} of {format_bytes(gpu.total)} free")
-    kept = (harmless(one).replace(" ", KEPT) for one in said)  # no line is broken inside of one
-    for line in wrap("GPUs: " + " · ".join(kept), width, subsequent_indent="  ") if said else ():
-        yield line.replace(KEPT, " ")
-
-
-def _group(row: Row) -> str:
-    return f"{harmless(str(row['name']))} {row['running']} of {row['limit']}"
-
-
-def _when(line: JobLine, now: float) -> str:
-    """Return how long a job runs, or when it ended; nothing for one that waits."""
-    if line.state is State.RUNNING:
-        return format_seconds(max(0.0, now - line.since))
-    if line.state in OPEN:
-        return ""
-    if now - line.since < DAY_S:
-        return clock(line.since)
-    return datetime.fromtimestamp(line.since).astimezone().strftime("%Y-%m-%d")
+            jobs = [*store.read.ended_lately(RECENT), *running, *store.read.waiting(WAITING)]
+        return Report(
+            home=home,
+            lines=lines_of(home, store, jobs),
+            counts=store.read.counts(),
+            groups=groups_of(store, running),
+        )

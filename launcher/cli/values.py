@@ -77,9 +77,9 @@ def moment_of(text: str, now: float) -> float:
     else:
         at = _of_clock(stripped, now) or _of_calendar(stripped)
     if at < now:
-        raise UsageError(f"{text!r} is over already")
+        raise UsageError(f"{text!r} is over already; give a later time")
     if at > now + FARTHEST_S:
-        raise UsageError(f"{text!r} is more than ten years away")
+        raise UsageError(f"{text!r} is more than ten years away; give an earlier time")
     return at
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from launcher.cli.completing import JOBS
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import keep_going, open_queue, stopped
 from launcher.cli.values import span
@@ -53,7 +54,8 @@ class Waiter:
             now = time.monotonic()
             if deadline is not None and timeout_s is not None and now > deadline:
                 raise MachineError(
-                    f"still not ended after {format_seconds(timeout_s)}; the jobs go on"
+                    f"still not ended after {format_seconds(timeout_s)}; the jobs go on; "
+                    "`launcher wait` again, or `launcher status` shows what they do"
                 )
             if now - checked > CHECK_EVERY_S:
                 checked = now
@@ -84,7 +86,7 @@ class Waiter:
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
 @click.option("--timeout", type=span(bare=True), help="Give up after so long, with exit code 3.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1): all jobs.")
 def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:

@@ -1,18 +1,25 @@
-"""Watching a run until it ends: a live picture in a terminal, one line a change elsewhere."""
+"""Watching jobs until they end: a live picture in a terminal, one line a change elsewhere."""
 
+import errno
+import select
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import click
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from launcher.cli.session import keep_going, step_of, stopped
+from launcher.board import TONES, progress, running
+from launcher.cli.session import check_still_there, keep_going, stopped
+from launcher.cli.snapshots import Snapshots
+from launcher.cli.terminal import STYLES, coloured
+from launcher.lines import Line, Span, Tone, line
 from launcher.paths import Home
+from launcher.screen import numbers_of
 from launcher.states import ENDED, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
@@ -22,13 +29,11 @@ from launcher.views import GLYPHS, clock, harmless, tally
 LOOK_EVERY_S = 0.1
 DRAW_EVERY_S = 0.5
 CHECK_EVERY_S = 2.0  # how soon a scheduler that was killed is replaced
-METRICS = 3  # results of a job that are shown in its line
-COLOURS = {State.DONE: "green", State.FAILED: "red", State.SKIPPED: "yellow"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Something that happened to a job of the run."""
+    """Something that happened to a job."""
 
     at: float
     job: JobRow
@@ -37,17 +42,27 @@ class Change:
 
 
 class Watcher:
-    """Follows the jobs of one run from now on; what it reads grows with what happens only."""
+    """Follows jobs; what it reads grows with what happens only."""
 
-    def __init__(self, home: Home, store: Store, jobs: tuple[int, ...]) -> None:
-        """Begin with the changes that come after this moment."""
-        self._home, self._store = home, store
-        self._last = store.read.last_event()
-        self._rows = {row.id: row for row in store.read.jobs_by_id(jobs)}
+    def __init__(
+        self, home: Home, store: Store, jobs: tuple[int, ...] | None, *, since: int | None = None
+    ) -> None:
+        """Follow jobs.
+
+        Args:
+            home: whose queue.
+            store: its database.
+            jobs: which; None: all.
+            since: the event after which it begins; None: the newest one.
+        """
+        self.home, self._store, self._all = home, store, jobs is None
+        self._last = store.read.last_event() if since is None else since
+        self._rows = {row.id: row for row in store.read.jobs_by_id(jobs or ())}
         self._checked = time.monotonic()
+        self.snapshots = Snapshots(home, store)
 
     def rows(self) -> list[JobRow]:
-        """Return the run's jobs as they were at the last call of `changes`."""
+        """Return the jobs as they were at the last call of `changes`."""
         return list(self._rows.values())
 
     def changes(self) -> list[Change]:
@@ -56,12 +71,15 @@ class Watcher:
         if not news:
             return []
         self._last = news[-1][0]
-        ours = {one[2] for one in news}.intersection(self._rows)
-        self._rows |= {row.id: row for row in self._store.read.jobs_by_id(ours)}
+        ours = {one[2] for one in news}
+        if not self._all:
+            ours &= self._rows.keys()
+        found = {row.id: row for row in self._store.read.jobs_by_id(ours)}
+        self._rows = found if self._all else self._rows | found
         return [
-            Change(at=at, job=self._rows[job], state=state, reason=reason)
+            Change(at=at, job=found[job], state=state, reason=reason)
             for _, at, job, state, reason in news
-            if job in ours
+            if job in found
         ]
 
     def keep_alive(self) -> None:
@@ -73,35 +91,21 @@ class Watcher:
         now = time.monotonic()
         if now - self._checked > CHECK_EVERY_S:
             self._checked = now
-            if not keep_going(self._home) and not self.finished():
+            if not keep_going(self.home) and not self.finished():
                 raise stopped()
 
     def finished(self) -> bool:
-        """Tell whether no job of the run is open any more."""
+        """Tell whether no job of those that are followed is open any more."""
         return all(row.state in ENDED for row in self.rows())
 
     def result(self, job: JobRow) -> str:
         """Return the first few numbers of a job's result."""
-        result = self._store.read.result_of(job.id) or {}
-        numbers = {k: v for k, v in result.items() if isinstance(v, int | float) and v is not None}
-        shown = list(numbers.items())[:METRICS]
-        return " ".join(
-            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in shown
-        )
+        return numbers_of(self._store.read.result_of(job.id) or {})
 
     def took(self, job: JobRow) -> str:
         """Return how long a job's last attempt took."""
-        attempts = self._store.read.attempts_of(job.id)
-        if not attempts or attempts[-1]["ended"] is None:
-            return ""
-        return format_seconds(attempts[-1]["ended"] - attempts[-1]["claimed"])
-
-    def steps(self) -> Iterator[tuple[JobRow, str]]:
-        """Return the running jobs with how far they are."""
-        for row in self.rows():
-            if row.state is State.RUNNING:
-                yield row, str(step_of(self._home, row) or row.reason)
+        spans = self._store.frames.spans([job.id])
+        return format_seconds(spans[job.id]) if job.id in spans else ""
 
 
 def watch_run(watcher: Watcher, *, live: bool) -> None:
@@ -111,27 +115,30 @@ def watch_run(watcher: Watcher, *, live: bool) -> None:
         KeyboardInterrupt: the person leaves; the jobs go on.
         MachineError: the queue was stopped; the jobs wait.
     """
-    console = Console(stderr=True, highlight=False)
+    plain = not coloured(sys.stderr)  # rich alone would still write bold and dim
+    console = Console(stderr=True, highlight=False, color_system=None if plain else "auto")
     with _picture(console, live=live) as picture:
         drawn = 0.0
-        done = sum(row.state in ENDED for row in watcher.rows())
+        ended = {row.id for row in watcher.rows() if row.state in ENDED}
         total = len(watcher.rows())
         while True:
             changes = watcher.changes()
             for change in changes:
-                done += change.state in ENDED
-                text = _line(watcher, change, done, total, quiet=live)
-                if text is not None:
-                    console.print(text, soft_wrap=True)
+                # a job that failed may be queued again by its owner
+                (ended.add if change.state in ENDED else ended.discard)(change.job.id)
+                told = change_line(watcher, change, quiet=live)
+                if told is not None:
+                    tail = f"  [{len(ended)}/{total}]" if change.state in ENDED else ""
+                    console.print(_text(told) + tail, soft_wrap=True)
             skipped = sum(change.state is State.SKIPPED for change in changes)
             if skipped:
-                told = (
+                needy = (
                     "1 job that needs it is" if skipped == 1 else f"{skipped} jobs that need it are"
                 )
-                console.print(f"{told} skipped  [{done}/{total}]")
+                console.print(f"{needy} skipped  [{len(ended)}/{total}]")
             now = time.monotonic()
             if picture is not None and now - drawn > DRAW_EVERY_S:
-                picture.update(_draw(watcher, total))
+                picture.update(_draw(watcher, console.width))
                 drawn = now
             if watcher.finished():
                 return
@@ -139,17 +146,38 @@ def watch_run(watcher: Watcher, *, live: bool) -> None:
             time.sleep(LOOK_EVERY_S)
 
 
-@contextmanager
-def _picture(console: Console, *, live: bool) -> Iterator[Live | None]:
-    if not live:
-        yield None
-        return
-    with Live(console=console, auto_refresh=True, refresh_per_second=4, transient=True) as picture:
-        yield picture
+def follow(watcher: Watcher) -> None:
+    """Print what happens on the standard output, a line for each change, until Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: the person leaves.
+        MachineError: the queue was deleted meanwhile.
+        BrokenPipeError: nobody reads any more.
+    """
+    reader = select.poll()
+    reader.register(sys.stdout, 0)
+    checked = time.monotonic()
+    while True:
+        if time.monotonic() - checked > CHECK_EVERY_S:
+            check_still_there(watcher.home)
+            if reader.poll(0):  # the next change may come in days
+                raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
+            checked = time.monotonic()
+        for change in watcher.changes():
+            told = change_line(watcher, change, quiet=False)
+            if told is not None:
+                click.echo(told.text)
+        time.sleep(LOOK_EVERY_S)
 
 
-def _line(watcher: Watcher, change: Change, done: int, total: int, *, quiet: bool) -> Text | None:
-    """Return one line for one change; in the live picture starts are seen anyway."""
+def change_line(watcher: Watcher, change: Change, *, quiet: bool) -> Line | None:
+    """Return one line for one change, None where there is nothing to say.
+
+    Args:
+        watcher: whose change it is.
+        change: what happened.
+        quiet: starts are seen elsewhere.
+    """
     name = harmless(change.job.name)
     reason = harmless(change.reason.partition("\n")[0])
     match change.state:
@@ -165,18 +193,44 @@ def _line(watcher: Watcher, change: Change, done: int, total: int, *, quiet: boo
             words = ["again", name, reason]
         case _:
             return None
-    tail = f"  [{done}/{total}]" if change.state in ENDED else ""
-    text = f"{clock(change.at)} {GLYPHS[change.state]} {words[0]:<9} {'  '.join(filter(None, words[1:]))}"
-    return Text(text + tail, style=COLOURS.get(change.state, ""))
+    told = "  ".join(filter(None, words[1:]))
+    text = f"{clock(change.at)} {GLYPHS[change.state]} {words[0]:<9} {told}"
+    plain = change.state in {State.RUNNING, State.QUEUED}
+    return line(text, Tone.PLAIN if plain else TONES[change.state])
 
 
-def _draw(watcher: Watcher, total: int) -> Group:
+@contextmanager
+def _picture(console: Console, *, live: bool) -> Iterator[Live | None]:
+    if not live:
+        yield None
+        return
+    with Live(console=console, auto_refresh=True, refresh_per_second=4, transient=True) as picture:
+        yield picture
+
+
+def _draw(watcher: Watcher, width: int) -> Group:
+    """Return the part of the screen that is about the run: how far it is, and what of it runs."""
     rows = watcher.rows()
+    ours = {row.id for row in rows}
     counts = {state: sum(row.state is state for row in rows) for state in State}
     ended = sum(counts[state] for state in ENDED)
-    head = Table.grid(padding=(0, 1))
-    head.add_row(ProgressBar(total=total, completed=ended, width=40), f"{ended} of {total}")
-    jobs = Table.grid(padding=(0, 2))
-    for row, step in watcher.steps():
-        jobs.add_row(f"{GLYPHS[State.RUNNING]} {harmless(row.name)}", harmless(step))
-    return Group(head, Text(tally(counts), style="dim"), jobs)
+    screen = watcher.snapshots.take(waiting=0, recent=0)
+    screen = replace(
+        screen,
+        active={harmless(rows[0].run): (ended, len(rows))} if rows else {},
+        left_s=screen.left_s if screen.open == len(rows) - ended else None,  # that of the queue
+        running=tuple(work for work in screen.running if work.line.id in ours),
+    )
+    head = [*progress(screen, width), line(tally(counts), Tone.DIM)]
+    return Group(*map(_text, [*head, *running(screen, width)]))
+
+
+def _text(drawn: Line) -> Text:
+    """Return a line as rich draws it."""
+    return Text.assemble(*(_piece(span) for span in drawn.spans))
+
+
+def _piece(span: Span) -> tuple[str, str]:
+    style = STYLES[span.tone]
+    words = [word for word in ("bold", "dim") if style.get(word)]
+    return span.text, " ".join([*words, *filter(None, [style.get("fg")])])

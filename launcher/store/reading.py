@@ -228,6 +228,13 @@ class Reading:
         )
         return [row["name"] for row in rows]
 
+    def folder_of(self, job: int) -> str:
+        """Return the folder in which a job's program begins."""
+        row = self._db.execute(
+            "SELECT body FROM contexts JOIN jobs ON context = contexts.id WHERE jobs.id = ?", (job,)
+        ).fetchone()
+        return str(json.loads(row["body"]).get("folder", "")) if row and row["body"] else ""
+
     def result_of(self, job: int) -> dict[str, Any] | None:
         """Return what a job's entry function returned when it was last done."""
         row = self._db.execute("SELECT body FROM results WHERE job = ?", (job,)).fetchone()

@@ -10,6 +10,8 @@ from launcher.paths import Home
 from launcher.specs import Context, Spec
 from launcher.states import ENDED, State
 from launcher.store.connection import Connection, was
+from launcher.store.frames import Frames
+from launcher.store.history import History
 from launcher.store.opening import open_database
 from launcher.store.owning import Owning, rank_of
 from launcher.store.reading import Reading
@@ -30,7 +32,8 @@ class NewJob:
 class Store:
     """One connection to the queue's database; use it from one thread.
 
-    `read` answers the screens, `scheduling` is for the scheduler, `owning` for those who own jobs.
+    `read` answers questions, `frames` those of whole screens; `scheduling` is for the scheduler,
+    `owning` for those who own jobs.
     """
 
     def __init__(self, home: Home, *, durable: bool = True, check: bool = False) -> None:
@@ -49,6 +52,8 @@ class Store:
         self._db = Connection(database, home.database)
         self.writing = self._db.writing
         self.read = Reading(database)
+        self.frames = Frames(database)
+        self.history = History(database)
         self.scheduling = Scheduling(self._db)
         self.owning = Owning(self._db)
 

@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import threading
@@ -20,12 +21,16 @@ from tests.terminal import COMMAND
 # --- every command
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_a_help_page_with_an_example(launcher: Launcher, verb: str) -> None:
-    answer = launcher(verb, "--help")
+@pytest.mark.parametrize("words", [*VERBS, "service install", "service remove"])
+def test_every_verb_has_a_help_page_with_two_examples(launcher: Launcher, words: str) -> None:
+    answer = launcher(*words.split(), "--help")
     assert answer.code == 0
-    examples = answer.out.partition("\n  Examples:\n")[2].splitlines()
-    assert examples[0].startswith(f"    launcher {verb}"), "click has not wrapped the lines"
+    below = answer.out.partition("\n  Examples:\n")[2].splitlines()
+    examples = list(itertools.takewhile(lambda line: line.startswith("    "), below))
+    assert examples[0].startswith(f"    launcher {words}"), "click has not wrapped the lines"
+    assert len(examples) >= 2
+    assert all(f"launcher {words}" in example for example in examples)
+    assert max(map(len, examples)) <= 80
 
 
 def test_a_wrong_verb_is_an_error_with_a_hint(launcher: Launcher) -> None:

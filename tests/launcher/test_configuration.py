@@ -146,7 +146,8 @@ detach = true
         ('home = ""', 'F:1: home: expected the path of a folder, such as "~/queue"'),
         (
             'home = "~nobody-has-this-name/q"',
-            "F:1: home: '~nobody-has-this-name/q' begins with a home folder that does not exist",
+            "F:1: home: '~nobody-has-this-name/q' begins with a home folder that does not exist; "
+            "write the whole path",
         ),
         ("subsets = 3", 'F:1: subsets: expected a table with lines such as word = "folder"'),
         (

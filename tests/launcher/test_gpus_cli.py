@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.gauges import Gauge, Guest, draw
 from launcher.cli.gpus import watch
 from launcher.errors import MachineError
+from launcher.gauges import Gauge, Guest, draw
 from launcher.gpu import GpuProcess, GpuSnapshot
+from launcher.lines import width_of
 from launcher.nvml import Nvml
 from launcher.processes import identity
 from launcher.recording import Replay
@@ -260,14 +261,14 @@ def a_machine() -> list[Gauge]:
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_a_screen_shows_every_sort_of_card(width: int) -> None:
-    drawn = "\n".join([*draw(a_machine(), width), ""])
+    drawn = "\n".join([*(one.text for one in draw(a_machine(), width)), ""])
 
     assert drawn == (GOLDEN / f"gpus-{width}.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 160])
 def test_no_line_is_wider_than_the_screen(width: int) -> None:
-    assert max(map(len, draw(a_machine(), width))) <= width
+    assert max(width_of(one.text) for one in draw(a_machine(), width)) <= width
 
 
 def test_memory_that_nobody_tells_is_not_said_to_be_ours() -> None:

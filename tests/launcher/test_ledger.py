@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from launcher.gpu import GpuProcess, GpuSnapshot
-from launcher.ledger import CONTEXT, Ledger, Ours, pledge, waiting
+from launcher.ledger import Ledger, Ours, pledge, waiting
 from launcher.lessons import UNTAUGHT, Lesson
 from launcher.lookout import Sight
 from launcher.machine import Rules
 from launcher.paths import Home
 from launcher.promises import Pledge
-from launcher.share import Portion
+from launcher.share import CONTEXT, Portion
 from launcher.specs import Breed, Resources
 from launcher.store.rows import Claim, Lane, ReadyJob
 from tests.build import GIB, a_claim, a_gpu, a_spec

@@ -1,5 +1,7 @@
 import io
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -7,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.cli.following import COLOURS, LONGEST_BYTES, Followers, Labels, Lines
 from launcher.paths import Home
 from launcher.records import write_json
-from launcher.states import Done
+from launcher.states import Done, State
 from launcher.store.store import Store
 from launcher.tails import MOST_BYTES, tail_offset
 from tests.build import (
@@ -220,3 +223,227 @@ def test_following_in_a_stopped_queue_says_so(launcher: Launcher, home: Home, st
     answer = launcher("logs", "1", "-f")
     assert answer.code == 3
     assert "the queue is stopped" in answer.err
+
+
+# --- several jobs
+
+
+def test_logs_of_several_jobs_come_one_after_another(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    with_a_log(home, store, b"one\nno end", name="command/a")
+    with_a_log(home, store, b"two\n", name="command/b")
+    enqueue(store, a_spec(name="command/c"))
+    answer = launcher("logs", "command/*")
+    assert answer.code == 0
+    assert answer.out == (
+        "==> command/a (job 1, attempt 1) <==\none\nno end\n\n"
+        "==> command/b (job 2, attempt 1) <==\ntwo\n"
+    )
+    assert answer.err == "1 job without a log yet: command/c\n"
+
+
+def test_two_words_are_two_jobs_and_one_name_is_the_newest_run_s(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    with_a_log(home, store, b"old\n", name="command/a")
+    (newer,) = enqueue(store, a_spec(name="command/a"), run="newer")
+    an_attempt(home, a_spec(name="command/a"), job=newer).log.write_bytes(b"new\n")
+    store.scheduling.finish(claimed(store, newer), Done(at=2.0), outputs={}, now=2.0)
+    assert launcher("logs", "command/a").out == "new\n"
+    assert launcher("logs", "1").out == "old\n"
+    assert launcher("logs", "1", "2", "-n", "1").out.count("==>") == 2
+
+
+def test_several_logs_for_machines_are_one_object(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    with_a_log(home, store, b"one\n", name="command/a")
+    with_a_log(home, store, b"two\n", name="command/b")
+    record = json.loads(launcher("logs", "1", "2", "--json").out)
+    assert record["schema"] == 1
+    assert [(one["job"], one["text"]) for one in record["logs"]] == [(1, "one\n"), (2, "two\n")]
+
+
+def test_jobs_none_of_which_has_run_have_no_logs(launcher: Launcher, store: Store) -> None:
+    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    answer = launcher("logs", "command/*")
+    assert answer.code == 2
+    assert "none of these jobs has a log yet: command/a, command/b; -f waits" in answer.err
+
+
+def test_a_log_that_is_gone_hides_no_other(launcher: Launcher, home: Home, store: Store) -> None:
+    first = with_a_log(home, store, b"", name="command/a")
+    with_a_log(home, store, b"two\n", name="command/b")
+    home.attempt(first, 1).log.unlink()
+    answer = launcher("logs", "1", "2")
+    assert "two\n" in answer.out
+    assert "command/a: there is no log at" in answer.err
+
+
+def test_following_several_jobs_shows_whole_lines_behind_names(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    # each writes half a line, waits for the other's half, and ends the line then
+    script = 'printf "$1 be"; touch "$2/$1"; until [ -e "$2/$3" ]; do sleep 0.01; done; echo gins'
+    for mine, other in (("a", "b"), ("b", "a")):
+        launcher("add", "--name", mine, "--", *shell(script, mine, str(tmp_path), other))
+    told = subprocess.check_output([*COMMAND, "logs", "command/*", "-f"], text=True)
+    assert sorted(told.splitlines()) == ["command/a\ta begins", "command/b\tb begins"]
+
+
+def test_following_several_waits_for_those_that_start_later(launcher: Launcher) -> None:
+    launcher("add", "--name", "a", "--hold", "--", "echo", "here")
+    launcher("add", "--name", "b", "--after", "command/a", "--", "printf", "no end")
+    follower = subprocess.Popen(
+        [*COMMAND, "logs", "1", "2", "-f"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert follower.stdout is not None
+    assert follower.stderr is not None
+    with follower:
+        assert follower.stderr.readline() == "2 jobs have not run yet: command/a, command/b\n"
+        launcher("release", "1")
+        assert follower.stdout.read() == "command/a\there\ncommand/b\tno end\n"
+    assert follower.returncode == 0
+
+
+def test_following_several_tells_who_never_ran_and_goes_on_with_retries(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    script = 'echo try; [ -e "$1" ] || { touch "$1"; exit 1; }; echo done'
+    words = ("--retries", "1", "--backoff", "0s", "--hold")
+    launcher("add", "--name", "a", *words, "--", *shell(script, str(tmp_path / "flag")))
+    launcher("add", "--name", "b", "--hold", "--", "true")
+    follower = subprocess.Popen(
+        [*COMMAND, "logs", "command/*", "-f"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert follower.stdout is not None
+    assert follower.stderr is not None
+    with follower:
+        follower.stderr.readline()
+        launcher("release", "1")
+        launcher("cancel", "2")
+        told = follower.stdout.read().splitlines()
+        assert told == ["command/a\ttry", "command/a\ttry", "command/a\tdone"]
+        assert follower.stderr.read() == "command/b: has not run: cancelled by its owner\n"
+    assert follower.returncode == 0
+
+
+def test_following_several_in_a_stopped_queue_says_so(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    answer = launcher("logs", "command/*", "-f")
+    assert answer.code == 3
+    assert "the queue is stopped" in answer.err
+
+
+def test_an_interrupt_leaves_the_logs_and_not_the_jobs(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    for name in ("a", "b"):
+        launcher("add", "--name", name, "--hold", "--", "true")
+    follower = subprocess.Popen(
+        [*COMMAND, "logs", "command/*", "-f"], stderr=subprocess.PIPE, text=True
+    )
+    assert follower.stderr is not None
+    with follower:
+        assert follower.stderr.readline() == "2 jobs have not run yet: command/a, command/b\n"
+        follower.send_signal(signal.SIGINT)
+        assert follower.stderr.read().strip() == ""
+    assert follower.returncode == 130
+    assert store.read.counts()[State.HELD] == 2
+
+
+def test_following_several_in_a_terminal_draws_names_in_line_and_steers_nothing(
+    home: Home, store: Store
+) -> None:
+    with_a_log(home, store, b"10 %\r20 %\r\n\x1b[31mred\n", name="command/a")
+    with_a_log(home, store, b"two\n", name="command/long")
+    drawn = in_a_terminal("logs", "command/*", "-f", "--color", "never")
+    assert sorted(drawn.splitlines()) == [
+        "command/a    │ 10 %",
+        "command/a    │ 20 %",
+        "command/a    │ \\x1b[31mred",
+        "command/long │ two",
+    ]
+
+
+def test_a_job_has_the_same_colour_each_time_and_never_that_of_failure() -> None:
+    label = Labels({1: "command/a"}, terminal=True, colour=True).of(1)
+    assert label == Labels({7: "command/a"}, terminal=True, colour=True).of(7)
+    assert label.startswith("\x1b[")
+    assert not {"red", "bright_red"} & set(COLOURS)
+
+
+def test_a_job_that_was_cleaned_is_followed_no_longer(
+    home: Home, store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    numbers = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    jobs = store.read.jobs_by_id(numbers)
+    store.owning.cancel(numbers, 3.0)
+    store.owning.forget(numbers)  # and their events with them, before anybody looked
+    Followers(home, store, jobs, event=store.read.last_event(), tail=None).follow(None)
+    assert "command/a: cleaned, and its log with it\n" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("jobs", [("1",), ("1", "2")])
+def test_what_comes_after_a_log_was_emptied_is_shown(
+    launcher: Launcher, home: Home, tmp_path: Path, jobs: tuple[str, ...]
+) -> None:
+    script = 'echo a long line; until [ -e "$1" ]; do sleep 0.01; done; echo two'
+    launcher("add", "--", *shell(script, str(tmp_path / "flag")))
+    launcher("add", "--", "true")
+    follower = subprocess.Popen([*COMMAND, "logs", *jobs, "-f"], stdout=subprocess.PIPE, text=True)
+    assert follower.stdout is not None
+    with follower:
+        assert "a long line\n" in follower.stdout.readline()
+        os.truncate(home.attempt(1, 1).log, 0)
+        (tmp_path / "flag").touch()
+        assert follower.stdout.read().endswith("two\n")
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_megabytes_without_a_line_s_end_are_cut_as_soon_as_they_are_read(turns: bool) -> None:
+    lines = Lines(turns=turns)
+    cut = [line for _ in range(64) for line in lines.cut(b"x" * 65536)]  # hours, were it quadratic
+    assert sum(map(len, [*cut, *lines.rest()])) == 64 * 65536
+    assert set(map(len, cut)) == {LONGEST_BYTES}
+
+
+def test_two_jobs_of_one_name_are_told_apart_by_their_numbers() -> None:
+    labels = Labels({1: "a", 2: "a", 3: "b"}, terminal=False, colour=False)
+    assert [labels.of(job) for job in (1, 2, 3)] == ["a #1\t", "a #2\t", "b\t"]
+    same = "x" * 40
+    long = Labels({4: f"{same}1{same}", 5: f"{same}2{same}"}, terminal=True, colour=False)
+    assert long.of(4) != long.of(5)
+
+
+def test_a_line_without_an_end_is_cut_where_it_is_too_long() -> None:
+    lines = Lines(turns=False)
+    assert lines.cut(b"x" * (LONGEST_BYTES + 5)) == [b"x" * LONGEST_BYTES]
+    assert lines.cut(b"y\nz") == [b"xxxxxy"]
+    assert lines.rest() == [b"z"]
+    assert lines.rest() == []
+
+
+@given(
+    chunks=st.lists(st.sampled_from([b"\n", b"a", b"\r", b"b\n", b"\r\n", b"cc"]), max_size=30),
+    turns=st.booleans(),
+)
+def test_where_a_log_is_read_in_pieces_makes_no_difference(
+    chunks: list[bytes], turns: bool
+) -> None:
+    pieces, whole = Lines(turns=turns), Lines(turns=turns)
+    cut = [line for chunk in chunks for line in pieces.cut(chunk)] + pieces.rest()
+    assert cut == whole.cut(b"".join(chunks)) + whole.rest()
+    if not turns:
+        *ended, rest = b"".join(chunks).split(b"\n")
+        assert cut == [*ended, *([rest] if rest else [])]

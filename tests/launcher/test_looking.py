@@ -137,7 +137,8 @@ def test_status_in_a_terminal_fits_into_it(home: Home, store: Store) -> None:
     enqueue(store, *(a_spec(name=f"command/{'long' * 30}{number}") for number in range(3)))
     drawn = in_a_terminal("status", columns=60)
     assert "3 queued" in drawn
-    assert "○ queued" in drawn
+    assert drawn.count("○ command/long") == 3
+    assert "WAITING" in drawn
     assert [line for line in drawn.splitlines()[1:] if len(line) > 60] == []
 
 
@@ -161,8 +162,10 @@ def test_a_running_job_is_listed_with_how_long_it_runs(home: Home, store: Store)
     jobs = enqueue(store, *(a_spec(name=f"command/{letter}") for letter in "ab"))
     claimed(store, jobs[0], now=time.time() - 3600.0)
     drawn = in_a_terminal("status", columns=100)
-    assert "● running  1  test  command/a  1 h  fits" in drawn
+    assert "● command/a   1  cpu  fits   1 h     –" in drawn
     assert "1 running · 1 queued" in drawn
+    listed = in_a_terminal("status", "*", columns=100)
+    assert "● running  1  test  command/a  1 h  fits" in listed
 
 
 def test_groups_are_seen_in_a_terminal(home: Home, store: Store) -> None:
@@ -180,7 +183,7 @@ def test_show_tells_what_a_job_waits_for_and_what_waits_for_it(
     a, *_ = enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
     store.scheduling.finish(claimed(store, a), Done(at=2.0), outputs={}, now=2.0)
     said = launcher("show", "train/c").out
-    assert "queued: needs 1 more job\n" in said
+    assert "queued: after train/b\n" in said
     assert "needs\n  2  queued  train/b\n  1  done    train/a\n" in said
     assert "1 open job needs it: train/d\n" in said
     assert "2 open jobs need it: train/c, train/d\n" in launcher("show", "train/b").out

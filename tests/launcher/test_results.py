@@ -1,6 +1,20 @@
+import csv
+import io
+import json
+from collections.abc import Mapping
 from typing import Any
 
-from launcher.cli.results import draw
+import pytest
+
+from launcher.cli.formats import csv_text, json_text, long_rows, markdown_text
+from launcher.cli.results import Format, _write_rows, draw, draw_pivot
+from launcher.metrics import of_result, pivot
+from launcher.records import Json
+from launcher.states import Done
+from launcher.store.store import Store
+from tests.build import a_spec, claimed, enqueue
+from tests.launcher.conftest import Launcher
+from tests.terminal import in_a_terminal
 
 
 def a_value(value: float) -> dict[str, float]:
@@ -48,3 +62,141 @@ def test_every_set_has_a_row_of_its_own_when_asked_for() -> None:
 
 def test_a_run_without_tests_has_no_table() -> None:
     assert draw([]) == "no results yet"
+
+
+# --- forms
+
+
+def test_csv_holds_every_number_with_its_interval_in_columns_of_their_own() -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_text(long_rows(ROWS)))))
+    assert len(rows) == len(ROWS)
+    assert rows[0]["balanced_accuracy"] == "0.97"
+    assert float(rows[0]["balanced_accuracy_low"]) == 0.97 - 0.01
+    assert rows[2]["balanced_accuracy"] == rows[2]["balanced_accuracy_high"] == ""
+    assert (rows[0]["pooled"], rows[1]["pooled"]) == ("false", "true")
+    assert (rows[0]["n"], rows[0]["seconds"], rows[3]["verdict"]) == ("600", "12.34", "chance")
+
+
+def test_csv_follows_its_rfc_and_no_spreadsheet_computes_a_text() -> None:
+    text = csv_text([["a", 'say "hi", twice'], ["two\nlines", -1.5], ["=1+1", "@x"]])
+    assert text == 'a,"say ""hi"", twice"\r\n"two\nlines",-1.5\r\n\'=1+1,\'@x\r\n'
+
+
+def test_markdown_takes_ids_for_what_they_are() -> None:
+    text = markdown_text([("model", "n"), ("a%50~pgu|b_c", "1")], right=frozenset({1}))
+    assert text == "| model | n |\n| --- | --: |\n| a%50\\~pgu\\|b\\_c | 1 |"
+
+
+@pytest.mark.parametrize("form", Format)
+def test_the_table_of_a_laboratory_is_written_in_every_form(
+    form: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write_rows(ROWS, "test", form, everything=True)
+    said = capsys.readouterr().out
+    if form is Format.JSON:
+        assert json.loads(said) == {"schema": 1, "run": "test", "rows": ROWS}
+    else:
+        lines = said.splitlines()
+        rule = form is Format.MARKDOWN
+        assert len(lines) == 1 + rule + len(ROWS)
+        assert "model" in lines[0]
+        assert "gan2:pre" in lines[1 + rule]
+        assert "chance" in lines[-1]
+
+
+def with_results(store: Store, results: Mapping[str, Mapping[str, Any]], **changes: Any) -> None:
+    """Jobs of the run `test` that are done and returned numbers."""
+    for name, result in results.items():
+        (job,) = enqueue(store, a_spec(name=name, **changes))
+        done = Done(at=2.0, result=result)
+        store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+
+
+NUMBERS: dict[str, dict[str, Json]] = {
+    "command/a": {"n": 3, "speed": {"value": 0.5, "low": 0.4, "high": 0.6}},
+    "=b": {"n": 4},
+}
+
+
+def test_a_pipe_gets_a_metric_of_jobs_without_a_table(launcher: Launcher, store: Store) -> None:
+    with_results(store, NUMBERS)
+    assert launcher("results", "test", "--metric", "n").out == "\tn\ncommand/a\t3\n=b\t4\n"
+    assert launcher("results", "run:test", "--metric", "speed").out == "\tspeed\ncommand/a\t0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("csv", "model,speed\r\ncommand/a,0.5\r\n"),
+        ("markdown", "|  | speed |\n| --- | --: |\n| command/a | 0.5 \\[0.4, 0.6\\] |\n"),
+        ("table", "           speed\ncommand/a  0.5 [0.4, 0.6]\n"),
+    ],
+)
+def test_a_metric_is_written_in_every_form(
+    launcher: Launcher, store: Store, form: str, said: str
+) -> None:
+    with_results(store, NUMBERS)
+    answer = launcher("results", "test", "--metric", "speed", "--format", form)
+    lines = [line.split() for line in answer.out.splitlines()]
+    assert lines == [line.split() for line in said.splitlines()]
+
+
+def test_a_metric_for_machines_is_one_object(launcher: Launcher, store: Store) -> None:
+    with_results(store, NUMBERS, model="m:pre", data="d:pre")
+    words = ("results", "test", "--metric", "speed")
+    record = json.loads(launcher(*words, "--json").out)
+    assert record == json.loads(launcher(*words, "--format", "json").out)
+    assert record == {
+        "schema": 1,
+        "run": "test",
+        "metric": "speed",
+        "values": [{"model": "m:pre", "data": "d:pre", "value": 0.5, "low": 0.4, "high": 0.6}],
+    }
+
+
+def test_a_run_without_a_table_says_which_numbers_its_jobs_returned(
+    launcher: Launcher, store: Store
+) -> None:
+    with_results(store, NUMBERS)
+    answer = launcher("results", "test")
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err == "no results yet; --metric prints what its jobs returned: n, speed\n"
+
+
+def test_json_has_null_for_what_is_no_number(launcher: Launcher, store: Store) -> None:
+    told: Json = {"value": 0.5, "low": float("-inf"), "high": 1}
+    with_results(store, {"a": {"n": float("nan")}, "b": {"n": told}, "c": {"n": 2}})
+    values = json.loads(launcher("results", "test", "--metric", "n", "--json").out)["values"]
+    assert [(one["value"], one["low"]) for one in values] == [(None, None), (0.5, None), (2, None)]
+    assert json.loads(json_text([{"auc": (float("inf"), "x")}])) == [{"auc": [None, "x"]}]
+
+
+def test_csv_in_a_terminal_cannot_steer_it(store: Store) -> None:
+    with_results(store, {"a\x1b[31m": {"n": 1}, "two\nlines": {"n": 2}})
+    drawn = in_a_terminal("results", "test", "--metric", "n", "--format", "csv")
+    assert drawn == 'model,n\na\\x1b[31m,1\n"two\\nlines",2\n'
+
+
+def test_an_unknown_metric_is_an_error_that_names_the_known_ones(
+    launcher: Launcher, store: Store
+) -> None:
+    with_results(store, NUMBERS)
+    answer = launcher("results", "test", "--metric", "sped")
+    assert answer.code == 2
+    assert "did you mean 'speed'? (known: n, speed)" in answer.err
+
+
+def test_json_and_another_form_are_not_said_together(launcher: Launcher) -> None:
+    answer = launcher("results", "--json", "--format", "csv")
+    assert answer.code == 2
+    assert "say --json or --format csv, not both" in answer.err
+
+
+@pytest.mark.parametrize(("width", "shown"), [(100, "0.5 [0.4, 0.6]"), (30, "0.5"), (20, "0.5 [")])
+def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> None:
+    result: dict[str, Json] = {"speed": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    told = [of_result(f"job/{n}", "m:pre", f"data{n}:pre", result) for n in range(2)]
+    lines = draw_pivot(pivot("speed", [], told), width).splitlines()
+    assert any(shown in line for line in lines)
+    assert (len(lines) == 3) == (width < 30)
+    assert ("[" in "".join(lines)) == ("[" in shown)

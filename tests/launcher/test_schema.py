@@ -347,4 +347,7 @@ def test_a_schema_that_cannot_be_written_is_trouble_of_the_machine(
 def test_a_schema_that_cannot_be_written_is_told_with_its_path(launcher: Launcher) -> None:
     answer = launcher("schema", "--out", "/dev/null/task.schema.json")
     assert (answer.code, answer.out) == (3, "")
-    assert answer.err == "error: cannot write /dev/null/task.schema.json: Not a directory\n"
+    assert (
+        answer.err
+        == "error: cannot write /dev/null/task.schema.json: Not a directory; name another --out\n"
+    )

@@ -1,15 +1,16 @@
 """How GPUs are shown: a line with a bar of memory for each, and below it who uses it and why not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.gpu import GpuProcess, GpuSnapshot
+from launcher.lines import Cell, Column, Line, Span, Tone, line, table
 from launcher.lookout import DRIVER_BYTES, unused_by_others
 from launcher.machine import Promise
 from launcher.recording import gpu_record
 from launcher.records import Json
 from launcher.units import format_bytes
-from launcher.views import columns, harmless
+from launcher.views import harmless
 
 OURS, OTHERS, PROMISED, FREE = "▓▒░·"
 LEGEND = f"memory: {OURS} ours  {OTHERS} others  {PROMISED} promised  {FREE} free"
@@ -17,8 +18,14 @@ WIDE = 100  # columns; on less, names are shorter and power is told without its 
 MOST_PROCESSES = 8  # of a card that are listed one by one
 _GIB = 1 << 30
 _BAR = range(6, 33)  # columns
-_HEAD = ("GPU", "NAME", "MEMORY", "GiB", "BUSY", "TEMP", "POWER", "HEALTH")
-_RIGHT = frozenset({3, 4, 5, 6})
+_COLUMNS = (
+    *(Column(title=title) for title in ("GPU", "NAME", "MEMORY")),
+    *(Column(title=title, right=True) for title in ("GiB", "BUSY", "TEMP", "POWER")),
+    Column(title="HEALTH"),
+)
+_TONES = {"ok": Tone.GOOD, "warning": Tone.WARN, "faulty": Tone.BAD}
+_CURVE = "▁▂▃▄▅▆▇█"
+CURVE = 12  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,7 @@ class Guest:
     lone: bool = False  # it shares the GPU with none of ours
     pids: frozenset[int] = frozenset()  # its processes there, as far as the driver tells
     reported: int | None = None  # bytes that its worker says it uses, context included
+    peak: int | None = None  # bytes that its worker says it took at most, likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,42 +135,75 @@ class Gauge:
         }
 
 
-def draw(gauges: Sequence[Gauge], width: int) -> list[str]:
-    """Return the lines of the table for a terminal with so many columns."""
+def draw(
+    gauges: Sequence[Gauge], width: int, *, busy: Mapping[str, Sequence[float]] | None = None
+) -> list[Line]:
+    """Return the lines of the table for a screen with so many columns.
+
+    Args:
+        gauges: the GPUs.
+        width: columns.
+        busy: UUID → how busy each was, 0 to 1, the newest last: drawn as a little curve.
+    """
     wide = width >= WIDE
-    cells = [_HEAD, *(_cells(gauge, wide=wide) for gauge in gauges)]
-    taken = sum(max(map(len, column)) for column in zip(*cells, strict=True))
-    taken += 2 * (len(_HEAD) - 1) - len(_HEAD[2])
-    bar = min(max(width - taken, _BAR.start), _BAR.stop - 1)
-    rows = [
-        (*row[:2], _bar(gauge, bar), *row[3:]) for gauge, row in zip(gauges, cells[1:], strict=True)
+    cells = [_cells(gauge, wide=wide) for gauge in gauges]
+    curves = [sparkline((busy or {}).get(gauge.gpu.uuid, ()), CURVE) for gauge in gauges]
+    columns = [*_COLUMNS, *([Column(title="OF LATE", drop=1)] if any(curves) else [])]
+    heads = [column.title for column in columns]
+    texts = [
+        heads,
+        *(
+            [*row, *([curve] if any(curves) else [])]
+            for row, curve in zip(cells, curves, strict=True)
+        ),
     ]
-    head, *lines = columns([_HEAD, *rows], right=_RIGHT)
+    taken = sum(max(map(len, column)) for column in zip(*texts, strict=True))
+    taken += 2 * (len(heads) - 1) - len("MEMORY")
+    bar = min(max(width - taken, _BAR.start), _BAR.stop - 1)
+    rows = []
+    for gauge, row, curve in zip(gauges, cells, curves, strict=True):
+        tone = _TONES[gauge.health]
+        spans: list[Cell] = [Span(row[0], Tone.STRONG), Span(row[1]), _bar(gauge, bar)]
+        spans += [*map(Span, row[3:-1]), Span(row[-1], tone)]
+        rows.append(((*spans, *([Span(curve, Tone.DIM)] if any(curves) else [])), None))
+    head, *lines = table(columns, rows, width)
     drawn = [head]
-    for gauge, line in zip(gauges, lines, strict=True):
-        drawn += [line, *(f"  {note}" for note in notes(gauge))]
-    return [line if len(line) <= width else f"{line[: width - 1]}…" for line in (*drawn, LEGEND)]
+    for gauge, one in zip(gauges, lines, strict=True):
+        drawn += [one, *(line(f"  {note}", tone).cut(width) for note, tone in notes(gauge))]
+    return [*drawn, line(LEGEND, Tone.DIM).cut(width)]
 
 
-def notes(gauge: Gauge) -> list[str]:
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Return the newest values as a curve of so many characters at most.
+
+    Args:
+        values: 0 to 1, the newest last.
+        width: characters.
+    """
+    steps = len(_CURVE) - 1
+    return "".join(_CURVE[round(min(max(value, 0.0), 1.0) * steps)] for value in values[-width:])
+
+
+def notes(gauge: Gauge) -> list[tuple[str, Tone]]:
     """Return in words what a GPU's line cannot tell: faults, jobs of ours, others' processes."""
     gpu = gauge.gpu
-    said = [f"fault: {harmless(gpu.fault)}"] if gpu.fault else []
-    said += [f"warning: {harmless(warning)}" for warning in gpu.warnings]
+    said = [(f"fault: {harmless(gpu.fault)}", Tone.BAD)] if gpu.fault else []
+    said += [(f"warning: {harmless(warning)}", Tone.WARN) for warning in gpu.warnings]
     by_pid = {one.pid: one for one in gpu.processes or ()}
     for guest in gauge.guests:
-        said.append(_guest(gauge, guest))
-        said += [f"  {_process(by_pid[pid])}" for pid in sorted(guest.pids & by_pid.keys())]
+        said.append((_guest(gauge, guest), Tone.OURS))
+        pids = sorted(guest.pids & by_pid.keys())
+        said += [(f"  {_process(by_pid[pid])}", Tone.OURS) for pid in pids]
     said += [
-        f"{harmless(one.user)}: {format_bytes(one.amount)} promised to jobs"
+        (f"{harmless(one.user)}: {format_bytes(one.amount)} promised to jobs", Tone.OTHERS)
         for one in gauge.foreign
     ]
     ours = {pid for guest in gauge.guests for pid in guest.pids}
     others = [one for pid, one in by_pid.items() if pid not in ours]
-    said += [_process(one) for one in others[:MOST_PROCESSES]]
+    said += [(_process(one), Tone.OTHERS) for one in others[:MOST_PROCESSES]]
     if len(others) > MOST_PROCESSES:
-        said.append(f"and {len(others) - MOST_PROCESSES:,} more")
-    return said + _untold(gpu)
+        said.append((f"and {len(others) - MOST_PROCESSES:,} more", Tone.OTHERS))
+    return said + [(told, Tone.OTHERS) for told in _untold(gpu)]
 
 
 def _untold(gpu: GpuSnapshot) -> list[str]:
@@ -214,19 +255,25 @@ def _cells(gauge: Gauge, *, wide: bool) -> tuple[str, ...]:
     )
 
 
-def _bar(gauge: Gauge, width: int) -> str:
+def _bar(gauge: Gauge, width: int) -> Line:
     """Return a bar of memory; question marks where nobody knows."""
     gpu = gauge.gpu
     if gpu.used is None or not gpu.total:
-        return "?" * width
+        return line("?" * width, Tone.WARN)
     ours = min(gauge.ours or 0, gpu.used)
     promised = gauge.outstanding + sum(one.amount for one in gauge.foreign)
-    parts = ((OURS, ours), (OTHERS, gpu.used - ours), (PROMISED, promised))
-    drawn, so_far = "", 0
-    for glyph, amount in parts:
+    parts = (
+        (OURS, ours, Tone.OURS),
+        (OTHERS, gpu.used - ours, Tone.OTHERS),
+        (PROMISED, promised, Tone.PROMISED),
+    )
+    spans, drawn, so_far = [], 0, 0
+    for glyph, amount, tone in parts:
         so_far += amount
-        drawn += glyph * (round(width * min(so_far, gpu.total) / gpu.total) - len(drawn))
-    return drawn.ljust(width, FREE)
+        piece = glyph * (round(width * min(so_far, gpu.total) / gpu.total) - drawn)
+        drawn += len(piece)
+        spans.append(Span(piece, tone))
+    return Line((*spans, Span(FREE * (width - drawn), Tone.DIM)))
 
 
 def _amount(used: int | None) -> str:

@@ -1,0 +1,41 @@
+"""`launcher doctor`: what is wrong with this machine for jobs, and what to do about it."""
+
+import json
+import os
+import sys
+
+import click
+
+from launcher.checkup import check
+from launcher.cli.terminal import say, speaks_unicode, width
+from launcher.errors import MachineError
+from launcher.findings import Verdict, draw
+from launcher.gathering import gather
+from launcher.views import tabbed
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Also let torch compute on a GPU, which takes a while.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def command(deep: bool, as_json: bool) -> int:
+    """Check driver, torch, GPUs, disks, limits and the queue; change nothing.
+
+    Each thing is ok, a warning, trouble, or unknown, and what to do stands below it. In a pipe:
+    name, verdict, what was found and what to do, with tabs. The exit code is 3 with trouble.
+
+    \b
+    Examples:
+      launcher doctor
+      launcher doctor --deep
+      launcher doctor --json
+    """
+    findings = check(gather(os.environ, unicode=speaks_unicode(os.environ), deep=deep))
+    if as_json:
+        told = {"schema": 1, "findings": [one.record() for one in findings]}
+        click.echo(json.dumps(told))
+    elif sys.stdout.isatty():
+        say(draw(findings, width()))
+    else:
+        click.echo(tabbed(one.columns() for one in findings))
+    sick = any(one.verdict is Verdict.TROUBLE for one in findings)
+    return MachineError.exit_code if sick else 0

@@ -1,0 +1,65 @@
+"""`launcher status --watch`: the queue again and again, until Ctrl-C."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from launcher.board import listing, screen_lines
+from launcher.cli.selection import select
+from launcher.cli.session import check_still_there, lines_of
+from launcher.cli.snapshots import Snapshots
+from launcher.cli.terminal import terminal_size, whole_screen
+from launcher.cli.watching import LOOK_EVERY_S, Watcher, follow
+from launcher.lines import Line
+from launcher.lookout import Lookout
+from launcher.nvml import Nvml
+from launcher.paths import Home
+from launcher.store.store import Store
+
+
+def watch(home: Home, store: Store, patterns: Sequence[str], every_s: float) -> None:
+    """Show the queue until Ctrl-C; in a pipe or a dumb terminal, a line for each change.
+
+    Args:
+        home: whose queue.
+        store: its database.
+        patterns: which jobs; none: all that matter.
+        every_s: seconds between two pictures.
+
+    Raises:
+        KeyboardInterrupt: the person leaves.
+        MachineError: the queue was deleted meanwhile.
+    """
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        jobs = tuple(job.id for job in select(store, patterns)) if patterns else None
+        follow(Watcher(home, store, jobs))
+        return
+    snapshots = Snapshots(home, store, lookout=Lookout(Nvml().snapshot, _unneeded))
+    with whole_screen() as show:
+        while True:
+            check_still_there(home)
+            columns, rows = terminal_size()
+            if patterns:
+                lines = _listed(home, store, patterns, columns)
+            else:
+                lines = screen_lines(snapshots.take(waiting=rows), columns)
+            show(lines, columns, rows)
+            _pause(every_s, (columns, rows))
+
+
+def _pause(span_s: float, size: tuple[int, int]) -> None:
+    """Wait for the next picture, which comes at once when the window's size has changed."""
+    until_s = time.monotonic() + span_s
+    while (left_s := until_s - time.monotonic()) > 0 and terminal_size() == size:
+        time.sleep(min(LOOK_EVERY_S, left_s))
+
+
+def _listed(home: Home, store: Store, patterns: Sequence[str], columns: int) -> list[Line]:
+    with store.frames.at_once():
+        jobs = lines_of(home, store, select(store, patterns))
+    return listing(jobs, time.time(), columns)
+
+
+def _unneeded() -> None:
+    """Nobody waits for a look at the GPUs: the next picture has it."""

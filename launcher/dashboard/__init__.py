@@ -1,0 +1,1 @@
+"""The whole screen that `launcher top` shows; only `app` and `canvas` know Textual."""

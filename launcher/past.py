@@ -1,0 +1,279 @@
+"""What a queue did: jobs a day, what runs took, why attempts failed, memory that was asked in vain."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from launcher.causes import Cause
+from launcher.lessons import LEAST_MARGIN, MARGIN
+from launcher.records import Json
+from launcher.states import State
+from launcher.units import format_bytes
+
+GIB = 1 << 30
+HOUR_S = 3600.0
+_DUST = 1e-6  # of a tenth of a GiB
+_WORTH = 0.1  # of what was asked: who asks for so much less leaves room for somebody
+
+
+# --- what the queue has on record, as far as it is summed up already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """Jobs of a run that came to the same end on a day."""
+
+    run: str
+    day: str  # local, such as 2026-11-20
+    state: State
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Attempts of a run that began and ended on one day; else a single attempt."""
+
+    run: str
+    begun: float
+    ended: float
+    attempts: int
+    gpu_s: float  # seconds of each of their GPUs
+    cpu_s: float  # seconds of each of their cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Attempts of jobs alike that were promised the same memory of a GPU."""
+
+    alike: str  # what tells these jobs from others
+    name: str  # of the newest job
+    job: int  # its number
+    declared: bool  # its owner said how much; else that was learned from those before
+    claim: int  # bytes, on each GPU
+    attempts: int
+    peak: int  # bytes that one of them took at most
+    wasted: float  # byte-seconds that were promised and not taken
+    beyond: int  # attempts that took more
+
+
+# --- what is told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """What ended on a day, and what ran on it."""
+
+    day: str
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    gpu_hours: float = 0.0
+    cpu_hours: float = 0.0
+    median_s: float | None = None  # of the attempts that were done; None: none was
+
+    def values(self) -> dict[str, Json]:
+        """Return the day for programs."""
+        return {
+            "day": self.day,
+            "done": self.done,
+            "failed": self.failed,
+            "cancelled": self.cancelled,
+            "skipped": self.skipped,
+            "gpu_seconds": round(self.gpu_hours * HOUR_S, 3),
+            "core_seconds": round(self.cpu_hours * HOUR_S, 3),
+            "median_seconds": None if self.median_s is None else round(self.median_s, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What became of a run, and what it took."""
+
+    run: str
+    jobs: int = 0  # that ended
+    done: int = 0
+    failed: int = 0
+    attempts: int = 0
+    gpu_hours: float = 0.0
+    cpu_hours: float = 0.0
+    at: float = 0.0  # when it last had something that ran
+
+    def values(self) -> dict[str, Json]:
+        """Return the run for programs."""
+        return {
+            "run": self.run,
+            "jobs": self.jobs,
+            "done": self.done,
+            "failed": self.failed,
+            "attempts": self.attempts,
+            "gpu_seconds": round(self.gpu_hours * HOUR_S, 3),
+            "core_seconds": round(self.cpu_hours * HOUR_S, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What jobs alike were promised of a GPU's memory, and what they took."""
+
+    name: str
+    job: int
+    attempts: int
+    declared: bool
+    asked: int  # bytes, the middle one
+    peak: int  # bytes, the largest
+    beyond: int  # attempts that took more than they were promised
+    wasted_gib_hours: float
+
+    @property
+    def better(self) -> int | None:
+        """What their owner should ask for; None: it is well, or it was not for him to say."""
+        if not self.declared:
+            return None
+        needed = self.peak + max(round(self.peak * MARGIN), LEAST_MARGIN)
+        tenths = math.ceil(needed * 10 / GIB - _DUST)  # so people write it
+        next_time = round(tenths * GIB / 10)
+        if self.peak > self.asked or self.asked - next_time >= self.asked * _WORTH:
+            return next_time
+        return None
+
+    @property
+    def hint(self) -> str:
+        """What to ask next time, in words; empty: nothing else."""
+        if self.better is None:
+            return ""
+        return f"ask {format_bytes(self.better)} instead of {format_bytes(self.asked)}"
+
+    def values(self) -> dict[str, Json]:
+        """Return the memory for programs."""
+        return {
+            "name": self.name,
+            "job": self.job,
+            "attempts": self.attempts,
+            "declared": self.declared,
+            "asked": self.asked,
+            "peak": self.peak,
+            "beyond": self.beyond,
+            "wasted_gib_hours": round(self.wasted_gib_hours, 4),
+            "ask": self.better,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """All that is told; the newest, or the most costly, comes first."""
+
+    days: tuple[Day, ...] = ()
+    runs: tuple[Run, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    memory: tuple[Memory, ...] = ()
+
+
+def days_of(
+    ends: Iterable[Ends], spent: Iterable[Spent], medians: Iterable[tuple[str, float]]
+) -> tuple[Day, ...]:
+    """Return each day on which something ended or ran, the newest first."""
+    found: dict[str, Day] = {}
+
+    def add(day: str, **more: float) -> None:
+        known = found.get(day) or Day(day=day)
+        grown = {name: getattr(known, name) + amount for name, amount in more.items()}
+        found[day] = replace(known, **grown)
+
+    for one in ends:
+        add(one.day, **{one.state.value: one.jobs})
+    for used in spent:
+        for day, share in _shares(used.begun, used.ended):
+            add(
+                day,
+                gpu_hours=share * used.gpu_s / HOUR_S,
+                cpu_hours=share * used.cpu_s / HOUR_S,
+            )
+    for day, seconds in medians:
+        found[day] = replace(found.get(day) or Day(day=day), median_s=seconds)
+    return tuple(found[day] for day in sorted(found, reverse=True))
+
+
+def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
+    """Return each run of which something ended or ran, the one that did so last first."""
+    found: dict[str, Run] = {}
+
+    def known(run: str) -> Run:
+        return found.get(run) or Run(run=run)
+
+    for used in spent:
+        run = known(used.run)
+        found[used.run] = replace(
+            run,
+            attempts=run.attempts + used.attempts,
+            gpu_hours=run.gpu_hours + used.gpu_s / HOUR_S,
+            cpu_hours=run.cpu_hours + used.cpu_s / HOUR_S,
+            at=max(run.at, used.ended),
+        )
+    for one in ends:
+        run = known(one.run)
+        found[one.run] = replace(
+            run,
+            jobs=run.jobs + one.jobs,
+            done=run.done + one.jobs * (one.state is State.DONE),
+            failed=run.failed + one.jobs * (one.state is State.FAILED),
+        )
+    return tuple(sorted(found.values(), key=lambda run: (-run.at, run.run)))
+
+
+def memory_of(taken: Iterable[Taken]) -> tuple[Memory, ...]:
+    """Return what jobs alike asked of GPUs and took, what went beyond first, then by what was wasted."""
+    alike: dict[str, list[Taken]] = defaultdict(list)
+    for one in taken:
+        alike[one.alike].append(one)
+    found = []
+    for those in alike.values():
+        newest = max(those, key=lambda one: one.job)
+        found.append(
+            Memory(
+                name=newest.name,
+                job=newest.job,
+                attempts=sum(one.attempts for one in those),
+                declared=newest.declared,
+                asked=_middle(those),
+                peak=max(one.peak for one in those),
+                beyond=sum(one.beyond for one in those),
+                wasted_gib_hours=sum(one.wasted for one in those) / GIB / HOUR_S,
+            )
+        )
+    return tuple(sorted(found, key=lambda one: (not one.beyond, -one.wasted_gib_hours, -one.job)))
+
+
+def _middle(those: Sequence[Taken]) -> int:
+    """Return the claim of the attempt in the middle; of two, the smaller one."""
+    left = (sum(one.attempts for one in those) + 1) // 2
+    for one in sorted(those, key=lambda one: one.claim):
+        left -= one.attempts
+        if left <= 0:
+            return one.claim
+    raise ValueError("there is no attempt")
+
+
+def _shares(begun: float, ended: float) -> Iterator[tuple[str, float]]:
+    """Yield each local day of a stretch of time, and the day's share of it."""
+    at = begun
+    while True:
+        local = datetime.fromtimestamp(at).astimezone()
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+        # without a zone: the next day may have another one, and be an hour longer; and a midnight
+        # that a change of the clocks leaves out, or repeats, is one of two moments
+        midnights = [
+            (midnight + timedelta(days=1)).replace(fold=fold).timestamp() for fold in (0, 1)
+        ]
+        next_day = min(
+            moment
+            for moment in midnights
+            if datetime.fromtimestamp(moment).astimezone().date() > local.date()
+        )
+        upto = min(ended, next_day)
+        yield f"{local:%Y-%m-%d}", (upto - at) / (ended - begun) if ended > begun else 1.0
+        if ended <= next_day:
+            return
+        at = next_day

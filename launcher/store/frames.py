@@ -1,0 +1,184 @@
+"""What a screen asks of the queue, again and again: none of it grows with the number of jobs."""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.states import ENDED, State
+
+_NEWS = 400  # events among which those are looked for that a screen shows
+_NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
+_RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end while they wait
+_ENDLESS = "add"  # the run of jobs that come from no task file: it is never complete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The end of a job, or of an attempt after which its job was queued again."""
+
+    at: float
+    job: int
+    state: State  # failed, too, where it was queued again; queued, where it had only to stop
+    reason: str
+    seconds: float | None = None  # how long the attempt took
+
+
+class Frames:
+    """The questions of a screen; none of them changes anything."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Ask over a connection that a store has opened."""
+        self._db = connection
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Have everything that is asked inside answered as of one moment."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self._db.in_transaction:  # a disk that fails ends it by itself
+                self._db.execute("ROLLBACK")
+
+    def happened(self, limit: int) -> list[Ending]:
+        """Return the newest ends of jobs and of attempts, the newest first."""
+        found = self._news(limit)
+        if len(found) < limit:  # thousands of jobs may have been queued since
+            known = {(one.job, one.state) for one in found}
+            found += [one for one in self._ended(limit) if (one.job, one.state) not in known]
+        return found[:limit]
+
+    def _news(self, limit: int) -> list[Ending]:
+        rows = self._db.execute(
+            "SELECT id, at, job, state, reason, (SELECT before.state FROM events AS before"
+            " WHERE before.job = one.job AND before.id < one.id ORDER BY before.id DESC LIMIT 1"
+            ") AS source FROM events AS one WHERE id > (SELECT max(id) FROM events) - ?"
+            " ORDER BY id DESC",
+            (_NEWS,),
+        )
+        found: list[Ending] = []
+        for row in rows:
+            if len(found) == limit:
+                break
+            state, ran = State(row["state"]), row["source"] == State.RUNNING
+            if state not in ENDED and not (state is State.QUEUED and ran):
+                continue
+            how, seconds = self._attempt(row["job"], row["id"]) if ran else (None, None)
+            if state is State.QUEUED and how not in _NO_FAULT:
+                state = State.FAILED
+            at, job, reason = row["at"], row["job"], row["reason"]
+            found.append(Ending(at=at, job=job, state=state, reason=reason, seconds=seconds))
+        return found
+
+    def _ended(self, limit: int) -> list[Ending]:
+        rows = self._db.execute(
+            "SELECT ended, id, state, reason FROM jobs WHERE ended IS NOT NULL"
+            " ORDER BY ended DESC, id DESC LIMIT ?",
+            (limit,),
+        ).fetchall()
+        spans = self.spans(row["id"] for row in rows if row["state"] in _RAN)
+        return [
+            Ending(
+                at=row["ended"],
+                job=row["id"],
+                state=State(row["state"]),
+                reason=row["reason"],
+                seconds=spans.get(row["id"]),
+            )
+            for row in rows
+        ]
+
+    def _attempt(self, job: int, event: int) -> tuple[str | None, float | None]:
+        """Return how the last attempt of a job ended that began before an event, and after what."""
+        row = self._db.execute(
+            "SELECT outcome, ended - claimed FROM attempts WHERE job = ?1 AND number ="
+            " (SELECT count(*) FROM events WHERE job = ?1 AND id < ?2 AND state = 'running')",
+            (job, event),
+        ).fetchone()
+        # not in SQL: a result may hold NaN, which Python writes and SQLite takes for no JSON
+        if row is None or row[0] is None:
+            return None, None
+        return json.loads(row[0]).get("ending"), max(0.0, row[1])
+
+    def paces(self, limit: int, since: float) -> dict[str, list[float]]:
+        """Return kind → seconds of its jobs that are done, among the last that ended since a time."""
+        rows = self._db.execute(
+            "SELECT one.kind AS kind, one.ended - claimed AS seconds"
+            " FROM (SELECT id, kind, ended, state, attempts FROM jobs WHERE ended >= ?"
+            " ORDER BY ended DESC LIMIT ?) AS one"
+            " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'",
+            (since, limit),
+        )
+        found: dict[str, list[float]] = {}
+        for row in rows:
+            found.setdefault(row["kind"], []).append(max(0.0, row["seconds"]))
+        return found
+
+    def queued(self, limit: int) -> dict[str, int] | None:
+        """Return kind → how many are queued; None: more than so many, or one waits for its time."""
+        rows = self._db.execute(
+            "SELECT kind, job FROM (SELECT kind, id FROM jobs WHERE state = 'queued' LIMIT ?)"
+            " LEFT JOIN timers ON job = id",
+            (limit + 1,),
+        ).fetchall()
+        if len(rows) > limit or any(row["job"] is not None for row in rows):
+            return None
+        return Counter(row["kind"] for row in rows)
+
+    def active(self) -> dict[str, tuple[int, int]]:
+        """Return run → (ended, all) of each run with open jobs that can be complete once."""
+        rows = self._db.execute(
+            "SELECT name, sum(iif(state IN ('queued', 'held', 'running'), n, 0)) AS open,"
+            " sum(n) AS every FROM counters JOIN runs ON runs.id = run WHERE name <> ?"
+            " GROUP BY run HAVING open > 0 ORDER BY run",
+            (_ENDLESS,),
+        )
+        found: dict[str, tuple[int, int]] = {}
+        for row in rows:
+            ended, every = found.get(row["name"], (0, 0))
+            found[row["name"]] = (ended + row["every"] - row["open"], every + row["every"])
+        return found
+
+    def matching(self, text: str, limit: int) -> list[int]:
+        """Return jobs in whose name, or whose run's name, a text or glob is; open ones first."""
+        pattern = text if set(text) & set("*?[") else f"*{text}*"
+        rows = self._db.execute(
+            "SELECT jobs.id FROM jobs JOIN runs ON runs.id = jobs.run"
+            " WHERE jobs.name GLOB ?1 OR runs.name GLOB ?1 OR CAST(jobs.id AS TEXT) = ?2"
+            " ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 WHEN 'held' THEN 2"
+            " WHEN 'failed' THEN 3 ELSE 4 END, coalesce(-ended, jobs.id) LIMIT ?3",
+            (pattern, text, limit),
+        )
+        return [row["id"] for row in rows]
+
+    def needs(self, jobs: Iterable[int]) -> dict[int, list[str]]:
+        """Return job → the name of the first that must still be done before it, if there is one."""
+        rows = self._db.execute(
+            "SELECT value AS job, (SELECT name FROM needs JOIN jobs ON jobs.id = need"
+            " WHERE needs.job = value AND state <> 'done' ORDER BY need LIMIT 1) AS name"
+            " FROM json_each(?)",  # one may need all others
+            (json.dumps([*jobs]),),
+        )
+        return {row["job"]: [row["name"]] for row in rows if row["name"] is not None}
+
+    def spans(self, jobs: Iterable[int]) -> dict[int, float]:
+        """Return job → seconds of its newest attempt, of those that have ended."""
+        rows = self._db.execute(
+            "SELECT job, attempts.ended - claimed AS seconds FROM attempts"
+            " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
+            " WHERE job IN (SELECT value FROM json_each(?)) AND attempts.ended IS NOT NULL",
+            (json.dumps([*jobs]),),
+        )
+        return {row["job"]: max(0.0, row["seconds"]) for row in rows}
+
+    def results(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Return job → what it returned, of those that have returned something."""
+        rows = self._db.execute(
+            "SELECT job, body FROM results WHERE job IN (SELECT value FROM json_each(?))",
+            (json.dumps([*jobs]),),
+        )
+        return {row["job"]: json.loads(row["body"]) for row in rows}

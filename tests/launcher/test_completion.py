@@ -1,0 +1,286 @@
+import os
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from launcher.cli.completing import ARGUMENTS, CHOOSING, FLAGS, VARIABLE, answer
+from launcher.cli.main import VERBS, cli
+from launcher.kinds import installed
+from launcher.paths import Home
+from launcher.states import Done
+from launcher.store.completing import MOST, open_completing
+from launcher.store.store import Store
+from tests.build import a_spec, claimed, enqueue
+from tests.launcher.conftest import Launcher
+from tests.shells import a_shell
+from tests.terminal import COMMAND, in_a_terminal
+
+HARD = "test/gan2:pre&real:pre%50~pgu#sd:pre@lr=0.1,wd=2/real:pre"
+TYPED = (  # the beginning of the hard name, as a person writes it
+    "test/g",
+    "test/gan2:",
+    "test/gan2:p",
+    r"test/gan2:pre\&re",
+    r"test/gan2:pre\&real:pre%50~pgu#s",
+    r"test/gan2:pre\&real:pre%50~pgu#sd:pre@lr=",
+    "'test/gan2:pre&re",
+    '"test/gan2:pre&real:',
+)
+SHELLS = [
+    pytest.param(
+        shell, marks=pytest.mark.skipif(shutil.which(shell) is None, reason=f"no {shell} here")
+    )
+    for shell in ("bash", "zsh", "fish")
+]
+
+
+@pytest.fixture
+def tab(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Tab":
+    return Tab(monkeypatch, capsys)
+
+
+class Tab:
+    """Asks what may stand at the end of a line, as bash does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._set, self._said = monkeypatch.setenv, capsys
+
+    def __call__(self, line: str) -> list[str]:
+        words = line.split(" ")
+        self._set(VARIABLE, "bash_complete")
+        self._set("COMP_WORDS", line)
+        self._set("COMP_CWORD", str(len(words) - 1))
+        self._said.readouterr()
+        assert answer(cli, dict.fromkeys(VERBS, ""), os.environ) == 0
+        said = self._said.readouterr()
+        assert said.err == ""
+        return [one.removeprefix("plain,") for one in said.out.splitlines() if one]
+
+
+# --- what is offered
+
+
+def test_verbs_options_and_their_values_are_offered(tab: Tab) -> None:
+    assert tab("launcher re") == ["release", "results", "retry"]
+    assert "--follow" in tab("launcher logs --fo")
+    assert tab("launcher results --format ma") == ["markdown"]
+    assert tab("launcher service in") == ["install"]
+    assert tab("launcher completion ") == ["bash", "zsh", "fish"]
+
+
+def test_jobs_are_offered_by_name_and_by_number(tab: Tab, store: Store) -> None:
+    enqueue(store, *(a_spec(name=f"command/{number}") for number in range(12)))
+    enqueue(store, a_spec(name=HARD), a_spec(name="command/prep"))
+    assert tab("launcher show test/") == [HARD]
+    assert tab("launcher show 1") == ["1", "10", "11", "12", "13", "14"]
+    assert tab("launcher show pr") == ["prep"], "a command is known without its kind"
+    assert tab("launcher show nothing") == []
+
+
+def test_jobs_that_the_verb_can_use_come_first(tab: Tab, store: Store) -> None:
+    done, _, held = enqueue(store, *(a_spec(name=f"a/{name}") for name in "dqh"))
+    store.scheduling.finish(claimed(store, done), Done(at=2.0), outputs={}, now=2.0)
+    store.owning.hold([held], 3.0)
+    assert tab("launcher release a") == ["a/h", "a/d", "a/q"]
+    assert tab("launcher hold a") == ["a/q", "a/d", "a/h"]
+    assert tab("launcher retry --failed -n a") == tab("launcher retry --failed a")
+    assert tab("launcher cancel --dry-run a") == ["a/q", "a/h", "a/d"]
+    assert tab("launcher show a") == ["a/d", "a/h", "a/q"]
+
+
+def test_runs_and_groups_are_offered(tab: Tab, store: Store) -> None:
+    enqueue(store, a_spec(), run="quick")
+    store.owning.limit("downloads", 2)
+    assert tab("launcher results q") == ["quick"]
+    assert tab("launcher show run:") == ["run:quick"]
+    assert tab("launcher show r") == ["run:quick"]
+    assert tab("launcher group d") == ["downloads"]
+    assert tab("launcher add --group d") == ["downloads"]
+    assert tab("launcher add --after comm") == ["command/1"]
+
+
+def test_files_are_offered(tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "tasks/a.yaml",
+        "tasks/b.YML",
+        "tasks/c.txt",
+        "tasks/deep/d.yaml",
+        ".hidden/e.yml",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert "tasks/" in tab("launcher run ")
+    assert ".hidden/" not in tab("launcher run ")
+    assert tab("launcher run .h") == [".hidden/"]
+    assert tab("launcher run tasks/") == ["tasks/a.yaml", "tasks/b.YML", "tasks/deep/"]
+    assert tab("launcher run nowhere/") == []
+    assert tab("launcher simulate tr") == ["file,tr"]
+    assert tab("launcher add -- pro") == ["file,pro"]
+    assert tab("launcher add python tr") == ["file,tr"]
+
+
+def test_kinds_are_offered(tab: Tab) -> None:
+    assert tab("launcher kinds ") == sorted(installed())
+
+
+def test_a_home_that_is_not_there_is_not_made_and_nothing_is_said(
+    tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))
+    assert tab("launcher show a") == []
+    assert not (tmp_path / "none").exists()
+    monkeypatch.setenv("LAUNCHER_HOME", "relative")
+    assert tab("launcher show a") == []
+
+
+def test_asking_a_queue_leaves_its_folder_as_it_was(tab: Tab, home: Home) -> None:
+    mine = Store(home, durable=False)
+    enqueue(mine, a_spec())
+    mine.close()
+    before = {file.name: file.stat().st_mtime_ns for file in home.folder.iterdir()}
+    assert tab("launcher show c") == ["command/1"]
+    assert {file.name: file.stat().st_mtime_ns for file in home.folder.iterdir()} == before
+
+
+def test_a_damaged_queue_offers_nothing(tab: Tab, home: Home) -> None:
+    home.database.write_bytes(b"no database at all")
+    assert tab("launcher show c") == []
+
+
+@pytest.mark.parametrize(
+    "line", ["show \udcff", "results \udcff", "group \udcff", f"show {'9' * 5000}"]
+)
+def test_what_is_no_text_or_no_number_of_a_job_finds_nothing(
+    tab: Tab, store: Store, line: str
+) -> None:
+    enqueue(store, a_spec())
+    assert tab(f"launcher {line}") == []
+
+
+def test_a_name_that_no_line_can_hold_is_not_offered(tab: Tab, store: Store) -> None:
+    enqueue(store, a_spec(name="a/two\nlines"), a_spec(name="a/one"))
+    assert tab("launcher show a") == ["a/one"]
+
+
+# --- the store
+
+
+def test_of_many_names_the_first_and_the_last_are_found(home: Home, store: Store) -> None:
+    enqueue(store, *(a_spec(name=f"a/{number:04}") for number in range(MOST + 50)))
+    with open_completing(home.database) as queue:
+        names = list(queue.jobs("a/"))
+        assert len(names) == MOST
+        assert names[0] == "a/0000"
+        assert names[-1] == f"a/{MOST + 49:04}"
+        assert any(name.startswith("a/00") for name in names)
+
+
+def test_names_of_several_runs_are_told_once(home: Home, store: Store) -> None:
+    for run in ("one", "two"):
+        enqueue(store, a_spec(name="a/1"), a_spec(name=f"a/{run}"), run=run)
+    with open_completing(home.database) as queue:
+        assert list(queue.jobs("a/")) == ["a/1", "a/one", "a/two"]
+        assert queue.runs("") == ["two", "one"]
+
+
+def test_looking_changes_nothing(home: Home, store: Store) -> None:
+    enqueue(store, a_spec())
+    with open_completing(home.database) as queue, pytest.raises(sqlite3.OperationalError):
+        queue._db.execute("DELETE FROM jobs")
+
+
+# --- declarations
+
+
+@pytest.mark.parametrize("verb", ARGUMENTS)
+def test_what_answers_without_the_verb_says_what_the_verb_declares(verb: str) -> None:
+    context = click.Context(cli)
+    command = cli.get_command(context, verb)
+    assert command is not None
+    declared = [one for one in command.params if isinstance(one, click.Argument)]
+    asked = tuple(one._custom_shell_complete for one in declared)
+    assert asked == ARGUMENTS[verb]
+    assert {one.nargs for one in declared[:-1]} <= {1}
+
+
+@pytest.mark.parametrize("verb", sorted(ARGUMENTS))
+def test_what_is_taken_for_a_flag_takes_no_value_in_any_verb(verb: str) -> None:
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    named = [one for one in options if FLAGS & {*one.opts, *one.secondary_opts}]
+    assert all(one.is_flag for one in named), verb
+
+
+def test_every_verb_that_takes_arguments_completes_them() -> None:
+    context = click.Context(cli)
+    for verb in sorted(set(VERBS) - set(ARGUMENTS) - CHOOSING):
+        command = cli.get_command(context, verb)
+        assert command is not None
+        assert not [one for one in command.params if isinstance(one, click.Argument)], verb
+
+
+def test_what_answers_imports_neither_the_verbs_nor_what_they_need() -> None:
+    code = (
+        "import sys\nfrom launcher.cli.completing import answer\n"
+        "answer(None, {'show': ''}, {'COMP_WORDS': 'launcher show a', '_LAUNCHER_COMPLETE': 'x'})\n"
+        "import launcher.store.completing, launcher.paths\n"
+        "heavy = {'pydantic', 'rich', 'textual', 'pynvml', 'yaml', 'launcher.store.store',"
+        " 'launcher.cli.show'}\n"
+        "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
+    )
+    subprocess.run([COMMAND[0], "-c", code], check=True)
+
+
+# --- in shells
+
+
+def test_the_script_comes_alone_in_a_pipe(launcher: Launcher) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        said = launcher("completion", shell)
+        assert said.code == 0
+        assert VARIABLE in said.out
+        assert said.err == ""
+    assert launcher("completion", "tcsh").code == 2
+
+
+def test_somebody_who_reads_the_script_is_told_where_to_put_it(home: Home) -> None:
+    drawn = in_a_terminal("completion", "bash")
+    assert drawn.endswith('put this into ~/.bashrc:  eval "$(launcher completion bash)"\n')
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_names_with_characters_of_the_shell_are_completed(
+    home: Home, store: Store, tmp_path: Path, shell: str
+) -> None:
+    quoted = {  # without its completion none of these names a job
+        "b/i": "b/it's $two `words`",
+        "'c/i": "c/it's",
+        '"d/': r"d/$b`c\d",
+        "e/x": "e/x*[y]?~",
+    }
+    enqueue(store, *(a_spec(name=name) for name in ("test/other", HARD, *quoted.values())))
+    folder = tmp_path / "person"
+    folder.mkdir()
+    with a_shell(shell, folder, home.folder) as mine:
+        for typed, name in [*((typed, HARD) for typed in TYPED), *quoted.items()]:
+            mine.shown = ""
+            mine.type(f"launcher show {typed}\t\n")
+            mine.until(f"{name}  (test, job ")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_folder_on_the_way_to_a_task_file_is_completed_without_a_blank(
+    home: Home, tmp_path: Path, shell: str
+) -> None:
+    folder = tmp_path / "person"
+    (folder / "tasks").mkdir(parents=True)
+    (folder / "tasks" / "only one.yaml").write_text("name: [")
+    with a_shell(shell, folder, home.folder) as mine:
+        mine.type("launcher run ta\to\t--dry-run\n")
+        mine.until("tasks/only one.yaml:1")

@@ -1,0 +1,317 @@
+"""`launcher doctor` looks at a real machine, changes nothing, and says what to do."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.facts import Driver, Logout, Torch
+from launcher.gathering import see_claims, see_disk, see_logout, see_queue
+from launcher.gpufacts import ask_driver, plugged_in, torch_here, try_torch
+from launcher.paths import Home
+from launcher.records import write_json
+from launcher.states import State
+from launcher.store.looking import KNOWN_SCHEMA, look_at
+from launcher.store.store import Store
+from tests.build import GIB, a_spec, enqueue
+from tests.launcher.conftest import Launcher
+from tests.nvml.standin import Devices, asked_here
+from tests.terminal import in_a_terminal
+
+NOBODYS_PID = 4_194_000  # a machine gives such numbers only when it has used up all below
+
+
+@pytest.fixture
+def seen(gpus: Devices) -> Iterator[Devices]:
+    """GPUs that the command line sees, also in this process."""
+    with asked_here(gpus):
+        yield gpus
+
+
+Told = dict[str, dict[str, str]]
+
+
+def told_by(launcher: Launcher, *, code: int = 0) -> Told:
+    answer = launcher("doctor", "--json")
+    record = json.loads(answer.out)
+    assert (answer.code, record["schema"]) == (code, 1), answer
+    return {one["name"]: one for one in record["findings"]}
+
+
+# --- the command
+
+
+def test_a_machine_without_gpus_and_without_a_queue_is_looked_at_and_left_as_it_was(
+    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen.unload()
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))
+
+    told = told_by(launcher)
+
+    assert told["driver"]["verdict"] in {"unknown", "warning"}
+    assert "NVIDIA's driver is not loaded" in told["driver"]["told"]
+    assert "there is none yet" in told["queue"]["told"]
+    assert not (tmp_path / "none").exists()
+
+
+def test_in_a_pipe_each_finding_is_a_line_of_four_columns(
+    launcher: Launcher, seen: Devices
+) -> None:
+    seen.add()
+
+    answer = launcher("doctor")
+
+    rows = [line.split("\t") for line in answer.out.splitlines()]
+    assert {len(row) for row in rows} == {4}
+    assert {row[1] for row in rows} <= {"ok", "warning", "trouble", "unknown"}
+    assert all(row[3] for row in rows)
+
+
+def test_a_faulty_card_and_who_uses_the_others_are_told(launcher: Launcher, seen: Devices) -> None:
+    used, lost = seen.add(24 * GIB), seen.add()
+    seen.hold(used, NOBODYS_PID, 2 * GIB)
+    seen.lose(lost, handle=False)
+
+    told = told_by(launcher)
+
+    assert told["GPUs"]["verdict"] == "warning"
+    assert "cuda:1 does not answer: GPU is lost; 1 of 2 can be used" in told["GPUs"]["told"]
+    assert "somebody 2 GiB on cuda:0" in told["other users"]["told"]
+    assert told["CUDA"]["verdict"] in {"unknown", "warning"}  # the stand-in tells no version
+
+
+def test_trouble_ends_with_its_exit_code(launcher: Launcher, seen: Devices) -> None:
+    seen.lose(seen.add(), handle=False)
+
+    assert told_by(launcher, code=3)["GPUs"]["verdict"] == "trouble"
+
+
+def test_devices_that_the_shell_names_in_vain_are_told(
+    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen.add()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+
+    told = told_by(launcher)
+
+    assert "names what is not there: 4" in told["visible GPUs"]["told"]
+    assert "OMP_NUM_THREADS=3" in told["cores"]["told"]
+
+
+def test_a_stopped_queue_with_jobs_and_one_that_was_damaged_are_told(
+    launcher: Launcher, store: Store, home: Home, seen: Devices
+) -> None:
+    enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+
+    assert "none lives, and 2 jobs" in told_by(launcher)["scheduler"]["told"]
+
+    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    assert told_by(launcher)["queue"]["verdict"] == "warning"
+
+    write_json(home.damage_record, {"schema": 1})
+    assert told_by(launcher, code=3)["queue"]["verdict"] == "trouble"
+    assert home.damage_record.exists()
+
+
+def test_a_home_that_nobody_can_name_is_trouble(
+    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", "queue")
+
+    assert "LAUNCHER_HOME" in told_by(launcher, code=3)["home"]["told"]
+
+
+def test_a_terminal_gets_words_signs_and_a_tally(
+    seen: Devices, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, text in seen.environment.items():
+        monkeypatch.setenv(key, text)
+    seen.add()
+
+    drawn = in_a_terminal("doctor", columns=80)
+
+    assert "✓ ok       GPUs" in drawn
+    assert " ok" in drawn.splitlines()[-1]
+
+
+# --- what is looked at
+
+
+def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
+    seen.add()
+    seen.hang()
+
+    assert ask_driver(0.05) == Driver(silent="not for 0.1 s")
+
+    seen.hang(on=False)
+
+
+def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
+    for name, vendor, kind in (
+        ("0000:01:00.0", "0x10de", "0x030200"),
+        ("0000:01:00.1", "0x10de", "0x040300"),  # its sound
+        ("0000:02:00.0", "0x8086", "0x030000"),
+    ):
+        device = tmp_path / "sys/bus/pci/devices" / name
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text(f"{kind}\n")
+
+    assert plugged_in(tmp_path) == {"loaded": False, "cards": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "__version__ = '2.15.0+cu132'\ncuda: Optional[str] = '13.2'\nhip: Optional[str] = None\n",
+            Torch(version="2.15.0+cu132", cuda="13.2"),
+        ),
+        ("__version__ = '2.1.0'\ncuda = None\n", Torch(version="2.1.0")),
+        (
+            "__version__ = '2.1.0+rocm5'\ncuda = None\nhip = '5.6'\n",
+            Torch(version="2.1.0+rocm5", other="AMD's GPUs (ROCm)"),
+        ),
+        ("this is no Python", Torch(version="of an unknown version")),
+    ],
+)
+def test_torch_is_read_and_not_imported(tmp_path: Path, text: str, expected: Torch) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise RuntimeError('it was imported')\n")
+    (tmp_path / "torch" / "version.py").write_text(text)
+
+    assert torch_here([str(tmp_path)]) == expected
+
+
+def test_a_python_without_torch_says_so(tmp_path: Path) -> None:
+    assert torch_here([str(tmp_path)]) == Torch()
+
+
+def test_a_trial_of_torch_that_takes_too_long_is_given_up() -> None:
+    found = try_torch(Torch(version="1"), patience_s=0.01)
+
+    assert (found.works, "no answer in" in found.tried) == (False, True)
+
+
+def test_a_disk_is_told_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    found = see_disk(tmp_path / "a" / "b", "")
+
+    assert found.path == str(tmp_path / "a" / "b")
+    assert found.writable
+    assert found.total is not None
+    assert found.free is not None
+    assert 0 < found.free <= found.total
+
+
+def test_a_claims_folder_that_is_none_hinders(tmp_path: Path, home: Home) -> None:
+    environ = {"LAUNCHER_CLAIMS": str(tmp_path / "none")}
+
+    folder, trouble = see_claims(environ, home)
+
+    assert (folder, "is no folder" in trouble) == (str(tmp_path / "none"), True)
+    assert see_claims({"LAUNCHER_CLAIMS": "relative"}, home)[1]
+    assert see_claims({"LAUNCHER_CLAIMS": str(tmp_path)}, home) == (str(tmp_path), "")
+
+
+def test_a_look_at_the_database_changes_nothing_in_its_folder(home: Home, store: Store) -> None:
+    (job, _) = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+    store.owning.hold([job], time.time())
+    store.close()
+    before = sorted(home.folder.iterdir())
+
+    look = look_at(home.database)
+
+    assert look is not None
+    assert (look.schema, look.waiting) == (KNOWN_SCHEMA, 1)
+    assert look.newest == pytest.approx(time.time(), abs=60)
+    assert sorted(home.folder.iterdir()) == before
+
+
+def test_a_clock_that_was_set_back_is_seen_in_the_events(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    store.owning.hold([job], 4e9)
+    store.owning.release([job], 5.0)
+
+    look = look_at(home.database)
+
+    assert look is not None
+    assert look.newest == 4e9
+
+
+def test_what_is_no_database_looks_damaged_and_a_missing_one_tells_nothing(home: Home) -> None:
+    home.database.write_text("no database, but a text that is long enough" * 9)
+
+    look = look_at(home.database)
+    _, queue = see_queue({"LAUNCHER_HOME": str(home.folder)}, "", 1000.0)
+
+    assert look is not None
+    assert look.damaged
+    assert (queue.looks_damaged, queue.schema) == (True, None)
+    assert look_at(home.folder / "none.sqlite") is None
+
+
+def test_a_home_that_is_a_file_is_told(
+    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "file"))
+
+    assert "is no folder" in told_by(launcher, code=3)["home"]["told"]
+
+
+def test_restarts_lately_and_a_home_of_another_machine_are_seen(home: Home, store: Store) -> None:
+    environ = {"LAUNCHER_HOME": str(home.folder)}
+    write_json(home.restarts, {"schema": 1, "times": [1.0, 990.0, 995.0, "x"]})
+
+    _, queue = see_queue(environ, "", 1000.0)
+    write_json(home.record, {"schema": 1, "machine": "0" * 32, "host": "elsewhere"})
+    _, foreign = see_queue(environ, "", 1000.0)
+
+    assert (queue.restarts, queue.waiting, queue.problem) == (2, 0, "")
+    assert "another machine" in foreign.problem
+    assert store.read.counts().get(State.QUEUED) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, Logout()),
+        ({"run/systemd/system/x": ""}, Logout(systemd=True)),
+        (
+            {
+                "run/systemd/system/x": "",
+                "etc/systemd/logind.conf": "[Login]\n#KillUserProcesses=yes\n",
+            },
+            Logout(systemd=True),
+        ),
+        (
+            {
+                "run/systemd/system/x": "",
+                "etc/systemd/logind.conf": "[Login]\nKillUserProcesses=no\n",
+                "etc/systemd/logind.conf.d/9.conf": "[Login]\nKillUserProcesses = yes\n",
+            },
+            Logout(systemd=True, kills=True),
+        ),
+        (
+            {
+                "run/systemd/system/x": "",
+                "var/lib/systemd/linger/ada": "",
+                "config/systemd/user/launcher.service": "",
+                "usr/lib/systemd/logind.conf": "[Login]\nKillUserProcesses=no\n",
+            },
+            Logout(systemd=True, kills=False, lingers=True, service=True),
+        ),
+    ],
+)
+def test_what_a_logout_does_is_read_from_files_of_systemd(
+    tmp_path: Path, files: dict[str, str], expected: Logout
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert see_logout("ada", {"XDG_CONFIG_HOME": str(tmp_path / "config")}, tmp_path) == expected

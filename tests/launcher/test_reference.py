@@ -1,0 +1,84 @@
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from launcher.cli.kinds import settings
+from launcher.cli.reference import reference, table
+from launcher.kinds import COMMAND, Kind, Role
+from launcher.schema import _words, task_schema
+from launcher.written import RESOURCES
+from tests.launcher.conftest import Launcher
+from tests.launcher.toylab import laboratory
+
+TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
+TEXT = reference(TOYS)
+
+
+def section(name: str) -> str:
+    found = re.search(rf"^### {name}\n(.*?)(?=^### |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def test_every_word_of_a_file_stands_in_it() -> None:
+    words = task_schema(TOYS)["properties"]
+    assert isinstance(words, dict)
+    for name, form in words.items():
+        assert isinstance(form, dict)
+        if not form.get("deprecated"):
+            assert f"| `{name}` |" in section("Words of a file")
+
+
+@pytest.mark.parametrize("kind", TOYS.values(), ids=TOYS)
+def test_every_setting_of_a_kind_is_told_or_said_to_be_as_in_another(kind: Kind) -> None:
+    text = section(kind.name)
+    for one in settings(kind):
+        row = f"| `{one.name}` | {one.takes} |".replace("<", "\\<")
+        same = re.search(rf"^As in \[(\w+)\].*`{one.name}`", text, re.MULTILINE)
+        assert row in text or (same and row in section(same[1])), one.name
+
+
+@pytest.mark.parametrize("kind", TOYS.values(), ids=TOYS)
+def test_the_words_of_an_entry_stand_beside_its_settings(kind: Kind) -> None:
+    before = section(kind.name).partition("| setting |")[0]
+    told = set(re.findall(r"^\| `(\w+)` \|", before, re.MULTILINE))
+    words, _ = _words(kind)
+    taken = {name for name, form in words.items() if not form.get("deprecated")}
+    wanted = {*taken, "resources", "settings"}
+    wanted |= {"matrix"} if kind.role in {Role.TRAIN, Role.UNLEARN} else set()
+    assert told == (set() if kind.role is Role.POISON else wanted)
+
+
+def test_what_has_to_be_given_is_marked() -> None:
+    assert re.search(r"\| `data` \| a data ID.*\(required\) \|", section("test"))
+    assert "(required)" not in section("Words of a file")
+
+
+def test_every_resource_stands_in_it() -> None:
+    assert all(
+        f"| `{name}` | {takes} |" in section("Resources") for name, takes in RESOURCES.items()
+    )
+
+
+def test_old_words_lead_to_those_of_today() -> None:
+    assert "| `run_name` | name |" in section("Old words")
+    assert "| `data_list` | autotest |" in section("Old words")
+
+
+def test_a_bar_in_a_cell_ends_no_column_and_an_empty_column_is_left_out() -> None:
+    assert table(("a", "b", "c"), [("x|y", "", "z")]) == [
+        "| a | c |",
+        "| --- | --- |",
+        "| x\\|y | z |",
+    ]
+
+
+def test_the_schema_verb_prints_it(launcher: Launcher, tmp_path: Path) -> None:
+    said = launcher("schema", "--markdown")
+    assert said.out.startswith("### Words of a file\n")
+    assert said.out.endswith("below `defaults`.\n")
+    file = tmp_path / "reference.md"
+    assert launcher("schema", "--markdown", "--out", str(file)).code == 0
+    assert file.read_text(encoding="utf-8") == said.out

@@ -1,0 +1,385 @@
+"""A screen says what the store and the snapshots of the GPUs say, at one moment."""
+
+import json
+import threading
+
+import pytest
+
+from launcher.cli.snapshots import Snapshots, scheduler_of
+from launcher.gpu import GpuSnapshot
+from launcher.lookout import Lookout
+from launcher.paths import Home
+from launcher.recording import record
+from launcher.specs import Terms
+from launcher.states import Done, Failed, Outcome, State, Stopped
+from launcher.store.store import Store
+from tests.build import (
+    DEADLINE_S,
+    GIB,
+    Clock,
+    a_gpu,
+    a_seat,
+    a_spec,
+    an_attempt,
+    claimed,
+    enqueue,
+)
+
+NOW = 1_000_000.0
+
+
+def snapshots(home: Home, store: Store, now: float = NOW) -> Snapshots:
+    return Snapshots(home, store, clock=Clock(now))
+
+
+def steps(home: Home, job: int, *reports: tuple[float, int]) -> None:
+    """Have a job's first attempt tell how far it was, at times before now."""
+    attempt = home.attempt(job, 1)
+    attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lines = [
+        json.dumps({"at": NOW + at, "step": step, "total": 100, "metrics": {"loss": 0.5}})
+        for at, step in reports
+    ]
+    attempt.progress.write_text("\n".join([*lines, ""]))
+
+
+def test_an_empty_queue_is_an_empty_screen(home: Home, store: Store) -> None:
+    screen = snapshots(home, store).take()
+    assert (screen.running, screen.waiting, screen.recent, screen.gpus) == ((), (), (), ())
+    assert screen.scheduler.state == "absent"
+    assert screen.open == 0
+
+
+def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
+    home: Home, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job, now=NOW - 60)
+    steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
+    (work,) = snapshots(home, store).take().running
+    assert work.started == NOW - 60
+    assert work.line.note == "30/100 loss=0.5"
+    assert work.step is not None
+    assert (work.step.rate, work.step.left_s) == (1.0, 70.0)
+    assert (work.devices, work.memory) == ("cpu", None)
+
+
+def test_a_rate_begins_anew_where_the_steps_do(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job, now=NOW - 60)
+    steps(home, job, (-20.0, 90), (-10.0, 0), (0.0, 20))
+    (work,) = snapshots(home, store).take().running
+    assert work.step is not None
+    assert work.step.rate == 2.0
+
+
+def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_counted(
+    home: Home, store: Store
+) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(9)))
+    store.owning.prioritise([jobs[5]], 3)
+    screen = snapshots(home, store).take(waiting=4)
+    assert [one.id for one in screen.waiting] == [jobs[5], *jobs[:3]]
+    assert screen.more == 5
+    assert screen.counts[State.QUEUED] == 9
+
+
+def test_a_job_that_waits_for_others_names_the_first_of_them(home: Home, store: Store) -> None:
+    names = ["train/a", "train/b", "test/a", "test/b"]
+    needs = {"test/a": ["train/a"], "test/b": ["train/a", "train/b"]}
+    first, *_ = enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
+    told = {one.name: one.note for one in snapshots(home, store).take().waiting}
+    assert told["test/a"] == "after train/a"
+    assert told["test/b"] == "after train/a and 1 more job"
+    store.scheduling.finish(claimed(store, first), Done(at=NOW), outputs={}, now=NOW)
+    told = {one.name: one.note for one in snapshots(home, store).take().waiting}
+    assert told["test/b"] == "after train/b"
+
+
+def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_done(
+    home: Home, store: Store
+) -> None:
+    a, b, c = enqueue(
+        store,
+        a_spec(name="command/a"),
+        a_spec(name="command/b", terms=Terms(retries=1)),
+        a_spec(name="command/c"),
+    )
+    done = Done(at=NOW - 30, result={"loss": 0.25, "name": "x", "n": 3})
+    store.scheduling.finish(claimed(store, a, NOW - 90), done, outputs={}, now=NOW - 30)
+    for job, at in ((b, NOW - 20), (c, NOW - 10)):
+        failed = Failed(at=at, error="boom")
+        store.scheduling.finish(claimed(store, job, at - 5), failed, outputs={}, now=at)
+    newest, again, oldest = snapshots(home, store).take().recent
+    assert (newest.line.id, newest.state, newest.reason) == (c, State.FAILED, "boom")
+    assert (again.state, again.line.state) == (State.FAILED, State.QUEUED)
+    assert again.reason.startswith("retry 1 of 1 after")
+    assert (oldest.state, oldest.result, oldest.seconds) == (State.DONE, "loss=0.25 n=3", 60.0)
+
+
+def test_releasing_and_holding_are_no_ends(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    store.owning.hold([job], NOW)
+    store.owning.release([job], NOW)
+    assert snapshots(home, store).take().recent == ()
+
+
+def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number(
+    home: Home, store: Store
+) -> None:
+    a, b = enqueue(store, a_spec(name="train/vit"), a_spec(name="test/vit/real"))
+    (c,) = enqueue(store, a_spec(name="command/[x"), run="other")
+    taken = snapshots(home, store)
+    for sought, wanted in (
+        ("vit", [a, b]),
+        ("train/*", [a]),
+        ("other", [c]),
+        (str(b), [b]),
+        ("nothing", []),
+    ):
+        found = taken.take(sought=sought).found
+        assert found is not None
+        assert [one.id for one in found] == wanted, sought
+    assert taken.take().found is None
+
+
+def test_runs_with_open_jobs_are_told_with_how_far_they_are(home: Home, store: Store) -> None:
+    a, _ = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    (c,) = enqueue(store, a_spec(name="command/c"), run="over")
+    for job in (a, c):
+        done = Done(at=NOW)
+        store.scheduling.finish(claimed(store, job, NOW), done, outputs={}, now=NOW)
+    assert snapshots(home, store).take().active == {"test": (1, 2)}
+
+
+def finish(store: Store, job: int, began: float, ended: float, outcome: Outcome) -> None:
+    """Have a job run for some time, in seconds from now, and end."""
+    claim = claimed(store, job, NOW + began)
+    store.scheduling.finish(claim, outcome, outputs={}, now=NOW + ended)
+
+
+def trainings(store: Store, number: int) -> list[int]:
+    return enqueue(store, *(a_spec(name=f"train/{n}", kind="train") for n in range(number)))
+
+
+def test_how_long_it_takes_rests_on_at_least_three_of_the_kind_that_are_done(
+    home: Home, store: Store
+) -> None:
+    jobs = trainings(store, 9)
+    finish(store, jobs[8], -31, -30, Failed(at=NOW - 30, error="boom"))
+    claimed(store, jobs[7], NOW)
+    for number, job in enumerate(jobs[:3]):
+        assert snapshots(home, store).take().left_s is None
+        at = -20.0 + 10 * number
+        finish(store, job, at - 10, at, Done(at=NOW + at))
+    assert snapshots(home, store).take().left_s == 50.0  # 10 s each: one runs, four wait
+
+
+def test_another_kind_of_jobs_tells_nothing(home: Home, store: Store) -> None:
+    jobs = trainings(store, 5)
+    for job in jobs[:3]:
+        finish(store, job, -10, 0, Done(at=NOW))
+    claimed(store, jobs[3], NOW)
+    assert snapshots(home, store).take().left_s == 20.0
+    enqueue(store, a_spec(name="test/0", kind="test"))
+    assert snapshots(home, store).take().left_s is None
+
+
+def test_programs_may_be_anything(home: Home, store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(6)))
+    for job in jobs[:3]:
+        finish(store, job, -10, 0, Done(at=NOW))
+    claimed(store, jobs[3], NOW)
+    assert snapshots(home, store).take().left_s is None
+
+
+def test_a_job_that_says_itself_how_far_it_is_needs_no_others(home: Home, store: Store) -> None:
+    (job,) = trainings(store, 1)
+    claimed(store, job, now=NOW - 60)
+    steps(home, job, (-20.0, 10), (0.0, 30))
+    assert snapshots(home, store).take().left_s == 70.0
+
+
+def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
+    home: Home, store: Store
+) -> None:
+    jobs = trainings(store, 4)
+    for job in jobs[:3]:
+        finish(store, job, -101, -1, Done(at=NOW - 1))
+    claimed(store, jobs[3], NOW)
+    assert snapshots(home, store, NOW + 40).take().left_s == 60.0
+    assert snapshots(home, store, NOW + 101).take().left_s is None
+
+
+def test_what_waits_for_its_time_or_nothing_at_all_is_not_foreseen(
+    home: Home, store: Store
+) -> None:
+    jobs = trainings(store, 5)
+    for job in jobs[:3]:
+        finish(store, job, -10, 0, Done(at=NOW))
+    assert snapshots(home, store).take().left_s is None, "nothing runs"
+    claimed(store, jobs[3], NOW)
+    assert snapshots(home, store).take().left_s == 20.0
+    later = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
+    enqueue(store, later)
+    assert snapshots(home, store).take().left_s is None
+
+
+def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(home: Home, store: Store) -> None:
+    jobs = trainings(store, 7)
+    for job in jobs[:3]:
+        finish(store, job, -10, 0, Done(at=NOW))
+    store.owning.hold(jobs[3:5], NOW)
+    claimed(store, jobs[5], NOW)
+    assert snapshots(home, store).take().left_s == 20.0
+    home.stop.write_text("{}")
+    assert snapshots(home, store).take().left_s is None
+
+
+def test_single_jobs_are_no_run_that_can_be_complete(home: Home, store: Store) -> None:
+    enqueue(store, a_spec(), run="add")
+    assert snapshots(home, store).take().active == {}
+
+
+def test_what_ended_is_told_however_many_jobs_were_queued_since(home: Home, store: Store) -> None:
+    a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    finish(store, a, -90, -60, Done(at=NOW - 60))
+    finish(store, b, -90, -30, Failed(at=NOW - 30, error="boom"))
+    enqueue(store, *(a_spec(name=f"command/{number}") for number in range(500)))
+    recent = snapshots(home, store).take().recent
+    assert [(one.line.id, one.state, one.reason) for one in recent] == [
+        (b, State.FAILED, "boom"),
+        (a, State.DONE, ""),
+    ]
+    finish(store, 3, -20, -10, Done(at=NOW - 10))
+    told = [(one.line.id, one.state) for one in snapshots(home, store).take().recent]
+    assert told == [(3, State.DONE), (b, State.FAILED), (a, State.DONE)], "each only once"
+
+
+def test_an_attempt_that_was_told_to_stop_has_not_failed(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
+    finish(store, job, -50, -40, Stopped(at=NOW - 40))
+    finish(store, job, -30, -20, Failed(at=NOW - 20, error="boom"))
+    failed, stopped = snapshots(home, store).take().recent
+    assert (failed.state, failed.line.state) == (State.FAILED, State.QUEUED)
+    assert (stopped.state, stopped.reason) == (State.QUEUED, "stopped, goes on later")
+
+
+def test_each_attempt_is_told_with_its_own_time(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
+    finish(store, job, -90, -60, Failed(at=NOW - 60, error="boom"))
+    store.scheduling.let_go(NOW - 50)
+    finish(store, job, -50, -40, Failed(at=NOW - 40, error="boom"))
+    store.owning.retry([job], NOW - 30)
+    store.owning.cancel([job], NOW - 20)
+    told = [(one.state, one.seconds) for one in snapshots(home, store).take().recent]
+    assert told == [(State.CANCELLED, None), (State.FAILED, 10.0), (State.FAILED, 30.0)]
+
+
+def test_a_report_out_of_all_reason_is_none(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job, NOW)
+    steps(home, job, (-20.0, 1), (float("nan"), 3), (float("inf"), 4), (-10.0, 10**400))
+    (work,) = snapshots(home, store).take().running
+    assert work.step is not None
+    assert (work.step.step, work.step.left_s) == (1, None)
+
+
+def test_groups_are_told_with_how_many_of_their_jobs_run(home: Home, store: Store) -> None:
+    store.owning.limit("downloads", 2)
+    (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
+    claimed(store, job)
+    (group,) = snapshots(home, store).take().groups
+    assert (group.name, group.limit, group.running) == ("downloads", 2, 1)
+
+
+def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store) -> None:
+    record(home.gpus, [a_gpu(0, used=3, utilisation=0.5)], at=NOW - 2)
+    taken = snapshots(home, store)
+    assert [gauge.gpu.label for gauge in taken.take().gpus] == ["cuda:0"]
+    assert taken.take().busy == {"GPU-0": (0.5, 0.5)}
+    assert snapshots(home, store, NOW + 60).take().gpus == ()
+    assert snapshots(home, store, NOW - 3600).take().gpus == (), "the clock was set back"
+
+
+def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: Store) -> None:
+    answers, seen = threading.Event(), threading.Event()
+
+    def look() -> list[GpuSnapshot]:
+        answers.wait(DEADLINE_S)
+        return [a_gpu(1)]
+
+    taken = Snapshots(home, store, lookout=Lookout(look, seen.set), clock=Clock(NOW))
+    assert taken.take().gpus == (), "it is not waited for"
+    answers.set()
+    assert seen.wait(DEADLINE_S)
+    assert [gauge.gpu.label for gauge in taken.take().gpus] == ["cuda:1"]
+
+
+def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
+    home: Home, store: Store
+) -> None:
+    record(home.gpus, [a_gpu(0, used=5, processes=()), a_gpu(1, used=0)], at=NOW)
+    (job,) = enqueue(store, a_spec())
+    seat = a_seat(device="GPU-0,GPU-1", claim=8 * GIB)
+    assert store.scheduling.claim(job, seat, reason="fits", now=NOW) is not None
+    attempt = an_attempt(home, a_spec(), job=job)
+    told = {
+        "schema": 1,
+        "at": NOW,
+        "reserved": 2 * GIB,
+        "peak": 3 * GIB,
+        "context": GIB,
+        "uuid": None,
+    }
+    attempt.memory.write_text(json.dumps(told))
+    (work,) = snapshots(home, store).take().running
+    assert work.devices == "cuda:0,1"
+    assert work.memory is not None
+    assert (work.memory.now, work.memory.peak, work.memory.asked) == (3 * GIB, 4 * GIB, 8 * GIB)
+    assert not work.memory.beyond
+
+
+def test_names_and_reasons_cannot_steer_a_terminal(home: Home, store: Store) -> None:
+    steering = "\x1b[2J\r\n"
+    (job,) = enqueue(store, a_spec(name=f"command/{steering}", run=f"r{steering}"))
+    failed = Failed(at=NOW, error=f"said {steering}")
+    store.scheduling.finish(claimed(store, job, NOW), failed, outputs={}, now=NOW)
+    enqueue(store, a_spec(name=f"command/2{steering}", run=f"r{steering}"))
+    screen = snapshots(home, store).take(sought="command")
+    assert repr(screen).isprintable()
+    texts = [screen.waiting[0].name, screen.recent[0].reason, *screen.active]
+    assert all(text.isprintable() for text in texts)
+
+
+def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Store) -> None:
+    enqueue(store, a_spec())
+    other = Store(home)
+    taken = snapshots(home, other)
+    before = store.read.data_version()
+    with store.writing():
+        enqueue(store, a_spec(name="command/2"))
+        assert taken.take().counts[State.QUEUED] == 1
+    assert taken.take().counts[State.QUEUED] == 2
+    assert store.read.data_version() == before
+    other.close()
+
+
+def test_a_look_that_fails_leaves_no_transaction_behind(home: Home, store: Store) -> None:
+    def look() -> None:
+        with store.frames.at_once():
+            store.read.counts()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        look()
+    enqueue(store, a_spec())
+    other = Store(home)
+    assert other.read.counts() == {State.QUEUED: 1}, "it was written down at once"
+    other.close()
+
+
+def test_a_scheduler_without_a_record_is_still_told(home: Home) -> None:
+    assert scheduler_of(home).state == "absent"
+    home.stop.write_text("{}")
+    assert scheduler_of(home).state == "stopped"

@@ -1,0 +1,170 @@
+"""`launcher status --watch` in a terminal and in a pipe, beside a queue that changes."""
+
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launcher.paths import Home
+from launcher.states import Done, Failed
+from launcher.store.store import Store
+from tests.build import DEADLINE_S, a_spec, claimed, enqueue, job_row, until
+from tests.launcher.conftest import Launcher
+from tests.terminal import COMMAND, seen
+
+ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
+
+
+def test_the_picture_changes_with_the_queue(store: Store) -> None:
+    enqueue(store, a_spec(name="command/a"))
+    with seen("status", "--watch=0.2") as window:
+        window.shows("○ command/a")
+        claimed(store, 1)
+        window.shows("● command/a")
+        assert "\x1b[?1049h" in window.raw.decode()
+
+
+def test_control_c_leaves_the_picture_and_gives_the_terminal_back(store: Store) -> None:
+    enqueue(store, a_spec())
+    with seen("status", "--watch") as window:
+        window.shows("command/1")
+        window.type("\x03")
+        assert window.ends() == 130
+        window.look()
+        assert window.raw.rstrip().endswith(b"\x1b[?25h\x1b[?1049l"), "no cursor is hidden"
+
+
+def test_the_picture_fits_a_window_that_becomes_smaller(store: Store) -> None:
+    enqueue(store, *(a_spec(name=f"command/{'x' * 60}{number}") for number in range(30)))
+    with seen("status", "--watch=3600", columns=120, rows=40) as window:
+        window.until(lambda text: text.count("command/xxx") == 30, "all are seen")
+        window.resize(60, 12)
+        window.shows("more lines")
+        assert len(window.lines) == 12
+        window.until(lambda text: "…" in text, "names are cut")
+
+
+def test_a_line_as_wide_as_the_window_keeps_its_last_character(store: Store) -> None:
+    enqueue(store, a_spec())
+    with seen("status", "--watch") as window:
+        window.shows("command/1")
+        assert re.search(rb"command/1[^\r\n]*\x1b\[K", window.raw), "a shorter one is cleared"
+        assert re.search(rb"\d\d:\d\d:\d\d\r\n", window.raw), "the clock ends at the edge"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGTSTP])
+def test_who_ends_or_halts_the_picture_gets_the_terminal_back(
+    store: Store, number: signal.Signals
+) -> None:
+    enqueue(store, a_spec())
+    with seen("status", "--watch=0.2") as window:
+        window.shows("command/1")
+        window.child.send_signal(number)
+        window.until(lambda _: LEAVE in window.raw, "the terminal is given back")
+        if number == signal.SIGTERM:
+            assert window.ends() == -signal.SIGTERM
+            assert window.raw.endswith(LEAVE)
+        else:  # nobody can go on a process that has no shell: it is never halted
+            window.until(lambda _: ENTER in window.raw.partition(LEAVE)[2], "it goes on")
+            window.type("\x03")
+            assert window.ends() == 130
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_a_line_for_each_change(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    with seen("status", "--watch", TERM="dumb") as window:
+
+        def told(text: str) -> bool:  # nobody knows when it begins to look
+            store.owning.hold([job], 1.0)
+            store.owning.release([job], 1.0)
+            return "held" in text
+
+        window.until(told, "it tells of a change")
+        assert b"\x1b" not in window.raw
+
+
+def test_the_view_of_a_run_has_no_style_where_none_is_wanted(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks.yaml").write_text("name: few\ncommand:\n  - {argv: [sleep, '1']}\n")
+    for colour in (True, False):
+        with seen("run", "tasks.yaml", "--force", colour=colour) as window:
+            window.shows("0 of 1")
+            assert window.ends() == 0
+            window.look()
+            assert bool(re.search(rb"\x1b\[[0-9;]*m", window.raw)) is colour
+
+
+def test_a_queue_that_is_deleted_ends_the_picture(store: Store, home: Home) -> None:
+    enqueue(store, a_spec())
+    with seen("status", "--watch=0.2") as window:
+        window.shows("command/1")
+        home.database.unlink()
+        assert window.ends() == 3
+        assert "is gone" in window.text
+
+
+def test_a_window_that_is_closed_ends_the_picture(store: Store) -> None:
+    enqueue(store, a_spec())
+    with seen("status", "--watch=0.2") as window:
+        window.shows("command/1")
+        window.close()
+        assert window.ends() in {-signal.SIGHUP, 3, 141}
+
+
+def test_jobs_of_a_pattern_are_watched_alone(store: Store) -> None:
+    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    with seen("status", "--watch", "*/b") as window:
+        assert "command/a" not in window.shows("command/b")
+
+
+def test_a_pipe_gets_a_line_for_each_change(store: Store, tmp_path: Path) -> None:
+    a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    told = tmp_path / "told"
+    with told.open("wb") as file:
+        watch = subprocess.Popen([*COMMAND, "status", "--watch"], stdout=file)
+
+    def begins() -> bool:  # nobody knows when it begins to look
+        store.owning.hold([b], 1.0)
+        store.owning.release([b], 1.0)
+        return bool(told.read_text())
+
+    until(begins, "it tells of a change")
+    store.scheduling.finish(claimed(store, a), Failed(at=2.0, error="boom"), outputs={}, now=2.0)
+    until(lambda: "failed" in told.read_text(), "it tells of the failure")
+    watch.send_signal(signal.SIGINT)
+    assert watch.wait(DEADLINE_S) == 130
+    lines = told.read_text().splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d ‖ held      command/b  held by its owner", lines[0])
+    start, failed = (line for line in lines if "command/a" in line)
+    assert start.endswith("● start     command/a  fits")
+    assert failed.endswith("✗ failed    command/a  boom  → launcher logs 1")
+
+
+def test_a_pipe_whose_reader_has_left_ends_the_watch_without_a_change(store: Store) -> None:
+    enqueue(store, a_spec())
+    watch = subprocess.Popen([*COMMAND, "status", "--watch"], stdout=subprocess.PIPE)
+    assert watch.stdout is not None
+    watch.stdout.close()
+    assert watch.wait(DEADLINE_S) == 141
+
+
+def test_seconds_out_of_reason_are_refused(launcher: Launcher, store: Store) -> None:
+    enqueue(store, a_spec())
+    answer = launcher("status", "--watch=0")
+    assert answer.code == 2
+    assert "--watch takes 0.2 to 3600 seconds, got 0" in answer.err
+    assert "say --watch or --json" in launcher("status", "--watch", "--json").err
+
+
+def test_a_pipe_gets_the_names_of_its_columns_when_it_asks(
+    launcher: Launcher, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=2.0)
+    lines = launcher("status", "--header").out.splitlines()
+    assert lines[0].split("\t") == ["id", "run", "name", "state", "since", "why"]
+    assert lines[1].split("\t")[:4] == ["1", "test", job_row(store, job).name, "done"]

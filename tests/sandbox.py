@@ -1,0 +1,147 @@
+"""A project of its own in which the commands of a page are typed, by nobody and without a shell."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.paths import Home
+from tests.build import end_everything
+from tests.documents import TREE, Command
+
+BIN = Path(sys.executable).parent
+DEADLINE_S = 240.0
+INTERRUPT = "\x03"
+LOOK_S, PATIENCE_S = 0.3, 3.0  # until a screen counts as drawn; from a key to the next
+
+SMALLER = {  # the tour of the sandbox makes fewer images and looks at them once
+    "{train: 240, val: 60, test: 120}": "{train: 60, val: 12, test: 24, size: 64}",
+    "num_epochs: 6": "num_epochs: 1",
+}
+PROGRAMS = {
+    "train.py": "import sys\nprint('trained', *sys.argv[1:])\n",
+    "prepare.sh": "#!/bin/sh\nls $1\n",
+    "list.txt": "",
+    "bin/wget": "#!/bin/sh\nexit 0\n",
+    "bin/rsync": "#!/bin/sh\nexit 0\n",
+    # the other machine is this one
+    "bin/ssh": '#!/bin/sh\n[ "$1" = -t ] && shift\nshift\nexec "$@"\n',
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """A person's project folder and queue."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, command: Command, *more: str, codes: Collection[int] = (0,)) -> None:
+        """Run a command to its end, and fail where it ends with another code."""
+        ended = subprocess.run(
+            self._argv(command, *more),
+            cwd=self.folder,
+            env=self.environment | dict(command.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        said = f"{command.text}\n{ended.stdout}{ended.stderr}"
+        assert ended.returncode in codes, said
+        assert "Traceback" not in ended.stderr, said
+
+    def show(self, command: Command, key: str) -> None:
+        """Run a command in a terminal, and press a key until it has ended."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        child = subprocess.Popen(
+            self._argv(command),
+            cwd=self.folder,
+            env=self.environment | {"TERM": "xterm-256color"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        drawn = _press(key, ours, child)
+        child.kill()
+        os.close(ours)
+        assert child.wait() in {0, 130}, f"{command.text}\n{drawn}"
+
+    def _argv(self, command: Command, *more: str) -> list[str]:
+        return [self._found(command.words[0]), *command.words[1:], *more]
+
+    def _found(self, word: str) -> str:
+        """Return where a program lies: one of the sandbox, or an installed one."""
+        places = [self.folder] if "/" in word else [self.folder / "bin", BIN]
+        found = [str(place / word) for place in places if (place / word).exists()]
+        assert found, f"{word} is no program that the sandbox has"
+        return found[0]
+
+
+def _press(key: str, terminal: int, child: subprocess.Popen[bytes]) -> str:
+    """Press a key whenever nothing is drawn any more, until the child has ended; return what was."""
+    drawn, pressed = b"", 0.0
+    deadline = time.monotonic() + DEADLINE_S
+    with contextlib.suppress(OSError):  # the terminal's other end was closed
+        while child.poll() is None and time.monotonic() < deadline:
+            if select.select([terminal], [], [], LOOK_S)[0]:
+                drawn += os.read(terminal, 65536)
+            elif drawn and time.monotonic() > pressed + PATIENCE_S:
+                pressed = time.monotonic()
+                if key == INTERRUPT:  # the terminal is not the child's own: it makes no signal
+                    child.send_signal(signal.SIGINT)
+                else:
+                    os.write(terminal, key.encode())
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(PATIENCE_S)
+    return drawn.decode(errors="replace")
+
+
+@contextmanager
+def a_sandbox(place: Path) -> Iterator[Sandbox]:
+    """Make a project below a folder, with the task files of this one, of which the tour is smaller."""
+    folder = place / "project"
+    (folder / "tasks").mkdir(parents=True)
+    for path in (TREE / "tasks").glob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        if path.name == "tour.yaml":
+            for old, new in SMALLER.items():
+                assert old in text
+                text = text.replace(old, new)
+        (folder / "tasks" / path.name).write_text(text, encoding="utf-8")
+    for name, text in PROGRAMS.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+    (folder / "data").mkdir()
+    home = Home(place / "home")
+    claims = place / "claims"  # what schedulers of other tests promise is none of its business
+    claims.mkdir()
+    environment = {
+        **os.environ,
+        "LAUNCHER_HOME": str(home.folder),
+        "LAUNCHER_CLAIMS": str(claims),
+        "TRUEFACE_WEIGHTS": "none",
+        "TRUEFACE_CACHE": str(place / "cache"),
+        "PATH": os.pathsep.join([str(folder / "bin"), str(BIN), os.environ["PATH"]]),
+    }
+    try:
+        yield Sandbox(folder=folder, environment=environment)
+    finally:
+        end_everything(home)

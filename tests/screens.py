@@ -1,0 +1,138 @@
+"""Screens as values, for tests of what draws them: nothing of them depends on the hour."""
+
+from datetime import datetime
+
+from launcher.gauges import Gauge, Guest
+from launcher.gpu import GpuProcess
+from launcher.machine import Promise
+from launcher.progress import Step
+from launcher.screen import Group, Happening, Memory, Scheduler, Screen, Work
+from launcher.states import State
+from launcher.views import JobLine
+from tests.build import GIB, a_gpu
+
+NOW = datetime(2026, 11, 20, 14, 32, 7).timestamp()  # noqa: DTZ001  # local: what screens show
+MIB = 1 << 20
+
+
+def a_line(job: int, name: str, state: State, note: str = "", **changes: object) -> JobLine:
+    """A job of a list."""
+    values: dict[str, object] = {
+        "id": job,
+        "run": "blend",
+        "name": name,
+        "kind": name.partition("/")[0],
+        "state": state,
+        "priority": 0,
+        "since": NOW - 3600,
+        "note": note,
+    }
+    return JobLine(**values | changes)  # type: ignore[arg-type]  # as the test says
+
+
+def an_idle_screen() -> Screen:
+    """A queue with nothing in it."""
+    return Screen(
+        at=NOW, home="~/.local/state/launcher", scheduler=Scheduler(pid=None, state="absent")
+    )
+
+
+def a_busy_screen() -> Screen:
+    """Two GPUs shared with somebody, three jobs at work, more that wait, some that have ended."""
+    first, second, third = (
+        a_line(41, "train/gan2:pre&real:pre@seed=3", State.RUNNING, "7/10 loss=0.1841"),
+        a_line(42, "train/gan2:pre%50&real:pre@seed=1", State.RUNNING, "2/10 loss=0.6712"),
+        a_line(43, "command/prepare", State.RUNNING, "on the CPU with 4 cores", run="add"),
+    )
+    return Screen(
+        at=NOW,
+        home="~/.local/state/launcher",
+        scheduler=Scheduler(pid=48113, state="running", since=NOW - 11520, version="0.2.0"),
+        counts={
+            State.RUNNING: 3,
+            State.QUEUED: 30,
+            State.HELD: 1,
+            State.DONE: 1044,
+            State.FAILED: 1,
+        },
+        active={"blend": (44, 79)},
+        left_s=15_600.0,
+        warnings=("other users' launchers cannot know our promises: /dev/shm is full",),
+        gpus=(_shared(), _crowded()),
+        busy={"GPU-0": (0.1, 0.5, 0.97, 0.99, 0.97), "GPU-1": (0.6, 0.64)},
+        groups=(Group(name="downloads", limit=2, running=1),),
+        running=(
+            Work(
+                line=first,
+                started=NOW - 4740,
+                devices="cuda:0",
+                memory=Memory(now=11_700 * MIB, peak=11_900 * MIB, asked=12_000 * MIB),
+                step=Step(at=NOW, step=7, total=10, metrics={"loss": 0.1841}, rate=7 / 4740),
+            ),
+            Work(
+                line=second,
+                started=NOW - 1260,
+                devices="cuda:0,1",
+                memory=Memory(now=18 * GIB, peak=19 * GIB, asked=18 * GIB),
+                step=Step(at=NOW, step=2, total=10, metrics={"loss": 0.6712}),
+            ),
+            Work(line=third, started=NOW - 41),
+        ),
+        waiting=(
+            a_line(
+                44,
+                "train/gan3:pre&real:pre@seed=1",
+                State.QUEUED,
+                "needs 18.9 GiB (peak of jobs like it); cuda:0 has 8.6 GiB free, 2 GiB of it"
+                " promised to job 41; cuda:1 has 2.2 GiB free",
+            ),
+            a_line(45, "train/gan3:pre&real:pre@seed=2", State.QUEUED, "behind job 44", priority=5),
+            a_line(46, "train/gan3:pre&real:pre@seed=3", State.QUEUED, "behind job 44"),
+            a_line(47, "test/gan3:pre/sdXL:shr", State.QUEUED, "needs 1 more job"),
+            a_line(48, "train/sd3:pre&real:pre", State.HELD, "wait for new crops"),
+        ),
+        more=26,
+        recent=(
+            Happening(
+                at=NOW - 41,
+                line=a_line(40, "test/gan2:pre/real:pre", State.DONE),
+                state=State.DONE,
+                seconds=41.2,
+                result="n=300 fake=150 accuracy=0.9833",
+            ),
+            Happening(
+                at=NOW - 1800,
+                line=a_line(44, "train/gan3:pre&real:pre@seed=1", State.QUEUED),
+                state=State.FAILED,
+                reason="out of memory, its own: held 13.8 GiB and wanted 2 GiB more, was promised"
+                " 14 GiB; needs 18.9 GiB next time; queued again",
+            ),
+            Happening(
+                at=NOW - 90_000,
+                line=a_line(39, "train/flux:pre", State.FAILED),
+                state=State.FAILED,
+                reason="FileNotFoundError: no folder called Flux below data/TrueFace",
+                seconds=2.0,
+            ),
+        ),
+    )
+
+
+def _shared() -> Gauge:
+    processes = (
+        GpuProcess(pid=4711, used=11_700 * MIB, user="ada", command="python"),
+        GpuProcess(pid=9921, used=9 * GIB, user="ben", command="python"),
+    )
+    gpu = a_gpu(0, total=39.4, used=21, processes=processes, utilisation=0.97, temperature_c=71)
+    guest = Guest(
+        job=41, name="train/gan2:pre&real:pre@seed=3", promised=12 << 30, pids=frozenset({4711})
+    )
+    return Gauge(
+        gpu=gpu, guests=(guest,), foreign=(Promise(user="cleo", device="GPU-0", amount=2 * GIB),)
+    )
+
+
+def _crowded() -> Gauge:
+    return Gauge(
+        gpu=a_gpu(1, total=39.4, used=37.2, fault="has fallen off the bus (Xid 79)"),
+    )

@@ -1,0 +1,178 @@
+"""Takes the pictures of `launcher top` for README and docs/, from a real queue on stand-in GPUs.
+
+python -m tests.screenshots [FOLDER]
+
+A real scheduler runs real processes, as `tests.recorded_day` queues them, on the stand-in for NVML;
+the application draws without a terminal. Only names of people and folders are replaced.
+"""
+
+import asyncio
+import contextlib
+import re
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from launcher.dashboard.app import Top
+from launcher.dashboard.sources import Queue
+from launcher.lookout import Lookout
+from launcher.nvml import Nvml
+from launcher.paths import Home
+from launcher.records import write_atomic
+from launcher.screen import Screen
+from launcher.states import State
+from launcher.store.store import Store
+from tests.e2e.machine import ROOT, Machine, a_machine
+from tests.nvml.standin import Devices, asked_here, compile_library
+from tests.recorded_day import CARD, neutral, put, strangers
+
+DOCS = ROOT / "docs"
+SIZE = (118, 38)  # columns and rows
+PATIENCE_S = 120.0
+# what a viewer would fetch from elsewhere; any fixed-width font does
+_FETCHED = re.compile(r"\s*@font-face \{.*?\}(?=\s)", re.DOTALL)
+_NOTES = re.compile(r"\s*<!--.*?-->", re.DOTALL)
+_NUMBER = re.compile(r"terminal-\d+")
+
+
+@dataclass
+class Renamed:
+    """A queue as it is now, with other names for people and folders."""
+
+    queue: Queue
+    others: list[int] = field(default_factory=list)  # pids of other people's processes
+    note: str = ""
+    complaint: str = ""
+
+    @property
+    def store(self) -> Store | None:
+        """The queue's database."""
+        return self.queue.store
+
+    @property
+    def home(self) -> Home:
+        """The queue's home."""
+        return self.queue.home
+
+    def changed(self) -> None:
+        """Take note that somebody here has changed a job."""
+        self.queue.changed()
+
+    def look(self, *, waiting: int, sought: str) -> Screen:
+        """Return the screen as of now."""
+        return neutral(self.queue.look(waiting=waiting, sought=sought), self.others)
+
+
+def picture(app: Top, file: Path) -> None:
+    """Write what an application shows; nothing in it is fetched from anywhere."""
+    text = app.export_screenshot(title="launcher top")
+    for unwanted in (_FETCHED, _NOTES):
+        text = unwanted.sub("", text)
+    name = file.stem  # the same on each run, and another for each picture of a page
+    text = _NUMBER.sub(name, text).replace("Fira Code, monospace", "monospace")
+    write_atomic(file, f"{text}\n")
+    sys.stderr.write(f"wrote {file}\n")
+
+
+@asynccontextmanager
+async def shown(source: Renamed) -> AsyncIterator[tuple[Top, Pilot[int]]]:
+    """Run the application on a screen that nobody sees."""
+    app = Top(source, colour=True)
+    async with app.run_test(size=SIZE) as pilot:
+        yield app, pilot
+
+
+async def until(app: Top, pilot: Pilot[int], holds: Callable[[Screen], object], what: str) -> None:
+    """Wait until the screen is as a picture wants it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while app.desk.screen is None or not holds(app.desk.screen):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited in vain until {what}")
+        await pilot.pause(0.2)
+
+
+async def take(machine: Machine, gpus: Devices, folder: Path) -> None:
+    """Live through a minute of a queue, and take the pictures."""
+    cards = [gpus.add(CARD, name="NVIDIA_A100-SXM4-40GB", limit=400_000) for _ in range(3)]
+    for card in cards:
+        gpus.set(card, util=0, power=52_000, temp=34)
+    store = Store(machine.project.home)
+    seen = Queue(machine.project.home, lookout=Lookout(Nvml().snapshot, _unneeded))
+    source = Renamed(seen)
+    with contextlib.closing(store), contextlib.closing(seen), strangers(gpus) as start:
+        async with shown(source) as (app, pilot):
+            machine.serve()
+            await until(app, pilot, lambda one: one.gpus and one.scheduler.pid, "GPUs are seen")
+            picture(app, folder / "top-idle.svg")
+            source.others.append(start(cards[1], 24))
+            numbers = put(machine, store)
+            store.owning.hold([numbers["train/vit:pre&real:pre"]], time.time())
+            await _work(app, pilot, gpus)
+            picture(app, folder / "top-busy.svg")
+            await _open_job(app, pilot)
+            picture(app, folder / "top-job.svg")
+            await pilot.press("escape", "escape")  # the job, and the filter
+            await until(app, pilot, _has_failed, "jobs have failed")
+            await pilot.press("G")
+            await pilot.pause(1.5)
+            picture(app, folder / "top-failure.svg")
+
+
+async def _work(app: Top, pilot: Pilot[int], gpus: Devices) -> None:
+    """Let the queue work for a while, and the GPUs tell so."""
+
+    def busy(screen: Screen) -> bool:
+        for place, gauge in enumerate(screen.gpus):
+            if gauge.guests:
+                load = 97 - 7 * place - len(screen.recent)
+                gpus.set(gauge.gpu.uuid, util=load, power=(240 + load) * 1000, temp=60 + 4 * place)
+        trains = [
+            work for work in screen.running if work.memory and (work.memory.now or 0) > CARD / 8
+        ]
+        return len(trains) > 3 and len(screen.recent) > 2
+
+    await until(app, pilot, busy, "several jobs work")
+
+
+async def _open_job(app: Top, pilot: Pilot[int]) -> None:
+    """Open the training that has gone furthest, on the page of its metrics."""
+    assert app.desk.screen is not None
+    works = list(app.desk.screen.running)
+    furthest = max(works, key=lambda work: work.step.step if work.step else 0)
+    await pilot.press("/", *str(furthest.line.id), "enter")
+    await pilot.press("enter", "3")
+    await pilot.pause(6.0)
+
+
+def _has_failed(screen: Screen) -> bool:
+    failed = [one for one in screen.recent if one.state is State.FAILED]
+    return any("memory" in one.reason for one in failed) and any(
+        "folder" in one.reason for one in failed
+    )
+
+
+def _unneeded() -> None:
+    """Nobody waits for a look at the GPUs: the next screen has it."""
+
+
+def main(words: list[str]) -> int:
+    """Take all pictures anew."""
+    folder = Path(words[0]) if words else DOCS
+    with tempfile.TemporaryDirectory() as place:
+        library = Path(place) / "library"
+        library.mkdir()
+        gpus = Devices(library, compile_library(library))
+        with asked_here(gpus), a_machine(Path(place), gpus) as machine:
+            machine.project.environment["PYTHONPATH"] = str(ROOT)
+            asyncio.run(take(machine, gpus, folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

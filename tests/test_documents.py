@@ -1,0 +1,373 @@
+"""The README and the pages below docs/ say what is so: every block is run, planned or read.
+
+`python -m tests.test_documents --write` puts what is made from the code into the pages.
+"""
+
+import functools
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from launcher.api import load, plan
+from launcher.cli.main import VERBS, cli
+from launcher.cli.reference import reference
+from launcher.dashboard.keys import help_page
+from launcher.kinds import installed
+from tests.documents import (
+    PAGES,
+    TREE,
+    Block,
+    Command,
+    anchors,
+    between,
+    blocks,
+    commands,
+    links,
+    options,
+    told,
+)
+from tests.nvml.standin import GIB, Devices
+from tests.sandbox import BIN, INTERRUPT, Sandbox, a_sandbox
+from trueface.cli import cli as trueface
+from trueface.sample import SampleSpec, make_sample
+
+MADE = {"reference": "docs/tasks.md", "keys": "docs/screens.md"}  # from the code; by which page
+WIDTH = 100  # columns of what a page shows of a screen
+
+# What cannot be run here, each with the reason. Everything else that a page shows is run.
+TARGETS = {  # these run the tests themselves: the Makefile must have the target
+    "make demo": "the whole demo, minutes; tests/e2e walks the same path",
+    "make test": "all tests, this one among them",
+}
+PLANNED = {  # run with --dry-run
+    "launcher run tasks/poison_sample.yaml": "half an hour of trainings",
+    "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/poison_faces.yaml": "photographs",
+    "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": "hours, and a download",
+}
+PARSED = {  # its options must exist, and its arguments be as many as it takes
+    "trueface unlearned poison_sample": "comes after half an hour of trainings",
+    "trueface unlearned layer_attack_cpu --published": "comes after hours of trainings",
+    "trueface compare runs/study/A runs/study/B": "wants two trained models",
+    "trueface audit study": "wants a study",
+    "trueface report study": "wants a study; the README's tour makes a report",
+    "trueface predict photo.jpg folder --model ID --name study": "wants a trained model",
+}
+CLASSIC = "python -m trueface --name R"  # trains for minutes; its flags are parsed
+CODES = {  # exit codes other than 0
+    "launcher retry --failed --dry-run": {2},  # nothing failed
+    "launcher retry run:night --failed": {2},
+    "trueface splits DATA --check splits --similar": {0, 1},  # synthetic images are nearly equal
+    "launcher doctor": {0, 3},  # this machine may lack something
+}
+ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
+    "launcher top": "q",
+    "launcher top --read-only": "q",
+    "launcher top --record day.jsonl": "q",
+    "launcher top --replay day.jsonl --speed 60": "q",
+    "ssh -t gpubox launcher top --read-only": "q",
+    "launcher status --watch": INTERRUPT,
+    "launcher status --watch=5": INTERRUPT,
+}
+QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md")
+EXPERIMENTS = ("demo.md", "inside.md", "laboratory.md", "tasks.md", "unlearning.md")
+# Blocks that are part of a task file, by how they begin: what stands before them there.
+PART = """
+name: part
+defaults: {data_root: data/tour, split_path: data/tour/splits, weights: none, model: slim18}
+train:
+  - {model: null, data: "gan2:pre", poison: [0, 20]}
+"""
+# What a page's program takes for granted, by how it begins.
+TAKEN_FOR_GRANTED = {
+    "from trueface import unlearn": """
+import torch
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1))
+images_f, images_r, images_v = (torch.rand(count, 3, 2, 2) for count in (8, 16, 8))
+labels_f, labels_r, labels_v = (torch.arange(count) % 2 for count in (8, 16, 8))
+"""
+}
+
+
+def names(page: Path) -> str:
+    return str(page.relative_to(TREE))
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=names)
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    """A project with the task files of this one, of which the tour is smaller."""
+    with a_sandbox(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def eight(sandbox: Sandbox, gpus: Devices) -> Sandbox:
+    """The same on a machine with eight GPUs, which are stand-ins."""
+    for _ in range(8):
+        gpus.add(24 * GIB)
+    sandbox.environment.update(gpus.environment)
+    tour = sandbox.folder / "tasks" / "tour.yaml"  # torch cannot use a stand-in
+    tour.write_text(f"{tour.read_text(encoding='utf-8')}\nresources: {{device: cpu}}\n", "utf-8")
+    return sandbox
+
+
+def shown(page: Path) -> list[Command]:
+    """Return the commands of a page's shell blocks."""
+    return [one for block in blocks(page, "sh") for one in commands(block.text)]
+
+
+def perform(page: Path, sandbox: Sandbox) -> None:
+    """Do what a page shows, in its order; files that it shows are there."""
+    for block in blocks(page, "yaml"):
+        if file := _file(block):
+            (sandbox.folder / file).write_text(block.text, encoding="utf-8")
+    for command in shown(page):
+        if command.text in TARGETS:
+            continue
+        if command.text in PARSED or command.text.startswith(CLASSIC):
+            understood(command.words)
+        elif command.text in PLANNED:
+            run(command, sandbox, "--dry-run")
+        elif key := ON_SCREEN.get(command.text):
+            sandbox.show(command, key)
+        else:
+            run(command, sandbox)
+
+
+def run(command: Command, sandbox: Sandbox, *more: str) -> None:
+    """Run a command to its end; what it ends with must be expected."""
+    sandbox.run(command, *more, codes=CODES.get(command.text, {0}))
+
+
+def understood(words: tuple[str, ...]) -> None:
+    """Have a command's words read, without doing what they say; wrong ones fail."""
+    if words[:3] == ("python", "-m", "trueface"):
+        given = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert given <= classic(), given - classic()
+        return
+    group = {"launcher": cli, "trueface": trueface}[words[0]]
+    group.make_context(words[0], list(words[1:2]), resilient_parsing=True)
+    verb = group.get_command(click.Context(group), words[1])
+    assert verb is not None, f"no command {words[1]}"
+    rest = [str(TREE / "README.md") if word.endswith(".csv") else word for word in words[2:]]
+    verb.make_context(words[1], rest)
+
+
+@functools.cache
+def classic() -> frozenset[str]:
+    """Return the flags of `python -m trueface`."""
+    page = subprocess.check_output([BIN / "python", "-m", "trueface", "--help"], text=True)
+    return frozenset(re.findall(r"--[\w-]+", page))
+
+
+def every_option(group: click.Group) -> set[str]:
+    """Return the options of a command and of all below it."""
+    context = click.Context(group)
+    found = {name for one in group.params for name in (*one.opts, *one.secondary_opts)}
+    for verb in filter(
+        None, (group.get_command(context, name) for name in group.list_commands(context))
+    ):
+        if isinstance(verb, click.Group):
+            found |= every_option(verb)
+        found |= {name for one in verb.params for name in (*one.opts, *one.secondary_opts)}
+    return found
+
+
+def _file(block: Block) -> str | None:
+    """Return the name of the file that a block is, from its first line."""
+    found = re.match(r"# (tasks/\w+\.yaml)\n", block.text)
+    return found[1] if found else None
+
+
+@pytest.mark.slow
+def test_the_readme_and_then_the_page_about_screens_do_what_they_show(sandbox: Sandbox) -> None:
+    perform(TREE / "README.md", sandbox)
+    perform(TREE / "docs" / "screens.md", sandbox)  # which looks at the run of the tour
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUEUEING)
+def test_a_page_about_queueing_does_what_it_shows(name: str, eight: Sandbox) -> None:
+    perform(TREE / "docs" / name, eight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox) -> None:
+    page = TREE / "docs" / name
+    if any("DATA" in command.words for command in shown(page)):
+        root = sandbox.folder / "DATA"
+        make_sample(root, SampleSpec(seed=3, size_px=64, train=48, val=16, test=16))
+        for number, image in enumerate(sorted(root.rglob("*.png"))):  # as if made from prompts
+            image.rename(image.with_name(f"prompt{number // 2}_{image.name}"))
+    perform(page, sandbox)
+
+
+def test_every_page_is_walked_through() -> None:
+    walked = {"README.md", "screens.md", *QUEUEING, *EXPERIMENTS}
+    assert {page.name for page in PAGES} == walked
+
+
+def test_no_exception_outlives_its_command() -> None:
+    texts = {command.text for page in PAGES for command in shown(page)}
+    assert not {*TARGETS, *PLANNED, *PARSED, *CODES, *ON_SCREEN} - texts
+    assert any(text.startswith(CLASSIC) for text in texts)
+
+
+def test_the_makefile_has_the_targets_that_pages_name() -> None:
+    makefile = (TREE / "Makefile").read_text(encoding="utf-8")
+    named = {
+        found
+        for page in PAGES
+        for found in re.findall(r"(?:`|^)make (\w+)", page.read_text("utf-8"), re.MULTILINE)
+    }
+    assert named
+    assert not [one for one in named if not re.search(rf"^{one}:", makefile, re.MULTILINE)]
+
+
+def test_every_verb_has_an_example() -> None:
+    used = {one.words[1] for page in PAGES for one in shown(page) if one.words[0] == "launcher"}
+    used |= {text.split()[1] for page in PAGES for text in told(page) if "launcher" in text}
+    assert not set(VERBS) - used
+
+
+@every_page
+def test_options_that_a_page_names_exist(page: Path) -> None:
+    for text in told(page):
+        program, name, *rest = text.replace("\\", "").split()
+        group = {"launcher": cli, "trueface": trueface}[program]
+        if not re.fullmatch(r"[a-z][a-z-]*", name):  # `launcher …`, or options alone
+            continue
+        verb = group.get_command(click.Context(group), name)
+        assert verb is not None, text
+        if isinstance(verb, click.Group) and rest and rest[0] in verb.commands:
+            verb = verb.commands[rest[0]]
+        parameters = [*verb.params, *cli.params]
+        known = {
+            "--help",
+            "-h",
+            *(one for part in parameters for one in (*part.opts, *part.secondary_opts)),
+        }
+        for word in rest:
+            if word == "--":
+                break
+            option = word.partition("=")[0].rstrip(",;")
+            if option.startswith("-") and not option.lstrip("-").isdigit():
+                assert option in known, text
+
+
+@every_page
+def test_options_that_stand_by_themselves_are_those_of_some_command(page: Path) -> None:
+    known = every_option(cli) | every_option(trueface) | classic()
+    others = {"--delay"} if page.name == "coming.md" else set()  # pueue's
+    assert not set(options(page)) - known - others
+
+
+@every_page
+def test_commands_in_what_a_page_quotes_can_be_read(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language in {"sh", "yaml", "toml", "python", "text"}, block
+        if block.language == "text":
+            for line in block.text.splitlines():
+                if line.startswith("$ "):
+                    understood(tuple(shlex.split(line[2:])))
+
+
+@every_page
+def test_task_files_of_a_page_plan(
+    page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sandbox.folder)
+    for block in blocks(page, "yaml"):
+        text = block.text
+        whole = yaml.safe_load(text)
+        if whole is None:  # a comment for an editor
+            text = f"{text}{(TREE / 'tasks' / 'tour.yaml').read_text('utf-8')}"
+        elif not {"name", "run_name"} & set(whole):
+            text = f"{PART}{text}"
+        path = Path(_file(block) or f"tasks/{page.stem}-{block.line}.yaml")
+        path.write_text(text, encoding="utf-8")
+        assert plan(load(str(path))).jobs, block
+
+
+def test_the_tour_is_the_task_file() -> None:
+    tour = (TREE / "tasks" / "tour.yaml").read_text(encoding="utf-8")
+    assert tour in [block.text for block in blocks(TREE / "README.md", "yaml")]
+
+
+@every_page
+def test_configurations_of_a_page_are_understood(page: Path, sandbox: Sandbox) -> None:
+    for block in blocks(page, "toml"):
+        file = sandbox.folder / "config.toml"
+        file.write_text(block.text, encoding="utf-8")
+        sandbox.environment["LAUNCHER_CONFIG"] = str(file)
+        for command in commands("launcher config --all"):
+            run(command, sandbox)
+
+
+@every_page
+def test_programs_of_a_page_run(
+    page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sandbox.folder)
+    for block in blocks(page, "python"):
+        first = block.text.splitlines()[0]
+        world: dict[str, Any] = {}
+        exec(TAKEN_FOR_GRANTED.get(first, ""), world)
+        exec(compile(block.text, str(block), "exec"), world)
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors(path), link
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
+    text = (TREE / MADE[name]).read_text(encoding="utf-8")
+    assert between(text, *_marks(name)) == made(name), "python -m tests.test_documents --write"
+
+
+def made(name: str) -> str:
+    """Return what a page shows of the code."""
+    if name == "reference":
+        return reference(installed())
+    lines = ["".join(span.text for span in one.spans).rstrip() for one in help_page(WIDTH)]
+    return "\n".join(["```text", *lines, "```", ""])
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def write() -> None:
+    """Put what is made from the code into the pages."""
+    for name, page in MADE.items():
+        path = TREE / page
+        text = path.read_text(encoding="utf-8")
+        begin, end = _marks(name)
+        old = f"{begin}\n{between(text, begin, end)}{end}"
+        path.write_text(text.replace(old, f"{begin}\n{made(name)}{end}"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python -m tests.test_documents --write")
+    write()
