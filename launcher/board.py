@@ -166,7 +166,7 @@ def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "")
                 Span(f"{GLYPHS[one.state]} {one.state}", TONES[one.state]),
                 Span(str(one.id), Tone.DIM),
                 Span(one.run),
-                Span(one.name, Tone.STRONG),
+                Span(_called(one), Tone.STRONG),
                 Span(_when(one, now)),
                 Span(one.note),
             ),
@@ -258,7 +258,12 @@ def _memory(memory: Memory | None) -> Cell:
 
 
 def _name(one: JobLine) -> Span:
-    return Span(f"{GLYPHS[one.state]} {one.name}", TONES[one.state])
+    return Span(f"{GLYPHS[one.state]} {_called(one)}", TONES[one.state])
+
+
+def _called(one: JobLine) -> str:
+    """Return a job's name, and what it runs where that does not tell."""
+    return f"{one.name} {one.program}".rstrip()
 
 
 def _happening(one: Happening, now: float) -> tuple[Cell, ...]:
@@ -272,7 +277,7 @@ def _happening(one: Happening, now: float) -> tuple[Cell, ...]:
         what += "" if again else f" → launcher logs {one.line.id}"
     return (
         Span(f"{GLYPHS[one.state]} {one.state} {when}", TONES[one.state]),
-        Span(one.line.name),
+        Span(_called(one.line)),
         Span(str(one.line.id), Tone.DIM),
         Span("" if one.seconds is None else format_seconds(one.seconds)),
         Span(what, Tone.BAD if one.state is State.FAILED else Tone.PLAIN),

@@ -1,5 +1,6 @@
 """What the screens show, as plain values: every screen says the same because it starts here."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ GLYPHS = {
     State.CANCELLED: "–",
     State.SKIPPED: "·",
 }
+LONGEST_PROGRAM = 40  # characters of a command line in a list
+_NUMBERED = "command/"
 ORDER = (
     State.RUNNING,
     State.QUEUED,
@@ -43,6 +46,7 @@ class JobLine:
     priority: int
     since: float  # it ended, started, or was queued
     note: str
+    program: str = ""  # what it runs, where its name does not tell
 
     def columns(self) -> tuple[str, ...]:
         """Return the line for pipes: full values, absolute times."""
@@ -87,7 +91,17 @@ def job_line(
         priority=job.priority,
         since=job.ended or started or job.submitted,
         note=harmless(note),
+        program=_program(job),
     )
+
+
+def _program(job: JobRow) -> str:
+    """Return the beginning of what a command runs whose name is only a number."""
+    number = job.name.removeprefix(_NUMBERED).rstrip("'")
+    if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
+        return ""
+    words = harmless(shlex.join(job.spec.argv))
+    return words if len(words) <= LONGEST_PROGRAM else f"{words[: LONGEST_PROGRAM - 1]}…"
 
 
 def why(job: JobRow, needed: Sequence[str] = ()) -> str:

@@ -20,6 +20,7 @@ from launcher.lines import Tone, line
 from launcher.past import Past, days_of, memory_of, runs_of
 from launcher.paths import find_home
 from launcher.retrospect import SECTIONS, columns, draw, headline, record
+from launcher.store.history import History
 from launcher.store.store import Store
 from launcher.units import parse_seconds
 from launcher.views import iso, moment, tabbed
@@ -95,12 +96,13 @@ def past_of(store: Store, begin: float, now: float, jobs: Collection[int] | None
         now: the time.
         jobs: only these; None: all.
     """
+    history = History(store.database)
     with store.frames.at_once():
-        ends = store.history.ends(begin, jobs)
-        spent = store.history.spent(begin, now, jobs)
-        medians = store.history.medians(begin, jobs)
-        badly = store.history.badly(begin, jobs)
-        taken = store.history.taken(begin, jobs)
+        ends = history.ends(begin, jobs)
+        spent = history.spent(begin, now, jobs)
+        medians = history.medians(begin, jobs)
+        badly = history.badly(begin, jobs)
+        taken = history.taken(begin, jobs)
     return Past(
         days=days_of(ends, spent, medians),
         runs=runs_of(ends, spent),

@@ -11,7 +11,6 @@ from launcher.specs import Context, Spec
 from launcher.states import ENDED, State
 from launcher.store.connection import Connection, was
 from launcher.store.frames import Frames
-from launcher.store.history import History
 from launcher.store.opening import open_database
 from launcher.store.owning import Owning, rank_of
 from launcher.store.reading import Reading
@@ -53,7 +52,7 @@ class Store:
         self.writing = self._db.writing
         self.read = Reading(database)
         self.frames = Frames(database)
-        self.history = History(database)
+        self.database = database  # for questions of this package that few commands ask
         self.scheduling = Scheduling(self._db)
         self.owning = Owning(self._db)
 

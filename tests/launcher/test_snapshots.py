@@ -352,6 +352,17 @@ def test_names_and_reasons_cannot_steer_a_terminal(home: Home, store: Store) -> 
     assert all(text.isprintable() for text in texts)
 
 
+def test_a_program_without_a_name_is_told_by_what_it_runs(home: Home, store: Store) -> None:
+    enqueue(
+        store,
+        a_spec("sleep", "30 s", name="command/1"),
+        a_spec("x" * 99, name="command/2'"),
+        a_spec("true", name="command/prep"),
+    )
+    programs = [one.program for one in snapshots(home, store).take().waiting]
+    assert programs == ["sleep '30 s'", "x" * 39 + "…", ""]
+
+
 def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     other = Store(home)
