@@ -33,7 +33,19 @@ from trueface.unlearn.fitness import Situation, refusal
 from trueface.unlearn.table import CORE, METHODS
 
 # One list for all kinds, so that one nursery serves them all.
-PRELOAD = ("torch", "torchvision", "torchvision.transforms.v2", "numpy", "PIL", "pydantic")
+PRELOAD = (
+    *(
+        "torch",
+        "torchvision",
+        "torchvision.transforms.v2",
+        "numpy",
+        "PIL",
+        "pydantic",
+        "simplejpeg",
+    ),
+    # each job would import them anew, and need half a second for that
+    *(f"sklearn.{part}" for part in ("linear_model", "metrics", "model_selection", "svm")),
+)
 READING = (
     "trueface.choices",
     "trueface.data",

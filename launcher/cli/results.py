@@ -30,7 +30,7 @@ NOTHING = "no results yet"
 FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
 FULL_WIDTH = 140
 _DISPENSABLE = {"made in": 5, "loss": 4, "ECE": 3, "n": 2, "AUC": 1}  # the highest goes first
-_SHORTEST = 12  # columns of a model's name
+_SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
 
 
 class Format(StrEnum):

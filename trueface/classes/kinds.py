@@ -11,10 +11,10 @@ from trueface.classes import places
 from trueface.classes.settings import ClassifySettings, ForgetSettings
 from trueface.errors import DataError
 from trueface.flags import words
+from trueface.kinds import PRELOAD
 from trueface.unlearn.fitness import Situation, refusal
 from trueface.unlearn.table import CORE, METHODS
 
-PRELOAD = ("torch", "torchvision", "torchvision.transforms.v2", "numpy", "PIL", "pydantic")
 PROGRAM = ("python", "-m", "trueface.classes")
 LEARNING = (
     "trueface.checkpoint",
