@@ -19,9 +19,10 @@ settings.register_profile("suite", derandomize=True, database=None)
 settings.register_profile("fuzz", print_blob=True)
 settings.load_profile("suite")
 
-# what a developer likes for himself is no part of any test, nor is the size of the terminal
-os.environ.pop("COLUMNS", None)
-os.environ.pop("LINES", None)
+# what a developer likes for himself is no part of any test, nor what his terminal is like
+for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"):
+    os.environ.pop(name, None)
+os.environ["LANG"] = "C.UTF-8"
 os.environ["LAUNCHER_CONFIG"] = os.devnull
 # nor what other schedulers of this machine promise; this one is deleted at the end
 _CLAIMS = tempfile.TemporaryDirectory(prefix="launcher-claims-")
