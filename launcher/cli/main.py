@@ -222,7 +222,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = PIPE_CLOSED
         _drop_output()
     except OSError as error:
-        click.echo(f"error: {error}", err=True)
+        if code != MachineError.exit_code:  # else it was told, when the output was written first
+            click.echo(f"error: {error}", err=True)
         code = MachineError.exit_code
         _drop_output()
     sys.exit(code)

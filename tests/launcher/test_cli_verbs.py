@@ -50,10 +50,16 @@ def test_an_error_has_a_traceback_only_when_that_is_asked_for(
     assert "Traceback" in launcher("--debug", "status").err
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"]])
 def test_output_that_finds_no_room_is_trouble_of_the_machine(
-    home: Home, store: Store, words: list[str]
+    home: Home,
+    store: Store,
+    words: list[str],
+    unbuffered: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     enqueue(store, a_spec())
     with Path("/dev/full").open("w") as full:
         said = subprocess.run(
