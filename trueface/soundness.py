@@ -1,7 +1,8 @@
 """Whether a split is sound: what its lists hold, and what leaks from one into another.
 
-A leak is a key in two lists, an image whose very pixels stand in two lists, or a group of images
-that was to stay together. The same number under two methods is none: it is another picture.
+A leak is a key in two lists, an image whose very pixels stand in two lists, a group of images
+that was to stay together, and, where it is asked for, a picture that is nearly the same as one of
+another list. The same number under two methods is none: it is another picture.
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from trueface import twins
 from trueface.grouping import torn
 from trueface.index import Image, Survey
 from trueface.matching import match, short_key
-from trueface.twins import Look
+from trueface.twins import Look, Near
 
 SCHEMA = 1
 SHOWN = 3  # examples in a table
@@ -42,7 +43,7 @@ class Pictures:
     unreadable: tuple[tuple[str, str], ...]  # file, reason
     same: tuple[tuple[str, ...], ...]  # "train:FFHQ/00001" …: equal pixels in several lists
     repeated: int  # images whose pixels are those of an earlier image of the same list
-    near: tuple[tuple[str, str, int], ...] | None  # nearly equal ones in two lists; None: not asked
+    near: tuple[Near, ...] | None  # nearly equal ones in two lists; None: not asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +58,8 @@ class Soundness:
 
     @property
     def leaks(self) -> int:
-        """How many keys, pictures and groups stand in several lists."""
-        same = len(self.pictures.same) if self.pictures else 0
+        """How many keys, groups, pictures and pairs of similar pictures are in several lists."""
+        same = len(self.pictures.same) + len(self.pictures.near or ()) if self.pictures else 0
         return len(self.shared) + len(self.torn or ()) + same
 
     def as_json(self) -> dict[str, Any]:
@@ -85,8 +86,7 @@ class Soundness:
         if self.pictures is not None:
             yield "leak: same pixels in several lists", [" = ".join(n) for n in self.pictures.same]
             if self.pictures.near is not None:
-                near = [f"{one} ~ {other} ({steps})" for one, other, steps in self.pictures.near]
-                yield "nearly the same in two lists", near
+                yield "leak: nearly the same in two lists", [*map(_alike, self.pictures.near)]
             unreadable = [f"{file} ({reason})" for file, reason in self.pictures.unreadable]
             yield "unreadable files", unreadable
         missing = [f"{name}:{key}" for name, one in self.lists.items() for key in one.missing]
@@ -195,15 +195,17 @@ def _by_list(files: Sequence[str], place: Mapping[str, tuple[str, Image]]) -> Co
     return Counter(place[file][0] for file in files)
 
 
-def _near(
-    good: Mapping[str, Look], place: Mapping[str, tuple[str, Image]]
-) -> Iterator[tuple[str, str, int]]:
+def _near(good: Mapping[str, Look], place: Mapping[str, tuple[str, Image]]) -> Iterator[Near]:
     lists: dict[str, dict[str, Look]] = defaultdict(dict)
-    for file, one in good.items():
-        lists[place[file][0]][file] = one
-    for one_list, other_list in combinations(lists.values(), 2):
-        for file, other, steps in twins.near(one_list, other_list):
-            yield _told(file, place), _told(other, place), steps
+    for file, look in good.items():
+        lists[place[file][0]][file] = look
+    for members, others in combinations(lists.values(), 2):
+        for pair in twins.near(members, others):
+            yield pair._replace(name=_told(pair.name, place), other=_told(pair.other, place))
+
+
+def _alike(pair: Near) -> str:
+    return f"{pair.name} ~ {pair.other} ({pair.correlation:.2f}{', mirrored' * pair.mirrored})"
 
 
 def _told(file: str, place: Mapping[str, tuple[str, Image]]) -> str:

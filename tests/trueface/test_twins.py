@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 
 from trueface.index import Image
-from trueface.twins import BATCH, Look, bound, look, looks, near, same
+from trueface.twins import BATCH, Look, bound, look, looks, near, near_within, same
 
 FACES = Path(__file__).parents[3] / "shared/data/faces/PreSocial/Real/FFHQ"
 
@@ -61,11 +62,28 @@ def test_a_picture_saved_again_or_made_smaller_is_nearly_the_same(tmp_path: Path
         third=(a_picture(3), "png"),
         equal=(a_picture(1), "bmp"),
     )
-    assert [(name, other) for name, other, _ in near(train, test)] == [
-        ("one", "again"),
-        ("two", "smaller"),
-    ]
+    assert {pair[:2] for pair in near(train, test)} == {("one", "again"), ("two", "smaller")}
     assert [*near(train, {})] == [*near({}, test)] == []
+
+
+def test_a_mirrored_picture_is_nearly_the_same_and_called_mirrored(tmp_path: Path) -> None:
+    train = seen(tmp_path, one=(a_picture(1), "png"))
+    test = seen(tmp_path, turned=(PIL.ImageOps.mirror(a_picture(1)), "png"))
+    (pair,) = near(train, test)
+    assert (pair.name, pair.other, pair.mirrored) == ("one", "turned", True)
+    assert pair.correlation == pytest.approx(1, abs=0.01)
+
+
+def test_a_flat_picture_is_like_no_other(tmp_path: Path) -> None:
+    flat = {f"n{grey}": (PIL.Image.new("L", (40, 40), grey), "png") for grey in (0, 90, 255)}
+    assert [*near_within(seen(tmp_path, **flat, one=(a_picture(1), "png")))] == []
+
+
+def test_pairs_within_a_set_come_once(tmp_path: Path) -> None:
+    looked = seen(
+        tmp_path, a=(a_picture(1), "png"), b=(a_picture(2), "png"), c=(a_picture(1), "jpg")
+    )
+    assert [pair[:2] for pair in near_within(looked)] == [("a", "c")]
 
 
 def test_keys_are_bound_by_equal_pixels_under_any_modifier(tmp_path: Path) -> None:
@@ -83,6 +101,23 @@ def test_keys_are_bound_by_equal_pixels_under_any_modifier(tmp_path: Path) -> No
         images.append(Image(file=str(file), key=key, label=0, method="M", modifier=modifier))
     found = bound(images)
     assert found["M/1"] == found["M/4"] != found["M/2"] == found["M/3"]
+
+
+def test_keys_are_bound_by_similar_pictures_too_where_that_is_asked_for(tmp_path: Path) -> None:
+    images = []
+    for key, picture, ending in (
+        ("M/1", a_picture(1), "png"),
+        ("M/2", a_picture(1), "jpg"),
+        ("M/3", PIL.ImageOps.mirror(a_picture(1)), "png"),
+        ("M/4", a_picture(2), "png"),
+    ):
+        file = tmp_path / f"{key[2:]}.{ending}"
+        picture.save(file)
+        images.append(Image(file=str(file), key=key, label=0, method="M", modifier="pre"))
+    assert bound(images) == {}
+    together = bound(images, similar=True)
+    assert set(together) == {"M/1", "M/2", "M/3"}
+    assert len(set(together.values())) == 1
 
 
 def test_what_cannot_be_decoded_is_told_in_its_place(tmp_path: Path) -> None:
@@ -126,11 +161,25 @@ def test_real_faces_are_told_apart_and_their_copies_found(tmp_path: Path) -> Non
     assert len(good) == len(files)
     assert same(good) == []
     assert [*near(half, rest)] == []
-    copies = {}
-    for file in files[:20]:
-        copy = tmp_path / Path(file).name
-        PIL.Image.open(file).save(copy, quality=75)
-        copies[file] = look(str(copy))
-    assert {
-        name for name, _, _ in near(half, {f: c for f, c in copies.items() if isinstance(c, Look)})
-    } == set(files[:20])
+    for change in (_saved_again, _mirrored, _cropped):
+        copies = {}
+        for file in files[:20]:
+            copy = tmp_path / f"{change.__name__}{Path(file).name}"
+            change(PIL.Image.open(file)).save(copy, quality=75)
+            copies[file] = look(str(copy))
+        copied = {file: copy for file, copy in copies.items() if isinstance(copy, Look)}
+        assert {pair[:2] for pair in near(half, copied)} == {(file, file) for file in files[:20]}
+
+
+def _saved_again(picture: PIL.Image.Image) -> PIL.Image.Image:
+    return picture
+
+
+def _mirrored(picture: PIL.Image.Image) -> PIL.Image.Image:
+    return PIL.ImageOps.mirror(picture)
+
+
+def _cropped(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Without 3 % of each side, all of it taken away at one corner."""
+    width, height = picture.size
+    return picture.crop((0, round(0.03 * height), round(0.97 * width), height))
