@@ -1,6 +1,6 @@
 """Which images a data ID means on this disk, in one defined order.
 
-    <root>/<modifier folder>/{Real,Fake}/[<Method>/[<Subset>/…]]<name>.{png,jpg,jpeg}
+    <root>/<modifier folder>/{Real,Fake}/[<Method>/[<Subset>/…]]<name>.{png,jpg,webp,…}
 
 The order is: parts as written in the ID; modifiers in the order of their table; folders sorted;
 files sorted by name. It does not depend on the file system, because the choice of poisoned
@@ -12,8 +12,8 @@ What the folders hold is kept from one time to the next (see `listing`).
 import glob
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -22,9 +22,13 @@ from typing import NamedTuple
 
 from launcher.api import DataId, Part
 from trueface.errors import DataError
-from trueface.listing import Listing, is_image, open_listing
+from trueface.listing import SUFFIXES, Listing, is_image, listed, open_listing
 from trueface.shelves import CLASSES, Shelf, list_shelves, matching, modifier_folders
 from trueface.subsets import BUILT_IN, Methods, Vocabulary, names_real
+
+SHAPE = "PreSocial/Real and PreSocial/Fake, or Real and Fake"
+SHOWN = 3  # examples in a message
+READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +65,23 @@ class Survey:
     # by modifier, as images name it: the method folders that are there, even empty ones; "" stands
     # for the images without one, where those of both labels are meant
     methods: Mapping[str, frozenset[str]]
+    passed_over: Mapping[str, int]  # files in the folders that are no images: suffix → how many
+    broken: tuple[str, ...]  # links below the data root that lead nowhere
 
     @property
     def images(self) -> tuple[Image, ...]:
         """All images in the defined order."""
         return tuple(image for images in self.parts.values() for image in images)
+
+    @property
+    def remarks(self) -> Iterator[str]:
+        """What was left out, each in words."""
+        if self.passed_over:
+            count = sum(self.passed_over.values())
+            yield f"{count} files passed over: {listed(self.passed_over)}; {READ}"
+        if self.broken:
+            count, shown = len(self.broken), ", ".join(self.broken[:SHOWN])
+            yield f"{count} links that lead nowhere passed over: {shown}{', …' * (count > SHOWN)}"
 
 
 def list_images(
@@ -102,22 +118,29 @@ def survey(
         UnknownName: an unknown subset or modifier.
     """
     if not data_root.is_dir():
-        raise DataError(f"no data folder {data_root}; make one with: trueface sample {data_root}")
+        raise DataError(
+            f"no data folder {data_root}; name the folder that holds {SHAPE}; synthetic images to "
+            "try things out are made by: trueface sample DIR"
+        )
     listing = open_listing(data_root) if listing is None else listing
     parts: dict[Part, tuple[Image, ...]] = {}
     methods: dict[str, set[str]] = defaultdict(set)
+    others: Counter[str] = Counter()
+    broken: dict[str, None] = {}
     seen: set[str] = set()  # folders: whichever part names one has all its images
     places: dict[tuple[int, int], str] = {}
     for part in dict.fromkeys(data):
-        shelves = list(list_shelves(data_root, part, vocabulary, listing))
+        there = list(list_shelves(data_root, part, vocabulary, listing))
+        broken |= {shelf.folder: None for shelf in there if _leads_nowhere(shelf)}
+        shelves = [shelf for shelf in there if not shelf.broken]
         if not any(shelf.names for shelf in shelves):
-            looked_in = ", ".join(map(str, _looked_in(data_root, part, vocabulary)))
-            raise DataError(f"no image of {part} in {looked_in}")
+            raise DataError(_no_image(data_root, part, vocabulary, there))
         images: list[Image] = []
         for shelf in shelves:
             methods[shelf.modifier].add(shelf.method or f"/{shelf.label}")
             if shelf.folder not in seen:
                 seen.add(shelf.folder)
+                others.update(shelf.others)
                 if (first := places.setdefault(shelf.place, shelf.folder)) != shelf.folder:
                     # not left out: a split may have the keys of either, or of both
                     log.warning(
@@ -128,7 +151,12 @@ def survey(
                 images += _images(shelf)
         parts[part] = tuple(images)
     listing.keep()
-    return Survey(parts=parts, methods={name: _whole(found) for name, found in methods.items()})
+    return Survey(
+        parts=parts,
+        methods={name: _whole(found) for name, found in methods.items()},
+        passed_over=dict(others),
+        broken=tuple(broken),
+    )
 
 
 def part_files(
@@ -164,6 +192,21 @@ def parts_without_folder(
             class_name = "Real" if names_real(part.subset) or methods.flat == {0} else "Fake"
             # no folder is called *.png: what stands for images that are not there is not there
             yield part, data_root / names[0] / class_name / (*methods.folders, "*.png")[0]
+
+
+def _leads_nowhere(shelf: Shelf) -> bool:
+    # os.path, as a Path raises for what may not be looked at
+    return shelf.broken and not os.path.exists(shelf.folder)  # noqa: PTH110
+
+
+def _no_image(data_root: Path, part: Part, vocabulary: Vocabulary, shelves: Sequence[Shelf]) -> str:
+    """Return in words that a part has no image, and what there is in its place."""
+    looked_in = ", ".join(map(str, _looked_in(data_root, part, vocabulary)))
+    others = sum((Counter(shelf.others) for shelf in shelves), Counter[str]())
+    links = [shelf.folder for shelf in shelves if _leads_nowhere(shelf)]
+    instead = [f"{listed(others)} passed over; {READ}"] if others else []
+    instead += [f"{links[0]} is a link that leads nowhere"] if links else []
+    return "; ".join([f"no image of {part} in {looked_in}", *instead])
 
 
 def _names(part: Part, vocabulary: Vocabulary) -> Iterator[str]:

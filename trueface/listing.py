@@ -18,7 +18,8 @@ import platform
 import stat
 import time
 import zlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,14 +27,15 @@ import platformdirs
 
 from launcher.api import write_atomic
 
-SUFFIXES = frozenset({"png", "jpg", "jpeg"})
+# of the formats that `decoding` reads
+SUFFIXES = frozenset({"bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 
 CACHE = "TRUEFACE_CACHE"  # environment variable: another folder than the user's cache
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's, has ticks of two seconds
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
 OLD_S = 180 * 86400.0  # of lists for data that nobody has added to; to make one takes seconds
 
-_HEAD = b"trueface index 1 "  # the number is the schema
+_HEAD = b"trueface index 2 "  # the number is the schema
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 log = logging.getLogger(__name__)
@@ -54,9 +56,10 @@ class Folder(NamedTuple):
     mark: Mark
     folders: tuple[str, ...]  # names of folders, hidden ones too, and of links, which may be broken
     images: tuple[str, ...]  # names of image files; both sorted
+    others: Mapping[str, int]  # files that are no images by their names: suffix → how many
 
 
-Names = tuple[tuple[str, ...], tuple[str, ...]]
+Names = tuple[tuple[str, ...], tuple[str, ...], Mapping[str, int]]
 
 
 def is_image(name: str) -> bool:
@@ -64,9 +67,26 @@ def is_image(name: str) -> bool:
     return name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith(".")
 
 
+def suffix(name: str) -> str:
+    """Return what a file's name ends in, in small letters: ".txt"; "" where it has no suffix."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  # there may be 200,000 of them
+
+
+def listed(others: Mapping[str, int]) -> str:
+    """Return other files than images in words: "12 .heic, 8 .txt"."""
+    return ", ".join(
+        f"{count} {ending or 'without a suffix'}" for ending, count in sorted(others.items())
+    )
+
+
 def scan(path: str) -> Names:
-    """Read a folder; return the names of folders and links, and of image files, both sorted."""
-    folders, images = [], []
+    """Read a folder.
+
+    Returns:
+        The names of folders and links, the names of image files, both sorted, and how many other
+        files there are of each suffix; hidden ones are not counted.
+    """
+    folders, images, others = [], [], Counter[str]()
     with os.scandir(path) as entries:
         for entry in entries:
             if is_image(entry.name):
@@ -74,7 +94,9 @@ def scan(path: str) -> Names:
             # a link to nowhere may lead to a folder later, and this folder will not have changed
             elif entry.is_symlink() or entry.is_dir():
                 folders.append(entry.name)
-    return tuple(sorted(folders)), tuple(sorted(images))
+            elif not entry.name.startswith("."):
+                others[suffix(entry.name)] += 1
+    return tuple(sorted(folders)), tuple(sorted(images)), dict(others)
 
 
 class Listing:
@@ -198,8 +220,8 @@ def _read(file: Path, root: str) -> dict[str, Folder]:
         return {}
 
 
-def _entry(mark: list[int], folders: str, images: str) -> Folder:
-    return Folder(Mark(*mark), _split(folders), _split(images))
+def _entry(mark: list[int], folders: str, images: str, others: dict[str, int]) -> Folder:
+    return Folder(Mark(*mark), _split(folders), _split(images), dict(others))
 
 
 def _split(names: str) -> tuple[str, ...]:
@@ -209,8 +231,8 @@ def _split(names: str) -> tuple[str, ...]:
 def _packed(root: str, entries: dict[str, Folder]) -> bytes:
     # names in one text with the one character that no name has: read ten times as fast as a list
     fields = {
-        below: [one.mark, "/".join(one.folders), "/".join(one.images)]
-        for below, one in entries.items()
+        below: [entry.mark, "/".join(entry.folders), "/".join(entry.images), entry.others]
+        for below, entry in entries.items()
     }
     body = json.dumps({"root": root, "folders": fields}).encode()
     return _head(body) + b"\n" + body

@@ -12,6 +12,7 @@ from trueface import checkpoint
 from trueface.errors import CheckpointError, DataError
 from trueface.evaluate import evaluate
 from trueface.feeds import still
+from trueface.image_sizes import Learned, Size, unlike
 from trueface.index import Image
 from trueface.pictures import Missing
 from trueface.settings import TestSettings
@@ -48,6 +49,9 @@ class Predictions:
 
     answers: tuple[Prediction, ...]  # in the order of the files
     bad: tuple[Missing, ...]
+    learned: Learned | None  # sizes of the training's images; None: an older checkpoint
+    unlike: Mapping[Path, Size]  # answered files of sizes far from these
+    crop: int  # side of the square that the network sees, in pixels
 
 
 def predict(weights: Path, files: Sequence[Path], *, batch_size: int, watch: Watch) -> Predictions:
@@ -63,7 +67,9 @@ def predict(weights: Path, files: Sequence[Path], *, batch_size: int, watch: Wat
         CheckpointError: no checkpoint, a broken one, or one that does not say how it prepares.
         JobError: stopped.
     """
-    settings = _settings(weights, batch_size)
+    provenance = checkpoint.load(weights).provenance
+    settings = _settings(weights, provenance, batch_size)
+    learned = Learned.from_json(provenance.get("image_sizes"))
     model = checkpoint.restore(weights).to(watch.device)
     images = [
         Image(file=str(file), key=str(file), label=0, method="", modifier="none") for file in files
@@ -83,15 +89,19 @@ def predict(weights: Path, files: Sequence[Path], *, batch_size: int, watch: Wat
             )
         )
     bad = sorted(feed.image_set.bad.values())
+    answered_files = [answer.path for answer in answers]
     return Predictions(
         answers=answers,
         bad=tuple(Missing(path=one.path, reason=one.reason) for one in bad),
+        learned=learned,
+        unlike={} if learned is None else dict(unlike(answered_files, learned)),
+        crop=settings.resize_size,
     )
 
 
-def _settings(weights: Path, batch_size: int) -> TestSettings:
+def _settings(weights: Path, provenance: Mapping[str, Json], batch_size: int) -> TestSettings:
     """Return the settings under which the checkpoint's model was validated."""
-    learned = checkpoint.load(weights).provenance.get("settings")
+    learned = provenance.get("settings")
     if not isinstance(learned, Mapping) or NEEDED not in learned:
         raise CheckpointError(
             f"checkpoint {weights} does not say how its images were prepared: train it anew"

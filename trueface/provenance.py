@@ -11,6 +11,7 @@ from trueface import checkpoint, layout, models, snapshot, weights
 from trueface import lists as images_of
 from trueface import poison as poisoning
 from trueface.data import ImageSet
+from trueface.image_sizes import Learned
 from trueface.lists import Lists
 from trueface.settings import LearningSettings
 
@@ -47,6 +48,7 @@ def of_learning(
         "train_images_sha256": poisoning.fingerprint(lists.train),
         "val_images_sha256": poisoning.fingerprint(lists.val),
         "poison_record_sha256": None if poisoned_by is None else file_sha256(poisoned_by),
+        "image_sizes": _sizes(lists),
     }
 
 
@@ -93,6 +95,11 @@ def _weights_sha256(job: Job, settings: LearningSettings) -> str | None:
 def _flipped(images: ImageSet) -> int:
     pairs = zip(images.images, images.labels, strict=True)
     return sum(image.label != label for image, label in pairs)
+
+
+def _sizes(lists: Lists) -> Json:
+    learned = Learned.of([image.file for image in lists.train])
+    return None if learned is None else learned.as_json()
 
 
 def _device_name(device: str) -> str:

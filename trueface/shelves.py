@@ -3,8 +3,9 @@
 import glob
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from launcher.api import Part
@@ -27,6 +28,8 @@ class Shelf(NamedTuple):
     method: str
     modifier: str
     place: tuple[int, int]  # device and inode: the folder itself, by whatever path
+    others: Mapping[str, int] = MappingProxyType({})  # other files: suffix → how many
+    broken: bool = False  # a link that leads nowhere, in place of a folder
 
 
 def list_shelves(
@@ -53,15 +56,26 @@ def _class_shelves(listing: Listing, above: str, methods: Methods) -> Iterator[S
     for class_name in modifier_folder.folders if modifier_folder else ():
         label = CLASSES.get(class_name.casefold())
         class_folder = None if label is None else listing.folder(f"{above}{class_name}")
-        if label is None or class_folder is None:
+        if label is None:
+            continue
+        if class_folder is None:
+            yield _broken(f"{above}{class_name}", label)
             continue
         if label in methods.flat:
             yield Shelf(f"{above}{class_name}", "", class_folder.images, label, "", "",
-                        class_folder.mark[:2])  # fmt: skip
+                        class_folder.mark[:2], class_folder.others)  # fmt: skip
         for method in filter(methods.holds, class_folder.folders):
             for below, folder in _walk(listing, f"{above}{class_name}/", method):
-                yield Shelf(f"{above}{class_name}/{below}", f"{below}/", folder.images, label,
-                            method, "", folder.mark[:2])  # fmt: skip
+                path = f"{above}{class_name}/{below}"
+                if folder is None:
+                    yield _broken(path, label)
+                else:
+                    yield Shelf(path, f"{below}/", folder.images, label,
+                                method, "", folder.mark[:2], folder.others)  # fmt: skip
+
+
+def _broken(path: str, label: int) -> Shelf:
+    return Shelf(path, "", (), label, "", "", (-1, -1), broken=True)
 
 
 def modifier_folders(
@@ -96,20 +110,23 @@ def matching(data_root: Path, name: str) -> Iterator[Path]:
                 yield data_root / found
 
 
-def _walk(listing: Listing, root: str, method: str) -> list[tuple[str, Folder]]:
+def _walk(listing: Listing, root: str, method: str) -> list[tuple[str, Folder | None]]:
     """Return a method folder and those in it, sorted, with their paths below `root`.
+
+    None stands for what is no folder: a link that leads nowhere, or to a file.
 
     Links are followed, but no folder is there twice: a folder comes before a link to it, and of
     links alone the shortest and first one counts. So none leads in a circle, and folders full of
     links to each other are as many as they are.
     """
-    found: dict[str, Folder] = {}
+    found: dict[str, Folder | None] = {}
     seen: set[tuple[int, int]] = set()
     own, links = [method], list[str]()
     while own or links:
         below = own.pop(0) if own else links.pop(0)
         folder = listing.folder(root + below)
         if folder is None:  # a link to nowhere, or a folder that was removed just now
+            found[below] = None
             continue
         if folder.mark[:2] in seen:
             log.warning(

@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.choices import Choices, choose
 from trueface.index import Image
+from trueface.matching import UNSHARED
 from trueface.settings import LearningSettings, TestSettings
 from trueface.windows import Window, centre, cut, part
 
@@ -66,7 +67,7 @@ class TrainTransform:
         cycle = self.settings.augment_cycle
         turn = epoch % cycle if cycle > 0 else epoch
         chance = random.Random(f"augment/{self.seed}/{turn}/{image.name}")
-        return choose(height, width, self.settings, chance, unshared=image.modifier == "pre")
+        return choose(height, width, self.settings, chance, unshared=image.modifier in UNSHARED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

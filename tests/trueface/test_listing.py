@@ -157,7 +157,7 @@ def test_a_link_in_a_circle_is_left_out_from_the_index_too(
         lambda content: b"",
         lambda content: content[: len(content) // 2],
         lambda content: content.replace(b"00001.png", b"00008.png"),
-        lambda content: content.replace(b"index 1", b"index 2"),
+        lambda content: content.replace(b"index 2", b"index 1"),
         lambda content: b"\0" * len(content),
     ],
 )

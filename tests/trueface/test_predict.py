@@ -225,3 +225,55 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
         "no such file or folder",
         "no such file or folder",
     ]
+
+
+def test_a_folder_of_webp_is_read_and_what_is_passed_over_is_counted(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = lab / "photos"
+    folder.mkdir()
+    for number in range(3):
+        PIL.Image.new("RGB", (20, 20), (90 * number, 0, 0)).save(folder / f"{number}.webp")
+    (folder / "a.heic").write_bytes(b"0")
+    assert run("photos", "--model", MODEL) == 0
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == [
+        f"photos/{number}.webp" for number in range(3)
+    ]
+    assert "passed over, as no images by their names: 1 .heic" in err
+    assert run("photos", "--model", MODEL, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["passed_over"] == {".heic": 1}
+
+
+def test_a_folder_without_images_says_what_is_there_and_dangling_links_are_named(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "photos/below").mkdir(parents=True)
+    for number in range(2):
+        (lab / f"photos/{number}.heic").write_bytes(b"0")
+    (lab / "photos/below/lost.png").symlink_to("nowhere.png")
+    assert run("photos", "--model", MODEL) == 1
+    err = capsys.readouterr().err
+    assert "photos: no image in this folder, but 2 .heic" in err
+    assert "photos/below/lost.png: a link that leads nowhere" in err
+
+
+def test_images_of_other_sizes_than_the_trainings_are_remarked(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes: Json = {"smallest": 12, "median": 12, "largest": 12}
+    weights = lab / "sized.pt"
+    detector = build("slim18", weights="none", seed=1)
+    checkpoint.save_model(weights, detector, {"settings": SETTINGS, "image_sizes": sizes})
+    PIL.Image.new("RGB", (64, 48)).save(lab / "large.png")
+    near = "data/PreSocial/Real/FFHQ/00009.png"
+    assert run("large.png", near, "--checkpoint", "sized.pt") == 0
+    err = capsys.readouterr().err
+    assert "1 of 2 images have a shorter side of 48 pixels, those of the training 12 pixels" in err
+    assert "the middle 16 x 16 pixels" in err
+    assert run("large.png", near, "--checkpoint", "sized.pt", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [image["size_unlike_training"] for image in told["images"]] == [True, False]
+    assert told["training_sizes"] == sizes
+    assert run(near, "--checkpoint", "sized.pt") == 0
+    assert "shorter side" not in capsys.readouterr().err

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from trueface import cli
@@ -151,6 +153,73 @@ def test_equal_images_can_be_kept_together(lab: Path, capsys: pytest.CaptureFixt
     assert cli.run(["splits", "data", "--out", "b", *rules]) == 0
     assert "5 groups of 51 keys; 9 keys of none" in capsys.readouterr().err
     assert cli.run(["splits", "data", "--check", "b", *rules]) == 0
+
+
+def test_nearly_equal_images_in_two_lists_are_leaks_and_can_be_kept_together(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coarse = np.random.default_rng(5).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    picture = PIL.Image.fromarray(coarse).resize((48, 48), PIL.Image.Resampling.BICUBIC)
+    faces = sorted((lab / "data/PreSocial/Real/FFHQ").iterdir())
+    for number, face in enumerate(faces):
+        picture.point(lambda value, by=number: value * (1 - 0.01 * by)).save(face)
+    assert cli.run(["splits", "data", "--out", "a"]) == 0
+    assert cli.run(["splits", "data", "--check", "a"]) == 0
+    capsys.readouterr()
+    assert cli.run(["splits", "data", "--check", "a", "--similar"]) == 1
+    out, err = capsys.readouterr()
+    assert "leak: nearly the same in two lists\t68\ttrain:FFHQ/" in out  # 16 × 2 + 16 × 2 + 2 × 2
+    assert "--group-by" in err
+    assert "similar" in err
+    assert cli.run(["splits", "data", "--out", "b", "--group-by", "similar"]) == 0
+    assert cli.run(["splits", "data", "--check", "b", "--similar"]) == 0
+
+
+@pytest.mark.parametrize("ending", ["webp", "bmp", "gif", "tif", "tiff", "jfif"])
+def test_every_format_that_is_decoded_is_read_in_folders(
+    lab: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
+        PIL.Image.open(file).save(
+            file.with_suffix(f".{ending}"), "JPEG" * (ending == "jfif") or None
+        )
+        file.unlink()
+    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    assert capsys.readouterr() == ("train\t48\nval\t6\ntest\t6\n", "60 images found of all:pre\n")
+
+
+def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = lab / "data/PreSocial/Real/FFHQ"
+    fake = lab / "data/PreSocial/Fake"
+    for number in range(3):
+        (real / f"{number}.heic").write_bytes(b"0")
+    (real / "notes.txt").write_text("of the photographer")
+    (real / ".hidden").write_text("")
+    (real / "99999.png").symlink_to("nowhere.png")
+    (fake / "StyleGAN2/c").symlink_to("nowhere")
+    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "train\t48\nval\t6\ntest\t6\n"
+    assert "warning: 4 files passed over: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
+    assert (
+        f"1 links that lead nowhere passed over: {Path('data/PreSocial/Fake/StyleGAN2/c')}" in err
+    )
+    assert "warning: 1 images left out, links that lead nowhere, such as" in err
+    assert "FFHQ/99999" not in read_lists(lab / "splits")["train"]
+
+
+def test_a_split_of_one_class_is_remarked(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
+        file.rename(file.with_suffix(".heic"))
+    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    err = capsys.readouterr().err
+    assert "40 files passed over: 40 .heic" in err
+    assert "warning: no fake image" in err
+    assert cli.run(["splits", "data", "--data", "gan2:pre", "--out", "gan"]) == 2
+    assert "no image of gan2:pre" in (err := capsys.readouterr().err)
+    assert "40 .heic passed over" in err
 
 
 def test_a_layout_can_be_named(lab: Path, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:

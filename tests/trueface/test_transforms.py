@@ -229,6 +229,15 @@ def test_shared_images_get_no_blur_and_no_compression() -> None:
     assert not unshared.flatten().sort().values.equal(pixels().flatten().sort().values)
 
 
+def test_images_of_a_folder_without_modifier_are_blurred_and_compressed_as_unshared_ones() -> None:
+    for step in ({"blur_prob": 1.0}, {"jpeg_prob": 1.0}):
+        transform = TrainTransform(settings=lively(flip_prob=0, resize_prob=0, **step), seed=1)
+        none, pre = (transform(pixels(), an_image(modifier=m), 0) for m in ("none", "pre"))
+        shared = transform(pixels(), an_image(modifier="fb"), 0)
+        assert not none.equal(shared)
+        assert not pre.equal(shared)
+
+
 def test_a_flip_probability_of_zero_turns_nothing() -> None:
     plain = TrainSettings(**WHERE, resize_size=40, flip_prob=0.0)
     seen = [augment(pixels(), plain, random.Random(n), unshared=True) for n in range(20)]

@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,11 @@ import click
 from launcher.api import JobError, Json, UnknownName, UsageError
 from trueface import layout, logs, pictures
 from trueface.frames import aligned, shown
+from trueface.listing import listed
 from trueface.pictures import Missing
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from trueface.predict import Prediction
+    from trueface.predict import Predictions
 
 HEADER = ("path", "logit", "fake %", "verdict")
 
@@ -67,7 +68,7 @@ def predict(
     with _listed_here():
         done = predicting.predict(path, found.files, batch_size=batch_size, watch=Watch(device=on))
     bad = (*found.missing, *done.bad)
-    _tell(path, done.answers, bad, as_json=as_json)
+    _tell(path, done, bad, found.passed_over, as_json=as_json)
     if bad:
         raise JobError(
             f"{len(bad)} of {len(done.answers) + len(bad)} places gave no answer; see above"
@@ -116,12 +117,24 @@ def _listed_here() -> Iterator[None]:
 
 
 def _tell(
-    weights: Path, answers: Sequence["Prediction"], bad: Sequence[Missing], *, as_json: bool
+    weights: Path,
+    done: "Predictions",
+    bad: Sequence[Missing],
+    passed_over: Mapping[str, int],
+    *,
+    as_json: bool,
 ) -> None:
+    answers = done.answers
     for one in bad:
         click.echo(f"error: {shown(str(one.path))}: {one.reason}", err=True)
+    if passed_over:
+        click.echo(
+            f"note: passed over, as no images by their names: {listed(passed_over)}", err=True
+        )
+    if done.unlike:
+        click.echo(f"warning: {_of_other_sizes(done)}", err=True)
     if as_json:
-        click.echo(json.dumps(_document(weights, answers, bad)))
+        click.echo(json.dumps(_document(weights, done, bad, passed_over)))
     elif sys.stdout.isatty():
         cells = [
             (shown(str(one.path)), f"{one.logit:.3f}", f"{100 * one.probability:.1f}", one.verdict)
@@ -134,8 +147,22 @@ def _tell(
             click.echo(f"{path}\t{told.logit:.9g}\t{told.probability:.6g}\t{told.verdict}")
 
 
+def _of_other_sizes(done: "Predictions") -> str:
+    """Return in words that images are of sizes that the model has not learned from."""
+    sides = sorted(size.shorter for size in done.unlike.values())
+    shown_sides = str(sides[0]) if sides[0] == sides[-1] else f"{sides[0]} to {sides[-1]}"
+    return (
+        f"{len(done.unlike)} of {len(done.answers)} images have a shorter side of {shown_sides} "
+        f"pixels, those of the training {done.learned}; the network sees the middle {done.crop} x "
+        f"{done.crop} pixels only, so their answers say little: resize them as the training's were"
+    )
+
+
 def _document(
-    weights: Path, answers: Sequence["Prediction"], bad: Sequence[Missing]
+    weights: Path,
+    done: "Predictions",
+    bad: Sequence[Missing],
+    passed_over: Mapping[str, int],
 ) -> dict[str, Json]:
     return {
         "schema": 1,
@@ -146,8 +173,11 @@ def _document(
                 "logit": one.logit,
                 "probability": one.probability,
                 "verdict": one.verdict,
+                "size_unlike_training": one.path in done.unlike,
             }
-            for one in answers
+            for one in done.answers
         ],
+        "training_sizes": None if done.learned is None else done.learned.as_json(),
+        "passed_over": dict(passed_over),
         "bad": [{"path": str(one.path), "reason": one.reason} for one in bad],
     }

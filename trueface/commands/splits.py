@@ -1,6 +1,7 @@
 """`trueface splits`: divide images into three lists, make a split smaller, check one for leaks."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +18,13 @@ from trueface.division import SHARES, Lists, make_splits, subsample
 from trueface.errors import DataError
 from trueface.flags import read_word_flags
 from trueface.grouping import joined, read_groups
-from trueface.index import Survey, survey
+from trueface.index import Image, Survey, survey
 from trueface.matching import match, short_key
 from trueface.splits import NAMES, digest, read_lists, split_files, write_splits
 from trueface.subsets import BUILT_IN, LAYOUTS, Vocabulary
 
 SCHEMA = 1
-PIXELS = "pixels"  # a rule of --group-by
+PIXELS, SIMILAR = "pixels", "similar"  # rules of --group-by that look at the images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +69,11 @@ class Wish:
 )
 @click.option(
     "--group-by",
-    metavar="REGEX|FILE|pixels",
+    metavar="REGEX|FILE|pixels|similar",
     multiple=True,
     help="What must stay together: by the (group) of a regular expression in the keys; by a .csv "
-    "or .json file of key and group; by equal pixels, for which every image is decoded. May be "
-    "given again.",
+    "or .json file of key and group; by equal pixels, or by pictures that are nearly the same, for "
+    "which every image is decoded. May be given again.",
 )
 @click.option(
     "--subsample", metavar="N|SHARE", help="Keep N images of every folder, or a share such as 0.1."
@@ -94,7 +95,12 @@ class Wish:
     default=True,
     help="With --check: decode every image to find equal ones, or not.  [default: content]",
 )
-@click.option("--similar", is_flag=True, help="With --check: find nearly equal images, too.")
+@click.option(
+    "--similar",
+    is_flag=True,
+    help="With --check: find nearly equal images, too (saved anew, resized, brightened, mirrored, "
+    "cropped by 3 %).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 @own_words
 def splits(**given: Any) -> None:
@@ -143,14 +149,15 @@ def _check(wish: Wish, split_path: Path) -> None:
     from trueface.soundness import examine
 
     keys = {key for members in lists.values() for key in members}
-    content = wish.content or wish.similar or PIXELS in wish.group_by
+    similar = wish.similar or SIMILAR in wish.group_by
+    content = wish.content or similar or PIXELS in wish.group_by
     with _progress(len(found.images) if content else 0) as progress:
         sound = examine(
             lists,
             found,
             groups=_groups(wish.group_by, keys),
             content=content,
-            similar=wish.similar,
+            similar=similar,
             progress=progress,
         )
     if wish.as_json:
@@ -160,7 +167,8 @@ def _check(wish: Wish, split_path: Path) -> None:
     if sound.leaks:
         raise JobError(
             f"{sound.leaks} leaks from one list of {split_path} into another; a split made anew "
-            "with --group-by keeps together what its rules bind (pixels: equal images)"
+            "with --group-by keeps together what its rules bind (pixels: equal images; similar: "
+            "also nearly equal ones)"
         )
 
 
@@ -173,21 +181,24 @@ def _survey(wish: Wish) -> Survey:
     wanted = vocabulary.as_named(parse_data(data))
     found = survey(wish.data_root, wanted, vocabulary)
     click.echo(f"{len(found.images)} images found of {data}", err=True)
+    for remark in found.remarks:
+        click.echo(f"warning: {remark}", err=True)
     return found
 
 
 def _divided(wish: Wish) -> Lists:
-    images = _survey(wish).images
+    images = _there(_survey(wish).images)
     groups = None
     if wish.group_by:
         keys = {image.key for image in images}
         groups = _groups(wish.group_by, keys) or {}
-        if PIXELS in wish.group_by:
+        if not {PIXELS, SIMILAR}.isdisjoint(wish.group_by):
             # as above
             from trueface.twins import bound
 
             with _progress(len(images)) as progress:
-                groups = joined(groups, bound(images, progress))
+                bindings = bound(images, progress, similar=SIMILAR in wish.group_by)
+            groups = joined(groups, bindings)
         click.echo(
             f"{len(set(groups.values()))} groups of {len(groups)} keys; "
             f"{len(keys) - len(groups)} keys of none",
@@ -197,12 +208,31 @@ def _divided(wish: Wish) -> Lists:
     return make_splits(images, seed=wish.seed, shares=shares, stratify=wish.stratify, groups=groups)
 
 
+def _there(images: Sequence[Image]) -> Sequence[Image]:
+    """Return the images but for links that lead nowhere; say what is left out, and what lacks."""
+    # os.path, as a Path for each of 200,000 takes longer than to look at its file
+    there = [image for image in images if os.path.exists(image.file)]  # noqa: PTH110
+    if left_out := len(images) - len(there):
+        first = next(image.file for image in images if not os.path.exists(image.file))  # noqa: PTH110
+        click.echo(
+            f"warning: {left_out} images left out, links that lead nowhere, such as {first}",
+            err=True,
+        )
+    for label, word in ((0, "real"), (1, "fake")):
+        if not any(image.label == label for image in there):
+            click.echo(
+                f"warning: no {word} image: a detector cannot be trained on this split alone",
+                err=True,
+            )
+    return there
+
+
 def _groups(given: Sequence[str], keys: Collection[str]) -> dict[str, str] | None:
-    """Return groups by all rules but that of equal pixels; None where there is no other.
+    """Return groups by all rules but those that look at images; None where there is no other.
 
     What two rules call alike are two groups, unless some key is in both.
     """
-    rules = [rule for rule in given if rule != PIXELS]
+    rules = [rule for rule in given if rule not in {PIXELS, SIMILAR}]
     if len(rules) < 2:
         return read_groups(rules[0], keys) if rules else None
     many = ((rule, read_groups(rule, keys)) for rule in rules)
