@@ -65,8 +65,8 @@ def main(argv: Sequence[str]) -> int:
         rules=Sharing(os.environ, _Once()).rules,
         absent=lambda: probe.absent,
     )
-    signal.signal(signal.SIGTERM, scheduler.leave)
-    signal.signal(signal.SIGINT, scheduler.leave)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, scheduler.leave)
     home.scheduler_record.unlink(missing_ok=True)  # a predecessor's
     housekeeping()
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)

@@ -2,7 +2,7 @@
 
 Forked by a nursery, in a session of its own, so that it outlives nursery and scheduler. It alone
 can learn a program's exit status. It takes one attempt after another from its scheduler; when that
-is gone, it sees the one in hand through, and leaves.
+is gone, or when it gets SIGTERM or SIGHUP itself, it sees the one in hand through, and leaves.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from launcher.processes import adopt_orphans, descendants, is_scheduler, send, t
 from launcher.records import write_json, write_whole
 from launcher.starting import Begun, Starter
 from launcher.states import Outcome, outcome_record
-from launcher.verdict import Circumstances, judge
+from launcher.verdict import Circumstances, judge, patience_s
 
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
@@ -57,14 +57,11 @@ class _Supervisor:
         """Wait for an attempt and see it through; False when there will be no other one."""
         message = b""
         while not message.startswith(RUN):
-            try:
-                message = self._channel.recv(MESSAGE_BYTES)
-            except ConnectionResetError:  # the scheduler died before it had read our last word
-                message = b""
+            message = self._next_message()
             if not message:
                 self._starter.dismiss()
                 return False
-        self._stop = self._signals.asked_to_stop = False
+        self._stop = False
         self._at = message[len(RUN) :]
         self._see_through(Attempt(Path(os.fsdecode(self._at))))
         if not self._alone:
@@ -72,11 +69,32 @@ class _Supervisor:
                 self._channel.send(ENDED + self._at)
             except OSError:
                 self._alone = True
-        if self._alone:
+        ordered_to_leave = bool(self._signals.received)
+        if self._alone or ordered_to_leave:
             self._starter.dismiss()
+        if self._alone:
             wake(self._home)
-            revive(self._home)
-        return not self._alone
+            if not ordered_to_leave:  # a machine that goes down must not start jobs again
+                revive(self._home)
+        return not (self._alone or ordered_to_leave)
+
+    def _next_message(self) -> bytes:
+        """Wait for what the scheduler sends; b"" when it is gone, or when we are to leave."""
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._signals.descriptor, select.POLLIN)
+        while not self._signals.received:
+            poll.poll()
+            self._signals.drain()
+            if self._signals.received:  # what is not read yet is voided: nobody has begun it
+                break
+            try:
+                return self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:  # the scheduler died before it had read our last word
+                break
+        return b""
 
     def _see_through(self, attempt: Attempt) -> None:
         """Run one attempt from its start to its recorded end; then nothing of it lives."""
@@ -89,6 +107,9 @@ class _Supervisor:
             return
         self._starter.prepare()  # the next one, while this one runs
         status, how = self._await_end(begun)
+        if not how.signalled:
+            wait_s = patience_s(status, attempt, how, time.monotonic() - begun.at)
+            how = replace(how, signalled=self._own_signal(wait_s))
         self._end_tree(LEFTOVER_GRACE_S)
         if status and kills is not None:
             how = replace(how, oom_kills=(ram.oom_kills() or kills) - kills)
@@ -112,7 +133,7 @@ class _Supervisor:
                     break
                 self._reap(spare=program)
                 now = time.monotonic()
-                if self._stop and not stopped:
+                if self._stop and not (stopped or over):  # its limit has asked it already
                     stopped, limit, warn = True, None, None
                     kill = now + terms.grace_s
                     terminate(program)
@@ -131,8 +152,10 @@ class _Supervisor:
         finally:
             os.close(ended)
         _, status, usage = os.wait4(program, 0)
+        self._signals.drain()
         return status, Circumstances(
             stopped=stopped,
+            signalled=self._signals.received,
             over_limit_s=terms.time_limit_s if over else None,
             insisted=insisted,
             max_rss=usage.ru_maxrss * 1024,
@@ -151,9 +174,23 @@ class _Supervisor:
         self._signals.drain()
         if self._channel.fileno() in events:
             self._listen()
-        if self._signals.asked_to_stop:
+        if self._signals.received:
             self._stop = True
         return ended in events
+
+    def _own_signal(self, patience: float) -> str:
+        """Return which signal told us to leave, given a moment to arrive; "" when none came.
+
+        A reboot or a logout signals all processes one after another, and a program may have ended
+        of its signal before we get ours.
+        """
+        poll = select.poll()
+        poll.register(self._signals.descriptor, select.POLLIN)
+        deadline = time.monotonic() + patience
+        while not self._signals.received and (left_s := deadline - time.monotonic()) > 0:
+            poll.poll(left_s * 1000)
+            self._signals.drain()
+        return self._signals.received
 
     def _listen(self) -> None:
         try:
@@ -198,17 +235,18 @@ class _Supervisor:
 
 
 class _Signals:
-    """Notices SIGTERM and ended children, also while we sleep in a poll."""
+    """Notices SIGTERM, SIGHUP and ended children, also while we sleep in a poll."""
 
     def __init__(self) -> None:
-        self.asked_to_stop = False
+        self.received = ""  # name of the signal that told us to leave
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._note)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
+            signal.signal(number, self._note)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def _note(self, *_: object) -> None:
-        self.asked_to_stop = True
+    def _note(self, number: int, _: object) -> None:
+        self.received = self.received or signal.Signals(number).name
 
     def drain(self) -> None:
         """Forget that there was a signal; what it said is kept."""

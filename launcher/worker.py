@@ -71,7 +71,8 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
     from launcher.kinds import Job  # a border: pydantic is none of a plain program's business
 
     spec, stop = order.spec, threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
+        signal.signal(number, lambda *_: stop.set())
     for one in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(one, signal.SIG_IGN)  # as in any Python: they become an OSError
     random.seed()
@@ -104,13 +105,15 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         result: Mapping[str, Json] = getattr(importlib.import_module(module), function)(job)
         write_json(attempt.result, {"schema": 1, "ok": True, "result": dict(result)})
     except Error as error:
-        return _failed(attempt, str(error), error.exit_code, read_error(error))
+        return _failed(
+            attempt, str(error), error.exit_code, read_error(error), signalled=stop.is_set()
+        )
     except BaseException as error:  # noqa: BLE001  # the worker's top: whatever it was is recorded
         with contextlib.suppress(MemoryError):  # its frames still hold what left no room
             traceback.print_exc()
         shortage = read_error(error)
         said = f"{type(error).__name__}: {error}" if shortage is None else shortage.said
-        return _failed(attempt, said, 1, shortage)
+        return _failed(attempt, said, 1, shortage, signalled=stop.is_set())
     return 0
 
 
@@ -123,9 +126,13 @@ def _tell_model(spec: Spec) -> None:
     write_atomic(folder / MODEL_FILE, f"{spec.model}\n")
 
 
-def _failed(attempt: Attempt, message: str, code: int, shortage: Shortage | None) -> int:
+def _failed(
+    attempt: Attempt, message: str, code: int, shortage: Shortage | None, *, signalled: bool
+) -> int:
     os.write(2, f"error: {message}\n".encode(errors="replace"))
     record: dict[str, Json] = {"schema": 1, "ok": False, "error": message}
+    if signalled:  # its supervisor looks whether the signal was meant for all
+        record["signalled"] = True
     if shortage is not None:
         record["shortage"] = shortage.record()
     with contextlib.suppress(OSError):  # a full disk must not hide the message in the log
