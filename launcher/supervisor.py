@@ -14,10 +14,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import ram
+from launcher import cgroups, ram
 from launcher.handover import revive, wake
+from launcher.leftovers import Leftovers
 from launcher.paths import Attempt, Home
-from launcher.processes import adopt_orphans, descendants, is_scheduler, send, terminate
+from launcher.processes import Identity, adopt_orphans, boot_id, identity, send, terminate
 from launcher.records import write_json, write_whole
 from launcher.starting import Begun, Starter
 from launcher.states import Outcome, outcome_record
@@ -26,7 +27,6 @@ from launcher.verdict import Circumstances, judge, patience_s
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
 LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
-UNKILLABLE_S = 5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel
 RUN, STOP, ENDED = b"run ", b"stop ", b"ended "  # each is followed by the attempt's folder
 
 
@@ -51,7 +51,10 @@ class _Supervisor:
         self._stop = False
         self._at = b""  # the folder of the attempt in hand
         adopt_orphans()
-        self._starter = Starter(ahead=ahead)
+        me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
+        self._group = cgroups.join(me)
+        self._starter = Starter(me, self._group, ahead=ahead)
+        self._left = Leftovers(self._group, lambda: self._starter.waiting)
 
     def attempt(self) -> bool:
         """Wait for an attempt and see it through; False when there will be no other one."""
@@ -59,7 +62,7 @@ class _Supervisor:
         while not message.startswith(RUN):
             message = self._next_message()
             if not message:
-                self._starter.dismiss()
+                self._dismiss()
                 return False
         self._stop = False
         self._at = message[len(RUN) :]
@@ -71,12 +74,19 @@ class _Supervisor:
                 self._alone = True
         ordered_to_leave = bool(self._signals.received)
         if self._alone or ordered_to_leave:
-            self._starter.dismiss()
+            self._dismiss()
         if self._alone:
             wake(self._home)
             if not ordered_to_leave:  # a machine that goes down must not start jobs again
                 revive(self._home)
         return not (self._alone or ordered_to_leave)
+
+    def _dismiss(self) -> None:
+        """Let the waiting worker go, and leave nothing of ours behind."""
+        self._starter.dismiss()
+        if self._group is not None:
+            cgroups.leave(self._group)
+            self._group = None
 
     def _next_message(self) -> bytes:
         """Wait for what the scheduler sends; b"" when it is gone, or when we are to leave."""
@@ -99,6 +109,7 @@ class _Supervisor:
     def _see_through(self, attempt: Attempt) -> None:
         """Run one attempt from its start to its recorded end; then nothing of it lives."""
         kills = ram.oom_kills()
+        self._left.attempt = str(attempt.folder)
         begun = self._starter.begin(attempt)
         if begun is None:
             return
@@ -110,7 +121,7 @@ class _Supervisor:
         if not how.signalled:
             wait_s = patience_s(status, attempt, how, time.monotonic() - begun.at)
             how = replace(how, signalled=self._own_signal(wait_s))
-        self._end_tree(LEFTOVER_GRACE_S)
+        self._left.end(LEFTOVER_GRACE_S)
         if status and kills is not None:
             how = replace(how, oom_kills=(ram.oom_kills() or kills) - kills)
         _record(judge(status, attempt, how, time.time()), attempt, begun.text)
@@ -131,7 +142,7 @@ class _Supervisor:
                 times = [at for at in (warn, limit, kill) if at is not None]
                 if self._wait(ended, min(times, default=None)):
                     break
-                self._reap(spare=program)
+                self._left.reap(spare=program)
                 now = time.monotonic()
                 if self._stop and not (stopped or over):  # its limit has asked it already
                     stopped, limit, warn = True, None, None
@@ -146,8 +157,7 @@ class _Supervisor:
                     terminate(program)
                 elif kill is not None and now >= kill:
                     insisted = True
-                    for pid in self._below():
-                        send(pid, signal.SIGKILL)
+                    self._left.kill()
                     kill = now + 1  # what was forked meanwhile gets another round
         finally:
             os.close(ended)
@@ -203,35 +213,6 @@ class _Supervisor:
             self._alone = True
         elif message == STOP + self._at:
             self._stop = True
-
-    def _below(self) -> list[int]:
-        """Return all processes below us, but for the worker that waits for the next attempt.
-
-        A scheduler that a job's own command has started, and what that runs, is nobody's leftover.
-        """
-        below = descendants(os.getpid(), skip=is_scheduler)
-        return [pid for pid in below if pid != self._starter.waiting]
-
-    def _end_tree(self, grace_s: float) -> None:
-        """End what the program left running: politely, then by force."""
-        below = self._below()
-        for pid in below:
-            send(pid, signal.SIGTERM)
-        deadline = time.monotonic() + grace_s
-        while below and time.monotonic() < deadline + UNKILLABLE_S:
-            self._reap()
-            if time.monotonic() >= deadline:
-                for pid in below:
-                    send(pid, signal.SIGKILL)
-            time.sleep(0.01)
-            below = self._below()
-
-    def _reap(self, spare: int = 0) -> None:
-        """Collect ended orphans that we adopted, but never the program `spare`."""
-        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        with contextlib.suppress(ChildProcessError):
-            while (found := os.waitid(os.P_ALL, 0, peek)) and found.si_pid != spare:
-                os.waitpid(found.si_pid, 0)
 
 
 class _Signals:
