@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format unit fuzz bench screenshots chaos night clean
+.PHONY: help demo test check format unit fuzz bench screenshots chaos shutdown night clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ screenshots: $(VENV)/.developing ## take the pictures of docs/ anew, from a real
 
 chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs; CHAOS='--without-guard --jobs 100' must fail
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+shutdown: $(VENV)/.developing ## SIGTERM to everything, as at a reboot, 200 times; no job may fail of it
+	$(BIN)/python -m tests.chaos.shutdown $(SHUTDOWN)
 
 night: $(VENV)/.developing ## 300 jobs, killed and restarted five times
 	$(BIN)/python -m tests.chaos.night

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import select
@@ -11,14 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from launcher import cgroups
 from launcher.attribution import read_identity
 from launcher.nursery import News, Supervisor
 from launcher.paths import Attempt
 from launcher.processes import (
     Identity,
+    alive,
     boot_id,
     descendants,
     end_session,
+    is_scheduler,
     marked,
     open_pidfd,
     recorded,
@@ -112,8 +116,10 @@ class Adopted:
     def insist(self) -> None:
         """Kill a lone program and all below it; a supervisor does that by itself."""
         if self.program and not _readable(self.descriptor):
-            for pid in {*session(self.program), *descendants(self.program)}:
+            below = descendants(self.program, skip=is_scheduler)
+            for pid in {*session(self.program), *below}:
                 send(pid, signal.SIGKILL)
+            _end_group(self.claim, self.attempt)
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended; without its supervisor, the program is left to be watched."""
@@ -220,6 +226,21 @@ def _supervisor(claim: Claim, attempt: Attempt) -> Identity:
     return who or Identity(pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot)
 
 
+def _end_group(claim: Claim, attempt: Attempt) -> None:
+    """Kill what is left in the control group of a dead supervisor, whatever it has become."""
+    supervisor = _supervisor(claim, attempt)
+    if alive(supervisor):  # it has other attempts by now
+        return
+    try:
+        record = json.loads(_first_line(attempt) or "{}")
+    except ValueError:
+        record = {}
+    text = record.get(cgroups.RECORD_KEY) if isinstance(record, dict) else None
+    group = cgroups.recorded_group(supervisor, text if isinstance(text, str) else None)
+    if group is not None:
+        cgroups.end(group, spare=is_scheduler)
+
+
 def _program(attempt: Attempt) -> Identity | None:
     """Return the program of an attempt whose supervisor is dead, None when none was started."""
     try:
@@ -275,6 +296,7 @@ def left(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     for who in left:
         end_session(who)
         send(who.pid, signal.SIGKILL)
+    _end_group(claim, attempt)
     now = time.time()
     match word_of(attempt):
         case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from launcher.errors import counted
-from launcher.facts import Cores, Disk, Facts, Limits, Logout, Queue
+from launcher.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
 from launcher.findings import Finding, ok, trouble, unknown, warning
 from launcher.gpuhealth import check_gpus
 from launcher.homes import is_remote
@@ -45,6 +45,8 @@ def _all(facts: Facts) -> Iterator[Finding]:
         yield _open_files(facts.limits)
         yield _processes(facts.limits)
     yield _logout(facts.logout)
+    if facts.groups is not None:
+        yield _groups(facts.groups)
     yield _scheduler(facts.queue, facts.launcher)
     yield _queue(facts.queue)
     yield _sqlite(facts)
@@ -212,6 +214,23 @@ def _logout(logout: Logout) -> Finding:
     if logout.kills is None:
         return unknown(name, "systemd does not tell whether it ends processes at logout", advice)
     return ok(name, "jobs run on when you log out")
+
+
+def _groups(groups: Groups) -> Finding:
+    name = "leftovers"
+    if not groups.hindrance:
+        return ok(
+            name, "each supervisor has a control group: nothing that a job starts outlives it"
+        )
+    told = "a daemon of a job may outlive it where its supervisor is killed: no control groups"
+    advice = (
+        "`launcher service install`: systemd lets the scheduler divide the group of its service"
+    )
+    if not groups.service:
+        advice = (
+            "have a writable cgroup2 file system mounted (for a container: with its own cgroup)"
+        )
+    return ok(name, f"{told} ({groups.hindrance})", advice)
 
 
 def _scheduler(queue: Queue, version: str) -> Finding:

@@ -39,8 +39,12 @@ def excuse_of(
     """
     if isinstance(outcome, Done):
         return None
-    if isinstance(outcome, Lost) and claim.spec.terms.rerun == "never":
-        return None  # it may have done what must not be done twice
+    if isinstance(outcome, Lost | Stopped) and claim.spec.terms.rerun == "never":
+        # it may have done what must not be done twice
+        reason = f"{moved}, and it must never run twice"
+        return (
+            Excuse(reason=reason, hopeless=True) if moved and isinstance(outcome, Stopped) else None
+        )
     if moved:
         return Excuse(reason=f"{moved}; queued again")
     fault = _fault(claim, machine.gpus)

@@ -94,6 +94,14 @@ class Logout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Whether each supervisor can have a control group of its own."""
+
+    hindrance: str = ""  # why it cannot
+    service: bool = False  # where a systemd could give one to the scheduler as its service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All of it, at one moment."""
 
@@ -116,5 +124,6 @@ class Facts:
     cores: Cores | None = None
     limits: Limits | None = None
     logout: Logout = field(default_factory=Logout)
+    groups: Groups | None = None
     terminal: str = ""  # TERM
     unicode: bool = True  # the terminal knows more than ASCII

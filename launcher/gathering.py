@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import __version__
+from launcher import __version__, cgroups
 from launcher.asking import answer
 from launcher.claims import claims_folder, file_name, rival
 from launcher.errors import Error, UsageError
-from launcher.facts import Cores, Disk, Facts, Limits, Logout, Queue
+from launcher.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
 from launcher.gpufacts import ask_driver, torch_here, try_torch
 from launcher.handover import REVIVAL_WINDOW_S, scheduler_pid
 from launcher.homes import file_system, machine, mounts, network_warning, without_links
@@ -29,6 +29,7 @@ from launcher.store.looking import KNOWN_SCHEMA, look_at
 from launcher.store.migrations import OLDEST_SQLITE
 from launcher.worker import THREADS
 
+_SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 COMMAND_S = 2.0  # for a system's program to answer
 
 
@@ -78,6 +79,11 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
             processes_most=_limit(resource.RLIMIT_NPROC, 1),
         ),
         logout=see_logout(_login(), environ),
+        groups=Groups(
+            # supervisors live where their scheduler does, which may be a service of systemd's
+            hindrance=cgroups.hindrance(queue.scheduler or "self"),
+            service=_SYSTEMD.is_dir(),
+        ),
         terminal=environ.get("TERM", ""),
         unicode=unicode,
     )

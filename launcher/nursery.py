@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import secrets
 import select
 import signal
 import socket
@@ -24,7 +25,7 @@ from pathlib import Path
 from launcher import __version__
 from launcher.handover import revive
 from launcher.paths import Attempt, Home
-from launcher.processes import Identity, identity, recorded, send, start_apart
+from launcher.processes import SERVER, Identity, identity, recorded, send, start_apart
 from launcher.specs import Breed
 from launcher.supervisor import RUN, STOP, serve
 
@@ -91,8 +92,7 @@ class Nursery:
                 [*argv, str(home.folder), str(theirs.fileno()), *breed.preload],
                 home.scheduler_log,
                 keep=(theirs.fileno(),),
-                # a job's own path, never the scheduler's; for programs it makes no difference
-                environment={"PYTHONPATH": breed.python_path} if breed.interpreter else {},
+                environment=_environment(breed),
             )
         except OSError:
             self.socket.close()
@@ -136,6 +136,13 @@ class Nursery:
                 if time.monotonic() > deadline:  # it imports its modules still
                     send(self._pid, signal.SIGKILL)
                 time.sleep(0.005)
+
+
+def _environment(breed: Breed) -> dict[str, str]:
+    """Return what a fork server has in its environment, beside what its scheduler has."""
+    own = {SERVER: secrets.token_hex(8)}  # tells its forks from those of any other
+    # a job's own path, never the scheduler's; for programs it makes no difference
+    return own | ({"PYTHONPATH": breed.python_path} if breed.interpreter else {})
 
 
 def main(argv: Sequence[str]) -> int:

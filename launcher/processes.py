@@ -17,6 +17,7 @@ from launcher.records import Json, read_bytes
 _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
+SERVER = "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
 _SESSION, _START_TICKS = 3, 19  # of /proc/<pid>/stat, counted from its third field
 
 
@@ -163,6 +164,36 @@ def is_scheduler(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return words[1:4] == [b"-P", b"-m", b"launcher.scheduler"]
+
+
+def is_foreign(pid: int, attempt: str) -> bool:
+    """Tell whether a process below this supervisor serves a queue, or belongs to another attempt.
+
+    A command of an attempt may start a scheduler. When that dies, its fork servers, supervisors
+    and their programs become children of the supervisor of that attempt.
+
+    Args:
+        pid: the process.
+        attempt: the folder of this supervisor's attempt.
+    """
+    if is_scheduler(pid):
+        return True
+    server = _variable(pid, SERVER)
+    if server is not None:
+        return server != os.environ.get(SERVER, "")
+    mark = _variable(pid, MARK)
+    return mark is not None and mark != attempt
+
+
+def _variable(pid: int, name: str) -> str | None:
+    """Return a variable as it was when a process began its program, None where it had none."""
+    try:
+        environment = read_bytes(f"/proc/{pid}/environ")
+    except OSError:  # it has ended, or is another user's
+        return None
+    start = os.fsencode(f"{name}=")
+    texts = (one[len(start) :] for one in environment.split(b"\0") if one.startswith(start))
+    return next(map(os.fsdecode, texts), None)
 
 
 def _children(pid: int) -> list[int]:

@@ -49,16 +49,25 @@ class Progress:
         """Write to `path`, which appears with the first report."""
         self._path = path
         self._next = 0.0
+        self._torn = False  # the last report may be there in part
 
     def __call__(self, *, step: int, total: int | None = None, **metrics: float | str) -> None:
-        """Report that `step` of `total` is done, with metrics by name."""
+        """Report that `step` of `total` is done, with metrics by name.
+
+        A report that cannot be written, as on a full disk, is left out: it ends no training.
+        """
         now = time.monotonic()
         if now < self._next and step != total:
             return
         self._next = now + EVERY_S
         record = {"at": time.time(), "step": step, "total": total, "metrics": metrics}
-        with self._path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record) + "\n")
+        text = "\n" * self._torn + json.dumps(record) + "\n"
+        try:
+            with self._path.open("a", encoding="utf-8") as lines:
+                lines.write(text)
+            self._torn = False
+        except OSError:
+            self._torn = True
 
 
 def latest(path: Path) -> Step | None:

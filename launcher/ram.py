@@ -41,8 +41,11 @@ def oom_kills(root: Path = Path("/")) -> int | None:
 @cache
 def _oom_files(root: Path) -> list[Path]:
     names = ("memory.events.local", "memory.events", "memory.oom_control")
-    files = [folder / name for folder in _folders(root)[:1] for name in names]
-    return [file for file in files if file.exists()]
+    for folder in _folders(root):  # a group of ours has no memory of its own: that above it counts
+        files = [folder / name for name in names if (folder / name).exists()]
+        if files:
+            return files
+    return []
 
 
 def _meminfo(root: Path) -> dict[str, int]:

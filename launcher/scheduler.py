@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher import __version__
+from launcher import __version__, cgroups
 from launcher.dispatch import Scheduler
 from launcher.errors import Error
 from launcher.handover import start_scheduler
@@ -33,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
     home = Home(Path(argv[0]))
     os.chdir("/")
     os.umask(0o077)
+    cgroups.step_aside()  # whatever attempt has started us does not end us
     logging.raiseExceptions = False  # a full disk is no reason to end
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
@@ -45,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
         held = lock(home.scheduler_lock)
     if held is None:
         return 0
+    cgroups.sweep()
     store = Store(home, durable=False, check=_is_to_be_checked(home))
     me = identity(os.getpid())
     record = {**(me.record() if me else {}), "version": __version__, "since": time.time()}
@@ -65,8 +67,8 @@ def main(argv: Sequence[str]) -> int:
         rules=Sharing(os.environ, _Once()).rules,
         absent=lambda: probe.absent,
     )
-    signal.signal(signal.SIGTERM, scheduler.leave)
-    signal.signal(signal.SIGINT, scheduler.leave)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, scheduler.leave)
     home.scheduler_record.unlink(missing_ok=True)  # a predecessor's
     housekeeping()
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)

@@ -62,7 +62,7 @@ class Terms:
     warn_s: float = 0.0  # so long before the limit its program gets `warn_signal`
     warn_signal: str = "SIGTERM"
     grace_s: float = 30.0  # from SIGTERM to SIGKILL; a training needs seconds for its checkpoint
-    rerun: str = "again"  # what follows a lost attempt: "again" or "never"
+    rerun: str = "again"  # what follows a lost or stopped attempt: "again" or "never"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

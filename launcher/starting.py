@@ -6,14 +6,17 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+from launcher import cgroups
 from launcher.orders import Order, read_order
 from launcher.paths import Attempt
 from launcher.processes import Identity, identity
 from launcher.program import CannotStart, Held, spawn
-from launcher.records import read_bytes
+from launcher.records import Json, read_bytes
 from launcher.states import Failed, Void
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -34,16 +37,18 @@ class Begun:
 class Starter:
     """Starts one attempt after another, and keeps the next worker forked ahead."""
 
-    def __init__(self, *, ahead: bool) -> None:
+    def __init__(self, me: Identity, group: Path | None, *, ahead: bool) -> None:
         """Begin.
 
         Args:
+            me: this supervisor.
+            group: its control group, None where it has none.
             ahead: fork a worker before there is work for it.
 
         Raises:
             OSError: no process can be made.
         """
-        self._me = _line(identity(os.getpid()))
+        self._me = _line(me, {} if group is None else {cgroups.RECORD_KEY: str(group)})
         self._ahead = ahead
         self._held = Held() if ahead else None
 
@@ -143,8 +148,8 @@ def _close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _line(who: Identity | None) -> bytes:
-    return (json.dumps(who.record() if who else {}) + "\n").encode()
+def _line(who: Identity, more: Mapping[str, Json] = MappingProxyType({})) -> bytes:
+    return (json.dumps({**who.record(), **more}) + "\n").encode()
 
 
 def _link_log(order: Order, attempt: Attempt) -> None:

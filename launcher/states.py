@@ -83,9 +83,10 @@ class OutOfMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """We asked it to end: cancelled by its owner, or the queue was stopped."""
+    """It was asked to end: cancelled by its owner, the queue was stopped, the machine goes down."""
 
     at: float
+    by: str = ""  # the signal that its supervisor got; empty: its scheduler asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,9 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
             record |= outcome.shortage.record()
         case Lost(why=why):
             record["why"] = why
-        case Stopped() | Void():
+        case Stopped(by=by):
+            record |= {"by": by} if by else {}
+        case Void():
             pass
         case _:
             assert_never(outcome)
@@ -138,7 +141,8 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
         case {"schema": 1, "ending": "out-of-memory", "error": str(error)}:
             return out_of_memory(when, error, read_facts(record), **_status(record))
         case {"schema": 1, "ending": "stopped"}:
-            return Stopped(at=when)
+            by = record.get("by")
+            return Stopped(at=when, by=by if isinstance(by, str) else "")
         case {"schema": 1, "ending": "void"}:
             return Void(at=when)
         case {"schema": 1, "ending": "lost", "why": str(why)}:

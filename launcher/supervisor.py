@@ -2,7 +2,7 @@
 
 Forked by a nursery, in a session of its own, so that it outlives nursery and scheduler. It alone
 can learn a program's exit status. It takes one attempt after another from its scheduler; when that
-is gone, it sees the one in hand through, and leaves.
+is gone, or when it gets SIGTERM or SIGHUP itself, it sees the one in hand through, and leaves.
 """
 
 import contextlib
@@ -14,19 +14,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import ram
+from launcher import cgroups, ram
 from launcher.handover import revive, wake
+from launcher.leftovers import Leftovers
 from launcher.paths import Attempt, Home
-from launcher.processes import adopt_orphans, descendants, is_scheduler, send, terminate
+from launcher.processes import Identity, adopt_orphans, boot_id, identity, send, terminate
 from launcher.records import write_json, write_whole
 from launcher.starting import Begun, Starter
 from launcher.states import Outcome, outcome_record
-from launcher.verdict import Circumstances, judge
+from launcher.verdict import Circumstances, judge, patience_s
 
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
 LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
-UNKILLABLE_S = 5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel
 RUN, STOP, ENDED = b"run ", b"stop ", b"ended "  # each is followed by the attempt's folder
 
 
@@ -51,20 +51,20 @@ class _Supervisor:
         self._stop = False
         self._at = b""  # the folder of the attempt in hand
         adopt_orphans()
-        self._starter = Starter(ahead=ahead)
+        me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
+        self._group = cgroups.join(me)
+        self._starter = Starter(me, self._group, ahead=ahead)
+        self._left = Leftovers(self._group, lambda: self._starter.waiting)
 
     def attempt(self) -> bool:
         """Wait for an attempt and see it through; False when there will be no other one."""
         message = b""
         while not message.startswith(RUN):
-            try:
-                message = self._channel.recv(MESSAGE_BYTES)
-            except ConnectionResetError:  # the scheduler died before it had read our last word
-                message = b""
+            message = self._next_message()
             if not message:
-                self._starter.dismiss()
+                self._dismiss()
                 return False
-        self._stop = self._signals.asked_to_stop = False
+        self._stop = False
         self._at = message[len(RUN) :]
         self._see_through(Attempt(Path(os.fsdecode(self._at))))
         if not self._alone:
@@ -72,15 +72,44 @@ class _Supervisor:
                 self._channel.send(ENDED + self._at)
             except OSError:
                 self._alone = True
+        ordered_to_leave = bool(self._signals.received)
+        if self._alone or ordered_to_leave:
+            self._dismiss()
         if self._alone:
-            self._starter.dismiss()
             wake(self._home)
-            revive(self._home)
-        return not self._alone
+            if not ordered_to_leave:  # a machine that goes down must not start jobs again
+                revive(self._home)
+        return not (self._alone or ordered_to_leave)
+
+    def _dismiss(self) -> None:
+        """Let the waiting worker go, and leave nothing of ours behind."""
+        self._starter.dismiss()
+        if self._group is not None:
+            cgroups.leave(self._group)
+            self._group = None
+
+    def _next_message(self) -> bytes:
+        """Wait for what the scheduler sends; b"" when it is gone, or when we are to leave."""
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._signals.descriptor, select.POLLIN)
+        while not self._signals.received:
+            poll.poll()
+            self._signals.drain()
+            if self._signals.received:  # what is not read yet is voided: nobody has begun it
+                break
+            try:
+                return self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:  # the scheduler died before it had read our last word
+                break
+        return b""
 
     def _see_through(self, attempt: Attempt) -> None:
         """Run one attempt from its start to its recorded end; then nothing of it lives."""
         kills = ram.oom_kills()
+        self._left.attempt = str(attempt.folder)
         begun = self._starter.begin(attempt)
         if begun is None:
             return
@@ -89,7 +118,10 @@ class _Supervisor:
             return
         self._starter.prepare()  # the next one, while this one runs
         status, how = self._await_end(begun)
-        self._end_tree(LEFTOVER_GRACE_S)
+        if not how.signalled:
+            wait_s = patience_s(status, attempt, how, time.monotonic() - begun.at)
+            how = replace(how, signalled=self._own_signal(wait_s))
+        self._left.end(LEFTOVER_GRACE_S)
         if status and kills is not None:
             how = replace(how, oom_kills=(ram.oom_kills() or kills) - kills)
         _record(judge(status, attempt, how, time.time()), attempt, begun.text)
@@ -110,9 +142,9 @@ class _Supervisor:
                 times = [at for at in (warn, limit, kill) if at is not None]
                 if self._wait(ended, min(times, default=None)):
                     break
-                self._reap(spare=program)
+                self._left.reap(spare=program)
                 now = time.monotonic()
-                if self._stop and not stopped:
+                if self._stop and not (stopped or over):  # its limit has asked it already
                     stopped, limit, warn = True, None, None
                     kill = now + terms.grace_s
                     terminate(program)
@@ -125,14 +157,15 @@ class _Supervisor:
                     terminate(program)
                 elif kill is not None and now >= kill:
                     insisted = True
-                    for pid in self._below():
-                        send(pid, signal.SIGKILL)
+                    self._left.kill()
                     kill = now + 1  # what was forked meanwhile gets another round
         finally:
             os.close(ended)
         _, status, usage = os.wait4(program, 0)
+        self._signals.drain()
         return status, Circumstances(
             stopped=stopped,
+            signalled=self._signals.received,
             over_limit_s=terms.time_limit_s if over else None,
             insisted=insisted,
             max_rss=usage.ru_maxrss * 1024,
@@ -151,9 +184,23 @@ class _Supervisor:
         self._signals.drain()
         if self._channel.fileno() in events:
             self._listen()
-        if self._signals.asked_to_stop:
+        if self._signals.received:
             self._stop = True
         return ended in events
+
+    def _own_signal(self, patience: float) -> str:
+        """Return which signal told us to leave, given a moment to arrive; "" when none came.
+
+        A reboot or a logout signals all processes one after another, and a program may have ended
+        of its signal before we get ours.
+        """
+        poll = select.poll()
+        poll.register(self._signals.descriptor, select.POLLIN)
+        deadline = time.monotonic() + patience
+        while not self._signals.received and (left_s := deadline - time.monotonic()) > 0:
+            poll.poll(left_s * 1000)
+            self._signals.drain()
+        return self._signals.received
 
     def _listen(self) -> None:
         try:
@@ -167,48 +214,20 @@ class _Supervisor:
         elif message == STOP + self._at:
             self._stop = True
 
-    def _below(self) -> list[int]:
-        """Return all processes below us, but for the worker that waits for the next attempt.
-
-        A scheduler that a job's own command has started, and what that runs, is nobody's leftover.
-        """
-        below = descendants(os.getpid(), skip=is_scheduler)
-        return [pid for pid in below if pid != self._starter.waiting]
-
-    def _end_tree(self, grace_s: float) -> None:
-        """End what the program left running: politely, then by force."""
-        below = self._below()
-        for pid in below:
-            send(pid, signal.SIGTERM)
-        deadline = time.monotonic() + grace_s
-        while below and time.monotonic() < deadline + UNKILLABLE_S:
-            self._reap()
-            if time.monotonic() >= deadline:
-                for pid in below:
-                    send(pid, signal.SIGKILL)
-            time.sleep(0.01)
-            below = self._below()
-
-    def _reap(self, spare: int = 0) -> None:
-        """Collect ended orphans that we adopted, but never the program `spare`."""
-        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        with contextlib.suppress(ChildProcessError):
-            while (found := os.waitid(os.P_ALL, 0, peek)) and found.si_pid != spare:
-                os.waitpid(found.si_pid, 0)
-
 
 class _Signals:
-    """Notices SIGTERM and ended children, also while we sleep in a poll."""
+    """Notices SIGTERM, SIGHUP and ended children, also while we sleep in a poll."""
 
     def __init__(self) -> None:
-        self.asked_to_stop = False
+        self.received = ""  # name of the signal that told us to leave
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._note)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
+            signal.signal(number, self._note)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def _note(self, *_: object) -> None:
-        self.asked_to_stop = True
+    def _note(self, number: int, _: object) -> None:
+        self.received = self.received or signal.Signals(number).name
 
     def drain(self) -> None:
         """Forget that there was a signal; what it said is kept."""

@@ -13,6 +13,10 @@ from launcher.states import Done, Failed, Outcome, Stopped, out_of_memory
 from launcher.units import format_bytes, format_seconds
 
 LOG_TAIL_BYTES = 4096
+# A reboot signals all processes within milliseconds; a busy machine needs longer to deliver.
+SIGNALLED_PATIENCE_S = 1.0  # the program ended of a signal that may be meant for all
+FAILED_PATIENCE_S = 0.2  # it may have caught the signal, and ended with a code of its own
+PATIENT_SHARE = 0.01  # of its time that a program at most costs more that ended well
 _KILLED = 128 + signal.SIGKILL  # how a shell tells that its program was killed
 # somebody ended it: what stands in its log is not why
 _SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -27,6 +31,7 @@ class Circumstances:
     """What a supervisor knows beside the exit status."""
 
     stopped: bool = False  # we were asked to end it
+    signalled: str = ""  # name of the signal that told us, its supervisor, to leave
     over_limit_s: float | None = None  # its time limit was reached
     insisted: bool = False  # we killed it, after its grace
     oom_kills: int | None = None  # processes of our cgroup that the kernel killed; None: not known
@@ -49,11 +54,13 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         case {"ok": True, "result": dict(result)}:
             return Done(at=now, result=result)
     if how.stopped:
-        return Stopped(at=now)
+        return Stopped(at=now, by=how.signalled)
     if how.over_limit_s is not None and code != 0:
         limit = f"reached its time limit of {format_seconds(how.over_limit_s)}"
         how_ended = " and was killed after its grace" if how.insisted else ""
         return Failed(at=now, error=limit + how_ended, **_status(code))
+    if how.signalled:  # who ends us, too, ends everything: that is no failure of the program
+        return Stopped(at=now, by=how.signalled)
     match record:
         case {"ok": False, "error": str(error), "shortage": dict(facts)}:
             return _out_of_memory(now, error, read_facts(facts), how, exit_code=code)
@@ -68,6 +75,28 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         sentence = shortage.said or _sentence(code, attempt, how)
         return _out_of_memory(now, sentence, shortage, how, **_status(code))
     return Failed(at=now, error=_sentence(code, attempt, how), **_status(code))
+
+
+def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) -> float:
+    """Return how long a supervisor waits for a signal of its own before it judges an end.
+
+    Args:
+        status: as `waitpid` gives it.
+        attempt: where the worker put its own word.
+        how: what else is known.
+        ran_s: how long the program ran.
+    """
+    if how.stopped or how.over_limit_s is not None:
+        return 0.0
+    code = os.waitstatus_to_exitcode(status)
+    if -code in _SENT or code - 128 in _SENT:
+        return SIGNALLED_PATIENCE_S
+    match word_of(attempt):
+        case {"ok": False, "signalled": True}:
+            return SIGNALLED_PATIENCE_S
+        case {"ok": bool()}:  # a worker knows whether it got a signal
+            return 0.0
+    return FAILED_PATIENCE_S if code else min(FAILED_PATIENCE_S, ran_s * PATIENT_SHARE)
 
 
 def word_of(attempt: Attempt) -> dict[str, Json] | None:

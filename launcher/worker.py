@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from launcher.specs import Spec
 from launcher.words import read_words
 
 MODEL_FILE = "model_id.txt"
+ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
 # what libraries take for the number of cores that are theirs; what the owner set stays
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -71,7 +73,8 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
     from launcher.kinds import Job  # a border: pydantic is none of a plain program's business
 
     spec, stop = order.spec, threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
+        signal.signal(number, lambda *_: stop.set())
     for one in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(one, signal.SIG_IGN)  # as in any Python: they become an OSError
     random.seed()
@@ -102,15 +105,17 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         _tell_model(spec)
         module, _, function = spec.entry.partition(":")
         result: Mapping[str, Json] = getattr(importlib.import_module(module), function)(job)
-        write_json(attempt.result, {"schema": 1, "ok": True, "result": dict(result)})
+        _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})
     except Error as error:
-        return _failed(attempt, str(error), error.exit_code, read_error(error))
+        return _failed(
+            attempt, str(error), error.exit_code, read_error(error), signalled=stop.is_set()
+        )
     except BaseException as error:  # noqa: BLE001  # the worker's top: whatever it was is recorded
         with contextlib.suppress(MemoryError):  # its frames still hold what left no room
             traceback.print_exc()
         shortage = read_error(error)
         said = f"{type(error).__name__}: {error}" if shortage is None else shortage.said
-        return _failed(attempt, said, 1, shortage)
+        return _failed(attempt, said, 1, shortage, signalled=stop.is_set())
     return 0
 
 
@@ -123,9 +128,36 @@ def _tell_model(spec: Spec) -> None:
     write_atomic(folder / MODEL_FILE, f"{spec.model}\n")
 
 
-def _failed(attempt: Attempt, message: str, code: int, shortage: Shortage | None) -> int:
-    os.write(2, f"error: {message}\n".encode(errors="replace"))
+def _tell_result(attempt: Attempt, record: Mapping[str, Json]) -> None:
+    """Write what a job came to; wait for room when the disk is full: the job is done, after all."""
+    said = False
+    while True:
+        try:
+            write_json(attempt.result, record)
+        except FileNotFoundError:  # the job has deleted its attempt's folder: its exit code tells
+            return
+        except OSError as error:
+            if not said:
+                _say(f"the job is done, and waits to write {attempt.result}: {error.strerror}")
+            said = True
+            time.sleep(ROOM_PAUSE_S)
+        else:
+            return
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the log may be on the same full disk
+        os.write(2, f"launcher: {text}\n".encode(errors="replace"))
+
+
+def _failed(
+    attempt: Attempt, message: str, code: int, shortage: Shortage | None, *, signalled: bool
+) -> int:
+    with contextlib.suppress(OSError):
+        os.write(2, f"error: {message}\n".encode(errors="replace"))
     record: dict[str, Json] = {"schema": 1, "ok": False, "error": message}
+    if signalled:  # its supervisor looks whether the signal was meant for all
+        record["signalled"] = True
     if shortage is not None:
         record["shortage"] = shortage.record()
     with contextlib.suppress(OSError):  # a full disk must not hide the message in the log

@@ -33,7 +33,7 @@ RESOURCES: Mapping[str, str] = {
     "min_vram": "an amount such as 16GiB that each of its GPUs must have free, or auto",
     "priority": "a whole number",
     "ram": "an amount such as 16GiB",
-    "rerun": "again or never: what follows when nobody can know how an attempt ended",
+    "rerun": "again or never: what follows when it was stopped, or nobody can know how an attempt ended",
     "retries": "a whole number from 0 to 1000",
     "time_limit": "a time such as 8h or 1h30m",
 }

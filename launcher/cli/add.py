@@ -97,7 +97,7 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     type=click.Choice(["again", "never"]),
     default=TERMS.rerun,
     show_default=True,
-    help="What follows when nobody can know how it ended, as after a power cut.",
+    help="What follows when it was stopped, or nobody can know how it ended; never: it fails.",
 )
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=FILES)
 def command(

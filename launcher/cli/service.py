@@ -121,6 +121,7 @@ StartLimitBurst=3
 Environment={_quoted(f"LAUNCHER_HOME={home}")}
 ExecStart={_quoted(python)} -P -m launcher.scheduler {_quoted(str(home)).replace("$", "$$")}
 KillMode=process
+Delegate=yes
 Restart=on-failure
 RestartSec=5
 

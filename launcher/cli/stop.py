@@ -20,7 +20,8 @@ MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all 
 def command(now: bool) -> None:
     """Start no more jobs; `launcher run`, `launcher add` or `launcher retry` goes on.
 
-    Running jobs finish. With --now they get SIGTERM, save what they can, and are queued again.
+    Running jobs finish. With --now they get SIGTERM, save what they can, and are queued again;
+    one that must never run twice (`--rerun never`) fails.
 
     \b
     Examples:

@@ -24,6 +24,7 @@ EXCUSED_LIMIT = 20  # a job that fails this often without its fault will not be 
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
 LONGEST_BACKOFF_S = 3600.0
 VOID_PAUSE_S = 1.0  # between attempts that cannot be started
+SIGNALLED_PAUSE_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,13 @@ class Following:
             case Failed(error=error) | OutOfMemory(error=error):
                 self._count(claim.job, "failures")
                 return self._failed(claim, error, failures, now)
-            case Stopped():
-                return State.QUEUED, "stopped, goes on later"
+            case Stopped(by=by):
+                stopped = f"stopped by {by}" if by else "stopped"
+                if claim.spec.terms.rerun == "never":
+                    return State.FAILED, f"{stopped}, and it must never run twice"
+                if by:
+                    self._pause(claim.job, SIGNALLED_PAUSE_S, now)
+                return State.QUEUED, f"{stopped}, goes on later"
             case Void():
                 if self._was_void_before(claim):
                     self._pause(claim.job, VOID_PAUSE_S, now)

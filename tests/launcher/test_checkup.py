@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from launcher.checkup import check
-from launcher.facts import Cores, Disk, Driver, Facts, Limits, Logout, Queue, Torch
+from launcher.facts import Cores, Disk, Driver, Facts, Groups, Limits, Logout, Queue, Torch
 from launcher.findings import Finding, Verdict, draw
 from launcher.gpu import GpuProcess
 from launcher.lines import width_of
@@ -211,6 +211,12 @@ CASES = [
     ),
     (facts(logout=Logout(systemd=True, kills=False)), "logout", "ok", "run on", ""),
     (facts(logout=Logout(systemd=True)), "logout", "unknown", "does not tell", "enable-linger"),
+    (facts(groups=Groups()), "leftovers", "ok", "each supervisor has a control group", ""),
+    (
+        facts(groups=Groups(hindrance="/a.scope belongs to the system", service=True)),
+        *("leftovers", "ok", "(/a.scope belongs to the system)", "launcher service install"),
+    ),
+    (facts(groups=Groups(hindrance="none")), "leftovers", "ok", "(none)", "cgroup2"),
     (queue(waiting=3), "scheduler", "warning", "none lives, and 3 jobs", "launcher status"),
     (queue(waiting=3, stopped=True), "scheduler", "ok", "none is needed", ""),
     (queue(scheduler=9, version="0.2.0"), "scheduler", "ok", "pid 9, version 0.2.0", ""),

@@ -108,6 +108,14 @@ def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None
     assert excuse(Lost(at=1.0, why="killed"), card, moved="cuda:0 died", rerun="never") is None
 
 
+def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
+    found = excuse(Stopped(at=1.0), a_gpu(), moved="cuda:0 fell off the bus", rerun="never")
+    assert found == Excuse(
+        reason="cuda:0 fell off the bus, and it must never run twice", hopeless=True
+    )
+    assert excuse(Stopped(at=1.0), FELL, rerun="never") is None
+
+
 def test_one_that_no_look_has_seen_is_not_said_to_have_been_alone() -> None:
     found = excuse(short(held=None, wanted=None), a_gpu(total=24, used=0))
     assert found is not None

@@ -1,4 +1,6 @@
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,28 @@ def test_reporting_often_costs_next_to_nothing_but_the_end_is_always_told(tmp_pa
     assert told[0] == 1
     assert told[-1] == 2000
     assert len(told) < 20
+
+
+def test_a_report_that_finds_no_room_does_not_reach_the_training() -> None:
+    Progress(Path("/dev/full"))(step=1, total=10)
+
+
+def test_reports_go_on_behind_one_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    progress = Progress(path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as in a worker
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+        progress(step=3, total=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.stat().st_size == 20
+    progress(step=3, total=3)
+    step = latest(path)
+    assert step is not None
+    assert step.step == 3
 
 
 def test_a_job_without_an_end_in_sight_tells_its_step(tmp_path: Path) -> None:

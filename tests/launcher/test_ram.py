@@ -53,6 +53,16 @@ def test_the_tightest_limit_above_us_counts(tmp_path: Path) -> None:
     assert ram.oom_kills(root) == 2
 
 
+def test_a_group_that_counts_no_memory_is_counted_by_the_one_above(tmp_path: Path) -> None:
+    files = {
+        "cgroup.controllers": "memory",
+        "job/memory.events": "oom_kill 4\n",
+        "job/launcher-12-345/cgroup.procs": "12\n",
+    }
+    root = a_machine(tmp_path, cgroup="0::/job/launcher-12-345\n", files=files)
+    assert ram.oom_kills(root) == 4
+
+
 def test_version_1_of_cgroups_is_understood(tmp_path: Path) -> None:
     files = {
         "memory/memory.limit_in_bytes": "9223372036854771712",

@@ -182,6 +182,7 @@ def test_a_units_odd_paths_are_quoted_for_systemd() -> None:
     start = r'ExecStart="/opt/my python" -P -m launcher.scheduler "/a b/50%% $$X \"q\" \\"'
     assert start in lines
     assert "KillMode=process" in lines  # running jobs outlive the scheduler
+    assert "Delegate=yes" in lines  # it may make a control group for each supervisor
     assert "Restart=on-failure" in lines
     assert "WantedBy=default.target" in lines
 

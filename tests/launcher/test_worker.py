@@ -83,6 +83,20 @@ def shares(job):
     job.share.report(reserved=7, peak=8, uuid="GPU-1")
     return {"cap": job.share.cap(), "room": job.share.portion().allocator, "gpus": job.gpus}
 
+def cramped(job):
+    import resource, threading
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # nothing can be written for a while
+    threading.Timer(0.5, resource.setrlimit, (resource.RLIMIT_FSIZE, before)).start()
+    for step in range(1, 4):
+        job.progress(step=step, total=3)
+    return {"auc": 0.9}
+
+def litters(job):
+    import shutil
+    shutil.rmtree(job.attempt_folder)
+    return {"auc": 0.9}
+
 def broken_pipe(job):
     read, write = os.pipe()
     os.close(read)
@@ -128,6 +142,19 @@ def test_a_worker_tells_its_result_and_how_far_it_is(lab_nursery: Nursery, home:
     }
     assert said_by(attempt) == "words of toy/report\n"
     assert str(latest(attempt.progress)) == "4/4 loss=0.25"
+
+
+def test_a_result_that_finds_no_room_waits_for_it(lab_nursery: Nursery, home: Home) -> None:
+    _, outcome = run_attempt(lab_nursery, home, a_job("cramped"))
+    assert isinstance(outcome, Done), outcome
+    assert outcome.result == {"auc": 0.9}
+
+
+def test_a_job_that_deletes_the_place_of_its_result_is_done_without_one(
+    lab_nursery: Nursery, home: Home
+) -> None:
+    _, outcome = run_attempt(lab_nursery, home, a_job("litters"))
+    assert isinstance(outcome, Done), outcome
 
 
 def test_a_worker_that_refuses_says_why_without_a_traceback(

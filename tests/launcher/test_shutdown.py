@@ -1,0 +1,197 @@
+"""SIGTERM or SIGHUP to everything, as at a reboot or a logout: a running program is no failure."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.adoption import Supervised
+from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.nursery import Nursery
+from launcher.paths import Attempt, Home
+from launcher.processes import send
+from launcher.records import read_json, write_json
+from launcher.specs import Breed, Spec, Terms
+from launcher.states import Failed, State, Stopped
+from launcher.store.store import Store
+from tests.build import (
+    a_spec,
+    an_attempt,
+    enqueue,
+    gone,
+    job_row,
+    lines_of,
+    outcome_of,
+    program_of,
+    said_by,
+    shell,
+    started,
+    supervisor_of,
+    until,
+)
+from tests.chaos.shutdown import PROGRAMS, shut_down
+
+ROUNDS = 2  # `make shutdown` does 200
+LATER_S = 0.05  # between the signal of a program and that of its supervisor
+KIND = """
+from launcher.api import JobError
+
+def leaves(job):
+    print("ready", flush=True)
+    job.stop.wait(60)
+    raise JobError("stopped in epoch 2")
+"""
+
+
+def ready(nursery: Nursery, home: Home, spec: Spec, **terms: object) -> Supervised:
+    """Have an attempt run, and wait until its program can be signalled."""
+    attempt = an_attempt(home, spec, **terms)
+    one = started(nursery, attempt)
+    program_of(attempt)
+    until(lambda: "ready" in lines_of(attempt.log), "the program is ready")
+    return one
+
+
+def end_program(attempt: Attempt) -> None:
+    """Send SIGTERM to an attempt's program, and see it gone."""
+    program = program_of(attempt)
+    send(program, signal.SIGTERM)
+    until(lambda: gone(program), "the program has ended")
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path, home: Home) -> Iterator[Nursery]:
+    (tmp_path / "leaving.py").write_text(KIND)
+    nursery = Nursery(home, Breed(sys.executable, ("launcher.kinds",), str(tmp_path)))
+    yield nursery
+    nursery.close()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_that_ended_of_a_signal_to_all_was_stopped_though_its_supervisor_slept(
+    nursery: Nursery, home: Home, program: str
+) -> None:
+    one = ready(nursery, home, a_spec(*shell(PROGRAMS[program])))
+    supervisor = one.supervisor.who.pid
+    send(supervisor, signal.SIGSTOP)
+    end_program(one.attempt)
+    send(supervisor, signal.SIGTERM)
+    send(supervisor, signal.SIGCONT)
+    outcome = outcome_of(one)
+    assert isinstance(outcome, Stopped)
+    assert outcome.by == "SIGTERM"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("program", ["dies", "ends-with-1"])
+def test_a_supervisor_that_gets_its_signal_last_waits_for_it(
+    nursery: Nursery, home: Home, program: str, number: signal.Signals
+) -> None:
+    one = ready(nursery, home, a_spec(*shell(PROGRAMS[program])))
+    end_program(one.attempt)
+    time.sleep(LATER_S)  # the instant that is to be met
+    send(one.supervisor.who.pid, number)
+    outcome = outcome_of(one)
+    assert isinstance(outcome, Stopped)
+    assert outcome.by == number.name
+
+
+def test_a_program_that_somebody_ends_alone_has_failed(nursery: Nursery, home: Home) -> None:
+    one = ready(nursery, home, a_spec(*shell(PROGRAMS["dies"])))
+    end_program(one.attempt)
+    outcome = outcome_of(one)
+    assert isinstance(outcome, Failed)
+    assert (outcome.error, outcome.signal) == ("ended by SIGTERM: ready", signal.SIGTERM)
+
+
+def test_a_worker_that_a_signal_ended_before_its_supervisor_got_one_was_stopped(
+    laboratory: Nursery, home: Home
+) -> None:
+    one = ready(laboratory, home, a_spec(name="toy/1", kind="toy", entry="leaving:leaves"))
+    end_program(one.attempt)
+    assert (read_json(one.attempt.result) or {})["signalled"] is True
+    time.sleep(LATER_S)
+    send(one.supervisor.who.pid, signal.SIGTERM)
+    assert isinstance(outcome_of(one), Stopped)
+
+
+def test_a_supervisor_that_was_told_to_leave_leaves_and_restarts_no_scheduler(
+    home: Home, store: Store
+) -> None:
+    enqueue(store, a_spec())
+    nursery = Nursery(home, Breed())
+    busy = ready(nursery, home, a_spec(*shell(PROGRAMS["dies"])))
+    nursery.ask()
+    idle = nursery.born()
+    assert idle is not None
+    nursery.close()
+    busy.supervisor.channel.close()  # as the kernel does for a scheduler that has left
+    for pid in (idle.who.pid, busy.supervisor.who.pid):
+        send(pid, signal.SIGTERM)
+        until(lambda pid=pid: gone(pid), "the supervisor has left")  # type: ignore[misc]  # a default binds the loop's value
+    idle.channel.close()
+    assert scheduler_pid(home) is None
+    assert not home.restarts.exists()
+
+
+def test_a_stop_after_the_time_limit_neither_excuses_the_job_nor_prolongs_its_grace(
+    nursery: Nursery, home: Home
+) -> None:
+    script = "trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"
+    one = ready(nursery, home, a_spec(*shell(script)), time_limit_s=0.3, grace_s=0.5)
+    until(lambda: "asked" in said_by(one.attempt), "its limit is reached")
+    one.stop()
+    outcome = outcome_of(one)
+    assert isinstance(outcome, Failed)
+    assert outcome.error == "reached its time limit of 0.3 s and was killed after its grace"
+    assert said_by(one.attempt).count("asked") == 1  # each request would begin a grace
+
+
+# --- with a scheduler
+
+
+def test_sigterm_to_everything_in_any_order_fails_no_job(tmp_path: Path) -> None:
+    toll = shut_down(tmp_path, rounds=ROUNDS, seed=5)
+    assert toll.failed == ()
+    assert toll.endings["stopped"] >= ROUNDS
+
+
+def once(effects: Path) -> Spec:
+    script = 'echo once >> "$1"; exec sleep 60'
+    return a_spec(*shell(script, str(effects)), terms=Terms(rerun="never", grace_s=5.0))
+
+
+def test_a_job_that_must_never_run_twice_fails_when_its_supervisor_is_told_to_leave(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    (job,) = enqueue(store, once(tmp_path / "effects"))
+    ensure_scheduler(home)
+    wake(home)
+    attempt = home.attempt(job, 1)
+    program_of(attempt)
+    until(lambda: lines_of(tmp_path / "effects"), "it has begun")
+    send(supervisor_of(attempt), signal.SIGTERM)
+    until(lambda: job_row(store, job).state is not State.RUNNING, "its end is taken in")
+    row = job_row(store, job)
+    assert (row.state, row.attempts) == (State.FAILED, 1)
+    assert row.reason == "stopped by SIGTERM, and it must never run twice"
+
+
+def test_a_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    job, other = enqueue(
+        store, once(tmp_path / "effects"), a_spec(*shell("exec sleep 60"), name="command/other")
+    )
+    ensure_scheduler(home)
+    wake(home)
+    program_of(home.attempt(other, 1))
+    until(lambda: lines_of(tmp_path / "effects"), "it has begun")
+    write_json(home.stop, {"schema": 1, "now": True})
+    wake(home)
+    until(lambda: scheduler_pid(home) is None, "the scheduler has left")
+    assert job_row(store, job).reason == "stopped, and it must never run twice"
+    assert [job_row(store, one).state for one in (job, other)] == [State.FAILED, State.QUEUED]
