@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from launcher.gpu import GpuSnapshot
@@ -25,12 +25,25 @@ class Need:
     lone: bool
     device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
     visible: tuple[str, ...] | None
+    into_reserve: bool = False  # its claim may take of what is kept for others
 
 
 def need_of(one: Waiting) -> Need:
     """Return what a waiting job asks of GPUs."""
     asked = one.resources
     return Need(max(1, asked.gpus), one.claim, one.lone, asked.device, one.visible)
+
+
+def need_alone(one: Waiting) -> Need | None:
+    """Return what a job can do with on GPUs that nobody else uses; None: not with less than its claim.
+
+    A claim is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
+    nearly fills one would wait for the margin for ever. As for a job of which nobody knows anything, the
+    reserve is not kept from it, or what it took there before would not be free.
+    """
+    if one.claim is None or one.enough is None:
+        return None
+    return replace(need_of(one), claim=one.enough, lone=True, into_reserve=True)
 
 
 class Card:
@@ -133,6 +146,8 @@ class Card:
         return self._turns[id(one)]
 
     def _holds(self, need: Need, free: int, count: int, lone: int) -> bool:
+        if need.into_reserve:
+            free += self.reserve
         if need.claim is not None and need.claim > free:
             return False
         if need.lone:

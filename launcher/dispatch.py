@@ -324,9 +324,7 @@ class Scheduler:
             **gpus,
         )
         lesson = self._queue.lesson
-        wait = [
-            waiting(one, lesson(one.lane.signature), machine.gpus, machine.rules) for one in ready
-        ]
+        wait = [waiting(one, lesson(one.lane.signature)) for one in ready]
         running = self._gpus.ledger.running(claims, lesson)
         decisions = decide(wait, running, machine, now)
         return self._gpus.announce(decisions, claims, (wait, running, machine, now))

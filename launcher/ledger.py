@@ -5,10 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from launcher.attribution import owner_of, parent_of
+from launcher.blame import NEGLIGIBLE
 from launcher.gpu import GpuSnapshot
 from launcher.lessons import UNTAUGHT, Lesson, claim_of
 from launcher.lookout import Sight
-from launcher.machine import Rules, Running, Waiting
+from launcher.machine import Running, Waiting
 from launcher.paths import Home
 from launcher.promises import Pledge
 from launcher.share import CONTEXT, Portion, Report, read_report
@@ -291,24 +292,23 @@ def pledge(job: int, uuid: str, claim: int | None, total: int, used: int | None)
     return Pledge(device=uuid, claim=size, used=used, job=job)
 
 
-def waiting(ready: ReadyJob, lesson: Lesson, gpus: Iterable[GpuSnapshot], rules: Rules) -> Waiting:
-    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes.
-
-    What was learned and is more than any GPU can give, with its margin, means: a GPU of its own.
-    """
+def waiting(ready: ReadyJob, lesson: Lesson) -> Waiting:
+    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes."""
     lane = ready.lane
     exact = is_exact(lane.signature)
-    claim, source = claim_of(lane.resources.min_vram, lane.least, lesson, exact=exact)
-    largest = max((gpu.total for gpu in gpus), default=0) - rules.reserve
-    asked = max(lane.resources.min_vram or 0, lane.least)
-    if claim is not None and claim > largest and claim > asked:
-        claim, source = None, ""
+    asked = lane.resources.min_vram
+    claim, source = claim_of(asked, lane.least, lesson, exact=exact)
+    enough = lesson.peak if exact or asked is None else None
+    if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
+        enough = max(0, lane.least - NEGLIGIBLE, lesson.peak or 0)
     return Waiting(
         job=ready.id,
         resources=lane.resources,
         group=lane.group,
         claim=claim,
         source=source,
+        enough=None if claim is None or enough is None else min(claim, enough),
+        learned=claim is not None and claim > max(asked or 0, lane.least),
         seconds=lesson.expected_seconds,
         visible=lane.visible,
     )

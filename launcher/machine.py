@@ -16,6 +16,8 @@ class Waiting:
     group: str = ""
     claim: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
     source: str = ""  # on what the claim rests: "declared", "learned", …
+    enough: int | None = None  # bytes with which it may start alone on a GPU that nobody uses
+    learned: bool = False  # the claim is what jobs like it took, with a margin
     seconds: float | None = None  # how long it is expected to run; None: nobody knows
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
 

@@ -57,7 +57,11 @@ class Pool:
         frees = (self._lonely if need.lone else self._roomy).entries
         if len(frees) < need.count:
             return False
-        return need.claim is None or -frees[need.count - 1][0] >= need.claim
+        if need.claim is None:
+            return True
+        reserve = self.cards[0].reserve if need.into_reserve else 0
+        free: int = -frees[need.count - 1][0]
+        return free + reserve >= need.claim
 
     def places(self, need: Need) -> Iterator[Card]:
         """Give the GPUs that can take a job now, the best first.
