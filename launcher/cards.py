@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from launcher.gpu import GpuSnapshot
-from launcher.machine import Machine, Running, Waiting
+from launcher.machine import ALONE, JOBS, Machine, Running, Waiting, resource
 from launcher.units import format_bytes, format_seconds
 
 QUIET_SHARE = (
@@ -25,13 +25,14 @@ class Need:
     lone: bool
     device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
     visible: tuple[str, ...] | None
+    exclusive: bool = False  # other users' jobs share them neither
     into_reserve: bool = False  # its claim may take of what is kept for others
 
 
 def need_of(one: Waiting) -> Need:
     """Return what a waiting job asks of GPUs."""
     asked = one.resources
-    return Need(max(1, asked.gpus), one.claim, one.lone, asked.device, one.visible)
+    return Need(max(1, asked.gpus), one.claim, one.lone, asked.device, one.visible, asked.exclusive)
 
 
 def need_alone(one: Waiting) -> Need | None:
@@ -56,6 +57,7 @@ class Card:
         "foreign",
         "free",
         "gpu",
+        "guests",
         "lone",
         "most",
         "others",
@@ -77,14 +79,23 @@ class Card:
         self.gpu = gpu
         self.others = gpu.used or 0  # what ours use of it is taken off as they are given
         self._owed: Counter[str] = Counter()  # bytes by the user to whose jobs they are promised
+        self.guests: Counter[str] = Counter()  # jobs by the user to whose launcher they belong
+        alone = ""
         for one in machine.foreign:
             if one.device == gpu.uuid:
                 self._owed[one.user] += one.amount
+                self.guests[one.user] += 0  # an older launcher does not tell how many
+            elif one.device == resource(JOBS, gpu.uuid):
+                self.guests[one.user] += one.amount
+            elif one.device == resource(ALONE, gpu.uuid):
+                alone = one.user
         self.foreign = sum(self._owed.values())
         self.most = rules.max_per_gpu if rules.max_per_gpu is not None else 1 << 30
         self.reserve = rules.reserve
         self.free = gpu.total - self.others - self.foreign - self.reserve
-        self.shut = _shut(gpu, machine)
+        self.shut = _shut(gpu, machine) or (
+            f"is promised to {alone}, who shares it with nobody" if alone else ""
+        )
         self.quiet = True
         self.ours: list[Running] = []
         self.lone = 0  # of ours, how many share it with none of ours
@@ -150,6 +161,8 @@ class Card:
             free += self.reserve
         if need.claim is not None and need.claim > free:
             return False
+        if need.exclusive and self.guests:
+            return False
         if need.lone:
             return count == 0 and self.quiet
         return not lone and count < self.most
@@ -171,6 +184,8 @@ class Card:
             return f"{name} runs {_jobs(self.ours)}"
         if self.lone:
             return f"{name} runs {_jobs(self.ours)} alone"
+        if need.exclusive and self.guests:
+            return f"{name} has jobs of {', '.join(self.guests)}"
         if need.lone and not self.quiet:
             taken = f"{name} has {format_bytes(self.others)} in use by others"
             return taken + (f" and {self._foreign()}" if self.foreign else "")

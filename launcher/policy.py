@@ -14,7 +14,17 @@ from itertools import islice
 from math import inf
 
 from launcher.cards import Card, Need, Turn, is_visible, need_alone, need_of
-from launcher.machine import Decision, Machine, Running, Start, Stop, Wait, Waiting
+from launcher.machine import (
+    MEMORY,
+    Decision,
+    Machine,
+    Running,
+    Start,
+    Stop,
+    Wait,
+    Waiting,
+    shares_cores,
+)
 from launcher.pools import Pool
 from launcher.reasons import cores, place_of, placed, too_few, too_large
 from launcher.reservation import Reservation
@@ -84,7 +94,9 @@ class Room:
         self._machine, self._explain = machine, explain
         self._turns: dict[int, Turn] = {}
         self._cards = {gpu.uuid: Card(gpu, machine, self._turns) for gpu in machine.gpus}
-        self._cpus, self._ram = machine.cpus, machine.ram
+        self._their_cores, self._their_ram = _of_others(machine)
+        self._cpus = machine.cpus - sum(self._their_cores.values())
+        self._ram = machine.ram - sum(self._their_ram.values())
         self._unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
         self._given = 0
@@ -211,13 +223,22 @@ class Room:
     def _lacks(self, one: Waiting, cpus: int) -> str:
         """Return which cores or how much main memory is missing, '' when there is enough."""
         if cpus > self._cpus:
-            return f"needs {cores(cpus)}, {max(self._cpus, 0)} of {self._machine.cpus} free"
+            free, most = max(self._cpus, 0), self._machine.cpus
+            told = f"needs {cores(cpus)}, {free} of {most} free"
+            theirs = min(most, sum(self._their_cores.values()))
+            if not theirs:
+                return told
+            whose = ", ".join(self._their_cores)
+            return f"{told}; {theirs} of {most} cores are promised to jobs of {whose}"
         ram = one.resources.ram
         if ram is None or (ram <= self._ram and ram <= self._unused_ram):
             return ""
         free = max(0, min(self._ram, self._unused_ram))
         whose = "not promised to others" if self._ram <= free else "not in use"
-        return f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {whose}"
+        told = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {whose}"
+        for user, amount in self._their_ram.items():
+            told += f"; {format_bytes(amount)} are promised to jobs of {user}"
+        return told
 
     # --- GPUs
 
@@ -353,6 +374,17 @@ class Room:
         if allowed is not None:
             return allowed, ""
         return [], f"would delay {kept.told(now)}" if self._explain else "would delay the first"
+
+
+def _of_others(machine: Machine) -> tuple[Counter[str], Counter[str]]:
+    """Return the cores and the bytes of main memory that are promised by other homes, by their users."""
+    theirs: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    for one in machine.foreign:
+        if shares_cores(one.device, machine.cores):
+            theirs[0][one.user] += one.amount
+        elif one.device == MEMORY:
+            theirs[1][one.user] += one.amount
+    return theirs
 
 
 def _promised(one: Waiting, need: Need | None, places: Sequence[Card]) -> int | None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from launcher.cards import QUIET_SHARE
 from launcher.gpu import GpuProcess, GpuSnapshot
-from launcher.ledger import Ledger, Ours, pledge, waiting
+from launcher.ledger import Ledger, Ours, pledges_of, waiting
 from launcher.lessons import UNTAUGHT, Lesson
 from launcher.lookout import Sight
 from launcher.machine import Machine, Rules, Start, Wait
@@ -141,16 +141,36 @@ def test_what_a_job_took_while_it_was_alone_stays_its_own(home: Home) -> None:
 
 
 def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> None:
-    claims = [running(1, "GPU-0,GPU-1"), running(2, "cpu")]
+    works = a_spec(resources=Resources(cpus=2, ram=3 * GIB, device="cpu"))
+    claims = [
+        running(1, "GPU-0,GPU-1"),
+        a_claim(works, job=2, cpus=2),
+    ]
     ledger = a_ledger(home, claims, a_card(0, used=9, ours=5 * GIB), a_card(1))
-    assert ledger.pledges(claims) == [
+    assert ledger.pledges(claims, 0b1111) == [
+        Pledge(device="cores:f", claim=1, used=None, job=1),
         Pledge(device="GPU-0", claim=8 * GIB, used=5 * GIB, job=1),
+        Pledge(device="jobs:GPU-0", claim=1, used=None, job=1),
         Pledge(device="GPU-1", claim=8 * GIB, used=None, job=1),
+        Pledge(device="jobs:GPU-1", claim=1, used=None, job=1),
+        Pledge(device="cores:f", claim=2, used=None, job=2),
+        Pledge(device="memory", claim=3 * GIB, used=None, job=2),
     ]
 
 
+def promised(claim: int | None, **asked: Any) -> dict[str, int]:
+    place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", claim=claim)
+    found = pledges_of(place, Resources(**asked), totals={"GPU-0": 40 * GIB})
+    return {one.device: one.claim for one in found if "GPU-0" in one.device}
+
+
 def test_a_promise_of_unknown_size_is_told_as_a_quarter_of_the_card() -> None:
-    assert pledge(1, "GPU-0", None, 40 * GIB, None).claim == 10 * GIB
+    assert promised(None) == {"GPU-0": 10 * GIB, "jobs:GPU-0": 1}
+
+
+def test_a_job_that_shares_with_nobody_is_told_as_the_whole_card() -> None:
+    whole = {"GPU-0": 40 * GIB, "jobs:GPU-0": 1, "alone:GPU-0": 1}
+    assert promised(GIB, exclusive=True) == promised(None, exclusive=True) == whole
 
 
 def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None:
