@@ -3,24 +3,37 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu import GpuSnapshot
-from launcher.ledger import Ledger, Ours, pledge
+from launcher.ledger import Ledger, Ours, pledges_of
 from launcher.lookout import Lookout, Sight
-from launcher.machine import Decision, Machine, Promise, Rules, Running, Start, Wait, Waiting
+from launcher.machine import (
+    MEMORY,
+    Decision,
+    Machine,
+    Promise,
+    Rules,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+    core_resource,
+)
 from launcher.paths import Home
 from launcher.policy import decide, evacuate
-from launcher.promises import Board
+from launcher.promises import Board, Pledge
 from launcher.recording import gpu_record
 from launcher.records import Json, write_json
 from launcher.share import Portion, read_share, write_share
 from launcher.store.rows import Claim
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
+FOREIGN_S = 0.5  # likewise of what other homes promise, which is read again before anything starts
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late; they never ask the driver themselves
 NOBODY: Mapping[int, int] = MappingProxyType({})
 UNSEEN = "the GPUs are being looked at"
@@ -40,6 +53,7 @@ class Accelerators:
         board: Board,
         rules: Callable[[], Rules] = Rules,
         absent: Callable[[], str] = str,
+        cores: int = -1,
     ) -> None:
         """Begin without having looked.
 
@@ -50,16 +64,19 @@ class Accelerators:
             board: where other users' schedulers tell what they promise.
             rules: how GPUs are shared with them.
             absent: tells why no GPU can be seen, where none can.
+            cores: the mask of those that jobs may be given.
         """
         ours = Ours()
+        self._cores = cores
         self._home, self._board, self._rules, self._absent = home, board, rules, absent
         self._lookout = Lookout(look, wake, ours=lambda: ours)
         self._ledger = Ledger(home, ours)
         self._sight: Sight | None = None
         self._portions: dict[tuple[int, int], Portion] = {}  # as workers were told
-        self._pledged: list[tuple[int, str]] = []
+        self._pledged: list[Pledge] = []
         self._foreign: tuple[Promise, ...] = ()
-        self._shown_at = 0.0
+        self._foreign_at = -inf
+        self._shown_at, self._shown_trouble = 0.0, ""
         self._faults: dict[str, str] = {}
         self.moved: dict[int, str] = {}  # job that has to leave its GPU → why
 
@@ -104,8 +121,15 @@ class Accelerators:
             if stop.job not in self.moved:
                 logger.warning("job=%d stop reason=%r", stop.job, stop.reason)
             self.moved[stop.job] = stop.reason
-        self._foreign = self._board.others()
-        self._show(self._sight)
+        self._foreign, self._foreign_at = self._board.others(), time.monotonic()
+        self._show()
+
+    @property
+    def foreign(self) -> tuple[Promise, ...]:
+        """What other homes have promised, as it was lately: what is new is seen before anything starts."""
+        if time.monotonic() > self._foreign_at + FOREIGN_S:
+            self._foreign, self._foreign_at = self._board.others(), time.monotonic()
+        return self._foreign
 
     def machine(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of GPUs, beside the attempts that run."""
@@ -113,7 +137,7 @@ class Accelerators:
             "gpus": self._ledger.gpus(claims, self._sight.gpus) if self._sight else (),
             "rules": self._rules(),
             "absent": self._absent(),
-            "foreign": self._foreign,
+            "foreign": self.foreign,
             "idle": self._sight.idle if self._sight else {},
         }
 
@@ -135,36 +159,43 @@ class Accelerators:
             claims: the attempts that run.
             asked: of what it was decided, as `decide` takes it.
         """
-        starts = [one for one in decisions if isinstance(one, Start) and one.devices]
+        starts = [one for one in decisions if isinstance(one, Start)]
         if not starts:
             return decisions
-        totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
-        fresh = [
-            pledge(one.job, uuid, one.claim, totals[uuid], None)
-            for one in starts
-            for uuid in one.devices
-        ]
-        told = self._board.publish(
-            [*self._ledger.pledges(claims), *fresh], {one.job for one in starts}
-        )
+        waiting, running, machine, now = asked
+        pledges = [*self._ledger.pledges(claims, self._cores), *self._fresh(starts, asked)]
+        if not any(one.devices for one in starts) and self._board.covers(pledges):
+            return decisions
+        told = self._board.publish(pledges, {one.job for one in starts})
         self._pledged = []  # what is told once all this is settled is something else
         earlier = self._board.earlier() if told else self._board.others()
-        if _promised(earlier) <= _promised(self._foreign):
+        if _promised(earlier) <= _promised(machine.foreign):
             return decisions
-        waiting, running, machine, now = asked
-        self._foreign = earlier
+        self._foreign, self._foreign_at = earlier, time.monotonic()
         again = decide(waiting, running, replace(machine, foreign=earlier), now)
         settled = [_settled(one, other) for one, other in zip(decisions, again, strict=True)]
         self._board.withdraw({one.job for one in settled if isinstance(one, Wait)})
         return settled
 
+    def _fresh(
+        self,
+        starts: Sequence[Start],
+        asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
+    ) -> Iterator[Pledge]:
+        """Give what is to be promised to jobs that are about to start."""
+        totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
+        resources = {one.job: one.resources for one in asked[0]}
+        for one in starts:
+            yield from pledges_of(one, resources[one.job], totals=totals, mask=self._cores)
+
     def tell(self, claims: Collection[Claim]) -> None:
         """Tell other users what we promise, and workers how much of their GPUs is theirs."""
-        pledges = self._ledger.pledges(claims)
-        pledged = [(one.job, one.device) for one in pledges]
-        if pledged != self._pledged or self._board.due():
+        pledges = self._ledger.pledges(claims, self._cores)
+        if self._untold(pledges) or self._board.due():
             self._board.publish(pledges)
-            self._pledged = pledged
+            self._pledged = pledges
+        if self._board.trouble or self._shown_trouble:
+            self._show()
         self._ledger.know(claims)  # those about to start are ours, too
         portions = self._ledger.portions(claims)
         for claim in claims:
@@ -183,9 +214,18 @@ class Accelerators:
                     portions[key] = self._portions[key]
         self._portions = portions
 
+    def _untold(self, pledges: Sequence[Pledge]) -> bool:
+        """Tell whether others are to be told something else: of which job cores are, they need not know."""
+        counted = {core_resource(self._cores), MEMORY}
+        if counted.issuperset(one.device for one in (*pledges, *self._pledged)):
+            return not self._board.tells(pledges)
+        return [(one.job, one.device) for one in pledges] != [
+            (one.job, one.device) for one in self._pledged
+        ]
+
     def leave(self, claims: Collection[Claim]) -> None:
         """Go; the promises to what still runs stand for a successor to take over."""
-        if not any(claim.gpus for claim in claims):
+        if not claims:
             self._board.clear()
 
     def _note_faults(self, gpus: Sequence[GpuSnapshot]) -> None:
@@ -197,18 +237,22 @@ class Accelerators:
                 self._shown_at = 0.0
         self._faults = faults
 
-    def _show(self, sight: Sight) -> None:
+    def _show(self) -> None:
         """Put down what was seen, for screens: they tell what the scheduler decides by."""
-        if not sight.gpus or time.monotonic() < self._shown_at + SHOW_EVERY_S:
+        gpus, trouble = self._sight.gpus if self._sight else (), self._board.trouble
+        if not gpus and not trouble and not self._shown_trouble:
             return
-        self._shown_at = time.monotonic()
+        late = time.monotonic() >= self._shown_at + SHOW_EVERY_S
+        if not late and trouble == self._shown_trouble:
+            return
+        self._shown_at, self._shown_trouble = time.monotonic(), trouble
         try:
-            seen: list[Json] = [gpu_record(gpu) for gpu in sight.gpus]
+            seen: list[Json] = [gpu_record(gpu) for gpu in gpus]
             record: dict[str, Json] = {
                 "schema": 1,
                 "at": time.time(),
                 "gpus": seen,
-                "trouble": self._board.trouble,
+                "trouble": trouble,
             }
             write_json(self._home.gpus, record, mode=0o600, durable=False)
         except OSError as error:
@@ -225,10 +269,12 @@ def _promised(promises: Sequence[Promise]) -> Counter[str]:
 
 def _settled(before: Decision, after: Decision) -> Decision:
     """Return a start that still holds now that more is promised to others, else why it waits."""
-    if not isinstance(before, Start) or not before.devices or before == after:
+    if not isinstance(before, Start) or before == after:
         return before
     if isinstance(after, Start) and after.devices == before.devices:
         return before
     if isinstance(after, Wait):
         return after
-    return Wait(job=before.job, reason="another user's scheduler was quicker; it is decided again")
+    return Wait(
+        job=before.job, reason="another launcher's scheduler was quicker; it is decided again"
+    )

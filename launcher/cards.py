@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from launcher.gpu import GpuSnapshot
-from launcher.machine import Machine, Running, Waiting
+from launcher.machine import ALONE, JOBS, Machine, Running, Waiting, resource
 from launcher.units import format_bytes, format_seconds
 
 QUIET_SHARE = (
@@ -25,12 +25,26 @@ class Need:
     lone: bool
     device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
     visible: tuple[str, ...] | None
+    exclusive: bool = False  # other users' jobs share them neither
+    into_reserve: bool = False  # its claim may take of what is kept for others
 
 
 def need_of(one: Waiting) -> Need:
     """Return what a waiting job asks of GPUs."""
     asked = one.resources
-    return Need(max(1, asked.gpus), one.claim, one.lone, asked.device, one.visible)
+    return Need(max(1, asked.gpus), one.claim, one.lone, asked.device, one.visible, asked.exclusive)
+
+
+def need_alone(one: Waiting) -> Need | None:
+    """Return what a job can do with on GPUs that nobody else uses; None: not with less than its claim.
+
+    A claim is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
+    nearly fills one would wait for the margin for ever. As for a job of which nobody knows anything, the
+    reserve is not kept from it, or what it took there before would not be free.
+    """
+    if one.claim is None or one.enough is None:
+        return None
+    return replace(need_of(one), claim=one.enough, lone=True, into_reserve=True)
 
 
 class Card:
@@ -43,6 +57,7 @@ class Card:
         "foreign",
         "free",
         "gpu",
+        "guests",
         "lone",
         "most",
         "others",
@@ -64,14 +79,23 @@ class Card:
         self.gpu = gpu
         self.others = gpu.used or 0  # what ours use of it is taken off as they are given
         self._owed: Counter[str] = Counter()  # bytes by the user to whose jobs they are promised
+        self.guests: Counter[str] = Counter()  # jobs by the user to whose launcher they belong
+        alone = ""
         for one in machine.foreign:
             if one.device == gpu.uuid:
                 self._owed[one.user] += one.amount
+                self.guests[one.user] += 0  # an older launcher does not tell how many
+            elif one.device == resource(JOBS, gpu.uuid):
+                self.guests[one.user] += one.amount
+            elif one.device == resource(ALONE, gpu.uuid):
+                alone = one.user
         self.foreign = sum(self._owed.values())
         self.most = rules.max_per_gpu if rules.max_per_gpu is not None else 1 << 30
         self.reserve = rules.reserve
         self.free = gpu.total - self.others - self.foreign - self.reserve
-        self.shut = _shut(gpu, machine)
+        self.shut = _shut(gpu, machine) or (
+            f"is promised to {alone}, who shares it with nobody" if alone else ""
+        )
         self.quiet = True
         self.ours: list[Running] = []
         self.lone = 0  # of ours, how many share it with none of ours
@@ -133,7 +157,11 @@ class Card:
         return self._turns[id(one)]
 
     def _holds(self, need: Need, free: int, count: int, lone: int) -> bool:
+        if need.into_reserve:
+            free += self.reserve
         if need.claim is not None and need.claim > free:
+            return False
+        if need.exclusive and self.guests:
             return False
         if need.lone:
             return count == 0 and self.quiet
@@ -156,6 +184,8 @@ class Card:
             return f"{name} runs {_jobs(self.ours)}"
         if self.lone:
             return f"{name} runs {_jobs(self.ours)} alone"
+        if need.exclusive and self.guests:
+            return f"{name} has jobs of {', '.join(self.guests)}"
         if need.lone and not self.quiet:
             taken = f"{name} has {format_bytes(self.others)} in use by others"
             return taken + (f" and {self._foreign()}" if self.foreign else "")

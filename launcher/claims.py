@@ -1,11 +1,15 @@
 """The claims folder: a file for each scheduler of the machine, read as something that anybody may have put there.
 
-One file per publisher, `launcher-claims.<uid>.<home>.json`, directly in /dev/shm, else in /tmp. Such a folder is
-root's and sticky, so nobody can delete or replace what somebody else published; the maker of a subfolder could.
-/dev/shm is preferred: it is memory, empty after a boot, and never a service's private copy as /tmp may be. A home is
-told apart by its path, device and inode, so that two homes of one user, or of two containers that share the folder,
-are two publishers. What is no plain file of the user whose uid its name bears, too large, or not understood, does
-not count, and of each user only the newest few files do.
+One file per publisher, `launcher-claims.<uid>.<random>.json`, directly in /dev/shm, else in /tmp. Such a folder is
+root's and sticky, so nobody can delete or replace what somebody else published; the maker of a subfolder could. The
+random digits are new each time a file is made, so nobody can take the name before its publisher does.
+/dev/shm is preferred: it is memory, empty after a boot, and never a service's private copy as /tmp may be. A file names
+its home by a hash of its path, device and inode, so that two homes of one user, or of two containers that share the
+folder, are two publishers. What is no plain file of the user whose uid its name bears, too large, or not understood,
+does not count, and of each user only the newest few files do.
+
+Anybody can make a hundred thousand files with fitting names, of other users' uids too. Whose a file is does not change
+as long as its name and inode stay, so it is asked once, and a few times more in case that an inode was used again.
 """
 
 import contextlib
@@ -30,6 +34,8 @@ SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
 MOST_BYTES = 64 << 10  # of a file
 MOST_PROMISES = 256  # of a file; and how many others it names
 MOST_FILES = 16  # of a user
+MOST_ASKED = 64  # files of a user whose age is asked at every look; of more, only that of new ones
+ASKED_AGAIN = 256  # files that did not count and are looked at again, at every look
 _NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
 _DEVICE = re.compile(r"[!-~]{1,96}")
 _LARGEST = 1 << 62  # bytes, or seconds
@@ -44,9 +50,10 @@ class Publication:
     serial: str  # of this version of the file
     at: float  # on the clock that all processes of the machine share
     seen: Mapping[str, str]  # file → serial: what its publisher had counted just before
-    settled: Mapping[str, int]  # GPU → bytes: always counts
-    fresh: Mapping[str, int]  # GPU → bytes: new in this version
+    settled: Mapping[str, int]  # resource → amount: always counts
+    fresh: Mapping[str, int]  # resource → amount: new in this version
     user: str = ""  # who owns the file
+    home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
 
 
 def claims_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHARED) -> Path:
@@ -71,61 +78,133 @@ def _keeps_files(folder: Path) -> bool:
     return stat.S_ISDIR(there.st_mode) and bool(there.st_mode & stat.S_ISVTX) and there.st_uid == 0
 
 
-def file_name(uid: int, home: Path) -> str:
-    """Return the name of the file in which a user's queue publishes."""
+def new_name(uid: int) -> str:
+    """Return a name for a file in which a user's queue publishes, that nobody can know before."""
+    return f"launcher-claims.{uid}.{secrets.token_hex(4)}.json"
+
+
+def home_hash(home: Path) -> str:
+    """Return by what a file names its publisher's home."""
     where = str(home)
     with contextlib.suppress(OSError):
         there = home.stat()  # two containers may call theirs alike
         where += f" {there.st_dev} {there.st_ino}"
-    key = hashlib.sha256(where.encode(errors="surrogateescape")).hexdigest()[:8]
-    return f"launcher-claims.{uid}.{key}.json"
+    return hashlib.sha256(where.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def read_publications(folder: Path, own: str, complain: Complain) -> dict[str, Publication]:
-    """Return what is published, by file; without what an earlier boot left.
+def file_name(uid: int, home: Path) -> str:
+    """Return the name of the file in which version 0.2 published for a user's queue."""
+    return f"launcher-claims.{uid}.{home_hash(home)[:8]}.json"
 
-    Args:
-        folder: where all publish.
-        own: our own file, which is never left out.
-        complain: told of what does not count.
 
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    found = {}
-    for name, uid in _files(folder, own, complain):
+@dataclass(slots=True)
+class _Seen:
+    """A file of a fitting name, as it was when it was last asked whose it is."""
+
+    inode: int
+    uid: int  # of its owner, where it counts
+    age: int  # ns, the older the larger
+    counts: bool  # it is a plain file of the user whose uid its name bears
+
+
+class ClaimsReader:
+    """Reads the claims folder again and again, and remembers whose its files are."""
+
+    def __init__(self, folder: Path, complain: Complain) -> None:
+        """Begin without having looked.
+
+        Args:
+            folder: where all publish.
+            complain: told of what does not count.
+        """
+        self.asked = 0  # how often it was asked whose a file is
+        self._folder, self._complain = folder, complain
+        self._seen: dict[str, _Seen] = {}
+
+    def read(self, own: str) -> dict[str, Publication]:
+        """Return what is published, by file; without what an earlier boot left.
+
+        Args:
+            own: our own file, which is never left out.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        found = {}
+        for name, uid in self._files(own):
+            try:
+                one = parse(name, _content(f"{self._folder}/{name}", uid), login(uid))
+            except FileNotFoundError:
+                continue  # its publisher has just removed it
+            except (OSError, ValueError, RecursionError) as error:
+                self._complain(name, getattr(error, "strerror", None) or str(error))
+                continue
+            if one is not None:
+                found[name] = one
+        return found
+
+    def _files(self, own: str) -> list[tuple[str, int]]:
+        """Return the files that may count, each with its owner."""
+        there = self._listed()
+        again = {name for name, _ in zip(self._unfit(), range(ASKED_AGAIN), strict=False)}
+        for name in again:
+            del self._seen[name]
+        for name, inode in there.items():
+            known = self._seen.get(name)
+            if known is None or known.inode != inode:
+                self._ask(name)
+        if len(self._seen) > 2 * len(there) + ASKED_AGAIN:  # most of them are gone
+            self._seen = {name: one for name, one in self._seen.items() if name in there}
+        theirs = defaultdict(list)
+        for name in there:
+            if (one := self._seen.get(name)) is not None and one.counts:
+                theirs[one.uid].append(name)
+        return [
+            (name, uid)
+            for uid, names in theirs.items()
+            for name in self._newest(uid, names, own)[:MOST_FILES]
+        ]
+
+    def _listed(self) -> dict[str, int]:
+        """Return the inodes of the files of fitting names."""
+        found: dict[str, int] = {}
+        seen = self._seen
+        for _ in range(2):  # one that is replaced while a long folder is read may be left out
+            with os.scandir(self._folder) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name in seen or _NAME.fullmatch(name):
+                        found[name] = entry.inode()
+        return found
+
+    def _unfit(self) -> Iterable[str]:
+        """Give the files that did not count, those first that were asked the longest ago."""
+        return (name for name, one in self._seen.items() if not one.counts)
+
+    def _ask(self, name: str) -> None:
+        """Put down whose a file is."""
+        self.asked += 1
+        self._seen.pop(name, None)
+        match = _NAME.fullmatch(name)
         try:
-            one = parse(name, _content(f"{folder}/{name}", uid), login(uid))
-        except FileNotFoundError:
-            continue  # its publisher has just removed it
-        except (OSError, ValueError, RecursionError) as error:
-            complain(name, getattr(error, "strerror", None) or str(error))
-            continue
-        if one is not None:
-            found[name] = one
-    return found
-
-
-def _files(folder: Path, own: str, complain: Complain) -> list[tuple[str, int]]:
-    """Return the files that may count, each with its owner."""
-    theirs = defaultdict(list)
-    # one that is replaced while a long folder is read may be left out (POSIX, readdir)
-    for name in {*os.listdir(folder), *os.listdir(folder)}:  # noqa: PTH208  # it may be long
-        if (match := _NAME.fullmatch(name)) is None:
-            continue
-        try:
-            there = os.lstat(f"{folder}/{name}")
+            there = os.lstat(f"{self._folder}/{name}")
         except OSError:
-            continue  # it is gone
-        if stat.S_ISREG(there.st_mode) and there.st_uid == int(match[1]):
-            theirs[there.st_uid].append((name != own, -there.st_mtime_ns, name))
-        else:
-            complain(name, "it is no plain file of the user whose name it bears")
-    for uid, files in theirs.items():
-        files.sort()
-        if len(files) > MOST_FILES:
-            complain(f"files of {login(uid)}", f"they are more than {MOST_FILES}")
-    return [(name, uid) for uid, files in theirs.items() for *_, name in files[:MOST_FILES]]
+            return  # it is gone
+        counts = match is not None and stat.S_ISREG(there.st_mode)
+        counts = counts and match is not None and there.st_uid == int(match[1])
+        if not counts:
+            self._complain(name, "it is no plain file of the user whose name it bears")
+        self._seen[name] = _Seen(there.st_ino, there.st_uid, -there.st_mtime_ns, counts)
+
+    def _newest(self, uid: int, names: list[str], own: str) -> list[str]:
+        """Return files of one user, ours and the newest first."""
+        if len(names) <= MOST_ASKED:
+            for name in names:
+                self._ask(name)
+            names = [name for name in names if name in self._seen and self._seen[name].counts]
+        if len(names) > MOST_FILES:
+            self._complain(f"files of {login(uid)}", f"they are more than {MOST_FILES}")
+        return sorted(names, key=lambda name: (name != own, self._seen[name].age, name))
 
 
 def _content(path: str, uid: int) -> bytes:
@@ -163,6 +242,7 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
             "serial": str(serial),
             "seen": dict(seen),
             "promises": list(promises),
+            **more,
         } if own == name and 0 <= at <= _LARGEST and len(promises) <= MOST_PROMISES:
             pass  # (a hard link to an older version bears another name)
         case _:
@@ -179,7 +259,16 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
                 fresh[device] += new
             case _:
                 raise ValueError("it tells a promise that cannot be")
-    return Publication(serial=serial, at=at, seen=seen, settled=settled, fresh=fresh, user=user)
+    home = more.get("home")
+    return Publication(
+        serial=serial,
+        at=at,
+        seen=seen,
+        settled=settled,
+        fresh=fresh,
+        user=user,
+        home=home if isinstance(home, str) else "",
+    )
 
 
 def write_publication(folder: Path, name: str, one: Publication) -> None:
@@ -195,6 +284,7 @@ def write_publication(folder: Path, name: str, one: Publication) -> None:
         "boot": boot_id(),
         "at": one.at,
         "serial": one.serial,
+        "home": one.home,
         # a publisher that is not named takes us for a rival, which does no harm
         "seen": {other: one.seen[other] for other in sorted(one.seen)[:MOST_PROMISES]},
         "promises": [
@@ -221,15 +311,6 @@ def write_publication(folder: Path, name: str, one: Publication) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108  # likewise
         raise
-
-
-def rival(folder: Path, name: str, uid: int) -> str:
-    """Return who else made a file of our name, so that we cannot replace it; empty: nobody."""
-    try:
-        owner = (folder / name).lstat().st_uid
-    except OSError:
-        return ""
-    return "" if owner == uid else login(owner)
 
 
 @cache

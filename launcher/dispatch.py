@@ -34,7 +34,7 @@ from launcher.machine import Decision, Machine, Rules, Start
 from launcher.nurseries import AHEAD, Nurseries
 from launcher.paths import Home
 from launcher.policy import decide
-from launcher.promises import Board
+from launcher.promises import REFRESH_S, Board
 from launcher.records import read_json
 from launcher.sleeper import Sleeper
 from launcher.specs import Breed
@@ -109,6 +109,7 @@ class Scheduler:
         self._home, self._store, self._clock = home, store, clock
         self._queue = store.scheduling
         self._cpus = cpus
+        self._cores = sum(1 << core for core in os.sched_getaffinity(0))
         self._ram = ram.total()
         self._watches: dict[int, Watch] = {}
         self._nurseries = Nurseries(home, most_idle=cpus + AHEAD)
@@ -128,6 +129,7 @@ class Scheduler:
             board=board or Board(claims_folder(os.environ), home.folder),
             rules=rules,
             absent=absent,
+            cores=self._cores,
         )
         self._endings = Endings(self._queue, self._gpus)
 
@@ -200,7 +202,9 @@ class Scheduler:
         self._gpus.tell(self._claims())
         self._launch(outlook)
         self._obey(outlook)
-        if any(claim.gpus for claim in self._claims()):
+        if claims := self._claims():
+            outlook.soon(REFRESH_S)  # what is promised to them is told again
+        if any(claim.gpus for claim in claims):
             outlook.soon(POLL_S)  # what they take is to be seen
         self._explain(reasons, outlook)
         return outlook
@@ -308,25 +312,24 @@ class Scheduler:
         outlook.waiting = outlook.waiting or any(reasons.values())
         if BEING_BORN in reasons.values():
             outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
-        if outlook.waiting and (self._gpus_wanted or watch_ram):
+        if outlook.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
 
     def _judge(self, ready: Sequence[ReadyJob], now: float, *, watch_ram: bool) -> list[Decision]:
         """Decide what starts, and agree on it with other users' schedulers."""
         claims = self._claims()
-        gpus = self._gpus.machine(claims) if self._gpus_wanted else {}
+        gpus = self._gpus.machine(claims) if self._gpus_wanted else {"foreign": self._gpus.foreign}
         machine = Machine(
             cpus=self._cpus,
+            cores=self._cores,
             ram=self._ram,
             ram_free=ram.available() if watch_ram else 0,
             limits=self._asked.limits,
             **gpus,
         )
         lesson = self._queue.lesson
-        wait = [
-            waiting(one, lesson(one.lane.signature), machine.gpus, machine.rules) for one in ready
-        ]
+        wait = [waiting(one, lesson(one.lane.signature)) for one in ready]
         running = self._gpus.ledger.running(claims, lesson)
         decisions = decide(wait, running, machine, now)
         return self._gpus.announce(decisions, claims, (wait, running, machine, now))

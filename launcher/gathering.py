@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launcher import __version__, cgroups
 from launcher.asking import answer
-from launcher.claims import claims_folder, file_name, rival
+from launcher.claims import claims_folder
 from launcher.errors import Error, UsageError
 from launcher.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
 from launcher.gpufacts import ask_driver, torch_here, try_torch
@@ -181,9 +181,6 @@ def see_claims(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]
         return str(folder), f"{folder} cannot be written"
     if home is None:
         return str(folder), ""
-    name = file_name(os.geteuid(), home.folder)
-    if who := rival(folder, name, os.geteuid()):
-        return str(folder), f"{who} made {folder / name}"
     board = Board(folder, home.folder)
     board.others()
     return str(folder), board.trouble

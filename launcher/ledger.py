@@ -3,20 +3,33 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from launcher.attribution import owner_of, parent_of
+from launcher.blame import NEGLIGIBLE
 from launcher.gpu import GpuSnapshot
 from launcher.lessons import UNTAUGHT, Lesson, claim_of
 from launcher.lookout import Sight
-from launcher.machine import Rules, Running, Waiting
+from launcher.machine import (
+    ALONE,
+    JOBS,
+    MEMORY,
+    Running,
+    Start,
+    Waiting,
+    core_resource,
+    resource,
+)
 from launcher.paths import Home
 from launcher.promises import Pledge
 from launcher.share import CONTEXT, Portion, Report, read_report
 from launcher.signatures import is_exact
+from launcher.specs import Resources
 from launcher.store.rows import Claim, ReadyJob
 
 LARGEST_CONTEXT = 2 << 30
 CONTEXT_STEP = 64 << 20
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Ours:
@@ -245,16 +258,30 @@ class Ledger:
             found[claim.job, claim.number] = portion
         return found
 
-    def pledges(self, claims: Iterable[Claim]) -> list[Pledge]:
-        """Return what others must know of: promises to attempts that run, with what is in use of them."""
+    def pledges(self, claims: Iterable[Claim], mask: int = -1) -> list[Pledge]:
+        """Return what others must know of: promises to attempts that run, with what is in use of them.
+
+        Args:
+            claims: the attempts.
+            mask: of the cores that they may be given.
+        """
         totals = {gpu.uuid: gpu.total for gpu in (self._seen.gpus if self._seen else ())}
         found = []
         for claim in claims:
-            used = self._of(claim).used
-            found += [
-                pledge(claim.job, uuid, claim.claim, totals.get(uuid, 0), used.get(uuid))
-                for uuid in claim.gpus
-            ]
+            found += pledges_of(
+                Start(
+                    job=claim.job,
+                    devices=claim.gpus,
+                    cpus=claim.cpus,
+                    reason="",
+                    claim=claim.claim,
+                    lone=claim.lone,
+                ),
+                claim.spec.resources,
+                totals=totals,
+                used=self._of(claim).used,
+                mask=mask,
+            )
         return found
 
 
@@ -281,34 +308,59 @@ def _peak(report: Report | None, context: int) -> list[int]:
     return [] if report is None or not report.peak else [report.peak + context]
 
 
-def pledge(job: int, uuid: str, claim: int | None, total: int, used: int | None) -> Pledge:
-    """Return a promise as others are told of it; one of unknown size is a quarter of the card.
+def pledges_of(
+    place: Start,
+    asked: Resources,
+    *,
+    totals: Mapping[str, int],
+    used: Mapping[str, int] = NOTHING,
+    mask: int = -1,
+) -> list[Pledge]:
+    """Return what is promised to a job, as others are told of it.
 
-    All of it would keep others away for days from a card of which the job takes little; what it has taken
-    is seen by everybody anyhow.
+    A promise of unknown size is a quarter of the card: all of it would keep others away for days from one of
+    which the job takes little, and what it has taken is seen by everybody anyhow. One that shares with nobody
+    is the whole card, which keeps away those launchers, too, that know nothing of such jobs.
+
+    Args:
+        place: what the job has, or is to have.
+        asked: what it asks of the machine.
+        totals: the memory of each GPU.
+        used: what the job is seen to use of it.
+        mask: of the cores that it may be given.
     """
-    size = total // 4 if claim is None else claim
-    return Pledge(device=uuid, claim=size, used=used, job=job)
+    job = place.job
+    found = [Pledge(device=core_resource(mask), claim=place.cpus, used=None, job=job)]
+    if asked.ram:
+        found.append(Pledge(device=MEMORY, claim=asked.ram, used=None, job=job))
+    for uuid in place.devices:
+        total = totals.get(uuid, 0)
+        size = total // 4 if place.claim is None else place.claim
+        if asked.exclusive:
+            size = max(total, size)
+            found.append(Pledge(device=resource(ALONE, uuid), claim=1, used=None, job=job))
+        found.append(Pledge(device=uuid, claim=size, used=used.get(uuid), job=job))
+        found.append(Pledge(device=resource(JOBS, uuid), claim=1, used=None, job=job))
+    return found
 
 
-def waiting(ready: ReadyJob, lesson: Lesson, gpus: Iterable[GpuSnapshot], rules: Rules) -> Waiting:
-    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes.
-
-    What was learned and is more than any GPU can give, with its margin, means: a GPU of its own.
-    """
+def waiting(ready: ReadyJob, lesson: Lesson) -> Waiting:
+    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes."""
     lane = ready.lane
     exact = is_exact(lane.signature)
-    claim, source = claim_of(lane.resources.min_vram, lane.least, lesson, exact=exact)
-    largest = max((gpu.total for gpu in gpus), default=0) - rules.reserve
-    asked = max(lane.resources.min_vram or 0, lane.least)
-    if claim is not None and claim > largest and claim > asked:
-        claim, source = None, ""
+    asked = lane.resources.min_vram
+    claim, source = claim_of(asked, lane.least, lesson, exact=exact)
+    enough = lesson.peak if exact or asked is None else None
+    if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
+        enough = max(0, lane.least - NEGLIGIBLE, lesson.peak or 0)
     return Waiting(
         job=ready.id,
         resources=lane.resources,
         group=lane.group,
         claim=claim,
         source=source,
+        enough=None if claim is None or enough is None else min(claim, enough),
+        learned=claim is not None and claim > max(asked or 0, lane.least),
         seconds=lesson.expected_seconds,
         visible=lane.visible,
     )

@@ -16,6 +16,8 @@ class Waiting:
     group: str = ""
     claim: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
     source: str = ""  # on what the claim rests: "declared", "learned", …
+    enough: int | None = None  # bytes with which it may start alone on a GPU that nobody uses
+    learned: bool = False  # the claim is what jobs like it took, with a margin
     seconds: float | None = None  # how long it is expected to run; None: nobody knows
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
 
@@ -50,13 +52,43 @@ class Rules:
     devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
 
 
+LONGEST_NAME = 96  # characters of a resource's name, as claims are read
+# resources of the machine that schedulers promise, beside memory of a GPU, which goes by its UUID alone
+MEMORY = "memory"  # bytes of main memory
+CORES = "cores"  # how many; with the mask of those that its home may use, in hexadecimal digits
+JOBS = "jobs"  # how many jobs there are on a GPU, with its UUID
+ALONE = "alone"  # how many of them share it with nobody, likewise
+
+
+def resource(kind: str, of: str) -> str:
+    """Return the name of a resource of which there are several, such as jobs on one GPU."""
+    return f"{kind}:{of}"
+
+
+def core_resource(mask: int) -> str:
+    """Return the name of the cores in a mask; the same for all where a machine has too many for a name."""
+    name = resource(CORES, f"{mask:x}")
+    return name if len(name) <= LONGEST_NAME else CORES
+
+
+def shares_cores(name: str, mask: int) -> bool:
+    """Tell whether cores of this name may be the same as those in a mask."""
+    kind, _, of = name.partition(":")
+    if kind != CORES:
+        return False
+    try:
+        return not of or bool(int(of, 16) & mask)
+    except ValueError:
+        return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """Memory of a GPU that another user's scheduler has promised to a job, and nobody uses yet."""
+    """What another home's scheduler has promised of one resource; of a GPU's memory, what nobody uses yet."""
 
     user: str
-    device: str  # the GPU's UUID
-    amount: int  # bytes
+    device: str  # the resource: a GPU's UUID, or one of the names above
+    amount: int  # bytes, or how many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +96,7 @@ class Machine:
     """What there is: cores and memory that we may use, GPUs as they are now, limits of groups."""
 
     cpus: int
+    cores: int = -1  # the mask of those that they are among
     ram: int = 0  # bytes in all
     ram_free: int = 0  # bytes that nobody uses now
     gpus: tuple[GpuSnapshot, ...] = ()

@@ -198,9 +198,7 @@ def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
     line = [one for one in line if one not in unseen]
     line.sort(key=lambda one: (one.rank, one.id if one.id > 0 else _LAST - one.id))
     machine = here.machine
-    asked = [
-        waiting(one, here.lesson(one.lane.signature), machine.gpus, machine.rules) for one in line
-    ]
+    asked = [waiting(one, here.lesson(one.lane.signature)) for one in line]
     devices = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
     hindrance, hopeless = "", hopeless_jobs(standings, here)
@@ -238,8 +236,7 @@ def hopeless_jobs(standings: Sequence[Standing], here: Here) -> dict[str, int]:
             continue  # the GPUs may come back
         if (key := (lane.resources, lane.signature)) not in known:
             job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
-            lesson, machine = here.lesson(lane.signature), here.machine
-            known[key] = never(waiting(job, lesson, machine.gpus, machine.rules), machine)
+            known[key] = never(waiting(job, here.lesson(lane.signature)), here.machine)
         if known[key]:
             found[known[key]] += 1
     return dict(found)

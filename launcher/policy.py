@@ -9,11 +9,22 @@ memory of GPUs, GPUs, cores and main memory at once.)
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import inf
 
-from launcher.cards import Card, Need, Turn, is_visible, need_of
-from launcher.machine import Decision, Machine, Running, Start, Stop, Wait, Waiting
+from launcher.cards import Card, Need, Turn, is_visible, need_alone, need_of
+from launcher.machine import (
+    MEMORY,
+    Decision,
+    Machine,
+    Running,
+    Start,
+    Stop,
+    Wait,
+    Waiting,
+    shares_cores,
+)
 from launcher.pools import Pool
 from launcher.reasons import cores, place_of, placed, too_few, too_large
 from launcher.reservation import Reservation
@@ -83,13 +94,15 @@ class Room:
         self._machine, self._explain = machine, explain
         self._turns: dict[int, Turn] = {}
         self._cards = {gpu.uuid: Card(gpu, machine, self._turns) for gpu in machine.gpus}
-        self._cpus, self._ram = machine.cpus, machine.ram
+        self._their_cores, self._their_ram = _of_others(machine)
+        self._cpus = machine.cpus - sum(self._their_cores.values())
+        self._ram = machine.ram - sum(self._their_ram.values())
         self._unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
         self._given = 0
         self._running: dict[int, Running] = {}  # by identity: it is one of ours that was given
         self._pools: dict[tuple[object, ...], Pool] = {}
-        self._asked: dict[tuple[object, ...], tuple[str, Need | None, Resources]] = {}
+        self._asked: dict[tuple[object, ...], tuple[str, tuple[Need, ...], Resources]] = {}
         self._refused: dict[Need, str] = {}  # since something changed last
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._kept: Reservation | None = None
@@ -142,21 +155,25 @@ class Room:
         return [self._decide(one, now) for one in waiting]
 
     def _decide(self, one: Waiting, now: float) -> Decision:
-        never, need = self._asks(one)
+        never, needs = self._asks(one)
         refusal = self._full(one.group) or never
         if refusal:
             return Wait(job=one.job, reason=refusal)
         cpus = min(one.resources.cpus, self._machine.cpus)
         lacks = self._lacks(one, cpus)
+        need = next(iter(needs), None)
         if need is not None and not lacks:
             lacks = self._lacks_gpu(need)
+            for other in needs[1:] if lacks else ():
+                if not self._lacks_gpu(other):
+                    need, lacks = other, ""
         if not lacks:
             places, lacks = self._allowed_now(one, need, cpus, now)
             if not lacks:
                 return self._start(one, need, places, cpus, now)
             return Wait(job=one.job, reason=lacks)
         if self._kept is None:
-            self._kept = self._reserve(one, need, cpus, now)
+            self._kept = self._reserve(one, needs, cpus, now)
             when = "" if self._kept is None else self._kept.when(now)
             if self._kept is not None and when:
                 lacks += f"; room on {self._kept.where}{when}"
@@ -171,11 +188,11 @@ class Room:
             devices=tuple(card.gpu.uuid for card in sorted(places, key=place_of)),
             ram=one.resources.ram or 0,
             group=one.group,
-            claim=one.claim,
+            claim=_promised(one, need, places),
             lone=need is not None and need.lone,
             ends=None if one.seconds is None else now + one.seconds,
         )
-        reason = placed(one, places, cpus) if self._explain else "fits"
+        reason = placed(one, given, places) if self._explain else "fits"
         self.give(given)
         self._started[one.job] = given
         return Start(
@@ -183,7 +200,7 @@ class Room:
             devices=given.devices,
             cpus=cpus,
             reason=reason,
-            claim=None if need is None else one.claim,
+            claim=given.claim,
             lone=given.lone,
         )
 
@@ -206,13 +223,22 @@ class Room:
     def _lacks(self, one: Waiting, cpus: int) -> str:
         """Return which cores or how much main memory is missing, '' when there is enough."""
         if cpus > self._cpus:
-            return f"needs {cores(cpus)}, {max(self._cpus, 0)} of {self._machine.cpus} free"
+            free, most = max(self._cpus, 0), self._machine.cpus
+            told = f"needs {cores(cpus)}, {free} of {most} free"
+            theirs = min(most, sum(self._their_cores.values()))
+            if not theirs:
+                return told
+            whose = ", ".join(self._their_cores)
+            return f"{told}; {theirs} of {most} cores are promised to jobs of {whose}"
         ram = one.resources.ram
         if ram is None or (ram <= self._ram and ram <= self._unused_ram):
             return ""
         free = max(0, min(self._ram, self._unused_ram))
         whose = "not promised to others" if self._ram <= free else "not in use"
-        return f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {whose}"
+        told = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {whose}"
+        for user, amount in self._their_ram.items():
+            told += f"; {format_bytes(amount)} are promised to jobs of {user}"
+        return told
 
     # --- GPUs
 
@@ -243,26 +269,39 @@ class Room:
         """Return why the machine can never hold a job, '' where it can."""
         return self._asks(one)[0]
 
-    def _asks(self, one: Waiting) -> tuple[str, Need | None]:
-        """Return why the machine can never hold a job, and what it asks of GPUs."""
-        key = (id(one.resources), one.claim, one.visible)  # a lane's jobs share their resources
+    def _asks(self, one: Waiting) -> tuple[str, tuple[Need, ...]]:
+        """Return why the machine can never hold a job, and what it asks of GPUs: one of these, the first at best."""
+        # a lane's jobs share their resources
+        key = (id(one.resources), one.claim, one.enough, one.learned, one.visible)
         if key not in self._asked:
-            need = need_of(one) if wants_gpu(one.resources, self._machine, one.visible) else None
+            wants = wants_gpu(one.resources, self._machine, one.visible)
+            needs = self._needs(one) if wants else ()
             # the resources are kept with it: while they live no others have their id
-            self._asked[key] = (self._find_never(one), need, one.resources)
+            self._asked[key] = (self._find_never(one, needs), needs, one.resources)
         return self._asked[key][:2]
 
-    def _find_never(self, one: Waiting) -> str:
+    def _needs(self, one: Waiting) -> tuple[Need, ...]:
+        """Return with what of GPUs a job can start.
+
+        What was learned and is more than the GPUs that it may have can give means: a GPU of its own. Only
+        what its owner asked for, or what it lacked when it failed, can be too much for a machine.
+        """
+        need, alone = need_of(one), need_alone(one)
+        if one.learned and not self._pool(need).could(need):
+            return (replace(need, claim=None, lone=True),)
+        return (need,) if alone is None else (need, alone)
+
+    def _find_never(self, one: Waiting, needs: Sequence[Need]) -> str:
         asked, machine = one.resources, self._machine
         if asked.ram is not None and asked.ram > machine.ram:
             has = format_bytes(machine.ram)
             return f"needs {format_bytes(asked.ram)} of memory, this machine has {has}"
-        if not wants_gpu(asked, machine, one.visible):
+        if not needs:
             return ""
         if not machine.gpus:
             why = f" ({machine.absent})" if machine.absent else ""
             return f"needs a GPU, and this machine has none{why}"
-        need = need_of(one)
+        need = needs[0]
         pool = self._pool(need)
         if len(pool.cards) < need.count:
             return too_few(pool.cards, need, machine)
@@ -273,7 +312,7 @@ class Room:
     # --- the first job that waits
 
     def _reserve(
-        self, one: Waiting, need: Need | None, cpus: int, now: float
+        self, one: Waiting, needs: Sequence[Need], cpus: int, now: float
     ) -> Reservation | None:
         """Return the place that a job gets when enough of ours have ended; None: others must end, too."""
         ram, free_ram = one.resources.ram or 0, min(self._ram, self._unused_ram)
@@ -282,12 +321,15 @@ class Room:
             self._turn_of(ram, free_ram, "ram", now),
         ]
         cards: list[Card] = []
-        if need is not None:
+        need = None
+        for need in needs:
             chosen = [*islice(self._pool(need).openings(need), need.count)]
-            if len(chosen) < need.count:
-                return None
-            turns.append(chosen[-1][0])
-            cards = [card for _, card in chosen]
+            if len(chosen) == need.count:
+                turns.append(chosen[-1][0])
+                cards = [card for _, card in chosen]
+                break
+        if needs and not cards:
+            return None
         known = [turn for turn in turns if turn is not None]
         if len(known) < len(turns):
             return None
@@ -332,3 +374,23 @@ class Room:
         if allowed is not None:
             return allowed, ""
         return [], f"would delay {kept.told(now)}" if self._explain else "would delay the first"
+
+
+def _of_others(machine: Machine) -> tuple[Counter[str], Counter[str]]:
+    """Return the cores and the bytes of main memory that are promised by other homes, by their users."""
+    theirs: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    for one in machine.foreign:
+        if shares_cores(one.device, machine.cores):
+            theirs[0][one.user] += one.amount
+        elif one.device == MEMORY:
+            theirs[1][one.user] += one.amount
+    return theirs
+
+
+def _promised(one: Waiting, need: Need | None, places: Sequence[Card]) -> int | None:
+    """Return what a job is promised on each of its GPUs: its claim, or what they have of it."""
+    if need is None or need.claim is None or one.claim is None:
+        return None
+    if not need.into_reserve:
+        return need.claim
+    return min(one.claim, *(card.free + card.reserve for card in places))

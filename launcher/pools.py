@@ -37,6 +37,7 @@ class Pool:
         self._best = _Ranking(_emptiness)
         self._roomy = _Ranking(_room_beside)
         self._lonely = _Ranking(_room_alone)
+        self._unshared = _Ranking(_room_unshared)
         self._named = _Ranking(_likelihood)
         self._opening: tuple[Need, _Ranking] | None = None
         for card in self.cards:
@@ -47,17 +48,22 @@ class Pool:
         at = self._place.get(card.gpu.uuid)
         if at is None:
             return
-        for ranking in (self._best, self._roomy, self._lonely, self._named):
+        for ranking in (self._best, self._roomy, self._lonely, self._unshared, self._named):
             ranking.put(at, card)
         if self._opening is not None:
             self._opening[1].put(at, card)
 
     def has_room(self, need: Need) -> bool:
         """Tell whether as many GPUs as a job needs can take it now."""
-        frees = (self._lonely if need.lone else self._roomy).entries
+        lonely = self._unshared if need.exclusive else self._lonely
+        frees = (lonely if need.lone else self._roomy).entries
         if len(frees) < need.count:
             return False
-        return need.claim is None or -frees[need.count - 1][0] >= need.claim
+        if need.claim is None:
+            return True
+        reserve = self.cards[0].reserve if need.into_reserve else 0
+        free: int = -frees[need.count - 1][0]
+        return free + reserve >= need.claim
 
     def places(self, need: Need) -> Iterator[Card]:
         """Give the GPUs that can take a job now, the best first.
@@ -136,6 +142,10 @@ def _room_beside(card: Card) -> tuple[float, ...] | None:
 
 def _room_alone(card: Card) -> tuple[float, ...] | None:
     return None if card.shut or card.ours or not card.quiet else (-card.free,)
+
+
+def _room_unshared(card: Card) -> tuple[float, ...] | None:
+    return None if card.guests else _room_alone(card)
 
 
 def _likelihood(card: Card) -> tuple[float, ...]:

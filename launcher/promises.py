@@ -1,4 +1,8 @@
-"""What the schedulers of one machine tell each other of GPU memory that is promised and not in use yet.
+"""What the schedulers of one machine tell each other of what is promised: cores, main memory, GPUs.
+
+A promise is an amount of a *resource*: bytes of a GPU's memory that are not in use yet, under its UUID; our jobs on a
+GPU, and whether one of them shares it with nobody; cores; bytes of main memory. Homes of one user are told apart as
+those of several users are, so all homes of the machine together never promise more of anything than it has.
 
 To promise, a scheduler (1) reads all files of the claims folder, (2) replaces its own by a rename, which is atomic,
 with a new serial number and the serials that it has just read, and (3) reads all again; it withdraws when its new
@@ -22,6 +26,7 @@ Nothing that others write can do more than make us wait, and the owner of the fi
 false is not found out: memory that is only promised cannot be measured. Who was silent for STALE_S does not count.
 """
 
+import contextlib
 import logging
 import os
 import secrets
@@ -32,10 +37,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.claims import (
+    ClaimsReader,
     Publication,
     file_name,
-    read_publications,
-    rival,
+    home_hash,
+    login,
+    new_name,
     write_publication,
 )
 from launcher.machine import Promise
@@ -50,11 +57,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pledge:
-    """Memory of one GPU that we promised to a job; a job has at most one on each GPU."""
+    """What we promised to a job of one resource; a job has at most one of each."""
 
-    device: str  # the GPU's UUID
-    claim: int  # bytes
-    used: int | None  # bytes of it that are in use; None: nobody knows, and all of it counts
+    device: str  # the resource: a GPU's UUID for its memory, and see `machine`
+    claim: int  # bytes, or how many
+    used: int | None  # of it that is seen to be in use; None: nobody knows, and all of it counts
     job: int
 
 
@@ -70,8 +77,8 @@ class Board:
     """Our file in the claims folder, and those of the others.
 
     Nothing is raised. Where the folder cannot be used, `publish` returns False and `trouble` says
-    why, until it works again; whether to wait, or to start and show that text, the caller decides:
-    a full folder need not stop a queue for ever, but nobody may think a promise known that is not.
+    why and what follows, until it works again: jobs start all the same, as a full folder must not
+    stop a queue for ever, and that text is shown, as nobody may think a promise known that is not.
 
     Attributes:
         trouble: why others cannot know what we promise, or we what they do; empty: they can.
@@ -96,8 +103,12 @@ class Board:
         self.trouble = ""
         self._folder = folder
         self._uid = os.geteuid() if uid is None else uid
-        self._name = file_name(self._uid, home)
+        self._name = new_name(self._uid)
+        self._home, self._old_name = home_hash(home), file_name(self._uid, home)
+        self._reader = ClaimsReader(folder, self._complain)
+        self._left: set[str] = set()  # files of our home that a predecessor left
         self._clock = clock
+        self._settled: Mapping[str, int] = {}  # resource → amount, as our file tells
         self._serial = ""  # of our file; empty: there is none
         self._at = 0.0  # when it was written
         self._stands = False  # it was there when we last looked
@@ -130,12 +141,27 @@ class Board:
         Not for a scheduler that leaves running jobs to its successor: their promises hold on.
         """
         self._pledges, self._serial, self._stands, self.trouble = (), "", False, ""
-        self._told = {}
+        self._told, self._settled = {}, {}
         try:
             (self._folder / self._name).unlink(missing_ok=True)
         except OSError as error:
             return self._fail("remove", error)
+        self._remove_left()
+        self._name = new_name(self._uid)  # the one that was there is known, and could be taken
         return True
+
+    def covers(self, pledges: Sequence[Pledge]) -> bool:
+        """Tell whether others count as much for us already as all these promises come to.
+
+        So a job that takes the place of one that has ended costs no look at the folder.
+        """
+        if not self._serial or self.trouble or self._clock() - self._at > STALE_S / 2:
+            return False
+        return all(amount <= self._settled.get(key, 0) for key, amount in _whole(pledges).items())
+
+    def tells(self, pledges: Sequence[Pledge]) -> bool:
+        """Tell whether our file says just what these promises come to, nothing of them being in use."""
+        return dict(_whole(pledges)) == self._settled
 
     def due(self) -> bool:
         """Tell whether to publish again: it is time, it failed, or somebody removed our file."""
@@ -146,7 +172,7 @@ class Board:
 
     def others(self) -> tuple[Promise, ...]:
         """Return what others have promised and not in use: each user's sum for each GPU."""
-        return _sums(self._look())
+        return self._sums(self._look())
 
     def earlier(self) -> tuple[Promise, ...]:
         """Return, right after `publish`, beside what our new promises must fit, or be withdrawn.
@@ -156,15 +182,17 @@ class Board:
         found = self._look()
         # where others may take us for gone, we cannot rely on their having counted us
         if not self._stands or self._clock() - self._at > STALE_S / 2:
-            return _sums(found)
+            return self._sums(found)
         later = {name for name, one in found.items() if one.seen.get(self._name) == self._serial}
-        return _sums(found, later)
+        return self._sums(found, later)
 
     def _tell(self, seen: Mapping[str, Publication], fresh: Collection[int]) -> bool:
         """Write our file; return whether it is written."""
         now = self._clock()
         told: dict[tuple[int, str], _Told] = {}
         settled, new = Counter[str](), Counter[str]()
+        if not self._stands:
+            self._name = new_name(self._uid)
         for one in self._pledges:
             before = self._told.get((one.job, one.device))
             uses = _uses(one, before, now)
@@ -176,38 +204,76 @@ class Board:
             told[one.job, one.device] = _Told(claim=one.claim, uses=uses)
         serial = secrets.token_hex(8)
         serials = {name: each.serial for name, each in seen.items()}
-        ours = Publication(serial=serial, at=now, seen=serials, settled=settled, fresh=new)
+        ours = Publication(
+            serial=serial, at=now, seen=serials, settled=settled, fresh=new, home=self._home
+        )
         try:
             write_publication(self._folder, self._name, ours)
         except (OSError, ValueError) as error:
             return self._fail("write", error)
         self._told, self._serial, self._at, self._stands = told, serial, now, True
+        self._settled = {key: amount for key, amount in settled.items() if amount}
+        self._remove_left()
         return True
 
     def _look(self) -> dict[str, Publication]:
         """Return what the others tell that counts, by file; and see whether our own file stands."""
         self._stands = False
         try:
-            found = read_publications(self._folder, self._name, self._complain)
+            found = self._reader.read(self._name)
         except OSError as error:
             self._fail("read", error)
             return {}
-        own = found.pop(self._name, None)
-        self._stands = own is not None and own.serial == self._serial
+        own = {name for name, one in found.items() if self._is_ours(name, one)}
+        self._stands = self._name in own and found[self._name].serial == self._serial
+        self._left = own - {self._name}
+        for name in own:
+            del found[name]
         now = self._clock()
         for name, one in found.items():
             if one.at - now > STALE_S:
                 self._complain(name, "it is of the future")
         return {name: one for name, one in found.items() if abs(now - one.at) <= STALE_S}
 
+    def _sums(
+        self, found: Mapping[str, Publication], later: Collection[str] = ()
+    ) -> tuple[Promise, ...]:
+        """Return each user's sum for each resource, without what is fresh in the files of `later`."""
+        sums, me = Counter[tuple[str, str]](), login(self._uid)
+        for name, one in found.items():
+            user = f"another home of {me}" if one.user == me else one.user
+            for amounts in (one.settled, {} if name in later else one.fresh):
+                for device, amount in amounts.items():
+                    sums[user, device] += amount
+        return tuple(
+            Promise(user=user, device=device, amount=amount)
+            for (user, device), amount in sorted(sums.items())
+            if amount
+        )
+
+    def _is_ours(self, name: str, one: Publication) -> bool:
+        """Tell whether a file is of our home: only one scheduler at a time works for it."""
+        if name == self._name:
+            return True
+        if one.home:
+            return one.home == self._home and name.split(".")[1] == str(self._uid)
+        return name == self._old_name
+
+    def _remove_left(self) -> None:
+        """Remove what a predecessor left; what is promised now stands in our file."""
+        for name in self._left:
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink(missing_ok=True)
+        self._left = set()
+
     def _fail(self, verb: str, error: OSError | ValueError) -> bool:
         """Put down what is wrong with the folder, log it when that is new; return False."""
         why = getattr(error, "strerror", None) or str(error)
-        said = f"cannot {verb} promises of GPU memory in {self._folder}: {why}"
-        if other := rival(self._folder, self._name, self._uid):
-            said += f"; user {other!r} made {self._name}"
-        self._complain(str(self._folder), said)
-        self.trouble = said
+        self._complain(str(self._folder), f"cannot {verb} promises in {self._folder}: {why}")
+        self.trouble = (
+            f"cannot {verb} promises in {self._folder}: {why}; jobs start all the same, and other "
+            "launchers on this machine may give the same cores and GPU memory to theirs"
+        )
         return False
 
     def _complain(self, what: str, why: str) -> None:
@@ -225,15 +291,9 @@ def _uses(pledge: Pledge, before: _Told | None, now: float) -> tuple[tuple[float
     return uses[first:]
 
 
-def _sums(found: Mapping[str, Publication], later: Collection[str] = ()) -> tuple[Promise, ...]:
-    """Return each user's sum for each GPU, without what is fresh in the files of `later`."""
-    sums = Counter[tuple[str, str]]()
-    for name, one in found.items():
-        for amounts in (one.settled, {} if name in later else one.fresh):
-            for device, amount in amounts.items():
-                sums[one.user, device] += amount
-    return tuple(
-        Promise(user=user, device=device, amount=amount)
-        for (user, device), amount in sorted(sums.items())
-        if amount
-    )
+def _whole(pledges: Sequence[Pledge]) -> Counter[str]:
+    """Return the sum of each resource, whatever of it is in use."""
+    sums = Counter[str]()
+    for one in pledges:
+        sums[one.device] += one.claim
+    return sums

@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 
 from launcher.cards import Card, Need
-from launcher.machine import Machine, Waiting
+from launcher.machine import Machine, Running, Waiting
 from launcher.pools import Pool
 from launcher.units import format_bytes
 
 
-def placed(one: Waiting, places: Sequence[Card], cpus: int) -> str:
+def placed(one: Waiting, given: Running, places: Sequence[Card]) -> str:
     """Return why a job starts where it does, in numbers."""
     if not places:
-        return f"on the CPU with {cores(cpus)}"
+        return f"on the CPU with {cores(given.cpus)}"
     on = ", ".join(card.gpu.label for card in sorted(places, key=place_of))
     free = format_bytes(min(card.free for card in places))
-    if one.claim is None:
+    if given.claim is None:
         return f"on {on} without other jobs, as nobody knows what it takes; {free} free"
     source = f" ({one.source})" if one.source else ""
-    alone = ", shared with no other job" if one.lone else ""
-    return f"on {on}: gets {format_bytes(one.claim)}{source} of {free} free{alone}"
+    alone = ", shared with no other job" if given.lone else ""
+    return f"on {on}: gets {format_bytes(given.claim)}{source} of {free} free{alone}"
 
 
 def place_of(card: Card) -> tuple[int, int]:

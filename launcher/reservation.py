@@ -54,7 +54,7 @@ class Reservation:
         if cpus > self.cpus or ram > self.ram or need in self.placeless:
             return None
         count = 0 if need is None else need.count
-        free = [*islice((card for card in open_ones if self._leaves(card, one)), count)]
+        free = [*islice((card for card in open_ones if self._leaves(card, need)), count)]
         if len(free) < count:
             self.placeless.add(need)  # what is left only becomes less
             return None
@@ -63,12 +63,13 @@ class Reservation:
         for card in free:
             if card.gpu.uuid in self.beside:
                 room, slots = self.beside[card.gpu.uuid]
-                self.beside[card.gpu.uuid] = (room - (one.claim or 0), slots - 1)
+                taken = 0 if need is None else need.claim or 0
+                self.beside[card.gpu.uuid] = (room - taken, slots - 1)
         return free
 
-    def _leaves(self, card: Card, one: Waiting) -> bool:
+    def _leaves(self, card: Card, need: Need | None) -> bool:
         """Tell whether a job on a GPU leaves the first one's place there as it is."""
-        if card.gpu.uuid not in self.beside:
+        if need is None or card.gpu.uuid not in self.beside:
             return True
         room, slots = self.beside[card.gpu.uuid]
-        return not one.lone and (one.claim or 0) <= room and slots > 0
+        return not need.lone and (need.claim or 0) <= room and slots > 0

@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ os.environ["LAUNCHER_CONFIG"] = os.devnull
 # nor what other schedulers of this machine promise; this one is deleted at the end
 _CLAIMS = tempfile.TemporaryDirectory(prefix="launcher-claims-")
 os.environ["LAUNCHER_CLAIMS"] = _CLAIMS.name
+
+
+@pytest.fixture(autouse=True)
+def claims_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for promises that no other test sees: what its killed schedulers promised holds on for a minute."""
+    before = os.environ["LAUNCHER_CLAIMS"]
+    os.environ["LAUNCHER_CLAIMS"] = str(tmp_path_factory.mktemp("claims"))
+    yield
+    os.environ["LAUNCHER_CLAIMS"] = before
 
 
 @pytest.fixture(scope="session")

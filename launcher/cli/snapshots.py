@@ -150,10 +150,11 @@ class Snapshots:
     ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
         look = seen_gpus(self._home)
         warnings = [self._warning] if self._warning else []
-        if look is not None and abs(now - look.at) <= FRESH_S:  # the clock may be set back
+        fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
+        if look is not None and fresh and look.trouble:
+            warnings.append(look.trouble)
+        if look is not None and fresh and look.gpus:
             gpus = look.gpus
-            if look.trouble:
-                warnings.append(look.trouble)
         elif self._lookout is not None:
             self._lookout.ask()
             sight = self._lookout.sight()

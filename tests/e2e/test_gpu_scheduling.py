@@ -131,6 +131,25 @@ def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
     assert not unseen.started
 
 
+def test_a_job_that_nearly_fills_an_idle_card_starts_there_again(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=GIB // 2)  # what the driver keeps of every card
+
+    first = machine.hold(22.5, gpus=1)
+    assert first.cards == [card]
+    machine.until_measured(card, 23 * GIB)
+    first.let_go()
+    machine.until_state(first.job, "done")
+    # with its margin that is more than the card ever has free, and less than its size
+    again = machine.hold(22.5, gpus=1)
+    assert again.cards == [card]
+    small = machine.hold(0.25, gpus=1, vram="0.25GiB")
+    machine.until_told(small.job, f"cuda:0 runs job {again.job} alone")
+    again.let_go()
+    assert small.cards == [card]
+
+
 def test_a_program_that_asked_for_no_gpu_sees_none(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
 

@@ -47,7 +47,10 @@ def people(tmp_path: Path, gpus: Devices) -> Iterator[tuple[Machine, Machine]]:
 
 def name_of(person: Machine) -> str:
     """Return the name by which others know a user."""
-    return pwd.getpwuid(NOBODY if person.prefix else os.geteuid()).pw_name
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    if not CAN_BE_ANOTHER:
+        return f"another home of {me}"
+    return pwd.getpwuid(NOBODY).pw_name if person.prefix else me
 
 
 def promised(*people: Machine) -> int:
@@ -169,6 +172,27 @@ def test_two_users_who_queue_at_the_same_time_do_not_overfill_a_card(
         left.remove(done)
         done.let_go()
     assert most == 18 * GIB
+
+
+def test_an_exclusive_job_shares_its_card_with_no_other_users_jobs_either(
+    people: tuple[Machine, Machine], gpus: Devices
+) -> None:
+    one, other = people
+    card = gpus.add(24 * GIB, used=0)
+    shared = other.hold(0.25, gpus=1, vram="0.25GiB")
+    assert shared.cards == [card]
+    # next to nothing is in use there, and nothing is promised beyond that
+    alone = one.hold(1, gpus=1, vram="1GiB", exclusive=True)
+    one.until_told(alone.job, f"cuda:0 has jobs of {name_of(other)}")
+    assert not alone.started
+
+    shared.let_go()
+    assert alone.cards == [card]
+    beside = other.hold(0.25, gpus=1, vram="0.25GiB")
+    other.until_told(beside.job, f"cuda:0 is promised to {name_of(one)}, who shares it with nobody")
+    assert not beside.started
+    alone.let_go()
+    assert beside.cards == [card]
 
 
 def test_what_a_dead_scheduler_promised_does_not_block_others_for_ever(

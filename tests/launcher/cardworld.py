@@ -87,7 +87,7 @@ def placed(one: Waiting, devices: tuple[str, ...], machine: Machine, now: float)
         devices=devices,
         ram=one.resources.ram or 0,
         group=one.group,
-        claim=one.claim,
+        claim=one.claim if devices else None,
         lone=bool(devices) and one.lone,
         ends=None if one.seconds is None else now + one.seconds,
     )

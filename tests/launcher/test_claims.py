@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from launcher.claims import (
     MOST_BYTES,
     MOST_FILES,
+    ClaimsReader,
     Publication,
     claims_folder,
     file_name,
+    new_name,
     parse,
-    read_publications,
     write_publication,
 )
 from launcher.errors import UsageError
@@ -55,7 +57,7 @@ def a_publication(**changes: Any) -> Publication:
 def read(folder: Path) -> tuple[dict[str, Publication], dict[str, str]]:
     """What is published, and why other files do not count."""
     complaints: dict[str, str] = {}
-    return read_publications(folder, "", complaints.__setitem__), complaints
+    return ClaimsReader(folder, complaints.__setitem__).read(""), complaints
 
 
 def test_what_is_written_is_read(public: Path) -> None:
@@ -116,6 +118,37 @@ def test_a_file_that_may_not_be_read_does_not_count(public: Path) -> None:
     assert said == str(({}, {NAME: "Permission denied"}))
 
 
+@root_only
+def test_a_crowd_of_hostile_files_hides_no_honest_promise_and_is_asked_about_once(
+    public: Path,
+) -> None:
+    write_publication(public, NAME, a_publication(settled={"GPU-1": 7}))
+    crowd = [f"launcher-claims.{UID}.{number:08x}.json" for number in range(1, 1501)]
+    for name in crowd:  # under the honest user's uid
+        (public / name).touch()
+        os.chown(public / name, NOBODY, NOBODY)
+    for number in range(200):  # and under their maker's own
+        (public / f"launcher-claims.{NOBODY}.{number:08x}.json").touch()
+        os.chown(public / f"launcher-claims.{NOBODY}.{number:08x}.json", NOBODY, NOBODY)
+    reader = ClaimsReader(public, lambda *_: None)
+
+    assert list(reader.read("")) == [NAME]
+    first, reader.asked = reader.asked, 0
+    assert first >= 1701
+    for number in range(10):
+        other = f"launcher-claims.{UID}.f{number:07x}.json"
+        write_publication(public, other, a_publication(settled={"GPU-1": number}))
+        assert {NAME, other} <= set(reader.read(other))
+    assert reader.asked < 10 * 600, "most of the crowd was not asked about again"
+    # a name that was taken by somebody else counts once it is its user's, whatever its inode was
+    (public / crowd[0]).unlink()
+    write_publication(public, crowd[0], a_publication(settled={"GPU-1": 9}))
+    assert crowd[0] in reader.read(crowd[0])
+    os.chown(public / crowd[1], UID, UID)
+    (public / crowd[1]).write_text(json.dumps(a_record(name=crowd[1])))
+    assert any(crowd[1] in reader.read(crowd[1]) for _ in range(8))
+
+
 def test_a_pipe_or_a_folder_blocks_nobody(public: Path) -> None:
     os.mkfifo(public / NAME)
     (public / file_name(UID, Path("/a"))).mkdir()
@@ -166,7 +199,7 @@ def test_of_one_user_the_newest_files_count_and_always_our_own(public: Path) -> 
         write_publication(public, name, a_publication())
         os.utime(public / name, (1e9 - age, 1e9 - age))
     complaints: list[str] = []
-    found = read_publications(public, names[-1], lambda _, why: complaints.append(why))
+    found = ClaimsReader(public, lambda _, why: complaints.append(why)).read(names[-1])
     assert set(found) == {names[-1], *names[: MOST_FILES - 1]}
     assert complaints == [f"they are more than {MOST_FILES}"]
 
@@ -268,6 +301,27 @@ def test_a_folder_in_which_somebody_could_delete_the_files_of_others_is_passed_o
     assert claims_folder({}, [public, last]) == last
     tmp_path.chmod(0o777)
     assert claims_folder({}, [tmp_path, tmp_path / "absent", last]) == last
+
+
+def test_what_an_older_launcher_wrote_is_read_and_it_can_read_what_we_write(public: Path) -> None:
+    (public / NAME).write_text(json.dumps(a_record()))  # as version 0.2 writes it
+    assert read(public)[0][NAME].home == ""
+    name = new_name(UID)
+    write_publication(public, name, a_publication(settled={"cores:ff": 3, "GPU-1": 5}, home="h"))
+    match json.loads((public / name).read_text()):  # as version 0.2 reads it
+        case {
+            "schema": 1,
+            "name": str(own),
+            "boot": str(),
+            "at": int() | float(),
+            "serial": str(),
+            "seen": dict(),
+            "promises": [["GPU-1", 5, 0], ["cores:ff", 3, 0]],
+        }:
+            assert re.fullmatch(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json", own)
+        case other:
+            pytest.fail(f"an older launcher does not understand {other}")
+    assert new_name(UID) != name
 
 
 def test_homes_are_told_apart_by_path_and_by_folder(tmp_path: Path) -> None:

@@ -4,12 +4,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.cards import QUIET_SHARE
 from launcher.gpu import GpuProcess, GpuSnapshot
-from launcher.ledger import Ledger, Ours, pledge, waiting
+from launcher.ledger import Ledger, Ours, pledges_of, waiting
 from launcher.lessons import UNTAUGHT, Lesson
 from launcher.lookout import Sight
-from launcher.machine import Rules
+from launcher.machine import Machine, Rules, Start, Wait
 from launcher.paths import Home
+from launcher.policy import decide, never
 from launcher.promises import Pledge
 from launcher.share import CONTEXT, Portion
 from launcher.specs import Breed, Resources
@@ -136,16 +141,36 @@ def test_what_a_job_took_while_it_was_alone_stays_its_own(home: Home) -> None:
 
 
 def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> None:
-    claims = [running(1, "GPU-0,GPU-1"), running(2, "cpu")]
+    works = a_spec(resources=Resources(cpus=2, ram=3 * GIB, device="cpu"))
+    claims = [
+        running(1, "GPU-0,GPU-1"),
+        a_claim(works, job=2, cpus=2),
+    ]
     ledger = a_ledger(home, claims, a_card(0, used=9, ours=5 * GIB), a_card(1))
-    assert ledger.pledges(claims) == [
+    assert ledger.pledges(claims, 0b1111) == [
+        Pledge(device="cores:f", claim=1, used=None, job=1),
         Pledge(device="GPU-0", claim=8 * GIB, used=5 * GIB, job=1),
+        Pledge(device="jobs:GPU-0", claim=1, used=None, job=1),
         Pledge(device="GPU-1", claim=8 * GIB, used=None, job=1),
+        Pledge(device="jobs:GPU-1", claim=1, used=None, job=1),
+        Pledge(device="cores:f", claim=2, used=None, job=2),
+        Pledge(device="memory", claim=3 * GIB, used=None, job=2),
     ]
 
 
+def promised(claim: int | None, **asked: Any) -> dict[str, int]:
+    place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", claim=claim)
+    found = pledges_of(place, Resources(**asked), totals={"GPU-0": 40 * GIB})
+    return {one.device: one.claim for one in found if "GPU-0" in one.device}
+
+
 def test_a_promise_of_unknown_size_is_told_as_a_quarter_of_the_card() -> None:
-    assert pledge(1, "GPU-0", None, 40 * GIB, None).claim == 10 * GIB
+    assert promised(None) == {"GPU-0": 10 * GIB, "jobs:GPU-0": 1}
+
+
+def test_a_job_that_shares_with_nobody_is_told_as_the_whole_card() -> None:
+    whole = {"GPU-0": 40 * GIB, "jobs:GPU-0": 1, "alone:GPU-0": 1}
+    assert promised(GIB, exclusive=True) == promised(None, exclusive=True) == whole
 
 
 def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None:
@@ -157,37 +182,80 @@ def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None
     assert (on_cpu.ends, on_cpu.devices) == (None, ())
 
 
-def ready(least: int = 0, **asked: Any) -> ReadyJob:
-    lane = Lane(group="g", resources=Resources(**asked), breed=Breed(), least=least, visible=("0",))
+def ready(least: int = 0, visible: tuple[str, ...] | None = ("0",), **asked: Any) -> ReadyJob:
+    asks = Resources(**{"device": "cuda"} | asked)
+    lane = Lane(group="g", resources=asks, breed=Breed(), least=least, visible=visible)
     return ReadyJob(id=7, rank=0.0, lane_id=1, lane=lane)
 
 
 def test_a_waiting_job_has_what_was_declared_learned_or_needed() -> None:
-    gpus, taught = (a_gpu(total=24),), Lesson(peaks=(4 * GIB,), seconds=(10.0,))
-    one = waiting(ready(min_vram=8 * GIB), UNTAUGHT, gpus, Rules())
+    taught = Lesson(peaks=(4 * GIB,), seconds=(10.0,))
+    one = waiting(ready(min_vram=8 * GIB), UNTAUGHT)
     assert (one.job, one.group, one.visible) == (7, "g", ("0",))
     assert (one.claim, one.seconds) == (8 * GIB, None)
-    assert waiting(ready(), UNTAUGHT, gpus, Rules()).claim is None
-    learned = waiting(ready(), taught, gpus, Rules())
+    assert waiting(ready(), UNTAUGHT).claim is None
+    learned = waiting(ready(), taught)
     assert learned.claim is not None
     assert learned.claim > 4 * GIB
     assert learned.seconds is not None
-    assert waiting(ready(least=9 * GIB), taught, gpus, Rules()).claim == 9 * GIB
+    assert waiting(ready(least=9 * GIB), taught).claim == 9 * GIB
 
 
 def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
     full, gpus = Lesson(peaks=(int(23.5 * GIB),)), (a_gpu(0, total=24), a_gpu(1, total=8))
-    assert waiting(ready(), full, gpus, Rules()).claim is None
-    assert waiting(ready(), full, gpus, Rules(reserve=2 * GIB)).claim is None
-    # more than any card can give is more, whether it was said or learned
-    for job, lesson, rules in (
-        (ready(min_vram=30 * GIB), UNTAUGHT, Rules()),
-        (ready(least=30 * GIB), UNTAUGHT, Rules()),
-        (ready(min_vram=30 * GIB), full, Rules(reserve=2 * GIB)),
-    ):
-        claim = waiting(job, lesson, gpus, rules).claim
-        assert claim is not None
-        assert claim > 24 * GIB - rules.reserve
+    for rules in (Rules(), Rules(reserve=2 * GIB)):
+        machine = Machine(cpus=2, gpus=gpus, rules=rules)
+        (start,) = decide([waiting(ready(visible=None), full)], [], machine)
+        assert isinstance(start, Start)
+        assert (start.devices, start.claim, start.lone) == ((gpus[0].uuid,), None, True)
+        # what its owner asks for, or what it lacked, can be more than any card has
+        for job, lesson in (
+            (ready(visible=None, min_vram=30 * GIB), UNTAUGHT),
+            (ready(least=30 * GIB, visible=None), UNTAUGHT),
+            (ready(visible=None, min_vram=30 * GIB), full),
+        ):
+            assert "can never fit" in never(waiting(job, lesson), machine)
+
+
+@settings(deadline=None)
+@given(
+    total=st.integers(8, 80),
+    driver=st.floats(0, QUIET_SHARE),
+    reserve=st.sampled_from([0.0, 0.1, 0.3]),
+    took=st.floats(0.02, 1),
+    count=st.integers(1, 2),
+    larger=st.booleans(),
+)
+def test_on_an_idle_machine_a_job_starts_again_where_it_was_seen_to_fit(
+    total: int, driver: float, reserve: float, took: float, count: int, larger: bool
+) -> None:
+    cards = [a_gpu(at, total=total, used=total * driver) for at in range(2)]
+    if larger:  # it may not have that one
+        cards.append(a_gpu(2, total=4 * total, used=0))
+    kept = round(total * GIB * reserve)
+    machine = Machine(cpus=2, gpus=tuple(cards), rules=Rules(reserve=kept))
+    peak = int((cards[0].total - (cards[0].used or 0)) * took)
+    asks = ready(visible=("0", "1"), gpus=count, device="cuda")
+    again = waiting(asks, Lesson(peaks=(peak,)))
+
+    assert never(again, machine) == ""
+    (start,) = decide([again], [], machine)
+
+    assert isinstance(start, Start), start.reason
+    free = cards[0].total - (cards[0].used or 0)
+    assert start.claim is None or peak <= start.claim <= free
+    if start.claim is None or start.claim > free - kept:
+        assert start.lone, "its card is promised to it as a whole"
+
+
+def test_a_job_that_lacked_a_little_gets_the_idle_card_that_is_as_large_as_it_was_told() -> None:
+    # the driver takes a little more than when its need was judged
+    card = a_gpu(total=24, used=0.75)
+    job = waiting(ready(least=int(23.5 * GIB), device="cuda"), UNTAUGHT)
+    (start,) = decide([job], [], Machine(cpus=2, gpus=(card,)))
+    assert isinstance(start, Start), start.reason
+    (wait,) = decide([job], [], Machine(cpus=2, gpus=(a_gpu(total=24, used=2),)))
+    assert wait == Wait(job=7, reason="needs 23.5 GiB; cuda:0 has 22 GiB free")
 
 
 def test_a_workers_word_counts_for_the_card_that_it_names(home: Home) -> None:

@@ -419,6 +419,59 @@ def test_an_exclusive_job_gets_a_card_for_itself_and_keeps_others_away() -> None
     assert late.reason == "needs 4 GiB on a GPU of its own; cuda:0 runs job 7"
 
 
+def test_a_card_on_which_others_have_a_job_is_not_shared_by_an_exclusive_one() -> None:
+    gpus = (a_gpu(0), a_gpu(1))
+    alone = a_waiting(1, min_vram=GIB, exclusive=True)
+    # all that its job was promised is in use, and little: only that it is there is told
+    theirs = (Promise(user="bob", device="jobs:GPU-0", amount=2),)
+    (start,) = decide([alone], [], Machine(cpus=4, gpus=gpus, foreign=theirs))
+    assert isinstance(start, Start)
+    assert start.devices == ("GPU-1",)
+    (wait,) = decide([alone], [], Machine(cpus=4, gpus=gpus[:1], foreign=theirs))
+    assert wait.reason == "needs 1 GiB on a GPU of its own; cuda:0 has jobs of bob"
+    # a launcher that does not tell how many jobs it has there tells what it promised them
+    older = (Promise(user="eve", device="GPU-0", amount=GIB),)
+    (wait,) = decide([alone], [], Machine(cpus=4, gpus=gpus[:1], foreign=older))
+    assert wait.reason == "needs 1 GiB on a GPU of its own; cuda:0 has jobs of eve"
+    (beside,) = decide([a_waiting(2, min_vram=GIB)], [], Machine(cpus=4, gpus=gpus, foreign=theirs))
+    assert isinstance(beside, Start)
+
+
+def test_nothing_starts_on_a_card_that_another_launcher_shares_with_nobody() -> None:
+    theirs = (Promise(user="bob", device="alone:GPU-0", amount=1),)
+    machine = Machine(cpus=4, gpus=(a_gpu(0),), foreign=theirs)
+    for job in (a_waiting(1, min_vram=GIB), a_waiting(1, gpus=1, device="cuda")):
+        (wait,) = decide([job], [], machine)
+        assert "cuda:0 is promised to bob, who shares it with nobody" in wait.reason
+        assert never(job, machine) == ""
+
+
+def test_cores_and_memory_that_other_homes_have_promised_are_not_given_away() -> None:
+    theirs = (
+        Promise(user="another home of ann", device="cores:ff", amount=3),
+        Promise(user="bob", device="cores:f0", amount=4),
+        Promise(user="bob", device="memory", amount=6 * GIB),
+    )
+    machine = Machine(cpus=8, cores=0xFF, ram=8 * GIB, ram_free=8 * GIB, foreign=theirs)
+    start, cores, memory = decide(
+        [a_waiting(1), a_waiting(2), a_waiting(3, ram=3 * GIB)], [], machine
+    )
+    assert isinstance(start, Start)
+    assert cores == Wait(
+        job=2,
+        reason="needs 1 core, 0 of 8 free; "
+        "7 of 8 cores are promised to jobs of another home of ann, bob",
+    )
+    assert "0 of 8 free" in memory.reason
+    (memory,) = decide([a_waiting(3, ram=3 * GIB)], [], machine)
+    assert memory.reason == (
+        "needs 3 GiB of memory, 2 GiB are not promised to others; 6 GiB are promised to jobs of bob"
+    )
+    # cores that we may not use are none of our business
+    (start,) = decide([a_waiting(1, cpus=4)], [], replace(machine, cpus=4, cores=0xF00))
+    assert isinstance(start, Start)
+
+
 def test_more_of_ours_than_the_rules_say_are_never_on_a_card() -> None:
     machine = Machine(cpus=4, gpus=(a_gpu(),), rules=Rules(max_per_gpu=2))
     decisions = decide([a_waiting(job, min_vram=GIB) for job in (1, 2, 3)], [], machine)

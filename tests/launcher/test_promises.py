@@ -1,4 +1,5 @@
 import itertools
+import json
 import os
 import random
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from launcher.claims import file_name
 from launcher.machine import Promise
+from launcher.processes import boot_id
 from launcher.promises import LAG_S, REFRESH_S, STALE_S, Board, Pledge
 from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
@@ -148,7 +150,8 @@ def test_an_unusable_folder_is_told_once_and_until_it_works(
     for _ in range(3):
         assert not board.publish([a_pledge()])
         assert board.others() == ()
-    assert board.trouble.startswith("cannot read promises of GPU memory in ")
+    assert board.trouble.startswith("cannot read promises in ")
+    assert "jobs start all the same" in board.trouble
     assert board.due()
     assert caplog.text.count("cannot read promises") == 1
     (tmp_path / "claims").mkdir()
@@ -164,20 +167,66 @@ def test_more_than_a_file_may_tell_is_not_published(tmp_path: Path) -> None:
 
 
 @root_only
-def test_a_file_that_cannot_be_replaced_names_its_maker_and_leaves_nothing_behind(
-    public: Path,
-) -> None:
+def test_nobody_can_take_the_name_under_which_a_home_publishes(public: Path) -> None:
     home = Path("/queues/a")
-    (public / file_name(NOBODY, home)).write_text("")
+    squatted = public / file_name(NOBODY, home)
+    squatted.write_text("")  # the name that it had in version 0.2
 
     def publish() -> str:
         board = Board(public, home)
-        assert not board.publish([a_pledge()])
-        return board.trouble
+        names = []
+        for _ in range(3):
+            assert board.publish([a_pledge()]), board.trouble
+            (name,) = [file.name for file in public.iterdir() if file != squatted]
+            names.append(name)
+            assert board.clear()
+            assert board.trouble == ""
+        assert len(set(names)) == 3, "a name that was seen is not used again"
+        assert board.publish([a_pledge()])
+        return "published"
 
-    said = said_by(as_user(NOBODY, publish))
-    assert "Operation not permitted; user 'root' made launcher-claims.65534." in said
-    assert len(list(public.iterdir())) == 1
+    assert said_by(as_user(NOBODY, publish)) == "published"
+    assert amounts(a_board(public, "b").others()) == {GPU: CLAIM}
+
+
+def test_what_a_predecessor_of_the_home_left_is_no_promise_of_others(tmp_path: Path) -> None:
+    home = Path("/queues/a")
+    assert a_board(tmp_path, "a").publish([a_pledge()])  # and it is killed
+    older = a_publication_of_0_2(tmp_path, file_name(os.geteuid(), home))
+    successor = Board(tmp_path, home)
+    assert successor.others() == ()
+    assert amounts(a_board(tmp_path, "b").others()) == {GPU: 2 * CLAIM}
+    assert successor.publish([a_pledge(claim=1)])
+    assert amounts(a_board(tmp_path, "b").others()) == {GPU: 1}
+    assert not older.exists()
+
+
+def a_publication_of_0_2(folder: Path, name: str) -> Path:
+    record = {
+        "schema": 1,
+        "name": name,
+        "boot": boot_id(),
+        "at": time.monotonic(),
+        "serial": "5e",
+        "seen": {},
+        "promises": [[GPU, CLAIM, 0]],
+    }
+    (folder / name).write_text(json.dumps(record))
+    return folder / name
+
+
+def test_what_is_promised_already_covers_as_much_again(tmp_path: Path, clock: Clock) -> None:
+    board = a_board(tmp_path, "a", clock)
+    two = [a_pledge(job, 1, None, "cores:f") for job in (1, 2)]
+    assert not board.covers(two)
+    board.publish(two)
+    assert board.covers(two)
+    assert board.covers([a_pledge(3, 2, None, "cores:f")])
+    assert board.tells([a_pledge(3, 2, None, "cores:f")])
+    assert not board.covers([a_pledge(3, 3, None, "cores:f")])
+    assert not board.tells(two[:1])
+    clock.now += STALE_S / 2 + 1
+    assert not board.covers(two), "others may not count it any more"
 
 
 @root_only
