@@ -15,7 +15,7 @@ import click
 from launcher.cli.session import keep_going, stopped
 from launcher.cli.terminal import coloured
 from launcher.errors import counted
-from launcher.lines import shortened, width_of
+from launcher.fitting import distinguished, width_of
 from launcher.paths import Home
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
@@ -52,7 +52,8 @@ class Labels:
         """Name jobs by their names, and by their numbers where those do not tell them apart."""
         names = {job: harmless(name) for job, name in jobs.items()}
         if terminal:
-            names = {job: shortened(name, MOST_NAME, middle=True) for job, name in names.items()}
+            shown = distinguished(names.values(), MOST_NAME)
+            names = {job: shown[name] for job, name in names.items()}
         times = Counter(names.values())
         names = {job: f"{n} #{job}" if times[n] > 1 else n for job, n in names.items()}
         width = max(map(width_of, names.values()), default=0)
