@@ -123,7 +123,7 @@ def waiting(screen: Screen, width: int) -> list[Line]:
     lines = table(columns, rows, width)
     if screen.more:
         told = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
-        lines.append(line(f"{told}; launcher status '*' lists every one", Tone.DIM).cut(width))
+        lines.append(line(f"{told}; launcher status --all lists every one", Tone.DIM).cut(width))
     return lines
 
 

@@ -9,8 +9,9 @@ import click
 
 from launcher.cli.completing import JOBS
 from launcher.cli.formats import json_text
+from launcher.cli.jobrecords import job_records
 from launcher.cli.selection import HELP, only_job
-from launcher.cli.session import labels_of, lines_of, open_queue
+from launcher.cli.session import labels_of, open_queue
 from launcher.errors import counted
 from launcher.paths import Home
 from launcher.specs import CPU, Resources, Terms
@@ -71,7 +72,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
     """
     return {
         "schema": 1,
-        **lines_of(home, store, [row])[0].record(),
+        **job_records(home, store, [row])[0],
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
         "needed_by": [job.name for job in needy],

@@ -175,6 +175,16 @@ class Frames:
         )
         return {row["job"]: max(0.0, row["seconds"]) for row in rows}
 
+    def newest_attempts(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Return job → its newest attempt's number, device, claimed, ended, outcome, claim, peak."""
+        rows = self._db.execute(
+            "SELECT job, number, device, claimed, attempts.ended, outcome, claim, peak FROM attempts"
+            " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
+            " WHERE job IN (SELECT value FROM json_each(?))",
+            (json.dumps([*jobs]),),
+        )
+        return {row["job"]: dict(row) for row in rows}
+
     def results(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Return job → what it returned, of those that have returned something."""
         rows = self._db.execute(

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_status_without_a_pattern_lists_what_matters(launcher: Launcher, store: 
     assert listed == [*jobs[10:20], jobs[60], *jobs[20:60]]
     assert len(launcher("status", "*").out.splitlines()) == 70
     drawn = in_a_terminal("status", columns=100)
-    assert "9 more jobs wait; launcher status '*' lists every one" in drawn
+    assert "9 more jobs wait; launcher status --all lists every one" in drawn
     claimed(store, jobs[69])
     records = json.loads(launcher("status", "--json").out)["jobs"]
     assert [one["id"] for one in records] == [*jobs[10:20], jobs[60], jobs[69], *jobs[20:60]]
@@ -263,3 +264,84 @@ def test_looking_needs_no_heavy_imports(home: Home, store: Store) -> None:
     )
     said = subprocess.check_output([sys.executable, "-c", script], text=True)
     assert said.splitlines()[-1] == "[]"
+
+
+def test_what_status_leaves_out_is_counted(launcher: Launcher, store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(70)))
+    for job in jobs[:20]:
+        store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=float(job))
+    told = "… and 10 more that wait and 10 more that ended: launcher status --all lists them\n"
+    assert launcher("status").err == told
+    answer = json.loads(launcher("status", "--json").out)
+    assert answer["truncated"] is True
+    assert answer["left_out"] == {"waiting": 10, "ended": 10}
+    assert len(answer["jobs"]) == 50
+    whole = launcher("status", "--all")
+    assert [int(line.split("\t")[0]) for line in whole.out.splitlines()] == jobs
+    assert whole.err == ""
+    answer = json.loads(launcher("status", "--all", "--json").out)
+    assert (answer["truncated"], len(answer["jobs"])) == (False, 70)
+    assert launcher("status", "--all", "command/1").code == 2
+    launcher("clean", "--keep", "1", "--yes")
+    assert launcher("status", "command/2?").err == "", "all that match are listed"
+
+
+def test_every_job_of_an_empty_queue_is_none(launcher: Launcher, store: Store) -> None:
+    answer = launcher("status", "--all")
+    assert (answer.code, answer.out, answer.err) == (0, "", "")
+
+
+def test_a_record_tells_what_a_job_asked_for_and_how_its_last_attempt_went(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    terms = Terms(group="night", retries=2, time_limit_s=60.0)
+    spec = a_spec(name="train/a", cpus=3, terms=terms, priority=4)
+    first, _ = enqueue(store, spec, a_spec(name="train/b"), needs={"train/b": ["train/a"]})
+    claim = claimed(store, first, now=100.0)
+    failed = Failed(at=110.0, error="KeyError: 'lr'", exit_code=7)
+    store.scheduling.finish(claim, failed, outputs={}, now=110.0)
+    a, b = json.loads(launcher("status", "--all", "--json").out)["jobs"]
+    told = {
+        "id": first,
+        "state": "queued",
+        "priority": 4,
+        "group": "night",
+        "cpus": 3,
+        "gpus": 0,
+        "time_limit": 60.0,
+        "retries": 2,
+        "failures": 1,
+        "attempt": 1,
+        "started": "1970-01-01T00:01:40Z",
+        "seconds": 10.0,
+        "device": "cpu",
+        "ending": "failed",
+        "exit_code": 7,
+        "log": str(home.attempt(first, 1).log),
+    }
+    assert told.items() <= a.items()
+    assert a["reason"].endswith("KeyError: 'lr'")
+    assert (b["attempt"], b["started"], b["log"], b["waits_for"]) == (0, None, None, 1)
+    assert a.keys() == b.keys()
+    (shown,) = json.loads(launcher("status", "--json", "train/b").out)["jobs"]
+    assert shown == b
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("status", "--json"), ("show", "1"), ("top", "--once")]
+)
+@pytest.mark.parametrize("inside", ["", "below"])
+def test_a_home_that_is_a_file_is_refused_by_whoever_looks(
+    launcher: Launcher,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    inside: str,
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("LAUNCHER_HOME", str(file / inside))
+    answer = launcher(*words)
+    assert (answer.code, answer.out) == (3, "")
+    assert str(file) in answer.err
+    assert "set LAUNCHER_HOME to a folder" in answer.err
