@@ -205,13 +205,11 @@ def _tally(screen: Screen) -> Line:
 
 def progress(screen: Screen, width: int) -> list[Line]:
     """Return how far the runs with open jobs are, and when all will be done at this pace."""
-    left = _left(screen)
     if not screen.active:
+        left = _left(screen.left_s, screen.at)
         return [line(left)] if left else []
     ended = sum(done for done, _ in screen.active.values())
     every = sum(total for _, total in screen.active.values())
-    names = [*screen.active]
-    told = ", ".join(names[:RUNS]) + (f" and {len(names) - RUNS} more" if names[RUNS:] else "")
     size = min(BAR, width // 4)
     filled = size * ended // max(1, every)
     spans = [
@@ -219,19 +217,34 @@ def progress(screen: Screen, width: int) -> list[Line]:
         Span("░" * (size - filled), Tone.DIM),
         Span(f" {ended:,} of {every:,}", Tone.STRONG),
     ]
+    names = [*screen.active]
+    if len(names) == 1:
+        # a run's own: what else is queued or runs does not take it away
+        left = _left(screen.runs_left.get(names[0], screen.left_s), screen.at)
+        spans += [Span(f"  {left}")] if left else []
+        return [Line((*spans, Span(f"  {names[0]}", Tone.DIM)))]
+    left = _left(screen.left_s, screen.at)
     spans += [Span(f"  {left}")] if left else []
+    told = ", ".join(_with_left(screen, name) for name in names[:RUNS])
+    told += f" and {len(names) - RUNS} more" if names[RUNS:] else ""
     return [Line((*spans, Span(f"  {told}", Tone.DIM)))]
 
 
-def _left(screen: Screen) -> str:
+def _with_left(screen: Screen, run: str) -> str:
+    """Return a run's name, and how long it still takes where that is known."""
+    left_s = screen.runs_left.get(run)
+    return run if left_s is None else f"{run} (about {format_seconds(left_s)})"
+
+
+def _left(left_s: float | None, now: float) -> str:
     """Return how long it takes until all is done, and when that is; '' where nobody knows."""
-    if screen.left_s is None:
+    if left_s is None:
         return ""
-    told = f"about {format_seconds(screen.left_s)} left"
-    if screen.left_s > MOST_S:
+    told = f"about {format_seconds(left_s)} left"
+    if left_s > MOST_S:
         return told
-    end = datetime.fromtimestamp(screen.at + screen.left_s).astimezone()
-    return f"{told} ({end.strftime('%H:%M' if screen.left_s < DAY_S else '%a %d %b %H:%M')})"
+    end = datetime.fromtimestamp(now + left_s).astimezone()
+    return f"{told} ({end.strftime('%H:%M' if left_s < DAY_S else '%a %d %b %H:%M')})"
 
 
 def _work(work: Work, now: float, *, several: bool) -> tuple[Cell, ...]:

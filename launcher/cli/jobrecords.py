@@ -50,8 +50,14 @@ def _asked(job: JobRow) -> dict[str, Json]:
         "ended": None if job.ended is None else iso(job.ended),
         "failures": job.failures,
         "retries": terms.retries,
-        "folder": str(job.spec.run_folder) if job.spec.entry else None,
+        "folder": _folder(job),
     }
+
+
+def _folder(job: JobRow) -> str | None:
+    """Return the folder of a job's results; None of a program that leaves none there."""
+    folder = job.spec.run_folder
+    return str(folder) if job.spec.entry or folder.exists() else None
 
 
 def _tried(

@@ -1,8 +1,10 @@
 import json
+import re
+import shlex
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -345,3 +347,51 @@ def test_a_home_that_is_a_file_is_refused_by_whoever_looks(
     assert (answer.code, answer.out) == (3, "")
     assert str(file) in answer.err
     assert "set LAUNCHER_HOME to a folder" in answer.err
+
+
+def test_what_show_prints_of_a_command_line_can_be_pasted(launcher: Launcher, store: Store) -> None:
+    words = ("sh", "-c", "echo 'a  b' > \"$1\"", "two words", "*")
+    enqueue(store, a_spec(*words))
+    (said,) = [line for line in launcher("show", "1").out.splitlines() if line.startswith("argv")]
+    assert tuple(shlex.split(said.removeprefix("argv").strip())) == words
+
+
+def test_show_tells_one_time_and_which_it_is(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=2.0)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        said = launcher("show", "1").out
+    time.tzset()
+    begun = json.loads(launcher("show", "1", "--json").out)["attempts"][0]["claimed"]
+    assert "in local time (UTC+05:30)" in said
+    assert re.findall(r"\dT\d\d:|\d\dZ", said) == []
+    there = datetime.fromtimestamp(begun, timezone(timedelta(hours=5, minutes=30)))
+    assert there.strftime("  1  %Y-%m-%d %H:%M:%S  cpu") in said
+
+
+def test_show_names_a_folder_only_where_it_is(
+    launcher: Launcher, home: Home, store: Store, tmp_path: Path
+) -> None:
+    spec = a_spec(entry="m:f", argv=(), root=str(tmp_path), run="tour")
+    (job, _) = enqueue(store, spec, a_spec(name="command/2"))
+    folder = tmp_path / "runs" / "tour"
+    assert f"{folder} (not there yet)\n" in launcher("show", "1").out
+    assert "folder" not in launcher("show", "2").out
+    folder.mkdir(parents=True)
+    assert f"{folder}\n" in launcher("show", "1").out
+    store.scheduling.finish(claimed(store, job), Void(at=2.0), outputs={}, now=2.0)
+    assert f"{home.attempt(job, 1).log} (not there yet)\n" in launcher("show", "1").out
+
+
+def test_show_counts_the_events_that_it_leaves_out(launcher: Launcher, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    for turn in range(8):
+        store.owning.hold([job], float(turn))
+        store.owning.release([job], float(turn))
+    said = launcher("show", "1").out
+    assert f"  … and 5 earlier events: launcher show {job} --json lists them\n" in said
+    assert said.partition("lists them\n")[2].count("\n") == 12
