@@ -1,5 +1,6 @@
 """A screen as lines: what `status`, its watch and `top` show, at any width."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -24,7 +25,13 @@ DAY_S = 86_400.0
 MOST_S = 300 * DAY_S  # a date without its year tells no more
 BAR = 30  # columns of a run's progress at most
 RUNS = 3  # of which the progress is told
+_MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
+_EXIT_CODE = re.compile(r"ended with exit code \d+: $")  # which tells nothing beside an exception
+_EXCEPTION = re.compile(
+    r"(?<![\w.])(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt))(?=:|$)"
+)
+_AGAIN = re.compile(r"; queued again$|, runs again$")
 _ABOVE = "as above"  # instead of a reason that has just been told
 _GIB = 1 << 30
 
@@ -72,12 +79,12 @@ def gpus(screen: Screen, width: int) -> list[Line]:
 def running(screen: Screen, width: int) -> list[Line]:
     """Return what runs: where, with how much memory, how far, how fast, and for how long still."""
     columns = (
-        Column(title="RUNNING", least=24, middle=True),
+        Column(title="RUNNING", least=24, middle=True, mark=_MARK, others=_names(screen)),
         Column(title="ID", right=True, drop=1),
         Column(title="RUN", least=8, drop=5),
         Column(title="ON"),
         Column(title="GiB NOW/PEAK/ASKED", drop=3),
-        Column(title="STEP", least=14),
+        Column(title="STEP", least=16),
         Column(title="RATE", right=True, drop=4),
         Column(title="TIME", right=True),
         Column(title="LEFT", right=True, drop=2),
@@ -90,7 +97,7 @@ def running(screen: Screen, width: int) -> list[Line]:
 def waiting(screen: Screen, width: int) -> list[Line]:
     """Return what waits, and why; a reason that the line above has is not told again."""
     columns = (
-        Column(title="WAITING", least=24, middle=True),
+        Column(title="WAITING", least=24, middle=True, mark=_MARK, others=_names(screen)),
         Column(title="ID", right=True, drop=1),
         Column(title="RUN", least=8, drop=3),
         Column(title="PRIORITY", right=True, drop=2),
@@ -116,7 +123,7 @@ def waiting(screen: Screen, width: int) -> list[Line]:
     lines = table(columns, rows, width)
     if screen.more:
         told = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
-        lines.append(line(f"{told}; launcher status '*' lists every one", Tone.DIM).cut(width))
+        lines.append(line(f"{told}; launcher status --all lists every one", Tone.DIM).cut(width))
     return lines
 
 
@@ -124,7 +131,7 @@ def recent(screen: Screen, width: int) -> list[Line]:
     """Return what ended lately: with what result, or why it failed and what was done about it."""
     columns = (
         Column(title="RECENT"),
-        Column(least=24, middle=True),
+        Column(least=24, middle=True, others=_names(screen)),
         Column(title="ID", right=True, drop=1),
         Column(title="TOOK", right=True, drop=2),
         Column(title="RESULT", least=24, rows=_WHY_ROWS),
@@ -198,13 +205,11 @@ def _tally(screen: Screen) -> Line:
 
 def progress(screen: Screen, width: int) -> list[Line]:
     """Return how far the runs with open jobs are, and when all will be done at this pace."""
-    left = _left(screen)
     if not screen.active:
+        left = _left(screen.left_s, screen.at)
         return [line(left)] if left else []
     ended = sum(done for done, _ in screen.active.values())
     every = sum(total for _, total in screen.active.values())
-    names = [*screen.active]
-    told = ", ".join(names[:RUNS]) + (f" and {len(names) - RUNS} more" if names[RUNS:] else "")
     size = min(BAR, width // 4)
     filled = size * ended // max(1, every)
     spans = [
@@ -212,19 +217,34 @@ def progress(screen: Screen, width: int) -> list[Line]:
         Span("░" * (size - filled), Tone.DIM),
         Span(f" {ended:,} of {every:,}", Tone.STRONG),
     ]
+    names = [*screen.active]
+    if len(names) == 1:
+        # a run's own: what else is queued or runs does not take it away
+        left = _left(screen.runs_left.get(names[0], screen.left_s), screen.at)
+        spans += [Span(f"  {left}")] if left else []
+        return [Line((*spans, Span(f"  {names[0]}", Tone.DIM)))]
+    left = _left(screen.left_s, screen.at)
     spans += [Span(f"  {left}")] if left else []
+    told = ", ".join(_with_left(screen, name) for name in names[:RUNS])
+    told += f" and {len(names) - RUNS} more" if names[RUNS:] else ""
     return [Line((*spans, Span(f"  {told}", Tone.DIM)))]
 
 
-def _left(screen: Screen) -> str:
+def _with_left(screen: Screen, run: str) -> str:
+    """Return a run's name, and how long it still takes where that is known."""
+    left_s = screen.runs_left.get(run)
+    return run if left_s is None else f"{run} (about {format_seconds(left_s)})"
+
+
+def _left(left_s: float | None, now: float) -> str:
     """Return how long it takes until all is done, and when that is; '' where nobody knows."""
-    if screen.left_s is None:
+    if left_s is None:
         return ""
-    told = f"about {format_seconds(screen.left_s)} left"
-    if screen.left_s > MOST_S:
+    told = f"about {format_seconds(left_s)} left"
+    if left_s > MOST_S:
         return told
-    end = datetime.fromtimestamp(screen.at + screen.left_s).astimezone()
-    return f"{told} ({end.strftime('%H:%M' if screen.left_s < DAY_S else '%a %d %b %H:%M')})"
+    end = datetime.fromtimestamp(now + left_s).astimezone()
+    return f"{told} ({end.strftime('%H:%M' if left_s < DAY_S else '%a %d %b %H:%M')})"
 
 
 def _work(work: Work, now: float, *, several: bool) -> tuple[Cell, ...]:
@@ -257,6 +277,13 @@ def _memory(memory: Memory | None) -> Cell:
     return Line(spans)
 
 
+def _names(screen: Screen) -> tuple[str, ...]:
+    """Return the names of all jobs on a screen."""
+    listed = [*(work.line for work in screen.running), *screen.waiting]
+    listed += [one.line for one in screen.recent]
+    return tuple(dict.fromkeys(map(_called, listed)))
+
+
 def _name(one: JobLine) -> Span:
     return Span(f"{GLYPHS[one.state]} {_called(one)}", TONES[one.state])
 
@@ -270,18 +297,30 @@ def _happening(one: Happening, now: float) -> tuple[Cell, ...]:
     when = clock(one.at)
     if now - one.at >= DAY_S:
         when = datetime.fromtimestamp(one.at).astimezone().strftime("%d %b")
-    what = one.reason or one.result
-    if one.state is State.FAILED:
-        again = one.line.state in OPEN
-        what += " (queued again)" if again and "again" not in what else ""
-        what += "" if again else f" → launcher logs {one.line.id}"
     return (
         Span(f"{GLYPHS[one.state]} {one.state} {when}", TONES[one.state]),
         Span(_called(one.line)),
         Span(str(one.line.id), Tone.DIM),
         Span("" if one.seconds is None else format_seconds(one.seconds)),
-        Span(what, Tone.BAD if one.state is State.FAILED else Tone.PLAIN),
+        _result(one),
     )
+
+
+def _result(one: Happening) -> Cell:
+    """Return what came out, or why it failed and what to do next.
+
+    Of an exception its class and the beginning of its message stay, however little room there is.
+    """
+    if one.state is not State.FAILED:
+        return Span(one.reason or one.result)
+    reason, again = _AGAIN.subn("", one.reason)
+    open_again = one.line.state in OPEN
+    then = "(queued again)" if open_again else f"→ launcher logs {one.line.id}"
+    if found := _EXCEPTION.search(reason):
+        told = _EXIT_CODE.sub("", reason[: found.start()]) + reason[found.start(1) :]
+        return Line((Span(f"{told} ", Tone.BAD), Span(then, Tone.BAD)))
+    told = one.reason if open_again and again else f"{one.reason} {then}"
+    return Span(told, Tone.BAD)
 
 
 def _briefly(note: str, before: str) -> str:

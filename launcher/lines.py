@@ -1,14 +1,15 @@
 """Lines of text with tones, and tables of them: what a screen shows, whatever draws it."""
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from launcher.fitting import ELLIPSIS, beginning, distinguished
+from launcher.fitting import shortened as shortened  # every screen takes them from here
+from launcher.fitting import width_of as width_of
+
 GAP = 2  # columns between two cells
-ELLIPSIS = "…"
 _NARROW = 8  # columns in which no text is broken into lines
-_MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
 
 
 class Tone(StrEnum):
@@ -53,7 +54,7 @@ class Line:
         kept: list[Span] = []
         left = width - 1
         for span in self.spans:
-            text = _first(span.text, left)
+            text = beginning(span.text, left)
             kept.append(Span(text, span.tone))
             left -= width_of(text)
             if text != span.text:
@@ -72,38 +73,15 @@ class Column:
     right: bool = False  # its cells end together
     drop: int = 0  # where there is no room, the columns with the highest number go first; 0 stays
     least: int = 0  # columns to which it may shrink; 0: it never does
-    middle: bool = False  # what is left out of a cell is its middle, not its end
+    middle: bool = False  # its cells are names: they shrink last, and two never look alike
+    mark: int = 0  # characters before each of these names
+    others: tuple[str, ...] = ()  # names elsewhere on the screen, which none may look like either
     rows: int = 1  # lines over which a text may run, where this is the last column
 
 
 def line(text: str, tone: Tone = Tone.PLAIN, job: int | None = None) -> Line:
     """Return a line of one piece."""
     return Line((Span(text, tone),), job)
-
-
-def width_of(text: str) -> int:
-    """Return how many columns a terminal needs for a text; a wide character takes two."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_width, text))
-
-
-def _width(char: str) -> int:
-    if unicodedata.category(char) in _MARKS:
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def shortened(text: str, width: int, *, middle: bool = False) -> str:
-    """Return a text in at most so many columns; its end, or its middle, becomes an ellipsis."""
-    if width_of(text) <= width:
-        return text
-    if width < 1:
-        return ""
-    if not middle or width < 5:
-        return _first(text, width - 1) + ELLIPSIS
-    tail = (width - 1) // 2
-    return _first(text, width - 1 - tail) + ELLIPSIS + _first(text[::-1], tail)[::-1]
 
 
 def table(
@@ -114,7 +92,7 @@ def table(
     """Return rows as lines whose columns line up, and before them the titles where there are any.
 
     Columns without a word in any row are left out; where the rest does not fit, those go that may
-    be dropped, and then those shrink that may.
+    be dropped, and then those shrink that may, names last.
 
     Args:
         columns: what the cells are.
@@ -139,6 +117,9 @@ def table(
     while _taken(shown, fewest) > width and any(columns[index].drop for index in shown):
         shown.remove(max(shown, key=lambda index: columns[index].drop))
     _shrink(columns, shown, widths, width)
+    for index in shown:
+        if columns[index].middle:
+            listed = _with_names(listed, index, columns[index], widths[index])
     titles: list[Cell] = [Span(columns[index].title, Tone.HEAD) for index in shown]
     lines = [_row(columns, shown, widths, titles, None)] if any(one.text for one in titles) else []
     begin = _taken(shown, widths) - widths[shown[-1]]
@@ -146,16 +127,50 @@ def table(
     for cells, job in listed:
         row, rest = _wrapped([cells[index] for index in shown], columns[shown[-1]], room)
         lines.append(_row(columns, shown, widths, row, job))
-        tone = row[-1].tone if isinstance(row[-1], Span) else Tone.PLAIN
+        tone = _tone_of(cells[shown[-1]])
         lines += [Line((Span(" " * begin), Span(text, tone)), job) for text in rest]
     return [one.cut(width) for one in lines]
 
 
+def _with_names(
+    rows: list[tuple[tuple[Cell, ...], int | None]], index: int, column: Column, width: int
+) -> list[tuple[tuple[Cell, ...], int | None]]:
+    """Return the rows with the names of a column in so many columns of the screen."""
+    names = [cells[index].text[column.mark :] for cells, _ in rows]
+    room = width - column.mark
+    if max(map(width_of, names)) <= room:
+        return rows
+    shown = distinguished([*names, *column.others], room)
+    return [
+        (
+            (
+                *cells[:index],
+                Span(cells[index].text[: column.mark] + shown[name], _tone_of(cells[index])),
+                *cells[index + 1 :],
+            ),
+            job,
+        )
+        for (cells, job), name in zip(rows, names, strict=True)
+    ]
+
+
+def _tone_of(cell: Cell) -> Tone:
+    if isinstance(cell, Span):
+        return cell.tone
+    return cell.spans[0].tone if cell.spans else Tone.PLAIN
+
+
 def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], list[str]]:
-    """Break the last cell into lines; return the cells of the first, and the other lines."""
+    """Break the last cell into lines; return the cells of the first, and the other lines.
+
+    Of one that is a line of two pieces, the second stays whole: the first loses its end.
+    """
     cell = cells[-1]
-    if last.rows == 1 or width < _NARROW or isinstance(cell, Line) or width_of(cell.text) <= width:
+    if last.rows == 1 or width < _NARROW or width_of(cell.text) <= width:
         return cells, []
+    if isinstance(cell, Line):
+        pieces = _with_tail(cell.spans[0].text, cell.spans[-1].text, width, last.rows)
+        return [*cells[:-1], Span(pieces[0], cell.spans[0].tone)], pieces[1:]
     some = shortened(cell.text, 4 * width * last.rows, middle=True)  # a program may say a book
     pieces, words = _broken(some, width), some.split(" ")
     while len(pieces) > last.rows and len(words) > 2:
@@ -170,6 +185,23 @@ def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], l
     return [*cells[:-1], Span(pieces[0], cell.tone)], pieces[1:]
 
 
+def _with_tail(text: str, tail: str, width: int, rows: int) -> list[str]:
+    """Break a text and what must follow it into so many lines; what is left out is the text's end."""
+    tail = " ".join(tail.split())
+    some = shortened(" ".join(text.split()), 4 * width * rows)
+    words = some.split(" ")
+    for kept in range(len(words), 0, -1):
+        gap = [] if kept == len(words) else [ELLIPSIS]
+        pieces = _broken(" ".join([*words[:kept], *gap, tail]), width)
+        if len(pieces) <= rows and (kept == len(words) or kept > 1):
+            return pieces
+    for room in range(width_of(some), 0, -1):  # a word that is longer than all that
+        pieces = _broken(f"{shortened(some, room)} {tail}", width)
+        if len(pieces) <= rows:
+            return pieces
+    return _broken(tail, width)[:rows]
+
+
 def _broken(text: str, width: int) -> list[str]:
     """Break a text into lines, between words where that is possible; there is at least one."""
     lines = [""]
@@ -182,7 +214,7 @@ def _broken(text: str, width: int) -> list[str]:
         if lines[-1]:
             lines.append("")
         while width_of(rest) > width:
-            lines[-1] = _first(rest, width)
+            lines[-1] = beginning(rest, width)
             rest = rest[len(lines[-1]) :]
             lines.append("")
         lines[-1] = rest
@@ -201,6 +233,8 @@ def _shrink(
         able = [index for index in shown if 0 < columns[index].least < widths[index]]
         if not able:
             return
+        # a name is what tells rows apart, and what a person types next
+        able = [index for index in able if not columns[index].middle] or able
         widths[max(able, key=lambda index: widths[index])] -= 1
 
 
@@ -215,7 +249,7 @@ def _row(
     for place, (index, cell) in enumerate(zip(shown, cells, strict=True)):
         column, last = columns[index], place == len(shown) - 1
         padding = Span(" " * max(0, widths[index] - width_of(cell.text)))
-        pieces = _pieces(cell, widths[index], middle=column.middle)
+        pieces = _pieces(cell, widths[index])
         if column.right:
             spans += [padding, *pieces]
         else:
@@ -227,19 +261,7 @@ def _row(
     return Line(tuple(span for span in spans if span.text), job)
 
 
-def _pieces(cell: Cell, width: int, *, middle: bool) -> list[Span]:
+def _pieces(cell: Cell, width: int) -> list[Span]:
     if isinstance(cell, Line):
         return [*cell.cut(width).spans]
-    return [Span(shortened(cell.text, width, middle=middle), cell.tone)]
-
-
-def _first(text: str, width: int) -> str:
-    """Return as much of a text's beginning as fits into so many columns."""
-    if text.isascii():
-        return text[: max(0, width)]
-    taken = 0
-    for place, char in enumerate(text):
-        taken += width_of(char)
-        if taken > width:
-            return text[:place]
-    return text
+    return [Span(shortened(cell.text, width), cell.tone)]

@@ -1,6 +1,7 @@
 """Every path of a home and of an attempt, and where the home is."""
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from launcher.homes import (
     default_folder,
     mounts,
     out_of_reach,
+    unfit,
     without_links,
 )
 
@@ -166,8 +168,21 @@ class Home:
         return Attempt(self.attempts / f"{job}-{number}")
 
     def exists(self) -> bool:
-        """Tell whether a queue was ever kept here; a damaged one was, and one of which a part is."""
-        return any(path.exists() for path in (self.database, self.damage_record, self.database_log))
+        """Tell whether a queue was ever kept here; a damaged one was, and one of which a part is.
+
+        Raises:
+            MachineError: it is no folder, or nobody can tell.
+        """
+        try:
+            if not stat.S_ISDIR(self.folder.stat().st_mode):
+                raise unfit(self.folder, "is not a folder")
+            return any(
+                path.exists() for path in (self.database, self.damage_record, self.database_log)
+            )
+        except FileNotFoundError:
+            return False
+        except OSError as error:  # no right to look, or a file where a folder should be
+            raise out_of_reach("use", self.folder, error) from error
 
 
 def find_home(environ: Mapping[str, str]) -> Home:

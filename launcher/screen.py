@@ -80,6 +80,7 @@ class Screen:
     counts: Mapping[State, int] = field(default_factory=dict)
     active: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # run → ended, of how many
     left_s: float | None = None  # until all is done, at the pace of late; None: nobody knows
+    runs_left: Mapping[str, float] = field(default_factory=dict)  # run → the same, where known
     warnings: tuple[str, ...] = ()
     gpus: tuple[Gauge, ...] = ()
     busy: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # UUID → shares, of late

@@ -30,8 +30,8 @@ NEXT: Mapping[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.DONE, State.FAILED, State.CANCELLED, State.QUEUED}),
     State.DONE: frozenset({State.QUEUED}),
     State.FAILED: frozenset({State.QUEUED}),
-    State.CANCELLED: frozenset({State.QUEUED}),
-    State.SKIPPED: frozenset({State.QUEUED}),
+    State.CANCELLED: frozenset({State.QUEUED, State.HELD}),  # held again, where it was held
+    State.SKIPPED: frozenset({State.QUEUED, State.HELD}),
 }
 
 

@@ -297,11 +297,11 @@ def _terms(asked: Asked) -> Terms:
 
 
 def _log_link(job: PlannedJob, run_folder: Path) -> str | None:
-    """Return where the original keeps a job's log: <id>/<type>_<model>_<data>.log."""
+    """Return where a job's log appears, too: <id>/<kind>_<model>_<data>.log, without what it lacks."""
     if job.model is None:
         return None
     start = job.model if job.role == "test" else job.base
-    name = "_".join([job.kind, str(start), *([job.data] if job.data else [])]) + ".log"
+    name = "_".join(filter(None, [job.kind, start, job.data])) + ".log"
     if len(name.encode()) > LONGEST_NAME:
         name = f"{job.kind}_{job.hash[:12]}.log"
     return f"{run_folder}/{model_folder_name(job.model)}/{name}"

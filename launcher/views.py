@@ -147,6 +147,17 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def local(at: float) -> str:
+    """Return a local date and time to the second; `zone` says which that is."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def zone(at: float) -> str:
+    """Return by how much local time differs from UTC at a time: `UTC+01:00`."""
+    text = datetime.fromtimestamp(at).astimezone().strftime("%z")
+    return f"UTC{text[:3]}:{text[3:5]}"
+
+
 def moment(at: float) -> str:
     """Return a local date and time, the seconds only where there are some."""
     local = datetime.fromtimestamp(at).astimezone()

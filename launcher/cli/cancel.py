@@ -4,7 +4,16 @@ import time
 
 import click
 
-from launcher.cli.changes import ask, dry_run_option, in_states, many, say, say_missed, yes_option
+from launcher.cli.changes import (
+    ask,
+    dry_run_option,
+    in_states,
+    many,
+    rehearse,
+    say,
+    say_missed,
+    yes_option,
+)
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
 from launcher.errors import counted
@@ -37,15 +46,16 @@ def command(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
             told = (
                 f"{counted(len(needy), 'job')} that {'needs' if len(needy) == 1 else 'need'} them"
             )
-            click.echo(f"{told} will be skipped: {named(needy)}", err=True)
+            would = "would" if dry_run else "will"
+            click.echo(f"{told} {would} be skipped: {named(needy)}", err=True)
         if dry_run:
-            say(jobs, _what)
+            rehearse(jobs, _would)
             return
         if not yes and (running or len(jobs) > 1):
             question = f"end {counted(len(running), 'running job')}?"
             if not running:
                 question = f"cancel {counted(len(jobs), 'job')}?"
-            ask(jobs, _what, question, needed=bool(running))
+            ask(jobs, question, needed=bool(running))
         touched = set(store.owning.cancel([job.id for job in jobs], time.time()))
         wake(home)
         say([job for job in jobs if job.id in touched], _what)
@@ -56,3 +66,7 @@ def command(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
 
 def _what(job: JobRow) -> str:
     return "ending" if job.state is State.RUNNING else "cancelled"
+
+
+def _would(job: JobRow) -> str:
+    return "be ended" if job.state is State.RUNNING else "be cancelled"

@@ -11,6 +11,8 @@ from launcher.states import State
 from launcher.store.rows import JobRow
 from launcher.views import columns, harmless, named, tabbed
 
+NOTHING_CHANGED = "nothing was changed"
+LEFT = 130  # the exit code of somebody who leaves
 dry_run_option = click.option(
     "-n", "--dry-run", is_flag=True, help="Only say what would be changed."
 )
@@ -60,27 +62,42 @@ def say(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = Fa
         click.echo(tabbed(rows), err=err)
 
 
-def ask(
-    jobs: Sequence[JobRow], what: Callable[[JobRow], str], question: str, *, needed: bool
-) -> None:
-    """Show what will happen and ask whether it should.
+def rehearse(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:
+    """Print for each job what would happen to it, and that nothing did.
+
+    Args:
+        jobs: what would be changed.
+        what: what each would do or suffer, as it follows "would": "be cancelled".
+    """
+    say(jobs, lambda job: f"would {what(job)}")
+    click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
+
+
+def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
+    """Show which jobs are about to be changed, each with its state, and ask whether they should.
 
     Args:
         jobs: what is about to be changed.
-        what: what happens to each.
         question: ends with a question mark.
         needed: where nobody can be asked, this is an error; otherwise it simply goes on.
 
     Raises:
         UsageError: nobody can be asked, and somebody must be.
-        click.Abort: the answer is no.
+        click.exceptions.Exit: the answer is no, or Ctrl-C; that nothing changed is told.
     """
     if not sys.stdin.isatty():
         if needed:
             raise UsageError(f"{question} Say --yes where nobody can be asked")
         return
-    say(jobs, what, err=True)
-    click.confirm(question, abort=True, err=True)
+    say(jobs, lambda job: str(job.state), err=True)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        agreed = False
+    if not agreed:
+        click.echo(NOTHING_CHANGED, err=True)
+        raise click.exceptions.Exit(LEFT)
 
 
 def say_missed(jobs: Sequence[JobRow], touched: Collection[int]) -> None:

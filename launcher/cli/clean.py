@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from launcher.cleaning import Left, Rules, choose, delete, folders_of, in_batches, refusal, size_of
-from launcher.cli.changes import ask, dry_run_option, say, yes_option
+from launcher.cli.changes import ask, dry_run_option, rehearse, say, yes_option
 from launcher.cli.completing import JOBS
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
@@ -84,9 +84,7 @@ def command(
             _rehearse(home, jobs)
             return
         if not yes:
-            ask(
-                jobs, _what, f"forget {counted(len(jobs), 'job')} and delete the logs?", needed=True
-            )
+            ask(jobs, f"forget {counted(len(jobs), 'job')} and delete the logs?", needed=True)
         freed, gone, left = _clean(home, store, jobs)
         store.owning.forget_contexts()
     say(gone, _what)
@@ -137,9 +135,10 @@ def _rehearse(home: Home, jobs: Sequence[JobRow]) -> None:
     attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
     left = [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
     freed = sum(map(size_of, attempts)) - sum(size_of(one.attempt) for one in left)
-    say(jobs, _what)
     _name_left(left)
-    click.echo(f"{counted(len(jobs), 'job')}, {format_bytes(freed)} (dry run)", err=True)
+    told = f"{counted(len(jobs), 'job')} would be cleaned, {format_bytes(freed)} would be freed"
+    click.echo(told, err=True)
+    rehearse(jobs, lambda job: f"be {_what(job)}")
 
 
 def _name_left(left: Sequence[Left]) -> None:
@@ -150,4 +149,4 @@ def _name_left(left: Sequence[Left]) -> None:
 
 
 def _what(job: JobRow) -> str:
-    return f"forget, {job.state}"
+    return f"forgotten, {job.state}"

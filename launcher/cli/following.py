@@ -14,8 +14,9 @@ import click
 
 from launcher.cli.session import keep_going, stopped
 from launcher.cli.terminal import coloured
+from launcher.control import ESCAPE, RESET, Plain, with_colours, without_colours
 from launcher.errors import counted
-from launcher.lines import shortened, width_of
+from launcher.fitting import distinguished, width_of
 from launcher.paths import Home
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
@@ -52,7 +53,8 @@ class Labels:
         """Name jobs by their names, and by their numbers where those do not tell them apart."""
         names = {job: harmless(name) for job, name in jobs.items()}
         if terminal:
-            names = {job: shortened(name, MOST_NAME, middle=True) for job, name in names.items()}
+            shown = distinguished(names.values(), MOST_NAME)
+            names = {job: shown[name] for job, name in names.items()}
         times = Counter(names.values())
         names = {job: f"{n} #{job}" if times[n] > 1 else n for job, n in names.items()}
         width = max(map(width_of, names.values()), default=0)
@@ -118,9 +120,17 @@ class Followers:
     """
 
     def __init__(
-        self, home: Home, store: Store, jobs: Sequence[JobRow], *, event: int, tail: int | None
+        self,
+        home: Home,
+        store: Store,
+        jobs: Sequence[JobRow],
+        *,
+        event: int,
+        tail: int | None,
+        raw: bool = False,
     ) -> None:
-        """Follow jobs as they were after an event."""
+        """Follow jobs as they were after an event; `raw` passes on every byte."""
+        self._raw = raw
         self._home, self._store, self._event = home, store, event
         self._terminal = sys.stdout.isatty()
         names = {job.id: job.name for job in jobs}
@@ -230,7 +240,7 @@ class Followers:
 
     def _say(self, job: int, lines: Sequence[bytes]) -> None:
         if lines:
-            say(self._labels.of(job), lines, terminal=self._terminal)
+            say(self._labels.of(job), lines, terminal=self._terminal, raw=self._raw)
 
     def _keep_alive(self) -> None:
         now = time.monotonic()
@@ -244,15 +254,30 @@ class Followers:
                 raise stopped()
 
 
-def say(label: str, lines: Sequence[bytes], *, terminal: bool) -> None:
-    """Print lines behind a label: in a terminal as text, in a pipe as the bytes that they are."""
-    if not terminal:
+def say(label: str, lines: Sequence[bytes], *, terminal: bool, raw: bool = False) -> None:
+    """Print lines behind a label; only colours steer a terminal, and nothing comes so far in a pipe.
+
+    Args:
+        label: what stands before each.
+        lines: without their ends.
+        terminal: where they go.
+        raw: they go there as the bytes that they are.
+    """
+    if raw or not terminal:
         before = label.encode(errors="replace")
-        click.echo(b"".join(b"%s%s\n" % (before, one) for one in lines), nl=False)
+        told = lines if raw else map(_plain, lines)
+        click.echo(b"".join(b"%s%s\n" % (before, one) for one in told), nl=False)
         return
+    colour = coloured(sys.stdout)
+    shown, reset = (with_colours, RESET) if colour else (without_colours, "")
     for one in lines:
-        shown = "\t".join(map(harmless, one.decode(errors="replace").split("\t")))
-        click.echo(f"{label}{shown}", color=True)
+        text = "\t".join(map(shown, one.decode(errors="replace").split("\t")))
+        click.echo(f"{label}{text}{reset if ESCAPE in text else ''}", color=True)
+
+
+def _plain(one: bytes) -> bytes:
+    plain = Plain()
+    return plain.feed(one) + plain.rest()
 
 
 def header(job: JobRow, attempt: int) -> str:

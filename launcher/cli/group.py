@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from launcher.cli.changes import NOTHING_CHANGED
 from launcher.cli.completing import GROUPS
 from launcher.cli.session import open_queue
 from launcher.errors import UsageError, counted, nearest
@@ -51,7 +52,9 @@ def command(
                 store.owning.limit(name, limit)
                 wake(home)
             told = "no limit" if limit is None else f"at most {counted(limit, 'job')} at once"
-            click.echo(f"{harmless(name)}\t{told}")
+            click.echo(f"{harmless(name)}\t{f'would get {told}' if dry_run else told}")
+            if dry_run:
+                click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
             return
         running = store.read.in_state(State.RUNNING)
         rows = [

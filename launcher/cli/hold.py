@@ -4,7 +4,7 @@ import time
 
 import click
 
-from launcher.cli.changes import dry_run_option, in_states, many, say, say_missed
+from launcher.cli.changes import dry_run_option, in_states, many, rehearse, say, say_missed
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
 from launcher.handover import wake
@@ -25,9 +25,9 @@ def command(patterns: tuple[str, ...], dry_run: bool) -> None:
     with open_queue() as (home, store):
         jobs = in_states(select(store, patterns), {State.QUEUED}, "hold")
         if dry_run:
-            touched = {job.id for job in jobs}
-        else:
-            touched = set(store.owning.hold([job.id for job in jobs], time.time()))
-            wake(home)
+            rehearse(jobs, lambda _: "be held")
+            return
+        touched = set(store.owning.hold([job.id for job in jobs], time.time()))
+        wake(home)
     say([job for job in jobs if job.id in touched], lambda _: "held")
     say_missed(jobs, touched)

@@ -3,11 +3,14 @@
 import codecs
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import click
 
@@ -22,6 +25,8 @@ from launcher.cli.following import (
 )
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import keep_going, open_queue, stopped
+from launcher.cli.terminal import coloured
+from launcher.control import RESET, Plain, with_colours, without_colours
 from launcher.errors import UsageError, counted
 from launcher.paths import Home
 from launcher.states import OPEN, State
@@ -30,21 +35,42 @@ from launcher.store.store import Store
 from launcher.tails import MOST_BYTES, tail_offset
 from launcher.views import harmless, named, why
 
+_BEGUN = re.compile(r"\x1b(?:\[[0-9;:]{0,64})?\Z")  # a colour whose end is still to be read
+
+
+class Output(Protocol):
+    """Where a log goes."""
+
+    def write(self, chunk: bytes) -> None:
+        """Print a piece of it."""
+
+    def close(self) -> None:
+        """Print what was kept back."""
+
 
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
 @click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as the jobs write, until they end.")
 @click.option("--attempt", type=click.IntRange(min=1), help="An earlier attempt than the newest.")
+@click.option(
+    "--raw", is_flag=True, help="Every byte as the program wrote it; it may steer a terminal."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(
-    patterns: tuple[str, ...], lines: int | None, follow: bool, attempt: int | None, as_json: bool
+    patterns: tuple[str, ...],
+    lines: int | None,
+    follow: bool,
+    attempt: int | None,
+    raw: bool,
+    as_json: bool,
 ) -> None:
     """Print the standard output and error of jobs: of each the newest attempt.
 
-    In a terminal, control characters are shown as text (\\x1b), so that no log can steer it; in a
-    pipe every byte comes out as the program wrote it. -n looks at the last 16 MiB at most, and so
-    does --json. With -f, a job that has not started yet is waited for, and retries are followed.
+    No log can steer a terminal: there its colours pass, and other control characters are shown as
+    text (\\x1b); in a pipe escape sequences are left out. --raw gives every byte. -n looks at the
+    last 16 MiB at most, and so does --json. With -f, a job that has not started yet is waited for,
+    and retries are followed.
 
     Logs of several jobs are printed one after another; with -f as they grow, each line whole and
     behind its job's name (in a pipe: name, tab, line).
@@ -54,31 +80,33 @@ def command(
       launcher logs 12 -f
       launcher logs train/gan2:pre -n 20 --attempt 1
       launcher logs 'train/*' run:quickstart -f
-      launcher logs 12 | less -R
+      launcher logs 12 --raw | less -R
     """
     if as_json and follow:
         raise UsageError(
             "--json prints one object: it cannot follow a log; say -f or --json, not both"
         )
+    if as_json and raw:
+        raise UsageError("--json holds every character already; say --raw or --json, not both")
     with open_queue() as (home, store):
         event = store.read.last_event()
         jobs = _meant(store, patterns)
         if len(jobs) > 1:
             if follow:
-                Followers(home, store, jobs, event=event, tail=lines).follow(attempt)
+                Followers(home, store, jobs, event=event, tail=lines, raw=raw).follow(attempt)
             else:
-                _one_by_one(home, jobs, lines, attempt, as_json=as_json)
+                _one_by_one(home, jobs, lines, attempt, as_json=as_json, raw=raw)
             return
         row = jobs[0]
         if follow:
-            _Follower(home, store, row.id, lines).follow(attempt)
+            _Follower(home, store, row.id, lines, raw=raw).follow(attempt)
             return
         number = _number(row, attempt)
         log = home.attempt(row.id, number).log
         if as_json:
             click.echo(json.dumps({"schema": 1, **_record(row, number, log, lines)}))
         else:
-            _print(log, lines, until=lambda: True)
+            _print(log, lines, until=lambda: True, raw=raw)
 
 
 def _meant(store: Store, patterns: Sequence[str]) -> list[JobRow]:
@@ -89,7 +117,13 @@ def _meant(store: Store, patterns: Sequence[str]) -> list[JobRow]:
 
 
 def _one_by_one(
-    home: Home, jobs: Sequence[JobRow], lines: int | None, attempt: int | None, *, as_json: bool
+    home: Home,
+    jobs: Sequence[JobRow],
+    lines: int | None,
+    attempt: int | None,
+    *,
+    as_json: bool,
+    raw: bool,
 ) -> None:
     ran = [job for job in jobs if job.attempts >= (attempt or 1)]
     if not ran:
@@ -105,7 +139,7 @@ def _one_by_one(
                 records.append(_record(job, number, log, lines))
                 continue
             click.echo(f"{chr(10) if index else ''}{header(job, number)}")
-            _print(log, lines, until=lambda: True)
+            _print(log, lines, until=lambda: True, raw=raw)
             if not ends_with_newline(log):
                 click.echo()
         except UsageError as error:  # one log that is gone hides no other
@@ -157,8 +191,9 @@ def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str,
 class _Follower:
     """Prints what a job writes, attempt after attempt, until it ends."""
 
-    def __init__(self, home: Home, store: Store, job: int, lines: int | None) -> None:
+    def __init__(self, home: Home, store: Store, job: int, lines: int | None, *, raw: bool) -> None:
         self._home, self._store, self._job, self._lines = home, store, job, lines
+        self._raw = raw
         self._checked = float("-inf")
 
     def follow(self, attempt: int | None) -> None:
@@ -171,7 +206,7 @@ class _Follower:
             log = self._home.attempt(self._job, number).log
             while not log.exists() and not self._over(number):
                 time.sleep(FOLLOW_EVERY_S)
-            _print(log, self._lines, until=partial(self._over, number))
+            _print(log, self._lines, until=partial(self._over, number), raw=self._raw)
             number += 1
             if attempt is not None or not self._begun(number):
                 return
@@ -214,14 +249,14 @@ class _Follower:
         return rows[0]
 
 
-def _print(log: Path, lines: int | None, *, until: Callable[[], bool]) -> None:
+def _print(log: Path, lines: int | None, *, until: Callable[[], bool], raw: bool) -> None:
     """Print a log; go on until nobody writes any more."""
     try:
         file = log.open("rb")
     except FileNotFoundError:
         raise _no_log(log) from None
-    say = _in_terminal() if sys.stdout.isatty() else _in_pipe
-    with file:
+    say: Output = _Raw() if raw else _Terminal() if sys.stdout.isatty() else _Pipe()
+    with file, closing(say):
         if lines is not None:
             file.seek(tail_offset(file, lines))
         over = False
@@ -230,7 +265,7 @@ def _print(log: Path, lines: int | None, *, until: Callable[[], bool]) -> None:
             if os.fstat(file.fileno()).st_size < file.tell():  # somebody emptied it
                 file.seek(0)
             while chunk := file.read(CHUNK_BYTES):
-                say(chunk)
+                say.write(chunk)
             if not over:
                 sys.stdout.flush()
                 time.sleep(FOLLOW_EVERY_S)
@@ -240,18 +275,52 @@ def _no_log(log: Path) -> UsageError:
     return UsageError(f"there is no log at {log}; its attempt was never started")
 
 
-def _in_pipe(chunk: bytes) -> None:
-    click.echo(chunk, nl=False)
+class _Raw:
+    """Passes on every byte."""
+
+    def write(self, chunk: bytes) -> None:
+        click.echo(chunk, nl=False)
+
+    def close(self) -> None:
+        """Nothing is kept back."""
 
 
-def _in_terminal() -> Callable[[bytes], None]:
-    # a character may be cut in two where one reading ends
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+class _Pipe:
+    """Passes on what is no escape sequence."""
 
-    def say(chunk: bytes) -> None:
-        text = decoder.decode(chunk)
+    def __init__(self) -> None:
+        self._plain = Plain()
+
+    def write(self, chunk: bytes) -> None:
+        click.echo(self._plain.feed(chunk), nl=False)
+
+    def close(self) -> None:
+        click.echo(self._plain.rest(), nl=False)
+
+
+class _Terminal:
+    """Shows a log as text, in its own colours where the person wants any."""
+
+    def __init__(self) -> None:
+        # a character may be cut in two where one reading ends, and so may a colour
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._colour = coloured(sys.stdout)
+        self._kept = ""
+
+    def write(self, chunk: bytes) -> None:
+        text = self._kept + self._decoder.decode(chunk)
+        begun = _BEGUN.search(text)
+        cut = begun.start() if begun else len(text)
+        text, self._kept = text[:cut], text[cut:]
+        self._show(text)
+
+    def close(self) -> None:
+        self._show(self._kept)
+        if self._colour:
+            click.echo(RESET, nl=False, color=True)
+
+    def _show(self, text: str) -> None:
+        shown = with_colours if self._colour else without_colours
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        shown = ("\t".join(map(harmless, line.split("\t"))) for line in lines)
-        click.echo("\n".join(shown), nl=False)
-
-    return say
+        told = ("\t".join(map(shown, line.split("\t"))) for line in lines)
+        click.echo("\n".join(told), nl=False, color=True)

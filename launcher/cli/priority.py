@@ -3,7 +3,7 @@
 import click
 
 from launcher.cli.add import PRIORITY
-from launcher.cli.changes import dry_run_option, in_states, many, say, say_missed
+from launcher.cli.changes import dry_run_option, in_states, many, rehearse, say, say_missed
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
 from launcher.handover import wake
@@ -34,9 +34,9 @@ def command(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
     with open_queue() as (home, store):
         jobs = in_states(select(store, patterns), {State.QUEUED, State.HELD}, "change")
         if dry_run:
-            touched = {job.id for job in jobs}
-        else:
-            touched = set(store.owning.prioritise([job.id for job in jobs], number))
-            wake(home)
+            rehearse(jobs, lambda job: f"get {what(job)}")
+            return
+        touched = set(store.owning.prioritise([job.id for job in jobs], number))
+        wake(home)
     say([job for job in jobs if job.id in touched], what)
     say_missed(jobs, touched)

@@ -203,7 +203,9 @@ def collect(jobs: Sequence[JobRow]) -> list[Row]:
 
 
 def terminal_width() -> int:
-    """Return the terminal's columns; where there is none, enough for everything."""
+    """Return the terminal's columns; in a pipe or a file, where no name is cut, enough for all."""
+    if not sys.stdout.isatty():
+        return sys.maxsize
     return shutil.get_terminal_size((FULL_WIDTH, 24)).columns
 
 
@@ -240,7 +242,7 @@ def _fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) ->
             right=index in numbers,
             drop=_DISPENSABLE.get(title, 0),
             least=0 if index in numbers or not title else _SHORTEST,
-            middle=True,
+            middle=title in {"model", "data"},
         )
         for index, title in enumerate(header)
     ]

@@ -1,15 +1,15 @@
 """`launcher retry`: run again what failed, was cancelled or skipped."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import click
 
-from launcher.cli.changes import dry_run_option, in_states, say
+from launcher.cli.changes import dry_run_option, in_states, rehearse, say
 from launcher.cli.completing import JOBS
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue, set_off
-from launcher.errors import UsageError
+from launcher.errors import UsageError, counted
 from launcher.states import ENDED, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
@@ -23,7 +23,8 @@ from launcher.store.store import Store
 def command(patterns: tuple[str, ...], failed: bool, force: bool, dry_run: bool) -> None:
     """Queue ended jobs again, with the settings that they had.
 
-    With them go what they need and what was skipped because of them. Retries count from zero.
+    With them go what they need and what was skipped because of them. Retries count from zero. A
+    job that was held when it was cancelled is held again.
 
     \b
     Examples:
@@ -33,14 +34,28 @@ def command(patterns: tuple[str, ...], failed: bool, force: bool, dry_run: bool)
     with open_queue() as (home, store):
         chosen = _chosen(store, patterns, failed=failed, force=force)
         numbers = {job.id for job in chosen}
+        queued = store.owning.again(numbers)
+        held = store.owning.held_before(queued)
         if dry_run:
-            queued = store.owning.again(numbers)
-        else:
-            queued = store.owning.retry(numbers, time.time())
-            home.stop.unlink(missing_ok=True)
-            set_off(home)
+            rehearse(store.read.jobs_by_id(queued), lambda job: f"be {_what(job, numbers, held)}")
+            return
+        queued = store.owning.retry(numbers, time.time())
+        home.stop.unlink(missing_ok=True)
+        set_off(home)
         rows = store.read.jobs_by_id(queued)
-    say(rows, lambda job: "queued again" if job.id in numbers else "queued again with them")
+    held = {row.id for row in rows if row.state is State.HELD}
+    say(rows, lambda job: _what(job, numbers, held))
+    if held:
+        click.echo(
+            f"{counted(len(held), 'job')} {'was' if len(held) == 1 else 'were'} held before: "
+            "`launcher release` lets them start",
+            err=True,
+        )
+
+
+def _what(job: JobRow, asked: Collection[int], held: Collection[int]) -> str:
+    told = "held again" if job.id in held else "queued again"
+    return told if job.id in asked else f"{told} with them"
 
 
 def _chosen(store: Store, patterns: Sequence[str], *, failed: bool, force: bool) -> list[JobRow]:

@@ -1,16 +1,20 @@
 """`launcher show`: all that is known of a job."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
 
 from launcher.cli.completing import JOBS
 from launcher.cli.formats import json_text
+from launcher.cli.jobrecords import job_records
 from launcher.cli.selection import HELP, only_job
-from launcher.cli.session import labels_of, lines_of, open_queue
+from launcher.cli.session import labels_of, open_queue
 from launcher.errors import counted
 from launcher.paths import Home
 from launcher.specs import CPU, Resources, Terms
@@ -19,7 +23,7 @@ from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.tails import last_lines
 from launcher.units import format_bytes, format_seconds
-from launcher.views import columns, harmless, iso, moment, named
+from launcher.views import columns, harmless, iso, local, moment, named, zone
 
 EVENTS = 12  # the newest are what a person looks for
 LOG_LINES = 10
@@ -51,9 +55,12 @@ def command(job: str, as_json: bool) -> None:
     click.echo("\n".join(columns(list(facts_of(record, row)))))
     _say_needs(row, needs, needy)
     _say_attempts(home, row, record["attempts"])
-    click.echo("\nevents")
-    events = record["events"][-EVENTS:]
-    click.echo("\n".join(columns([(f"  {e['at']}", e["state"], e["reason"]) for e in events])))
+    events = event_cells(record["events"])
+    click.echo(f"\nevents, in local time ({zone(row.submitted)})")
+    if len(events) > EVENTS:
+        earlier = counted(len(events) - EVENTS, "earlier event")
+        click.echo(f"  … and {earlier}: launcher show {row.id} --json lists them")
+    click.echo("\n".join(columns(events[-EVENTS:])))
     if record["result"]:
         click.echo("\nresult")
         facts = [(f"  {_text(key)}", _text(value)) for key, value in record["result"].items()]
@@ -71,11 +78,10 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
     """
     return {
         "schema": 1,
-        **lines_of(home, store, [row])[0].record(),
+        **job_records(home, store, [row])[0],
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
         "needed_by": [job.name for job in needy],
-        "folder": str(row.spec.run_folder),
         "cwd": store.read.folder_of(row.id),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "spec": row.spec.record(),
@@ -91,12 +97,17 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
     """Give what a job does and asks for: names and values, as people write them."""
     spec = record["spec"]
-    for key in ("hash", "cwd", "folder", "log"):
+    if record["hash"]:
+        yield "hash", _text(record["hash"])
+    for key in ("cwd", "folder", "log"):
         if record[key]:
-            yield key, _text(record[key])
-    for key in ("model", "base", "data", "images", "argv"):
+            absent = " (not there yet)" if row.state in OPEN else " (not there)"
+            yield key, _text(record[key]) + ("" if Path(record[key]).exists() else absent)
+    for key in ("model", "base", "data", "images"):
         if spec[key]:
             yield key, _text(spec[key])
+    if spec["argv"]:
+        yield "argv", harmless(shlex.join(spec["argv"]))
     if row.priority:
         yield "priority", str(row.priority)
     resources, terms = row.spec.resources, row.spec.terms
@@ -151,6 +162,14 @@ def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> No
         click.echo("\n".join(f"  {harmless(line)}" for line in lines))
 
 
+def event_cells(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return the cells of events as `record_of` has them: when, which state, why."""
+    return [
+        (f"  {local(datetime.fromisoformat(one['at']).timestamp())}", one["state"], one["reason"])
+        for one in events
+    ]
+
+
 def attempt_cells(one: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
     """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
     ended = one["ended"]
@@ -158,7 +177,7 @@ def attempt_cells(one: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[st
     where = ", ".join(labels.get(uuid, uuid) for uuid in one["device"].split(","))
     return (
         f"  {one['number']}",
-        iso(one["claimed"]),
+        local(one["claimed"]),
         harmless(where) + _memory(one),
         _how_it_ended(one["outcome"]),
         took,

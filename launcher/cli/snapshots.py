@@ -92,6 +92,7 @@ class Snapshots:
             results = store.frames.results(about)
             paces = store.frames.paces(_LATE, now - _LATE_S)
             waits = store.frames.queued(_MANY) if counts.get(State.QUEUED, 0) <= _MANY else None
+            by_run = store.frames.queued_by_run(_MANY)
             active = store.frames.active()
             groups = store.read.groups()
         gauges, warnings = self._gauges(claims, now)
@@ -100,14 +101,16 @@ class Snapshots:
         self._peaks = {key: peak for key, peak in self._peaks.items() if key in alive}
         left = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0) - len(queued)
         works = tuple(self._work(row, by_job[row.id], gauges) for row in running)
-        foreseen = waits is not None and not self._home.stop.exists()
+        stopped = self._home.stop.exists()
+        runs_left = {} if stopped else _left_by_run(by_run, works, paces, now)
         return Screen(
             at=now,
             home=harmless(_short(self._home.folder)),
             scheduler=scheduler_of(self._home),
             counts=counts,
             active={harmless(run): numbers for run, numbers in active.items()},
-            left_s=remaining_s(waits or {}, works, paces, now) if foreseen else None,
+            left_s=None if waits is None or stopped else remaining_s(waits, works, paces, now),
+            runs_left=runs_left,
             warnings=warnings,
             gpus=gauges,
             busy={uuid: tuple(shares) for uuid, shares in self._busy.items() if len(shares) > 1},
@@ -200,6 +203,23 @@ def _short(folder: Path) -> str:
     except (ValueError, RuntimeError):  # it lies elsewhere, or nobody knows where home is
         return str(folder)
     return f"~/{below}"
+
+
+def _left_by_run(
+    queued: Mapping[str, Mapping[str, int] | None],
+    works: Sequence[Work],
+    took: Mapping[str, Sequence[float]],
+    now: float,
+) -> dict[str, float]:
+    """Return run → seconds until it is done, of those where that is known: no other run matters."""
+    found = {}
+    for run, kinds in queued.items():
+        name = harmless(run)
+        ours = [work for work in works if work.line.run == name]
+        left = None if kinds is None else remaining_s(kinds, ours, took, now)
+        if left is not None:
+            found[name] = left
+    return found
 
 
 def _groups(limits: Iterable[Limit], running: Sequence[JobRow]) -> tuple[Group, ...]:

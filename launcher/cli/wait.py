@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from launcher.cli.completing import JOBS
+from launcher.cli.jobrecords import job_records
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import keep_going, open_queue, stopped
 from launcher.cli.values import span
@@ -16,7 +17,7 @@ from launcher.states import ENDED, OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.units import format_seconds
-from launcher.views import harmless, job_line, named
+from launcher.views import harmless, named
 
 LOOK_EVERY_S = 0.05
 CHECK_EVERY_S = 5.0  # a scheduler that died for good must not be waited for
@@ -103,9 +104,9 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
         last = store.read.last_event()
         jobs = select(store, patterns) if patterns else store.read.jobs_open()
         ended = Waiter(home, store, jobs, last).until_ended(timeout)
+        records = job_records(home, store, ended) if as_json else []
     missed = [job for job in ended if job.state is not State.DONE]
     if as_json:
-        records = [job_line(job).record() for job in ended]
         click.echo(json.dumps({"schema": 1, "jobs": records}))
     else:
         for job in missed:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from textwrap import wrap
 
 import click
 from rich.console import Console, Group
@@ -17,7 +18,7 @@ from launcher.board import TONES, progress, running
 from launcher.cli.session import check_still_there, keep_going, stopped
 from launcher.cli.snapshots import Snapshots
 from launcher.cli.terminal import STYLES, coloured
-from launcher.lines import Line, Span, Tone, line
+from launcher.lines import Line, Span, Tone, line, width_of
 from launcher.paths import Home
 from launcher.screen import numbers_of
 from launcher.states import ENDED, State
@@ -28,6 +29,7 @@ from launcher.views import GLYPHS, clock, harmless, tally
 
 LOOK_EVERY_S = 0.1
 DRAW_EVERY_S = 0.5
+_BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
 CHECK_EVERY_S = 2.0  # how soon a scheduler that was killed is replaced
 
 
@@ -129,7 +131,8 @@ def watch_run(watcher: Watcher, *, live: bool) -> None:
                 told = change_line(watcher, change, quiet=live)
                 if told is not None:
                     tail = f"  [{len(ended)}/{total}]" if change.state in ENDED else ""
-                    console.print(_text(told) + tail, soft_wrap=True)
+                    for text in in_lines(told, tail, console.width if live else None):
+                        console.print(_text(text), soft_wrap=True)
             skipped = sum(change.state is State.SKIPPED for change in changes)
             if skipped:
                 needy = (
@@ -199,6 +202,24 @@ def change_line(watcher: Watcher, change: Change, *, quiet: bool) -> Line | None
     return line(text, Tone.PLAIN if plain else TONES[change.state])
 
 
+def in_lines(told: Line, tail: str, width: int | None) -> list[Line]:
+    """Return a change as lines that a terminal need not break; what follows stands below the name.
+
+    Args:
+        told: as `change_line` has it.
+        tail: what stands at its end.
+        width: columns of the terminal; None: there is none, and it is one line.
+    """
+    text, tone = f"{told.text}{tail}", told.spans[0].tone
+    if width is None or width_of(text) <= width:
+        return [line(text, tone)]
+    indent = " " * _BEFORE_NAME
+    pieces = wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [line(one, tone) for one in pieces]
+
+
 @contextmanager
 def _picture(console: Console, *, live: bool) -> Iterator[Live | None]:
     if not live:
@@ -214,11 +235,13 @@ def _draw(watcher: Watcher, width: int) -> Group:
     ours = {row.id for row in rows}
     counts = {state: sum(row.state is state for row in rows) for state in State}
     ended = sum(counts[state] for state in ENDED)
+    ours_runs = {harmless(row.run) for row in rows[:1]}
     screen = watcher.snapshots.take(waiting=0, recent=0)
     screen = replace(
         screen,
         active={harmless(rows[0].run): (ended, len(rows))} if rows else {},
-        left_s=screen.left_s if screen.open == len(rows) - ended else None,  # that of the queue
+        runs_left={run: left for run, left in screen.runs_left.items() if run in ours_runs},
+        left_s=None,  # that of the whole queue
         running=tuple(work for work in screen.running if work.line.id in ours),
     )
     head = [*progress(screen, width), line(tally(counts), Tone.DIM)]

@@ -116,7 +116,7 @@ def _again(job: JobRow, store: Store) -> Deed | str:
         job=job,
         verb="retry job",
         tail=f"{told}?",
-        done="queued again",
+        done="held again" if store.owning.held_before([job.id]) else "queued again",
         act=lambda queue: queue.owning.retry([job.id], time.time()),
         after=_go_on,
     )

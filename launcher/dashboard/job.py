@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from launcher.board import TONES
 from launcher.cli.session import labels_of
-from launcher.cli.show import attempt_cells, facts_of, record_of
+from launcher.cli.show import attempt_cells, event_cells, facts_of, record_of
 from launcher.dashboard.keys import JOB_HINTS, METRICS_HINTS
 from launcher.dashboard.logtail import LogTail
 from launcher.dashboard.metrics import Metrics
@@ -16,7 +16,7 @@ from launcher.lines import Column, Line, Span, Tone, line, table
 from launcher.paths import Attempt, Home
 from launcher.states import OPEN, State
 from launcher.store.store import Store
-from launcher.views import GLYPHS, harmless, named
+from launcher.views import GLYPHS, harmless, named, zone
 
 PAGES = ("overview", "log", "metrics")
 SHARE = 0.02  # of its time that asking may take: a job may be needed by very many
@@ -91,7 +91,7 @@ class JobPage:
         )
         listed = [(f"  {one.id}", one.state, harmless(one.name)) for one in needs[:NEEDS]]
         more = len(needs) - NEEDS
-        events = [(f"  {e['at']}", str(e["state"]), str(e["reason"])) for e in record["events"]]
+        events = event_cells(record["events"])
         results = (record["result"] or {}).items()
         wanted = "needs" if len(needy) == 1 else "need"
         said = f"{counted(len(needy), 'open job')} {wanted} it: {named(needy)}"
@@ -100,7 +100,7 @@ class JobPage:
             ("needs", [*listed, *([(f"  and {more:,} more",)] if more > 0 else [])]),
             ("needed by", [(f"  {said}",)] if needy else []),
             ("attempts", [attempt_cells(one, labels) for one in record["attempts"]]),
-            ("events, the newest first", events[::-1]),
+            (f"events, the newest first, in local time ({zone(row.submitted)})", events[::-1]),
             ("result", [(f"  {harmless(str(key))}", _plain(value)) for key, value in results]),
             ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),
         ]

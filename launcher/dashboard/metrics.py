@@ -49,12 +49,12 @@ class Metrics:
         for name in shown:
             points = self._curves[name]
             place = f"{names.index(name) + 1} of {len(names)}"
-            unit = " steps/s" if name == RATE else ""
+            unit = "/s" if name == RATE else ""
             floor = 0.0 if name == RATE else None
             title = (
                 Span(harmless(name), Tone.STRONG),
                 Span(f"  {number(points[-1][1])}{unit}"),
-                Span(f"  {place}, over steps", Tone.DIM),
+                Span(f"  {place}, over what STEP counts", Tone.DIM),
             )
             lines += [Line(title).cut(width), *chart(points, width, rows - 1, floor=floor)]
         return lines

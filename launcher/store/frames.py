@@ -129,6 +129,40 @@ class Frames:
             return None
         return Counter(row["kind"] for row in rows)
 
+    def queued_by_run(self, limit: int) -> dict[str, dict[str, int] | None]:
+        """Return run → kind → how many are queued, of each run with open jobs that can be complete.
+
+        None stands for a run of more jobs than that, and for one of which a job waits for its time.
+
+        Args:
+            limit: jobs of a run that are looked at.
+        """
+        runs = self._db.execute(
+            "SELECT run, name, sum(n) AS every FROM counters JOIN runs ON runs.id = run"
+            " WHERE name <> ? GROUP BY run"
+            " HAVING sum(iif(state IN ('queued', 'held', 'running'), n, 0)) > 0 ORDER BY run",
+            (_ENDLESS,),
+        ).fetchall()
+        found: dict[str, dict[str, int] | None] = {}
+        for run in runs:
+            before = found.get(run["name"], {})
+            kinds = None if before is None or run["every"] > limit else self._kinds_of(run["run"])
+            both = None if before is None or kinds is None else Counter(before) + Counter(kinds)
+            found[run["name"]] = both
+        return found
+
+    def _kinds_of(self, run: int) -> dict[str, int] | None:
+        """Return kind → how many jobs of a run are queued; None where one waits for its time."""
+        rows = self._db.execute(
+            "SELECT kind, count(*) AS n, count(timers.job) AS later FROM jobs"
+            " LEFT JOIN timers ON timers.job = jobs.id"
+            " WHERE run = ? AND +state = 'queued' GROUP BY kind",
+            (run,),
+        ).fetchall()
+        return (
+            None if any(row["later"] for row in rows) else {row["kind"]: row["n"] for row in rows}
+        )
+
     def active(self) -> dict[str, tuple[int, int]]:
         """Return run → (ended, all) of each run with open jobs that can be complete once."""
         rows = self._db.execute(
@@ -174,6 +208,16 @@ class Frames:
             (json.dumps([*jobs]),),
         )
         return {row["job"]: max(0.0, row["seconds"]) for row in rows}
+
+    def newest_attempts(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Return job → its newest attempt's number, device, claimed, ended, outcome, claim, peak."""
+        rows = self._db.execute(
+            "SELECT job, number, device, claimed, attempts.ended, outcome, claim, peak FROM attempts"
+            " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
+            " WHERE job IN (SELECT value FROM json_each(?))",
+            (json.dumps([*jobs]),),
+        )
+        return {row["job"]: dict(row) for row in rows}
 
     def results(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Return job → what it returned, of those that have returned something."""

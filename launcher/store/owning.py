@@ -36,7 +36,13 @@ class Owning:
     def hold(self, jobs: Iterable[int], now: float) -> list[int]:
         """Keep queued jobs from starting; return those that are held now."""
         with self._db.writing():
-            return [job for job in jobs if self._db.move(job, State.HELD, "held by its owner", now)]
+            return [
+                job
+                for job in jobs
+                if self._db.move(
+                    job, State.HELD, "held by its owner", now, only_from=(State.QUEUED,)
+                )
+            ]
 
     def release(self, jobs: Iterable[int], now: float) -> list[int]:
         """Let held jobs start; return those."""
@@ -86,11 +92,18 @@ class Owning:
         return sorted(found)
 
     def retry(self, jobs: Collection[int], now: float) -> list[int]:
-        """Queue ended jobs again, as `again` tells, with their counters at zero; return them all."""
+        """Queue ended jobs again, as `again` tells, with their counters at zero; return them all.
+
+        Those that `held_before` names are held again.
+        """
         with self._db.writing():
             chosen = self.again(jobs)
+            held = self.held_before(chosen)
             for job in chosen:
-                self._db.move(job, State.QUEUED, "asked to run again", now, only_from=ENDED)
+                state, why = State.QUEUED, "asked to run again"
+                if job in held:
+                    state, why = State.HELD, "asked to run again; held as it was before"
+                self._db.move(job, state, why, now, only_from=ENDED)
                 self._db.execute(
                     "UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id = ?",
                     (job,),
@@ -103,6 +116,15 @@ class Owning:
             ]
             self._db.count_waits({*chosen, *below})
         return chosen
+
+    def held_before(self, jobs: Iterable[int]) -> set[int]:
+        """Return which of some ended jobs were held when they were cancelled or skipped."""
+        last = (
+            "SELECT state FROM events WHERE job = ? AND state NOT IN ('cancelled', 'skipped')"
+            " ORDER BY id DESC LIMIT 1"
+        )
+        found = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
+        return {job for job, row in found.items() if row and row[0] == State.HELD}
 
     def forgettable(self, jobs: Iterable[int]) -> set[int]:
         """Return which of these `forget` would delete, were it asked to delete them all.

@@ -73,7 +73,7 @@ def test_one_command_makes_images_models_scores_and_a_table(finished: Project) -
     assert f"{JOBS} jobs, 0 queued, {JOBS} done before" in again.stderr
     assert again.stdout.count("all:pre%50~retrain") >= 1
 
-    log = run / "all:pre" / "train_None_all:pre.log"
+    log = run / "all:pre" / "train_all:pre.log"
     assert log.is_file()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.board import head, listing, running, screen_lines
+from launcher.board import head, listing, recent, running, screen_lines
 from launcher.glyphs import in_ascii
 from launcher.lines import Tone, width_of
 from launcher.progress import Step
@@ -114,3 +114,29 @@ def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
     drawn = "\n".join(one.text for one in screen_lines(found, 80))
     assert "FOUND vit" in drawn
     assert "RECENT" not in drawn
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        ("torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"
+         " a total capacity of 39.39 GiB of which 1.2 GiB is free", "OutOfMemoryError: CUDA out of"),
+        ("ended with exit code 1: FileNotFoundError: [Errno 2] No such file or directory: "
+         + "'/data/" + "long/" * 40 + "list.csv'", "FileNotFoundError: [Errno 2] No such file"),
+        ("yaml.constructor.ConstructorError: could not determine a constructor for the tag",
+         "ConstructorError: could not determine"),
+        ("KeyError", "KeyError"),
+        ("retry 1 of 2 after 10 s: ended with exit code 1: KeyError: 'lr'", "KeyError: 'lr'"),
+    ],
+)  # fmt: skip
+def test_of_an_exception_its_class_and_the_beginning_of_its_message_stay(
+    width: int, reason: str, kept: str
+) -> None:
+    ended = replace(a_busy_screen().recent[2], reason=reason)
+    drawn = recent(replace(an_idle_screen(), recent=(ended,)), width)[1:]
+    begin = drawn[0].text.index(" 2 s  ") + len(" 2 s  ")
+    told = " ".join(one.text[begin:] for one in drawn)
+    assert kept in told
+    assert told.endswith("→ launcher logs 39")
+    assert len(drawn) <= 3

@@ -61,7 +61,9 @@ def test_waiting_jobs_are_cancelled_without_a_question(launcher: Launcher, store
 
 def test_a_dry_run_of_cancel_changes_nothing(launcher: Launcher, store: Store) -> None:
     enqueue(store, a_spec())
-    assert launcher("cancel", "-n", "1").out == "1\tcommand/1\tcancelled\n"
+    dry = launcher("cancel", "-n", "1")
+    assert dry.out == "1\tcommand/1\twould be cancelled\n"
+    assert dry.err == "nothing was changed (dry run)\n"
     assert in_state(store, 1, State.QUEUED)
 
 
@@ -99,11 +101,23 @@ def test_cancelling_tells_what_is_skipped_because_of_it(launcher: Launcher, stor
     a_chain(store, *(f"train/{letter}" for letter in "abcdef"))
     dry = launcher("cancel", "-n", "train/a")
     real = launcher("cancel", "train/a")
-    assert dry.err == real.err
-    assert real.err == (
-        "5 jobs that need them will be skipped: train/b, train/c, train/d and 2 more\n"
-    )
+    told = "5 jobs that need them {} be skipped: train/b, train/c, train/d and 2 more\n"
+    assert dry.err == told.format("would") + "nothing was changed (dry run)\n"
+    assert real.err == told.format("will")
     assert states(store) == [State.CANCELLED] + [State.SKIPPED] * 5
+
+
+def test_a_terminal_is_told_of_an_end_only_once_somebody_agreed(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    launcher("add", "--", "sleep", "60")
+    program = program_of(home.attempt(1, 1))
+    drawn = in_a_terminal("cancel", "1", typed="n\n", code=130)
+    assert "ending" not in drawn
+    assert drawn.endswith("1  command/1  running\nend 1 running job? [y/N]: nothing was changed\n")
+    assert identity(program) is not None
+    drawn = in_a_terminal("cancel", "1", typed="y\n")
+    assert drawn.endswith("[y/N]: 1  command/1  ending\n")
 
 
 def test_jobs_that_have_ended_are_named_when_others_are_cancelled(
@@ -123,7 +137,9 @@ def test_jobs_that_have_ended_are_named_when_others_are_cancelled(
 def test_a_terminal_asks_before_several_jobs_are_cancelled(home: Home, store: Store) -> None:
     enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
     drawn = in_a_terminal("cancel", "train/*", typed="n\n", code=130)
-    assert "1  train/a  cancelled\n2  train/b  cancelled\ncancel 2 jobs? [y/N]" in drawn
+    assert drawn.endswith(
+        "1  train/a  queued\n2  train/b  queued\ncancel 2 jobs? [y/N]: nothing was changed\n"
+    )
     assert states(store) == [State.QUEUED] * 2
     in_a_terminal("cancel", "train/*", typed="y\n")
     assert states(store) == [State.CANCELLED] * 2
@@ -150,7 +166,10 @@ def test_a_dry_run_changes_nothing(launcher: Launcher, store: Store, verb: str) 
     store.owning.hold([2], 1.0)
     number = ("7",) if verb == "priority" else ()
     answer = launcher(verb, "--dry-run", *number, "train/*")
+    would = {"hold": "be held", "release": "be released", "priority": "get priority 0 → 7"}[verb]
     assert answer.out
+    assert all(line.endswith(f"\twould {would}") for line in answer.out.splitlines())
+    assert answer.err.endswith("nothing was changed (dry run)\n")
     assert states(store) == [State.QUEUED, State.HELD]
     assert [job.priority for job in store.read.jobs()] == [0, 0]
 
@@ -224,7 +243,7 @@ def test_retrying_names_what_is_queued_with_them(
     dry = launcher("retry", "-n", "command/b")
     assert states(store) == [State.FAILED, State.SKIPPED, State.SKIPPED]
     real = launcher("retry", "command/b")
-    assert dry.out == real.out
+    assert dry.out == real.out.replace("\tqueued", "\twould be queued")
     assert real.out == (
         "1\tcommand/a\tqueued again with them\n"
         "2\tcommand/b\tqueued again\n"
@@ -278,12 +297,36 @@ def test_what_is_done_runs_again_only_by_force(launcher: Launcher, store: Store)
     assert job_row(store, job).attempts == 2
 
 
+def test_a_held_job_that_was_cancelled_is_held_again(launcher: Launcher, store: Store) -> None:
+    launcher("add", "--hold", "--name", "late", "--", "true")
+    launcher("cancel", "1")
+    assert launcher("retry", "-n", "1").out == "1\tcommand/late\twould be held again\n"
+    answer = launcher("retry", "1")
+    assert answer.out == "1\tcommand/late\theld again\n"
+    assert answer.err == "1 job was held before: `launcher release` lets them start\n"
+    assert in_state(store, 1, State.HELD)
+    launcher("release", "1")
+    assert launcher("wait", "1").code == 0
+    assert launcher("retry", "--force", "1").out == "1\tcommand/late\tqueued again\n"
+
+
+def test_a_held_job_that_was_skipped_is_held_again(store: Store) -> None:
+    a, b = a_chain(store, "train/a", "train/b")
+    store.owning.hold([b], 1.0)
+    store.owning.cancel([a], 2.0)
+    assert states(store) == [State.CANCELLED, State.SKIPPED]
+    assert store.owning.retry([a], 3.0) == [a, b]
+    assert states(store) == [State.QUEUED, State.HELD]
+
+
 # --- group
 
 
 def test_a_group_is_made_changed_and_forgotten(launcher: Launcher, store: Store) -> None:
     assert launcher("group").err == "no groups; `launcher group NAME --limit N` makes one\n"
-    assert launcher("group", "downloads", "--limit", "2", "-n").out
+    dry = launcher("group", "downloads", "--limit", "2", "-n")
+    assert dry.out == "downloads\twould get at most 2 jobs at once\n"
+    assert dry.err == "nothing was changed (dry run)\n"
     assert store.read.groups() == []
     assert (
         launcher("group", "downloads", "--limit", "2").out == "downloads\tat most 2 jobs at once\n"

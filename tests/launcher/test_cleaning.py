@@ -259,12 +259,14 @@ def test_ended_jobs_go_with_their_folders(launcher: Launcher, home: Home, store:
     (other,) = enqueue(store, a_spec(name="train/c"))
     dry = launcher("clean", "train/", "-n")
     assert dry.code == 0
-    assert dry.out == "1\ttrain/a\tforget, done\n2\ttrain/b\tforget, failed\n"
-    assert dry.err.startswith("2 jobs, ")
+    told = "1\ttrain/a\t{0}forgotten, done\n2\ttrain/b\t{0}forgotten, failed\n"
+    assert dry.out == told.format("would be ")
+    assert dry.err.endswith("nothing was changed (dry run)\n")
+    assert dry.err.startswith("2 jobs would be cleaned, ")
     assert home.attempt(first, 1).spec.exists()
     real = launcher("clean", "train/", "--yes")
-    assert (real.code, real.out) == (0, dry.out)
-    freed = dry.err.removeprefix("2 jobs, ").partition(" (")[0]
+    assert (real.code, real.out) == (0, told.format(""))
+    freed = dry.err.removeprefix("2 jobs would be cleaned, ").partition(" would")[0]
     assert real.err == f"2 jobs cleaned, {freed} freed\n"
     assert list(home.attempts.iterdir()) == []
     assert [job.id for job in store.read.jobs()] == [other]
@@ -347,7 +349,8 @@ def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: 
 def test_a_terminal_is_asked(home: Home, store: Store) -> None:
     job = finished(home, store, "train/a")
     drawn = in_a_terminal("clean", "--older", "1d", columns=100, typed="n\n", code=130)
-    assert "1  train/a  forget, done\nforget 1 job and delete the logs? [y/N]" in drawn
+    assert "1  train/a  done\nforget 1 job and delete the logs? [y/N]: " in drawn
+    assert drawn.endswith("nothing was changed\n")
     assert in_state(store, job, State.DONE)
     in_a_terminal("clean", "--older", "1d", columns=100, typed="y\n")
     assert names(store) == []

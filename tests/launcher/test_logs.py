@@ -1,8 +1,10 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.cli.following import COLOURS, LONGEST_BYTES, Followers, Labels, Lines
+from launcher.control import Plain
 from launcher.paths import Home
 from launcher.records import write_json
 from launcher.states import Done, State
@@ -35,23 +38,69 @@ def with_a_log(home: Home, store: Store, log: bytes, name: str = "command/1") ->
     return job
 
 
-@pytest.mark.parametrize(
-    "log", [b"", b"one\n\ttwo\\three \xc3\xbc\r\nno end", b"\x1b[31mred\x00\xff\xfe\r1 %\r2 %\n"]
-)
-def test_a_pipe_gets_every_byte_as_the_program_wrote_it(
+LOGS = [b"", b"one\n\ttwo\\three \xc3\xbc\r\nno end", b"\x1b[31mred\x00\xff\xfe\r1 %\r2 %\n"]
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_a_pipe_gets_every_byte_as_the_program_wrote_it_where_that_is_asked_for(
     home: Home, store: Store, log: bytes
 ) -> None:
     with_a_log(home, store, log)
-    for words in (("logs", "1"), ("logs", "1", "-n", "9")):
+    for words in (("logs", "1", "--raw"), ("logs", "1", "--raw", "-n", "9")):
         assert subprocess.check_output([*COMMAND, *words]) == log
 
 
-def test_a_terminal_gets_no_control_characters(home: Home, store: Store) -> None:
-    with_a_log(
-        home, store, "one\n\ttwo ü\r\n\x1b[31mred\x07\x9b\n10 %\r20 %\n".encode() + b"\xff\n"
-    )
-    drawn = in_a_terminal("logs", "1")
-    assert drawn == "one\n\ttwo ü\n\\x1b[31mred\\x07\\x9b\n10 %\n20 %\n\ufffd\n"
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        *((log, log) for log in LOGS[:2]),
+        (LOGS[2], b"red\\x00\xff\xfe\r1 %\r2 %\n"),
+        (
+            b"a\x1b[2J\x1b[Hb\x1b]0;title\x07c\x1b]8;;http://x\x1b\\d\x1bPq\x1b\\e\x1b(Bf\n",
+            b"abcdef\n",
+        ),
+        (b"bell\x07 back\x08 csi\xc2\x9b2J lone\x1b", b"bell\\x07 back\\x08 csi\\x9b2J lone\\x1b"),
+    ],
+)
+def test_a_pipe_gets_nothing_that_steers_a_terminal(
+    home: Home, store: Store, log: bytes, shown: bytes
+) -> None:
+    job = with_a_log(home, store, log)
+    with_a_log(home, store, log, name="command/2")
+    assert subprocess.check_output([*COMMAND, "logs", str(job)]) == shown
+    both = subprocess.check_output([*COMMAND, "logs", "command/*", "-f"])
+    assert b"\x1b" not in both
+
+
+WRITTEN = st.lists(
+    st.sampled_from(
+        b"\x1b [ ] 31 ; m H P \\ \x07 \xc2 \x9b text \n \r \x00 ( \xc3\xbc \xff".split(b" ")
+    ),
+    max_size=40,
+).map(b"".join)
+
+
+@given(WRITTEN, st.lists(st.integers(0, 80), max_size=4))
+def test_no_log_brings_a_control_character_into_a_pipe_wherever_it_is_cut(
+    log: bytes, cuts: list[int]
+) -> None:
+    whole, pieces = Plain(), Plain()
+    told = whole.feed(log) + whole.rest()
+    places = [0, *sorted(cuts), len(log)]
+    parts = [log[begin:end] for begin, end in pairwise(places)]
+    assert b"".join(map(pieces.feed, parts)) + pieces.rest() == told
+    assert not re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]", told)
+
+
+def test_a_terminal_gets_colours_and_no_other_control_characters(home: Home, store: Store) -> None:
+    text = "one\n\ttwo ü\r\n\x1b[31mred\x1b[2J\x07\x9b\x1b[8mhidden\n10 %\r20 %\n"
+    with_a_log(home, store, text.encode() + b"\xff\n")
+    shown = "one\n\ttwo ü\n{}red\\x1b[2J\\x07\\x9b{}hidden\n10 %\n20 %\n\ufffd\n"
+    assert in_a_terminal("logs", "1") == shown.format("", "")
+    coloured = shown.format("\x1b[31m", "\\x1b[8m") + "\x1b[0m"
+    assert in_a_terminal("logs", "1", colour=True) == coloured
+    job = with_a_log(home, store, b"\x1b[2J", name="command/2")
+    assert in_a_terminal("logs", str(job), "--raw") == "\x1b[2J"
 
 
 def test_a_character_may_lie_where_two_readings_meet(
@@ -371,7 +420,7 @@ def test_following_several_in_a_terminal_draws_names_in_line_and_steers_nothing(
     assert sorted(drawn.splitlines()) == [
         "command/a    │ 10 %",
         "command/a    │ 20 %",
-        "command/a    │ \\x1b[31mred",
+        "command/a    │ red",
         "command/long │ two",
     ]
 

@@ -1,8 +1,11 @@
 import json
+import re
+import shlex
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -152,7 +155,7 @@ def test_status_without_a_pattern_lists_what_matters(launcher: Launcher, store: 
     assert listed == [*jobs[10:20], jobs[60], *jobs[20:60]]
     assert len(launcher("status", "*").out.splitlines()) == 70
     drawn = in_a_terminal("status", columns=100)
-    assert "9 more jobs wait; launcher status '*' lists every one" in drawn
+    assert "9 more jobs wait; launcher status --all lists every one" in drawn
     claimed(store, jobs[69])
     records = json.loads(launcher("status", "--json").out)["jobs"]
     assert [one["id"] for one in records] == [*jobs[10:20], jobs[60], jobs[69], *jobs[20:60]]
@@ -263,3 +266,132 @@ def test_looking_needs_no_heavy_imports(home: Home, store: Store) -> None:
     )
     said = subprocess.check_output([sys.executable, "-c", script], text=True)
     assert said.splitlines()[-1] == "[]"
+
+
+def test_what_status_leaves_out_is_counted(launcher: Launcher, store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(70)))
+    for job in jobs[:20]:
+        store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=float(job))
+    told = "… and 10 more that wait and 10 more that ended: launcher status --all lists them\n"
+    assert launcher("status").err == told
+    answer = json.loads(launcher("status", "--json").out)
+    assert answer["truncated"] is True
+    assert answer["left_out"] == {"waiting": 10, "ended": 10}
+    assert len(answer["jobs"]) == 50
+    whole = launcher("status", "--all")
+    assert [int(line.split("\t")[0]) for line in whole.out.splitlines()] == jobs
+    assert whole.err == ""
+    answer = json.loads(launcher("status", "--all", "--json").out)
+    assert (answer["truncated"], len(answer["jobs"])) == (False, 70)
+    assert launcher("status", "--all", "command/1").code == 2
+    launcher("clean", "--keep", "1", "--yes")
+    assert launcher("status", "command/2?").err == "", "all that match are listed"
+
+
+def test_every_job_of_an_empty_queue_is_none(launcher: Launcher, store: Store) -> None:
+    answer = launcher("status", "--all")
+    assert (answer.code, answer.out, answer.err) == (0, "", "")
+
+
+def test_a_record_tells_what_a_job_asked_for_and_how_its_last_attempt_went(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    terms = Terms(group="night", retries=2, time_limit_s=60.0)
+    spec = a_spec(name="train/a", cpus=3, terms=terms, priority=4)
+    first, _ = enqueue(store, spec, a_spec(name="train/b"), needs={"train/b": ["train/a"]})
+    claim = claimed(store, first, now=100.0)
+    failed = Failed(at=110.0, error="KeyError: 'lr'", exit_code=7)
+    store.scheduling.finish(claim, failed, outputs={}, now=110.0)
+    a, b = json.loads(launcher("status", "--all", "--json").out)["jobs"]
+    told = {
+        "id": first,
+        "state": "queued",
+        "priority": 4,
+        "group": "night",
+        "cpus": 3,
+        "gpus": 0,
+        "time_limit": 60.0,
+        "retries": 2,
+        "failures": 1,
+        "attempt": 1,
+        "started": "1970-01-01T00:01:40Z",
+        "seconds": 10.0,
+        "device": "cpu",
+        "ending": "failed",
+        "exit_code": 7,
+        "log": str(home.attempt(first, 1).log),
+    }
+    assert told.items() <= a.items()
+    assert a["reason"].endswith("KeyError: 'lr'")
+    assert (b["attempt"], b["started"], b["log"], b["waits_for"]) == (0, None, None, 1)
+    assert a.keys() == b.keys()
+    (shown,) = json.loads(launcher("status", "--json", "train/b").out)["jobs"]
+    assert shown == b
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("status", "--json"), ("show", "1"), ("top", "--once")]
+)
+@pytest.mark.parametrize("inside", ["", "below"])
+def test_a_home_that_is_a_file_is_refused_by_whoever_looks(
+    launcher: Launcher,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    inside: str,
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("LAUNCHER_HOME", str(file / inside))
+    answer = launcher(*words)
+    assert (answer.code, answer.out) == (3, "")
+    assert str(file) in answer.err
+    assert "set LAUNCHER_HOME to a folder" in answer.err
+
+
+def test_what_show_prints_of_a_command_line_can_be_pasted(launcher: Launcher, store: Store) -> None:
+    words = ("sh", "-c", "echo 'a  b' > \"$1\"", "two words", "*")
+    enqueue(store, a_spec(*words))
+    (said,) = [line for line in launcher("show", "1").out.splitlines() if line.startswith("argv")]
+    assert tuple(shlex.split(said.removeprefix("argv").strip())) == words
+
+
+def test_show_tells_one_time_and_which_it_is(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=2.0)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        said = launcher("show", "1").out
+    time.tzset()
+    begun = json.loads(launcher("show", "1", "--json").out)["attempts"][0]["claimed"]
+    assert "in local time (UTC+05:30)" in said
+    assert re.findall(r"\dT\d\d:|\d\dZ", said) == []
+    there = datetime.fromtimestamp(begun, timezone(timedelta(hours=5, minutes=30)))
+    assert there.strftime("  1  %Y-%m-%d %H:%M:%S  cpu") in said
+
+
+def test_show_names_a_folder_only_where_it_is(
+    launcher: Launcher, home: Home, store: Store, tmp_path: Path
+) -> None:
+    spec = a_spec(entry="m:f", argv=(), root=str(tmp_path), run="tour")
+    (job, _) = enqueue(store, spec, a_spec(name="command/2"))
+    folder = tmp_path / "runs" / "tour"
+    assert f"{folder} (not there yet)\n" in launcher("show", "1").out
+    assert "folder" not in launcher("show", "2").out
+    folder.mkdir(parents=True)
+    assert f"{folder}\n" in launcher("show", "1").out
+    store.scheduling.finish(claimed(store, job), Void(at=2.0), outputs={}, now=2.0)
+    assert f"{home.attempt(job, 1).log} (not there yet)\n" in launcher("show", "1").out
+
+
+def test_show_counts_the_events_that_it_leaves_out(launcher: Launcher, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    for turn in range(8):
+        store.owning.hold([job], float(turn))
+        store.owning.release([job], float(turn))
+    said = launcher("show", "1").out
+    assert f"  … and 5 earlier events: launcher show {job} --json lists them\n" in said
+    assert said.partition("lists them\n")[2].count("\n") == 12

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from launcher.board import progress
 from launcher.cli.snapshots import Snapshots, scheduler_of
 from launcher.gpu import GpuSnapshot
 from launcher.lookout import Lookout
@@ -234,6 +235,34 @@ def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(home: Home, store
     assert snapshots(home, store).take().left_s == 20.0
     home.stop.write_text("{}")
     assert snapshots(home, store).take().left_s is None
+
+
+def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(home: Home, store: Store) -> None:
+    jobs = trainings(store, 6)
+    for job in jobs[:3]:
+        finish(store, job, -10, 0, Done(at=NOW))
+    claimed(store, jobs[3], NOW)
+    enqueue(store, a_spec(name="command/any"), run="add")
+    enqueue(store, a_spec(name="command/other"), run="night")
+    later = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
+    enqueue(store, later, run="later")
+    screen = snapshots(home, store).take()
+    assert screen.left_s is None
+    assert screen.runs_left == {"test": 30.0}
+    drawn = " ".join(one.text for one in progress(screen, 100))
+    assert "test (about 30 s), night, later" in drawn
+    home.stop.write_text("{}")
+    assert snapshots(home, store).take().runs_left == {}
+
+
+def test_one_run_has_its_time_left_beside_a_program(home: Home, store: Store) -> None:
+    jobs = trainings(store, 5)
+    for job in jobs[:3]:
+        finish(store, job, -10, 0, Done(at=NOW))
+    claimed(store, jobs[3], NOW)
+    enqueue(store, a_spec(name="command/any"), run="add")
+    (drawn,) = progress(snapshots(home, store).take(), 100)
+    assert " 3 of 5  about 20 s left (" in drawn.text
 
 
 def test_single_jobs_are_no_run_that_can_be_complete(home: Home, store: Store) -> None:

@@ -320,7 +320,7 @@ def test_a_job_is_opened_on_three_pages(jobs: list[int], home: Home) -> None:
         await person.press("]")
         assert person.lines[3].startswith("auc  0.9  2 of 3")
         await person.press("[", "[")
-        assert person.lines[3].startswith("rate  1 steps/s  3 of 3")
+        assert person.lines[3].startswith("rate  1/s  3 of 3")
         await person.press("1", "escape")
         assert "train/a" in person.chosen
 

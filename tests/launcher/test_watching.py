@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.cli.watching import in_lines
+from launcher.lines import Tone, line, width_of
 from launcher.paths import Home
 from launcher.states import Done, Failed
 from launcher.store.store import Store
@@ -168,3 +170,14 @@ def test_a_pipe_gets_the_names_of_its_columns_when_it_asks(
     lines = launcher("status", "--header").out.splitlines()
     assert lines[0].split("\t") == ["id", "run", "name", "state", "since", "why"]
     assert lines[1].split("\t")[:4] == ["1", "test", job_row(store, job).name, "done"]
+
+
+def test_a_change_is_broken_between_words_and_never_within_one() -> None:
+    name = "train/gan2:pre&gan3:pre&sd15:pre&real:pre%50~pgu/real:pre@lr=0.001,seed=1"
+    text = f"14:02:07 ✗ failed    {name}  ended with exit code 1: KeyError: 'lr'  → launcher logs 7"
+    drawn = [one.text for one in in_lines(line(text, Tone.BAD), "  [12/48]", 80)]
+    assert " ".join(drawn).split() == [*text.split(), "[12/48]"]
+    assert all(one.startswith(" " * 21) for one in drawn[1:])
+    assert all(width_of(one) <= 80 for one in drawn if name not in one)
+    assert [one.text for one in in_lines(line(text), "", None)] == [text]
+    assert {one.spans[0].tone for one in in_lines(line(text, Tone.BAD), "", 80)} == {Tone.BAD}

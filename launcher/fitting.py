@@ -1,0 +1,150 @@
+"""Text in so many columns of a terminal: measured, shortened, and still told from its like."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+ELLIPSIS = "…"
+_MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
+_PARTS = re.compile(r"\w+|\W")  # of a name: words and numbers, and what stands between them
+
+
+def width_of(text: str) -> int:
+    """Return how many columns a terminal needs for a text; a wide character takes two."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_width, text))
+
+
+def _width(char: str) -> int:
+    if unicodedata.category(char) in _MARKS:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def beginning(text: str, width: int) -> str:
+    """Return as much of a text's beginning as fits into so many columns."""
+    if text.isascii():
+        return text[: max(0, width)]
+    taken = 0
+    for place, char in enumerate(text):
+        taken += width_of(char)
+        if taken > width:
+            return text[:place]
+    return text
+
+
+def shortened(text: str, width: int, *, middle: bool = False) -> str:
+    """Return a text in at most so many columns; its end, or its middle, becomes an ellipsis."""
+    if width_of(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    if not middle or width < 5:
+        return beginning(text, width - 1) + ELLIPSIS
+    tail = (width - 1) // 2
+    return beginning(text, width - 1 - tail) + ELLIPSIS + beginning(text[::-1], tail)[::-1]
+
+
+def distinguished(names: Iterable[str], width: int) -> dict[str, str]:
+    """Return each name in at most so many columns, no two of them alike.
+
+    A name that is too long loses its middle. Those that would look alike then lose what they share
+    instead, and where that is not enough, they are numbered.
+
+    Args:
+        names: what is shown on one screen.
+        width: columns; below about 8 there may be no room for a difference.
+    """
+    shown = {name: shortened(name, width, middle=True) for name in dict.fromkeys(names)}
+    for alike in _groups(shown):
+        shown |= _told_apart([name for name in alike if shown[name] != name], width)
+    taken = {name for name, text in shown.items() if text == name}
+    number = 1
+    for alike in _groups(shown):
+        for name in sorted(alike):
+            if shown[name] == name:  # a whole one that looks like a shortened one
+                continue
+            while (text := _numbered(name, number, width)) in taken and number <= len(shown) + 1:
+                number += 1
+            shown[name] = text
+            taken.add(text)
+            number += 1
+    return shown
+
+
+def _groups(shown: dict[str, str]) -> list[list[str]]:
+    """Return the names that look alike, in groups."""
+    times = Counter(shown.values())
+    groups: dict[str, list[str]] = {}
+    for name, text in shown.items():
+        if times[text] > 1:
+            groups.setdefault(text, []).append(name)
+    return list(groups.values())
+
+
+def _numbered(name: str, number: int, width: int) -> str:
+    mark = f" #{number}"
+    return shortened(name, max(0, width - len(mark)), middle=True) + mark
+
+
+def _told_apart(names: Sequence[str], width: int) -> dict[str, str]:
+    """Return names that look alike when their middle is left out, without what they share."""
+    columns = _aligned(names) if len(names) > 1 else []
+    shared = [len(set(column)) == 1 for column in columns]
+    if len(columns) < 2:  # they share nothing, or there is nothing to tell apart
+        return {name: shortened(name, width, middle=True) for name in names}
+    widths = [max(map(width_of, column)) for column in columns]
+    while sum(widths) > width:
+        able = [at for at, same in enumerate(shared) if same and widths[at] > 1]
+        if not able:  # what differs is too long by itself
+            able = [at for at, same in enumerate(shared) if not same and widths[at] > 1]
+        if not able:
+            break
+        widths[max(able, key=lambda at: widths[at])] -= 1
+    told = [distinguished(column, room) for column, room in zip(columns, widths, strict=True)]
+    pieces = zip(*columns, strict=True)
+    return {
+        name: "".join(told[at][piece] for at, piece in enumerate(row))
+        for name, row in zip(names, pieces, strict=True)
+    }
+
+
+def _aligned(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Cut names into pieces that are in turn the same in all of them and not.
+
+    Returns:
+        Columns of pieces; each is as long as `names`.
+    """
+    rows = [_PARTS.findall(name) for name in names]
+    if len(set(map(len, rows))) > 1:
+        rows = [list(row) for row in _ends(names)]
+    joined: list[tuple[str, ...]] = []
+    before = None
+    for column in zip(*rows, strict=True):
+        same = len(set(column)) == 1
+        if joined and same == before:
+            joined[-1] = tuple(one + more for one, more in zip(joined[-1], column, strict=True))
+        else:
+            joined.append(column)
+        before = same
+    return [column for column in joined if any(column)]
+
+
+def _ends(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Cut names into the beginning that all share, what differs, and the end that all share."""
+    first, last = min(names), max(names)
+    start = next(
+        (at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
+        min(len(first), len(last)),
+    )
+    back = [name[start:][::-1] for name in names]
+    first, last = min(back), max(back)
+    stop = next(
+        (at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
+        min(len(first), len(last)),
+    )
+    return [
+        (name[:start], name[start : len(name) - stop], name[len(name) - stop :]) for name in names
+    ]
