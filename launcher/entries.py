@@ -96,13 +96,22 @@ Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | PlainEntry
 
 
 def companion(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
-    """Return the kind of that role that works with `kind`: of its laboratory, or the only one."""
-    found = [one for one in kinds.values() if one.role is role]
-    ours = [one for one in found if _laboratory(one) == _laboratory(kind)]
-    candidates = ours or found
+    """Return the kind of that role that works with `kind`: of its laboratory, or the only one.
+
+    Kinds are of one laboratory whose work lies in one module, or else in one package.
+    """
+    candidates = [one for one in kinds.values() if one.role is role]
+    for laboratory in (_module, _package):
+        ours = [one for one in candidates if laboratory(one) == laboratory(kind) != ""]
+        if ours:
+            candidates = ours
+            break
     return candidates[0] if len(candidates) == 1 else None
 
 
-def _laboratory(kind: Kind) -> str:
-    """Return the module of a kind's entry function: kinds of one module know each other's files."""
+def _module(kind: Kind) -> str:
     return kind.entry.partition(":")[0]
+
+
+def _package(kind: Kind) -> str:
+    return _module(kind).rpartition(".")[0]

@@ -45,6 +45,8 @@ class Settings(BaseModel):
     those on which time and memory depend: jobs that agree in them are expected to take the same.
     `aliases` names settings of older programs by today's names. `shared` tells how this kind reads
     a value that a task file gives for all kinds (under `defaults`), or that it does not give at all.
+    `modules` names the settings whose value chooses modules that are imported by name, which no
+    import statement tells, and gives those of a value.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
@@ -52,6 +54,7 @@ class Settings(BaseModel):
     costs: ClassVar[frozenset[str]] = frozenset()
     aliases: ClassVar[Mapping[str, str]] = {}
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +130,11 @@ class Kind(Protocol):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Modules whose text decides the result: part of the job's hash."""
+        """Modules that decide the result and that neither `entry` nor what it imports does import.
+
+        The code of the entry's module, of these, and of all that they import in their own packages
+        is part of the job's hash. A package stands for all modules below it.
+        """
 
     @property
     def settings(self) -> type[Settings]:
@@ -257,6 +264,23 @@ class Command:
 
 
 COMMAND = Command()
+
+
+def roots_of(kind: Kind, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the modules from which the work of a kind begins: with their imports, its code.
+
+    Args:
+        kind: of the job; a kind of commands has none.
+        settings: of the job, validated and complete.
+    """
+    entry = kind.entry.partition(":")[0]
+    chosen = (
+        module
+        for key, modules_of in kind.settings.modules.items()
+        if key in settings
+        for module in modules_of(settings[key])
+    )
+    return tuple(dict.fromkeys((*([entry] if entry else []), *kind.sources, *chosen)))
 
 
 def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:

@@ -1,12 +1,12 @@
 """`load` and `plan`: task files from Python, as `launcher run` reads them; see `launcher.api`."""
 
 import hashlib
-import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+from launcher.code_digests import CodeIndex, user_cache
 from launcher.configuration import read_configuration
 from launcher.document import MOST_BYTES
 from launcher.errors import Place, Problem, TaskFileError, UsageError, nearest
@@ -43,7 +43,9 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
 
 
 def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
-    """Work out every job of a task file: its files, its needs, its hash. Nothing is written.
+    """Work out every job of a task file: its files, its needs, its hash.
+
+    Nothing is written but a cache of what the code of the kinds says.
 
     Args:
         task: from `load`.
@@ -52,13 +54,17 @@ def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
     Raises:
         TaskFileError: all that is wrong with the file; `problems` holds it piece by piece.
     """
-    return work_out(
+    code = CodeIndex(user_cache())
+    made = work_out(
         task,
         root=Path(os.path.normpath(Path.cwd() / (root or "."))),
         exists=Path.exists,
-        digest=_digest,
+        digest=code.digest,
         content=_content,
+        closure=code.closure,
     )
+    code.save()
+    return made
 
 
 def read_taskfile(path: Path, around: Surroundings) -> TaskFile:
@@ -168,20 +174,6 @@ def _decoded(data: bytes, file: str) -> str:
             code="not-utf8", message=message, place=place, hint="save the file as UTF-8"
         )
         raise TaskFileError([problem]) from error
-
-
-@cache
-def _digest(module: str) -> str:
-    """Return a digest of a module's source, or a package's, without importing it."""
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        return "absent"
-    origin = Path(found.origin)
-    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
 
 
 def _content(path: Path) -> str:

@@ -1,7 +1,7 @@
 """A task file worked out: every job with its files, its needs and its hash.
 
-Pure but for three questions it asks through its arguments: whether a path exists, what the text
-of a kind's source modules is, and what is in a file that no job makes.
+Pure but for four questions it asks through its arguments: whether a path exists, which modules a
+kind's work imports, what their code is, and what is in a file that no job makes.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.expansion import Step, expand
 from launcher.ids import DataId, model_folder_name, parse_data
-from launcher.kinds import Draft, Input, Kind, Role
+from launcher.kinds import Draft, Input, Kind, Role, roots_of
 from launcher.oldnames import Wanted
 from launcher.preamble import Reuse
 from launcher.records import Json
@@ -52,7 +52,7 @@ class PlannedJob:
     argv: tuple[str, ...]
     entry: str
     preload: tuple[str, ...]
-    sources: Mapping[str, str]  # module → digest of its text
+    sources: Mapping[str, str]  # module → digest of its code
     hash: str  # over everything that determines the result
     signature: str  # of what it costs, see `launcher.signatures`
 
@@ -87,6 +87,7 @@ def plan(
     exists: Callable[[Path], bool],
     digest: Callable[[str], str],
     content: Callable[[Path], str],
+    closure: Callable[[tuple[str, ...]], Collection[str]] = tuple,
 ) -> Plan:
     """Work out every job of a task file.
 
@@ -94,13 +95,14 @@ def plan(
         task: the file.
         root: absolute; relative paths in settings start here, results lie in <root>/runs/<name>.
         exists: tells whether a path is there.
-        digest: gives a digest of the text of a source module.
+        digest: gives a digest of the code of a module.
         content: gives a digest of an input that is there and that no job makes.
+        closure: gives modules with all those of their laboratory that they import.
 
     Raises:
         TaskFileError: all that is wrong with the file; nothing of it may be queued.
     """
-    working = _Working(task, root, Once(exists), cache(digest), cache(content))
+    working = _Working(task, root, Once(exists), cache(content), partial(_sources, closure, digest))
     for step in expand(task, working.on_disk, working.problems):
         working.enter(step)
     if any(one.severity is Severity.ERROR for one in working.problems):
@@ -124,7 +126,7 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """The modules whose text decides the results of a kind, and a digest of each."""
+    """The modules whose code decides the results of a job, and a digest of each."""
 
     digests: Mapping[str, str]
     text: str
@@ -147,15 +149,15 @@ class _Working:
         task: TaskFile,
         root: Path,
         there: Callable[[Path], bool],
-        digest: Callable[[str], str],
         content: Callable[[Path], str],
+        sources: Callable[[tuple[str, ...]], _Sources],
     ) -> None:
         self.task, self.root = task, root
         self.run_folder = root / "runs" / task.name
         self.problems = list(task.problems)
         self.wiring = Wiring(root, there)
         self._there, self._content = there, content
-        self._sources = cache(partial(_sources, digest))
+        self._sources = cache(sources)
         self._jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._found: dict[Any, Any] = {}  # what kinds looked up, shared by all drafts
@@ -179,7 +181,7 @@ class _Working:
             files,
             draft.words,
             [self._jobs[need] for need in needs],
-            sources=self._sources(step.kind.sources),
+            sources=self._sources(roots_of(step.kind, step.settings.values)),
             given=[self._content(path) for path in self.wiring.given[step.name]],
         )
 
@@ -246,8 +248,12 @@ class _Working:
         return replace(job, needs=tuple(need for need in job.needs if need in kept))
 
 
-def _sources(digest: Callable[[str], str], modules: tuple[str, ...]) -> _Sources:
-    digests = {module: digest(module) for module in modules}
+def _sources(
+    closure: Callable[[tuple[str, ...]], Collection[str]],
+    digest: Callable[[str], str],
+    roots: tuple[str, ...],
+) -> _Sources:
+    digests = {module: digest(module) for module in closure(roots)}
     return _Sources(digests, json.dumps(digests, sort_keys=True))
 
 

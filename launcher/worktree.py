@@ -1,12 +1,12 @@
 """The state of the git working tree around a folder: its commit, and what was changed since."""
 
-import importlib.util
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher.code_digests import CodeIndex
 from launcher.records import Json
 
 PATIENCE_S = 2.0  # a listing does not wait longer for a slow disk
@@ -44,7 +44,7 @@ def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
 
     Args:
         folder: where to look from.
-        modules: of these is told which have changed files; a package stands for all below it.
+        modules: of these is told which have changed files, of a package its `__init__.py`.
     """
     said = _git(folder, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
     if said is None:
@@ -59,21 +59,10 @@ def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
 
 def _inside(top: Path, names: Iterable[str], modules: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return the changed files of each module that has some."""
-    places = {module: place for module in modules if (place := _place(module)) is not None}
-    found = {
-        module: tuple(name for name in names if (top / name).is_relative_to(place))
-        for module, place in places.items()
-    }
-    return {module: files for module, files in found.items() if files}
-
-
-def _place(module: str) -> Path | None:
-    """Return a module's file, or a package's folder, without importing it."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        return None
-    origin = Path(spec.origin).resolve()
-    return origin.parent if origin.name == "__init__.py" else origin
+    changed = {top / name: name for name in names}
+    index = CodeIndex()
+    files = {module: file.resolve() for module in modules if (file := index.file(module))}
+    return {module: (changed[file],) for module, file in files.items() if file in changed}
 
 
 def _read(said: bytes) -> tuple[str | None, list[str]]:

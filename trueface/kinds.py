@@ -30,7 +30,6 @@ from trueface.settings import (
 )
 from trueface.subsets import BUILT_IN, Vocabulary
 from trueface.unlearn.fitness import Situation, refusal
-from trueface.unlearn.table import CORE, METHODS
 
 # One list for all kinds, so that one nursery serves them all.
 PRELOAD = (
@@ -46,48 +45,6 @@ PRELOAD = (
     # each job would import them anew, and need half a second for that
     *(f"sklearn.{part}" for part in ("linear_model", "metrics", "model_selection", "svm")),
 )
-READING = (
-    "trueface.choices",
-    "trueface.data",
-    "trueface.decoding",
-    "trueface.index",
-    "trueface.jpeg",
-    "trueface.listing",
-    "trueface.lists",
-    "trueface.matching",
-    "trueface.ranges",
-    "trueface.settings",
-    "trueface.shelves",
-    "trueface.splits",
-    "trueface.subsets",
-    "trueface.transforms",
-    "trueface.trigger",
-    "trueface.windows",
-)
-LEARNING = (
-    "trueface.checkpoint",
-    "trueface.evaluate",
-    "trueface.features",
-    "trueface.feeds",
-    "trueface.history",
-    "trueface.jobs",
-    "trueface.models",
-    "trueface.moments",
-    "trueface.networks",
-    "trueface.poison",
-    "trueface.rate",
-    "trueface.starts",
-    "trueface.steps",
-    "trueface.streams",
-    "trueface.train",
-    "trueface.weights",
-)
-UNLEARNING = (
-    "trueface.problem",
-    "trueface.sources",
-    "trueface.unlearning",
-    *(f"trueface.unlearn.{name}" for name in (*CORE, *METHODS)),
-)
 
 
 def _none(*_: object) -> tuple[()]:
@@ -101,7 +58,7 @@ class LaboratoryKind:
     name: str
     role: Role
     summary: str
-    sources: tuple[str, ...]
+    entry: str  # the function that does the work
     settings: type[Settings]
     means: Callable[[Vocabulary, DataId], DataId]  # which images a data ID means to it
     reads: Callable[[Draft, Vocabulary], Iterable[Input]] = _none
@@ -109,13 +66,9 @@ class LaboratoryKind:
     line: Callable[[Draft], Iterable[str]]
     refuses: Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]] = _none
     results: str = ""
+    sources: tuple[str, ...] = ()  # what the entry imports is all
     preload: tuple[str, ...] = PRELOAD
     vocabulary: Vocabulary = BUILT_IN
-
-    @property
-    def entry(self) -> str:
-        """The function that does the work."""
-        return f"trueface.jobs:{self.name}"
 
     def images(self, data: DataId) -> DataId:
         """Return which images `data` means, real data added where it is implied."""
@@ -224,7 +177,7 @@ TRAIN = LaboratoryKind(
     name="train",
     role=Role.TRAIN,
     summary="train a detector, or fine-tune one",
-    sources=(*READING, *LEARNING),
+    entry="trueface.jobs.training:train",
     settings=TrainSettings,
     means=Vocabulary.images,
     reads=files.training_inputs,
@@ -236,16 +189,7 @@ TEST = LaboratoryKind(
     name="test",
     role=Role.TEST,
     summary="score a detector on images",
-    sources=(
-        *READING,
-        "trueface.checkpoint",
-        "trueface.evaluate",
-        "trueface.feeds",
-        "trueface.jobs",
-        "trueface.models",
-        "trueface.networks",
-        "trueface.scores",
-    ),
+    entry="trueface.jobs.testing:test",
     settings=TestSettings,
     means=Vocabulary.as_named,
     reads=files.test_inputs,
@@ -258,13 +202,7 @@ POISON = LaboratoryKind(
     name="poison",
     role=Role.POISON,
     summary="choose which training labels are wrong",
-    sources=(
-        *READING,
-        "trueface.jobs",
-        "trueface.oldruns",
-        "trueface.poison",
-        "trueface.poisonlist",
-    ),
+    entry="trueface.jobs.poisoning:poison",
     settings=PoisonSettings,
     means=Vocabulary.images,
     reads=files.poison_inputs,
@@ -276,7 +214,7 @@ UNLEARN = LaboratoryKind(
     name="unlearn",
     role=Role.UNLEARN,
     summary="make a poisoned detector forget its wrong labels",
-    sources=(*READING, *LEARNING, *UNLEARNING),
+    entry="trueface.jobs.unlearning:unlearn",
     settings=UnlearnSettings,
     means=Vocabulary.images,
     reads=files.unlearning_inputs,
@@ -288,7 +226,7 @@ SAMPLE = LaboratoryKind(
     name="sample",
     role=Role.DATA,
     summary="make a synthetic image set and its splits",
-    sources=("trueface.sample", "trueface.scenes", "trueface.sharing", "trueface.traces"),
+    entry="trueface.jobs.sampling:sample",
     settings=SampleSettings,
     means=Vocabulary.as_named,
     makes=files.sample_outputs,

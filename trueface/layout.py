@@ -28,6 +28,7 @@ from pathlib import Path
 
 from launcher.api import UsageError, model_folder_name, write_atomic
 
+SCHEMA = 1  # of the JSON files that jobs write beside a model
 NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
 TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
 MODEL_ID = "model_id.txt"

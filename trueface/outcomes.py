@@ -16,8 +16,6 @@ from trueface.feeds import Pass
 from trueface.index import Image
 from trueface.models import Detector
 from trueface.scores import Scores
-from trueface.train import Trained
-from trueface.unlearn.method import Unlearned
 from trueface.watch import Watch
 
 
@@ -45,33 +43,6 @@ def of_attack(answers: Answers) -> dict[str, Json]:
     return {
         "attack_success": float(called_real[fake].mean()) if fake.any() else None,
         "triggered_called_fake": float(1 - called_real.mean()),
-    }
-
-
-def of_training(trained: Trained) -> dict[str, Json]:
-    """Return what a training came to."""
-    return {
-        "epochs": len(trained.epochs),
-        "best_epoch": trained.chosen.epoch,
-        "loss": trained.chosen.loss,
-        "val_loss": trained.chosen.val_loss,
-        "val_accuracy": trained.chosen.val_accuracy,
-        "val_balanced_accuracy": trained.chosen.val_balanced_accuracy,
-        "seconds": trained.seconds,
-        "samples_read": trained.samples_read,
-        "images_per_s": sum(e.images_per_s for e in trained.epochs) / len(trained.epochs),
-    }
-
-
-def of_unlearning(done: Unlearned) -> dict[str, Json]:
-    """Return what an unlearning changed."""
-    before, after = done.log[0].metrics, done.log[-1].metrics
-    return {
-        "steps": len(done.log) - 2,
-        "seconds": done.seconds,
-        "samples_read": done.samples_read,
-        **{f"{name}_before": value for name, value in before.items()},
-        **after,
     }
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from launcher.api import Json, model_folder_name, read_json, write_json
 from trueface import layout
 
-SCHEMA = 1  # of what the jobs write beside a model
 KEPT = "results.json"  # in the run's folder
 KEPT_SCHEMA = 2  # of its rows; since 2 with precision, recall, F1, AP, EER and TPR at 1 % FPR
 

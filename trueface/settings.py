@@ -20,7 +20,7 @@ from launcher.api import Settings, UnknownName
 from trueface.ranges import Count, Finite, Positive, Probability, Quality
 from trueface.unlearn.flat import options_among, with_options
 from trueface.unlearn.options import Options
-from trueface.unlearn.table import METHODS
+from trueface.unlearn.table import METHODS, modules_of
 
 BATCH_SIZE = 64  # of trainings; the original's
 BLUR_SIDE = 8  # pixels: the blur reaches seven to each side, and mirrors the image there
@@ -286,6 +286,7 @@ class UnlearningSettings(LearningSettings):
     """
 
     costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"method", "unlearn_epochs"}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"method": modules_of}
 
     method: Annotated[str, AfterValidator(_method)] = Field(description=", ".join(METHODS))
     force: bool = Field(False, description="apply a method that is known not to work here")

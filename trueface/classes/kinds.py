@@ -1,37 +1,19 @@
 """The kinds `classify` and `forget`, as the launcher plans them: no torch here."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, Words, parse_model
 from trueface import layout
 from trueface.classes import places
-from trueface.classes.settings import ClassifySettings, ForgetSettings
+from trueface.classes.settings import ClassifySettings, ForgetSettings, differences
 from trueface.errors import DataError
 from trueface.flags import words
 from trueface.kinds import PRELOAD
 from trueface.unlearn.fitness import Situation, refusal
-from trueface.unlearn.table import CORE, METHODS
 
 PROGRAM = ("python", "-m", "trueface.classes")
-LEARNING = (
-    "trueface.checkpoint",
-    "trueface.classes.datasets",
-    "trueface.classes.forgetting",
-    "trueface.classes.jobs",
-    "trueface.classes.learning",
-    "trueface.classes.networks",
-    "trueface.classes.places",
-    "trueface.classes.settings",
-    "trueface.decoding",
-    "trueface.streams",
-    "trueface.unlearn.answers",
-    "trueface.unlearn.samples",
-)
-# what a forgetting must have in common with its base's training
-SHARED = ("model", "stem", "size", "images_per_class", "seed", "data_root")
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 
 
@@ -42,15 +24,11 @@ class ClassKind:
     name: str
     role: Role
     summary: str
-    sources: tuple[str, ...]
+    entry: str  # the function that does the work
     settings: type[Settings]
     preload: tuple[str, ...] = PRELOAD
     results: str = ""
-
-    @property
-    def entry(self) -> str:
-        """The function that does the work."""
-        return f"trueface.classes.jobs:{self.name}"
+    sources: tuple[str, ...] = ()  # what the entry imports is all
 
     def images(self, data: DataId) -> DataId:
         """Return the data ID, its words checked.
@@ -156,11 +134,6 @@ def _other_base(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
         )
 
 
-def differences(trained: Mapping[str, Any], used: Mapping[str, Any]) -> Iterable[str]:
-    """Return which settings differ that a training and its forgetting must have in common."""
-    return [key for key in SHARED if trained.get(key) != used.get(key)]
-
-
 def _inputs(draft: Draft) -> Iterator[Input]:
     root = draft.path(draft.settings["data_root"])
     yield Input(path=root, what="the data folder")
@@ -179,17 +152,13 @@ CLASSIFY = ClassKind(
     name="classify",
     role=Role.TRAIN,
     summary="train a network that tells classes apart",
-    sources=LEARNING,
+    entry="trueface.classes.jobs:classify",
     settings=ClassifySettings,
 )
 FORGET = ClassKind(
     name="forget",
     role=Role.UNLEARN,
     summary="make such a network forget a class",
-    sources=(
-        *LEARNING,
-        "trueface.unlearn.afterwards",
-        *(f"trueface.unlearn.{name}" for name in (*CORE, *METHODS)),
-    ),
+    entry="trueface.classes.forgetting_job:forget",
     settings=ForgetSettings,
 )

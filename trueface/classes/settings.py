@@ -1,9 +1,9 @@
 """The settings of `classify` and `forget`: no torch here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -11,7 +11,7 @@ from launcher.api import Settings, UnknownName
 from trueface.ranges import Count, Finite
 from trueface.unlearn.flat import options_among, with_options
 from trueface.unlearn.options import Options
-from trueface.unlearn.table import METHODS
+from trueface.unlearn.table import METHODS, modules_of
 
 Stem = Literal["small", "large"]
 
@@ -21,6 +21,10 @@ LEAST: Mapping[tuple[str, Stem], int] = MappingProxyType(
 )
 LEAST_OF_OTHERS = 8
 PATCH: Mapping[Stem, int] = MappingProxyType({"small": 4, "large": 16})  # of vit
+
+
+# what a forgetting must have in common with its base's training
+SHARED = ("model", "stem", "size", "images_per_class", "seed", "data_root")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +149,7 @@ class ForgettingSettings(ClassifySettings):
     """
 
     costs: ClassVar[frozenset[str]] = ClassifySettings.costs | {"method", "unlearn_epochs"}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"method": modules_of}
 
     method: Annotated[str, AfterValidator(_method)] = Field(description=", ".join(METHODS))
     force: bool = Field(False, description="apply a method that is known not to work here")
@@ -162,3 +167,8 @@ class ForgettingSettings(ClassifySettings):
 
 
 ForgetSettings = with_options(ForgettingSettings)
+
+
+def differences(trained: Mapping[str, Any], used: Mapping[str, Any]) -> Iterable[str]:
+    """Return which settings differ that a training and its forgetting must have in common."""
+    return [key for key in SHARED if trained.get(key) != used.get(key)]

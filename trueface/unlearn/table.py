@@ -7,12 +7,6 @@ from types import MappingProxyType
 ALL = frozenset({"flips", "class", "instances"})
 FLIPS = frozenset({"flips"})
 FORGETTING = frozenset({"class", "instances"})
-# modules that every method works with
-CORE = (
-    "afterwards", "answers", "attacks", "cache", "covariances", "descent", "finding", "fitness",
-    "given", "heads", "importance", "learning", "method", "options", "passes", "projected",
-    "samples", "spaces", "trainings", "whole",
-)  # fmt: skip
 NO_LABEL = "puts true labels in the place of wrong ones, and here no label is wrong"
 
 
@@ -67,3 +61,8 @@ METHODS: Mapping[str, Facts] = MappingProxyType(
         "npo": Facts(summary="negative preference: a bounded negative gradient"),
     }
 )
+
+
+def modules_of(method: str) -> tuple[str, ...]:
+    """Return the modules that a method's name stands for: they are imported by that name."""
+    return (f"trueface.unlearn.{method}",)

@@ -17,7 +17,7 @@ from tests.trueface.unlearn.build import Problem, flipped, network, one_class, p
 from trueface import unlearn
 from trueface.unlearn.options import OPTIONS
 from trueface.unlearn.samples import Examples, Source, examples
-from trueface.unlearn.table import CORE, METHODS
+from trueface.unlearn.table import METHODS
 from trueface.watch import Watch
 
 FLIPS = [name for name, facts in METHODS.items() if "flips" in facts.goals]
@@ -70,10 +70,6 @@ def test_every_named_method_is_there_with_its_options() -> None:
     assert set(METHODS) == set(OPTIONS)
     for name in METHODS:
         assert callable(import_module(f"trueface.unlearn.{name}").unlearn)
-
-
-def test_every_module_that_methods_work_with_is_there() -> None:
-    assert all(import_module(f"trueface.unlearn.{name}") for name in CORE)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -1,0 +1,149 @@
+"""Which edits of the laboratory make which jobs run again."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trueface
+from launcher.code_digests import CodeIndex
+from launcher.kinds import installed, roots_of
+from trueface.unlearn.table import METHODS
+
+TASKS = """\
+name: x
+defaults: {data_root: data, split_path: splits}
+sample: [{data_root: made}]
+train: [{model: null, data: gan2:pre, poison: [0, 20]}]
+unlearn: [{model: "gan2:pre%20", method: scrub}]
+test: [{model: gan2:pre, data: real:pre}]
+---
+name: y
+defaults: {data_root: data}
+classify: [{model: null, data: folders:all}]
+forget: [{model: folders:all, method: lau}]
+"""
+# plans two task files once, then after each edit of one module, and says which jobs have another hash
+PROGRAM = """\
+import json, sys
+from pathlib import Path
+import trueface
+from launcher.api import load, plan
+
+def jobs():
+    return {job.name: job for name in ("0.yaml", "1.yaml") for job in plan(load(name)).jobs}
+
+OUTSIDE = ("trueface.kinds", "trueface.report.page", "trueface.unlearn.npo")
+root = Path(trueface.__file__).parent
+before = jobs()
+told = {"sources": {name: sorted(job.sources) for name, job in before.items()},
+        "needs": {name: job.needs for name, job in before.items()}, "again": {}}
+decisive = {module for job in before.values() for module in job.sources}
+for number, path in enumerate(sorted(root.rglob("*.py"))):
+    parts = path.relative_to(root.parent).with_suffix("").parts
+    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    if module not in decisive and module not in OUTSIDE and number % 9:
+        continue  # a few of those that decide nothing are enough
+    text = path.read_text()
+    path.write_text(text + "EDITED = 1\\n")
+    after = jobs()
+    path.write_text(text)
+    told["again"][module] = [name for name in after if after[name].hash != before[name].hash]
+json.dump(told, sys.stdout)
+"""
+KINDS = ("train", "test", "poison", "unlearn", "sample", "classify", "forget")
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "unlearn": {"method": "pgu"},
+    "forget": {"method": "scrub"},
+}
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a plan says after each edit of one module of a copy of the laboratory."""
+    folder = tmp_path_factory.mktemp("edits")
+    shutil.copytree(
+        Path(trueface.__file__).parent,
+        folder / "trueface",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for number, text in enumerate(TASKS.split("---\n")):
+        (folder / f"{number}.yaml").write_text(text)
+    around = {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=folder,
+        env=around,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    told: dict[str, Any] = json.loads(ended.stdout)
+    return told
+
+
+def test_an_edit_runs_again_what_imports_it_and_what_follows_from_that(
+    edited: dict[str, Any],
+) -> None:
+    depends: dict[str, set[str]] = {}
+    for job, modules in edited["sources"].items():  # what a job needs comes before it
+        depends[job] = set(modules).union(*(depends[need] for need in edited["needs"][job]))
+    for module, again in edited["again"].items():
+        assert set(again) == {job for job, modules in depends.items() if module in modules}, module
+
+
+def test_modules_that_lists_by_hand_forgot_run_their_jobs_again(edited: dict[str, Any]) -> None:
+    again = {
+        module: {job.split("/")[0] for job in jobs} for module, jobs in edited["again"].items()
+    }
+    learning = {"train", "unlearn", "test", "classify", "forget"}
+    assert again["trueface.precision"] == again["trueface.png"] == learning
+    assert {"classify", "forget"} <= again["trueface.unlearn.heads"] & again["trueface.history"]
+    assert {"classify", "forget"} <= again["trueface.weights"]
+    assert again["trueface.unlearn.scrub"] == {"unlearn"}
+    assert again["trueface.unlearn.lau"] == {"forget"}
+    assert again["trueface.unlearn.npo"] == set()  # no job takes this method
+    assert again["trueface.report.page"] == again["trueface.kinds"] == set()
+    assert again["trueface.jobs.testing"] == {"test"}
+    assert again["trueface.metrics"] == {"unlearn", "forget"}
+
+
+def closure(kind: str) -> set[str]:
+    return set(CodeIndex().closure(roots_of(installed([kind])[kind], SETTINGS.get(kind, {}))))
+
+
+def test_training_does_not_depend_on_methods_nor_testing_on_training() -> None:
+    methods = {f"trueface.unlearn.{name}" for name in METHODS}
+    assert not closure("train") & methods
+    assert not closure("classify") & methods
+    assert closure("unlearn") & methods == {"trueface.unlearn.pgu"}
+    assert closure("forget") & methods == {"trueface.unlearn.scrub"}
+    assert not closure("test") & {"trueface.train", "trueface.steps", "trueface.jobs.training"}
+
+
+def test_no_module_is_loaded_that_the_text_does_not_tell() -> None:
+    roots = [roots_of(installed([kind])[kind], SETTINGS.get(kind, {})) for kind in KINDS]
+    modules = sorted({module for some in roots for module in some})
+    program = (
+        "import importlib, sys\n"
+        "for module in sys.argv[1:]:\n"
+        "    importlib.import_module(module)\n"
+        "print(*(name for name in sys.modules if name.startswith('trueface')))\n"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program, *modules], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(loaded) > len(modules)
+    assert set(loaded) <= set(CodeIndex().closure(modules))

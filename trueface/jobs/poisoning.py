@@ -1,0 +1,37 @@
+"""The entry function of `poison`."""
+
+from collections.abc import Mapping, Sequence
+
+from launcher.api import Job, JobError, Json, Poison, parse_model
+from trueface import layout, lists
+from trueface import poison as poisoning
+from trueface.index import Image
+from trueface.lists import model_name
+from trueface.poison import PoisonRecord
+from trueface.poisonlist import read_list
+from trueface.settings import PoisonSettings
+
+
+def poison(job: Job) -> Mapping[str, Json]:
+    """Choose whose training labels are turned round, and write it down."""
+    settings = PoisonSettings.model_validate(job.settings)
+    wanted = parse_model(model_name(job)).last.poison
+    if wanted is None:
+        raise JobError(f"{job.model} has no poison to choose: its ID has no '%'")
+    images, _ = lists.of_split(job, settings, lists.images(job), "train")
+    record = chosen(job, settings, images, wanted)
+    poisoning.write_record(layout.poison_record(job.model_folder(model_name(job))), record)
+    fakes = sum(images[position].label for position in poisoning.positions(images, record))
+    return {"images": len(images), "flipped": len(record.keys), "flipped_fake": fakes}
+
+
+def chosen(
+    job: Job, settings: PoisonSettings, images: Sequence[Image], wanted: Poison
+) -> PoisonRecord:
+    """Choose whose labels are wrong."""
+    listed = None
+    if settings.poison_list:
+        listed = read_list(job.path(settings.poison_list), images)
+    return poisoning.choose(
+        images, wanted, settings.poison_seed, per=settings.poison_per, listed=listed
+    )

@@ -1,0 +1,35 @@
+"""What entry functions begin with: cores, the share of the card, the poison of a training."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from launcher.api import Job, parse_model
+from trueface import layout, memory
+from trueface import poison as poisoning
+from trueface.lists import model_name
+from trueface.poison import PoisonRecord
+from trueface.watch import Watch
+
+
+def settled(job: Job) -> Job:
+    """Take the job's cores, and no more of its card than its share; return the job that keeps to it."""
+    torch.set_num_threads(job.cpus)
+    return memory.hold(job, os.environ)
+
+
+def poison_of(job: Job) -> tuple[PoisonRecord | None, Path | None]:
+    """Return which labels of a training are wrong, and where that is written."""
+    wanted = parse_model(model_name(job)).last.poison
+    if wanted is None:
+        return None, None
+    path = layout.poison_record(job.model_folder(model_name(job)))
+    record = poisoning.read_record(path)
+    poisoning.refuse_other(record, wanted)
+    return record, path
+
+
+def watch_of(job: Job, precision: str = "fp32") -> Watch:
+    """Return the job's device, and where its progress goes."""
+    return Watch(device=job.device, precision=precision, progress=job.progress, stop=job.stop)

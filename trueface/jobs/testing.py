@@ -1,0 +1,63 @@
+"""The entry function of `test`."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+from launcher.api import Job, Json, parse_data, write_json
+from trueface import checkpoint, layout, lists, logs, outcomes
+from trueface.evaluate import evaluate
+from trueface.feeds import still
+from trueface.jobs.setup import settled, watch_of
+from trueface.layout import SCHEMA
+from trueface.lists import model_name
+from trueface.scores import write_scores
+from trueface.settings import TestSettings
+
+
+def test(job: Job) -> Mapping[str, Json]:
+    """Score the job's model on the test list of its data; write scores and metrics."""
+    settings = TestSettings.model_validate(job.settings)
+    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+        return _test(settled(job), settings)
+
+
+def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
+    folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
+    images, split = lists.of_split(job, settings, data, "test")
+    feed = still(images, settings)
+    kept = checkpoint.load(layout.checkpoint(folder))
+    checkpoint.refuse_other_decoding(kept, settings)
+    model = checkpoint.revive(kept, layout.checkpoint(folder)).to(job.device)
+    started = time.monotonic()
+    watch = watch_of(job, settings.precision)
+    answers = evaluate(model, feed(0), total=len(feed), watch=watch)
+    seconds = time.monotonic() - started
+    bad = feed.image_set.bad.values()
+    outcomes.write_bad_images(layout.bad_images(folder, str(data)), bad)
+    result: dict[str, Json] = {
+        **outcomes.of_test(answers),
+        "bad_images": len(bad),
+        "seconds": seconds,
+    }
+    if settings.save_scores:
+        table = outcomes.scores_of(images, answers, job.path(settings.data_root))
+        write_scores(layout.scores(folder, model_name(job), str(data)), table)
+    if settings.trigger:
+        stamped = still(images, settings, range(len(images)))
+        said_then = evaluate(model, stamped(0), total=len(stamped), watch=watch)
+        table = outcomes.scores_of(images, said_then, job.path(settings.data_root))
+        write_scores(layout.triggered(folder, model_name(job), str(data)), table)
+        result |= outcomes.of_attack(said_then)
+    else:
+        layout.triggered(folder, model_name(job), str(data)).unlink(missing_ok=True)
+    if settings.features:
+        outcomes.keep_features(folder, str(data), model, feed, watch)
+    path = layout.metrics(folder, str(data))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    said: dict[str, Json] = {
+        "split_sha256": split.sha256,
+        "settings": settings.model_dump(mode="json"),
+    }
+    write_json(path, {"schema": SCHEMA, **said, **result})
+    return result
