@@ -71,17 +71,20 @@ def test_a_pipe_gets_a_line_a_method(study: Path, capsys: pytest.CaptureFixture[
     output = capsys.readouterr()
     header, *rows = [line.split("\t") for line in output.out.splitlines()]
     assert header == [
-        "base", "method", "n", "retain %", "forget (wrong) %", "forget (true) %", "val %",
+        "base", "method", "verdict", "n", "retain %", "forget (wrong) %", "forget (true) %", "val %",
         "test %", "tuned %", "AUC", "ECE", "recovery", "gap points", "MIA (loss) %", "time s",
         "cached s", "× retrain", "samples", "alarms",
     ]  # fmt: skip
-    assert [row[1] for row in rows] == ["before", "retrain", "ng", "scrub"]
-    scrub = dict(zip(header, rows[3], strict=True))
+    assert [row[1] for row in rows] == ["before", "retrain", "scrub", "ng"]
+    scrub = dict(zip(header, rows[2], strict=True))
     assert scrub["base"] == BASE
     assert scrub["n"] == "2"
     assert scrub["test %"] == "88.13 ± 2.65"
     assert scrub["× retrain"] == "1.000 ± 0.000"
-    assert dict(zip(header, rows[2], strict=True))["alarms"] == "constant, class share"
+    assert scrub["verdict"] == ""
+    ng = dict(zip(header, rows[3], strict=True))
+    assert ng["verdict"] == "constant"
+    assert ng["alarms"] == "constant, class share, chance"
     assert "nan" not in output.out
     assert "alarm: ng: 100.0% of the answers are 'fake'" in output.err
     assert "scrub: it went well" in output.err
@@ -140,7 +143,10 @@ def test_json_holds_all_measures_and_reasons(
     assert rows["scrub"]["values"]["tow"]["n"] == 2
     assert rows["scrub"]["seeds"] == [0, 1]
     assert rows["scrub"]["reasons"]["probe"] == "it was not tried"
-    assert [alarm["sort"] for alarm in rows["ng"]["alarms"]] == ["constant", "class share"]
+    assert [alarm["sort"] for alarm in rows["ng"]["alarms"]] == [
+        "constant", "class share", "chance"
+    ]  # fmt: skip
+    assert (rows["ng"]["verdict"], rows["scrub"]["verdict"]) == ("constant", "")
     assert len(document["published"]) == 36
 
 
@@ -163,6 +169,9 @@ def test_a_narrow_terminal_cuts_no_number(study: Path) -> None:
     assert "…" not in file.getvalue()
     assert max(map(len, lines)) <= 80
     assert any("88.13 ± 2.65" in line and "scrub" in line for line in lines)
+    ruined = [line for line in lines if line.split()[:1] == ["ng"]]
+    assert len(ruined) >= 3  # one a block, and none without its verdict
+    assert all(line.split()[1] == "constant" for line in ruined)
     assert sum(line.split()[:1] == ["scrub"] for line in lines) >= 3  # one a block
 
 

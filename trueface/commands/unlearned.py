@@ -123,7 +123,8 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     and membership (SVC), in points. cached s: what making the features or importances took that a
     method found in its cache, now or earlier; time s is without it. tuned: the test with the threshold that is best on validation.
     recovery: the share of the damage that is undone. MIA (loss): how often losses tell the forgotten from
-    unseen images; 50 is ideal. US: the unlearning score. An alarm tells why a row is worth nothing.
+    unseen images; 50 is ideal. US: the unlearning score. verdict: why nothing is left of a model,
+    whatever its scores; such rows come last. An alarm tells what else to know of a row.
     """
     folder = found_folder(run)
     # scikit-learn takes a second to import; help and wrong names must not wait for it
@@ -147,7 +148,7 @@ def draw(found: "Ladder", console: Console, *, published: bool = False) -> None:
     for group in found.groups:
         console.print(Text(_heading(group), style="bold"))
         header, *rows = _cells(group)
-        _show(console, header, rows, left=1)
+        _show(console, header, rows, left=2)
         for note in _notes(group):
             console.print(Text(note))
         if published and group.goal == "class":
@@ -171,7 +172,7 @@ def _show(
     for block in blocks:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for at in (*names, *block):
-            text = at < left or header[at] == "alarms"
+            text = at < left or header[at] in {"our verdict", "alarms"}
             table.add_column(header[at], justify="left" if text else "right", no_wrap=not text)
         for row in rows:
             table.add_row(*(Text(row[at]) for at in (*names, *block)))
@@ -208,13 +209,14 @@ def _heading(group: "Group") -> str:
 
 def _cells(group: "Group") -> list[tuple[str, ...]]:
     columns = COLUMNS[group.goal]
-    header = ("method", "n", *(column.title for column in columns), "alarms")
+    header = ("method", "verdict", "n", *(column.title for column in columns), "alarms")
     return [header, *(_row(row, columns) for row in group.rows)]
 
 
 def _row(row: "Row", columns: Sequence[Column]) -> tuple[str, ...]:
     return (
         shown(row.name),
+        row.verdict,
         str(len(row.seeds)),
         *(_cell(row, column) for column in columns),
         ", ".join(alarm.sort for alarm in row.alarms),
@@ -253,7 +255,7 @@ def _notes(group: "Group") -> list[str]:
 def _beside(group: "Group") -> list[tuple[str, ...]]:
     """Return the published figures, and what we measured of the same methods."""
     names = ("D_r %", "D_f %", "D_tr %", "D_tf %", "US", "time s")
-    header = ("method", "network", *names, *(f"our {name}" for name in names))
+    header = ("method", "network", *names, *(f"our {name}" for name in names), "our verdict")
     ours = {row.method: row for row in group.rows if not row.told}
     return [
         header,
@@ -281,6 +283,7 @@ def _figure(one: Figure, ours: "Row | None") -> tuple[str, ...]:
         f"{one.us:.3f}",
         NOTHING if one.seconds is None else _seconds(one.seconds, one.seconds),
         *(NOTHING if ours is None else _cell(ours, column) for column in columns),
+        "" if ours is None else ours.verdict,
     )
 
 
@@ -301,6 +304,7 @@ def _told(row: "Row") -> dict[str, Any]:
     return {
         "method": row.method,
         "told": row.told,
+        "verdict": row.verdict,
         "seeds": list(row.seeds),
         "values": {name: _spread(value) for name, value in row.values.items()},
         "reasons": dict(row.reasons),

@@ -95,6 +95,7 @@ def _heading(column: Column) -> str:
 def _row(row: Row, columns: Sequence[Column], *, said: bool) -> str:
     cells = "".join(_cell(row, column) for column in columns)
     told = f"<small>{escape(row.told)}</small>" if row.told else ""
+    told += f'<small><span class="tag">{escape(row.verdict)}</span></small>' if row.verdict else ""
     below = [
         *(f'<p><span class="tag">alarm</span> {escape(one)}</p>' for one in row.alarms),
         *(f"<p>{escape(one)}</p>" for one in row.notes),
@@ -182,7 +183,7 @@ def _sign(shape: str, told: str) -> str:
 
 
 def _role(row: Row) -> Role:
-    if row.worthless:
+    if row.verdict:
         return "broken"
     return "reference" if row.reference else "method"
 

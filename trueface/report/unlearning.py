@@ -19,14 +19,10 @@ from trueface.report.columns import (
 )
 from trueface.report.traces import Beliefs, Cloud, beliefs, cloud
 from trueface.unlearn import ladder
-from trueface.unlearn.alarms import Sort
 from trueface.unlearn.entries import Entry, find, seedless
 from trueface.unlearn.fitness import Goal
 from trueface.unlearn.ladder import Group, Spread
 from trueface.unlearn.table import METHODS
-
-# alarms that leave nothing of a model; the others are about what it can be compared with
-WORTHLESS = frozenset({Sort.CONSTANT, Sort.BROKEN, Sort.SHARE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +36,7 @@ class Row:
     values: Mapping[str, Spread]  # by names of columns
     reasons: Mapping[str, str]  # why there is no such value
     alarms: tuple[str, ...]  # each a sentence
-    worthless: bool  # an alarm says so
+    verdict: str  # why nothing is left of the model; "" of one that works
     notes: tuple[str, ...]
 
     @property
@@ -139,7 +135,7 @@ def _row(row: ladder.Row) -> Row:
         values=row.values,
         reasons=row.reasons,
         alarms=tuple(one.text for one in row.alarms),
-        worthless=any(one.sort in WORTHLESS for one in row.alarms),
+        verdict=row.verdict,
         notes=(*told, *row.notes),
     )
 

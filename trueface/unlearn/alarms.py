@@ -4,11 +4,13 @@ Each alarm was seen in earnest: a broken model whose accuracy was the share of t
 the last digit, and was read as an unlearning.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from scipy.special import stdtrit
 
 from trueface.metrics import CONSTANT
 from trueface.unlearn.answers import UNKNOWN, Answered
@@ -17,7 +19,8 @@ from trueface.unlearn.measures import Parts, kept, right, tested
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
 NEARLY = 0.9  # share of one answer below which such an accuracy is a coincidence
-FLOORS = 2.0  # standard deviations of retraining that a change must exceed
+COVERAGE = 0.95  # of the changes that chance makes, so many lie within the noise floor
+LEAST_SEEDS = 3  # of two retrained models a standard deviation says next to nothing: t(1) is 12.7
 
 
 class Sort(StrEnum):
@@ -26,6 +29,12 @@ class Sort(StrEnum):
     CONSTANT = "constant"
     BROKEN = "non-finite"
     SHARE = "class share"
+    FEW_ANSWERS = "few answers"
+    CHANCE = "chance"
+    BELOW_CHANCE = "below chance"
+    PERMUTED = "labels permuted"
+    LOST = "kept accuracy lost"
+    UNTOUCHED = "untouched"
     NEVER_KNOWN = "never known"
     NOISE = "within noise"
     NOISE_UNKNOWN = "noise unknown"
@@ -137,7 +146,12 @@ def unclean(validation: Answered) -> Alarm | None:
 
 
 def noise(
-    before: float, after: float, retrained: Sequence[float], *, what: str = "the test"
+    before: float,
+    after: float,
+    retrained: Sequence[float],
+    *,
+    what: str = "the test",
+    seeds: int = 1,
 ) -> Alarm | None:
     """Warn of a change that another seed of a plain retraining makes as well.
 
@@ -146,20 +160,22 @@ def noise(
         after: the same after the method.
         retrained: the same of retrained models, one a seed.
         what: on which samples.
+        seeds: of how many `before` and `after` are means.
     """
-    floor = noise_floor(retrained)
+    floor = noise_floor(retrained, seeds=seeds)
     if floor is None:
         return Alarm(
             sort=Sort.NOISE_UNKNOWN,
-            text=f"how far retrained models differ is not known: {len(retrained)} of the 2 seeds "
-            "at least that this needs",
+            text="whether a change is more than noise cannot be told: that needs retrained models of "
+            f"{LEAST_SEEDS} seeds or more, and there {_are(len(retrained))}",
         )
     if abs(after - before) > floor:
         return None
     return Alarm(
         sort=Sort.NOISE,
-        text=f"the accuracy on {what} changed by {100 * (after - before):+.2f} points, and retrained models differ by "
-        f"{100 * floor:.2f} (2 standard deviations of {len(retrained)} seeds)",
+        text=f"the accuracy on {what} changed by {100 * (after - before):+.2f} points, and in 95 % of "
+        f"cases chance alone changes it by up to {100 * floor:.2f} (by the standard deviation of "
+        f"{len(retrained)} retrained models, t({len(retrained) - 1}))",
     )
 
 
@@ -179,11 +195,26 @@ def never_known(before: float, classes: int) -> Alarm | None:
     )
 
 
-def noise_floor(retrained: Sequence[float]) -> float | None:
-    """Return which change is no more than chance, or None of fewer than two seeds."""
-    if len(retrained) < 2:
+def noise_floor(retrained: Sequence[float], *, seeds: int = 1) -> float | None:
+    """Return up to which change chance goes in 95 % of cases, or None of fewer than three seeds.
+
+    If a method did no more than to throw the dice again, the means before and after would each have
+    the variance of retraining by the number of seeds, and their difference by the estimated standard
+    deviation would follow Student's t with n - 1 degrees of freedom.
+
+    Args:
+        retrained: of n retrained models, one a seed.
+        seeds: of how many the means are that are compared.
+    """
+    count = len(retrained)
+    if count < LEAST_SEEDS:
         return None
-    return FLOORS * float(np.std(retrained, ddof=1))
+    quantile = float(stdtrit(count - 1, (1 + COVERAGE) / 2))
+    return quantile * float(np.std(retrained, ddof=1)) * math.sqrt(2 / seeds)
+
+
+def _are(count: int) -> str:
+    return {0: "is none", 1: "is 1"}.get(count, f"are {count}")
 
 
 def _shares(labels: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> dict[int, float]:

@@ -2,7 +2,8 @@
 
 The ladder of references begins with the model as it came and goes on with plain trainings. A method
 is worth its name if it comes near to retraining, in less time than they take. Every row is the mean
-over seeds, each seed set beside the retrained model of the same base and seed.
+over seeds, each seed set beside the retrained model of the same base and seed. Methods that left no
+working model come last.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from trueface.unlearn.alarms import Alarm, Sort, never_known, noise
 from trueface.unlearn.entries import Entry, find, seedless
 from trueface.unlearn.fitness import Goal
 from trueface.unlearn.measured import BEFORE, Measured, measured
+from trueface.unlearn.ruin import RUINED
 from trueface.unlearn.table import METHODS
 
 REFERENCES = (BEFORE, "corrected", "retrain", "finetune", "relabel", "restart")
@@ -51,6 +53,11 @@ class Row:
     def name(self) -> str:
         """What to call it in a table."""
         return f"{self.method} {self.told}".rstrip()
+
+    @property
+    def verdict(self) -> str:
+        """Why nothing is left of the model, such as "chance"; "" of one that works."""
+        return next((str(one.sort) for one in self.alarms if one.sort in RUINED), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +126,7 @@ def _group(entries: Sequence[Entry]) -> Group:
         forgotten=first.forgotten,
         rate=first.rate,
         known=known.pop() if len(known) == 1 else 1.0,  # else their rows say it
-        rows=tuple(_without_sense(rows, first.goal, first.classes)),
+        rows=tuple(sorted(_without_sense(rows, first.goal, first.classes), key=_is_last)),
         notes=(*_about_references(entries), *notes),
     )
 
@@ -176,7 +183,7 @@ def _with_noise(
         both = sorted(before.keys() & after.keys())  # a study that is under way has not all of them
         if row.method not in {BEFORE, "retrain"} and both:
             first, then = (float(np.mean([of[seed] for seed in both])) for of in (before, after))
-            alarm = noise(first, then, retrained, what=what)
+            alarm = noise(first, then, retrained, what=what, seeds=len(both))
             if alarm is not None and alarm.sort is Sort.NOISE_UNKNOWN:
                 notes.append(alarm.text)
             elif alarm is not None:
@@ -216,6 +223,11 @@ def _about_references(entries: Iterable[Entry]) -> list[str]:
     elif flips and "corrected" not in methods:
         notes.append("no corrected model: recovery is measured up to the retrained one")
     return notes
+
+
+def _is_last(row: Row) -> bool:
+    """Tell whether a row stands below all methods that left a working model."""
+    return row.method not in REFERENCES and bool(row.verdict)
 
 
 def _place(name: tuple[str, str]) -> tuple[int, int, str, str]:

@@ -7,14 +7,18 @@ from pathlib import Path
 from trueface import layout
 from trueface.errors import DataError
 from trueface.unlearn import answers
-from trueface.unlearn.alarms import Alarm, alarms
+from trueface.unlearn.alarms import Alarm
 from trueface.unlearn.comparison import against, recovery
 from trueface.unlearn.entries import Entry, one_of
 from trueface.unlearn.measures import Parts, Sheet, Unmeasured, alone, sheet, tested
 from trueface.unlearn.membership import membership
 from trueface.unlearn.record import Record
+from trueface.unlearn.ruin import judged
 
 BEFORE = "before"  # the model as it came, as if it were a method
+ANEW = frozenset(
+    {"retrain", "corrected"}
+)  # what others are held against: less data may cost accuracy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +96,23 @@ def _measure(entry: Entry, said: _Said, sides: _Sides, *, of: Sheet) -> Measured
     told, found = entry.record, said.sheet | of
     warned: tuple[Alarm, ...] = ()
     if said.parts is not None:
-        warned = alarms(
-            said.parts, goal=told.goal, forgotten=told.forgotten, names=told.class_names
-        )
+        warned = _warned(told, said.parts, sides, of_base=said is sides.poisoned)
     if said.sound is not None:
         found |= _beside(told, said.sound, found, sides)
     return Measured(row=entry.row, seed=told.seed, sheet=found, alarms=warned, notes=_notes(told))
+
+
+def _warned(told: Record, parts: Parts, sides: _Sides, *, of_base: bool) -> tuple[Alarm, ...]:
+    """Return the alarms of a model; trainings anew are not held against the model before."""
+    anew = told.method in ANEW or of_base
+    return judged(
+        parts,
+        goal=told.goal,
+        before=None if anew else sides.poisoned.parts,
+        retrained=None if sides.reference is None else sides.reference.parts,
+        forgotten=told.forgotten,
+        names=told.class_names,
+    )
 
 
 def _notes(told: Record) -> tuple[str, ...]:

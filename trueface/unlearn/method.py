@@ -225,6 +225,7 @@ def run(
     seconds = time.monotonic() - began - meter.making_seconds
     samples, peak_bytes = meter.samples, peak.end(watch.device)
     result.model.eval()
+    _refuse_broken(result.model)
     number = max((step.step for step in result.log), default=0) + 1
     after = Step(step=number, metrics=request.measured(result.model))
     return Unlearned(
@@ -241,6 +242,17 @@ def run(
             *_told(before.metrics, after.metrics, request, own=result.notes),
         ),
     )
+
+
+def _refuse_broken(model: nn.Module) -> None:
+    """Refuse weights that are no finite numbers, also where no answer shows it."""
+    for key, value in model.state_dict().items():
+        broken = int((~value.isfinite()).sum()) if value.is_floating_point() else 0
+        if broken:
+            raise JobError(
+                f"{broken} of {value.numel()} values of {key} are no finite numbers: the model is "
+                "broken; take a lower lr, or fewer steps"
+            )
 
 
 def _told(

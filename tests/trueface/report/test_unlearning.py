@@ -110,19 +110,21 @@ def test_every_base_has_its_block(lab: Forgetful) -> None:
 def test_an_alarm_stands_in_words_below_its_row(lab: Forgetful) -> None:
     lab.flips(["retrain", "ng"])
     row = _row(_base(lab.run), "ng")
-    assert row.worthless
+    assert row.verdict == "constant"
     text = _page(lab.run)
     for alarm in row.alarms:
         assert html.escape(alarm) in text
-    start = text.index('<th scope="row">ng</th>')
-    assert "alarm" in text[start : text.index("</tbody>", start)]
+    start = text.index('<th scope="row">ng<small>')
+    block = text[start : text.index("</tbody>", start)]
+    assert "alarm" in block
+    assert '<span class="tag">constant</span>' in block
 
 
 def test_a_change_within_noise_is_told_and_does_not_break_a_model(lab: Forgetful) -> None:
     lab.flips(["retrain", "rl"], (0, 1, 2))
     row = _row(_base(lab.run), "rl")
-    assert any("differ by" in alarm for alarm in row.alarms)
-    assert not row.worthless
+    assert any("chance alone changes it" in alarm for alarm in row.alarms)
+    assert row.verdict == ""
 
 
 def test_times_are_of_the_training_where_nothing_was_retrained(lab: Forgetful) -> None:

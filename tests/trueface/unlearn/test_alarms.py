@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from tests.trueface.unlearn.said import flips, one_class, said
@@ -59,15 +60,28 @@ def test_wrong_validation_labels_raise_the_alarm() -> None:
 
 def test_a_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
     retrained = (0.95, 0.96, 0.97)
-    assert noise_floor(retrained) == pytest.approx(0.02)
-    small, large = noise(0.90, 0.91, retrained), noise(0.90, 0.93, retrained)
+    assert noise_floor(retrained) == pytest.approx(4.303 * 0.01 * math.sqrt(2), rel=1e-3)
+    assert noise_floor(retrained, seeds=2) == pytest.approx(0.04303, rel=1e-3)
+    small, large = noise(0.90, 0.91, retrained), noise(0.90, 0.97, retrained)
     assert small is not None
     assert small.sort is Sort.NOISE
     assert "+1.00 points" in small.text
     assert large is None
 
 
-def test_one_retrained_model_tells_no_noise() -> None:
-    found = noise(0.90, 0.91, (0.95,))
-    assert found is not None
-    assert found.sort is Sort.NOISE_UNKNOWN
+@pytest.mark.parametrize("retrained", [(), (0.95,), (0.95, 0.97)])
+def test_fewer_than_three_retrained_models_tell_no_noise(retrained: tuple[float, ...]) -> None:
+    alarm = noise(0.90, 0.99, retrained)
+    assert alarm is not None
+    assert alarm.sort is Sort.NOISE_UNKNOWN
+    assert "of 3 seeds or more" in alarm.text
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_pure_noise_passes_for_a_change_in_5_percent_of_cases(seeds: int) -> None:
+    random = np.random.default_rng(seeds)
+    passed = 0
+    for _ in range(4000):
+        before, after, retrained = random.normal(0.9, 0.01, (3, seeds))
+        passed += noise(before.mean(), after.mean(), retrained.tolist(), seeds=seeds) is None
+    assert 0.04 <= passed / 4000 <= 0.06

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from launcher.api import JobError, UnknownName, UsageError
 from tests.trueface.unlearn.build import Problem, flipped, network, one_class, perceptron
@@ -315,3 +315,10 @@ def test_what_only_the_log_asks_for_is_not_counted() -> None:
     done = problem.run("rl", options={"epochs": 3})
     assert done.samples_read == 3 * len(problem.forget)
     assert "val_accuracy" in done.log[1].metrics
+
+
+def test_weights_that_are_no_numbers_are_refused_though_no_answer_shows_it() -> None:
+    problem = one_class()
+    problem.model.register_parameter("idle", nn.Parameter(torch.tensor([1.0, float("nan")])))
+    with pytest.raises(JobError, match="1 of 2 values of idle are no finite numbers"):
+        problem.run("finetune")

@@ -1,0 +1,148 @@
+"""Ruins of an honest model, as another last layer would make them, in several degrees.
+
+What a model answers is a linear function of its last layer, so that a bias that drowns all others,
+rows that are permuted or noise on what the layer gets are changes of the logits, exactly.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.unlearn.alarms import Sort
+from trueface.unlearn.answers import Answered
+from trueface.unlearn.measures import Parts, right
+
+Logits = NDArray[np.float32]
+Change = Callable[[Logits], Logits]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruin:
+    """A way to ruin a model, to one degree."""
+
+    kind: str
+    degree: str
+    sorts: frozenset[Sort]  # alarms of which one at least must be raised
+    parts: Parts
+
+
+def ruins(honest: Parts, before: Parts, seed: int) -> Iterator[Ruin]:
+    """Yield the ruins of a model.
+
+    Args:
+        honest: its answers.
+        before: those of the model that it was made from.
+        seed: of what is drawn.
+    """
+    draw = np.random.default_rng(seed)
+    classes = honest["test"].logits.shape[1]
+    spread = float(np.concatenate([part.logits for part in honest.values()]).std()) or 1.0
+    for share in (1.0, 0.995):
+        yield _ruin("constant", f"{share:.1%} of the answers", {Sort.CONSTANT, Sort.SHARE},
+                    honest, lambda logits, share=share: _mostly(logits, share))  # type: ignore[misc]  # fmt: skip
+    if classes > 3:
+        for count in (2, 3):
+            some = draw.permutation(classes)[:count]
+            yield _ruin("few classes", f"{count} of {classes}", {Sort.FEW_ANSWERS, Sort.LOST}, honest,
+                        lambda logits, some=some: _only(logits, some, spread))  # type: ignore[misc]  # fmt: skip
+    for degree in ("weights drawn anew", "noise 30 times as large"):
+        yield _ruin("chance", degree, {Sort.CHANCE, Sort.BELOW_CHANCE, Sort.LOST}, honest,
+                    lambda logits, whole=degree[0] == "w": _noise(logits, draw, 0 if whole else 1, 30 * spread))  # type: ignore[misc]  # fmt: skip
+    known = len(np.unique(right(honest["retain"])))
+    for count in sorted({2, min(4, known), known}):
+        names = _permutation(np.unique(right(honest["retain"])), classes, count, draw)
+        yield _ruin("labels permuted", f"{count} of {known}", {Sort.PERMUTED, Sort.BELOW_CHANCE, Sort.LOST}, honest,
+                    lambda logits, names=names: logits[:, names])  # type: ignore[misc]  # fmt: skip
+    for points in (10, 20, 30):
+        ruined = _lossy(honest, before, points / 100, draw)
+        if ruined is not None:
+            yield Ruin(
+                kind="kept accuracy lost", degree=f"{points} points", parts=ruined,
+                sorts=frozenset({Sort.LOST, Sort.CHANCE, Sort.BELOW_CHANCE}),
+            )  # fmt: skip
+    for value in (math.nan, math.inf):
+        for part in ("test", "forget"):
+            yield _broken(honest, part, value)
+    for noise in (0.0, 1e-6, 1e-3):
+        yield _ruin("untouched", f"noise of {noise:g}" if noise else "to the bit", {Sort.UNTOUCHED},
+                    before, lambda logits, noise=noise: _noise(logits, draw, 1, noise * spread))  # type: ignore[misc]  # fmt: skip
+
+
+def _ruin(kind: str, degree: str, sorts: set[Sort], parts: Parts, change: Change) -> Ruin:
+    changed = {
+        name: replace(part, logits=change(part.logits).astype(np.float32))
+        for name, part in parts.items()
+    }
+    return Ruin(kind=kind, degree=degree, sorts=frozenset(sorts), parts=changed)
+
+
+def _mostly(logits: Logits, share: float) -> Logits:
+    """Return logits of which the first class has a bias that decides all but some answers."""
+    margin = logits.max(1) - logits[:, 0]
+    bias = np.quantile(margin, share) if share < 1 else margin.max()
+    biased = logits.copy()
+    biased[:, 0] += bias + 1e-3
+    return biased
+
+
+def _only(logits: Logits, some: NDArray[np.int64], spread: float) -> Logits:
+    masked = logits - 100 * spread
+    masked[:, some] = logits[:, some]
+    return masked
+
+
+def _noise(logits: Logits, draw: np.random.Generator, kept: float, size: float) -> Logits:
+    noise = (size or float(kept == 0)) * draw.normal(size=logits.shape)
+    return (kept * logits + noise).astype(np.float32)
+
+
+def _permutation(
+    known: NDArray[np.int64], classes: int, count: int, draw: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return a naming of all classes in which `count` of the known ones have another's name."""
+    chosen = draw.permutation(known)[:count]
+    names = np.arange(classes)
+    names[chosen] = np.roll(chosen, 1)
+    return names
+
+
+def _lossy(honest: Parts, before: Parts, loss: float, draw: np.random.Generator) -> Parts | None:
+    """Return answers that are right that much less often than before; None of too little skill."""
+    test, then = honest["test"], before["test"]
+    kept_rows = np.isin(right(test), right(honest["retain"]))
+    had = float((then.logits.argmax(1) == right(then))[kept_rows].mean())
+    has = float((test.logits.argmax(1) == right(test))[kept_rows].mean())
+    share = 1 - (had - loss) / max(has, 1e-9)  # of the right answers that are made wrong
+    if had - loss < 1 / test.logits.shape[1] or share <= 0:
+        return None
+    return {name: _wronged(part, share, draw) for name, part in honest.items()}
+
+
+def _wronged(part: Answered, share: float, draw: np.random.Generator) -> Answered:
+    """Return answers of which a share of the right ones is wrong: another class has their logit."""
+    labels, logits = right(part), part.logits.copy()
+    hits = np.flatnonzero(logits.argmax(1) == labels)
+    for row in draw.permutation(hits)[: round(share * len(hits))]:
+        other = int(draw.choice(np.delete(np.arange(logits.shape[1]), labels[row])))
+        logits[row, [labels[row], other]] = logits[row, [other, labels[row]]]
+    return replace(part, logits=logits)
+
+
+def _broken(honest: Parts, part: str, value: float) -> Ruin:
+    logits = honest[part].logits.copy()
+    logits[0, 0] = value
+    parts: Mapping[str, Answered] = {**honest, part: replace(honest[part], logits=logits)}
+    return Ruin(
+        kind="not finite",
+        degree=f"one {value} in {part}",
+        sorts=frozenset({Sort.BROKEN}),
+        parts=parts,
+    )
+
+
+def kinds(some: Sequence[Ruin]) -> list[str]:
+    """Return the kinds of ruins in their order."""
+    return list(dict.fromkeys(ruin.kind for ruin in some))
