@@ -306,7 +306,7 @@ class Scheduler:
             reasons = self._act(ready, decisions)
         reasons |= {one.lane_id: self._gpus.unseen for one in unseen}
         outlook.waiting = outlook.waiting or any(reasons.values())
-        if BEING_BORN in reasons.values():
+        if BEING_BORN in reasons.values() or self._launches.look_again:
             outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
         if outlook.waiting and (self._gpus_wanted or watch_ram):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
@@ -334,6 +334,7 @@ class Scheduler:
     def _act(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> dict[int, str]:
         """Claim what starts; return why the first job of each lane does not, '' where it does."""
         reasons = {one.lane_id: "" for one in ready}
+        self._launches.look_again = False
         for job, decision in zip(ready, decisions, strict=True):
             if isinstance(decision, Start):
                 why = self._launches.claim(job, decision)

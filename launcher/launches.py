@@ -14,8 +14,13 @@ from launcher.records import sync, write_whole
 from launcher.specs import CPU
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduling import Scheduling, Seat
+from launcher.unrecorded import unrecorded
 
 BEING_BORN = "its worker is being started"
+STILL_RUNS = (
+    "an attempt that the queue has no record of still runs ({}); it starts when that has ended"
+)
+RAN_BEFORE = "the queue has no record of the attempt in {}"
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,7 @@ class Launches:
         # the same, committed
         self._committed: list[Supervised] = []
         self._hopeless: list[tuple[Claim, str]] = []
+        self.look_again = False  # what keeps a job from starting may end without waking us
 
     def commit(self) -> None:
         """Know that the transaction is committed: what was claimed must be launched."""
@@ -79,10 +85,14 @@ class Launches:
     def claim(self, ready: ReadyJob, start: Start) -> str:
         """Promise a job its place; return why not, where it cannot start yet."""
         breed = ready.lane.breed
+        before = unrecorded(self._home, ready.id, self._queue.next_attempt(ready.id))
+        if before.living:
+            self.look_again = True
+            return STILL_RUNS.format(before.living[0].folder)
         try:
             supervisor = self._nurseries.take(breed)
         except Unfit as error:
-            self._give_up(ready, start, str(error))
+            self._give_up(ready, start, str(error), before.number)
             return ""
         if supervisor is None:
             return BEING_BORN
@@ -92,6 +102,7 @@ class Launches:
                 self._seat(start, supervisor.who),
                 reason=start.reason,
                 now=self._clock(),
+                number=before.number,
                 prepare=self._make_folder,
             )
         except BaseException:
@@ -99,6 +110,10 @@ class Launches:
             raise
         if claim is None:  # its owner cancelled it meanwhile
             self._nurseries.give_back(breed, supervisor)
+            return ""
+        if before.began and claim.spec.terms.rerun == "never":
+            self._nurseries.give_back(breed, supervisor)
+            self._given_up.append((claim, RAN_BEFORE.format(before.began[-1].folder)))
             return ""
         attempt = self._home.attempt(claim.job, claim.number)
         self._claimed.append(
@@ -109,7 +124,7 @@ class Launches:
 
     def _sync(self) -> None:
         """Let the claim survive a power cut: without it the job would be started again."""
-        for path in (self._home.database_log, self._home.attempts):
+        for path in (self._home.database_log, self._home.attempts, self._home.folder):
             sync(path)
 
     def _seat(self, start: Start, who: Identity) -> Seat:
@@ -143,7 +158,7 @@ class Launches:
         )
         write_whole(attempt.spec, text)
 
-    def _give_up(self, ready: ReadyJob, start: Start, why: str) -> None:
+    def _give_up(self, ready: ReadyJob, start: Start, why: str, number: int) -> None:
         """Claim a job for nobody: the attempt is counted as lost."""
         nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
         claim = self._queue.claim(
@@ -151,6 +166,7 @@ class Launches:
             self._seat(start, nobody),
             reason=start.reason,
             now=self._clock(),
+            number=number,
             prepare=self._make_folder,
         )
         if claim is not None:

@@ -80,6 +80,11 @@ class Scheduling:
             with self._db.writing():
                 self._db.executemany("UPDATE lanes SET reason = ? WHERE id = ?", news)
 
+    def next_attempt(self, job: int) -> int:
+        """Return the number of a job's next attempt, as far as the queue knows."""
+        row = self._db.execute("SELECT attempts FROM jobs WHERE id = ?", (job,)).fetchone()
+        return 1 + (int(row[0]) if row else 0)
+
     def claim(
         self,
         job: int,
@@ -87,6 +92,7 @@ class Scheduling:
         *,
         reason: str,
         now: float,
+        number: int = 0,
         prepare: Callable[[Claim], None] = lambda _: None,
     ) -> Claim | None:
         """Promise a queued job to a new attempt; None when it is not queued any more.
@@ -96,15 +102,16 @@ class Scheduling:
             seat: the place.
             reason: why it starts there.
             now: seconds since 1970.
+            number: of the attempt at least; more than the next one where folders are in the way.
             prepare: makes the attempt's folder. When it raises, nothing was claimed; and nothing is
                 claimed whose folder was not there.
         """
         with self._db.writing():
             row = self._db.execute(
-                "UPDATE jobs SET state = 'running', attempts = attempts + 1, reason = ?, wish = ''"
-                " WHERE id = ? AND state = 'queued' AND waits = 0"
+                "UPDATE jobs SET state = 'running', attempts = max(attempts + 1, ?), reason = ?,"
+                " wish = '' WHERE id = ? AND state = 'queued' AND waits = 0"
                 " RETURNING attempts, spec, context",
-                (reason, job),
+                (number, reason, job),
             ).fetchone()
             if row is None:
                 return None
