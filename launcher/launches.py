@@ -2,12 +2,14 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 
 from launcher.adoption import Supervised
 from launcher.machine import Start
 from launcher.nurseries import Nurseries, Unfit
 from launcher.orders import order_text
+from launcher.outage import Outage
 from launcher.paths import Home
 from launcher.processes import Identity, boot_id
 from launcher.records import sync, write_whole
@@ -29,9 +31,15 @@ class Launches:
     """What one turn of the scheduler starts; nothing of it runs before `go`."""
 
     def __init__(
-        self, home: Home, queue: Scheduling, nurseries: Nurseries, clock: Callable[[], float]
+        self,
+        home: Home,
+        queue: Scheduling,
+        nurseries: Nurseries,
+        clock: Callable[[], float],
+        outage: Outage,
     ) -> None:
         """Begin with nothing."""
+        self._outage = outage
         self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
         # in a transaction that is still open; with why, where nobody can start it
         self._claimed: list[Supervised] = []
@@ -85,6 +93,9 @@ class Launches:
     def claim(self, ready: ReadyJob, start: Start) -> str:
         """Promise a job its place; return why not, where it cannot start yet."""
         breed = ready.lane.breed
+        if not self._outage.admits(time.monotonic()):
+            self.look_again = True
+            return str(self._outage)
         before = unrecorded(self._home, ready.id, self._queue.next_attempt(ready.id))
         if before.living:
             self.look_again = True
@@ -116,6 +127,7 @@ class Launches:
             self._given_up.append((claim, RAN_BEFORE.format(before.began[-1].folder)))
             return ""
         attempt = self._home.attempt(claim.job, claim.number)
+        self._outage.tried(time.monotonic())
         self._claimed.append(
             Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=breed)
         )

@@ -98,9 +98,11 @@ class Lost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Void:
-    """It never started: a scheduler died between the claim and the start."""
+    """It never started: it could not be, or a scheduler died between the claim and the start."""
 
     at: float
+    why: str = ""  # it could not be
+    whose: str = ""  # fault that was: "machine", which can start nothing now, or the "job"'s own
 
 
 Outcome = Done | Failed | OutOfMemory | Stopped | Lost | Void
@@ -119,7 +121,9 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
             record |= outcome.shortage.record()
         case Lost(why=why):
             record["why"] = why
-        case Stopped() | Void():
+        case Void(why=why, whose=whose):
+            record |= {"why": why, "whose": whose} if why else {}
+        case Stopped():
             pass
         case _:
             assert_never(outcome)
@@ -140,7 +144,8 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
         case {"schema": 1, "ending": "stopped"}:
             return Stopped(at=when)
         case {"schema": 1, "ending": "void"}:
-            return Void(at=when)
+            why, whose = record.get("why"), record.get("whose")
+            return Void(at=when, why=str(why or ""), whose=str(whose or ""))
         case {"schema": 1, "ending": "lost", "why": str(why)}:
             return Lost(at=when, why=why)
     return Lost(at=when, why="its outcome record cannot be understood")

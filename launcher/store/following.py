@@ -23,7 +23,8 @@ from launcher.units import format_seconds
 EXCUSED_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
 LONGEST_BACKOFF_S = 3600.0
-VOID_PAUSE_S = 1.0  # between attempts that cannot be started
+VOID_PAUSE_S = 1.0  # between attempts that nobody starts
+UNSTARTED = "this machine could not start it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,8 @@ class Following:
                 return self._failed(claim, error, failures, now)
             case Stopped():
                 return State.QUEUED, "stopped, goes on later"
+            case Void(whose="machine", why=why):
+                return State.QUEUED, f"{UNSTARTED}: {why}"
             case Void():
                 if self._was_void_before(claim):
                     self._pause(claim.job, VOID_PAUSE_S, now)

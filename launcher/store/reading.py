@@ -139,7 +139,10 @@ class Reading:
         found = self._where(f"{_AMONG} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
         # command/1 is not the beginning of command/12
         cut = pattern[-1].isdecimal()
-        return [job for job in found if not (cut and job.name[len(pattern)].isdecimal())]
+        end = len(
+            pattern
+        )  # a job that was queued since `_exactly` looked may be the pattern itself
+        return [job for job in found if not (cut and job.name[end : end + 1].isdecimal())]
 
     def names(self) -> list[str]:
         """Return some names of jobs, the newest jobs' first."""

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.states import Outcome, State, outcome_record
+from launcher.states import Outcome, State, Void, outcome_record
 from launcher.store.connection import Connection
-from launcher.store.following import Excuse, Following
+from launcher.store.following import UNSTARTED, Excuse, Following
 from launcher.store.learning import Learning
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.steps import fill_lanes
@@ -187,6 +187,8 @@ class Scheduling:
 
         Returns the job's new state, or None when this end was taken in before.
         """
+        if isinstance(outcome, Void) and outcome.whose == "machine":
+            return self._take_back(claim, outcome, now)
         record = json.dumps(outcome_record(outcome))
         with self._db.writing():
             taken = self._db.execute(
@@ -198,6 +200,26 @@ class Scheduling:
                 return None
             self._learning.learn(claim, outcome, peak)
             return self._following.follow(claim, outcome, outputs=outputs, now=now, excuse=excuse)
+
+    def _take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
+        """Make a claim undone that this machine could not start: it may be tried for hours."""
+        with self._db.writing():
+            undone = self._db.execute(
+                "DELETE FROM attempts WHERE job = ? AND number = ? AND outcome IS NULL",
+                (claim.job, claim.number),
+            )
+            if undone.rowcount != 1:
+                return None
+            self._db.execute(
+                "UPDATE jobs SET attempts = attempts - 1 WHERE id = ? AND attempts = ?",
+                (claim.job, claim.number),
+            )
+            self._db.execute(
+                "DELETE FROM events WHERE job = ?1 AND (instr(reason, ?2) = 1 OR id ="
+                " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
+                (claim.job, UNSTARTED),
+            )
+            return self._following.follow(claim, outcome, outputs={}, now=now, excuse=None)
 
     def forget(self) -> None:
         """Read everything anew that is kept in memory: a transaction was rolled back."""
