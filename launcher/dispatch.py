@@ -301,6 +301,9 @@ class Scheduler:
             outlook.waiting = True
             outlook.soon(self._next_time - now)
         ready = [] if self._asked.stop else self._queue.ready(self._cpus)
+        if self._queue.mend(now):
+            logger.warning("trouble='some jobs had no lane, or could not be read'")
+            ready = self._queue.ready(self._cpus)
         self._gpus_wanted = any(one.lane.resources.may_need_gpu for one in ready)
         if not ready:
             return {}
@@ -321,8 +324,10 @@ class Scheduler:
             reasons = self._act(ready, decisions)
         reasons |= {one.lane_id: self._gpus.unseen for one in unseen}
         outlook.waiting = outlook.waiting or any(reasons.values())
-        if BEING_BORN in reasons.values() or self._launches.look_again:
+        if BEING_BORN in reasons.values():
             outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
+        if self._launches.again_s is not None:
+            outlook.soon(self._launches.again_s)
         if outlook.waiting and (self._gpus_wanted or watch_ram):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
@@ -349,7 +354,7 @@ class Scheduler:
     def _act(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> dict[int, str]:
         """Claim what starts; return why the first job of each lane does not, '' where it does."""
         reasons = {one.lane_id: "" for one in ready}
-        self._launches.look_again = False
+        self._launches.again_s = None
         for job, decision in zip(ready, decisions, strict=True):
             if isinstance(decision, Start):
                 why = self._launches.claim(job, decision)

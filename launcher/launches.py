@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from launcher.adoption import Supervised
+from launcher.adoption import LOOK_AGAIN_S, Supervised
 from launcher.machine import Start
 from launcher.nurseries import Nurseries, Unfit
 from launcher.orders import order_text
@@ -47,7 +47,7 @@ class Launches:
         # the same, committed
         self._committed: list[Supervised] = []
         self._hopeless: list[tuple[Claim, str]] = []
-        self.look_again = False  # what keeps a job from starting may end without waking us
+        self.again_s: float | None = None  # look again so soon: nothing will wake us for it
 
     def commit(self) -> None:
         """Know that the transaction is committed: what was claimed must be launched."""
@@ -94,11 +94,11 @@ class Launches:
         """Promise a job its place; return why not, where it cannot start yet."""
         breed = ready.lane.breed
         if not self._outage.admits(time.monotonic()):
-            self.look_again = True
+            self.again_s = LOOK_AGAIN_S
             return str(self._outage)
         before = unrecorded(self._home, ready.id, self._queue.next_attempt(ready.id))
         if before.living:
-            self.look_again = True
+            self.again_s = LOOK_AGAIN_S
             return STILL_RUNS.format(before.living[0].folder)
         try:
             supervisor = self._nurseries.take(breed)
@@ -119,8 +119,9 @@ class Launches:
         except BaseException:
             self._nurseries.give_back(breed, supervisor)
             raise
-        if claim is None:  # its owner cancelled it meanwhile
+        if claim is None:  # its owner cancelled it meanwhile, or it was set aside
             self._nurseries.give_back(breed, supervisor)
+            self.again_s = 0.0  # there may be others behind it
             return ""
         if before.began and claim.spec.terms.rerun == "never":
             self._nurseries.give_back(breed, supervisor)

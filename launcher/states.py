@@ -25,7 +25,9 @@ OPEN = frozenset({State.QUEUED, State.HELD, State.RUNNING})
 ENDED = frozenset(State) - OPEN
 
 NEXT: Mapping[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.RUNNING, State.HELD, State.CANCELLED, State.SKIPPED}),
+    State.QUEUED: frozenset(
+        {State.RUNNING, State.HELD, State.CANCELLED, State.SKIPPED, State.FAILED}  # set aside
+    ),
     State.HELD: frozenset({State.QUEUED, State.CANCELLED, State.SKIPPED}),
     State.RUNNING: frozenset({State.DONE, State.FAILED, State.CANCELLED, State.QUEUED}),
     State.DONE: frozenset({State.QUEUED}),

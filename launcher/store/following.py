@@ -17,7 +17,8 @@ from launcher.states import (
     ending,
 )
 from launcher.store.connection import Connection
-from launcher.store.rows import Claim, read_lane
+from launcher.store.rows import Claim, known_record, read_lane
+from launcher.stored import Unreadable
 from launcher.units import format_seconds
 
 EXCUSED_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
@@ -112,7 +113,10 @@ class Following:
         (key,) = self._db.execute(
             "SELECT key FROM lanes JOIN jobs ON lane = lanes.id WHERE jobs.id = ?", (job,)
         ).fetchone()
-        lane = read_lane(key)
+        try:
+            lane = read_lane(key)
+        except Unreadable:  # a newer version's; it is set aside before it starts again
+            return
         key = replace(lane, least=max(lane.least, claim)).key
         self._db.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (key,))
         self._db.execute(
@@ -142,7 +146,7 @@ class Following:
             (claim.job, claim.number - 1),
         ).fetchone()
         # not in SQL: a result may hold NaN, which Python writes and SQLite takes for no JSON
-        before = json.loads(row[0]) if row and row[0] else {}
+        before = known_record(row[0]) if row else {}
         return bool(before.get("ending") == ending(Void(at=0.0)))
 
     def _count(self, job: int, column: str) -> None:
