@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format unit fuzz bench screenshots chaos shutdown night clean
+.PHONY: help demo test check format unit fuzz bench screenshots chaos shutdown night nospawn clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -53,6 +53,9 @@ shutdown: $(VENV)/.developing ## SIGTERM to everything, as at a reboot, 200 time
 
 night: $(VENV)/.developing ## 300 jobs, killed and restarted five times
 	$(BIN)/python -m tests.chaos.night
+
+nospawn: $(VENV)/.developing ## 1,000 jobs wait for a minute in which no process can be started
+	$(BIN)/python -m tests.chaos.nospawn
 
 clean: ## remove what the targets made, but not runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,6 +25,7 @@ from launcher.adoption import (
     watch,
 )
 from launcher.claims import claims_folder
+from launcher.cleaning import delete
 from launcher.endings import Endings
 from launcher.errors import StoreError
 from launcher.gpu import GpuSnapshot
@@ -32,6 +33,7 @@ from launcher.launches import BEING_BORN, Launches
 from launcher.ledger import waiting
 from launcher.machine import Decision, Machine, Rules, Start
 from launcher.nurseries import AHEAD, Nurseries
+from launcher.outage import Outage
 from launcher.paths import Home
 from launcher.policy import decide
 from launcher.promises import REFRESH_S, Board
@@ -112,8 +114,9 @@ class Scheduler:
         self._cores = sum(1 << core for core in os.sched_getaffinity(0))
         self._ram = ram.total()
         self._watches: dict[int, Watch] = {}
-        self._nurseries = Nurseries(home, most_idle=cpus + AHEAD)
-        self._launches = Launches(home, self._queue, self._nurseries, clock)
+        self._outage = Outage()
+        self._nurseries = Nurseries(home, most_idle=cpus + AHEAD, lacks=self._cannot_start)
+        self._launches = Launches(home, self._queue, self._nurseries, clock, self._outage)
         self._told: dict[int, float] = {}  # job that was asked to stop → when to insist, monotonic
         self._busy_at = self._explained = time.monotonic()
         self._asked = _Asked()
@@ -196,6 +199,9 @@ class Scheduler:
             raise
         self._endings.settle(ended)
         self._launches.commit()
+        for one in ended:
+            if isinstance(one.outcome, Void) and one.outcome.whose == "machine":
+                delete(self._home.attempt(one.claim.job, one.claim.number))
         for one, state in zip(ended, states, strict=True):
             told = (one.claim.job, one.claim.number, state, ending(one.outcome))
             logger.info("job=%d attempt=%d state=%s ending=%s", *told)
@@ -241,7 +247,12 @@ class Scheduler:
         found = watch(claim, self._home.attempt(claim.job, claim.number))
         return Lost(at=self._clock(), why=why) if isinstance(found, Void) else found
 
+    def _cannot_start(self, why: str) -> None:
+        self._outage.failed(why, time.monotonic())
+
     def _follow(self, claim: Claim, found: Outcome | Watch) -> None:
+        if isinstance(found, Void) and found.whose == "machine":
+            self._cannot_start(found.why)
         if isinstance(found, Outcome):
             self._endings.add(claim, found)
             return
@@ -294,9 +305,16 @@ class Scheduler:
             outlook.waiting = True
             outlook.soon(self._next_time - now)
         ready = [] if self._asked.stop else self._queue.ready(self._cpus)
+        if self._queue.mend(now):
+            logger.warning("trouble='some jobs had no lane, or could not be read'")
+            ready = self._queue.ready(self._cpus)
         self._gpus_wanted = any(one.lane.resources.may_need_gpu for one in ready)
         if not ready:
             return {}
+        if not self._outage.admits(time.monotonic()):
+            outlook.waiting = True
+            outlook.soon(self._outage.wait_s(time.monotonic()))
+            return {one.lane_id: str(self._outage) for one in ready}
         watch_ram = any(one.lane.resources.ram is not None for one in ready)
         if self._gpus_wanted and not self._gpus.seen:
             self._look_at_gpus(outlook)
@@ -312,6 +330,8 @@ class Scheduler:
         outlook.waiting = outlook.waiting or any(reasons.values())
         if BEING_BORN in reasons.values():
             outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
+        if self._launches.again_s is not None:
+            outlook.soon(self._launches.again_s)
         if outlook.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
@@ -337,6 +357,7 @@ class Scheduler:
     def _act(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> dict[int, str]:
         """Claim what starts; return why the first job of each lane does not, '' where it does."""
         reasons = {one.lane_id: "" for one in ready}
+        self._launches.again_s = None
         for job, decision in zip(ready, decisions, strict=True):
             if isinstance(decision, Start):
                 why = self._launches.claim(job, decision)

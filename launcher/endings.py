@@ -13,6 +13,7 @@ from launcher.store.following import Excuse
 from launcher.store.rows import Claim
 from launcher.store.scheduling import Scheduling
 
+UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
 PUZZLE_S = (
     3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
 )
@@ -85,6 +86,9 @@ class Endings:
                 one.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
             elif not isinstance(one.outcome, Void):
                 one.excuse = self._excuse(one, machine())
+            elif one.outcome.whose == "job":
+                why = f"could not be started: {one.outcome.why}; queued again"
+                one.excuse = Excuse(reason=why, pause_s=UNSTARTED_PAUSE_S)
         return found
 
     def finish(self, one: Ended, now: float) -> State | None:

@@ -2,20 +2,27 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 
-from launcher.adoption import Supervised
+from launcher.adoption import LOOK_AGAIN_S, Supervised
 from launcher.machine import Start
 from launcher.nurseries import Nurseries, Unfit
 from launcher.orders import order_text
+from launcher.outage import Outage
 from launcher.paths import Home
 from launcher.processes import Identity, boot_id
 from launcher.records import sync, write_whole
 from launcher.specs import CPU
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduling import Scheduling, Seat
+from launcher.unrecorded import unrecorded
 
 BEING_BORN = "its worker is being started"
+STILL_RUNS = (
+    "an attempt that the queue has no record of still runs ({}); it starts when that has ended"
+)
+RAN_BEFORE = "the queue has no record of the attempt in {}"
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +31,15 @@ class Launches:
     """What one turn of the scheduler starts; nothing of it runs before `go`."""
 
     def __init__(
-        self, home: Home, queue: Scheduling, nurseries: Nurseries, clock: Callable[[], float]
+        self,
+        home: Home,
+        queue: Scheduling,
+        nurseries: Nurseries,
+        clock: Callable[[], float],
+        outage: Outage,
     ) -> None:
         """Begin with nothing."""
+        self._outage = outage
         self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
         # in a transaction that is still open; with why, where nobody can start it
         self._claimed: list[Supervised] = []
@@ -34,6 +47,7 @@ class Launches:
         # the same, committed
         self._committed: list[Supervised] = []
         self._hopeless: list[tuple[Claim, str]] = []
+        self.again_s: float | None = None  # look again so soon: nothing will wake us for it
 
     def commit(self) -> None:
         """Know that the transaction is committed: what was claimed must be launched."""
@@ -79,10 +93,17 @@ class Launches:
     def claim(self, ready: ReadyJob, start: Start) -> str:
         """Promise a job its place; return why not, where it cannot start yet."""
         breed = ready.lane.breed
+        if not self._outage.admits(time.monotonic()):
+            self.again_s = LOOK_AGAIN_S
+            return str(self._outage)
+        before = unrecorded(self._home, ready.id, self._queue.next_attempt(ready.id))
+        if before.living:
+            self.again_s = LOOK_AGAIN_S
+            return STILL_RUNS.format(before.living[0].folder)
         try:
             supervisor = self._nurseries.take(breed)
         except Unfit as error:
-            self._give_up(ready, start, str(error))
+            self._give_up(ready, start, str(error), before.number)
             return ""
         if supervisor is None:
             return BEING_BORN
@@ -92,15 +113,22 @@ class Launches:
                 self._seat(start, supervisor.who),
                 reason=start.reason,
                 now=self._clock(),
+                number=before.number,
                 prepare=self._make_folder,
             )
         except BaseException:
             self._nurseries.give_back(breed, supervisor)
             raise
-        if claim is None:  # its owner cancelled it meanwhile
+        if claim is None:  # its owner cancelled it meanwhile, or it was set aside
             self._nurseries.give_back(breed, supervisor)
+            self.again_s = 0.0  # there may be others behind it
+            return ""
+        if before.began and claim.spec.terms.rerun == "never":
+            self._nurseries.give_back(breed, supervisor)
+            self._given_up.append((claim, RAN_BEFORE.format(before.began[-1].folder)))
             return ""
         attempt = self._home.attempt(claim.job, claim.number)
+        self._outage.tried(time.monotonic())
         self._claimed.append(
             Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=breed)
         )
@@ -109,7 +137,7 @@ class Launches:
 
     def _sync(self) -> None:
         """Let the claim survive a power cut: without it the job would be started again."""
-        for path in (self._home.database_log, self._home.attempts):
+        for path in (self._home.database_log, self._home.attempts, self._home.folder):
             sync(path)
 
     def _seat(self, start: Start, who: Identity) -> Seat:
@@ -143,7 +171,7 @@ class Launches:
         )
         write_whole(attempt.spec, text)
 
-    def _give_up(self, ready: ReadyJob, start: Start, why: str) -> None:
+    def _give_up(self, ready: ReadyJob, start: Start, why: str, number: int) -> None:
         """Claim a job for nobody: the attempt is counted as lost."""
         nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
         claim = self._queue.claim(
@@ -151,6 +179,7 @@ class Launches:
             self._seat(start, nobody),
             reason=start.reason,
             now=self._clock(),
+            number=number,
             prepare=self._make_folder,
         )
         if claim is not None:

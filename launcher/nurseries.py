@@ -3,11 +3,11 @@
 import errno
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from socket import MSG_DONTWAIT, MSG_PEEK
 
 from launcher import __version__
-from launcher.nursery import Nursery, Supervisor
+from launcher.nursery import NoProcess, Nursery, Supervisor
 from launcher.paths import Home
 from launcher.specs import Breed
 
@@ -25,14 +25,18 @@ class Unfit(Exception):
 class Nurseries:
     """Starts a nursery when the first job of its breed comes, and keeps supervisors ahead."""
 
-    def __init__(self, home: Home, *, most_idle: int) -> None:
+    def __init__(
+        self, home: Home, *, most_idle: int, lacks: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Begin without any.
 
         Args:
             home: whose log the processes write to.
             most_idle: supervisors of a breed that are kept when they have nothing to do; fewer than
                 run at once, and they would be born and sent away all the time.
+            lacks: told why, when this machine has no room for another process.
         """
+        self._lacks = lacks
         self._home, self._most_idle = home, most_idle
         self._living: dict[Breed, Nursery] = {}
         self._idle: dict[Breed, list[Supervisor]] = {}
@@ -94,7 +98,12 @@ class Nurseries:
             if news is not None and nursery.socket.fileno() not in news:
                 continue
             while nursery.answers():
-                supervisor = nursery.born()
+                try:
+                    supervisor = nursery.born()
+                except NoProcess as error:
+                    self._asked[breed] -= 1
+                    self._put_off(breed, str(error))
+                    continue
                 if supervisor is None:
                     self._bury(breed)
                     break
@@ -143,11 +152,15 @@ class Nurseries:
             except OSError as error:
                 if error.errno in _NEVER:
                     raise Unfit(f"cannot run {_named(breed)}: {error.strerror}") from error
-                self._barred[breed] = time.monotonic() + PAUSE_S  # too many processes, or files
+                self._put_off(breed, str(error.strerror))
                 return False
         self._living[breed].ask()
         self._asked[breed] += 1
         return True
+
+    def _put_off(self, breed: Breed, why: str) -> None:
+        self._barred[breed] = time.monotonic() + PAUSE_S
+        self._lacks(why)
 
     def _bury(self, breed: Breed) -> None:
         self._living.pop(breed).close()

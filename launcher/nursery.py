@@ -35,6 +35,10 @@ MESSAGE_BYTES = 4096
 FIXED = 2  # arguments before the modules: home and socket
 
 
+class NoProcess(Exception):
+    """The machine has no room for another process; says why."""
+
+
 class News(Enum):
     """What a supervisor's channel tells."""
 
@@ -106,12 +110,18 @@ class Nursery:
             self.socket.sendall(FORK)
 
     def born(self) -> Supervisor | None:
-        """Wait for the supervisor that was asked for first; None: the nursery is dead."""
+        """Wait for the supervisor that was asked for first; None: the nursery is dead.
+
+        Raises:
+            NoProcess: the machine has no room for one.
+        """
         try:
             text, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
         except OSError:
             return None
         record = json.loads(text) if text else {}
+        if "lacks" in record:
+            raise NoProcess(record["lacks"])
         who = recorded(record)
         if who is None:  # it died at once
             for descriptor in descriptors:
@@ -186,8 +196,18 @@ def _reap(wakeup: int) -> None:
 
 
 def _fork(home: Home, server: socket.socket, *, ahead: bool) -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    supervisor = os.fork()
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        _refuse(server, error)
+        return
+    try:
+        supervisor = os.fork()
+    except OSError as error:
+        ours.close()
+        theirs.close()
+        _refuse(server, error)
+        return
     if supervisor == 0:
         ours.close()
         _be_supervisor(home, server, theirs, ahead=ahead)
@@ -198,6 +218,12 @@ def _fork(home: Home, server: socket.socket, *, ahead: bool) -> None:
     with contextlib.suppress(OSError):  # the scheduler is dead: the supervisor sees its end, too
         socket.send_fds(server, [json.dumps(record).encode()], [ours.fileno()])
     ours.close()
+
+
+def _refuse(server: socket.socket, error: OSError) -> None:
+    """Answer that there is no supervisor: it is the machine that has no room for one."""
+    with contextlib.suppress(OSError):
+        server.sendall(json.dumps({"lacks": error.strerror}).encode())
 
 
 def _be_supervisor(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.records import Json
+from launcher.stored import Unreadable, known_of, restored, texts
 
 CPU = "cpu"
 MOST_GPUS = 64  # that a job may ask for
@@ -131,13 +132,35 @@ def _flat(part: Resources | Terms) -> dict[str, Json]:
 
 
 def read_spec(record: Mapping[str, Any]) -> Spec:
-    """Return the spec that `Spec.record` wrote."""
+    """Return the spec that `Spec.record` wrote.
+
+    A newer version may have put in more. Where that decides when, where and on which terms the job
+    runs, the spec cannot be followed here. Elsewhere it only describes, and is left out.
+
+    Raises:
+        Unreadable: it has an unknown field there, or a known one of another type.
+    """
+    resources = restored(Resources, record.get("resources", {}), "resources")
+    terms = restored(Terms, record.get("terms", {}), "terms")
+    return _spec_of(record, resources, terms)
+
+
+def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
+    """Return what can be understood of a spec that `read_spec` refuses: to be shown, never to be run.
+
+    Raises:
+        Unreadable: nothing can.
+    """
+    resources = known_of(Resources, record.get("resources"), "resources")
+    terms = known_of(Terms, record.get("terms"), "terms")
+    return _spec_of(record, resources, terms)
+
+
+def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> Spec:
     values = {key: value for key, value in record.items() if key in _SPEC}
     for key in ("preload", "argv", "needs", "outputs"):
-        values[key] = tuple(values.get(key, ()))
-    values["resources"] = Resources(**values.get("resources", {}))
-    values["terms"] = Terms(**values.get("terms", {}))
-    return Spec(**values)
+        values[key] = texts(values.get(key, ()), f"{key!r} of its spec")
+    return restored(Spec, values | {"resources": resources, "terms": terms}, "its spec")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,14 +185,27 @@ class Context:
 
 
 def read_context(record: Mapping[str, Any]) -> Context:
-    """Return the context that `Context.record` wrote."""
-    return Context(
-        folder=record["folder"],
-        umask=record["umask"],
-        interpreter=record["interpreter"],
-        environment=dict(record["environment"]),
-        affinity=tuple(record["affinity"]),
-    )
+    """Return the context that `Context.record` wrote.
+
+    Raises:
+        Unreadable: it lacks a field, or has one of another type.
+    """
+    match record:
+        case {
+            "folder": str(folder),
+            "umask": int(umask),
+            "interpreter": str(interpreter),
+            "environment": dict(environment),
+            "affinity": [*affinity],
+        } if all(isinstance(one, str) for pair in environment.items() for one in pair):
+            return Context(
+                folder=folder,
+                umask=umask,
+                interpreter=interpreter,
+                environment=environment,
+                affinity=tuple(affinity),
+            )
+    raise Unreadable("the record of its surroundings is not complete")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,16 @@ from launcher.states import Failed, Void
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-_PASSING = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EINTR}
+# the machine lacks something, whatever is to be started
+_LACKS = {
+    *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
+    *(errno.ENOSPC, errno.EDQUOT),
+}
+# a program that is being written, or lies on a disk or server that does not answer
+_PASSING = {
+    *(errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT),
+    *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +53,11 @@ class Starter:
             me: this supervisor.
             group: its control group, None where it has none.
             ahead: fork a worker before there is work for it.
-
-        Raises:
-            OSError: no process can be made.
         """
         self._me = _line(me, {} if group is None else {cgroups.RECORD_KEY: str(group)})
         self._ahead = ahead
-        self._held = Held() if ahead else None
+        self._held: Held | None = None
+        self.prepare()
 
     @property
     def waiting(self) -> int:
@@ -77,13 +84,13 @@ class Starter:
                 held = self._worker() if order.spec.entry else None
                 if held is not None:
                     os.write(record, _line(held.who))
-            except (OSError, ValueError):  # a full disk, a deleted folder, no process to be had
-                return Void(at=time.time())
+            except (OSError, ValueError) as error:  # a full disk, a deleted folder, no process
+                return _void(error)
             try:
                 program = held.who.pid if held else spawn(order, attempt, log)
             except CannotStart as error:
-                if error.errno in _PASSING:
-                    return Void(at=time.time())
+                if error.errno in _LACKS | _PASSING:
+                    return _void(error)
                 return _cannot_start(order, attempt, error)
             if held is None:
                 who = identity(program) or Identity(pid=program, start_ticks=0, boot="")
@@ -134,6 +141,12 @@ class Starter:
             _close(descriptor)
             raise
         return descriptor
+
+
+def _void(error: OSError | ValueError | CannotStart) -> Void:
+    lacking = getattr(error, "errno", None) in _LACKS
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return Void(at=time.time(), why=why, whose="machine" if lacking else "job")
 
 
 def _cannot_start(order: Order, attempt: Attempt, error: CannotStart) -> Failed:

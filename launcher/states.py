@@ -25,7 +25,9 @@ OPEN = frozenset({State.QUEUED, State.HELD, State.RUNNING})
 ENDED = frozenset(State) - OPEN
 
 NEXT: Mapping[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.RUNNING, State.HELD, State.CANCELLED, State.SKIPPED}),
+    State.QUEUED: frozenset(
+        {State.RUNNING, State.HELD, State.CANCELLED, State.SKIPPED, State.FAILED}  # set aside
+    ),
     State.HELD: frozenset({State.QUEUED, State.CANCELLED, State.SKIPPED}),
     State.RUNNING: frozenset({State.DONE, State.FAILED, State.CANCELLED, State.QUEUED}),
     State.DONE: frozenset({State.QUEUED}),
@@ -99,9 +101,11 @@ class Lost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Void:
-    """It never started: a scheduler died between the claim and the start."""
+    """It never started: it could not be, or a scheduler died between the claim and the start."""
 
     at: float
+    why: str = ""  # it could not be
+    whose: str = ""  # fault that was: "machine", which can start nothing now, or the "job"'s own
 
 
 Outcome = Done | Failed | OutOfMemory | Stopped | Lost | Void
@@ -122,8 +126,8 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
             record["why"] = why
         case Stopped(by=by):
             record |= {"by": by} if by else {}
-        case Void():
-            pass
+        case Void(why=why, whose=whose):
+            record |= {"why": why, "whose": whose} if why else {}
         case _:
             assert_never(outcome)
     return record
@@ -144,7 +148,8 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
             by = record.get("by")
             return Stopped(at=when, by=by if isinstance(by, str) else "")
         case {"schema": 1, "ending": "void"}:
-            return Void(at=when)
+            why, whose = record.get("why"), record.get("whose")
+            return Void(at=when, why=str(why or ""), whose=str(whose or ""))
         case {"schema": 1, "ending": "lost", "why": str(why)}:
             return Lost(at=when, why=why)
     return Lost(at=when, why="its outcome record cannot be understood")

@@ -8,6 +8,7 @@ from typing import Any
 
 from launcher.states import NEXT, OPEN, State
 from launcher.store.damage import trouble
+from launcher.store.rows import known_state
 
 _COUNT_WAITS = (
     "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
@@ -101,7 +102,7 @@ class Connection:
     def state_of(self, job: int) -> State | None:
         """Return a job's state, None when it was forgotten."""
         row = self.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
-        return State(row[0]) if row else None
+        return known_state(row[0]) if row else None
 
     def numbers(self, query: str, *values: Any) -> list[int]:
         """Return the first column of what a query finds."""

@@ -17,14 +17,16 @@ from launcher.states import (
     ending,
 )
 from launcher.store.connection import Connection
-from launcher.store.rows import Claim, read_lane
+from launcher.store.rows import Claim, known_record, read_lane
+from launcher.stored import Unreadable
 from launcher.units import format_seconds
 
 EXCUSED_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
 LONGEST_BACKOFF_S = 3600.0
-VOID_PAUSE_S = 1.0  # between attempts that cannot be started
+VOID_PAUSE_S = 1.0  # between attempts that nobody starts
 SIGNALLED_PAUSE_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
+UNSTARTED = "this machine could not start it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,8 @@ class Following:
                 if by:
                     self._pause(claim.job, SIGNALLED_PAUSE_S, now)
                 return State.QUEUED, f"{stopped}, goes on later"
+            case Void(whose="machine", why=why):
+                return State.QUEUED, f"{UNSTARTED}: {why}"
             case Void():
                 if self._was_void_before(claim):
                     self._pause(claim.job, VOID_PAUSE_S, now)
@@ -115,7 +119,10 @@ class Following:
         (key,) = self._db.execute(
             "SELECT key FROM lanes JOIN jobs ON lane = lanes.id WHERE jobs.id = ?", (job,)
         ).fetchone()
-        lane = read_lane(key)
+        try:
+            lane = read_lane(key)
+        except Unreadable:  # a newer version's; it is set aside before it starts again
+            return
         key = replace(lane, least=max(lane.least, claim)).key
         self._db.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (key,))
         self._db.execute(
@@ -145,7 +152,7 @@ class Following:
             (claim.job, claim.number - 1),
         ).fetchone()
         # not in SQL: a result may hold NaN, which Python writes and SQLite takes for no JSON
-        before = json.loads(row[0]) if row and row[0] else {}
+        before = known_record(row[0]) if row else {}
         return bool(before.get("ending") == ending(Void(at=0.0)))
 
     def _count(self, job: int, column: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.states import ENDED, State
+from launcher.store.rows import known_record, known_state
 
 _NEWS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
@@ -64,7 +65,7 @@ class Frames:
         for row in rows:
             if len(found) == limit:
                 break
-            state, ran = State(row["state"]), row["source"] == State.RUNNING
+            state, ran = known_state(row["state"]), row["source"] == State.RUNNING
             if state not in ENDED and not (state is State.QUEUED and ran):
                 continue
             how, seconds = self._attempt(row["job"], row["id"]) if ran else (None, None)
@@ -85,7 +86,7 @@ class Frames:
             Ending(
                 at=row["ended"],
                 job=row["id"],
-                state=State(row["state"]),
+                state=known_state(row["state"]),
                 reason=row["reason"],
                 seconds=spans.get(row["id"]),
             )
@@ -95,14 +96,16 @@ class Frames:
     def _attempt(self, job: int, event: int) -> tuple[str | None, float | None]:
         """Return how the last attempt of a job ended that began before an event, and after what."""
         row = self._db.execute(
-            "SELECT outcome, ended - claimed FROM attempts WHERE job = ?1 AND number ="
-            " (SELECT count(*) FROM events WHERE job = ?1 AND id < ?2 AND state = 'running')",
+            # not by its number: after a restore some are left out
+            "SELECT outcome, ended - claimed FROM attempts WHERE job = ?1 ORDER BY number"
+            " LIMIT 1 OFFSET max(0, (SELECT count(*) FROM events"
+            " WHERE job = ?1 AND id < ?2 AND state = 'running') - 1)",
             (job, event),
         ).fetchone()
         # not in SQL: a result may hold NaN, which Python writes and SQLite takes for no JSON
         if row is None or row[0] is None:
             return None, None
-        return json.loads(row[0]).get("ending"), max(0.0, row[1])
+        return known_record(row[0]).get("ending"), max(0.0, row[1])
 
     def paces(self, limit: int, since: float) -> dict[str, list[float]]:
         """Return kind → seconds of its jobs that are done, among the last that ended since a time."""
@@ -225,4 +228,4 @@ class Frames:
             "SELECT job, body FROM results WHERE job IN (SELECT value FROM json_each(?))",
             (json.dumps([*jobs]),),
         )
-        return {row["job"]: json.loads(row["body"]) for row in rows}
+        return {row["job"]: known_record(row["body"]) for row in rows}

@@ -9,7 +9,8 @@ from statistics import median
 
 from launcher.causes import Badly
 from launcher.past import Ends, Spent, Taken
-from launcher.states import Done, State, outcome_record
+from launcher.states import Done, outcome_record
+from launcher.store.rows import known_record, known_state
 
 # how the records of those that were done begin: to read all of each takes four times as long, and
 # what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
@@ -57,7 +58,10 @@ class History:
         )
         return [
             Ends(
-                run=row["name"], day=_name_of(row["day"]), state=State(row["state"]), jobs=row["n"]
+                run=row["name"],
+                day=_name_of(row["day"]),
+                state=known_state(row["state"]),
+                jobs=row["n"],
             )
             for row in rows
         ]
@@ -150,7 +154,7 @@ class History:
         )
         found = []
         for row in rows:
-            lane = json.loads(row["key"] or "{}")
+            lane = known_record(row["key"])
             found.append(
                 Taken(
                     alike=lane.get("signature") or f"{row['kind']} {row['model']}",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.states import State
-from launcher.store.rows import Group, JobRow, job_row
+from launcher.store.rows import Group, JobRow, job_row, known_record, known_state
 
 _JOBS = (
     "SELECT jobs.*, runs.name AS run_name, runs.root, lanes.reason AS hindrance,"
@@ -50,7 +50,11 @@ class Reading:
 
     def tests(self, *, but: str) -> list[JobRow]:
         """Return the jobs that test a model; the run `but` has none, and may have a million jobs."""
-        return self._where("runs.name <> ? AND json_extract(jobs.spec, '$.role') = 'test'", but)
+        return self._where(
+            "runs.name <> ? AND CASE WHEN json_valid(jobs.spec)"
+            " THEN json_extract(jobs.spec, '$.role') = 'test' END",
+            but,
+        )
 
     def needed_by(self, job: int) -> list[JobRow]:
         """Return the jobs that a job needs."""
@@ -139,7 +143,10 @@ class Reading:
         found = self._where(f"{_AMONG} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
         # command/1 is not the beginning of command/12
         cut = pattern[-1].isdecimal()
-        return [job for job in found if not (cut and job.name[len(pattern)].isdecimal())]
+        end = len(
+            pattern
+        )  # a job that was queued since `_exactly` looked may be the pattern itself
+        return [job for job in found if not (cut and job.name[end : end + 1].isdecimal())]
 
     def names(self) -> list[str]:
         """Return some names of jobs, the newest jobs' first."""
@@ -170,7 +177,8 @@ class Reading:
         """Return how many jobs of a group are queued or held."""
         (found,) = self._db.execute(
             "SELECT count(*) FROM jobs WHERE state IN ('queued', 'held') AND lane IN"
-            " (SELECT id FROM lanes WHERE json_extract(key, '$.group') = ?)",
+            " (SELECT id FROM lanes WHERE CASE WHEN json_valid(key)"
+            " THEN json_extract(key, '$.group') = ? END)",
             (group,),
         ).fetchone()
         return int(found)
@@ -192,7 +200,8 @@ class Reading:
         """Return (id, time, job, state, reason) of every event after number `last`."""
         rows = self._db.execute("SELECT * FROM events WHERE id > ? ORDER BY id", (last,))
         return [
-            (row["id"], row["at"], row["job"], State(row["state"]), row["reason"]) for row in rows
+            (row["id"], row["at"], row["job"], known_state(row["state"]), row["reason"])
+            for row in rows
         ]
 
     def last_event(self) -> int:
@@ -205,7 +214,7 @@ class Reading:
         rows = self._db.execute(
             "SELECT at, state, reason FROM events WHERE job = ? ORDER BY id", (job,)
         )
-        return [(row["at"], State(row["state"]), row["reason"]) for row in rows]
+        return [(row["at"], known_state(row["state"]), row["reason"]) for row in rows]
 
     def attempts_of(self, job: int) -> list[dict[str, Any]]:
         """Return a job's attempts as records: number, device, claimed, ended, outcome, memory."""
@@ -215,7 +224,7 @@ class Reading:
             (job,),
         )
         return [
-            {**dict(row), "outcome": json.loads(row["outcome"]) if row["outcome"] else None}
+            {**dict(row), "outcome": known_record(row["outcome"]) if row["outcome"] else None}
             for row in rows
         ]
 
@@ -233,12 +242,12 @@ class Reading:
         row = self._db.execute(
             "SELECT body FROM contexts JOIN jobs ON context = contexts.id WHERE jobs.id = ?", (job,)
         ).fetchone()
-        return str(json.loads(row["body"]).get("folder", "")) if row and row["body"] else ""
+        return str(known_record(row["body"]).get("folder", "")) if row else ""
 
     def result_of(self, job: int) -> dict[str, Any] | None:
         """Return what a job's entry function returned when it was last done."""
         row = self._db.execute("SELECT body FROM results WHERE job = ?", (job,)).fetchone()
-        return json.loads(row["body"]) if row else None
+        return known_record(row["body"]) if row else None
 
     def counts(self, run: int | None = None) -> dict[State, int]:
         """Return how many jobs are in each state, of one run or of all; no row is scanned."""
@@ -246,7 +255,11 @@ class Reading:
         rows = self._db.execute(
             f"SELECT state, sum(n) AS n FROM counters {where} GROUP BY state", values
         )
-        return {State(row["state"]): row["n"] for row in rows}
+        found: dict[State, int] = {}
+        for row in rows:
+            state = known_state(row["state"])
+            found[state] = found.get(state, 0) + row["n"]
+        return found
 
     def data_version(self) -> int:
         """Return a number that changes when another connection has written."""

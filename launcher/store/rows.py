@@ -7,8 +7,22 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from launcher.specs import CPU, Breed, Context, Resources, Spec, breed_of, read_spec
+from launcher import __version__
+from launcher.specs import (
+    CPU,
+    Breed,
+    Context,
+    Resources,
+    Spec,
+    breed_of,
+    read_part_of_spec,
+    read_spec,
+)
 from launcher.states import State
+from launcher.stored import Unreadable, parsed, restored
+
+_STATES = frozenset(map(str, State))
+_LANE = {"group", "resources", "breed", "signature", "visible", "least"}  # fields of a lane's key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +53,9 @@ class JobRow:
 
     @cached_property
     def spec(self) -> Spec:
-        """The job's spec."""
-        return read_spec(json.loads(self.spec_text))
+        """The job's spec; only what can be understood of it, where a newer version wrote it."""
+        plain = Spec(name=self.name, kind=self.kind, role="", run=self.run, root=self.root)
+        return _spec_and_trouble(self.spec_text, plain)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,17 +109,30 @@ def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...] | None:
 
 
 def read_lane(key: str) -> Lane:
-    """Return the lane that `Lane.key` wrote."""
-    record = json.loads(key)
-    interpreter, preload, python_path = record["breed"]
-    return Lane(
-        group=record["group"],
-        resources=Resources(**record["resources"]),
-        breed=Breed(interpreter, tuple(preload), python_path),
-        signature=record.get("signature", ""),
-        visible=tuple(record["visible"]) if "visible" in record else None,
-        least=record.get("least", 0),
-    )
+    """Return the lane that `Lane.key` wrote.
+
+    Raises:
+        Unreadable: a newer version wrote it, and jobs of it ask for what this one does not know.
+    """
+    record = parsed(key, "its lane")
+    if unknown := sorted(record.keys() - _LANE):
+        raise Unreadable(f"{unknown[0]!r} of its lane is unknown to launcher {__version__}")
+    match record:
+        case {
+            "group": str(group),
+            "resources": dict(resources),
+            "breed": [str(interpreter), [*preload], str(python_path)],
+        }:
+            visible, signature = record.get("visible"), record.get("signature", "")
+            return Lane(
+                group=group,
+                resources=restored(Resources, resources, "resources"),
+                breed=Breed(interpreter, tuple(map(str, preload)), python_path),
+                signature=str(signature),
+                visible=None if visible is None else tuple(map(str, visible)),
+                least=int(record.get("least", 0)),
+            )
+    raise Unreadable("the record of its lane is not complete")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +175,49 @@ class Claim:
         """The UUIDs of its GPUs; none where it works on the CPU."""
         return () if self.device == CPU else tuple(self.device.split(","))
 
-    @cached_property
+    @property
     def spec(self) -> Spec:
-        """The job's spec."""
-        return read_spec(json.loads(self.spec_text))
+        """The job's spec; only what can be understood of it, where a newer version started it."""
+        return self._read[0]
+
+    @property
+    def unreadable(self) -> str:
+        """What of its spec cannot be understood; '' where all can."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Spec, str]:
+        plain = Spec(name=f"job {self.job}", kind="", role="", run="", root="/")
+        return _spec_and_trouble(self.spec_text, plain)
+
+
+def _spec_and_trouble(text: str, plain: Spec) -> tuple[Spec, str]:
+    """Return a spec and ''; else what can be understood of it, and what can not."""
+    try:
+        record = parsed(text, "its spec")
+    except Unreadable as error:
+        return plain, str(error)
+    try:
+        return read_spec(record), ""
+    except Unreadable as error:
+        why = str(error)
+    try:
+        return read_part_of_spec(record), why
+    except Unreadable:
+        return plain, why
+
+
+def known_state(text: str) -> State:
+    """Return a state; one that only a newer version knows is no state in which anything happens."""
+    return State(text) if text in _STATES else State.FAILED
+
+
+def known_record(text: str | None) -> dict[str, Any]:
+    """Return what a record holds, nothing where it cannot be read."""
+    try:
+        return parsed(text or "{}", "")
+    except Unreadable:
+        return {}
 
 
 def job_row(row: sqlite3.Row) -> JobRow:
@@ -162,7 +229,7 @@ def job_row(row: sqlite3.Row) -> JobRow:
         run_id=row["run"],
         root=row["root"],
         kind=row["kind"],
-        state=State(row["state"]),
+        state=known_state(row["state"]),
         priority=row["priority"],
         waits=row["waits"],
         wish=row["wish"],
@@ -176,7 +243,11 @@ def job_row(row: sqlite3.Row) -> JobRow:
         submitted=row["submitted"],
         ended=row["ended"],
         spec_text=row["spec"],
-        outputs={path: (size, at) for path, (size, at) in json.loads(row["outputs"]).items()},
+        outputs={
+            path: (pair[0], pair[1])
+            for path, pair in known_record(row["outputs"]).items()
+            if isinstance(pair, list) and len(pair) == 2  # size and time
+        },
     )
 
 

@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.states import Outcome, State, outcome_record
+from launcher.specs import Breed, Resources, read_context
+from launcher.states import Outcome, State, Void, outcome_record
 from launcher.store.connection import Connection
-from launcher.store.following import Excuse, Following
+from launcher.store.following import UNSTARTED, Excuse, Following
 from launcher.store.learning import Learning
+from launcher.store.mending import fill_lanes, set_aside, set_lanes_aside
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
-from launcher.store.steps import fill_lanes
+from launcher.stored import Unreadable, parsed
 
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
 _NEXT_LANE = (
@@ -42,28 +44,43 @@ class Scheduling:
         """Work over a store's connection."""
         self._db = connection
         self._lanes: dict[int, Lane] = {}  # neither of them ever changes
-        self._contexts: dict[int, str] = {}
+        self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
+        self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
         self._following = Following(connection)
         self._learning = Learning(connection)
         self.lesson = self._learning.lesson
 
     def ready(self, each: int) -> list[ReadyJob]:
-        """Return the first `each` jobs of every lane that wait for nothing, the most urgent first."""
+        """Return the first `each` jobs of every lane that wait for nothing, the most urgent first.
+
+        Nothing is written; jobs that `mend` has to look at first are left out.
+        """
         found: list[ReadyJob] = []
+        self._unfit.clear()
         lane = -1
         while rows := self._db.execute(_NEXT_LANE, (lane, each)).fetchall():
             lane = int(rows[0][0])
-            if lane == 0:  # an older command line put it in while the queue was brought up to date
-                with self._db.writing():
-                    fill_lanes(self._db)
+            try:
+                asked = self._lane(lane)
+            except Unreadable as error:
+                self._unfit[lane] = str(error)
                 continue
-            asked = self._lane(lane)
             found += [
                 ReadyJob(id=job, rank=rank, lane_id=lane, lane=asked)
                 for own, rank, job in rows
                 if own == lane  # the rest belongs to lanes behind it
             ]
         return sorted(found, key=lambda one: (one.rank, one.id))
+
+    def mend(self, now: float) -> bool:
+        """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""
+        if not self._unfit:
+            return False
+        with self._db.writing():
+            if self._unfit.pop(0, ""):
+                fill_lanes(self._db, now)
+            set_lanes_aside(self._db, self._unfit.items(), now)
+        return True
 
     def limits(self) -> dict[str, int]:
         """Return how many jobs of a group may run at once, where there is a limit."""
@@ -80,6 +97,11 @@ class Scheduling:
             with self._db.writing():
                 self._db.executemany("UPDATE lanes SET reason = ? WHERE id = ?", news)
 
+    def next_attempt(self, job: int) -> int:
+        """Return the number of a job's next attempt, as far as the queue knows."""
+        row = self._db.execute("SELECT attempts FROM jobs WHERE id = ?", (job,)).fetchone()
+        return 1 + (int(row[0]) if row else 0)
+
     def claim(
         self,
         job: int,
@@ -87,28 +109,54 @@ class Scheduling:
         *,
         reason: str,
         now: float,
+        number: int = 0,
         prepare: Callable[[Claim], None] = lambda _: None,
     ) -> Claim | None:
         """Promise a queued job to a new attempt; None when it is not queued any more.
+
+        A job that cannot be understood is set aside: it fails.
 
         Args:
             job: its number.
             seat: the place.
             reason: why it starts there.
             now: seconds since 1970.
+            number: of the attempt at least; more than the next one where folders are in the way.
             prepare: makes the attempt's folder. When it raises, nothing was claimed; and nothing is
                 claimed whose folder was not there.
         """
         with self._db.writing():
             row = self._db.execute(
-                "UPDATE jobs SET state = 'running', attempts = attempts + 1, reason = ?, wish = ''"
-                " WHERE id = ? AND state = 'queued' AND waits = 0"
-                " RETURNING attempts, spec, context",
-                (reason, job),
+                "SELECT max(attempts + 1, ?), spec, context FROM jobs"
+                " WHERE id = ? AND state = 'queued' AND waits = 0",
+                (number, job),
             ).fetchone()
             if row is None:
                 return None
             number, spec, context = row
+            surroundings, why = self._context(context)
+            claim = Claim(
+                job=job,
+                number=number,
+                boot=seat.boot,
+                device=seat.device,
+                cpus=seat.cpus,
+                pid=seat.pid,
+                start_ticks=seat.start_ticks,
+                spec_text=spec,
+                context_text=surroundings,
+                claim=seat.claim,
+                lone=seat.lone,
+                claimed=now,
+            )
+            if why := claim.unreadable or why:
+                set_aside(self._db, job, why, now)
+                return None
+            self._db.execute(
+                "UPDATE jobs SET state = 'running', attempts = ?, reason = ?, wish = ''"
+                " WHERE id = ? AND state = 'queued' AND waits = 0",
+                (number, reason, job),
+            )
             self._db.execute(
                 "INSERT INTO attempts (job, number, boot, device, cpus, pid, start_ticks, claimed,"
                 " claim, lone) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -126,27 +174,16 @@ class Scheduling:
                 ),
             )
             self._db.event(job, State.RUNNING, reason, now)
-            claim = Claim(
-                job=job,
-                number=number,
-                boot=seat.boot,
-                device=seat.device,
-                cpus=seat.cpus,
-                pid=seat.pid,
-                start_ticks=seat.start_ticks,
-                spec_text=spec,
-                context_text=self._context(context),
-                claim=seat.claim,
-                lone=seat.lone,
-                claimed=now,
-            )
             prepare(claim)
         return claim
 
     def lane_of(self, job: int) -> Lane:
-        """Return what a job asks for now."""
+        """Return what a job asks for now; nothing where that cannot be understood."""
         (number,) = self._db.execute("SELECT lane FROM jobs WHERE id = ?", (job,)).fetchone()
-        return self._lane(number)
+        try:
+            return self._lane(number)
+        except Unreadable:
+            return Lane(group="", resources=Resources(), breed=Breed())
 
     def claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""
@@ -180,6 +217,8 @@ class Scheduling:
 
         Returns the job's new state, or None when this end was taken in before.
         """
+        if isinstance(outcome, Void) and outcome.whose == "machine":
+            return self._take_back(claim, outcome, now)
         record = json.dumps(outcome_record(outcome))
         with self._db.writing():
             taken = self._db.execute(
@@ -191,6 +230,26 @@ class Scheduling:
                 return None
             self._learning.learn(claim, outcome, peak)
             return self._following.follow(claim, outcome, outputs=outputs, now=now, excuse=excuse)
+
+    def _take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
+        """Make a claim undone that this machine could not start: it may be tried for hours."""
+        with self._db.writing():
+            undone = self._db.execute(
+                "DELETE FROM attempts WHERE job = ? AND number = ? AND outcome IS NULL",
+                (claim.job, claim.number),
+            )
+            if undone.rowcount != 1:
+                return None
+            self._db.execute(
+                "UPDATE jobs SET attempts = attempts - 1 WHERE id = ? AND attempts = ?",
+                (claim.job, claim.number),
+            )
+            self._db.execute(
+                "DELETE FROM events WHERE job = ?1 AND (instr(reason, ?2) = 1 OR id ="
+                " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
+                (claim.job, UNSTARTED),
+            )
+            return self._following.follow(claim, outcome, outputs={}, now=now, excuse=None)
 
     def forget(self) -> None:
         """Read everything anew that is kept in memory: a transaction was rolled back."""
@@ -220,17 +279,24 @@ class Scheduling:
         (soonest,) = self._db.execute("SELECT min(at) FROM timers").fetchone()
         return None if soonest is None else float(soonest)
 
-    def _context(self, number: int) -> str:
+    def _context(self, number: int) -> tuple[str, str]:
+        """Return a context's text, and what of it cannot be understood."""
         if number not in self._contexts:
             if len(self._contexts) >= MOST_CONTEXTS:
                 self._contexts.clear()
-            (self._contexts[number],) = self._db.execute(
-                "SELECT body FROM contexts WHERE id = ?", (number,)
-            ).fetchone()
+            row = self._db.execute("SELECT body FROM contexts WHERE id = ?", (number,)).fetchone()
+            text, why = (row[0] if row else ""), ""
+            try:
+                read_context(parsed(text, "the record of its surroundings"))
+            except Unreadable as error:
+                why = str(error)
+            self._contexts[number] = text, why
         return self._contexts[number]
 
     def _lane(self, number: int) -> Lane:
         if number not in self._lanes:
-            (key,) = self._db.execute("SELECT key FROM lanes WHERE id = ?", (number,)).fetchone()
-            self._lanes[number] = read_lane(key)
+            row = self._db.execute("SELECT key FROM lanes WHERE id = ?", (number,)).fetchone()
+            if row is None:
+                raise Unreadable("it has no lane")
+            self._lanes[number] = read_lane(row[0])
         return self._lanes[number]

@@ -1,16 +1,29 @@
+import ast
+import inspect
+import json
 import os
 import sqlite3
 import stat
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from launcher.errors import StoreError
+from launcher.handover import ensure_scheduler, wake
 from launcher.paths import Home
+from launcher.states import State
+from launcher.store import steps
 from launcher.store.backups import KEPT, back_up, backups
 from launcher.store.migrations import migrate, schema_of
 from launcher.store.steps import APPLICATION_ID, STEPS, Step
+from launcher.store.store import Store
+from tests.build import in_state, job_row, until
+
+DATA = Path(__file__).parent / "data"
+WRITTEN = range(1, len(STEPS) + 1)  # schemas of which a queue is kept, as its launcher wrote it
+CPU = {"cpus": 1, "min_vram": None, "device": "cpu", "accelerated": False, "ram": None}
 
 
 def first(connection: sqlite3.Connection) -> None:
@@ -146,3 +159,110 @@ def test_an_attempt_of_the_second_schema_keeps_its_gpu_for_itself(home: Home) ->
         migrate(connection, home.database, STEPS)
         found = connection.execute("SELECT lone FROM attempts ORDER BY job").fetchall()
     assert [lone for (lone,) in found] == [1, 0]
+
+
+# --- queues as launchers of their day wrote them
+
+
+def written(home: Home, schema: int) -> None:
+    """Put a queue there that a launcher of its schema wrote."""
+    with closing(open_(home.database)) as connection:
+        connection.executescript((DATA / f"queue-v{schema}.sql").read_text())
+
+
+def test_a_step_knows_the_data_of_its_day_by_itself() -> None:
+    tree = ast.parse(inspect.getsource(steps))
+    imported = {
+        name
+        for node in ast.walk(tree)
+        for name in (
+            [one.name for one in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or "."]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert imported
+    assert not [name for name in imported if name.partition(".")[0] in {"launcher", "trueface", ""}]
+
+
+def test_the_second_step_gives_the_jobs_of_the_first_schema_these_lanes(home: Home) -> None:
+    written(home, 1)
+    with closing(open_(home.database)) as connection:
+        connection.execute(
+            "INSERT INTO contexts VALUES (2, 'd2', ?)",
+            (
+                json.dumps(
+                    {
+                        "folder": "/",
+                        "umask": 18,
+                        "interpreter": "/usr/bin/python3",
+                        "environment": {"PYTHONPATH": "/lib", "CUDA_VISIBLE_DEVICES": "0, 1"},
+                        "affinity": [0],
+                    }
+                ),
+            ),
+        )
+        worker = {
+            "name": "train/a",
+            "kind": "train",
+            "role": "train",
+            "run": "r",
+            "root": "/",
+            "entry": "lab:train",
+            "preload": ["torch"],
+            "resources": {"accelerated": True},
+        }
+        connection.execute(
+            "INSERT INTO jobs (run, name, kind, state, priority, hash, spec, context, submitted)"
+            " VALUES (1, 'train/a', 'train', 'queued', 2, '', ?, 2, 1000000.0),"
+            " (1, 'odd', 'train', 'queued', 0, '', '{', 2, 1000000.0)",
+            (json.dumps(worker),),
+        )
+        migrate(connection, home.database, STEPS[:2])
+        lanes = dict(connection.execute("SELECT name, key FROM jobs JOIN lanes ON lanes.id = lane"))
+        ranks = dict(connection.execute("SELECT name, rank FROM jobs"))
+    assert json.loads(lanes["command/ok"]) == {
+        "group": "",
+        "resources": CPU | {"gpus": 1, "exclusive": False},
+        "breed": ["", [], ""],
+    }
+    assert json.loads(lanes["train/a"]) == {
+        "group": "",
+        "resources": CPU | {"device": "auto", "accelerated": True, "gpus": 1, "exclusive": False},
+        "breed": ["/usr/bin/python3", ["torch", "launcher.kinds"], "/lib"],
+        "visible": ["0", "1"],
+    }
+    assert "odd" not in lanes  # it does not start, and the scheduler says why
+    assert ranks["train/a"] == 1000000.0 - 2 * 86400
+
+
+@pytest.mark.parametrize("schema", WRITTEN)
+def test_a_queue_of_each_schema_opens_with_all_its_jobs_and_goes_on(
+    home: Home, schema: int
+) -> None:
+    written(home, schema)
+    with closing(open_(home.database)) as connection:
+        before = connection.execute("SELECT name, state, spec FROM jobs ORDER BY id").fetchall()
+        attempts = connection.execute("SELECT job, number, outcome FROM attempts").fetchall()
+    store = Store(home, durable=False)
+    ask = store.database.execute
+    assert [tuple(row) for row in ask("SELECT name, state, spec FROM jobs ORDER BY id")] == before
+    assert [tuple(row) for row in ask("SELECT job, number, outcome FROM attempts")] == attempts
+    assert [tuple(row) for row in ask("PRAGMA foreign_key_check")] == []
+    assert ask("PRAGMA integrity_check").fetchone()[0] == "ok"
+    assert all(row.spec.argv for row in store.read.jobs())
+    assert all(store.scheduling.lane_of(row.id) for row in store.read.jobs())
+    names = {row.name: row.id for row in store.read.jobs()}
+    if schema > 1:
+        store.owning.release([names["command/grouped"]], time.time())
+        ensure_scheduler(home)
+        wake(home)
+        below = names["command/below"]
+        until(
+            lambda: in_state(store, below, State.DONE), "what was held, and what needs it, is done"
+        )
+        assert job_row(store, names["command/later"]).waits == 1
+        assert job_row(store, names["command/grouped"]).spec.terms.retries == 2
+    store.close()

@@ -1,5 +1,6 @@
 import pytest
 
+from launcher.paths import Home
 from launcher.states import ENDED, Done, Failed, State
 from launcher.store.store import Store
 from tests.build import a_spec, claimed, enqueue
@@ -77,3 +78,17 @@ def test_what_needs_a_job_is_found_however_far_away(store: Store) -> None:
 def test_names_come_from_the_newest_jobs_first(store: Store) -> None:
     enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     assert store.read.names() == ["command/b", "command/a"]
+
+
+def test_a_job_that_is_queued_while_it_is_looked_for_is_found(home: Home, store: Store) -> None:
+    asked: list[str] = []
+    other = Store(home, durable=False)
+
+    def queue_it_between(query: str) -> None:
+        asked.append(query)
+        if len(asked) == 2:
+            enqueue(other, a_spec(name="command/1"))
+
+    store.database.set_trace_callback(queue_it_between)
+    assert [job.name for job in store.read.named("command/1")] == ["command/1"]
+    other.close()

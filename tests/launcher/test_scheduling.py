@@ -318,8 +318,11 @@ def test_a_job_that_is_cancelled_in_its_pause_waits_for_nothing_any_more(store: 
 def test_a_job_that_an_older_command_line_put_in_gets_its_lane(store: Store) -> None:
     old, new = enqueue(store, a_spec(name="command/a", cpus=2), a_spec(name="command/b"))
     store._db.execute("UPDATE jobs SET lane = 0, rank = 0 WHERE id = ?", (old,))
+    assert [one.id for one in store.scheduling.ready(5)] == [new]
+    assert store.scheduling.mend(1.0)
     ready = store.scheduling.ready(5)
     assert sorted(one.id for one in ready) == [old, new]
+    assert not store.scheduling.mend(1.0)
     assert {one.id: one.lane.resources.cpus for one in ready} == {old: 2, new: 1}
 
 

@@ -1,0 +1,61 @@
+"""When this machine cannot start programs: nothing is tried but now and then, at growing intervals."""
+
+import logging
+from dataclasses import dataclass
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+PROOF_S = 1.0  # what was started so long ago, and did not come back, began
+QUIET_S = 60.0  # at most so often the log tells of it
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Outage:
+    """Whether programs can be started, as the last tries showed; all times are monotonic seconds.
+
+    After a try that came to nothing there is a pause, then one single try. Where that comes to
+    nothing, too, the next pause is twice as long; where it does not, all goes on.
+    """
+
+    why: str = ""  # what the system said; empty: all is well
+    _pause_s: float = 0.0
+    _again_at: float = 0.0  # the single try comes then
+    _tried_at: float | None = None  # it came
+    _logged_at: float = float("-inf")
+
+    def failed(self, why: str, now: float) -> None:
+        """Begin a pause: a program could not be started, for a reason that is none of its own."""
+        if self.why and self._tried_at is None and now < self._again_at:
+            return  # it was tried together with the one for which we pause
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if self.why else FIRST_PAUSE_S
+        self._again_at, self._tried_at = now + self._pause_s, None
+        if not self.why and now >= self._logged_at + QUIET_S:
+            logger.warning("starting=paused why=%r; tried again, at growing intervals", why)
+            self._logged_at = now
+        self.why = why
+
+    def admits(self, now: float) -> bool:
+        """Tell whether a program may be started now."""
+        if self.why and self._tried_at is not None and now >= self._tried_at + PROOF_S:
+            if self._logged_at > float("-inf"):
+                logger.info("starting=on")
+            self.why, self._tried_at, self._pause_s = "", None, 0.0
+        return not self.why or (self._tried_at is None and now >= self._again_at)
+
+    def tried(self, now: float) -> None:
+        """Put down that a program is being started."""
+        if self.why:
+            self._tried_at = now
+
+    def wait_s(self, now: float) -> float:
+        """Return how long nothing can be started."""
+        at = self._again_at if self._tried_at is None else self._tried_at + PROOF_S
+        return max(0.0, at - now) if self.why else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"this machine cannot start programs ({self.why}); tried again by itself, "
+            f"every {LONGEST_PAUSE_S:g} s at the latest"
+        )

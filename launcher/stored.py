@@ -1,0 +1,93 @@
+"""Records that another version may have stored: each field is known and of its type, or refused by name."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from launcher import __version__
+
+Part = TypeVar("Part")
+
+
+class Unreadable(ValueError):
+    """A stored record cannot be understood; says what of it."""
+
+
+def parsed(text: str, what: str) -> dict[str, Any]:
+    """Return a stored record.
+
+    Args:
+        text: as it was stored.
+        what: whose record it is.
+
+    Raises:
+        Unreadable: the text is none.
+    """
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{what} is no JSON") from error
+    if not isinstance(record, dict):
+        raise Unreadable(f"{what} is no record")
+    return record
+
+
+def restored(kind: type[Part], record: object, what: str) -> Part:
+    """Return the dataclass that was stored as a record.
+
+    Raises:
+        Unreadable: it has an unknown field, a known one of another type, or lacks one.
+    """
+    if not isinstance(record, Mapping):
+        raise Unreadable(f"{what} is no record")
+    types, required = _fields(kind)  # type: ignore[arg-type]  # a class can be hashed
+    for name, value in record.items():
+        if name not in types:
+            raise Unreadable(f"{name!r} of {what} is unknown to launcher {__version__}")
+        if not isinstance(value, types[name]):
+            raise Unreadable(f"{name!r} of {what} is {str(value)[:40]!r}")
+    for name in required:
+        if name not in record:
+            raise Unreadable(f"{what} has no {name!r}")
+    return kind(**record)
+
+
+def known_of(kind: type[Part], record: object, what: str) -> Part:
+    """Return what is known of such a record, where nothing depends on the rest; all by default.
+
+    Raises:
+        Unreadable: a known field is of another type.
+    """
+    known = record if isinstance(record, Mapping) else {}
+    names, _ = _fields(kind)  # type: ignore[arg-type]  # likewise
+    return restored(kind, {name: known[name] for name in names if name in known}, what)
+
+
+@cache
+def _fields(kind: type) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...]]:
+    """Return field → the types that a stored value may have; and the fields without a default."""
+    types: dict[str, tuple[type, ...]] = {}
+    for name, hint in get_type_hints(kind).items():
+        alternatives = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        plain = tuple(get_origin(one) or one for one in alternatives)
+        types[name] = (*plain, int) if float in plain else plain  # JSON has one kind of number
+    required = tuple(
+        one.name
+        for one in fields(kind)
+        if one.default is MISSING and one.default_factory is MISSING
+    )
+    return types, required
+
+
+def texts(value: object, what: str) -> tuple[str, ...]:
+    """Return a list of texts.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    raise Unreadable(f"{what} is no list of texts")

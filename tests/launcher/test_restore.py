@@ -1,0 +1,195 @@
+"""A queue that was restored from a backup: what ran since then decides nothing, and is not doubled."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import StoreError
+from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.paths import Home
+from launcher.processes import send
+from launcher.specs import Spec, Terms
+from launcher.states import ENDED, State
+from launcher.store.backups import back_up, backups
+from launcher.store.store import Store
+from tests.build import (
+    a_spec,
+    endings,
+    enqueue,
+    gone,
+    in_state,
+    job_row,
+    lines_of,
+    program_of,
+    shell,
+    until,
+)
+
+
+def queued(home: Home, *specs: Spec) -> list[int]:
+    """Queue jobs, and have a scheduler serve them."""
+    store = Store(home, durable=False)
+    jobs = enqueue(store, *specs)
+    store.close()
+    serve(home)
+    return jobs
+
+
+def serve(home: Home) -> None:
+    """See that a scheduler lives and looks around."""
+    ensure_scheduler(home)
+    wake(home)
+
+
+def retry(home: Home, job: int) -> None:
+    """Do what `launcher retry` does."""
+    store = Store(home, durable=False)
+    assert store.owning.retry([job], time.time()) == [job]
+    store.close()
+    serve(home)
+
+
+def until_it_is(home: Home, job: int, *states: State) -> None:
+    """Wait until a job is in one of the states."""
+    store = Store(home, durable=False)
+    until(lambda: in_state(store, job, *states), f"job {job} is {states}")
+    store.close()
+
+
+def no_scheduler(home: Home) -> None:
+    """Kill the scheduler; what runs goes on."""
+    home.stop.touch()  # nobody restarts it
+    pid = scheduler_pid(home)
+    if pid is not None:
+        send(pid, signal.SIGKILL)
+    until(lambda: scheduler_pid(home) is None, "the scheduler is dead")
+    home.stop.unlink()
+
+
+def save(home: Home) -> Path:
+    """Make a backup as a migration does."""
+    return back_up(home.database, home.backups, 2)
+
+
+def restore(home: Home, backup: Path) -> None:
+    """Damage the database, and do with a backup what the damage report advises."""
+    no_scheduler(home)
+    for file in home.folder.glob("queue.sqlite*"):
+        file.unlink()
+    home.database.write_bytes(os.urandom(1 << 16))
+    with pytest.raises(StoreError, match="found damaged") as report:
+        Store(home)
+    start = "from the newest backup: "
+    (line,) = [one for one in str(report.value).splitlines() if one.startswith(start)]
+    command = line.removeprefix(start).replace(str(backups(home.backups)[-1]), str(backup))
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+
+
+def test_a_retry_really_runs_after_a_restore_from_each_backup(home: Home, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    (job,) = queued(home, a_spec(*shell('echo x >>"$1"; exit 3', str(ran))))
+    until_it_is(home, job, *ENDED)
+    saved = [save(home)]
+    for _ in range(2):
+        retry(home, job)
+        until_it_is(home, job, *ENDED)
+        saved.append(save(home))
+    for times, backup in enumerate(saved, 4):
+        restore(home, backup)
+        assert len(lines_of(ran)) == times - 1
+        retry(home, job)
+        until_it_is(home, job, *ENDED)
+        assert len(lines_of(ran)) == times
+
+        store = Store(home, durable=False)
+        assert job_row(store, job).attempts == times
+        assert endings(store, job)[-1] == "failed"
+        store.close()
+
+
+def test_what_runs_since_before_a_restore_is_waited_for_and_not_doubled(
+    home: Home, tmp_path: Path
+) -> None:
+    ran, gate = tmp_path / "ran", tmp_path / "gate"
+    script = 'echo x >>"$1"; until [ -e "$2" ]; do sleep 0.01; done'
+    store = Store(home, durable=False)
+    (job,) = enqueue(store, a_spec(*shell(script, str(ran), str(gate))))
+    store.close()
+    backup = save(home)
+    serve(home)
+    program = program_of(home.attempt(job, 1))
+    restore(home, backup)
+
+    (other,) = queued(home, a_spec(name="command/2"))
+    until_it_is(home, other, State.DONE)
+    store = Store(home, durable=False)
+    until(lambda: "no record of still runs" in job_row(store, job).hindrance, "it is told")
+    assert not gone(program)
+    assert lines_of(ran) == ["x"]
+    gate.touch()
+    until(lambda: in_state(store, job, State.DONE), "it ran again")
+    assert lines_of(ran) == ["x", "x"]
+    assert job_row(store, job).attempts == 2
+    store.close()
+
+
+def test_what_must_never_run_twice_and_ran_before_a_restore_runs_only_when_asked_for(
+    home: Home, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    store = Store(home, durable=False)
+    argv = shell('echo x >>"$1"', str(ran))
+    (job,) = enqueue(store, a_spec(*argv, terms=Terms(rerun="never")))
+    store.close()
+    backup = save(home)
+    serve(home)
+    until_it_is(home, job, State.DONE)
+    restore(home, backup)
+
+    serve(home)
+    until_it_is(home, job, *ENDED)
+    assert lines_of(ran) == ["x"]
+    store = Store(home, durable=False)
+    assert job_row(store, job).state is State.FAILED
+    assert "no record of the attempt" in job_row(store, job).reason
+    store.close()
+    retry(home, job)
+    until_it_is(home, job, State.DONE)
+    assert lines_of(ran) == ["x", "x"]
+
+
+def test_a_new_job_with_the_number_of_one_that_a_restore_forgot_runs(
+    home: Home, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    (first,) = queued(home, a_spec())
+    until_it_is(home, first, State.DONE)
+    backup = save(home)
+    (forgotten,) = queued(home, a_spec(*shell('echo x >>"$1"', str(ran)), name="command/2"))
+    until_it_is(home, forgotten, State.DONE)
+    no_scheduler(home)
+    for file in home.folder.glob("queue.sqlite*"):  # by hand, without a word to the queue
+        file.unlink()
+    shutil.copyfile(backup, home.database)
+
+    (job,) = queued(home, a_spec(*shell('echo y >>"$1"', str(ran)), name="command/2"))
+    until_it_is(home, job, State.DONE)
+    assert job == forgotten
+    assert lines_of(ran) == ["x", "y"]
+
+
+def test_folders_of_claims_that_came_to_nothing_do_not_pile_up(home: Home) -> None:
+    store = Store(home, durable=False)
+    (job,) = enqueue(store, a_spec())
+    left = home.attempt(job, 1)
+    left.folder.mkdir()
+    left.spec.write_text("{")  # the disk was full
+    serve(home)
+    until(lambda: in_state(store, job, State.DONE), "it is done")
+    assert job_row(store, job).attempts == 1
+    store.close()
