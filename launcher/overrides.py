@@ -8,7 +8,7 @@ into the argument.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.document import Fields, Node, Scalar, Source, read_document
+from launcher.document import Fields, Items, Node, Scalar, Source, read_document
 from launcher.errors import Problem, TaskFileError
 from launcher.inclusion import merged
 from launcher.kinds import Kind, Role
@@ -151,11 +151,31 @@ class _Reading:
         self.problems.append(unknown_key(now, "a setting of any kind", [*known, *words]))
 
 
-def laid_over(root: Fields, overrides: Overrides) -> Fields:
+def laid_over(root: Fields, overrides: Overrides, problems: list[Problem]) -> Fields:
     """Return a file with the words of the command line in the place of its own."""
     for fields in overrides.words:
-        root = merged(root, fields)
+        key = _tied(root, fields)
+        if key is None:
+            root = merged(root, fields)
+            continue
+        message = f"{key.text} may be tied to other settings: the matrix of the file is a list"
+        hint = f"--set {key.text}=VALUE takes one value in place of all of its own"
+        problems.append(Problem(code="set", message=message, place=key.place, hint=hint))
     return root
+
+
+def _tied(root: Fields, fields: Fields) -> Scalar | None:
+    """Return the key of a sweep that is laid over a list of combinations; None if it is none."""
+    key, node = fields.pairs[0]
+    if key.text != "matrix":
+        return None
+    below: Node | None = root
+    while isinstance(below, Fields) and isinstance(node, Fields):
+        below = next((one for name, one in below.pairs if name.text == key.text), None)
+        key, node = node.pairs[0]
+        if isinstance(below, Items):
+            return key
+    return None
 
 
 def _fields(key: Scalar, node: Node) -> Fields:

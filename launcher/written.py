@@ -20,6 +20,7 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kinds import Kind, Role
+from launcher.oldnames import resources_today
 from launcher.scope import Asked, Scope
 from launcher.settings import known_settings, unknown_key
 from launcher.specs import MOST_GPUS, is_device
@@ -30,12 +31,12 @@ RESOURCES: Mapping[str, str] = {
     "device": "auto, cpu, or a GPU such as cuda:0",
     "exclusive": "true or false: it shares its GPUs with nobody",
     "gpus": "a whole number from 0 to 64; it gets all of them or waits",
-    "min_vram": "an amount such as 16GiB that each of its GPUs must have free, or auto",
     "priority": "a whole number",
     "ram": "an amount such as 16GiB",
     "rerun": "again or never: what follows when nobody can know how an attempt ended",
     "retries": "a whole number from 0 to 1000",
     "time_limit": "a time such as 8h or 1h30m",
+    "vram": "an amount such as 16GiB that each of its GPUs must have free, or auto",
 }
 
 POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
@@ -173,7 +174,8 @@ def read_asked(node: Node, above: Asked, scope: Scope, also: Iterable[str] = ())
     asked = above
     _blame_contradiction(node, scope)
     # `gpus` has the last word
-    for key, one in sorted(node.pairs, key=lambda pair: pair[0].text == "gpus"):
+    today = resources_today(node, scope.problems)
+    for key, one in sorted(today.pairs, key=lambda pair: pair[0].text == "gpus"):
         if key.text not in RESOURCES:
             scope.problems.append(unknown_key(key, "a resource", [*RESOURCES, *also]))
             continue
@@ -206,7 +208,7 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
     """
     value = node.value if isinstance(node, Scalar) else None
     text = node.text if isinstance(node, Scalar) else ""
-    if name == "min_vram":
+    if name == "vram":
         return replace(asked, min_vram=None if text == AUTO else parse_bytes(text))
     if name == "gpus" and type(value) is int and 0 <= value <= MOST_GPUS:
         device = "auto" if asked.device == "cpu" else asked.device

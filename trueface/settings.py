@@ -270,13 +270,22 @@ class TrainSettings(LearningSettings):
 class PoisonSettings(PlaceSettings):
     """A choice of training labels to turn round."""
 
-    poison_seed: int = Field(42, ge=0, description="of the choice")
+    for_many: ClassVar[bool] = True
+
+    poison_seed: int = Field(
+        42, ge=0, description="of the draw; the seed of the training, unless it is given"
+    )
     poison_per: Literal["all", "class", "subset"] = Field(
         "all", description="the same share of each class, or of each method in it"
     )
     poison_list: str = Field(
         "", description="a file that names the images instead: keys, or an old record (.pkl)"
     )
+
+    @classmethod
+    def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return that the draw follows the training's seed; a list of images is not drawn."""
+        return {} if given.get("poison_list") else {"poison_seed": "seed"}
 
 
 class UnlearningSettings(LearningSettings):

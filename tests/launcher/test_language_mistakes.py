@@ -321,7 +321,7 @@ def test_thousands_of_combinations_are_planned_one_by_one() -> None:
         ),
         (
             "min_vram: 16\nresources: {min_vram: 1GiB}",
-            "'min_vram' is given twice, here and in line 3",
+            "'vram' is given twice, here and in line 3",
         ),
         ("defaults: {run_name: y}", "'run_name' is not a setting of any kind"),
     ],
