@@ -12,8 +12,9 @@ from launcher.document import Fields, Items, Node, Scalar, Source, read_document
 from launcher.errors import Problem, TaskFileError
 from launcher.inclusion import merged
 from launcher.kinds import Kind, Role
-from launcher.oldnames import OLD_WORDS, SWITCHES, Wanted, current, translate
-from launcher.settings import known_settings, unknown_key
+from launcher.oldnames import OLD_RESOURCES, OLD_WORDS, SWITCHES, Wanted, current, translate
+from launcher.settings import all_settings, known_settings, unknown_key
+from launcher.written import RESOURCES
 
 FILE = "--set"  # what errors call the argument
 
@@ -115,7 +116,8 @@ class _Reading:
             outer = _fields(name, _fields(replace(key, text=rest), node))
             self.made.resources.append(outer)
         else:
-            self.problems.append(unknown_key(now, f"a setting of {kind.name}", known))
+            what, where = f"a setting of {kind.name}", all_settings(kind)
+            self.problems.append(unknown_key(now, what, known, where=where))
 
     def _nested(self, word: Scalar, key: Scalar, node: Node) -> None:
         kind, dot, rest = key.text.partition(".")
@@ -147,8 +149,13 @@ class _Reading:
         if now.text in known:
             self.made.settings[now.text] = (now, node)
             return
-        words = [*_SINGLE, *(f"{word}.…" for word in _NESTED)]
-        self.problems.append(unknown_key(now, "a setting of any kind", [*known, *words]))
+        hint = ""
+        if now.text in RESOURCES or now.text in OLD_RESOURCES:
+            hint = f"--set resources.{OLD_RESOURCES.get(now.text, now.text)}=…"
+        elif now.text in (*_NESTED, *self.kinds):
+            hint = f"one key of it at a time: --set {now.text}.KEY=VALUE"
+        what = "a setting of any kind"
+        self.problems.append(unknown_key(now, what, [*known, *_SINGLE], hint=hint))
 
 
 def laid_over(root: Fields, overrides: Overrides, problems: list[Problem]) -> Fields:

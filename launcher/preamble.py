@@ -22,14 +22,27 @@ from launcher.matrix import (
 from launcher.oldnames import OLD_WORDS, POISON_RATE, current, poison_of_rate
 from launcher.overrides import Overrides
 from launcher.scope import Asked, Scope
-from launcher.settings import Given, known_settings, unknown_key
-from launcher.written import is_null, listed, read_asked
+from launcher.settings import ALL_WORDS, Given, all_settings, known_settings, unknown_key
+from launcher.written import RESOURCE_HINTS, is_null, listed, read_asked
 
 MOST_NAME_BYTES = 100
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
 
 _SWEPT_ROLES = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})
 
+TOP = (
+    "name",
+    "about",
+    "include",
+    "phases",
+    "reuse",
+    "subsets",
+    "modifiers",
+    "defaults",
+    "resources",
+    "matrix",
+    "autotest",
+)
 Top = Mapping[str, tuple[Scalar, Node]]  # the file's words
 
 
@@ -243,10 +256,12 @@ def _known(
             said[now.text] = (now, value)
         else:
             also = scope.kinds if len(found) > 1 else ()
-            hint = (
-                "it is no setting: write it at the top of the file" if now.text in OLD_WORDS else ""
-            )
-            scope.problems.append(unknown_key(now, what, names, nearby=also, hint=hint))
+            hint = RESOURCE_HINTS.get(now.text, "")
+            if now.text in OLD_WORDS or now.text in TOP:
+                hint = "it is no setting: write it at the top of the file"
+            where = all_settings(found[0]) if len(found) == 1 else ALL_WORDS
+            problem = unknown_key(now, what, names, nearby=also, hint=hint, where=where)
+            scope.problems.append(problem)
     return said
 
 

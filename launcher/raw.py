@@ -22,10 +22,10 @@ from launcher.matrix import (
     read_sweep,
     without,
 )
-from launcher.oldnames import OLD_RESOURCES, POISON_RATE, current, poison_of_rate
+from launcher.oldnames import POISON_RATE, current, poison_of_rate
 from launcher.scope import Asked, Scope
-from launcher.settings import Given, known_settings, unknown_key
-from launcher.written import RESOURCES, is_null, read_asked
+from launcher.settings import Given, all_settings, known_settings, unknown_key
+from launcher.written import RESOURCE_HINTS, is_null, read_asked
 
 _COMMON = ("resources", "settings")
 WORDS: Mapping[Role, tuple[str, ...]] = {
@@ -40,8 +40,7 @@ WORDS: Mapping[Role, tuple[str, ...]] = {
 
 # Where words stand that people look for in an entry.
 _HINTS: Mapping[str, str] = {
-    **{name: f"it goes below resources: {{{name}: …}}" for name in RESOURCES},
-    **{old: f"it is resources: {{{now}: …}} today" for old, now in OLD_RESOURCES.items()},
+    **RESOURCE_HINTS,
     "device_override": "it is resources: {device: …} today",
     "poison": "it belongs to a training: what is trained so is tested and unlearned by its ID",
 }
@@ -86,7 +85,11 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
         elsewhere = [one.name for one in scope.kinds.values() if name in known_settings(one)]
         known = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
         what, hint = f"a setting of {kind.name}", _HINTS.get(name, "")
-        scope.problems.append(unknown_key(own[name][0], what, known, elsewhere, hint=hint))
+        scope.problems.append(
+            unknown_key(
+                own[name][0], what, known, elsewhere, hint=hint, where=all_settings(*models)
+            )
+        )
     own = {name: pair for name, pair in own.items() if name in allowed}
     return Raw(
         kind=kind,
@@ -139,7 +142,8 @@ def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope)
     sweeps: list[Sweep] = []
     for name, (key, value) in _named_today(fields, kinds, scope).items():
         if name not in known:
-            scope.problems.append(unknown_key(key, f"a setting of {kinds[0].name}", known))
+            what, where = f"a setting of {kinds[0].name}", all_settings(*kinds)
+            scope.problems.append(unknown_key(key, what, known, where=where))
             continue
         if name in own:
             scope.blame(key.place, "matrix", f"{name!r} is given beside the matrix, too")

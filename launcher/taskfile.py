@@ -22,27 +22,15 @@ from launcher.inclusion import read_whole
 from launcher.kinds import Kind, Role
 from launcher.oldnames import Wanted, gathered, translate
 from launcher.overrides import laid_over, read_overrides
-from launcher.preamble import Preamble, Reuse, read_preamble
+from launcher.preamble import TOP, Preamble, Reuse, read_preamble
 from launcher.scope import Scope
 from launcher.sections import read_auto_test, read_section
 from launcher.settings import unknown_key
 from launcher.userwords import kinds_with
 from launcher.variables import without_echoes
 from launcher.words import NO_WORDS, Words
+from launcher.written import RESOURCE_HINTS
 
-TOP = (
-    "name",
-    "about",
-    "include",
-    "phases",
-    "reuse",
-    "subsets",
-    "modifiers",
-    "defaults",
-    "resources",
-    "matrix",
-    "autotest",
-)
 _MAKERS = (Role.TRAIN, Role.UNLEARN)
 
 
@@ -208,7 +196,9 @@ def _read_sections(root: Fields, scope: Scope) -> _Sections:
             whole &= kind.role not in _MAKERS or None not in read
         elif key.text not in TOP:
             known = (*TOP, *_names(scope.kinds))
-            scope.problems.append(unknown_key(key, "a section of a task file", known))
+            hint = RESOURCE_HINTS.get(key.text, "")
+            problem = unknown_key(key, "a section of a task file", known, hint=hint)
+            scope.problems.append(problem)
             whole = False
     return _Sections(entries=tuple(found), whole=whole)
 

@@ -20,9 +20,9 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kinds import Kind, Role
-from launcher.oldnames import resources_today
+from launcher.oldnames import OLD_RESOURCES, resources_today
 from launcher.scope import Asked, Scope
-from launcher.settings import known_settings, unknown_key
+from launcher.settings import accepted, all_settings, known_settings, unknown_key
 from launcher.specs import MOST_GPUS, is_device
 from launcher.units import parse_bytes, parse_seconds
 
@@ -39,6 +39,11 @@ RESOURCES: Mapping[str, str] = {
     "vram": "an amount such as 16GiB that each of its GPUs must have free, or auto",
 }
 
+# For a resource that is written where it is none.
+RESOURCE_HINTS: Mapping[str, str] = {
+    **{name: f"it goes below resources: {{{name}: …}}" for name in RESOURCES},
+    **{old: f"it is resources: {{{now}: …}} today" for old, now in OLD_RESOURCES.items()},
+}
 POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
 MOST_RETRIES = 1000
 AUTO = "auto"
@@ -81,7 +86,9 @@ def read_model(node: Node, kind: Kind, scope: Scope) -> At[ModelId] | None:
         elif kind.role is Role.UNLEARN and nearest(node.text, [POISONED]):
             hint = f"did you mean '{POISONED}', every model whose labels were?"
         elif ":" not in node.text and "model" in known_settings(kind):
-            hint = f"an architecture goes under settings: {{model: {node.text}}}"
+            meant = accepted(kind, "model", node.text)
+            hint = f"an architecture goes under settings: {{model: {meant or '…'}}}"
+            hint += "" if meant else f"; {all_settings(kind)} names them"
         place = node.part(error.offset, error.length)
         scope.blame(place, "id", f"model: {error.message}", hint)
         return None
@@ -126,7 +133,7 @@ def unknown_word(error: UnknownName, node: Scalar) -> Problem:
         message=f"unknown {error.what} {error.name!r}",
         place=node.place if found is None else node.part(*found),
         hint=f"did you mean '{error.suggestion}'?" if error.suggestion else "",
-        notes=(f"known: {', '.join(error.known)}",),
+        notes=(error.listing,),
     )
 
 
@@ -177,7 +184,7 @@ def read_asked(node: Node, above: Asked, scope: Scope, also: Iterable[str] = ())
     today = resources_today(node, scope.problems)
     for key, one in sorted(today.pairs, key=lambda pair: pair[0].text == "gpus"):
         if key.text not in RESOURCES:
-            scope.problems.append(unknown_key(key, "a resource", [*RESOURCES, *also]))
+            scope.problems.append(unknown_key(key, "a resource", RESOURCES, nearby=also))
             continue
         try:
             asked = _with(asked, key.text, one)

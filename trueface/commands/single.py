@@ -143,7 +143,7 @@ def unlearn(
         raise UsageError(f"{model} names no method: write MODEL~METHOD ({', '.join(METHODS)})")
     method = model.last.methods[-1]
     if method not in METHODS:
-        raise UnknownName("unlearning method", method, METHODS)
+        raise UnknownName("unlearning method", method, METHODS, where="docs/unlearning.md")
     words = read_word_flags(subsets, modifiers)
     kind = UNLEARN.with_words(words)
     draft = _draft(
