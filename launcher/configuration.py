@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import UsageError, nearest
+from launcher.errors import UsageError, known_words, nearest
 
 if TYPE_CHECKING:
     from launcher.machine import Rules
@@ -168,7 +168,7 @@ def absolute(what: str, text: str) -> Path:
 def unknown(name: str, what: str, known: Collection[str]) -> str:
     """Return what to say of a name that nobody knows there."""
     close = nearest(name, known)
-    hint = f"did you mean {close!r}?" if close else f"known: {', '.join(sorted(known))}"
+    hint = f"did you mean {close!r}?" if close else known_words(name, sorted(known))
     return f"{name!r} is not {what}; {hint}"
 
 

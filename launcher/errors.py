@@ -20,6 +20,8 @@ from enum import StrEnum
 from typing import ClassVar
 
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
+LISTED_WHOLE = 7  # known words; of more, a message lists the nearest
+MOST_LISTED = 5
 WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -94,13 +96,26 @@ class IdError(UsageError):
 
 
 class UnknownName(UsageError):
-    """A name that nobody knows, with the names that are known."""
+    """A name that nobody knows, with the names that are known.
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    `where` says where all of them stand; `suggestion` is the one that is meant, where that is known
+    better than by its letters.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        *,
+        where: str = "",
+        suggestion: str | None = None,
+    ) -> None:
         self.what, self.name, self.known = what, name, tuple(sorted(known))
-        self.suggestion = nearest(name, self.known)
+        self.suggestion = suggestion or nearest(name, self.known)
+        self.listing = known_words(name, self.known, where)
         hint = f", did you mean {self.suggestion}?" if self.suggestion else ""
-        super().__init__(f"unknown {what} {name!r}{hint} (known: {', '.join(self.known)})")
+        super().__init__(f"unknown {what} {name!r}{hint} ({self.listing})")
 
 
 class TaskFileError(UsageError):
@@ -139,6 +154,23 @@ class StoreError(MachineError):
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: `1 error`, `2 errors`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def known_words(name: str, known: Iterable[str], where: str = "") -> str:
+    """Return a list of the known words, or, where they are many, of those most like `name`.
+
+    Args:
+        name: what was written instead.
+        known: all words that could stand there.
+        where: names what lists all of them, such as a command line.
+    """
+    words = list(dict.fromkeys(known))
+    if len(words) <= LISTED_WHOLE:
+        return f"known: {', '.join(words) or 'none'}"
+    alike = difflib.get_close_matches(name.casefold(), words, n=MOST_LISTED, cutoff=0.0)
+    if (first := nearest(name, words)) is not None:
+        alike = [first, *(word for word in alike if word != first)][:MOST_LISTED]
+    return f"nearest of {len(words)}: {', '.join(alike)}{f'; all: {where}' if where else ''}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

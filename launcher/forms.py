@@ -125,6 +125,13 @@ def mapping(properties: Form) -> Form:
     return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
 
 
+def matrix(properties: Form) -> Form:
+    """Return the form of a matrix: sweeps by setting, or a list of combinations of settings."""
+    sweeps = mapping(properties)
+    item = {**sweeps, "type": "object", "minProperties": 1}
+    return {**sweeps, "type": ["object", "array", "null"], "items": item, "minItems": 1}
+
+
 def sweep(form: Form) -> Form:
     """Return the form of the values that a setting takes one after another."""
     labelled = {

@@ -1,7 +1,8 @@
 """`include:` in a task file: other files that come before it, as if they were written above it.
 
 Sections are joined, the included ones first; under `defaults`, `resources`, `subsets`, `modifiers`
-and `matrix` what the including file says wins, key by key, as it does for `name` and the like.
+and `matrix` what the including file says wins, key by key, as it does for `name` and the like. A matrix
+that is a list, in either file, is taken or replaced as a whole.
 """
 
 import os
@@ -15,7 +16,7 @@ from launcher.variables import filled
 MOST_FILES = 50
 WORD = "include"
 
-_REPLACED = frozenset({"phases"})
+_REPLACED = frozenset({"phases", "matrix"})  # a list of theirs is whole
 _MERGED = frozenset({"defaults", "resources", "subsets", "modifiers", "matrix"})
 
 

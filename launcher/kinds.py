@@ -47,6 +47,8 @@ class Settings(BaseModel):
     a value that a task file gives for all kinds (under `defaults`), or that it does not give at all.
     `modules` names the settings whose value chooses modules that are imported by name, which no
     import statement tells, and gives those of a value.
+    `for_many` says that one job of a poison serves every model for which the choice is the same:
+    its kind hears of them in `Draft.further_models`, and writes all of `Job.outputs`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
@@ -55,6 +57,18 @@ class Settings(BaseModel):
     aliases: ClassVar[Mapping[str, str]] = {}
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {}
+    for_many: ClassVar[bool] = False
+
+    @classmethod
+    def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others
+        """Return which settings of a poison take the value of a setting of the poisoned training.
+
+        Asked for the settings that a task file does not give; their defaults are the same.
+
+        Args:
+            given: the values that it does give.
+        """
+        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +84,7 @@ class Draft:
     data: str | None = None  # data ID as written
     images: str | None = None  # data ID with real data added
     name: str | None = None  # given name of a plain job
+    further_models: tuple[str, ...] = ()  # that a poison chooses for, besides `model`
     settings: Mapping[str, Any] = field(default_factory=dict)  # validated and complete
     words: Words = field(default_factory=Words)  # the user's own among those of its data
     device: str = "auto"  # that the task file asks for: "auto", "cpu", "cuda" or "cuda:N"
@@ -200,6 +215,7 @@ class Job:
     images: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     words: Words = field(default_factory=Words)
+    outputs: tuple[Path, ...] = ()  # what it must leave, absolute; empty where nobody planned it
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
     share: Share = field(default_factory=Share)  # of its card; by default all of it, told to nobody

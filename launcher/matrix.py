@@ -1,16 +1,22 @@
 """Sweeps: `matrix: {lr: [0.1, 0.01], seed: [1, 2, 3]}` and the names of what comes of them.
 
+A mapping is a product: every value with every other. A list ties settings together, and each of its
+items is a product of its own:
+
+    matrix: [{seed: 1, poison_seed: 7}, {seed: 2, poison_seed: 8}]              two combinations
+    matrix: [{seed: 1, lr: [0.1, 0.01]}, {seed: 2, lr: [0.1, 0.01]}]            four
+
 A value goes into a model's ID as `@lr=0.1`. One that has no short form there (a path, a list) is
 given a label: `matrix: {weights: {imagenet: default, ours: weights/our.pt}}`.
 """
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from launcher.document import Fields, Node, Scalar, plain_value
-from launcher.errors import Problem
+from launcher.document import Fields, Items, Node, Scalar, plain_value
+from launcher.errors import Place, Problem, Severity
 from launcher.ids import is_variant_value
 from launcher.kinds import Kind
 from launcher.records import Json
@@ -18,6 +24,7 @@ from launcher.records import Json
 MOST_COMBINATIONS = 10_000
 
 _NOT_A_VALUE = re.compile(r"[^A-Za-z0-9_.+\-]+")
+_EXAMPLE = "[{seed: 1, lr: 0.1}, {seed: 2, lr: 0.2}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +34,51 @@ class Swept:
     key: Scalar  # the setting
     node: Node  # its value
     label: str | None  # what the file calls it; None: its value tells
+    kind: str | None = None  # whose setting; None: of every kind that knows it
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
-    """A setting and the values that it takes one after another."""
-
-    key: Scalar
-    values: tuple[Swept, ...]
+    @property
+    def name(self) -> str:
+        """The setting as `--set` names it: `lr`, or `train.lr`."""
+        return self.key.text if self.kind is None else f"{self.kind}.{self.key.text}"
 
 
 Combination = Mapping[str, Swept]  # by the name of the setting
 
 
-def read_sweep(key: Scalar, node: Node, problems: list[Problem]) -> Sweep | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What is taken one after another: the values of a setting, or of several that are tied."""
+
+    values: tuple[tuple[Swept, ...], ...]  # at least one; all of the same settings
+
+    @property
+    def first(self) -> tuple[Swept, ...]:
+        """The first values, which tell the settings and where they stand."""
+        return self.values[0]
+
+
+def read_matrix(
+    node: Node, product: Callable[[Fields], list[Sweep]], problems: list[Problem]
+) -> list[Sweep]:
+    """Read a matrix; every combination is one value of each sweep that is returned.
+
+    Args:
+        node: a mapping of sweeps, or a list of such mappings.
+        product: reads one mapping.
+        problems: where complaints are added.
+    """
+    if isinstance(node, Fields):
+        return product(node)
+    if isinstance(node, Items):
+        return _read_tied(node, product, problems)
+    message = "matrix: expected sweeps such as {seed: [1, 2, 3]}"
+    problems.append(_wrong(message, node.place, f"or tied settings: {_EXAMPLE}"))
+    return []
+
+
+def read_sweep(
+    key: Scalar, node: Node, problems: list[Problem], kind: str | None = None
+) -> Sweep | None:
     """Read the values of one setting; None where there are none to read, with the reason told."""
     values: list[Swept] = []
     sound = True
@@ -50,38 +88,134 @@ def read_sweep(key: Scalar, node: Node, problems: list[Problem]) -> Sweep | None
                 message = "a label stands in model IDs: letters, digits and _.+- only"
                 problems.append(Problem(code="matrix", message=message, place=name.place))
                 sound = False
-            values.append(Swept(key=key, node=one, label=name.text))
+            values.append(Swept(key=key, node=one, label=name.text, kind=kind))
     elif isinstance(node, Scalar):
-        values += [] if node.value is None else [Swept(key=key, node=node, label=None)]
+        values += [] if node.value is None else [Swept(key=key, node=node, label=None, kind=kind)]
     else:
-        values += [Swept(key=key, node=one, label=None) for one in node.nodes]
+        values += [Swept(key=key, node=one, label=None, kind=kind) for one in node.nodes]
     if not values:
         message = f"matrix: {key.text} has no values"
         hint = f"write {key.text}: [1, 2, 3]"
         problems.append(Problem(code="matrix", message=message, place=node.place, hint=hint))
-    sound &= _distinct(values, problems)
-    return Sweep(key=key, values=tuple(values)) if values and sound else None
+    bundles = [(one,) for one in values]
+    sound &= _distinct(bundles, problems)
+    return Sweep(values=tuple(bundles)) if values and sound else None
 
 
-def _distinct(values: Sequence[Swept], problems: list[Problem]) -> bool:
+def _read_tied(
+    node: Items, product: Callable[[Fields], list[Sweep]], problems: list[Problem]
+) -> list[Sweep]:
+    """Read a list of combinations as one sweep; nothing where one of them is wrong."""
+    bundles: list[tuple[Swept, ...]] = []
+    sound = bool(node.nodes)
+    if not node.nodes:
+        message = "matrix: the list has no combinations"
+        problems.append(
+            Problem(code="matrix", message=message, place=node.place, hint=f"write {_EXAMPLE}")
+        )
+    for item in node.nodes:
+        made = _read_item(item, product, problems)
+        if made and bundles and (odd := _odd(made[0], bundles[0], item.place)) is not None:
+            problems.append(odd)
+            sound = False
+        elif made:
+            order = [one.name for one in (bundles or made)[0]]
+            bundles += [_in_order(one, order) for one in made]
+        sound &= bool(made)
+    if not sound or not _distinct(bundles, problems):
+        return []
+    return [Sweep(values=tuple(bundles))]
+
+
+def _read_item(
+    item: Node, product: Callable[[Fields], list[Sweep]], problems: list[Problem]
+) -> list[tuple[Swept, ...]]:
+    """Return the combinations of one item of a list; none where it is wrong."""
+    if not isinstance(item, Fields) or not item.pairs:
+        message = "matrix: expected a combination such as {seed: 1, lr: 0.1}"
+        hint = "a matrix is a mapping of sweeps, or a list of mappings"
+        problems.append(_wrong(message, item.place, hint))
+        return []
+    before = sum(one.severity is Severity.ERROR for one in problems)
+    sweeps = product(item)
+    if sum(one.severity is Severity.ERROR for one in problems) > before:
+        return []
+    return [made for made in combinations(sweeps, problems) if made]
+
+
+def _odd(made: Sequence[Swept], first: Sequence[Swept], place: Place) -> Problem | None:
+    """Return the problem of a combination of other settings than the first one; None if it is not."""
+    wanted, given = ({one.name: one for one in some} for some in (first, made))
+    more = [one for name, one in given.items() if name not in wanted]
+    less = [name for name in wanted if name not in given]
+    if not more and not less:
+        return None
+    differs = f"lacks {' and '.join(less)}" if less else "has more"
+    if more:
+        names = " and ".join(one.name for one in more)
+        differs = f"{f'{differs}, and ' if less else ''}has {names}, which the first has not"
+    return Problem(
+        code="matrix",
+        message=f"matrix: all combinations of a list give the same settings; this one {differs}",
+        place=more[0].key.place if more and not less else place,
+        hint=f"give {' and '.join(wanted)} in each",
+        notes=(f"the first stands in line {first[0].key.place.line}",),
+    )
+
+
+def _in_order(bundle: Iterable[Swept], order: Sequence[str]) -> tuple[Swept, ...]:
+    return tuple(sorted(bundle, key=lambda one: order.index(one.name)))
+
+
+def _wrong(message: str, place: Place, hint: str) -> Problem:
+    return Problem(code="wrong-type", message=message, place=place, hint=hint)
+
+
+def _distinct(bundles: Sequence[tuple[Swept, ...]], problems: list[Problem]) -> bool:
     """Tell whether each value has a name of its own; blame the first of those that have not."""
-    by_label: dict[str, object] = {}
-    seen: list[tuple[bool, object]] = []  # 1 and true are equal in Python, 1 and 1.0 to anybody
-    for one in values:
-        value = plain_value(one.node)
-        name, known = label(one, value), (isinstance(value, bool), value)
-        if name not in by_label and known not in seen:
-            by_label[name] = value
-            seen += [known]
+    names: set[tuple[str, ...]] = set()
+    seen: set[tuple[str, ...]] = set()
+    for bundle in bundles:
+        values = [plain_value(one.node) for one in bundle]
+        name = tuple(label(one, value) for one, value in zip(bundle, values, strict=True))
+        known = tuple(map(_comparable, values))
+        if name not in names and known not in seen:
+            names.add(name)
+            seen.add(known)
             continue
-        key, hint = one.key.text, ""
-        message = f"matrix: {key} has this value twice"
-        if known not in seen:
-            message = f"matrix: two values of {key} would both be called {name!r} in an ID"
-            hint = f"name them: {key}: {{first: …, second: …}}"
-        problems.append(Problem(code="matrix", message=message, place=one.node.place, hint=hint))
+        problems.append(_alike(bundle, name, twice=known in seen))
         return False
     return True
+
+
+def _alike(bundle: Sequence[Swept], name: Sequence[str], *, twice: bool) -> Problem:
+    """Return the problem of values, or of combinations, that are equal or go by one name."""
+    key, place = bundle[0].key.text, bundle[0].node.place
+    tied = len(bundle) > 1
+    if twice:
+        message = "matrix: this combination is there twice" if tied else ""
+        message = message or f"matrix: {key} has this value twice"
+        return Problem(code="matrix", message=message, place=place)
+    said = ",".join(f"{one.name}={text}" for one, text in zip(bundle, name, strict=True))
+    what, called = ("two combinations", said) if tied else (f"two values of {key}", name[0])
+    return Problem(
+        code="matrix",
+        message=f"matrix: {what} would both be called {called!r} in an ID",
+        place=place,
+        hint=f"name them: {key}: {{first: …, second: …}}",
+    )
+
+
+def _comparable(value: Json) -> str:
+    """Return a text that is equal for equal values: 1 and 1.0 are, to anybody, and 1 and true not."""
+    match value:
+        case bool() | None | str():
+            return repr(value)
+        case int() | float():
+            return repr(float(value)) if abs(value) < 1 << 53 else repr(value)
+        case list():
+            return f"[{','.join(map(_comparable, value))}]"
+    return repr({key: _comparable(one) for key, one in value.items()})
 
 
 def is_neutral(name: str, kinds: Iterable[Kind]) -> bool:
@@ -90,10 +224,19 @@ def is_neutral(name: str, kinds: Iterable[Kind]) -> bool:
     return bool(having) and all(name in one.neutral for one in having)
 
 
-def blame_neutral(sweep: Sweep, problems: list[Problem]) -> None:
+def blame_neutral(key: Scalar, problems: list[Problem]) -> None:
     """Add the problem of a sweep that would make the same model again and again."""
-    message = f"matrix: {sweep.key.text} cannot change a result, so there is nothing to compare"
-    problems.append(Problem(code="matrix", message=message, place=sweep.key.place))
+    message = f"matrix: {key.text} cannot change a result, so there is nothing to compare"
+    problems.append(Problem(code="matrix", message=message, place=key.place))
+
+
+def without(sweeps: Iterable[Sweep], forced: Callable[[Swept], bool]) -> Iterator[Sweep]:
+    """Give the sweeps without the settings that the command line sets, each combination once."""
+    for sweep in sweeps:
+        kept = [tuple(one for one in bundle if not forced(one)) for bundle in sweep.values]
+        once = {tuple(_comparable(plain_value(one.node)) for one in some): some for some in kept}
+        if kept[0]:
+            yield replace(sweep, values=tuple(once.values()))
 
 
 def combinations(sweeps: Sequence[Sweep], problems: list[Problem]) -> list[tuple[Swept, ...]]:
@@ -103,9 +246,11 @@ def combinations(sweeps: Sequence[Sweep], problems: list[Problem]) -> list[tuple
         count *= len(sweep.values)
     if count > MOST_COMBINATIONS:
         message = f"matrix: {count:,} combinations, and {MOST_COMBINATIONS:,} at most are made"
-        problems.append(Problem(code="matrix", message=message, place=sweeps[0].key.place))
+        place = sweeps[0].first[0].key.place
+        problems.append(Problem(code="matrix", message=message, place=place))
         return [()]
-    return list(itertools.product(*(sweep.values for sweep in sweeps)))
+    chosen = itertools.product(*(sweep.values for sweep in sweeps))
+    return [tuple(itertools.chain.from_iterable(bundles)) for bundles in chosen]
 
 
 def by_setting(chosen: Iterable[Swept]) -> dict[str, Swept]:

@@ -29,6 +29,7 @@ _COMMANDS: Mapping[str, str] = {
     "features": "has no effect, as in the original",
 }
 _OLD = "old-name"
+OLD_RESOURCES: Mapping[str, str] = {"min_vram": "vram"}  # of task files before 0.3
 _LISTING = frozenset({"only_list", "dry_run"})
 SWITCHES = frozenset({*_LISTING, "parse"})  # what a file is wanted for
 OLD_WORDS = (*_RENAMED, *_COMMANDS, "device_override", "min_vram", "clean_run", POISON_RATE)
@@ -52,7 +53,7 @@ class Translated:
 
 def translate(root: Fields, kinds: Mapping[str, Kind], problems: list[Problem]) -> Translated:
     """Return a task file with old words at its top replaced; settings there go below defaults."""
-    return _Translation(kinds, problems).of(root)
+    return _Translation(kinds, problems).of(_with_resources_of_today(root, kinds, problems))
 
 
 def current(key: Scalar, kinds: Iterable[Kind], problems: list[Problem]) -> Scalar:
@@ -66,6 +67,40 @@ def current(key: Scalar, kinds: Iterable[Kind], problems: list[Problem]) -> Scal
             problems.append(old_note(key, f"{key.text} is called {today} today"))
             return replace(key, text=today)
     return key
+
+
+def resources_today(asked: Fields, problems: list[Problem]) -> Fields:
+    """Return resources by their names of today; note which have older ones, blame what is there twice."""
+    pairs: dict[str, tuple[Scalar, Node]] = {}
+    for key, node in asked.pairs:
+        name = OLD_RESOURCES.get(key.text, key.text)
+        if name != key.text:
+            problems.append(old_note(key, f"{key.text} is called {name} today"))
+        if name in pairs:
+            message = f"{name!r} is given twice, by its name of today and by an old one"
+            problems.append(Problem(code="duplicate-key", message=message, place=key.place))
+        else:
+            pairs[name] = (replace(key, text=name), node)
+    return replace(asked, pairs=tuple(pairs.values()))
+
+
+def _with_resources_of_today(
+    root: Fields, kinds: Mapping[str, Kind], problems: list[Problem]
+) -> Fields:
+    """Return a file with the resources at its top by their names of today, before it is merged."""
+
+    def today(key: Scalar, node: Node) -> Node:
+        if key.text != "resources" or not isinstance(node, Fields):
+            return node
+        inner = [
+            (name, resources_today(one, problems))
+            if name.text in kinds and isinstance(one, Fields)
+            else (name, one)
+            for name, one in node.pairs
+        ]
+        return resources_today(replace(node, pairs=tuple(inner)), problems)
+
+    return replace(root, pairs=tuple((key, today(key, node)) for key, node in root.pairs))
 
 
 def poison_of_rate(key: Scalar, node: Node, problems: list[Problem]) -> Node:
@@ -174,8 +209,8 @@ class _Translation:
     def _vram(self, key: Scalar, node: Node) -> None:
         if isinstance(node, Scalar) and isinstance(node.value, int):
             node = replace(node, text=f"{node.value}MiB", plain=False)
-        self.problems.append(old_note(key, "min_vram is resources: {min_vram: 16GiB} today"))
-        self._below(key, node, "resources")
+        self.problems.append(old_note(key, "min_vram is resources: {vram: 16GiB} today"))
+        self._below(replace(key, text="vram"), node, "resources")
 
     def _clean(self, key: Scalar, node: Node) -> None:
         clean = self._truth(key, node)

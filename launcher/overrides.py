@@ -8,12 +8,13 @@ into the argument.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.document import Fields, Node, Scalar, Source, read_document
+from launcher.document import Fields, Items, Node, Scalar, Source, read_document
 from launcher.errors import Problem, TaskFileError
 from launcher.inclusion import merged
 from launcher.kinds import Kind, Role
-from launcher.oldnames import OLD_WORDS, SWITCHES, Wanted, current, translate
-from launcher.settings import known_settings, unknown_key
+from launcher.oldnames import OLD_RESOURCES, OLD_WORDS, SWITCHES, Wanted, current, translate
+from launcher.settings import all_settings, known_settings, unknown_key
+from launcher.written import RESOURCES
 
 FILE = "--set"  # what errors call the argument
 
@@ -115,7 +116,8 @@ class _Reading:
             outer = _fields(name, _fields(replace(key, text=rest), node))
             self.made.resources.append(outer)
         else:
-            self.problems.append(unknown_key(now, f"a setting of {kind.name}", known))
+            what, where = f"a setting of {kind.name}", all_settings(kind)
+            self.problems.append(unknown_key(now, what, known, where=where))
 
     def _nested(self, word: Scalar, key: Scalar, node: Node) -> None:
         kind, dot, rest = key.text.partition(".")
@@ -147,15 +149,40 @@ class _Reading:
         if now.text in known:
             self.made.settings[now.text] = (now, node)
             return
-        words = [*_SINGLE, *(f"{word}.…" for word in _NESTED)]
-        self.problems.append(unknown_key(now, "a setting of any kind", [*known, *words]))
+        hint = ""
+        if now.text in RESOURCES or now.text in OLD_RESOURCES:
+            hint = f"--set resources.{OLD_RESOURCES.get(now.text, now.text)}=…"
+        elif now.text in (*_NESTED, *self.kinds):
+            hint = f"one key of it at a time: --set {now.text}.KEY=VALUE"
+        what = "a setting of any kind"
+        self.problems.append(unknown_key(now, what, [*known, *_SINGLE], hint=hint))
 
 
-def laid_over(root: Fields, overrides: Overrides) -> Fields:
+def laid_over(root: Fields, overrides: Overrides, problems: list[Problem]) -> Fields:
     """Return a file with the words of the command line in the place of its own."""
     for fields in overrides.words:
-        root = merged(root, fields)
+        key = _tied(root, fields)
+        if key is None:
+            root = merged(root, fields)
+            continue
+        message = f"{key.text} may be tied to other settings: the matrix of the file is a list"
+        hint = f"--set {key.text}=VALUE takes one value in place of all of its own"
+        problems.append(Problem(code="set", message=message, place=key.place, hint=hint))
     return root
+
+
+def _tied(root: Fields, fields: Fields) -> Scalar | None:
+    """Return the key of a sweep that is laid over a list of combinations; None if it is none."""
+    key, node = fields.pairs[0]
+    if key.text != "matrix":
+        return None
+    below: Node | None = root
+    while isinstance(below, Fields) and isinstance(node, Fields):
+        below = next((one for name, one in below.pairs if name.text == key.text), None)
+        key, node = node.pairs[0]
+        if isinstance(below, Items):
+            return key
+    return None
 
 
 def _fields(key: Scalar, node: Node) -> Fields:

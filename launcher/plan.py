@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from launcher.draws import Draw, Draws
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.expansion import Step, expand
 from launcher.ids import DataId, model_folder_name, parse_data
@@ -105,6 +106,7 @@ def plan(
     working = _Working(task, root, Once(exists), cache(content), partial(_sources, closure, digest))
     for step in expand(task, working.on_disk, working.problems):
         working.enter(step)
+    working.complete_draws()
     if any(one.severity is Severity.ERROR for one in working.problems):
         raise TaskFileError(task.in_order(working.problems))
     wanted = working.of_phases()
@@ -160,6 +162,7 @@ class _Working:
         self._sources = cache(sources)
         self._jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
+        self._draws = Draws()
         self._found: dict[Any, Any] = {}  # what kinds looked up, shared by all drafts
 
     def on_disk(self, model: str) -> bool:
@@ -175,15 +178,43 @@ class _Working:
             self.problems.append(Problem(code="setting", message=str(error), place=step.place))
             return
         self._refuse(step, draft)
+        draw = self._draws.first(step, draft, files.inputs)
+        if draw is not None:
+            self._share(draw, step, files)
+            return
         needs = self.wiring.connect(step, files.inputs, files.outputs, self.problems)
-        self._jobs[step.name] = _planned(
+        self._jobs[step.name] = self._planned(step, files, draft.words, needs, step.name)
+
+    def _planned(
+        self, step: Step, files: "_Files", words: Words, needs: Iterable[str], reader: str
+    ) -> PlannedJob:
+        """Return a job; `reader` is the one that is known to read the same."""
+        return _planned(
             step,
             files,
-            draft.words,
-            [self._jobs[need] for need in needs],
+            words,
+            [self._needed(need, step) for need in needs],
             sources=self._sources(roots_of(step.kind, step.settings.values)),
-            given=[self._content(path) for path in self.wiring.given[step.name]],
+            given=[self._content(path) for path in self.wiring.given[reader]],
         )
+
+    def _needed(self, name: str, step: Step) -> PlannedJob:
+        own = self._draws.hash_for(name, step)
+        return self._jobs[name] if own is None else replace(self._jobs[name], hash=own)
+
+    def _share(self, draw: Draw, step: Step, files: "_Files") -> None:
+        """Let an earlier job do what this step asks for, too."""
+        first = draw.step.name
+        self.wiring.make(draw.step, files.outputs, self.problems)
+        alone = self._planned(step, files, draw.draft.words, self._jobs[first].needs, first)
+        draw.models[str(step.model)] = alone.hash
+
+    def complete_draws(self) -> None:
+        """Tell the jobs that choose for several models what they write, now that all are known."""
+        for draw in self._draws.shared():
+            files = _files(draw.step, draw.whole)
+            job = self._jobs[draw.step.name]
+            self._jobs[job.name] = replace(job, outputs=files.outputs, argv=files.argv)
 
     def _draft(self, step: Step) -> Draft:
         return Draft(

@@ -1,10 +1,11 @@
 """What a task file says before its sections: name, words of the user, defaults, resources, matrix."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
-from launcher.document import Fields, Node, Scalar
+from launcher.document import Fields, Items, Node, Scalar
 from launcher.errors import Problem, nearest
 from launcher.kinds import Kind, Role
 from launcher.matrix import (
@@ -14,19 +15,34 @@ from launcher.matrix import (
     by_setting,
     combinations,
     is_neutral,
+    read_matrix,
     read_sweep,
+    without,
 )
 from launcher.oldnames import OLD_WORDS, POISON_RATE, current, poison_of_rate
 from launcher.overrides import Overrides
 from launcher.scope import Asked, Scope
-from launcher.settings import Given, known_settings, unknown_key
-from launcher.written import is_null, listed, read_asked
+from launcher.settings import ALL_WORDS, Given, all_settings, known_settings, unknown_key
+from launcher.written import RESOURCE_HINTS, is_null, listed, read_asked
 
 MOST_NAME_BYTES = 100
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
 
 _SWEPT_ROLES = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})
 
+TOP = (
+    "name",
+    "about",
+    "include",
+    "phases",
+    "reuse",
+    "subsets",
+    "modifiers",
+    "defaults",
+    "resources",
+    "matrix",
+    "autotest",
+)
 Top = Mapping[str, tuple[Scalar, Node]]  # the file's words
 
 
@@ -48,14 +64,6 @@ class Preamble:
     reuse: Reuse
     scopes: tuple[Scope, ...]  # one for each combination of the file's matrix
     sweeps: tuple[Sweep, ...]
-
-
-@dataclass(slots=True)
-class _Sweeps:
-    """The file's matrix: for all kinds, and by the name of one."""
-
-    general: list[Sweep] = field(default_factory=list)
-    of_kind: list[tuple[str, Sweep]] = field(default_factory=list)
 
 
 def read_preamble(
@@ -104,7 +112,7 @@ def read_preamble(
         phases=_phases(top, scope),
         reuse=reuse,
         scopes=tuple(_scopes(scope, sweeps)),
-        sweeps=(*sweeps.general, *(sweep for _, sweep in sweeps.of_kind)),
+        sweeps=tuple(sweeps),
     )
 
 
@@ -248,30 +256,37 @@ def _known(
             said[now.text] = (now, value)
         else:
             also = scope.kinds if len(found) > 1 else ()
-            hint = (
-                "it is no setting: write it at the top of the file" if now.text in OLD_WORDS else ""
-            )
-            scope.problems.append(unknown_key(now, what, names, nearby=also, hint=hint))
+            hint = RESOURCE_HINTS.get(now.text, "")
+            if now.text in OLD_WORDS or now.text in TOP:
+                hint = "it is no setting: write it at the top of the file"
+            where = all_settings(found[0]) if len(found) == 1 else ALL_WORDS
+            problem = unknown_key(now, what, names, nearby=also, hint=hint, where=where)
+            scope.problems.append(problem)
     return said
 
 
-def _matrix(top: Top, scope: Scope, forced: Sequence[str]) -> _Sweeps:
+def _matrix(top: Top, scope: Scope, forced: Sequence[str]) -> list[Sweep]:
     """Read the file's sweeps, but for those of settings that the command line sets."""
-    found = _Sweeps()
     if "matrix" not in top or is_null(top["matrix"][1]):
-        return found
-    node = top["matrix"][1]
-    if not isinstance(node, Fields):
-        scope.blame(node.place, "wrong-type", "matrix: expected sweeps such as {seed: [1, 2, 3]}")
-        return found
+        return []
+    sweeps = read_matrix(top["matrix"][1], lambda one: _sweeps(one, scope), scope.problems)
+    _blame_twice(sweeps, scope)
+    for one in (one for sweep in sweeps for one in sweep.first if one.key.text in forced):
+        message = f"--set takes the place of this sweep of {one.key.text}"
+        scope.note(one.key.place, "matrix", message)
+    return list(without(sweeps, lambda one: one.key.text in forced))
+
+
+def _sweeps(fields: Fields, scope: Scope) -> list[Sweep]:
+    """Read one mapping of the file's matrix: sweeps for all kinds, and below the name of one."""
     makers = {name: kind for name, kind in scope.kinds.items() if kind.role in _SWEPT_ROLES}
     general: list[tuple[Scalar, Node]] = []
-    for key, value in node.pairs:
-        if key.text in makers and isinstance(value, Fields):
+    of_kind: list[Sweep] = []
+    for key, value in fields.pairs:
+        if key.text in makers and isinstance(value, Fields | Items) and _is_matrix(value):
             kind = makers[key.text]
-            own = _known(value.pairs, [kind], f"a setting of {key.text}", scope)
-            sweeps = _read_sweeps(own, forced, scope)
-            found.of_kind += [(key.text, sweep) for sweep in sweeps]
+            read = partial(_sweeps_of, kinds=[kind], name=kind.name, scope=scope)
+            of_kind += read_matrix(value, read, scope.problems)
         elif key.text in makers and makers[key.text].role is not Role.POISON:
             message = f"matrix: expected sweeps of {key.text} such as {{seed: [1, 2, 3]}}"
             scope.blame(value.place, "wrong-type", message)
@@ -279,10 +294,27 @@ def _matrix(top: Top, scope: Scope, forced: Sequence[str]) -> _Sweeps:
             scope.blame(key.place, "matrix", *_not_swept(scope.kinds[key.text]))
         else:
             general.append((key, value))
-    what = "a setting of anything that makes models"
-    found.general += _read_sweeps(_known(general, makers.values(), what, scope), forced, scope)
-    _blame_twice(found, scope)
-    return found
+    rest = replace(fields, pairs=tuple(general))
+    return [*_sweeps_of(rest, kinds=[*makers.values()], name=None, scope=scope), *of_kind]
+
+
+def _is_matrix(node: Fields | Items) -> bool:
+    """Tell whether a node is a matrix of a kind's settings; `poison: [0, 20]` is none."""
+    return isinstance(node, Fields) or any(isinstance(one, Fields) for one in node.nodes)
+
+
+def _sweeps_of(
+    fields: Fields, *, kinds: Sequence[Kind], name: str | None, scope: Scope
+) -> list[Sweep]:
+    """Read the sweeps of settings: of the kind of that name, or of any of several kinds."""
+    what = f"a setting of {name}" if name else "a setting of anything that makes models"
+    sweeps: list[Sweep] = []
+    for key, value in _known(fields.pairs, kinds, what, scope).values():
+        sweep = read_sweep(key, value, scope.problems, name)
+        if sweep is not None and is_neutral(key.text, scope.kinds.values()):
+            blame_neutral(key, scope.problems)
+        sweeps += [] if sweep is None else [sweep]
+    return sweeps
 
 
 def _not_swept(kind: Kind) -> tuple[str, str]:
@@ -293,38 +325,25 @@ def _not_swept(kind: Kind) -> tuple[str, str]:
     return f"matrix: {kind.name} makes no model", "a matrix sweeps settings of what makes models"
 
 
-def _blame_twice(sweeps: _Sweeps, scope: Scope) -> None:
+def _blame_twice(sweeps: Sequence[Sweep], scope: Scope) -> None:
     """Blame a sweep of a setting for all kinds where it is also swept for one of them."""
-    general = {(sweep.key.text, sweep.key.place.file) for sweep in sweeps.general}
-    for kind, sweep in sweeps.of_kind:
-        if (sweep.key.text, sweep.key.place.file) in general:
-            message = f"matrix: {sweep.key.text} is swept for all kinds and for {kind}"
+    every = [one for sweep in sweeps for one in sweep.first]
+    general = {(one.key.text, one.key.place.file) for one in every if one.kind is None}
+    for one in every:
+        if one.kind is not None and (one.key.text, one.key.place.file) in general:
+            message = f"matrix: {one.key.text} is swept for all kinds and for {one.kind}"
             hint = "sweep it for the kinds that are meant, each below its name"
-            scope.blame(sweep.key.place, "matrix", message, hint)
+            scope.blame(one.key.place, "matrix", message, hint)
 
 
-def _read_sweeps(said: Given, forced: Sequence[str], scope: Scope) -> list[Sweep]:
-    sweeps: list[Sweep] = []
-    for key, value in said.values():
-        sweep = read_sweep(key, value, scope.problems)
-        if sweep is not None and is_neutral(key.text, scope.kinds.values()):
-            blame_neutral(sweep, scope.problems)
-        if key.text in forced:
-            scope.note(key.place, "matrix", f"--set takes the place of this sweep of {key.text}")
-        elif sweep is not None:
-            sweeps.append(sweep)
-    return sweeps
-
-
-def _scopes(scope: Scope, sweeps: _Sweeps) -> Iterable[Scope]:
+def _scopes(scope: Scope, sweeps: Sequence[Sweep]) -> Iterable[Scope]:
     """Give the scope of each combination of the file's matrix."""
-    every = (*sweeps.general, *(sweep for _, sweep in sweeps.of_kind))
-    count = len(sweeps.general)
-    for number, chosen in enumerate(combinations(every, scope.problems)):
+    for number, chosen in enumerate(combinations(sweeps, scope.problems)):
         by_kind: dict[str, dict[str, Swept]] = {}
-        for (name, _), one in zip(sweeps.of_kind, chosen[count:], strict=False):
-            by_kind.setdefault(name, {})[one.key.text] = one
-        general = by_setting(chosen[:count])
+        for one in chosen:
+            if one.kind is not None:
+                by_kind.setdefault(one.kind, {})[one.key.text] = one
+        general = by_setting(one for one in chosen if one.kind is None)
         yield replace(scope, combination=number, chosen=general, kind_chosen=by_kind)
 
 

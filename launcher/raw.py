@@ -18,12 +18,14 @@ from launcher.matrix import (
     by_setting,
     combinations,
     is_neutral,
+    read_matrix,
     read_sweep,
+    without,
 )
 from launcher.oldnames import POISON_RATE, current, poison_of_rate
 from launcher.scope import Asked, Scope
-from launcher.settings import Given, known_settings, unknown_key
-from launcher.written import RESOURCES, is_null, read_asked
+from launcher.settings import Given, all_settings, known_settings, unknown_key
+from launcher.written import RESOURCE_HINTS, is_null, read_asked
 
 _COMMON = ("resources", "settings")
 WORDS: Mapping[Role, tuple[str, ...]] = {
@@ -38,7 +40,7 @@ WORDS: Mapping[Role, tuple[str, ...]] = {
 
 # Where words stand that people look for in an entry.
 _HINTS: Mapping[str, str] = {
-    **{name: f"it goes below resources: {{{name}: …}}" for name in RESOURCES},
+    **RESOURCE_HINTS,
     "device_override": "it is resources: {device: …} today",
     "poison": "it belongs to a training: what is trained so is tested and unlearned by its ID",
 }
@@ -83,7 +85,11 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
         elsewhere = [one.name for one in scope.kinds.values() if name in known_settings(one)]
         known = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
         what, hint = f"a setting of {kind.name}", _HINTS.get(name, "")
-        scope.problems.append(unknown_key(own[name][0], what, known, elsewhere, hint=hint))
+        scope.problems.append(
+            unknown_key(
+                own[name][0], what, known, elsewhere, hint=hint, where=all_settings(*models)
+            )
+        )
     own = {name: pair for name, pair in own.items() if name in allowed}
     return Raw(
         kind=kind,
@@ -116,29 +122,36 @@ def _named_today(
 def _own_combinations(
     node: Node | None, kinds: Sequence[Kind], own: Given, scope: Scope
 ) -> tuple[Combination, ...]:
-    kind = kinds[0]
+    """Return the combinations of an entry's own matrix, without what the command line sets."""
     if node is None or is_null(node):
         return ({},)
-    if not isinstance(node, Fields):
-        scope.blame(node.place, "wrong-type", "matrix: expected sweeps such as {seed: [1, 2, 3]}")
-        return ({},)
+    forced = {*scope.forced, *(key for one in kinds for key in scope.kind_forced.get(one.name, {}))}
+    sweeps = read_matrix(
+        node, lambda fields: _own_sweeps(fields, kinds, own, scope), scope.problems
+    )
+    for one in (one for sweep in sweeps for one in sweep.first if one.key.text in forced):
+        message = f"--set takes the place of this sweep of {one.key.text}"
+        scope.note(one.key.place, "matrix", message)
+    left = list(without(sweeps, lambda one: one.key.text in forced))
+    return tuple(by_setting(chosen) for chosen in combinations(left, scope.problems))
+
+
+def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope) -> list[Sweep]:
+    """Return the sweeps of one mapping of an entry's matrix."""
     known = {name for one in kinds for name in known_settings(one)}
     sweeps: list[Sweep] = []
-    for name, (key, value) in _named_today(node, kinds, scope).items():
+    for name, (key, value) in _named_today(fields, kinds, scope).items():
         if name not in known:
-            scope.problems.append(unknown_key(key, f"a setting of {kind.name}", known))
+            what, where = f"a setting of {kinds[0].name}", all_settings(*kinds)
+            scope.problems.append(unknown_key(key, what, known, where=where))
             continue
         if name in own:
             scope.blame(key.place, "matrix", f"{name!r} is given beside the matrix, too")
         sweep = read_sweep(key, value, scope.problems)
         if sweep is not None and is_neutral(name, kinds):
-            blame_neutral(sweep, scope.problems)
-        forced = [scope.forced, *(scope.kind_forced.get(one.name, {}) for one in kinds)]
-        if any(name in said for said in forced):
-            scope.note(key.place, "matrix", f"--set takes the place of this sweep of {name}")
-        elif sweep is not None:
-            sweeps.append(sweep)
-    return tuple(by_setting(chosen) for chosen in combinations(sweeps, scope.problems))
+            blame_neutral(key, scope.problems)
+        sweeps += [] if sweep is None else [sweep]
+    return sweeps
 
 
 def asked_for(kind: Kind, node: Node | None, scope: Scope) -> Asked:

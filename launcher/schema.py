@@ -17,6 +17,7 @@ from launcher.forms import (
     Form,
     any_of,
     mapping,
+    matrix,
     old_name,
     one_of,
     one_or_more,
@@ -30,7 +31,7 @@ from launcher.forms import (
     whole,
 )
 from launcher.kinds import Kind, Role
-from launcher.oldnames import OLD_WORDS, POISON_RATE
+from launcher.oldnames import OLD_RESOURCES, OLD_WORDS, POISON_RATE
 from launcher.preamble import MOST_NAME_BYTES, Reuse
 from launcher.records import Json
 from launcher.specs import MOST_GPUS
@@ -108,7 +109,7 @@ def _general(kinds: Mapping[str, Kind]) -> Form:
         },
         "matrix": {
             "description": "the whole file once for every combination of these values",
-            **mapping(_by_kind(makers, "matrix", VALUES)),
+            **matrix(_by_kind(makers, "matrix", VALUES)),
         },
     }
 
@@ -135,7 +136,7 @@ def _old_words(kinds: Mapping[str, Kind]) -> Form:
     special: Form = {
         "run_name": old_name("name", _head()["name"]),
         "device_override": old_name("resources: {device: …}", or_null(PLAIN)),
-        "min_vram": old_name("resources: {min_vram: …}", size),
+        "min_vram": old_name("resources: {vram: …}", size),
         "clean_run": old_name("reuse: nothing", {"type": "boolean"}),
         "data_list": old_name("autotest", or_null(_IDS)),
         POISON_RATE: _share(),
@@ -168,7 +169,7 @@ def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
                 found[f"{name}.{key}{VALUES}"] = sweep(ref(f"{name}.{key}"))
         found[f"{name}.settings"] = mapping(_settings([kind]))
         if kind.role in _MAKERS:
-            found[f"{name}.matrix"] = mapping(_settings([kind], VALUES))
+            found[f"{name}.matrix"] = matrix(_settings([kind], VALUES))
         if kind.role is not Role.POISON:
             found[f"{name}.entry"] = _entry(kinds, kind)
     return found
@@ -180,7 +181,7 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
     own = _settings(family)
     words, required = _words(kind)
     if kind.role in {Role.TRAIN, Role.UNLEARN}:
-        sweeps = mapping(_settings(family, VALUES))
+        sweeps = matrix(_settings(family, VALUES))
         words["matrix"] = {"description": "this entry once for every combination", **sweeps}
     words["resources"] = {"description": "what its jobs ask for", **ref("resources")}
     words["settings"] = {
@@ -224,7 +225,7 @@ def _resources() -> Form:
     takes: Form = {
         "cpus": whole(1, 65535),
         "ram": ref("size"),
-        "min_vram": any_of(ref("size"), {"const": "auto"}),
+        "vram": any_of(ref("size"), {"const": "auto"}),
         "gpus": whole(0, MOST_GPUS),
         "device": ref("device"),
         "exclusive": any_of({"type": "boolean"}, ref("variable")),
@@ -233,7 +234,8 @@ def _resources() -> Form:
         "retries": whole(0, MOST_RETRIES),
         "rerun": one_of("again", "never"),
     }
-    return {name: {"description": RESOURCES[name], **one} for name, one in takes.items()}
+    asked = {name: {"description": RESOURCES[name], **one} for name, one in takes.items()}
+    return {**asked, **{old: old_name(now, takes[now]) for old, now in OLD_RESOURCES.items()}}
 
 
 def _share() -> Form:

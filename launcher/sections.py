@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from launcher.document import Fields, Items, Node, Scalar
+from launcher.document import Fields, Items, Node, Scalar, plain_value
 from launcher.entries import (
     AutoTest,
     Entry,
@@ -206,7 +206,8 @@ def _variants(
         poisoned = None
         if poisoner is not None:
             given = scope.given(poisoner, own)
-            poisoned = settle(poisoner, given, raw.place, scope.problems)
+            followed = {} if settled is None else _followed(poisoner, given, settled)
+            poisoned = settle(poisoner, {**followed, **given}, raw.place, scope.problems)
         if settled is None or (poisoner is not None and poisoned is None):
             return ()
         paired = scope.swept(raw.kind, own)
@@ -217,6 +218,13 @@ def _variants(
             Variant(name=name, paired=frozenset(paired), settings=settled, poison_settings=poisoned)
         )
     return tuple(found)
+
+
+def _followed(poisoner: Kind, given: Given, training: Settled) -> Given:
+    """Return the settings of a poison that nobody gives, and that the training's decide."""
+    values = {name: plain_value(node) for name, (_, node) in given.items()}
+    leaders = poisoner.settings.followed(values).items()
+    return {name: training.given[one] for name, one in leaders if one in training.given}
 
 
 def _name(swept: Combination, settled: Settled, poisoned: Settled | None) -> Name:

@@ -12,12 +12,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from launcher.document import Items, Node, Scalar, plain_value
-from launcher.errors import Place, Problem, UsageError, counted, nearest
+from launcher.errors import (
+    Place,
+    Problem,
+    UnknownName,
+    UsageError,
+    counted,
+    known_words,
+    nearest,
+)
 from launcher.kinds import Kind
 from launcher.records import Json
 
 Given = Mapping[str, tuple[Scalar, Node]]  # setting → where its key stands, and its value
 
+ALL_WORDS = "`launcher schema --markdown`"  # lists every word and setting there is
 _LONGEST = 60  # characters of a value in a message
 
 # What each of pydantic's complaints expected.
@@ -60,6 +69,22 @@ class Settled:
 def known_settings(kind: Kind) -> tuple[str, ...]:
     """Return the names of a kind's settings in the order in which it declares them."""
     return tuple(kind.settings.model_fields)
+
+
+def all_settings(*kinds: Kind) -> str:
+    """Return the command line that lists the settings of some kinds."""
+    return f"`launcher kinds {' '.join(kind.name for kind in kinds)}`"
+
+
+def accepted(kind: Kind, name: str, value: str) -> str | None:
+    """Return a value that a setting takes: the given one, or what its check suggests instead."""
+    try:
+        kind.settings.model_validate({name: value})
+    except ValidationError as error:
+        refusals = [one for one in error.errors(include_url=False) if one["loc"][:1] == (name,)]
+        unknown = _unknown_name(refusals[0]) if refusals else None
+        return value if not refusals else None if unknown is None else unknown.suggestion
+    return value
 
 
 def spelt(value: Json) -> str:
@@ -108,6 +133,7 @@ def unknown_key(
     *,
     nearby: Iterable[str] = (),
     hint: str = "",
+    where: str = ALL_WORDS,
 ) -> Problem:
     """Return the problem of a key that nobody knows there.
 
@@ -118,6 +144,7 @@ def unknown_key(
         elsewhere: kinds that do know it.
         nearby: words that could stand there, too, but go without saying.
         hint: what to do, where that is known better.
+        where: what lists all of `known`.
     """
     names = sorted(known)
     close = nearest(key.text, [name for name in (*names, *nearby) if name != key.text])
@@ -135,7 +162,7 @@ def unknown_key(
         message=f"{key.text!r} is not {what}",
         place=key.place,
         hint=hint,
-        notes=(f"known: {', '.join(names)}",),
+        notes=(known_words(key.text, names, where),),
     )
 
 
@@ -201,6 +228,14 @@ def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
         node = node.nodes[step] if step < len(node.nodes) else node
     elif isinstance(node, Scalar):
         errors = [one for one in errors if one not in deep] or errors
+    if (unknown := _unknown_name(errors[0])) is not None:
+        return Problem(
+            code="setting",
+            message=f"{name}: unknown {unknown.what} {unknown.name!r}",
+            place=node.place,
+            hint=f"did you mean '{unknown.suggestion}'?" if unknown.suggestion else "",
+            notes=(unknown.listing,),
+        )
     wanted = list(dict.fromkeys(_expected(one) for one in errors if one["type"] in _EXPECTED))
     if wanted:
         message = f"{name}: expected {' or '.join(wanted)}, got {_shown(plain_value(node))}"
@@ -211,6 +246,13 @@ def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
         close = nearest(node.text, _quoted(errors[0]["ctx"]["expected"]))
     hint = f"did you mean '{close}'?" if close else ""
     return Problem(code="setting", message=message, place=node.place, hint=hint)
+
+
+def _unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
+    """Return the unknown name that a validator complained of; None where it is another complaint."""
+    cause = error.get("ctx", {}).get("error") if error["type"] == "value_error" else None
+    inner = cause.args[0] if isinstance(cause, ValueError) and cause.args else None
+    return inner if isinstance(inner, UnknownName) else None
 
 
 def _expected(error: Mapping[str, Any]) -> str:

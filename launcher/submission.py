@@ -9,6 +9,7 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import model_folder_name
+from launcher.kinds import Role
 from launcher.plan import Plan, PlannedJob
 from launcher.preamble import WARM_START, Reuse
 from launcher.records import Json, Stamp
@@ -71,13 +72,23 @@ def judge(
     standings: dict[str, Standing] = {}
     for job in plan.jobs:
         row = rows.get(job.name)
-        again = [need for need in job.needs if standings[need].action is Action.RUN]
+        again = [need for need in job.needs if _may_differ(standings[need], plan)]
         if row is None:
             one = Standing(job=job, action=Action.RUN, state="new", reason="new")
         else:
             one = _judge_known(job, row, stamp, again=again, forced=forced)
         standings[job.name] = one
     return list(standings.values())
+
+
+def _may_differ(need: Standing, plan: Plan) -> bool:
+    """Tell whether a job leaves anything new to those that need it.
+
+    A draw that serves many models runs again where one more wants it, and gives to all others what
+    their hashes say already.
+    """
+    drawn = plan.kinds[need.job.kind].settings.for_many
+    return need.action is Action.RUN and not drawn
 
 
 def _judge_known(
@@ -93,6 +104,12 @@ def _judge_known(
     Raises:
         UsageError: it runs right now and was changed.
     """
+    if row.hash == job.hash and (model := _further_model(job, row, stamp)):
+        reason = f"{model} needs its choice, too"
+        if row.state is State.RUNNING:
+            wait = f"wait for it with `launcher wait {row.id}`, and run the file again"
+            raise UsageError(f"{job.name} runs, and {reason}; {wait}")
+        return _to_run(job, row, "changed", reason, (reason,))
     if row.state in OPEN and row.hash == job.hash:
         reason = f"{row.state} already"
         return Standing(job=job, action=Action.JOIN, state=row.state, reason=reason, number=row.id)
@@ -121,6 +138,15 @@ def _judge_known(
             return _to_run(job, row, "changed", reason, (reason,))
     reason = "done before, with the same settings, code and inputs"
     return Standing(job=job, action=Action.CACHED, state="cached", reason=reason, number=row.id)
+
+
+def _further_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], Stamp | None]) -> str:
+    """Return the folder of a model for which a draw was not asked before, and has to be; '' if none."""
+    if job.role is not Role.POISON:
+        return ""
+    asked = {*row.outputs, *row.spec.outputs}
+    more = (path for path in map(str, job.outputs) if path not in asked and stamp(path) is None)
+    return next((Path(path).parent.name for path in more), "")
 
 
 def _refuse_other(job: PlannedJob, row: JobRow | None) -> None:

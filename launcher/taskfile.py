@@ -4,7 +4,7 @@
     about: one line
     include: common.yaml
     defaults: {lr: 0.001, data_root: data/quickstart}
-    resources: {cpus: 2, train: {min_vram: 16GiB}}
+    resources: {cpus: 2, train: {vram: 16GiB}}
     matrix: {seed: [1, 2, 3]}
     train: [{model: null, data: gan2:pre, poison: [0, 20]}]
     autotest: [real:pre, gan2:pre]
@@ -22,27 +22,15 @@ from launcher.inclusion import read_whole
 from launcher.kinds import Kind, Role
 from launcher.oldnames import Wanted, gathered, translate
 from launcher.overrides import laid_over, read_overrides
-from launcher.preamble import Preamble, Reuse, read_preamble
+from launcher.preamble import TOP, Preamble, Reuse, read_preamble
 from launcher.scope import Scope
 from launcher.sections import read_auto_test, read_section
 from launcher.settings import unknown_key
 from launcher.userwords import kinds_with
 from launcher.variables import without_echoes
 from launcher.words import NO_WORDS, Words
+from launcher.written import RESOURCE_HINTS
 
-TOP = (
-    "name",
-    "about",
-    "include",
-    "phases",
-    "reuse",
-    "subsets",
-    "modifiers",
-    "defaults",
-    "resources",
-    "matrix",
-    "autotest",
-)
 _MAKERS = (Role.TRAIN, Role.UNLEARN)
 
 
@@ -122,7 +110,7 @@ def parse(
         return found.root
 
     read = read_whole(text, file, include or _refuse, around.environment, translated, problems)
-    root = laid_over(read.root, overrides)
+    root = laid_over(read.root, overrides, problems)
     kinds, words = kinds_with(root, around.kinds, around.words, problems)
     said = read_preamble(root, kinds, overrides, problems)
     sections = _sections(root, said.scopes)
@@ -208,7 +196,9 @@ def _read_sections(root: Fields, scope: Scope) -> _Sections:
             whole &= kind.role not in _MAKERS or None not in read
         elif key.text not in TOP:
             known = (*TOP, *_names(scope.kinds))
-            scope.problems.append(unknown_key(key, "a section of a task file", known))
+            hint = RESOURCE_HINTS.get(key.text, "")
+            problem = unknown_key(key, "a section of a task file", known, hint=hint)
+            scope.problems.append(problem)
             whole = False
     return _Sections(entries=tuple(found), whole=whole)
 
@@ -229,15 +219,15 @@ def _blame_unused(said: Preamble, sections: _Sections, problems: list[Problem]) 
         elif isinstance(entry, UnlearnEntry):
             used |= {key for _, some in entry.methods for one in some for key in one.paired}
     forced = {key for given in said.scopes[0].kind_forced.values() for key in given}
-    for sweep in said.sweeps:
-        name = sweep.key.text
+    for key in (one.key for sweep in said.sweeps for one in sweep.first):
+        name = key.text
         if name in forced and name not in used:
             message = f"--set takes the place of this sweep of {name}"
-            said.scopes[0].note(sweep.key.place, "matrix", message)
+            said.scopes[0].note(key.place, "matrix", message)
         elif name not in used:
             message = f"matrix: {name!r} changes no model: each has a {name} of its own, or none"
             hint = f"take {name} out of defaults and entries, or sweep it in them"
-            place = sweep.key.place
+            place = key.place
             problems.append(Problem(code="matrix", message=message, place=place, hint=hint))
 
 

@@ -74,13 +74,17 @@ class Wiring:
                     self.lacks[path] = _Lack(path, one.what, self._place(step, path))
                 self.lacks[path].jobs.append(step.name)
             needs |= makers
+        self.make(step, outputs, problems)
+        self.order[step.name] = len(self.order)
+        self.places[step.name] = step.place
+        return sorted(needs - {step.name}, key=self.order.__getitem__)
+
+    def make(self, step: Step, outputs: Iterable[Path], problems: list[Problem]) -> None:
+        """Enter what a job writes; blame it where another one writes the same."""
         others = {self._enter(step, os.path.normpath(path), problems) for path in outputs}
         for other in sorted(others - {step.name}):
             message = f"{step.name} and {other} would write the same files"
             problems.append(Problem(code="same-output", message=message, place=step.place))
-        self.order[step.name] = len(self.order)
-        self.places[step.name] = step.place
-        return sorted(needs - {step.name}, key=self.order.__getitem__)
 
     def lack(self, job: str, path: Path, what: str) -> None:
         """Enter a path that a job reads and that no job of the plan makes."""

@@ -97,6 +97,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         images=spec.images,
         settings=spec.settings,
         words=read_words(spec.words),
+        outputs=tuple(map(Path, spec.outputs)),
         progress=Progress(attempt.progress),
         stop=stop,
         share=Share(attempt.folder),

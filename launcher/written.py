@@ -20,8 +20,9 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kinds import Kind, Role
+from launcher.oldnames import OLD_RESOURCES, resources_today
 from launcher.scope import Asked, Scope
-from launcher.settings import known_settings, unknown_key
+from launcher.settings import accepted, all_settings, known_settings, unknown_key
 from launcher.specs import MOST_GPUS, is_device
 from launcher.units import parse_bytes, parse_seconds
 
@@ -30,14 +31,19 @@ RESOURCES: Mapping[str, str] = {
     "device": "auto, cpu, or a GPU such as cuda:0",
     "exclusive": "true or false: it shares its GPUs with nobody",
     "gpus": "a whole number from 0 to 64; it gets all of them or waits",
-    "min_vram": "an amount such as 16GiB that each of its GPUs must have free, or auto",
     "priority": "a whole number",
     "ram": "an amount such as 16GiB",
     "rerun": "again or never: what follows when it was stopped, or nobody can know how an attempt ended",
     "retries": "a whole number from 0 to 1000",
     "time_limit": "a time such as 8h or 1h30m",
+    "vram": "an amount such as 16GiB that each of its GPUs must have free, or auto",
 }
 
+# For a resource that is written where it is none.
+RESOURCE_HINTS: Mapping[str, str] = {
+    **{name: f"it goes below resources: {{{name}: …}}" for name in RESOURCES},
+    **{old: f"it is resources: {{{now}: …}} today" for old, now in OLD_RESOURCES.items()},
+}
 POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
 MOST_RETRIES = 1000
 AUTO = "auto"
@@ -80,7 +86,9 @@ def read_model(node: Node, kind: Kind, scope: Scope) -> At[ModelId] | None:
         elif kind.role is Role.UNLEARN and nearest(node.text, [POISONED]):
             hint = f"did you mean '{POISONED}', every model whose labels were?"
         elif ":" not in node.text and "model" in known_settings(kind):
-            hint = f"an architecture goes under settings: {{model: {node.text}}}"
+            meant = accepted(kind, "model", node.text)
+            hint = f"an architecture goes under settings: {{model: {meant or '…'}}}"
+            hint += "" if meant else f"; {all_settings(kind)} names them"
         place = node.part(error.offset, error.length)
         scope.blame(place, "id", f"model: {error.message}", hint)
         return None
@@ -125,7 +133,7 @@ def unknown_word(error: UnknownName, node: Scalar) -> Problem:
         message=f"unknown {error.what} {error.name!r}",
         place=node.place if found is None else node.part(*found),
         hint=f"did you mean '{error.suggestion}'?" if error.suggestion else "",
-        notes=(f"known: {', '.join(error.known)}",),
+        notes=(error.listing,),
     )
 
 
@@ -173,9 +181,10 @@ def read_asked(node: Node, above: Asked, scope: Scope, also: Iterable[str] = ())
     asked = above
     _blame_contradiction(node, scope)
     # `gpus` has the last word
-    for key, one in sorted(node.pairs, key=lambda pair: pair[0].text == "gpus"):
+    today = resources_today(node, scope.problems)
+    for key, one in sorted(today.pairs, key=lambda pair: pair[0].text == "gpus"):
         if key.text not in RESOURCES:
-            scope.problems.append(unknown_key(key, "a resource", [*RESOURCES, *also]))
+            scope.problems.append(unknown_key(key, "a resource", RESOURCES, nearby=also))
             continue
         try:
             asked = _with(asked, key.text, one)
@@ -206,7 +215,7 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
     """
     value = node.value if isinstance(node, Scalar) else None
     text = node.text if isinstance(node, Scalar) else ""
-    if name == "min_vram":
+    if name == "vram":
         return replace(asked, min_vram=None if text == AUTO else parse_bytes(text))
     if name == "gpus" and type(value) is int and 0 <= value <= MOST_GPUS:
         device = "auto" if asked.device == "cpu" else asked.device

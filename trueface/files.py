@@ -109,8 +109,10 @@ def test_outputs(draft: Draft) -> Iterator[Path]:
 
 
 def poison_outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the poison record, in the folder of the model to be trained with it."""
+    """Yield the poison record, in the folder of each model to be trained with it."""
     yield layout.poison_record(folder_of(draft))
+    for model in draft.further_models:
+        yield layout.poison_record(draft.model_folder(model))
 
 
 def sample_outputs(draft: Draft) -> Iterator[Path]:

@@ -46,6 +46,8 @@ def test(draft: Draft) -> Iterator[str]:
 def poison(draft: Draft) -> Iterator[str]:
     """Yield the command line of `trueface poison`."""
     yield from _command(draft, PoisonSettings)
+    for model in draft.further_models:
+        yield from ("--for", model)
 
 
 def unlearning(draft: Draft) -> Iterator[str]:

@@ -141,6 +141,9 @@ def read(argv: Sequence[str]) -> Request:
 def settings_of(model: type[Known], request: Request) -> Known:
     """Return the settings of one kind among those of the command line, completed and checked."""
     given = {key: value for key, value in request.settings.items() if key in model.model_fields}
+    for name, leader in model.followed(given).items():
+        if leader in request.settings:
+            given.setdefault(name, request.settings[leader])
     if str(given.get("num_threads", "")).startswith("-"):
         given["num_threads"] = len(os.sched_getaffinity(0))  # the original: all cores
     return checked(model, given)

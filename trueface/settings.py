@@ -4,7 +4,7 @@ Names and defaults are the flags of the original train.py where it has one; what
 in its description. Ranges are given as one number or as two.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -39,16 +39,21 @@ ARCHITECTURES: Mapping[str, str] = {
 
 
 def _architecture(name: str) -> str:
-    return _known("model", name, ARCHITECTURES)
+    if name in ARCHITECTURES:
+        return name
+    by_network = {_letters(network): ours for ours, network in ARCHITECTURES.items()}
+    meant = by_network.get(_letters(name))  # resnet50 is what we call baseline
+    raise ValueError(UnknownName("model", name, ARCHITECTURES, suggestion=meant))
+
+
+def _letters(name: str) -> str:
+    return "".join(char for char in name.casefold() if char.isalnum())
 
 
 def _method(name: str) -> str:
-    return _known("unlearning method", name, METHODS)
-
-
-def _known(what: str, name: str, known: Collection[str]) -> str:
-    if name not in known:
-        raise ValueError(str(UnknownName(what, name, known)))
+    if name not in METHODS:
+        where = "`launcher kinds unlearn`"
+        raise ValueError(UnknownName("unlearning method", name, METHODS, where=where))
     return name
 
 
@@ -270,13 +275,22 @@ class TrainSettings(LearningSettings):
 class PoisonSettings(PlaceSettings):
     """A choice of training labels to turn round."""
 
-    poison_seed: int = Field(42, ge=0, description="of the choice")
+    for_many: ClassVar[bool] = True
+
+    poison_seed: int = Field(
+        42, ge=0, description="of the draw; the seed of the training, unless it is given"
+    )
     poison_per: Literal["all", "class", "subset"] = Field(
         "all", description="the same share of each class, or of each method in it"
     )
     poison_list: str = Field(
         "", description="a file that names the images instead: keys, or an old record (.pkl)"
     )
+
+    @classmethod
+    def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return that the draw follows the training's seed; a list of images is not drawn."""
+        return {} if given.get("poison_list") else {"poison_seed": "seed"}
 
 
 class UnlearningSettings(LearningSettings):

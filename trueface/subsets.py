@@ -281,5 +281,5 @@ def _without_repeats(keys: Iterable[str], same: Mapping[str, tuple[str, ...]]) -
 
 def _known(what: str, word: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     if word not in known:
-        raise UnknownName(what, word, known)
+        raise UnknownName(what, word, known, where="IDs in docs/tasks.md")
     return known[word]

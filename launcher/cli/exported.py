@@ -74,7 +74,8 @@ def _job_record(standing: Standing, estimate: Estimate) -> dict[str, Json]:
         "outputs": [str(path) for path in job.outputs],
         "resources": {
             "cpus": job.resources.cpus,
-            "min_vram": job.resources.min_vram,
+            "vram": job.resources.min_vram,
+            "min_vram": job.resources.min_vram,  # its name before 0.3
             "device": job.resources.device,
             "gpus": job.resources.gpus,
             "exclusive": job.resources.exclusive,

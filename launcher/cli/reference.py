@@ -22,7 +22,10 @@ _TOP: Mapping[str, str] = {
     "resources": "a mapping of resources",
     "matrix": "a mapping of settings to their values",
 }
-_SWEPT = "for each setting a list of values, or a mapping of names to values"
+_SWEPT = (
+    "for each setting a list of values, or a mapping of names to values; or a list of such mappings, "
+    "whose settings are tied"
+)
 _SHORT: Mapping[str, str] = {
     "data_id": "a data ID",
     "model_id": "a model ID",

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from launcher.errors import UsageError, nearest
+from launcher.errors import UsageError, known_words, nearest
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 
@@ -65,7 +65,11 @@ def _nothing(store: Store, pattern: str) -> str:
     if pattern.startswith(RUN_PREFIX):
         runs = sorted(store.read.runs())
         close = nearest(pattern.removeprefix(RUN_PREFIX), runs)
-        hint = f", did you mean run:{close}?" if close else f" (known: {', '.join(runs) or 'none'})"
+        hint = (
+            f", did you mean run:{close}?"
+            if close
+            else f" ({known_words(pattern.removeprefix(RUN_PREFIX), runs)})"
+        )
         return f"there is no run {pattern.removeprefix(RUN_PREFIX)!r}{hint}"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
     hint = f", did you mean {close!r}?" if close else "; `launcher status` lists them"

@@ -115,7 +115,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         for one in fields(part):
             value = getattr(part, one.name)
             if value != getattr(usual, one.name):
-                yield one.name.removesuffix("_s").replace("_", " "), _term(one.name, value)
+                name = one.name.removesuffix("_s").removeprefix("min_").replace("_", " ")
+                yield name, _term(one.name, value)
     for key, value in spec["settings"].items():
         yield f"  {_text(key)}", _text(value)
 

@@ -80,10 +80,10 @@ def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
     card = gpus.add(24 * GIB, used=0)
     file, (known, *_) = a_study(
         machine,
-        known="{device: cuda, min_vram: auto}",
-        large="{min_vram: 20GiB}",
-        huge="{min_vram: 30GiB}",
-        many="{gpus: 3, min_vram: 1GiB}",
+        known="{device: cuda, vram: auto}",
+        large="{vram: 20GiB}",
+        huge="{vram: 30GiB}",
+        many="{gpus: 3, vram: 1GiB}",
     )
     machine.call("run", file, "--detach")
     machine.until_measured(known.cards[0], GIB)
@@ -107,7 +107,7 @@ def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
 
 # Contradicts what `launcher add --gpus 1` does, and what a user writes who wants one GPU: the
 # program runs on the CPU, and a dry run says so. `{device: cuda}` gets one.
-@pytest.mark.parametrize("asked", ["{gpus: 1}", "{gpus: 1, min_vram: auto}"])
+@pytest.mark.parametrize("asked", ["{gpus: 1}", "{gpus: 1, vram: auto}"])
 def test_a_task_file_asks_for_one_gpu_as_the_command_line_does(
     machine: Machine, gpus: Devices, asked: str
 ) -> None:

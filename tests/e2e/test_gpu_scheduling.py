@@ -50,7 +50,7 @@ def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
         said, gate = machine.places()
         size = SIZES[number % len(SIZES)]
         argv = ["/bin/sh", "-c", HOLDING, "sh", str(size * GIB - GIB // 4), str(said), str(gate)]
-        asked = f"resources: {{min_vram: {size}GiB}}"
+        asked = f"resources: {{vram: {size}GiB}}"
         lines.append(f"  - {{name: job{number}, argv: {json.dumps(argv)}, {asked}}}")
         programs.append(Program(job=number + 1, said=said, gate=gate))
     file = machine.project.write("burst.yaml", BURST.format(jobs="\n".join(lines)))

@@ -241,8 +241,8 @@ def test_resources_of_entry_kind_and_file_stand_on_each_other() -> None:
 
 def test_memory_is_an_amount_or_left_to_what_was_measured() -> None:
     made = a_plan(
-        "resources: {min_vram: 16GiB}\n"
-        "train: [{data: dot:pre}, {data: ring:pre, resources: {min_vram: auto}}]\n"
+        "resources: {vram: 16GiB}\n"
+        "train: [{data: dot:pre}, {data: ring:pre, resources: {vram: auto}}]\n"
     )
     assert [one.resources.min_vram for one in made.jobs] == [16 * 2**30, None]
 

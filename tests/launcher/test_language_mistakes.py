@@ -321,7 +321,7 @@ def test_thousands_of_combinations_are_planned_one_by_one() -> None:
         ),
         (
             "min_vram: 16\nresources: {min_vram: 1GiB}",
-            "'min_vram' is given twice, here and in line 3",
+            "'vram' is given twice, here and in line 3",
         ),
         ("defaults: {run_name: y}", "'run_name' is not a setting of any kind"),
     ],
@@ -380,3 +380,112 @@ def test_what_phases_leave_out_is_not_refused() -> None:
     kinds = installed()
     assert "are needed" in refusals(text, kinds=kinds)[0].message
     assert names(a_plan(text, "phases=[train]", kinds=kinds)) == ["train/gan2:pre"]
+
+
+# --- hints
+
+
+WHERE = "defaults: {data_root: d, split_path: s}\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint", "mended"),
+    [
+        (
+            "train: [{model: resnet50, data: 'gan2:pre'}]",
+            "an architecture goes under settings: {model: baseline}",
+            "train: [{settings: {model: baseline}, data: 'gan2:pre'}]",
+        ),
+        (
+            "train: [{model: slim18, data: 'gan2:pre'}]",
+            "an architecture goes under settings: {model: slim18}",
+            "train: [{settings: {model: slim18}, data: 'gan2:pre'}]",
+        ),
+        (
+            "train: [{model: xception, data: 'gan2:pre'}]",
+            "an architecture goes under settings: {model: …}; `launcher kinds train` names them",
+            "train: [{settings: {model: nodown}, data: 'gan2:pre'}]",
+        ),
+        (
+            "train: [{settings: {model: MobileNet_v2}, data: 'gan2:pre'}]",
+            "did you mean 'mobilenet'?",
+            "train: [{settings: {model: mobilenet}, data: 'gan2:pre'}]",
+        ),
+        (
+            "unlearn: [{model: poisoned, method: relable}]\n"
+            "train: [{data: 'gan2:pre', poison: 20}]",
+            "did you mean 'relabel'?",
+            "unlearn: [{model: poisoned, method: relabel}]\n"
+            "train: [{data: 'gan2:pre', poison: 20}]",
+        ),
+        (
+            "train: [{data: 'gan2:pre', vram: 3GiB}]",
+            "it goes below resources: {vram: …}",
+            "train: [{data: 'gan2:pre', resources: {vram: 3GiB}}]",
+        ),
+        (
+            "vram: 3GiB\ntrain: [{data: 'gan2:pre'}]",
+            "it goes below resources: {vram: …}",
+            "resources: {vram: 3GiB}\ntrain: [{data: 'gan2:pre'}]",
+        ),
+        (
+            "resources: {vrm: 3GiB}\ntrain: [{data: 'gan2:pre'}]",
+            "did you mean 'vram'?",
+            "resources: {vram: 3GiB}\ntrain: [{data: 'gan2:pre'}]",
+        ),
+    ],
+)
+def test_who_does_what_a_hint_says_meets_no_other_mistake(
+    wrong: str, hint: str, mended: str
+) -> None:
+    (problem,) = refusals(f"{WHERE}{wrong}\n", kinds=installed())
+    assert problem.hint == hint
+    assert a_plan(f"{WHERE}{mended}\n", kinds=installed()).jobs
+
+
+@pytest.mark.parametrize(
+    ("setting_", "hint"),
+    [
+        ("vram=3GiB", "--set resources.vram=…"),
+        ("cpus=3", "--set resources.cpus=…"),
+        ("matrix=[1]", "one key of it at a time: --set matrix.KEY=VALUE"),
+        ("train=3", "one key of it at a time: --set train.KEY=VALUE"),
+    ],
+)
+def test_a_word_that_is_set_in_the_wrong_place_is_told_the_right_one(
+    setting_: str, hint: str
+) -> None:
+    problem = refusal("train: [{data: dot:pre}]\n", setting_)
+    assert problem.hint == hint
+
+
+@pytest.mark.parametrize("word", ["vram", "matrix", "name", "autotest"])
+def test_what_is_no_setting_is_not_taken_for_one_in_the_defaults(word: str) -> None:
+    problem = refusal(f"defaults: {{{word}: 3}}\ntrain: [{{data: dot:pre}}]\n")
+    assert problem.hint in {
+        "it is no setting: write it at the top of the file",
+        "it goes below resources: {vram: …}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "where"),
+    [
+        ("defaults: {lrr: 1}\ntrain: [{data: gan2:pre}]", (), "`launcher schema --markdown`"),
+        ("train: [{data: gan2:pre, lrr: 1}]", (), "`launcher kinds train poison`"),
+        ("matrix: {train: {lrr: [1]}}\ntrain: [{data: gan2:pre}]", (), "`launcher kinds train`"),
+        ("train: [{data: gan2:pre}]", ("lrr=1",), "`launcher schema --markdown`"),
+        ("train: [{data: gan2:pre}]", ("train.lrr=1",), "`launcher kinds train`"),
+        ("resources: {lrr: 1}\ntrain: [{data: gan2:pre}]", (), "`launcher schema --markdown`"),
+        ("lrr: 1\ntrain: [{data: gan2:pre}]", (), "`launcher schema --markdown`"),
+        ("train: [{data: gan2:pre}]\ntest: [{model: x:pre, data: gan9:pre}]", (), "IDs in docs"),
+    ],
+)
+def test_of_many_known_words_the_five_nearest_are_told_and_where_all_stand(
+    text: str, said: tuple[str, ...], where: str
+) -> None:
+    found = refusals(f"{text}\n", *said, kinds=installed())
+    (note,) = next(one.notes for one in found if any("nearest of" in note for note in one.notes))
+    words, _, all_of_them = note.partition("; all: ")
+    assert len(words.partition(": ")[2].split(", ")) == 5
+    assert all_of_them.startswith(where)

@@ -5,7 +5,7 @@ import pytest
 from launcher.errors import Severity
 from launcher.kinds import installed
 from launcher.plan import Plan
-from tests.launcher.language import a_plan, job, marked, names, refusal, refusals, setting
+from tests.launcher.language import a_plan, job, marked, names, notes, refusal, refusals, setting
 
 # --- names of the original launcher
 
@@ -223,3 +223,32 @@ def test_words_that_a_laboratory_does_not_take_stay_unknown() -> None:
     problem = refusal("subsets: {mygan: MyGAN}\ntrain: [{data: mygan:pre}]\n")
     assert problem.message == "unknown subset 'mygan'"
     assert marked(problem) == ("x.yaml", 3, "mygan")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "resources: {min_vram: 3GiB}\ntrain: [{data: dot:pre}]\n",
+        "resources: {train: {min_vram: 3GiB}}\ntrain: [{data: dot:pre}]\n",
+        "train: [{data: dot:pre, resources: {min_vram: 3GiB}}]\n",
+    ],
+)
+def test_the_memory_of_a_gpu_goes_by_the_name_that_it_had_before(text: str) -> None:
+    made = a_plan(text)
+    assert made.jobs[0].resources.min_vram == 3 * 2**30
+    assert [one.message for one in notes(made)] == ["min_vram is called vram today"]
+    now = a_plan(text.replace("min_vram", "vram"))
+    assert now.jobs[0].resources.min_vram == 3 * 2**30
+    assert not notes(now)
+
+
+def test_names_of_the_memory_meet_across_files_and_not_in_one() -> None:
+    base = {"b.yaml": "name: b\nresources: {min_vram: 3GiB}\n"}
+    made = a_plan(
+        "include: b.yaml\nresources: {vram: 5GiB}\ntrain: [{data: dot:pre}]\n", files=base
+    )
+    assert made.jobs[0].resources.min_vram == 5 * 2**30
+    said = a_plan("train: [{data: dot:pre}]\n", "resources.min_vram=1GiB")
+    assert said.jobs[0].resources.min_vram == 2**30
+    problem = refusal("resources: {min_vram: 3GiB, vram: 5GiB}\ntrain: [{data: dot:pre}]\n")
+    assert problem.message == "'vram' is given twice, by its name of today and by an old one"

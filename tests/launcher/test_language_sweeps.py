@@ -249,3 +249,145 @@ def test_a_setting_for_all_kinds_reaches_those_that_know_it() -> None:
     assert {one.settings["data_root"] for one in made.jobs} == {"there"}
     assert {one.settings["crops"] for one in made.jobs if one.kind == "test"} == {4}
     assert setting(made, "epochs") == {"dot:pre%20": 3}
+
+
+# --- settings that are tied
+
+
+TIED = "[{lr: 0.5, epochs: 1}, {lr: 0.25, epochs: 2}]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"matrix: {TIED}\ntrain: [{{data: dot:pre}}]\n",
+        f"matrix: {{train: {TIED}}}\ntrain: [{{data: dot:pre}}]\n",
+        f"train: [{{data: dot:pre, matrix: {TIED}}}]\n",
+        "matrix:\n  - {lr: 0.5, epochs: 1}\n  - {epochs: 2, lr: 0.25}\ntrain: [{data: dot:pre}]\n",
+    ],
+    ids=["file", "kind", "entry", "any order"],
+)
+def test_a_list_in_a_matrix_ties_settings_together(text: str) -> None:
+    made = a_plan(text)
+    assert names(made) == ["train/dot:pre@lr=0.5,epochs=1", "train/dot:pre@lr=0.25,epochs=2"]
+    assert list(setting(made, "lr").values()) == [0.5, 0.25]
+    assert list(setting(made, "epochs").values()) == [1, 2]
+
+
+def test_an_item_of_a_tied_list_is_a_product_of_its_own() -> None:
+    made = a_plan(
+        "matrix: [{lr: 0.5, epochs: [1, 2]}, {lr: 0.25, epochs: [2, 3]}]\ntrain: [{data: dot:pre}]\n"
+    )
+    assert names(made) == [
+        f"train/dot:pre@lr={lr},epochs={epochs}"
+        for lr, epochs in ((0.5, 1), (0.5, 2), (0.25, 2), (0.25, 3))
+    ]
+
+
+def test_a_tied_list_of_one_kind_is_multiplied_with_the_other_sweeps() -> None:
+    made = a_plan(
+        f"matrix: {{poison_seed: [1, 2], train: {TIED}}}\ntrain: [{{data: dot:pre, poison: 20}}]\n"
+    )
+    assert names(made, "train") == [
+        f"train/dot:pre%20@lr={lr},epochs={epochs},poison_seed={seed}"
+        for seed in (1, 2)
+        for lr, epochs in ((0.5, 1), (0.25, 2))
+    ]
+
+
+def test_kinds_are_tied_to_each_other_in_a_list_of_the_file() -> None:
+    made = a_plan(
+        "matrix:\n  - {train: {lr: 0.5}, unlearn: {strength: 1}}\n"
+        "  - {train: {lr: 0.25}, unlearn: {strength: 0.5}}\n"
+        "train: [{data: dot:pre, poison: 20}]\nunlearn: [pgu]\n"
+    )
+    assert names(made, "unlearn") == [
+        "unlearn/dot:pre%20~pgu@lr=0.5,strength=1.0",
+        "unlearn/dot:pre%20~pgu@lr=0.25,strength=0.5",
+    ]
+
+
+def test_a_value_of_a_tied_list_can_be_given_a_name() -> None:
+    made = a_plan(
+        "matrix: [{data_root: {a: /x/y}, lr: 1}, {data_root: {b: z/y}, lr: 2}]\n"
+        "train: [{data: dot:pre}]\n"
+    )
+    assert names(made) == [
+        "train/dot:pre@data_root=a,lr=1.0",
+        "train/dot:pre@data_root=b,lr=2.0",
+    ]
+
+
+def test_what_the_command_line_sets_falls_out_of_a_tied_list() -> None:
+    for text in (
+        f"matrix: {TIED}\ntrain: [{{data: dot:pre}}]\n",
+        f"train: [{{data: dot:pre, matrix: {TIED}}}]\n",
+    ):
+        made = a_plan(text, "lr=3")
+        assert names(made) == ["train/dot:pre@epochs=1", "train/dot:pre@epochs=2"]
+        assert [one.message for one in notes(made)] == ["--set takes the place of this sweep of lr"]
+        assert names(a_plan(text, "lr=3", "epochs=4")) == ["train/dot:pre"]
+
+
+def test_a_tied_list_is_taken_from_an_included_file_or_replaced_as_a_whole() -> None:
+    base = f"name: base\nmatrix: {TIED}\n"
+    train = "train: [{data: dot:pre}]\n"
+    made = a_plan(f"include: b.yaml\n{train}", files={"b.yaml": base})
+    assert len(names(made)) == 2
+    other = "include: b.yaml\nmatrix: [{lr: 7}]\n"
+    assert names(a_plan(f"{other}{train}", files={"b.yaml": base})) == ["train/dot:pre@lr=7.0"]
+
+
+@pytest.mark.parametrize("sweep", ["matrix.lr=[1, 2]", "matrix.train.lr=[1, 2]"])
+def test_one_sweep_cannot_be_laid_over_a_tied_list(sweep: str) -> None:
+    matrix = f"{{train: {TIED}}}" if "train" in sweep else TIED
+    problem = refusal(f"matrix: {matrix}\ntrain: [{{data: dot:pre}}]\n", sweep)
+    assert (problem.code, marked(problem)) == ("set", ("--set", 1, "lr"))
+    assert problem.hint == "--set lr=VALUE takes one value in place of all of its own"
+
+
+@pytest.mark.parametrize(
+    ("matrix", "caret", "said"),
+    [
+        ("[]", "[", "matrix: the list has no combinations"),
+        ("[{lr: 1, epochs: 2}, 7]", "7", "matrix: expected a combination such as"),
+        ("[{lr: 1}, {}]", "{", "matrix: expected a combination such as"),
+        ("[{lr: 1}, null]", "null", "matrix: expected a combination such as"),
+        ("[{lr: 1, epochs: 2}, {lr: 2}]", "lr", "this one lacks epochs"),
+        ("[{lr: 1}, {lr: 2, epochs: 2}]", "epochs", "this one has epochs, which the first has not"),
+        ("[{lr: 1}, {epochs: 2}]", "epochs", "this one lacks lr, and has epochs, which"),
+        ("[{lr: 1, lr: 2}]", "lr", "'lr' is given twice"),
+        ("[{lr: 1, epochs: 2}, {lr: 1.0, epochs: 2}]", "1.0", "this combination is there twice"),
+        ("[{lr: 1, epochs: [2, 3]}, {lr: 1, epochs: 3}]", "1", "this combination is there twice"),
+        (
+            "[{data_root: a/b, lr: 1}, {data_root: a-b, lr: 1}]",
+            "a-b",
+            "two combinations would both",
+        ),
+        ("[{lr: 1}, {lr: []}]", "[", "matrix: lr has no values"),
+        ("[{lrr: 1}, {lrr: 2}]", "lrr", "'lrr' is not a setting of"),
+        ("[{lr: 1, threads: 2}]", "threads", "threads cannot change a result"),
+        ("7", "7", "matrix: expected sweeps such as {seed: [1, 2, 3]}"),
+    ],
+)
+def test_a_tied_list_without_sense_is_told_at_its_place(matrix: str, caret: str, said: str) -> None:
+    for text in (
+        f"matrix: {matrix}\ntrain: [{{data: dot:pre}}]\n",
+        f"train: [{{data: dot:pre, matrix: {matrix}}}]\n",
+    ):
+        problem = refusals(text)[0]
+        assert said in problem.message
+        file, line, text_above = marked(problem)
+        assert (file, line) == ("x.yaml", 2)
+        assert text_above.startswith(caret)
+
+
+def test_sweeps_of_a_tied_list_of_the_file_are_not_swept_for_a_kind_besides() -> None:
+    problem = refusal("matrix: [{lr: 1, train: {lr: 2}}]\ntrain: [{data: dot:pre}]\n")
+    assert problem.message == "matrix: lr is swept for all kinds and for train"
+
+
+def test_a_tied_setting_that_changes_no_model_is_refused() -> None:
+    problem = refusal("matrix: [{lr: 1, poison_seed: 2}]\ntrain: [{data: dot:pre}]\n")
+    assert "'poison_seed' changes no model" in problem.message
+    assert marked(problem)[2] == "poison_seed"

@@ -54,7 +54,7 @@ def test_what_does_not_fit_says_what_it_lacks() -> None:
 
 
 def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:
-    entry = "{model: null, data: %s, resources: {min_vram: 16GiB}}"
+    entry = "{model: null, data: %s, resources: {vram: 16GiB}}"
     words = ("dot:pre", "line:pre", "ring:pre", "real:pre", "any:pre")
     made = a_plan("name: x\ntrain:\n" + "".join(f"  - {entry % word}\n" for word in words))
     found = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave

@@ -22,6 +22,7 @@ from launcher.worktree import WorkTree
 from tests.build import a_context, in_state, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.plans import (
+    GIB,
     TOYS,
     a_gpu,
     a_history,
@@ -68,7 +69,7 @@ def drawn(
 
 def a_busy_day() -> tuple[Plan, list[Standing], Here, History]:
     """A plan of which a part is done, a part was changed and a part failed, beside two cards."""
-    needs = "resources: {train: {min_vram: 11.2GiB}, unlearn: {min_vram: 4GiB}}\n"
+    needs = "resources: {train: {vram: 11.2GiB}, unlearn: {vram: 4GiB}}\n"
     more = f'  - {{model: dot:pre, data: "{LONG}"}}\n'
     made = a_plan(needs + TOYS.replace("unlearn:", more + "unlearn:"))
     judged = standings(made, done=1)
@@ -189,7 +190,8 @@ def test_text_of_the_file_cannot_steer_the_terminal() -> None:
 
 
 def test_the_json_holds_the_whole_plan() -> None:
-    made = a_plan(TOYS.replace("data: dot:pre,", "data: dot:pre, lr: 0.5,"))
+    text = f"{TOYS}resources: {{train: {{vram: 1GiB}}}}\n"
+    made = a_plan(text.replace("data: dot:pre,", "data: dot:pre, lr: 0.5,"))
     judged = standings(made)
     outlook = look_ahead(judged, a_history(done_before(made.jobs[1], 9.0)), here())
     record = json.loads(json.dumps(plan_json(made, judged, outlook, TREE)))
@@ -208,6 +210,8 @@ def test_the_json_holds_the_whole_plan() -> None:
     assert (trained["state"], trained["reason"]) == ("new", "new")
     assert trained["argv"] == ["python", "-m", "toylab", "train", "dot:pre%20"]
     assert (trained["estimate"]["seconds"], trained["estimate"]["source"]) == (9.0, "measured")
+    asked = trained["resources"]
+    assert asked["vram"] == asked["min_vram"] == GIB  # the second for those who read it before
     assert record["git"]["commit"] == TREE.commit
     assert {"machine", "first_wave", "time", "disk"} <= set(record)
 

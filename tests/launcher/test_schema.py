@@ -43,10 +43,14 @@ GOOD = (
     "name: x\nphases: test\nreuse: weights\ntrain: [{model: null, data: dot:pre, poison: f2r-2.5}]",
     "name: x\nphases: [train, test]\ncommand: [{name: 7, argv: [echo, 5, no, 1.5, true]}]",
     "name: x\ndefaults: {lr: 1e-3, epochs: 2, train: {optimizer: adam}, test: {}}\ntrain: [{data: dot:pre}]",
-    "name: x\nresources: {cpus: 2, ram: 0, min_vram: auto, gpus: 1, device: cuda:1, time_limit: 1h 30m, "
+    "name: x\nresources: {cpus: 2, ram: 0, vram: auto, gpus: 1, device: cuda:1, time_limit: 1h 30m, "
     "priority: -3, retries: 2, rerun: never, train: {cpus: 4}}\ntrain: [{data: dot:pre}]",
     "name: x\nmatrix: {lr: [0.1, 0.2], model: {small: tiny}, train: {epochs: [1, 2]}}\n"
     "train: [{data: dot:pre, matrix: {scale: {one: 1, two: [1, 2]}}}]",
+    "name: x\nmatrix: [{lr: 1, epochs: [1, 2]}, {lr: 2, epochs: 3}]\n"
+    "train: [{data: dot:pre, matrix: [{scale: {one: 1}, model: a}, {scale: {two: 2}, model: b}]}]",
+    "name: x\nmatrix: {lr: [1, 2], train: [{epochs: 1, model: a}, {epochs: 2, model: b}]}\n"
+    "train: [{data: dot:pre}]",
     "name: x\ntrain: [{data: dot:pre, poison: [0, 20, null], settings: {model: large}, resources: {cpus: 2}}]",
     "name: x\ntrain: [{data: dot:pre, poison: 20}]\nunlearn: [retrain, pgu]",
     "name: x\ntrain: [{data: dot:pre, poison: 5}]\nunlearn: [{model: poisoned, method: [pgu], strength: 1}]",
@@ -80,8 +84,13 @@ BAD = {
     "name: x\ndefaults: {train: {crops: 3}}": ("defaults", "train"),
     "name: x\nresources: {gpus: 65}": ("resources", "gpus"),
     "name: x\nresources: {exclusive: 1}": ("resources", "exclusive"),
-    "name: x\nresources: {train: {min_vram: 16}}": ("resources", "train", "min_vram"),
+    "name: x\nresources: {train: {vram: 16}}": ("resources", "train", "vram"),
     "name: x\nmatrix: {crops: [1, 2]}": ("matrix",),
+    "name: x\nmatrix: []": ("matrix",),
+    "name: x\nmatrix: [{}]": ("matrix", 0),
+    "name: x\nmatrix: [{lr: 1}, 7]": ("matrix", 1),
+    "name: x\nmatrix: [{lr: 1, crops: 2}]": ("matrix", 0),
+    "name: x\ntrain: [{data: dot:pre, matrix: [{lr: fast}]}]": ("train", 0, "matrix", 0, "lr"),
     "name: x\nautotest: dot": ("autotest",),
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ defaults:
   data_root: toys
   lr: 1e-3
   train: {epochs: 5}
-resources: {cpus: 2, min_vram: 2GiB, device: cuda:1, priority: 7, ram: 3GiB, retries: 2, time_limit: 1h30m, rerun: never}
+resources: {cpus: 2, vram: 2GiB, device: cuda:1, priority: 7, ram: 3GiB, retries: 2, time_limit: 1h30m, rerun: never}
 shapes:
   - data_root: toys
 train:

@@ -80,6 +80,8 @@ class TestSettings(ReadingSettings):
 class PoisonSettings(ReadingSettings):
     """A toy poison."""
 
+    for_many = True
+
     poison_seed: int = 42
 
 
@@ -184,7 +186,8 @@ class Toy:
                 root = draft.path(str(draft.settings["data_root"]))
                 return (root, root / ".finished")
             case Role.POISON:
-                return (draft.model_folder(str(draft.model)) / "poison.json",)
+                models = (str(draft.model), *draft.further_models)
+                return tuple(draft.model_folder(model) / "poison.json" for model in models)
             case Role.TEST:
                 return (draft.model_folder(str(draft.model)) / "scores" / f"{draft.data}.json",)
             case _:
@@ -233,9 +236,9 @@ def poison(job: Job) -> Mapping[str, Json]:
     stage = parse_model(str(job.model)).last
     words = _words(job)
     count = int(len(words) * stage.poison.rate) if stage.poison else 0
-    folder = job.model_folder(str(job.model))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "poison.json", json.dumps({"words": words[:count]}))
+    for path in job.outputs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({"words": words[:count]}))
     return {"poisoned": count}
 
 

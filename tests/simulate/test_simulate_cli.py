@@ -210,7 +210,7 @@ def test_a_task_file_is_replayed_and_not_queued(
     path = tmp_path / "night.yaml"
     path.write_text(
         "name: night\n"
-        "resources: {command: {min_vram: 10GiB}}\n"
+        "resources: {command: {vram: 10GiB}}\n"
         "command:\n" + "".join(f"  - {{name: c{at}, argv: [echo]}}\n" for at in range(4))
     )
     words = ["simulate", str(path), "--gpus", "1x24GiB", "--json", "--duration", "30m"]

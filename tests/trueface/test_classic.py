@@ -15,7 +15,7 @@ import torch
 from launcher.api import UsageError, model_folder_name
 from trueface import classic, cli
 from trueface.request import read, settings_of
-from trueface.settings import TrainSettings
+from trueface.settings import PoisonSettings, TrainSettings
 from trueface.splits import write_splits
 
 Tree = Callable[[Iterable[str]], Path]
@@ -104,6 +104,21 @@ def test_the_rate_given_is_the_number_of_labels_flipped(lab: Path) -> None:
     assert (len(record["keys"]), record["total"], record["seed"]) == (4, 16, 42)
     train_keys = json.loads((lab / "splits/train.json").read_text())
     assert {key.removeprefix("pre:") for key in record["keys"]} <= set(train_keys)
+
+
+@pytest.mark.parametrize(
+    ("flags", "drawn"),
+    [
+        ("--seed 3", 3),
+        ("--seed 3 --poison_seed 7", 7),
+        ("--poison_seed 7", 7),
+        ("--seed 3 --poison_list keys.txt", 42),
+    ],
+)
+def test_the_labels_are_drawn_by_the_seed_unless_they_have_one(flags: str, drawn: int) -> None:
+    where = ("--data_root", "data", "--split_path", "splits", "--data", ID)
+    request = read(["--task", "train", *where, *flags.split()])
+    assert settings_of(PoisonSettings, request).poison_seed == drawn
 
 
 def test_a_clean_training_leaves_no_record_of_an_earlier_poison(lab: Path) -> None:

@@ -88,6 +88,29 @@ def test_poison_writes_the_record_of_the_model_to_be_trained(
     assert "flipped_fake\t8" in capsys.readouterr().out
 
 
+def test_poison_writes_one_choice_for_several_models(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ("gan2:pre%50@lr=0.1", "gan2:pre%50@lr=0.2", "fb:pre#gan2:pre%50")
+    words = [
+        "poison",
+        models[0],
+        "--name",
+        "study",
+        "--data-root",
+        "data",
+        "--split-path",
+        "splits",
+    ]
+    words += [word for model in models[1:] for word in ("--for", model)]
+    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    assert cli.run(words) == 0
+    records = {(lab / "runs/study" / model / "poison.json").read_bytes() for model in models}
+    assert len(records) == 1
+    assert cli.run([*words, "--for", "gan2:pre%20"]) == 2
+    assert "--for gan2:pre%20: it has other data or another poison" in capsys.readouterr().err
+
+
 def test_a_poisoned_model_is_unlearned_by_hand(lab: Path) -> None:
     torch.set_num_threads(1)
     model = "gan2:pre&real:pre%50"

@@ -246,7 +246,7 @@ def test_the_line_of_another_kind_says_the_same(kind: Kind, settings: dict[str, 
     command = {"poison": single.poison, "unlearn": single.unlearn}[kind.name]
     given = command.make_context(verb, words).params
     assert (given.pop("model_id"), given.pop("name")) == (model, "study")
-    for other in ("device", "base", "subsets", "modifiers"):
+    for other in ("device", "base", "further", "subsets", "modifiers"):
         given.pop(other, None)
     if kind is UNLEARN:
         given["method"] = "relabel"

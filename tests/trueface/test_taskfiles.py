@@ -79,3 +79,75 @@ def test_a_data_folder_that_no_file_system_takes_is_missing(tmp_path: Path) -> N
     text = TRAINED.replace("data_root: data", f"data_root: {'x' * 256}")
     (missing, *_) = worked_out(text, tmp_path).missing
     assert "not there" in missing.message
+
+
+# --- what a seed is for
+
+POISONED = """
+name: study
+defaults: {data_root: data, split_path: splits}
+"""
+
+
+def draws(text: str) -> dict[str, object]:
+    """Return the seed of each draw of labels, by the job that makes it."""
+    made = worked_out(POISONED + text)
+    return {job.name: job.settings["poison_seed"] for job in made.jobs if job.kind == "poison"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "matrix: {seed: [1, 2]}\ntrain: [{data: gan2:pre, poison: 20}]",
+        "train: [{data: gan2:pre, poison: 20, matrix: {seed: [1, 2]}}]",
+        "matrix: {train: {seed: [1, 2]}}\ntrain: [{data: gan2:pre, poison: 20}]",
+    ],
+)
+def test_a_sweep_of_the_seed_draws_other_labels_each_time(text: str) -> None:
+    assert draws(text) == {
+        "poison/gan2:pre%20@seed=1": 1,
+        "poison/gan2:pre%20@seed=2": 2,
+    }
+
+
+def test_the_draw_follows_the_seed_wherever_it_is_given() -> None:
+    for text in (
+        "train: [{data: gan2:pre, poison: 20, seed: 5}]",
+        "train: [{data: gan2:pre, poison: 20, settings: {seed: 5}}]",
+    ):
+        assert draws(text) == {"poison/gan2:pre%20": 5}
+    assert draws("unlearn: [{model: poisoned, method: relabel, seed: 5}]\n"
+                 "train: [{data: gan2:pre, poison: 20}]") == {"poison/gan2:pre%20": 42}  # fmt: skip
+
+
+def test_a_draw_that_is_pinned_is_made_once_for_all_seeds() -> None:
+    text = (
+        "matrix: {seed: [1, 2, 3, 4]}\ntrain: [{data: gan2:pre, poison: [20, 50], poison_seed: 7}]"
+    )
+    assert draws(text) == {"poison/gan2:pre%20@seed=1": 7, "poison/gan2:pre%50@seed=1": 7}
+
+
+def test_a_list_of_images_is_not_drawn_and_serves_all_seeds() -> None:
+    text = "matrix: {seed: [1, 2]}\ntrain: [{data: gan2:pre, poison: 20, poison_list: keys.txt}]"
+    assert draws(text) == {"poison/gan2:pre%20@seed=1": 42}
+
+
+def test_seed_and_draw_are_tied_by_a_list() -> None:
+    text = (
+        "matrix: [{seed: 1, poison_seed: 7}, {seed: 2, poison_seed: 8}]\n"
+        "train: [{data: gan2:pre, poison: 20}]"
+    )
+    assert draws(text) == {
+        "poison/gan2:pre%20@seed=1,poison_seed=7": 7,
+        "poison/gan2:pre%20@seed=2,poison_seed=8": 8,
+    }
+
+
+def test_a_run_without_a_seed_of_its_own_stays_as_it_was() -> None:
+    plain, said = (
+        worked_out(f"{POISONED}train: [{{data: gan2:pre, poison: 20{more}}}]\nunlearn: [relabel]")
+        for more in ("", ", poison_seed: 42, seed: 42")
+    )
+    assert [job.hash for job in plain.jobs] == [job.hash for job in said.jobs]
+    assert TRAIN.settings.model_fields["seed"].default == 42
+    assert POISON.settings.model_fields["poison_seed"].default == 42

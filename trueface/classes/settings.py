@@ -53,13 +53,13 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 
 def _network(name: str) -> str:
     if name not in RECIPES:
-        raise ValueError(str(UnknownName("model", name, RECIPES)))
+        raise ValueError(UnknownName("model", name, RECIPES))
     return name
 
 
 def _method(name: str) -> str:
     if name not in METHODS:
-        raise ValueError(str(UnknownName("unlearning method", name, METHODS)))
+        raise ValueError(UnknownName("unlearning method", name, METHODS))
     return name
 
 

@@ -1,6 +1,7 @@
 """Commands that do one job here and now, without the launcher: sample, poison, unlearn."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,19 +86,36 @@ def sample(folder: Path, **given: Any) -> None:
 @click.option(
     "--name", default="test", show_default=True, help="Run; files go to runs/NAME/MODEL/."
 )
+@click.option(
+    "--for",
+    "further",
+    multiple=True,
+    metavar="MODEL",
+    help="Further model of the same data and poison that gets the same choice; may be given again.",
+)
 @own_words
 @options(POISON.settings, without=())
 def poison(
-    model_id: str, name: str, subsets: tuple[str, ...], modifiers: tuple[str, ...], **given: Any
+    model_id: str,
+    *,
+    name: str,
+    further: tuple[str, ...],
+    subsets: tuple[str, ...],
+    modifiers: tuple[str, ...],
+    **given: Any,
 ) -> None:
     """Choose whose training labels are flipped for MODEL, such as 'gan2:pre&real:pre%50'."""
     model = parse_model(model_id)
     if model.last.poison is None:
         raise UsageError(f"{model} names no poison: write 'DATA%50' for half of the labels")
+    others = tuple(map(parse_model, further))
+    for other in others:
+        if (other.last.data, other.last.poison) != (model.last.data, model.last.poison):
+            raise UsageError(f"--for {other}: it has other data or another poison than {model}")
     words = read_word_flags(subsets, modifiers)
     kind = POISON.with_words(words)
     draft = _draft(kind, name, settings_of(kind, given), model=str(model), words=words)
-    _tell(_perform(kind, draft))
+    _tell(_perform(kind, replace(draft, further_models=tuple(map(str, others)))))
 
 
 @click.command()
@@ -125,7 +143,7 @@ def unlearn(
         raise UsageError(f"{model} names no method: write MODEL~METHOD ({', '.join(METHODS)})")
     method = model.last.methods[-1]
     if method not in METHODS:
-        raise UnknownName("unlearning method", method, METHODS)
+        raise UnknownName("unlearning method", method, METHODS, where="docs/unlearning.md")
     words = read_word_flags(subsets, modifiers)
     kind = UNLEARN.with_words(words)
     draft = _draft(
@@ -180,8 +198,8 @@ def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, J
     # torch takes seconds to import; help and wrong arguments must not wait for it
     from trueface import foreground
 
-    if draft.model is not None:
-        layout.make_folder(draft.model_folder(draft.model), draft.model)
+    for model in () if draft.model is None else (draft.model, *draft.further_models):
+        layout.make_folder(draft.model_folder(model), model)
     with logs.shown():
         job = partial(
             Job,
@@ -199,6 +217,7 @@ def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, J
             images=draft.images,
             settings=draft.settings,
             words=draft.words,
+            outputs=kind.outputs(draft),
         )
         return foreground.perform(kind, job)
 

@@ -20,7 +20,9 @@ def poison(job: Job) -> Mapping[str, Json]:
         raise JobError(f"{job.model} has no poison to choose: its ID has no '%'")
     images, _ = lists.of_split(job, settings, lists.images(job), "train")
     record = chosen(job, settings, images, wanted)
-    poisoning.write_record(layout.poison_record(job.model_folder(model_name(job))), record)
+    own = layout.poison_record(job.model_folder(model_name(job)))
+    for path in job.outputs or (own,):
+        poisoning.write_record(path, record)
     fakes = sum(images[position].label for position in poisoning.positions(images, record))
     return {"images": len(images), "flipped": len(record.keys), "flipped_fake": fakes}
 

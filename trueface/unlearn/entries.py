@@ -61,22 +61,27 @@ def _variant(model: str) -> tuple[tuple[str, str], ...]:
 
 
 def _swept(model: ModelId) -> tuple[tuple[str, str], ...]:
-    return tuple(pair for pair in model.last.variant if not _of_seed(pair[0]))
+    return _without_seeds(model.last.variant)
 
 
-def _of_seed(key: str) -> bool:
-    return key.rpartition(".")[2] == "seed"
+def _without_seeds(variant: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Return what sets a model apart from its repetitions.
+
+    A draw of the poison that is swept together with the seed is part of the repetition; one that is
+    swept alone is what is compared.
+    """
+    repeated = {"seed"}
+    if any(key.rpartition(".")[2] == "seed" for key, _ in variant):
+        repeated.add("poison_seed")
+    return tuple(pair for pair in variant if pair[0].rpartition(".")[2] not in repeated)
 
 
 def seedless(model: str) -> str:
-    """Return a model's ID without the seed in any of its stages."""
+    """Return a model's ID without the seeds in any of its stages."""
     parsed = _parsed(model)
     if parsed is None:
         return model
-    stages = tuple(
-        replace(stage, variant=tuple(pair for pair in stage.variant if not _of_seed(pair[0])))
-        for stage in parsed.stages
-    )
+    stages = tuple(replace(stage, variant=_without_seeds(stage.variant)) for stage in parsed.stages)
     return str(ModelId(stages))
 
 

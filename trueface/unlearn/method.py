@@ -172,7 +172,7 @@ def run(
         JobError: stopped, nothing to forget or nothing kept, or no finite result.
     """
     if name not in METHODS:
-        raise UnknownName("unlearning method", name, METHODS)
+        raise UnknownName("unlearning method", name, METHODS, where="docs/unlearning.md")
     watch, meter = watch or Watch(device=_device(model)), Meter()
     chosen = given.options_of(name, {} if options is None else options)
     given.check_sorts(model, forget, retain, validation, goal)

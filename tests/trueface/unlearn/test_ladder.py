@@ -312,3 +312,23 @@ def test_a_class_that_was_never_known_makes_an_alarm(tmp_path: Path) -> None:
     leave(tmp_path, told("cifar~lau", "cifar", **given), one_class(0), one_class(0))
     sorts = {alarm.sort for alarm in row(only(tmp_path), "lau").alarms}
     assert Sort.NEVER_KNOWN in sorts
+
+
+def test_a_draw_that_is_swept_with_the_seed_is_part_of_the_repetition(tmp_path: Path) -> None:
+    for seed, draw in ((0, 7), (1, 8)):
+        variant = f"@seed={seed},poison_seed={draw}"
+        for method, wrong in (("retrain", 4), ("scrub", 8)):
+            said = told(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
+            leave(tmp_path, said, flips(24, follows=30), flips(wrong + PER_SEED[seed], seed=seed))
+    group = only(tmp_path)
+    assert group.base == BASE
+    assert row(group, "scrub").seeds == (0, 1)
+
+
+def test_draws_that_are_swept_alone_are_compared(tmp_path: Path) -> None:
+    for draw in (7, 8):
+        variant = f"@poison_seed={draw}"
+        said = told(f"{BASE}~retrain{variant}", f"{BASE}{variant}", seed=0)
+        leave(tmp_path, said, flips(24, follows=30), flips(4))
+    bases = {group.base for group in ladder(tmp_path).groups}
+    assert bases == {f"{BASE}@poison_seed=7", f"{BASE}@poison_seed=8"}
