@@ -79,7 +79,8 @@ def command(
 ) -> int:
     """Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
 
-    What is done already, with the same settings, code and files, is not done again.
+    What is done already, with the same settings, code and files, is not done again. A dry run ends
+    with 2 where the run would be refused; with --json it says "refused", and ends with 0.
 
     \b
     Examples:
@@ -209,7 +210,9 @@ def _list(
         shown.append(json.dumps(records[0] if len(records) == 1 else one))
     for text in shown:
         click.echo(text)
-    return 0
+    refused = any(made.missing for made in plans)
+    # who asks for JSON gets the plan, and reads in it that it would be refused
+    return UsageError.exit_code if refused and form is not Form.JSON else 0
 
 
 def _tell_results(plans: Iterable[Plan]) -> int:
