@@ -46,6 +46,19 @@ _HINTS: Mapping[str, str] = {
 }
 
 
+# What `launcher add` can say of a program, and an entry of a task file cannot yet.
+_PROGRAM_HINTS: Mapping[str, str] = {
+    "after": "an entry has no order; queue it with launcher add --after JOB -- PROGRAM",
+    "group": "an entry has no group; queue it with launcher add --group NAME -- PROGRAM",
+    "not_before": "an entry starts when there is room; launcher add --not-before TIME -- PROGRAM",
+    "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
+    "cwd": "it starts where launcher run does; write argv: [env, -C, FOLDER, PROGRAM]",
+    "env": "it has the environment of launcher run; write argv: [env, NAME=VALUE, PROGRAM]",
+}
+_SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
+         "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
     """An entry whose keys were told apart, its values not yet read."""
@@ -84,7 +97,7 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
     for name in [name for name in own if name not in allowed]:
         elsewhere = [one.name for one in scope.kinds.values() if name in known_settings(one)]
         known = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
-        what, hint = f"a setting of {kind.name}", _HINTS.get(name, "")
+        what, hint = f"a setting of {kind.name}", _hint(kind, name)
         scope.problems.append(
             unknown_key(
                 own[name][0], what, known, elsewhere, hint=hint, where=all_settings(*models)
@@ -99,6 +112,14 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
         asked=asked_for(kind, words.get("resources"), scope),
         combinations=_own_combinations(words.get("matrix"), models, own, scope),
     )
+
+
+def _hint(kind: Kind, name: str) -> str:
+    """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
+    plain = name.replace("-", "_")
+    if not kind.entry and (hint := _PROGRAM_HINTS.get(_SAME.get(plain, plain))):
+        return hint
+    return _HINTS.get(plain, "")
 
 
 def _poisoners(kind: Kind, scope: Scope) -> list[Kind]:

@@ -17,6 +17,7 @@ import click
 from launcher.cli.completing import TASK_FILES
 from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import WIDTH, draw_plan
+from launcher.cli.programs import warn_of_missing_programs
 from launcher.cli.results import collect, draw, terminal_width
 from launcher.cli.session import open_queue, set_off
 from launcher.cli.surroundings import look_around, remember
@@ -91,6 +92,7 @@ def command(
         plans = plan_files(taskfiles, settings=settings)
         dry_run = dry_run or any(made.wanted is Wanted.LIST for made in plans)
         form = _form(dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands})
+        warn_of_missing_programs(plans)
         if dry_run:
             options = [word for one in settings for word in ("--set", one)]
             options += ["--force"] if force else []
