@@ -89,7 +89,8 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
     outside = Fields(node.source, node.line, node.column, beside)
     for name, (key, value) in _named_today(outside, models, scope).items():
         if name in own:
-            scope.blame(key.place, "duplicate-key", f"{key.text!r} is given under settings, too")
+            message = f"{key.text!r} is given under settings, too"
+            scope.blame(key.place, "duplicate-key", message, "leave one of them out")
         elif key.text != POISON_RATE:
             own[name] = (key, value)
     if "settings" in words and not is_null(words["settings"]):
@@ -135,7 +136,8 @@ def _named_today(
     for key, value in fields.pairs:
         now = current(key, kinds, scope.problems)
         if now.text in found:
-            scope.blame(key.place, "duplicate-key", f"{now.text!r} is given twice")
+            message, hint = f"{now.text!r} is given twice", "leave one of them out"
+            scope.blame(key.place, "duplicate-key", message, hint)
         found[now.text] = (now, value)
     return found
 
@@ -167,7 +169,8 @@ def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope)
             scope.problems.append(unknown_key(key, what, known, where=where))
             continue
         if name in own:
-            scope.blame(key.place, "matrix", f"{name!r} is given beside the matrix, too")
+            message = f"{name!r} is given beside the matrix, too"
+            scope.blame(key.place, "matrix", message, "leave one of them out")
         sweep = read_sweep(key, value, scope.problems)
         if sweep is not None and is_neutral(name, kinds):
             blame_neutral(key, scope.problems)

@@ -87,7 +87,10 @@ class Wiring:
         others = {self._enter(step, os.path.normpath(path), problems) for path in outputs}
         for other in sorted(others - {step.name}):
             message = f"{step.name} and {other} would write the same files"
-            problems.append(Problem(code="same-output", message=message, place=step.place))
+            hint = "give one of them another name, or folder"
+            problems.append(
+                Problem(code="same-output", message=message, place=step.place, hint=hint)
+            )
 
     def lack(self, job: str, path: Path, what: str) -> None:
         """Enter a path that a job reads and that no job of the plan makes."""

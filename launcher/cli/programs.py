@@ -40,7 +40,7 @@ def warn_of_missing_programs(plans: Iterable[Plan]) -> None:
         for job in made.jobs:
             if not job.entry:
                 first.setdefault(job.argv[0], job.name)
-    for program, job in first.items():
+    for program, name in first.items():
         if reason := missing_program(program, Path.cwd(), os.environ):
-            text = f"warning: {reason}; {job} fails unless it is there when that starts"
+            text = f"warning: {reason}; {name} fails unless it is there when that starts"
             click.echo(harmless(text), err=True)
