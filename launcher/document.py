@@ -141,7 +141,11 @@ def read_document(
     """
     source = source or Source(file=file, lines=tuple(_LINE_END.split(text)))
     if len(text) > MOST_BYTES:
-        _stop(source.place(0, 0), "too-large", f"a task file has at most {MOST_BYTES:,} characters")
+        _stop(
+            source.place(0, 0),
+            "too-large",
+            f"a task file has at most {MOST_BYTES:,} characters; divide it, and join the parts with include",
+        )
     if bad := _FORBIDDEN.search(text):
         before = _LINE_END.split(text[: bad.start()])
         place = source.place(len(before) - 1, len(before[-1]))
@@ -219,7 +223,11 @@ class _Builder:
         parent.size += size
         parent.depth = max(parent.depth, depth + 1)
         if parent.size > MOST_NODES:
-            self._stop(event, "too-large", f"more than {MOST_NODES:,} values, aliases written out")
+            self._stop(
+                event,
+                "too-large",
+                f"more than {MOST_NODES:,} values, aliases written out; divide the file",
+            )
 
     def _scalar(self, event: Any) -> Scalar:
         self._refuse_tag(event)

@@ -122,12 +122,17 @@ class History:
                 alike.seconds.append(one.seconds)
                 alike.disks += [] if one.disk is None else [one.disk]
 
-    def like(self, job: PlannedJob) -> _Alike | None:
-        """Return what was done that is like a job, None where there is nothing."""
+    def like(self, job: PlannedJob, *, on_gpu: bool | None = None) -> _Alike | None:
+        """Return what was done that is like a job, None where there is nothing.
+
+        Args:
+            job: which.
+            on_gpu: where it was done; None: where this job will be.
+        """
         if job.kind not in self._kinds:
             return None
         text = self._text(job.kind, job.settings)
-        on_gpu = wants_gpu(job, gpus=self.gpus)
+        on_gpu = wants_gpu(job, gpus=self.gpus) if on_gpu is None else on_gpu
         return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
 
     def _text(self, kind: str, settings: Mapping[str, Any]) -> str:
@@ -145,6 +150,12 @@ def forecast(job: PlannedJob, history: History) -> Estimate:
     seconds, spread, disk = alike.told
     runs = len(alike.seconds)
     return Estimate(seconds=seconds, spread=spread, disk=disk, runs=runs, vram=vram, peaks=peaks)
+
+
+def seconds_on_cpu(job: PlannedJob, history: History) -> float | None:
+    """Return how long jobs like one took on the CPU, wherever it will work; None: none was there."""
+    alike = history.like(job, on_gpu=False)
+    return None if alike is None else median(alike.seconds)
 
 
 def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:

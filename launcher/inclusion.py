@@ -124,12 +124,14 @@ class _Reading:
         path = os.path.normpath(os.path.join(os.path.dirname(file), node.text))  # noqa: PTH118,PTH120  # names, no files
         if path in above:
             circle = " → ".join((*above[above.index(path) :], path))
-            self._blame(node, "include-circle", f"{path} includes itself: {circle}")
+            hint = "leave one of these includes out"
+            self._blame(node, "include-circle", f"{path} includes itself: {circle}", hint)
             return None
         if path in self.files:
             return None
         if len(self.files) >= MOST_FILES:
-            self._blame(node, "include", f"more than {MOST_FILES} files are included")
+            message, hint = f"more than {MOST_FILES} files are included", "join some of them"
+            self._blame(node, "include", message, hint)
             return None
         try:
             return self.of(self.include(path), path, tuple(above))
@@ -140,9 +142,9 @@ class _Reading:
             self._blame(node, "include", str(error))
         return None
 
-    def _blame(self, node: Node, code: str, message: str) -> None:
+    def _blame(self, node: Node, code: str, message: str, hint: str = "") -> None:
         self.sound = False
-        self.problems.append(Problem(code=code, message=message, place=node.place))
+        self.problems.append(Problem(code=code, message=message, place=node.place, hint=hint))
 
 
 def _is_empty(node: Node) -> bool:

@@ -117,6 +117,7 @@ class Input:
 
     path: Path
     what: str  # for messages: "the training split"
+    remedy: str = ""  # for messages: how a person makes it, where that is known
 
 
 @runtime_checkable

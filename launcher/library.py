@@ -142,9 +142,14 @@ def _text(path: Path) -> str:
         message = f"{str(path)!r} is a folder; give the path of a task file{hint}"
         raise UsageError(message) from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read task file {str(path)!r}: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        message = f"cannot read task file {str(path)!r}: {why}; make it a file that you may read"
+        raise UsageError(message) from error
     if len(data) > MOST_BYTES:
-        raise UsageError(f"{str(path)!r} is no task file: it has more than {MOST_BYTES:,} bytes")
+        raise UsageError(
+            f"{str(path)!r} is no task file: it has more than {MOST_BYTES:,} bytes; give the path "
+            "of one, or divide it, and join the parts with include"
+        )
     return _decoded(data, str(path))
 
 

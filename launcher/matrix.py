@@ -195,7 +195,7 @@ def _alike(bundle: Sequence[Swept], name: Sequence[str], *, twice: bool) -> Prob
     if twice:
         message = "matrix: this combination is there twice" if tied else ""
         message = message or f"matrix: {key} has this value twice"
-        return Problem(code="matrix", message=message, place=place)
+        return Problem(code="matrix", message=message, place=place, hint="leave one of them out")
     said = ",".join(f"{one.name}={text}" for one, text in zip(bundle, name, strict=True))
     what, called = ("two combinations", said) if tied else (f"two values of {key}", name[0])
     return Problem(
@@ -227,7 +227,8 @@ def is_neutral(name: str, kinds: Iterable[Kind]) -> bool:
 def blame_neutral(key: Scalar, problems: list[Problem]) -> None:
     """Add the problem of a sweep that would make the same model again and again."""
     message = f"matrix: {key.text} cannot change a result, so there is nothing to compare"
-    problems.append(Problem(code="matrix", message=message, place=key.place))
+    hint = f"write one {key.text} outside of the matrix"
+    problems.append(Problem(code="matrix", message=message, place=key.place, hint=hint))
 
 
 def without(sweeps: Iterable[Sweep], forced: Callable[[Swept], bool]) -> Iterator[Sweep]:
@@ -247,7 +248,8 @@ def combinations(sweeps: Sequence[Sweep], problems: list[Problem]) -> list[tuple
     if count > MOST_COMBINATIONS:
         message = f"matrix: {count:,} combinations, and {MOST_COMBINATIONS:,} at most are made"
         place = sweeps[0].first[0].key.place
-        problems.append(Problem(code="matrix", message=message, place=place))
+        hint = "sweep fewer settings at once, or divide the file"
+        problems.append(Problem(code="matrix", message=message, place=place, hint=hint))
         return [()]
     chosen = itertools.product(*(sweep.values for sweep in sweeps))
     return [tuple(itertools.chain.from_iterable(bundles)) for bundles in chosen]

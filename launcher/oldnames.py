@@ -78,7 +78,7 @@ def resources_today(asked: Fields, problems: list[Problem]) -> Fields:
             problems.append(old_note(key, f"{key.text} is called {name} today"))
         if name in pairs:
             message = f"{name!r} is given twice, by its name of today and by an old one"
-            problems.append(Problem(code="duplicate-key", message=message, place=key.place))
+            problems.append(_twice(key, message))
         else:
             pairs[name] = (replace(key, text=name), node)
     return replace(asked, pairs=tuple(pairs.values()))
@@ -177,7 +177,7 @@ class _Translation:
     def _put(self, key: Scalar, node: Node) -> None:
         if key.text in self.pairs:
             message = f"{key.text!r} is given twice, by its name of today and by an old one"
-            self.problems.append(Problem(code="duplicate-key", message=message, place=key.place))
+            self.problems.append(_twice(key, message))
         else:
             self.pairs[key.text] = (key, node)
 
@@ -195,7 +195,7 @@ class _Translation:
         first, value = said.get(key.text, (None, None))
         if first is not None and not isinstance(value, Fields):
             message = f"{key.text!r} is given twice, here and in line {first.line + 1}"
-            self.problems.append(Problem(code="duplicate-key", message=message, place=key.place))
+            self.problems.append(_twice(key, message))
             return
         both = merged(inner, there[1])
         self.pairs[section] = (there[0], both)
@@ -272,6 +272,11 @@ def _as_one(notes: list[Problem]) -> Problem:
     first = min(lines, key=lambda pair: pair[0])[1]
     message = f"{len(notes)} old names are understood; today they are others"
     return replace(first, message=message, hint="", notes=tuple(told))
+
+
+def _twice(key: Scalar, message: str) -> Problem:
+    hint = "leave one of them out"
+    return Problem(code="duplicate-key", message=message, place=key.place, hint=hint)
 
 
 def old_note(key: Scalar, message: str) -> Problem:

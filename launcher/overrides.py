@@ -51,7 +51,8 @@ def read_overrides(
         key = Scalar(source, 0, start, len(name), name, plain=True)
         if not equals or not name:
             message = f"expected key=value, got {argument!r}"
-            problems.append(Problem(code="set", message=message, place=key.place))
+            hint = "write it as lr=0.01"
+            problems.append(Problem(code="set", message=message, place=key.place, hint=hint))
             continue
         node = _value(argument, len(key_text) + 1, source, problems)
         if node is not None:

@@ -293,7 +293,8 @@ def _no_job(task: TaskFile) -> Problem:
     why = "the file asks for no job"
     if task.phases:
         why = f"no job is of the kind {' or '.join(task.phases)}, and phases wants no other"
-    return Problem(code="no-jobs", message=f"{task.file}: {why}")
+    hint = "change phases" if task.phases else "add a section such as train"
+    return Problem(code="no-jobs", message=f"{task.file}: {why}", hint=hint)
 
 
 def _words(step: Step, words: Words) -> Words:

@@ -251,7 +251,7 @@ def _known(
         now = current(key, found, scope.problems)
         if now.text in said:
             message = f"{now.text!r} is given twice, by its name of today and by an old one"
-            scope.blame(key.place, "duplicate-key", message)
+            scope.blame(key.place, "duplicate-key", message, "leave one of them out")
         elif now.text in names:
             said[now.text] = (now, value)
         else:

@@ -46,6 +46,19 @@ _HINTS: Mapping[str, str] = {
 }
 
 
+# What `launcher add` can say of a program, and an entry of a task file cannot yet.
+_PROGRAM_HINTS: Mapping[str, str] = {
+    "after": "an entry has no order; queue it with launcher add --after JOB -- PROGRAM",
+    "group": "an entry has no group; queue it with launcher add --group NAME -- PROGRAM",
+    "not_before": "an entry starts when there is room; launcher add --not-before TIME -- PROGRAM",
+    "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
+    "cwd": "it starts where launcher run does; write argv: [env, -C, FOLDER, PROGRAM]",
+    "env": "it has the environment of launcher run; write argv: [env, NAME=VALUE, PROGRAM]",
+}
+_SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
+         "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
     """An entry whose keys were told apart, its values not yet read."""
@@ -76,7 +89,8 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
     outside = Fields(node.source, node.line, node.column, beside)
     for name, (key, value) in _named_today(outside, models, scope).items():
         if name in own:
-            scope.blame(key.place, "duplicate-key", f"{key.text!r} is given under settings, too")
+            message = f"{key.text!r} is given under settings, too"
+            scope.blame(key.place, "duplicate-key", message, "leave one of them out")
         elif key.text != POISON_RATE:
             own[name] = (key, value)
     if "settings" in words and not is_null(words["settings"]):
@@ -84,7 +98,7 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
     for name in [name for name in own if name not in allowed]:
         elsewhere = [one.name for one in scope.kinds.values() if name in known_settings(one)]
         known = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
-        what, hint = f"a setting of {kind.name}", _HINTS.get(name, "")
+        what, hint = f"a setting of {kind.name}", _hint(kind, name)
         scope.problems.append(
             unknown_key(
                 own[name][0], what, known, elsewhere, hint=hint, where=all_settings(*models)
@@ -101,6 +115,14 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
     )
 
 
+def _hint(kind: Kind, name: str) -> str:
+    """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
+    plain = name.replace("-", "_")
+    if not kind.entry and (hint := _PROGRAM_HINTS.get(_SAME.get(plain, plain))):
+        return hint
+    return _HINTS.get(plain, "")
+
+
 def _poisoners(kind: Kind, scope: Scope) -> list[Kind]:
     found = companion(scope.kinds, kind, Role.POISON) if kind.role is Role.TRAIN else None
     return [] if found is None else [found]
@@ -114,7 +136,8 @@ def _named_today(
     for key, value in fields.pairs:
         now = current(key, kinds, scope.problems)
         if now.text in found:
-            scope.blame(key.place, "duplicate-key", f"{now.text!r} is given twice")
+            message, hint = f"{now.text!r} is given twice", "leave one of them out"
+            scope.blame(key.place, "duplicate-key", message, hint)
         found[now.text] = (now, value)
     return found
 
@@ -146,7 +169,8 @@ def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope)
             scope.problems.append(unknown_key(key, what, known, where=where))
             continue
         if name in own:
-            scope.blame(key.place, "matrix", f"{name!r} is given beside the matrix, too")
+            message = f"{name!r} is given beside the matrix, too"
+            scope.blame(key.place, "matrix", message, "leave one of them out")
         sweep = read_sweep(key, value, scope.problems)
         if sweep is not None and is_neutral(name, kinds):
             blame_neutral(key, scope.problems)

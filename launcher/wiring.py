@@ -42,6 +42,7 @@ class _Lack:
     what: str
     place: Place
     jobs: list[str] = field(default_factory=list)
+    remedy: str = ""
 
 
 class Wiring:
@@ -71,7 +72,9 @@ class Wiring:
                 given.append(one.path)
             elif not makers:
                 if path not in self.lacks:
-                    self.lacks[path] = _Lack(path, one.what, self._place(step, path))
+                    self.lacks[path] = _Lack(
+                        path, one.what, self._place(step, path), remedy=one.remedy
+                    )
                 self.lacks[path].jobs.append(step.name)
             needs |= makers
         self.make(step, outputs, problems)
@@ -84,7 +87,10 @@ class Wiring:
         others = {self._enter(step, os.path.normpath(path), problems) for path in outputs}
         for other in sorted(others - {step.name}):
             message = f"{step.name} and {other} would write the same files"
-            problems.append(Problem(code="same-output", message=message, place=step.place))
+            hint = "give one of them another name, or folder"
+            problems.append(
+                Problem(code="same-output", message=message, place=step.place, hint=hint)
+            )
 
     def lack(self, job: str, path: Path, what: str) -> None:
         """Enter a path that a job reads and that no job of the plan makes."""
@@ -104,6 +110,7 @@ class Wiring:
         if len(lacks) > 1:
             message = f"{len(lacks)} inputs are not there, and no job makes them"
             notes = [f"{one.what}: {self._short(one.path)}" for one in lacks[:MOST_LISTED]]
+        remedies = dict.fromkeys(one.remedy for one in lacks if one.remedy)
         if len(lacks) > MOST_LISTED:
             notes.append(f"and {len(lacks) - MOST_LISTED} more")
         return Problem(
@@ -111,7 +118,7 @@ class Wiring:
             message=message,
             severity=Severity.WARNING,
             place=place,
-            notes=tuple(notes),
+            notes=(*notes, *remedies),
         )
 
     def _enter(self, step: Step, path: str, problems: list[Problem]) -> str:

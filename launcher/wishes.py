@@ -149,7 +149,9 @@ def _unlearnings(
     reader = companion(kinds, entry.kind, Role.TRAIN) or entry.kind
     if not bases:
         message = "no training of this file is poisoned, so there is nothing to unlearn"
-        problems.append(Problem(code="nothing-poisoned", message=message, place=entry.place))
+        hint = "write poison: 20 in a training's entry, or below defaults"
+        place = entry.place
+        problems.append(Problem(code="nothing-poisoned", message=message, place=place, hint=hint))
     for base in bases:
         for method, variants in entry.methods:
             for variant in variants:

@@ -65,6 +65,9 @@ CODES = {  # exit codes other than 0
     "launcher retry --failed --dry-run": {2},  # nothing failed
     "launcher retry run:night --failed": {2},
     "trueface splits DATA --check splits --similar": {0, 1},  # synthetic images are nearly equal
+    # their images are not here, so that the run would be refused
+    "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/poison_faces.yaml": {2},
+    "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": {2},
     "launcher doctor": {0, 3},  # this machine may lack something
 }
 ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed

@@ -1,6 +1,7 @@
 """Which files the jobs of each kind read and make, as far as that is known while they are planned."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +78,20 @@ def _data_inputs(
     if images and os.path.exists(data_root):  # noqa: PTH110  # Path.exists refuses some; else it is said already, or an earlier job makes it
         for part, folder in parts_without_folder(data_root, parse_data(images), vocabulary):
             yield Input(path=folder, what=f"the folder of {part}")
+    remedy = _splitting(draft, data_root)
     for path in split_files(draft.path(draft.settings["split_path"]), lists):
-        yield Input(path=path, what=f"the {path.stem} split")
+        yield Input(path=path, what=f"the {path.stem} split", remedy=remedy)
+
+
+def _splitting(draft: Draft, data_root: Path) -> str:
+    """Return how the lists of images are made; '' where there are no images to be listed."""
+    if not os.path.exists(data_root):  # noqa: PTH110  # as above
+        return ""
+    settings = draft.settings
+    words = ["trueface", "splits", settings["data_root"], "--out", settings["split_path"]]
+    if settings["layout"] != "auto":
+        words += ["--layout", settings["layout"]]
+    return f"to make the lists: {shlex.join(words)}"
 
 
 def training_outputs(draft: Draft) -> Iterator[Path]:

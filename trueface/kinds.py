@@ -242,5 +242,6 @@ def refuse_unfit(kind: Kind, draft: Draft) -> None:
     """
     missing = [one for one in kind.inputs(draft) if not os.path.exists(one.path)]  # noqa: PTH110  # takes any name
     reasons = [f"no {one.path}: {one.what}" for one in missing]
+    reasons += dict.fromkeys(one.remedy for one in missing if one.remedy)
     if reasons := [*kind.refusals(draft, ()), *reasons]:
         raise UsageError("\n       ".join(reasons))

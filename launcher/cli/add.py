@@ -11,6 +11,7 @@ import click
 
 from launcher import ram as memory
 from launcher.cli.completing import FILES, GROUPS, JOBS
+from launcher.cli.programs import missing_program
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue, seen_gpus
 from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, span
@@ -21,7 +22,7 @@ from launcher.paths import Home
 from launcher.policy import never
 from launcher.signatures import program_signature
 from launcher.specs import MOST_GPUS, Resources, Spec, Terms, this_context
-from launcher.states import State
+from launcher.states import OPEN, State
 from launcher.store.following import LONGEST_BACKOFF_S
 from launcher.store.rows import visible_devices
 from launcher.store.store import NewJob, Store
@@ -151,6 +152,9 @@ def command(
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")
+        if reason := missing_program(program[0], Path.cwd(), os.environ):
+            way = f"it fails unless it is there by then; `launcher cancel {job}` takes it out"
+            click.echo(f"warning: {harmless(reason)}; {way}", err=True)
         _warn_hopeless(home, resources)
         if row.state is State.SKIPPED:
             click.echo(f"skipped: {harmless(row.reason)}", err=True)
@@ -164,8 +168,7 @@ def _put(store: Store, spec: Spec, after: Sequence[str], state: State) -> int:
         run = store.run(Path(spec.root), RUN)
         needs = [job.id for job in select(store, after)]
         name = spec.name or _unused(store, run)
-        if _taken(store, run, name):
-            raise UsageError(f"there is a job {name!r} already; give another --name")
+        _free_name(store, run, name)
         new = NewJob(
             spec=replace(spec, name=name),
             needs=needs,
@@ -173,6 +176,29 @@ def _put(store: Store, spec: Spec, after: Sequence[str], state: State) -> int:
             reason="new" if state is State.QUEUED else "held by its owner",
         )
         return store.put(run, context, new, time.time())
+
+
+def _free_name(store: Store, run: int, name: str) -> None:
+    """Take a name from the ended job that has it: the newest job of a name is the one that is meant.
+
+    Raises:
+        UsageError: the job has not ended yet.
+    """
+    holder = store.read.in_run(run, name)
+    if holder is None:
+        return
+    number = holder.id
+    if holder.state in OPEN:
+        raise UsageError(
+            f"{name!r} is job {number}, which is {holder.state}: give another --name, or end that "
+            f"one with `launcher cancel {number}`; when it has ended a new job may have its name, "
+            f"or `launcher retry {number}` runs it again"
+        )
+    older = f"{name}@{number}"
+    while _taken(store, run, older):
+        older += "'"
+    store.owning.rename(number, older)
+    click.echo(f"job {number} ({holder.state}) is called {harmless(older)} from now on", err=True)
 
 
 def _taken(store: Store, run: int, name: str) -> bool:

@@ -27,6 +27,7 @@ def plan_json(
             _job_record(one, estimate)
             for one, estimate in zip(standings, outlook.estimates, strict=True)
         ],
+        "refused": bool(plan.missing),
         **outlook.record(),
         "warnings": [_problem_record(one) for one in plan.warnings],
     }

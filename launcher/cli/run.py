@@ -17,6 +17,7 @@ import click
 from launcher.cli.completing import TASK_FILES
 from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import WIDTH, draw_plan
+from launcher.cli.programs import warn_of_missing_programs
 from launcher.cli.results import collect, draw, terminal_width
 from launcher.cli.session import open_queue, set_off
 from launcher.cli.surroundings import look_around, remember
@@ -79,7 +80,8 @@ def command(
 ) -> int:
     """Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
 
-    What is done already, with the same settings, code and files, is not done again.
+    What is done already, with the same settings, code and files, is not done again. A dry run ends
+    with 2 where the run would be refused; with --json it says "refused", and ends with 0.
 
     \b
     Examples:
@@ -90,6 +92,7 @@ def command(
         plans = plan_files(taskfiles, settings=settings)
         dry_run = dry_run or any(made.wanted is Wanted.LIST for made in plans)
         form = _form(dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands})
+        warn_of_missing_programs(plans)
         if dry_run:
             options = [word for one in settings for word in ("--set", one)]
             options += ["--force"] if force else []
@@ -209,7 +212,9 @@ def _list(
         shown.append(json.dumps(records[0] if len(records) == 1 else one))
     for text in shown:
         click.echo(text)
-    return 0
+    refused = any(made.missing for made in plans)
+    # who asks for JSON gets the plan, and reads in it that it would be refused
+    return UsageError.exit_code if refused and form is not Form.JSON else 0
 
 
 def _tell_results(plans: Iterable[Plan]) -> int:

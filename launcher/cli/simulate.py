@@ -23,7 +23,7 @@ from launcher.records import write_atomic
 from launcher.simulate.fleet import Fleet, read_fleet
 from launcher.simulate.learned import Foresight
 from launcher.simulate.memory import SAID, draw_memory
-from launcher.simulate.planned import planned_jobs
+from launcher.simulate.planned import Planned, planned_jobs
 from launcher.simulate.study import OURS, Assumptions, Study, study
 from launcher.simulate.timeline import Story, draw_timeline
 from launcher.simulate.trace import TraceJob, read_trace
@@ -127,8 +127,10 @@ def command(
     """
     picture = _picture(timeline)
     planned = Path(file).suffix.lower() in _TASKFILES
+    durations = ""
     if planned:
-        found = _of_taskfile(file, duration or DURATION_S, vram or VRAM)
+        plan = _of_taskfile(file, duration or DURATION_S, vram or VRAM)
+        found, durations = plan.jobs, plan.in_words()
         memory, drawn = f"as declared or measured, else {format_bytes(vram or VRAM)}", None
     else:
         found, memory, drawn = _of_trace(file, duration, vram, seed)
@@ -146,6 +148,7 @@ def command(
         load=load,
         all_at_once=all_at_once,
         memory=memory,
+        durations=durations,
         seed=drawn,
     )
     done = study(workload, assumptions, _teller(len(workload.jobs)))
@@ -173,7 +176,7 @@ def _of_trace(
     return draw_memory(found, seed), f"drawn with seed {seed}: {SAID}", seed
 
 
-def _of_taskfile(file: str, seconds: float, vram: int) -> tuple[TraceJob, ...]:
+def _of_taskfile(file: str, seconds: float, vram: int) -> Planned:
     """Return a task file's jobs; they take as long and claim as much as this queue has seen."""
     plans = plan_files([file])
     kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}

@@ -73,7 +73,8 @@ def _assumed(assumed: Assumptions) -> list[str]:
         Foresight.LEARNED: "launcher learns durations from jobs that ended",
         Foresight.NONE: "launcher knows no durations",
     }
-    said = [f"memory {assumed.memory}", sharing(assumed), knows[assumed.foresight]]
+    said = [f"durations {assumed.durations}"] if assumed.durations else []
+    said += [f"memory {assumed.memory}", sharing(assumed), knows[assumed.foresight]]
     said.append("fifo and sjf give whole GPUs, sjf knows all durations")
     if assumed.all_at_once:
         said.append("all jobs come at once")

@@ -31,6 +31,7 @@ class Assumptions:
     all_at_once: bool
     memory: str  # what jobs claim, in words
     seed: int | None  # of that, None where nothing is drawn
+    durations: str = ""  # how long jobs take, in words; '' where the trace tells
 
     def record(self) -> dict[str, Json]:
         """Return the assumptions as JSON."""
@@ -43,6 +44,7 @@ class Assumptions:
             "load": self.load,
             "all_at_once": self.all_at_once,
             "memory": self.memory,
+            "durations": self.durations or "as in the trace",
             "seed": self.seed,
             "looked_at_per_lane": EACH,
         }

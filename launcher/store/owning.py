@@ -54,6 +54,14 @@ class Owning:
                 if self._db.move(job, State.QUEUED, "released", now, only_from=held)
             ]
 
+    def rename(self, job: int, name: str) -> None:
+        """Give an ended job another name, so that a new one can have its own. Inside `writing`."""
+        self._db.execute(
+            "UPDATE jobs SET name = ?1, spec = json_set(spec, '$.name', ?1)"
+            " WHERE id = ?2 AND state NOT IN ('queued', 'held', 'running')",
+            (name, job),
+        )
+
     def prioritise(self, jobs: Iterable[int], priority: int) -> list[int]:
         """Set the priority of jobs that wait; return those."""
         changed = []

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -49,12 +50,91 @@ def test_options_after_the_program_are_its_own(launcher: Launcher, store: Store)
     assert job_row(store, 1).spec.argv == ("printf", "%s", "--help")
 
 
-def test_a_name_is_given_once(launcher: Launcher, store: Store) -> None:
-    launcher("add", "--name", "twin", "--", "true")
+@pytest.mark.parametrize("state", [State.HELD, State.QUEUED, State.RUNNING])
+def test_a_name_belongs_to_one_job_that_has_not_ended(
+    launcher: Launcher, store: Store, state: State
+) -> None:
+    waits = {State.HELD: ("--hold",), State.QUEUED: ("--not-before", "+1h")}
+    launcher("add", "--name", "twin", *waits.get(state, ()), "--", "sleep", "300")
+    until(lambda: in_state(store, 1, state), f"it is {state}")
     answer = launcher("add", "--name", "twin", "--", "false")
     assert answer.code == 2
-    assert "there is a job 'command/twin' already" in answer.err
+    assert f"'command/twin' is job 1, which is {state}: give another --name" in answer.err
+    assert "launcher cancel 1" in answer.err
+    assert "launcher retry 1" in answer.err
     assert len(store.read.jobs()) == 1
+    launcher("cancel", "1", "--yes")
+    until(lambda: in_state(store, 1, State.CANCELLED), "it has ended")
+    assert launcher("add", "--name", "twin", "--hold", "--", "false").code == 0
+
+
+def test_the_name_of_a_job_that_has_ended_is_given_to_the_next_one(
+    launcher: Launcher, store: Store
+) -> None:
+    for night in (1, 2, 3):
+        answer = launcher("add", "--name", "prep", "--", "echo", f"night {night}")
+        assert (answer.code, answer.out) == (0, f"{night}\tcommand/prep\n")
+        older = f"job {night - 1} (done) is called command/prep@{night - 1} from now on\n"
+        assert answer.err == ("" if night == 1 else older)
+        assert launcher("wait", "prep").code == 0
+    assert launcher("logs", "prep").out.strip() == "night 3"
+    assert launcher("logs", "1").out.strip() == launcher("logs", "prep@1").out.strip() == "night 1"
+    assert json.loads(launcher("show", "prep@2", "--json").out)["name"] == "command/prep@2"
+    assert "command/prep@2" in launcher("history").out + launcher("status").out
+    launcher("add", "--name", "train", "--after", "prep", "--hold", "--", "true")
+    (train,) = store.read.named("train")
+    assert (train.waits, store.read.needs_of(train.id)) == (0, ["command/prep"])
+    assert launcher("retry", "1", "--force").code == 0
+    assert launcher("wait", "1").code == 0
+    assert [job_row(store, number).name for number in (1, 2, 3)] == [
+        "command/prep@1", "command/prep@2", "command/prep",
+    ]  # fmt: skip
+
+
+def test_a_name_that_an_older_job_would_get_may_be_taken(launcher: Launcher, store: Store) -> None:
+    for name in ("prep@1", "prep"):
+        launcher("add", "--name", name, "--", "true")
+    assert launcher("wait").code == 0
+    launcher("add", "--name", "prep", "--", "true")
+    assert launcher("wait").code == 0
+    assert {row.id: row.name for row in store.read.jobs()} == {
+        1: "command/prep@1", 2: "command/prep@2", 3: "command/prep",
+    }  # fmt: skip
+    launcher("add", "--name", "prep@1", "--", "true")
+    assert job_row(store, 1).name == "command/prep@1@1"
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("nosuchprogram", "no program 'nosuchprogram' is on PATH"),
+        ("./nosuch.sh", "there is no program './nosuch.sh'"),
+        ("./script.sh", "'./script.sh' cannot be executed; chmod +x makes a script a program"),
+        ("./folder", "'./folder' cannot be executed"),
+    ],
+)
+def test_a_program_that_is_not_found_is_queued_with_a_warning(
+    program: str,
+    why: str,
+    launcher: Launcher,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("script.sh").write_text("#!/bin/sh\n")
+    Path("folder").mkdir()
+    answer = launcher("add", "--hold", "--", program, "1")
+    assert (answer.code, answer.out) == (0, "1\tcommand/1\n")
+    assert answer.err.startswith(f"warning: {why}")
+    assert "`launcher cancel 1` takes it out" in answer.err
+    Path("night.yaml").write_text(
+        f"name: night\ncommand: [{{name: a, argv: [{program}]}}, {{name: b, argv: [{program}, 2]}}]\n"
+    )
+    told = launcher("run", "night.yaml", "--dry-run")
+    assert (told.code, told.err.count(why)) == (0, 1)
+    assert "command/a fails unless it is there when that starts" in told.err
+    assert launcher("add", "--hold", "--", "sh", "-c", "true").err == ""
 
 
 @pytest.mark.parametrize(

@@ -489,3 +489,28 @@ def test_of_many_known_words_the_five_nearest_are_told_and_where_all_stand(
     words, _, all_of_them = note.partition("; all: ")
     assert len(words.partition(": ")[2].split(", ")) == 5
     assert all_of_them.startswith(where)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("after: prep", "launcher add --after JOB -- PROGRAM"),
+        ("depends: prep", "launcher add --after JOB -- PROGRAM"),
+        ("group: downloads", "launcher add --group NAME -- PROGRAM"),
+        ("not_before: '22:00'", "launcher add --not-before TIME -- PROGRAM"),
+        ("not-before: '22:00'", "launcher add --not-before TIME -- PROGRAM"),
+        ("hold: true", "launcher add --hold -- PROGRAM"),
+        ("cwd: /tmp", "argv: [env, -C, FOLDER, PROGRAM]"),
+        ("env: {A: b}", "argv: [env, NAME=VALUE, PROGRAM]"),
+        ("time_limit: 3h", "it goes below resources: {time_limit: …}"),
+        ("vram: 3GiB", "it goes below resources: {vram: …}"),
+    ],
+)
+def test_what_an_entry_of_a_program_cannot_say_is_told_with_a_way(word: str, hint: str) -> None:
+    problem = refusal(f"command: [{{name: a, argv: [echo], {word}}}]\n")
+    assert problem.code == "unknown-key"
+    assert hint in problem.hint
+
+
+def test_what_programs_cannot_say_is_no_hint_in_other_kinds() -> None:
+    assert refusal("train: [{data: dot:pre, after: x}]\n").hint == ""

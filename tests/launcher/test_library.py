@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Plan, TaskFileError, UsageError, load, plan
+from launcher.document import MOST_BYTES
 from launcher.errors import Severity
 from launcher.library import plan_files
 from tests.launcher.conftest import Launcher
@@ -197,3 +198,12 @@ def test_the_plans_of_several_files_are_one_json_object(launcher: Launcher, tmp_
     second = write(tmp_path, "b.yaml", "name: y\ncommand: [{name: one, argv: [ls]}]\n")
     told = json.loads(launcher("run", first, second, "--dry-run", "--json").out)
     assert [one["run"] for one in told["plans"]] == ["x", "y"]
+
+
+def test_a_file_that_cannot_be_read_is_told_with_a_way_on(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="File name too long; make it a file that you may read"):
+        load(tmp_path / ("x" * 300 + ".yaml"))
+    large = tmp_path / "large.yaml"
+    large.write_bytes(b"#" * (MOST_BYTES + 1))
+    with pytest.raises(UsageError, match="divide it, and join the parts with include"):
+        load(large)

@@ -195,7 +195,7 @@ def test_the_json_holds_the_whole_plan() -> None:
     judged = standings(made)
     outlook = look_ahead(judged, a_history(done_before(made.jobs[1], 9.0)), here())
     record = json.loads(json.dumps(plan_json(made, judged, outlook, TREE)))
-    assert record["schema"] == 1
+    assert (record["schema"], record["refused"]) == (1, False)
     assert [one["name"] for one in record["jobs"]] == [job.name for job in made.jobs]
     trained = record["jobs"][4]
     assert {key: trained[key] for key in ("kind", "model", "base", "data", "images")} == {
@@ -269,6 +269,25 @@ def test_a_dry_run_begins_no_queue(
     assert said.code == 0
     assert not (tmp_path / "nowhere").exists()
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("form", [[], ["--all"], ["--commands"]])
+def test_a_dry_run_of_what_would_be_refused_ends_as_the_run_would(
+    form: list[str], launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lacking.yaml").write_text(
+        "name: x\ndefaults: {data_root: data, split_path: my splits}\ntrain: [{data: gan2:pre}]\n"
+    )
+    (tmp_path / "data").mkdir()
+    assert launcher("run", "lacking.yaml").code == 2
+    dry = launcher("run", "lacking.yaml", "--dry-run", *form)
+    assert dry.code == 2
+    assert "to make the lists: trueface splits data --out 'my splits'" in dry.out + dry.err
+    record = launcher("run", "lacking.yaml", "--dry-run", "--json")
+    assert (record.code, json.loads(record.out)["refused"]) == (0, True)
+    (tmp_path / "data").rmdir()  # no lists are made of no images
+    assert "trueface splits" not in launcher("run", "lacking.yaml", "--dry-run").out
 
 
 def test_a_terminal_is_never_overflowed(home: Home, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from launcher.entries import companion
 from launcher.errors import Problem, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
 from launcher.kinds import COMMAND, Kind, Role, Settings, installed
-from launcher.preamble import name_fault
+from launcher.preamble import TOP, name_fault
 from launcher.raw import WORDS
 from launcher.schema import task_schema
-from launcher.taskfile import TOP, Surroundings, TaskFile, parse
+from launcher.taskfile import Surroundings, TaskFile, parse
 from launcher.units import parse_bytes, parse_seconds
 from launcher.written import RESOURCES
 from tests.launcher.conftest import Launcher

@@ -13,7 +13,9 @@ from launcher.simulate.outcome import Outcome
 from launcher.simulate.planned import planned_jobs
 from launcher.simulate.study import Study
 from launcher.simulate.workload import Workload
+from launcher.states import State
 from launcher.store.store import Store
+from tests.build import in_state, until
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.plans import a_history, a_plan, done_before
 from tests.simulate.worlds import GIB, PHILLY, a_fleet, a_job, assuming, needs_traces
@@ -119,6 +121,7 @@ def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, t
         "load": 2.0,
         "all_at_once": False,
         "memory": "as the trace names it",
+        "durations": "as in the trace",
         "seed": None,
         "looked_at_per_lane": 4,
     }
@@ -191,7 +194,8 @@ def test_a_plan_is_replayed_with_its_needs_and_what_was_measured() -> None:
     made = a_plan()
     trained = next(job for job in made.jobs if job.kind == "train")
     history = a_history(done_before(trained, 50.0, on_gpu=True), gpus=True)
-    jobs = planned_jobs([made, made], history, seconds=7.0, vram=5 * GIB)
+    replayed = planned_jobs([made, made], history, seconds=7.0, vram=5 * GIB)
+    jobs = replayed.jobs
     assert len(jobs) == 2 * len(made.jobs)
     by_name = dict(zip([job.name for job in made.jobs], jobs, strict=False))
     for job in made.jobs:
@@ -202,6 +206,37 @@ def test_a_plan_is_replayed_with_its_needs_and_what_was_measured() -> None:
     assert jobs[len(made.jobs) :][-1].needs[0] >= len(made.jobs), (
         "a second plan's needs are its own"
     )
+
+
+def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
+    made = a_plan()
+    ran = [
+        done_before(next(job for job in made.jobs if job.kind == kind), seconds, on_gpu=on_gpu)
+        for kind, seconds, on_gpu in (("train", 50.0, True), ("test", 9.0, False))
+    ]
+    replayed = planned_jobs([made], a_history(*ran, gpus=True), seconds=7.0, vram=5 * GIB)
+    lasting = {job.group: job.seconds for job in replayed.jobs}
+    assert (lasting["train"], lasting["test"], lasting["poison"]) == (50.0, 9.0, 7.0)
+    assert replayed.in_words() == (
+        "of 2 jobs as measured here, of 3 jobs as measured here on the CPU, "
+        "of 3 jobs 7 s, as none like them ran (--duration)"
+    )
+
+
+def test_what_ran_before_takes_as_long_again(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "night.yaml"
+    path.write_text("name: night\ncommand:\n  - {name: a, argv: ['true']}\n")
+    silent = launcher("simulate", str(path), "--gpus", "1x24GiB").out
+    assert "Assumed: durations of 1 job 1 h, as none like them ran (--duration);" in " ".join(
+        silent.split()
+    )
+    assert launcher("run", str(path), "--detach").code == 0
+    until(lambda: in_state(store, 1, State.DONE), "it is done")
+    told = launcher("simulate", str(path), "--gpus", "1x24GiB")
+    assert "Assumed: durations of 1 job as measured here;" in " ".join(told.out.split())
 
 
 def test_a_task_file_is_replayed_and_not_queued(
