@@ -30,10 +30,10 @@ class Launches:
         self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
         # in a transaction that is still open; with why, where nobody can start it
         self._claimed: list[Supervised] = []
-        self._given_up: list[tuple[Claim, str]] = []
+        self._given_up: list[tuple[Claim, Unfit]] = []
         # the same, committed
         self._committed: list[Supervised] = []
-        self._hopeless: list[tuple[Claim, str]] = []
+        self._hopeless: list[tuple[Claim, Unfit]] = []
 
     def commit(self) -> None:
         """Know that the transaction is committed: what was claimed must be launched."""
@@ -68,10 +68,10 @@ class Launches:
         self._claimed.clear()
         self._given_up.clear()
 
-    def hopeless(self) -> list[tuple[Claim, str]]:
+    def hopeless(self) -> list[tuple[Claim, Unfit]]:
         """Return what was claimed although nobody can start it, and why.
 
-        Its attempt counts as lost, so that the job ends some time.
+        Its attempt has failed, or counts as lost where that may pass, so that the job ends some time.
         """
         hopeless, self._hopeless = self._hopeless, []
         return hopeless
@@ -82,7 +82,7 @@ class Launches:
         try:
             supervisor = self._nurseries.take(breed)
         except Unfit as error:
-            self._give_up(ready, start, str(error))
+            self._give_up(ready, start, error)
             return ""
         if supervisor is None:
             return BEING_BORN
@@ -143,8 +143,8 @@ class Launches:
         )
         write_whole(attempt.spec, text)
 
-    def _give_up(self, ready: ReadyJob, start: Start, why: str) -> None:
-        """Claim a job for nobody: the attempt is counted as lost."""
+    def _give_up(self, ready: ReadyJob, start: Start, why: Unfit) -> None:
+        """Claim a job for nobody, so that its attempt can end."""
         nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
         claim = self._queue.claim(
             ready.id,

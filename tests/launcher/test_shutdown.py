@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def leaves(job):
 """
 
 
-def ready(nursery: Nursery, home: Home, spec: Spec, **terms: object) -> Supervised:
+def ready(nursery: Nursery, home: Home, spec: Spec, **terms: Any) -> Supervised:
     """Have an attempt run, and wait until its program can be signalled."""
     attempt = an_attempt(home, spec, **terms)
     one = started(nursery, attempt)
