@@ -32,7 +32,7 @@ from launcher.gpu import GpuSnapshot
 from launcher.launches import BEING_BORN, Launches
 from launcher.ledger import waiting
 from launcher.machine import Decision, Machine, Rules, Start
-from launcher.nurseries import AHEAD, Nurseries
+from launcher.nurseries import AHEAD, Nurseries, Unfit
 from launcher.outage import Outage
 from launcher.paths import Home
 from launcher.policy import decide
@@ -40,7 +40,7 @@ from launcher.promises import REFRESH_S, Board
 from launcher.records import read_json
 from launcher.sleeper import Sleeper
 from launcher.specs import Breed
-from launcher.states import Lost, Outcome, Void, ending
+from launcher.states import Failed, Lost, Outcome, Void, ending
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.store import Store
 
@@ -242,10 +242,13 @@ class Scheduler:
         attempt = self._home.attempt(claim.job, claim.number)
         self._follow(claim, find_out(claim, partial(watch, claim, attempt)))
 
-    def _unstarted(self, claim: Claim, why: str) -> Outcome | Watch:
-        """Void an attempt that nobody can be found to start; it is lost, then."""
+    def _unstarted(self, claim: Claim, why: Unfit) -> Outcome | Watch:
+        """Void an attempt that nobody can be found to start; it has failed then, or is lost."""
         found = watch(claim, self._home.attempt(claim.job, claim.number))
-        return Lost(at=self._clock(), why=why) if isinstance(found, Void) else found
+        if not isinstance(found, Void):
+            return found
+        at = self._clock()
+        return Failed(at=at, error=str(why)) if why.sure else Lost(at=at, why=str(why))
 
     def _cannot_start(self, why: str) -> None:
         self._outage.failed(why, time.monotonic())

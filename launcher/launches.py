@@ -43,10 +43,10 @@ class Launches:
         self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
         # in a transaction that is still open; with why, where nobody can start it
         self._claimed: list[Supervised] = []
-        self._given_up: list[tuple[Claim, str]] = []
+        self._given_up: list[tuple[Claim, Unfit]] = []
         # the same, committed
         self._committed: list[Supervised] = []
-        self._hopeless: list[tuple[Claim, str]] = []
+        self._hopeless: list[tuple[Claim, Unfit]] = []
         self.again_s: float | None = None  # look again so soon: nothing will wake us for it
 
     def commit(self) -> None:
@@ -82,10 +82,10 @@ class Launches:
         self._claimed.clear()
         self._given_up.clear()
 
-    def hopeless(self) -> list[tuple[Claim, str]]:
+    def hopeless(self) -> list[tuple[Claim, Unfit]]:
         """Return what was claimed although nobody can start it, and why.
 
-        Its attempt counts as lost, so that the job ends some time.
+        Its attempt has failed, or counts as lost where that may pass, so that the job ends some time.
         """
         hopeless, self._hopeless = self._hopeless, []
         return hopeless
@@ -103,7 +103,7 @@ class Launches:
         try:
             supervisor = self._nurseries.take(breed)
         except Unfit as error:
-            self._give_up(ready, start, str(error), before.number)
+            self._give_up(ready, start, error, before.number)
             return ""
         if supervisor is None:
             return BEING_BORN
@@ -125,7 +125,8 @@ class Launches:
             return ""
         if before.began and claim.spec.terms.rerun == "never":
             self._nurseries.give_back(breed, supervisor)
-            self._given_up.append((claim, RAN_BEFORE.format(before.began[-1].folder)))
+            why = RAN_BEFORE.format(before.began[-1].folder)
+            self._given_up.append((claim, Unfit(why, sure=False)))
             return ""
         attempt = self._home.attempt(claim.job, claim.number)
         self._outage.tried(time.monotonic())
@@ -171,8 +172,8 @@ class Launches:
         )
         write_whole(attempt.spec, text)
 
-    def _give_up(self, ready: ReadyJob, start: Start, why: str, number: int) -> None:
-        """Claim a job for nobody: the attempt is counted as lost."""
+    def _give_up(self, ready: ReadyJob, start: Start, why: Unfit, number: int) -> None:
+        """Claim a job for nobody, so that its attempt can end."""
         nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
         claim = self._queue.claim(
             ready.id,

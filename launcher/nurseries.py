@@ -19,7 +19,17 @@ _NEVER = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR}
 
 
 class Unfit(Exception):
-    """Nobody of a breed can ever be born: says why."""
+    """Nobody of a breed can be born: says why."""
+
+    def __init__(self, why: str, *, sure: bool = True) -> None:
+        """Begin.
+
+        Args:
+            why: in words.
+            sure: another try would come to the same; False: somebody may have killed them.
+        """
+        super().__init__(why)
+        self.sure = sure
 
 
 class Nurseries:
@@ -44,6 +54,8 @@ class Nurseries:
         self._proven: set[Breed] = set()  # somebody came back from an attempt
         self._deaths: Counter[Breed] = Counter()  # since then
         self._barred: dict[Breed, float] = {}  # not to be born before, monotonic
+        self._stillborn: dict[Breed, list[str]] = {}  # how fork servers died in their imports
+        self._hung: list[Nursery] = []  # closed, and still not ended
         self._used: dict[Breed, float] = {}  # when somebody last asked for it, monotonic
 
     def take(self, breed: Breed) -> Supervisor | None:
@@ -58,8 +70,13 @@ class Nurseries:
         if self._deaths[breed] >= DEATHS:
             self._deaths[breed] = 0
             self._barred[breed] = now + PAUSE_S
+            faults = self._stillborn.pop(breed, [])
+            log = self._home.scheduler_log
+            if len(faults) >= DEATHS:
+                told = f"it {faults[-1]}, {len(faults)} times"
+                raise Unfit(f"{_named(breed)} does not start: {told}; see {log}")
             if breed not in self._proven:
-                raise Unfit(f"{_named(breed)} does not start; see {self._home.scheduler_log}")
+                raise Unfit(f"{_named(breed)} does not start; see {log}", sure=False)
             return None
         idle = self._idle.setdefault(breed, [])
         taken = idle.pop() if idle else None
@@ -108,6 +125,7 @@ class Nurseries:
                     self._bury(breed)
                     break
                 self._asked[breed] -= 1
+                self._stillborn.pop(breed, None)
                 self._idle.setdefault(breed, []).append(supervisor)
         for breed, idle in self._idle.items():
             silent = idle if news is None else [o for o in idle if o.channel.fileno() in news]
@@ -119,10 +137,11 @@ class Nurseries:
     def retire(self) -> None:
         """Let go of breeds that nobody has asked for lately; who has an attempt sees it through."""
         now = time.monotonic()
+        self._hung = [one for one in self._hung if not one.collect()]
         for breed in [one for one in self._living if now - self._used[one] > RETIRE_S]:
             for supervisor in self._idle.pop(breed, []):
                 supervisor.channel.close()
-            self._living.pop(breed).close()
+            self._close(self._living.pop(breed))
             self._asked[breed] = 0
 
     def descriptors(self) -> Iterator[int]:
@@ -138,7 +157,11 @@ class Nurseries:
             for supervisor in idle:
                 supervisor.channel.close()
         for nursery in self._living.values():
-            nursery.close()
+            self._close(nursery)
+
+    def _close(self, nursery: Nursery) -> None:
+        if not nursery.close():
+            self._hung.append(nursery)
 
     def _ask(self, breed: Breed) -> bool:
         """Ask for one more; False when that cannot be done just now.
@@ -163,9 +186,12 @@ class Nurseries:
         self._lacks(why)
 
     def _bury(self, breed: Breed) -> None:
-        self._living.pop(breed).close()
+        nursery = self._living.pop(breed)
+        self._close(nursery)
         self._asked[breed] = 0
         self._deaths[breed] += 1
+        if nursery.own_fault:
+            self._stillborn.setdefault(breed, []).append(nursery.own_fault)
 
 
 def _named(breed: Breed) -> str:

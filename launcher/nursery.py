@@ -6,9 +6,10 @@ first one. The code of a kind is imported in the child, so that an edit counts a
 """
 
 import contextlib
+import faulthandler
 import gc
-import importlib
 import json
+import logging
 import os
 import secrets
 import select
@@ -20,19 +21,27 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from launcher import __version__
 from launcher.handover import revive
+from launcher.imported import import_ahead
 from launcher.paths import Attempt, Home
 from launcher.processes import SERVER, Identity, identity, recorded, send, start_apart
 from launcher.specs import Breed
 from launcher.supervisor import RUN, STOP, serve
 
 BYE, FORK = b"bye", b"fork"
+IMPORTING = b"importing "  # followed by a module's name; by none when all are imported
 BYE_PATIENCE_S = 0.5
+KILL_PATIENCE_S = 1.0  # a process that dies of SIGKILL does so at once
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
 MESSAGE_BYTES = 4096
 FIXED = 2  # arguments before the modules: home and socket
+
+
+logger = logging.getLogger(__name__)
 
 
 class NoProcess(Exception):
@@ -89,6 +98,8 @@ class Nursery:
         Raises:
             OSError: the interpreter cannot be run.
         """
+        self._importing: str | None = None  # the module; "": all is imported; None: not said yet
+        self._status: int | None = None  # as `os.waitstatus_to_exitcode` says; None: it lives
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         argv = [breed.interpreter or sys.executable, "-P", "-m", "launcher.nursery"]
         try:
@@ -115,10 +126,13 @@ class Nursery:
         Raises:
             NoProcess: the machine has no room for one.
         """
-        try:
-            text, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
-        except OSError:
-            return None
+        text, descriptors = IMPORTING, list[int]()
+        while text.startswith(IMPORTING):
+            try:
+                text, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
+            except OSError:
+                return None
+            self._note(text)
         record = json.loads(text) if text else {}
         if "lacks" in record:
             raise NoProcess(record["lacks"])
@@ -133,19 +147,66 @@ class Nursery:
 
     def answers(self) -> bool:
         """Tell whether `born` would answer at once."""
-        return bool(select.select([self.socket.fileno()], [], [], 0)[0])
+        while True:
+            try:
+                text = self.socket.recv(MESSAGE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+            if not text.startswith(IMPORTING):
+                return True
+            self._note(self.socket.recv(MESSAGE_BYTES))
 
-    def close(self) -> None:
-        """End the process without restarting the scheduler; its supervisors live on."""
+    def close(self) -> bool:
+        """End the process without restarting the scheduler; its supervisors live on.
+
+        Returns False where it does not end, not even of SIGKILL: it hangs in the kernel, as on a
+        disk that does not answer. It is left then, and `collect` is to be called some time.
+        """
         with contextlib.suppress(OSError):
             self.socket.sendall(BYE)
         self.socket.close()
-        deadline = time.monotonic() + BYE_PATIENCE_S
-        with contextlib.suppress(ChildProcessError):
-            while not os.waitpid(self._pid, os.WNOHANG)[0]:
-                if time.monotonic() > deadline:  # it imports its modules still
-                    send(self._pid, signal.SIGKILL)
-                time.sleep(0.005)
+        if self._ends_within(BYE_PATIENCE_S):
+            return True
+        send(self._pid, signal.SIGKILL)  # it imports its modules still
+        if self._ends_within(KILL_PATIENCE_S):
+            return True
+        logger.warning("nursery pid=%d does not end and is left; it hangs in the kernel", self._pid)
+        return False
+
+    def collect(self) -> bool:
+        """Tell whether the process has ended; its status is known then."""
+        if self._status is None:
+            try:
+                ended, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:  # somebody has collected it
+                self._status = 0
+            else:
+                self._status = os.waitstatus_to_exitcode(status) if ended else None
+        return self._status is not None
+
+    @property
+    def own_fault(self) -> str:
+        """How a closed one died by itself before it had imported all; '' where it did not."""
+        status = self._status or 0
+        if self._importing == "" or status == 0 or -status in _FROM_OUTSIDE:
+            return ""
+        how = f"exit code {status}" if status > 0 else signal.Signals(-status).name
+        return f"died while it imported {self._importing or 'launcher'} ({how})"
+
+    def _ends_within(self, patience_s: float) -> bool:
+        deadline = time.monotonic() + patience_s
+        while not self.collect():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _note(self, text: bytes) -> None:
+        """Keep in mind what it imports now."""
+        if text.startswith(IMPORTING):
+            self._importing = text[len(IMPORTING) :].decode()
 
 
 def _environment(breed: Breed) -> dict[str, str]:
@@ -158,19 +219,20 @@ def _environment(breed: Breed) -> dict[str, str]:
 def main(argv: Sequence[str]) -> int:
     """Serve requests from an inherited socket until its other end closes."""
     home, server = Home(Path(argv[0])), socket.socket(fileno=int(argv[1]))
-    for module in argv[FIXED:]:
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            traceback.print_exc()  # the job's own import will fail, and say so in its log
+    faulthandler.enable()  # an import that crashes is to be found in the scheduler's log
+    import_ahead(argv[FIXED:], partial(_tell_import, server))
+    faulthandler.disable()
     gc.collect()
     gc.freeze()  # children must not touch the shared pages of what was imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()  # select() knows no descriptor above 1,023
+    poll.register(server, select.POLLIN)
+    poll.register(wakeup, select.POLLIN)
     while True:
-        ready, _, _ = select.select([server.fileno(), wakeup], [], [])
+        ready = {descriptor for descriptor, _ in poll.poll()}
         if wakeup in ready:
             _reap(wakeup)
         if server.fileno() not in ready:
@@ -185,6 +247,11 @@ def main(argv: Sequence[str]) -> int:
             revive(home)
             return 0
         _fork(home, server, ahead=len(argv) > FIXED)
+
+
+def _tell_import(server: socket.socket, module: str) -> None:
+    with contextlib.suppress(OSError):  # the scheduler is dead; that is seen soon
+        server.send(IMPORTING + module.encode())
 
 
 def _reap(wakeup: int) -> None:

@@ -93,18 +93,17 @@ class _Supervisor:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._signals.descriptor, select.POLLIN)
-        while not self._signals.received:
+        while True:
             poll.poll()
             self._signals.drain()
             if self._signals.received:  # what is not read yet is voided: nobody has begun it
-                break
+                return b""
             try:
                 return self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 continue
             except ConnectionResetError:  # the scheduler died before it had read our last word
-                break
-        return b""
+                return b""
 
     def _see_through(self, attempt: Attempt) -> None:
         """Run one attempt from its start to its recorded end; then nothing of it lives."""

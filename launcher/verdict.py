@@ -17,6 +17,7 @@ LOG_TAIL_BYTES = 4096
 SIGNALLED_PATIENCE_S = 1.0  # the program ended of a signal that may be meant for all
 FAILED_PATIENCE_S = 0.2  # it may have caught the signal, and ended with a code of its own
 PATIENT_SHARE = 0.01  # of its time that a program at most costs more that ended well
+SHORT_S = 0.5  # one that ran no longer costs no more at all
 _KILLED = 128 + signal.SIGKILL  # how a shell tells that its program was killed
 # somebody ended it: what stands in its log is not why
 _SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -96,7 +97,9 @@ def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) 
             return SIGNALLED_PATIENCE_S
         case {"ok": bool()}:  # a worker knows whether it got a signal
             return 0.0
-    return FAILED_PATIENCE_S if code else min(FAILED_PATIENCE_S, ran_s * PATIENT_SHARE)
+    if code:
+        return FAILED_PATIENCE_S
+    return min(FAILED_PATIENCE_S, ran_s * PATIENT_SHARE) if ran_s > SHORT_S else 0.0
 
 
 def word_of(attempt: Attempt) -> dict[str, Json] | None:

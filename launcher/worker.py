@@ -4,16 +4,16 @@ import contextlib
 import importlib
 import io
 import os
-import random
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from launcher.errors import Error
+from launcher import imported
+from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name
 from launcher.lastwords import read_error
 from launcher.orders import Order
@@ -29,7 +29,7 @@ from launcher.words import read_words
 MODEL_FILE = "model_id.txt"
 ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
 # what libraries take for the number of cores that are theirs; what the owner set stays
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = (imported.OPENMP, imported.MKL, imported.OPENBLAS)
 
 
 def environment(order: Order, attempt: Attempt) -> dict[str, str]:
@@ -77,7 +77,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         signal.signal(number, lambda *_: stop.set())
     for one in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(one, signal.SIG_IGN)  # as in any Python: they become an OSError
-    random.seed()
+    imported.settle(os.environ)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
     job = Job(
@@ -104,8 +104,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
     )
     try:
         _tell_model(spec)
-        module, _, function = spec.entry.partition(":")
-        result: Mapping[str, Json] = getattr(importlib.import_module(module), function)(job)
+        result: Mapping[str, Json] = _function(spec.entry)(job)
         _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})
     except Error as error:
         return _failed(
@@ -118,6 +117,26 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         said = f"{type(error).__name__}: {error}" if shortage is None else shortage.said
         return _failed(attempt, said, 1, shortage, signalled=stop.is_set())
     return 0
+
+
+def _function(entry: str) -> Callable[[object], Mapping[str, Json]]:
+    """Return a kind's entry function.
+
+    Raises:
+        MachineError: it cannot be imported, and neither could a module before the fork; a second
+            import of a module that failed half-way may fail in words that mislead.
+    """
+    module, _, function = entry.partition(":")
+    try:
+        found: Callable[[object], Mapping[str, Json]] = getattr(
+            importlib.import_module(module), function
+        )
+    except BaseException as error:
+        if not imported.failure():
+            raise
+        traceback.print_exc()
+        raise MachineError(imported.failure()) from error
+    return found
 
 
 def _tell_model(spec: Spec) -> None:

@@ -207,6 +207,8 @@ def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
             return harmless(f"out of memory: {_shortage(outcome) or why.partition(chr(10))[0]}")
         case {"ending": "lost", "why": str(why)}:
             return harmless(f"lost: {why.partition(chr(10))[0]}")
+        case {"ending": "stopped", "by": str(by)}:
+            return harmless(f"stopped: its supervisor got {by}")
         case {"ending": "stopped"}:
             return "was asked to stop, and did"
         case {"ending": "void"}:

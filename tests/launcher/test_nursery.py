@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from launcher.states import Done
 from launcher.store.store import Store
 from tests.build import (
     PLAIN,
+    a_context,
     a_spec,
     an_attempt,
     ended,
@@ -27,6 +29,8 @@ from tests.build import (
 )
 
 MANY = 30
+MOST_FILES = 1300
+FREEZER = Path("/sys/fs/cgroup/freezer")
 
 
 def anonymous_kib(pid: int) -> int:
@@ -141,6 +145,96 @@ def test_a_nursery_that_still_loads_is_not_waited_for(home: Home, tmp_path: Path
     nursery.close()
     assert time.monotonic() - before < 10
     assert identity(nursery._pid) is None
+
+
+def test_a_job_that_can_do_without_a_preload_that_fails_is_done(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("raise SystemExit('no licence')\n")
+    (tmp_path / "kind.py").write_text("def run(job):\n    return {}\n")
+    nursery = Nursery(home, Breed(sys.executable, ("broken",), str(tmp_path)))
+    _, outcome = run_attempt(nursery, home, a_spec(name="toy/1", entry="kind:run"))
+    assert isinstance(outcome, Done)
+    nursery.close()
+
+
+def test_workers_of_a_nursery_draw_random_numbers_of_their_own(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "kind.py").write_text(
+        "import random, numpy\ndef run(job):\n"
+        "    return {'python': random.random(), 'numpy': numpy.random.random()}\n"
+    )
+    nursery = Nursery(home, Breed(sys.executable, ("numpy.random",), str(tmp_path)))
+    drawn = []
+    for job in (1, 2):
+        _, outcome = run_attempt(nursery, home, a_spec(entry="kind:run"), job=job)
+        assert isinstance(outcome, Done)
+        drawn.append(outcome.result)
+    assert drawn[0]["python"] != drawn[1]["python"]
+    assert drawn[0]["numpy"] != drawn[1]["numpy"]
+    nursery.close()
+
+
+def test_libraries_of_a_worker_use_as_many_threads_as_its_job_has_cores_or_says(
+    home: Home, tmp_path: Path
+) -> None:
+    (tmp_path / "kind.py").write_text(
+        "import threadpoolctl\ndef run(job):\n"
+        "    return {one['internal_api']: one['num_threads'] for one in threadpoolctl.threadpool_info()}\n"
+    )
+    nursery = Nursery(home, Breed(sys.executable, ("numpy",), str(tmp_path)))
+    threads = []
+    for job, (cpus, environment) in enumerate(
+        [(1, {}), (3, {}), (1, {"OPENBLAS_NUM_THREADS": "2"})]
+    ):
+        context = a_context(environment={"PATH": os.environ["PATH"], **environment})
+        spec = a_spec(entry="kind:run")
+        _, outcome = run_attempt(nursery, home, spec, job=job + 1, cpus=cpus, context=context)
+        assert isinstance(outcome, Done)
+        threads.append(outcome.result["openblas"])
+    assert threads == [1, 3, 2]
+    nursery.close()
+
+
+def test_a_nursery_works_above_descriptor_1023(home: Home) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < MOST_FILES:
+        pytest.skip(f"at most {limits[1]} files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, limits[1]))
+    kept = [os.open(os.devnull, os.O_RDONLY) for _ in range(MOST_FILES - 100)]
+    try:
+        nursery = Nursery(home, PLAIN)
+        assert nursery.socket.fileno() > 1023
+        nursery.ask()
+        until(nursery.answers, "a supervisor is born")
+        supervisor = nursery.born()
+        assert supervisor is not None
+        supervisor.channel.close()
+        nursery.close()
+    finally:
+        for descriptor in kept:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_nursery_that_cannot_be_killed_is_left_and_collected_later(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process in a frozen group (cgroup v1) does not die of SIGKILL, as one that waits for a disk."""
+    if not os.access(FREEZER, os.W_OK):
+        pytest.skip(f"no process can be frozen here: {FREEZER} cannot be written")
+    group = FREEZER / f"nursery-{os.getpid()}"
+    group.mkdir()
+    nursery = Nursery(home, PLAIN)
+    try:
+        (group / "cgroup.procs").write_text(str(nursery._pid))
+        (group / "freezer.state").write_text("FROZEN")
+        until(lambda: (group / "freezer.state").read_text() == "FROZEN\n", "it is frozen")
+        assert nursery.close() is False
+        assert "is left; it hangs in the kernel" in caplog.text
+        assert not nursery.collect()
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        until(nursery.collect, "it has ended")
+        until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
+        group.rmdir()
 
 
 def test_interrupting_the_terminal_does_not_reach_the_nursery(home: Home) -> None:

@@ -419,9 +419,47 @@ def test_a_nursery_that_never_comes_up_fails_its_job_and_no_other(calm: Queue) -
     spec = a_spec(name="toy/odd", entry="toy:run")
     (odd,) = calm.add(spec, context=a_context(interpreter="/bin/false"))
     assert calm.wait(odd) == [State.FAILED]
-    assert "/bin/false does not start; see" in job_row(calm.store, odd).reason
+    assert job_row(calm.store, odd).reason == (
+        "/bin/false does not start: it died while it imported launcher (exit code 1), 3 times;"
+        f" see {calm.home.scheduler_log}"
+    )
+    assert endings(calm.store, odd) == ["failed"]
     (good,) = calm.add(a_spec(name="command/good"))
     assert calm.wait(good) == [State.DONE]
+
+
+def test_an_import_that_crashes_the_fork_server_fails_its_job_and_names_the_module(
+    calm: Queue, tmp_path: Path
+) -> None:
+    (tmp_path / "crashing.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    spec = a_spec(name="toy/odd", entry="toy:run", preload=("crashing",))
+    context = a_context(environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)})
+    (odd,) = calm.add(spec, context=context)
+    assert calm.wait(odd) == [State.FAILED]
+    assert "died while it imported crashing (SIGSEGV), 3 times" in job_row(calm.store, odd).reason
+    assert endings(calm.store, odd) == ["failed"]
+
+
+def test_a_fork_server_whose_preload_fails_fails_its_jobs_in_the_words_of_the_import(
+    calm: Queue, tmp_path: Path
+) -> None:
+    (tmp_path / "half.py").write_text(
+        "raise OSError('libcudart.so.12: cannot open shared object')\n"
+    )
+    (tmp_path / "halfkind.py").write_text(
+        "import sys\nif 'half' not in sys.modules: raise RuntimeError('half is half imported')\n"
+    )
+    context = a_context(environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)})
+    (odd,) = calm.add(
+        a_spec(name="toy/odd", entry="halfkind:run", preload=("half",)), context=context
+    )
+    assert calm.wait(odd) == [State.FAILED]
+    assert job_row(calm.store, odd).reason == (
+        "cannot import half: OSError: libcudart.so.12: cannot open shared object"
+    )
+    assert endings(calm.store, odd) == ["failed"]
 
 
 def test_a_job_that_deletes_its_records_is_taken_in_all_the_same(calm: Queue) -> None:

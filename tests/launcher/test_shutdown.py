@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,12 @@ from launcher.records import read_json, write_json
 from launcher.specs import Breed, Spec, Terms
 from launcher.states import Failed, State, Stopped
 from launcher.store.store import Store
+from launcher.verdict import (
+    FAILED_PATIENCE_S,
+    SIGNALLED_PATIENCE_S,
+    Circumstances,
+    patience_s,
+)
 from tests.build import (
     a_spec,
     an_attempt,
@@ -33,6 +40,7 @@ from tests.build import (
     until,
 )
 from tests.chaos.shutdown import PROGRAMS, shut_down
+from tests.launcher.conftest import Launcher
 
 ROUNDS = 2  # `make shutdown` does 200
 LATER_S = 0.05  # between the signal of a program and that of its supervisor
@@ -46,7 +54,7 @@ def leaves(job):
 """
 
 
-def ready(nursery: Nursery, home: Home, spec: Spec, **terms: object) -> Supervised:
+def ready(nursery: Nursery, home: Home, spec: Spec, **terms: Any) -> Supervised:
     """Have an attempt run, and wait until its program can be signalled."""
     attempt = an_attempt(home, spec, **terms)
     one = started(nursery, attempt)
@@ -97,6 +105,27 @@ def test_a_supervisor_that_gets_its_signal_last_waits_for_it(
     outcome = outcome_of(one)
     assert isinstance(outcome, Stopped)
     assert outcome.by == number.name
+
+
+@pytest.mark.parametrize(
+    ("status", "ran_s", "how", "patience"),
+    [
+        (signal.SIGTERM, 9.0, Circumstances(), SIGNALLED_PATIENCE_S),
+        (signal.SIGKILL, 9.0, Circumstances(), SIGNALLED_PATIENCE_S),
+        ((128 + signal.SIGTERM) << 8, 9.0, Circumstances(), SIGNALLED_PATIENCE_S),  # by a shell
+        (1 << 8, 9.0, Circumstances(), FAILED_PATIENCE_S),
+        (signal.SIGSEGV, 9.0, Circumstances(), FAILED_PATIENCE_S),
+        (signal.SIGTERM, 9.0, Circumstances(stopped=True), 0.0),
+        (signal.SIGTERM, 9.0, Circumstances(over_limit_s=9.0), 0.0),
+        (0, 0.1, Circumstances(), 0.0),  # a flood of short programs does not wait
+        (0, 10.0, Circumstances(), 0.1),
+        (0, 9e5, Circumstances(), FAILED_PATIENCE_S),  # it may have caught the signal, too
+    ],
+)
+def test_only_an_end_that_a_signal_to_all_may_explain_is_waited_for(
+    home: Home, status: int, ran_s: float, how: Circumstances, patience: float
+) -> None:
+    assert patience_s(status, home.attempt(1, 1), how, ran_s) == pytest.approx(patience)
 
 
 def test_a_program_that_somebody_ends_alone_has_failed(nursery: Nursery, home: Home) -> None:
@@ -165,7 +194,7 @@ def once(effects: Path) -> Spec:
 
 
 def test_a_job_that_must_never_run_twice_fails_when_its_supervisor_is_told_to_leave(
-    home: Home, store: Store, tmp_path: Path
+    home: Home, store: Store, tmp_path: Path, launcher: Launcher
 ) -> None:
     (job,) = enqueue(store, once(tmp_path / "effects"))
     ensure_scheduler(home)
@@ -178,6 +207,7 @@ def test_a_job_that_must_never_run_twice_fails_when_its_supervisor_is_told_to_le
     row = job_row(store, job)
     assert (row.state, row.attempts) == (State.FAILED, 1)
     assert row.reason == "stopped by SIGTERM, and it must never run twice"
+    assert "stopped: its supervisor got SIGTERM" in launcher("show", str(job)).out
 
 
 def test_a_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
