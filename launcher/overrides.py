@@ -17,7 +17,7 @@ from launcher.settings import known_settings, unknown_key
 
 FILE = "--set"  # what errors call the argument
 
-_SINGLE = ("name", "about", "phases", "reuse")
+_SINGLE = ("name", "about", "phases", "reuse", "pass_env")
 _NESTED = ("resources", "matrix", "subsets", "modifiers")
 _BY_KIND = ("resources", "matrix")
 

@@ -2,21 +2,24 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import click
 
+from launcher.environment import left_out_note, remembered
 from launcher.errors import MachineError, UsageError
 from launcher.handover import ensure_scheduler, scheduler_pid, start_scheduler, wake
 from launcher.paths import Home, check_home, find_home, make_home
 from launcher.progress import Step, latest
 from launcher.recording import Look, read_recording
+from launcher.specs import Context, this_context
 from launcher.states import OPEN, State
 from launcher.store.damage import refuse_damaged, trouble
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
-from launcher.views import JobLine, job_line
+from launcher.views import JobLine, harmless, job_line
 
 
 @contextmanager
@@ -58,6 +61,26 @@ def check_still_there(home: Home) -> None:
     refuse_damaged(home)
     if not home.database.exists():
         raise MachineError(f"the queue {home.database} is gone")
+
+
+def context_to_store(passed: Collection[str] = ()) -> Context:
+    """Return the surroundings that a new job remembers, and tell what was left out of them.
+
+    Args:
+        passed: variables that the job asks for though they look like secrets.
+
+    Raises:
+        UsageError: one of them is not set.
+    """
+    kept, left_out = remembered(os.environ, passed)
+    if left_out:
+        _note_once(left_out_note(left_out))
+    return this_context(kept)
+
+
+@cache
+def _note_once(note: str) -> None:
+    click.echo(harmless(note), err=True)
 
 
 def set_off(home: Home) -> None:

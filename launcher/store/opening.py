@@ -14,6 +14,7 @@ from launcher.store.migrations import check_sqlite, migrate, schema_of
 from launcher.store.steps import STEPS
 
 BUSY_S = 10.0  # how long a writer waits for another; transactions take milliseconds
+LOG_BYTES = 16 << 20  # what a reader that stood still has let the log grow to is cut off to this
 SMALL_BYTES = 64 << 20  # read through in well under a second
 
 
@@ -66,6 +67,10 @@ def _prepare(connection: sqlite3.Connection, home: Home, *, durable: bool, check
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     migrate(connection, home.database)
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(
+        "PRAGMA secure_delete = ON"
+    )  # what was forgotten is overwritten: environments
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     if schema == 0 or home.renumber.exists():
         _renumber(connection, home)
         home.renumber.unlink(missing_ok=True)
