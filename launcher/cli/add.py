@@ -12,7 +12,7 @@ import click
 from launcher import ram as memory
 from launcher.cli.completing import FILES, GROUPS, JOBS
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import context_to_store, open_queue, seen_gpus
+from launcher.cli.session import context_to_store, open_queue, say_if_stopped, seen_gpus
 from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, span
 from launcher.errors import UsageError, nearest
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
@@ -154,15 +154,14 @@ def command(
             priority=priority,
         )
         job = _put(store, spec, context, after, State.HELD if hold else State.QUEUED)
-        if not hold:
-            home.stop.unlink(missing_ok=True)
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")
         _warn_hopeless(home, resources)
         if row.state is State.SKIPPED:
             click.echo(f"skipped: {harmless(row.reason)}", err=True)
-        ensure_scheduler(home)
+        if not say_if_stopped(home):  # a script that queues must not lift what a person decided
+            ensure_scheduler(home)
 
 
 def _put(store: Store, spec: Spec, context: Context, after: Sequence[str], state: State) -> int:

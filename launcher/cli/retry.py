@@ -8,7 +8,7 @@ import click
 from launcher.cli.changes import dry_run_option, in_states, say
 from launcher.cli.completing import JOBS
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import open_queue, set_off
+from launcher.cli.session import lift_stop, open_queue, set_off
 from launcher.errors import UsageError
 from launcher.states import ENDED, State
 from launcher.store.rows import JobRow
@@ -37,7 +37,7 @@ def command(patterns: tuple[str, ...], failed: bool, force: bool, dry_run: bool)
             queued = store.owning.again(numbers)
         else:
             queued = store.owning.retry(numbers, time.time())
-            home.stop.unlink(missing_ok=True)
+            lift_stop(home)
             set_off(home)
         rows = store.read.jobs_by_id(queued)
     say(rows, lambda job: "queued again" if job.id in numbers else "queued again with them")

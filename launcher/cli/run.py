@@ -18,7 +18,7 @@ from launcher.cli.completing import TASK_FILES
 from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import WIDTH, draw_plan
 from launcher.cli.results import collect, draw, terminal_width
-from launcher.cli.session import context_to_store, open_queue, set_off
+from launcher.cli.session import context_to_store, lift_stop, open_queue, set_off
 from launcher.cli.surroundings import look_around, remember
 from launcher.cli.watching import Watcher, watch_run
 from launcher.errors import TaskFileError, UsageError, counted
@@ -117,7 +117,7 @@ def command(
         since = store.read.last_event()  # what starts at once is told, too
         try:
             if any(one.queued or one.joined for one in submitted):
-                home.stop.unlink(missing_ok=True)
+                lift_stop(home)
                 set_off(home)
                 _warn_hopeless(home, store, judged)
             if detach:

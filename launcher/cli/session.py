@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -14,12 +15,15 @@ from launcher.handover import ensure_scheduler, scheduler_pid, start_scheduler, 
 from launcher.paths import Home, check_home, find_home, make_home
 from launcher.progress import Step, latest
 from launcher.recording import Look, read_recording
+from launcher.records import read_json
 from launcher.specs import Context, this_context
 from launcher.states import OPEN, State
 from launcher.store.damage import refuse_damaged, trouble
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.views import JobLine, harmless, job_line
+
+GOING_ON = "`launcher start` goes on, as `launcher run` and `launcher retry` do"
 
 
 @contextmanager
@@ -98,10 +102,26 @@ def revive_if_dead(home: Home, store: Store) -> None:
             start_scheduler(home)
 
 
-def say_if_stopped(home: Home) -> None:
-    """Tell someone who changed a queue that it starts nothing at the moment."""
+def say_if_stopped(home: Home) -> bool:
+    """Tell someone who changed a queue that it starts nothing at the moment; return whether it is so."""
     if home.stop.exists():
-        click.echo(f"note: {stopped()}", err=True)
+        click.echo(f"note: the queue is stopped{_since(home)}; {GOING_ON}", err=True)
+        return True
+    return False
+
+
+def lift_stop(home: Home) -> None:
+    """Let a queue go on for someone who asked for jobs to run, and say so where it was stopped."""
+    if home.stop.exists():
+        click.echo(f"note: the queue was stopped{_since(home)}, and goes on now", err=True)
+        home.stop.unlink(missing_ok=True)
+
+
+def _since(home: Home) -> str:
+    at = (read_json(home.stop) or {}).get("at")
+    if not isinstance(at, int | float) or at <= 0:
+        return ""
+    return f" since {time.strftime('%d %b %H:%M', time.localtime(at))}"
 
 
 def keep_going(home: Home) -> bool:
@@ -114,10 +134,7 @@ def keep_going(home: Home) -> bool:
 
 def stopped() -> MachineError:
     """Return what to raise to someone who waits for jobs of a stopped queue."""
-    return MachineError(
-        "the queue is stopped, so these jobs wait; "
-        "`launcher run`, `launcher add` or `launcher retry` goes on"
-    )
+    return MachineError(f"the queue is stopped, so these jobs wait; {GOING_ON}")
 
 
 def seen_gpus(home: Home) -> Look | None:

@@ -18,9 +18,9 @@ MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all 
 @click.command()
 @click.option("--now", is_flag=True, help="End running jobs too; they go back to the queue.")
 def command(now: bool) -> None:
-    """Start no more jobs; `launcher run`, `launcher add` or `launcher retry` goes on.
+    """Start no more jobs; `launcher start`, `launcher run` or `launcher retry` goes on.
 
-    Running jobs finish. With --now they get SIGTERM, save what they can, and are queued again.
+    Running jobs finish. What `launcher add` queues meanwhile waits. With --now they get SIGTERM, save what they can, and are queued again.
 
     \b
     Examples:
