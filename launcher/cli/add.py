@@ -12,10 +12,10 @@ import click
 from launcher import ram as memory
 from launcher.cli.completing import FILES, GROUPS, JOBS
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import context_to_store, open_queue, say_if_stopped, seen_gpus
+from launcher.cli.session import context_to_store, open_queue, say_if_stopped, see_served, seen_gpus
 from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, span
 from launcher.errors import UsageError, nearest
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.handover import scheduler_pid, wake
 from launcher.machine import Machine, Waiting
 from launcher.paths import Home
 from launcher.policy import never
@@ -161,7 +161,7 @@ def command(
         if row.state is State.SKIPPED:
             click.echo(f"skipped: {harmless(row.reason)}", err=True)
         if not say_if_stopped(home):  # a script that queues must not lift what a person decided
-            ensure_scheduler(home)
+            see_served(home)
 
 
 def _put(store: Store, spec: Spec, context: Context, after: Sequence[str], state: State) -> int:

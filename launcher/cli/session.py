@@ -9,6 +9,7 @@ from functools import cache
 
 import click
 
+from launcher import __version__
 from launcher.environment import left_out_note, remembered
 from launcher.errors import MachineError, UsageError
 from launcher.handover import ensure_scheduler, scheduler_pid, start_scheduler, wake
@@ -21,6 +22,7 @@ from launcher.states import OPEN, State
 from launcher.store.damage import refuse_damaged, trouble
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
+from launcher.versions import this_version, version_of
 from launcher.views import JobLine, harmless, job_line
 
 GOING_ON = "`launcher start` goes on, as `launcher run` and `launcher retry` do"
@@ -52,6 +54,22 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
         yield home, store
     except sqlite3.Error as error:  # a look may find damage, or a disk that fails
         raise trouble(home.database, error) from error
+    finally:
+        store.close()
+
+
+@contextmanager
+def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
+    """Open a queue for questions only: not one byte of it is changed, and an old one stays as it is.
+
+    Raises:
+        MachineError: the home is somebody else's, or its database is damaged or newer.
+    """
+    store = Store(home, reading=True)
+    try:
+        yield home, store
+    except sqlite3.Error as error:
+        raise MachineError(f"cannot read the queue {home.database}: {error}") from error
     finally:
         store.close()
 
@@ -90,7 +108,22 @@ def _note_once(note: str) -> None:
 def set_off(home: Home) -> None:
     """Let the scheduler look at what was just committed; start one where none lives."""
     wake(home)  # first: an idle scheduler starts the program within milliseconds
+    see_served(home)
+
+
+def see_served(home: Home) -> None:
+    """See that a scheduler lives; say so where it is a newer launcher's, which goes on.
+
+    Raises:
+        MachineError: it does not come up.
+    """
     ensure_scheduler(home)
+    record = read_json(home.scheduler_record) or {}
+    if version_of(record).number > this_version().number:
+        _note_once(
+            f"note: launcher {record.get('version')} serves this queue, and this one is {__version__}: "
+            "the newer goes on"
+        )
 
 
 def revive_if_dead(home: Home, store: Store) -> None:
