@@ -18,7 +18,7 @@ from launcher.cli.completing import TASK_FILES
 from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import WIDTH, draw_plan
 from launcher.cli.results import collect, draw, terminal_width
-from launcher.cli.session import context_to_store, lift_stop, open_queue, set_off
+from launcher.cli.session import context_to_store, lift_stop, look_at_queue, open_queue, set_off
 from launcher.cli.surroundings import look_around, remember
 from launcher.cli.watching import Watcher, watch_run
 from launcher.errors import TaskFileError, UsageError, counted
@@ -183,7 +183,7 @@ def _list(
     home = find_home(os.environ)
     shown: list[str] = []
     records: list[Json] = []
-    with open_queue() if home.exists() else nullcontext((home, None)) as (_, store):
+    with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
         here = look_around(home, store, Path.cwd() / "runs", time.time())
         kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
         history = remember(store, kinds, gpus=bool(here.machine.gpus))

@@ -7,10 +7,11 @@ import sqlite3
 import time
 from pathlib import Path
 
+from launcher.errors import StoreError
 from launcher.paths import Home
 from launcher.records import sync
 from launcher.store.damage import alone, check_health, cut_off, damaged, refuse_damaged, trouble
-from launcher.store.migrations import check_sqlite, migrate, schema_of
+from launcher.store.migrations import bring_up_to_date, check_sqlite, migrate, schema_of
 from launcher.store.steps import STEPS
 
 BUSY_S = 10.0  # how long a writer waits for another; transactions take milliseconds
@@ -55,6 +56,46 @@ def open_database(path: Path, *, durable: bool, check: bool = False) -> sqlite3.
     except (sqlite3.Error, OSError) as error:
         raise trouble(path, error) from error
     return connection
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a queue's database for questions only: not one byte of it is changed.
+
+    One of an older shape is copied to memory and brought up to date there.
+
+    Args:
+        path: `Home.database` of a home that exists.
+
+    Raises:
+        StoreError: it cannot be read, is newer than this program, or is damaged.
+    """
+    check_sqlite()
+    home = Home(path.parent)
+    if home.damage_record.exists():
+        refuse_damaged(home)
+    try:
+        connection = sqlite3.connect(
+            reading_uri(path), uri=True, timeout=BUSY_S, isolation_level=None
+        )
+        connection.row_factory = sqlite3.Row
+        if schema_of(connection, path) == len(STEPS):
+            connection.execute("PRAGMA query_only = ON")
+            return connection
+        with contextlib.closing(connection):
+            copy = sqlite3.connect(":memory:", isolation_level=None)
+            connection.backup(copy)
+        copy.row_factory = sqlite3.Row
+        bring_up_to_date(copy, path)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"cannot read the queue {path}: {error}") from error
+    return copy
+
+
+def reading_uri(path: Path) -> str:
+    """Return how SQLite opens a database without changing its folder, either."""
+    # where nobody has it open, all is in the file itself, and even a reader would make two more
+    alone = "" if Path(f"{path}-wal").exists() else "&immutable=1"
+    return f"{path.absolute().as_uri()}?mode=ro{alone}"
 
 
 def _prepare(connection: sqlite3.Connection, home: Home, *, durable: bool, check: bool) -> None:
