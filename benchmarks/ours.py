@@ -90,7 +90,7 @@ def insert(
     python_path: Path | None = None,
 ) -> list[int]:
     """Put jobs that need nothing into the queue in one transaction; return their numbers."""
-    here = this_context()
+    here = this_context(os.environ)
     if python_path is not None:
         here = replace(here, environment={**here.environment, "PYTHONPATH": str(python_path)})
     with store.writing():
@@ -171,7 +171,7 @@ def queue_taskfile(store: Store, path: Path) -> list[int]:
     with _uncollected():
         made = plan(load(path))
         standings = judge(made, store.read.jobs_of(path.parent, made.name), stamp)
-        done = submit(store, path.parent, made, standings, this_context(), time.time())
+        done = submit(store, path.parent, made, standings, this_context(os.environ), time.time())
     return list(done.jobs)
 
 

@@ -9,8 +9,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from launcher import ram
@@ -43,39 +42,16 @@ from launcher.specs import Breed
 from launcher.states import Failed, Lost, Outcome, Void, ending
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.store import Store
+from launcher.turns import Asked, Outlook
 
 logger = logging.getLogger(__name__)
 
-IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
 POLL_S = 1.0  # while something waits for memory that is not ours to give, or runs on a GPU
 LOOK_S = 0.2  # at most so long a wish waits that came without a wake
 EXPLAIN_S = 0.5  # at most so often it is put down why jobs wait
 REMIND_S = 1.0  # while a program without a supervisor is asked to stop
 TROUBLE_S = 1.0  # after a job could not be started or taken in: the disk is full
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
-
-
-@dataclass(slots=True)
-class _Outlook:
-    """What is left after a decision."""
-
-    waiting: bool = False  # something could start if there were room
-    look_again_s: float = IDLE_S  # at the latest, also when nothing wakes us
-
-    def soon(self, span_s: float) -> None:
-        """Look again after `span_s` at the latest."""
-        self.look_again_s = min(self.look_again_s, max(0.0, span_s))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What people ask of the scheduler."""
-
-    gone: bool = False  # the home was deleted, or its database is damaged
-    stop: bool = False  # start nothing more
-    stop_now: bool = False  # and end what runs
-    wishes: Mapping[int, str] = field(default_factory=dict)  # job → what its owner wants of it
-    limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
 
 
 class Scheduler:
@@ -119,7 +95,7 @@ class Scheduler:
         self._launches = Launches(home, self._queue, self._nurseries, clock, self._outage)
         self._told: dict[int, float] = {}  # job that was asked to stop → when to insist, monotonic
         self._busy_at = self._explained = time.monotonic()
-        self._asked = _Asked()
+        self._asked = Asked()
         self._look_at = 0.0  # when to look at the latest what people ask for, monotonic
         self._next_time: float | None = 0.0  # when a job's time comes that waits for one
         self._gpus_wanted = False  # something waits for a GPU
@@ -158,7 +134,7 @@ class Scheduler:
                 outlook = self._turn()
             except (OSError, StoreError, sqlite3.Error) as error:  # a full disk, most of all
                 logger.warning("trouble=%r", str(error))
-                outlook = _Outlook(waiting=True, look_again_s=TROUBLE_S)
+                outlook = Outlook(waiting=True, look_again_s=TROUBLE_S)
             if self._finished(outlook):
                 break
             self._sleep(outlook.look_again_s)
@@ -171,7 +147,7 @@ class Scheduler:
         if time.monotonic() < self._look_at:
             return
         stop = read_json(self._home.stop)
-        self._asked = _Asked(
+        self._asked = Asked(
             gone=not self.is_home(),
             stop=stop is not None or self._home.stop.exists(),
             stop_now=bool(stop and stop.get("now")),
@@ -179,14 +155,16 @@ class Scheduler:
             limits=self._queue.limits(),
         )
         self._nurseries.retire()
-        self._housekeeping()
+        if not self._asked.gone:
+            self._sleeper.mend()
+            self._housekeeping()
         self._next_time = 0.0
         self._look_at = time.monotonic() + LOOK_S
 
-    def _turn(self) -> _Outlook:
+    def _turn(self) -> Outlook:
         self._nurseries.births(self._sleeper.news)
         self._take_in()
-        outlook = _Outlook()
+        outlook = Outlook()
         self._look_at_gpus(outlook)
         ended = self._endings.due(self._without_ended)
         try:
@@ -215,7 +193,7 @@ class Scheduler:
         self._explain(reasons, outlook)
         return outlook
 
-    def _launch(self, outlook: _Outlook) -> None:
+    def _launch(self, outlook: Outlook) -> None:
         """Have what was claimed started, and take in what nobody can start."""
         try:
             for one in self._launches.go():
@@ -280,7 +258,7 @@ class Scheduler:
 
     # --- what people asked for
 
-    def _obey(self, outlook: _Outlook) -> None:
+    def _obey(self, outlook: Outlook) -> None:
         """Ask attempts to stop where somebody wants that, and insist where nobody else does."""
         for job, one in self._watches.items():
             if job in self._told:
@@ -296,7 +274,7 @@ class Scheduler:
 
     # --- what starts
 
-    def _decide(self, outlook: _Outlook) -> dict[int, str]:
+    def _decide(self, outlook: Outlook) -> dict[int, str]:
         """Claim what fits, to be launched once that is committed.
 
         Returns why the first job of each lane does not start, '' where it does.
@@ -369,7 +347,7 @@ class Scheduler:
             reasons[job.lane_id] = reasons[job.lane_id] or why
         return reasons
 
-    def _explain(self, reasons: dict[int, str], outlook: _Outlook) -> None:
+    def _explain(self, reasons: dict[int, str], outlook: Outlook) -> None:
         """Put down why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
         wait_s = self._explained + EXPLAIN_S - time.monotonic()
         if wait_s > 0:
@@ -387,7 +365,7 @@ class Scheduler:
         """Return the machine as it is without the attempts that have ended."""
         return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self._claims()))
 
-    def _look_at_gpus(self, outlook: _Outlook) -> None:
+    def _look_at_gpus(self, outlook: Outlook) -> None:
         """Have the GPUs looked at while something runs there, or waits for one, or ended there."""
         claims = self._claims()
         runs = any(claim.gpus for claim in claims) or self._endings.on_gpus
@@ -402,7 +380,7 @@ class Scheduler:
 
     # --- when to sleep and when to go
 
-    def _finished(self, outlook: _Outlook) -> bool:
+    def _finished(self, outlook: Outlook) -> bool:
         now = time.monotonic()
         if self._asked.stop:
             return not (self._watches or self._endings or any(self._launches.promised()))

@@ -4,15 +4,16 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 import sys
 import time
 from pathlib import Path
 
-from launcher import __version__
 from launcher.errors import MachineError
 from launcher.paths import Home
 from launcher.processes import identity, lock, lock_holder, send, start_apart
 from launcher.records import read_json, write_json
+from launcher.versions import this_version, version_of
 
 START_TIMEOUT_S = 15.0
 REVIVALS = 3  # a scheduler that dies again and again must not be restarted for ever
@@ -25,11 +26,12 @@ def wake(home: Home) -> None:
     try:
         descriptor = os.open(home.wake, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno in {errno.ENXIO, errno.ENOENT}:
+        if error.errno in {errno.ENXIO, errno.ENOENT, errno.EISDIR}:
             return
         raise
     try:
-        os.write(descriptor, b".")
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # else a scheduler makes a pipe of it
+            os.write(descriptor, b".")
     except BlockingIOError:
         pass  # the pipe is full: it is awake already
     finally:
@@ -48,7 +50,7 @@ def start_scheduler(home: Home) -> int:
 
 
 def ensure_scheduler(home: Home) -> int:
-    """Return the pid of a scheduler of this version, started if none lives.
+    """Return the pid of a scheduler of this version or a newer one, started if none lives.
 
     Raises:
         MachineError: it does not come up; the message ends with what it said.
@@ -59,14 +61,16 @@ def ensure_scheduler(home: Home) -> int:
         pid = scheduler_pid(home)
         if pid is not None:
             record = read_json(home.scheduler_record) or {}
-            if record.get("pid") == pid and record.get("version") == __version__:
-                return pid
             if record.get("pid") != pid:
                 wake(home)  # somebody deleted its record: it writes another
-            if record.get("pid") != pid and time.monotonic() > deadline - START_TIMEOUT_S / 2:
-                return pid  # the disk is too full for its record
-            if record.get("pid") == pid:
-                send(pid, signal.SIGTERM)  # another version hands over; its jobs run on
+                if time.monotonic() > deadline - START_TIMEOUT_S / 2:
+                    return pid  # the disk is too full for its record
+            elif "left" in record:
+                pass  # it is on its way out
+            elif version_of(record) >= this_version():
+                return pid
+            else:
+                send(pid, signal.SIGTERM)  # an older one hands over; its jobs run on
         elif starting is None:
             starting = start_scheduler(home)
         if starting is not None and (code := _exit_code(starting)) is not None:

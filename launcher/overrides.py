@@ -18,7 +18,7 @@ from launcher.written import RESOURCES
 
 FILE = "--set"  # what errors call the argument
 
-_SINGLE = ("name", "about", "phases", "reuse")
+_SINGLE = ("name", "about", "phases", "reuse", "pass_env")
 _NESTED = ("resources", "matrix", "subsets", "modifiers")
 _BY_KIND = ("resources", "matrix")
 

@@ -69,6 +69,7 @@ class Plan:
     jobs: tuple[PlannedJob, ...]
     left_out: tuple[PlannedJob, ...]  # by `phases`, but needed by one of the jobs
     reuse: Reuse
+    pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
     wanted: Wanted  # of a file of the original: to be listed only, or its results
     kinds: Mapping[str, Kind]  # by name, with the words of the user
     warnings: tuple[Problem, ...]
@@ -120,6 +121,7 @@ def plan(
         jobs=wanted,
         left_out=working.left_out(wanted),
         reuse=task.reuse,
+        pass_env=task.pass_env,
         wanted=task.wanted,
         kinds=task.kinds,
         warnings=task.in_order([*working.problems, *working.wiring.missing_inputs()]),

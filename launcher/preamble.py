@@ -1,5 +1,6 @@
 """What a task file says before its sections: name, words of the user, defaults, resources, matrix."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -28,6 +29,7 @@ from launcher.written import RESOURCE_HINTS, is_null, listed, read_asked
 MOST_NAME_BYTES = 100
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SWEPT_ROLES = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})
 
 TOP = (
@@ -36,6 +38,7 @@ TOP = (
     "include",
     "phases",
     "reuse",
+    "pass_env",
     "subsets",
     "modifiers",
     "defaults",
@@ -62,6 +65,7 @@ class Preamble:
     about: str
     phases: tuple[str, ...]
     reuse: Reuse
+    pass_env: tuple[str, ...]
     scopes: tuple[Scope, ...]  # one for each combination of the file's matrix
     sweeps: tuple[Sweep, ...]
 
@@ -111,6 +115,7 @@ def read_preamble(
         about=about.text if isinstance(about, Scalar) and not is_null(about) else "",
         phases=_phases(top, scope),
         reuse=reuse,
+        pass_env=_pass_env(top, scope),
         scopes=tuple(_scopes(scope, sweeps)),
         sweeps=tuple(sweeps),
     )
@@ -188,6 +193,19 @@ def _phases(top: Top, scope: Scope) -> tuple[str, ...]:
         scope.blame(one.place, "phases", "phases: expected the name of a kind of jobs", hint)
     if not listed(node):
         scope.blame(node.place, "phases", "phases: expected at least one kind of jobs")
+    return tuple(found)
+
+
+def _pass_env(top: Top, scope: Scope) -> tuple[str, ...]:
+    if "pass_env" not in top or is_null(top["pass_env"][1]):
+        return ()
+    found = []
+    for one in listed(top["pass_env"][1]):
+        if isinstance(one, Scalar) and _VARIABLE.fullmatch(one.text):
+            found.append(one.text)
+            continue
+        hint = "its value comes from the shell in which `launcher run` is typed"
+        scope.blame(one.place, "pass-env", "pass_env: expected the name of a variable", hint)
     return tuple(found)
 
 

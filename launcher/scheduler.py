@@ -16,15 +16,16 @@ from launcher.errors import Error
 from launcher.handover import start_scheduler
 from launcher.nvml import Nvml
 from launcher.paths import Home, check_home
-from launcher.processes import boot_id, cores, identity, lock
-from launcher.records import read_json, write_json
+from launcher.processes import boot_id, cores, identity
+from launcher.records import Json, read_json, write_json
+from launcher.serving import Right
 from launcher.sharing import Sharing
 from launcher.store.opening import worth_checking
 from launcher.store.store import Store
+from launcher.versions import this_version
 
 logger = logging.getLogger(__name__)
 
-LOCK_PATIENCE_S = 1.0  # a predecessor may still be on its way out
 LOG_BYTES = 8 << 20  # of the scheduler's log; one older log is kept
 
 
@@ -39,19 +40,24 @@ def main(argv: Sequence[str]) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     check_home(home)
-    deadline = time.monotonic() + LOCK_PATIENCE_S
-    held = lock(home.scheduler_lock)
-    while held is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-        held = lock(home.scheduler_lock)
-    if held is None:
+    right = Right(home)
+    if not right.take():
         return 0
     cgroups.sweep()
     store = Store(home, durable=False, check=_is_to_be_checked(home))
     me = identity(os.getpid())
-    record = {**(me.record() if me else {}), "version": __version__, "since": time.time()}
+    record: dict[str, Json] = {
+        **(me.record() if me else {}),
+        "version": __version__,
+        "code": this_version().changed,
+        "since": time.time(),
+    }
 
     def housekeeping() -> None:
+        if not right.keep():
+            logger.warning("trouble='another scheduler serves this home'")
+            scheduler.leave()
+            return
         _set_long_log_aside(home)
         if not home.scheduler_record.exists():  # the disk was full, or somebody deleted it
             with contextlib.suppress(OSError):
@@ -74,7 +80,10 @@ def main(argv: Sequence[str]) -> int:
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
     gc.freeze()  # what is there now stays, and need not be looked at again
     scheduler.run()
-    os.close(held)
+    if right.keep() and home.exists():
+        with contextlib.suppress(OSError):  # who comes next need not wait for our end
+            write_json(home.scheduler_record, record | {"left": time.time()}, mode=0o600)
+    right.leave()
     # who queued something while we still held the lock took us for a scheduler that stays
     stays = not scheduler.leaving and scheduler.is_home() and not home.stop.exists()
     if stays and (store.scheduling.ready(1) or store.scheduling.let_go(time.time()) is not None):

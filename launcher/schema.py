@@ -97,6 +97,10 @@ def _general(kinds: Mapping[str, Kind]) -> Form:
             "default": "results",
             **or_null(one_of(*map(str, Reuse))),
         },
+        "pass_env": {
+            "description": "variables that the jobs remember though they look like secrets",
+            **or_null(one_or_more(PLAIN)),
+        },
         "subsets": {"description": "words of your own for data IDs: folders", **ref("words")},
         "modifiers": {"description": "words of your own for data IDs: folders", **ref("words")},
         "defaults": {

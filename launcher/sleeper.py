@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import secrets
 import select
+import stat
 from collections.abc import Iterable
+from pathlib import Path
 
 from launcher.paths import Home
 
@@ -15,12 +18,26 @@ class Sleeper:
 
     def __init__(self, home: Home) -> None:
         """Open the pipe."""
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(home.wake, 0o600)
-        # read-write: without a writer of our own the pipe would be at its end all the time
-        self._pipe = os.open(home.wake, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._path = home.wake
+        self._pipe = _pipe_at(home.wake)
         self._poll, self._polled = select.poll(), set[int]()
         self.news: set[int] | None = None  # descriptors that have some; None: look at all
+
+    def mend(self) -> None:
+        """See that the pipe which is watched is the one that others see.
+
+        Raises:
+            OSError: there is none, and none can be made.
+        """
+        try:
+            if os.path.samestat(self._path.stat(), os.fstat(self._pipe)):
+                return
+        except FileNotFoundError:
+            pass
+        fresh = _pipe_at(self._path)
+        # under the old number: a signal handler may ring just now
+        os.dup2(fresh, self._pipe, inheritable=False)
+        os.close(fresh)
 
     def ring(self) -> None:
         """End the sleep, from a signal handler or another thread, too."""
@@ -46,3 +63,14 @@ class Sleeper:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._pipe, 4096)
         return rung or not self.news
+
+
+def _pipe_at(path: Path) -> int:
+    """Open a named pipe, made where there is none; what else has its name gets another one."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        if stat.S_ISFIFO(path.lstat().st_mode):
+            # read-write: without a writer of our own the pipe would be at its end all the time
+            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}"))

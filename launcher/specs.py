@@ -225,14 +225,14 @@ def breed_of(spec: Spec, context: Context) -> Breed:
     return Breed(context.interpreter, (*spec.preload, KINDS), python_path)
 
 
-def this_context() -> Context:
-    """Return the surroundings of the calling process."""
+def this_context(environment: Mapping[str, str]) -> Context:
+    """Return the surroundings of the calling process, with what is to be remembered of its environment."""
     umask = os.umask(0o077)
     os.umask(umask)
     return Context(
         folder=str(Path.cwd()),
         umask=umask,
         interpreter=sys.executable,
-        environment=dict(os.environ),
+        environment=dict(environment),
         affinity=tuple(sorted(os.sched_getaffinity(0))),
     )

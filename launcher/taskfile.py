@@ -57,6 +57,7 @@ class TaskFile:
     words: Words  # subsets and modifiers of the user
     phases: tuple[str, ...]  # kinds of jobs that are wanted; empty: all
     reuse: Reuse
+    pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
     wanted: Wanted
     problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
     whole: bool  # False when an entry that makes models could not be read
@@ -130,6 +131,7 @@ def parse(
         words=words,
         phases=said.phases,
         reuse=said.reuse,
+        pass_env=said.pass_env,
         wanted=overrides.wanted
         or next((one for one in wanted if one is not Wanted.RUN), Wanted.RUN),
         problems=_in_order(gathered(_sure(problems, read.sound)), read.files),

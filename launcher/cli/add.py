@@ -13,15 +13,15 @@ from launcher import ram as memory
 from launcher.cli.completing import FILES, GROUPS, JOBS
 from launcher.cli.programs import missing_program
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import open_queue, seen_gpus
+from launcher.cli.session import context_to_store, open_queue, say_if_stopped, see_served, seen_gpus
 from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, span
 from launcher.errors import UsageError, nearest
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.handover import scheduler_pid, wake
 from launcher.machine import Machine, Waiting
 from launcher.paths import Home
 from launcher.policy import never
 from launcher.signatures import program_signature
-from launcher.specs import MOST_GPUS, Resources, Spec, Terms, this_context
+from launcher.specs import MOST_GPUS, Context, Resources, Spec, Terms
 from launcher.states import OPEN, State
 from launcher.store.following import LONGEST_BACKOFF_S
 from launcher.store.rows import visible_devices
@@ -59,6 +59,12 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     metavar="JOB",
     shell_complete=JOBS,
     help="Wait until it is done; repeatable.",
+)
+@click.option(
+    "--pass-env",
+    multiple=True,
+    metavar="NAME",
+    help="Store this variable though it looks like a secret; repeatable.",
 )
 @click.option("--hold", is_flag=True, help="Wait for `launcher release`.")
 @click.option("--not-before", type=WHEN, help="18:00, 2026-12-24T18:00 (local) or +2h.")
@@ -114,6 +120,7 @@ def command(
     priority: int,
     after: tuple[str, ...],
     hold: bool,
+    pass_env: tuple[str, ...],
     **terms: Any,
 ) -> None:
     """Queue PROGRAM with its arguments; it starts here, as it is typed, without a shell.
@@ -132,6 +139,7 @@ def command(
     _check_ram(ram)
     resources = _resources(gpus, vram, device, exclusive=exclusive, cpus=cpus, ram=ram)
     agreed = _terms(terms)
+    context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
         _check_group(store, agreed.group)
         spec = Spec(
@@ -146,9 +154,7 @@ def command(
             terms=agreed,
             priority=priority,
         )
-        job = _put(store, spec, after, State.HELD if hold else State.QUEUED)
-        if not hold:
-            home.stop.unlink(missing_ok=True)
+        job = _put(store, spec, context, after, State.HELD if hold else State.QUEUED)
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")
@@ -158,12 +164,12 @@ def command(
         _warn_hopeless(home, resources)
         if row.state is State.SKIPPED:
             click.echo(f"skipped: {harmless(row.reason)}", err=True)
-        ensure_scheduler(home)
+        if not say_if_stopped(home):  # a script that queues must not lift what a person decided
+            see_served(home)
 
 
-def _put(store: Store, spec: Spec, after: Sequence[str], state: State) -> int:
+def _put(store: Store, spec: Spec, context: Context, after: Sequence[str], state: State) -> int:
     """Commit the job; one without a name of its own gets its number's."""
-    context = this_context()
     with store.writing():
         run = store.run(Path(spec.root), RUN)
         needs = [job.id for job in select(store, after)]

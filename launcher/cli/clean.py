@@ -11,6 +11,7 @@ from launcher.cli.completing import JOBS
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
 from launcher.cli.values import span
+from launcher.copies import Copies, copies_before, delete_copies
 from launcher.errors import MachineError, UsageError, counted
 from launcher.paths import Home
 from launcher.states import ENDED, State
@@ -58,7 +59,8 @@ def command(
     """Forget ended jobs: their logs, attempts and results in the queue are deleted.
 
     At least one rule or PATTERN is needed; what every one of them allows goes. Jobs that an open
-    job needs stay, and files under runs/ are never touched. The queue then knows nothing of what
+    job needs stay, and files under runs/ are never touched. --older alone also deletes backups and
+    damaged databases of that age, but for the newest backup. The queue then knows nothing of what
     was cleaned: `launcher run` would do it again, also where its files are still there.
 
     \b
@@ -72,24 +74,33 @@ def command(
     rules = Rules(older_s=older or 0.0, states=states or ENDED, keep=keep or 0)
     with open_queue() as (home, store):
         jobs = _chosen(store, patterns, rules)
+        by_age = older is not None and not patterns and states is None and keep is None
+        copies = copies_before(home, time.time() - rules.older_s) if by_age else Copies(old=())
         if not jobs and patterns:
             raise UsageError(
                 "nothing to clean: all of them are open, needed, or kept by a rule; cancel what is open, or "
                 "leave a rule out"
             )
-        if not jobs:
+        if not jobs and not copies.old:
             click.echo("nothing to clean", err=True)
+            _name_kept(copies)
             return
         if dry_run:
-            _rehearse(home, jobs)
+            _rehearse(home, jobs, copies)
             return
         if not yes:
-            ask(jobs, f"forget {counted(len(jobs), 'job')} and delete the logs?", needed=True)
+            ask(jobs, f"{_question(jobs, copies)}?", needed=True)
         freed, gone, left = _clean(home, store, jobs)
         store.owning.forget_contexts()
+        freed += copies.size
+        kept = delete_copies(copies.old)
     say(gone, _what)
-    click.echo(f"{counted(len(gone), 'job')} cleaned, {format_bytes(freed)} freed", err=True)
+    done = [counted(len(gone), "job"), *_counted(copies)]
+    click.echo(f"{' and '.join(done)} cleaned, {format_bytes(freed)} freed", err=True)
+    _name_kept(copies)
     _name_left(left)
+    for path, why in kept:
+        click.echo(f"left: {harmless(str(path))}: {why}", err=True)
     if left:
         raise MachineError(
             f"{counted(len(left), 'folder')} could not be deleted; the jobs stay: "
@@ -131,14 +142,41 @@ def _clean(
     return freed, gone, left
 
 
-def _rehearse(home: Home, jobs: Sequence[JobRow]) -> None:
+def _rehearse(home: Home, jobs: Sequence[JobRow], copies: Copies) -> None:
     attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
     left = [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
-    freed = sum(map(size_of, attempts)) - sum(size_of(one.attempt) for one in left)
+    freed = sum(map(size_of, attempts)) - sum(size_of(one.attempt) for one in left) + copies.size
+    for copy in copies.old:
+        click.echo(f"would delete {harmless(str(copy))}")
     _name_left(left)
-    told = f"{counted(len(jobs), 'job')} would be cleaned, {format_bytes(freed)} would be freed"
-    click.echo(told, err=True)
+    _name_kept(copies)
+    done = " and ".join([counted(len(jobs), "job"), *_counted(copies)])
+    click.echo(f"{done} would be cleaned, {format_bytes(freed)} would be freed", err=True)
     rehearse(jobs, lambda job: f"be {_what(job)}")
+
+
+def _counted(copies: Copies) -> list[str]:
+    number = len(copies.old)
+    return [f"{number} old {'copy' if number == 1 else 'copies'} of the queue"] if number else []
+
+
+def _question(jobs: Sequence[JobRow], copies: Copies) -> str:
+    forget = f"forget {counted(len(jobs), 'job')} and delete the logs" if jobs else ""
+    return " and ".join(filter(None, (forget, *(f"delete {copy}" for copy in _counted(copies)))))
+
+
+def _name_kept(copies: Copies) -> None:
+    if copies.newest is not None:
+        click.echo(
+            f"kept: {harmless(str(copies.newest))}, the newest backup: what a damaged queue would go "
+            "back to; delete it by hand where it holds what must go",
+            err=True,
+        )
+    if copies.undecided is not None:
+        click.echo(
+            f"kept: {harmless(str(copies.undecided))}, until you decide how the queue goes on",
+            err=True,
+        )
 
 
 def _name_left(left: Sequence[Left]) -> None:

@@ -39,6 +39,7 @@ VERBS = {
     "service": "keep the queue going after a reboot",
     "show": "print all that is known of a job, and why it waits",
     "simulate": "replay a trace or task file on GPUs that need not exist",
+    "start": "let a stopped queue go on",
     "status": "list jobs and their states",
     "stop": "stop starting jobs; with --now also end the running ones",
     "top": "watch GPUs and jobs on the whole screen, and steer them",

@@ -46,7 +46,7 @@ _ENTRY: Mapping[Role, tuple[str, ...]] = {  # the words of an entry beside its s
 }
 _ORDER = (
     "name", "about", "include", "defaults", "resources", "matrix",
-    "phases", "reuse", "subsets", "modifiers", "autotest",
+    "phases", "reuse", "pass_env", "subsets", "modifiers", "autotest",
 )  # fmt: skip
 
 

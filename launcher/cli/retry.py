@@ -8,7 +8,7 @@ import click
 from launcher.cli.changes import dry_run_option, in_states, rehearse, say
 from launcher.cli.completing import JOBS
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import open_queue, set_off
+from launcher.cli.session import lift_stop, open_queue, set_off
 from launcher.errors import UsageError, counted
 from launcher.states import ENDED, State
 from launcher.store.rows import JobRow
@@ -40,7 +40,7 @@ def command(patterns: tuple[str, ...], failed: bool, force: bool, dry_run: bool)
             rehearse(store.read.jobs_by_id(queued), lambda job: f"be {_what(job, numbers, held)}")
             return
         queued = store.owning.retry(numbers, time.time())
-        home.stop.unlink(missing_ok=True)
+        lift_stop(home)
         set_off(home)
         rows = store.read.jobs_by_id(queued)
     held = {row.id for row in rows if row.state is State.HELD}

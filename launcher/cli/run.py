@@ -19,7 +19,7 @@ from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import WIDTH, draw_plan
 from launcher.cli.programs import warn_of_missing_programs
 from launcher.cli.results import collect, draw, terminal_width
-from launcher.cli.session import open_queue, set_off
+from launcher.cli.session import context_to_store, lift_stop, look_at_queue, open_queue, set_off
 from launcher.cli.surroundings import look_around, remember
 from launcher.cli.watching import Watcher, watch_run
 from launcher.errors import TaskFileError, UsageError, counted
@@ -29,7 +29,6 @@ from launcher.outlook import hopeless_jobs, look_ahead
 from launcher.paths import Home, find_home
 from launcher.plan import Plan
 from launcher.records import Json, stamp
-from launcher.specs import this_context
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
@@ -66,6 +65,12 @@ class Form(StrEnum):
     metavar="KEY=VALUE",
     help="A setting (lr=0.01, train.lr=0.01) or word (name=quick, resources.cpus=2), over the file.",
 )
+@click.option(
+    "--pass-env",
+    multiple=True,
+    metavar="NAME",
+    help="Store this variable though it looks like a secret; repeatable.",
+)
 @click.option("--detach", is_flag=True, help="Queue the jobs and come back at once.")
 @click.option("--force", is_flag=True, help="Run again what is done already.")
 def command(
@@ -77,6 +82,7 @@ def command(
     settings: tuple[str, ...],
     detach: bool,
     force: bool,
+    pass_env: tuple[str, ...],
 ) -> int:
     """Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
 
@@ -110,11 +116,11 @@ def command(
         with _uncollected():
             # all of them are judged before any is queued: a refusal leaves nothing behind
             judged = [(made, _standings(store, made, force=force)) for made in plans]
-            submitted = [_queue(store, made, standings) for made, standings in judged]
+            submitted = [_queue(store, made, standings, pass_env) for made, standings in judged]
         since = store.read.last_event()  # what starts at once is told, too
         try:
             if any(one.queued or one.joined for one in submitted):
-                home.stop.unlink(missing_ok=True)
+                lift_stop(home)
                 set_off(home)
                 _warn_hopeless(home, store, judged)
             if detach:
@@ -180,7 +186,7 @@ def _list(
     home = find_home(os.environ)
     shown: list[str] = []
     records: list[Json] = []
-    with open_queue() if home.exists() else nullcontext((home, None)) as (_, store):
+    with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
         here = look_around(home, store, Path.cwd() / "runs", time.time())
         kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
         history = remember(store, kinds, gpus=bool(here.machine.gpus))
@@ -232,8 +238,11 @@ def _refuse_missing(made: Plan) -> None:
         raise TaskFileError(made.missing)
 
 
-def _queue(store: Store, made: Plan, standings: Sequence[Standing]) -> Submitted:
-    one = submit(store, Path.cwd(), made, standings, this_context(), time.time())
+def _queue(
+    store: Store, made: Plan, standings: Sequence[Standing], pass_env: Sequence[str]
+) -> Submitted:
+    context = context_to_store((*made.pass_env, *pass_env))
+    one = submit(store, Path.cwd(), made, standings, context, time.time())
     said = [f"{one.queued} queued"]
     said += [f"{one.joined} under way already"] if one.joined else []
     said += [f"{one.cached} done before"] if one.cached else []

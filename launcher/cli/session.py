@@ -2,21 +2,30 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import click
 
+from launcher import __version__
+from launcher.environment import left_out_note, remembered
 from launcher.errors import MachineError, UsageError
 from launcher.handover import ensure_scheduler, scheduler_pid, start_scheduler, wake
 from launcher.paths import Home, check_home, find_home, make_home
 from launcher.progress import Step, latest
 from launcher.recording import Look, read_recording
+from launcher.records import read_json
+from launcher.specs import Context, this_context
 from launcher.states import OPEN, State
 from launcher.store.damage import refuse_damaged, trouble
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
-from launcher.views import JobLine, job_line
+from launcher.versions import this_version, version_of
+from launcher.views import JobLine, harmless, job_line
+
+GOING_ON = "`launcher start` goes on, as `launcher run` and `launcher retry` do"
 
 
 @contextmanager
@@ -49,6 +58,22 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
         store.close()
 
 
+@contextmanager
+def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
+    """Open a queue for questions only: not one byte of it is changed, and an old one stays as it is.
+
+    Raises:
+        MachineError: the home is somebody else's, or its database is damaged or newer.
+    """
+    store = Store(home, reading=True)
+    try:
+        yield home, store
+    except sqlite3.Error as error:
+        raise MachineError(f"cannot read the queue {home.database}: {error}") from error
+    finally:
+        store.close()
+
+
 def check_still_there(home: Home) -> None:
     """See that the database that somebody keeps open is still that of the home.
 
@@ -60,10 +85,45 @@ def check_still_there(home: Home) -> None:
         raise MachineError(f"the queue {home.database} is gone")
 
 
+def context_to_store(passed: Collection[str] = ()) -> Context:
+    """Return the surroundings that a new job remembers, and tell what was left out of them.
+
+    Args:
+        passed: variables that the job asks for though they look like secrets.
+
+    Raises:
+        UsageError: one of them is not set.
+    """
+    kept, left_out = remembered(os.environ, passed)
+    if left_out:
+        _note_once(left_out_note(left_out))
+    return this_context(kept)
+
+
+@cache
+def _note_once(note: str) -> None:
+    click.echo(harmless(note), err=True)
+
+
 def set_off(home: Home) -> None:
     """Let the scheduler look at what was just committed; start one where none lives."""
     wake(home)  # first: an idle scheduler starts the program within milliseconds
+    see_served(home)
+
+
+def see_served(home: Home) -> None:
+    """See that a scheduler lives; say so where it is a newer launcher's, which goes on.
+
+    Raises:
+        MachineError: it does not come up.
+    """
     ensure_scheduler(home)
+    record = read_json(home.scheduler_record) or {}
+    if version_of(record).number > this_version().number:
+        _note_once(
+            f"note: launcher {record.get('version')} serves this queue, and this one is {__version__}: "
+            "the newer goes on"
+        )
 
 
 def revive_if_dead(home: Home, store: Store) -> None:
@@ -75,10 +135,26 @@ def revive_if_dead(home: Home, store: Store) -> None:
             start_scheduler(home)
 
 
-def say_if_stopped(home: Home) -> None:
-    """Tell someone who changed a queue that it starts nothing at the moment."""
+def say_if_stopped(home: Home) -> bool:
+    """Tell someone who changed a queue that it starts nothing at the moment; return whether it is so."""
     if home.stop.exists():
-        click.echo(f"note: {stopped()}", err=True)
+        click.echo(f"note: the queue is stopped{_since(home)}; {GOING_ON}", err=True)
+        return True
+    return False
+
+
+def lift_stop(home: Home) -> None:
+    """Let a queue go on for someone who asked for jobs to run, and say so where it was stopped."""
+    if home.stop.exists():
+        click.echo(f"note: the queue was stopped{_since(home)}, and goes on now", err=True)
+        home.stop.unlink(missing_ok=True)
+
+
+def _since(home: Home) -> str:
+    at = (read_json(home.stop) or {}).get("at")
+    if not isinstance(at, int | float) or at <= 0:
+        return ""
+    return f" since {time.strftime('%d %b %H:%M', time.localtime(at))}"
 
 
 def keep_going(home: Home) -> bool:
@@ -91,10 +167,7 @@ def keep_going(home: Home) -> bool:
 
 def stopped() -> MachineError:
     """Return what to raise to someone who waits for jobs of a stopped queue."""
-    return MachineError(
-        "the queue is stopped, so these jobs wait; "
-        "`launcher run`, `launcher add` or `launcher retry` goes on"
-    )
+    return MachineError(f"the queue is stopped, so these jobs wait; {GOING_ON}")
 
 
 def seen_gpus(home: Home) -> Look | None:

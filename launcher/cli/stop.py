@@ -18,10 +18,10 @@ MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all 
 @click.command()
 @click.option("--now", is_flag=True, help="End running jobs too; they go back to the queue.")
 def command(now: bool) -> None:
-    """Start no more jobs; `launcher run`, `launcher add` or `launcher retry` goes on.
+    """Start no more jobs; `launcher start`, `launcher run` or `launcher retry` goes on.
 
-    Running jobs finish. With --now they get SIGTERM, save what they can, and are queued again;
-    one that must never run twice (`--rerun never`) fails.
+    Running jobs finish; what `launcher add` queues meanwhile waits. With --now they get SIGTERM,
+    save what they can, and are queued again; one that must never run twice (`--rerun never`) fails.
 
     \b
     Examples:

@@ -211,7 +211,7 @@ class Desk:
         more = len(touched) - 1
         also = f", and {more:,} more" if more else ""
         stays = home.stop.exists() and deed.done == "released"
-        note = "; the queue is stopped, `launcher retry` or `launcher run` goes on" if stays else ""
+        note = "; the queue is stopped, `launcher start` goes on" if stays else ""
         self.say(f"job {deed.job.id} {harmless(deed.job.name)} {deed.done}{also}{note}", Tone.GOOD)
 
         def follow_up() -> None:

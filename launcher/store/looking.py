@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.states import State
+from launcher.store.opening import reading_uri
 from launcher.store.steps import STEPS
 
 KNOWN_SCHEMA = len(STEPS)
@@ -26,14 +27,9 @@ class Look:
 
 def look_at(database: Path) -> Look | None:
     """Return what a database tells, None where it cannot be read now."""
-    # where nobody has it open, all is in the file itself, and even a reader would make two more
-    alone = "" if Path(f"{database}-wal").exists() else "&immutable=1"
     try:
         connection = sqlite3.connect(
-            f"{database.absolute().as_uri()}?mode=ro{alone}",
-            uri=True,
-            timeout=_BUSY_S,
-            isolation_level=None,
+            reading_uri(database), uri=True, timeout=_BUSY_S, isolation_level=None
         )
         with contextlib.closing(connection):
             return _look(connection)

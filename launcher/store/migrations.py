@@ -80,6 +80,18 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = 
             raise
 
 
+def bring_up_to_date(copy: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
+    """Apply every step that a copy in memory lacks; nothing is saved before.
+
+    Args:
+        copy: nobody else has it.
+        path: what it is a copy of.
+        steps: what leads from nothing to today's shape.
+    """
+    for step in steps[schema_of(copy, path, steps) :]:
+        step(copy)
+
+
 def _version(connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)

@@ -7,13 +7,15 @@ import sqlite3
 import time
 from pathlib import Path
 
+from launcher.errors import StoreError
 from launcher.paths import Home
 from launcher.records import sync
 from launcher.store.damage import alone, check_health, cut_off, damaged, refuse_damaged, trouble
-from launcher.store.migrations import check_sqlite, migrate, schema_of
+from launcher.store.migrations import bring_up_to_date, check_sqlite, migrate, schema_of
 from launcher.store.steps import STEPS
 
 BUSY_S = 10.0  # how long a writer waits for another; transactions take milliseconds
+LOG_BYTES = 16 << 20  # what a reader that stood still has let the log grow to is cut off to this
 SMALL_BYTES = 64 << 20  # read through in well under a second
 
 
@@ -56,6 +58,46 @@ def open_database(path: Path, *, durable: bool, check: bool = False) -> sqlite3.
     return connection
 
 
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a queue's database for questions only: not one byte of it is changed.
+
+    One of an older shape is copied to memory and brought up to date there.
+
+    Args:
+        path: `Home.database` of a home that exists.
+
+    Raises:
+        StoreError: it cannot be read, is newer than this program, or is damaged.
+    """
+    check_sqlite()
+    home = Home(path.parent)
+    if home.damage_record.exists():
+        refuse_damaged(home)
+    try:
+        connection = sqlite3.connect(
+            reading_uri(path), uri=True, timeout=BUSY_S, isolation_level=None
+        )
+        connection.row_factory = sqlite3.Row
+        if schema_of(connection, path) == len(STEPS):
+            connection.execute("PRAGMA query_only = ON")
+            return connection
+        with contextlib.closing(connection):
+            copy = sqlite3.connect(":memory:", isolation_level=None)
+            connection.backup(copy)
+        copy.row_factory = sqlite3.Row
+        bring_up_to_date(copy, path)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"cannot read the queue {path}: {error}") from error
+    return copy
+
+
+def reading_uri(path: Path) -> str:
+    """Return how SQLite opens a database without changing its folder, either."""
+    # where nobody has it open, all is in the file itself, and even a reader would make two more
+    alone = "" if Path(f"{path}-wal").exists() else "&immutable=1"
+    return f"{path.absolute().as_uri()}?mode=ro{alone}"
+
+
 def _prepare(connection: sqlite3.Connection, home: Home, *, durable: bool, check: bool) -> None:
     schema = schema_of(connection, home.database)  # first: another program's stays as it is
     if home.database.stat().st_mode & 0o077:  # a copy made with `cp`
@@ -66,6 +108,10 @@ def _prepare(connection: sqlite3.Connection, home: Home, *, durable: bool, check
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     migrate(connection, home.database)
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(
+        "PRAGMA secure_delete = ON"
+    )  # what was forgotten is overwritten: environments
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     if schema == 0 or home.renumber.exists():
         _renumber(connection, home)
         home.renumber.unlink(missing_ok=True)

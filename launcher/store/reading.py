@@ -62,7 +62,7 @@ class Reading:
 
     def _where(self, condition: str, *values: object) -> list[JobRow]:
         rows = self._db.execute(f"{_JOBS} WHERE {condition} ORDER BY jobs.id", values)
-        return [job_row(row) for row in rows]
+        return [job_row(row) for row in rows.fetchall()]  # at once: a reader holds the log
 
     def jobs_by_id(self, numbers: Iterable[int]) -> list[JobRow]:
         """Return the jobs with these numbers."""

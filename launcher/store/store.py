@@ -11,7 +11,7 @@ from launcher.specs import Context, Spec
 from launcher.states import ENDED, State
 from launcher.store.connection import Connection, was
 from launcher.store.frames import Frames
-from launcher.store.opening import open_database
+from launcher.store.opening import open_database, open_to_read
 from launcher.store.owning import Owning, rank_of
 from launcher.store.reading import Reading
 from launcher.store.rows import lane_of
@@ -35,7 +35,9 @@ class Store:
     `owning` for those who own jobs.
     """
 
-    def __init__(self, home: Home, *, durable: bool = True, check: bool = False) -> None:
+    def __init__(
+        self, home: Home, *, durable: bool = True, check: bool = False, reading: bool = False
+    ) -> None:
         """Open the database, and make it or bring it up to date where needed.
 
         Args:
@@ -43,11 +45,15 @@ class Store:
             durable: each commit is synced, so that a queued job survives a power cut. The
                 scheduler can do without: what it writes can be told again from the attempts.
             check: read the database through first, and see that it holds together.
+            reading: for questions only: not one byte of it is changed, and an old one stays as it is.
 
         Raises:
             StoreError: it cannot be opened, or is damaged, or newer than this program.
         """
-        database = open_database(home.database, durable=durable, check=check)
+        if reading:
+            database = open_to_read(home.database)
+        else:
+            database = open_database(home.database, durable=durable, check=check)
         self._db = Connection(database, home.database)
         self.writing = self._db.writing
         self.read = Reading(database)

@@ -67,7 +67,7 @@ def queue(store: Store, folder: Path, recipes: Sequence[Recipe], run: str) -> No
             )
             for recipe in recipes
         ]
-        store.put_new(store.run(folder, run), this_context(), jobs, time.time())
+        store.put_new(store.run(folder, run), this_context(os.environ), jobs, time.time())
 
 
 def main(words: Sequence[str]) -> int:

@@ -417,6 +417,7 @@ def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
 
     (advice,) = re.findall(r"rm (/\S+)", text)
     Path(advice).unlink()
+    queue.call("launcher", "start")
     number = add(queue, "true")
     assert number > 3, "logs of the old queue's jobs could be taken for its own"
     wait(queue)

@@ -1,11 +1,14 @@
 import json
 import os
+import re
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from launcher.handover import scheduler_pid
 from launcher.paths import Home
 from launcher.records import write_json
 from launcher.specs import Resources, Terms
@@ -274,12 +277,28 @@ def test_a_number_that_somebody_took_as_a_name_is_no_trouble(
     assert launcher("add", "--hold", "--", "true").out == "2\tcommand/2'\n"
 
 
-def test_a_job_that_is_added_lets_a_stopped_queue_go_on(
+def test_a_job_that_is_added_waits_in_a_stopped_queue_until_somebody_starts_that(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
-    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
-    launcher("add", "--after", "nothing", "--", "true")
-    assert home.stop.exists(), "nothing was added"
-    launcher("add", "--", "true")
-    assert not home.stop.exists()
+    write_json(home.stop, {"schema": 1, "now": False, "at": time.time()})
+    answer = launcher("add", "--", "true")
+    assert answer.code == 0
+    assert re.search(r"the queue is stopped since .* `launcher start` goes on", answer.err)
+    assert home.stop.exists()
+    assert scheduler_pid(home) is None
+    assert in_state(store, 1, State.QUEUED)
+    assert launcher("start").err == "the queue goes on\n"
     assert launcher("wait", "1").code == 0
+    assert launcher("start").err == "the queue was not stopped\n"
+
+
+def test_who_runs_something_again_in_a_stopped_queue_is_told_that_it_goes_on(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    failed = Failed(at=2.0, error="no")
+    store.scheduling.finish(claimed(store, job), failed, outputs={}, now=2.0)
+    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    answer = launcher("retry", str(job))
+    assert "the queue was stopped, and goes on now" in answer.err
+    assert not home.stop.exists()

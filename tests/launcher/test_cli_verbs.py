@@ -34,9 +34,9 @@ def test_every_verb_has_a_help_page_with_two_examples(launcher: Launcher, words:
 
 
 def test_a_wrong_verb_is_an_error_with_a_hint(launcher: Launcher) -> None:
-    answer = launcher("statsu")
+    answer = launcher("simulat")
     assert answer.code == 2
-    assert "No such command 'statsu'. Did you mean 'status'?" in answer.err
+    assert "No such command 'simulat'. Did you mean 'simulate'?" in answer.err
 
 
 def test_an_error_has_a_traceback_only_when_that_is_asked_for(

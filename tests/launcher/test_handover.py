@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,11 +20,13 @@ from launcher.handover import (
 )
 from launcher.paths import Home
 from launcher.processes import identity
-from launcher.records import read_json, write_json
+from launcher.records import Json, read_json, write_json
 from launcher.scheduler import LOG_BYTES
 from launcher.states import State
 from launcher.store.store import Store
+from launcher.versions import this_version, version_of
 from tests.build import a_spec, endings, enqueue, in_state, program_of, until
+from tests.launcher.conftest import Launcher
 
 
 def exit_code(pid: int) -> int:
@@ -160,3 +163,120 @@ def test_a_queue_that_was_stopped_is_not_revived(home: Home, store: Store) -> No
 def test_a_home_that_is_gone_is_not_revived(home: Home) -> None:
     revive(Home(home.folder / "gone"))
     assert not (home.folder / "gone").exists()
+
+
+# --- whose scheduler goes on
+
+
+def as_if_it_ran(home: Home, **changes: Json) -> dict[str, Json]:
+    """Let the living scheduler's record tell of another version."""
+    record = read_json(home.scheduler_record)
+    assert record is not None
+    write_json(home.scheduler_record, {**record, **changes})
+    return record
+
+
+@pytest.mark.parametrize(
+    "changes", [{"version": "9.0"}, {"version": "0.10.0"}, {"code": 1 << 62}, {}]
+)
+def test_an_older_launcher_leaves_a_newer_scheduler_alone(
+    home: Home, store: Store, changes: dict[str, Json]
+) -> None:
+    pid = ensure_scheduler(home)
+    as_if_it_ran(home, **changes)
+    for _ in range(3):
+        assert ensure_scheduler(home) == pid
+
+
+@pytest.mark.parametrize("changes", [{"version": "0.1.9"}, {"version": "0.2.0rc1"}, {"code": 1}])
+def test_a_newer_launcher_takes_an_older_scheduler_over(
+    home: Home, store: Store, changes: dict[str, Json]
+) -> None:
+    pid = ensure_scheduler(home)
+    as_if_it_ran(home, **changes)
+    new = ensure_scheduler(home)
+    assert new != pid
+    assert exit_code(pid) == 0
+    assert ensure_scheduler(home) == new
+
+
+def test_of_any_two_launchers_at_most_one_takes_over_from_the_other() -> None:
+    texts = ("0.2.0", "0.2", "0.2.1", "0.10.0", "0.3.0rc1", "0.3.0", "0.3.0.dev2", "", "odd")
+    found = [version_of({"version": text, "code": code}) for text in texts for code in (1, 2)]
+    for one in found:
+        for other in found:
+            assert not (one > other and other > one)
+    assert version_of({"version": "0.10.0"}) > version_of({"version": "0.3.0"})
+    assert version_of({"version": "0.3.0"}) > version_of({"version": "0.3.0rc1"})
+    assert version_of({"version": "0.3", "code": 5}) == version_of({"version": "0.3.0", "code": 5})
+    assert version_of({"version": "0.2.0"}) < this_version()
+
+
+def test_a_newer_scheduler_is_told_once(home: Home, store: Store, launcher: Launcher) -> None:
+    pid = ensure_scheduler(home)
+    as_if_it_ran(home, version="9.9")
+    answer = launcher("add", "--", "true")
+    assert (answer.code, answer.out) == (0, "1\tcommand/1\n")
+    assert answer.err.count("launcher 9.9 serves this queue, and this one is 0.") == 1
+    assert scheduler_pid(home) == pid
+
+
+# --- files that somebody deletes or replaces
+
+
+def test_a_deleted_lock_gives_no_second_scheduler(home: Home, store: Store) -> None:
+    pid = ensure_scheduler(home)
+    home.scheduler_lock.unlink()
+    assert scheduler_pid(home) is None
+    second = start_scheduler(home)
+    assert exit_code(second) == 0, "it sees on record that another serves"
+    until(lambda: scheduler_pid(home) == pid, "the first has locked the new file")
+    assert ensure_scheduler(home) == pid
+    home.scheduler_lock.unlink()
+    wake(home)
+    until(lambda: scheduler_pid(home) == pid, "it has locked the third file, too")
+    (job,) = enqueue(store, a_spec())
+    wake(home)
+    until(lambda: in_state(store, job, State.DONE), "it serves")
+
+
+def test_where_lock_and_record_were_deleted_one_scheduler_is_left(home: Home, store: Store) -> None:
+    first = ensure_scheduler(home)
+    home.scheduler_lock.unlink()
+    home.scheduler_record.unlink()
+    second = start_scheduler(home)
+
+    def one_left() -> bool:
+        wake(home)
+        return (identity(first) is None) != (identity(second) is None)
+
+    until(one_left, "one of the two has left")
+    until(lambda: scheduler_pid(home) in {first, second}, "the other one has the lock")
+    time.sleep(0.5)
+    assert one_left()
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "link"])
+def test_what_is_no_pipe_but_has_its_name_is_set_aside_and_uses_no_time(
+    home: Home, store: Store, what: str
+) -> None:
+    {
+        "file": lambda: home.wake.write_text("x"),
+        "folder": home.wake.mkdir,
+        "link": lambda: home.wake.symlink_to("/dev/null"),
+    }[what]()
+    wake(home)
+    pid = ensure_scheduler(home)
+    until(home.wake.is_fifo, "it has made a pipe")
+    before = cpu_s(pid)
+    time.sleep(1.0)
+    assert cpu_s(pid) - before < 0.3
+    (job,) = enqueue(store, a_spec())
+    wake(home)
+    until(lambda: in_state(store, job, State.DONE), "it hears who wakes it")
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -69,7 +69,7 @@ def test_stopping_lets_running_jobs_finish(
     assert json.loads(launcher("status", "--json").out)["scheduler"]["state"] == "stopped"
 
 
-def test_stopping_now_puts_running_jobs_back_and_a_later_add_goes_on(
+def test_stopping_now_puts_running_jobs_back_and_a_later_start_goes_on(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -83,6 +83,7 @@ def test_stopping_now_puts_running_jobs_back_and_a_later_add_goes_on(
     assert launcher("stop", "--now").code == 0, "a second stop has nothing to do"
     flag.touch()
     launcher("add", "--", "true")
+    launcher("start")
     assert launcher("wait", "1", "2").code == 0
     assert job_row(store, 1).attempts == 2
 

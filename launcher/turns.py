@@ -1,0 +1,29 @@
+"""What one turn of the scheduler is told, and what it leaves: who asks for what, and when to look again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
+
+
+@dataclass(slots=True)
+class Outlook:
+    """What is left after a decision."""
+
+    waiting: bool = False  # something could start if there were room
+    look_again_s: float = IDLE_S  # at the latest, also when nothing wakes us
+
+    def soon(self, span_s: float) -> None:
+        """Look again after `span_s` at the latest."""
+        self.look_again_s = min(self.look_again_s, max(0.0, span_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What people ask of the scheduler."""
+
+    gone: bool = False  # the home was deleted, or its database is damaged
+    stop: bool = False  # start nothing more
+    stop_now: bool = False  # and end what runs
+    wishes: Mapping[int, str] = field(default_factory=dict)  # job → what its owner wants of it
+    limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once

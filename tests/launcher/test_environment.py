@@ -1,0 +1,164 @@
+"""What a queue keeps of a shell's environment, and how what it kept goes."""
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from launcher.copies import copies_before
+from launcher.environment import looks_secret, remembered
+from launcher.errors import UsageError
+from launcher.handover import ensure_scheduler
+from launcher.paths import Home
+from launcher.records import write_json
+from launcher.states import State
+from launcher.store.backups import back_up, backups
+from launcher.store.store import Store
+from tests.build import a_context, a_spec, enqueue, job_row, lines_of, shell, until
+from tests.launcher.conftest import Launcher
+
+DAY_S = 86_400.0
+VALUE = "hf_d41d8cd98f00b204e9800998ecf8427e"
+
+
+def holding(folder: Path, value: str) -> list[str]:
+    """Return the files below a folder that hold a text."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [path.name for path in files if value.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HF_TOKEN", "github_token", "MY_SECRET", "DB_PASSWORD", "PGPASSWORD", "MYSQL_PASSWD"),
+        *("WANDB_API_KEY", "OPENAI_APIKEY", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+        *("AWS_SESSION_TOKEN", "SSH_PASSPHRASE", "AZURE_CREDENTIAL", "JWT_PRIVATE_KEY"),
+    ],
+)
+def test_what_looks_like_a_secret_is_one(name: str) -> None:
+    assert looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PATH", "SSH_AUTH_SOCK", "PYTHONPATH", "CUDA_VISIBLE_DEVICES", "KEYBOARD", "HF_HOME"),
+        *("TOKENIZERS_PARALLELISM", "HF_TOKEN_PATH", "GOOGLE_APPLICATION_CREDENTIALS"),
+        *("AWS_SHARED_CREDENTIALS_FILE", "DB_PASSWORD_FILE"),
+    ],
+)
+def test_what_does_not_is_remembered(name: str) -> None:
+    assert not looks_secret(name)
+    assert remembered({name: "x"}) == ({name: "x"}, ())
+
+
+def test_a_secret_is_remembered_where_it_is_named_and_an_empty_one_is_none() -> None:
+    environment = {"A_TOKEN": "1", "B_TOKEN": "2", "C_TOKEN": "", "D": "4"}
+    kept, left_out = remembered(environment, ["B_TOKEN"])
+    assert kept == {"B_TOKEN": "2", "C_TOKEN": "", "D": "4"}
+    assert left_out == ("A_TOKEN",)
+    with pytest.raises(UsageError, match=r"A_TOKN is not set in this shell; did you mean A_TOKEN"):
+        remembered(environment, ["A_TOKN"])
+
+
+def test_a_secret_lies_nowhere_in_the_home_and_its_owner_is_told_its_name(
+    launcher: Launcher, home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_TOKEN", VALUE)
+    script = shell('echo "[$LAB_TOKEN]" >>"$1"', str(tmp_path / "said"))
+    ensure_scheduler(home)
+
+    answer = launcher("add", "--", *script)
+    assert answer.code == 0
+    assert answer.err.count("LAB_TOKEN looks like a secret") == 1
+    assert "--pass-env LAB_TOKEN" in answer.err
+    assert VALUE not in answer.err
+    assert launcher("wait").code == 0
+    back_up(home.database, home.backups, 3)
+    assert lines_of(tmp_path / "said") == ["[]"]
+    assert holding(home.folder, VALUE) == []
+
+    answer = launcher("add", "--pass-env", "LAB_TOKEN", "--", *script)
+    assert "LAB_TOKEN" not in answer.err
+    assert launcher("wait").code == 0
+    assert lines_of(tmp_path / "said") == ["[]", f"[{VALUE}]"]
+    assert launcher("add", "--pass-env", "NO_SUCH", "--", "true").code == 2
+    assert len(store.read.jobs()) == 2
+
+
+def test_a_task_file_names_the_secrets_that_its_jobs_need(
+    launcher: Launcher, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_TOKEN", VALUE)
+    monkeypatch.setenv("OTHER_TOKEN", "other")
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "say.sh"
+    program.write_text('#!/bin/sh\necho "[$LAB_TOKEN][$OTHER_TOKEN]" >>said\n')
+    program.chmod(0o755)
+    task = "name: t\npass_env: [LAB_TOKEN]\ncommand:\n- {name: a, argv: [./say.sh]}\n"
+    (tmp_path / "t.yaml").write_text(task)
+    answer = launcher("run", "t.yaml")
+    assert answer.code == 0, answer
+    assert "OTHER_TOKEN looks like a secret" in answer.err
+    assert lines_of(tmp_path / "said") == [f"[{VALUE}][]"]
+    (tmp_path / "t.yaml").write_text(task.replace("LAB_TOKEN", "'NOT A NAME'"))
+    answer = launcher("run", "t.yaml", "--dry-run")
+    assert answer.code == 2
+    assert "pass_env: expected the name of a variable" in answer.err
+    assert home.exists()
+
+
+def test_an_environment_that_an_earlier_version_stored_goes_on_and_is_wiped_with_its_job(
+    launcher: Launcher, home: Home, store: Store, tmp_path: Path
+) -> None:
+    environment = {"PATH": os.environ["PATH"], "OLD_TOKEN": VALUE}
+    spec = a_spec(*shell('echo "$OLD_TOKEN" >"$1"', str(tmp_path / "said")))
+    (job,) = enqueue(store, spec, context=a_context(environment=environment))
+    ensure_scheduler(home)
+    until(lambda: job_row(store, job).state is State.DONE, "it is done")
+    assert lines_of(tmp_path / "said") == [VALUE]
+    assert "spec.json" in holding(home.folder, VALUE)
+
+    assert launcher("clean", "--older", "0s", "--yes").code == 0
+    with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    assert VALUE.encode() not in home.database.read_bytes()
+
+
+def test_clean_reaches_backups_and_damaged_databases_and_says_what_it_keeps(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    assert store.read.jobs() == []
+    saved = [back_up(home.database, home.backups, 3) for _ in range(3)]
+    broken = home.damaged / "20260101T000000Z"
+    broken.mkdir(parents=True)
+    (broken / "queue.sqlite").write_bytes(bytes(1000))
+    for path in (saved[0], saved[2], broken):
+        os.utime(path, (time.time() - 3 * DAY_S,) * 2)
+
+    rehearsed = launcher("clean", "--older", "2d", "--dry-run")
+    assert rehearsed.code == 0
+    assert str(saved[0]) in rehearsed.out
+    assert len(backups(home.backups)) == 3
+    cleaned = launcher("clean", "--older", "2d", "--yes")
+    assert cleaned.code == 0, cleaned
+    assert "2 old copies of the queue cleaned" in cleaned.err
+    assert f"kept: {saved[2]}, the newest backup" in cleaned.err
+    assert backups(home.backups) == saved[1:]
+    assert not broken.exists()
+
+
+def test_clean_leaves_a_damaged_database_of_which_its_owner_has_still_to_decide(
+    home: Home,
+) -> None:
+    broken = home.damaged / "20260101T000000Z"
+    broken.mkdir(parents=True)
+    os.utime(broken, (0, 0))
+    write_json(home.damage_record, {"schema": 1, "at": 0.0, "what": "x", "folder": str(broken)})
+    assert copies_before(home, time.time()).old == ()
+    assert copies_before(home, time.time()).undecided == broken
+    home.damage_record.unlink()
+    assert copies_before(home, time.time()).old == (broken,)
