@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from launcher.placement import owners_environment
 from launcher.records import Json
 
 CPU = "cpu"
@@ -197,6 +198,6 @@ def this_context() -> Context:
         folder=str(Path.cwd()),
         umask=umask,
         interpreter=sys.executable,
-        environment=dict(os.environ),
+        environment=owners_environment(os.environ),
         affinity=tuple(sorted(os.sched_getaffinity(0))),
     )

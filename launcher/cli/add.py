@@ -18,6 +18,7 @@ from launcher.errors import UsageError, nearest
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.machine import Machine, Waiting
 from launcher.paths import Home
+from launcher.placement import owners_environment
 from launcher.policy import never
 from launcher.signatures import program_signature
 from launcher.specs import MOST_GPUS, Resources, Spec, Terms, this_context
@@ -247,7 +248,7 @@ def _warn_hopeless(home: Home, resources: Resources) -> None:
         job=0,
         resources=resources,
         claim=resources.min_vram,
-        visible=visible_devices(os.environ),
+        visible=visible_devices(owners_environment(os.environ)),
     )
     if why := never(job, machine):
         click.echo(f"warning: it can never start here: {harmless(why)}", err=True)
