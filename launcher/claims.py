@@ -158,7 +158,7 @@ class ClaimsReader:
     def _new(self) -> set[str]:
         """Return the files of fitting names of which nobody knows yet whether they count."""
         new: set[str] = set()
-        passed = self._passed
+        passed, there = self._passed, 0
         for _ in range(2):  # one that is replaced while a long folder is read may be left out
             there = 0
             with os.scandir(self._folder) as entries:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launcher import __version__
 from launcher.errors import MachineError
-from launcher.paths import Home
+from launcher.paths import Home, check_home
 from launcher.processes import identity, lock, lock_holder, send, start_apart
 from launcher.records import read_json, write_json
 
@@ -57,6 +57,8 @@ def ensure_scheduler(home: Home) -> int:
     starting: int | None = None
     while time.monotonic() < deadline:
         pid = scheduler_pid(home)
+        if pid == 0:  # it cannot be seen from here, as it lives in another container
+            check_home(home)
         if pid is not None:
             record = read_json(home.scheduler_record) or {}
             if record.get("pid") == pid and record.get("version") == __version__:

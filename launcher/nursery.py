@@ -24,7 +24,7 @@ from pathlib import Path
 from launcher import __version__
 from launcher.handover import revive
 from launcher.paths import Attempt, Home
-from launcher.processes import Identity, identity, recorded, send, start_apart
+from launcher.processes import Identity, identity, live_in, recorded, send, start_apart
 from launcher.specs import Breed
 from launcher.supervisor import RUN, STOP, serve
 
@@ -141,6 +141,7 @@ class Nursery:
 def main(argv: Sequence[str]) -> int:
     """Serve requests from an inherited socket until its other end closes."""
     home, server = Home(Path(argv[0])), socket.socket(fileno=int(argv[1]))
+    live_in(home.folder)  # and so do all supervisors, which are forks of us
     for module in argv[FIXED:]:
         try:
             importlib.import_module(module)

@@ -15,8 +15,8 @@ from launcher.dispatch import Scheduler
 from launcher.errors import Error
 from launcher.handover import start_scheduler
 from launcher.nvml import Nvml
-from launcher.paths import Home, check_home
-from launcher.processes import boot_id, cores, identity, lock
+from launcher.paths import Home, check_home, check_lone_home
+from launcher.processes import boot_id, cores, identity, live_in, lock
 from launcher.records import read_json, write_json
 from launcher.sharing import Sharing
 from launcher.store.opening import worth_checking
@@ -45,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
         held = lock(home.scheduler_lock)
     if held is None:
         return 0
+    check_lone_home(home)
+    lives = live_in(home.folder)
     store = Store(home, durable=False, check=_is_to_be_checked(home))
     me = identity(os.getpid())
     record = {**(me.record() if me else {}), "version": __version__, "since": time.time()}
@@ -73,6 +75,8 @@ def main(argv: Sequence[str]) -> int:
     gc.freeze()  # what is there now stays, and need not be looked at again
     scheduler.run()
     os.close(held)
+    if lives is not None:
+        os.close(lives)
     # who queued something while we still held the lock took us for a scheduler that stays
     stays = not scheduler.leaving and scheduler.is_home() and not home.stop.exists()
     if stays and (store.scheduling.ready(1) or store.scheduling.let_go(time.time()) is not None):
