@@ -34,6 +34,7 @@ from launcher.store.rows import Claim
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
 FOREIGN_S = 0.5  # likewise of what other homes promise, which is read again before anything starts
+SELDOM = 20  # somebody may have filled the folder: looks at it take a twentieth of the time at most
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late; they never ask the driver themselves
 NOBODY: Mapping[int, int] = MappingProxyType({})
 UNSEEN = "the GPUs are being looked at"
@@ -75,7 +76,7 @@ class Accelerators:
         self._portions: dict[tuple[int, int], Portion] = {}  # as workers were told
         self._pledged: list[Pledge] = []
         self._foreign: tuple[Promise, ...] = ()
-        self._foreign_at = -inf
+        self._foreign_at, self._foreign_took_s = -inf, 0.0
         self._shown_at, self._shown_trouble = 0.0, ""
         self._faults: dict[str, str] = {}
         self.moved: dict[int, str] = {}  # job that has to leave its GPU → why
@@ -127,8 +128,10 @@ class Accelerators:
     @property
     def foreign(self) -> tuple[Promise, ...]:
         """What other homes have promised, as it was lately: what is new is seen before anything starts."""
-        if time.monotonic() > self._foreign_at + FOREIGN_S:
+        began = time.monotonic()
+        if began > self._foreign_at + max(FOREIGN_S, SELDOM * self._foreign_took_s):
             self._foreign, self._foreign_at = self._board.others(), time.monotonic()
+            self._foreign_took_s = self._foreign_at - began
         return self._foreign
 
     def machine(self, claims: Collection[Claim]) -> dict[str, Any]:

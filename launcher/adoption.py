@@ -173,10 +173,23 @@ def watch(claim: Claim, attempt: Attempt) -> Outcome | Watch:
         return Lost(at=time.time(), why="the machine was restarted")
     if _void(attempt):
         return Void(at=time.time())
+    if _supervisor(claim, attempt).elsewhere:
+        return _left_elsewhere(attempt)
     descriptor = open_pidfd(_supervisor(claim, attempt))
     if descriptor is not None:
         return Adopted(claim=claim, attempt=attempt, descriptor=descriptor)
     return left(claim, attempt)
+
+
+def _left_elsewhere(attempt: Attempt) -> Outcome:
+    """Judge an attempt of another PID namespace, in which nobody lives any more: the home is ours by now.
+
+    Its pids mean other processes here, or none: nothing is looked for and nothing is killed.
+    """
+    match word_of(attempt):
+        case {"ok": True, "result": dict(result)}:
+            return Done(at=time.time(), result=result)
+    return Lost(at=time.time(), why="the container in which it ran is gone")
 
 
 def _readable(descriptor: int) -> bool:

@@ -124,7 +124,7 @@ def _claims(facts: Facts) -> Finding:
     if facts.claims_trouble:
         return warning(
             name,
-            f"other users' launchers cannot know ours: {facts.claims_trouble}",
+            f"other launchers cannot know ours: {facts.claims_trouble}",
             f"have {facts.claims or 'the folder'} mended, or set LAUNCHER_CLAIMS for all users",
         )
     return ok(name, f"schedulers tell each other in {facts.claims} what they promised")

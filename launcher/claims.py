@@ -9,7 +9,8 @@ folder, are two publishers. What is no plain file of the user whose uid its name
 does not count, and of each user only the newest few files do.
 
 Anybody can make a hundred thousand files with fitting names, of other users' uids too. Whose a file is does not change
-as long as its name and inode stay, so it is asked once, and a few times more in case that an inode was used again.
+as long as its name and inode stay, so it is asked once, and a few times more in case that an inode was used again. A
+user's files beyond the newest few are passed over likewise: whoever publishes again makes a new inode.
 """
 
 import contextlib
@@ -20,10 +21,11 @@ import pwd
 import re
 import secrets
 import stat
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from launcher.configuration import absolute
@@ -34,7 +36,6 @@ SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
 MOST_BYTES = 64 << 10  # of a file
 MOST_PROMISES = 256  # of a file; and how many others it names
 MOST_FILES = 16  # of a user
-MOST_ASKED = 64  # files of a user whose age is asked at every look; of more, only that of new ones
 ASKED_AGAIN = 256  # files that did not count and are looked at again, at every look
 _NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
 _DEVICE = re.compile(r"[!-~]{1,96}")
@@ -97,16 +98,6 @@ def file_name(uid: int, home: Path) -> str:
     return f"launcher-claims.{uid}.{home_hash(home)[:8]}.json"
 
 
-@dataclass(slots=True)
-class _Seen:
-    """A file of a fitting name, as it was when it was last asked whose it is."""
-
-    inode: int
-    uid: int  # of its owner, where it counts
-    age: int  # ns, the older the larger
-    counts: bool  # it is a plain file of the user whose uid its name bears
-
-
 class ClaimsReader:
     """Reads the claims folder again and again, and remembers whose its files are."""
 
@@ -119,7 +110,8 @@ class ClaimsReader:
         """
         self.asked = 0  # how often it was asked whose a file is
         self._folder, self._complain = folder, complain
-        self._seen: dict[str, _Seen] = {}
+        self._passed: dict[str, int] = {}  # files that do not count → inode, since when first
+        self._theirs: dict[int, set[str]] = {}  # owner → files that may count
 
     def read(self, own: str) -> dict[str, Publication]:
         """Return what is published, by file; without what an earlier boot left.
@@ -144,67 +136,70 @@ class ClaimsReader:
         return found
 
     def _files(self, own: str) -> list[tuple[str, int]]:
-        """Return the files that may count, each with its owner."""
-        there = self._listed()
-        again = {name for name, _ in zip(self._unfit(), range(ASKED_AGAIN), strict=False)}
-        for name in again:
-            del self._seen[name]
-        for name, inode in there.items():
-            known = self._seen.get(name)
-            if known is None or known.inode != inode:
-                self._ask(name)
-        if len(self._seen) > 2 * len(there) + ASKED_AGAIN:  # most of them are gone
-            self._seen = {name: one for name, one in self._seen.items() if name in there}
-        theirs = defaultdict(list)
-        for name in there:
-            if (one := self._seen.get(name)) is not None and one.counts:
-                theirs[one.uid].append(name)
-        return [
-            (name, uid)
-            for uid, names in theirs.items()
-            for name in self._newest(uid, names, own)[:MOST_FILES]
-        ]
-
-    def _listed(self) -> dict[str, int]:
-        """Return the inodes of the files of fitting names."""
-        found: dict[str, int] = {}
-        seen = self._seen
-        for _ in range(2):  # one that is replaced while a long folder is read may be left out
-            with os.scandir(self._folder) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if name in seen or _NAME.fullmatch(name):
-                        found[name] = entry.inode()
+        """Return the files that may count, each with its owner: of each user ours and the newest."""
+        new = self._new()
+        for name in list(islice(self._passed, ASKED_AGAIN)):
+            del self._passed[name]
+            new.add(name)
+        for name in new:
+            self._sort_in(name)
+        found = []
+        for uid, names in self._theirs.items():
+            ages = {name: there.st_mtime_ns for name in names if (there := self._ask(name, uid))}
+            newest = sorted(ages, key=lambda name: (name == own, ages[name], name), reverse=True)
+            if len(names) > MOST_FILES:
+                self._complain(f"files of {login(uid)}", f"they are more than {MOST_FILES}")
+            for name in newest[MOST_FILES:]:
+                self._passed[name] = self._inode(name)
+            self._theirs[uid] = set(newest[:MOST_FILES])
+            found += [(name, uid) for name in newest[:MOST_FILES]]
         return found
 
-    def _unfit(self) -> Iterable[str]:
-        """Give the files that did not count, those first that were asked the longest ago."""
-        return (name for name, one in self._seen.items() if not one.counts)
+    def _new(self) -> set[str]:
+        """Return the files of fitting names of which nobody knows yet whether they count."""
+        new: set[str] = set()
+        passed, there = self._passed, 0
+        for _ in range(2):  # one that is replaced while a long folder is read may be left out
+            there = 0
+            with os.scandir(self._folder) as entries:
+                for entry in entries:
+                    there += 1
+                    name = entry.name
+                    if (inode := passed.get(name)) is None:
+                        if _NAME.fullmatch(name):
+                            new.add(name)
+                    elif inode != entry.inode():
+                        new.add(name)
+        if len(passed) > 2 * there + ASKED_AGAIN:  # most of them are gone
+            passed.clear()
+        return new
 
-    def _ask(self, name: str) -> None:
-        """Put down whose a file is."""
+    def _sort_in(self, name: str) -> None:
+        """Put a file with those of its owner, or with those that do not count."""
+        uid = int(name.split(".")[1])
+        if self._ask(name, uid) is not None:
+            self._passed.pop(name, None)
+            self._theirs.setdefault(uid, set()).add(name)
+
+    def _ask(self, name: str, uid: int) -> os.stat_result | None:
+        """Return how a file is, None where it is no plain file of a user, or is gone."""
         self.asked += 1
-        self._seen.pop(name, None)
-        match = _NAME.fullmatch(name)
         try:
             there = os.lstat(f"{self._folder}/{name}")
         except OSError:
-            return  # it is gone
-        counts = match is not None and stat.S_ISREG(there.st_mode)
-        counts = counts and match is not None and there.st_uid == int(match[1])
-        if not counts:
-            self._complain(name, "it is no plain file of the user whose name it bears")
-        self._seen[name] = _Seen(there.st_ino, there.st_uid, -there.st_mtime_ns, counts)
+            self._passed.pop(name, None)
+            return None
+        if stat.S_ISREG(there.st_mode) and there.st_uid == uid:
+            return there
+        self._complain(name, "it is no plain file of the user whose name it bears")
+        self._passed[name] = there.st_ino
+        return None
 
-    def _newest(self, uid: int, names: list[str], own: str) -> list[str]:
-        """Return files of one user, ours and the newest first."""
-        if len(names) <= MOST_ASKED:
-            for name in names:
-                self._ask(name)
-            names = [name for name in names if name in self._seen and self._seen[name].counts]
-        if len(names) > MOST_FILES:
-            self._complain(f"files of {login(uid)}", f"they are more than {MOST_FILES}")
-        return sorted(names, key=lambda name: (name != own, self._seen[name].age, name))
+    def _inode(self, name: str) -> int:
+        try:
+            return os.lstat(f"{self._folder}/{name}").st_ino
+        except OSError:
+            return 0
 
 
 def _content(path: str, uid: int) -> bytes:

@@ -22,6 +22,7 @@ from launcher.gpufacts import ask_driver, torch_here, try_torch
 from launcher.handover import REVIVAL_WINDOW_S, scheduler_pid
 from launcher.homes import file_system, machine, mounts, network_warning, without_links
 from launcher.paths import Home, find_home
+from launcher.placement import owners_environment
 from launcher.processes import cores
 from launcher.promises import Board
 from launcher.records import read_json
@@ -58,7 +59,7 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
         user=_login(),
         driver=driver,
         torch=torch,
-        visible=environ.get("CUDA_VISIBLE_DEVICES"),
+        visible=owners_environment(environ).get("CUDA_VISIBLE_DEVICES"),
         order=environ.get("CUDA_DEVICE_ORDER"),
         queue=queue,
         home=None if home is None else see_disk(home.folder, mountinfo),

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from launcher.errors import MachineError
-from launcher.paths import Home
+from launcher.paths import Home, check_home
 from launcher.processes import identity, lock, lock_holder, send, start_apart
 from launcher.records import read_json, write_json
 from launcher.versions import this_version, version_of
@@ -59,6 +59,8 @@ def ensure_scheduler(home: Home) -> int:
     starting: int | None = None
     while time.monotonic() < deadline:
         pid = scheduler_pid(home)
+        if pid == 0:  # it cannot be seen from here, as it lives in another container
+            check_home(home)
         if pid is not None:
             record = read_json(home.scheduler_record) or {}
             if record.get("pid") != pid:

@@ -5,10 +5,12 @@ import os
 import pwd
 import re
 import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from launcher.errors import MachineError
-from launcher.records import read_json, write_json
+from launcher.processes import boot_id, pid_namespace
+from launcher.records import Json, read_json, write_json
 
 SPARE = Path("/var/tmp")  # local as good as everywhere, and kept over a reboot
 _NETWORK = re.compile(
@@ -115,30 +117,61 @@ def check_owner(folder: Path) -> None:
         raise out_of_reach("use", folder, error) from error
 
 
-def check_machine(record: Path) -> None:
-    """Refuse a home of another machine; one that tells of none becomes this machine's.
+def check_machine(record: Path, lives: Callable[[], bool]) -> None:
+    """Refuse a home of another machine or container; one that tells of none becomes this one's.
+
+    Processes of another PID namespace cannot be seen, so from here it could not be told which of the queue's jobs
+    run: each would be started again beside itself. Once none of them lives, as after a container was restarted or
+    the machine was, the home goes over to the namespace that uses it next.
 
     Args:
-        record: the home's file that names its machine.
+        record: the home's file that names its machine and PID namespace.
+        lives: tells whether processes of this home live, here or in another namespace.
 
     Raises:
-        MachineError: the home belongs to another machine, or cannot be written.
+        MachineError: the home belongs to another machine or namespace, or cannot be written.
     """
-    here, host = machine(), os.uname().nodename
+    host = os.uname().nodename
+    here: dict[str, Json] = {
+        "schema": 1,
+        "machine": machine(),
+        "host": host,
+        "boot": boot_id(),
+        "namespace": pid_namespace(),
+    }
+    known: Mapping[str, Json] = {}
     try:
         known = read_json(record) or {}
-        if "machine" not in known:
-            write_json(record, {"schema": 1, "machine": here, "host": host}, mode=0o600)
+        if known.get("machine", here["machine"]) == here["machine"] and known != here:
+            if _is_elsewhere(known) and lives():
+                raise MachineError(_in_use(record.parent, known["namespace"]))
+            write_json(record, here, mode=0o600)
     except OSError as error:
-        raise MachineError(
-            f"cannot put down in {record} whose home this is: {error.strerror}"
-        ) from error
-    if known.get("machine", here) != here:
+        if "machine" not in known:  # else the disk is full, or so, and the older record does
+            raise MachineError(
+                f"cannot put down in {record} whose home this is: {error.strerror}"
+            ) from error
+    if known.get("machine", here["machine"]) != here["machine"]:
         raise MachineError(
             f"the queue's home {record.parent} belongs to machine {known.get('host')!r}, and this "
             f"is {host!r}; set LAUNCHER_HOME to a folder of this machine, or delete {record} if it "
             "is the same machine renamed or installed anew"
         )
+
+
+def _is_elsewhere(known: Mapping[str, Json]) -> bool:
+    """Tell whether a home was last used in another PID namespace of this boot; older ones do not say."""
+    if known.get("boot") != boot_id() or None in (known.get("namespace"), pid_namespace()):
+        return False
+    return known["namespace"] != pid_namespace()
+
+
+def _in_use(folder: Path, namespace: Json) -> str:
+    return (
+        f"the queue's home {folder} is in use in another container (PID namespace {namespace}, this "
+        f"is {pid_namespace()}), whose processes cannot be seen from here; use it there, or end it "
+        "there with `launcher stop --now`, or set LAUNCHER_HOME to another folder"
+    )
 
 
 def machine(id_file: Path = Path("/etc/machine-id")) -> str:
@@ -163,8 +196,10 @@ def out_of_reach(verb: str, folder: Path, error: OSError) -> MachineError:
 
 def unfit(folder: Path, why: str) -> MachineError:
     """Return what to raise when a home is nobody's folder, or somebody else's."""
+    ask = ", or have root remove this one" if folder.parent == SPARE else ""
     return MachineError(
-        f"the queue's home {folder} {why}; set LAUNCHER_HOME to a folder of your own"
+        f"the queue's home {folder} {why}; set LAUNCHER_HOME, or `home` in config.toml, to a folder "
+        f"of your own{ask}"
     )
 
 

@@ -28,7 +28,7 @@ from launcher import __version__
 from launcher.handover import revive
 from launcher.imported import import_ahead
 from launcher.paths import Attempt, Home
-from launcher.processes import SERVER, Identity, identity, recorded, send, start_apart
+from launcher.processes import SERVER, Identity, identity, live_in, recorded, send, start_apart
 from launcher.specs import Breed
 from launcher.supervisor import RUN, STOP, serve
 
@@ -219,6 +219,7 @@ def _environment(breed: Breed) -> dict[str, str]:
 def main(argv: Sequence[str]) -> int:
     """Serve requests from an inherited socket until its other end closes."""
     home, server = Home(Path(argv[0])), socket.socket(fileno=int(argv[1]))
+    live_in(home.folder)  # and so do all supervisors, which are forks of us
     faulthandler.enable()  # an import that crashes is to be found in the scheduler's log
     import_ahead(argv[FIXED:], partial(_tell_import, server))
     faulthandler.disable()

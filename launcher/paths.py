@@ -19,6 +19,7 @@ from launcher.homes import (
     unfit,
     without_links,
 )
+from launcher.processes import inhabited, lock_holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Attempt:
 class Home:
     """The folder of one person's queue on one machine.
 
-    home.json        whose machine's home it is
+    home.json        whose home it is: machine, boot, PID namespace
     queue.sqlite     jobs, attempts, events; written by the command line and the scheduler only
     scheduler.lock   locked while a scheduler lives
     scheduler.json   who the scheduler is
@@ -220,8 +221,24 @@ def make_home(home: Home) -> None:
 def check_home(home: Home) -> None:
     """Refuse a home that is not this user's on this machine; its mode is repaired.
 
+    Not for who holds the scheduler's lock: to look at it gives it up.
+
     Raises:
-        MachineError: it is somebody else's, another machine's, or no folder at all.
+        MachineError: it is somebody else's, another machine's, in use in another PID namespace, or
+            no folder at all.
     """
     check_owner(home.folder)
-    check_machine(home.record)
+    check_machine(home.record, lambda: _is_lived_in(home))
+
+
+def check_lone_home(home: Home) -> None:
+    """Refuse a home in which others live in another PID namespace, for who holds the scheduler's lock himself.
+
+    Raises:
+        MachineError: as `check_home`.
+    """
+    check_machine(home.record, lambda: inhabited(home.folder))
+
+
+def _is_lived_in(home: Home) -> bool:
+    return inhabited(home.folder) or lock_holder(home.scheduler_lock) is not None

@@ -8,7 +8,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, lengt
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
 SERVER = "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
+LOCK_TRIES = 100  # at what others hold for milliseconds
 _SESSION, _START_TICKS = 3, 19  # of /proc/<pid>/stat, counted from its third field
 
 
@@ -28,16 +29,40 @@ class Identity:
     pid: int
     start_ticks: int  # clock ticks from boot to its start, /proc/<pid>/stat field 22
     boot: str
+    # in which its pid means it; None: an older version did not put that down
+    namespace: int | None = field(default=None, compare=False)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it belongs to another PID namespace, such as a container: it cannot be seen from here."""
+        return self.namespace not in {None, pid_namespace()}
 
     def record(self) -> dict[str, Json]:
         """Return the identity as it is written to records."""
-        return {"pid": self.pid, "start_ticks": self.start_ticks, "boot": self.boot}
+        return {
+            "pid": self.pid,
+            "start_ticks": self.start_ticks,
+            "boot": self.boot,
+            "namespace": self.namespace,
+        }
 
 
 @cache
 def boot_id() -> str:
     """Return the kernel's id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+@cache
+def pid_namespace() -> int | None:
+    """Return the inode of our PID namespace: a pid means one process within it; None: it is not told.
+
+    Source: namespaces(7).
+    """
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return None
 
 
 def cores() -> int:
@@ -65,7 +90,9 @@ def identity(pid: int) -> Identity | None:
     stat = _stat(pid)
     if stat is None:
         return None
-    return Identity(pid=pid, start_ticks=int(stat[_START_TICKS]), boot=boot_id())
+    return Identity(
+        pid=pid, start_ticks=int(stat[_START_TICKS]), boot=boot_id(), namespace=pid_namespace()
+    )
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -81,14 +108,16 @@ def _stat(pid: int) -> list[str] | None:
 def recorded(record: dict[str, Json] | None) -> Identity | None:
     """Return the identity that a record holds, or None when it holds none."""
     match record:
-        case {"pid": int(pid), "start_ticks": int(ticks), "boot": str(boot)}:
-            return Identity(pid=pid, start_ticks=ticks, boot=boot)
+        case {"pid": int(pid), "start_ticks": int(ticks), "boot": str(boot), **more}:
+            inode = more.get("namespace")
+            namespace = inode if isinstance(inode, int) else None
+            return Identity(pid=pid, start_ticks=ticks, boot=boot, namespace=namespace)
     return None
 
 
 def alive(who: Identity) -> bool:
-    """Tell whether exactly this process still runs: pid, start time and boot agree."""
-    return identity(who.pid) == who
+    """Tell whether exactly this process still runs: pid, its namespace, start time and boot agree."""
+    return not who.elsewhere and identity(who.pid) == who
 
 
 def open_pidfd(who: Identity) -> int | None:
@@ -117,6 +146,46 @@ def lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def live_in(folder: Path) -> int | None:
+    """Show to all, in other containers too, that somebody lives in a folder, until we and all forks of us end.
+
+    While it is shown, systemd-tmpfiles deletes nothing in the folder (tmpfiles.d(5), on aging).
+    Returns None where the file system has no such locks, or somebody holds this one for long.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody looks whether it is inhabited, or cleans up
+            time.sleep(0.01)
+        except OSError:
+            break
+        else:
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def inhabited(folder: Path) -> bool:
+    """Tell whether somebody lives in a folder who has shown it by `live_in`; not one of them may ask."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def lock_holder(path: Path) -> int | None:

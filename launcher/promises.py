@@ -270,9 +270,9 @@ class Board:
         """Put down what is wrong with the folder, log it when that is new; return False."""
         why = getattr(error, "strerror", None) or str(error)
         self._complain(str(self._folder), f"cannot {verb} promises in {self._folder}: {why}")
-        self.trouble = (
-            f"cannot {verb} promises in {self._folder}: {why}; jobs start all the same, and other "
-            "launchers on this machine may give the same cores and GPU memory to theirs"
+        self.trouble = (  # screens cut it: what follows comes first
+            "other launchers may give the same cores and GPU memory away, and jobs start all the "
+            f"same: cannot {verb} promises in {self._folder}: {why}"
         )
         return False
 

@@ -15,8 +15,8 @@ from launcher.dispatch import Scheduler
 from launcher.errors import Error
 from launcher.handover import start_scheduler
 from launcher.nvml import Nvml
-from launcher.paths import Home, check_home
-from launcher.processes import boot_id, cores, identity
+from launcher.paths import Home, check_home, check_lone_home
+from launcher.processes import boot_id, cores, identity, live_in
 from launcher.records import Json, read_json, write_json
 from launcher.serving import Right
 from launcher.sharing import Sharing
@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
     right = Right(home)
     if not right.take():
         return 0
+    check_lone_home(home)
+    lives = live_in(home.folder)
     cgroups.sweep()
     store = Store(home, durable=False, check=_is_to_be_checked(home))
     me = identity(os.getpid())
@@ -84,6 +86,8 @@ def main(argv: Sequence[str]) -> int:
         with contextlib.suppress(OSError):  # who comes next need not wait for our end
             write_json(home.scheduler_record, record | {"left": time.time()}, mode=0o600)
     right.leave()
+    if lives is not None:
+        os.close(lives)
     # who queued something while we still held the lock took us for a scheduler that stays
     stays = not scheduler.leaving and scheduler.is_home() and not home.stop.exists()
     if stays and (store.scheduling.ready(1) or store.scheduling.let_go(time.time()) is not None):

@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from launcher.placement import owners_environment
 from launcher.records import Json
 from launcher.stored import Unreadable, known_of, restored, texts
 
@@ -233,6 +234,6 @@ def this_context(environment: Mapping[str, str]) -> Context:
         folder=str(Path.cwd()),
         umask=umask,
         interpreter=sys.executable,
-        environment=dict(environment),
+        environment=owners_environment(environment),
         affinity=tuple(sorted(os.sched_getaffinity(0))),
     )

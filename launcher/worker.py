@@ -18,6 +18,7 @@ from launcher.ids import model_folder_name
 from launcher.lastwords import read_error
 from launcher.orders import Order
 from launcher.paths import Attempt
+from launcher.placement import placed_environment
 from launcher.processes import MARK
 from launcher.progress import Progress
 from launcher.records import Json, write_atomic, write_json
@@ -48,7 +49,9 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
     }
     if order.claim is not None:
         place["LAUNCHER_VRAM"] = str(order.claim)
-    return dict.fromkeys(THREADS, cpus) | dict(order.context.environment) | place
+    return placed_environment(
+        order.context.environment, place, unless_set=dict.fromkeys(THREADS, cpus)
+    )
 
 
 def surround(order: Order, attempt: Attempt) -> None:

@@ -19,6 +19,7 @@ from launcher.errors import UsageError, nearest
 from launcher.handover import scheduler_pid, wake
 from launcher.machine import Machine, Waiting
 from launcher.paths import Home
+from launcher.placement import owners_environment
 from launcher.policy import never
 from launcher.signatures import program_signature
 from launcher.specs import MOST_GPUS, Context, Resources, Spec, Terms
@@ -279,7 +280,7 @@ def _warn_hopeless(home: Home, resources: Resources) -> None:
         job=0,
         resources=resources,
         claim=resources.min_vram,
-        visible=visible_devices(os.environ),
+        visible=visible_devices(owners_environment(os.environ)),
     )
     if why := never(job, machine):
         click.echo(f"warning: it can never start here: {harmless(why)}", err=True)

@@ -21,6 +21,7 @@ from launcher.machine import Machine, Rules
 from launcher.nvml import Nvml
 from launcher.outlook import Here
 from launcher.paths import Home
+from launcher.placement import owners_environment
 from launcher.processes import cores
 from launcher.promises import Board
 from launcher.store.rows import visible_devices
@@ -66,7 +67,7 @@ def look_around(home: Home, store: Store | None, results: Path, now: float) -> H
         ready=tuple(store.scheduling.ready(cpus)) if store else (),
         disk_free=_free_at(results),
         lesson=lesson,
-        visible=visible_devices(os.environ),
+        visible=visible_devices(owners_environment(os.environ)),
     )
 
 

@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.build import supervisor_of, until
+from tests.build import shell, supervisor_of, until
 from tests.e2e.machine import HOLDING, Machine, Program, a_machine
 from tests.nvml.standin import GIB, Devices
 
@@ -148,6 +149,22 @@ def test_a_job_that_nearly_fills_an_idle_card_starts_there_again(
     machine.until_told(small.job, f"cuda:0 runs job {again.job} alone")
     again.let_go()
     assert small.cards == [card]
+
+
+def test_a_job_may_queue_a_job_that_works_on_a_gpu(machine: Machine, gpus: Devices) -> None:
+    card = gpus.add(used=0)
+    said, gate = machine.places()
+    command = Path(sys.executable).parent / "launcher"
+    inner = shell(f"echo threads=$OMP_NUM_THREADS; {HOLDING}", str(GIB), str(said), str(gate))
+
+    # this one is on the CPU: it sees no GPU
+    outer = machine.add(str(command), "add", "--gpus=1", "--cpus=3", "--", *inner, cpus=2)
+
+    machine.until_state(outer, "done")
+    queued = Program(job=outer + 1, said=said, gate=gate)
+    assert queued.cards == [card]
+    assert "threads=3" in machine.call("logs", str(queued.job)).stdout
+    queued.let_go()
 
 
 def test_a_program_that_asked_for_no_gpu_sees_none(machine: Machine, gpus: Devices) -> None:

@@ -21,6 +21,7 @@ from launcher.homes import (
     network_warning,
 )
 from launcher.paths import Home, check_home, find_home, make_home
+from launcher.processes import boot_id, inhabited, live_in
 from launcher.records import read_json, write_json
 from tests.launcher.users import NOBODY, as_user, said_by
 
@@ -141,7 +142,13 @@ def test_a_new_home_is_its_users_alone_and_of_this_machine(tmp_path: Path) -> No
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (home.folder, home.record)}
     assert modes == {home.folder: 0o700, home.record: 0o600}
     record = read_json(home.record)
-    assert record == {"schema": 1, "machine": machine(), "host": os.uname().nodename}
+    assert record == {
+        "schema": 1,
+        "machine": machine(),
+        "host": os.uname().nodename,
+        "boot": boot_id(),
+        "namespace": Path("/proc/self/ns/pid").stat().st_ino,
+    }
     check_home(home)
 
 
@@ -268,3 +275,35 @@ def test_a_cut_off_record_of_the_machine_is_written_anew(tmp_path: Path) -> None
     home.record.write_text('{"schema": 1, "mach')
     check_home(home)
     assert json.loads(home.record.read_text())["machine"] == machine()
+
+
+def test_a_home_in_use_is_shown_to_who_cleans_up_and_only_while_it_is(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    make_home(home)
+    assert not inhabited(home.folder)
+    lives = [live_in(home.folder), live_in(home.folder)]  # a scheduler, and a nursery
+    for descriptor in lives:
+        assert descriptor is not None
+        assert inhabited(home.folder)  # systemd-tmpfiles asks for the same lock
+        os.close(descriptor)
+    assert not inhabited(home.folder)
+
+
+def test_a_home_of_another_namespace_goes_over_when_nobody_lives_there(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    make_home(home)
+    ours = read_json(home.record) or {}
+    write_json(home.record, {**ours, "namespace": 1})
+    lives = live_in(home.folder)
+    assert lives is not None
+    with pytest.raises(MachineError, match=r"in another container \(PID namespace 1, this is"):
+        check_home(home)
+    # after the machine was restarted it means nothing, and a home of an older version never told
+    for known in ({**ours, "namespace": 1, "boot": "another"}, {"machine": ours["machine"]}):
+        write_json(home.record, known)
+        check_home(home)
+        assert read_json(home.record) == ours
+    write_json(home.record, {**ours, "namespace": 1})
+    os.close(lives)
+    check_home(home)
+    assert read_json(home.record) == ours

@@ -150,8 +150,7 @@ def test_an_unusable_folder_is_told_once_and_until_it_works(
     for _ in range(3):
         assert not board.publish([a_pledge()])
         assert board.others() == ()
-    assert board.trouble.startswith("cannot read promises in ")
-    assert "jobs start all the same" in board.trouble
+    assert "jobs start all the same: cannot read promises in " in board.trouble
     assert board.due()
     assert caplog.text.count("cannot read promises") == 1
     (tmp_path / "claims").mkdir()

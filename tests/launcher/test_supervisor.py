@@ -14,6 +14,7 @@ from launcher.handover import scheduler_pid
 from launcher.nursery import Nursery
 from launcher.orders import read_order
 from launcher.paths import Home, make_home
+from launcher.placement import RECORD
 from launcher.processes import marked
 from launcher.specs import Breed, Resources
 from launcher.states import Done, Failed, OutOfMemory, Stopped
@@ -148,7 +149,8 @@ def test_a_program_finds_itself_where_it_was_queued(
     attempt, _ = run_attempt(nursery, home, a_spec(*shell(script)), context=context, cpus=3)
     said = said_by(attempt).splitlines()
     assert said[:2] == [str(tmp_path), "0027"]
-    variables = {line for line in said if line.partition("=")[0] not in {"PWD", "_", "SHLVL"}}
+    known = {"PWD", "_", "SHLVL", RECORD}
+    variables = {line for line in said if line.partition("=")[0] not in known}
     assert variables == {
         f"PATH={os.environ['PATH']}",
         "COLOUR=ro t",
