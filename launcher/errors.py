@@ -20,6 +20,8 @@ from enum import StrEnum
 from typing import ClassVar
 
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
+MOST_CHOICES = 12  # words that are listed; of more, only the nearest
+NEAREST = 5
 WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -100,7 +102,7 @@ class UnknownName(UsageError):
         self.what, self.name, self.known = what, name, tuple(sorted(known))
         self.suggestion = nearest(name, self.known)
         hint = f", did you mean {self.suggestion}?" if self.suggestion else ""
-        super().__init__(f"unknown {what} {name!r}{hint} (known: {', '.join(self.known)})")
+        super().__init__(f"unknown {what} {name!r}{hint} ({choices(name, self.known)})")
 
 
 class TaskFileError(UsageError):
@@ -151,6 +153,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     # difflib takes two swapped letters for two mistakes; it is the commonest one
     closest = min(found, key=lambda one: _distance(folded, one), default=None)
     return None if closest is None else by_fold[closest]
+
+
+def choices(name: str, known: Iterable[str]) -> str:
+    """Return what could stand in the place of a name: all of a few words, the nearest of many."""
+    words = list(dict.fromkeys(known))
+    if len(words) <= MOST_CHOICES:
+        return f"known: {', '.join(words) or 'none'}"
+    near = sorted(words, key=lambda word: _distance(name.casefold(), word.casefold()))
+    return f"nearest of {len(words):,}: {', '.join(near[:NEAREST])}"
 
 
 def _distance(first: str, second: str) -> tuple[int, int]:

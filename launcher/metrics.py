@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from launcher.control import harmless
-from launcher.errors import UsageError, nearest
+from launcher.errors import UsageError, choices, nearest
 from launcher.records import Json
 
 PLACE = ("model", "data", "modifier", "pooled")  # of a row: where its numbers belong
@@ -168,4 +168,5 @@ def _unknown(metric: str, names: Sequence[str]) -> str:
         )
     close = nearest(metric, names)
     hint = f", did you mean {close!r}?" if close else ""
-    return f"no job of the run told the metric {metric!r}{hint} (known: {', '.join(map(harmless, names))})"
+    known = choices(metric, map(harmless, names))
+    return f"no job of the run told the metric {metric!r}{hint} ({known})"

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from launcher.document import Items, Node, Scalar, plain_value
-from launcher.errors import Place, Problem, UsageError, counted, nearest
+from launcher.errors import Place, Problem, UsageError, choices, counted, nearest
 from launcher.kinds import Kind
 from launcher.records import Json
 
@@ -135,7 +135,7 @@ def unknown_key(
         message=f"{key.text!r} is not {what}",
         place=key.place,
         hint=hint,
-        notes=(f"known: {', '.join(names)}",),
+        notes=(choices(key.text, names),),
     )
 
 

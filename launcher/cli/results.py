@@ -14,7 +14,7 @@ from launcher.cli.completing import RUNS
 from launcher.cli.formats import Cell, csv_text, json_text, long_rows, markdown_text
 from launcher.cli.selection import RUN_PREFIX
 from launcher.cli.session import open_queue
-from launcher.errors import UsageError, nearest
+from launcher.errors import UsageError, choices, nearest
 from launcher.kinds import Role, installed
 from launcher.lines import Column, Span, table, width_of
 from launcher.metrics import Measured, Metric, Pivot, known, of_result, of_rows, pivot, short
@@ -180,7 +180,7 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
     if not chosen:
         names = sorted(store.read.runs())
         close = nearest(run, names)
-        hint = f", did you mean {close!r}?" if close else f" (known: {', '.join(names) or 'none'})"
+        hint = f", did you mean {close!r}?" if close else f" ({choices(run, names)})"
         raise UsageError(f"there is no run {run!r}{hint}")
     newest = max(chosen, key=lambda job: job.submitted)
     return [job for job in chosen if job.root == newest.root]
