@@ -13,9 +13,9 @@ from launcher.errors import Problem, TaskFileError
 from launcher.inclusion import merged
 from launcher.kinds import Kind, Role
 from launcher.oldnames import OLD_WORDS, SWITCHES, Wanted, current, translate
-from launcher.settings import known_settings, unknown_key
+from launcher.settings import OPTION, known_settings, unknown_key
 
-FILE = "--set"  # what errors call the argument
+FILE = OPTION
 
 _SINGLE = ("name", "about", "phases", "reuse")
 _NESTED = ("resources", "matrix", "subsets", "modifiers")

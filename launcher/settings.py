@@ -18,6 +18,7 @@ from launcher.records import Json
 
 Given = Mapping[str, tuple[Scalar, Node]]  # setting → where its key stands, and its value
 
+OPTION = "--set"  # what errors call this argument; there is no file beside it to look into
 _LONGEST = 60  # characters of a value in a message
 
 # What each of pydantic's complaints expected.
@@ -135,7 +136,9 @@ def unknown_key(
         message=f"{key.text!r} is not {what}",
         place=key.place,
         hint=hint,
-        notes=(choices(key.text, names),),
+        notes=(
+            choices(key.text, names) if key.place.file == OPTION else f"known: {', '.join(names)}",
+        ),
     )
 
 

@@ -208,7 +208,7 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
     if name == "min_vram":
         return replace(asked, min_vram=None if text == AUTO else parse_bytes(text))
     if type(value) is int and name in LIMITS and not _within(name, value):
-        raise UsageError(f"expected {RESOURCES[name]}, got {value}")
+        raise UsageError(f"expected {within(name)}, got {value}")
     if name == "gpus" and type(value) is int:
         device = "auto" if asked.device == "cpu" else asked.device
         return replace(asked, device="cpu" if value == 0 else device, gpus=value or None)
