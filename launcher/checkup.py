@@ -32,6 +32,7 @@ def check(facts: Facts) -> tuple[Finding, ...]:
 
 def _all(facts: Facts) -> Iterator[Finding]:
     yield from check_gpus(facts)
+    yield _configuration(facts)
     yield _home(facts.queue, facts.home)
     if facts.home is not None:
         yield _disk("home's disk", facts.home, HOME_BYTES)
@@ -51,6 +52,14 @@ def _all(facts: Facts) -> Iterator[Finding]:
     yield _queue(facts.queue)
     yield _sqlite(facts)
     yield _terminal(facts)
+
+
+def _configuration(facts: Facts) -> Finding:
+    name = "configuration"
+    if facts.faults:
+        advice = "mend the file: verbs that read it refuse to run; then see `launcher config`"
+        return trouble(name, facts.faults, advice)
+    return ok(name, facts.configuration or "no file; every default holds")
 
 
 def _home(queue: Queue, disk: Disk | None) -> Finding:

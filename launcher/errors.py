@@ -170,7 +170,7 @@ def known_words(name: str, known: Iterable[str], where: str = "") -> str:
     alike = difflib.get_close_matches(name.casefold(), words, n=MOST_LISTED, cutoff=0.0)
     if (first := nearest(name, words)) is not None:
         alike = [first, *(word for word in alike if word != first)][:MOST_LISTED]
-    return f"nearest of {len(words)}: {', '.join(alike)}{f'; all: {where}' if where else ''}"
+    return f"nearest of {len(words):,}: {', '.join(alike)}{f'; all: {where}' if where else ''}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -115,6 +115,8 @@ class Facts:
     torch: Torch = field(default_factory=Torch)
     visible: str | None = None  # CUDA_VISIBLE_DEVICES of this shell
     order: str | None = None  # CUDA_DEVICE_ORDER likewise
+    configuration: str = ""  # where the user's file is; empty: there is none
+    faults: str = ""  # what is wrong with it
     queue: Queue = field(default_factory=Queue)
     home: Disk | None = None
     results: Disk | None = None

@@ -16,6 +16,7 @@ from pathlib import Path
 from launcher import __version__, cgroups
 from launcher.asking import answer
 from launcher.claims import claims_folder
+from launcher.configuration import read_configuration
 from launcher.errors import Error, UsageError
 from launcher.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
 from launcher.gpufacts import ask_driver, torch_here, try_torch
@@ -48,6 +49,7 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
     torch = torch_here()
     if deep and torch.version is not None and driver.gpus:
         torch = try_torch(torch)
+    configuration, faults = see_configuration(environ)
     home, queue = see_queue(environ, mountinfo, now)
     claims, claims_trouble = see_claims(environ, home)
     return Facts(
@@ -61,6 +63,8 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
         torch=torch,
         visible=owners_environment(environ).get("CUDA_VISIBLE_DEVICES"),
         order=environ.get("CUDA_DEVICE_ORDER"),
+        configuration=configuration,
+        faults=faults,
         queue=queue,
         home=None if home is None else see_disk(home.folder, mountinfo),
         results=None if here is None else see_disk(here, mountinfo),
@@ -88,6 +92,15 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
         terminal=environ.get("TERM", ""),
         unicode=unicode,
     )
+
+
+def see_configuration(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return where the user's file is, and what is wrong with it; '' for what is not."""
+    try:
+        read = read_configuration(environ)
+    except UsageError as error:
+        return "", " ".join(str(error).split())
+    return (str(read.file) if read.exists else ""), ""
 
 
 def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[Home | None, Queue]:

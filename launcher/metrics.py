@@ -168,4 +168,5 @@ def _unknown(metric: str, names: Sequence[str]) -> str:
         )
     close = nearest(metric, names)
     hint = f", did you mean {close!r}?" if close else ""
-    return f"no job of the run told the metric {metric!r}{hint} ({harmless(known_words(metric, names))})"
+    known = known_words(metric, map(harmless, names))
+    return f"no job of the run told the metric {metric!r}{hint} ({known})"

@@ -13,10 +13,10 @@ from launcher.errors import Problem, TaskFileError
 from launcher.inclusion import merged
 from launcher.kinds import Kind, Role
 from launcher.oldnames import OLD_RESOURCES, OLD_WORDS, SWITCHES, Wanted, current, translate
-from launcher.settings import all_settings, known_settings, unknown_key
+from launcher.settings import OPTION, all_settings, known_settings, unknown_key
 from launcher.written import RESOURCES
 
-FILE = "--set"  # what errors call the argument
+FILE = OPTION
 
 _SINGLE = ("name", "about", "phases", "reuse", "pass_env")
 _NESTED = ("resources", "matrix", "subsets", "modifiers")

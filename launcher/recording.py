@@ -80,6 +80,9 @@ def record(path: Path, gpus: Sequence[GpuSnapshot], at: float | None = None) -> 
         os.close(descriptor)
 
 
+_WRITTEN = "name a file that `launcher gpus --record FILE` wrote, or a new one"
+
+
 def read_recording(path: Path) -> tuple[Look, ...]:
     """Read every look of a recording; there is at least one.
 
@@ -89,15 +92,17 @@ def read_recording(path: Path) -> tuple[Look, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a recording: {error}") from error
+        raise UsageError(f"{path} cannot be read as a recording: {error}; {_WRITTEN}") from error
     if not lines:
-        raise UsageError(f"{path}:1: a recording has at least one line, this file has none")
+        raise UsageError(
+            f"{path}:1: a recording has at least one line, this file has none; {_WRITTEN}"
+        )
     looks = []
     for number, line in enumerate(lines, start=1):
         try:
             looks.append(_look(json.loads(line)))
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path}:{number}: no look at GPUs: {error}") from error
+            raise UsageError(f"{path}:{number}: no look at GPUs: {error}; {_WRITTEN}") from error
     return tuple(looks)
 
 

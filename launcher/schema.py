@@ -34,8 +34,8 @@ from launcher.kinds import Kind, Role
 from launcher.oldnames import OLD_RESOURCES, OLD_WORDS, POISON_RATE
 from launcher.preamble import MOST_NAME_BYTES, Reuse
 from launcher.records import Json
-from launcher.specs import MOST_GPUS
-from launcher.written import MOST_RETRIES, RESOURCES
+from launcher.specs import LIMITS
+from launcher.written import RESOURCES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -225,17 +225,16 @@ def _method(kind: Kind) -> Form:
 
 def _resources() -> Form:
     """Return what a job may ask for."""
-    most = (1 << 31) - 1
     takes: Form = {
-        "cpus": whole(1, 65535),
+        "cpus": whole(*LIMITS["cpus"]),
         "ram": ref("size"),
         "vram": any_of(ref("size"), {"const": "auto"}),
-        "gpus": whole(0, MOST_GPUS),
+        "gpus": whole(*LIMITS["gpus"]),
         "device": ref("device"),
         "exclusive": any_of({"type": "boolean"}, ref("variable")),
         "time_limit": ref("time"),
-        "priority": whole(-most, most),
-        "retries": whole(0, MOST_RETRIES),
+        "priority": whole(*LIMITS["priority"]),
+        "retries": whole(*LIMITS["retries"]),
         "rerun": one_of("again", "never"),
     }
     asked = {name: {"description": RESOURCES[name], **one} for name, one in takes.items()}

@@ -27,6 +27,7 @@ from launcher.records import Json
 Given = Mapping[str, tuple[Scalar, Node]]  # setting → where its key stands, and its value
 
 ALL_WORDS = "`launcher schema --markdown`"  # lists every word and setting there is
+OPTION = "--set"  # what errors call this argument; there is no file beside it to look into
 _LONGEST = 60  # characters of a value in a message
 
 # What each of pydantic's complaints expected.

@@ -17,7 +17,20 @@ from launcher.stored import Unreadable, known_of, restored, texts
 
 CPU = "cpu"
 MOST_GPUS = 64  # that a job may ask for
+# (least, most) of what a job may ask for in whole numbers, wherever somebody writes it
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "cpus": (1, 100_000),
+    "gpus": (0, MOST_GPUS),
+    "priority": (-(2**31) + 1, 2**31 - 1),
+    "retries": (0, 1000),  # the pause doubles each time, and must stay a number
+}
 KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
+
+
+def within(name: str) -> str:
+    """Return in words which numbers a resource of `LIMITS` takes."""
+    least, most = LIMITS[name]
+    return f"a whole number from {least:,} to {most:,}"
 
 
 def is_device(text: str) -> bool:

@@ -61,13 +61,15 @@ def parse_seconds(text: str) -> float:
         total, end, last = total + float(found[1]) * unit_s, found.end(), unit_s
     if end == 0 or end < len(stripped):
         if re.fullmatch(r"[0-9.]+", stripped):
-            raise UsageError(f"{text!r} has no unit: write {stripped}s, {stripped}m or {stripped}h")
+            raise UsageError(
+                f"{text!r} has no unit: write {stripped}s, {stripped}m, {stripped}h or {stripped}d"
+            )
         if found := _CLOCK.fullmatch(stripped):  # YAML 1.1 took it for a number of seconds
             big, small = found.groups()
             raise UsageError(
                 f"{text!r} may be hours or minutes: write {big}h{small}m or {big}m{small}s"
             )
-        raise UsageError(f"expected a time such as 8h, 1h30m or 41s, got {text!r}")
+        raise UsageError(f"expected a time such as 30d, 8h, 1h30m or 41s, got {text!r}")
     return total
 
 

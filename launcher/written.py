@@ -23,18 +23,18 @@ from launcher.kinds import Kind, Role
 from launcher.oldnames import OLD_RESOURCES, resources_today
 from launcher.scope import Asked, Scope
 from launcher.settings import accepted, all_settings, known_settings, unknown_key
-from launcher.specs import MOST_GPUS, is_device
+from launcher.specs import LIMITS, is_device, within
 from launcher.units import parse_bytes, parse_seconds
 
 RESOURCES: Mapping[str, str] = {
-    "cpus": "a whole number, at least 1",
+    "cpus": within("cpus"),
     "device": "auto, cpu, or a GPU such as cuda:0",
     "exclusive": "true or false: it shares its GPUs with nobody",
-    "gpus": "a whole number from 0 to 64; it gets all of them or waits",
-    "priority": "a whole number",
+    "gpus": f"{within('gpus')}; it gets all of them or waits",
+    "priority": within("priority"),
     "ram": "an amount such as 16GiB",
     "rerun": "again or never: what follows when it was stopped, or nobody can know how an attempt ended",
-    "retries": "a whole number from 0 to 1000",
+    "retries": within("retries"),
     "time_limit": "a time such as 8h or 1h30m",
     "vram": "an amount such as 16GiB that each of its GPUs must have free, or auto",
 }
@@ -45,7 +45,6 @@ RESOURCE_HINTS: Mapping[str, str] = {
     **{old: f"it is resources: {{{now}: …}} today" for old, now in OLD_RESOURCES.items()},
 }
 POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
-MOST_RETRIES = 1000
 AUTO = "auto"
 
 _CUT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
@@ -217,7 +216,9 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
     text = node.text if isinstance(node, Scalar) else ""
     if name == "vram":
         return replace(asked, min_vram=None if text == AUTO else parse_bytes(text))
-    if name == "gpus" and type(value) is int and 0 <= value <= MOST_GPUS:
+    if type(value) is int and name in LIMITS and not _within(name, value):
+        raise UsageError(f"expected {within(name)}, got {value}")
+    if name == "gpus" and type(value) is int:
         device = "auto" if asked.device == "cpu" else asked.device
         return replace(asked, device="cpu" if value == 0 else device, gpus=value or None)
     if name == "exclusive" and isinstance(value, bool):
@@ -228,12 +229,17 @@ def _with(asked: Asked, name: str, node: Node) -> Asked:
         return replace(asked, time_limit_s=span_s)
     if name == "rerun" and text in {"again", "never"}:
         return replace(asked, rerun=text)
-    if name == "retries" and type(value) is int and 0 <= value <= MOST_RETRIES:
+    if name == "retries" and type(value) is int:
         return replace(asked, retries=value)
     if name == "device" and is_device(text):
         return replace(asked, device=text)
-    if name == "cpus" and type(value) is int and 1 <= value < 1 << 16:
+    if name == "cpus" and type(value) is int:
         return replace(asked, cpus=value)
-    if name == "priority" and type(value) is int and abs(value) < 1 << 31:
+    if name == "priority" and type(value) is int:
         return replace(asked, priority=value)
     raise UsageError(f"expected {RESOURCES[name]}")
+
+
+def _within(name: str, value: int) -> bool:
+    least, most = LIMITS[name]
+    return least <= value <= most

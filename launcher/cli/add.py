@@ -14,7 +14,7 @@ from launcher.cli.completing import FILES, GROUPS, JOBS
 from launcher.cli.programs import missing_program
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import context_to_store, open_queue, say_if_stopped, see_served, seen_gpus
-from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, span
+from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, limited, span
 from launcher.errors import UsageError, nearest
 from launcher.handover import scheduler_pid, wake
 from launcher.machine import Machine, Waiting
@@ -22,30 +22,28 @@ from launcher.paths import Home
 from launcher.placement import owners_environment
 from launcher.policy import never
 from launcher.signatures import program_signature
-from launcher.specs import MOST_GPUS, Context, Resources, Spec, Terms
+from launcher.specs import Context, Resources, Spec, Terms
 from launcher.states import OPEN, State
 from launcher.store.following import LONGEST_BACKOFF_S
 from launcher.store.rows import visible_devices
 from launcher.store.store import NewJob, Store
-from launcher.units import format_bytes
+from launcher.units import format_bytes, format_seconds
 from launcher.views import harmless
 
 RUN = "add"  # the run of jobs that come from no task file
 TERMS = Terms()
-MOST_RETRIES = 1000  # its pause doubles each time, and must stay a number
-HIGHEST_PRIORITY = 1_000_000
-PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
+PRIORITY = limited("priority")
 
 
 @click.command(
     context_settings={"allow_interspersed_args": False}, epilog=f"JOB of --after: {HELP}"
 )
 @click.option("--name", help="The job's name; by default command/ and a number.")
-@click.option("--cpus", type=click.IntRange(1, 100_000), default=1, show_default=True)
+@click.option("--cpus", type=limited("cpus"), default=1, show_default=True)
 @click.option("--ram", type=SIZE, help="Main memory that is promised to it, such as 8GiB.")
 @click.option(
     "--gpus",
-    type=click.IntRange(0, MOST_GPUS),
+    type=limited("gpus"),
     help="How many GPUs it gets, all of them or none; without --gpus or --vram it sees none.",
 )
 @click.option("--vram", type=SIZE, help="GPU memory that is promised to it on each, such as 10GiB.")
@@ -74,7 +72,7 @@ PRIORITY = click.IntRange(-HIGHEST_PRIORITY, HIGHEST_PRIORITY)
 @click.option("--signal", "warn_signal", type=HEARD, help="What --warn sends.  [default: SIGTERM]")
 @click.option(
     "--retries",
-    type=click.IntRange(0, MOST_RETRIES),
+    type=limited("retries"),
     default=TERMS.retries,
     help="How often it runs again after it failed.",
 )
@@ -223,9 +221,15 @@ def _unused(store: Store, run: int) -> str:
 def _terms(asked: dict[str, Any]) -> Terms:
     limit_s, warn_s, signal = asked["time_limit_s"], asked["warn_s"], asked["warn_signal"]
     if limit_s == 0:
-        raise UsageError("--time-limit: expected more than 0s")
-    if warn_s is not None and (limit_s is None or warn_s >= limit_s):
-        raise UsageError("--warn: expected a time shorter than --time-limit")
+        raise UsageError("--time-limit: expected more than 0s; without it there is no limit")
+    if warn_s is not None and limit_s is None:
+        raise UsageError(
+            "--warn counts back from --time-limit: say that, too, such as --time-limit 8h"
+        )
+    if warn_s is not None and limit_s is not None and warn_s >= limit_s:
+        raise UsageError(
+            f"--warn: expected a time shorter than --time-limit, which is {format_seconds(limit_s)}"
+        )
     if signal is not None and warn_s is None:
         raise UsageError(f"--signal: {signal} is sent by --warn; say when, such as --warn 5m")
     given = {key: value for key, value in asked.items() if value is not None}
@@ -300,7 +304,7 @@ def _check_group(store: Store, group: str) -> None:
     if not group or group in known:
         return
     close = nearest(group, known)
-    hint = f", did you mean {close!r}?" if close else ""
+    hint = f"; did you mean {close!r}?" if close else ";"
     raise UsageError(
-        f"there is no group {group!r}{hint}; `launcher group {group} --limit N` makes one"
+        f"there is no group {group!r}{hint} `launcher group {group} --limit N` makes one"
     )

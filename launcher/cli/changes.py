@@ -39,10 +39,11 @@ def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> l
         if (there := [job for job in wrong if job.state is state])
     ]
     if not kept:
-        could = ", ".join(state for state in State if state in states)
+        *some, last = [str(state) for state in State if state in states]
+        could = f"{', '.join(some)} or {last}" if some else last
         raise UsageError(
             f"nothing to {what}: {'; '.join(told) or 'no job is chosen'}; "
-            f"this is for jobs that are {could}, and `launcher status` lists them"
+            f"this is for jobs that are {could}: `launcher status` lists them"
         )
     for line in told:
         click.echo(
@@ -87,7 +88,9 @@ def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
     """
     if not sys.stdin.isatty():
         if needed:
-            raise UsageError(f"{question} Say --yes where nobody can be asked")
+            raise UsageError(
+                f"{question} Say --yes where nobody can be asked, --dry-run to see what it would do"
+            )
         return
     say(jobs, lambda job: str(job.state), err=True)
     try:

@@ -10,11 +10,11 @@ from launcher.cli.changes import ask, dry_run_option, rehearse, say, yes_option
 from launcher.cli.completing import JOBS
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import open_queue
-from launcher.cli.values import span
+from launcher.cli.values import span, whole
 from launcher.copies import Copies, copies_before, delete_copies
 from launcher.errors import MachineError, UsageError, counted
 from launcher.paths import Home
-from launcher.states import ENDED, State
+from launcher.states import ENDED, OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
 from launcher.units import format_bytes
@@ -36,6 +36,8 @@ class States(click.ParamType[frozenset[State]]):
         known = [str(state) for state in State if state in ENDED]
         words = [word.strip() for word in value.split(",")]
         for word in words:
+            if word in OPEN:
+                self.fail(f"a job that is {word} is not over: cancel it first", param, ctx)
             if word not in known:
                 self.fail(f"expected some of {', '.join(known)}, got {word!r}", param, ctx)
         return frozenset(map(State, words))
@@ -45,7 +47,7 @@ class States(click.ParamType[frozenset[State]]):
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
 @click.option("--older", type=span(), help="Only what ended longer ago, such as 30d.")
 @click.option("--state", "states", type=States(), help="Only these, such as failed,cancelled.")
-@click.option("--keep", type=click.IntRange(min=1), help="Keep the newest N of each run.")
+@click.option("--keep", type=whole(1), help="Keep the newest N of each run.")
 @yes_option
 @dry_run_option
 def command(

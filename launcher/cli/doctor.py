@@ -3,12 +3,16 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 
 import click
 
 from launcher.checkup import check
+from launcher.cli.main import VERBS, cli, defaults
 from launcher.cli.terminal import say, speaks_unicode, width
-from launcher.errors import MachineError
+from launcher.configuration import Fault, read_configuration
+from launcher.errors import MachineError, UsageError
 from launcher.findings import Verdict, draw
 from launcher.gathering import gather
 from launcher.views import tabbed
@@ -29,7 +33,8 @@ def command(deep: bool, as_json: bool) -> int:
       launcher doctor --deep
       launcher doctor --json
     """
-    findings = check(gather(os.environ, unicode=speaks_unicode(os.environ), deep=deep))
+    facts = gather(os.environ, unicode=speaks_unicode(os.environ), deep=deep)
+    findings = check(replace(facts, faults=facts.faults or _faults(os.environ)))
     if as_json:
         told = {"schema": 1, "findings": [one.record() for one in findings]}
         click.echo(json.dumps(told))
@@ -39,3 +44,19 @@ def command(deep: bool, as_json: bool) -> int:
         click.echo(tabbed(one.columns() for one in findings))
     sick = any(one.verdict is Verdict.TROUBLE for one in findings)
     return MachineError.exit_code if sick else 0
+
+
+def _faults(environ: Mapping[str, str]) -> str:
+    """Return what is wrong with the options of verbs in the user's file, '' where all is well."""
+    context = click.Context(cli)
+    faults: list[Fault] = []
+    try:
+        configuration = read_configuration(environ, VERBS)
+        for name, options in configuration.options.items():
+            verb = cli.get_command(context, name)
+            if verb is not None:
+                defaults(verb, (name,), options, faults)
+        configuration.refuse(faults)
+    except UsageError as error:
+        return " ".join(str(error).split())
+    return ""

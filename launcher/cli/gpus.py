@@ -12,6 +12,7 @@ import click
 from launcher.cli.gauging import gauges_of, recalled, scheduler_sees
 from launcher.cli.session import open_queue
 from launcher.cli.terminal import say, width
+from launcher.cli.values import whole
 from launcher.errors import MachineError, UsageError, counted
 from launcher.gauges import draw
 from launcher.gpu import GpuSnapshot
@@ -34,9 +35,7 @@ PATIENCE_S = 30.0  # a driver takes seconds to wake cards that sleep
     metavar="FILE",
     help="Add what the driver says to FILE, with names of users and programs.",
 )
-@click.option(
-    "--looks", type=click.IntRange(1, 1_000_000), help="Record so many looks, one a second."
-)
+@click.option("--looks", type=whole(1, 1_000_000), help="Record so many looks, one a second.")
 def command(as_json: bool, file: Path | None, looks: int | None) -> None:
     """List the GPUs with their memory, who uses it, and what is wrong with them.
 

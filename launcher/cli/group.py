@@ -10,6 +10,7 @@ import click
 from launcher.cli.changes import NOTHING_CHANGED
 from launcher.cli.completing import GROUPS
 from launcher.cli.session import open_queue
+from launcher.cli.values import whole
 from launcher.errors import UsageError, counted, nearest
 from launcher.handover import wake
 from launcher.states import State
@@ -22,7 +23,7 @@ Row = dict[str, str | int]
 
 @click.command()
 @click.argument("name", required=False, shell_complete=GROUPS)
-@click.option("--limit", type=click.IntRange(1, 1_000_000), help="Run at most so many at once.")
+@click.option("--limit", type=whole(1, 1_000_000), help="Run at most so many at once.")
 @click.option("--no-limit", is_flag=True, help="Forget the group's limit.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
@@ -90,8 +91,10 @@ def _check_known(store: Store, name: str) -> None:
     known = [group.name for group in store.read.groups()]
     if name not in known:
         close = nearest(name, known)
-        hint = f", did you mean {close!r}?" if close else ""
-        raise UsageError(f"there is no group {name!r}{hint}; --limit N makes one")
+        hint = f"; did you mean {close!r}?" if close else ";"
+        raise UsageError(
+            f"there is no group {name!r}{hint} `launcher group {name} --limit N` makes one"
+        )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -127,5 +127,7 @@ def begin_of(text: str, now: float) -> float:
                 f"--since takes a time such as 7d or 12h, or a day such as 2026-11-01, not {text!r}"
             ) from error
     if at > now:
-        raise UsageError(f"--since {text} is still to come")
+        raise UsageError(
+            f"--since {text} is still to come; give an earlier day, or a span such as 7d"
+        )
     return max(at, 0.0)

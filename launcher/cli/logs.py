@@ -26,6 +26,7 @@ from launcher.cli.following import (
 from launcher.cli.selection import HELP, select
 from launcher.cli.session import keep_going, open_queue, stopped
 from launcher.cli.terminal import coloured
+from launcher.cli.values import whole
 from launcher.control import RESET, Plain, with_colours, without_colours
 from launcher.errors import UsageError, counted
 from launcher.paths import Home
@@ -50,9 +51,9 @@ class Output(Protocol):
 
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
-@click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last lines.")
+@click.option("-n", "--lines", type=whole(1), help="Only the last lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as the jobs write, until they end.")
-@click.option("--attempt", type=click.IntRange(min=1), help="An earlier attempt than the newest.")
+@click.option("--attempt", type=whole(1), help="An earlier attempt than the newest.")
 @click.option(
     "--raw", is_flag=True, help="Every byte as the program wrote it; it may steer a terminal."
 )
@@ -128,7 +129,8 @@ def _one_by_one(
     ran = [job for job in jobs if job.attempts >= (attempt or 1)]
     if not ran:
         raise UsageError(
-            f"none of these jobs has {_which(attempt)}: {named(jobs)}; -f waits for it"
+            f"none of these jobs has {_which(attempt)}: {named(jobs)}; "
+            + ("-f waits for it" if attempt is None else "without --attempt you get the newest")
         )
     records: list[dict[str, object]] = []
     for index, job in enumerate(ran):
@@ -160,7 +162,9 @@ def _which(attempt: int | None) -> str:
 def _number(row: JobRow, attempt: int | None) -> int:
     if row.attempts == 0:
         then = "-f waits for it" if row.state in OPEN else "`launcher retry` queues it again"
-        raise UsageError(f"{row.name} has not run yet: {why(row)}; {then}")
+        reason = why(row)
+        told = f"it is {row.state}" if reason == "new" else reason
+        raise UsageError(f"{row.name} has not run yet: {told}; {then}")
     if attempt is not None and attempt > row.attempts:
         raise UsageError(
             f"{row.name} has {counted(row.attempts, 'attempt')}, and you ask for number {attempt}; "
@@ -272,7 +276,10 @@ def _print(log: Path, lines: int | None, *, until: Callable[[], bool], raw: bool
 
 
 def _no_log(log: Path) -> UsageError:
-    return UsageError(f"there is no log at {log}; its attempt was never started")
+    job = log.parent.name.partition("-")[0]
+    return UsageError(
+        f"there is no log at {log}; its attempt was never started: `launcher show {job}` tells more"
+    )
 
 
 class _Raw:

@@ -13,6 +13,7 @@ import click
 from launcher import __version__
 from launcher.cli.completing import VARIABLE, answer
 from launcher.cli.terminal import ALWAYS, AUTO, NEVER, choose_characters, choose_colour
+from launcher.cli.usage import explained
 from launcher.configuration import Fault, Options, read_configuration, unknown
 from launcher.control import harmless
 from launcher.errors import Error, MachineError, TaskFileError, UsageError
@@ -73,6 +74,7 @@ _LOOKS: list[click.Parameter] = [
         help="Draw with plain characters only.",
     ),
 ]  # every verb has them, and so has the command itself
+DOCTOR = "doctor"
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
@@ -111,7 +113,8 @@ class Verbs(click.Group):
             try:
                 ctx.default_map = _defaults_of(name, verb)
             except UsageError:
-                if not {"-h", "--help"} & set(rest):  # a broken file is no reason for no help
+                # a broken file is no reason for no help, and what is wrong is `doctor`'s business
+                if name != DOCTOR and not {"-h", "--help"} & set(rest):
                     raise
         return name, verb, rest
 
@@ -257,7 +260,7 @@ def _run(argv: list[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        error.show()
+        explained(error, argv, VERBS).show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("", err=True)

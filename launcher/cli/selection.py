@@ -64,13 +64,10 @@ def _of_runs(store: Store, name: str) -> list[JobRow]:
 def _nothing(store: Store, pattern: str) -> str:
     if pattern.startswith(RUN_PREFIX):
         runs = sorted(store.read.runs())
-        close = nearest(pattern.removeprefix(RUN_PREFIX), runs)
-        hint = (
-            f", did you mean run:{close}?"
-            if close
-            else f" ({known_words(pattern.removeprefix(RUN_PREFIX), runs)})"
-        )
-        return f"there is no run {pattern.removeprefix(RUN_PREFIX)!r}{hint}"
+        name = pattern.removeprefix(RUN_PREFIX)
+        close = nearest(name, runs)
+        hint = f", did you mean run:{close}?" if close else f" ({known_words(name, runs)})"
+        return f"there is no run {name!r}{hint}"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
-    hint = f", did you mean {close!r}?" if close else "; `launcher status` lists them"
+    hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"
     return f"no job is called {pattern!r}{hint}"

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import click
@@ -15,7 +14,7 @@ from launcher.cli.results import terminal_width
 from launcher.cli.session import open_queue
 from launcher.cli.simulated import draw_study, sharing
 from launcher.cli.surroundings import remember
-from launcher.cli.values import SIZE, Value, span
+from launcher.cli.values import SIZE, Value, real, span, whole
 from launcher.errors import UsageError, counted
 from launcher.library import plan_files
 from launcher.paths import find_home
@@ -35,20 +34,6 @@ DURATION_S, VRAM = 3600.0, 8 * 1024**3  # of a planned job of which nothing is k
 _TASKFILES = (".yaml", ".yml")
 
 
-def _number_of(text: str, *, least: float, most: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise UsageError(f"expected a number from {least:g} to {most:g}, got {text!r}")
-    return value
-
-
-def _number(least: float, most: float) -> Value:
-    return Value("number", partial(_number_of, least=least, most=most))
-
-
 @click.command()
 @click.argument("file", metavar="FILE", shell_complete=FILES)
 @click.option(
@@ -59,14 +44,12 @@ def _number(least: float, most: float) -> Value:
     metavar="NxSIZE",
     help="The machine: 8x24GiB, or 2x80GiB+6x24GiB.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Only the first N jobs.")
+@click.option("--jobs", type=whole(1), metavar="N", help="Only the first N jobs.")
 @click.option("--all-at-once", is_flag=True, help="All jobs come at the beginning.")
-@click.option(
-    "--load", type=_number(0.01, 100), default="1", help="Jobs come so many times as fast."
-)
+@click.option("--load", type=real(0.01, 100), default="1", help="Jobs come so many times as fast.")
 @click.option(
     "--slowdown",
-    type=_number(1, 10),
+    type=real(1, 10),
     default="1.3",
     show_default=True,
     help="So much longer each of two jobs on a GPU takes; each of n: this to the power of n - 1.",
@@ -74,7 +57,7 @@ def _number(least: float, most: float) -> Value:
 @click.option(
     "--max-per-gpu",
     "most",
-    type=click.IntRange(1, 64),
+    type=whole(1, 64),
     default=2,
     show_default=True,
     metavar="N",

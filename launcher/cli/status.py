@@ -25,6 +25,7 @@ from launcher.records import Json
 from launcher.states import ENDED, OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
+from launcher.units import parse_seconds
 from launcher.views import JobLine, iso, tabbed
 
 EVERY_S = 2.0  # between two pictures
@@ -142,9 +143,14 @@ def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, 
     """
     if watch is None:
         return None, patterns
-    try:
-        every_s = float(watch) if watch else EVERY_S
-    except ValueError:
+    if not watch:
+        every_s = EVERY_S
+    elif watch[0].isdecimal() or watch[0] in "-.":
+        try:
+            every_s = float(watch)
+        except ValueError:
+            every_s = parse_seconds(watch)
+    else:
         return EVERY_S, (watch, *patterns)
     if not LEAST_S <= every_s <= MOST_S:
         raise UsageError(f"--watch takes {LEAST_S:g} to {MOST_S:g} seconds, got {watch}")

@@ -1,7 +1,6 @@
 """`launcher top`: GPUs and jobs on the whole screen."""
 
 import importlib
-import math
 import os
 import sys
 from contextlib import ExitStack, suppress
@@ -16,6 +15,7 @@ from launcher.cli.main import main
 from launcher.cli.session import revive_if_dead
 from launcher.cli.snapshots import WAITING
 from launcher.cli.terminal import coloured, say, width
+from launcher.cli.values import real
 from launcher.dashboard.desk import Desk
 from launcher.dashboard.recording import Recorder, read_day
 from launcher.dashboard.sources import Queue, Replay, Source
@@ -48,7 +48,7 @@ LEAST_SPEED, MOST_SPEED = 0.01, 100_000.0
 @click.option(
     "--speed",
     metavar="X",
-    type=click.FloatRange(LEAST_SPEED, MOST_SPEED),
+    type=real(LEAST_SPEED, MOST_SPEED),
     default=1.0,
     show_default=True,
     help="Seconds of the recording that pass in one.",
@@ -68,8 +68,6 @@ def command(
     """
     if replay is not None and record is not None:
         raise UsageError("a recording is shown or made: say --replay or --record, not both")
-    if math.isnan(speed):  # which is in every range
-        raise UsageError("--speed takes a number of seconds, not nan")
     if not once:
         _need_terminal()
     looked = Event()
@@ -118,7 +116,10 @@ def _queue(record: Path | None, looked: Event, open_things: ExitStack) -> Queue:
         try:
             file = record.open("a", encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"cannot write the recording {record}: {error.strerror}") from error
+            raise UsageError(
+                f"cannot write the recording {record}: {error.strerror}; "
+                "name a file in a folder that you can write"
+            ) from error
         open_things.callback(_close, file)
         recorder = Recorder(file)
     queue = Queue(home, lookout=Lookout(Nvml().snapshot, looked.set), recorder=recorder)

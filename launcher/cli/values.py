@@ -1,5 +1,6 @@
 """What options take besides numbers and words: spans of time, moments, memory, signals."""
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from typing import Any
 import click
 
 from launcher.errors import UsageError
-from launcher.specs import is_device
+from launcher.specs import LIMITS, is_device
 from launcher.units import parse_bytes, parse_seconds
 
 FARTHEST_S = 10 * 365 * 86_400.0  # nobody waits longer; a larger number is a slip
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 UNHEARD = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of them
 
 
@@ -48,6 +50,45 @@ def _span_of(text: str, *, most_s: float, bare: bool) -> float:
     if span_s > most_s:
         raise UsageError(f"expected at most {most_s / 3600:,.0f}h, got {text!r}")
     return span_s
+
+
+def whole(least: int, most: int | None = None) -> Value:
+    """Return the type of a whole number within limits.
+
+    Args:
+        least: the smallest.
+        most: the largest; None: there is none.
+    """
+    return Value("number", partial(_whole_of, least=least, most=most))
+
+
+def limited(name: str) -> Value:
+    """Return the type of a number that task files and options take alike, see `LIMITS`."""
+    return whole(*LIMITS[name])
+
+
+def _whole_of(text: str, *, least: int, most: int | None) -> int:
+    stripped = text.strip()
+    number = int(stripped) if _WHOLE.fullmatch(stripped) else None
+    if number is None or number < least or (most is not None and number > most):
+        told = f"from {least:,} to {most:,}" if most is not None else f"of at least {least:,}"
+        raise UsageError(f"expected a whole number {told}, got {text!r}")
+    return number
+
+
+def real(least: float, most: float) -> Value:
+    """Return the type of a number within limits."""
+    return Value("number", partial(_real_of, least=least, most=most))
+
+
+def _real_of(text: str, *, least: float, most: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise UsageError(f"expected a number from {least:g} to {most:g}, got {text!r}")
+    return value
 
 
 def _signal_of(text: str) -> str:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from launcher.cli.add import HIGHEST_PRIORITY
 from launcher.cli.session import set_off
 from launcher.errors import counted
 from launcher.handover import ensure_scheduler, wake
 from launcher.lines import Line, Span, Tone, shortened, width_of
 from launcher.paths import Home
+from launcher.specs import LIMITS
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
@@ -126,7 +126,8 @@ def _hurried(job: JobRow, by: int) -> Deed | str:
     if job.state not in {State.QUEUED, State.HELD}:
         return f"job {job.id} is {job.state}: only what waits has a priority that matters"
     priority = job.priority + by
-    if abs(priority) > HIGHEST_PRIORITY:
+    least, most = LIMITS["priority"]
+    if not least <= priority <= most:
         return f"job {job.id} has priority {job.priority}: there is none beyond"
     return Deed(
         job=job,

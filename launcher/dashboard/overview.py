@@ -7,11 +7,13 @@ from launcher.dashboard.cursor import Layout, Section, Stop, laid_out
 from launcher.dashboard.keys import HINTS
 from launcher.dashboard.page import Drawn
 from launcher.dashboard.window import Window
+from launcher.errors import counted
 from launcher.lines import Line, Span, Tone, line
 from launcher.screen import Screen
 
 MARK, MARGIN = "▸ ", "  "  # before the chosen job, before all others
 FEWEST, MOST = 40, 500  # waiting jobs that are listed: more, the further somebody goes down
+_LEAST_ROOM = 8  # lines for the sections, before one is spent on what lies below them
 AHEAD = 20  # jobs that are known beyond the chosen one
 
 
@@ -87,7 +89,11 @@ class Overview:
         head = [*board.head(self._screen, width), line("")]
         head = head[: max(1, height // 2)]
         self._lay_out(width)
-        self._window.fit(len(self._layout.lines), height - len(head))
+        room = height - len(head)
+        self._window.fit(len(self._layout.lines), room)
+        foot = self._below(width) if room > _LEAST_ROOM else []
+        if foot:
+            self._window.fit(len(self._layout.lines), room - len(foot))
         if not self._layout.lines:
             return Drawn(lines=[*head, line(self.note).cut(width)][:height])
         chosen = self._chosen
@@ -100,10 +106,20 @@ class Overview:
             for number in seen
         ]
         if chosen is None:
-            return Drawn(lines=[*head, *lines])
+            return Drawn(lines=[*head, *lines, *foot])
         first = max(chosen.first, seen.start) - seen.start + len(head)
         end = min(chosen.end, seen.stop) - seen.start + len(head)
-        return Drawn(lines=[*head, *lines], chosen=range(first, max(first, end)))
+        return Drawn(lines=[*head, *lines, *foot], chosen=range(first, max(first, end)))
+
+    def _below(self, width: int) -> list[Line]:
+        """Return a line that tells of waiting jobs where all of them lie below the window."""
+        waiting = {} if self._screen is None else {one.id: one for one in self._screen.waiting}
+        lines = self._layout.lines
+        first = next((n for n, one in enumerate(lines) if one.job in waiting), None)
+        if first is None or first < self._window.end:
+            return []
+        told = counted(len(waiting) + (self._screen.more if self._screen else 0), "waiting job")
+        return [line(f"{MARGIN}… {told} below: Tab goes to the next section", Tone.DIM).cut(width)]
 
     def _lay_out(self, width: int) -> None:
         """Set up the lines for the newest screen, and find the chosen job among them."""

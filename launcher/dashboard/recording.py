@@ -15,6 +15,7 @@ from launcher.screen import Screen
 from launcher.views import harmless
 
 SCHEMA = 1
+_WRITTEN = "name a file that `launcher top --record FILE` wrote"
 _TIMES = frozenset({"at", "since", "started"})  # fields that hold seconds since 1970
 _LAST = 1e11  # of them; no calendar goes much further
 
@@ -63,11 +64,13 @@ def read_day(file: Path) -> list[Screen]:
                 except ValueError as error:
                     if screens and not text.endswith("\n"):
                         break  # whoever recorded it was killed, or had no room
-                    raise UsageError(f"{file}:{number}: {error}") from error
+                    raise UsageError(f"{file}:{number}: {error}; {_WRITTEN}") from error
     except OSError as error:
-        raise UsageError(f"cannot read the recording {file}: {error.strerror}") from error
+        raise UsageError(
+            f"cannot read the recording {file}: {error.strerror}; {_WRITTEN}"
+        ) from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is no recording: it is not UTF-8") from error
+        raise UsageError(f"{file} is no recording: it is not UTF-8; {_WRITTEN}") from error
     if not screens:
         raise UsageError(f"{file} holds no screen; `launcher top --record FILE` makes a recording")
     return sorted(screens, key=lambda screen: screen.at)

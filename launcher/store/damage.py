@@ -15,6 +15,7 @@ from launcher.paths import Home
 from launcher.processes import lock
 from launcher.records import Json, read_json, sync, write_json
 from launcher.store.backups import backups, moment
+from launcher.units import format_seconds
 
 LOCK_PATIENCE_S = 60.0  # who looks at the same damage just now may have a large file to read
 
@@ -82,7 +83,8 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
         except OSError as blocked:
             return StoreError(
                 f"the queue {path} is damaged ({error}) and cannot be kept aside: "
-                f"{blocked.strerror}; it lies where it was"
+                f"{blocked.strerror}; it lies where it was: make room or mend the rights of "
+                f"{path.parent}, or move the file away to begin an empty queue"
             )
         if record is not None:
             return _verdict(home, record)
@@ -118,7 +120,11 @@ def alone(home: Home) -> Iterator[None]:
     with _THREADS:
         while (held := lock(home.damage_lock)) is None:
             if time.monotonic() > deadline:
-                raise StoreError(f"another process has kept {home.damage_lock} locked for long")
+                raise StoreError(
+                    f"another process has kept {home.damage_lock} locked for "
+                    f"{format_seconds(LOCK_PATIENCE_S)}; `fuser {home.damage_lock}` names it: "
+                    "wait for its end, or end it, and try again"
+                )
             time.sleep(0.01)
         try:
             yield

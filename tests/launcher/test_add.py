@@ -210,23 +210,23 @@ def test_without_options_the_terms_are_the_usual_ones(launcher: Launcher, store:
         (("--ram", "8"), "'8' has no unit: write 8MiB or 8GiB"),
         (("--ram", "999TiB"), "--ram: 999 TiB is more than the "),
         (("--ram", "x"), "expected an amount of memory such as 16GiB, got 'x'"),
-        (("--cpus", "0"), "0 is not in the range"),
+        (("--cpus", "0"), "expected a whole number from 1 to 100,000, got '0'"),
         (("--time-limit", "8"), "'8' has no unit"),
         (("--time-limit", "0s"), "--time-limit: expected more than 0s"),
         (("--time-limit", "99999d"), "expected at most 87,600h, got '99999d'"),
-        (("--warn", "5m"), "--warn: expected a time shorter than --time-limit"),
+        (("--warn", "5m"), "--warn counts back from --time-limit: say that, too"),
         (("--time-limit", "5m", "--warn", "5m"), "expected a time shorter than --time-limit"),
         (("--signal", "USR1"), "--signal: SIGUSR1 is sent by --warn"),
         (("--signal", "KILL"), "such as SIGUSR1, got 'KILL'"),
         (("--signal", "SIGNAL"), "such as SIGUSR1, got 'SIGNAL'"),
-        (("--retries", "-1"), "-1 is not in the range"),
-        (("--retries", "1001"), "1001 is not in the range"),
+        (("--retries", "-1"), "expected a whole number from 0 to 1,000, got '-1'"),
+        (("--retries", "1001"), "expected a whole number from 0 to 1,000, got '1001'"),
         (("--backoff", "2h"), "expected at most 1h, got '2h'"),
-        (("--grace", "soon"), "expected a time such as 8h, 1h30m or 41s, got 'soon'"),
+        (("--grace", "soon"), "expected a time such as 30d, 8h, 1h30m or 41s, got 'soon'"),
         (("--not-before", "tomorrow"), "such as 18:00, 2026-12-24T18:00 or +2h30m, got 'tomorrow'"),
         (("--not-before", "2001-01-01"), "'2001-01-01' is over already"),
         (("--rerun", "maybe"), "'maybe' is not one of 'again', 'never'"),
-        (("--priority", "9999999999999999999"), "is not in the range"),
+        (("--priority", "9999999999999999999"), "expected a whole number from -2,147,483,647 to"),
         (("--after", "command/9"), "no job is called 'command/9'"),
     ],
 )
@@ -246,7 +246,7 @@ def test_a_group_that_nobody_made_is_an_error_that_tells_how(
     launcher("group", "downloads", "--limit", "2")
     answer = launcher("add", "--group", "download", "--", "true")
     assert answer.code == 2
-    assert "there is no group 'download', did you mean 'downloads'?" in answer.err
+    assert "there is no group 'download'; did you mean 'downloads'?" in answer.err
     assert "`launcher group download --limit N`" in answer.err
     assert store.read.jobs() == []
 

@@ -181,8 +181,8 @@ def test_a_dry_run_changes_nothing(launcher: Launcher, store: Store, verb: str) 
         (("release", "train/*"), "nothing to release: queued: train/b; done: train/a"),
         (("priority", "3", "train/a"), "nothing to change: done: train/a"),
         (("hold",), "Missing argument 'PATTERN"),
-        (("priority", "high", "train/a"), "'high' is not a valid integer"),
-        (("priority", "train/a"), "'train/a' is not a valid integer"),
+        (("priority", "high", "train/a"), "got 'high'"),
+        (("priority", "train/a"), "got 'train/a'"),
         (("priority", "3", "--yse"), "no job is called '--yse'"),
         (("hold", "nothing"), "no job is called 'nothing'"),
     ],
@@ -369,9 +369,12 @@ def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: S
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("downlaods",), "there is no group 'downlaods', did you mean 'downloads'?"),
-        (("zzz", "--no-limit"), "there is no group 'zzz'; --limit N makes one"),
-        (("downloads", "--limit", "0"), "0 is not in the range"),
+        (("downlaods",), "there is no group 'downlaods'; did you mean 'downloads'?"),
+        (
+            ("zzz", "--no-limit"),
+            "there is no group 'zzz'; `launcher group zzz --limit N` makes one",
+        ),
+        (("downloads", "--limit", "0"), "expected a whole number from 1 to 1,000,000, got '0'"),
         (("downloads", "--limit", "2", "--no-limit"), "say --limit or --no-limit, not both"),
         (("--limit", "2"), "say which group"),
         (("", "--limit", "2"), "say which group"),

@@ -338,7 +338,7 @@ def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: 
         (("train/a",), "Say --yes where nobody can be asked"),
         (("--older", "30"), "'30' has no unit"),
         (("--state", "done,running"), "done, failed, cancelled, skipped, got 'running'"),
-        (("--keep", "0"), "0 is not in the range"),
+        (("--keep", "0"), "expected a whole number of at least 1"),
     ):
         answer = launcher("clean", *words)
         assert answer.code == 2

@@ -207,8 +207,8 @@ def test_a_wrong_option_is_told_with_its_place(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("cpus = 0", "add.cpus: 0 is not in the range 1<=x<=100000."),
-        ("cpus = 1.5", "add.cpus: '1.5' is not a valid integer range."),
+        ("cpus = 0", "add.cpus: expected a whole number from 1 to 100,000, got '0'"),
+        ("cpus = 1.5", "add.cpus: expected a whole number from 1 to 100,000, got '1.5'"),
         ("cpus = true", "add.cpus: expected a number or a text"),
         ("cpus = [1, 2]", "add.cpus: expected a number or a text"),
         ('time-limit = "8"', "add.time-limit: '8' has no unit"),

@@ -315,3 +315,33 @@ def test_what_a_logout_does_is_read_from_files_of_systemd(
         (tmp_path / name).write_text(text)
 
     assert see_logout("ada", {"XDG_CONFIG_HOME": str(tmp_path / "config")}, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[status", "config.toml:1: not valid TOML"),
+        ("[status]\nwach = 2", "config.toml:2: 'wach' is not an option of launcher status"),
+        ("[statsu]\nwatch = 2", "config.toml:1: 'statsu' is not a table of the configuration"),
+        ("hoem = '/x'", "config.toml:1: 'hoem' is not a key of the configuration"),
+        ("[doctor]\ndeep = 3", "config.toml:2: doctor.deep: expected true or false"),
+    ],
+)
+def test_a_broken_configuration_is_a_finding_like_any_other(
+    launcher: Launcher,
+    seen: Devices,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    told: str,
+) -> None:
+    seen.add()
+    file = tmp_path / "config.toml"
+    file.write_text(f"{text}\n")
+    monkeypatch.setenv("LAUNCHER_CONFIG", str(file))
+    finding = told_by(launcher, code=3)["configuration"]
+    assert finding["verdict"] == "trouble"
+    assert told in finding["told"]
+    assert "mend the file" in finding["advice"]
+    file.write_text("")
+    assert told_by(launcher)["configuration"]["told"] == str(file)

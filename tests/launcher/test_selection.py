@@ -49,7 +49,7 @@ def test_jobs_are_chosen(filled: Store, patterns: Sequence[str], numbers: list[i
         ("run:quik", "there is no run 'quik', did you mean run:quick?"),
         ("run:zzz*", "there is no run 'zzz*' (known: quick, quicker)"),
         ("run:", "there is no run ''"),
-        ("7", "no job is called '7'; `launcher status` lists them"),
+        ("7", "no job is called '7'; `launcher status --all` lists every job"),
         ("9" * 30, "no job is called '999"),
         ("9" * 5000, "no job is called '999"),
         ("²", "no job is called '²'"),
@@ -83,7 +83,9 @@ def test_one_job_is_the_newest_of_its_name(filled: Store) -> None:
 
 
 def test_a_pattern_without_a_queue_names_nothing(store: Store) -> None:
-    with pytest.raises(UsageError, match="no job is called 'a'; `launcher status` lists them"):
+    with pytest.raises(
+        UsageError, match="no job is called 'a'; `launcher status --all` lists every job"
+    ):
         select(store, ["a"])
     with pytest.raises(UsageError, match=r"there is no run 'a' \(known: none\)"):
         select(store, ["run:a"])

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,16 @@ from textual.pilot import Pilot
 from launcher.dashboard.app import Top
 from launcher.dashboard.canvas import Canvas
 from launcher.dashboard.keys import help_page
+from launcher.dashboard.overview import Overview
 from launcher.dashboard.recording import Recorder
 from launcher.dashboard.sources import Queue, Replay
+from launcher.gauges import Gauge
 from launcher.handover import scheduler_pid
 from launcher.paths import Home
 from launcher.screen import Screen
 from launcher.states import Done, Failed, State
 from launcher.store.store import Store
-from tests.build import DEADLINE_S, a_spec, claimed, enqueue, in_state, job_row, until
+from tests.build import DEADLINE_S, a_gpu, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.screens import a_busy_screen
 
@@ -725,7 +728,7 @@ def test_a_recording_needs_no_home(launcher: Launcher, tmp_path: Path) -> None:
     said = launcher("top", "--replay", str(tmp_path / "none"), "--once")
     assert (said.code, "cannot read the recording" in said.err) == (2, True)
     odd = launcher("top", "--replay", str(day), "--speed", "nan", "--once")
-    assert (odd.code, "not nan" in odd.err) == (2, True)
+    assert (odd.code, "got 'nan'" in odd.err) == (2, True)
     both = launcher("top", "--replay", str(day), "--record", str(day), "--once")
     assert "say --replay or --record, not both" in both.err
 
@@ -739,3 +742,18 @@ def test_what_is_shown_can_be_recorded(jobs: list[int], launcher: Launcher, tmp_
     full = launcher("top", "--once", "--record", "/dev/full")
     assert (full.code, "● train/a" in full.out) == (3, True)
     assert "nothing is recorded any more: No space left on device" in full.err
+
+
+def test_what_waits_below_many_gpus_is_told_of() -> None:
+    screen = a_busy_screen()
+    overview = Overview()
+    overview.show(replace(screen, gpus=tuple(Gauge(gpu=a_gpu(number)) for number in range(16))))
+    drawn = overview.draw(80, 24).lines
+    assert len(drawn) == 24
+    assert drawn[-1].text == "  … 31 waiting jobs below: Tab goes to the next section"
+    for _ in range(2):
+        overview.press("tab")
+        drawn = overview.draw(80, 24).lines
+    assert "waiting jobs below" not in drawn[-1].text
+    assert any("WAITING" in one.text for one in drawn)
+    assert len(drawn) == 24

@@ -81,12 +81,12 @@ def test_time_is_read(text: str, span_s: float) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("90", "'90' has no unit: write 90s, 90m or 90h"),
+        ("90", "'90' has no unit: write 90s, 90m, 90h or 90d"),
         ("1:30", "'1:30' may be hours or minutes: write 1h30m or 1m30s"),
-        ("30m1h", "expected a time such as 8h, 1h30m or 41s, got '30m1h'"),
-        ("1h30", "expected a time such as 8h, 1h30m or 41s, got '1h30'"),
-        ("", "expected a time such as 8h, 1h30m or 41s, got ''"),
-        ("soon", "expected a time such as 8h, 1h30m or 41s, got 'soon'"),
+        ("30m1h", "expected a time such as 30d, 8h, 1h30m or 41s, got '30m1h'"),
+        ("1h30", "expected a time such as 30d, 8h, 1h30m or 41s, got '1h30'"),
+        ("", "expected a time such as 30d, 8h, 1h30m or 41s, got ''"),
+        ("soon", "expected a time such as 30d, 8h, 1h30m or 41s, got 'soon'"),
     ],
 )
 def test_ambiguous_time_is_refused(text: str, message: str) -> None:

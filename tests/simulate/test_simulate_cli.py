@@ -153,8 +153,11 @@ def test_the_help_page_states_the_distribution(launcher: Launcher) -> None:
         (["--gpus", "1x1GiB"], "not one of 6 jobs can ever fit on 1x1GiB"),
         (["--gpus", "2x24GiB", "--slowdown", "nan"], "expected a number from 1 to 10, got 'nan'"),
         (["--gpus", "2x24GiB", "--load", "0"], "expected a number from 0.01 to 100, got '0'"),
-        (["--gpus", "2x24GiB", "--jobs", "0"], "0 is not in the range x>=1"),
-        (["--gpus", "2x24GiB", "--max-per-gpu", "0"], "0 is not in the range 1<=x<=64"),
+        (["--gpus", "2x24GiB", "--jobs", "0"], "expected a whole number of at least 1, got '0'"),
+        (
+            ["--gpus", "2x24GiB", "--max-per-gpu", "0"],
+            "expected a whole number from 1 to 64, got '0'",
+        ),
         (["--gpus", "2x24GiB", "--forecast", "best"], "'best' is not one of"),
         (["--gpus", "2x24GiB", "--duration", "1h"], "--duration is for task files"),
         (
