@@ -9,10 +9,15 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from launcher.api import Settings, UnknownName
 from trueface.ranges import Count, Finite
+from trueface.unlearn.fitness import Goal
 from trueface.unlearn.flat import options_among, with_options
 from trueface.unlearn.options import Options
 from trueface.unlearn.table import METHODS, modules_of
 
+SINGLE = (
+    "{base} has forgotten before, and images are forgotten once: start from the model that was "
+    "trained, with a larger forget_fraction where more shall go"
+)
 Stem = Literal["small", "large"]
 
 # What a network's input must have at least, or be a multiple of, in pixels.
@@ -143,7 +148,7 @@ class ClassifySettings(Settings):
 
 
 class ForgettingSettings(ClassifySettings):
-    """An unlearning of a class, and what a training needs besides.
+    """An unlearning of a class or of some images, and what a training needs besides.
 
     Every hyper-parameter of every method is a setting, too: see `unlearn.flat`.
     """
@@ -156,9 +161,21 @@ class ForgettingSettings(ClassifySettings):
     forget_class: int | str = Field(
         0, description="the class that shall go: its name, or its place in their order from 0"
     )
+    forget_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="forget this fraction of the training images instead of a class, drawn at random "
+        "by the seed: 0.1 is a tenth; 0: a class",
+    )
     afterwards: bool = Field(
         True, description="measure how soon the forgotten is learned again, and a linear probe"
     )
+
+    @property
+    def goal(self) -> Goal:
+        """What shall be forgotten."""
+        return "instances" if self.forget_fraction else "class"
 
     @property
     def options(self) -> Options:
