@@ -29,7 +29,7 @@ PATCH: Mapping[Stem, int] = MappingProxyType({"small": 4, "large": 16})  # of vi
 
 
 # what a forgetting must have in common with its base's training
-SHARED = ("model", "stem", "size", "images_per_class", "seed", "data_root")
+SHARED = ("model", "stem", "size", "images_per_class", "seed", "split_seed", "data_root")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,16 @@ class ClassifySettings(Settings):
     )
     flip: bool = Field(True, description="mirror half of the training images")
     crop: bool = Field(True, description="move training images by up to an eighth of their side")
-    seed: int = Field(42, ge=0, description="root of every random choice, that of lists included")
+    seed: int = Field(
+        42,
+        ge=0,
+        description="root of every random choice of the training, that of validation included",
+    )
+    split_seed: int = Field(
+        42,
+        ge=0,
+        description="of the test list, where the classes lie in one folder: not the seed's",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="of the arithmetic; bf16 and fp16 keep the weights in fp32"
     )
@@ -188,4 +197,5 @@ ForgetSettings = with_options(ForgettingSettings)
 
 def differences(trained: Mapping[str, Any], used: Mapping[str, Any]) -> Iterable[str]:
     """Return which settings differ that a training and its forgetting must have in common."""
-    return [key for key in SHARED if trained.get(key) != used.get(key)]
+    # a version until 0.2 did not write split_seed: the images themselves are compared then
+    return [key for key in SHARED if trained.get(key, used.get(key)) != used.get(key)]

@@ -12,6 +12,7 @@ from launcher.kinds import Role, installed
 from tests.trueface.classes.toys import NAMES, a_draft, write_data
 from trueface.classes import jobs
 from trueface.classes.kinds import CLASSIFY, FORGET, ClassKind
+from trueface.classes.settings import differences
 
 KINDS = (CLASSIFY, FORGET)
 BASE, MODEL = "folders:all", "folders:all~lau"
@@ -90,6 +91,12 @@ def test_images_that_shall_go_name_no_class_and_are_forgotten_once(tmp_path: Pat
     )
     (reason,) = FORGET.refusals(again, makers)
     assert reason.startswith(f"{MODEL} has forgotten before, and images are forgotten once")
+
+
+def test_a_base_of_a_version_that_knew_no_seed_of_the_test_list_is_taken() -> None:
+    used = {"seed": 1, "split_seed": 42}
+    assert list(differences({"seed": 1}, used)) == []
+    assert list(differences({"seed": 2, "split_seed": 3}, used)) == ["seed", "split_seed"]
 
 
 def test_methods_that_cannot_work_are_refused_unless_forced(tmp_path: Path) -> None:
