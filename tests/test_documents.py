@@ -51,10 +51,14 @@ PLANNED = {  # run with --dry-run
     "launcher run tasks/poison_sample.yaml": "half an hour of trainings",
     "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/poison_faces.yaml": "photographs",
     "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": "hours, and a download",
+    "launcher run tasks/forget_instances.yaml --set data_root=CIFAR10": "minutes, and a download",
+    "launcher run tasks/forget_instances_sample.yaml": "minutes of trainings",
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
     "trueface unlearned poison_sample": "comes after half an hour of trainings",
     "trueface unlearned layer_attack_cpu --published": "comes after hours of trainings",
+    "trueface unlearned forget_instances": "comes after minutes of trainings",
+    "trueface unlearned forget_instances_sample": "comes after minutes of trainings",
     "trueface compare runs/study/A runs/study/B": "wants two trained models",
     "trueface audit study": "wants a study",
     "trueface report study": "wants a study; the README's tour makes a report",

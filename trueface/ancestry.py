@@ -20,13 +20,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """The training images of one training or unlearning."""
+    """The images of one training or unlearning."""
 
     images: str  # data ID, real images included
     words: Words  # the user's own among those of the data ID
     data_root: str  # absolute, as is the next
     split_path: str
     train_sha256: str  # of the split's training list, as it was then
+    # of its validation list; None: validation chose nothing, or a version until 0.2 wrote this
+    val_sha256: str | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -19,7 +19,7 @@ from launcher.api import (
 )
 from trueface import files, lines
 from trueface.leaks import leaks
-from trueface.poison import KINDS, PATCH
+from trueface.poison import KINDS, is_random
 from trueface.settings import (
     PoisonSettings,
     SampleSettings,
@@ -139,7 +139,7 @@ def _unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> I
         Situation(
             goal="flips",
             rate=float(poison.rate),
-            random=poison.kind != PATCH,
+            random=is_random(poison.kind),
             known=draft.settings["known"],
             finding=draft.settings["find"],
             retain=draft.settings["keep_retain"],

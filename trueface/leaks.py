@@ -1,10 +1,11 @@
-"""Whether images that a model was trained on are among those that it is tested on.
+"""Whether images that a model was trained on, or chosen by, are among those that it is tested on.
 
 What a model learned from is told by the jobs of the plan that make it, and by the records that earlier
 runs left beside their models (see `ancestry`). Images are told by their keys, which name no modifier: a
 shared copy shows the same picture. In another data folder the same key may be another picture, so only
 tests in the folder of the training are looked at. Nothing is said of lists that are not there yet, that
 cannot be read, or that have changed since an earlier run: the job itself will say the first two.
+Validation counts where it chose something: an epoch (not with `select: last`), or what an unlearning keeps.
 """
 
 import os
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from launcher.api import Draft, parse_data
 from trueface import ancestry, layout
-from trueface.ancestry import Ancestry, Lesson
+from trueface.ancestry import Ancestry
 from trueface.errors import DataError
 from trueface.splits import digest, read_list, split_files
 from trueface.subsets import Methods, Vocabulary
@@ -29,22 +30,22 @@ class _List(NamedTuple):
     """A list of a split as it is now; the key of what is remembered of it."""
 
     path: str
-    name: str  # "train" or "test"
+    name: str  # "train", "val" or "test"
     size: int
     mtime_ns: int
 
 
 class _Taught(NamedTuple):
-    """The training images of one training."""
+    """The training images of one training, or those of its validation."""
 
-    trained: _List
+    learned: _List
     root: str
     data: str
     vocabulary: Vocabulary  # what the data ID means, or meant
 
 
 def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterator[str]:
-    """Yield a sentence for each list of training images that shares some with a test's.
+    """Yield a sentence for each list of training or validation images that shares some with a test's.
 
     Args:
         test: the test.
@@ -60,16 +61,21 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
         if (
             taught in seen
             or taught.root != root
-            or not any(_common(taught.trained, tested).values())
+            or not any(_common(taught.learned, tested).values())
         ):
             continue  # told already, or as it should be
         seen.add(taught)
         shared, total = _overlap(taught, tested, wanted, vocabulary)
         if shared:
-            yield (
-                f"{shared} of the {total} test images of {test.data} are among the training images "
-                f"of {model} ({_files(test.folder, tested.path, taught.trained.path)})"
-            )
+            files = _files(test.folder, tested.path, taught.learned.path)
+            counted = f"{shared} of the {total} test images of {test.data} are among the"
+            if taught.learned.name == "train":
+                yield f"{counted} training images of {model} ({files})"
+            else:
+                yield (
+                    f"{counted} validation images by which {model} was chosen ({files}); test on a "
+                    "list that shares none with train and val, as `trueface splits` makes it"
+                )
 
 
 def _teaching(
@@ -77,7 +83,7 @@ def _teaching(
 ) -> Iterator[tuple[str, _Taught]]:
     """Yield what the model of a test learned from, here and in earlier runs."""
     for maker in makers:
-        if (taught := _planned(maker, vocabulary)) is not None:
+        for taught in _planned(maker, vocabulary):
             yield maker.model or "", taught
     earlier = [makers[0].base if makers else test.model]
     # a warm start goes on from weights that an earlier run left under the model's own name
@@ -87,11 +93,16 @@ def _teaching(
         yield from test.once(("ancestry", model), find)
 
 
-def _planned(maker: Draft, vocabulary: Vocabulary) -> _Taught | None:
-    data, trained = maker.images or maker.data, _list(maker, "train")
-    if data is None or trained is None:
-        return None
-    return _Taught(trained, _root(maker.path(maker.settings["data_root"])), data, vocabulary)
+def _planned(maker: Draft, vocabulary: Vocabulary) -> Iterator[_Taught]:
+    data = maker.images or maker.data
+    if data is None:
+        return
+    chooses = maker.kind != "train" or maker.settings.get("select") != "last"
+    for name in ("train", "val") if chooses else ("train",):
+        learned = _list(maker, name)
+        if learned is not None:
+            root = _root(maker.path(maker.settings["data_root"]))
+            yield _Taught(learned, root, data, vocabulary)
 
 
 def _remembered(test: Draft, model: str) -> tuple[tuple[str, _Taught], ...]:
@@ -101,12 +112,12 @@ def _remembered(test: Draft, model: str) -> tuple[tuple[str, _Taught], ...]:
     known = partial(_known, test)
     learned: dict[_Taught, str] = {}
     for name, lesson in ancestry.follow(model, known):
-        trained = test.once(
-            ("lesson", lesson.split_path, lesson.train_sha256), partial(_same, lesson)
-        )
-        if trained is not None:
-            root = _root(Path(lesson.data_root))
-            learned.setdefault(_Taught(trained, root, lesson.images, lesson.vocabulary), name)
+        for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
+            key = ("lesson", lesson.split_path, kind, sha256)
+            found = test.once(key, partial(_same, lesson.split_path, kind, sha256))
+            if found is not None:
+                root = _root(Path(lesson.data_root))
+                learned.setdefault(_Taught(found, root, lesson.images, lesson.vocabulary), name)
     return tuple((name, taught) for taught, name in learned.items())
 
 
@@ -115,10 +126,10 @@ def _known(test: Draft, model: str) -> Ancestry | None:
     return test.once(("learned", folder), partial(ancestry.read, folder))
 
 
-def _same(lesson: Lesson) -> _List | None:
+def _same(split_path: str, name: str, sha256: str | None) -> _List | None:
     """Return the list of a lesson if it holds what it held then."""
-    trained = _read(Path(lesson.split_path), "train")
-    return trained if trained and _digest(trained) == lesson.train_sha256 else None
+    found = None if sha256 is None else _read(Path(split_path), name)
+    return found if found and _digest(found) == sha256 else None
 
 
 @lru_cache(maxsize=_LISTS)
@@ -154,7 +165,7 @@ def _overlap(
     both = Methods((), training.flat & testing.flat)
     shared = sum(
         count
-        for method, count in _common(taught.trained, tested).items()
+        for method, count in _common(taught.learned, tested).items()
         if (both.flat if not method else training.holds(method) and testing.holds(method))
     )
     return shared, total

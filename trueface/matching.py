@@ -1,5 +1,6 @@
 """Which image on disk a key of a split names: one of that very name, or one that was renamed."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,44 @@ def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str])
     return Selection(
         images=tuple(chosen), renamed=len(fallen), unknown=len(strangers) - len(renamed)
     )
+
+
+def pictures(images: Sequence[Image]) -> tuple[tuple[Image, ...], ...]:
+    """Return the images of each picture together: a shared copy shows the same one.
+
+    Copies have one key under several modifiers; where a network renamed its copy, the first five
+    characters of the name decide, as in `match`. Files of one key under one modifier, 00012.png
+    beside 00012.jpg, are pictures of their own.
+
+    Returns:
+        Pictures in an order that follows from names alone, whatever the order of `images`; the
+        copies of each in the same order.
+    """
+    known: dict[tuple[int, str, int], list[Image]] = defaultdict(list)
+    times: Counter[tuple[int, str, str]] = Counter()
+    strangers: list[Image] = []
+    ordered = sorted(images, key=lambda one: (one.modifier not in UNSHARED, one.key, one.file))
+    originals = {(one.label, one.key) for one in ordered if one.modifier in UNSHARED}
+    for one in ordered:
+        if one.modifier not in UNSHARED and (one.label, one.key) not in originals:
+            strangers.append(one)
+            continue
+        file = one.label, one.key, one.modifier
+        known[one.label, one.key, times[file]].append(one)
+        times[file] += 1
+    shorts: dict[tuple[int, str], list[tuple[int, str, int]]] = defaultdict(list)
+    for picture in known:
+        shorts[picture[0], short_key(picture[1])].append(picture)
+    for one in strangers:
+        same = shorts.get((one.label, short_key(one.key)), [])
+        taken = {copy.modifier for copy in known[same[0]]} if len(same) == 1 else {one.modifier}
+        if one.modifier in taken:  # no original, several, or one that has its copy of this network
+            file = one.label, one.key, one.modifier
+            known[one.label, one.key, times[file]].append(one)
+            times[file] += 1
+        else:
+            known[same[0]].append(one)
+    return tuple(tuple(known[picture]) for picture in sorted(known))
 
 
 def short_key(key: str) -> str:

@@ -1,7 +1,9 @@
 """Which training labels are wrong: chosen by rule and seed, written down by key, applied by key.
 
-The default rule is that of the original system, `random.Random(seed).sample(range(n),
-int(n * rate))` over the images in their defined order, so that old records can be reproduced.
+The default rule is that of the original system, `random.Random(seed).sample(range(n), floor(n * rate))`
+over the images in their defined order, so that old records can be reproduced; the floor is exact, where
+the original's floating point lost a label at 29, 57 and 58 %. Where the images hold several copies of a
+picture, pictures are drawn, and all copies of one share their label: see `Unit`.
 Only the labels of the training split are ever flipped.
 """
 
@@ -10,6 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from launcher.api import Poison, UnknownName, read_json, write_json
 from trueface.errors import DataError, RecordError
 from trueface.index import Image
+from trueface.matching import pictures
 
 SCHEMA = 2
 SEED = 42  # the original's constant
@@ -30,6 +34,9 @@ LIST = "list"  # in a record: any label, chosen by a list; an ID calls it `flip`
 LEEWAY = 0.005  # of the labels: how far a list's share may be from that of the ID
 
 Per = Literal["all", "class", "subset"]
+# What is drawn: a picture with all its shared copies, or each image by itself, as the original did.
+# The two are the same where no picture has copies.
+Unit = Literal["picture", "image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +47,7 @@ class PoisonRecord:
     kind: str  # one of KINDS, or LIST
     seed: int
     per: Per
+    unit: Unit = "image"  # what was drawn; until 0.2 always images
     total: int  # images of the training set
     split_sha256: str  # of the training set: every name, sorted
     indices: tuple[int, ...]  # positions in the defined order, in the order they were drawn
@@ -52,6 +60,7 @@ def choose(
     seed: int = SEED,
     *,
     per: Per = "all",
+    unit: Unit = "picture",
     listed: Sequence[str] | None = None,
 ) -> PoisonRecord:
     """Choose whose labels are flipped.
@@ -63,6 +72,9 @@ def choose(
         seed: of the draw.
         per: draw the same share of each class, or of each method in it, to within one image; the
             total is the same.
+        unit: what is drawn. Of pictures with copies so many are drawn that the labels are no more
+            than the share, and less by fewer than a picture has copies (in each group of `per`);
+            then the order of `images` does not matter.
         listed: names or keys that are chosen instead of a draw; a key means every copy of it.
             They must be the share that `poison` says, to within half a point or one image.
 
@@ -75,7 +87,12 @@ def choose(
     if kind not in KINDS:
         raise UnknownName("kind of poison", kind, KINDS)
     if listed is None:
-        indices = _drawn(images, poison, random.Random(seed), per)
+        draw = random.Random(seed)
+        groups = _copied(images) if unit == "picture" else None
+        if groups is None:
+            unit, indices = "image", _drawn(images, poison, draw, per)
+        else:
+            indices = _drawn_pictures(images, groups, poison, draw, per)
     else:
         indices = _listed(images, poison, listed)
         kind = LIST if kind == FLIP else kind
@@ -84,11 +101,21 @@ def choose(
         kind=kind,
         seed=seed,
         per=per if listed is None else "all",
+        unit=unit if listed is None else "image",
         total=len(images),
         split_sha256=fingerprint(images),
         indices=tuple(indices),
         keys=tuple(images[index].name for index in indices),
     )
+
+
+def is_random(kind: str | None) -> bool:
+    """Tell whether labels of both classes are wrong, whatever the image shows.
+
+    Args:
+        kind: of a poison, as an ID or a record has it; one-way flips and patches follow the class.
+    """
+    return (kind or FLIP) not in ONE_WAY
 
 
 def stamped(images: Sequence[Image], record: PoisonRecord) -> frozenset[int]:
@@ -198,27 +225,94 @@ def read_record(path: Path) -> PoisonRecord:
     return record
 
 
+def count_of(total: int, poison: Poison) -> int:
+    """Return how many of `total` labels a poison flips: the floor of their exact share."""
+    return int(total * Decimal(poison.percent) / 100)
+
+
 def _drawn(images: Sequence[Image], poison: Poison, draw: random.Random, per: Per) -> Sequence[int]:
-    count = int(len(images) * poison.rate)
     candidates = _candidates(images, poison.kind or FLIP)
-    if not 0 < count <= len(candidates):
-        raise DataError(
-            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, "
-            f"{len(candidates)} images to choose from"
-        )
+    count = _count(images, candidates, poison)
     if per == "all":
         return draw.sample(candidates, count)
-    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for index in candidates:
-        image = images[index]
-        groups[image.label, image.method if per == "subset" else ""].append(index)
-    ordered = [groups[group] for group in sorted(groups)]
+    ordered = _grouped(images, candidates, per)
     shares = _apportion([len(group) for group in ordered], count)
     return [
         index
         for group, share in zip(ordered, shares, strict=True)
         for index in draw.sample(group, share)
     ]
+
+
+def _drawn_pictures(
+    images: Sequence[Image],
+    copies: Sequence[Sequence[int]],
+    poison: Poison,
+    draw: random.Random,
+    per: Per,
+) -> Sequence[int]:
+    """Return the positions of the copies of the pictures that are drawn.
+
+    Args:
+        images: all.
+        copies: the positions of each picture's copies, in an order that follows from names.
+        poison: see `choose`.
+        draw: random numbers.
+        per: see `choose`.
+    """
+    wanted = frozenset(_candidates(images, poison.kind or FLIP))
+    of_first = {some[0]: some for some in copies if some[0] in wanted}  # copies share their label
+    count = _count(images, [place for some in of_first.values() for place in some], poison)
+    ordered = [list(of_first)] if per == "all" else _grouped(images, list(of_first), per)
+    sizes = [sum(len(of_first[place]) for place in group) for group in ordered]
+    found: list[int] = []
+    for group, share in zip(ordered, _apportion(sizes, count), strict=True):
+        left = share
+        for place in draw.sample(group, len(group)):
+            if len(of_first[place]) <= left:
+                found += of_first[place]
+                left -= len(of_first[place])
+    if not found:
+        raise DataError(
+            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, and "
+            "every picture has more copies; raise the poison, or set poison_unit: image"
+        )
+    return found
+
+
+def _copied(images: Sequence[Image]) -> list[tuple[int, ...]] | None:
+    """Return the positions of each picture's copies; None where no picture has a second one."""
+    if len({image.modifier for image in images}) < 2:  # as it mostly is: nothing to look for
+        return None
+    groups = pictures(images)
+    if len(groups) == len(images):
+        return None
+    places = {image.file: place for place, image in enumerate(images)}
+    return [tuple(places[image.file] for image in group) for group in groups]
+
+
+def _count(images: Sequence[Image], candidates: Sequence[int], poison: Poison) -> int:
+    """Return how many labels to flip.
+
+    Raises:
+        DataError: none, or more than there are.
+    """
+    count = count_of(len(images), poison)
+    if not 0 < count <= len(candidates):
+        raise DataError(
+            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, "
+            f"{len(candidates)} images to choose from"
+        )
+    return count
+
+
+def _grouped(images: Sequence[Image], candidates: Sequence[int], per: Per) -> list[list[int]]:
+    """Return candidates by class, or by method in it, in the order of the classes and methods."""
+    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for index in candidates:
+        image = images[index]
+        groups[image.label, image.method if per == "subset" else ""].append(index)
+    return [groups[group] for group in sorted(groups)]
 
 
 def _candidates(images: Sequence[Image], kind: str) -> Sequence[int]:

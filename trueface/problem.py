@@ -233,7 +233,7 @@ def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:
     return Situation(
         goal="flips",
         rate=float(record.rate),
-        random=record.kind != PATCH,
+        random=poisoning.is_random(record.kind),
         known=settings.known,
         finding=settings.find,
         retain=settings.keep_retain,

@@ -283,6 +283,11 @@ class PoisonSettings(PlaceSettings):
     poison_per: Literal["all", "class", "subset"] = Field(
         "all", description="the same share of each class, or of each method in it"
     )
+    poison_unit: Literal["picture", "image"] = Field(
+        "picture",
+        description="what is drawn: a picture with all its shared copies, or each image by itself, "
+        "as the original did",
+    )
     poison_list: str = Field(
         "", description="a file that names the images instead: keys, or an old record (.pkl)"
     )

@@ -21,7 +21,7 @@ from launcher.api import Draft, Job, write_json
 from trueface import layout, logs
 from trueface.exits import exit_code
 from trueface.kinds import UNLEARN, refuse_unfit
-from trueface.poison import PATCH
+from trueface.poison import is_random
 from trueface.unlearn.fitness import Situation, unfit
 from trueface.unlearnflags import METHOD, Request, read
 
@@ -88,7 +88,7 @@ def weakness(request: Request) -> str | None:
     """Return why the method is known to do little here; None where it may work."""
     kind = request.poison.kind
     rate = float(request.poison.rate)
-    return unfit(METHOD, Situation(goal="flips", rate=rate, random=kind != PATCH))
+    return unfit(METHOD, Situation(goal="flips", rate=rate, random=is_random(kind)))
 
 
 def _draft(request: Request) -> ClassicDraft:

@@ -90,6 +90,16 @@ def test_every_study_of_unlearning_holds_its_ladder(file: str) -> None:
     assert ("sample" in {job.kind for job in made.jobs}) == (file == "poison_sample")
 
 
+@pytest.mark.parametrize("file", ["forget_instances", "forget_instances_sample"])
+def test_the_fields_usual_task_has_its_references_and_one_fraction(file: str) -> None:
+    made = plan(load(ROOT / "tasks" / f"{file}.yaml"))
+    mended = [job for job in made.jobs if job.kind == "forget"]
+    methods = {(job.model or "").rpartition("~")[2].partition("@")[0] for job in mended}
+    assert methods >= {"retrain", "finetune", "restart", "ng", "rl", "scrub", "ssd", "salun"}
+    assert {job.settings["forget_fraction"] for job in mended} == {0.1}
+    assert ("sample" in {job.kind for job in made.jobs}) == file.endswith("sample")
+
+
 def test_python_sees_the_same_plan_as_the_command_line(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

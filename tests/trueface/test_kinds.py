@@ -197,6 +197,19 @@ def test_images_that_a_data_folder_lacks_are_missing_inputs(tmp_path: Path) -> N
     assert not any("StyleGAN2" in path for path in inputs(TEST, draft))
 
 
+@pytest.mark.parametrize(
+    ("poison", "refused"), [("20", True), ("f2r-20", False), ("r2f-20", False)]
+)
+def test_projected_gradients_are_refused_where_flips_follow_from_nothing(
+    poison: str, *, refused: bool
+) -> None:
+    base = f"{CLEAN}%{poison}"
+    draft = a_draft(UNLEARN, {"method": "pgu"}, model=f"{base}~pgu", base=base, data=CLEAN)
+    assert ["flipped at random" in reason for reason in UNLEARN.refusals(draft, ())] == (
+        [True] if refused else []
+    )
+
+
 def test_missing_inputs_are_all_named() -> None:
     with pytest.raises(UsageError, match=r"(?s)/lab/data.*train\.json.*val\.json"):
         refuse_unfit(TRAIN, a_draft(TRAIN, model=CLEAN, data=CLEAN))

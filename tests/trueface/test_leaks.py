@@ -108,6 +108,32 @@ def test_images_without_a_method_folder_are_told_by_their_class(
     assert len(said(lab, "fakeFlat:none", tested)) == count
 
 
+def test_test_images_by_which_an_epoch_was_chosen_are_counted_and_named(lab: Path) -> None:
+    write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2", "StyleGAN2/a/8"])
+    (text,) = said(lab, "gan2:pre", "gan2:fb")  # a shared copy shows the same picture
+    assert text == (
+        "1 of the 2 test images of gan2:fb are among the validation images by which m was chosen "
+        "(two/test.json, one/val.json); test on a list that shares none with train and val, as "
+        "`trueface splits` makes it"
+    )
+
+
+def test_validation_that_chooses_nothing_may_be_tested_on(lab: Path) -> None:
+    write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
+    assert said(lab, "gan2:pre", "gan2:pre", settings={"select": "last"}) == ()
+    maker = a_draft(lab, "unlearn", "one", "gan2:pre", model="m", settings={"select": "last"})
+    test = a_draft(lab, "test", "two", "gan2:pre", model="m")
+    assert "validation images" in TEST.refusals(test, [maker])[0]
+
+
+def test_the_validation_of_an_earlier_run_counts_where_its_record_names_it(lab: Path) -> None:
+    write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
+    a_model(lab, "m", "gan2:pre")
+    assert refused(lab, "m") == ()  # written by a version that named the training list alone
+    a_model(lab, "n", "gan2:pre", val=True)
+    assert "validation images by which n was chosen" in refused(lab, "n")[0]
+
+
 def test_the_same_key_in_another_data_folder_is_another_picture(lab: Path) -> None:
     assert said(lab, "gan2:pre", "gan2:pre", data_root="elsewhere") == ()
     (lab / "data").mkdir()
@@ -166,6 +192,7 @@ def a_model(
     split: str = "one",
     words: Words | None = None,
     root: str = "data",
+    val: bool = False,
 ) -> None:
     """Leave a model of an earlier run, and what it learned from."""
     folder = lab / "runs/r" / model
@@ -177,6 +204,7 @@ def a_model(
         data_root=str(lab / root),
         split_path=str(lab / split),
         train_sha256=digest(json.loads((lab / split / "train.json").read_text())),
+        val_sha256=digest(json.loads((lab / split / "val.json").read_text())) if val else None,
     )
     ancestry.write(folder, base, [lesson])
 

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from launcher.api import Poison, UnknownName, parse_poison
 from trueface.errors import DataError, RecordError
 from trueface.index import Image
+from trueface.matching import pictures
 from trueface.poison import (
     KINDS,
     LIST,
     Per,
     choose,
     flipped,
+    is_random,
     positions,
     read_record,
     refuse_other,
@@ -48,7 +50,7 @@ def poison(text: str) -> Poison:
 
 @given(count=st.integers(2, 300), percent=st.integers(1, 100), seed=st.integers(0, 2**32))
 def test_the_choice_is_the_original_systems(count: int, percent: int, seed: int) -> None:
-    wanted = int(count * (percent / 100))
+    wanted = count * percent // 100
     images = some_images(count)
     if wanted == 0:
         with pytest.raises(DataError, match="0 labels to flip"):
@@ -83,10 +85,102 @@ def test_labels_are_found_by_name_not_by_position() -> None:
     assert list(flipped(shuffled, record)) == [by_name[image.name] for image in shuffled]
 
 
-def test_a_shared_copy_is_an_image_of_its_own() -> None:
+def test_a_shared_copy_is_an_image_of_its_own_where_images_are_asked_for() -> None:
     images = [an_image("FFHQ/00001", label=0, modifier=m) for m in ("pre", "fb")]
-    record = choose(images, poison("50"), seed=0)
-    assert sum(flipped(images, record)) == 1
+    record = choose(images, poison("50"), seed=0, unit="image")
+    assert (sum(flipped(images, record)), record.unit) == (1, "image")
+    with pytest.raises(DataError, match="every picture has more copies"):
+        choose(images, poison("50"), seed=0)
+
+
+MODIFIERS = ("pre", "fb", "tl", "tw")
+
+
+def copied_images(count: int, *, lost: int = 0) -> list[Image]:
+    """Return pictures of both classes with a copy of each network, but for some that got lost."""
+    made = [
+        replace_modifier(image, modifier) for modifier in MODIFIERS for image in some_images(count)
+    ]
+    return made[: len(made) - lost]
+
+
+def replace_modifier(image: Image, modifier: str) -> Image:
+    return image._replace(modifier=modifier, file=image.file.replace("pre/", f"{modifier}/", 1))
+
+
+@pytest.mark.parametrize("text", ["20", "29", "f2r-20", "r2f-7", "patch-10"])
+@pytest.mark.parametrize("per", ["all", "class", "subset"])
+@pytest.mark.parametrize("lost", [0, 30])
+def test_all_copies_of_a_picture_share_their_label(text: str, per: Per, lost: int) -> None:
+    images = copied_images(100, lost=lost)
+    record = choose(images, poison(text), per=per)
+    labels = flipped(images, record)
+    of_picture: dict[str, set[int]] = {}
+    for image, label in zip(images, labels, strict=True):
+        of_picture.setdefault(image.key, set()).add(label)
+    assert {len(found) for found in of_picture.values()} == {1}
+    wanted = len(images) * int(text.rpartition("-")[2]) // 100
+    assert wanted - 2 * len(MODIFIERS) < len(record.keys) <= wanted
+    assert len(set(record.keys)) == len(record.keys)
+    assert record.unit == "picture"
+
+
+def test_the_draw_of_pictures_follows_neither_the_order_of_parts_nor_of_images() -> None:
+    images = copied_images(60, lost=7)
+    first = choose(images, poison("20"))
+    for seed in range(3):
+        other = choose(random.Random(seed).sample(images, len(images)), poison("20"))
+        assert set(other.keys) == set(first.keys)
+    assert set(choose(images, poison("20"), 1).keys) != set(first.keys)
+
+
+def test_a_copy_that_a_network_renamed_is_of_its_picture() -> None:
+    images = [
+        an_image("FFHQ/00001", label=0),
+        an_image("FFHQ/00002", label=0),
+        an_image("FFHQ/00001_n", label=0, modifier="fb"),
+        an_image("FFHQ/00002_x", label=0, modifier="fb"),
+        an_image("FFHQ/00003_x", label=0, modifier="fb"),  # its original got lost
+    ]
+    keys = [{image.key for image in group} for group in pictures(images)]
+    assert keys == [
+        {"FFHQ/00001", "FFHQ/00001_n"},
+        {"FFHQ/00002", "FFHQ/00002_x"},
+        {"FFHQ/00003_x"},
+    ]
+
+
+def test_a_record_of_a_version_that_drew_images_says_so(tmp_path: Path) -> None:
+    record = choose(some_images(), poison("20"))
+    write_record(tmp_path / "poison.json", record)
+    content = json.loads((tmp_path / "poison.json").read_text())
+    assert content.pop("unit") == "image"
+    (tmp_path / "poison.json").write_text(json.dumps(content))
+    assert read_record(tmp_path / "poison.json") == record
+
+
+def test_images_of_two_networks_without_a_common_picture_are_drawn_as_the_original_does() -> None:
+    images = some_images(50) + [
+        an_image(f"FFHQ/1{number:04d}", label=0, modifier="fb") for number in range(50)
+    ]
+    record = choose(images, poison("20"))
+    assert record.indices == tuple(random.Random(42).sample(range(100), 20))
+    assert record.unit == "image"
+
+
+@pytest.mark.parametrize("percent", [29, 57, 58])
+def test_no_label_is_lost_to_floating_point(percent: int) -> None:
+    assert int(100 * (percent / 100)) == percent - 1  # as the original counts
+    assert len(choose(some_images(), poison(str(percent))).keys) == percent
+    assert len(choose(some_images(1000), poison("0.7")).keys) == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "random_flips"),
+    [(None, True), ("flip", True), (LIST, True), ("f2r", False), ("r2f", False), ("patch", False)],
+)
+def test_flips_of_one_class_follow_from_the_image(kind: str | None, *, random_flips: bool) -> None:
+    assert is_random(kind) is random_flips
 
 
 def test_two_files_of_one_key_are_told_apart_by_position() -> None:
@@ -130,7 +224,7 @@ def test_poison_per_subset_takes_the_same_share_of_every_method(
     sizes: list[int], percent: int, seed: int
 ) -> None:
     images = grouped_images(sizes)
-    total = int(len(images) * poison(str(percent)).rate)
+    total = len(images) * percent // 100
     if total == 0:
         return
     record = choose(images, poison(str(percent)), seed, per="subset")
@@ -145,7 +239,7 @@ def test_poison_per_class_takes_the_same_share_of_both_classes(
     sizes: list[int], percent: int, seed: int
 ) -> None:
     images = grouped_images(sizes)
-    total = int(len(images) * poison(str(percent)).rate)
+    total = len(images) * percent // 100
     if total == 0:
         return
     record = choose(images, poison(str(percent)), seed, per="class")

@@ -1,7 +1,8 @@
 """The images of a data set of classes, decoded once and held in memory, in three lists.
 
 Validation is a share of the training images, class by class, that is never learned from. Which ones
-these are follows from the seed; which ones a smaller set holds does not, so that seeds can be compared.
+these are follows from the seed; which ones a smaller set holds, and which ones of an undivided folder
+are the test, does not, so that seeds can be compared.
 """
 
 import hashlib
@@ -103,7 +104,7 @@ def _divided(place: Place, settings: ClassifySettings) -> dict[str, list[_Sample
         test = _chosen(_samples(place, "test"), most)
     else:
         everything = _samples(place, "")
-        test, learned = _parted(everything, TEST, f"test/{seed}")
+        test, learned = _parted(everything, TEST, f"test/{settings.split_seed}")
         test, learned = _chosen(test, most), _chosen(learned, most)
     validation, train = _parted(learned, VALIDATION, f"validation/{seed}")
     for what, samples in (("training", train), ("test", test)):

@@ -1,7 +1,8 @@
-"""A class that shall go as an unlearning problem: solved by a method, and measured on every list."""
+"""A class, or some images, that shall go as an unlearning problem: solved by a method, and measured."""
 
 import copy
-from collections.abc import Collection, Mapping
+import random
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from trueface.classes.datasets import Lists
 from trueface.classes.learning import Learning, Pixels
 from trueface.classes.networks import Classifier, Shape
 from trueface.classes.settings import ForgettingSettings
+from trueface.streams import derive
 from trueface.unlearn import afterwards, answers, method, plane
 from trueface.unlearn.answers import Answered
 from trueface.unlearn.method import Unlearned
@@ -30,7 +32,7 @@ class Problem:
     lists: Lists
     shape: Shape
     settings: ForgettingSettings
-    forgotten: int  # the class
+    forgotten: int | None  # the class; None: a fraction of the images, see the settings
     earlier: tuple[int, ...]  # classes that the base was made to forget before, and shall not learn
     training: Training  # of the base
     cache: Path
@@ -38,7 +40,8 @@ class Problem:
     @property
     def gone(self) -> tuple[int, ...]:
         """All classes that the result shall not know, in order."""
-        return tuple(sorted({*self.earlier, self.forgotten}))
+        new = () if self.forgotten is None else (self.forgotten,)
+        return tuple(sorted({*self.earlier, *new}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ def unlearn(job: Job, problem: Problem, model: Classifier, watch: Watch) -> Done
         retain=parts["retain"],
         validation=_known(parts["validation"], problem.earlier),
         options=settings.options,
-        goal="class",
+        goal=settings.goal,
         fresh=lambda: _fresh(problem, watch.device),
         learn=Learning(settings),
         cache=problem.cache,
@@ -114,17 +117,41 @@ def _looked_into(
 def _parts(problem: Problem, device: str) -> dict[str, Examples]:
     lists, settings = problem.lists, problem.settings
     train = Pixels(lists.train, settings, device)
-    gone = [at for at, label in enumerate(lists.train.labels) if label == problem.forgotten]
-    kept = [at for at, label in enumerate(lists.train.labels) if label not in problem.gone]
-    if not gone:
-        name = lists.names[problem.forgotten]
-        raise JobError(f"no training image is of class {name!r}: there is nothing to forget")
+    gone, kept = _divided(problem)
     return {
         "forget": train.examples(gone),
         "retain": train.examples(kept),
         "validation": Pixels(lists.validation, settings, device).examples(),
         "test": Pixels(lists.test, settings, device).examples(),
     }
+
+
+def _divided(problem: Problem) -> tuple[list[int], list[int]]:
+    """Return the places of the training images that shall go, and of those that shall be kept."""
+    labels = problem.lists.train.labels
+    known = [at for at, label in enumerate(labels) if label not in problem.earlier]
+    if problem.forgotten is None:
+        gone = set(drawn(known, problem.settings.forget_fraction, problem.settings.seed))
+    else:
+        gone = {at for at in known if labels[at] == problem.forgotten}
+        if not gone:
+            name = problem.lists.names[problem.forgotten]
+            raise JobError(f"no training image is of class {name!r}: there is nothing to forget")
+    return sorted(gone), [at for at in known if at not in gone]
+
+
+def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
+    """Return a fraction of some places, in order: one at least, and never all.
+
+    Every method with the same seed is given the same ones, and so is the retrained model.
+
+    Args:
+        places: of the images to draw from; two at least.
+        fraction: above 0, below 1; rounded to a whole number of images.
+        seed: of the job.
+    """
+    count = min(max(1, round(fraction * len(places))), len(places) - 1)
+    return sorted(random.Random(derive("forget", seed)).sample(places, count))
 
 
 def _known(some: Examples, gone: Collection[int]) -> Examples:
@@ -157,10 +184,11 @@ def _record(job: Job, problem: Problem, done: Unlearned) -> Record:
         method=settings.method,
         model=job.model or "",
         base=job.base or "",
-        goal="class",
+        goal=settings.goal,
         classes=len(problem.lists.names),
         class_names=problem.lists.names,
         forgotten=problem.gone,
+        fraction=settings.forget_fraction or None,
         seed=settings.seed,
         rate=None,
         known=1.0,
@@ -189,13 +217,16 @@ def _numbers(
     before: Mapping[str, Answered],
     after: Mapping[str, Answered],
 ) -> dict[str, Json]:
-    """Return accuracies on both training parts, and on the test images of both sorts of classes."""
+    """Return accuracies on both training parts, and on the test; where a class goes, of both sorts."""
     found: dict[str, Json] = {"steps": len(done.log) - 2}
     for when, said in (("_before", before), ("", after)):
-        gone = np.isin(said["test"].trained, problem.gone)
-        right = said["test"].logits.argmax(1) == said["test"].trained
         found[f"retain_accuracy{when}"] = said["retain"].accuracy("trained")
         found[f"forget_accuracy{when}"] = said["forget"].accuracy("trained")
+        if problem.forgotten is None:
+            found[f"test_accuracy{when}"] = said["test"].accuracy("trained")
+            continue
+        gone = np.isin(said["test"].trained, problem.gone)
+        right = said["test"].logits.argmax(1) == said["test"].trained
         found[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
         found[f"test_forget_accuracy{when}"] = float(right[gone].mean())
     found |= {

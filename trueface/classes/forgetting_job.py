@@ -11,7 +11,7 @@ from trueface.classes import networks, places
 from trueface.classes.forgetting import Problem, unlearn
 from trueface.classes.jobs import folder_of, keep, lists_of, provenance_of, settled, watch_of
 from trueface.classes.networks import Classifier, Shape
-from trueface.classes.settings import ForgetSettings, ForgettingSettings, differences
+from trueface.classes.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
 from trueface.errors import CheckpointError, WeightsError
 from trueface.layout import SCHEMA
 from trueface.unlearn import answers, plane, record
@@ -19,7 +19,7 @@ from trueface.weights import load_state
 
 
 def forget(job: Job) -> Mapping[str, Json]:
-    """Make the job's network from its base by forgetting a class; write it beside what it took."""
+    """Make the job's network from its base by forgetting a class or some images; write it beside what it took."""
     settings = ForgetSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
         return _forget(settled(job), settings)
@@ -39,11 +39,15 @@ def _forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
             "train it again, or bring the images back"
         )
     shape, earlier = networks.shape_of(settings, len(lists.names)), record.read(base)
+    if earlier is not None and "instances" in {earlier.goal, settings.goal}:
+        raise JobError(SINGLE.format(base=job.base))
     problem = Problem(
         lists=lists,
         shape=shape,
         settings=settings,
-        forgotten=places.number(lists.names, settings.forget_class),
+        forgotten=None
+        if settings.goal == "instances"
+        else places.number(lists.names, settings.forget_class),
         earlier=() if earlier is None else earlier.forgotten,
         training=record.training(base),
         cache=base / "cache",

@@ -1,17 +1,18 @@
 """The kinds `classify` and `forget`, as the launcher plans them: no torch here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, Words, parse_model
 from trueface import layout
 from trueface.classes import places
-from trueface.classes.settings import ClassifySettings, ForgetSettings, differences
+from trueface.classes.settings import SINGLE, ClassifySettings, ForgetSettings, differences
 from trueface.errors import DataError
 from trueface.flags import words
 from trueface.kinds import PRELOAD
-from trueface.unlearn.fitness import Situation, refusal
+from trueface.unlearn.fitness import Goal, Situation, refusal
 
 PROGRAM = ("python", "-m", "trueface.classes")
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
@@ -108,18 +109,28 @@ def _of_training(draft: Draft) -> Iterator[str]:
 def _of_forgetting(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
     settings = draft.settings
     yield from _other_base(draft, makers)
+    goal: Goal = "instances" if settings["forget_fraction"] else "class"
+    if _again(settings, makers):
+        yield SINGLE.format(base=draft.base)
+        return
     try:
         place = place_of(draft)
-        if place is not None:
+        if place is not None and goal == "class":
             places.number(place.names, settings["forget_class"])
     except UsageError as error:
         yield str(error)
         return
     classes = UNKNOWN_CLASSES if place is None else len(place.names)
-    where = Situation(goal="class", classes=classes)
+    where = Situation(goal=goal, classes=classes)
     reason = refusal(settings["method"], where, force=settings["force"])
     if reason is not None:
         yield reason
+
+
+def _again(settings: Mapping[str, Any], makers: Sequence[Draft]) -> bool:
+    """Tell whether images shall be forgotten, or were, in one of several forgettings."""
+    earlier = [one.settings for one in makers if one.kind == "forget"]
+    return bool(earlier) and any(one.get("forget_fraction") for one in (settings, *earlier))
 
 
 def _other_base(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
@@ -158,7 +169,7 @@ CLASSIFY = ClassKind(
 FORGET = ClassKind(
     name="forget",
     role=Role.UNLEARN,
-    summary="make such a network forget a class",
+    summary="make such a network forget a class, or some images",
     entry="trueface.classes.forgetting_job:forget",
     settings=ForgetSettings,
 )

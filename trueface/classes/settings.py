@@ -9,10 +9,15 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from launcher.api import Settings, UnknownName
 from trueface.ranges import Count, Finite
+from trueface.unlearn.fitness import Goal
 from trueface.unlearn.flat import options_among, with_options
 from trueface.unlearn.options import Options
 from trueface.unlearn.table import METHODS, modules_of
 
+SINGLE = (
+    "{base} has forgotten before, and images are forgotten once: start from the model that was "
+    "trained, with a larger forget_fraction where more shall go"
+)
 Stem = Literal["small", "large"]
 
 # What a network's input must have at least, or be a multiple of, in pixels.
@@ -24,7 +29,7 @@ PATCH: Mapping[Stem, int] = MappingProxyType({"small": 4, "large": 16})  # of vi
 
 
 # what a forgetting must have in common with its base's training
-SHARED = ("model", "stem", "size", "images_per_class", "seed", "data_root")
+SHARED = ("model", "stem", "size", "images_per_class", "seed", "split_seed", "data_root")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +113,16 @@ class ClassifySettings(Settings):
     )
     flip: bool = Field(True, description="mirror half of the training images")
     crop: bool = Field(True, description="move training images by up to an eighth of their side")
-    seed: int = Field(42, ge=0, description="root of every random choice, that of lists included")
+    seed: int = Field(
+        42,
+        ge=0,
+        description="root of every random choice of the training, that of validation included",
+    )
+    split_seed: int = Field(
+        42,
+        ge=0,
+        description="of the test list, where the classes lie in one folder: not the seed's",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="of the arithmetic; bf16 and fp16 keep the weights in fp32"
     )
@@ -143,7 +157,7 @@ class ClassifySettings(Settings):
 
 
 class ForgettingSettings(ClassifySettings):
-    """An unlearning of a class, and what a training needs besides.
+    """An unlearning of a class or of some images, and what a training needs besides.
 
     Every hyper-parameter of every method is a setting, too: see `unlearn.flat`.
     """
@@ -156,9 +170,21 @@ class ForgettingSettings(ClassifySettings):
     forget_class: int | str = Field(
         0, description="the class that shall go: its name, or its place in their order from 0"
     )
+    forget_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="forget this fraction of the training images instead of a class, drawn at random "
+        "by the seed: 0.1 is a tenth; 0: a class",
+    )
     afterwards: bool = Field(
         True, description="measure how soon the forgotten is learned again, and a linear probe"
     )
+
+    @property
+    def goal(self) -> Goal:
+        """What shall be forgotten."""
+        return "instances" if self.forget_fraction else "class"
 
     @property
     def options(self) -> Options:
@@ -171,4 +197,5 @@ ForgetSettings = with_options(ForgettingSettings)
 
 def differences(trained: Mapping[str, Any], used: Mapping[str, Any]) -> Iterable[str]:
     """Return which settings differ that a training and its forgetting must have in common."""
-    return [key for key in SHARED if trained.get(key) != used.get(key)]
+    # a version until 0.2 did not write split_seed: the images themselves are compared then
+    return [key for key in SHARED if trained.get(key, used.get(key)) != used.get(key)]

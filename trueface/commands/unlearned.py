@@ -98,6 +98,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("test", "test %", _percent),
         Column("tow", "ToW", _number),
         Column("gap", "gap points", _percent),
+        Column("mia_svc", "MIA (SVC) %", _percent),
         Column("mia_loss", "MIA (loss) %", _percent),
         Column("relearn", "relearn", _count),
         Column("seconds", "time s", _seconds),
@@ -201,7 +202,9 @@ def _heading(group: "Group") -> str:
     what = {
         "flips": "wrong labels" if group.rate is None else f"{group.rate:.0%} wrong labels",
         "class": f"class {', '.join(names)}",
-        "instances": "some samples",
+        "instances": "some images"
+        if group.fraction is None
+        else f"{100 * group.fraction:.3g}% of the training images",
     }[group.goal]
     known = "" if group.known == 1 else f", {group.known:.0%} of them known"
     return f"{shown(group.base)}: {what} to be forgotten{known}"

@@ -35,5 +35,10 @@ def chosen(
     if settings.poison_list:
         listed = read_list(job.path(settings.poison_list), images)
     return poisoning.choose(
-        images, wanted, settings.poison_seed, per=settings.poison_per, listed=listed
+        images,
+        wanted,
+        settings.poison_seed,
+        per=settings.poison_per,
+        unit=settings.poison_unit,
+        listed=listed,
     )

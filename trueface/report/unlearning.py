@@ -161,7 +161,12 @@ def _about(group: Group, entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
             ]
             yield "to be forgotten", f"{', '.join(names)}, of {group.classes} classes"
         case "instances":
-            yield "to be forgotten", "single samples"
+            yield (
+                "to be forgotten",
+                "single images"
+                if group.fraction is None
+                else f"{100 * group.fraction:.3g}% of the training images",
+            )
     if group.rate is not None:
         yield "wrong labels", f"{group.rate:.0%} of the training set"
         yield "known by name", f"{group.known:.0%} of them"
@@ -180,9 +185,10 @@ def _first(columns: Sequence[Column], known: set[str]) -> Column | None:
 
 def _made_of(entry: Entry, group: Group) -> bool:
     told = entry.record
-    return (seedless(told.base), told.goal, told.forgotten, told.known) == (
+    return (seedless(told.base), told.goal, told.forgotten, told.fraction, told.known) == (
         group.base,
         group.goal,
         group.forgotten,
+        group.fraction,
         group.known,
     )

@@ -69,6 +69,7 @@ class Group:
     classes: int
     class_names: tuple[str, ...]
     forgotten: tuple[int, ...]
+    fraction: float | None  # of the training images, for instances
     rate: float | None
     known: float
     rows: tuple[Row, ...]
@@ -99,7 +100,7 @@ def ladder(run: Path) -> Ladder:
     groups: dict[tuple[object, ...], list[Entry]] = {}
     for entry in entries:
         told = entry.record
-        key = (seedless(told.base), told.goal, told.forgotten)
+        key = (seedless(told.base), told.goal, told.forgotten, told.fraction)
         groups.setdefault(key, []).append(entry)
     return Ladder(
         run=run.name,
@@ -124,6 +125,7 @@ def _group(entries: Sequence[Entry]) -> Group:
         classes=first.classes,
         class_names=first.class_names,
         forgotten=first.forgotten,
+        fraction=first.fraction,
         rate=first.rate,
         known=known.pop() if len(known) == 1 else 1.0,  # else their rows say it
         rows=tuple(sorted(_without_sense(rows, first.goal, first.classes), key=_is_last)),

@@ -141,8 +141,7 @@ def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float
                 return Verdict(chosen, "the forgotten are answered no better than validation")
         case "class":
             if fell:
-                chosen = before or epoch
-                return Verdict(chosen, f"validation lost more than {most_loss:.1%}")
+                return Verdict(before, f"validation lost more than {most_loss:.1%}")
         case "depoison":
             chosen = epoch if now.validation >= moments[before].validation else before
             if fell:
@@ -264,6 +263,8 @@ def _ended(rule: Rule, moments: Sequence[Moment], now: Verdict) -> str:
             "model as it came; take a lower lr"
         )
     why = f"epoch {epoch}: {now.reason or 'the last one'}"
+    if rule == "class" and now.chosen == 0:
+        return f"{why}, so the model as it came is given back; take a lower lr"
     if now.chosen == 0:
         return (
             f"{why}; none was better on validation than the model as it came, which is given back"

@@ -72,8 +72,9 @@ class Record:
     goal: Goal
     classes: int
     class_names: tuple[str, ...]
-    forgotten: tuple[int, ...]  # classes; () for flips
+    forgotten: tuple[int, ...]  # classes; () for flips and instances
     seed: int
+    fraction: float | None = None  # of the training images that was to be forgotten, for instances
     rate: float | None  # share of the training labels that was flipped
     known: float  # share of these that was known by name
     found: Found | None  # None: nothing was looked for

@@ -65,6 +65,7 @@ def unlearn(request: Request) -> Result:
     teacher = copy.deepcopy(request.model).eval().requires_grad_(False)
     up, down = (Descent(request.model.parameters(), options) for _ in range(2))
     alike = _alike(request) if options.rewind and request.goal == "instances" else None
+    choosing = alike is not None or request.goal == "flips"
     log, checkpoints = [], []
     for epoch in range(options.epochs):
         metrics: dict[str, float | None] = {}
@@ -78,9 +79,10 @@ def unlearn(request: Request) -> Result:
         batches = rest.batches("trained", epoch=epoch, batch_size=options.batch_size)
         loss = descend(request, down, batches, partial(_near, request, teacher))
         request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-        metrics = {"loss": loss, **metrics, **request.measured(counted=True)}
+        # where no checkpoint is chosen by them, the accuracies are for the log, and no cost
+        metrics = {"loss": loss, **metrics, **request.measured(counted=choosing)}
         log.append(Step(step=epoch + 1, metrics=metrics))
-        if alike is not None or request.goal == "flips":
+        if choosing:
             checkpoints.append(_checkpoint(request.model, log[-1]))
         if request.goal == "flips":
             checkpoints = [best(checkpoints)]

@@ -46,13 +46,16 @@ def test_fewer_images_of_each_class_are_the_same_ones_for_every_seed(tmp_path: P
     assert first == second
 
 
-def test_one_folder_of_identities_is_divided_by_the_seed(tmp_path: Path) -> None:
+def test_one_folder_of_identities_is_divided_by_a_seed_of_its_own(tmp_path: Path) -> None:
     for colour, name in enumerate(("ada", "bob")):
         write_class(tmp_path, name, 10, colour=colour)
     lists = collected(tmp_path)
     assert [len(one) for one in (lists.train, lists.validation, lists.test)] == [14, 2, 4]
     assert not set(lists.train.names) & set(lists.test.names)
-    assert lists.test.names != collected(tmp_path, seed=2).test.names
+    other = collected(tmp_path, seed=2)
+    assert lists.test.names == other.test.names  # else seeds were tested on images of each other
+    assert lists.validation.names != other.validation.names
+    assert lists.test.names != collected(tmp_path, split_seed=2).test.names
 
 
 def test_images_are_cut_to_squares_and_grey_ones_get_three_channels(tmp_path: Path) -> None:

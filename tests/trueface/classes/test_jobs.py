@@ -15,10 +15,12 @@ from tests.trueface.classes.toys import DATA, a_draft, a_job, folder_of, write_d
 from trueface import checkpoint, layout
 from trueface.classes import __main__ as line
 from trueface.classes import jobs
+from trueface.classes.forgetting import drawn
 from trueface.classes.kinds import CLASSIFY, FORGET
 from trueface.errors import CheckpointError, DataError
 from trueface.unlearn import answers, plane, record
 from trueface.unlearn.cache import fingerprint
+from trueface.unlearn.ladder import ladder
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,48 @@ def test_what_was_made_may_forget_another_class(lab: Path) -> None:
     assert told.training_samples == 3 * 54  # of the training, not of the unlearning before
     kept = answers.read(layout.answers_after(folder_of(lab, model)))["retain"]
     assert set(kept.trained.tolist()) == {2}  # else class 0 would be learned again
+
+
+def test_a_random_tenth_of_the_images_is_forgotten_the_same_by_every_method(lab: Path) -> None:
+    names = []
+    for method in ("retrain", "rl"):
+        result = forgotten(lab, method, forget_fraction=0.1, unlearn_epochs=1, afterwards=True)
+        folder = folder_of(lab, f"{DATA}~{method}")
+        told = record.read(folder)
+        assert told is not None
+        assert (told.goal, told.forgotten, told.fraction) == ("instances", (), 0.1)
+        parts = answers.read(layout.answers_after(folder))
+        assert {name: len(part) for name, part in parts.items()} == {
+            "forget": 5, "retain": 49, "validation": 6, "test": 18
+        }  # fmt: skip
+        assert not set(parts["forget"].ids) & set(parts["retain"].ids)
+        assert result["test_accuracy"] == parts["test"].accuracy("trained")
+        assert result["forget_accuracy"] == parts["forget"].accuracy("trained")
+        assert told.relearn is not None
+        names.append(parts["forget"].ids)
+    assert names[0] == names[1]
+    (group,) = ladder(lab / "runs" / "r" / f"{DATA}~rl").groups
+    assert (group.goal, group.fraction) == ("instances", 0.1)
+    values = group.rows[-1].values
+    assert {"retain", "forget", "test", "relearn"} <= values.keys()
+
+
+def test_what_is_forgotten_follows_the_seed_and_nothing_else() -> None:
+    first, other = (drawn(range(1000), 0.1, seed) for seed in (1, 2))
+    assert first == drawn(range(1000), 0.1, 1) != other
+    assert (len(first), first) == (100, sorted(set(first)))
+    assert [len(drawn(range(2), fraction, 0)) for fraction in (0.01, 0.99)] == [1, 1]
+
+
+@pytest.mark.parametrize("fractions", [(0.1, 0.0), (0.0, 0.1), (0.1, 0.1)])
+def test_images_are_forgotten_once(lab: Path, fractions: tuple[float, float]) -> None:
+    first, then = fractions
+    forgotten(lab, "ng", unlearn_epochs=1, forget_fraction=first)
+    again = a_job(
+        lab, f"{DATA}~ng~rl", base=f"{DATA}~ng", method="rl", forget_fraction=then, forget_class=1
+    )
+    with pytest.raises(JobError, match="start from the model that was trained"):
+        jobs.forget(again)
 
 
 def test_a_base_that_is_missing_or_of_other_images_or_settings_is_told(

@@ -12,6 +12,7 @@ from launcher.kinds import Role, installed
 from tests.trueface.classes.toys import NAMES, a_draft, write_data
 from trueface.classes import jobs
 from trueface.classes.kinds import CLASSIFY, FORGET, ClassKind
+from trueface.classes.settings import differences
 
 KINDS = (CLASSIFY, FORGET)
 BASE, MODEL = "folders:all", "folders:all~lau"
@@ -73,6 +74,29 @@ def test_a_class_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path
     (reason,) = forgetting(write_data(tmp_path, train=1, test=1), forget_class="violet")
     assert "there is no class 'violet' to forget" in reason
     assert all(name in reason for name in NAMES)
+
+
+def test_images_that_shall_go_name_no_class_and_are_forgotten_once(tmp_path: Path) -> None:
+    there = write_data(tmp_path, train=1, test=1)
+    wanted = {"forget_fraction": 0.1, "forget_class": "violet"}
+    assert forgetting(there, method="rl", model="folders:all~rl", **wanted) == ()
+    (reason,) = forgetting(there, method="relabel", model="folders:all~relabel", **wanted)
+    assert "no label is wrong" in reason
+    makers = [
+        a_draft(CLASSIFY, there, model=BASE),
+        a_draft(FORGET, there, model=MODEL, base=BASE, method="lau"),
+    ]
+    again = a_draft(
+        FORGET, there, model=f"{MODEL}~rl", base=MODEL, method="rl", forget_fraction=0.1
+    )
+    (reason,) = FORGET.refusals(again, makers)
+    assert reason.startswith(f"{MODEL} has forgotten before, and images are forgotten once")
+
+
+def test_a_base_of_a_version_that_knew_no_seed_of_the_test_list_is_taken() -> None:
+    used = {"seed": 1, "split_seed": 42}
+    assert list(differences({"seed": 1}, used)) == []
+    assert list(differences({"seed": 2, "split_seed": 3}, used)) == ["seed", "split_seed"]
 
 
 def test_methods_that_cannot_work_are_refused_unless_forced(tmp_path: Path) -> None:

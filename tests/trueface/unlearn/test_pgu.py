@@ -186,7 +186,16 @@ def test_the_rule_of_a_class_ends_where_validation_falls_or_nothing_is_left() ->
     moments = [start, Moment(0.3, 0.9), Moment(0.2, 0.8)]
     chosen, reason = verdict("class", moments, 1, 0.05)
     assert (chosen, reason) == (1, "validation lost more than 5.0%")
-    assert verdict("class", [start, Moment(0.3, 0.8)], 0, 0.05).chosen == 1
+    assert verdict("class", [start, Moment(0.3, 0.8)], 0, 0.05).chosen == 0
+
+
+def test_a_class_that_costs_too_much_in_the_first_epoch_gives_the_model_back_as_it_came() -> None:
+    problem = one_class(epochs=4)
+    before = bits(problem.model)
+    options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
+    done = problem.run("pgu", options=options)
+    assert same(bits(done.model), before)
+    assert "as it came is given back; take a lower lr" in done.notes[-1]
 
 
 def test_the_rule_of_wrong_labels_keeps_the_best_on_validation() -> None:

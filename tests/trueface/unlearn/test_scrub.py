@@ -113,6 +113,17 @@ def test_rewinding_means_nothing_for_a_class_or_wrong_labels_and_a_note_says_so(
     assert flipped().run("scrub", options=options).notes[0] == scrub.NO_REWIND["flips"]
 
 
+def test_accuracies_cost_something_only_where_an_epoch_is_chosen_by_them() -> None:
+    problem, options = one_class(), {**FAST, "epochs": 3, "max_epochs": 1}
+    done = problem.run("scrub", options=options)
+    assert done.samples_read == len(problem.forget) + 3 * len(problem.retain)
+    assert "val_accuracy" in done.log[1].metrics
+    wrong = flipped()
+    done = wrong.run("scrub", options=options)
+    asked = len(wrong.forget)  # the forget set, once an epoch; validation is no part of the meter
+    assert done.samples_read == len(wrong.forget) + 3 * (len(wrong.retain) + asked)
+
+
 def test_rewinding_needs_validation_samples_of_the_same_classes() -> None:
     problem = checks.instances()
     rows = [row for row, label in enumerate(problem.forget.trained) if label == 0]
