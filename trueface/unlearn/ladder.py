@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from launcher.api import UsageError
+from trueface.source_intervals import few_sources
 from trueface.unlearn.alarms import Alarm, Sort, never_known, noise
 from trueface.unlearn.entries import Entry, find, seedless
 from trueface.unlearn.fitness import Goal
@@ -120,7 +121,7 @@ def _group(entries: Sequence[Entry]) -> Group:
         rate=first.rate,
         known=known.pop() if len(known) == 1 else 1.0,  # else their rows say it
         rows=tuple(_without_sense(rows, first.goal, first.classes)),
-        notes=(*_about_references(entries), *notes),
+        notes=(*_about_references(entries), *_about_sources(every), *notes),
     )
 
 
@@ -216,6 +217,12 @@ def _about_references(entries: Iterable[Entry]) -> list[str]:
     elif flips and "corrected" not in methods:
         notes.append("no corrected model: recovery is measured up to the retrained one")
     return notes
+
+
+def _about_sources(every: Iterable[Measured]) -> list[str]:
+    """Return what so few sources of test images leave of an interval."""
+    told = dict.fromkeys(few for one in every if (few := few_sources(one.sources)))
+    return [f"intervals are of other sources of images, and rest on few: {few}" for few in told]
 
 
 def _place(name: tuple[str, str]) -> tuple[int, int, str, str]:

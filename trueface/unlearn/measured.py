@@ -6,11 +6,11 @@ from pathlib import Path
 
 from trueface import layout
 from trueface.errors import DataError
-from trueface.unlearn import answers
+from trueface.unlearn import answers, brackets
 from trueface.unlearn.alarms import Alarm, alarms
 from trueface.unlearn.comparison import against, recovery
 from trueface.unlearn.entries import Entry, one_of
-from trueface.unlearn.measures import Parts, Sheet, Unmeasured, alone, sheet, tested
+from trueface.unlearn.measures import Parts, Sheet, Unmeasured, alone, right, sheet, tested
 from trueface.unlearn.membership import membership
 from trueface.unlearn.record import Record
 
@@ -26,6 +26,7 @@ class Measured:
     sheet: Sheet
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
+    sources: Mapping[int, int]  # of the test images of each class; empty where they have no folders
 
 
 def measured(entries: Sequence[Entry]) -> list[Measured]:
@@ -97,7 +98,20 @@ def _measure(entry: Entry, said: _Said, sides: _Sides, *, of: Sheet) -> Measured
         )
     if said.sound is not None:
         found |= _beside(told, said.sound, found, sides)
-    return Measured(row=entry.row, seed=told.seed, sheet=found, alarms=warned, notes=_notes(told))
+    sources = {} if said.sound is None or told.goal != "flips" else _sources(said.sound)
+    return Measured(
+        row=entry.row,
+        seed=told.seed,
+        sheet=found,
+        alarms=warned,
+        notes=_notes(told),
+        sources=sources,
+    )
+
+
+def _sources(parts: Parts) -> Mapping[int, int]:
+    test = tested(parts)
+    return brackets.designed(test, right(test)).sources
 
 
 def _notes(told: Record) -> tuple[str, ...]:
