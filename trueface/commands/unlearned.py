@@ -71,6 +71,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("recovery", "recovery", _number),
         Column("gap", "gap points", _percent),
         Column("mia_loss", "MIA (loss) %", _percent),
+        Column("mia_tpr", "MIA TPR@1% %", _percent),
         Column("seconds", "time s", _seconds),
         Column("cached_seconds", "cached s", _seconds),
         Column("of_retrain", "× retrain", _times),
@@ -89,6 +90,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("probe", "probe %", _percent),
         Column("relearn", "relearn", _count),
         Column("mia_loss", "MIA (loss) %", _percent),
+        Column("mia_tpr", "MIA TPR@1% %", _percent),
         Column("gap", "gap points", _percent),
     ),
     "instances": (
@@ -99,6 +101,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("tow", "ToW", _number),
         Column("gap", "gap points", _percent),
         Column("mia_loss", "MIA (loss) %", _percent),
+        Column("mia_tpr", "MIA TPR@1% %", _percent),
         Column("relearn", "relearn", _count),
         Column("seconds", "time s", _seconds),
         Column("of_retrain", "× retrain", _times),
@@ -123,7 +126,8 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     and membership (SVC), in points. cached s: what making the features or importances took that a
     method found in its cache, now or earlier; time s is without it. tuned: the test with the threshold that is best on validation.
     recovery: the share of the damage that is undone. MIA (loss): how often losses tell the forgotten from
-    unseen images; 50 is ideal. US: the unlearning score. An alarm tells why a row is worth nothing.
+    unseen test images; 50 is ideal. MIA TPR@1%: which share of the forgotten they give away where 1 % of the
+    unseen are accused; 1 is a guess. US: the unlearning score. An alarm tells why a row is worth nothing.
     """
     folder = found_folder(run)
     # scikit-learn takes a second to import; help and wrong names must not wait for it
