@@ -52,6 +52,7 @@ from trueface.settings import (
     UnlearnSettings,
 )
 from trueface.steps import Feed
+from trueface.stopwatch import now
 from trueface.watch import Watch
 
 
@@ -139,10 +140,10 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     kept = checkpoint.load(layout.checkpoint(folder))
     checkpoint.refuse_other_decoding(kept, settings)
     model = checkpoint.revive(kept, layout.checkpoint(folder)).to(job.device)
-    started = time.monotonic()
+    started = now()
     watch = _watch(job, settings.precision)
     answers = evaluate(model, feed(0), total=len(feed), watch=watch)
-    seconds = time.monotonic() - started
+    seconds = now() - started
     bad = feed.image_set.bad.values()
     outcomes.write_bad_images(layout.bad_images(folder, str(data)), bad)
     result: dict[str, Json] = {

@@ -183,17 +183,30 @@ def _show(
 
 
 def _tabbed(found: "Ladder", *, published: bool) -> None:
+    """Print rows for other programs: a header wherever the columns change, and nowhere else."""
+    last: tuple[str, ...] = ()
     for group in found.groups:
         header, *rows = _cells(group)
-        click.echo("\t".join(("base", *header)))
-        for row in rows:
-            click.echo("\t".join((shown(group.base), *row)))
+        last = _rows_below(last, header, group, rows)
         for note in _notes(group):
             click.echo(note, err=True)
-        if published and group.goal == "class":
+    of_class = [group for group in found.groups if published and group.goal == "class"]
+    for number, group in enumerate(of_class):
+        if not number:
             click.echo()
-            for cells in _beside(group):
-                click.echo("\t".join(cells))
+            last = ()
+        header, *rows = _beside(group)
+        last = _rows_below(last, header, group, rows)
+
+
+def _rows_below(
+    last: tuple[str, ...], header: tuple[str, ...], group: "Group", rows: Sequence[Sequence[str]]
+) -> tuple[str, ...]:
+    if header != last:
+        click.echo("\t".join(("base", *header)))
+    for row in rows:
+        click.echo("\t".join((shown(group.base), *row)))
+    return header
 
 
 def _heading(group: "Group") -> str:
@@ -271,8 +284,7 @@ def _beside(group: "Group") -> list[tuple[str, ...]]:
 def _is_alike(group: "Group", one: Figure) -> bool:
     """Tell whether a group's model is of the data and network of a published figure."""
     base = parse_model(group.base).last
-    network = dict(base.variant).get("model", "")
-    return str(base.data).startswith("cifar10:") and network == one.network.lower()
+    return str(base.data).startswith("cifar10:") and group.network == one.network.lower()
 
 
 def _figure(one: Figure, ours: "Row | None") -> tuple[str, ...]:

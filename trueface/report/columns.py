@@ -40,14 +40,15 @@ OF_RETRAIN = Column(
     title="time, retrain = 1",
     better="down",
     kind="number",
-    says="time of the method alone by that of retraining with the same seed",
+    says="time of the method alone by that of retraining with the same seed; of the model before, "
+    "its training by retraining with the pass for features, which is in a training's time",
 )
 OF_TRAINING = Column(
     name="of_training",
     title="time, training = 1",
     better="down",
     kind="number",
-    says="time of the method alone by that of the training of the model before",
+    says="time of the method, with what it caches, by that of the training of the model before",
 )
 SECONDS = Column(
     name="seconds",

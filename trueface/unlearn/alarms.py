@@ -151,8 +151,8 @@ def noise(
     if floor is None:
         return Alarm(
             sort=Sort.NOISE_UNKNOWN,
-            text=f"how far retrained models differ is not known: {len(retrained)} of the 2 seeds "
-            "at least that this needs",
+            text="how far retrained models differ by chance is not known: that needs retraining with "
+            f"at least 2 seeds, and here it was done with {len(retrained) or 'none'}",
         )
     if abs(after - before) > floor:
         return None

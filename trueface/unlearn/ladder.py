@@ -14,7 +14,7 @@ import numpy as np
 from launcher.api import UsageError
 from trueface.source_intervals import few_sources
 from trueface.unlearn.alarms import Alarm, Sort, never_known, noise
-from trueface.unlearn.entries import Entry, find, seedless
+from trueface.unlearn.entries import Entry, find, network_of, seedless
 from trueface.unlearn.fitness import Goal
 from trueface.unlearn.measured import BEFORE, Measured, measured
 from trueface.unlearn.table import METHODS
@@ -59,6 +59,7 @@ class Group:
     """All that was made of one base, over its seeds, to forget the same."""
 
     base: str  # ID without the seed
+    network: str | None  # "resnet18"; None where nothing says it, or models differ
     goal: Goal
     classes: int
     class_names: tuple[str, ...]
@@ -112,8 +113,10 @@ def _group(entries: Sequence[Entry]) -> Group:
     first = entries[0].record
     rows, notes = _with_noise(rows, every, first.goal)
     known = {entry.record.known for entry in entries}
+    networks = {network_of(entry) for entry in entries}
     return Group(
         base=seedless(first.base),
+        network=networks.pop() if len(networks) == 1 else None,
         goal=first.goal,
         classes=first.classes,
         class_names=first.class_names,

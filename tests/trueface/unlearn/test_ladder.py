@@ -112,7 +112,7 @@ def test_one_retrained_seed_tells_no_noise(tmp_path: Path) -> None:
     leave_flips(tmp_path, "ng", 22)
     group = only(tmp_path)
     assert row(group, "ng").alarms == ()
-    assert any("is not known: 1 of the 2 seeds" in note for note in group.notes)
+    assert any("at least 2 seeds, and here it was done with 1" in note for note in group.notes)
     assert any("no corrected model" in note for note in group.notes)
 
 
