@@ -7,11 +7,12 @@ confusion matrix as pandas draws a frame; whoever reads such reports by program 
 from collections.abc import Iterator, Mapping, Sequence
 
 from trueface.bootstrap import Measure
-from trueface.compare import Comparison, Contrast, Paired
+from trueface.compare import Comparison, Contrast, Paired, SourceTest
 from trueface.frames import aligned, bracketed, frame, shown
-from trueface.metrics import Report
+from trueface.metrics import CONSTANT, Report
 from trueface.paired import DeLong, McNemar
 from trueface.sides import Side
+from trueface.source_intervals import few_sources, sources_json
 
 LABELS = ("Real", "Fake")
 SMALLEST = 1e-300  # of a p: below it the arithmetic has no numbers
@@ -36,9 +37,9 @@ Confusion = Sequence[Sequence[int]]
 def text(comparison: Comparison) -> str:
     """Return the whole report of a comparison, without a last line end."""
     before, after = comparison.whole.before, comparison.whole.after
-    blocks = []
+    blocks = [warned] if (warned := list(_warnings(comparison))) else []
     if before is not None and after is not None:
-        blocks = [
+        blocks += [
             performance(comparison.before.title, before.confusion),
             performance(comparison.after.title, after.confusion),
             net_difference(before.confusion, after.confusion),
@@ -53,6 +54,30 @@ def text(comparison: Comparison) -> str:
     if notes := list(_notes(comparison)):
         blocks.append(["### Notes ###", *notes])
     return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _warnings(comparison: Comparison) -> Iterator[str]:
+    """Yield what makes all that follows worth little."""
+    for title, report in (
+        (comparison.before.title, comparison.whole.before),
+        (comparison.after.title, comparison.whole.after),
+    ):
+        if report is not None and (answer := constant_answer(report.confusion)):
+            yield (
+                f"Warning: {shown(title)} is a constant predictor, {answer}: its measures are the "
+                "shares of the classes and say nothing of it."
+            )
+
+
+def constant_answer(confusion: Confusion) -> str:
+    """Return "it calls every image real", or 99.5 % of them; "" of a model that tells images apart."""
+    (kept, accused), (missed, found) = confusion
+    total, fakes = kept + accused + missed + found, accused + found
+    share = max(fakes, total - fakes) / total if total else 0.0
+    if share <= CONSTANT or not (kept + accused and missed + found):
+        return ""
+    images = "every image" if share == 1 else f"{share:.1%} of the images"
+    return f"it calls {images} {'fake' if 2 * fakes > total else 'real'}"
 
 
 def performance(title: str, confusion: Confusion) -> list[str]:
@@ -103,6 +128,9 @@ def _tests(paired: Paired | None, unpaired: str | None) -> list[str]:
         f"### Paired Tests on {len(pairs)} Images ###",
         f"McNemar: {_mcnemar(paired.mcnemar)}",
         f"DeLong: {paired.reason if paired.delong is None else _delong(paired.delong)}",
+        "McNemar and DeLong take images for independent: they speak of these sources alone.",
+        f"By source, {_sources(paired)}: "
+        + "; ".join(_by_source(name, test) for name, test in paired.by_source.items()),
         f"Images joined by {pairs.joined_by}",
     ]
     if pairs.only_first or pairs.only_second:
@@ -128,6 +156,22 @@ def _delong(test: DeLong) -> str:
     return f"{_p(test.p)} ({areas}; z = {0.0 if test.z is None else test.z:.2f})"
 
 
+def _sources(paired: Paired) -> str:
+    return " and ".join(
+        f"{count} {name}{' (given this source)' if count == 1 else ''}"
+        for name, count in sources_json(paired.sources).items()
+    )
+
+
+def _by_source(name: str, test: SourceTest) -> str:
+    told = f"{TITLES[name].removesuffix(' %').lower() if name != 'auc' else 'AUC'} "
+    if test.p is None:
+        return (
+            f"{told}does not differ" if not test.difference.value else f"{told}differs alike in all"
+        )
+    return f"{told}{_p(test.p)} (t, {test.freedom:.1f} degrees of freedom)"
+
+
 def _p(value: float) -> str:
     return f"p = {value:.3g}" if value > SMALLEST else f"p < {SMALLEST:g}"
 
@@ -139,7 +183,13 @@ def _intervals(whole: Contrast) -> list[str]:
         cells = (_of(whole.before, name), _of(whole.after, name), whole.difference[name])
         rows.append((title, *(bracketed(cell, scale) for cell in cells)))
     how = "both resampled together" if whole.same_images else "each resampled by itself"
-    return [f"### 95% Intervals ({how}) ###", *aligned(rows)]
+    few = "; ".join(
+        dict.fromkeys(
+            few_sources(report.sources) for report in (whole.before, whole.after) if report
+        )
+    ).strip("; ")
+    below = [f"Sources: {few}. Intervals are of other such sources, and so few tell little."]
+    return [f"### 95% Intervals ({how}) ###", *aligned(rows), *(below if few else [])]
 
 
 def _parts(title: str, parts: Mapping[str, Contrast]) -> list[str]:

@@ -1,19 +1,14 @@
-"""Resampling: how often each row of a score table stands in each of many tables like it.
+"""Resampling: how often each image of a score table stands in each of many tables like it.
 
-A test set is a sample twice: of sources (a generator under one setting, a camera collection: the
-folder of an image) and of images of each. Both are resampled. A model may like one source and
-dislike another for no reason but the chance of its training; as many images as you like of two
-sources do not show that it tells fakes from reals. Copies of an image in several networks have
-one key and stand or fall together.
+What is resampled are the images of each class, wherever they come from: the spread tells what other
+images of these very sources (folders) would have given. What other sources would have given,
+`uncertainty` tells. Copies of an image in several networks have one key and stand or fall together.
 
-Sources: percentile interval, B. Efron and R. Tibshirani, "An introduction to the bootstrap", 1993,
-chapter 13; two stages, A. Davison and D. Hinkley, "Bootstrap methods and their application", 1997,
-section 3.8, with the product of both stages' weights as in A. Owen and D. Eckles, arXiv 1106.2125,
-which they show to be wide rather than narrow. With one source a class, images alone are resampled:
-nothing then tells how sources differ.
+Source: percentile interval, B. Efron and R. Tibshirani, "An introduction to the bootstrap", 1993,
+chapter 13.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,6 +25,7 @@ KEPT_ROWS = 50_000  # of a table whose resamples are kept: sixteen of them are 8
 Floats = NDArray[np.float64]
 Weights = NDArray[np.float32]
 Counts = NDArray[np.unsignedinteger]
+Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +37,25 @@ class Measure:
     high: float
 
 
-def resamples(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
+def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int) -> Counts:
     """Return how often each row stands in each resample: (R, N).
 
     Args:
         keys: (N,) "<source>/<name>" of the images; rows with one key are drawn together.
-        labels: (N,) of int8, as bytes; each class is resampled by itself, so none gets lost.
+        labels: (N,) classes; each is resampled by itself, so none gets lost.
         seed: root seed; the same table has the same resamples.
     """
-    return (_kept if len(keys) <= KEPT_ROWS else _resampled)(keys, labels, seed)
+    made = _kept if len(keys) <= KEPT_ROWS else _resampled
+    return made(tuple(keys), labels.astype(np.int32).tobytes(), seed)
+
+
+def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:
+    """Return the number of the source (N,) and of the picture (N,) of each key, from 0 on."""
+    sources: dict[str, int] = {}
+    pictures: dict[str, int] = {}
+    of_source = [sources.setdefault(key.rpartition("/")[0], len(sources)) for key in keys]
+    of_picture = [pictures.setdefault(key, len(pictures)) for key in keys]
+    return np.array(of_source, np.intp), np.array(of_picture, np.intp)
 
 
 def chunks(weights: Counts) -> Iterator[Weights]:
@@ -77,19 +83,13 @@ def unbiased(value: float, resampled: Floats) -> Floats:
 
 def _resampled(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
     random = numpy_stream("bootstrap", seed)
-    classes = np.frombuffer(labels, np.int8)
-    sources = np.array([key.rpartition("/")[0] for key in keys])
-    images = np.array(keys)
+    classes = np.frombuffer(labels, np.int32)
+    _, picture = picture_codes(keys)
     weights = np.zeros((RESAMPLES, len(keys)), np.uint16)
     for label in np.unique(classes):
-        of_class = np.flatnonzero(classes == label)
-        names, which = np.unique(sources[of_class], return_inverse=True)
-        times = _draw(random, len(names))  # (R, sources of this class)
-        for number in range(len(names)):
-            rows = of_class[which == number]
-            _, image = np.unique(images[rows], return_inverse=True)
-            drawn = _draw(random, int(image.max()) + 1)
-            weights[:, rows] = times[:, [number]] * drawn[:, image]
+        rows = np.flatnonzero(classes == label)
+        _, image = np.unique(picture[rows], return_inverse=True)
+        weights[:, rows] = _draw(random, int(image.max()) + 1)[:, image]
     return weights.astype(np.uint8) if weights.max() < 256 else weights
 
 

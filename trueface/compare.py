@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from launcher.api import Json
+from trueface import operating_point
 from trueface.bootstrap import Measure, interval
 from trueface.errors import DataError
 from trueface.metrics import MEASURES, Measured, Report, measured
@@ -15,6 +16,9 @@ from trueface.paired import DeLong, McNemar, Pairs, delong, mcnemar, pair
 from trueface.scores import Scores
 from trueface.sides import Side
 from trueface.sides import read_side as read_side  # what is compared is read there
+from trueface.source_intervals import BY_SHARE, sources_json
+from trueface.uncertainty import Design, Error, Scale, by_source, design, standard_error
+from trueface.weighted_metrics import values
 
 SCHEMA = 1  # of `document`
 
@@ -30,6 +34,15 @@ class Contrast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTest:
+    """Whether two models differ over the population that the sources come from."""
+
+    difference: Measure
+    freedom: float  # degrees of, of Student's t
+    p: float | None  # two-sided; None: the difference does not vary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
     """Tests of two models on the images that both scored."""
 
@@ -37,6 +50,8 @@ class Paired:
     mcnemar: McNemar
     delong: DeLong | None
     reason: str | None  # why there is no DeLong
+    sources: Mapping[int, int]  # of each class
+    by_source: Mapping[str, SourceTest]  # of the accuracy, and of the area where there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +82,7 @@ def compare(before: Side, after: Side, *, same_order: bool = False, seed: int = 
     sides = before.scores, after.scores
     paired, unpaired = None, None
     try:
-        paired = _tests(pair(*sides, same_order=same_order))
+        paired = _tests(pair(*sides, same_order=same_order), seed)
     except DataError as error:
         if same_order:
             raise
@@ -99,9 +114,32 @@ def contrast(before: Scores, after: Scores, *, same_order: bool = False, seed: i
     return Contrast(
         before=one.report,
         after=two.report,
-        difference={name: _difference(name, one, two) for name in MEASURES},
+        difference={
+            name: difference(name, one, two, together=pairs is not None) for name in MEASURES
+        },
         same_images=pairs is not None,
     )
+
+
+def difference(name: str, one: Measured, two: Measured, *, together: bool) -> Measure | None:
+    """Return by how much the second exceeds the first in a measure, with its interval.
+
+    Args:
+        name: of the measure.
+        one: of one model.
+        two: of the other.
+        together: both are of the same images, and what is hard for both cancels out.
+    """
+    first, second = getattr(one.report, name), getattr(two.report, name)
+    if first is None or second is None:
+        return None
+    value = second.value - first.value
+    if not (one.design.drawn or two.design.drawn):
+        return interval(value, two.spread[name] - one.spread[name])
+    if name == "tpr_at_1fpr" and not (together and _alike(name, one, two)):
+        return operating_point.shift(first, second)
+    error = _error(name, one, two, together=together)
+    return by_source(value, error, Scale.PLAIN if name == "loss" else Scale.SHIFT)
 
 
 def document(comparison: Comparison) -> dict[str, Json]:
@@ -131,25 +169,54 @@ def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> Pairs | 
     return None if pairs.only_first or pairs.only_second else pairs
 
 
-def _difference(name: str, one: Measured, two: Measured) -> Measure | None:
-    first, second = getattr(one.report, name), getattr(two.report, name)
-    if first is None or second is None:
-        return None
-    return interval(second.value - first.value, two.spread[name] - one.spread[name])
+def _alike(name: str, one: Measured, two: Measured) -> bool:
+    return np.array_equal(one.left[name], two.left[name])
 
 
-def _tests(pairs: Pairs) -> Paired:
+def _error(name: str, one: Measured, two: Measured, *, together: bool) -> Error:
+    """Return the standard error over sources of a difference."""
+    even = name not in BY_SHARE
+    if together:
+        return standard_error(one.design, two.left[name] - one.left[name], even=even)
+    also = (two.design, two.left[name])
+    return standard_error(one.design, one.left[name], even=even, also=also)
+
+
+def _tests(pairs: Pairs, seed: int) -> Paired:
     areas, reason = None, None
     try:
         areas = delong(pairs.labels, pairs.first, pairs.second)
     except DataError as error:
         reason = str(error)
+    of = design(pairs.keys, pairs.labels, seed)
     return Paired(
         pairs=pairs,
         mcnemar=mcnemar(pairs.labels, pairs.first, pairs.second),
         delong=areas,
         reason=reason,
+        sources=of.sources,
+        by_source=_by_source(pairs, of),
     )
+
+
+def _by_source(pairs: Pairs, of: Design) -> dict[str, SourceTest]:
+    """Return tests of equal accuracy, and of equal area where both classes are there."""
+    fake = pairs.labels == 1
+    names = ("accuracy", "auc") if len(of.strata) > 1 else ("accuracy",)
+    first, second = (
+        values(fake, logits, of.weights, names, of.scale)[0]
+        for logits in (pairs.first, pairs.second)
+    )
+    tests = {}
+    for name in names:
+        change = second[name] - first[name]
+        error, shift = standard_error(of, change, even=name not in BY_SHARE), float(change[0])
+        tests[name] = SourceTest(
+            difference=by_source(shift, error, Scale.SHIFT),
+            freedom=error.freedom,
+            p=error.p(shift),
+        )
+    return tests
 
 
 def _parts(
@@ -195,6 +262,8 @@ def _paired_json(paired: Paired | None, unpaired: str | None) -> dict[str, Json]
         "mcnemar": asdict(paired.mcnemar),
         "delong": None if paired.delong is None else asdict(paired.delong),
         "reason": paired.reason,
+        "sources": sources_json(paired.sources),
+        "by_source": {name: asdict(test) for name, test in paired.by_source.items()},
     }
 
 
@@ -211,5 +280,4 @@ def _contrast_json(contrast: Contrast) -> dict[str, Json]:
 
 
 def _report_json(report: Report) -> dict[str, Json]:
-    told: dict[str, Json] = asdict(report)
-    return told
+    return {**asdict(report), "sources": sources_json(report.sources)}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trueface.bootstrap import Counts, Floats, Weights, chunks
 
 FPR_PERCENT = 1  # the share of reals that may be called fake, of `tpr_at_1fpr`
+NONE = np.float32(1e-9)  # in the place of 0 called fake
 NAMES = ("auc", "ap", "eer", "tpr_at_1fpr")
 
 Indices = NDArray[np.intp]
@@ -24,6 +25,7 @@ class Curve:
 
     found: Weights  # (C, T + 1) fakes called fake, rising from 0
     accused: Weights  # (C, T + 1) reals called fake, rising from 0
+    odds: Floats | None  # (C,) what a fake counts where a real counts 1; None: the same
 
     @property
     def fakes(self) -> Floats:
@@ -36,13 +38,16 @@ class Curve:
         return self.accused[:, -1].astype(np.float64)
 
 
-def values(fake: NDArray[np.bool_], logits: Floats, weights: Counts) -> dict[str, Floats]:
+def values(
+    fake: NDArray[np.bool_], logits: Floats, weights: Counts, odds: Floats | None = None
+) -> dict[str, Floats]:
     """Return area, average precision, equal error rate and TPR at 1 % FPR of each resample.
 
     Args:
         fake: (N,) both classes.
         logits: (N,) higher = more fake.
         weights: (R, N) how often each row counts.
+        odds: (R,) what a fake counts where a real counts 1; None: the same.
 
     Returns:
         For each of `NAMES` (R,) in 0 … 1.
@@ -56,12 +61,15 @@ def values(fake: NDArray[np.bool_], logits: Floats, weights: Counts) -> dict[str
     order = np.argsort(-logits, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(logits[order]) != 0, True))
     positive = fake[order].astype(np.float32)
-    parts = []
+    parts, at = [], 0
     for part in chunks(weights):
         drawn = np.take(part, order, axis=1)
         curve = Curve(
-            found=_sums(drawn * positive, ends), accused=_sums(drawn * (1 - positive), ends)
+            found=_sums(drawn * positive, ends),
+            accused=_sums(drawn * (1 - positive), ends),
+            odds=None if odds is None else odds[at : at + len(part)],
         )
+        at += len(part)
         parts.append((_area(curve), _precision(curve), _equal(curve), _strict(curve)))
     return {
         name: np.concatenate(part)
@@ -87,7 +95,10 @@ def _area(curve: Curve) -> Floats:
 
 def _precision(curve: Curve) -> Floats:
     found = curve.found[:, 1:]
-    called = np.maximum(found + curve.accused[:, 1:], 1)  # none called: nothing found either
+    accused = curve.accused[:, 1:]
+    if curve.odds is not None:
+        accused = np.divide(accused, curve.odds[:, None], dtype=np.float32, casting="same_kind")
+    called = np.maximum(found + accused, NONE)  # none called: nothing found either
     added = np.diff(curve.found, axis=1)
     summed: Floats = np.einsum("ct,ct->c", added, found / called, dtype=np.float64)
     return summed / curve.fakes
@@ -126,3 +137,9 @@ def _first(curve: Curve, holds: Callable[[Indices], NDArray[np.bool_]]) -> Indic
         there = holds(middle)
         low, high = np.where(there, low, middle), np.where(there, middle, high)
     return high
+
+
+def strict(fake: NDArray[np.bool_], logits: Floats) -> float:
+    """Return the threshold of `tpr_at_1fpr`: what lies above it is called fake."""
+    reals = np.sort(logits[~fake])[::-1]
+    return float(reals[len(reals) * FPR_PERCENT // 100])

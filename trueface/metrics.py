@@ -1,4 +1,4 @@
-"""What the scores of a model are worth: point values by scikit-learn, intervals by bootstrap.
+"""What the scores of a model are worth: point values by scikit-learn, and their intervals.
 
 Positive = fake throughout: precision is how many of those called fake are, recall how many of the
 fakes were called so. A measure that cannot be told is `None`, with the reason beside it.
@@ -23,21 +23,20 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from trueface import curves
-from trueface.bootstrap import Counts, Floats, chunks, interval, resamples, unbiased
+from trueface import curves, uncertainty
+from trueface.bootstrap import Floats, interval, resamples, unbiased
 from trueface.bootstrap import Measure as Measure  # part of `Report`
 from trueface.errors import DataError
 from trueface.scores import Scores
+from trueface.source_intervals import opened, over_sources
+from trueface.uncertainty import Design
+from trueface.weighted_metrics import MEASURES as MEASURES  # of every `Report`
+from trueface.weighted_metrics import Labels as Labels
+from trueface.weighted_metrics import calibration_error as calibration_error
+from trueface.weighted_metrics import probabilities, values
 
-BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
-MEASURES = (
-    "accuracy", "balanced_accuracy", "precision", "recall", "f1",
-    "auc", "ap", "eer", "tpr_at_1fpr", "ece", "loss",
-)  # fmt: skip
 OF_ANY_CLASS = frozenset({"accuracy", "ece", "loss"})  # what one class alone has, too
-
-Labels = NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +44,7 @@ class Report:
     """All measures of one score table; `None` where `reasons` says why there can be none."""
 
     n: int
+    sources: Mapping[int, int]  # folders that the images of each class (0 real) come from
     accuracy: Measure
     balanced_accuracy: Measure | None
     precision: Measure | None
@@ -59,7 +59,10 @@ class Report:
     confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
     reason: str | None  # why there is no measure of two classes
     reasons: Mapping[str, str]  # of every measure that is None
-    verdict: str  # "chance", "below chance", "constant" or ""
+    verdict: str  # "constant", "chance", "below chance", the first and one more, or ""
+    by_images: Mapping[
+        str, Measure
+    ]  # other images of the very same sources: intervals of each measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,8 @@ class Measured:
 
     report: Report
     spread: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
+    design: Design
+    left: Mapping[str, Floats]  # name → (F,) on what of the table is left: see `uncertainty`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +103,10 @@ def measure(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 
     Raises:
         DataError: empty, or a logit that is no finite number: such a model has no score.
 
-    Sources: of the intervals see `bootstrap`, of EER and TPR at 1 % FPR `curves.values`. The
-        interval of a value at its limit (accuracy 1 on N images) has no width; it then says
-        "within 3/N at most".
+    Intervals are over the population that the sources come from, where a class has several; of a
+    class of one source they are of this source. See `uncertainty`; where no class has several, and
+    for `by_images`, `bootstrap`. That of the calibration error is wide rather than narrow. A share
+    that is 0 or 1 without exception has the interval of no error on as many images.
     """
     return measured(labels, logits, keys=keys, seed=seed).report
 
@@ -115,20 +121,28 @@ def measured(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int =
     reasons = _reasons(fake, called)
     known = [name for name in MEASURES if name not in reasons]
     points = _points(labels, logits, known)
-    weights = resamples(tuple(keys), labels.tobytes(), seed)
-    spread = _spread(fake, logits, weights, known)
+    weights = resamples(keys, labels, seed)
+    spread, _ = values(fake, logits, weights, known)
     shown = {**spread, "ece": unbiased(points["ece"], spread["ece"])}
-    found = {name: interval(points[name], shown[name]) for name in known}
+    design = uncertainty.design(keys, labels, seed)
+    left, gaps = values(fake, logits, design.weights, known, design.scale)
+    by_images = {name: opened(name, interval(points[name], shown[name]), design) for name in known}
+    found = dict(by_images)
+    if design.drawn:
+        wider = over_sources(points, fake, logits, design, left, gaps)
+        found |= {name: one for name, one in wider.items() if one.low < one.high}
     every: dict[str, Any] = {**dict.fromkeys(reasons), **found}
     report = Report(
         n=len(labels),
+        sources=design.sources,
         **every,
         confusion=_confusion(labels, logits),
         reason=reasons.get("auc"),
         reasons=reasons,
-        verdict=_verdict(logits, found.get("auc")),
+        verdict=_verdict(logits, by_images.get("auc")),
+        by_images=by_images,
     )
-    return Measured(report=report, spread=spread)
+    return Measured(report=report, spread=spread, design=design, left=left)
 
 
 def breakdown(scores: Scores, *, seed: int = 0) -> Breakdown:
@@ -159,15 +173,6 @@ def breakdown(scores: Scores, *, seed: int = 0) -> Breakdown:
             name: report(modifiers == name) for name in dict.fromkeys(scores.modifiers) if name
         },
     )
-
-
-def calibration_error(labels: Labels, logits: Floats) -> float:
-    """Return the expected calibration error of the predicted class, in 0 … 1.
-
-    Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width; the
-        confidence of a binary answer is at least one half, so that only the upper bins fill.
-    """
-    return float(np.abs(_gaps(labels == 1, logits).sum(0, dtype=np.float64)).sum() / len(labels))
 
 
 def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
@@ -221,7 +226,7 @@ def _points(labels: Labels, logits: Floats, known: Sequence[str]) -> dict[str, f
         of_curve = curves.values(labels == 1, logits, once)
         points |= {name: float(of_curve[name][0]) for name in ("eer", "tpr_at_1fpr")}
     points["ece"] = calibration_error(labels, logits)
-    points["loss"] = log_loss(labels, _probabilities(logits), labels=[0, 1])
+    points["loss"] = log_loss(labels, probabilities(logits), labels=[0, 1])
     return points
 
 
@@ -230,60 +235,17 @@ def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[i
     return (a, b), (c, d)
 
 
-def _spread(
-    fake: NDArray[np.bool_], logits: Floats, weights: Counts, known: Sequence[str]
-) -> dict[str, Floats]:
-    """Return each measure on every resample."""
-    called = logits > 0
-    counted = np.column_stack(
-        [fake, called, fake & called, _losses(fake, logits), _gaps(fake, logits)]
-    ).astype(np.float32)
-    sums = np.concatenate([part @ counted for part in chunks(weights)]).astype(np.float64)
-    rows = weights.sum(1, dtype=np.float64)
-    fakes, accused, hits = sums[:, 0], sums[:, 1], sums[:, 2]
-    reals, right = rows - fakes, rows - fakes - accused + 2 * hits
-    with np.errstate(invalid="ignore", divide="ignore"):  # what is not known is left out below
-        spread = {
-            "accuracy": right / rows,
-            "balanced_accuracy": (hits / fakes + (reals - accused + hits) / reals) / 2,
-            "precision": hits / accused,
-            "recall": hits / fakes,
-            "f1": 2 * hits / (fakes + accused),
-            "loss": sums[:, 3] / rows,
-            "ece": np.abs(sums[:, 4:]).sum(1) / rows,
-        }
-    if "auc" in known:
-        spread |= curves.values(fake, logits, weights)
-    return {name: spread[name] for name in known}
-
-
-def _gaps(fake: NDArray[np.bool_], logits: Floats) -> NDArray[np.float32]:
-    """Return how far each answer is from its confidence, in the column of its bin: (N, BINS)."""
-    confidence = _probabilities(np.abs(logits))
-    right = (logits > 0) == fake
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.zeros((len(logits), BINS), np.float32)
-    gaps[np.arange(len(logits)), bins] = right - confidence
-    return gaps
-
-
-def _losses(fake: NDArray[np.bool_], logits: Floats) -> Floats:
-    losses: Floats = np.logaddexp(0.0, np.where(fake, -logits, logits))
-    return losses
-
-
-def _probabilities(logits: Floats) -> Floats:
-    # the same as a sigmoid, but no overflow for a large negative logit
-    probabilities: Floats = np.exp(-np.logaddexp(0.0, -logits))
-    return probabilities
-
-
 def _verdict(logits: Floats, auc: Measure | None) -> str:
+    """Return what a reader must know before any number; of the area by images alone.
+
+    Few sources leave the area of any model open, which does not make it a guess.
+    """
     if auc is None:
         return ""
-    if auc.low <= 0.5 <= auc.high:
-        return "chance"
     share = float(np.mean(logits > 0))
-    if max(share, 1 - share) > CONSTANT:
-        return "constant"
-    return "below chance" if auc.high < 0.5 else ""
+    told = ["constant"] if max(share, 1 - share) > CONSTANT else []
+    if auc.low <= 0.5 <= auc.high:
+        told.append("chance")
+    elif auc.high < 0.5:
+        told.append("below chance")
+    return ", ".join(told)

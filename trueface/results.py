@@ -13,7 +13,7 @@ from launcher.api import Json, model_folder_name, read_json, write_json
 from trueface import layout
 
 KEPT = "results.json"  # in the run's folder
-KEPT_SCHEMA = 2  # of its rows; since 2 with precision, recall, F1, AP, EER and TPR at 1 % FPR
+KEPT_SCHEMA = 3  # of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
@@ -21,6 +21,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
     Scores of real images stand by the side of the scores of fakes under the same modifiers (the
     original system's `merge_real`), so that every row has both classes if any test gives them.
+    Tests of two data roots are never joined: equal paths there are other images.
     Rows keep the order of `tests`; a model's pooled row follows its rows of the same modifiers.
 
     Args:
@@ -29,10 +30,14 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
     Returns:
         Rows with the keys model, data, modifier, pooled, n, accuracy, balanced_accuracy,
-        precision, recall, f1, auc, ap, eer, tpr_at_1fpr, ece, loss, confusion, verdict, reason,
-        reasons, seconds. A measure is {"value", "low", "high"}, or None where `reasons` says why;
-        `reason` is why there is none of two classes, `seconds` what training or unlearning took,
-        if known.
+        precision, recall, f1, auc, ap, eer, tpr_at_1fpr, ece, loss, accuracy_by_images,
+        balanced_accuracy_by_images, auc_by_images, sources, few_sources, confusion, verdict,
+        reason, reasons, data_root, seconds. A measure is {"value", "low", "high"}, or None where
+        `reasons` says why; its interval is over the population of sources, `_by_images` over other
+        images of the same ones. `sources` counts them by class, and `few_sources` says it in words
+        where they are fewer than five. `reason` is why there is no measure of two classes,
+        `data_root` where the images lie if the model was tested on several roots, `seconds` what
+        training or unlearning took, if known.
 
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number.
@@ -62,7 +67,11 @@ def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
     digest = hashlib.sha256(str(KEPT_SCHEMA).encode())
     for model, data in tests:
         folder = run_folder / model_folder_name(model)
-        files = (layout.scores(folder, model, data), layout.summary(folder))
+        files = (
+            layout.scores(folder, model, data),
+            layout.summary(folder),
+            layout.metrics(folder, data),
+        )
         for path in files:
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()

@@ -25,6 +25,7 @@ from trueface.models import Detector
 from trueface.resume import Claim, Interrupted
 from trueface.settings import LearningSettings, TrainSettings
 from trueface.steps import Feed, Steps, Sums, answer
+from trueface.stopwatch import now
 from trueface.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ class _Course:
 
     def __init__(self, steps: Steps, saving: Saving, keep: Keep) -> None:
         self._steps, self._saving, self._keep = steps, saving, keep
-        self._started, self._earlier = time.monotonic(), 0.0
+        self._started, self._earlier = now(), 0.0
         self._sums: Sums | None = None  # of an epoch that was interrupted
         self.history: list[Epoch] = []
         self.chosen: Epoch | None = None
@@ -169,7 +170,7 @@ class _Course:
     @property
     def seconds(self) -> float:
         """How long it took, interruptions not counted."""
-        return self._earlier + time.monotonic() - self._started
+        return self._earlier + now() - self._started
 
     def epoch(self, validation: Feed) -> None:
         """Go through one epoch, or the rest of one; choose, keep, and save the state."""

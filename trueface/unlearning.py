@@ -6,7 +6,6 @@ What is written beside the model is enough for every later table: the answers be
 
 import copy
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from trueface.models import Detector
 from trueface.poison import PoisonRecord
 from trueface.problem import Problem, Told, situation
 from trueface.settings import UnlearningSettings
+from trueface.stopwatch import now
 from trueface.unlearn import afterwards, answers, method, plane, record
 from trueface.unlearn.answers import Answered
 from trueface.unlearn.cache import Cache
@@ -164,13 +164,13 @@ def _looked_for(
     if not settings.find:
         return told, None, 0.0
     meter = problem.meter
-    began, made = time.monotonic(), meter.making_seconds
+    began, made = now(), meter.making_seconds
     retain, known = (
         replace(some, source=Counted(some.source, meter)) for some in (told.retain, told.forget)
     )
     cache = Cache(problem.cache_folder, meter)
     findings = find(problem.model, retain, known, cache=cache, watch=watch, seed=settings.seed)
-    seconds = time.monotonic() - began - (meter.making_seconds - made)
+    seconds = now() - began - (meter.making_seconds - made)
     flagged = findings.rows
     places = [told.retain.positions[row] for row in flagged]
     hidden = sum(problem.is_wrong(place) for place in told.retain.positions)

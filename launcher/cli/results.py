@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -25,10 +26,11 @@ from launcher.views import columns, harmless, tabbed
 
 Row = Mapping[str, Any]
 HEADER = ("model", "data", "n", "accuracy %", "balanced %", "AUC", "ECE", "loss", "", "made in")
-MARKDOWN_HEADER = tuple(title or "verdict" for title in HEADER)
+MARKDOWN_HEADER = (*(title or "verdict" for title in HEADER), "sources")
 NOTHING = "no results yet"
 FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
 FULL_WIDTH = 140
+FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
 _DISPENSABLE = {"made in": 5, "loss": 4, "ECE": 3, "n": 2, "AUC": 1}  # the highest goes first
 _SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
 
@@ -107,10 +109,10 @@ def _write_rows(rows: Sequence[Row], run: str, form: Format | None, *, everythin
         case Format.CSV:
             _say_csv(long_rows(rows))
         case Format.MARKDOWN:
-            table = [MARKDOWN_HEADER, *map(_cells, rows)]
+            table = [MARKDOWN_HEADER, *map(_whole_cells, rows)]
             click.echo(markdown_text(table, right=_numbers(HEADER)))
         case None if not sys.stdout.isatty():
-            click.echo(tabbed(map(_cells, rows)))
+            click.echo(tabbed(map(_whole_cells, rows)))
         case _:
             click.echo(draw(rows, everything=everything, width=terminal_width()))
 
@@ -223,11 +225,12 @@ def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WID
     pooled = [row for row in rows if row["pooled"]]
     cells, header = (_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
     if everything or not pooled:
-        return "\n".join(_fitted(header, map(cells, rows), width))
+        return "\n".join([*_fitted(header, map(cells, rows), width), *_few_sources(rows, width)])
     # a pooled row is named by its modifier: the whole ID would fill the line
     short = [(cells(row)[0], row["modifier"], *cells(row)[2:]) for row in pooled]
     lines = ["all sets of a modifier together, with 95 % intervals", ""]
     lines += _fitted(header, short, width)
+    lines += _few_sources(pooled, width)
     lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
     lines += _pivot([row for row in rows if not row["pooled"]])
     return "\n".join(lines)
@@ -280,6 +283,29 @@ def _cells(row: Row) -> tuple[str, ...]:
         _plain(row.get("loss")),
         row.get("verdict") or "",
         "" if seconds is None else f"{seconds:.1f} s",
+    )
+
+
+def _whole_cells(row: Row) -> tuple[str, ...]:
+    return (*_cells(row), harmless(row.get("few_sources") or ""))
+
+
+def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
+    """Return lines on what so few sources of images tell; none where all rows have many."""
+    data: dict[str, list[str]] = {}
+    for row in rows:
+        if text := row.get("few_sources"):
+            data.setdefault(harmless(text), []).append(harmless(row["data"]))
+    same = len(data) == 1 and all(row.get("few_sources") for row in rows)
+    lines = [
+        f"{text}" if same else f"{', '.join(dict.fromkeys(names))}: {text}"
+        for text, names in data.items()
+    ]
+    told = [FEW_SOURCES, *(f"  {line}" for line in lines)] if lines else []
+    return (
+        ["", *(part for line in told for part in wrap(line, width, subsequent_indent="    "))]
+        if told
+        else []
     )
 
 

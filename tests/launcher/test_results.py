@@ -47,6 +47,18 @@ def test_a_wide_terminal_gets_every_interval() -> None:
     assert lines[-1].split() == ["all:pre%50", "–"]
 
 
+def test_below_the_table_stands_how_few_sources_the_intervals_rest_on() -> None:
+    few = "3 real sources, 1 fake source (given this source)"
+    lines = draw([a_row("m", "gan2:pre", pooled=False, few_sources=few)], width=60).splitlines()
+    assert lines[-2:] == [
+        "intervals are of other sources of images, and rest on few:",
+        f"  {few}",
+    ]
+    mixed = [a_row("m", "gan2:pre", pooled=False, few_sources=few), ROWS[0]]
+    assert f"  gan2:pre: {few}" in draw(mixed, everything=True, width=140)
+    assert "few" not in draw(ROWS, width=140)
+
+
 def test_at_100_columns_no_line_is_wrapped_and_the_verdict_stays() -> None:
     text = draw(ROWS, width=100)
     assert all(len(line) <= 100 for line in text.splitlines())

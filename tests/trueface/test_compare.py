@@ -1,5 +1,6 @@
 import json
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,8 @@ def test_two_runs_are_compared_by_their_folders(
     assert "### Paired Tests on 120 Images ###" in out
     assert "McNemar: p = " in out
     assert "DeLong: p = " in out
+    assert "By source, 1 real (given this source) and 2 fake: accuracy p = " in out
+    assert "Sources: 1 real source (given this source), 2 fake sources." in out
     for subset in ("StyleGAN2/psi", "StyleGAN3", "FFHQ"):
         assert f"\n{subset}" in out
 
@@ -159,12 +162,29 @@ def test_a_comparison_as_json_holds_every_number(
     assert told["schema"] == 1
     assert told["before"]["title"] == "clean"
     assert told["before"]["n"] == told["paired"]["images"] == 120
-    assert told["difference"]["auc"]["high"] < 0
+    assert told["difference"]["auc"]["value"] < -0.2
+    assert told["before"]["sources"] == told["paired"]["sources"] == {"real": 1, "fake": 2}
+    assert 0.9 < told["paired"]["by_source"]["auc"]["freedom"] < 2.1
     assert told["paired"]["delong"]["p"] < 1e-6
     assert told["paired"]["mcnemar"]["method"].startswith(("exact", "chi²"))
     assert set(told["subsets"]) == {"StyleGAN2/psi", "StyleGAN3", "FFHQ"}
     assert told["subsets"]["FFHQ"]["before"]["auc"] is None
     assert told["same_images"] is True
+
+
+def test_a_constant_predictor_is_named_before_any_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, shift in (("clean", 0.0), ("ruined", -90.0)):
+        folder = tmp_path / name / MODEL / "scores"
+        folder.mkdir(parents=True)
+        for subset, label in (("StyleGAN3", 1), ("FFHQ", 0)):
+            table = scores(subset, label, 3.0)
+            said = replace(table, logits=table.logits + shift)
+            write_scores(folder / f"{MODEL}_vs_{subset}.csv", said)
+    assert cli.run(["compare", str(tmp_path / "clean"), str(tmp_path / "ruined")]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("Warning: ruined is a constant predictor, it calls every image real")
 
 
 def test_a_model_differs_from_itself_in_nothing(runs: Path) -> None:

@@ -122,7 +122,14 @@ def test_one_class_alone_has_no_area_and_says_why() -> None:
 
 @pytest.mark.parametrize(
     ("shift", "offset", "verdict"),
-    [(0.0, 0.0, "chance"), (6.0, -3.0, ""), (-3.0, 0.0, "below chance"), (3.0, 50.0, "constant")],
+    [
+        (0.0, 0.0, "chance"),
+        (6.0, -3.0, ""),
+        (-3.0, 0.0, "below chance"),
+        (3.0, 50.0, "constant"),
+        (0.0, 50.0, "constant, chance"),
+        (-3.0, 50.0, "constant, below chance"),
+    ],
 )
 def test_a_verdict_names_what_a_number_hides(shift: float, offset: float, verdict: str) -> None:
     labels, logits, keys = drawn(300, shift, seed=3)
@@ -159,7 +166,37 @@ def test_a_source_of_one_image_does_no_harm() -> None:
     keys = ["a/1", "a/2", "b/1", "c/1", "d/1"]
     auc = measure(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).auc
     assert auc is not None
-    assert auc.low == auc.high == 1.0
+    assert 0 < auc.low < 1
+    assert auc.high == 1.0
+
+
+def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
+    labels, logits, keys = drawn(200, 50.0)
+    report = measure(labels, logits - 25, keys=keys)
+    assert report.accuracy.value == report.accuracy.high == 1
+    assert report.accuracy.low == pytest.approx(0.025 ** (1 / 200))  # no error on 200 images
+    assert _value(report.recall) == 1
+    assert report.recall is not None
+    assert report.recall.low == pytest.approx(0.025 ** (1 / 100))
+
+
+def test_few_sources_leave_the_area_of_a_good_model_open_but_do_not_make_it_a_guess() -> None:
+    labels, logits, _ = drawn(2000, 1.0)
+    sources = np.arange(2000) % 4 // 2  # two folders a class
+    logits += np.where((sources == 1) & (labels == 1), 1.5, 0.0)
+    keys = [f"{label}{s}/{n}" for n, (label, s) in enumerate(zip(labels, sources, strict=True))]
+    report = measure(labels, logits, keys=keys)
+    assert report.sources == {0: 2, 1: 2}
+    assert report.auc is not None
+    assert report.auc.low < 0.5 < report.by_images["auc"].low
+    assert report.verdict == ""
+
+
+def test_the_bins_of_a_calibration_error_lie_where_answers_of_two_classes_can_be() -> None:
+    # confidences .51 and .55: one bin of 15 between 0 and 1, two of 15 between .5 and 1
+    logits = np.log(np.array([0.51, 0.55]) / np.array([0.49, 0.45]))
+    error = calibration_error(np.array([1, 0], np.int8), logits)
+    assert error == pytest.approx((0.49 + 0.55) / 2)
 
 
 def tied(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
@@ -205,7 +242,7 @@ def test_rates_at_thresholds_are_those_of_trying_every_threshold(seed: int) -> N
 
 def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() -> None:
     labels, logits, keys = tied()
-    weights = resamples(tuple(keys), labels.tobytes(), 0)
+    weights = resamples(keys, labels, 0)
     assert weights.shape == (RESAMPLES, len(labels))
     spread = measured(labels, logits, keys=keys).spread
     for number in range(0, RESAMPLES, 97):

@@ -134,3 +134,27 @@ def test_a_model_whose_id_is_too_long_for_a_folder_has_its_rows(tmp_path: Path) 
     assert {row["model"] for row in rows} == {model}
     assert {row["seconds"] for row in rows} == {3}
     assert len(rows) == 4
+
+
+def test_tests_of_two_data_roots_are_never_joined(run: Path) -> None:
+    folder = run / "clean"
+    for data in TESTS:
+        root = "data/b" if data == "gan3:pre" else "data/a"
+        path = layout.metrics(folder, data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"schema": 1, "settings": {"data_root": root}}))
+    rows = table(run, pairs("clean"))
+    assert not any(row["pooled"] for row in rows)
+    apart = {row["data"]: row for row in rows}
+    assert apart["gan3:pre"]["modifier"] == "pre in data/b"
+    assert apart["gan3:pre"]["data_root"] == "data/b"
+    assert apart["gan3:pre"]["auc"] is None  # no real image of its root was tested
+    assert apart["gan2:pre"]["auc"] is not None
+
+
+def test_a_row_says_how_few_sources_it_rests_on(run: Path) -> None:
+    row = table(run, pairs("clean"))[2]
+    assert row["pooled"]
+    assert row["sources"] == {"real": 1, "fake": 2}
+    assert row["few_sources"] == "1 real source (given this source), 2 fake sources"
+    assert row["auc_by_images"] is not None

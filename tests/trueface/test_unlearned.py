@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.trueface.unlearn.said import flips, leave, one_class, said, told
-from trueface import cli
+from trueface import cli, layout
 from trueface.commands.unlearned import draw
 from trueface.unlearn.ladder import ladder
 from trueface.unlearn.record import Probe, Relearn
@@ -72,8 +73,8 @@ def test_a_pipe_gets_a_line_a_method(study: Path, capsys: pytest.CaptureFixture[
     header, *rows = [line.split("\t") for line in output.out.splitlines()]
     assert header == [
         "base", "method", "verdict", "n", "retain %", "forget (wrong) %", "forget (true) %", "val %",
-        "test %", "tuned %", "AUC", "ECE", "recovery", "gap points", "MIA (loss) %", "time s",
-        "cached s", "× retrain", "samples", "alarms",
+        "test %", "tuned %", "AUC", "ECE", "recovery", "gap points", "MIA (loss) %",
+        "MIA TPR@1% %", "time s", "cached s", "× retrain", "samples", "alarms",
     ]  # fmt: skip
     assert [row[1] for row in rows] == ["before", "retrain", "scrub", "ng"]
     scrub = dict(zip(header, rows[2], strict=True))
@@ -178,3 +179,48 @@ def test_a_narrow_terminal_cuts_no_number(study: Path) -> None:
 def test_one_seed_has_intervals(cifar: Path) -> None:
     row = next(line for line in drawn(cifar).splitlines() if "lau" in line)
     assert "95.00 [" in row
+
+
+def test_a_pipe_gets_one_header_for_all_bases(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = told("gan:pre%50~scrub@seed=0", "gan:pre%50@seed=0", rate=0.5)
+    leave(study, record, flips(30), flips(8))
+    assert cli.run(["unlearned", str(study)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines].count("base") == 1
+    assert {line.split("\t")[0] for line in lines[1:]} == {"gan:pre%20", "gan:pre%50"}
+
+
+def test_published_figures_stand_beside_a_network_that_defaults_name(tmp_path: Path) -> None:
+    record = told("cifar10:all~lau", "cifar10:all", **OF_CLASS)
+    folder = leave(tmp_path, record, one_class(40), one_class(0, wrong=4))
+    settings = {"schema": 1, "settings": {"model": "resnet18"}}
+    layout.provenance(folder).write_text(json.dumps(settings))
+    lines = drawn(tmp_path, published=True).splitlines()
+    lau = next(line for line in lines if "lau" in line and "ResNet18" in line)
+    assert "95.00" in lau  # ours
+    other = next(line for line in lines if "lau" in line and "VGG16" in line)
+    assert "95.00" not in other
+
+
+def test_a_training_is_billed_beside_retraining_with_its_pass_for_features(tmp_path: Path) -> None:
+    for method, seconds in (("retrain", 2.0), ("scrub", 1.0)):
+        record = told(
+            f"{BASE}~{method}", BASE, seconds=seconds, cached_seconds=18.0, training_seconds=22.0
+        )
+        leave(tmp_path, record, flips(24), flips(4))
+    (group,) = ladder(tmp_path).groups
+    rows = {row.method: row.values for row in group.rows}
+    assert rows["before"]["of_retrain"].mean == pytest.approx(22 / 20)
+    assert rows["scrub"]["of_retrain"].mean == pytest.approx(0.5)
+    assert rows["scrub"]["of_training"].mean == pytest.approx(19 / 22)
+
+
+def test_the_test_of_few_sources_says_so(tmp_path: Path) -> None:
+    names = tuple(f"pre:{n % 2}{n // 2 % 2}/{n}" for n in range(80))
+    parts = flips(24)
+    parts["test"] = replace(parts["test"], ids=names)
+    leave(tmp_path, told(f"{BASE}~scrub", BASE), parts, parts)
+    (group,) = ladder(tmp_path).groups
+    assert "rest on few: 2 real sources, 2 fake sources" in " ".join(group.notes)

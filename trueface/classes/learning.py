@@ -19,6 +19,7 @@ from trueface.classes.datasets import Images
 from trueface.classes.settings import ClassifySettings
 from trueface.history import Epoch
 from trueface.precision import autocast
+from trueface.stopwatch import now
 from trueface.streams import derive
 from trueface.unlearn.answers import Answered, answered
 from trueface.unlearn.heads import cross_entropy, wide
@@ -131,7 +132,7 @@ def fit(
     Raises:
         JobError: stopped, or the loss is no finite number.
     """
-    began = time.monotonic()
+    began = now()
     steps = _Steps(model, len(some), settings, watch)
     history: list[Epoch] = []
     weights = model.state_dict()
@@ -151,7 +152,7 @@ def fit(
         epochs=tuple(history),
         # the last of those that are equally good, as its weights are
         chosen=max(reversed(history), key=lambda epoch: epoch.merit),
-        seconds=time.monotonic() - began,
+        seconds=now() - began,
         samples_read=steps.read,
     )
 

@@ -1,7 +1,6 @@
 """The entry function of `test`."""
 
 import logging
-import time
 from collections.abc import Mapping
 
 from launcher.api import Job, Json, parse_data, write_json
@@ -29,10 +28,10 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     kept = checkpoint.load(layout.checkpoint(folder))
     checkpoint.refuse_other_decoding(kept, settings)
     model = checkpoint.revive(kept, layout.checkpoint(folder)).to(job.device)
-    started = time.monotonic()
+    started = now()
     watch = watch_of(job, settings.precision)
     answers = evaluate(model, feed(0), total=len(feed), watch=watch)
-    seconds = time.monotonic() - started
+    seconds = now() - started
     bad = feed.image_set.bad.values()
     outcomes.write_bad_images(layout.bad_images(folder, str(data)), bad)
     result: dict[str, Json] = {

@@ -40,14 +40,15 @@ OF_RETRAIN = Column(
     title="time, retrain = 1",
     better="down",
     kind="number",
-    says="time of the method alone by that of retraining with the same seed",
+    says="time of the method alone by that of retraining with the same seed; of the model before, "
+    "its training by retraining with the pass for features, which is in a training's time",
 )
 OF_TRAINING = Column(
     name="of_training",
     title="time, training = 1",
     better="down",
     kind="number",
-    says="time of the method alone by that of the training of the model before",
+    says="time of the method, with what it caches, by that of the training of the model before",
 )
 SECONDS = Column(
     name="seconds",
@@ -131,7 +132,13 @@ BESIDE = (
     Column(
         name="mia_loss",
         title="MIA, loss",
-        says="how often an attack on losses tells the forgotten from never seen; 0.5 is a guess",
+        says="how often an attack on losses tells the forgotten from test images; 0.5 is a guess",
+    ),
+    Column(
+        name="mia_tpr",
+        title="MIA, TPR at 1 % FPR",
+        says="share of the forgotten that losses give away where 1 % of as many test images are "
+        "accused; 0.01 is a guess",
     ),
     Column(name="auc", title="AUC", better="up", says="area under the ROC curve, on the test"),
     Column(name="ece", title="ECE", better="down", says="calibration error, on the test"),

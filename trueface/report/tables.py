@@ -7,6 +7,7 @@ from launcher.api import Json
 from trueface.metrics import Measure, Report
 from trueface.report.content import Part, Row, Shown
 from trueface.report.drawing import breakable
+from trueface.source_intervals import few_sources
 
 COLUMNS = (
     ("balanced_accuracy", "balanced accuracy"),
@@ -29,8 +30,9 @@ def measures(rows: Sequence[Row | Part]) -> str:
     """Return a table of all measures with their intervals."""
     head = "".join(f'<th scope="col">{name}</th>' for _, name in COLUMNS)
     return (
-        '<div class="wide"><table class="measures"><caption>Value and 95 % bootstrap interval; '
-        f"positive is fake. {NO_VALUE}: undefined.</caption><thead>"
+        '<div class="wide"><table class="measures"><caption>Value and 95 % interval over the '
+        "population of sources (folders); of a class of one source, of this one. Positive is fake. "
+        f"{NO_VALUE}: undefined.</caption><thead>"
         f'<tr><th scope="col" class="left">data</th><th scope="col">images</th>{head}'
         f'<th scope="col" class="left">verdict</th></tr></thead><tbody>{"".join(map(_line, rows))}'
         "</tbody></table></div>"
@@ -57,7 +59,7 @@ def heat_map(models: Sequence[Shown], field: str, name: str) -> str:
         for one in models
     )
     return (
-        f'<div class="wide"><table class="heat"><caption>{escape(name)}, with 95 % bootstrap '
+        f'<div class="wide"><table class="heat"><caption>{escape(name)}, with 95 % '
         f"intervals; blue above chance (0.5), brown below it</caption><thead><tr><td></td>{head}</tr>"
         f"</thead><tbody>{body}</tbody>"
         "</table></div>"
@@ -105,7 +107,7 @@ def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]
 def _line(row: Row | Part) -> str:
     cells = "".join(f"<td>{_measure(row.report, field)}</td>" for field, _ in COLUMNS)
     return (
-        f'<tr><th scope="row">{_data(row)}</th><td>{row.report.n}</td>{cells}'
+        f'<tr><th scope="row">{_data(row)}</th><td>{row.report.n}{_sources(row.report)}</td>{cells}'
         f'<td class="left">{escape(row.report.verdict) or NO_VALUE}</td></tr>'
     )
 
@@ -114,7 +116,18 @@ def _measure(report: Report, field: str) -> str:
     found = getattr(report, field)
     if not isinstance(found, Measure):
         return NO_VALUE
-    return f"{found.value:.3f}<small>{found.low:.3f}–{found.high:.3f}</small>"
+    images = report.by_images.get(field)
+    title = (
+        f' title="by images of these sources alone: {images.low:.3f}–{images.high:.3f}"'
+        if images and images != found
+        else ""
+    )
+    return f"{found.value:.3f}<small{title}>{found.low:.3f}–{found.high:.3f}</small>"
+
+
+def _sources(report: Report) -> str:
+    few = few_sources(report.sources)
+    return f"<small>{escape(few)}</small>" if few else ""
 
 
 def _data(row: Row | Part) -> str:

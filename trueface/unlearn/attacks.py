@@ -9,7 +9,7 @@ arXiv 1412.6572; many, A. Madry et al., "Towards deep learning models resistant 
 attacks", ICLR 2018, arXiv 1706.06083.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,10 +71,17 @@ def floats(inputs: Tensor) -> Tensor:
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()
 
 
-def range_of(inputs: Tensor) -> Range:
-    """Return 0 and 1 for inputs within them, else the least and the greatest there is."""
-    low, high = float(inputs.min()), float(inputs.max())
-    return Range(0.0, 1.0) if low >= 0 and high <= 1 else Range(low, high)
+def range_of(batches: Iterable[Tensor]) -> Range:
+    """Return 0 and 1 for inputs all within them, else the least and the greatest there is.
+
+    It is that of a whole set, however its samples fall into batches; a bound in its units then means
+    the same for each of them.
+    """
+    low, high = 0.0, 1.0
+    lowest, highest = torch.inf, -torch.inf
+    for inputs in batches:
+        lowest, highest = min(lowest, float(inputs.min())), max(highest, float(inputs.max()))
+    return Range(low, high) if lowest >= low and highest <= high else Range(lowest, highest)
 
 
 def other(logits: Tensor, labels: Tensor) -> Tensor:

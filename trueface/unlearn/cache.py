@@ -6,7 +6,6 @@ What making it took is remembered with it, so that a method's cost can be told w
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from launcher.api import MachineError
 from trueface import tensorfiles
+from trueface.stopwatch import now
 from trueface.unlearn.samples import Meter
 
 SCHEMA = 1
@@ -42,13 +42,13 @@ class Cache:
         path = None if self._folder is None else self._folder / f"{name}-{digest}.pt"
         kept = None if path is None else _kept(path)
         if kept is None:
-            began, before = time.monotonic(), self._meter.samples
+            began, before = now(), self._meter.samples
             tensors = {key: one.detach().cpu() for key, one in make().items()}
-            seconds, samples = time.monotonic() - began, self._meter.samples - before
+            seconds, samples = now() - began, self._meter.samples - before
             self._meter.samples = before
             if path is not None:
                 _keep(path, tensors, seconds, samples)
-            self._meter.making_seconds += time.monotonic() - began
+            self._meter.making_seconds += now() - began
         else:
             tensors, seconds, samples = kept
             log.info("cache=%s state=found", name)

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from trueface.bootstrap import Floats, Measure, chunks, interval
+from trueface.bootstrap import Floats, Measure, interval
+from trueface.uncertainty import Scale, by_source, standard_error
 from trueface.unlearn.answers import Answered
+from trueface.unlearn.brackets import designed, resampled, resampled_means
 from trueface.unlearn.measures import (
     Parts,
     Sheet,
     Unmeasured,
     log_probabilities,
-    resampled,
     right,
     sheet,
     tested,
@@ -113,8 +114,8 @@ def distance(ours: Floats, reference: Floats) -> float:
 def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
     """Return which share of the damage of wrong labels is undone, on the test, with its interval.
 
-    0 is the poisoned model, 1 the clean one; both other sides exist. The three are resampled
-    together.
+    0 is the poisoned model, 1 the clean one; both other sides exist. What is left out, or drawn
+    anew, is so for all three together. The interval is over sources as in `measures.bracket`.
 
     Raises:
         Unmeasured: they answered other samples, or there is less than half a point of damage.
@@ -128,13 +129,12 @@ def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
             f"the clean model is {100 * (high - low):+.2f} points from the poisoned one, and below "
             f"{100 * LEAST_DAMAGE:.1f} there is nothing to recover"
         )
-    sums = np.concatenate([part @ hits for part in chunks(resampled(ours, labels))]).astype(
-        np.float64
-    )
-    damage = sums[:, 2] - sums[:, 1]
-    with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is left out
-        spread = (sums[:, 0] - sums[:, 1]) / damage
-    found = interval((mine - low) / (high - low), spread)
+    value, of = (mine - low) / (high - low), designed(ours, labels)
+    if of.drawn:
+        error = standard_error(of, _undone(of.means(hits)), even=False)
+        found = by_source(value, error, Scale.PLAIN)
+    else:
+        found = interval(value, _undone(resampled_means(hits, resampled(ours, labels))))
     if found.high - found.low > WIDEST:
         raise Unmeasured(
             f"the clean model is {100 * (high - low):+.2f} points from the poisoned one, too little "
@@ -142,3 +142,11 @@ def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
             f"{found.high:.1f}"
         )
     return found
+
+
+def _undone(accuracies: Floats) -> Floats:
+    """Return the share (R,) of accuracies (R, 3) of a model, the poisoned and the clean one."""
+    mine, low, high = accuracies.T
+    with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is left out
+        share: Floats = (mine - low) / (high - low)
+    return share

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.api import Error, ModelId, parse_model
+from launcher.api import Error, ModelId, parse_model, read_json
+from trueface import layout
 from trueface.errors import DataError
 from trueface.unlearn import record
 from trueface.unlearn.record import Record
@@ -42,6 +43,15 @@ def find(run: Path) -> tuple[list[Entry], list[str]]:
         if told is not None:
             entries.append(Entry(folder=folder, record=told))
     return entries, troubles
+
+
+def network_of(entry: Entry) -> str | None:
+    """Return the network of a model, as its provenance or its ID says; None where neither does."""
+    settings = (read_json(layout.provenance(entry.folder)) or {}).get("settings")
+    network = settings.get("model") if isinstance(settings, dict) else None
+    if isinstance(network, str):
+        return network
+    return dict(_variant(entry.record.base)).get("model")
 
 
 def one_of(entries: Sequence[Entry], method: str) -> Entry | None:

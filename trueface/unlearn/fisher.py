@@ -12,6 +12,10 @@ weighted by p: the same on average at a K-th of the time (`exact` asks for all).
 images are made for a batch at once; where torch cannot vectorise a model, one after another. They
 are float32 at any precision: torch has no vectorised half precision for batch norm. The importances are not kept in the cache: they follow from what is kept, so from the request itself.
 The row of a class has a variance of 1e-4, without that code's factor of 10 for the last layer.
+
+Where that code and the paper differ, we follow the code: its noise grows as F^(-1/2) where an
+importance F becomes small, that of the paper as F^(-1/4) (its optimal covariance is the root of an
+inverse, section 4). The weights that matter least get more noise than the paper would give them.
 """
 
 import logging

@@ -113,7 +113,7 @@ def _around(request: Request, instances: Pair) -> Pair:
     rows = torch.arange(len(labels)).repeat_interleave(options.adversarial)
     shift = 1 + torch.randint(request.classes - 1, rows.shape, generator=random)
     targets = (labels.cpu()[rows] + shift) % request.classes
-    within, found = range_of(inputs), []
+    within, found = range_of([inputs]), []
 
     def answer(points: Tensor) -> Tensor:
         request.check_stop()

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from launcher.api import UsageError
+from trueface.source_intervals import few_sources
 from trueface.unlearn.alarms import Alarm, Sort, never_known, noise
-from trueface.unlearn.entries import Entry, find, seedless
+from trueface.unlearn.entries import Entry, find, network_of, seedless
 from trueface.unlearn.fitness import Goal
 from trueface.unlearn.measured import BEFORE, Measured, measured
 from trueface.unlearn.ruin import RUINED
@@ -65,6 +66,7 @@ class Group:
     """All that was made of one base, over its seeds, to forget the same."""
 
     base: str  # ID without the seed
+    network: str | None  # "resnet18"; None where nothing says it, or models differ
     goal: Goal
     classes: int
     class_names: tuple[str, ...]
@@ -119,8 +121,10 @@ def _group(entries: Sequence[Entry]) -> Group:
     first = entries[0].record
     rows, notes = _with_noise(rows, every, first.goal)
     known = {entry.record.known for entry in entries}
+    networks = {network_of(entry) for entry in entries}
     return Group(
         base=seedless(first.base),
+        network=networks.pop() if len(networks) == 1 else None,
         goal=first.goal,
         classes=first.classes,
         class_names=first.class_names,
@@ -129,7 +133,7 @@ def _group(entries: Sequence[Entry]) -> Group:
         rate=first.rate,
         known=known.pop() if len(known) == 1 else 1.0,  # else their rows say it
         rows=tuple(sorted(_without_sense(rows, first.goal, first.classes), key=_is_last)),
-        notes=(*_about_references(entries), *notes),
+        notes=(*_about_references(entries), *_about_sources(every), *notes),
     )
 
 
@@ -230,6 +234,12 @@ def _about_references(entries: Iterable[Entry]) -> list[str]:
 def _is_last(row: Row) -> bool:
     """Tell whether a row stands below all methods that left a working model."""
     return row.method not in REFERENCES and bool(row.verdict)
+
+
+def _about_sources(every: Iterable[Measured]) -> list[str]:
+    """Return what so few sources of test images leave of an interval."""
+    told = dict.fromkeys(few for one in every if (few := few_sources(one.sources)))
+    return [f"intervals are of other sources of images, and rest on few: {few}" for few in told]
 
 
 def _place(name: tuple[str, str]) -> tuple[int, int, str, str]:

@@ -58,6 +58,7 @@ class Known:
     features: Tensor  # (N, F) float32
     labels: Tensor  # (N,) int64
     examples: Examples  # where they come from, N
+    within: Range  # of the inputs
     head: nn.Linear
 
     def answers(self, features: Tensor) -> Tensor:
@@ -116,11 +117,13 @@ def drawn(some: Examples, share: float, seed: int) -> Examples:
 def _read(request: Request, forget: Examples) -> Known:
     """Return the forget set as features; every sample is read once."""
     split, features, labels, positions = Split(request.model), [], [], []
+    ends: list[Tensor] = []  # the least and the greatest input of each batch
     device = request.watch.device
     for batch in forget.batches("trained", epoch=None):
         request.check_stop()
         with torch.no_grad(), autocast(device, request.watch.precision):
             features.append(split.features(batch.inputs.to(device)))
+        ends.append(torch.stack(torch.aminmax(floats(batch.inputs))))
         labels.append(batch.labels)
         positions += batch.positions.tolist()
     if not features:
@@ -130,6 +133,7 @@ def _read(request: Request, forget: Examples) -> Known:
         features=torch.cat(features),
         labels=torch.cat(labels).to(device),
         examples=forget.some([places[position] for position in positions]),
+        within=range_of(ends),
         head=split.head,
     )
 
@@ -177,8 +181,7 @@ def _by_inputs(
     for batch in some.batches("trained", epoch=None, batch_size=size):
         request.check_stop()
         points, labels = floats(batch.inputs.to(device)), batch.labels.to(device)
-        within = range_of(points)
-        spot = Spot(points, within.width, within)
+        spot = Spot(points, known.within.width, known.within)
         told = attack.answers(request.logits, away(request.logits, labels), labels, spot)
         yield torch.tensor([rows[int(one)] for one in batch.positions], device=device), told
 

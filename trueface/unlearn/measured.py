@@ -6,15 +6,17 @@ from pathlib import Path
 
 from trueface import layout
 from trueface.errors import DataError
-from trueface.unlearn import answers
+from trueface.unlearn import answers, brackets
 from trueface.unlearn.alarms import Alarm
 from trueface.unlearn.comparison import against, recovery
 from trueface.unlearn.entries import Entry, one_of
-from trueface.unlearn.measures import Parts, Sheet, Unmeasured, alone, sheet, tested
+from trueface.unlearn.measures import Parts, Sheet, Unmeasured, alone, right, sheet, tested
 from trueface.unlearn.membership import membership
 from trueface.unlearn.record import Record
 from trueface.unlearn.ruin import judged
 
+NOT_RETRAINED = "no model was retrained with this seed"
+NO_TRAINING = "the time of the training is not known"
 BEFORE = "before"  # the model as it came, as if it were a method
 ANEW = frozenset(
     {"retrain", "corrected"}
@@ -30,6 +32,7 @@ class Measured:
     sheet: Sheet
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
+    sources: Mapping[int, int]  # of the test images of each class; empty where they have no folders
 
 
 def measured(entries: Sequence[Entry]) -> list[Measured]:
@@ -99,7 +102,20 @@ def _measure(entry: Entry, said: _Said, sides: _Sides, *, of: Sheet) -> Measured
         warned = _warned(told, said.parts, sides, of_base=said is sides.poisoned)
     if said.sound is not None:
         found |= _beside(told, said.sound, found, sides)
-    return Measured(row=entry.row, seed=told.seed, sheet=found, alarms=warned, notes=_notes(told))
+    sources = {} if said.sound is None or told.goal != "flips" else _sources(said.sound)
+    return Measured(
+        row=entry.row,
+        seed=told.seed,
+        sheet=found,
+        alarms=warned,
+        notes=_notes(told),
+        sources=sources,
+    )
+
+
+def _sources(parts: Parts) -> Mapping[int, int]:
+    test = tested(parts)
+    return brackets.designed(test, right(test)).sources
 
 
 def _warned(told: Record, parts: Parts, sides: _Sides, *, of_base: bool) -> tuple[Alarm, ...]:
@@ -195,9 +211,15 @@ def _of_base(told: Record, retrained: Record | None) -> Sheet:
     seconds = told.training_seconds
     return _known(
         {
-            "seconds": (seconds, "the time of the training is not known"),
+            "seconds": (seconds, NO_TRAINING),
             "samples": (told.training_samples, "what the training read is not known"),
-            **_ratios(seconds, told, retrained),
+            # a training's time has its pass for features in it: so it is set beside retraining with
+            # that pass
+            "of_retrain": (
+                _ratio(seconds, None if retrained is None else _with_cache(retrained)),
+                NOT_RETRAINED,
+            ),
+            "of_training": (_ratio(seconds, seconds), NO_TRAINING),
             "probe": (told.probe.before if told.probe else None, "it was not tried"),
             "probe_chance": (told.probe.chance if told.probe else None, "it was not tried"),
             "attack": (told.attack_before, "no patch was put on"),
@@ -209,12 +231,16 @@ def _ratios(
     seconds: float | None, told: Record, retrained: Record | None
 ) -> dict[str, tuple[float | None, str]]:
     of_retrain = _ratio(seconds, retrained.seconds if retrained else None)
+    whole = _with_cache(told)  # as a training's time has its own in it
     return {
-        "of_retrain": (of_retrain, "no model was retrained with this seed"),
-        "of_training": (
-            _ratio(seconds, told.training_seconds), "the time of the training is not known",
-        ),
-    }  # fmt: skip
+        "of_retrain": (of_retrain, NOT_RETRAINED),
+        "of_training": (_ratio(whole, told.training_seconds), NO_TRAINING),
+    }
+
+
+def _with_cache(told: Record) -> float:
+    """Return the seconds of an unlearning as if its cache had been empty."""
+    return told.seconds + told.cached_seconds
 
 
 def _known(values: Mapping[str, tuple[float | None, str]]) -> Sheet:

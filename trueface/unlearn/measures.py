@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface import curves
-from trueface.bootstrap import Counts, Floats, Measure, chunks, interval, resamples
+from trueface.bootstrap import Floats, Measure
 from trueface.errors import DataError
-from trueface.metrics import BINS
+from trueface.unlearn import brackets
 from trueface.unlearn.answers import UNKNOWN, Answered
 from trueface.unlearn.fitness import Goal
+from trueface.weighted_metrics import BINS, sure_bins
 
 Parts = Mapping[str, Answered]  # "forget", "retain", "validation", "test": the last may be absent
 Classes = NDArray[np.int64]
@@ -145,11 +146,14 @@ def log_probabilities(part: Answered) -> Floats:
 def calibration_error(part: Answered, labels: Classes) -> float:
     """Return the expected calibration error of the predicted class.
 
-    Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width; for two
-        classes the same as `metrics.calibration_error`.
+    Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width over 0 … 1; of
+        two classes over 0.5 … 1, the same as `weighted_metrics.calibration_error`.
     """
     confidence = np.exp(log_probabilities(part).max(1))
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    if part.logits.shape[1] == 2:
+        bins = sure_bins(confidence)
+    else:
+        bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
     gaps = (part.logits.argmax(1) == labels) - confidence
     return float(np.abs(np.bincount(bins, weights=gaps)).sum() / len(part))
 
@@ -185,24 +189,14 @@ def tuned(test: Answered, validation: Answered) -> float:
 
 
 def bracket(part: Answered) -> Measure:
-    """Return the accuracy of answers with its bootstrap interval; see `trueface.bootstrap`.
+    """Return the accuracy of answers with its 95 % interval; see `brackets.share`.
 
     Raises:
         Unmeasured: no row.
     """
     labels = right(part)
     value = accuracy(part, labels)
-    hits = (part.logits.argmax(1) == labels).astype(np.float32)
-    weights = resampled(part, labels)
-    sums = [(some @ hits, some.sum(1)) for some in chunks(weights)]
-    spread = np.concatenate([hit / count for hit, count in sums]).astype(np.float64)
-    return interval(value, spread)
-
-
-def resampled(part: Answered, labels: Classes) -> Counts:
-    """Return how often each row stands in each resample: (R, N); images of a source together."""
-    keys = part.ids or tuple(map(str, range(len(part))))
-    return resamples(tuple(keys), labels.astype(np.int8).tobytes(), 0)
+    return brackets.share(part, part.logits.argmax(1) == labels, labels, value)
 
 
 def us(retain: float, forget: float) -> float:

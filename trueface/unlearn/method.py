@@ -5,7 +5,6 @@ nothing of detectors. The module `trueface.unlearn.<name>` offers `unlearn(reque
 """
 
 import importlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from launcher.api import JobError, UnknownName, UsageError
 from trueface.precision import autocast
+from trueface.stopwatch import now
 from trueface.unlearn import given, peak
 from trueface.unlearn.answers import answered
 from trueface.unlearn.cache import Cache
@@ -218,11 +218,11 @@ def run(
     before = Step(step=0, metrics=request.measured())
     meter.samples, meter.making_seconds = 0, 0.0
     peak.begin(watch.device)
-    began = time.monotonic()
+    began = now()
     torch.manual_seed(seed)
     method: Method = importlib.import_module(f"trueface.unlearn.{name}")
     result = method.unlearn(request)
-    seconds = time.monotonic() - began - meter.making_seconds
+    seconds = now() - began - meter.making_seconds
     samples, peak_bytes = meter.samples, peak.end(watch.device)
     result.model.eval()
     _refuse_broken(result.model)

@@ -5,7 +5,6 @@ A source knows inputs by position; it may augment them. Every sample that is han
 
 import hashlib
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from launcher.api import UsageError
+from trueface.stopwatch import now
 
 Label = Literal["trained", "true"]
 Loaded = tuple[Tensor, Tensor]  # inputs (B, …), positions (B,) int64
@@ -135,12 +135,12 @@ class Meter:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Count neither time nor samples meanwhile: what is done is no part of the method."""
-        samples, began = self.samples, time.monotonic()
+        samples, began = self.samples, now()
         try:
             yield
         finally:
             self.samples = samples
-            self.making_seconds += time.monotonic() - began
+            self.making_seconds += now() - began
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,15 @@ decision boundary", CVPR 2023, arXiv 2303.11570. What differs:
   - where the step does not leave the own class, the likeliest other one is taken; else the sample
     would be taught its label once more;
   - the nearest class is looked up once for each sample, as it is tested, not anew for every
-    augmented view: two passes instead of two an epoch. Of two classes it is the other one, unasked;
+    augmented view: two passes more instead of two an epoch. Of two classes it is the other one, unasked;
   - the bound is a share of the inputs' range, which is the paper's for images in 0 … 1;
   - batch statistics stay as they are: those of the forget set alone would break all other answers.
 """
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 from launcher.api import JobError
 from trueface.unlearn.attacks import away, climb, floats, other, range_of
@@ -61,11 +64,13 @@ def nearest(request: Request, bound: float) -> Examples:
     if request.classes == 2:
         return request.forget.relabelled([1 - label for label in request.forget.trained])
     request.model.eval()
+    # a pass of its own: samples of one batch do not tell what the others' lie between
+    within = range_of(_inputs(request))
     found: dict[int, int] = {}
     for batch in request.forget.batches("trained", epoch=None):
         request.check_stop()
         points = floats(batch.inputs.to(request.watch.device))
-        labels, within = batch.labels.to(request.watch.device), range_of(points)
+        labels = batch.labels.to(request.watch.device)
         slope, eps = away(request.logits, labels), bound * within.width
         attacked = climb(slope, points, eps=eps, steps=1, within=within)
         with torch.no_grad():
@@ -76,3 +81,9 @@ def nearest(request: Request, bound: float) -> Examples:
         raise JobError(f"not one of {len(request.forget)} samples could be read")
     some = request.forget.some(rows)
     return some.relabelled([found[position] for position in some.positions])
+
+
+def _inputs(request: Request) -> Iterator[Tensor]:
+    for batch in request.forget.batches("trained", epoch=None):
+        request.check_stop()
+        yield floats(batch.inputs)

@@ -46,10 +46,18 @@ def test_bytes_become_fractions_and_other_inputs_stay() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"), [([0.2, 0.9], (0, 1)), ([-1.0, 0.5], (-1, 0.5)), ([0.0, 3.0], (0, 3))]
 )
-def test_the_range_is_that_of_pixels_or_else_of_the_batch(
+def test_the_range_is_that_of_pixels_or_else_of_the_values(
     values: list[float], expected: tuple[float, float]
 ) -> None:
-    assert range_of(torch.tensor(values)) == expected
+    assert range_of([torch.tensor(values)]) == expected
+
+
+def test_the_range_is_that_of_the_whole_set_however_it_falls_into_batches() -> None:
+    points = torch.linspace(-2.0, 3.0, 12)
+    expected = Range(-2.0, 3.0)
+    assert range_of([points]) == expected
+    assert range_of(torch.split(points, 5)) == expected
+    assert range_of(torch.split(points.flip(0), 1)) == expected
 
 
 def test_the_likeliest_other_class_is_never_the_own_one() -> None:

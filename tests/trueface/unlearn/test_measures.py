@@ -215,3 +215,25 @@ def test_an_accuracy_has_an_interval() -> None:
     assert 0.8 < found.low < 0.9 < found.high < 1
     values = alone(flips(8), goal="flips").values
     assert (values["test_low"], values["test_high"]) == (found.low, found.high)
+
+
+def test_copies_of_a_picture_in_several_networks_do_not_narrow_an_interval() -> None:
+    truth = [n % 2 for n in range(60)]
+    wrong = [1 - label if n % 7 == 0 else label for n, label in enumerate(truth)]
+    keys = [f"{'FFHQ' if label == 0 else 'StyleGAN2/psi'}/{n}" for n, label in enumerate(truth)]
+    once = bracket(said(truth, wrong, ids=tuple(f"pre:{key}" for key in keys)))
+    copies = tuple(f"{modifier}:{key}" for modifier in ("pre", "fb", "tl", "tw") for key in keys)
+    four = bracket(said(truth * 4, wrong * 4, ids=copies))
+    assert four.value == once.value
+    assert four.high - four.low == pytest.approx(once.high - once.low, rel=0.15)
+
+
+def test_an_interval_of_three_sources_rests_on_three() -> None:
+    truth = [0] * 300 + [1] * 300
+    wrong = [
+        1 - label if n % 300 < 40 else label for n, label in enumerate(truth)
+    ]  # all in one source
+    keys = tuple(f"pre:{label}/{n % 300 // 100}/{n}" for n, label in enumerate(truth))
+    apart = bracket(said(truth, wrong, ids=keys))
+    alike = bracket(said(truth, wrong, ids=tuple(f"pre:{n}" for n in range(600))))
+    assert apart.high - apart.low > 4 * (alike.high - alike.low)

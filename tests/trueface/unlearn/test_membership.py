@@ -6,7 +6,13 @@ import pytest
 from tests.trueface.unlearn.said import said
 from trueface.unlearn.answers import Answered
 from trueface.unlearn.measures import Unmeasured
-from trueface.unlearn.membership import by_confidence, by_entropy, by_loss, membership
+from trueface.unlearn.membership import (
+    at_few_false_alarms,
+    by_confidence,
+    by_entropy,
+    by_loss,
+    membership,
+)
 
 COUNT = 300
 
@@ -42,17 +48,17 @@ def test_members_of_an_overfitted_model_are_found() -> None:
 
 def test_a_model_that_forgot_is_believed_by_all_attacks() -> None:
     forget, retain, test = answers(0.5, 1), answers(8, 2), answers(0.5, 3)
-    assert by_entropy(retain=retain, outside=test, forget=forget) < 0.2
-    assert by_confidence(retain=retain, outside=test, forget=forget) > 0.8
-    assert by_loss(forget=forget, outside=test) == pytest.approx(0.5, abs=0.08)
+    assert by_entropy(retain=retain, outside=test, forget=forget).value < 0.2
+    assert by_confidence(retain=retain, outside=test, forget=forget).value > 0.8
+    assert by_loss(forget=forget, outside=test).value == pytest.approx(0.5, abs=0.08)
 
 
 def test_wrong_labels_are_set_beside_labels_that_are_wrong_in_the_same_way() -> None:
     # a model that never saw the wrong labels has a high loss on them, and that gives nothing away
     forget, test = answers(4, 1, wrong=True), answers(4, 3)
-    assert by_loss(forget=forget, outside=test) == pytest.approx(0.5, abs=0.08)
+    assert by_loss(forget=forget, outside=test).value == pytest.approx(0.5, abs=0.08)
     remembered = answers(-4, 1, wrong=True)
-    assert by_loss(forget=remembered, outside=test) > 0.95
+    assert by_loss(forget=remembered, outside=test).value > 0.95
 
 
 def test_the_same_seed_gives_the_same_answer() -> None:
@@ -63,21 +69,71 @@ def test_the_same_seed_gives_the_same_answer() -> None:
 
 
 def test_too_few_samples_are_no_attack() -> None:
-    few, many = answers(2, 1, count=5), answers(2, 2)
-    with pytest.raises(Unmeasured, match="needs 10"):
+    few, many = answers(2, 1, count=40), answers(2, 2)
+    with pytest.raises(Unmeasured, match="needs 50"):
         by_entropy(retain=few, outside=many, forget=many)
-    with pytest.raises(Unmeasured, match="needs 10"):
+    with pytest.raises(Unmeasured, match="needs 50"):
         by_loss(forget=few, outside=many)
 
 
 def test_a_class_that_the_test_does_not_have_is_no_attack() -> None:
-    forget = said([2] * 40, [0] * 40, classes=3, noise=1)
-    test = said([0, 1] * 40, [0, 1] * 40, classes=3, noise=2)
+    forget = said([2] * 60, [0] * 60, classes=3, noise=1)
+    test = said([0, 1] * 60, [0, 1] * 60, classes=3, noise=2)
     with pytest.raises(Unmeasured, match="0 samples of the forgotten classes"):
         by_loss(forget=forget, outside=test)
 
 
 def test_a_constant_model_tells_nothing() -> None:
-    same = said([0, 1] * 20, [1, 1] * 20)
+    same = said([0, 1] * 50, [1, 1] * 50)
     with pytest.raises(Unmeasured, match="answers all samples alike"):
         by_entropy(retain=same, outside=same, forget=same)
+
+
+def test_every_attack_has_an_interval_that_narrows_with_the_images() -> None:
+    widths = []
+    for count in (100, 1600):
+        forget, retain, test = (answers(2, seed, count=count) for seed in (1, 2, 3))
+        found = membership({"forget": forget, "retain": retain, "test": test}, goal="flips").values
+        for name in ("mia_entropy", "mia_svc", "mia_loss"):
+            assert found[f"{name}_low"] <= found[name] <= found[f"{name}_high"]
+        widths.append(found["mia_loss_high"] - found["mia_loss_low"])
+    assert widths[1] < 0.5 * widths[0]
+
+
+def test_validation_images_chose_the_epoch_and_are_no_outsiders() -> None:
+    some = answers(2, 1)
+    parts = {"forget": some, "retain": some, "validation": answers(2, 3)}
+    found = membership(parts, goal="flips")
+    assert not found.values
+    assert "validation images chose the epoch" in found.reasons["mia_loss"]
+
+
+def test_an_attack_that_is_sure_of_a_few_shows_at_few_false_alarms() -> None:
+    forget, test = answers(2, 1, count=2400), answers(2, 2, count=2400)
+    forget.logits[:240, 1] *= 6  # a tenth is known by heart
+    found = at_few_false_alarms(forget=forget, outside=test)
+    assert found.low <= found.value <= found.high
+    assert found.low > 0.05
+    assert by_loss(forget=forget, outside=test).value < 0.6
+    with pytest.raises(Unmeasured, match="too few to tell what 1 % of them is: it needs 1,000"):
+        at_few_false_alarms(forget=answers(2, 1), outside=test)
+
+
+def test_copies_of_a_picture_do_not_narrow_the_interval_of_an_attack() -> None:
+    forget, test = answers(2, 1, count=200), answers(2, 2, count=200)
+    once = by_loss(forget=forget, outside=test)
+    four = by_loss(forget=copied(forget, "in"), outside=copied(test, "out"))
+    assert four.high - four.low > 0.8 * (once.high - once.low)
+
+
+def copied(part: Answered, place: str) -> Answered:
+    """Return answers to the same pictures in four networks."""
+    names = tuple(
+        f"{net}:{place}/{n}" for net in ("pre", "fb", "tl", "tw") for n in range(len(part))
+    )
+    return Answered(
+        logits=np.tile(part.logits, (4, 1)),
+        trained=np.tile(part.trained, 4),
+        true=np.tile(part.true, 4),
+        ids=names,
+    )

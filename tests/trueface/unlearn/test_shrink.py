@@ -67,7 +67,7 @@ def test_of_two_classes_nothing_has_to_be_read() -> None:
 def test_of_more_classes_each_sample_is_read_once_for_its_nearest() -> None:
     problem = one_class()
     done = problem.run("shrink", options={"epochs": 1})
-    assert done.samples_read == 2 * len(problem.forget)
+    assert done.samples_read == 3 * len(problem.forget)
 
 
 @pytest.mark.parametrize("pictures", [False, True])

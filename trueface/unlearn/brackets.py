@@ -1,0 +1,65 @@
+"""The intervals of what is measured of answers: over sources, as those of score tables.
+
+See `trueface.uncertainty`; where no class has several sources, over other images of these, as
+`trueface.bootstrap` has them.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.bootstrap import Counts, Floats, Measure, chunks, interval, resamples
+from trueface.uncertainty import Design, Scale, at_limit, by_source, design, standard_error
+from trueface.unlearn.answers import Answered
+
+Classes = NDArray[np.int64]
+
+
+def share(part: Answered, holds: NDArray[np.bool_], labels: Classes, value: float) -> Measure:
+    """Return the share of answers of which something holds, with its 95 % interval.
+
+    Args:
+        part: the answers.
+        holds: (N,) of each.
+        labels: (N,) their right classes.
+        value: the share.
+    """
+    hits, of = holds.astype(np.float32)[:, None], designed(part, labels)
+    if of.drawn:
+        error = standard_error(of, of.means(hits)[:, 0], even=False)
+        found = by_source(value, error, Scale.SHARE)
+    else:
+        found = interval(value, resampled_means(hits, resampled(part, labels))[:, 0])
+    if found.low == found.high and value in {0.0, 1.0}:
+        return at_limit(value, sum(stratum.pictures for stratum in of.strata))
+    return found
+
+
+def resampled(part: Answered, labels: Classes) -> Counts:
+    """Return how often each row stands in each resample: (R, N); copies of an image together."""
+    return resamples(pictures(part), labels, 0)
+
+
+def designed(part: Answered, labels: Classes) -> Design:
+    """Return what is left out of answers in turn: see `uncertainty`."""
+    return design(pictures(part), labels, 0)
+
+
+def pictures(part: Answered) -> tuple[str, ...]:
+    """Return what names the picture of each row, the same for its copies in several networks.
+
+    Rows are called "<modifier>:<source>/<name>" where they are of a detector's images, and no
+    modifier has a slash; other names are the pictures' own.
+    """
+    names = part.ids or tuple(map(str, range(len(part))))
+    return tuple(
+        picture if colon and "/" not in modifier else name
+        for name in names
+        for modifier, colon, picture in (name.partition(":"),)
+    )
+
+
+def resampled_means(values: NDArray[np.float32], weights: Counts) -> Floats:
+    """Return the means (R, M) of values (N, M) in each resample (R, N)."""
+    sums = [(some @ values, some.sum(1, keepdims=True)) for some in chunks(weights)]
+    found: Floats = np.concatenate([of_them / count for of_them, count in sums]).astype(np.float64)
+    return found
