@@ -90,7 +90,8 @@ def _audit(audit: Audit) -> str:
     faults, warnings = audit.faults, len(audit.findings) - audit.faults
     told = f"{wording.count(faults, 'fault')}, {wording.count(warnings, 'warning')}"
     tone = "" if audit.findings else ' class="good"'
-    checked = f"{len(audit.checks)} checks of {wording.count(len(audit.models), 'model')}"
+    made = len(audit.checks) - len(audit.unmade)
+    checked = f"{made} of {len(audit.checks)} checks of {wording.count(len(audit.models), 'model')}"
     return (
         f'<section id="audit"><h2>Audit</h2><p{tone}>{told}, by {checked}.</p>'
         + "".join(map(_finding, audit.findings))
