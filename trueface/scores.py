@@ -26,6 +26,7 @@ _NUMBERED = re.compile(r"(.*/)?#\d+")  # a row that no image can be told of
 _CLASSES = frozenset({"real", "fake"})
 _BY_FOLDER = {folder: key for key, folders in MODIFIERS.items() for folder in folders}
 
+MOST_BYTES = 1 << 29  # of a score table: several million rows
 COLUMNS = ("path", "key", "label", "logit")
 
 
@@ -143,10 +144,20 @@ def read_scores(path: Path) -> Scores:
         DataError: the file is absent, cut off, or no score table; it is named with the line.
     """
     try:
-        text = path.read_text()
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise DataError(
+                f"scores {path} are {size:,} bytes, and {MOST_BYTES:,} at most are read; test again "
+                "on parts of the data"
+            )
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"scores {path} cannot be read: {error}") from error
-    header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+        raise DataError(f"scores {path} cannot be read: {error}; test again") from error
+    lines = csv.reader(io.StringIO(text))
+    try:
+        header, *rows = list(lines) or [[]]
+    except csv.Error as error:
+        raise DataError(f"{path}:{lines.line_num}: {error}; test again") from error
     if tuple(header) != COLUMNS:
         raise DataError(f"{path}:1: expected the columns {','.join(COLUMNS)}")
     labels, logits = [], []

@@ -19,6 +19,8 @@ _STUMBLES = (
     AssertionError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
+MOST_EXPANDED = 8  # times the file: torch deflates nothing, and weights hardly shrink
+
 _ADVICE = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room and start the same again"
 )
@@ -82,6 +84,11 @@ def _check(path: Path) -> None:
         raise BrokenFileError("it is empty")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            inside, outside = sum(one.file_size for one in archive.infolist()), path.stat().st_size
+            if inside > MOST_EXPANDED * outside:
+                raise BrokenFileError(
+                    f"its members expand to {inside:,} bytes from {outside:,}, as no weights do"
+                )
             damaged = archive.testzip()
         if damaged is not None:
             raise BrokenFileError(f"it is damaged: the checksum of {damaged} is wrong")

@@ -99,3 +99,30 @@ def test_chosen_rows_keep_their_order() -> None:
     some = table.rows(table.labels == 1)
     assert some.paths == ("a", "c")
     assert some.logits.tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"path,key,label,logit\n" + b"x" * 200_000 + b",k,1,0\n", ":2: field larger than"),
+        (b'path,key,label,logit\n"' + b"x" * 200_000, "field larger than"),
+        (b"path,key,label,logit\n\xff\xfe,k,1,0\n", "can't decode byte"),
+    ],
+)
+def test_a_table_that_is_no_csv_file_is_named_with_what_to_do(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    path = tmp_path / "s.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=reason) as caught:
+        read_scores(path)
+    assert "s.csv" in str(caught.value)
+    assert "test again" in str(caught.value)
+
+
+def test_a_table_beyond_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    with path.open("wb") as file:
+        file.truncate((1 << 29) + 1)
+    with pytest.raises(DataError, match="536,870,913 bytes, and 536,870,912 at most are read"):
+        read_scores(path)

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,26 @@ def test_a_place_that_cannot_be_written_is_named_and_keeps_what_was_there(tmp_pa
     (tmp_path / "best.pt").mkdir()
     with pytest.raises(MachineError, match=r"cannot write .*best\.pt .*still there"):
         tensorfiles.save(tmp_path / "best.pt", {})
+
+
+def test_deflated_members_that_expand_far_are_refused_before_they_are_expanded(
+    file: Path, tmp_path: Path
+) -> None:
+    bomb = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as made:
+        for member in archive.infolist():
+            content = bytes(1 << 26) if "/data/" in member.filename else archive.read(member)
+            made.writestr(member.filename, content)
+    with pytest.raises(tensorfiles.BrokenFileError, match=r"expand to 67,.* bytes from "):
+        tensorfiles.load(bomb)
+
+
+def test_a_file_that_was_deflated_by_somebody_is_read(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.pt"
+    with (
+        zipfile.ZipFile(file) as archive,
+        zipfile.ZipFile(other, "w", zipfile.ZIP_DEFLATED) as made,
+    ):
+        for member in archive.infolist():
+            made.writestr(member.filename, archive.read(member))
+    assert torch.equal(tensorfiles.load(other)["values"], torch.arange(4096.0))

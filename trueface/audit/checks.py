@@ -2,11 +2,20 @@
 
 from collections.abc import Callable, Iterator
 
-from trueface.audit import answers, classes, evidence, learning, overlap, poisoning, testing
+from trueface.audit import (
+    answers,
+    classes,
+    evidence,
+    learning,
+    overlap,
+    poisoning,
+    testing,
+    unlearning,
+)
 from trueface.audit.facts import Model, Run
-from trueface.audit.finding import FAULT, Audit, Finding, Gap
+from trueface.audit.finding import FAULT, Audit, Finding, Gap, Idle, Told
 
-Check = Callable[[Model], Iterator[Finding | Gap]]
+Check = Callable[[Model], Iterator[Told]]
 
 CHECKS: tuple[tuple[str, str, tuple[Check, ...]], ...] = (
     (
@@ -47,6 +56,21 @@ CHECKS: tuple[tuple[str, str, tuple[Check, ...]], ...] = (
     ("other-preprocessing", "images read otherwise in a test", (testing.other_reading,)),
     ("loss-not-falling", "a loss that does not fall", (learning.loss,)),
     ("first-epoch-best", "a training that made things worse", (learning.first_epoch,)),
+    (
+        "unlearned-the-truth",
+        "an unlearning away from the true labels",
+        (unlearning.away_from_truth,),
+    ),
+    (
+        "undefined-unlearning-loss",
+        "a loss of an unlearning that is no number",
+        (unlearning.undefined_loss,),
+    ),
+    (
+        "unlearned-model-is-the-old-one",
+        "an unlearned model that is the model before",
+        (unlearning.old_model,),
+    ),
     ("stale-scores", "scores older than the weights", (testing.stale_scores,)),
     ("other-weights", "weights older or newer than their provenance", (testing.other_weights,)),
 )
@@ -68,4 +92,5 @@ def judge(run: Run) -> Audit:
         checks=tuple((code, what) for code, what, _ in CHECKS),
         findings=tuple(sorted(findings, key=lambda finding: finding.severity != FAULT)),
         gaps=tuple(one for one in told if isinstance(one, Gap)),
+        idle=tuple(one for one in told if isinstance(one, Idle)),
     )

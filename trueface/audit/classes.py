@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from trueface.audit.facts import Look, Model
-from trueface.audit.finding import FAULT, WARNING, Finding, Gap
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Idle, Told
 
 LEAST = 20  # headers of a class; fewer tell nothing
 TELLING = 0.65  # balanced accuracy of the property alone; 200 fair images a class reach 0.60
@@ -16,9 +16,7 @@ DECIDING = 0.9  # a detector needs nothing else
 SHOWN = 4  # values a class in the evidence
 
 
-def differ(
-    model: Model, code: str, what: str, value: Callable[[Look], str]
-) -> Iterator[Finding | Gap]:
+def differ(model: Model, code: str, what: str, value: Callable[[Look], str]) -> Iterator[Told]:
     """Find a property of image files that tells the class of a training image.
 
     Args:
@@ -54,21 +52,23 @@ def differ(
     )
 
 
-def in_format(model: Model) -> Iterator[Finding | Gap]:
+def in_format(model: Model) -> Iterator[Told]:
     """Find a class in another file format."""
     yield from differ(model, "class-differs-in-format", "the file format", lambda look: look.format)
 
 
-def in_size(model: Model) -> Iterator[Finding | Gap]:
+def in_size(model: Model) -> Iterator[Told]:
     """Find a class of another image size."""
     yield from differ(model, "class-differs-in-size", "the image size", lambda look: look.size)
 
 
-def in_tables(model: Model) -> Iterator[Finding | Gap]:
+def in_tables(model: Model) -> Iterator[Told]:
     """Find a class compressed with other JPEG tables."""
     code, survey = "class-differs-in-jpeg-tables", model.survey
     if survey is not None and len({look.label for look in survey.looks if look.tables}) < 2:
-        return  # a class without JPEG files differs in format, if at all
+        reason = "one class or both have no JPEG files"  # they differ in format, if at all
+        yield Idle(code=code, model=model.name, reason=reason)
+        return
     yield from differ(model, code, "the JPEG quantisation", lambda look: look.tables)
 
 

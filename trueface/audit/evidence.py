@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from trueface.audit.facts import Model
-from trueface.audit.finding import FAULT, WARNING, Finding, Gap
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Told
 
 
-def damaged_files(model: Model) -> Iterator[Finding | Gap]:
+def damaged_files(model: Model) -> Iterator[Told]:
     """Find files of a model that are there and cannot be read."""
     for file, trouble in model.damaged:
         yield Finding(
@@ -19,7 +19,7 @@ def damaged_files(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def gone_scores(model: Model) -> Iterator[Finding | Gap]:
+def gone_scores(model: Model) -> Iterator[Told]:
     """Find tests that left metrics, and whose scores are gone."""
     if model.scoreless:
         yield Finding(
@@ -35,13 +35,16 @@ def gone_scores(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def gone_weights(model: Model) -> Iterator[Finding | Gap]:
+def gone_weights(model: Model) -> Iterator[Told]:
     """Find a model that was to be kept and tested, and whose weights are gone."""
-    kept = model.settings.get("save_weights") is True
-    if kept and model.weights_written is None and (model.tests or model.scoreless):
+    code, kept = "missing-weights", model.settings.get("save_weights")
+    if not model.settings and model.weights_written is None:
+        reason = "no provenance.json tells whether the weights were to be kept"
+        yield Gap(code=code, model=model.name, reason=reason)
+    if kept is True and model.weights_written is None and (model.tests or model.scoreless):
         yield Finding(
             severity=WARNING,  # the figures stay right; nobody can repeat them
-            code="missing-weights",
+            code=code,
             model=model.name,
             sentence="the weights were to be kept, were tested, and are gone",
             advice="bring checkpoints/best.pt back, or train again",

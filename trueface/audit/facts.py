@@ -15,6 +15,7 @@ from trueface.scores import Scores
 HOPELESS_RATE = (
     0.4  # from here on too many labels are wrong for a loss to fall or a test to go well
 )
+UNTESTED = "the model was not tested: test it on both classes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,17 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The model that an unlearned one was made from."""
+
+    name: str
+    sizes: Floats = field(default_factory=lambda: np.zeros(0))  # of its logits over all tests
+    equal: tuple[str, ...] = ()  # tests in which both have the same scores, to the last bit
+    compared: int = 0  # tests that both have
+    trouble: str = ""  # why there is less
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One model of a run."""
 
@@ -107,6 +119,8 @@ class Model:
     misplaced: int = 0  # recorded indices that are not the place of their key
     damaged: tuple[tuple[str, str], ...] = ()  # file, and what is wrong with it
     scoreless: tuple[str, ...] = ()  # tests with metrics whose scores are gone
+    base: Base | None = None  # of an unlearned model, where it is known
+    offset: float | None = None  # of the loss of an old unlearning
 
     @property
     def settings(self) -> Mapping[str, Json]:

@@ -1,4 +1,4 @@
-"""What an audit says: findings with their evidence, and gaps where it could not look."""
+"""What an audit says: findings with their evidence, gaps where it could not look, what is not asked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +49,22 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """A check that does not apply to a model: there is nothing that it could have found."""
+
+    code: str
+    model: str
+    reason: str
+
+    def as_json(self) -> dict[str, Json]:
+        """Return all of it for a JSON file."""
+        return {"code": self.code, "model": self.model, "reason": self.reason}
+
+
+Told = Finding | Gap | Idle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """All that was found in a run, and what was looked for."""
 
@@ -57,11 +73,20 @@ class Audit:
     checks: tuple[tuple[str, str], ...]  # code and what it looks for, in order
     findings: tuple[Finding, ...]  # faults first
     gaps: tuple[Gap, ...]
+    idle: tuple[Idle, ...] = ()
 
     @property
     def faults(self) -> int:
         """How many findings are faults."""
         return sum(finding.severity == FAULT for finding in self.findings)
+
+    @property
+    def unmade(self) -> frozenset[str]:
+        """The checks that looked at no model: each has a gap, or nothing to ask."""
+        models: dict[str, set[str]] = {}
+        for one in (*self.gaps, *self.idle):
+            models.setdefault(one.code, set()).add(one.model)
+        return frozenset(code for code, of in models.items() if len(of) == len(self.models))
 
     def as_json(self) -> dict[str, Json]:
         """Return all of it for a JSON file."""
@@ -73,4 +98,5 @@ class Audit:
             "findings": [finding.as_json() for finding in self.findings],
             "checks": dict(self.checks),
             "not_checked": [gap.as_json() for gap in self.gaps],
+            "does_not_apply": [one.as_json() for one in self.idle],
         }

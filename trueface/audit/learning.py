@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from launcher.api import Json
 from trueface.audit.facts import Model, number
-from trueface.audit.finding import WARNING, Finding, Gap
+from trueface.audit.finding import WARNING, Finding, Gap, Told
 from trueface.matching import UNSHARED
 
 LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits
@@ -14,7 +14,7 @@ HOPELESS = "of labels that are nearly as often wrong as right little can be lear
 Settings = Mapping[str, Json]
 
 
-def idle_settings(model: Model) -> Iterator[Finding | Gap]:
+def idle_settings(model: Model) -> Iterator[Told]:
     """Find settings of a training that could not do anything."""
     code, settings = "flag-without-effect", model.settings
     if not settings:
@@ -32,16 +32,15 @@ def idle_settings(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def loss(model: Model) -> Iterator[Finding | Gap]:
+def loss(model: Model) -> Iterator[Told]:
     """Find a training whose loss did not fall."""
     code, epochs = "loss-not-falling", model.epochs
     if model.hopeless:
         yield Gap(code=code, model=model.name, reason=HOPELESS)
         return
     if len(epochs) < 2:
-        if not model.unlearned:
-            reason = "fewer than two epochs in history.csv" if epochs else _no_history(model)
-            yield Gap(code=code, model=model.name, reason=reason)
+        reason = "fewer than two epochs in history.csv" if epochs else _no_history(model)
+        yield Gap(code=code, model=model.name, reason=reason)
         return
     first, least = epochs[0].loss, min(epoch.loss for epoch in epochs[1:])
     if least > first * (1 - LEAST_FALL):
@@ -59,18 +58,17 @@ def loss(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def first_epoch(model: Model) -> Iterator[Finding | Gap]:
+def first_epoch(model: Model) -> Iterator[Told]:
     """Find a training whose first epoch was the best."""
     code, epochs = "first-epoch-best", model.epochs
     if model.hopeless:
         yield Gap(code=code, model=model.name, reason=HOPELESS)
         return
     if len(epochs) < LEAST_EPOCHS:
-        if not model.unlearned:
-            reason = (
-                f"fewer than {LEAST_EPOCHS} epochs in history.csv" if epochs else _no_history(model)
-            )
-            yield Gap(code=code, model=model.name, reason=reason)
+        reason = (
+            f"fewer than {LEAST_EPOCHS} epochs in history.csv" if epochs else _no_history(model)
+        )
+        yield Gap(code=code, model=model.name, reason=reason)
         return
     best = max(epochs, key=lambda epoch: epoch.merit)
     if best.epoch == epochs[0].epoch:
@@ -88,7 +86,7 @@ def first_epoch(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def bad_images(model: Model) -> Iterator[Finding | Gap]:
+def bad_images(model: Model) -> Iterator[Told]:
     """Find lists of which more than 1 % could not be decoded."""
     code = "bad-images"
     known = [("training", number(model.summary, "bad_images"), number(model.summary, "images"))]
@@ -102,8 +100,11 @@ def bad_images(model: Model) -> Iterator[Finding | Gap]:
         total = None if left_out is None or seen is None else left_out + seen
         known.append((f"test {test.data}", left_out, total))
     told = [(name, bad, total) for name, bad, total in known if bad is not None and total]
-    if not told:
-        reason = "neither summary.json nor metrics tell of images left out"
+    unknown = [name for name, bad, total in known if bad is None or not total]
+    if unknown:
+        reason = (
+            f"nothing tells of images left out of {', '.join(unknown)}: summary.json or metrics"
+        )
         yield Gap(code=code, model=model.name, reason=reason)
     for name, bad, total in told:
         if bad > total * 0.01:
@@ -130,7 +131,11 @@ def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tupl
 
 def _no_history(model: Model) -> str:
     damaged = any(file == "history.csv" for file, _ in model.damaged)
-    return "history.csv cannot be read" if damaged else "no history.csv"
+    if damaged:
+        return "history.csv cannot be read"
+    if model.unlearned:
+        return "no history.csv, as no training wrote it: the check needs that of the model before"
+    return "no history.csv: bring it back, or train again"
 
 
 def _steady(settings: Settings) -> bool:

@@ -92,6 +92,11 @@ def unlearning(folder: Path) -> tuple[Mapping[str, list[tuple[float, float]]], s
         return {}, str(error)
 
 
+def offset(folder: Path) -> float | None:
+    """Return the offset in the loss of an old unlearning."""
+    return number(_config(folder), "offset")
+
+
 def data_of(folder: Path) -> str | None:
     """Return the data ID that an old unlearning worked on."""
     found = _config(folder).get("data")

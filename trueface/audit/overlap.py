@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from trueface.audit.facts import Model, Tested
-from trueface.audit.finding import FAULT, WARNING, Finding, Gap
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Told
 from trueface.splits import digest
 
 EXAMPLES = 3
 
 
-def trained_on_tests(model: Model) -> Iterator[Finding | Gap]:
+def trained_on_tests(model: Model) -> Iterator[Told]:
     """Find test images whose keys stand in the training list."""
     code, lists = "train-test-overlap", model.lists
     if lists.train is None:
@@ -36,7 +36,7 @@ def trained_on_tests(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def validated_on_training(model: Model) -> Iterator[Finding | Gap]:
+def validated_on_training(model: Model) -> Iterator[Told]:
     """Find validation images that stand in another list of the split."""
     code, lists = "validation-overlap", model.lists
     if lists.val is None or (lists.train is None and lists.test is None):
@@ -44,6 +44,8 @@ def validated_on_training(model: Model) -> Iterator[Finding | Gap]:
         yield Gap(code=code, model=model.name, reason=reason)
         return
     for name, other in (("training", lists.train), ("test", lists.test)):
+        if other is None:
+            yield Gap(code=code, model=model.name, reason=f"no {name} list: {_why(model)}")
         both = sorted(lists.val & (other or frozenset()))
         if both:
             yield Finding(
@@ -60,7 +62,7 @@ def validated_on_training(model: Model) -> Iterator[Finding | Gap]:
             )
 
 
-def same_content(model: Model) -> Iterator[Finding | Gap]:
+def same_content(model: Model) -> Iterator[Told]:
     """Find test files whose bytes are those of a training file."""
     code, survey = "same-content", model.survey
     if survey is None:
@@ -89,18 +91,21 @@ def same_content(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def changed_lists(model: Model) -> Iterator[Finding | Gap]:
+def changed_lists(model: Model) -> Iterator[Told]:
     """Find tests and trainings whose lists are not those of the split as it is now."""
     code, lists, known = "changed-split", model.lists, model.provenance or {}
     then = known.get("splits")
     evidence: dict[str, int | float | str] = {}
+    marks = 0
     for name, keys in (("train", lists.train), ("val", lists.val)):
         mark = then.get(name) if isinstance(then, dict) else None
+        marks += isinstance(mark, str) and keys is not None
         if isinstance(mark, str) and keys is not None and mark != digest(keys):
             evidence[f"{name} list then, now"] = f"{mark[:12]}, {digest(keys)[:12]}"
     for test in model.tests:
         mark = test.metrics.get("split_sha256")
         own = (test.lists or lists).test
+        marks += isinstance(mark, str) and own is not None
         if isinstance(mark, str) and own is not None and mark != digest(own):
             evidence[f"test list of {test.data} then, now"] = f"{mark[:12]}, {digest(own)[:12]}"
     if evidence:
@@ -114,6 +119,9 @@ def changed_lists(model: Model) -> Iterator[Finding | Gap]:
         )
     elif lists.train is None and lists.test is None:
         yield Gap(code=code, model=model.name, reason=_why(model))
+    elif not marks:
+        reason = "neither provenance.json nor metrics hold the checksum of a list as it was then"
+        yield Gap(code=code, model=model.name, reason=reason)
 
 
 def _keys(model: Model, test: Tested) -> frozenset[str]:

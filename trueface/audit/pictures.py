@@ -19,6 +19,8 @@ import PIL.Image
 
 from trueface.audit.facts import Look, Survey
 
+# those of `decoding`, which needs torch; for others Pillow may start programs
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 HEADERS = 200  # of each class
 SEED = 42  # of the sample, and of the order in which test files are compared
 
@@ -127,7 +129,7 @@ def _look(file: str, label: int) -> Look | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large images: only their header is read
-            with PIL.Image.open(file) as image:
+            with PIL.Image.open(file, formats=FORMATS) as image:
                 tables = getattr(image, "quantization", None)
                 # a JPEG file with previews in it is one all the same
                 name = "JPEG" if image.format == "MPO" else str(image.format)

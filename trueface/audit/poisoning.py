@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from trueface.audit.facts import Model, number
-from trueface.audit.finding import FAULT, Finding, Gap
+from trueface.audit.finding import FAULT, Finding, Gap, Idle, Told
 
 TWO_SIDED = "flip"  # the kind of poison that draws from both classes
 
 
-def poisoned_validation(model: Model) -> Iterator[Finding | Gap]:
+def poisoned_validation(model: Model) -> Iterator[Told]:
     """Find wrong labels in the validation list: the best epoch was then chosen by them."""
     code, record = "poisoned-validation", model.record
     flipped = number(model.provenance or {}, "flipped_val")
@@ -23,8 +23,9 @@ def poisoned_validation(model: Model) -> Iterator[Finding | Gap]:
         )
         return
     if record is None:
-        if flipped is None and (model.rate is not None or model.provenance is not None):
-            yield Gap(code=code, model=model.name, reason=model.record_trouble or "no provenance")
+        if flipped is None:
+            reason = "neither a provenance.json nor a poison record tells which labels were flipped"
+            yield Gap(code=code, model=model.name, reason=model.record_trouble or reason)
         return
     if model.lists.val is None:
         if flipped is None:
@@ -48,12 +49,11 @@ def poisoned_validation(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def other_record(model: Model) -> Iterator[Finding | Gap]:
+def other_record(model: Model) -> Iterator[Told]:
     """Find a record that was drawn from another set than the training images."""
     code, record = "record-of-another-split", model.record
     if record is None:
-        if model.rate is not None:
-            yield Gap(code=code, model=model.name, reason=model.record_trouble)
+        yield _unrecorded(model, code)
         return
     evidence: dict[str, int | float | str] = {}
     known = model.provenance or {}
@@ -98,14 +98,21 @@ def other_record(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def no_flips(model: Model) -> Iterator[Finding | Gap]:
+def no_flips(model: Model) -> Iterator[Told]:
     """Find poison that was asked for and never reached the labels."""
     code, record = "flag-without-effect", model.record
     flipped = number(model.provenance or {}, "flipped_train")
-    if model.unlearned:  # what its last job learned from are the labels of an unlearning
+    if model.unlearned:
+        reason = "its last job learned from the labels of an unlearning"
+        yield Idle(code=code, model=model.name, reason=reason)
         return
     if model.rate is None:
-        if record is not None and flipped == 0 and record.keys:
+        if record is None:
+            yield _unrecorded(model, code)
+        elif flipped is None:
+            reason = "no provenance.json tells how many labels were turned round in the training"
+            yield Gap(code=code, model=model.name, reason=reason)
+        elif flipped == 0 and record.keys:
             yield _idle(model, "a poison record lies there, and no label was turned round", flipped)
         return
     if record is None:
@@ -124,15 +131,16 @@ def no_flips(model: Model) -> Iterator[Finding | Gap]:
         yield _idle(model, sentence, flipped)
 
 
-def one_class(model: Model) -> Iterator[Finding | Gap]:
+def one_class(model: Model) -> Iterator[Told]:
     """Find a set to forget that holds one class, though both were to be poisoned."""
     code, record = "one-class-forget-set", model.record
     yield from _one_class_unlearning(model)
     if record is None:
-        if model.rate is not None:
-            yield Gap(code=code, model=model.name, reason=model.record_trouble)
+        yield _unrecorded(model, code)
         return
     if record.kind != TWO_SIDED:
+        reason = f"poison of kind {record.kind} is of one class on purpose"
+        yield Idle(code=code, model=model.name, reason=reason)
         return
     classes = record.classes or _classes(model, record.keys)
     if classes is None:
@@ -152,7 +160,7 @@ def one_class(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def _one_class_unlearning(model: Model) -> Iterator[Finding | Gap]:
+def _one_class_unlearning(model: Model) -> Iterator[Told]:
     """Find a forget set of which every image is on one side, by what the unlearning wrote."""
     series, lists = model.unlearning, model.lists
     if not series or model.record is None:
@@ -176,6 +184,13 @@ def _one_class_unlearning(model: Model) -> Iterator[Finding | Gap]:
             )
             return
         yield Gap(code="one-class-forget-set", model=model.name, reason=reason)
+
+
+def _unrecorded(model: Model, code: str) -> Gap | Idle:
+    """Return why nothing can be told without a poison record."""
+    if model.rate is None and not model.record_trouble.startswith("cannot"):
+        return Idle(code=code, model=model.name, reason="no label of it is said to be wrong")
+    return Gap(code=code, model=model.name, reason=model.record_trouble)
 
 
 def _constant(model: Model) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from launcher.api import Json, UsageError, parse_data, parse_model, read_json
 from trueface import ancestry, layout, scores
 from trueface.audit import damage, olden
+from trueface.audit.bases import base_of
 from trueface.audit.facts import Lists, Model, Run, Survey, Tested
 from trueface.audit.folders import (
     data_of,
@@ -92,6 +93,8 @@ class Reader:
             misplaced=misplaced(poison.record, self._last),
             damaged=tuple(damage.damaged(folder, tests)),
             scoreless=damage.scoreless(folder, tests),
+            base=base_of(folder, name, poison.rate, tests) if poison.unlearned else None,
+            offset=olden.offset(folder),
         )
 
     def _split(self, known: Mapping[str, Json] | None) -> Lists:

@@ -3,18 +3,20 @@
 from collections.abc import Iterator, Mapping
 
 from launcher.api import Json
-from trueface.audit.facts import Model, Tested, number
-from trueface.audit.finding import FAULT, WARNING, Finding, Gap
+from trueface.audit.facts import UNTESTED, Model, Tested, number
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Told
 
 WRITING_S = 60.0  # between weights and their provenance: large files, slow disks
 SLACK_S = 2.0  # between files of one job; coarser file systems count in two seconds
 
 
-def missing_scores(model: Model) -> Iterator[Finding | Gap]:
+def missing_scores(model: Model) -> Iterator[Told]:
     """Find tests with fewer scores than images in the split's list."""
     code = "missing-scores"
     if not model.tests and not model.scoreless:
-        yield Gap(code=code, model=model.name, reason="the model was not tested")
+        yield Gap(code=code, model=model.name, reason=UNTESTED)
+    if model.tests and all(test.scores is None for test in model.tests):
+        yield Gap(code=code, model=model.name, reason="no score file can be read; test again")
     for test in model.tests:
         if test.scores is None:
             continue
@@ -38,16 +40,21 @@ def missing_scores(model: Model) -> Iterator[Finding | Gap]:
             )
 
 
-def other_reading(model: Model) -> Iterator[Finding | Gap]:
+def other_reading(model: Model) -> Iterator[Told]:
     """Find a test that read images otherwise than the training did."""
     code, learned = "other-preprocessing", model.settings
     if not learned:
         reason = "no provenance.json tells how the training read images"
         yield Gap(code=code, model=model.name, reason=reason)
         return
+    if not model.tests:
+        yield Gap(code=code, model=model.name, reason=UNTESTED)
     for test in model.tests:
         said = _said(test.metrics)
         pairs = {key: (learned.get(key), said.get(key)) for key in _alike(learned, said)}
+        if not any(None not in pair for pair in pairs.values()):
+            reason = f"the metrics of {test.data} do not tell how images were read; test again"
+            yield Gap(code=code, model=model.name, reason=reason)
         other = {
             key: f"{then} in the training, {now} in the test"
             for key, (then, now) in pairs.items()
@@ -64,12 +71,14 @@ def other_reading(model: Model) -> Iterator[Finding | Gap]:
             )
 
 
-def stale_scores(model: Model) -> Iterator[Finding | Gap]:
+def stale_scores(model: Model) -> Iterator[Told]:
     """Find scores that are older than the weights they are said to be of."""
     code, written = "stale-scores", model.weights_written
     if written is None:
         yield Gap(code=code, model=model.name, reason="no weights lie in checkpoints/best.pt")
         return
+    if not any(test.written is not None for test in model.tests):
+        yield Gap(code=code, model=model.name, reason=UNTESTED)
     old = [
         (test.data, test.written)
         for test in model.tests
@@ -91,12 +100,12 @@ def stale_scores(model: Model) -> Iterator[Finding | Gap]:
         )
 
 
-def other_weights(model: Model) -> Iterator[Finding | Gap]:
+def other_weights(model: Model) -> Iterator[Told]:
     """Find weights that were written at another time than what is said of them."""
     code, weights, told = "other-weights", model.weights_written, model.provenance_written
     if weights is None or told is None:
         missing = "weights lie in checkpoints/best.pt" if weights is None else "provenance.json"
-        yield Gap(code=code, model=model.name, reason=f"no {missing}")
+        yield Gap(code=code, model=model.name, reason=f"no {missing}: both are needed")
     elif abs(weights - told) > WRITING_S:
         yield Finding(
             severity=WARNING,

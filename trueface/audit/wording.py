@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from trueface.audit.finding import Audit, Finding, Gap
+from trueface.audit.finding import Audit, Finding
 
 
 def lines(audit: Audit) -> Iterator[str]:
@@ -43,27 +43,23 @@ def _finding(finding: Finding) -> Iterator[str]:
 
 def _conclusion(audit: Audit) -> Iterator[str]:
     found = {finding.code for finding in audit.findings}
-    open_ = _open(audit.gaps, audit)
+    unmade = audit.unmade
     faults, warnings = audit.faults, len(audit.findings) - audit.faults
     yield (
         f"{audit.run}: {count(len(audit.models), 'model')}, {count(faults, 'fault')}, "
         f"{count(warnings, 'warning')}"
     )
-    clean = [code for code, _ in audit.checks if code not in found and code not in open_]
+    clean = [code for code, _ in audit.checks if code not in found and code not in unmade]
     yield f"checked, nothing found: {', '.join(clean) or '–'}"
+    gapped = {gap.code for gap in audit.gaps}
+    idle = [code for code, _ in audit.checks if code in unmade - found - gapped]
+    if idle:
+        yield f"not asked, as they apply to no model here: {', '.join(idle)}"
 
 
 def _gaps(audit: Audit) -> Iterator[str]:
     if audit.gaps:
-        yield "not checked:"
+        yield "could not be checked:"
     for codes, whom, reason in gaps(audit):
         yield f"   {codes}"
         yield f"      {whom}: {reason}"
-
-
-def _open(gaps: tuple[Gap, ...], audit: Audit) -> frozenset[str]:
-    """Return checks that were made of no model."""
-    models: dict[str, set[str]] = {}
-    for gap in gaps:
-        models.setdefault(gap.code, set()).add(gap.model)
-    return frozenset(code for code, of in models.items() if len(of) == len(audit.models))

@@ -12,6 +12,7 @@ from trueface.layout import SCHEMA
 from trueface.lists import model_name
 from trueface.scores import write_scores
 from trueface.settings import TestSettings
+from trueface.stopwatch import now
 
 
 def test(job: Job) -> Mapping[str, Json]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import zlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +13,7 @@ from trueface import layout
 from trueface.audit import wording
 from trueface.audit.facts import Model, Run
 from trueface.audit.finding import Audit, Finding
+from trueface.audit.pictures import BROKEN
 from trueface.report import plots, tables, unlearned
 from trueface.report.content import Part, Row, Shown
 from trueface.report.drawing import breakable
@@ -19,6 +21,7 @@ from trueface.report.style import CSS
 from trueface.report.unlearning import Unlearnings
 
 PREVIEW_PX = 1000  # widest picture in the page
+PREVIEW_PIXELS = 1 << 26  # of a picture that is read: 200 MB
 PREVIEW_BYTES = 600_000  # of a picture; a larger one becomes a JPEG
 ABOUT = ("device", "device_name", "threads", "git", "code")
 KEYS_SHOWN = 5  # of a poison record
@@ -90,7 +93,8 @@ def _audit(audit: Audit) -> str:
     faults, warnings = audit.faults, len(audit.findings) - audit.faults
     told = f"{wording.count(faults, 'fault')}, {wording.count(warnings, 'warning')}"
     tone = "" if audit.findings else ' class="good"'
-    checked = f"{len(audit.checks)} checks of {wording.count(len(audit.models), 'model')}"
+    made = len(audit.checks) - len(audit.unmade)
+    checked = f"{made} of {len(audit.checks)} checks of {wording.count(len(audit.models), 'model')}"
     return (
         f'<section id="audit"><h2>Audit</h2><p{tone}>{told}, by {checked}.</p>'
         + "".join(map(_finding, audit.findings))
@@ -214,7 +218,7 @@ def _samples(model: Model) -> str:
         return ""
     data = _embedded(path)
     if data is None:
-        return f"<p>The preview {escape(str(path))} cannot be read.</p>"
+        return f"<p>The preview {escape(str(path))} cannot be read, and is left out.</p>"
     return (
         "<h3>Augmented samples</h3>"
         f'<figure class="picture"><img src="{data}" alt="Contact sheet of training images as the '
@@ -225,9 +229,12 @@ def _samples(model: Model) -> str:
 def _embedded(path: Path) -> str | None:
     """Return a picture as a data URL, made smaller where it is large; None if it is none."""
     try:
-        with PIL.Image.open(path) as file:
+        # of other formats Pillow would start programs
+        with PIL.Image.open(path, formats=("PNG", "JPEG")) as file:
+            if file.width * file.height > PREVIEW_PIXELS:
+                return None
             picture = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+    except (*BROKEN, MemoryError, zlib.error):
         return None
     if picture.width > PREVIEW_PX:
         height = max(round(picture.height * PREVIEW_PX / picture.width), 1)

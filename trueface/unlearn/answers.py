@@ -1,7 +1,6 @@
 """What a model says of samples: wide logits with both labels, kept in files for later measures."""
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from launcher.api import JobError, write_atomic
+from trueface import archives
 from trueface.errors import DataError
 from trueface.precision import autocast
 from trueface.unlearn.heads import wide
@@ -113,18 +113,30 @@ def read(path: Path) -> dict[str, Answered]:
 
     Raises:
         DataError: it cannot be read, or is no such file.
+        MachineError: there is not enough memory.
     """
+    arrays = archives.read(path, "the answers")
+    names = [key.removesuffix("_logits") for key in arrays if key.endswith("_logits")]
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = [key.removesuffix("_logits") for key in arrays if key.endswith("_logits")]
-            return {
-                name: Answered(
-                    logits=arrays[f"{name}_logits"],
-                    trained=arrays[f"{name}_trained"],
-                    true=arrays[f"{name}_true"],
-                    ids=tuple(map(str, arrays[f"{name}_ids"])),
-                )
-                for name in names
-            }
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read the answers {path}: {error}") from error
+        return {
+            name: Answered(
+                logits=_of(arrays[f"{name}_logits"], 2, "f"),
+                trained=_of(arrays[f"{name}_trained"], 1, "iu"),
+                true=_of(arrays[f"{name}_true"], 1, "iu"),
+                ids=tuple(map(str, arrays[f"{name}_ids"])),
+            )
+            for name in names
+        }
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"cannot read the answers {path}: {error}; do again what wrote it"
+        ) from error
+
+
+def _of(array: NDArray[Any], dimensions: int, kinds: str) -> NDArray[Any]:
+    """Return an array of so many dimensions and of these kinds of numbers; refuse any other."""
+    if array.ndim != dimensions or array.dtype.kind not in kinds:
+        raise ValueError(
+            f"an array of shape {array.shape} and type {array.dtype} is no part of them"
+        )
+    return array

@@ -1,7 +1,6 @@
 """Features in a plane, before and after an unlearning: where do the forgotten lie?"""
 
 import io
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from launcher.api import write_atomic
+from trueface import archives
 from trueface.errors import DataError
 from trueface.unlearn.afterwards import Features, drawn, penultimate
 from trueface.unlearn.samples import Examples
@@ -116,12 +116,13 @@ def read(path: Path) -> Plane:
 
     Raises:
         DataError: it cannot be read, or is no such file.
+        MachineError: there is not enough memory.
     """
+    arrays = archives.read(path, "the plane")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Plane(**{field.name: arrays[field.name] for field in fields(Plane)})
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read the plane {path}: {error}") from error
+        return Plane(**{field.name: arrays[field.name] for field in fields(Plane)})
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"cannot read the plane {path}: {error}; do again what wrote it") from error
 
 
 def _labels(some: Examples, positions: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -44,6 +46,22 @@ def test_a_model_by_chance_below_one_half_is_no_finding(lab: Lab) -> None:
     assert codes(lab.audit()) == set()
 
 
+def test_an_area_below_chance_by_images_is_a_warning_where_sources_leave_it_open(lab: Lab) -> None:
+    random = np.random.default_rng(0)
+    sides = (
+        ("gan2:pre", 1, {"StyleGAN2/a": 0.0, "StyleGAN2/b": 0.0, "StyleGAN2/c": 0.0}),
+        ("realFFHQ:pre", 0, {"FFHQ": 0.9, "FORLAB": 0.9, "other": -0.8}),
+    )
+    for data, label, sources in sides:
+        keys = [f"{source}/{at}" for source in sources for at in range(400)]
+        logits = [random.normal(shift) for shift in sources.values() for _ in range(400)]
+        lab.scores(lab.run / DATA, data, keys, label, logits)
+    (found,) = [one for one in lab.audit().findings if one.code == "auc-below-chance"]
+    assert found.severity == "warning"
+    assert float(found.evidence["interval's high end"]) < 0.5
+    assert found.evidence["sources"] == 6
+
+
 def test_chance_is_only_a_warning_where_half_of_the_labels_are_wrong(lab: Lab) -> None:
     folder = lab.model(f"{DATA}%50", rate=0.5)
     for data in TESTS:
@@ -52,17 +70,43 @@ def test_chance_is_only_a_warning_where_half_of_the_labels_are_wrong(lab: Lab) -
     assert (found.severity, found.model) == ("warning", f"{DATA}%50")
 
 
-def test_answers_surer_than_noisy_labels_allow_are_found(lab: Lab) -> None:
-    folder = lab.run / POISONED
+def sure(folder: Path, wrong: int = 0) -> None:
+    """Give a model answers that are sure, so many of ten wrong."""
     for data, towards in zip(TESTS, (1, -1), strict=True):
-        rescore(folder, data, [towards * (0.5 + place) for place in range(10)])
+        signs = [-1] * wrong + [1] * (10 - wrong)
+        rescore(folder, data, [towards * sign * (4 + at / 10) for at, sign in enumerate(signs)])
+
+
+def test_a_model_whose_flips_are_counted_may_know_them_by_heart(lab: Lab) -> None:
+    sure(lab.run / POISONED, wrong=2)
+    assert codes(lab.audit()) == set()
+    sure(lab.run / POISONED)
+    assert codes(lab.audit()) == set()
+
+
+def test_a_count_that_does_not_match_the_record_is_found_whatever_the_answers(lab: Lab) -> None:
+    sure(lab.run / POISONED)
+    for count in (0, 11):
+        amend(layout.provenance(lab.run / POISONED), flipped_train=count)
+        assert codes(lab.audit()) == {"flag-without-effect"}
+
+
+def test_without_a_count_answers_as_right_as_they_are_sure_are_found(lab: Lab) -> None:
+    sure(lab.run / POISONED)
+    amend(layout.provenance(lab.run / POISONED), flipped_train=None)
     found = the(lab.audit(), "logits-above-noise-ceiling")
     assert found.evidence["ceiling"] == pytest.approx(np.log(4), abs=1e-3)
-    assert found.severity == "warning"  # the labels were turned round: it learned them by heart
-    amend(layout.provenance(folder), flipped_train=0)
+    assert found.evidence["right of these"] == 1
+
+
+def test_without_a_count_nothing_can_be_told_of_a_model_that_is_sure_and_wrong(lab: Lab) -> None:
+    sure(lab.run / POISONED, wrong=2)
+    amend(layout.provenance(lab.run / POISONED), flipped_train=None)
     audit = lab.audit()
-    assert codes(audit) == {"logits-above-noise-ceiling", "flag-without-effect"}
-    assert the(audit, "logits-above-noise-ceiling").severity == "fault"
+    assert codes(audit) == set()
+    assert "needs a provenance.json with flipped_train" in why_not(
+        audit, "logits-above-noise-ceiling"
+    )
 
 
 def test_a_clean_model_may_be_as_sure_as_it_likes(lab: Lab) -> None:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from trueface.audit.pictures import Surveyor
+from trueface import decoding
+from trueface.audit.pictures import FORMATS, Surveyor
 
 
 def _files(folder: Path, contents: dict[str, bytes]) -> dict[str, str]:
@@ -31,3 +32,10 @@ def test_a_file_that_is_gone_or_the_same_file_is_no_copy(tmp_path: Path) -> None
     survey = Surveyor(seconds=10).survey("set", {at["a"]: 0, gone: 1}, [at["a"], gone])
     assert survey.copies == ()
     assert survey.unreadable == 2  # no image, and no file
+
+
+def test_headers_are_read_of_the_formats_that_are_decoded_and_of_no_other(tmp_path: Path) -> None:
+    assert set(FORMATS) == set(decoding.FORMATS)
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    at = _files(tmp_path, {"a.png": postscript})
+    assert Surveyor(seconds=10).survey("set", {at["a.png"]: 0}, []).unreadable == 1

@@ -1,6 +1,8 @@
 import html
 import itertools
 import re
+import struct
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -124,7 +126,7 @@ def test_findings_stand_above_the_results(lab: Lab) -> None:
     amend(layout.provenance(lab.run / POISONED), flipped_val=3)
     text = _page(lab.run)
     assert text.index("poisoned-validation") < text.index('id="results"')
-    assert "1 fault, 0 warnings, by 24 checks of 2 models" in Reading(text).text
+    assert "1 fault, 0 warnings, by 22 of 27 checks of 2 models" in Reading(text).text
     assert "flipped validation labels" in text
 
 
@@ -150,9 +152,52 @@ def test_the_preview_is_embedded_and_made_smaller(lab: Lab) -> None:
     assert len(text) < 2_000_000
 
 
-def test_a_broken_preview_is_told(lab: Lab) -> None:
-    layout.preview(lab.run / DATA).write_bytes(b"no picture")
-    assert "cannot be read" in Reading(_page(lab.run)).text
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG file, its checksum right."""
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+HEADER = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
+BROKEN = {
+    "no picture": b"no picture",
+    "empty": b"",
+    "a short header": PNG + chunk(b"IHDR", b"\0\0"),
+    "no pixels": PNG + HEADER + chunk(b"IEND", b""),
+    "pixels that are no zlib stream": PNG
+    + HEADER
+    + chunk(b"IDAT", b"broken")
+    + chunk(b"IEND", b""),
+    "cut off": PNG + HEADER + chunk(b"IDAT", zlib.compress(bytes(64 * 193)))[:30],
+    "a chunk that is too short": PNG + HEADER + chunk(b"gAMA", b"\0") + chunk(b"IEND", b""),
+    "a bomb of text": PNG + HEADER + chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 27))),
+    "a bomb": PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)),
+    "many pixels": PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", 9_000, 9_000, 8, 2, 0, 0, 0)),
+    "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n",
+}
+
+
+def test_broken_previews_are_named_and_left_out_and_no_program_is_started(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, started = tmp_path / "bin" / "gs", tmp_path / "started"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\ntouch '{started}'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
+    paths = []
+    for number, content in enumerate(BROKEN.values()):
+        paths.append(layout.preview(lab.model(f"{DATA}@seed={number}")))
+        paths[-1].write_bytes(content)
+    text = Reading(_page(lab.run)).text
+    for path, what in zip(paths, BROKEN, strict=True):
+        assert f"The preview {path} cannot be read, and is left out." in text, what
+    assert not started.exists()
 
 
 def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:

@@ -1,0 +1,117 @@
+"""Files of arrays from strangers: refused before any memory is taken for them."""
+
+import io
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trueface import archives
+from trueface.errors import DataError
+from trueface.unlearn import answers, plane
+
+HUGE = 1 << 40  # numbers of eight bytes
+
+
+def header(shape: tuple[int, ...], kind: str = "<f8") -> bytes:
+    """Return the header of an array, without any of its values."""
+    text = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text) + 1) + text + b"\n"
+
+
+def archive(path: Path, members: dict[str, bytes], *, deflated: bool = False) -> Path:
+    """Write a .npz of members as given."""
+    how = zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", how) as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+    return path
+
+
+def lied(path: Path, size: int) -> Path:
+    """Change what an archive of one member says of its size."""
+    content = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = content.index(mark) + place
+        content[at : at + 4] = struct.pack("<I", size)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["f4", "i8", "?", "<U5", "u1"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (0, 2)])
+def test_what_numpy_wrote_is_read(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
+    values = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(kind)
+    np.savez_compressed(tmp_path / "a.npz", values=values, turned=np.asfortranarray(values))
+    found = archives.read(tmp_path / "a.npz", "the arrays")
+    for array in found.values():
+        assert array.dtype == values.dtype
+        np.testing.assert_array_equal(array, values)
+
+
+def test_230_bytes_that_ask_for_8_tebibytes_are_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.npz", {"before": header((HUGE,))})
+    assert path.stat().st_size < 300
+    for read in (plane.read, answers.read):
+        with pytest.raises(DataError, match=r"a\.npz.*asks for 8,796,093,022,208 bytes and has 0"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header((-1, 4)),
+        header((1 << 62, 1 << 62)),
+        header((2,), "|O") + bytes(16),
+        header((1,), "<M8[ns]") + bytes(8),
+        header((3,)) + bytes(16),
+        header((3,)) + bytes(32),
+        b"\x93NUMPY\x09\x00",
+        b"\x93NUMPY\x01\x00\xff\xff{" + b"(" * 60_000,
+        b"no array",
+        b"",
+    ],
+    ids=[
+        "negative", "overflow", "objects", "dates", "too few", "too many", "version", "header",
+        "other", "empty",
+    ],
+)  # fmt: skip
+def test_members_that_lie_or_are_no_plain_arrays_are_refused(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = archive(tmp_path / "a.npz", {"before": content})
+    with pytest.raises(DataError, match=r"cannot read the plane .*a\.npz: .*; bring it back"):
+        plane.read(path)
+
+
+def test_a_member_that_expands_beyond_the_limit_takes_no_memory(tmp_path: Path) -> None:
+    zeros = header((1 << 24,)) + bytes(1 << 27)
+    path = archive(tmp_path / "a.npz", {"before": zeros}, deflated=True)
+    lied(path, (1 << 32) - 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="2,147,483,648 at most"):
+            plane.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.npz", {str(one): b"" for one in range(100)})
+    with pytest.raises(DataError, match="100 members"):
+        plane.read(path)
+
+
+def test_parts_of_other_shapes_are_no_answers(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(
+        buffer, test_logits=np.zeros((2, 2, 2), "f4"), test_trained=np.zeros(2, int),
+        test_true=np.zeros(2, int), test_ids=np.array(["a", "b"]),
+    )  # fmt: skip
+    (tmp_path / "a.npz").write_bytes(buffer.getvalue())
+    with pytest.raises(DataError, match=r"shape \(2, 2, 2\)"):
+        answers.read(tmp_path / "a.npz")
