@@ -23,7 +23,7 @@ from pathlib import Path
 
 from launcher.cli.main import main
 from launcher.paths import Home, make_home
-from launcher.records import write_json
+from launcher.records import Json, write_json
 from launcher.specs import Terms
 from launcher.states import Done, Failed
 from launcher.store.store import Store
@@ -148,7 +148,7 @@ class Places:
     def elsewhere(self, folder: Path, _: str) -> None:
         """A home that another machine made."""
         self.queue(folder, "")
-        record = {"schema": 1, "machine": "0" * 32, "host": "zeus"}
+        record: dict[str, Json] = {"schema": 1, "machine": "0" * 32, "host": "zeus"}
         write_json(folder / "home" / "home.json", record)
 
     def somebodys(self, folder: Path, _: str) -> None:

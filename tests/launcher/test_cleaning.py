@@ -337,7 +337,7 @@ def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: 
         (("--yes",), "say what may go"),
         (("train/a",), "Say --yes where nobody can be asked"),
         (("--older", "30"), "'30' has no unit"),
-        (("--state", "done,running"), "done, failed, cancelled, skipped, got 'running'"),
+        (("--state", "done,running"), "a job that is running is not over: cancel it first"),
         (("--keep", "0"), "expected a whole number of at least 1"),
     ):
         answer = launcher("clean", *words)
