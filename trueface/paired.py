@@ -1,7 +1,8 @@
 """Tests of two models on the same images: is one better, or did chance make the difference?
 
-Both take images to be independent. Copies of one image under several modifiers are not; with them
-in a table, believe the interval of the difference, which resamples copies together.
+Both take images to be independent, and speak of the sources that were tested. Copies of one image
+under several modifiers are not independent, nor are images of one source where another was not
+tested; for those see the test by source in `compare`.
 """
 
 import math
