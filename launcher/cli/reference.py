@@ -97,7 +97,11 @@ def _values() -> str:
 
 def _resources(schema: Form) -> str:
     asked = schema["$defs"]["resources"]["properties"]
-    rows = [(f"`{name}`", form["description"]) for name, form in asked.items()]
+    rows = [
+        (f"`{name}`", form["description"])
+        for name, form in asked.items()
+        if "deprecated" not in form  # stands among the old words
+    ]
     return "\n".join(["### Resources", "", *table(("resource", "takes"), rows)])
 
 
