@@ -84,7 +84,8 @@ class Audit:
     def unmade(self) -> frozenset[str]:
         """The checks that looked at no model: each has a gap, or nothing to ask."""
         models: dict[str, set[str]] = {}
-        for one in (*self.gaps, *self.idle):
+        unasked: tuple[Gap | Idle, ...] = (*self.gaps, *self.idle)
+        for one in unasked:
             models.setdefault(one.code, set()).add(one.model)
         return frozenset(code for code, of in models.items() if len(of) == len(self.models))
 

@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ def read(path: Path) -> Plane:
         DataError: it cannot be read, or is no such file.
         MachineError: there is not enough memory.
     """
-    arrays = archives.read(path, "the plane")
+    arrays: dict[str, NDArray[Any]] = dict(archives.read(path, "the plane"))
     try:
         return Plane(**{field.name: arrays[field.name] for field in fields(Plane)})
     except (ValueError, LookupError, TypeError) as error:
