@@ -47,13 +47,7 @@ def main(argv: Sequence[str]) -> int:
     lives = live_in(home.folder)
     cgroups.sweep()
     store = Store(home, durable=False, check=_is_to_be_checked(home))
-    me = identity(os.getpid())
-    record: dict[str, Json] = {
-        **(me.record() if me else {}),
-        "version": __version__,
-        "code": this_version().changed,
-        "since": time.time(),
-    }
+    record = _record()
 
     def housekeeping() -> None:
         if not right.keep():
@@ -82,18 +76,35 @@ def main(argv: Sequence[str]) -> int:
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
     gc.freeze()  # what is there now stays, and need not be looked at again
     scheduler.run()
-    if right.keep() and home.exists():
-        with contextlib.suppress(OSError):  # who comes next need not wait for our end
+    with contextlib.suppress(OSError):  # the disk is full, or the home is gone
+        if home.exists() and right.keep():  # who comes next need not wait for our end
             write_json(home.scheduler_record, record | {"left": time.time()}, mode=0o600)
     right.leave()
     if lives is not None:
         os.close(lives)
     # who queued something while we still held the lock took us for a scheduler that stays
     stays = not scheduler.leaving and scheduler.is_home() and not home.stop.exists()
-    if stays and (store.scheduling.ready(1) or store.scheduling.let_go(time.time()) is not None):
+    if stays and _has_work(store):
         start_scheduler(home)
     store.close()
     return 0
+
+
+def _record() -> dict[str, Json]:
+    """Return who we are, as others find it in the home."""
+    me = identity(os.getpid())
+    return {
+        **(me.record() if me else {}),
+        "version": __version__,
+        "code": this_version().changed,
+        "since": time.time(),
+    }
+
+
+def _has_work(store: Store) -> bool:
+    now = time.time()
+    queue = store.scheduling
+    return bool(queue.ready(1)) or queue.mend(now) or queue.let_go(now) is not None
 
 
 class _Once:

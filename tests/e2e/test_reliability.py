@@ -417,8 +417,8 @@ def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
 
     (advice,) = re.findall(r"rm (/\S+)", text)
     Path(advice).unlink()
-    queue.call("launcher", "start")
     number = add(queue, "true")
+    assert queue.call("launcher", "start").returncode == 0
     assert number > 3, "logs of the old queue's jobs could be taken for its own"
     wait(queue)
     assert kept[0].read_bytes() == damaged
