@@ -49,7 +49,13 @@ def main(argv: Sequence[str]) -> int:
     lives = live_in(home.folder)
     store = Store(home, durable=False, check=_is_to_be_checked(home))
     me = identity(os.getpid())
-    record = {**(me.record() if me else {}), "version": __version__, "since": time.time()}
+    cpus = cores()
+    record = {
+        **(me.record() if me else {}),
+        "version": __version__,
+        "since": time.time(),
+        "cpus": cpus,
+    }
 
     def housekeeping() -> None:
         _set_long_log_aside(home)
@@ -62,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         home,
         store,
         snapshot=probe.snapshot,
-        cpus=cores(),
+        cpus=cpus,
         housekeeping=housekeeping,
         rules=Sharing(os.environ, _Once()).rules,
         absent=lambda: probe.absent,

@@ -10,8 +10,10 @@ import click
 from launcher.errors import MachineError, UsageError
 from launcher.handover import ensure_scheduler, scheduler_pid, start_scheduler, wake
 from launcher.paths import Home, check_home, find_home, make_home
+from launcher.processes import cores
 from launcher.progress import Step, latest
 from launcher.recording import Look, read_recording
+from launcher.records import read_json
 from launcher.states import OPEN, State
 from launcher.store.damage import refuse_damaged, trouble
 from launcher.store.rows import JobRow
@@ -95,6 +97,13 @@ def stopped() -> MachineError:
         "the queue is stopped, so these jobs wait; "
         "`launcher run`, `launcher add` or `launcher retry` goes on"
     )
+
+
+def cores_for(home: Home) -> int:
+    """Return how many cores jobs may have: as the scheduler knows where one lives, else as we may use."""
+    pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
+    known = record.get("cpus")
+    return known if pid and record.get("pid") == pid and isinstance(known, int) else cores()
 
 
 def seen_gpus(home: Home) -> Look | None:
