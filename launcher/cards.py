@@ -58,6 +58,7 @@ class Card:
         "free",
         "gpu",
         "guests",
+        "is_ours",
         "lone",
         "most",
         "others",
@@ -93,6 +94,7 @@ class Card:
         self.most = rules.max_per_gpu if rules.max_per_gpu is not None else 1 << 30
         self.reserve = rules.reserve
         self.free = gpu.total - self.others - self.foreign - self.reserve
+        self.is_ours = rules.devices is None or is_visible(gpu, rules.devices)
         self.shut = _shut(gpu, machine) or (
             f"is promised to {alone}, who shares it with nobody" if alone else ""
         )

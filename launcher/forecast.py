@@ -11,7 +11,7 @@ from launcher.lessons import UNTAUGHT, Lesson
 from launcher.plan import PlannedJob
 from launcher.records import Json
 from launcher.signatures import costs, is_exact
-from launcher.specs import CPU
+from launcher.specs import CPU, Resources
 from launcher.store.rows import JobRow
 
 FEWEST = 2  # runs from which a spread can be told
@@ -172,10 +172,13 @@ def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
 def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:
     """Tell whether a job will work on a GPU, where the machine has some or has none."""
     asked = job.resources
-    if not gpus or asked.device == CPU:
-        return False
-    wanted = asked.device != "auto" or asked.min_vram is not None or (asked.gpus or 1) > 1
-    return wanted or job.accelerated
+    resources = Resources(
+        min_vram=asked.min_vram,
+        device=asked.device,
+        accelerated=job.accelerated,
+        gpus=asked.gpus or 1,
+    )
+    return resources.works_on_gpu(there=gpus)
 
 
 def past_job(row: JobRow, seconds: float, device: str) -> Past:

@@ -12,8 +12,9 @@ from launcher.ledger import waiting
 from launcher.lessons import UNTAUGHT, Lesson
 from launcher.machine import Machine, Running, Start
 from launcher.plan import PlannedJob
-from launcher.policy import decide, never
+from launcher.policy import decide
 from launcher.records import Json
+from launcher.requests import impossible
 from launcher.specs import CPU, Breed, Resources
 from launcher.store.owning import rank_of
 from launcher.store.rows import Lane, ReadyJob
@@ -232,11 +233,9 @@ def hopeless_jobs(standings: Sequence[Standing], here: Here) -> dict[str, int]:
         if one.action is Action.CACHED:
             continue
         lane = _lane(one.job, here)
-        if here.machine.absent and lane.resources.may_need_gpu:
-            continue  # the GPUs may come back
         if (key := (lane.resources, lane.signature)) not in known:
             job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
-            known[key] = never(waiting(job, here.lesson(lane.signature)), here.machine)
+            known[key] = impossible(waiting(job, here.lesson(lane.signature)), here.machine)
         if known[key]:
             found[known[key]] += 1
     return dict(found)

@@ -26,9 +26,9 @@ from launcher.machine import (
     shares_cores,
 )
 from launcher.pools import Pool
-from launcher.reasons import cores, place_of, placed, too_few, too_large
+from launcher.reasons import cores, kept_back, place_of, placed, too_few, too_large
 from launcher.reservation import Reservation
-from launcher.specs import CPU, Resources
+from launcher.specs import Resources
 from launcher.units import format_bytes
 
 
@@ -67,15 +67,10 @@ def never(one: Waiting, machine: Machine) -> str:
 
 def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:
     """Tell whether a job works on GPUs here: it says so, or prefers them and may have one."""
-    if resources.device != "auto":
-        return resources.device != CPU
-    if resources.min_vram is not None or resources.gpus > 1:
-        return bool(machine.gpus)
-    if not resources.accelerated:
-        return False
-    if visible is None:
-        return bool(machine.gpus)
-    return any(is_visible(gpu, visible) for gpu in machine.gpus)
+    shown = None
+    if visible is not None and resources.accelerated:
+        shown = any(is_visible(gpu, visible) for gpu in machine.gpus)
+    return resources.works_on_gpu(there=bool(machine.gpus), shown=shown)
 
 
 class Room:
@@ -305,6 +300,8 @@ class Room:
         pool = self._pool(need)
         if len(pool.cards) < need.count:
             return too_few(pool.cards, need, machine)
+        if len(pool.ours) < need.count:
+            return kept_back(pool.ours, need, machine)
         if pool.could(need) or need.claim is None:
             return ""
         return too_large(need, pool, machine)

@@ -28,10 +28,11 @@ class Pool:
         ):  # CUDA gives a process one instance of a divided card, and nothing beside
             found = [card for card in found if card.gpu.mig is None]
         self.cards = tuple(found)
-        known = [card.most_free for card in found if card.most_free is not None]
+        self.ours = [card for card in found if card.is_ours]  # as config.toml says
+        known = [card.most_free for card in self.ours if card.most_free is not None]
         self._totals = sorted(known, reverse=True)
         # one that has failed and never told its size gives no hope beside others that did
-        silent = [card for card in found if card.most_free is None]
+        silent = [card for card in self.ours if card.most_free is None]
         self._guessed = len([one for one in silent if not (one.gpu.fault and known)])
         self._place = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
         self._best = _Ranking(_emptiness)

@@ -31,6 +31,12 @@ def too_few(pool: Sequence[Card], need: Need, machine: Machine) -> str:
     return f"needs {_wanted(need)}, and {_offered(pool, need, machine)}"
 
 
+def kept_back(ours: Sequence[Card], need: Need, machine: Machine) -> str:
+    """Return why a job can have too few GPUs: config.toml keeps some of them back."""
+    devices = ", ".join(machine.rules.devices or ())
+    return f"needs {_wanted(need)}, and [sharing] devices = [{devices}] of config.toml leaves {_gpus(len(ours))}"
+
+
 def _wanted(need: Need) -> str:
     one = need.device if need.device not in {"auto", "cuda"} else "a GPU"
     return one if need.count == 1 else f"{need.count} GPUs"
@@ -41,7 +47,8 @@ def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
         seen = f"CUDA_VISIBLE_DEVICES={','.join(need.visible)}, with which it was queued,"
         return f"{seen} shows {_gpus(len(pool))}"
     if need.device not in {"auto", "cuda"}:
-        return "this machine has no such GPU" if not pool else "that is one"
+        labels = ", ".join(gpu.label for gpu in machine.gpus)
+        return f"this machine has no such GPU, but {labels}" if not pool else "that is one"
     divided = need.count > 1 and any(gpu.mig is not None for gpu in machine.gpus)
     whole = " that are not divided" if divided else ""
     return f"this machine has {len(pool) or 'none'}{whole}"

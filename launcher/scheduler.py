@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     lives = live_in(home.folder)
     cgroups.sweep()
     store = Store(home, durable=False, check=_is_to_be_checked(home))
-    record = _record()
+    cpus = cores()
+    record = _record(cpus)
 
     def housekeeping() -> None:
         if not right.keep():
@@ -64,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         home,
         store,
         snapshot=probe.snapshot,
-        cpus=cores(),
+        cpus=cpus,
         housekeeping=housekeeping,
         rules=Sharing(os.environ, _Once()).rules,
         absent=lambda: probe.absent,
@@ -90,14 +91,15 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _record() -> dict[str, Json]:
-    """Return who we are, as others find it in the home."""
+def _record(cpus: int) -> dict[str, Json]:
+    """Return who we are and how many cores we have, as others find it in the home."""
     me = identity(os.getpid())
     return {
         **(me.record() if me else {}),
         "version": __version__,
         "code": this_version().changed,
         "since": time.time(),
+        "cpus": cpus,
     }
 
 

@@ -60,9 +60,20 @@ class Resources:
     @property
     def may_need_gpu(self) -> bool:
         """Whether it works on GPUs where there are some."""
+        return self.works_on_gpu(there=True)
+
+    def works_on_gpu(self, *, there: bool, shown: bool | None = None) -> bool:
+        """Tell whether it works on GPUs on a machine: it says so, or prefers them and may have one.
+
+        Args:
+            there: the machine has some.
+            shown: its owner's CUDA_VISIBLE_DEVICES shows one of them; None: as `there`.
+        """
         if self.device != "auto":
             return self.device != CPU
-        return self.accelerated or self.min_vram is not None or self.gpus > 1
+        if self.min_vram is not None or self.gpus > 1:
+            return there
+        return self.accelerated and (there if shown is None else shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

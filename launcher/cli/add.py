@@ -13,21 +13,29 @@ from launcher import ram as memory
 from launcher.cli.completing import FILES, GROUPS, JOBS
 from launcher.cli.programs import missing_program
 from launcher.cli.selection import HELP, select
-from launcher.cli.session import context_to_store, open_queue, say_if_stopped, see_served, seen_gpus
+from launcher.cli.session import (
+    context_to_store,
+    cores_for,
+    open_queue,
+    say_if_stopped,
+    see_served,
+    seen_gpus,
+)
 from launcher.cli.values import DEVICE, HEARD, SIZE, WHEN, limited, span
+from launcher.configuration import read_configuration
 from launcher.errors import UsageError, nearest
 from launcher.handover import scheduler_pid, wake
-from launcher.machine import Machine, Waiting
+from launcher.machine import Machine, Rules, Waiting
 from launcher.paths import Home
 from launcher.placement import owners_environment
-from launcher.policy import never
+from launcher.requests import impossible
 from launcher.signatures import program_signature
 from launcher.specs import Context, Resources, Spec, Terms
 from launcher.states import OPEN, State
 from launcher.store.following import LONGEST_BACKOFF_S
 from launcher.store.rows import visible_devices
 from launcher.store.store import NewJob, Store
-from launcher.units import format_bytes, format_seconds
+from launcher.units import format_seconds
 from launcher.views import harmless
 
 RUN = "add"  # the run of jobs that come from no task file
@@ -135,12 +143,12 @@ def command(
         raise UsageError("a job's name has at least one character; without --name it gets a number")
     if name is not None and name != os.fsencode(name).decode(errors="replace"):
         raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
-    _check_ram(ram)
     resources = _resources(gpus, vram, device, exclusive=exclusive, cpus=cpus, ram=ram)
     agreed = _terms(terms)
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
         _check_group(store, agreed.group)
+        _check_possible(home, resources)
         spec = Spec(
             name="" if name is None else f"command/{name}",
             kind="command",
@@ -160,7 +168,6 @@ def command(
         if reason := missing_program(program[0], Path.cwd(), os.environ):
             way = f"it fails unless it is there by then; `launcher cancel {job}` takes it out"
             click.echo(f"warning: {harmless(reason)}; {way}", err=True)
-        _warn_hopeless(home, resources)
         if row.state is State.SKIPPED:
             click.echo(f"skipped: {harmless(row.reason)}", err=True)
         if not say_if_stopped(home):  # a script that queues must not lift what a person decided
@@ -272,31 +279,28 @@ def _resources(
     )
 
 
-def _warn_hopeless(home: Home, resources: Resources) -> None:
-    """Say that no GPU is large enough, where the scheduler has seen them: the driver is not asked."""
-    if not resources.may_need_gpu or scheduler_pid(home) is None:
-        return
-    look = seen_gpus(home)
-    if look is None:
-        return
-    machine = Machine(cpus=resources.cpus, ram=resources.ram or 0, gpus=look.gpus)
+def _check_possible(home: Home, resources: Resources) -> None:
+    """Refuse what this machine can never give; of GPUs what the scheduler saw counts, the driver is not asked.
+
+    Raises:
+        UsageError: it is more than there is, or config.toml leaves it out.
+    """
+    known = resources.may_need_gpu and scheduler_pid(home) is not None
+    look = seen_gpus(home) if known else None
+    machine = Machine(
+        cpus=cores_for(home),
+        ram=memory.total() or resources.ram or 0,
+        gpus=look.gpus if look else (),
+        rules=read_configuration(os.environ).rules or Rules(),
+    )
     job = Waiting(
         job=0,
         resources=resources,
         claim=resources.min_vram,
         visible=visible_devices(owners_environment(os.environ)),
     )
-    if why := never(job, machine):
-        click.echo(f"warning: it can never start here: {harmless(why)}", err=True)
-
-
-def _check_ram(ram: int | None) -> None:
-    total = memory.total()
-    if ram is not None and ram > total > 0:
-        raise UsageError(
-            f"--ram: {format_bytes(ram)} is more than the {format_bytes(total)} of this machine; "
-            "ask for less"
-        )
+    if why := impossible(job, machine):
+        raise UsageError(f"this machine can never run it: {harmless(why)}")
 
 
 def _check_group(store: Store, group: str) -> None:

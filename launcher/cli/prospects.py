@@ -32,7 +32,7 @@ def prospects(standings: Sequence[Standing], outlook: Outlook, width: int) -> It
             f"Disk: {_disk(outlook)}",
         ]
         said += [
-            f"warning: {counted(number, 'job')} can never start here: {harmless(why)}"
+            f"{counted(number, 'job')} can never start here, and `run` would refuse this: {harmless(why)}"
             for why, number in outlook.wave.hopeless.items()
         ]
     for one in said:

@@ -14,25 +14,34 @@ from pathlib import Path
 
 import click
 
+from launcher import ram
 from launcher.cli.completing import TASK_FILES
 from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import WIDTH, draw_plan
 from launcher.cli.programs import warn_of_missing_programs
 from launcher.cli.results import collect, draw, terminal_width
-from launcher.cli.session import context_to_store, lift_stop, look_at_queue, open_queue, set_off
+from launcher.cli.session import (
+    context_to_store,
+    cores_for,
+    lift_stop,
+    look_at_queue,
+    open_queue,
+    set_off,
+)
 from launcher.cli.surroundings import look_around, remember
 from launcher.cli.watching import Watcher, watch_run
 from launcher.errors import TaskFileError, UsageError, counted
 from launcher.library import plan_files
+from launcher.machine import Machine
 from launcher.oldnames import Wanted
-from launcher.outlook import hopeless_jobs, look_ahead
+from launcher.outlook import Here, hopeless_jobs, look_ahead
 from launcher.paths import Home, find_home
 from launcher.plan import Plan
 from launcher.records import Json, stamp
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
-from launcher.submission import Standing, Submitted, judge, resources_of, submit
+from launcher.submission import Action, Standing, Submitted, judge, resources_of, submit
 from launcher.views import harmless
 from launcher.worktree import worktree
 
@@ -116,13 +125,13 @@ def command(
         with _uncollected():
             # all of them are judged before any is queued: a refusal leaves nothing behind
             judged = [(made, _standings(store, made, force=force)) for made in plans]
+            _check_possible(home, store, judged)
             submitted = [_queue(store, made, standings, pass_env) for made, standings in judged]
         since = store.read.last_event()  # what starts at once is told, too
         try:
             if any(one.queued or one.joined for one in submitted):
                 lift_stop(home)
                 set_off(home)
-                _warn_hopeless(home, store, judged)
             if detach:
                 return 0
             for one in submitted:
@@ -135,17 +144,26 @@ def command(
     return code
 
 
-def _warn_hopeless(
+def _check_possible(
     home: Home, store: Store, judged: Iterable[tuple[Plan, Sequence[Standing]]]
 ) -> None:
-    """Tell which jobs would wait for ever, as no GPU of this machine is large enough."""
-    standings = [one for _, found in judged for one in found]
-    if not any(resources_of(one.job).may_need_gpu for one in standings):
-        return
-    here = look_around(home, store, Path.cwd() / "runs", time.time())
-    for why, number in hopeless_jobs(standings, here).items():
-        told = f"warning: {counted(number, 'job')} can never start here: {harmless(why)}"
-        click.echo(told, err=True)
+    """Refuse what this machine can never give, before anything is queued.
+
+    Raises:
+        UsageError: some jobs would wait for ever.
+    """
+    standings = [one for _, found in judged for one in found if one.action is not Action.CACHED]
+    asked = {resources_of(one.job) for one in standings}
+    if any(one.may_need_gpu for one in asked):
+        here = look_around(home, store, Path.cwd() / "runs", time.time())
+    else:  # the driver need not be asked
+        here = Here(now=time.time(), machine=Machine(cpus=cores_for(home), ram=ram.total()))
+    refused = [
+        f"{counted(number, 'job')} can never start here: {harmless(why)}"
+        for why, number in hopeless_jobs(standings, here).items()
+    ]
+    if refused:
+        raise UsageError("; ".join(refused) + "; nothing is queued")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from launcher.environment import left_out_note, remembered
 from launcher.errors import MachineError, UsageError
 from launcher.handover import ensure_scheduler, scheduler_pid, start_scheduler, wake
 from launcher.paths import Home, check_home, find_home, make_home
+from launcher.processes import cores
 from launcher.progress import Step, latest
 from launcher.recording import Look, read_recording
 from launcher.records import read_json
@@ -168,6 +169,13 @@ def keep_going(home: Home) -> bool:
 def stopped() -> MachineError:
     """Return what to raise to someone who waits for jobs of a stopped queue."""
     return MachineError(f"the queue is stopped, so these jobs wait; {GOING_ON}")
+
+
+def cores_for(home: Home) -> int:
+    """Return how many cores jobs may have: as the scheduler knows where one lives, else as we may use."""
+    pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
+    known = record.get("cpus")
+    return known if pid and record.get("pid") == pid and isinstance(known, int) else cores()
 
 
 def seen_gpus(home: Home) -> Look | None:

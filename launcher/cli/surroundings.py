@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher import ram
 from launcher.claims import claims_folder
 from launcher.cli.gpus import watch
+from launcher.cli.session import cores_for
 from launcher.configuration import read_configuration
 from launcher.errors import MachineError
 from launcher.forecast import History, past_job
@@ -22,7 +23,6 @@ from launcher.nvml import Nvml
 from launcher.outlook import Here
 from launcher.paths import Home
 from launcher.placement import owners_environment
-from launcher.processes import cores
 from launcher.promises import Board
 from launcher.store.rows import visible_devices
 from launcher.store.store import Store
@@ -39,7 +39,7 @@ def look_around(home: Home, store: Store | None, results: Path, now: float) -> H
         results: the folder in which results will lie; it need not be there yet.
         now: the time.
     """
-    cpus = cores()
+    cpus = cores_for(home)
     claims = store.scheduling.claims() if store else []
     lesson = store.scheduling.lesson if store else _nothing
     ledger = Ledger(home, Ours())

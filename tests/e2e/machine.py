@@ -117,6 +117,19 @@ class Machine:
         self, *words: str, environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run `launcher` with these words to its end."""
+        said = self._call(*words, environ=environ)
+        assert said.returncode == 0, said
+        return said
+
+    def refused(self, *words: str, environ: Mapping[str, str] | None = None) -> str:
+        """Run `launcher` with words that it refuses, and return what it says."""
+        said = self._call(*words, environ=environ)
+        assert said.returncode == 2, said
+        return said.stderr
+
+    def _call(
+        self, *words: str, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         said = subprocess.run(
             [*self.prefix, Path(sys.executable).parent / "launcher", *words],
             cwd=self.project.folder,
@@ -127,7 +140,6 @@ class Machine:
             timeout=60,
             check=False,
         )
-        assert said.returncode == 0, said
         assert "Traceback (most recent call last)" not in said.stderr, said
         return said
 

@@ -78,19 +78,18 @@ def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
 ) -> None:
     gpus.add(12 * GIB, used=0)
     card = gpus.add(24 * GIB, used=0)
-    file, (known, *_) = a_study(
-        machine,
-        known="{device: cuda, vram: auto}",
-        large="{vram: 20GiB}",
-        huge="{vram: 30GiB}",
-        many="{gpus: 3, vram: 1GiB}",
-    )
+    usual = {"known": "{device: cuda, vram: auto}", "large": "{vram: 20GiB}"}
+    file, (known, *_) = a_study(machine, **usual)
     machine.call("run", file, "--detach")
     machine.until_measured(known.cards[0], GIB)
     known.let_go()
     machine.until_state(known.job, "done")
     machine.call("cancel", "*", "--yes")
 
+    text = (machine.project.folder / file).read_text()
+    text += '  - {name: huge, argv: ["true"], resources: {vram: 30GiB}}\n'
+    text += '  - {name: many, argv: ["true"], resources: {gpus: 3, vram: 1GiB}}\n'
+    machine.project.write(file, text)
     said = machine.call("run", file, "--dry-run", "--all", "--force").stdout
     lines = {words[0]: words[1:] for line in said.splitlines() if (words := line.split())}
 
@@ -146,12 +145,11 @@ def test_instances_of_a_divided_card_are_used_by_their_uuid(
     large = machine.hold(1, gpus=1, vram="15GiB")
     small = machine.hold(1, device="cuda:0:1", vram="8GiB")
     waiting = machine.hold(1, gpus=1, vram="8GiB")
-    never = machine.hold(1, gpus=1, vram="30GiB")
 
     assert [*large.cards, *small.cards] == instances
     machine.until_told(waiting.job, "needs 8 GiB", "cuda:0:0", "cuda:0:1")
     assert not waiting.started
-    machine.until_told(never.job, "never")
+    assert "can never fit" in machine.refused("add", "--gpus=1", "--vram=30GiB", "--", "true")
     assert [gpu["label"] for gpu in machine.seen().values()] == ["cuda:0:0", "cuda:0:1"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.build import shell, supervisor_of, until
-from tests.e2e.machine import HOLDING, Machine, Program, a_machine
+from tests.e2e.machine import CORES, HOLDING, Machine, Program, a_machine
 from tests.nvml.standin import GIB, Devices
 
 BURST = """
@@ -80,15 +80,15 @@ def test_no_more_jobs_than_allowed_share_a_card_and_a_reserve_is_left_to_others(
     machine.configure('[sharing]\nmax_per_gpu = 2\nreserve = "4GiB"\n')
 
     first, second, third = (machine.hold(1, gpus=1, vram="1GiB") for _ in range(3))
-    too_large = machine.hold(1, gpus=1, vram="21GiB")
+    large = machine.hold(1, gpus=1, vram="20GiB")
 
     assert first.cards == second.cards
     machine.until_told(third.job, "cuda:0 runs", "at most 2 at once")
-    machine.until_told(too_large.job, "needs 21 GiB", "cuda:0 has 20 GiB")
     assert not third.started
-    machine.configure('[sharing]\nmax_per_gpu = 3\nreserve = "4GiB"\n')
+    machine.configure('[sharing]\nmax_per_gpu = 4\nreserve = "4GiB"\n')
     assert third.cards
-    assert not too_large.started
+    machine.until_told(large.job, "needs 20 GiB", "4 GiB kept for others")
+    assert not large.started
 
 
 def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: Devices) -> None:
@@ -119,17 +119,54 @@ def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
     numbered = machine.hold(1, gpus=1, vram="1GiB", environ={"CUDA_VISIBLE_DEVICES": "2"})
     named = machine.hold(1, gpus=1, vram="1GiB", environ={"CUDA_VISIBLE_DEVICES": cards[1]})
     # --device counts as `launcher gpus` does, whatever the caller sees
-    unseen = machine.hold(1, device="cuda:1", vram="1GiB", environ={"CUDA_VISIBLE_DEVICES": "0,2"})
-    none = machine.hold(1, gpus=1, vram="1GiB", environ={"CUDA_VISIBLE_DEVICES": ""})
 
     assert overridden.cards == [cards[1]]
     assert overridden.said.read_text() == f"{cards[1]}/PCI_BUS_ID\n"
     assert numbered.cards == [cards[2]]
     assert named.cards == [cards[1]]
-    machine.until_told(none.job, "CUDA_VISIBLE_DEVICES")
-    assert not none.started
-    machine.until_told(unseen.job, "needs cuda:1", "CUDA_VISIBLE_DEVICES=0,2")
-    assert not unseen.started
+    for flag, shown in (("--device=cuda:1", "0,2"), ("--gpus=1", "")):
+        said = machine.refused("add", flag, "--", "true", environ={"CUDA_VISIBLE_DEVICES": shown})
+        assert f"CUDA_VISIBLE_DEVICES={shown}, with which it was queued, shows" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"cpus": 64}, f"needs 64 cores, and {CORES} may be used on this machine"),
+        ({"ram": "900GiB"}, "needs 900 GiB of memory, this machine has "),
+        ({"device": "cuda:5"}, "this machine has no such GPU, but cuda:0, cuda:1"),
+        ({"gpus": 3, "min_vram": "1GiB"}, "needs 3 GPUs, and this machine has 2"),
+        ({"min_vram": "200GiB"}, "needs 200 GiB, and can never fit"),
+        ({"min_vram": "21GiB"}, "largest GPU has 20 GiB for it, 4 GiB are kept for others"),
+        ({"device": "cuda:1"}, "needs cuda:1, and [sharing] devices = [0] of config.toml leaves"),
+    ],
+    ids=str,
+)
+def test_what_the_machine_can_never_give_is_refused_and_the_limit_is_named(
+    machine: Machine, gpus: Devices, asked: dict[str, object], said: str
+) -> None:
+    for _ in range(2):
+        gpus.add(24 * GIB, used=0)
+    known = machine.hold(0, gpus=1, vram="1GiB")
+    assert known.cards
+    if "leaves" in said:
+        machine.configure("[sharing]\ndevices = [0]\n")
+    elif "kept for others" in said:
+        machine.configure('[sharing]\nreserve = "4GiB"\n')
+    options = {"min_vram": "vram"}
+    flags = [f"--{options.get(key, key)}={value}" for key, value in asked.items()]
+    assert said in machine.refused("add", *flags, "--", "true")
+    resources = ", ".join(f"{key}: {value}" for key, value in asked.items())
+    more = "" if asked.keys() - {"cpus", "ram"} else ", device: cpu"
+    file = machine.project.write(
+        "large.yaml",
+        f"name: large\nabout: too much\nresources: {{{resources}{more}}}\n"
+        'command:\n  - {name: some, argv: ["true"]}\n',
+    )
+    assert said in machine.refused("run", file, "--detach")
+    listed = machine.call("run", file, "--dry-run").stdout
+    assert " ".join(said.split()) in " ".join(listed.split())
+    known.let_go()
 
 
 def test_a_job_that_nearly_fills_an_idle_card_starts_there_again(

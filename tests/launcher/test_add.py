@@ -10,6 +10,7 @@ import pytest
 
 from launcher.handover import scheduler_pid
 from launcher.paths import Home
+from launcher.processes import cores
 from launcher.records import write_json
 from launcher.specs import Resources, Terms
 from launcher.states import Failed, State
@@ -207,8 +208,23 @@ def test_without_options_the_terms_are_the_usual_ones(launcher: Launcher, store:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--ram", "999TiB"), "needs 999 TiB of memory, this machine has "),
+        (("--cpus", "9999"), f"needs 9999 cores, and {cores()} may be used on this machine"),
+    ],
+)
+def test_what_the_machine_can_never_give_is_refused_and_not_queued(
+    launcher: Launcher, store: Store, words: tuple[str, ...], message: str
+) -> None:
+    answer = launcher("add", *words, "--", "true")
+    assert answer.code == 2
+    assert f"error: this machine can never run it: {message}" in answer.err
+    assert store.read.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
         (("--ram", "8"), "'8' has no unit: write 8MiB or 8GiB"),
-        (("--ram", "999TiB"), "--ram: 999 TiB is more than the "),
         (("--ram", "x"), "expected an amount of memory such as 16GiB, got 'x'"),
         (("--cpus", "0"), "expected a whole number from 1 to 100,000, got '0'"),
         (("--time-limit", "8"), "'8' has no unit"),

@@ -5,12 +5,15 @@ import pytest
 
 from launcher.forecast import Estimate, Source, forecast, past_job, wants_gpu
 from launcher.kinds import Kind
+from launcher.machine import Machine
 from launcher.plan import PlannedJob
+from launcher.policy import wants_gpu as on_gpu
 from launcher.scope import Asked
 from launcher.states import Done, Failed
 from launcher.store.store import Store
+from launcher.submission import resources_of
 from launcher.units import Bytes
-from tests.build import a_seat, a_spec, enqueue, job_row
+from tests.build import a_gpu, a_seat, a_spec, enqueue, job_row
 from tests.launcher.plans import GIB, KINDS, a_history, a_plan, done_before, named
 from tests.launcher.toylab import Toy, TrainSettings
 
@@ -87,7 +90,11 @@ def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
 ) -> None:
     job = a_job(resources=asked, accelerated=accelerated)
     assert wants_gpu(job, gpus=True) is wants
-    assert not wants_gpu(job, gpus=False)
+    # one that names a GPU waits for it
+    assert wants_gpu(job, gpus=False) is (asked.device == "cuda:1")
+    for gpus in ((), (a_gpu(),)):
+        asks, machine = resources_of(job), Machine(cpus=2, gpus=gpus)
+        assert wants_gpu(job, gpus=bool(gpus)) is on_gpu(asks, machine)
 
 
 def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:

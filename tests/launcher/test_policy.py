@@ -529,7 +529,7 @@ def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
         (
             (a_gpu(),),
             {"device": "cuda:3"},
-            "needs cuda:3, and this machine has no such GPU",
+            "needs cuda:3, and this machine has no such GPU, but cuda:0",
         ),
         (
             (a_gpu(),),
