@@ -170,9 +170,10 @@ class CodeIndex:
         return self._codes[file]
 
 
-def user_cache() -> Path:
-    """Return where a person's cache of read texts is kept."""
-    return platformdirs.user_cache_path("launcher", appauthor=False) / "code.json"
+def user_cache() -> Path | None:
+    """Return where a person's cache of read texts is kept; None for one without a home folder."""
+    folder = platformdirs.user_cache_path("launcher", appauthor=False)
+    return folder / "code.json" if folder.is_absolute() else None
 
 
 def _read_cache(path: Path) -> dict[str, ModuleCode]:
