@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
-LISTED_WHOLE = 7  # known words; of more, a message lists the nearest
+LISTED_WHOLE = 8  # known words; of more, a message lists the nearest
 MOST_LISTED = 5
 WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret
 
