@@ -22,13 +22,12 @@ from typing import NamedTuple
 
 from launcher.api import DataId, Part
 from trueface.errors import DataError
-from trueface.listing import SUFFIXES, Listing, is_image, listed, open_listing
+from trueface.listing import READ, Listing, is_image, listed, open_listing
 from trueface.shelves import CLASSES, Shelf, list_shelves, matching, modifier_folders
 from trueface.subsets import BUILT_IN, Methods, Vocabulary, names_real
 
 SHAPE = "PreSocial/Real and PreSocial/Fake, or Real and Fake"
 SHOWN = 3  # examples in a message
-READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
 log = logging.getLogger(__name__)
 

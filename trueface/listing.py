@@ -29,6 +29,7 @@ from launcher.api import write_atomic
 
 # of the formats that `decoding` reads
 SUFFIXES = frozenset({"bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
+READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
 CACHE = "TRUEFACE_CACHE"  # environment variable: another folder than the user's cache
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's, has ticks of two seconds

@@ -110,6 +110,8 @@ def split_images(
         DataError: a part has no image on disk, or none in the split; images are missing.
     """
     found = survey(data_root, data, vocabulary)
+    for remark in found.remarks:
+        log.info("data_root=%s %s", data_root, remark)
     chosen = select(found.images, split)
     _refuse_idle(data_root, found, chosen, split, vocabulary)
     for modifier, keys in _missing(found, chosen, split):

@@ -6,8 +6,10 @@ are the test, does not, so that seeds can be compared.
 """
 
 import hashlib
+import logging
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,12 +28,15 @@ from trueface.classes.places import SORTS, Place
 from trueface.classes.settings import ClassifySettings
 from trueface.decoding import decode
 from trueface.errors import BadImageError, DataError
+from trueface.listing import READ, is_image, listed, suffix
 from trueface.streams import derive
 
 MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 GiB
 VALIDATION = 0.1  # of the training images of each class
 TEST = 0.2  # of the images of each class, where they lie in one folder
 GROUP = 256  # images decoded between two looks at whether the job shall stop
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,21 @@ def _samples(place: Place, part: str) -> list[_Sample]:
         labels = _packed(place, part)[1]
         return [_Sample(f"{part}/{at:05}", label, at) for at, label in enumerate(labels)]
     folder = place.root / part
+    others: Counter[str] = Counter()
+
+    def is_wanted(path: str) -> bool:
+        name = path.rpartition("/")[2]
+        if not (wanted := is_image(name)) and not name.startswith("."):
+            others[suffix(name)] += 1
+        return wanted
+
     try:
-        found = ImageFolder(folder)
+        found = ImageFolder(folder, is_valid_file=is_wanted)
     except FileNotFoundError as error:  # also where a class has no image
-        raise DataError(f"cannot read the classes in {folder}: {error}") from error
+        instead = f"; passed over: {listed(others)}; {READ}" if others else ""
+        raise DataError(f"cannot read the classes in {folder}: {error}{instead}") from error
+    if others:
+        log.warning("folder=%s passed_over=%s; %s", folder, listed(others), READ)
     if tuple(found.classes) != place.names:
         other = sorted(set(found.classes) ^ set(place.names))
         raise DataError(f"{folder} has other classes than train/: {', '.join(other)}")

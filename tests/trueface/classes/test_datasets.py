@@ -46,6 +46,32 @@ def test_fewer_images_of_each_class_are_the_same_ones_for_every_seed(tmp_path: P
     assert first == second
 
 
+def test_files_of_classes_that_are_no_images_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_data(tmp_path) / "data"
+    whole = collected(root)
+    assert caplog.messages == []
+    folder = root / "train" / NAMES[0]
+    (folder / "a.heic").write_bytes(b"0")
+    (folder / ".hidden.png").write_bytes(b"0")
+    assert collected(root).train.sha256 == whole.train.sha256
+    assert "passed_over=1 .heic; images end in .bmp" in caplog.text
+    for file in folder.glob("*.png"):
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(DataError, match=rf"no valid file.* {NAMES[0]}.*; passed over: .* .heic"):
+        collected(root)
+
+
+def test_gif_images_of_classes_are_read(tmp_path: Path) -> None:
+    root = write_data(tmp_path) / "data"
+    file = min((root / "train" / NAMES[0]).glob("*.png"))
+    PIL.Image.open(file).save(file.with_suffix(".gif"))
+    file.unlink()
+    lists = collected(root)
+    assert len(lists.train) + len(lists.validation) == 60
+
+
 def test_one_folder_of_identities_is_divided_by_a_seed_of_its_own(tmp_path: Path) -> None:
     for colour, name in enumerate(("ada", "bob")):
         write_class(tmp_path, name, 10, colour=colour)
