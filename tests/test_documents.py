@@ -72,6 +72,7 @@ CODES = {  # exit codes other than 0
     # their images are not here, so that the run would be refused
     "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/poison_faces.yaml": {2},
     "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": {2},
+    "launcher run tasks/forget_instances.yaml --set data_root=CIFAR10": {2},
     "launcher doctor": {0, 3},  # this machine may lack something
 }
 ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed

@@ -67,7 +67,7 @@ def _tried(
     if attempt is None:
         told: dict[str, Json] = dict.fromkeys(_TRIED)
         return told | {"attempt": 0}
-    outcome = json.loads(attempt["outcome"]) if attempt["outcome"] else {}
+    outcome = _outcome(attempt["outcome"])
     places = attempt["device"].split(",")
     return {
         "attempt": attempt["number"],
@@ -81,6 +81,15 @@ def _tried(
         "signal": outcome.get("signal"),
         "log": str(home.attempt(job.id, attempt["number"]).log),
     }
+
+
+def _outcome(text: str | None) -> Mapping[str, Json]:
+    """Return an attempt's outcome; nothing of one that cannot be read."""
+    try:
+        record = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 _TRIED = (

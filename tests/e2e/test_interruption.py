@@ -106,7 +106,7 @@ def test_in_the_queue_the_next_attempt_of_a_killed_training_goes_on(lab: Project
     first = next(path for path in (lab.home.folder / "attempts").iterdir())
     os.kill(program_of(lab.home.attempt(*map(int, first.name.split("-")))), signal.SIGKILL)
     assert lab.call("launcher", "wait", "run:queued").returncode == 0
-    log = (folder / f"train_None_{DATA}.log").read_text()
+    log = (folder / f"train_{DATA}.log").read_text()
     assert "bit by bit" in log
     rows = (folder / "history.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows[1:]] == [str(n + 1) for n in range(6)]

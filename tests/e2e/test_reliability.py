@@ -477,7 +477,7 @@ def test_escapes_in_names_and_logs_never_reach_a_terminal(
         assert "evil" in piped.stdout + piped.stderr or words[0] != "status", words
         assert not set(piped.stdout + piped.stderr) & set("\x1b\x07\x9b\u202e"), words
     assert facts(queue, named)["name"] in all_states(queue)
-    assert EVIL in queue.call("launcher", "logs", str(failing)).stdout
+    assert EVIL in queue.call("launcher", "logs", "--raw", str(failing)).stdout
 
 
 def test_commands_work_with_standard_streams_that_are_closed(queue: Project) -> None:

@@ -164,15 +164,21 @@ def test_a_terminal_shows_the_file_and_a_table() -> None:
 
 
 def test_an_option_of_the_file_holds_until_another_is_said(configured: Configured) -> None:
-    text = "[kinds]\njson = true\n[add]\ncpus = 3\nhold = true\nafter = []\n"
+    text = "[kinds]\njson = true\n[add]\nretries = 3\nhold = true\nafter = []\n"
+
+    def retries(job: int) -> int:
+        shown = json.loads(configured(text, "show", str(job), "--json").out)
+        assert shown["state"] == "held"
+        number: int = shown["spec"]["terms"]["retries"]
+        return number
+
     assert json.loads(configured(text, "kinds").out)["schema"] == 1
     assert configured(text, "add", "--", "true").code == 0
-    shown = json.loads(configured(text, "show", "1", "--json").out)
-    assert (shown["state"], shown["spec"]["resources"]["cpus"]) == ("held", 3)
-    assert configured(text, "add", "--cpus", "2", "--", "true").code == 0
-    assert json.loads(configured(text, "show", "2", "--json").out)["spec"]["resources"]["cpus"] == 2
-    assert configured(text, "add", "--", "true", LAUNCHER_ADD_CPUS="4").code == 0
-    assert json.loads(configured(text, "show", "3", "--json").out)["spec"]["resources"]["cpus"] == 4
+    assert retries(1) == 3
+    assert configured(text, "add", "--retries", "2", "--", "true").code == 0
+    assert retries(2) == 2
+    assert configured(text, "add", "--", "true", LAUNCHER_ADD_RETRIES="4").code == 0
+    assert retries(3) == 4
 
 
 def test_a_verb_of_a_verb_has_defaults_of_its_own(configured: Configured) -> None:

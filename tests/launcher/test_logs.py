@@ -126,7 +126,7 @@ def test_a_job_that_has_not_run_has_no_log(launcher: Launcher, home: Home, store
     enqueue(store, a_spec())
     answer = launcher("logs", "1")
     assert answer.code == 2
-    assert "command/1 has not run yet: new" in answer.err
+    assert "command/1 has not run yet: it is queued" in answer.err
     with_a_log(home, store, b"", name="command/2")
     assert "has 1 attempt, and you ask for number 7" in launcher("logs", "2", "--attempt", "7").err
     home.attempt(2, 1).log.unlink()

@@ -117,7 +117,7 @@ def test_modules_that_lists_by_hand_forgot_run_their_jobs_again(edited: dict[str
     assert again["trueface.unlearn.npo"] == set()  # no job takes this method
     assert again["trueface.report.page"] == again["trueface.kinds"] == set()
     assert again["trueface.jobs.testing"] == {"test"}
-    assert again["trueface.metrics"] == {"unlearn", "forget"}
+    assert again["trueface.unlearn.method"] == {"unlearn", "forget"}
 
 
 def closure(kind: str) -> set[str]:

@@ -172,15 +172,16 @@ def _chance_of_two(test: Answered, labels: NDArray[np.int64]) -> Alarm | None:
     margin = (test.logits[:, 1] - test.logits[:, 0]).astype(np.float64)
     keys = _pictures(test)
     report = measure(labels.astype(np.int8), margin, keys=keys)
-    if report.verdict not in {"chance", "below chance"} or report.auc is None:
+    guesses = {"chance", "below chance"}.intersection(report.verdict.split(", "))
+    if not guesses:
         return None
-    auc = report.auc
+    (verdict,), auc = guesses, report.by_images["auc"]  # the interval that the verdict rests on
     return Alarm(
-        sort=Sort(report.verdict),
+        sort=Sort(verdict),
         text=f"the AUC on the test is {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]: "
         + (
             "the model may as well guess"
-            if report.verdict == "chance"
+            if verdict == "chance"
             else "it calls fakes real more often than reals"
         ),
     )
