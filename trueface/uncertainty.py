@@ -23,7 +23,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from trueface.bootstrap import COVERAGE, Floats, Measure, picture_codes
 from trueface.streams import numpy_stream
@@ -198,6 +198,20 @@ def at_limit(value: float, pictures: int) -> Measure:
     return Measure(
         value=value, low=1 - open_ if value >= 1 else 0.0, high=1.0 if value >= 1 else open_
     )
+
+
+def unvaried(value: float, pictures: int) -> Measure:
+    """Return a share whose resamples are all the same, with what so few images leave open.
+
+    Source: between 0 and 1, E. Wilson, Journal of the American Statistical Association 22(158),
+    1927; else `at_limit`.
+    """
+    if value <= 0 or value >= 1:
+        return at_limit(value, pictures)
+    count, wide = max(pictures, 1), float(ndtri((1 + COVERAGE) / 2)) ** 2
+    middle = (count * value + wide / 2) / (count + wide)
+    half = math.sqrt(wide * (count * value * (1 - value) + wide / 4)) / (count + wide)
+    return Measure(value=value, low=middle - half, high=middle + half)
 
 
 def _share(logit: float) -> float:

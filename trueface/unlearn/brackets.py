@@ -61,5 +61,5 @@ def pictures(part: Answered) -> tuple[str, ...]:
 def resampled_means(values: NDArray[np.float32], weights: Counts) -> Floats:
     """Return the means (R, M) of values (N, M) in each resample (R, N)."""
     sums = [(some @ values, some.sum(1, keepdims=True)) for some in chunks(weights)]
-    found: Floats = np.concatenate([of_them / count for of_them, count in sums]).astype(np.float64)
+    found: Floats = np.concatenate([of_them.astype(np.float64) / count for of_them, count in sums])
     return found

@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 from trueface import curves
 from trueface.bootstrap import Floats, Measure, interval, resamples
 from trueface.streams import numpy_stream
-from trueface.uncertainty import at_limit
+from trueface.uncertainty import unvaried
 from trueface.unlearn.answers import UNKNOWN, Answered
 from trueface.unlearn.brackets import pictures, resampled_means
 from trueface.unlearn.fitness import Goal
@@ -169,7 +169,9 @@ def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -
     once = np.ones((1, len(member)), np.uint8)
     (value,) = curves.values(inside, sureness, once)["tpr_at_1fpr"]
     spread = curves.values(inside, sureness, resamples(names, member, seed))["tpr_at_1fpr"]
-    return interval(float(value), spread)
+    found = interval(float(value), spread)
+    pictures_in = len({name for name, own in zip(names, inside, strict=True) if own})
+    return unvaried(found.value, pictures_in) if found.low == found.high else found
 
 
 def rows_at(part: Answered, places: NDArray[np.intp]) -> Answered:
@@ -225,7 +227,7 @@ def _bracketed(
     value = float(holds.mean())
     weights = resamples(names, classes, 0)
     found = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
-    return at_limit(value, len(set(names))) if found.low == found.high else found
+    return unvaried(value, len(set(names))) if found.low == found.high else found
 
 
 def _both(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -137,3 +137,37 @@ def copied(part: Answered, place: str) -> Answered:
         true=np.tile(part.true, 4),
         ids=names,
     )
+
+
+def test_an_attack_that_calls_all_samples_the_same_leaves_open_what_so_few_images_do() -> None:
+    forget, test = (
+        sides(100, np.random.default_rng(seed).normal(20, 0.1, 100), seed) for seed in (1, 2)
+    )
+    found = by_loss(forget=forget, outside=test)
+    assert found.value == 0.5
+    assert 0.42 < found.low < 0.45 < 0.55 < found.high < 0.58
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_the_interval_of_every_attack_holds_its_value(share: float) -> None:
+    random = np.random.default_rng(0)
+    parts = {
+        name: sides(1000, np.where(random.random(1000) < of_sure, 20.0, noise), 0)
+        for name, of_sure, noise in (
+            ("forget", share, random.normal(0, 1, 1000)),
+            ("retain", 0.5, random.normal(2, 1, 1000)),
+            ("test", 1 - share, random.normal(1, 1, 1000)),
+        )
+    }
+    found = membership(parts, goal="flips").values
+    for name in ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr"):
+        assert 0 <= found[f"{name}_low"] <= found[name] <= found[f"{name}_high"] <= 1
+        assert found[f"{name}_low"] < found[f"{name}_high"]
+
+
+def sides(count: int, margins: np.ndarray, seed: int) -> Answered:
+    """Return answers with these margins, half of either class."""
+    truth = np.random.default_rng(seed).permutation(count) % 2
+    part = said(truth.tolist(), truth.tolist(), true=truth.tolist())
+    part.logits[:] = np.stack([np.zeros(count), margins * np.where(truth == 1, 1, -1)], 1)
+    return part
