@@ -36,6 +36,8 @@ FEW = 5  # below so many sources a table says how many there are
 KEPT_ROWS = 50_000
 STEEPEST = 50.0  # on a logit or log scale: beyond it the end is the limit
 
+NOTHING = 1e-12  # a standard error below it is the rounding of equal values
+
 Left = NDArray[np.uint8]
 
 
@@ -137,8 +139,10 @@ def standard_error(
     """
     pieces = _pieces(of, values) + ([] if also is None else _pieces(*also))
     variance = sum(var for _, var, _ in pieces)
-    if not math.isfinite(variance) or variance <= 0:
-        return Error(error=math.inf if variance != 0 else 0.0, freedom=1.0)
+    if variance <= NOTHING**2:
+        return Error(error=0.0, freedom=1.0)
+    if not math.isfinite(variance):
+        return Error(error=math.inf, freedom=1.0)
     freedom = variance**2 / sum(var**2 / df for _, var, df in pieces)
     # estimates from two or three sources are small by chance, too, and are then outvoted: half of
     # the word has what is expected where sources of all classes differ alike
