@@ -165,9 +165,12 @@ def _sources(paired: Paired) -> str:
 
 def _by_source(name: str, test: SourceTest) -> str:
     told = f"{TITLES[name].removesuffix(' %').lower() if name != 'auc' else 'AUC'} "
+    if test.alike:
+        return f"{told}does not differ"
     if test.p is None:
+        scale = 1 if name in PLAIN else 100
         return (
-            f"{told}does not differ" if not test.difference.value else f"{told}differs alike in all"
+            f"{told}changes alike in every source; by images by {bracketed(test.difference, scale)}"
         )
     return f"{told}{_p(test.p)} (t, {test.freedom:.1f} degrees of freedom)"
 

@@ -65,10 +65,13 @@ def chunks(weights: Counts) -> Iterator[Weights]:
 
 
 def interval(value: float, resampled: Floats) -> Measure:
-    """Return `value` with the middle 95 % of its resamples; those without a value count not."""
+    """Return `value` with the middle 95 % of its resamples; those without a value count not.
+
+    Where nearly every resample lies to one side of the value, the interval reaches to the value.
+    """
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
-    return Measure(value=float(value), low=float(low), high=float(high))
+    return Measure(value=float(value), low=min(float(low), value), high=max(float(high), value))
 
 
 def unbiased(value: float, resampled: Floats) -> Floats:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from launcher.api import Json
 from trueface import operating_point
-from trueface.bootstrap import Measure, interval
+from trueface.bootstrap import Floats, Measure, interval, resamples
 from trueface.errors import DataError
 from trueface.metrics import MEASURES, Measured, Report, measured
 from trueface.paired import DeLong, McNemar, Pairs, delong, mcnemar, pair
@@ -37,9 +38,10 @@ class Contrast:
 class SourceTest:
     """Whether two models differ over the population that the sources come from."""
 
-    difference: Measure
+    difference: Measure  # over images where it does not vary over sources
     freedom: float  # degrees of, of Student's t
-    p: float | None  # two-sided; None: the difference does not vary
+    p: float | None  # two-sided; None: the difference does not vary over sources
+    alike: bool  # not one answer differs: of the area, not even the order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,8 @@ def difference(name: str, one: Measured, two: Measured, *, together: bool) -> Me
     if name == "tpr_at_1fpr" and not (together and _alike(name, one, two)):
         return operating_point.shift(first, second)
     error = _error(name, one, two, together=together)
+    if error.error == 0:  # in few sources by chance, and then images tell how far it may be off
+        return interval(value, two.spread[name] - one.spread[name])
     return by_source(value, error, Scale.PLAIN if name == "loss" else Scale.SHIFT)
 
 
@@ -195,28 +199,40 @@ def _tests(pairs: Pairs, seed: int) -> Paired:
         delong=areas,
         reason=reason,
         sources=of.sources,
-        by_source=_by_source(pairs, of),
+        by_source=_by_source(pairs, of, seed),
     )
 
 
-def _by_source(pairs: Pairs, of: Design) -> dict[str, SourceTest]:
+def _by_source(pairs: Pairs, of: Design, seed: int) -> dict[str, SourceTest]:
     """Return tests of equal accuracy, and of equal area where both classes are there."""
     fake = pairs.labels == 1
     names = ("accuracy", "auc") if len(of.strata) > 1 else ("accuracy",)
-    first, second = (
-        values(fake, logits, of.weights, names, of.scale)[0]
-        for logits in (pairs.first, pairs.second)
-    )
+    sides = pairs.first, pairs.second
+    first, second = (values(fake, logits, of.weights, names, of.scale)[0] for logits in sides)
     tests = {}
     for name in names:
         change = second[name] - first[name]
         error, shift = standard_error(of, change, even=name not in BY_SHARE), float(change[0])
+        found = by_source(shift, error, Scale.SHIFT)
+        if error.error == 0:
+            weights = resamples(pairs.keys, pairs.labels, seed)
+            before, after = (values(fake, logits, weights, [name])[0][name] for logits in sides)
+            found = interval(shift, after - before)
         tests[name] = SourceTest(
-            difference=by_source(shift, error, Scale.SHIFT),
+            difference=found,
             freedom=error.freedom,
             p=error.p(shift),
+            alike=np.array_equal(*(_answers(name, logits) for logits in sides)),
         )
     return tests
+
+
+def _answers(name: str, logits: Floats) -> NDArray[np.intp]:
+    """Return what a measure rests on: whether each image is called fake, or the images' order."""
+    if name == "accuracy":
+        return (logits > 0).astype(np.intp)
+    order: NDArray[np.intp] = np.unique(logits, return_inverse=True)[1]
+    return order
 
 
 def _parts(

@@ -129,7 +129,7 @@ def measured(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int =
     by_images = {name: opened(name, interval(points[name], shown[name]), design) for name in known}
     found = dict(by_images)
     if design.drawn:
-        wider = over_sources(points, fake, logits, design, left, gaps)
+        wider = over_sources(by_images, fake, logits, design, left, gaps)
         found |= {name: one for name, one in wider.items() if one.low < one.high}
     every: dict[str, Any] = {**dict.fromkeys(reasons), **found}
     report = Report(

@@ -24,7 +24,7 @@ OF_FAKES = frozenset({"recall", "tpr_at_1fpr"})
 
 
 def over_sources(
-    points: Mapping[str, float],
+    by_images: Mapping[str, Measure],
     fake: NDArray[np.bool_],
     logits: Floats,
     design: Design,
@@ -34,7 +34,7 @@ def over_sources(
     """Return the measures of a table with their intervals over sources.
 
     Args:
-        points: their values, by name.
+        by_images: the measures, by name, with their intervals over images.
         fake: (N,).
         logits: (N,).
         design: what is left out of the table.
@@ -42,7 +42,8 @@ def over_sources(
         gaps: (F, BINS) those of the calibration error.
     """
     found = {}
-    for name, value in points.items():
+    for name, known in by_images.items():
+        value = known.value
         if name == "tpr_at_1fpr":
             found[name] = operating_point.bracket(value, fake, logits, design)
             continue
@@ -52,6 +53,8 @@ def over_sources(
         error = standard_error(design, left[name], even=name not in BY_SHARE)
         scale = Scale.LOSS if name == "loss" else Scale.SHARE
         found[name] = by_source(float(value), error, scale)
+        if name == "eer":
+            found[name] = _either(found[name], known)
     return found
 
 
@@ -76,6 +79,16 @@ def few_sources(sources: Mapping[int, int]) -> str:
         if count < FEW
     ]
     return ", ".join(told)
+
+
+def _either(first: Measure, second: Measure) -> Measure:
+    """Return a value with all that either interval holds.
+
+    An equal error rate is a step function of its images: with a few images a source, leaving one
+    source out moves it by nothing or by a step, which tells too little of its spread.
+    """
+    low, high = min(first.low, second.low), max(first.high, second.high)
+    return Measure(value=first.value, low=low, high=high)
 
 
 def _calibrated(value: float, design: Design, left: Floats, gaps: Floats) -> Measure:

@@ -23,7 +23,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from trueface.bootstrap import COVERAGE, Floats, Measure, picture_codes
 from trueface.streams import numpy_stream
@@ -35,6 +35,8 @@ MOST_SOURCES = (
 FEW = 5  # below so many sources a table says how many there are
 KEPT_ROWS = 50_000
 STEEPEST = 50.0  # on a logit or log scale: beyond it the end is the limit
+
+NOTHING = 1e-12  # a standard error below it is the rounding of equal values
 
 Left = NDArray[np.uint8]
 
@@ -137,8 +139,10 @@ def standard_error(
     """
     pieces = _pieces(of, values) + ([] if also is None else _pieces(*also))
     variance = sum(var for _, var, _ in pieces)
-    if not math.isfinite(variance) or variance <= 0:
-        return Error(error=math.inf if variance != 0 else 0.0, freedom=1.0)
+    if variance <= NOTHING**2:
+        return Error(error=0.0, freedom=1.0)
+    if not math.isfinite(variance):
+        return Error(error=math.inf, freedom=1.0)
     freedom = variance**2 / sum(var**2 / df for _, var, df in pieces)
     # estimates from two or three sources are small by chance, too, and are then outvoted: half of
     # the word has what is expected where sources of all classes differ alike
@@ -198,6 +202,20 @@ def at_limit(value: float, pictures: int) -> Measure:
     return Measure(
         value=value, low=1 - open_ if value >= 1 else 0.0, high=1.0 if value >= 1 else open_
     )
+
+
+def unvaried(value: float, pictures: int) -> Measure:
+    """Return a share whose resamples are all the same, with what so few images leave open.
+
+    Source: between 0 and 1, E. Wilson, Journal of the American Statistical Association 22(158),
+    1927; else `at_limit`.
+    """
+    if value <= 0 or value >= 1:
+        return at_limit(value, pictures)
+    count, wide = max(pictures, 1), float(ndtri((1 + COVERAGE) / 2)) ** 2
+    middle = (count * value + wide / 2) / (count + wide)
+    half = math.sqrt(wide * (count * value * (1 - value) + wide / 4)) / (count + wide)
+    return Measure(value=value, low=middle - half, high=middle + half)
 
 
 def _share(logit: float) -> float:

@@ -196,6 +196,37 @@ def test_a_model_differs_from_itself_in_nothing(runs: Path) -> None:
         assert value.low == value.value == value.high == 0
 
 
+def test_sources_that_do_not_differ_leave_open_what_their_images_do() -> None:
+    labels = np.repeat(np.array([0, 1], np.int8), 60)
+    keys = tuple(f"{n // 20}/{n}" for n in range(120))
+    sure = np.where(labels == 1, 2.0, -2.0) + np.random.default_rng(0).normal(0, 0.1, 120)
+    first, second = (np.where(np.arange(120) % 20 // 4 == wrong, -sure, sure) for wrong in (0, 1))
+    sides = [
+        Side(
+            title=name,
+            scores=Scores(paths=keys, keys=keys, labels=labels, logits=logits),
+            files=(),
+            notes=(),
+        )
+        for name, logits in (("one", first), ("two", second))
+    ]
+    found = compare(*sides)
+    assert found.paired is not None
+    for value in (
+        found.whole.difference["accuracy"],
+        found.paired.by_source["accuracy"].difference,
+    ):
+        assert value is not None
+        assert value.value == 0
+        assert value.low < -0.05
+        assert value.high > 0.05
+    assert "does not differ" not in blocks.text(found)
+    assert "accuracy changes alike in every source; by images by 0.00 [-" in blocks.text(found)
+    assert "accuracy does not differ; AUC does not differ" in blocks.text(
+        compare(sides[0], sides[0])
+    )
+
+
 def test_resampling_both_together_tells_more_than_each_by_itself(runs: Path) -> None:
     one = scores("a", 1, 1.0, count=300)
     two = scores("a", 1, 1.2, count=300)

@@ -180,6 +180,15 @@ def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
     assert report.recall.low == pytest.approx(0.025 ** (1 / 100))
 
 
+@pytest.mark.parametrize("count", [40, 400])
+def test_also_the_intervals_of_a_model_that_is_always_wrong_hold_its_values(count: int) -> None:
+    labels = np.arange(count) % 2
+    logits = np.where(labels == 1, -2.0, 2.0) + np.random.default_rng(0).normal(0, 0.1, count)
+    report = measure(labels, logits, keys=[f"{label}/{n}" for n, label in enumerate(labels)])
+    for name, found in report.by_images.items():
+        assert found.low <= found.value <= found.high, name
+
+
 def test_few_sources_leave_the_area_of_a_good_model_open_but_do_not_make_it_a_guess() -> None:
     labels, logits, _ = drawn(2000, 1.0)
     sources = np.arange(2000) % 4 // 2  # two folders a class

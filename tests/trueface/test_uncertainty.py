@@ -77,6 +77,18 @@ def test_an_interval_stays_within_the_limits_of_its_measure(value: float, half: 
     assert 0 <= low <= value <= high
 
 
+@pytest.mark.parametrize("counts", [(1, 2501), (1,) * 30])
+def test_an_equal_error_rate_is_no_surer_than_its_images(counts: tuple[int, ...]) -> None:
+    (keys, reals), (others, fakes) = of(counts), of(counts, 1)
+    labels = np.concatenate([reals, fakes])
+    logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
+    report = measure(labels, logits, keys=keys + others)
+    found = report.eer
+    assert found is not None
+    assert found.low <= report.by_images["eer"].low < found.value
+    assert found.high >= report.by_images["eer"].high > found.value
+
+
 def test_hundreds_of_sources_are_left_out_in_groups() -> None:
     keys, labels = of((2,) * 300)
     made = design(keys, labels, 0)

@@ -137,8 +137,8 @@ BESIDE = (
     Column(
         name="mia_tpr",
         title="MIA, TPR at 1 % FPR",
-        says="share of the forgotten that losses give away where 1 % of as many test images are "
-        "accused; 0.01 is a guess",
+        says="share of the forgotten that losses give away where 1 % of the test images of their "
+        "classes are accused; 0.01 is a guess",
     ),
     Column(name="auc", title="AUC", better="up", says="area under the ROC curve, on the test"),
     Column(name="ece", title="ECE", better="down", says="calibration error, on the test"),

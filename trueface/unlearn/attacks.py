@@ -9,7 +9,7 @@ arXiv 1412.6572; many, A. Madry et al., "Towards deep learning models resistant 
 attacks", ICLR 2018, arXiv 1706.06083.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,6 +47,15 @@ class Spot(NamedTuple):
     within: Range
 
 
+class Part(NamedTuple):
+    """Some points of a set that is attacked."""
+
+    rows: Tensor  # (B,) which they are, in the caller's numbers
+    spot: Spot
+    labels: Tensor  # (B,) what they are answered with
+    slope: Slope
+
+
 @dataclass(slots=True)
 class Attack:
     """Climbs as far as it takes to change most answers."""
@@ -55,14 +64,28 @@ class Attack:
     most: float
     steps: int
 
-    def answers(self, answer: Answer, slope: Slope, labels: Tensor, at: Spot) -> Tensor:
-        """Return the answers (B, K) to attacked points that are now answered with `labels`."""
+    def answers(
+        self, answer: Answer, parts: Callable[[], Iterable[Part]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return the rows (B,) of each part, and the answers (B, K) to its attacked points.
+
+        All parts are attacked with one eps, whatever their sizes: where too few answers of the
+        whole set change, it is attacked anew with twice of that.
+
+        Args:
+            answer: the model.
+            parts: begins a pass over the set.
+        """
         while True:
-            eps = self.eps * at.unit
-            told = answer(climb(slope, at.points, eps=eps, steps=self.steps, within=at.within))
-            flipped = float((told.argmax(1) != labels).float().mean())
-            if flipped >= FLIPPED or self.eps >= self.most:
-                return told
+            attacked, flipped, count = [], 0, 0
+            for rows, at, labels, slope in parts():
+                eps = self.eps * at.unit
+                told = answer(climb(slope, at.points, eps=eps, steps=self.steps, within=at.within))
+                flipped += int((told.argmax(1) != labels).sum())
+                count += len(labels)
+                attacked.append((rows, told))
+            if flipped >= FLIPPED * count or self.eps >= self.most:
+                return attacked
             self.eps *= 2
 
 
@@ -146,30 +169,31 @@ def climb(slope: Slope, start: Tensor, *, eps: float, steps: int, within: Range)
     return point.detach()
 
 
+def offsets(shape: Sequence[int], radius: float, random: torch.Generator) -> Tensor:
+    """Return random arrows (N, …), in all directions and of all lengths up to `radius`, on the CPU.
+
+    Draw those of a whole set at once: drawn batch by batch, they would depend on the batches.
+    """
+    reach = radius * torch.rand(shape[0], generator=random)
+    return _long(torch.randn(*shape, generator=random), reach)
+
+
 def walk(
-    slope: Slope,
-    start: Tensor,
-    *,
-    radius: float,
-    steps: int,
-    within: Range,
-    random: torch.Generator,
+    slope: Slope, start: Tensor, offset: Tensor, *, radius: float, steps: int, within: Range
 ) -> Tensor:
-    """Return points near `start` in the Euclidean norm, from a random one there along the gradient.
+    """Return points near `start` in the Euclidean norm, from `start + offset` along the gradient.
 
     Args:
         slope: which way to go.
         start: (B, …).
+        offset: (B, …), see `offsets`.
         radius: how far a point may go.
         steps: how many.
         within: no entry leaves it.
-        random: draws the first point, on the CPU.
     """
-    count = len(start)
-    reach = radius * torch.rand(count, generator=random).to(start.device)
-    drawn = torch.randn(start.shape, generator=random).to(start.device)
-    point = (start + _long(drawn, reach)).clamp_(*within)
-    step = torch.full((count,), radius if steps == 1 else STRIDE * radius / steps).to(start.device)
+    point = (start + offset).clamp_(*within)
+    length = radius if steps == 1 else STRIDE * radius / steps
+    step = torch.full((len(start),), length).to(start.device)
     for _ in range(steps):
         gone = point + _long(slope(point), step) - start
         length = _lengths(gone)

@@ -1,6 +1,6 @@
 """The intervals of what is measured of answers: over sources, as those of score tables.
 
-See `trueface.uncertainty`; where no class has several sources, over other images of these, as
+See `trueface.uncertainty`; where no class has several sources, or these do not differ, over other images of these, as
 `trueface.bootstrap` has them.
 """
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.bootstrap import Counts, Floats, Measure, chunks, interval, resamples
-from trueface.uncertainty import Design, Scale, at_limit, by_source, design, standard_error
+from trueface.uncertainty import Design, Scale, by_source, design, standard_error, unvaried
 from trueface.unlearn.answers import Answered
 
 Classes = NDArray[np.int64]
@@ -26,11 +26,12 @@ def share(part: Answered, holds: NDArray[np.bool_], labels: Classes, value: floa
     hits, of = holds.astype(np.float32)[:, None], designed(part, labels)
     if of.drawn:
         error = standard_error(of, of.means(hits)[:, 0], even=False)
-        found = by_source(value, error, Scale.SHARE)
-    else:
-        found = interval(value, resampled_means(hits, resampled(part, labels))[:, 0])
-    if found.low == found.high and value in {0.0, 1.0}:
-        return at_limit(value, sum(stratum.pictures for stratum in of.strata))
+        if error.error > 0:
+            return by_source(value, error, Scale.SHARE)
+    # also where sources do not differ, as few of them may by chance: images do
+    found = interval(value, resampled_means(hits, resampled(part, labels))[:, 0])
+    if found.low == found.high:
+        return unvaried(value, sum(stratum.pictures for stratum in of.strata))
     return found
 
 
@@ -61,5 +62,5 @@ def pictures(part: Answered) -> tuple[str, ...]:
 def resampled_means(values: NDArray[np.float32], weights: Counts) -> Floats:
     """Return the means (R, M) of values (N, M) in each resample (R, N)."""
     sums = [(some @ values, some.sum(1, keepdims=True)) for some in chunks(weights)]
-    found: Floats = np.concatenate([of_them / count for of_them, count in sums]).astype(np.float64)
+    found: Floats = np.concatenate([of_them.astype(np.float64) / count for of_them, count in sums])
     return found

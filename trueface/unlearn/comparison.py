@@ -130,8 +130,8 @@ def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
             f"{100 * LEAST_DAMAGE:.1f} there is nothing to recover"
         )
     value, of = (mine - low) / (high - low), designed(ours, labels)
-    if of.drawn:
-        error = standard_error(of, _undone(of.means(hits)), even=False)
+    error = standard_error(of, _undone(of.means(hits)), even=False)
+    if of.drawn and error.error > 0:
         found = by_source(value, error, Scale.PLAIN)
     else:
         found = interval(value, _undone(resampled_means(hits, resampled(ours, labels))))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from trueface.streams import derive
-from trueface.unlearn.attacks import floats, range_of, to, walk
+from trueface.unlearn.attacks import floats, offsets, range_of, to, walk
 from trueface.unlearn.descent import Descent, teach
 from trueface.unlearn.heads import cross_entropy
 from trueface.unlearn.importance import importances, learnable
@@ -45,7 +45,7 @@ def unlearn(request: Request) -> Result:
     request.model.eval()
     instances = _read(request, some)
     held = _held(request, some)
-    around = _cycled(request, *_around(request, instances))
+    nearby = _cycled(request, *around(request, instances))
     random = torch.Generator().manual_seed(derive("iwu/order", request.seed))
     descent, log, left = Descent(request.model.parameters(), options), [], _left(request, instances)
     for epoch in range(options.epochs):
@@ -55,7 +55,7 @@ def unlearn(request: Request) -> Result:
         for rows in torch.split(_shuffled(instances[1], random), options.batch_size):
             teach(request.model, options.bn)
             forget = (instances[0][rows], instances[1][rows])
-            losses.append(descent.step(_loss(request, forget, next(around), held)))
+            losses.append(descent.step(_loss(request, forget, next(nearby), held)))
             left = _left(request, instances)
             if left == 0:
                 break
@@ -106,14 +106,15 @@ def firmness(importance: Tensor) -> Tensor:
     return 1 - (importance - low) / (high - low)
 
 
-def _around(request: Request, instances: Pair) -> Pair:
+def around(request: Request, instances: Pair) -> Pair:
     """Return adversarial examples of the instances with the classes they were pulled to."""
     options, (inputs, labels) = request.own(IwuOptions), instances
     random = torch.Generator().manual_seed(derive("iwu/attack", request.seed))
     rows = torch.arange(len(labels)).repeat_interleave(options.adversarial)
     shift = 1 + torch.randint(request.classes - 1, rows.shape, generator=random)
     targets = (labels.cpu()[rows] + shift) % request.classes
-    within, found = range_of([inputs]), []
+    within = range_of([inputs])
+    moved = offsets((len(rows), *inputs.shape[1:]), options.radius, random)
 
     def answer(points: Tensor) -> Tensor:
         request.check_stop()
@@ -124,13 +125,13 @@ def _around(request: Request, instances: Pair) -> Pair:
         attacked = walk(
             to(answer, aim),
             start,
+            moved[part].to(inputs.device),
             radius=options.radius,
             steps=options.attack_steps,
             within=within,
-            random=random,
         )
-        found.append(attacked.cpu())
-    return torch.cat(found), targets
+        moved[part] = attacked.cpu()
+    return moved, targets
 
 
 def _cycled(request: Request, inputs: Tensor, targets: Tensor) -> Iterator[Pair]:

@@ -9,8 +9,9 @@ Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning: fast and accurate mach
 layer level attack and knowledge distillation", AAAI 2024, arXiv 2312.16823. Losses, alpha and temperature
 are the authors'; no code of theirs is public, and rates and numbers of steps are ours. What differs:
   - the attack's eps follows the features' size and grows until 95 % are called something else, as no
-    one number fits all networks; entries are held at 0 from below where no feature is negative, and
-    at nothing from above;
+    one number fits all networks; where it grows, all are attacked anew, for which `pgd: full` reads
+    them once more, at most four times in a run; entries are held at 0 from below where no feature is
+    negative, and at nothing from above;
   - features that are called something else already are not attacked;
   - an attack that fails is taught the best other class, and the teacher's two logits change places;
   - the distillation is the mean over samples, not over all entries;
@@ -31,6 +32,7 @@ from trueface.precision import autocast
 from trueface.streams import derive
 from trueface.unlearn.attacks import (
     Attack,
+    Part,
     Range,
     Spot,
     away,
@@ -149,8 +151,9 @@ def _taught(request: Request, known: Known, attack: Attack) -> Teaching:
     partial = request.own(LauOptions).pgd == "partial"
     soft = torch.cat([known.answers(part) for part in torch.split(known.features, ROWS)])
     kept = (soft.argmax(1) == known.labels).nonzero().squeeze(1)
-    attacked = _by_features if partial else _by_inputs
-    for rows, told in attacked(request, known, kept, attack):
+    parts = _by_features if partial else _by_inputs
+    answer = known.answers if partial else request.logits
+    for rows, told in attack.answers(answer, lambda: parts(request, known, kept)):
         soft[rows] = told
     best = other(soft, known.labels)
     pair = torch.stack([known.labels, best], 1)
@@ -159,22 +162,18 @@ def _taught(request: Request, known: Known, attack: Attack) -> Teaching:
     return Teaching(torch.where(failed[:, None], swapped, soft), best)
 
 
-def _by_features(
-    request: Request, known: Known, kept: Tensor, attack: Attack
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows of `kept`, and the head's answers to their attacked features."""
+def _by_features(request: Request, known: Known, kept: Tensor) -> Iterator[Part]:
+    """Yield the features of rows `kept`, and how to attack them through the head."""
     unit = float(known.features.abs().mean())
     within = Range(0.0 if float(known.features.min()) >= 0 else -torch.inf, torch.inf)
     for rows in torch.split(kept, ROWS):
         request.check_stop()
         labels, spot = known.labels[rows], Spot(known.features[rows], unit, within)
-        yield rows, attack.answers(known.answers, away_linear(known.head, labels), labels, spot)
+        yield Part(rows, spot, labels, away_linear(known.head, labels))
 
 
-def _by_inputs(
-    request: Request, known: Known, kept: Tensor, attack: Attack
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows of `kept`, and the model's answers to their attacked inputs, read once more."""
+def _by_inputs(request: Request, known: Known, kept: Tensor) -> Iterator[Part]:
+    """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
     device, size = request.watch.device, request.own(LauOptions).batch_size
     rows = dict(zip(known.examples.positions, range(len(known.labels)), strict=True))
     some = known.examples.some(kept.tolist())
@@ -182,8 +181,8 @@ def _by_inputs(
         request.check_stop()
         points, labels = floats(batch.inputs.to(device)), batch.labels.to(device)
         spot = Spot(points, known.within.width, known.within)
-        told = attack.answers(request.logits, away(request.logits, labels), labels, spot)
-        yield torch.tensor([rows[int(one)] for one in batch.positions], device=device), told
+        of_batch = torch.tensor([rows[int(one)] for one in batch.positions], device=device)
+        yield Part(of_batch, spot, labels, away(request.logits, labels))
 
 
 def _epoch(

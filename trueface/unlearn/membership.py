@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 from trueface import curves
 from trueface.bootstrap import Floats, Measure, interval, resamples
 from trueface.streams import numpy_stream
-from trueface.uncertainty import at_limit
+from trueface.uncertainty import unvaried
 from trueface.unlearn.answers import UNKNOWN, Answered
 from trueface.unlearn.brackets import pictures, resampled_means
 from trueface.unlearn.fitness import Goal
@@ -46,6 +46,9 @@ NAMES = ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr")
 NO_TEST = "there is no test, and validation images chose the epoch: they are no outsiders"
 SHADOWS = 1000  # of either side for the SVC, whose time grows with the square
 ASKED = 2000  # of the forgotten, for the SVC
+FINEST = 50  # weights of classes are whole numbers up to this
+
+Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
 
 
 def membership(
@@ -153,23 +156,33 @@ def by_loss(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
 def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
     """Return which share of the forgotten has a lower loss than all but 1 % of others.
 
-    Members and others are those of `by_loss`.
+    Others are all of the forgotten classes, and of wrong labels theirs are wrong as in `by_loss`.
+    A class counts among the others as it does among the forgotten.
 
     Raises:
-        Unmeasured: too few others of these classes, or nothing that differs.
+        Unmeasured: too few of the forgotten or others of these classes, or nothing that differs.
     """
-    values, member, names = _losses(forget, outside, seed)
-    others = int((member == 0).sum())
-    if others < LEAST_OTHERS:
+    members, others, labels = _all_alike(forget, outside, numpy_stream("membership/tpr", seed))
+    of = [right(forget)[members], right(outside)[others]]
+    counts = _weights(*of)
+    # with weights, as many others of equal ones would tell as much (L. Kish, "Survey sampling")
+    worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
+    if worth < LEAST_OTHERS:
+        many = f"{len(others):,} samples of the forgotten classes outside the training"
+        less = f", worth {worth:,} as their classes weigh" if worth < len(others) else ""
         raise Unmeasured(
-            f"there are {others} samples of the forgotten classes outside the training, too few to "
-            f"tell what 1 % of them is: it needs {LEAST_OTHERS:,}"
+            f"there are {many}{less}, too few to tell what 1 % of them is: it needs {LEAST_OTHERS:,}"
         )
+    values, member, names = _told(forget, outside, (members, others, labels))
     inside, sureness = member == 1, -values[:, 0]
-    once = np.ones((1, len(member)), np.uint8)
-    (value,) = curves.values(inside, sureness, once)["tpr_at_1fpr"]
-    spread = curves.values(inside, sureness, resamples(names, member, seed))["tpr_at_1fpr"]
-    return interval(float(value), spread)
+    weights = np.concatenate([np.ones(len(members), np.int64), counts])[None].astype(np.uint16)
+    (value,) = curves.values(inside, sureness, weights)["tpr_at_1fpr"]
+    drawn = resamples(names, 2 * np.concatenate(of) + member, seed)
+    drawn = drawn if counts.max() == 1 else drawn.astype(np.uint16) * weights
+    spread = curves.values(inside, sureness, drawn)["tpr_at_1fpr"]
+    found = interval(float(value), spread)
+    pictures_in = len({name for name, own in zip(names, inside, strict=True) if own})
+    return unvaried(found.value, pictures_in) if found.low == found.high else found
 
 
 def rows_at(part: Answered, places: NDArray[np.intp]) -> Answered:
@@ -179,9 +192,7 @@ def rows_at(part: Answered, places: NDArray[np.intp]) -> Answered:
     return rows(part, chosen)
 
 
-def _alike(
-    forget: Answered, outside: Answered, random: np.random.Generator
-) -> tuple[NDArray[np.intp], NDArray[np.intp], Classes]:
+def _alike(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
     """Return places of members, of as many others of the same true classes, and others' labels."""
     truth, classes = right(forget), right(outside)
     members, others, labels = [], [], np.full(len(outside), UNKNOWN)
@@ -197,16 +208,57 @@ def _alike(
     return inside, beside, labels[beside]
 
 
+def _all_alike(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
+    """Return places of members, of all others of the same true classes, and others' labels.
+
+    Members of a class of which there are no others are left out.
+    """
+    truth, classes = right(forget), right(outside)
+    shared = np.intersect1d(truth, classes)
+    labels = np.full(len(outside), UNKNOWN)
+    for true in shared:
+        pool = random.permutation(np.flatnonzero(classes == true))
+        # in the shares of the members' labels, as near as whole samples come
+        labels[pool] = np.resize(random.permutation(forget.trained[truth == true]), len(pool))
+    members, others = (np.flatnonzero(np.isin(of, shared)) for of in (truth, classes))
+    return members, others, labels[others]
+
+
+def _weights(inside: Classes, beside: Classes) -> Classes:
+    """Return whole numbers (B,) by which classes weigh among others as among members; all 1 if so.
+
+    Args:
+        inside: (A,) classes of members.
+        beside: (B,) of others, the same ones.
+    """
+    classes, place, count = np.unique(beside, return_inverse=True, return_counts=True)
+    wanted = np.array([np.count_nonzero(inside == true) for true in classes]) / count
+    if not len(classes):
+        return np.zeros(0, np.int64)
+    whole = np.maximum(np.rint(FINEST * wanted / wanted.max()).astype(np.int64), 1)
+    found: Classes = (whole // np.gcd.reduce(whole))[place]
+    return found
+
+
 def _losses(
     forget: Answered, outside: Answered, seed: int
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of members and as many others, which are members, their pictures."""
     random = numpy_stream("membership/loss", seed)
-    members, others, labels = _alike(forget, outside, random)
+    return _told(forget, outside, _alike(forget, outside, random))
+
+
+def _told(
+    forget: Answered, outside: Answered, sides: Sides
+) -> tuple[Floats, NDArray[np.int64], list[str]]:
+    """Return losses (N, 1) of both sides, which are members, their pictures."""
+    members, others, labels = sides
+    if not len(others):
+        raise Unmeasured("there are 0 samples of the forgotten classes outside the training")
     if len(members) < LEAST:
         raise Unmeasured(
-            f"there are {len(members)} samples of the forgotten classes outside the training, and "
-            f"the attack needs {LEAST}"
+            f"there are {len(members)} forgotten samples that others of the same classes outside the "
+            f"training can stand beside, and the attack needs {LEAST}"
         )
     inside, beside = rows_at(forget, members), rows_at(outside, others)
     values, member = _both(losses(inside, forget.trained[members]), losses(beside, labels))
@@ -225,7 +277,7 @@ def _bracketed(
     value = float(holds.mean())
     weights = resamples(names, classes, 0)
     found = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
-    return at_limit(value, len(set(names))) if found.low == found.high else found
+    return unvaried(value, len(set(names))) if found.low == found.high else found
 
 
 def _both(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -1,5 +1,7 @@
 """Attacks by gradient: how far they go, where to, and that the closed form is the gradient."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from torch.nn import functional
 from tests.trueface.unlearn.build import network
 from trueface.unlearn.attacks import (
     Attack,
+    Part,
     Range,
     Spot,
     away,
@@ -15,6 +18,7 @@ from trueface.unlearn.attacks import (
     climb,
     floats,
     margin,
+    offsets,
     other,
     range_of,
     to,
@@ -103,20 +107,45 @@ def test_a_climb_stays_within_its_range_and_leaves_its_start_alone() -> None:
     assert torch.equal(points, before)
 
 
+def attacked(
+    attack: Attack, layer: nn.Linear, points: torch.Tensor, labels: torch.Tensor, size: int
+) -> torch.Tensor:
+    """Return the answers to points that are attacked in parts of a size."""
+
+    def parts() -> Iterator[Part]:
+        for rows in torch.split(torch.arange(len(points)), size):
+            spot = Spot(points[rows], 1.0, EVERYWHERE)
+            yield Part(rows, spot, labels[rows], away_linear(layer, labels[rows]))
+
+    pairs = attack.answers(lambda some: wide(layer(some)), parts)
+    assert torch.equal(torch.cat([rows for rows, _ in pairs]), torch.arange(len(points)))
+    return torch.cat([told for _, told in pairs])
+
+
+def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
+    layer, points = a_layer(4), some_points(64)
+    labels, ends = labels_of(layer, points), []
+    for size in (64, 16, 1):
+        attack = Attack(eps=0.01, most=10.0, steps=5)
+        ends.append((attacked(attack, layer, points, labels, size), attack.eps))
+    assert ends[0][1] > 0.01
+    for told, eps in ends[1:]:
+        assert eps == ends[0][1]
+        torch.testing.assert_close(told, ends[0][0], rtol=1e-4, atol=1e-4)
+
+
 def test_an_attack_grows_until_nearly_all_answers_change() -> None:
     layer, points = a_layer(4), some_points()
     labels, attack = labels_of(layer, points), Attack(eps=0.001, most=10.0, steps=5)
-    spot = Spot(points, 1.0, EVERYWHERE)
-    told = attack.answers(lambda some: wide(layer(some)), away_linear(layer, labels), labels, spot)
-    assert float((told.argmax(1) != labels).float().mean()) >= 0.95
+    told = attacked(attack, layer, points, labels, len(points))
+    assert int((told.argmax(1) != labels).sum()) >= 0.95 * len(points)
     assert 0.001 < attack.eps < 10
 
 
 def test_an_attack_of_a_fixed_size_does_not_grow() -> None:
     layer, points = a_layer(4), some_points()
     labels, attack = labels_of(layer, points), Attack(eps=1e-6, most=1e-6, steps=5)
-    spot = Spot(points, 1.0, EVERYWHERE)
-    told = attack.answers(lambda some: wide(layer(some)), away_linear(layer, labels), labels, spot)
+    told = attacked(attack, layer, points, labels, len(points))
     assert torch.equal(told.argmax(1), labels)
     assert attack.eps == 1e-6
 
@@ -127,10 +156,10 @@ def test_a_walk_reaches_its_targets_within_the_radius() -> None:
     moved = walk(
         to(lambda some: wide(layer(some)), targets),
         points,
+        offsets(points.shape, 6.0, torch.Generator().manual_seed(2)),
         radius=6.0,
         steps=20,
         within=EVERYWHERE,
-        random=torch.Generator().manual_seed(2),
     )
     assert torch.equal(labels_of(layer, moved), targets)
     assert float((moved - points).norm(dim=1).max()) <= 6.0 + 1e-4
@@ -143,7 +172,8 @@ def test_a_walk_over_images_stays_among_pixels_and_follows_its_seed() -> None:
     def once(seed: int) -> torch.Tensor:
         random = torch.Generator().manual_seed(seed)
         slope = to(lambda some: wide(model(some)), targets)
-        return walk(slope, images, radius=1.0, steps=4, within=Range(0.0, 1.0), random=random)
+        offset = offsets(images.shape, 1.0, random)
+        return walk(slope, images, offset, radius=1.0, steps=4, within=Range(0.0, 1.0))
 
     assert torch.equal(once(1), once(1))
     assert not torch.equal(once(1), once(2))

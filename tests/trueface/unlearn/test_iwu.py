@@ -11,9 +11,12 @@ from torch import nn
 from launcher.api import JobError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
 from trueface.unlearn.answers import answered
-from trueface.unlearn.iwu import firmness
-from trueface.unlearn.method import Unlearned
-from trueface.unlearn.samples import examples
+from trueface.unlearn.cache import Cache
+from trueface.unlearn.iwu import around, firmness
+from trueface.unlearn.learning import learn_plainly
+from trueface.unlearn.method import Request, Unlearned
+from trueface.unlearn.options import IwuOptions
+from trueface.unlearn.samples import Meter, examples
 from trueface.watch import Watch
 
 SOON = {"lr": 0.01, "attack_steps": 10}  # few steps for few instances
@@ -80,6 +83,38 @@ def test_of_two_classes_flips_are_turned_round(logits: int, pictures: bool) -> N
     done = problem.run("iwu", options={**SOON, "radius": 0.5})
     assert left(done) == 0
     assert done.log[-1].metrics["forget_accuracy_true"] == 1
+
+
+def test_what_lies_around_is_the_same_however_many_are_attacked_at_a_time() -> None:
+    problem = one_class(pictures=True)
+    instances = (
+        torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
+        torch.ones(6).long(),
+    )
+    meter = Meter()
+
+    def attacked(size: int) -> torch.Tensor:
+        request = Request(
+            model=problem.model.eval(),
+            forget=problem.forget,
+            retain=None,
+            validation=problem.validation,
+            options=IwuOptions(adversarial=4, adversarial_batch=size, attack_steps=3),
+            goal="class",
+            classes=3,
+            fresh=None,
+            learn=learn_plainly,
+            cache=Cache(None, meter),
+            meter=meter,
+            watch=Watch(),
+            seed=0,
+        )
+        return around(request, instances)[0]
+
+    whole = attacked(24)
+    assert float((whole - instances[0].repeat_interleave(4, 0)).abs().max()) > 0.1
+    for size in (7, 1):
+        torch.testing.assert_close(attacked(size), whole, rtol=1e-4, atol=1e-4)
 
 
 def test_what_matters_least_is_held_firmest() -> None:

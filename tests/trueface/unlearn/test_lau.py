@@ -73,6 +73,26 @@ def test_the_forget_set_is_read_once_and_nothing_else() -> None:
     assert done.samples_read == len(problem.forget)
 
 
+def test_each_time_the_attack_on_inputs_grows_the_forget_set_is_read_once_more() -> None:
+    passes = []
+    for eps in (0.3, 0.001, None):
+        problem = one_class()
+        options = {"pgd": "full", "epochs": 1, "eps": eps}
+        passes.append(problem.run("lau", options=options).samples_read / len(problem.forget))
+    assert passes[:2] == [2, 2]  # the features, and the attack
+    assert passes[2] == 6  # and four larger ones
+
+
+def test_the_layer_is_the_same_however_many_features_are_attacked_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layers = []
+    for rows in (4096, 5):
+        monkeypatch.setattr("trueface.unlearn.lau.ROWS", rows)
+        layers.append(last_layer(one_class(classes=10).run("lau", options={"lr": 0.01}).model)[1])
+    torch.testing.assert_close(layers[0].weight, layers[1].weight, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.25, 1.0])
 def test_a_share_of_the_forget_set_is_read(share: float) -> None:
     problem = one_class(classes=3)

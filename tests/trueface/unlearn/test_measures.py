@@ -10,6 +10,7 @@ import pytest
 from tests.trueface.unlearn.said import flips, one_class, said
 from trueface import metrics
 from trueface.errors import DataError
+from trueface.unlearn.answers import Answered
 from trueface.unlearn.comparison import against, distance, divergence, matched, recovery, tow
 from trueface.unlearn.measures import (
     Unmeasured,
@@ -226,6 +227,22 @@ def test_copies_of_a_picture_in_several_networks_do_not_narrow_an_interval() -> 
     four = bracket(said(truth * 4, wrong * 4, ids=copies))
     assert four.value == once.value
     assert four.high - four.low == pytest.approx(once.high - once.low, rel=0.15)
+
+
+def test_sources_that_are_right_equally_often_leave_open_what_their_images_do() -> None:
+    truth = [n // 60 for n in range(120)]
+    keys = tuple(f"{n // 20}/{n}" for n in range(120))
+
+    def asked(wrong: int) -> Answered:
+        """Return answers, so many of 20 wrong in each source."""
+        calls = [1 - label if n % 20 < wrong else label for n, label in enumerate(truth)]
+        return said(truth, calls, true=truth, ids=keys)
+
+    found = bracket(asked(2))
+    assert found.value == pytest.approx(0.9)
+    assert 0.8 < found.low < 0.87 < 0.93 < found.high < 0.97
+    undone = recovery(asked(4), asked(8), asked(1))
+    assert undone.low + 0.1 < undone.value < undone.high - 0.1
 
 
 def test_an_interval_of_three_sources_rests_on_three() -> None:

@@ -116,7 +116,24 @@ def test_an_attack_that_is_sure_of_a_few_shows_at_few_false_alarms() -> None:
     assert found.low > 0.05
     assert by_loss(forget=forget, outside=test).value < 0.6
     with pytest.raises(Unmeasured, match="too few to tell what 1 % of them is: it needs 1,000"):
-        at_few_false_alarms(forget=answers(2, 1), outside=test)
+        at_few_false_alarms(forget=forget, outside=answers(2, 2, count=800))
+
+
+def test_a_thousand_others_are_enough_however_few_are_forgotten() -> None:
+    few, test = answers(2, 1, count=100), answers(2, 2, count=4000)
+    found = at_few_false_alarms(forget=few, outside=test)
+    assert found.low <= found.value <= found.high
+    assert found.value < 0.05
+    with pytest.raises(Unmeasured, match=r"800 samples of the forgotten classes outside the"):
+        at_few_false_alarms(forget=few, outside=answers(2, 2, count=800))
+    with pytest.raises(Unmeasured, match="40 forgotten samples that others"):
+        at_few_false_alarms(forget=answers(2, 1, count=40), outside=test)
+
+
+def test_classes_weigh_among_others_as_among_the_forgotten() -> None:
+    # one class has lower losses, seen or not; it is most of the forgotten and a half of the test
+    forget, test = (by_class(*counts) for counts in ((3800, 200), (2000, 2000)))
+    assert at_few_false_alarms(forget=forget, outside=test).value == pytest.approx(0.01, abs=0.008)
 
 
 def test_copies_of_a_picture_do_not_narrow_the_interval_of_an_attack() -> None:
@@ -124,6 +141,16 @@ def test_copies_of_a_picture_do_not_narrow_the_interval_of_an_attack() -> None:
     once = by_loss(forget=forget, outside=test)
     four = by_loss(forget=copied(forget, "in"), outside=copied(test, "out"))
     assert four.high - four.low > 0.8 * (once.high - once.low)
+
+
+def by_class(easy: int, hard: int) -> Answered:
+    """Return answers to two classes, of which the first has the lower losses."""
+    truth = [0] * easy + [1] * hard
+    random = np.random.default_rng(easy)
+    margins = np.where(np.array(truth) == 0, -4, 0) + random.normal(0, 1, easy + hard)
+    part = said(truth, truth, true=truth)
+    part.logits[:] = np.stack([np.zeros(easy + hard), margins], 1)
+    return part
 
 
 def copied(part: Answered, place: str) -> Answered:
@@ -137,3 +164,37 @@ def copied(part: Answered, place: str) -> Answered:
         true=np.tile(part.true, 4),
         ids=names,
     )
+
+
+def test_an_attack_that_calls_all_samples_the_same_leaves_open_what_so_few_images_do() -> None:
+    forget, test = (
+        sides(100, np.random.default_rng(seed).normal(20, 0.1, 100), seed) for seed in (1, 2)
+    )
+    found = by_loss(forget=forget, outside=test)
+    assert found.value == 0.5
+    assert 0.42 < found.low < 0.45 < 0.55 < found.high < 0.58
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_the_interval_of_every_attack_holds_its_value(share: float) -> None:
+    random = np.random.default_rng(0)
+    parts = {
+        name: sides(1000, np.where(random.random(1000) < of_sure, 20.0, noise), 0)
+        for name, of_sure, noise in (
+            ("forget", share, random.normal(0, 1, 1000)),
+            ("retain", 0.5, random.normal(2, 1, 1000)),
+            ("test", 1 - share, random.normal(1, 1, 1000)),
+        )
+    }
+    found = membership(parts, goal="flips").values
+    for name in ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr"):
+        assert 0 <= found[f"{name}_low"] <= found[name] <= found[f"{name}_high"] <= 1
+        assert found[f"{name}_low"] < found[f"{name}_high"]
+
+
+def sides(count: int, margins: np.ndarray, seed: int) -> Answered:
+    """Return answers with these margins, half of either class."""
+    truth = np.random.default_rng(seed).permutation(count) % 2
+    part = said(truth.tolist(), truth.tolist(), true=truth.tolist())
+    part.logits[:] = np.stack([np.zeros(count), margins * np.where(truth == 1, 1, -1)], 1)
+    return part
