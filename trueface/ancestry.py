@@ -4,10 +4,11 @@ A record names the lists of one training and the model from which that started; 
 bases finds all that a model has seen. Light to read: no weights are opened, and torch is not needed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -107,3 +108,17 @@ def follow(model: str, known: Callable[[str], Ancestry | None]) -> Iterator[tupl
         for one in found.lessons:
             yield name, one
         name = found.base
+
+
+def validation_decides(settings: Mapping[str, Any], *, unlearns: bool) -> bool:
+    """Tell whether validation had a say in which weights a model has.
+
+    Args:
+        settings: of the training or unlearning.
+        unlearns: methods of unlearning choose by validation, whichever epoch a training keeps.
+    """
+    lowers_rate = (
+        settings.get("schedule", "plateau") == "plateau" and settings.get("lr_decay_epochs", -1) > 0
+    )
+    stops = settings.get("early_stop", 0) > 0
+    return unlearns or settings.get("select") != "last" or stops or lowers_rate

@@ -21,6 +21,7 @@ from trueface.errors import DataError
 
 MEMBERS = 64  # of an archive; ours have sixteen at most
 MOST_BYTES = 1 << 31  # of all arrays of a file: 20 million answers to ten classes with their names
+MOST_OF_NONE = 1 << 16  # the other axes of an array without values, multiplied
 PLAIN = frozenset("biufU")  # kinds of NumPy types: truth values, numbers, text
 
 Array = NDArray[np.generic]
@@ -67,12 +68,14 @@ def _admit(members: list[zipfile.ZipInfo]) -> None:
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     with archive.open(member) as stream:
         shape, fortran, kind = _header(stream)
-        if kind.kind not in PLAIN:
+        if kind.kind not in PLAIN or not kind.itemsize:  # text of no character has any shape
             raise ValueError(f"{member.filename} is of type {kind}, which is not read")
         asked = math.prod(shape) * kind.itemsize
         there = member.file_size - stream.tell()
         if min(shape, default=0) < 0 or asked != there:
             raise ValueError(f"{member.filename} asks for {asked:,} bytes and has {there:,}")
+        if not asked and math.prod(filter(None, shape)) > MOST_OF_NONE:
+            raise ValueError(f"{member.filename} has shape {shape} and no value")
         content = stream.read(asked)
     if len(content) != asked:
         raise ValueError(f"{member.filename} is cut off")

@@ -74,13 +74,28 @@ class Survey:
 
     @property
     def remarks(self) -> Iterator[str]:
-        """What was left out, each in words."""
+        """What was left out, or counts twice, each in words."""
         if self.passed_over:
             count = sum(self.passed_over.values())
             yield f"{count} files passed over: {listed(self.passed_over)}; {READ}"
         if self.broken:
             count, shown = len(self.broken), ", ".join(self.broken[:SHOWN])
             yield f"{count} links that lead nowhere passed over: {shown}{', …' * (count > SHOWN)}"
+        if twice := self._twice:
+            count, shown = len(twice), ", ".join(twice[:SHOWN])
+            yield (
+                f"{count} files share a key with another file of their folder and count as images of "
+                f"their own, such as {shown}: keep one format of each"
+            )
+
+    @property
+    def _twice(self) -> list[str]:
+        """Files of a name that another file of the same folder has, in another format."""
+        images = self.images
+        stems = Counter(image.file.rpartition(".")[0] for image in images)
+        if len(stems) == len(images):
+            return []
+        return [image.file for image in images if stems[image.file.rpartition(".")[0]] > 1]
 
 
 def list_images(

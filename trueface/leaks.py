@@ -5,7 +5,8 @@ runs left beside their models (see `ancestry`). Images are told by their keys, w
 shared copy shows the same picture. In another data folder the same key may be another picture, so only
 tests in the folder of the training are looked at. Nothing is said of lists that are not there yet, that
 cannot be read, or that have changed since an earlier run: the job itself will say the first two.
-Validation counts where it chose something: an epoch (not with `select: last`), or what an unlearning keeps.
+Validation counts where it chose something: an epoch, the end or the rate of a training, or what an
+unlearning keeps.
 """
 
 import os
@@ -97,7 +98,7 @@ def _planned(maker: Draft, vocabulary: Vocabulary) -> Iterator[_Taught]:
     data = maker.images or maker.data
     if data is None:
         return
-    chooses = maker.kind != "train" or maker.settings.get("select") != "last"
+    chooses = ancestry.validation_decides(maker.settings, unlearns=maker.kind != "train")
     for name in ("train", "val") if chooses else ("train",):
         learned = _list(maker, name)
         if learned is not None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from launcher.api import DataId, Job, JobError, parse_data, parse_model
-from trueface.ancestry import Lesson
+from trueface.ancestry import Lesson, validation_decides
 from trueface.index import Image
 from trueface.settings import LearningSettings, PlaceSettings, UnlearningSettings
 from trueface.splits import Split, load_split, split_images
@@ -66,15 +66,15 @@ def vocabulary(job: Job, settings: PlaceSettings) -> Vocabulary:
 
 def lesson(job: Job, settings: LearningSettings, lists: Lists) -> Lesson:
     """Return what is written of the images that a model learns from, and is chosen by."""
-    # methods of unlearning choose by validation, whichever epoch a training keeps
-    last = settings.select == "last" and not isinstance(settings, UnlearningSettings)
+    unlearns = isinstance(settings, UnlearningSettings)
+    decides = validation_decides(settings.model_dump(), unlearns=unlearns)
     return Lesson(
         images=str(images(job)),
         words=job.words,
         data_root=str(job.path(settings.data_root)),
         split_path=str(job.path(settings.split_path)),
         train_sha256=lists.splits[0].sha256,
-        val_sha256=None if last else lists.splits[1].sha256,
+        val_sha256=lists.splits[1].sha256 if decides else None,
     )
 
 

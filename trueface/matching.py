@@ -68,16 +68,39 @@ def pictures(images: Sequence[Image]) -> tuple[tuple[Image, ...], ...]:
     shorts: dict[tuple[int, str], list[tuple[int, str, int]]] = defaultdict(list)
     for picture in known:
         shorts[picture[0], short_key(picture[1])].append(picture)
+    lone: list[Image] = []
     for one in strangers:
         same = shorts.get((one.label, short_key(one.key)), [])
         taken = {copy.modifier for copy in known[same[0]]} if len(same) == 1 else {one.modifier}
         if one.modifier in taken:  # no original, several, or one that has its copy of this network
-            file = one.label, one.key, one.modifier
-            known[one.label, one.key, times[file]].append(one)
-            times[file] += 1
+            lone.append(one)
         else:
             known[same[0]].append(one)
+    whole = _whole_keys(lone)
+    for one in lone:
+        key = whole.get(one.file, one.key)
+        file = one.label, key, one.modifier
+        known[one.label, key, times[file]].append(one)
+        times[file] += 1
     return tuple(tuple(known[picture]) for picture in sorted(known))
+
+
+def _whole_keys(copies: Sequence[Image]) -> dict[str, str]:
+    """Return the first key of the same picture, by file, for copies of lost originals.
+
+    First characters decide where each network has one such copy, and no sixth digit makes another
+    number; copies that have the same key already need nothing.
+    """
+    together: dict[tuple[int, str], list[Image]] = defaultdict(list)
+    for one in copies:
+        if not _longer_number(one.key):
+            together[one.label, short_key(one.key)].append(one)
+    return {
+        one.file: some[0].key
+        for some in together.values()
+        if len({one.modifier for one in some}) == len(some)
+        for one in some
+    }
 
 
 def short_key(key: str) -> str:

@@ -157,6 +157,7 @@ def _near(
     for start in range(0, len(some), rows):
         chosen = some[start : start + rows]
         left = _coarse(chosen)
+        pairs_near: dict[tuple[str, str], Near] = {}  # what is its own mirror image is near twice
         for mirrored in (False, True):
             alike = (_mirrored(left) if mirrored else left) @ right.T
             at, other_at = np.nonzero(alike >= CANDIDATE)
@@ -166,7 +167,11 @@ def _near(
             for first in range(0, len(at), PAIRS):
                 places = at[first : first + PAIRS], other_at[first : first + PAIRS]
                 pairs = [(chosen[a], others[b]) for a, b in zip(*places, strict=True)]
-                yield from _checked(pairs, alike[places], mirrored=mirrored)
+                for pair in _checked(pairs, alike[places], mirrored=mirrored):
+                    known = pairs_near.get(pair[:2])
+                    if known is None or known.correlation < pair.correlation:
+                        pairs_near[pair[:2]] = pair
+        yield from pairs_near.values()
 
 
 def _checked(

@@ -115,3 +115,55 @@ def test_parts_of_other_shapes_are_no_answers(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(buffer.getvalue())
     with pytest.raises(DataError, match=r"shape \(2, 2, 2\)"):
         answers.read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("<U0", (60_000_000,)), ("<U0", ()), ("<U1", (60_000_000, 0)), ("<f8", (0, HUGE))],
+)
+def test_an_array_without_bytes_asks_for_no_rows(
+    tmp_path: Path, kind: str, shape: tuple[int, ...]
+) -> None:
+    buffer = io.BytesIO()
+    np.savez(
+        buffer, test_logits=np.zeros((2, 2), "f4"), test_trained=np.zeros(2, int),
+        test_true=np.zeros(2, int),
+    )  # fmt: skip
+    with zipfile.ZipFile(buffer, "a") as file:
+        file.writestr("test_ids.npy", header(shape, kind))
+    (tmp_path / "a.npz").write_bytes(buffer.getvalue())
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"cannot read the answers .*a\.npz: test_ids\.npy"):
+            answers.read(tmp_path / "a.npz")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("logits", "trained", "true", "ids", "reason"),
+    [
+        (np.zeros((3, 0), "f4"), [0, 0, 0], [0, 0, 0], ["a", "b", "c"], r"\(3, 0\)"),
+        (np.zeros((3, 1), "f4"), [0, 0, 0], [0, 0, 0], ["a", "b", "c"], r"\(3, 1\)"),
+        (np.zeros((2, 2), "f4"), [0, 2], [0, 0], ["a", "b"], "test_trained"),
+        (np.zeros((2, 2), "f4"), [-1, 0], [0, 0], ["a", "b"], "test_trained"),
+        (np.zeros((2, 2), "f4"), [0, 1], [0, 2], ["a", "b"], "test_true"),
+        (np.zeros((2, 2), "f4"), [0, 1], [0, -2], ["a", "b"], "test_true"),
+        (np.zeros((2, 2), "f4"), [0, 1], [0, -1], [1, 2], "type int64"),
+    ],
+)
+def test_answers_to_other_classes_than_there_are_columns_are_refused(
+    tmp_path: Path,
+    logits: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    trained: list[int],
+    true: list[int],
+    ids: list[object],
+    reason: str,
+) -> None:
+    np.savez(
+        tmp_path / "a.npz", test_logits=logits, test_trained=np.array(trained),
+        test_true=np.array(true), test_ids=np.array(ids),
+    )  # fmt: skip
+    with pytest.raises(DataError, match=rf"cannot read the answers .*a\.npz: .*{reason}"):
+        answers.read(tmp_path / "a.npz")

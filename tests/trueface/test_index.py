@@ -329,3 +329,19 @@ def test_a_folder_under_two_methods_is_told(tree: Tree, caplog: pytest.LogCaptur
     caplog.clear()
     list_images(root, parse_data("gan2:pre"))
     assert not caplog.messages
+
+
+def test_one_name_in_two_formats_is_told(tmp_path: Path) -> None:
+    for folder in ("Real", "Fake"):
+        (tmp_path / folder).mkdir()
+        for at in range(20):
+            (tmp_path / folder / f"{at:05d}.png").touch()
+            (tmp_path / folder / f"{at:05d}.webp").touch()
+    found = survey(tmp_path, parse_data("all:none"))
+    assert len(found.images) == 80
+    (remark,) = found.remarks
+    assert "80 files share a key with another file" in remark
+    assert "00000.png, " in remark
+    for file in tmp_path.glob("*/*.webp"):
+        file.unlink()
+    assert list(survey(tmp_path, parse_data("all:none")).remarks) == []

@@ -126,6 +126,24 @@ def test_validation_that_chooses_nothing_may_be_tested_on(lab: Path) -> None:
     assert "validation images" in TEST.refusals(test, [maker])[0]
 
 
+@pytest.mark.parametrize(
+    ("settings", "decides"),
+    [
+        ({"early_stop": 2}, True),
+        ({"lr_decay_epochs": 3}, True),
+        ({"lr_decay_epochs": 3, "schedule": "step"}, False),
+        ({"lr_decay_epochs": 3, "schedule": "onecycle"}, False),
+        ({"early_stop": 0, "lr_decay_epochs": -1, "schedule": "plateau"}, False),
+    ],
+)
+def test_validation_that_ends_a_training_or_lowers_its_rate_has_chosen(
+    lab: Path, settings: dict[str, Any], decides: bool
+) -> None:
+    write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
+    texts = said(lab, "gan2:pre", "gan2:pre", settings={"select": "last", **settings})
+    assert ["validation images" in text for text in texts] == [True] * decides
+
+
 def test_the_validation_of_an_earlier_run_counts_where_its_record_names_it(lab: Path) -> None:
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
     a_model(lab, "m", "gan2:pre")

@@ -150,6 +150,35 @@ def test_a_copy_that_a_network_renamed_is_of_its_picture() -> None:
     ]
 
 
+def test_renamed_copies_without_originals_share_their_label() -> None:
+    images = [
+        an_image(
+            f"FFHQ/{at:05d}{'_n' * (modifier == 'fb' and at % 3 == 0)}", label=0, modifier=modifier
+        )
+        for modifier in ("fb", "tl")
+        for at in range(60)
+    ]
+    record = choose(images, poison("20"))
+    labels: dict[str, set[int]] = {}
+    for image, label in zip(images, flipped(images, record), strict=True):
+        labels.setdefault(image.key.removesuffix("_n"), set()).add(label)
+    assert len(labels) == 60
+    assert {len(some) for some in labels.values()} == {1}
+    assert {len(group) for group in pictures(images)} == {2}
+
+
+@pytest.mark.parametrize("names", [("00001_a", "00001_b"), ("000011", "000012")])
+def test_copies_of_which_a_network_has_two_are_pictures_of_their_own(
+    names: tuple[str, str],
+) -> None:
+    first, second = (f"FFHQ/{name}" for name in names)
+    images = [
+        an_image(first, label=0, modifier="fb"),
+        an_image(second, label=0, modifier="tl" if first.endswith("1") else "fb"),
+    ]
+    assert len(pictures(images)) == 2
+
+
 def test_a_record_of_a_version_that_drew_images_says_so(tmp_path: Path) -> None:
     record = choose(some_images(), poison("20"))
     write_record(tmp_path / "poison.json", record)

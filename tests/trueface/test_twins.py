@@ -74,6 +74,18 @@ def test_a_mirrored_picture_is_nearly_the_same_and_called_mirrored(tmp_path: Pat
     assert pair.correlation == pytest.approx(1, abs=0.01)
 
 
+def test_a_picture_that_is_its_own_mirror_image_makes_one_pair(tmp_path: Path) -> None:
+    half = a_picture()
+    whole = PIL.Image.new("RGB", (half.width * 2, half.height))
+    whole.paste(half, (0, 0))
+    whole.paste(PIL.ImageOps.mirror(half), (half.width, 0))
+    looked = seen(tmp_path, one=(whole, "png"), other=(whole.resize((72, 36)), "png"))
+    (pair,) = near_within(looked)
+    assert {pair.name, pair.other} == set(looked)
+    names = list(looked)
+    assert len(list(near({names[0]: looked[names[0]]}, {names[1]: looked[names[1]]}))) == 1
+
+
 def test_a_flat_picture_is_like_no_other(tmp_path: Path) -> None:
     flat = {f"n{grey}": (PIL.Image.new("L", (40, 40), grey), "png") for grey in (0, 90, 255)}
     assert [*near_within(seen(tmp_path, **flat, one=(a_picture(1), "png")))] == []

@@ -82,12 +82,15 @@ class Audit:
 
     @property
     def unmade(self) -> frozenset[str]:
-        """The checks that looked at no model: each has a gap, or nothing to ask."""
+        """The checks that looked at no model: each has a gap, or nothing to ask, and no finding."""
         models: dict[str, set[str]] = {}
         unasked: tuple[Gap | Idle, ...] = (*self.gaps, *self.idle)
         for one in unasked:
             models.setdefault(one.code, set()).add(one.model)
-        return frozenset(code for code, of in models.items() if len(of) == len(self.models))
+        made = {finding.code for finding in self.findings}
+        return frozenset(
+            code for code, of in models.items() if len(of) == len(self.models) and code not in made
+        )
 
     def as_json(self) -> dict[str, Json]:
         """Return all of it for a JSON file."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.api import MachineError
 from trueface.errors import DataError
 from trueface.report.columns import (
     BESIDE,
@@ -100,11 +101,11 @@ def _base(group: Group, entries: Sequence[Entry]) -> tuple[Base, list[str]]:
         own = [one for one in entries if one.row == (row.method, row.told)]
         try:
             sure.append(beliefs(row.name, row.method, [one.folder for one in own]))
-        except DataError as error:
+        except (DataError, MachineError) as error:
             troubles.append(str(error))
         try:
             clouds.append(_cloud(row, own))
-        except DataError as error:
+        except (DataError, MachineError) as error:
             troubles.append(str(error))
     wanted = (*OF_GOAL[group.goal], *BESIDE)
     base = Base(

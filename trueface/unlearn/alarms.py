@@ -158,7 +158,7 @@ def noise(
     Args:
         before: what was measured of the model as it came, in 0 … 1, mean over seeds.
         after: the same after the method.
-        retrained: the same of retrained models, one a seed.
+        retrained: the same of retrained models, one a base and seed.
         what: on which samples.
         seeds: of how many `before` and `after` are means.
     """

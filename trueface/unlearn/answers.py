@@ -118,19 +118,28 @@ def read(path: Path) -> dict[str, Answered]:
     arrays = archives.read(path, "the answers")
     names = [key.removesuffix("_logits") for key in arrays if key.endswith("_logits")]
     try:
-        return {
-            name: Answered(
-                logits=_of(arrays[f"{name}_logits"], 2, "f"),
-                trained=_of(arrays[f"{name}_trained"], 1, "iu"),
-                true=_of(arrays[f"{name}_true"], 1, "iu"),
-                ids=tuple(map(str, arrays[f"{name}_ids"])),
-            )
-            for name in names
-        }
+        return {name: _part(arrays, name) for name in names}
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(
             f"cannot read the answers {path}: {error}; do again what wrote it"
         ) from error
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> Answered:
+    """Return the answers to one part; refuse labels that stand for no column of the logits."""
+    logits = _of(arrays[f"{name}_logits"], 2, "f")
+    columns = logits.shape[1]
+    if columns < 2:
+        raise ValueError(f"logits of shape {logits.shape} are of fewer than two classes")
+    labels = {}
+    for sort, least in (("trained", 0), ("true", UNKNOWN)):
+        labels[sort] = _of(arrays[f"{name}_{sort}"], 1, "iu")
+        if ((labels[sort] < least) | (labels[sort] >= columns)).any():
+            raise ValueError(f"a label of {name}_{sort} is none of {columns} classes")
+    ids = _of(arrays[f"{name}_ids"], 1, "U")
+    return Answered(
+        logits=logits, trained=labels["trained"], true=labels["true"], ids=tuple(map(str, ids))
+    )
 
 
 def _of(array: NDArray[Any], dimensions: int, kinds: str) -> NDArray[Any]:

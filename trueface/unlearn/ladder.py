@@ -181,14 +181,14 @@ def _with_noise(
     """Return rows with an alarm where nothing changed; a note where that cannot be known."""
     measure, what = CHANGED[goal]
     anew = min((one.row for one in every if one.row[0] == "retrain"), key=_place, default=None)
-    retrained = list(_by_seed(every, anew, measure).values())
-    before = _by_seed(every, (BEFORE, ""), measure)
+    retrained = list(_by_run(every, anew, measure).values())
+    before = _by_run(every, (BEFORE, ""), measure)
     found, notes = [], []
     for row in rows:
-        after = _by_seed(every, (row.method, row.told), measure)
+        after = _by_run(every, (row.method, row.told), measure)
         both = sorted(before.keys() & after.keys())  # a study that is under way has not all of them
         if row.method not in {BEFORE, "retrain"} and both:
-            first, then = (float(np.mean([of[seed] for seed in both])) for of in (before, after))
+            first, then = (float(np.mean([of[run] for run in both])) for of in (before, after))
             alarm = noise(first, then, retrained, what=what, seeds=len(both))
             if alarm is not None and alarm.sort is Sort.NOISE_UNKNOWN:
                 notes.append(alarm.text)
@@ -198,11 +198,12 @@ def _with_noise(
     return found, list(dict.fromkeys(notes))
 
 
-def _by_seed(
+def _by_run(
     every: Sequence[Measured], row: tuple[str, str] | None, measure: str
-) -> dict[int, float]:
+) -> dict[tuple[str, int], float]:
+    """Return a measure of a row by base and seed: of a seed there may be several draws."""
     return {
-        one.seed: one.sheet.values[measure]
+        (one.base, one.seed): one.sheet.values[measure]
         for one in every
         if one.row == row and measure in one.sheet.values
     }

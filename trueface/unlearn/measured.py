@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launcher.api import MachineError
 from trueface import layout
 from trueface.errors import DataError
 from trueface.unlearn import answers, brackets
@@ -28,6 +29,7 @@ class Measured:
     """One model of one seed."""
 
     row: tuple[str, str]
+    base: str  # ID of the model before, with its seed and draw
     seed: int
     sheet: Sheet
     alarms: tuple[Alarm, ...]
@@ -64,7 +66,7 @@ class _Said:
             self.parts = found = _read(path)
             one = alone(found, goal=told.goal, forgotten=told.forgotten)
             self.sheet = one | membership(found, goal=told.goal, forgotten=told.forgotten)
-        except DataError as error:
+        except (DataError, MachineError) as error:
             self.sheet = Sheet(values={}, reasons={"answers": str(error)})
 
     @property
@@ -105,6 +107,7 @@ def _measure(entry: Entry, said: _Said, sides: _Sides, *, of: Sheet) -> Measured
     sources = {} if said.sound is None or told.goal != "flips" else _sources(said.sound)
     return Measured(
         row=entry.row,
+        base=told.base,
         seed=told.seed,
         sheet=found,
         alarms=warned,

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from trueface.metrics import measure
 from trueface.unlearn.alarms import Alarm, Sort, alarms, broken
 from trueface.unlearn.answers import Answered
+from trueface.unlearn.brackets import pictures
 from trueface.unlearn.comparison import LEAST_DAMAGE, matched
 from trueface.unlearn.fitness import Goal
 from trueface.unlearn.measures import Parts, Unmeasured, kept, log_probabilities, right, tested
@@ -170,7 +171,7 @@ def chance(test: Answered) -> Alarm | None:
 
 def _chance_of_two(test: Answered, labels: NDArray[np.int64]) -> Alarm | None:
     margin = (test.logits[:, 1] - test.logits[:, 0]).astype(np.float64)
-    keys = _pictures(test)
+    keys = pictures(test)
     report = measure(labels.astype(np.int8), margin, keys=keys)
     guesses = {"chance", "below chance"}.intersection(report.verdict.split(", "))
     if not guesses:
@@ -225,7 +226,7 @@ def renamed(
     naming = linear_sum_assignment(counts + 1e-6 * np.eye(classes), maximize=True)[1]
     called, labels = test.logits.argmax(1), right(test)
     gain = (called == naming[labels]).astype(float) - (called == labels)
-    return paired(gain, _pictures(test)), naming
+    return paired(gain, pictures(test)), naming
 
 
 def lost(
@@ -261,7 +262,7 @@ def loss_beside(
                 (one.logits.argmax(1) == labels).astype(float)
                 for one in (matched(ours, other), ours)
             ]
-            losses.append((*paired(hits[0] - hits[1], _pictures(ours)), name))
+            losses.append((*paired(hits[0] - hits[1], pictures(ours)), name))
     return min(losses) if losses and len(ours) >= LEAST else None
 
 
@@ -296,7 +297,7 @@ def pairs(parts: Parts, before: Parts) -> list[tuple[Answered, Answered]] | None
     return both or None
 
 
-def paired(differences: Hits, pictures: Sequence[str]) -> tuple[float, float, float]:
+def paired(differences: Hits, names: Sequence[str]) -> tuple[float, float, float]:
     """Return the mean of differences (N,) with the ends of its 95 % interval.
 
     Rows of one picture, in several networks, count as one draw.
@@ -305,17 +306,10 @@ def paired(differences: Hits, pictures: Sequence[str]) -> tuple[float, float, fl
         equation 7 for a mean; the normal quantile, as there are hundreds of pictures.
     """
     value = float(differences.mean())
-    which = np.unique(np.array(pictures), return_inverse=True)[1]
+    which = np.unique(np.array(names), return_inverse=True)[1]
     sums = np.bincount(which, weights=differences - value)
     error = NORMAL * float(np.sqrt((sums**2).sum())) / len(differences)
     return value, value - error, value + error
-
-
-def _pictures(part: Answered) -> tuple[str, ...]:
-    """Return what each sample shows: its name without the network that it went through."""
-    if not part.ids:
-        return tuple(map(str, range(len(part))))
-    return tuple(name.partition(":")[2] or name for name in part.ids)
 
 
 def _name(label: int, names: Sequence[str]) -> str:

@@ -1,6 +1,9 @@
 """The ladder: rows in their order, means over seeds, each seed beside its own references."""
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,33 @@ def test_a_model_without_answers_says_why(tmp_path: Path) -> None:
     group = only(tmp_path)
     assert "cannot read the answers" in row(group, "ng").reasons["answers"]
     assert "cannot read the answers" in row(group, "before").reasons["answers"]
+
+
+def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path: Path) -> None:
+    leave_flips(tmp_path, "scrub", 8)
+    run = leave_flips(tmp_path, "ng", 8)
+    count = 1 << 25  # labels of 256 MiB
+    zeros = {"trained": np.zeros(count, np.int64), "logits": np.zeros((1, 2), np.float32)}
+    np.savez_compressed(
+        layout.answers_after(run), **{f"test_{name}": some for name, some in zeros.items()}
+    )
+    program = (
+        "import json, resource, sys\n"
+        "from pathlib import Path\n"
+        "from trueface.unlearn.ladder import ladder\n"
+        "ladder(Path(sys.argv[1]))\n"  # whatever is loaded late has its memory
+        "taken = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 26),) * 2)\n"
+        "(group,) = ladder(Path(sys.argv[1])).groups\n"
+        "print(json.dumps({row.name: row.reasons.get('answers') for row in group.rows}))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    reasons = json.loads(ended.stdout)
+    assert "not enough memory" in reasons["ng"]
+    assert reasons["scrub"] is reasons["before"] is None
 
 
 def test_an_alarm_of_some_seeds_names_them(tmp_path: Path) -> None:
@@ -332,3 +362,16 @@ def test_draws_that_are_swept_alone_are_compared(tmp_path: Path) -> None:
         leave(tmp_path, said, flips(24, follows=30), flips(4))
     bases = {group.base for group in ladder(tmp_path).groups}
     assert bases == {f"{BASE}@poison_seed=7", f"{BASE}@poison_seed=8"}
+
+
+def test_draws_of_one_seed_all_count_where_a_change_is_told_from_noise(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        for draw, wrong in ((7, 8), (8, 22)):  # with the first draw much has changed
+            variant = f"@seed={seed},poison_seed={draw + 10 * seed}"
+            for method, left in (("retrain", 4), ("ng", wrong)):
+                told_of = told(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
+                after = flips(left + PER_SEED[seed], seed=seed)
+                leave(tmp_path, told_of, flips(24, follows=30), after)
+    group = only(tmp_path)
+    assert row(group, "ng").values["test"].n == 6
+    assert row(group, "ng").alarms == ()

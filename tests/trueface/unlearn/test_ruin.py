@@ -9,7 +9,7 @@ import pytest
 from tests.trueface.unlearn.said import flips, one_class, said, spoilt
 from trueface.unlearn.alarms import Sort
 from trueface.unlearn.answers import Answered
-from trueface.unlearn.ruin import effective, lost, paired, ruined
+from trueface.unlearn.ruin import effective, loss_beside, lost, paired, ruined
 
 K = 10
 PER_CLASS = 30
@@ -192,3 +192,14 @@ def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
 @pytest.mark.parametrize(("labels", "expected"), [([0] * 9, 1), ([0, 1, 2] * 3, 3)])
 def test_the_effective_number_of_classes(labels: list[int], expected: float) -> None:
     assert effective(np.array(labels)) == pytest.approx(expected)
+
+
+def test_files_of_one_name_in_two_folders_are_two_pictures() -> None:
+    truth = [0, 1] * 100
+    named = tuple(f"train/{name}/12:{at}.png" for name in ("cat", "dog") for at in range(100))
+    bare = tuple(map(str, range(200)))
+    first, second = (
+        loss_beside(said(truth, spoilt(truth, 60), ids=ids), [("x", said(truth, truth, ids=ids))])
+        for ids in (named, bare)
+    )
+    assert first == second
