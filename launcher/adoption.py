@@ -233,10 +233,20 @@ def _first_line(attempt: Attempt) -> bytes:
         return b""
 
 
+def starter_of(attempt: Attempt) -> Identity | None:
+    """Return the supervisor that took the right to start an attempt, None where none is on record.
+
+    Raises:
+        OSError: its record cannot be read.
+    """
+    return read_identity(_first_line(attempt))
+
+
 def _supervisor(claim: Claim, attempt: Attempt) -> Identity:
     """Return who has the right to start: who took it, or whom the claim names."""
-    who = read_identity(_first_line(attempt))
-    return who or Identity(pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot)
+    return starter_of(attempt) or Identity(
+        pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot
+    )
 
 
 def _end_group(claim: Claim, attempt: Attempt) -> None:

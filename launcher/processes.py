@@ -293,8 +293,11 @@ def end_session(leader: Identity, patience_s: float = 1.0) -> None:
     """Kill what a dead session leader left in its session, and see it gone.
 
     A number is not given to a new process while it still names a session, so a living process with
-    the leader's pid but another start time means that nothing is left.
+    the leader's pid but another start time means that nothing is left. After a reboot, and in
+    another PID namespace, the number means somebody else's session: nothing is killed then.
     """
+    if leader.boot != boot_id() or leader.elsewhere:
+        return
     there = identity(leader.pid)
     if there is not None and there != leader:
         return

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from launcher.adoption import Adopted, watch
+from launcher.adoption import Adopted, starter_of, watch
 from launcher.paths import Attempt, Home
 from launcher.processes import boot_id
 from launcher.states import Void
@@ -37,7 +37,7 @@ def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
     living: list[Attempt] = []
     while not _is_free(attempt := home.attempt(job, number)):
         if attempt.folder.is_dir():
-            end = watch(_claim_of_nobody(job, number), attempt)
+            end = watch(_claim_of_nobody(job, number, _boot_of(attempt)), attempt)
             if isinstance(end, Adopted):
                 os.close(end.descriptor)
                 living.append(attempt)
@@ -56,11 +56,17 @@ def _is_free(attempt: Attempt) -> bool:
         return False
 
 
-def _claim_of_nobody(job: int, number: int) -> Claim:
+def _boot_of(attempt: Attempt) -> str:
+    """Return the boot in which an attempt was begun; ours, where nobody has put that down."""
+    who = starter_of(attempt)
+    return boot_id() if who is None else who.boot
+
+
+def _claim_of_nobody(job: int, number: int, boot: str) -> Claim:
     return Claim(
         job=job,
         number=number,
-        boot=boot_id(),
+        boot=boot,
         device="cpu",
         cpus=0,
         pid=0,
