@@ -256,7 +256,7 @@ def _end_group(claim: Claim, attempt: Attempt) -> None:
         return
     try:
         record = json.loads(_first_line(attempt) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         record = {}
     text = record.get(cgroups.RECORD_KEY) if isinstance(record, dict) else None
     group = cgroups.recorded_group(supervisor, text if isinstance(text, str) else None)

@@ -1,16 +1,21 @@
 """Attempt folders of which the queue has no record: who is left alone, and what they keep waiting."""
 
+import fcntl
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from launcher.handover import ensure_scheduler, wake
 from launcher.paths import Home
 from launcher.processes import Identity, boot_id, identity, send
+from launcher.states import State
+from launcher.store.store import Store
 from launcher.unrecorded import unrecorded
-from tests.build import a_spec, an_attempt, shell, until
+from tests.build import a_spec, an_attempt, enqueue, in_state, job_row, shell, until
 
 EARLIER = "00000000-0000-0000-0000-000000000000"  # a boot
 
@@ -66,3 +71,51 @@ def test_a_living_process_with_the_pid_of_a_supervisor_of_an_earlier_boot_keeps_
     attempt.started.write_text(json.dumps({**left.record(), "boot": EARLIER}) + "\n")
     assert unrecorded(home, 1, 1).living == ()
     assert identity(left.pid) == left
+
+
+def boundless(started: Path) -> None:
+    started.write_text(json.dumps({"pid": 10**30, "start_ticks": 5, "boot": boot_id()}) + "\n")
+
+
+@pytest.mark.parametrize("left", [Path.mkdir, boundless])
+def test_a_folder_that_cannot_be_looked_at_keeps_its_own_job_waiting_and_no_other(
+    home: Home, store: Store, left: Callable[[Path], None]
+) -> None:
+    bad, good = enqueue(store, a_spec(), a_spec(name="command/2"))
+    in_the_way = an_attempt(home, a_spec(), job=bad)
+    left(in_the_way.started)
+    ensure_scheduler(home)
+    wake(home)
+
+    until(lambda: in_state(store, good, State.DONE), "the other one is done")
+    until(lambda: str(in_the_way.folder) in job_row(store, bad).hindrance, "it is told why")
+    assert in_state(store, bad, State.QUEUED)
+    in_the_way.folder.rename(home.folder / "away")
+    until(lambda: in_state(store, bad, State.DONE), "it runs when nothing is in the way")
+
+
+def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    (runs,) = enqueue(store, a_spec(*shell('until [ -e "$1" ]; do sleep 0.01; done', str(gate))))
+    ensure_scheduler(home)
+    wake(home)
+    until(lambda: in_state(store, runs, State.RUNNING), "it runs")
+    (bad,) = enqueue(store, a_spec(name="command/2"))
+    in_the_way = an_attempt(home, a_spec(), job=bad)
+    in_the_way.started.write_text("{}\n")
+    with in_the_way.started.open() as spawning:
+        fcntl.flock(spawning, fcntl.LOCK_EX)  # as between a spawn and its record
+        wake(home)
+        until(lambda: "cannot be told" in job_row(store, bad).hindrance, "it is told why")
+        gate.touch()
+        until(lambda: in_state(store, runs, State.DONE), "its end is taken in")
+        assert in_state(store, bad, State.QUEUED)
+
+
+def test_a_record_that_no_launcher_wrote_names_nobody(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    attempt.started.write_text("[" * 100_000)
+    before = unrecorded(home, 1, 1)
+    assert (before.number, len(before.began), before.unclear) == (2, 1, "")
