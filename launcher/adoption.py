@@ -40,6 +40,8 @@ VOID = b'{"void": true}'
 SPAWN_PATIENCE_S = 0.5
 LOOK_AGAIN_S = 1.0
 NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
+# a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds
+UNCLEAR = (OSError, ValueError, ArithmeticError, RecursionError)
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +155,7 @@ def find_out(claim: Claim, look: Callable[[], Outcome | Watch]) -> Outcome | Wat
     """Return what became of an attempt; where that cannot be told now, it is looked at again."""
     try:
         return look()
-    except OSError as error:  # a full disk, a disk that does not answer
+    except UNCLEAR as error:
         logger.warning("job=%d attempt=%d unclear=%r", claim.job, claim.number, str(error))
         return Unclear(claim=claim, look=look, again_at=time.monotonic() + LOOK_AGAIN_S)
 

@@ -3,14 +3,11 @@
 import os
 from dataclasses import dataclass
 
-from launcher.adoption import Adopted, starter_of, watch
+from launcher.adoption import UNCLEAR, Adopted, starter_of, watch
 from launcher.paths import Attempt, Home
 from launcher.processes import boot_id
 from launcher.states import Void
 from launcher.store.rows import Claim
-
-# what such a folder may raise: a full disk, no right to look, a folder for a file, a number beyond all bounds
-UNCLEAR = (OSError, ValueError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

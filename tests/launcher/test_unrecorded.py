@@ -40,7 +40,7 @@ def daemon() -> Iterator[tuple[int, Identity]]:
 def begun(home: Home, boot: str, program: int) -> None:
     """Leave an attempt whose supervisor and program are dead, with the program's pid."""
     attempt = an_attempt(home, a_spec())
-    who = [{"pid": pid, "start_ticks": 5, "boot": boot} for pid in (2**22 + 1, program)]
+    who = [{"pid": pid, "start_ticks": 5, "boot": boot} for pid in (2**22, program)]
     attempt.started.write_text("".join(f"{json.dumps(one)}\n" for one in who))
 
 
@@ -73,8 +73,8 @@ def test_a_living_process_with_the_pid_of_a_supervisor_of_an_earlier_boot_keeps_
     assert identity(left.pid) == left
 
 
-def boundless(started: Path) -> None:
-    started.write_text(json.dumps({"pid": 10**30, "start_ticks": 5, "boot": boot_id()}) + "\n")
+def boundless(outcome: Path) -> None:
+    outcome.write_text(json.dumps({"schema": 1, "ending": "done", "at": 10**400}))
 
 
 @pytest.mark.parametrize("left", [Path.mkdir, boundless])
@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_looked_at_keeps_its_own_job_waiting_and_no_othe
 ) -> None:
     bad, good = enqueue(store, a_spec(), a_spec(name="command/2"))
     in_the_way = an_attempt(home, a_spec(), job=bad)
-    left(in_the_way.started)
+    left(in_the_way.outcome)
     ensure_scheduler(home)
     wake(home)
 
@@ -114,8 +114,11 @@ def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
         assert in_state(store, bad, State.QUEUED)
 
 
-def test_a_record_that_no_launcher_wrote_names_nobody(home: Home) -> None:
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, f'{{"pid": {10**30}, "start_ticks": 5, "boot": ""}}']
+)
+def test_a_record_that_no_launcher_wrote_names_nobody(home: Home, text: str) -> None:
     attempt = an_attempt(home, a_spec())
-    attempt.started.write_text("[" * 100_000)
+    attempt.started.write_text(f"{text}\n{text}\n")
     before = unrecorded(home, 1, 1)
     assert (before.number, len(before.began), before.unclear) == (2, 1, "")
