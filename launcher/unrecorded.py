@@ -33,8 +33,9 @@ def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
     """
     began: list[Attempt] = []
     living: list[Attempt] = []
+    attempt = home.attempt(job, number)
     try:
-        while not _is_free(attempt := home.attempt(job, number)):
+        while not _is_free(attempt):
             if attempt.folder.is_dir():
                 end = watch(_claim_of_nobody(job, number, _boot_of(attempt)), attempt)
                 if isinstance(end, Adopted):
@@ -42,6 +43,7 @@ def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
                     living.append(attempt)
                 began += [] if isinstance(end, Void) else [attempt]
             number += 1
+            attempt = home.attempt(job, number)
     except UNCLEAR as error:
         why = error.strerror if isinstance(error, OSError) else None
         return Unrecorded(number=number, unclear=f"{attempt.folder} ({why or error})")

@@ -26,6 +26,12 @@ def running(home: Home, store: Store) -> int:
     return job
 
 
+def woken(home: Home) -> bool:
+    """Wake the scheduler while something is waited for."""
+    wake(home)
+    return True
+
+
 def log_of(home: Home) -> str:
     return home.scheduler_log.read_text()
 
@@ -41,7 +47,7 @@ def test_a_lock_that_cannot_be_made_again_stops_nothing(home: Home, store: Store
     until(lambda: in_state(store, later, State.DONE), "others start")
     assert log_of(home).count("trouble=") == 1
     home.scheduler_lock.rmdir()
-    until(lambda: wake(home) is None and scheduler_pid(home) is not None, "it locks a new file")
+    until(lambda: woken(home) and scheduler_pid(home) is not None, "it locks a new file")
 
 
 def test_a_scheduler_whose_turns_all_fail_neither_spins_nor_floods_its_log(
@@ -49,7 +55,7 @@ def test_a_scheduler_whose_turns_all_fail_neither_spins_nor_floods_its_log(
 ) -> None:
     job = running(home, store)
     home.stop.mkdir()  # what people ask for cannot be read
-    until(lambda: wake(home) is None and "trouble=" in log_of(home), "it is in trouble")
+    until(lambda: woken(home) and "trouble=" in log_of(home), "it is in trouble")
     (home.folder / "gate").touch()
     until(lambda: home.attempt(job, 1).outcome.exists(), "the program has ended")
     time.sleep(1.5)
