@@ -40,6 +40,8 @@ VOID = b'{"void": true}'
 SPAWN_PATIENCE_S = 0.5
 LOOK_AGAIN_S = 1.0
 NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
+# a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds
+UNCLEAR = (OSError, ValueError, ArithmeticError, RecursionError)
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +155,7 @@ def find_out(claim: Claim, look: Callable[[], Outcome | Watch]) -> Outcome | Wat
     """Return what became of an attempt; where that cannot be told now, it is looked at again."""
     try:
         return look()
-    except OSError as error:  # a full disk, a disk that does not answer
+    except UNCLEAR as error:
         logger.warning("job=%d attempt=%d unclear=%r", claim.job, claim.number, str(error))
         return Unclear(claim=claim, look=look, again_at=time.monotonic() + LOOK_AGAIN_S)
 
@@ -233,10 +235,20 @@ def _first_line(attempt: Attempt) -> bytes:
         return b""
 
 
+def starter_of(attempt: Attempt) -> Identity | None:
+    """Return the supervisor that took the right to start an attempt, None where none is on record.
+
+    Raises:
+        OSError: its record cannot be read.
+    """
+    return read_identity(_first_line(attempt))
+
+
 def _supervisor(claim: Claim, attempt: Attempt) -> Identity:
     """Return who has the right to start: who took it, or whom the claim names."""
-    who = read_identity(_first_line(attempt))
-    return who or Identity(pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot)
+    return starter_of(attempt) or Identity(
+        pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot
+    )
 
 
 def _end_group(claim: Claim, attempt: Attempt) -> None:
@@ -246,7 +258,7 @@ def _end_group(claim: Claim, attempt: Attempt) -> None:
         return
     try:
         record = json.loads(_first_line(attempt) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         record = {}
     text = record.get(cgroups.RECORD_KEY) if isinstance(record, dict) else None
     group = cgroups.recorded_group(supervisor, text if isinstance(text, str) else None)

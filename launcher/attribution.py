@@ -53,6 +53,6 @@ def read_identity(line: bytes) -> Identity | None:
     """Read a process from its line of an attempt's `started`; None where that is no such line."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return recorded(record) if isinstance(record, dict) else None

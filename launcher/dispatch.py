@@ -7,7 +7,6 @@ folders, and the next scheduler goes on from there.
 import contextlib
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,7 +25,6 @@ from launcher.adoption import (
 from launcher.claims import claims_folder
 from launcher.cleaning import delete
 from launcher.endings import Endings
-from launcher.errors import StoreError
 from launcher.gpu import GpuSnapshot
 from launcher.launches import BEING_BORN, Launches
 from launcher.ledger import waiting
@@ -42,6 +40,7 @@ from launcher.specs import Breed
 from launcher.states import Failed, Lost, Outcome, Void, ending
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.store import Store
+from launcher.troubles import Troubles
 from launcher.turns import Asked, Outlook
 
 logger = logging.getLogger(__name__)
@@ -101,6 +100,7 @@ class Scheduler:
         self._gpus_wanted = False  # something waits for a GPU
         self.leaving = False
         self._sleeper = Sleeper(home)
+        self._troubles = Troubles()
         self._gpus = Accelerators(
             home,
             snapshot,
@@ -132,9 +132,11 @@ class Scheduler:
                 if self._asked.gone:
                     break
                 outlook = self._turn()
-            except (OSError, StoreError, sqlite3.Error) as error:  # a full disk, most of all
-                logger.warning("trouble=%r", str(error))
-                outlook = Outlook(waiting=True, look_again_s=TROUBLE_S)
+            # the scheduler's top: a fault of ours in one turn must not end it, and with it all that waits
+            except Exception as error:  # noqa: BLE001
+                self._troubles.tell(error)
+                self._rest()
+                continue
             if self._finished(outlook):
                 break
             self._sleep(outlook.look_again_s)
@@ -156,8 +158,9 @@ class Scheduler:
         )
         self._nurseries.retire()
         if not self._asked.gone:
-            self._sleeper.mend()
-            self._housekeeping()
+            for mend in (self._sleeper.mend, self._housekeeping):
+                with self._troubles.survived(OSError):  # the next look tries it again
+                    mend()
         self._next_time = 0.0
         self._look_at = time.monotonic() + LOOK_S
 
@@ -199,7 +202,7 @@ class Scheduler:
             for one in self._launches.go():
                 self._watches[one.claim.job] = one
         except OSError as error:  # what must never run twice waits until its claim is on the disk
-            logger.warning("trouble=%r", str(error))
+            self._troubles.tell(error)
             outlook.soon(TROUBLE_S)
         for claim, why in self._launches.hopeless():
             self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
@@ -393,3 +396,9 @@ class Scheduler:
         watched.update(one.descriptor for one in self._watches.values())
         if self._sleeper.sleep(watched - {NO_DESCRIPTOR}, timeout_s):
             self._look_at = 0.0
+
+    def _rest(self) -> None:
+        """Sleep after a turn that came to nothing; what has news now has it still, and wakes nobody."""
+        self._busy_at = time.monotonic()
+        self._sleeper.sleep((), TROUBLE_S)
+        self._sleeper.news, self._look_at = None, 0.0

@@ -100,7 +100,7 @@ def revive(home: Home) -> None:
 
     All helpers notice a death at once; one of them acts, so that one death counts once.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, MachineError):  # MachineError: the home is no folder any more
         if not home.exists() or home.stop.exists() or scheduler_pid(home) is not None:
             return
         held = lock(home.revival_lock)

@@ -14,6 +14,7 @@ from typing import Any
 
 # what libraries take for the number of cores that are theirs
 OPENMP, MKL, OPENBLAS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
+MOST_DIGITS = 9
 _VARIABLES = {"openmp": OPENMP, "mkl": MKL, "openblas": OPENBLAS}  # by threadpoolctl's names
 _failures: dict[str, str] = {}  # module → the words of its import
 _pools: list[Any] = []  # threadpoolctl's handles of the pools that are there
@@ -76,6 +77,9 @@ def _find_pools() -> None:
 
 
 def _number(text: str | None) -> int | None:
-    """Read a variable: a number, or several, one for each level of nested threads."""
-    first = (text or "").partition(",")[0].strip()
-    return int(first) if first.isascii() and first.isdigit() and int(first) > 0 else None
+    """Read a variable: a number, or several, one for each level of nested threads.
+
+    None where it is none, or more than a library can be told, which takes a C int.
+    """
+    first = (text or "").partition(",")[0].strip().lstrip("0")
+    return int(first) if first.isascii() and first.isdigit() and len(first) <= MOST_DIGITS else None

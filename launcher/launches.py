@@ -16,12 +16,17 @@ from launcher.records import sync, write_whole
 from launcher.specs import CPU
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduling import Scheduling, Seat
-from launcher.unrecorded import unrecorded
+from launcher.unrecorded import Unrecorded, unrecorded
 
 BEING_BORN = "its worker is being started"
 STILL_RUNS = (
     "an attempt that the queue has no record of still runs ({}); it starts when that has ended"
 )
+UNCLEAR = (
+    "it cannot be told what lies in its attempt's folder {}; that is looked at again; "
+    "move the folder away if nothing of this job runs"
+)
+UNCLEAR_PAUSE_S = 5.0  # before that is looked at again: a look may take half a second
 RAN_BEFORE = "the queue has no record of the attempt in {}"
 
 logger = logging.getLogger(__name__)
@@ -47,6 +52,7 @@ class Launches:
         # the same, committed
         self._committed: list[Supervised] = []
         self._hopeless: list[tuple[Claim, Unfit]] = []
+        self._unclear: dict[int, tuple[float, str]] = {}  # job → when to look again, monotonic; why
         self.again_s: float | None = None  # look again so soon: nothing will wake us for it
 
     def commit(self) -> None:
@@ -96,10 +102,11 @@ class Launches:
         if not self._outage.admits(time.monotonic()):
             self.again_s = LOOK_AGAIN_S
             return str(self._outage)
-        before = unrecorded(self._home, ready.id, self._queue.next_attempt(ready.id))
-        if before.living:
+        before = self._in_the_way(ready.id)
+        if before.unclear or before.living:
             self.again_s = LOOK_AGAIN_S
-            return STILL_RUNS.format(before.living[0].folder)
+            still = [STILL_RUNS.format(attempt.folder) for attempt in before.living]
+            return UNCLEAR.format(before.unclear) if before.unclear else still[0]
         try:
             supervisor = self._nurseries.take(breed)
         except Unfit as error:
@@ -135,6 +142,20 @@ class Launches:
         )
         logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
         return ""
+
+    def _in_the_way(self, job: int) -> Unrecorded:
+        """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
+        number, now = self._queue.next_attempt(job), time.monotonic()
+        again_at, unclear = self._unclear.pop(job, (0.0, ""))
+        if now < again_at:
+            self._unclear[job] = again_at, unclear
+            return Unrecorded(number=number, unclear=unclear)
+        before = unrecorded(self._home, job, number)
+        if before.unclear:
+            if not unclear:
+                logger.warning("job=%d unclear=%r", job, before.unclear)
+            self._unclear[job] = time.monotonic() + UNCLEAR_PAUSE_S, before.unclear
+        return before
 
     def _sync(self) -> None:
         """Let the claim survive a power cut: without it the job would be started again."""

@@ -16,6 +16,7 @@ from launcher.records import Json, read_bytes
 
 _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+MOST_PID = 1 << 22  # the kernel gives no larger one, see proc(5) on pid_max
 MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
 SERVER = "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
 LOCK_TRIES = 100  # at what others hold for milliseconds
@@ -108,7 +109,9 @@ def _stat(pid: int) -> list[str] | None:
 def recorded(record: dict[str, Json] | None) -> Identity | None:
     """Return the identity that a record holds, or None when it holds none."""
     match record:
-        case {"pid": int(pid), "start_ticks": int(ticks), "boot": str(boot), **more}:
+        case {"pid": int(pid), "start_ticks": int(ticks), "boot": str(boot), **more} if (
+            0 <= pid <= MOST_PID
+        ):
             inode = more.get("namespace")
             namespace = inode if isinstance(inode, int) else None
             return Identity(pid=pid, start_ticks=ticks, boot=boot, namespace=namespace)
@@ -293,8 +296,11 @@ def end_session(leader: Identity, patience_s: float = 1.0) -> None:
     """Kill what a dead session leader left in its session, and see it gone.
 
     A number is not given to a new process while it still names a session, so a living process with
-    the leader's pid but another start time means that nothing is left.
+    the leader's pid but another start time means that nothing is left. After a reboot, and in
+    another PID namespace, the number means somebody else's session: nothing is killed then.
     """
+    if leader.boot != boot_id() or leader.elsewhere:
+        return
     there = identity(leader.pid)
     if there is not None and there != leader:
         return

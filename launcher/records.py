@@ -106,6 +106,6 @@ def stamp(path: str) -> Stamp | None:
     """Return a stamp to tell later whether a file is the same; None where there is none."""
     try:
         found = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file can have such a name
         return None
     return (0, 0) if Path(path).is_dir() else (found.st_size, found.st_mtime_ns)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launcher import __version__, cgroups
 from launcher.dispatch import Scheduler
-from launcher.errors import Error
+from launcher.errors import Error, MachineError
 from launcher.handover import start_scheduler
 from launcher.nvml import Nvml
 from launcher.paths import Home, check_home, check_lone_home
@@ -22,6 +22,7 @@ from launcher.serving import Right
 from launcher.sharing import Sharing
 from launcher.store.opening import worth_checking
 from launcher.store.store import Store
+from launcher.troubles import Troubles
 from launcher.versions import this_version
 
 logger = logging.getLogger(__name__)
@@ -48,13 +49,14 @@ def main(argv: Sequence[str]) -> int:
     cgroups.sweep()
     store = Store(home, durable=False, check=_is_to_be_checked(home))
     cpus = cores()
-    record = _record(cpus)
+    record, troubles = _record(cpus), Troubles()
 
     def housekeeping() -> None:
-        if not right.keep():
-            logger.warning("trouble='another scheduler serves this home'")
-            scheduler.leave()
-            return
+        with troubles.survived(OSError):  # who cannot lock a new file serves on by its record
+            if not right.keep():
+                logger.warning("trouble='another scheduler serves this home'")
+                scheduler.leave()
+                return
         _set_long_log_aside(home)
         if not home.scheduler_record.exists():  # the disk was full, or somebody deleted it
             with contextlib.suppress(OSError):
@@ -77,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
     gc.freeze()  # what is there now stays, and need not be looked at again
     scheduler.run()
-    with contextlib.suppress(OSError):  # the disk is full, or the home is gone
+    with contextlib.suppress(OSError, MachineError):  # the disk is full, or the home is gone
         if home.exists() and right.keep():  # who comes next need not wait for our end
             write_json(home.scheduler_record, record | {"left": time.time()}, mode=0o600)
     right.leave()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -24,6 +25,7 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "priority": (-(2**31) + 1, 2**31 - 1),
     "retries": (0, 1000),  # the pause doubles each time, and must stay a number
 }
+RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
 KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
 
 
@@ -88,7 +90,7 @@ class Terms:
     warn_s: float = 0.0  # so long before the limit its program gets `warn_signal`
     warn_signal: str = "SIGTERM"
     grace_s: float = 30.0  # from SIGTERM to SIGKILL; a training needs seconds for its checkpoint
-    rerun: str = "again"  # what follows a lost or stopped attempt: "again" or "never"
+    rerun: str = "again"  # what follows a lost or stopped attempt: one of RERUNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,11 +165,49 @@ def read_spec(record: Mapping[str, Any]) -> Spec:
     runs, the spec cannot be followed here. Elsewhere it only describes, and is left out.
 
     Raises:
-        Unreadable: it has an unknown field there, or a known one of another type.
+        Unreadable: it has an unknown field there, or a known one of another type or out of its range.
     """
-    resources = restored(Resources, record.get("resources", {}), "resources")
-    terms = restored(Terms, record.get("terms", {}), "terms")
+    resources = read_resources(record.get("resources", {}))
+    terms = _read_terms(record.get("terms", {}))
     return _spec_of(record, resources, terms)
+
+
+def read_resources(record: object) -> Resources:
+    """Return what a job asks of the machine, as it was stored.
+
+    Raises:
+        Unreadable: it has an unknown field, or a value that no job may have.
+    """
+    asked = restored(Resources, record, "resources")
+    fits = {
+        "cpus": asked.cpus >= 0,
+        "gpus": 0 <= asked.gpus <= MOST_GPUS,
+        "min_vram": asked.min_vram is None or asked.min_vram >= 0,
+        "ram": asked.ram is None or asked.ram >= 0,
+        "device": is_device(asked.device),
+    }
+    _refuse_odd(asked, fits, "resources")
+    return asked
+
+
+def _read_terms(record: object) -> Terms:
+    terms = restored(Terms, record, "terms")
+    spans = ("backoff_s", "warn_s", "grace_s")
+    fits = {
+        "rerun": terms.rerun in RERUNS,
+        "warn_signal": terms.warn_signal in signal.Signals.__members__,
+        "retries": terms.retries >= 0,
+        "time_limit_s": terms.time_limit_s is None or terms.time_limit_s >= 0,
+        **{name: getattr(terms, name) >= 0 for name in spans},  # no NaN either
+    }
+    _refuse_odd(terms, fits, "terms")
+    return terms
+
+
+def _refuse_odd(part: object, fits: Mapping[str, bool], what: str) -> None:
+    for name, fitting in fits.items():
+        if not fitting:
+            raise Unreadable(f"{name!r} of {what} is {str(getattr(part, name))[:40]!r}")
 
 
 def read_part_of_spec(record: Mapping[str, Any]) -> Spec:

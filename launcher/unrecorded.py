@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from launcher.adoption import Adopted, watch
+from launcher.adoption import UNCLEAR, Adopted, starter_of, watch
 from launcher.paths import Attempt, Home
 from launcher.processes import boot_id
 from launcher.states import Void
@@ -17,32 +17,36 @@ class Unrecorded:
     number: int  # the first attempt whose folder nobody has ever begun
     began: tuple[Attempt, ...] = ()  # that somebody may have begun
     living: tuple[Attempt, ...] = ()  # that still run
+    unclear: str = ""  # where nobody can tell what lies there: which folder, and why
 
 
 def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
     """Return which attempts of a job there are beyond those that the queue has on record.
 
     None of them says anything about the next attempt, which gets a folder of its own. After this
-    call, nobody can begin one that was not begun before.
+    call, nobody can begin one that was not begun before, unless it is unclear what lies in the way.
 
     Args:
         home: the queue's.
         job: its number.
         number: of the next attempt, as far as the queue knows.
-
-    Raises:
-        OSError: that cannot be found out now; the disk may be full.
     """
     began: list[Attempt] = []
     living: list[Attempt] = []
-    while not _is_free(attempt := home.attempt(job, number)):
-        if attempt.folder.is_dir():
-            end = watch(_claim_of_nobody(job, number), attempt)
-            if isinstance(end, Adopted):
-                os.close(end.descriptor)
-                living.append(attempt)
-            began += [] if isinstance(end, Void) else [attempt]
-        number += 1
+    attempt = home.attempt(job, number)
+    try:
+        while not _is_free(attempt):
+            if attempt.folder.is_dir():
+                end = watch(_claim_of_nobody(job, number, _boot_of(attempt)), attempt)
+                if isinstance(end, Adopted):
+                    os.close(end.descriptor)
+                    living.append(attempt)
+                began += [] if isinstance(end, Void) else [attempt]
+            number += 1
+            attempt = home.attempt(job, number)
+    except UNCLEAR as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        return Unrecorded(number=number, unclear=f"{attempt.folder} ({why or error})")
     return Unrecorded(number=number, began=tuple(began), living=tuple(living))
 
 
@@ -56,11 +60,17 @@ def _is_free(attempt: Attempt) -> bool:
         return False
 
 
-def _claim_of_nobody(job: int, number: int) -> Claim:
+def _boot_of(attempt: Attempt) -> str:
+    """Return the boot in which an attempt was begun; ours, where nobody has put that down."""
+    who = starter_of(attempt)
+    return boot_id() if who is None else who.boot
+
+
+def _claim_of_nobody(job: int, number: int, boot: str) -> Claim:
     return Claim(
         job=job,
         number=number,
-        boot=boot_id(),
+        boot=boot,
         device="cpu",
         cpus=0,
         pid=0,

@@ -80,7 +80,6 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         signal.signal(number, lambda *_: stop.set())
     for one in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(one, signal.SIG_IGN)  # as in any Python: they become an OSError
-    imported.settle(os.environ)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
     job = Job(
@@ -106,6 +105,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         share=Share(attempt.folder),
     )
     try:
+        imported.settle(os.environ)
         _tell_model(spec)
         result: Mapping[str, Json] = _function(spec.entry)(job)
         _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})

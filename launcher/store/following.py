@@ -116,11 +116,13 @@ class Following:
 
     def _raise(self, job: int, claim: int) -> None:
         """Have a job promised more memory of a GPU from now on: it goes to another lane."""
-        (key,) = self._db.execute(
+        row = self._db.execute(
             "SELECT key FROM lanes JOIN jobs ON lane = lanes.id WHERE jobs.id = ?", (job,)
         ).fetchone()
+        if row is None:  # an older command line put it in; it gets its lane before it starts again
+            return
         try:
-            lane = read_lane(key)
+            lane = read_lane(row[0])
         except Unreadable:  # a newer version's; it is set aside before it starts again
             return
         key = replace(lane, least=max(lane.least, claim)).key

@@ -16,10 +16,11 @@ from launcher.specs import (
     Spec,
     breed_of,
     read_part_of_spec,
+    read_resources,
     read_spec,
 )
 from launcher.states import State
-from launcher.stored import Unreadable, parsed, restored
+from launcher.stored import Unreadable, parsed, texts
 
 _STATES = frozenset(map(str, State))
 _LANE = {"group", "resources", "breed", "signature", "visible", "least"}  # fields of a lane's key
@@ -123,16 +124,28 @@ def read_lane(key: str) -> Lane:
             "resources": dict(resources),
             "breed": [str(interpreter), [*preload], str(python_path)],
         }:
-            visible, signature = record.get("visible"), record.get("signature", "")
+            visible = record.get("visible")
             return Lane(
                 group=group,
-                resources=restored(Resources, resources, "resources"),
-                breed=Breed(interpreter, tuple(map(str, preload)), python_path),
-                signature=str(signature),
-                visible=None if visible is None else tuple(map(str, visible)),
-                least=int(record.get("least", 0)),
+                resources=read_resources(resources),
+                breed=Breed(interpreter, texts(preload, "'breed' of its lane"), python_path),
+                signature=_signature(record.get("signature", "")),
+                visible=None if visible is None else texts(visible, "'visible' of its lane"),
+                least=_least(record.get("least", 0)),
             )
     raise Unreadable("the record of its lane is not complete")
+
+
+def _signature(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise Unreadable(f"'signature' of its lane is {str(value)[:40]!r}")
+
+
+def _least(value: object) -> int:
+    if isinstance(value, int) and value >= 0:
+        return value
+    raise Unreadable(f"'least' of its lane is {str(value)[:40]!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

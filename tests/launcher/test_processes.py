@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,6 +207,23 @@ def test_a_session_of_a_process_that_got_the_same_pid_later_is_left_alone(
     child = children("sleep", "60", apart=True)
     end_session(replace(of(child.pid), start_ticks=1))
     assert child.poll() is None
+
+
+@pytest.mark.parametrize(
+    "other", [{"boot": "earlier"}, {"namespace": 1}], ids=["boot", "namespace"]
+)
+def test_a_session_whose_leader_lived_in_another_boot_or_namespace_is_left_alone(
+    children: Children, other: dict[str, Any]
+) -> None:
+    child = children(*shell("sleep 60 & echo $!"), apart=True)
+    assert child.stdout is not None
+    left = int(child.stdout.readline())
+    leader = of(left)
+    child.wait()
+    end_session(replace(leader, pid=child.pid, start_ticks=1, **other))
+    assert identity(left) == leader
+    end_session(replace(leader, pid=child.pid, start_ticks=1))
+    until(lambda: identity(left) is None, "a leader of this boot and namespace takes it along")
 
 
 def test_a_signal_to_a_process_that_is_gone_is_no_error(children: Children) -> None:

@@ -75,6 +75,7 @@ def test_a_record_that_is_not_there_is_absent(tmp_path: Path) -> None:
 def test_a_stamp_tells_a_changed_file_from_the_same_one(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     assert stamp(str(path)) is None
+    assert stamp("a name\0of no file") is None
     path.write_text("one")
     first = stamp(str(path))
     assert first == stamp(str(path))

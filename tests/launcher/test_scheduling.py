@@ -7,7 +7,7 @@ import pytest
 from launcher.paths import Home
 from launcher.specs import Terms
 from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
-from launcher.store.following import LONGEST_BACKOFF_S, LOST_LIMIT
+from launcher.store.following import LONGEST_BACKOFF_S, LOST_LIMIT, Excuse
 from launcher.store.store import Store
 from tests.build import a_seat, a_spec, claimed, endings, enqueue, job_row
 
@@ -324,6 +324,18 @@ def test_a_job_that_an_older_command_line_put_in_gets_its_lane(store: Store) -> 
     assert sorted(one.id for one in ready) == [old, new]
     assert not store.scheduling.mend(1.0)
     assert {one.id: one.lane.resources.cpus for one in ready} == {old: 2, new: 1}
+
+
+def test_a_running_job_that_an_older_command_line_put_in_ends_with_an_excuse(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    claim = claimed(store, job)
+    store._db.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (job,))
+    excuse, short = Excuse(reason="its GPU was full", claim=1 << 30), Failed(at=2.0, error="boom")
+    state = store.scheduling.finish(claim, short, outputs={}, now=2.0, excuse=excuse)
+    assert state is State.QUEUED
+    store.scheduling.ready(1)
+    assert store.scheduling.mend(3.0)
+    assert [one.id for one in store.scheduling.ready(1)] == [job]
 
 
 def test_a_number_without_end_in_a_result_is_no_trouble_later(store: Store) -> None:

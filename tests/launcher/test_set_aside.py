@@ -1,6 +1,7 @@
 """Rows that cannot be understood: a newer version wrote them, or something broke them."""
 
 import json
+import math
 import time
 from functools import partial
 
@@ -8,8 +9,9 @@ import pytest
 
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.paths import Home
-from launcher.specs import Resources, Terms, read_spec
+from launcher.specs import Breed, Resources, Terms, read_spec
 from launcher.states import ENDED, Done, State
+from launcher.store.rows import Lane, read_lane
 from launcher.store.store import Store
 from launcher.stored import Unreadable
 from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, until
@@ -37,7 +39,7 @@ def break_rows(store: Store) -> dict[int, str]:
     jobs = enqueue(
         store,
         *(a_spec(name=f"command/{n}") for n in range(4)),
-        *(a_spec(name=f"lane/{n}", terms=Terms(group=f"g{n}")) for n in range(4)),
+        *(a_spec(name=f"lane/{n}", terms=Terms(group=f"g{n}")) for n in range(6)),
     )
     (lost,) = enqueue(store, a_spec(name="command/lost"), context=a_context("/somewhere"))
     specs = (spec_with("resources", hosts=2), spec_with("terms", deadline=9.0), "{", "[]")
@@ -45,12 +47,17 @@ def break_rows(store: Store) -> dict[int, str]:
         change(store, "jobs", "spec", job, spec)
     record = json.loads(store.database.execute("SELECT key FROM lanes").fetchone()[0])
     odd = {"group": "", "resources": {**record["resources"], "hosts": 2}, "breed": ["", [], ""]}
-    keys = (json.dumps(odd), json.dumps({**record, "host": "a"}), "no JSON", "{}")
+    keys = (
+        *(json.dumps(one) for one in (odd, {**record, "host": "a"})),
+        *("no JSON", "{}"),
+        *(json.dumps({**record, **more}) for more in ({"least": {"a": 1}}, {"visible": 3})),
+    )
     for job, key in zip(jobs[4:], keys, strict=True):
         change(store, "lanes", "key", lane_of(store, job), key)
     change(store, "contexts", "body", 2, '{"folder": "/"}')
     told = ("'hosts'", "'deadline'", "no JSON", "no record", "'hosts'", "'host'", "no JSON", "lane")
-    return {**dict(zip(jobs, told, strict=True)), lost: "surroundings"}
+    told_too = ("'least'", "'visible'")
+    return {**dict(zip(jobs, told + told_too, strict=True)), lost: "surroundings"}
 
 
 def test_jobs_that_cannot_be_understood_are_set_aside_and_all_others_run(
@@ -117,6 +124,15 @@ def test_a_running_job_of_a_newer_version_is_watched_and_taken_in(home: Home, st
         ("resources", {"cpus": "four"}, "'cpus' of resources is 'four'"),
         ("terms", {"grace_s": None}, "'grace_s' of terms is 'None'"),
         ("terms", {"later": True}, "'later' of terms is unknown"),
+        ("resources", {"cpus": -3}, "'cpus' of resources is '-3'"),
+        ("resources", {"gpus": 65}, "'gpus' of resources is '65'"),
+        ("resources", {"ram": -1}, "'ram' of resources"),
+        ("resources", {"device": "tpu"}, "'device' of resources is 'tpu'"),
+        ("terms", {"rerun": "sometimes"}, "'rerun' of terms is 'sometimes'"),
+        ("terms", {"warn_signal": "SIGMORE"}, "'warn_signal' of terms is 'SIGMORE'"),
+        ("terms", {"grace_s": math.nan}, "'grace_s' of terms is 'nan'"),
+        ("terms", {"time_limit_s": -1}, "'time_limit_s' of terms is '-1'"),
+        ("terms", {"retries": -1}, "'retries' of terms is '-1'"),
     ],
 )
 def test_what_decides_when_and_where_a_job_runs_is_understood_whole_or_refused(
@@ -124,6 +140,26 @@ def test_what_decides_when_and_where_a_job_runs_is_understood_whole_or_refused(
 ) -> None:
     with pytest.raises(Unreadable, match=named):
         read_spec(json.loads(spec_with(part, **fields)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("least", {"a": 1}),
+        ("least", None),
+        ("least", -1),
+        ("visible", 3),
+        ("visible", [1]),
+        ("signature", ["a"]),
+        ("breed", ["", [1], ""]),
+        ("resources", {"cpus": -3}),
+    ],
+)
+def test_a_lane_is_understood_whole_or_refused(field: str, value: object) -> None:
+    whole = Lane(group="g", resources=Resources(device="cuda"), breed=Breed(), least=7)
+    assert read_lane(whole.key) == whole
+    with pytest.raises(Unreadable, match="cpus" if field == "resources" else field):
+        read_lane(json.dumps({**json.loads(whole.key), field: value}))
 
 
 def test_what_only_describes_a_job_may_be_newer() -> None:

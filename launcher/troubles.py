@@ -1,0 +1,49 @@
+"""What a scheduler meets and survives, for its log: a trouble that stays is told once a minute."""
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+
+from launcher.errors import StoreError
+
+QUIET_S = 60.0  # at most so often the log tells of the same
+EXPECTED = (OSError, StoreError, sqlite3.Error)  # a full disk, most of all
+
+logger = logging.getLogger(__name__)
+
+
+class Troubles:
+    """Tells the log of errors; of one that is expected in a line, of another with where it arose."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Know of none; the clock counts seconds."""
+        self._clock = clock
+        self._told: dict[object, float] = {}  # trouble → when it was told
+
+    def tell(self, error: Exception) -> None:
+        """Put an error down, unless that was done a while ago."""
+        now = self._clock()
+        self._told = {trouble: at for trouble, at in self._told.items() if now < at + QUIET_S}
+        trouble = _kind_of(error)
+        if trouble in self._told:
+            return
+        self._told[trouble] = now
+        unexpected = None if isinstance(error, EXPECTED) else error
+        logger.warning("trouble=%r", str(error) or type(error).__name__, exc_info=unexpected)
+
+    @contextlib.contextmanager
+    def survived(self, *kinds: type[Exception]) -> Iterator[None]:
+        """Go on behind this block when it raises one of these errors, which is told."""
+        try:
+            yield
+        except kinds as error:
+            self.tell(error)
+
+
+def _kind_of(error: Exception) -> object:
+    """Return what two errors of the same trouble share: not their words, which may name a new file each time."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return type(error), error.errno
+    return type(error), str(error)
