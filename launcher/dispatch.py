@@ -37,6 +37,7 @@ from launcher.outage import Outage
 from launcher.paths import Home
 from launcher.policy import decide
 from launcher.promises import REFRESH_S, Board
+from launcher.quotas import of_this_process
 from launcher.records import read_json
 from launcher.sleeper import Sleeper
 from launcher.specs import Breed
@@ -108,7 +109,7 @@ class Scheduler:
             home,
             snapshot,
             self._sleeper.ring,
-            board=board or Board(claims_folder(os.environ), home.folder),
+            board=board or Board(claims_folder(os.environ), home.folder, quotas=of_this_process()),
             rules=rules,
             absent=absent,
             cores=self._cores,
@@ -351,6 +352,7 @@ class Scheduler:
             cpus=self._cpus,
             cores=self._cores,
             ram=self._ram,
+            ram_there=ram.there(),
             ram_free=ram.available() if watch_ram else 0,
             limits=self._asked.limits,
             **gpus,

@@ -9,7 +9,7 @@ memory of GPUs, GPUs, cores and main memory at once.)
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
 
@@ -18,6 +18,7 @@ from launcher.machine import (
     MEMORY,
     Decision,
     Machine,
+    Promise,
     Running,
     Start,
     Stop,
@@ -89,9 +90,8 @@ class Room:
         self._machine, self._explain = machine, explain
         self._turns: dict[int, Turn] = {}
         self._cards = {gpu.uuid: Card(gpu, machine, self._turns) for gpu in machine.gpus}
-        self._their_cores, self._their_ram = _of_others(machine)
-        self._cpus = machine.cpus - sum(self._their_cores.values())
-        self._ram = machine.ram - sum(self._their_ram.values())
+        self._shared_cores, self._shared_ram = _shared(machine)
+        self._cpus, self._ram = self._shared_cores.ours, self._shared_ram.ours
         self._unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
         self._given = 0
@@ -220,18 +220,19 @@ class Room:
         if cpus > self._cpus:
             free, most = max(self._cpus, 0), self._machine.cpus
             told = f"needs {cores(cpus)}, {free} of {most} free"
-            theirs = min(most, sum(self._their_cores.values()))
+            shared = self._shared_cores
+            theirs = min(shared.there, shared.promised)
             if not theirs:
                 return told
-            whose = ", ".join(self._their_cores)
-            return f"{told}; {theirs} of {most} cores are promised to jobs of {whose}"
+            whose = ", ".join(shared.theirs)
+            return f"{told}; {theirs} of {shared.there} cores are promised to jobs of {whose}"
         ram = one.resources.ram
         if ram is None or (ram <= self._ram and ram <= self._unused_ram):
             return ""
         free = max(0, min(self._ram, self._unused_ram))
         whose = "not promised to others" if self._ram <= free else "not in use"
         told = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {whose}"
-        for user, amount in self._their_ram.items():
+        for user, amount in self._shared_ram.theirs.items():
             told += f"; {format_bytes(amount)} are promised to jobs of {user}"
         return told
 
@@ -373,15 +374,39 @@ class Room:
         return [], f"would delay {kept.told(now)}" if self._explain else "would delay the first"
 
 
-def _of_others(machine: Machine) -> tuple[Counter[str], Counter[str]]:
-    """Return the cores and the bytes of main memory that are promised by other homes, by their users."""
-    theirs: tuple[Counter[str], Counter[str]] = Counter(), Counter()
-    for one in machine.foreign:
-        if shares_cores(one.device, machine.cores):
-            theirs[0][one.user] += one.amount
-        elif one.device == MEMORY:
-            theirs[1][one.user] += one.amount
-    return theirs
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What other homes leave us of cores or main memory, and what of theirs is in our way."""
+
+    there: int  # of which theirs are a part: our quota, or what the machine has
+    ours: int
+    theirs: Counter[str]  # user → how much
+
+    @property
+    def promised(self) -> int:
+        return sum(self.theirs.values())
+
+
+def _share(quota: int, there: int, promises: Iterable[Promise]) -> _Shared:
+    """Return what is left: what all promise counts against the machine, and against a quota what shares it."""
+    all_of_them, inside = Counter[str](), Counter[str]()
+    for one in promises:
+        all_of_them[one.user] += one.amount
+        if one.inside:
+            inside[one.user] += one.amount
+    of_quota = _Shared(there=quota, ours=quota - sum(inside.values()), theirs=inside)
+    of_all = _Shared(there=there, ours=there - sum(all_of_them.values()), theirs=all_of_them)
+    return min(of_all, of_quota, key=lambda one: one.ours)
+
+
+def _shared(machine: Machine) -> tuple[_Shared, _Shared]:
+    """Return what is shared with other homes of the cores, and of main memory."""
+    cores_of = [one for one in machine.foreign if shares_cores(one.device, machine.cores)]
+    memory = [one for one in machine.foreign if one.device == MEMORY]
+    return (
+        _share(machine.cpus, machine.cores_there, cores_of),
+        _share(machine.ram, machine.memory_there, memory),
+    )
 
 
 def _promised(one: Waiting, need: Need | None, places: Sequence[Card]) -> int | None:
