@@ -35,6 +35,7 @@ from launcher.machine import Decision, Machine, Rules, Start
 from launcher.nurseries import AHEAD, Nurseries, Unfit
 from launcher.outage import Outage
 from launcher.paths import Home
+from launcher.patience import Patience
 from launcher.policy import decide
 from launcher.promises import REFRESH_S, Board
 from launcher.quotas import of_this_process
@@ -92,6 +93,7 @@ class Scheduler:
         self._cpus = cpus
         self._cores = sum(1 << core for core in os.sched_getaffinity(0))
         self._ram = ram.total()
+        self._patience = Patience()
         self._watches: dict[int, Watch] = {}
         self._outage = Outage()
         self._lacking = Bars[int]()  # jobs that the machine could not start; others are tried first
@@ -358,9 +360,12 @@ class Scheduler:
             **gpus,
         )
         lesson = self._queue.lesson
-        wait = [waiting(one, lesson(one.lane.signature)) for one in ready]
+        wait = self._patience.entered(
+            (waiting(one, lesson(one.lane.signature)) for one in ready), time.monotonic()
+        )
         running = self._gpus.ledger.running(claims, lesson)
         decisions = decide(wait, running, machine, now)
+        self._patience.note(decisions, time.monotonic())
         return self._gpus.announce(decisions, claims, (wait, running, machine, now))
 
     def _act(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> dict[int, str]:

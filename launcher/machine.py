@@ -20,6 +20,7 @@ class Waiting:
     learned: bool = False  # the claim is what jobs like it took, with a margin
     seconds: float | None = None  # how long it is expected to run; None: nobody knows
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
+    insists: bool = False  # though it waits for other homes, what is ours is kept for it
 
     @property
     def lone(self) -> bool:
@@ -144,6 +145,10 @@ class Wait:
 
     job: int
     reason: str
+    for_others: bool = (
+        False  # it is first, and would start if other homes gave back what they promised
+    )
+    behind_ours: bool = False  # and jobs of ours ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,9 @@ def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | N
     return resources.works_on_gpu(there=bool(machine.gpus), shown=shown)
 
 
+NOBODY_KNOWS: Turn = (inf, 1 << 62)  # after all of ours
+
+
 class Room:
     """What is left of a machine, kept while decisions are made one after the other."""
 
@@ -172,6 +175,9 @@ class Room:
             when = "" if self._kept is None else self._kept.when(now)
             if self._kept is not None and when:
                 lacks += f"; room on {self._kept.where}{when}"
+            if (self._kept is None or one.insists) and self._waits_for_others(one, cpus):
+                behind = self._waits_for_ours(one, cpus)
+                return Wait(job=one.job, reason=lacks, for_others=True, behind_ours=behind)
         return Wait(job=one.job, reason=lacks)
 
     def _start(
@@ -328,6 +334,8 @@ class Room:
                 break
         if needs and not cards:
             return None
+        if one.insists and self._waits_for_others(one, cpus):
+            turns = [NOBODY_KNOWS if turn is None else turn for turn in turns]
         known = [turn for turn in turns if turn is not None]
         if len(known) < len(turns):
             return None
@@ -343,6 +351,21 @@ class Room:
             cpus=self._cpus + sum(run.cpus for run in gone) - cpus,
             ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
             beside={} if need is None else {card.gpu.uuid: card.beside(need, at) for card in cards},
+        )
+
+    def _waits_for_others(self, one: Waiting, cpus: int) -> bool:
+        """Tell whether a job would have its cores and memory if other homes had promised nothing."""
+        ours, ram = self._running.values(), one.resources.ram or 0
+        own_cpus, own_ram = sum(run.cpus for run in ours), sum(run.ram for run in ours)
+        lacks_cpus, lacks_ram = self._cpus + own_cpus < cpus, self._ram + own_ram < ram
+        return (lacks_cpus or lacks_ram) and self._unused_ram + own_ram >= ram
+
+    def _waits_for_ours(self, one: Waiting, cpus: int) -> bool:
+        """Tell whether jobs of ours have of what it lacks."""
+        lacks_cpus, lacks_ram = cpus > self._cpus, (one.resources.ram or 0) > self._ram
+        return any(
+            (lacks_cpus and run.cpus > 0) or (lacks_ram and run.ram > 0)
+            for run in self._running.values()
         )
 
     def _turn_of(self, wanted: int, free: int, what: str, now: float) -> Turn | None:
