@@ -284,7 +284,7 @@ def write_publication(folder: Path, name: str, one: Publication) -> None:
         "at": one.at,
         "serial": one.serial,
         "home": one.home,
-        "within": sorted(one.within),
+        "within": [*sorted(one.within)],
         # a publisher that is not named takes us for a rival, which does no harm
         "seen": {other: one.seen[other] for other in sorted(one.seen)[:MOST_PROMISES]},
         "promises": [
