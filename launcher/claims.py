@@ -54,6 +54,7 @@ class Publication:
     settled: Mapping[str, int]  # resource → amount: always counts
     fresh: Mapping[str, int]  # resource → amount: new in this version
     user: str = ""  # who owns the file
+    within: frozenset[str] = frozenset()  # its publisher's control groups; empty: nobody knows
     home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
 
 
@@ -254,7 +255,7 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
                 fresh[device] += new
             case _:
                 raise ValueError("it tells a promise that cannot be")
-    home = more.get("home")
+    home, within = more.get("home"), more.get("within")
     return Publication(
         serial=serial,
         at=at,
@@ -262,6 +263,9 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
         settled=settled,
         fresh=fresh,
         user=user,
+        within=frozenset(
+            one for one in (within if isinstance(within, list) else ()) if isinstance(one, str)
+        ),
         home=home if isinstance(home, str) else "",
     )
 
@@ -280,6 +284,7 @@ def write_publication(folder: Path, name: str, one: Publication) -> None:
         "at": one.at,
         "serial": one.serial,
         "home": one.home,
+        "within": [*sorted(one.within)],
         # a publisher that is not named takes us for a rival, which does no harm
         "seen": {other: one.seen[other] for other in sorted(one.seen)[:MOST_PROMISES]},
         "promises": [

@@ -22,6 +22,7 @@ from launcher.adoption import (
     find_out,
     watch,
 )
+from launcher.bars import Bars
 from launcher.claims import claims_folder
 from launcher.cleaning import delete
 from launcher.endings import Endings
@@ -32,8 +33,10 @@ from launcher.machine import Decision, Machine, Rules, Start
 from launcher.nurseries import AHEAD, Nurseries, Unfit
 from launcher.outage import Outage
 from launcher.paths import Home
+from launcher.patience import Patience
 from launcher.policy import decide
 from launcher.promises import REFRESH_S, Board
+from launcher.quotas import of_this_process
 from launcher.records import read_json
 from launcher.sleeper import Sleeper
 from launcher.specs import Breed
@@ -50,6 +53,7 @@ LOOK_S = 0.2  # at most so long a wish waits that came without a wake
 EXPLAIN_S = 0.5  # at most so often it is put down why jobs wait
 REMIND_S = 1.0  # while a program without a supervisor is asked to stop
 TROUBLE_S = 1.0  # after a job could not be started or taken in: the disk is full
+NO_ROOM = "this machine had no room for its process; others are tried before it is tried again"
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
 
@@ -88,8 +92,10 @@ class Scheduler:
         self._cpus = cpus
         self._cores = sum(1 << core for core in os.sched_getaffinity(0))
         self._ram = ram.total()
+        self._patience = Patience()
         self._watches: dict[int, Watch] = {}
         self._outage = Outage()
+        self._lacking = Bars[int]()  # jobs that the machine could not start; others are tried first
         self._nurseries = Nurseries(home, most_idle=cpus + AHEAD, lacks=self._cannot_start)
         self._launches = Launches(home, self._queue, self._nurseries, clock, self._outage)
         self._told: dict[int, float] = {}  # job that was asked to stop → when to insist, monotonic
@@ -105,7 +111,7 @@ class Scheduler:
             home,
             snapshot,
             self._sleeper.ring,
-            board=board or Board(claims_folder(os.environ), home.folder),
+            board=board or Board(claims_folder(os.environ), home.folder, quotas=of_this_process()),
             rules=rules,
             absent=absent,
             cores=self._cores,
@@ -205,6 +211,7 @@ class Scheduler:
             self._troubles.tell(error)
             outlook.soon(TROUBLE_S)
         for claim, why in self._launches.hopeless():
+            self._next_time = 0.0  # its end may begin a pause
             self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
         if self._endings.pressing:
             outlook.soon(0)
@@ -229,6 +236,8 @@ class Scheduler:
         if not isinstance(found, Void):
             return found
         at = self._clock()
+        if why.passing:
+            return Void(at=at, why=str(why), whose="job")
         return Failed(at=at, error=str(why)) if why.sure else Lost(at=at, why=str(why))
 
     def _cannot_start(self, why: str) -> None:
@@ -237,6 +246,7 @@ class Scheduler:
     def _follow(self, claim: Claim, found: Outcome | Watch) -> None:
         if isinstance(found, Void) and found.whose == "machine":
             self._cannot_start(found.why)
+            self._lacking.bar(claim.job, time.monotonic())
         if isinstance(found, Outcome):
             self._endings.add(claim, found)
             return
@@ -299,6 +309,7 @@ class Scheduler:
             outlook.waiting = True
             outlook.soon(self._outage.wait_s(time.monotonic()))
             return {one.lane_id: str(self._outage) for one in ready}
+        ready, reasons_of_barred = self._without_barred(ready, outlook)
         watch_ram = any(one.lane.resources.ram is not None for one in ready)
         if self._gpus_wanted and not self._gpus.seen:
             self._look_at_gpus(outlook)
@@ -311,6 +322,7 @@ class Scheduler:
         with self._one_transaction(any(isinstance(one, Start) for one in decisions)):
             reasons = self._act(ready, decisions)
         reasons |= {one.lane_id: self._gpus.unseen for one in unseen}
+        reasons = reasons_of_barred | reasons
         outlook.waiting = outlook.waiting or any(reasons.values())
         if BEING_BORN in reasons.values():
             outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
@@ -320,6 +332,23 @@ class Scheduler:
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
 
+    def _without_barred(
+        self, ready: list[ReadyJob], outlook: Outlook
+    ) -> tuple[list[ReadyJob], dict[int, str]]:
+        """Return what may be tried now, and why the lanes wait of which something may not."""
+        now, free, reasons = time.monotonic(), list[ReadyJob](), dict[int, str]()
+        for one in ready:
+            wait_s = max(
+                self._nurseries.barred_s(one.lane.breed), self._lacking.wait_s(one.id, now)
+            )
+            if wait_s > 0:
+                reasons.setdefault(one.lane_id, NO_ROOM)
+                outlook.waiting = True
+                outlook.soon(wait_s)
+            else:
+                free.append(one)
+        return free, reasons
+
     def _judge(self, ready: Sequence[ReadyJob], now: float, *, watch_ram: bool) -> list[Decision]:
         """Decide what starts, and agree on it with other users' schedulers."""
         claims = self._claims()
@@ -328,14 +357,18 @@ class Scheduler:
             cpus=self._cpus,
             cores=self._cores,
             ram=self._ram,
+            ram_there=ram.there(),
             ram_free=ram.available() if watch_ram else 0,
             limits=self._asked.limits,
             **gpus,
         )
         lesson = self._queue.lesson
-        wait = [waiting(one, lesson(one.lane.signature)) for one in ready]
+        wait = self._patience.entered(
+            (waiting(one, lesson(one.lane.signature)) for one in ready), time.monotonic()
+        )
         running = self._gpus.ledger.running(claims, lesson)
         decisions = decide(wait, running, machine, now)
+        self._patience.note(decisions, time.monotonic())
         return self._gpus.announce(decisions, claims, (wait, running, machine, now))
 
     def _act(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> dict[int, str]:

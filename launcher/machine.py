@@ -20,6 +20,7 @@ class Waiting:
     learned: bool = False  # the claim is what jobs like it took, with a margin
     seconds: float | None = None  # how long it is expected to run; None: nobody knows
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
+    insists: bool = False  # though it waits for other homes, what is ours is kept for it
 
     @property
     def lone(self) -> bool:
@@ -71,6 +72,11 @@ def core_resource(mask: int) -> str:
     return name if len(name) <= LONGEST_NAME else CORES
 
 
+def is_cores(name: str) -> bool:
+    """Tell whether a resource is cores."""
+    return name.partition(":")[0] == CORES
+
+
 def shares_cores(name: str, mask: int) -> bool:
     """Tell whether cores of this name may be the same as those in a mask."""
     kind, _, of = name.partition(":")
@@ -89,6 +95,7 @@ class Promise:
     user: str
     device: str  # the resource: a GPU's UUID, or one of the names above
     amount: int  # bytes, or how many
+    inside: bool = False  # its home shares the quota that limits ours, of cores or of memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,9 @@ class Machine:
     cpus: int
     cores: int = -1  # the mask of those that they are among
     ram: int = 0  # bytes in all
+    ram_there: int = (
+        0  # that the machine has, also for those whom our quota does not limit; 0: as many
+    )
     ram_free: int = 0  # bytes that nobody uses now
     gpus: tuple[GpuSnapshot, ...] = ()
     absent: str = ""  # why no GPU can be seen, where the driver says so
@@ -105,6 +115,16 @@ class Machine:
     rules: Rules = field(default_factory=Rules)
     foreign: tuple[Promise, ...] = ()
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
+
+    @property
+    def cores_there(self) -> int:
+        """How many cores those are among which ours are; a quota of CPU time may leave us fewer."""
+        return max(self.cpus, self.cores.bit_count()) if self.cores >= 0 else self.cpus
+
+    @property
+    def memory_there(self) -> int:
+        """How many bytes of memory those are among which ours are."""
+        return max(self.ram, self.ram_there)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +145,10 @@ class Wait:
 
     job: int
     reason: str
+    for_others: bool = (
+        False  # it is first, and would start if other homes gave back what they promised
+    )
+    behind_ours: bool = False  # and jobs of ours ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

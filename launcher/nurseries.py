@@ -1,5 +1,6 @@
 """All fork servers of a scheduler, and the supervisors that wait for their next attempt."""
 
+import contextlib
 import errno
 import time
 from collections import Counter
@@ -7,9 +8,11 @@ from collections.abc import Callable, Collection, Iterator
 from socket import MSG_DONTWAIT, MSG_PEEK
 
 from launcher import __version__
-from launcher.nursery import NoProcess, Nursery, Supervisor
+from launcher.bars import Bars
+from launcher.nursery import Fault, NoProcess, Nursery, Supervisor
 from launcher.paths import Home
 from launcher.specs import Breed
+from launcher.starting import LACKS
 
 AHEAD = 1  # supervisors that wait for work while others are busy
 DEATHS = 3  # of a breed of which nobody ever came back: its interpreter, or a module, does not work
@@ -21,15 +24,17 @@ _NEVER = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR}
 class Unfit(Exception):
     """Nobody of a breed can be born: says why."""
 
-    def __init__(self, why: str, *, sure: bool = True) -> None:
+    def __init__(self, why: str, *, sure: bool = True, passing: bool = False) -> None:
         """Begin.
 
         Args:
             why: in words.
             sure: another try would come to the same; False: somebody may have killed them.
+            passing: a disk or an environment is not as it was; it is tried again after growing
+                pauses, as a program is that cannot be started.
         """
         super().__init__(why)
-        self.sure = sure
+        self.sure, self.passing = sure, passing
 
 
 class Nurseries:
@@ -54,7 +59,9 @@ class Nurseries:
         self._proven: set[Breed] = set()  # somebody came back from an attempt
         self._deaths: Counter[Breed] = Counter()  # since then
         self._barred: dict[Breed, float] = {}  # not to be born before, monotonic
-        self._stillborn: dict[Breed, list[str]] = {}  # how fork servers died in their imports
+        self._passing: dict[Breed, Unfit] = {}  # why, where its jobs need not wait for that
+        self._lacking = Bars[Breed]()  # those for which the machine had no room
+        self._stillborn: dict[Breed, list[Fault]] = {}  # how fork servers died in their imports
         self._hung: list[Nursery] = []  # closed, and still not ended
         self._used: dict[Breed, float] = {}  # when somebody last asked for it, monotonic
 
@@ -65,18 +72,15 @@ class Nurseries:
             Unfit: the interpreter of this breed cannot be run, or is another launcher's.
         """
         now = self._used[breed] = time.monotonic()
-        if now < self._barred.get(breed, 0.0):
+        if self.barred_s(breed) > 0:
             return None
+        if now < self._barred.get(breed, 0.0):
+            if breed in self._passing:  # its next job gives way as well, and is asked later
+                raise self._passing[breed]
+            return None
+        self._passing.pop(breed, None)
         if self._deaths[breed] >= DEATHS:
-            self._deaths[breed] = 0
-            self._barred[breed] = now + PAUSE_S
-            faults = self._stillborn.pop(breed, [])
-            log = self._home.scheduler_log
-            if len(faults) >= DEATHS:
-                told = f"it {faults[-1]}, {len(faults)} times"
-                raise Unfit(f"{_named(breed)} does not start: {told}; see {log}")
-            if breed not in self._proven:
-                raise Unfit(f"{_named(breed)} does not start; see {log}", sure=False)
+            self._judge(breed, now)
             return None
         idle = self._idle.setdefault(breed, [])
         taken = idle.pop() if idle else None
@@ -101,9 +105,10 @@ class Nurseries:
         self._deaths[breed] = 0
 
     def prepare(self, breed: Breed) -> None:
-        """Have a supervisor ready before the first job comes."""
+        """Have a supervisor ready before the first job comes; that none can be had is told to that."""
         self._used[breed] = time.monotonic()
-        self._ask(breed)
+        with contextlib.suppress(Unfit):
+            self._ask(breed)
 
     def births(self, news: Collection[int] | None = None) -> None:
         """Take in supervisors that were born since the last call, and drop those that died.
@@ -159,6 +164,35 @@ class Nurseries:
         for nursery in self._living.values():
             self._close(nursery)
 
+    def barred_s(self, breed: Breed) -> float:
+        """Return how long a breed is passed over for which the machine had no room; 0: it is not."""
+        return self._lacking.wait_s(breed, time.monotonic())
+
+    def _judge(self, breed: Breed, now: float) -> None:
+        """Say what it means that nobody of a breed came to life, several times.
+
+        Raises:
+            Unfit: its jobs cannot start, now or ever.
+        """
+        self._deaths[breed] = 0
+        self._barred[breed] = now + PAUSE_S
+        faults = self._stillborn.pop(breed, [])
+        log = self._home.scheduler_log
+        if len(faults) >= DEATHS:
+            how = f"it {faults[-1].how}, {len(faults)} times"
+            why = f"{_named(breed)} does not start: {how}; see {log}"
+            if breed in self._proven and not all(one.module for one in faults):
+                raise self._pass(breed, why)  # it is being installed anew
+            raise Unfit(why)
+        if breed not in self._proven:
+            raise Unfit(f"{_named(breed)} does not start; see {log}", sure=False)
+
+    def _pass(self, breed: Breed, why: str) -> Unfit:
+        """Let all jobs of a breed give way for a moment."""
+        self._barred[breed] = time.monotonic() + PAUSE_S
+        self._passing[breed] = Unfit(why, passing=True)
+        return self._passing[breed]
+
     def _close(self, nursery: Nursery) -> None:
         if not nursery.close():
             self._hung.append(nursery)
@@ -173,16 +207,19 @@ class Nurseries:
             try:
                 self._living[breed] = Nursery(self._home, breed)
             except OSError as error:
+                why = f"cannot run {_named(breed)}: {error.strerror}"
+                if error.errno in LACKS:
+                    self._put_off(breed, str(error.strerror))
+                    return False
                 if error.errno in _NEVER:
-                    raise Unfit(f"cannot run {_named(breed)}: {error.strerror}") from error
-                self._put_off(breed, str(error.strerror))
-                return False
+                    raise Unfit(why) from error
+                raise self._pass(breed, why) from error
         self._living[breed].ask()
         self._asked[breed] += 1
         return True
 
     def _put_off(self, breed: Breed, why: str) -> None:
-        self._barred[breed] = time.monotonic() + PAUSE_S
+        self._lacking.bar(breed, time.monotonic())
         self._lacks(why)
 
     def _bury(self, breed: Breed) -> None:
@@ -190,7 +227,7 @@ class Nurseries:
         self._close(nursery)
         self._asked[breed] = 0
         self._deaths[breed] += 1
-        if nursery.own_fault:
+        if nursery.own_fault is not None:
             self._stillborn.setdefault(breed, []).append(nursery.own_fault)
 
 

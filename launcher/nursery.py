@@ -48,6 +48,14 @@ class NoProcess(Exception):
     """The machine has no room for another process; says why."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """How a fork server died by itself before it had imported all."""
+
+    how: str  # in words
+    module: str  # that it imported; empty: it had not come so far
+
+
 class News(Enum):
     """What a supervisor's channel tells."""
 
@@ -187,13 +195,14 @@ class Nursery:
         return self._status is not None
 
     @property
-    def own_fault(self) -> str:
-        """How a closed one died by itself before it had imported all; '' where it did not."""
+    def own_fault(self) -> Fault | None:
+        """How a closed one died by itself before it had imported all; None where it did not."""
         status = self._status or 0
         if self._importing == "" or status == 0 or -status in _FROM_OUTSIDE:
-            return ""
-        how = f"exit code {status}" if status > 0 else signal.Signals(-status).name
-        return f"died while it imported {self._importing or 'launcher'} ({how})"
+            return None
+        code = f"exit code {status}" if status > 0 else signal.Signals(-status).name
+        how = f"died while it imported {self._importing or 'launcher'} ({code})"
+        return Fault(how=how, module=self._importing or "")
 
     def _ends_within(self, patience_s: float) -> bool:
         deadline = time.monotonic() + patience_s

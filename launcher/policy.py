@@ -9,7 +9,7 @@ memory of GPUs, GPUs, cores and main memory at once.)
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
 
@@ -18,6 +18,7 @@ from launcher.machine import (
     MEMORY,
     Decision,
     Machine,
+    Promise,
     Running,
     Start,
     Stop,
@@ -73,6 +74,9 @@ def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | N
     return resources.works_on_gpu(there=bool(machine.gpus), shown=shown)
 
 
+NOBODY_KNOWS: Turn = (inf, 1 << 62)  # after all of ours
+
+
 class Room:
     """What is left of a machine, kept while decisions are made one after the other."""
 
@@ -89,9 +93,8 @@ class Room:
         self._machine, self._explain = machine, explain
         self._turns: dict[int, Turn] = {}
         self._cards = {gpu.uuid: Card(gpu, machine, self._turns) for gpu in machine.gpus}
-        self._their_cores, self._their_ram = _of_others(machine)
-        self._cpus = machine.cpus - sum(self._their_cores.values())
-        self._ram = machine.ram - sum(self._their_ram.values())
+        self._shared_cores, self._shared_ram = _shared(machine)
+        self._cpus, self._ram = self._shared_cores.ours, self._shared_ram.ours
         self._unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
         self._given = 0
@@ -172,6 +175,9 @@ class Room:
             when = "" if self._kept is None else self._kept.when(now)
             if self._kept is not None and when:
                 lacks += f"; room on {self._kept.where}{when}"
+            if (self._kept is None or one.insists) and self._waits_for_others(one, cpus):
+                behind = self._waits_for_ours(one, cpus)
+                return Wait(job=one.job, reason=lacks, for_others=True, behind_ours=behind)
         return Wait(job=one.job, reason=lacks)
 
     def _start(
@@ -220,18 +226,19 @@ class Room:
         if cpus > self._cpus:
             free, most = max(self._cpus, 0), self._machine.cpus
             told = f"needs {cores(cpus)}, {free} of {most} free"
-            theirs = min(most, sum(self._their_cores.values()))
+            shared = self._shared_cores
+            theirs = min(shared.there, shared.promised)
             if not theirs:
                 return told
-            whose = ", ".join(self._their_cores)
-            return f"{told}; {theirs} of {most} cores are promised to jobs of {whose}"
+            whose = ", ".join(shared.theirs)
+            return f"{told}; {theirs} of {shared.there} cores are promised to jobs of {whose}"
         ram = one.resources.ram
         if ram is None or (ram <= self._ram and ram <= self._unused_ram):
             return ""
         free = max(0, min(self._ram, self._unused_ram))
         whose = "not promised to others" if self._ram <= free else "not in use"
         told = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {whose}"
-        for user, amount in self._their_ram.items():
+        for user, amount in self._shared_ram.theirs.items():
             told += f"; {format_bytes(amount)} are promised to jobs of {user}"
         return told
 
@@ -327,6 +334,8 @@ class Room:
                 break
         if needs and not cards:
             return None
+        if one.insists and self._waits_for_others(one, cpus):
+            turns = [NOBODY_KNOWS if turn is None else turn for turn in turns]
         known = [turn for turn in turns if turn is not None]
         if len(known) < len(turns):
             return None
@@ -342,6 +351,21 @@ class Room:
             cpus=self._cpus + sum(run.cpus for run in gone) - cpus,
             ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
             beside={} if need is None else {card.gpu.uuid: card.beside(need, at) for card in cards},
+        )
+
+    def _waits_for_others(self, one: Waiting, cpus: int) -> bool:
+        """Tell whether a job would have its cores and memory if other homes had promised nothing."""
+        ours, ram = self._running.values(), one.resources.ram or 0
+        own_cpus, own_ram = sum(run.cpus for run in ours), sum(run.ram for run in ours)
+        lacks_cpus, lacks_ram = self._cpus + own_cpus < cpus, self._ram + own_ram < ram
+        return (lacks_cpus or lacks_ram) and self._unused_ram + own_ram >= ram
+
+    def _waits_for_ours(self, one: Waiting, cpus: int) -> bool:
+        """Tell whether jobs of ours have of what it lacks."""
+        lacks_cpus, lacks_ram = cpus > self._cpus, (one.resources.ram or 0) > self._ram
+        return any(
+            (lacks_cpus and run.cpus > 0) or (lacks_ram and run.ram > 0)
+            for run in self._running.values()
         )
 
     def _turn_of(self, wanted: int, free: int, what: str, now: float) -> Turn | None:
@@ -373,15 +397,39 @@ class Room:
         return [], f"would delay {kept.told(now)}" if self._explain else "would delay the first"
 
 
-def _of_others(machine: Machine) -> tuple[Counter[str], Counter[str]]:
-    """Return the cores and the bytes of main memory that are promised by other homes, by their users."""
-    theirs: tuple[Counter[str], Counter[str]] = Counter(), Counter()
-    for one in machine.foreign:
-        if shares_cores(one.device, machine.cores):
-            theirs[0][one.user] += one.amount
-        elif one.device == MEMORY:
-            theirs[1][one.user] += one.amount
-    return theirs
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What other homes leave us of cores or main memory, and what of theirs is in our way."""
+
+    there: int  # of which theirs are a part: our quota, or what the machine has
+    ours: int
+    theirs: Counter[str]  # user → how much
+
+    @property
+    def promised(self) -> int:
+        return sum(self.theirs.values())
+
+
+def _share(quota: int, there: int, promises: Iterable[Promise]) -> _Shared:
+    """Return what is left: what all promise counts against the machine, and against a quota what shares it."""
+    all_of_them, inside = Counter[str](), Counter[str]()
+    for one in promises:
+        all_of_them[one.user] += one.amount
+        if one.inside:
+            inside[one.user] += one.amount
+    of_quota = _Shared(there=quota, ours=quota - sum(inside.values()), theirs=inside)
+    of_all = _Shared(there=there, ours=there - sum(all_of_them.values()), theirs=all_of_them)
+    return min(of_all, of_quota, key=lambda one: one.ours)
+
+
+def _shared(machine: Machine) -> tuple[_Shared, _Shared]:
+    """Return what is shared with other homes of the cores, and of main memory."""
+    cores_of = [one for one in machine.foreign if shares_cores(one.device, machine.cores)]
+    memory = [one for one in machine.foreign if one.device == MEMORY]
+    return (
+        _share(machine.cpus, machine.cores_there, cores_of),
+        _share(machine.ram, machine.memory_there, memory),
+    )
 
 
 def _promised(one: Waiting, need: Need | None, places: Sequence[Card]) -> int | None:

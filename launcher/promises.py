@@ -45,7 +45,8 @@ from launcher.claims import (
     new_name,
     write_publication,
 )
-from launcher.machine import Promise
+from launcher.machine import MEMORY, Promise, is_cores
+from launcher.quotas import Quotas
 
 REFRESH_S = 5.0  # a file is renewed so often while it promises something
 STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
@@ -91,6 +92,7 @@ class Board:
         *,
         uid: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        quotas: Quotas | None = None,
     ) -> None:
         """Take a place in the folder; nothing is written yet.
 
@@ -99,11 +101,13 @@ class Board:
             home: the queue's folder; only one scheduler at a time works for it.
             uid: the user; None: ours.
             clock: seconds, the same for all processes of the machine, and never set back.
+            quotas: what limits our cores and memory; None: nothing.
         """
         self.trouble = ""
         self._folder = folder
         self._uid = os.geteuid() if uid is None else uid
         self._name = new_name(self._uid)
+        self._quotas = quotas or Quotas()
         self._home, self._old_name = home_hash(home), file_name(self._uid, home)
         self._reader = ClaimsReader(folder, self._complain)
         self._left: set[str] = set()  # files of our home that a predecessor left
@@ -205,7 +209,13 @@ class Board:
         serial = secrets.token_hex(8)
         serials = {name: each.serial for name, each in seen.items()}
         ours = Publication(
-            serial=serial, at=now, seen=serials, settled=settled, fresh=new, home=self._home
+            serial=serial,
+            at=now,
+            seen=serials,
+            settled=settled,
+            fresh=new,
+            within=self._quotas.within,
+            home=self._home,
         )
         try:
             write_publication(self._folder, self._name, ours)
@@ -239,17 +249,25 @@ class Board:
         self, found: Mapping[str, Publication], later: Collection[str] = ()
     ) -> tuple[Promise, ...]:
         """Return each user's sum for each resource, without what is fresh in the files of `later`."""
-        sums, me = Counter[tuple[str, str]](), login(self._uid)
+        sums, me = Counter[tuple[str, str, bool]](), login(self._uid)
         for name, one in found.items():
             user = f"another home of {me}" if one.user == me else one.user
             for amounts in (one.settled, {} if name in later else one.fresh):
                 for device, amount in amounts.items():
-                    sums[user, device] += amount
+                    sums[user, device, self._is_inside(one, device)] += amount
         return tuple(
-            Promise(user=user, device=device, amount=amount)
-            for (user, device), amount in sorted(sums.items())
+            Promise(user=user, device=device, amount=amount, inside=inside)
+            for (user, device, inside), amount in sorted(sums.items())
             if amount
         )
+
+    def _is_inside(self, one: Publication, device: str) -> bool:
+        """Tell whether a publisher's cores or memory come out of the same quota as ours.
+
+        Of one that does not tell, as earlier versions, what the machine has is all that is known.
+        """
+        limit = self._quotas.memory if device == MEMORY else self._quotas.cores
+        return bool(limit) and (device == MEMORY or is_cores(device)) and limit in one.within
 
     def _is_ours(self, name: str, one: Publication) -> bool:
         """Tell whether a file is of our home: only one scheduler at a time works for it."""

@@ -11,13 +11,30 @@ _UNLIMITED = 1 << 60  # version 1 says "no limit" with a number near 2^63
 
 def total(root: Path = Path("/")) -> int:
     """Return the bytes that processes of ours can use: the machine's, or our cgroup's limit."""
-    limits = [_meminfo(root).get("MemTotal", 0)]
-    for folder in _folders(root):
+    return min([there(root), *_limits(root)])
+
+
+def there(root: Path = Path("/")) -> int:
+    """Return the bytes that the machine has, whoever may use them."""
+    return _meminfo(root).get("MemTotal", 0)
+
+
+def limiting(root: Path = Path("/")) -> Path | None:
+    """Return the folder of the group whose limit is ours, None where that is the machine itself."""
+    limits = _limits(root)
+    least = min(limits, default=None)
+    return None if least is None or least >= there(root) else limits[least]
+
+
+def _limits(root: Path) -> dict[int, Path]:
+    """Return limits of our group and those above it, each with the highest that has it."""
+    found = {}
+    for folder in folders(root):
         for name in ("memory.max", "memory.limit_in_bytes"):
             text = _read(folder / name).strip()
             if text.isdigit() and int(text) < _UNLIMITED:
-                limits.append(int(text))
-    return min(limits)
+                found[int(text)] = folder
+    return found
 
 
 def available(root: Path = Path("/")) -> int:
@@ -41,7 +58,7 @@ def oom_kills(root: Path = Path("/")) -> int | None:
 @cache
 def _oom_files(root: Path) -> list[Path]:
     names = ("memory.events.local", "memory.events", "memory.oom_control")
-    for folder in _folders(root):  # a group of ours has no memory of its own: that above it counts
+    for folder in folders(root):  # a group of ours has no memory of its own: that above it counts
         files = [folder / name for name in names if (folder / name).exists()]
         if files:
             return files
@@ -53,7 +70,7 @@ def _meminfo(root: Path) -> dict[str, int]:
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3}
 
 
-def _folders(root: Path) -> list[Path]:
+def folders(root: Path) -> list[Path]:
     """Return the folders of our memory cgroup and those above it, the nearest first."""
     cgroups = root / _CGROUPS.relative_to("/")
     for line in _read(root / "proc/self/cgroup").splitlines():

@@ -16,6 +16,7 @@ from launcher.errors import Error, MachineError
 from launcher.handover import start_scheduler
 from launcher.nvml import Nvml
 from launcher.paths import Home, check_home, check_lone_home
+from launcher.placement import owners_environment
 from launcher.processes import boot_id, cores, identity, live_in
 from launcher.records import Json, read_json, write_json
 from launcher.serving import Right
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     home = Home(Path(argv[0]))
     os.chdir("/")
     os.umask(0o077)
+    _forget_place()
     cgroups.step_aside()  # whatever attempt has started us does not end us
     logging.raiseExceptions = False  # a full disk is no reason to end
     logging.basicConfig(
@@ -91,6 +93,14 @@ def main(argv: Sequence[str]) -> int:
         start_scheduler(home)
     store.close()
     return 0
+
+
+def _forget_place() -> None:
+    """Take out of our environment what an attempt that has started us was given for itself."""
+    own = owners_environment(os.environ)
+    for name in os.environ.keys() - own.keys():
+        del os.environ[name]
+    os.environ.update(own)
 
 
 def _record(cpus: int) -> dict[str, Json]:

@@ -22,7 +22,7 @@ from launcher.states import Failed, Void
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 # the machine lacks something, whatever is to be started
-_LACKS = {
+LACKS = {
     *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
     *(errno.ENOSPC, errno.EDQUOT),
 }
@@ -89,7 +89,7 @@ class Starter:
             try:
                 program = held.who.pid if held else spawn(order, attempt, log)
             except CannotStart as error:
-                if error.errno in _LACKS | _PASSING:
+                if error.errno in LACKS | _PASSING:
                     return _void(error)
                 return _cannot_start(order, attempt, error)
             if held is None:
@@ -144,7 +144,7 @@ class Starter:
 
 
 def _void(error: OSError | ValueError | CannotStart) -> Void:
-    lacking = getattr(error, "errno", None) in _LACKS
+    lacking = getattr(error, "errno", None) in LACKS
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return Void(at=time.time(), why=why, whose="machine" if lacking else "job")
 

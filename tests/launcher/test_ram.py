@@ -193,7 +193,7 @@ def test_the_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
 @pytest.fixture
 def narrow_cgroup() -> Iterator[Path]:
     """A memory cgroup of 64 MiB below our own."""
-    mine = ram._folders(Path("/"))
+    mine = ram.folders(Path("/"))
     if os.geteuid() != 0 or not mine:
         pytest.skip("only root can make a memory cgroup, where the kernel shows them")
     folder = mine[0] / f"launcher-test-{os.getpid()}"

@@ -1,0 +1,208 @@
+"""Environments that do not start, or not now: what becomes of their jobs, and of all others."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.bars import FIRST_BAR_S, LONGEST_BAR_S, Bars
+from launcher.handover import ensure_scheduler, scheduler_pid, wake
+from launcher.nurseries import DEATHS, Nurseries, Unfit
+from launcher.nursery import Supervisor
+from launcher.paths import Home
+from launcher.specs import Breed
+from launcher.states import State
+from launcher.store.store import Store
+from tests.build import a_context, a_spec, endings, enqueue, in_state, job_row, until
+
+WRAPPER = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+BROKEN = "#!/bin/sh\nexit 1\n"
+
+
+def taken(nurseries: Nurseries, breed: Breed) -> Supervisor:
+    found: list[Supervisor] = []
+
+    def comes() -> bool:
+        nurseries.births()
+        one = nurseries.take(breed)
+        found.extend([one] if one is not None else [])
+        return bool(found)
+
+    until(comes, "a supervisor is born")
+    return found[0]
+
+
+def unfit(nurseries: Nurseries, breed: Breed) -> Unfit:
+    found: list[Unfit] = []
+
+    def fails() -> bool:
+        nurseries.births()
+        try:
+            one = nurseries.take(breed)
+        except Unfit as error:
+            found.append(error)
+        else:
+            assert one is None
+        return bool(found)
+
+    until(fails, "nobody can be born")
+    return found[0]
+
+
+def write(file: Path, text: str) -> None:
+    """Put a program in its place at once, as installers do."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(0o755)
+    new.rename(file)
+
+
+def test_a_job_whose_interpreter_is_a_loop_of_links_keeps_nobody_waiting(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    context = a_context(interpreter=str(loop))
+    jobs = enqueue(
+        store, *(a_spec(name=f"toy/{n}", entry="toy:run") for n in range(3)), context=context
+    )
+    good = enqueue(store, *(a_spec(name=f"command/{n}") for n in range(3)))
+    ensure_scheduler(home)
+    wake(home)
+    until(lambda: all(in_state(store, one, State.DONE) for one in good), "the good ones are done")
+    until(lambda: bool(endings(store, jobs[0])), "the first bad one was tried")
+    assert in_state(store, jobs[0], State.QUEUED)
+    loop.unlink()
+    loop.symlink_to("/no/such/python")
+    until(lambda: in_state(store, jobs[0], State.FAILED), "the first bad one was tried again")
+    assert "cannot run" in job_row(store, jobs[0]).reason
+
+
+def test_an_interpreter_that_cannot_be_run_just_now_is_no_outage_of_the_machine(
+    home: Home, tmp_path: Path
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    lacks: list[str] = []
+    nurseries = Nurseries(home, most_idle=1, lacks=lacks.append)
+    for _ in range(2):  # the next job of its kind gives way at once
+        with pytest.raises(Unfit, match="Too many levels of symbolic links") as caught:
+            nurseries.take(Breed(str(loop)))
+        assert caught.value.passing
+    assert lacks == []
+    taken(nurseries, Breed()).channel.close()
+    nurseries.close()
+
+
+def test_an_environment_that_worked_and_is_installed_anew_fails_no_job_for_good(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    write(python, WRAPPER)
+    breed = Breed(str(python))
+    nurseries = Nurseries(home, most_idle=1)
+    nurseries.give_back(breed, taken(nurseries, breed))
+    write(python, BROKEN)
+    with monkeypatch.context() as patch:
+        patch.setattr("launcher.nurseries.RETIRE_S", 0.0)  # as after ten minutes without a job
+        nurseries.retire()
+    error = unfit(nurseries, breed)
+    assert error.passing
+    assert f"(exit code 1), {DEATHS} times" in str(error)
+    write(python, WRAPPER)
+    until(lambda: time.monotonic() > nurseries._barred[breed], "the pause is over")
+    taken(nurseries, breed).channel.close()
+    nurseries.close()
+
+
+def test_an_environment_that_never_worked_fails_its_job_for_good(
+    home: Home, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    write(python, BROKEN)
+    nurseries = Nurseries(home, most_idle=1)
+    error = unfit(nurseries, Breed(str(python)))
+    assert error.sure
+    assert not error.passing
+    nurseries.close()
+
+
+def test_an_environment_for_which_there_is_no_room_is_passed_over_and_others_are_born(
+    home: Home, tmp_path: Path
+) -> None:
+    """Its module lets it open so few files that it can make no channel for a supervisor."""
+    python = tmp_path / "python"
+    (tmp_path / "greedy.py").write_text(
+        "import os, resource\n"
+        "ends = os.pipe()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (max(ends) + 1, max(ends) + 1))\n"
+        "os.close(ends[0]), os.close(ends[1])\n"
+    )
+    write(python, WRAPPER)
+    large = Breed(str(python), ("greedy",), str(tmp_path))
+    lacks: list[str] = []
+    nurseries = Nurseries(home, most_idle=1, lacks=lacks.append)
+
+    def refused() -> bool:
+        nurseries.births()
+        assert nurseries.take(large) is None
+        return bool(lacks)
+
+    until(refused, "the large one has no room")
+    assert 0 < nurseries.barred_s(large) <= FIRST_BAR_S
+    assert nurseries.barred_s(Breed()) == 0
+    taken(nurseries, Breed()).channel.close()
+    nurseries.close()
+
+
+def test_a_bar_doubles_up_to_a_minute_and_is_forgotten_after_a_quiet_one() -> None:
+    bars, now, spans = Bars[str](), 0.0, list[float]()
+    for _ in range(7):
+        bars.bar("bad", now)
+        bars.bar("bad", now)  # the same failure, seen twice
+        spans.append(bars.wait_s("bad", now))
+        now += spans[-1]
+        assert bars.wait_s("bad", now) == 0
+    assert spans == [2, 4, 8, 16, 32, 60, LONGEST_BAR_S]
+    assert bars.wait_s("good", now) == 0
+    bars.bar("bad", now + LONGEST_BAR_S)
+    assert bars.wait_s("bad", now + LONGEST_BAR_S) == FIRST_BAR_S
+
+
+def test_a_scheduler_that_a_job_starts_does_not_take_the_jobs_place_for_its_own(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    (job,) = enqueue(
+        store,
+        a_spec(
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path\n"
+            "from launcher.paths import Home, make_home\n"
+            "from launcher.handover import ensure_scheduler\n"
+            f"home = Home(Path({str(other)!r})); make_home(home); ensure_scheduler(home)",
+        ),
+        context=a_context(environment={"PATH": os.environ["PATH"]}),
+    )
+    ensure_scheduler(home)
+    wake(home)
+    until(lambda: in_state(store, job, State.DONE), "the job is done")
+    there = Home(other)
+    pid = scheduler_pid(there)
+    assert pid
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    until(lambda: bool(children.read_text().split()), "it has a fork server")
+    server = children.read_text().split()[0]
+    environ = Path(f"/proc/{server}/environ").read_bytes()
+    there.stop.write_text("{}")
+    wake(there)
+    for name in (
+        b"CUDA_VISIBLE_DEVICES=",
+        b"OMP_NUM_THREADS=",
+        b"LAUNCHER_CPUS=",
+        b"LAUNCHER_PLACE=",
+    ):
+        assert name not in environ
