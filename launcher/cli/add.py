@@ -65,7 +65,7 @@ PRIORITY = limited("priority")
     multiple=True,
     metavar="JOB",
     shell_complete=JOBS,
-    help="Wait until it is done; repeatable.",
+    help="Wait until it is done; of a whole name the newest job. Repeatable.",
 )
 @click.option(
     "--pass-env",
@@ -178,7 +178,7 @@ def _put(store: Store, spec: Spec, context: Context, after: Sequence[str], state
     """Commit the job; one without a name of its own gets its number's."""
     with store.writing():
         run = store.run(Path(spec.root), RUN)
-        needs = [job.id for job in select(store, after)]
+        needs = [job.id for job in select(store, after, newest=True)]
         name = spec.name or _unused(store, run)
         _free_name(store, run, name)
         new = NewJob(
