@@ -70,7 +70,7 @@ def distinguished(names: Iterable[str], width: int) -> dict[str, str]:
     return shown | _lettered(shown, width)
 
 
-def _groups(shown: dict[str, str]) -> list[list[str]]:
+def _groups(shown: Mapping[str, str]) -> list[list[str]]:
     """Return the names that look alike, in groups."""
     times = Counter(shown.values())
     groups: dict[str, list[str]] = {}
