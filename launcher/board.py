@@ -8,7 +8,7 @@ from launcher.errors import counted
 from launcher.gauges import draw
 from launcher.lines import GAP, Cell, Column, Line, Span, Tone, line, shortened, table, width_of
 from launcher.screen import Happening, Memory, Screen, Work
-from launcher.states import OPEN, State
+from launcher.states import ENDED, OPEN, State
 from launcher.units import format_seconds
 from launcher.views import GLYPHS, ORDER, JobLine, clock
 
@@ -137,7 +137,14 @@ def recent(screen: Screen, width: int) -> list[Line]:
         Column(title="RESULT", least=24, rows=_WHY_ROWS),
     )
     rows = [(_happening(one, screen.at), one.line.id) for one in screen.recent]
-    return table(columns, rows, width)
+    lines = table(columns, rows, width)
+    listed = len({one.line.id for one in screen.recent if one.line.state in ENDED})
+    left = sum(screen.counts.get(state, 0) for state in ENDED) - listed
+    if lines and left > 0:
+        told = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
+        told += "; launcher status --all lists every one"
+        lines.append(line(told, Tone.DIM).cut(width))
+    return lines
 
 
 def found(screen: Screen, width: int) -> list[Line]:

@@ -19,7 +19,7 @@ What an experiment depends on stands in its task file; here stands what a person
 
 import importlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +102,9 @@ def configuration_file(environ: Mapping[str, str]) -> Path:
 
 
 def read_configuration(
-    environ: Mapping[str, str], verbs: Collection[str] | None = None
+    environ: Mapping[str, str],
+    verbs: Collection[str] | None = None,
+    further: Callable[[Mapping[str, Options]], Iterable[Fault]] = lambda _: (),
 ) -> Configuration:
     """Read the user's file.
 
@@ -110,6 +112,7 @@ def read_configuration(
         environ: tells where it is.
         verbs: the tables of options that there can be; None: any. Which options a verb has, and
             what they take, is told by `launcher.cli.main.defaults`.
+        further: what else is wrong with these tables; it is told with the rest.
 
     Raises:
         UsageError: it cannot be read, or holds something unknown; all faults of the file at once.
@@ -135,7 +138,9 @@ def read_configuration(
     if "sharing" in read:
         sharing = importlib.import_module("launcher.sharing")  # not light either
         rules = sharing.read_rules(read["sharing"], faults)
-    found.refuse(faults)
+    options = {key: value for key, value in read.items() if key not in KEYS}
+    tables = {key: value for key, value in options.items() if isinstance(value, dict)}
+    found.refuse([*faults, *further(tables)])
     return Configuration(
         file=file,
         exists=True,
@@ -143,7 +148,7 @@ def read_configuration(
         subsets=words["subsets"],
         modifiers=words["modifiers"],
         rules=rules,
-        options={key: value for key, value in read.items() if key not in KEYS},
+        options=options,
         lines=found.lines,
     )
 

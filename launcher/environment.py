@@ -42,11 +42,10 @@ def remembered(
     Raises:
         UsageError: one of them is not set.
     """
-    for name in passed:
-        if name not in environment:
-            close = nearest(name, environment)
-            hint = f"did you mean {close}?" if close else "export it, or leave it out"
-            raise UsageError(f"pass_env: {name} is not set in this shell; {hint}")
+    for name in unset(environment, passed):
+        close = nearest(name, environment)
+        hint = f"did you mean {close}?" if close else "export it, or leave it out"
+        raise UsageError(f"pass_env: {name} is not set in this shell; {hint}")
     left_out = tuple(
         name
         for name, value in sorted(environment.items())
@@ -54,6 +53,11 @@ def remembered(
     )
     kept = {name: value for name, value in environment.items() if name not in left_out}
     return kept, left_out
+
+
+def unset(environment: Mapping[str, str], passed: Collection[str]) -> list[str]:
+    """Return which of the variables that a job asks for are not set."""
+    return [name for name in passed if name not in environment]
 
 
 def left_out_note(names: Collection[str]) -> str:

@@ -22,6 +22,7 @@ from typing import ClassVar
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
 LISTED_WHOLE = 8  # known words; of more, a message lists the nearest
 MOST_LISTED = 5
+_ALIKE = 0.4  # how much of a listed word is as in what was written, from 0 to 1
 WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -157,7 +158,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def known_words(name: str, known: Iterable[str], where: str = "") -> str:
-    """Return a list of the known words, or, where they are many, of those most like `name`.
+    """Return a list of the known words, or, where they are many, of those that are like `name`.
 
     Args:
         name: what was written instead.
@@ -167,9 +168,11 @@ def known_words(name: str, known: Iterable[str], where: str = "") -> str:
     words = list(dict.fromkeys(known))
     if len(words) <= LISTED_WHOLE:
         return f"known: {', '.join(words) or 'none'}"
-    alike = difflib.get_close_matches(name.casefold(), words, n=MOST_LISTED, cutoff=0.0)
+    alike = difflib.get_close_matches(name.casefold(), words, n=MOST_LISTED, cutoff=_ALIKE)
     if (first := nearest(name, words)) is not None:
         alike = [first, *(word for word in alike if word != first)][:MOST_LISTED]
+    if not alike:
+        return f"all {len(words):,}: {where}" if where else f"{len(words):,} are known"
     return f"nearest of {len(words):,}: {', '.join(alike)}{f'; all: {where}' if where else ''}"
 
 

@@ -3,7 +3,9 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, product
+from string import ascii_lowercase
 
 ELLIPSIS = "…"
 _MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
@@ -50,31 +52,25 @@ def shortened(text: str, width: int, *, middle: bool = False) -> str:
 def distinguished(names: Iterable[str], width: int) -> dict[str, str]:
     """Return each name in at most so many columns, no two of them alike.
 
-    A name that is too long loses its middle. Those that would look alike then lose what they share
-    instead, and where that is not enough, they are numbered.
+    A name that is too long loses its middle. Those that would look alike then lose what all of
+    them share instead. Where that is not enough, they are lettered; a number would read as a job's.
 
     Args:
         names: what is shown on one screen.
         width: columns; below about 8 there may be no room for a difference.
     """
     shown = {name: shortened(name, width, middle=True) for name in dict.fromkeys(names)}
-    for alike in _groups(shown):
-        shown |= _told_apart([name for name in alike if shown[name] != name], width)
-    taken = {name for name, text in shown.items() if text == name}
-    number = 1
-    for alike in _groups(shown):
-        for name in sorted(alike):
-            if shown[name] == name:  # a whole one that looks like a shortened one
-                continue
-            while (text := _numbered(name, number, width)) in taken and number <= len(shown) + 1:
-                number += 1
-            shown[name] = text
-            taken.add(text)
-            number += 1
-    return shown
+    party: dict[str, tuple[str, ...]] = {
+        name: (name,) for name in shown
+    }  # with whom a name is told apart
+    while merged := _merged(shown, party):
+        party |= merged
+        for together in set(merged.values()):
+            shown |= _told_apart([name for name in together if width_of(name) > width], width)
+    return shown | _lettered(shown, width)
 
 
-def _groups(shown: dict[str, str]) -> list[list[str]]:
+def _groups(shown: Mapping[str, str]) -> list[list[str]]:
     """Return the names that look alike, in groups."""
     times = Counter(shown.values())
     groups: dict[str, list[str]] = {}
@@ -84,9 +80,44 @@ def _groups(shown: dict[str, str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _numbered(name: str, number: int, width: int) -> str:
-    mark = f" #{number}"
-    return shortened(name, max(0, width - len(mark)), middle=True) + mark
+def _merged(
+    shown: Mapping[str, str], party: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """Return new parties for the names of several that look alike.
+
+    Of a party that is told apart by itself all is left out that it shares, though it may be what
+    tells it from another one: these are told apart again, together.
+    """
+    merged: dict[str, tuple[str, ...]] = {}
+    for alike in _groups(shown):
+        parties = dict.fromkeys(merged.get(name, party[name]) for name in alike)
+        if len(parties) > 1:
+            together = tuple(dict.fromkeys(name for names in parties for name in names))
+            merged |= dict.fromkeys(together, together)
+    return merged
+
+
+def _lettered(shown: Mapping[str, str], width: int) -> dict[str, str]:
+    """Return the shortened names that look alike, each with a letter of its own."""
+    letters = _letters()
+    taken = set(shown.values())
+    marked = {}
+    for alike in _groups(shown):
+        for name in sorted(alike):
+            if shown[name] == name:  # a whole one that looks like a shortened one
+                continue
+            marks = (f" ({next(letters)})" for _ in range(len(taken) + 1))
+            texts = (shortened(name, max(0, width - len(one)), middle=True) + one for one in marks)
+            marked[name] = next((text for text in texts if text not in taken), shown[name])
+            taken.add(marked[name])
+    return marked
+
+
+def _letters() -> Iterator[str]:
+    """Yield a, b, … z, aa, ab, without end."""
+    for length in count(1):
+        for letters in product(ascii_lowercase, repeat=length):
+            yield "".join(letters)
 
 
 def _told_apart(names: Sequence[str], width: int) -> dict[str, str]:

@@ -173,6 +173,14 @@ def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], l
         return [*cells[:-1], Span(pieces[0], cell.spans[0].tone)], pieces[1:]
     some = shortened(cell.text, 4 * width * last.rows, middle=True)  # a program may say a book
     pieces, words = _broken(some, width), some.split(" ")
+    longest = max(range(len(words)), key=lambda at: width_of(words[at]))
+    whole = words[longest]
+    for room in range(width_of(whole), width - 1, -1):
+        if len(pieces) <= last.rows:
+            break
+        # a name that fills lines loses its middle before a word is left out beside it
+        words[longest] = shortened(whole, room, middle=True)
+        pieces = _broken(" ".join(words), width)
     while len(pieces) > last.rows and len(words) > 2:
         # its end says what to do: what is left out is the middle, and no number is cut in two
         del words[len(words) // 2]

@@ -225,9 +225,11 @@ def is_neutral(name: str, kinds: Iterable[Kind]) -> bool:
 
 
 def blame_neutral(key: Scalar, problems: list[Problem]) -> None:
-    """Add the problem of a sweep that would make the same model again and again."""
+    """Add the problem of a sweep that would make the same model again and again; once for a list."""
     message = f"matrix: {key.text} cannot change a result, so there is nothing to compare"
     hint = f"write one {key.text} outside of the matrix"
+    if any(one.message == message for one in problems):
+        return
     problems.append(Problem(code="matrix", message=message, place=key.place, hint=hint))
 
 

@@ -29,7 +29,7 @@ _COMMANDS: Mapping[str, str] = {
     "features": "has no effect, as in the original",
 }
 _OLD = "old-name"
-OLD_RESOURCES: Mapping[str, str] = {"min_vram": "vram"}  # of task files before 0.3
+OLD_RESOURCES: Mapping[str, str] = {"min_vram": "vram"}  # of earlier task files
 _LISTING = frozenset({"only_list", "dry_run"})
 SWITCHES = frozenset({*_LISTING, "parse"})  # what a file is wanted for
 OLD_WORDS = (*_RENAMED, *_COMMANDS, "device_override", "min_vram", "clean_run", POISON_RATE)

@@ -2,16 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from launcher.errors import counted
 from launcher.forecast import Estimate, History, forecast
 from launcher.gpu import GpuSnapshot
 from launcher.ledger import waiting
 from launcher.lessons import UNTAUGHT, Lesson
 from launcher.machine import Machine, Running, Start
-from launcher.plan import PlannedJob
+from launcher.plan import Plan, PlannedJob
 from launcher.policy import decide
 from launcher.records import Json
 from launcher.requests import impossible
@@ -239,6 +240,20 @@ def hopeless_jobs(standings: Sequence[Standing], here: Here) -> dict[str, int]:
         if known[key]:
             found[known[key]] += 1
     return dict(found)
+
+
+def refusals(plan: Plan, hopeless: Mapping[str, int], unset: Iterable[str]) -> list[str]:
+    """Return in a few words each why `run` would refuse a plan; none: it would queue it.
+
+    Args:
+        plan: the plan.
+        hopeless: why jobs of it can never start here, and how many those are.
+        unset: variables that its jobs ask for, and that the shell does not hold.
+    """
+    reasons = ["inputs are missing"] if plan.missing else []
+    if hopeless:
+        reasons.append(f"{counted(sum(hopeless.values()), 'job')} can never start here")
+    return [*reasons, *(f"{name} of pass_env is not set in this shell" for name in unset)]
 
 
 def _lane(job: PlannedJob, here: Here) -> Lane:

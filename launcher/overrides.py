@@ -13,7 +13,7 @@ from launcher.errors import Problem, TaskFileError
 from launcher.inclusion import merged
 from launcher.kinds import Kind, Role
 from launcher.oldnames import OLD_RESOURCES, OLD_WORDS, SWITCHES, Wanted, current, translate
-from launcher.settings import OPTION, all_settings, known_settings, unknown_key
+from launcher.settings import OPTION, all_settings, known_settings, old_names, unknown_key
 from launcher.written import RESOURCES
 
 FILE = OPTION
@@ -115,10 +115,10 @@ class _Reading:
             rest = now.text.partition(".")[2]
             name = replace(key, length=len(kind.name), text=kind.name)
             outer = _fields(name, _fields(replace(key, text=rest), node))
-            self.made.resources.append(outer)
+            self._resource(outer)
         else:
             what, where = f"a setting of {kind.name}", all_settings(kind)
-            self.problems.append(unknown_key(now, what, known, where=where))
+            self.problems.append(unknown_key(now, what, known, where=where, old=old_names([kind])))
 
     def _nested(self, word: Scalar, key: Scalar, node: Node) -> None:
         kind, dot, rest = key.text.partition(".")
@@ -127,9 +127,22 @@ class _Reading:
             inner = replace(key, column=key.column + len(kind) + 1, length=len(rest), text=rest)
             fields = _fields(replace(key, length=len(kind), text=kind), _fields(inner, node))
         if word.text == "resources":
-            self.made.resources.append(fields)
+            self._resource(fields)
         else:
             self.made.words.append(_fields(word, fields))
+
+    def _resource(self, fields: Fields) -> None:
+        """Enter a resource, unless it is there by another of its names."""
+        key, path = _resource_named(fields)
+        for other, taken in map(_resource_named, self.made.resources):
+            if taken == path and other.text != key.text:
+                message = f"{path[-1]!r} is given twice, by its name of today and by an old one"
+                hint = "leave one of them out"
+                self.problems.append(
+                    Problem(code="duplicate-key", message=message, place=key.place, hint=hint)
+                )
+                return
+        self.made.resources.append(fields)
 
     def _old(self, key: Scalar, node: Node) -> None:
         """Enter a word of the original by what it is today."""
@@ -156,7 +169,8 @@ class _Reading:
         elif now.text in (*_NESTED, *self.kinds):
             hint = f"one key of it at a time: --set {now.text}.KEY=VALUE"
         what = "a setting of any kind"
-        self.problems.append(unknown_key(now, what, [*known, *_SINGLE], hint=hint))
+        old = old_names(self.kinds.values())
+        self.problems.append(unknown_key(now, what, [*known, *_SINGLE], hint=hint, old=old))
 
 
 def laid_over(root: Fields, overrides: Overrides, problems: list[Problem]) -> Fields:
@@ -184,6 +198,15 @@ def _tied(root: Fields, fields: Fields) -> Scalar | None:
         if isinstance(below, Items):
             return key
     return None
+
+
+def _resource_named(fields: Fields) -> tuple[Scalar, tuple[str, ...]]:
+    """Return the key of one resource, and by its name of today where it stands: below a kind's, too."""
+    key, node = fields.pairs[0]
+    below = (key.text,) if isinstance(node, Fields) else ()
+    if isinstance(node, Fields):
+        key = node.pairs[0][0]
+    return key, (*below, OLD_RESOURCES.get(key.text, key.text))
 
 
 def _fields(key: Scalar, node: Node) -> Fields:

@@ -335,7 +335,7 @@ def _planned(
         settings=step.settings.values,
         words=words,
         needs=tuple(need.name for need in needs),
-        resources=step.asked,
+        resources=_resources(step),
         accelerated=step.kind.role in _LEARNING or step.asked.gpus is not None,
         inputs=tuple(one.path for one in files.inputs),
         outputs=files.outputs,
@@ -348,6 +348,19 @@ def _planned(
         if step.kind.entry
         else program_signature(files.argv),
     )
+
+
+def _resources(step: Step) -> Asked:
+    """Return what a step asks for; a program that asks for a GPU gets one or waits.
+
+    A laboratory's kind knows what to do where there is none; a program got its arguments for the
+    GPU that its entry asks for, as that of `launcher add` does.
+    """
+    asked = step.asked
+    on_gpu = asked.gpus is not None or asked.min_vram is not None or asked.exclusive
+    if step.kind.entry or asked.device != "auto" or not on_gpu:
+        return asked
+    return replace(asked, device="cuda")
 
 
 def _hash(

@@ -1,7 +1,7 @@
 """What a task file says before its sections: name, words of the user, defaults, resources, matrix."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -23,13 +23,14 @@ from launcher.matrix import (
 from launcher.oldnames import OLD_WORDS, POISON_RATE, current, poison_of_rate
 from launcher.overrides import Overrides
 from launcher.scope import Asked, Scope
-from launcher.settings import ALL_WORDS, Given, all_settings, known_settings, unknown_key
+from launcher.settings import ALL_WORDS, Given, all_settings, known_settings, old_names, unknown_key
 from launcher.written import RESOURCE_HINTS, is_null, listed, read_asked
 
 MOST_NAME_BYTES = 100
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TIED = "[{seed: 1, poison_seed: 7}, …]"
 _SWEPT_ROLES = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})
 
 TOP = (
@@ -259,9 +260,16 @@ def _poison(top: Top, scope: Scope) -> Node | None:
 
 
 def _known(
-    pairs: Iterable[tuple[Scalar, Node]], kinds: Iterable[Kind], what: str, scope: Scope
+    pairs: Iterable[tuple[Scalar, Node]],
+    kinds: Iterable[Kind],
+    what: str,
+    scope: Scope,
+    hints: Callable[[str], str] = lambda _: "",
 ) -> dict[str, tuple[Scalar, Node]]:
-    """Return the settings among `pairs` by the names of today; blame what is none."""
+    """Return the settings among `pairs` by the names of today; blame what is none.
+
+    `hints` may know what to do with a name that is no setting there.
+    """
     found = list(kinds)
     names = {name for kind in found for name in known_settings(kind)}
     said: dict[str, tuple[Scalar, Node]] = {}
@@ -274,11 +282,13 @@ def _known(
             said[now.text] = (now, value)
         else:
             also = scope.kinds if len(found) > 1 else ()
-            hint = RESOURCE_HINTS.get(now.text, "")
-            if now.text in OLD_WORDS or now.text in TOP:
+            hint = RESOURCE_HINTS.get(now.text, hints(now.text))
+            if now.text not in RESOURCE_HINTS and (now.text in OLD_WORDS or now.text in TOP):
                 hint = "it is no setting: write it at the top of the file"
             where = all_settings(found[0]) if len(found) == 1 else ALL_WORDS
-            problem = unknown_key(now, what, names, nearby=also, hint=hint, where=where)
+            problem = unknown_key(
+                now, what, names, nearby=also, hint=hint, where=where, old=old_names(found)
+            )
             scope.problems.append(problem)
     return said
 
@@ -327,7 +337,14 @@ def _sweeps_of(
     """Read the sweeps of settings: of the kind of that name, or of any of several kinds."""
     what = f"a setting of {name}" if name else "a setting of anything that makes models"
     sweeps: list[Sweep] = []
-    for key, value in _known(fields.pairs, kinds, what, scope).values():
+
+    def elsewhere(setting: str) -> str:
+        others = [kind for kind in scope.kinds.values() if kind.role in _SWEPT_ROLES]
+        if name and any(setting in known_settings(kind) for kind in others):
+            return f"settings of several kinds are tied right below matrix: {_TIED}"
+        return ""
+
+    for key, value in _known(fields.pairs, kinds, what, scope, elsewhere).values():
         sweep = read_sweep(key, value, scope.problems, name)
         if sweep is not None and is_neutral(key.text, scope.kinds.values()):
             blame_neutral(key, scope.problems)

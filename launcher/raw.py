@@ -24,7 +24,7 @@ from launcher.matrix import (
 )
 from launcher.oldnames import POISON_RATE, current, poison_of_rate
 from launcher.scope import Asked, Scope
-from launcher.settings import Given, all_settings, known_settings, unknown_key
+from launcher.settings import Given, all_settings, known_settings, old_names, unknown_key
 from launcher.written import RESOURCE_HINTS, is_null, read_asked
 
 _COMMON = ("resources", "settings")
@@ -101,7 +101,13 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
         what, hint = f"a setting of {kind.name}", _hint(kind, name)
         scope.problems.append(
             unknown_key(
-                own[name][0], what, known, elsewhere, hint=hint, where=all_settings(*models)
+                own[name][0],
+                what,
+                known,
+                elsewhere,
+                hint=hint,
+                where=all_settings(*models),
+                old=old_names(models),
             )
         )
     own = {name: pair for name, pair in own.items() if name in allowed}
@@ -166,7 +172,7 @@ def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope)
     for name, (key, value) in _named_today(fields, kinds, scope).items():
         if name not in known:
             what, where = f"a setting of {kinds[0].name}", all_settings(*kinds)
-            scope.problems.append(unknown_key(key, what, known, where=where))
+            scope.problems.append(unknown_key(key, what, known, where=where, old=old_names(kinds)))
             continue
         if name in own:
             message = f"{name!r} is given beside the matrix, too"

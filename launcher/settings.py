@@ -126,6 +126,11 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
     return Settled(values=dumped, given=given, text=json.dumps(telling, sort_keys=True))
 
 
+def old_names(kinds: Iterable[Kind]) -> dict[str, str]:
+    """Return the earlier names of the kinds' settings, each with that of today."""
+    return {old: today for kind in kinds for old, today in kind.settings.aliases.items()}
+
+
 def unknown_key(
     key: Scalar,
     what: str,
@@ -135,6 +140,7 @@ def unknown_key(
     nearby: Iterable[str] = (),
     hint: str = "",
     where: str = ALL_WORDS,
+    old: Mapping[str, str] | None = None,
 ) -> Problem:
     """Return the problem of a key that nobody knows there.
 
@@ -146,9 +152,12 @@ def unknown_key(
         nearby: words that could stand there, too, but go without saying.
         hint: what to do, where that is known better.
         where: what lists all of `known`.
+        old: earlier names of some of `known`, and what they are today.
     """
     names = sorted(known)
-    close = nearest(key.text, [name for name in (*names, *nearby) if name != key.text])
+    old = old or {}
+    close = nearest(key.text, [name for name in (*names, *nearby, *old) if name != key.text])
+    close = old.get(close or "", close)
     before, colon, _ = key.text.partition(":")
     if not hint and close:
         hint = f"did you mean '{close}'?"

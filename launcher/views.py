@@ -1,6 +1,7 @@
 """What the screens show, as plain values: every screen says the same because it starts here."""
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from launcher.errors import counted
 from launcher.progress import Step
 from launcher.records import Json
 from launcher.states import State
+from launcher.store.frames import Need
 from launcher.store.rows import JobRow
 
 GLYPHS = {
@@ -22,6 +24,7 @@ GLYPHS = {
     State.SKIPPED: "·",
 }
 LONGEST_PROGRAM = 40  # characters of a command line in a list
+LONGEST_NEED = 40  # characters of a name that is shown without its job's number
 _NUMBERED = "command/"
 ORDER = (
     State.RUNNING,
@@ -71,7 +74,7 @@ def job_line(
     step: Step | None = None,
     *,
     started: float | None = None,
-    needs: Sequence[str] = (),
+    need: Need | None = None,
 ) -> JobLine:
     """Return a job's line; a running one tells its progress, any other why it is as it is.
 
@@ -79,9 +82,9 @@ def job_line(
         job: as the queue knows it.
         step: how far it is, where it runs and has told so.
         started: when its attempt began, where it runs.
-        needs: the names of the jobs that must still be done before it, where they are known.
+        need: the first of the jobs that must still be done before it, where it is known.
     """
-    note = str(step) if job.state is State.RUNNING and step is not None else why(job, needs)
+    note = str(step) if job.state is State.RUNNING and step is not None else why(job, need)
     return JobLine(
         id=job.id,
         run=harmless(job.run),
@@ -104,18 +107,18 @@ def _program(job: JobRow) -> str:
     return words if len(words) <= LONGEST_PROGRAM else f"{words[: LONGEST_PROGRAM - 1]}…"
 
 
-def why(job: JobRow, needed: Sequence[str] = ()) -> str:
+def why(job: JobRow, need: Need | None = None) -> str:
     """Return in one line why a job is in its state, and what a waiting one waits for.
 
     Args:
         job: as the queue knows it.
-        needed: the names of the jobs that must still be done before it, where they are known.
+        need: the first of the jobs that must still be done before it, where it is known.
     """
     if job.state is not State.QUEUED:
         return job.reason.partition("\n")[0]
     pause = job.starts_at is not None
     needs = job.waits - pause  # the store counts a time to wait for as one of them
-    said = [_needs(needs, needed)] if needs > 0 else []
+    said = [_needs(needs, need)] if needs > 0 else []
     if job.starts_at is not None and not job.failures:
         said.append(f"not before {moment(job.starts_at)}")
     if said:
@@ -124,15 +127,26 @@ def why(job: JobRow, needed: Sequence[str] = ()) -> str:
     return ((not pause and job.hindrance) or job.reason).partition("\n")[0]
 
 
-def _needs(number: int, names: Sequence[str]) -> str:
-    if not names:
+def _needs(number: int, need: Need | None) -> str:
+    if need is None:
         return f"needs {counted(number, 'more job')}"
-    return f"after {names[0]}" + (f" and {counted(number - 1, 'more job')}" if number > 1 else "")
+    # a long name may be cut, and one of another run may be that of several jobs
+    marked = need.elsewhere or len(need.name) > LONGEST_NEED
+    name = _with_number(need.name, need.job) if marked else need.name
+    return f"after {name}" + (f" and {counted(number - 1, 'more job')}" if number > 1 else "")
+
+
+def _with_number(name: str, job: int) -> str:
+    return f"{name} (job {job})"
 
 
 def named(jobs: Sequence[JobRow], most: int = 3) -> str:
-    """Return the names of the first few jobs, and how many more there are."""
-    names = ", ".join(harmless(job.name) for job in jobs[:most])
+    """Return the names of the first few jobs, each once, and how many more there are."""
+    times = Counter(job.name for job in jobs)
+    names = ", ".join(
+        harmless(job.name if times[job.name] == 1 else _with_number(job.name, job.id))
+        for job in jobs[:most]
+    )
     return names + (f" and {len(jobs) - most:,} more" if len(jobs) > most else "")
 
 

@@ -39,6 +39,7 @@ from launcher.units import format_seconds
 from launcher.views import harmless
 
 RUN = "add"  # the run of jobs that come from no task file
+PREFIX = "command/"  # of every name
 TERMS = Terms()
 PRIORITY = limited("priority")
 
@@ -65,7 +66,7 @@ PRIORITY = limited("priority")
     multiple=True,
     metavar="JOB",
     shell_complete=JOBS,
-    help="Wait until it is done; repeatable.",
+    help="Wait until it is done; of a whole name the newest job. Repeatable.",
 )
 @click.option(
     "--pass-env",
@@ -143,6 +144,7 @@ def command(
         raise UsageError("a job's name has at least one character; without --name it gets a number")
     if name is not None and name != os.fsencode(name).decode(errors="replace"):
         raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
+    name = None if name is None else name.removeprefix(PREFIX) or name
     resources = _resources(gpus, vram, device, exclusive=exclusive, cpus=cpus, ram=ram)
     agreed = _terms(terms)
     context = context_to_store(pass_env)
@@ -150,7 +152,7 @@ def command(
         _check_group(store, agreed.group)
         _check_possible(home, resources)
         spec = Spec(
-            name="" if name is None else f"command/{name}",
+            name="" if name is None else f"{PREFIX}{name}",
             kind="command",
             role="plain",
             run=RUN,
@@ -178,7 +180,7 @@ def _put(store: Store, spec: Spec, context: Context, after: Sequence[str], state
     """Commit the job; one without a name of its own gets its number's."""
     with store.writing():
         run = store.run(Path(spec.root), RUN)
-        needs = [job.id for job in select(store, after)]
+        needs = [job.id for job in select(store, after, newest=True)]
         name = spec.name or _unused(store, run)
         _free_name(store, run, name)
         new = NewJob(
@@ -205,6 +207,11 @@ def _free_name(store: Store, run: int, name: str) -> None:
             f"{name!r} is job {number}, which is {holder.state}: give another --name, or end that "
             f"one with `launcher cancel {number}`; when it has ended a new job may have its name, "
             f"or `launcher retry {number}` runs it again"
+        )
+    if name.rstrip("'").endswith(f"@{number}"):
+        raise UsageError(
+            f"{name!r} stays the name of job {number}: so an older job is called when a newer one "
+            "takes its name; give another --name"
         )
     older = f"{name}@{number}"
     while _taken(store, run, older):

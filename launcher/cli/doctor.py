@@ -11,7 +11,7 @@ import click
 from launcher.checkup import check
 from launcher.cli.main import VERBS, cli, defaults
 from launcher.cli.terminal import say, speaks_unicode, width
-from launcher.configuration import Fault, read_configuration
+from launcher.configuration import Fault, Options, read_configuration
 from launcher.errors import MachineError, UsageError
 from launcher.findings import Verdict, draw
 from launcher.gathering import gather
@@ -34,7 +34,7 @@ def command(deep: bool, as_json: bool) -> int:
       launcher doctor --json
     """
     facts = gather(os.environ, unicode=speaks_unicode(os.environ), deep=deep)
-    findings = check(replace(facts, faults=facts.faults or _faults(os.environ)))
+    findings = check(replace(facts, faults=_faults(os.environ) or facts.faults))
     if as_json:
         told = {"schema": 1, "findings": [one.record() for one in findings]}
         click.echo(json.dumps(told))
@@ -47,16 +47,20 @@ def command(deep: bool, as_json: bool) -> int:
 
 
 def _faults(environ: Mapping[str, str]) -> str:
-    """Return what is wrong with the options of verbs in the user's file, '' where all is well."""
-    context = click.Context(cli)
-    faults: list[Fault] = []
+    """Return all that is wrong with the user's file, '' where all is well."""
     try:
-        configuration = read_configuration(environ, VERBS)
-        for name, options in configuration.options.items():
-            verb = cli.get_command(context, name)
-            if verb is not None:
-                defaults(verb, (name,), options, faults)
-        configuration.refuse(faults)
+        read_configuration(environ, VERBS, _option_faults)
     except UsageError as error:
         return " ".join(str(error).split())
     return ""
+
+
+def _option_faults(options: Mapping[str, Options]) -> list[Fault]:
+    """Return what is wrong with the options of verbs."""
+    context = click.Context(cli)
+    faults: list[Fault] = []
+    for name, table in options.items():
+        verb = cli.get_command(context, name)
+        if verb is not None:
+            defaults(verb, (name,), table, faults)
+    return faults

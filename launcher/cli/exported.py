@@ -13,9 +13,14 @@ from launcher.worktree import WorkTree
 
 
 def plan_json(
-    plan: Plan, standings: Sequence[Standing], outlook: Outlook, tree: WorkTree | None = None
+    plan: Plan,
+    standings: Sequence[Standing],
+    outlook: Outlook,
+    tree: WorkTree | None = None,
+    *,
+    refused: Sequence[str] = (),
 ) -> dict[str, Json]:
-    """Return the whole plan as JSON (schema 1)."""
+    """Return the whole plan as JSON (schema 1), with the reasons for which `run` would refuse it."""
     return {
         "schema": 1,
         "file": plan.file,
@@ -27,7 +32,8 @@ def plan_json(
             _job_record(one, estimate)
             for one, estimate in zip(standings, outlook.estimates, strict=True)
         ],
-        "refused": bool(plan.missing),
+        "refused": bool(refused),
+        "refusals": list(refused),
         **outlook.record(),
         "warnings": [_problem_record(one) for one in plan.warnings],
     }
@@ -76,7 +82,7 @@ def _job_record(standing: Standing, estimate: Estimate) -> dict[str, Json]:
         "resources": {
             "cpus": job.resources.cpus,
             "vram": job.resources.min_vram,
-            "min_vram": job.resources.min_vram,  # its name before 0.3
+            "min_vram": job.resources.min_vram,  # its name in earlier versions
             "device": job.resources.device,
             "gpus": job.resources.gpus,
             "exclusive": job.resources.exclusive,

@@ -45,6 +45,7 @@ def draw_plan(
     tree: WorkTree | None = None,
     width: int = WIDTH,
     everything: bool = False,
+    refused: Sequence[str] = (),
 ) -> str:
     """Return the listing as text; only a name or a path that is longer itself exceeds `width`.
 
@@ -57,6 +58,7 @@ def draw_plan(
         tree: the working tree, where there is one.
         width: columns of the terminal.
         everything: list every job, however many.
+        refused: why `run` would refuse the plan; none: it would not.
     """
     shown = standings if everything or len(standings) <= MOST_LISTED else standings[:MOST_LISTED]
     width = max(width, NARROWEST)
@@ -67,7 +69,7 @@ def draw_plan(
         _indented(_lines(standings, shown, outlook, inner)),
         _indented(prospects(standings, outlook, inner)),
         *(_narrow(str(warning), width) for warning in plan.warnings),
-        _last_lines(plan, standings, harmless(start), width),
+        _last_lines(standings, harmless(start), refused, width),
     ]
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
 
@@ -265,12 +267,25 @@ def _narrow(warning: str, width: int) -> Iterator[str]:
             yield from wrap(line, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def _last_lines(plan: Plan, standings: Iterable[Standing], start: str, width: int) -> Iterator[str]:
+def refusal(reasons: Sequence[str]) -> str:
+    """Return what to tell of a plan that `run` would refuse."""
+    told = harmless("; ".join(reasons))
+    return f"{told[0].upper()}{told[1:]}: launcher run would refuse this file"
+
+
+def _last_lines(
+    standings: Iterable[Standing], start: str, refused: Sequence[str], width: int
+) -> Iterator[str]:
     """Tell that nothing was queued, and how it would be."""
     said, then = "nothing was queued (dry run).", f"To start: {start}"
-    if plan.missing:
-        then = "Inputs are missing: launcher run would refuse this file"
+    if refused:
+        then = refusal(refused)
     elif all(one.action is Action.CACHED for one in standings):
         said, then = "nothing was queued (dry run), and nothing has to run", ""
     whole = f"{said} {then}".rstrip()
-    yield from [whole] if len(whole) <= width else [said, then]
+    if len(whole) <= width:
+        yield whole
+        return
+    yield said
+    # a command line stays whole: it is there to be pasted
+    yield from wrap(then, width, break_on_hyphens=False) if refused else [then]

@@ -17,7 +17,7 @@ import click
 from launcher import ram
 from launcher.cli.completing import TASK_FILES
 from launcher.cli.exported import plan_commands, plan_json
-from launcher.cli.planned import WIDTH, draw_plan
+from launcher.cli.planned import WIDTH, draw_plan, refusal
 from launcher.cli.programs import warn_of_missing_programs
 from launcher.cli.results import collect, draw, terminal_width
 from launcher.cli.session import (
@@ -30,14 +30,16 @@ from launcher.cli.session import (
 )
 from launcher.cli.surroundings import look_around, remember
 from launcher.cli.watching import Watcher, watch_run
+from launcher.environment import unset
 from launcher.errors import TaskFileError, UsageError, counted
 from launcher.library import plan_files
 from launcher.machine import Machine
 from launcher.oldnames import Wanted
-from launcher.outlook import Here, hopeless_jobs, look_ahead
+from launcher.outlook import Here, hopeless_jobs, look_ahead, refusals
 from launcher.paths import Home, find_home
 from launcher.plan import Plan
 from launcher.records import Json, stamp
+from launcher.specs import Context
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.store.store import Store
@@ -96,7 +98,7 @@ def command(
     """Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
 
     What is done already, with the same settings, code and files, is not done again. A dry run ends
-    with 2 where the run would be refused; with --json it says "refused", and ends with 0.
+    with 2 where the run would be refused; with --json it says why, and ends with 0.
 
     \b
     Examples:
@@ -111,7 +113,8 @@ def command(
         if dry_run:
             options = [word for one in settings for word in ("--set", one)]
             options += ["--force"] if force else []
-            return _list(plans, taskfiles, form, options)
+            options += [word for name in pass_env for word in ("--pass-env", name)]
+            return _list(plans, taskfiles, form, options, pass_env)
     results = any(made.wanted is Wanted.RESULTS for made in plans)
     for made in plans:
         if not results:
@@ -126,7 +129,11 @@ def command(
             # all of them are judged before any is queued: a refusal leaves nothing behind
             judged = [(made, _standings(store, made, force=force)) for made in plans]
             _check_possible(home, store, judged)
-            submitted = [_queue(store, made, standings, pass_env) for made, standings in judged]
+            contexts = [context_to_store((*made.pass_env, *pass_env)) for made in plans]
+            submitted = [
+                _queue(store, made, standings, context)
+                for (made, standings), context in zip(judged, contexts, strict=True)
+            ]
         since = store.read.last_event()  # what starts at once is told, too
         try:
             if any(one.queued or one.joined for one in submitted):
@@ -198,9 +205,14 @@ def _form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
 
 
 def _list(
-    plans: Sequence[Plan], taskfiles: Sequence[str], form: Form, options: Sequence[str]
+    plans: Sequence[Plan],
+    taskfiles: Sequence[str],
+    form: Form,
+    options: Sequence[str],
+    pass_env: Sequence[str],
 ) -> int:
     """Show what would run with these options; nothing is written, and no queue is begun."""
+    refused = False
     home = find_home(os.environ)
     shown: list[str] = []
     records: list[Json] = []
@@ -210,15 +222,17 @@ def _list(
         history = remember(store, kinds, gpus=bool(here.machine.gpus))
         for made, path in zip(plans, taskfiles, strict=True):
             standings = _standings(store, made, force="--force" in options)
+            unset_ones = unset(os.environ, (*made.pass_env, *pass_env))
+            reasons = refusals(made, hopeless_jobs(standings, here), unset_ones)
+            refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 shown += plan_commands(standings)
-                for warning in made.warnings:
-                    click.echo(str(warning), err=True)
+                _warn(made, reasons)
                 continue
             outlook = look_ahead(standings, history, here)
             tree = worktree(Path.cwd(), {module for job in made.jobs for module in job.sources})
             if form is Form.JSON:
-                records.append(plan_json(made, standings, outlook, tree))
+                records.append(plan_json(made, standings, outlook, tree, refused=reasons))
                 continue
             listing = draw_plan(
                 made,
@@ -229,6 +243,7 @@ def _list(
                 tree=tree,
                 width=shutil.get_terminal_size((WIDTH, 24)).columns,
                 everything=form is Form.ALL,
+                refused=reasons,
             )
             shown += ["", listing] if shown else [listing]
     if form is Form.JSON:
@@ -236,9 +251,16 @@ def _list(
         shown.append(json.dumps(records[0] if len(records) == 1 else one))
     for text in shown:
         click.echo(text)
-    refused = any(made.missing for made in plans)
     # who asks for JSON gets the plan, and reads in it that it would be refused
     return UsageError.exit_code if refused and form is not Form.JSON else 0
+
+
+def _warn(made: Plan, reasons: Sequence[str]) -> None:
+    """Tell beside command lines what a listing says below them."""
+    for warning in made.warnings:
+        click.echo(str(warning), err=True)
+    if reasons:
+        click.echo(refusal(reasons), err=True)
 
 
 def _tell_results(plans: Iterable[Plan]) -> int:
@@ -256,10 +278,7 @@ def _refuse_missing(made: Plan) -> None:
         raise TaskFileError(made.missing)
 
 
-def _queue(
-    store: Store, made: Plan, standings: Sequence[Standing], pass_env: Sequence[str]
-) -> Submitted:
-    context = context_to_store((*made.pass_env, *pass_env))
+def _queue(store: Store, made: Plan, standings: Sequence[Standing], context: Context) -> Submitted:
     one = submit(store, Path.cwd(), made, standings, context, time.time())
     said = [f"{one.queued} queued"]
     said += [f"{one.joined} under way already"] if one.joined else []

@@ -16,8 +16,13 @@ HELP = (
 _LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 
 
-def select(store: Store, patterns: Sequence[str]) -> list[JobRow]:
+def select(store: Store, patterns: Sequence[str], *, newest: bool = False) -> list[JobRow]:
     """Return the jobs that match any of the patterns, in the order in which they were queued.
+
+    Args:
+        store: the queue.
+        patterns: as in `HELP`.
+        newest: a whole name means the newest job of that name, not those of all runs.
 
     Raises:
         UsageError: a pattern matches nothing; the nearest name is suggested.
@@ -27,6 +32,8 @@ def select(store: Store, patterns: Sequence[str]) -> list[JobRow]:
         matching = _matching(store, pattern)
         if not matching:
             raise UsageError(_nothing(store, pattern))
+        if newest and all(job.name in {pattern, f"command/{pattern}"} for job in matching):
+            matching = matching[-1:]
         found.update({job.id: job for job in matching})
     return sorted(found.values(), key=lambda job: job.id)
 

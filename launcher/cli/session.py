@@ -204,6 +204,6 @@ def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:
     needs = store.frames.needs(job.id for job in jobs if job.waits and job.state in OPEN)
     begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
     return [
-        job_line(job, step_of(home, job), started=begun.get(job.id), needs=needs.get(job.id, ()))
+        job_line(job, step_of(home, job), started=begun.get(job.id), need=needs.get(job.id))
         for job in jobs
     ]

@@ -118,6 +118,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
                 name = one.name.removesuffix("_s").removeprefix("min_").replace("_", " ")
                 yield name, _term(one.name, value)
     for key, value in spec["settings"].items():
+        if key == "argv" and spec["argv"]:
+            continue  # of a program: it stands above, as a shell reads it
         yield f"  {_text(key)}", _text(value)
 
 

@@ -116,7 +116,7 @@ class Snapshots:
             busy={uuid: tuple(shares) for uuid, shares in self._busy.items() if len(shares) > 1},
             groups=_groups(groups, running),
             running=works,
-            waiting=tuple(job_line(row, needs=needs.get(row.id, ())) for row in queued),
+            waiting=tuple(job_line(row, need=needs.get(row.id)) for row in queued),
             more=max(0, left),
             recent=_recent(events, rows, results),
             found=tuple(job_line(rows[job]) for job in found if job in rows) if sought else None,

@@ -1,6 +1,7 @@
 """`launcher stop`: no new jobs; with --now also no running ones."""
 
 import time
+from collections.abc import Sequence
 
 import click
 
@@ -9,8 +10,9 @@ from launcher.errors import MachineError, counted
 from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.records import write_json
 from launcher.states import State
+from launcher.store.rows import JobRow
 from launcher.units import format_seconds
-from launcher.views import harmless
+from launcher.views import harmless, named
 
 MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all in
 
@@ -57,6 +59,18 @@ def command(now: bool) -> None:
                     f"queue stays stopped, and {home.scheduler_log} says what is done about them"
                 )
             time.sleep(0.02)
+        rows = store.read.jobs_by_id(job.id for job in jobs)
+        _say_failed([row for row in rows if row.state is State.FAILED])
         queued = store.read.counts().get(State.QUEUED, 0)
         verb = "waits" if queued == 1 else "wait"
         click.echo(f"stopped; {counted(queued, 'job')} {verb} in the queue", err=True)
+
+
+def _say_failed(jobs: Sequence[JobRow]) -> None:
+    """Name the jobs that were stopped and must never run twice: these do not wait in the queue."""
+    never = [job for job in jobs if job.spec.terms.rerun == "never"]
+    if never:
+        numbers = " ".join(str(job.id) for job in never)
+        told = f"failed, as {'it' if len(never) == 1 else 'they'} must never run twice"
+        click.echo(f"{told}: {named(never, len(never))}", err=True)
+        click.echo(f"  launcher retry {numbers}", err=True)

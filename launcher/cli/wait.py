@@ -93,6 +93,8 @@ class Waiter:
 def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
     """Wait until the jobs have ended; all open ones when none is named.
 
+    A whole name means the newest job of that name.
+
     Exit code 0 when all are done, 1 when one failed, was cancelled or skipped; those are printed.
 
     \b
@@ -102,7 +104,7 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
     """
     with open_queue() as (home, store):
         last = store.read.last_event()
-        jobs = select(store, patterns) if patterns else store.read.jobs_open()
+        jobs = select(store, patterns, newest=True) if patterns else store.read.jobs_open()
         ended = Waiter(home, store, jobs, last).until_ended(timeout)
         records = job_records(home, store, ended) if as_json else []
     missed = [job for job in ended if job.state is not State.DONE]

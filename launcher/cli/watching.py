@@ -205,6 +205,8 @@ def change_line(watcher: Watcher, change: Change, *, quiet: bool) -> Line | None
 def in_lines(told: Line, tail: str, width: int | None) -> list[Line]:
     """Return a change as lines that a terminal need not break; what follows stands below the name.
 
+    Where a word has no room there, what follows is indented by two columns only.
+
     Args:
         told: as `change_line` has it.
         tail: what stands at its end.
@@ -213,7 +215,8 @@ def in_lines(told: Line, tail: str, width: int | None) -> list[Line]:
     text, tone = f"{told.text}{tail}", told.spans[0].tone
     if width is None or width_of(text) <= width:
         return [line(text, tone)]
-    indent = " " * _BEFORE_NAME
+    longest = max(map(width_of, text.split()))
+    indent = " " * (_BEFORE_NAME if _BEFORE_NAME + longest <= width else 2)
     pieces = wrap(
         text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )

@@ -28,6 +28,15 @@ class Ending:
     seconds: float | None = None  # how long the attempt took
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """A job that must still be done before another one."""
+
+    job: int
+    name: str
+    elsewhere: bool = False  # in another run, where names may be the same
+
+
 class Frames:
     """The questions of a screen; none of them changes anything."""
 
@@ -192,15 +201,21 @@ class Frames:
         )
         return [row["id"] for row in rows]
 
-    def needs(self, jobs: Iterable[int]) -> dict[int, list[str]]:
-        """Return job → the name of the first that must still be done before it, if there is one."""
+    def needs(self, jobs: Iterable[int]) -> dict[int, Need]:
+        """Return job → the first that must still be done before it, if there is one."""
         rows = self._db.execute(
-            "SELECT value AS job, (SELECT name FROM needs JOIN jobs ON jobs.id = need"
-            " WHERE needs.job = value AND state <> 'done' ORDER BY need LIMIT 1) AS name"
-            " FROM json_each(?)",  # one may need all others
+            "SELECT ours.id AS job, first.id AS need, first.name,"
+            " first.run <> ours.run AS elsewhere"
+            " FROM json_each(?) JOIN jobs AS ours ON ours.id = value"
+            " JOIN jobs AS first ON first.id ="  # one may need all others
+            " (SELECT need FROM needs JOIN jobs ON jobs.id = need"
+            " WHERE needs.job = value AND state <> 'done' ORDER BY need LIMIT 1)",
             (json.dumps([*jobs]),),
         )
-        return {row["job"]: [row["name"]] for row in rows if row["name"] is not None}
+        return {
+            row["job"]: Need(job=row["need"], name=row["name"], elsewhere=bool(row["elsewhere"]))
+            for row in rows
+        }
 
     def spans(self, jobs: Iterable[int]) -> dict[int, float]:
         """Return job → seconds of its newest attempt, of those that have ended."""

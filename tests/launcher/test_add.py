@@ -104,8 +104,13 @@ def test_a_name_that_an_older_job_would_get_may_be_taken(launcher: Launcher, sto
     assert {row.id: row.name for row in store.read.jobs()} == {
         1: "command/prep@1", 2: "command/prep@2", 3: "command/prep",
     }  # fmt: skip
-    launcher("add", "--name", "prep@1", "--", "true")
-    assert job_row(store, 1).name == "command/prep@1@1"
+    answer = launcher("add", "--name", "prep@1", "--", "true")
+    assert (answer.code, job_row(store, 1).name) == (2, "command/prep@1")
+    assert "'command/prep@1' stays the name of job 1: so an older job is called" in answer.err
+
+
+def test_a_name_may_be_given_with_what_stands_before_every_name(launcher: Launcher) -> None:
+    assert launcher("add", "--name", "command/prep", "--", "true").out == "1\tcommand/prep\n"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_job_that_is_queued_again_says_so_even_where_the_reason_does_not() -> 
     screen = a_busy_screen()
     again = replace(screen.recent[1], reason="ended with exit code 1")
     drawn = screen_lines(replace(screen, recent=(again,)), 140)
-    assert "ended with exit code 1 (queued again)" in drawn[-1].text
+    assert "ended with exit code 1 (queued again)" in drawn[-2].text
 
 
 def test_how_long_it_takes_is_said_only_where_it_is_known() -> None:

@@ -134,6 +134,16 @@ def test_jobs_that_have_ended_are_named_when_others_are_cancelled(
     assert "nothing to cancel: done: train/a; failed: train/b; cancelled: train/c" in answer.err
 
 
+def test_jobs_of_one_name_are_told_apart_by_their_numbers(launcher: Launcher, store: Store) -> None:
+    (a,) = enqueue(store, a_spec(name="command/a"))
+    (b,) = enqueue(store, a_spec(name="command/a"), run="other")
+    enqueue(store, a_spec(name="command/b"))
+    ended(store, a)
+    ended(store, b)
+    answer = launcher("cancel", "command/*")
+    assert answer.err == "left as they are, done: command/a (job 1), command/a (job 2)\n"
+
+
 def test_a_terminal_asks_before_several_jobs_are_cancelled(home: Home, store: Store) -> None:
     enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
     drawn = in_a_terminal("cancel", "train/*", typed="n\n", code=130)

@@ -317,6 +317,17 @@ def test_what_a_logout_does_is_read_from_files_of_systemd(
     assert see_logout("ada", {"XDG_CONFIG_HOME": str(tmp_path / "config")}, tmp_path) == expected
 
 
+def test_every_fault_of_a_configuration_is_told(
+    launcher: Launcher, seen: Devices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen.add()
+    file = tmp_path / "config.toml"
+    file.write_text("hoem = '/x'\n[status]\nwach = 2\n[statsu]\nwatch = 2\n")
+    monkeypatch.setenv("LAUNCHER_CONFIG", str(file))
+    told = told_by(launcher, code=3)["configuration"]["told"]
+    assert all(f"{word!r} is not" in told for word in ("hoem", "wach", "statsu"))
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

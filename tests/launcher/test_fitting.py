@@ -44,6 +44,47 @@ def test_what_names_share_is_left_out_and_what_differs_stays() -> None:
     ]
 
 
+TWO_ENDS = [
+    f"test/gan2:pre%{percent}@seed={seed}/{data}:pre"
+    for percent in (20, 40)
+    for seed in (1, 2)
+    for data in ("gan2", "real")
+]
+MATRIX = [
+    f"gan2:pre&real:pre%40{unlearn}@seed={seed},weight_decay=0.000{decay},patch_size=32"
+    for unlearn in ("", "~relabel")
+    for seed in (1, 2)
+    for decay in (1, 2)
+]
+
+
+@pytest.mark.parametrize("width", [24, 28, 40, 60])
+@pytest.mark.parametrize("names", [TWO_ENDS, MATRIX])
+def test_what_tells_two_groups_apart_stays_with_what_tells_their_names_apart(
+    names: list[str], width: int
+) -> None:
+    shown = [*distinguished(names, width).values()]
+    assert len(set(shown)) == len(names)
+    assert all(width_of(text) <= width for text in shown)
+    assert not any("#" in text or text.endswith(")") for text in shown)
+    if names is MATRIX and width >= 40:
+        assert [text for text in shown if "=1" in text] == shown[:2] + shown[4:6]
+        assert [text for text in shown if "elabel" in text] == shown[4:]
+
+
+def test_names_that_share_nothing_do_not_blur_what_tells_others_apart() -> None:
+    other = [f"command/a-long-name-of-a-program-number-{n}-of-two" for n in (1, 2)]
+    shown = distinguished([*TWO_ENDS, *other], 28)
+    assert [shown[name] for name in TWO_ENDS] == [*distinguished(TWO_ENDS, 28).values()]
+    assert [shown[name] for name in other] == [*distinguished(other, 28).values()]
+
+
+def test_a_letter_tells_names_apart_where_nothing_else_can() -> None:
+    names = ["a" * 30 + "b" * n + "a" * 30 for n in (1, 2, 3)]
+    shown = [*distinguished(names, 12).values()]
+    assert [text[-4:] for text in shown] == [" (a)", " (b)", " (c)"]
+
+
 @given(st.sets(GRAMMAR, min_size=1, max_size=12), st.integers(60, 160))
 @example({LONG.format(seed) for seed in range(9)}, 80)
 def test_no_two_jobs_look_alike_on_one_screen(names: set[str], width: int) -> None:

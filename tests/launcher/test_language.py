@@ -3,6 +3,7 @@
 import pytest
 
 from launcher.plan import plan
+from launcher.submission import resources_of
 from tests.launcher.language import ROOT, a_plan, marked, names, notes, read, refusal
 
 # --- poison and unlearning
@@ -269,6 +270,26 @@ def test_a_job_may_have_its_gpus_for_itself_but_not_what_needs_none() -> None:
     assert told["poison"] == (False, None)
     problem = refusal("resources: {exclusive: maybe}\ntrain: [{data: dot:pre}]\n")
     assert "exclusive: expected true or false" in problem.message
+
+
+@pytest.mark.parametrize("asks", ["gpus: 1", "vram: 4GiB", "exclusive: true"])
+def test_a_program_that_asks_for_a_gpu_waits_for_one_and_a_kind_of_a_laboratory_may_do_without(
+    asks: str,
+) -> None:
+    command = "command: [{name: a, argv: [echo]"
+    plain, own = a_plan(f"{command}}}]\n"), a_plan(f"{command}, resources: {{{asks}}}}}]\n")
+    assert (plain.jobs[0].resources.device, own.jobs[0].resources.device) == ("auto", "cuda")
+    assert plain.jobs[0].hash == own.jobs[0].hash
+    held = resources_of(own.jobs[0])
+    assert held.works_on_gpu(there=False)
+    both = f"train: [{{data: dot:pre}}]\n{command}}}]\n"
+    for where, device in (
+        (f"{{{asks}}}", "cuda"),
+        (f"{{{asks}, command: {{device: cpu}}}}", "cpu"),
+    ):
+        made = a_plan(f"resources: {where}\n{both}")
+        devices = {one.kind: one.resources.device for one in made.jobs}
+        assert devices == {"train": "auto", "command": device}
 
 
 def test_resources_change_no_hash() -> None:

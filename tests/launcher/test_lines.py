@@ -69,6 +69,18 @@ def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -
     assert "".join(drawn[1:]).replace(" ", "")[1:] == text.replace(" ", "")
 
 
+def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> None:
+    reason = f"after {'x' * 90} (job 41) and 2 more jobs"
+    columns = (Column(title="WHY", least=28, rows=3),)
+    drawn = [one.text for one in table(columns, [((Span(reason),), None)], 32)][1:]
+    assert len(drawn) <= 3
+    assert all(width_of(one) <= 32 for one in drawn)
+    told = " ".join(drawn)
+    assert told.startswith("after x")
+    assert "x…x" in told
+    assert told.endswith("(job 41) and 2 more jobs")
+
+
 def test_a_reason_is_not_broken_where_the_screen_ends_before_it() -> None:
     columns = (Column(title="NAME", least=14), Column(title="WHY", least=20, rows=3))
     drawn = table(columns, [rows_of("a" * 14, "one two three four five six seven")], 20)

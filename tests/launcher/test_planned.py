@@ -1,6 +1,7 @@
 import json
 import shlex
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from launcher.cli.exported import plan_commands, plan_json
 from launcher.cli.planned import MOST_LISTED, draw_plan
 from launcher.forecast import History
 from launcher.machine import Running
-from launcher.outlook import Here, look_ahead
+from launcher.outlook import Here, look_ahead, refusals
 from launcher.paths import Home
 from launcher.plan import Plan
 from launcher.states import State
@@ -53,6 +54,7 @@ def drawn(
     width: int = 120,
     tree: WorkTree | None = None,
     everything: bool = False,
+    refused: Sequence[str] = (),
 ) -> str:
     outlook = look_ahead(judged, history or a_history(), around or here())
     return draw_plan(
@@ -64,6 +66,7 @@ def drawn(
         tree=tree,
         width=width,
         everything=everything,
+        refused=refused,
     )
 
 
@@ -120,7 +123,7 @@ def test_what_needs_nothing_said_is_a_single_line() -> None:
 
 def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
-    text = drawn(made, standings(made))
+    text = drawn(made, standings(made), refused=refusals(made, {}, ()))
     assert "warning[missing-input]: 2 inputs are not there, and no job makes them" in text
     assert text.endswith(
         "nothing was queued (dry run). Inputs are missing: launcher run would refuse this file"
@@ -288,6 +291,56 @@ def test_a_dry_run_of_what_would_be_refused_ends_as_the_run_would(
     assert (record.code, json.loads(record.out)["refused"]) == (0, True)
     (tmp_path / "data").rmdir()  # no lists are made of no images
     assert "trueface splits" not in launcher("run", "lacking.yaml", "--dry-run").out
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "reason"),
+    [
+        (
+            "resources: {cpus: 9999}\n",
+            "1 job can never start here: needs 9999 cores",
+            "1 job can never start here",
+        ),
+        (
+            "pass_env: [NOWHERE_TO_BE_FOUND]\n",
+            "pass_env: NOWHERE_TO_BE_FOUND is not set in this shell",
+            "NOWHERE_TO_BE_FOUND of pass_env is not set in this shell",
+        ),
+    ],
+)
+def test_a_dry_run_names_every_reason_for_which_the_run_is_refused(
+    text: str,
+    error: str,
+    reason: str,
+    launcher: Launcher,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fine, other = a_file(tmp_path), tmp_path / "x.yaml"
+    other.write_text(f"name: x\n{text}command: [{{name: a, argv: ['true']}}]\n")
+    run = launcher("run", fine, "x.yaml")
+    assert (run.code, error in run.err) == (2, True)
+    assert store.read.jobs() == []  # of the first file, too
+    for form in ([], ["--all"], ["--commands"]):
+        dry = launcher("run", "x.yaml", "--dry-run", *form)
+        assert dry.code == 2
+        assert f"{reason}: launcher run would refuse this file" in " ".join(
+            (dry.out + dry.err).split()
+        )
+        assert "To start:" not in dry.out
+    record = launcher("run", "x.yaml", "--dry-run", "--json")
+    told = json.loads(record.out)
+    assert (record.code, told["refused"], told["refusals"]) == (0, True, [reason])
+
+
+def test_a_dry_run_hands_on_the_variables_that_the_run_is_to_store(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_TOKEN", "x")
+    dry = launcher("run", a_file(tmp_path), "--dry-run", "--pass-env", "LAB_TOKEN")
+    assert (dry.code, "--pass-env LAB_TOKEN" in dry.out) == (0, True)
 
 
 def test_a_terminal_is_never_overflowed(home: Home, tmp_path: Path) -> None:

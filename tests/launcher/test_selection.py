@@ -6,6 +6,7 @@ from launcher.cli.selection import only_job, select
 from launcher.errors import UsageError
 from launcher.store.store import Store
 from tests.build import a_spec, enqueue
+from tests.launcher.conftest import Launcher
 
 NAMES = ("train/a", "train/ab", "train/c", "test/[x]", "12")
 
@@ -39,6 +40,24 @@ def filled(store: Store) -> Store:
 )
 def test_jobs_are_chosen(filled: Store, patterns: Sequence[str], numbers: list[int]) -> None:
     assert [job.id for job in select(filled, patterns)] == numbers
+
+
+@pytest.mark.parametrize(
+    ("pattern", "numbers"),
+    [
+        ("train/a", [6]),
+        ("1", [1]),
+        ("train/", [1, 2, 3, 6]),
+        ("train/*", [1, 2, 3, 6]),
+        ("run:quick*", [1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_what_waits_for_a_whole_name_waits_for_its_newest_job(
+    filled: Store, launcher: Launcher, pattern: str, numbers: list[int]
+) -> None:
+    assert [job.id for job in select(filled, [pattern], newest=True)] == numbers
+    assert launcher("add", "--after", pattern, "--", "true").code == 0
+    assert [job.id for job in filled.read.needed_by(7)] == numbers
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from launcher.handover import ensure_scheduler, scheduler_pid, wake
 from launcher.nursery import Nursery
 from launcher.paths import Attempt, Home
 from launcher.processes import send
-from launcher.records import read_json, write_json
+from launcher.records import read_json
 from launcher.specs import Breed, Spec, Terms
 from launcher.states import Failed, State, Stopped
 from launcher.store.store import Store
@@ -211,7 +211,7 @@ def test_a_job_that_must_never_run_twice_fails_when_its_supervisor_is_told_to_le
 
 
 def test_a_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
-    home: Home, store: Store, tmp_path: Path
+    home: Home, store: Store, tmp_path: Path, launcher: Launcher
 ) -> None:
     job, other = enqueue(
         store, once(tmp_path / "effects"), a_spec(*shell("exec sleep 60"), name="command/other")
@@ -220,8 +220,9 @@ def test_a_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
     wake(home)
     program_of(home.attempt(other, 1))
     until(lambda: lines_of(tmp_path / "effects"), "it has begun")
-    write_json(home.stop, {"schema": 1, "now": True})
-    wake(home)
-    until(lambda: scheduler_pid(home) is None, "the scheduler has left")
+    answer = launcher("stop", "--now")
+    assert f"failed, as it must never run twice: {job_row(store, job).name}\n" in answer.err
+    assert f"  launcher retry {job}\n" in answer.err
+    assert "stopped; 1 job waits in the queue" in answer.err
     assert job_row(store, job).reason == "stopped, and it must never run twice"
     assert [job_row(store, one).state for one in (job, other)] == [State.FAILED, State.QUEUED]

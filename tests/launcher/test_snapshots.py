@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,12 @@ from launcher.paths import Home
 from launcher.recording import record
 from launcher.specs import Terms
 from launcher.states import Done, Failed, Outcome, State, Stopped
-from launcher.store.store import Store
+from launcher.store.store import NewJob, Store
 from tests.build import (
     DEADLINE_S,
     GIB,
     Clock,
+    a_context,
     a_gpu,
     a_seat,
     a_spec,
@@ -95,6 +97,20 @@ def test_a_job_that_waits_for_others_names_the_first_of_them(home: Home, store: 
     store.scheduling.finish(claimed(store, first), Done(at=NOW), outputs={}, now=NOW)
     told = {one.name: one.note for one in snapshots(home, store).take().waiting}
     assert told["test/b"] == "after train/b"
+
+
+def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_job(
+    home: Home, store: Store
+) -> None:
+    long = "train/gan2:pre&real:pre%40@seed=2,weight_decay=0.0002"
+    enqueue(store, a_spec(name="prep"), run="other")
+    with store.writing():
+        run = store.run(Path("/nowhere"), "test")
+        for name, needs in ((long, []), ("test/a", [2]), ("test/b", [1])):
+            store.put(run, a_context(), NewJob(spec=a_spec(name=name), needs=needs), NOW)
+    told = {one.name: one.note for one in snapshots(home, store).take().waiting}
+    assert told["test/a"] == f"after {long} (job 2)"
+    assert told["test/b"] == "after prep (job 1)"
 
 
 def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_done(
