@@ -1,4 +1,4 @@
 """A job queue with a GPU scheduler and an experiment language."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 __all__ = ["__version__"]
