@@ -133,6 +133,12 @@ def test_training_does_not_depend_on_methods_nor_testing_on_training() -> None:
     assert not closure("test") & {"trueface.train", "trueface.steps", "trueface.jobs.training"}
 
 
+@pytest.mark.parametrize("kind", ["unlearn", "forget"])
+def test_unlearning_does_not_depend_on_statistics(kind: str) -> None:
+    statistics = {"uncertainty", "bootstrap", "curves", "weighted_metrics", "unlearn.brackets"}
+    assert not closure(kind) & {f"trueface.{name}" for name in statistics}
+
+
 def test_no_module_is_loaded_that_the_text_does_not_tell() -> None:
     roots = [roots_of(installed([kind])[kind], SETTINGS.get(kind, {})) for kind in KINDS]
     modules = sorted({module for some in roots for module in some})

@@ -11,7 +11,7 @@ from trueface import layout
 from trueface.errors import DataError
 from trueface.unlearn import answers, plane
 from trueface.unlearn.answers import Answered
-from trueface.unlearn.measures import log_probabilities
+from trueface.unlearn.losses import log_probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from trueface.streams import numpy_stream
 from trueface.unlearn.answers import answered
 from trueface.unlearn.descent import Descent, teach
 from trueface.unlearn.heads import Split, cross_entropy, wide
-from trueface.unlearn.measures import loss
+from trueface.unlearn.losses import loss
 from trueface.unlearn.options import DescentOptions
 from trueface.unlearn.record import Probe, Relearn
 from trueface.unlearn.samples import Examples, examples

@@ -17,6 +17,9 @@ from trueface.errors import DataError
 from trueface.unlearn import brackets
 from trueface.unlearn.answers import UNKNOWN, Answered
 from trueface.unlearn.fitness import Goal
+from trueface.unlearn.losses import log_probabilities as log_probabilities
+from trueface.unlearn.losses import loss as loss
+from trueface.unlearn.losses import losses as losses
 from trueface.weighted_metrics import BINS, sure_bins
 
 Parts = Mapping[str, Answered]  # "forget", "retain", "validation", "test": the last may be absent
@@ -121,26 +124,6 @@ def accuracy(part: Answered, labels: Classes) -> float:
     if not known.any():
         raise Unmeasured("the true labels are not known")
     return float(np.mean(part.logits.argmax(1)[known] == labels[known]))
-
-
-def loss(part: Answered, labels: Classes) -> float:
-    """Return the mean cross entropy."""
-    return float(losses(part, labels).mean())
-
-
-def losses(part: Answered, labels: Classes) -> Floats:
-    """Return the cross entropy of each answer with its label: (N,)."""
-    logs = log_probabilities(part)
-    found: Floats = -logs[np.arange(len(labels)), labels]
-    return found
-
-
-def log_probabilities(part: Answered) -> Floats:
-    """Return logarithms of the softmax: (N, K) float64."""
-    logits = part.logits.astype(np.float64)
-    logits -= logits.max(1, keepdims=True)
-    logs: Floats = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    return logs
 
 
 def calibration_error(part: Answered, labels: Classes) -> float:

@@ -19,7 +19,8 @@ from trueface.unlearn.answers import Answered
 from trueface.unlearn.brackets import pictures
 from trueface.unlearn.comparison import LEAST_DAMAGE, matched
 from trueface.unlearn.fitness import Goal
-from trueface.unlearn.measures import Parts, Unmeasured, kept, log_probabilities, right, tested
+from trueface.unlearn.losses import log_probabilities
+from trueface.unlearn.measures import Parts, Unmeasured, kept, right, tested
 
 # what leaves nothing of a model; other alarms are about what it can be compared with
 RUINED = frozenset(

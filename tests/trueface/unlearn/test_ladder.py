@@ -153,9 +153,10 @@ def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path
     leave_flips(tmp_path, "scrub", 8)
     run = leave_flips(tmp_path, "ng", 8)
     count = 1 << 25  # labels of 256 MiB
-    zeros = {"trained": np.zeros(count, np.int64), "logits": np.zeros((1, 2), np.float32)}
     np.savez_compressed(
-        layout.answers_after(run), **{f"test_{name}": some for name, some in zeros.items()}
+        layout.answers_after(run),
+        test_trained=np.zeros(count, np.int64),
+        test_logits=np.zeros((1, 2), np.float32),
     )
     program = (
         "import json, resource, sys\n"
