@@ -97,12 +97,14 @@ class Nurseries:
     def give_back(self, breed: Breed, supervisor: Supervisor) -> None:
         """Keep a supervisor whose attempt has ended for the next one."""
         idle = self._idle.setdefault(breed, [])
-        if _is_dead(supervisor) or breed not in self._living or len(idle) >= self._most_idle:
+        dead = _is_dead(supervisor)
+        if not dead:
+            self._proven.add(breed)
+            self._deaths[breed] = 0
+        if dead or breed not in self._living or len(idle) >= self._most_idle:
             supervisor.channel.close()  # it leaves
             return
         idle.append(supervisor)
-        self._proven.add(breed)
-        self._deaths[breed] = 0
 
     def prepare(self, breed: Breed) -> None:
         """Have a supervisor ready before the first job comes; that none can be had is told to that."""
