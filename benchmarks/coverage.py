@@ -16,7 +16,8 @@ import click
 import numpy as np
 
 from launcher.views import columns
-from trueface.bootstrap import Floats, Measure
+from trueface import curves
+from trueface.bootstrap import Floats, Measure, interval, resamples
 from trueface.metrics import MEASURES
 from trueface.source_intervals import over_sources
 from trueface.uncertainty import design
@@ -97,11 +98,17 @@ def drawn(setting: Setting, random: np.random.Generator) -> tuple[Labels, Floats
 
 
 def intervals(labels: Labels, logits: Floats, keys: Sequence[str], seed: int) -> dict[str, Measure]:
-    """Return the intervals over sources, as `metrics.measured` does, without those over images."""
+    """Return the intervals over sources, as `metrics.measured` does.
+
+    Of those over images only the one of the EER is made, as no other is part of an interval here.
+    """
     of, fake = design(keys, labels, seed), labels == 1
     left, gaps = values(fake, logits, of.weights, MEASURES, of.scale)
     points = {name: float(value[0]) for name, value in left.items()}
-    return over_sources(points, fake, logits, of, left, gaps)
+    by_images = {name: Measure(value=at, low=at, high=at) for name, at in points.items()}
+    spread = curves.values(fake, logits, resamples(keys, labels, seed))
+    by_images["eer"] = interval(points["eer"], spread["eer"])
+    return over_sources(by_images, fake, logits, of, left, gaps)
 
 
 def coverage(setting: Setting, rounds: int, seed: int) -> dict[str, float]:

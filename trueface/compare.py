@@ -222,7 +222,7 @@ def _by_source(pairs: Pairs, of: Design, seed: int) -> dict[str, SourceTest]:
             difference=found,
             freedom=error.freedom,
             p=error.p(shift),
-            alike=np.array_equal(*(_answers(name, logits) for logits in sides)),
+            alike=np.array_equal(_answers(name, pairs.first), _answers(name, pairs.second)),
         )
     return tests
 

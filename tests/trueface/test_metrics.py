@@ -182,7 +182,7 @@ def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
 
 @pytest.mark.parametrize("count", [40, 400])
 def test_also_the_intervals_of_a_model_that_is_always_wrong_hold_its_values(count: int) -> None:
-    labels = np.arange(count) % 2
+    labels = (np.arange(count) % 2).astype(np.int8)
     logits = np.where(labels == 1, -2.0, 2.0) + np.random.default_rng(0).normal(0, 0.1, count)
     report = measure(labels, logits, keys=[f"{label}/{n}" for n, label in enumerate(labels)])
     for name, found in report.by_images.items():

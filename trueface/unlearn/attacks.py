@@ -192,8 +192,8 @@ def walk(
         within: no entry leaves it.
     """
     point = (start + offset).clamp_(*within)
-    length = radius if steps == 1 else STRIDE * radius / steps
-    step = torch.full((len(start),), length).to(start.device)
+    stride = radius if steps == 1 else STRIDE * radius / steps
+    step = torch.full((len(start),), stride).to(start.device)
     for _ in range(steps):
         gone = point + _long(slope(point), step) - start
         length = _lengths(gone)
