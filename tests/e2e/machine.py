@@ -121,6 +121,12 @@ class Machine:
         assert said.returncode == 0, said
         return said
 
+    def rehearsed(self, *words: str) -> str:
+        """Return what a dry run of what would be refused says."""
+        said = self._call(*words)
+        assert (said.returncode, said.stderr) == (2, ""), said
+        return said.stdout
+
     def refused(self, *words: str, environ: Mapping[str, str] | None = None) -> str:
         """Run `launcher` with words that it refuses, and return what it says."""
         said = self._call(*words, environ=environ)

@@ -90,7 +90,7 @@ def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
     text += '  - {name: huge, argv: ["true"], resources: {vram: 30GiB}}\n'
     text += '  - {name: many, argv: ["true"], resources: {gpus: 3, vram: 1GiB}}\n'
     machine.project.write(file, text)
-    said = machine.call("run", file, "--dry-run", "--all", "--force").stdout
+    said = machine.rehearsed("run", file, "--dry-run", "--all", "--force")
     lines = {words[0]: words[1:] for line in said.splitlines() if (words := line.split())}
 
     assert "measured" in said
@@ -98,7 +98,7 @@ def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
     assert lines["command/large"][:2] == ["20", "GiB"]
     assert "cuda:0" in " ".join(lines["First"])
     assert "cuda:1" in " ".join(lines["First"])
-    assert said.count("can never start here") == 2
+    assert said.count("1 job can never start here") == 2
     assert "needs 30 GiB" in said
     assert "needs 3 GPUs" in said
     until(lambda: machine.seen()[card]["jobs"] == [], "nothing was queued")

@@ -164,7 +164,7 @@ def test_what_the_machine_can_never_give_is_refused_and_the_limit_is_named(
         'command:\n  - {name: some, argv: ["true"]}\n',
     )
     assert said in machine.refused("run", file, "--detach")
-    listed = machine.call("run", file, "--dry-run").stdout
+    listed = machine.rehearsed("run", file, "--dry-run")
     assert " ".join(said.split()) in " ".join(listed.split())
     known.let_go()
 
