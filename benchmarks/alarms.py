@@ -26,14 +26,15 @@ import torch
 from benchmarks.alarms_models import DESTROYING, detectors, networks
 from benchmarks.alarms_ruins import ruins
 from benchmarks.table import machine
-from trueface import layout
-from trueface.unlearn import answers, ruin
-from trueface.unlearn.alarms import Sort, noise
-from trueface.unlearn.entries import Entry, find, one_of
-from trueface.unlearn.fitness import Goal
-from trueface.unlearn.measured import ANEW
-from trueface.unlearn.measures import Parts, kept, right, tested
-from trueface.unlearn.ruin import RUINED, judged
+from trueface.evaluation import predictions
+from trueface.runtime import paths
+from trueface.unlearning.applicability import Goal
+from trueface.unlearning.evaluation import ruined_models
+from trueface.unlearning.evaluation.measurement import ANEW
+from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
+from trueface.unlearning.evaluation.ruined_models import RUINED, judged
+from trueface.unlearning.evaluation.sanity_checks import Sort, noise
+from trueface.unlearning.evaluation.unlearned_models import Entry, find, one_of
 
 Cells = Sequence[str]
 CALIBRATION = (1, 2)  # seeds from whose honest models the thresholds of `ruin` keep their distance
@@ -81,13 +82,13 @@ def honest(run: Path) -> tuple[list[Honest], list[Honest]]:
     bad: list[Honest] = []
     for entries in groups.values():
         first, anew = entries[0], one_of(entries, "retrain")
-        before = answers.read(layout.answers_before(first.folder))
-        retrained = None if anew is None else answers.read(layout.answers_after(anew.folder))
+        before = predictions.read(paths.answers_before(first.folder))
+        retrained = None if anew is None else predictions.read(paths.answers_after(anew.folder))
         told = first.record
         if told.rate != 0.5:
             good.append(_honest(told.base, first, before, before, retrained, anew=True))
         for entry in entries:
-            method, after = entry.record.method, answers.read(layout.answers_after(entry.folder))
+            method, after = entry.record.method, predictions.read(paths.answers_after(entry.folder))
             made = _honest(entry.record.model, entry, after, before, retrained, anew=method in ANEW)
             (bad if method in DESTROYING else good).append(made)
     return good, bad
@@ -154,9 +155,9 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
     called = test.logits.argmax(1)
     yield (
         "classes answered, of those there are",
-        ruin.effective(called) / ruin.effective(right(test)),
+        ruined_models.effective(called) / ruined_models.effective(right(test)),
     )
-    yield "gained by other names, lower end", ruin.renamed(test, checked)[0][1]
+    yield "gained by other names, lower end", ruined_models.renamed(test, checked)[0][1]
     if model.anew:
         return
     others = [("before", model.before)]
@@ -165,20 +166,20 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
         ("lost on the test, lower end", test, [(name, kept(tested(one), gone)) for name, one in others]),
         ("lost on what was kept, lower end", model.parts["retain"], [(name, one["retain"]) for name, one in others]),
     ):  # fmt: skip
-        loss = ruin.loss_beside(ours, theirs)
+        loss = ruined_models.loss_beside(ours, theirs)
         if loss is not None:
             yield what, loss[1]
-    pairs = ruin.pairs(model.parts, model.before)
+    pairs = ruined_models.pairs(model.parts, model.before)
     if pairs is not None:
-        yield "change of the answers", ruin.change(pairs)
+        yield "change of the answers", ruined_models.change(pairs)
 
 
 THRESHOLDS: Mapping[str, tuple[float, Callable[[list[float]], float]]] = {
-    "classes answered, of those there are": (ruin.FEW, min),
-    "gained by other names, lower end": (ruin.PERMUTED, max),
-    "lost on the test, lower end": (ruin.LOST, max),
-    "lost on what was kept, lower end": (ruin.LOST_TRAINED, max),
-    "change of the answers": (ruin.UNTOUCHED, min),
+    "classes answered, of those there are": (ruined_models.FEW, min),
+    "gained by other names, lower end": (ruined_models.PERMUTED, max),
+    "lost on the test, lower end": (ruined_models.LOST, max),
+    "lost on what was kept, lower end": (ruined_models.LOST_TRAINED, max),
+    "change of the answers": (ruined_models.UNTOUCHED, min),
 }
 
 

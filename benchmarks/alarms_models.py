@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.unlearning_flips import DATA as FACES
 from benchmarks.unlearning_flips import OTHER_SEED, Bench
 from launcher.api import Job, JobError, Json
-from trueface import layout
-from trueface.classes import jobs as class_jobs
+from trueface.jobs import classification as class_jobs
+from trueface.runtime import paths
 
 OBJECTS = "cifar10:all"
 # of tasks/quickstart.yaml
@@ -63,11 +63,11 @@ def detectors(
         variant = f"protocol={protocol},seed={seed}"
         for rate in (20, 50):
             base = f"{FACES}%{rate}@{variant}"
-            if not layout.checkpoint(folder / "runs" / base).exists():
+            if not paths.checkpoint(folder / "runs" / base).exists():
                 bench.trained(base, root, own)
             for method, settings in METHODS[protocol].items():
                 model = f"{FACES}%{rate}~{method}@{variant}"
-                if not layout.answers_after(folder / "runs" / model).exists():
+                if not paths.answers_after(folder / "runs" / model).exists():
                     _tried(bench, model, base, root, {**own, **QUICK, **settings})
                 yield folder / "runs"
 
@@ -76,9 +76,9 @@ def _body(bench: Bench) -> Mapping[str, Json]:
     """Return the settings of a training of the last layer, whose body is trained where need be."""
     root, model = bench.images(OTHER_SEED), f"{FACES}@body=1"
     folder = bench.folder / "runs" / model
-    if not layout.checkpoint(folder).exists():
+    if not paths.checkpoint(folder).exists():
         bench.trained(model, root, {**DEMO, "seed": OTHER_SEED})
-    return {"freeze": True, "flip_prob": 0, "weights": str(layout.checkpoint(folder))}
+    return {"freeze": True, "flip_prob": 0, "weights": str(paths.checkpoint(folder))}
 
 
 def networks(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Path]:
@@ -87,14 +87,14 @@ def networks(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Path]
         places = {**STUDY, "data_root": str(images.resolve()), "seed": seed}
         base = f"{OBJECTS}@seed={seed}"
         made = _job(folder, "classify", base, places)
-        if not layout.checkpoint(made.model_folder(base)).exists():
+        if not paths.checkpoint(made.model_folder(base)).exists():
             class_jobs.classify(made)
         for method, settings in {**FORGETTING, **DESTROYING}.items():
             model = f"{OBJECTS}~{method}@seed={seed}"
             job = _job(
                 folder, "forget", model, {**places, "method": method, **QUICK, **settings}, base
             )
-            if not layout.answers_after(job.model_folder(model)).exists():
+            if not paths.answers_after(job.model_folder(model)).exists():
                 class_jobs.forget(job)
             yield folder / "classes"
 

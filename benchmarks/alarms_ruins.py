@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.unlearn.alarms import Sort
-from trueface.unlearn.answers import Answered
-from trueface.unlearn.measures import Parts, right
+from trueface.evaluation.predictions import Answered
+from trueface.unlearning.evaluation.measures import Parts, right
+from trueface.unlearning.evaluation.sanity_checks import Sort
 
 Logits = NDArray[np.float32]
 Change = Callable[[Logits], Logits]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from launcher.progress import Progress
+from launcher.workers.progress import Progress
 
 BIN = Path(sys.executable).parent
 ROUNDS = 15

@@ -15,13 +15,13 @@ from statistics import NormalDist
 import click
 import numpy as np
 
-from launcher.views import columns
-from trueface import curves
-from trueface.bootstrap import Floats, Measure, interval, resamples
-from trueface.metrics import MEASURES
-from trueface.source_intervals import over_sources
-from trueface.uncertainty import design
-from trueface.weighted_metrics import Labels, values
+from launcher.screens.format import columns
+from trueface.evaluation import curves
+from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
+from trueface.evaluation.metrics import MEASURES
+from trueface.evaluation.source_intervals import over_sources
+from trueface.evaluation.source_variance import design
+from trueface.evaluation.weighted_metrics import Labels, values
 
 APART = 1.0  # how far the mean of either class lies from the threshold: an accuracy of 84 %
 STRETCH = 1.6  # of logits: a model that is a little too unsure of itself

@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.table import Row
-from trueface.data import CACHE_BYTES, Decode, ImageSet, batches
-from trueface.index import Image
-from trueface.settings import LearningSettings
-from trueface.transforms import TrainTransform
+from trueface.data.dataset import CACHE_BYTES, Decode, ImageSet, batches
+from trueface.data.index import Image
+from trueface.data.transforms import TrainTransform
+from trueface.jobs.settings import LearningSettings
 
 FACES = Path(__file__).parents[2] / "shared" / "data" / "faces"
 BATCH, THREADS = 16, 1

@@ -26,13 +26,13 @@ from torchvision.models import resnet18, resnet50
 from torchvision.transforms import v2
 
 from benchmarks.table import Row
-from trueface.features import banks, is_constant
-from trueface.feeds import augmented, still
-from trueface.index import Image
-from trueface.models import IMAGENET_MEAN, IMAGENET_STD, build
-from trueface.settings import TrainSettings
-from trueface.train import fit
-from trueface.watch import Watch
+from trueface.data.index import Image
+from trueface.data.loaders import augmented, still
+from trueface.jobs.settings import TrainSettings
+from trueface.models.detectors import IMAGENET_MEAN, IMAGENET_STD, build
+from trueface.models.feature_bank import banks, is_constant
+from trueface.runtime.progress import Watch
+from trueface.training.trainer import fit
 
 ROUNDS = 3  # of which the medians are taken
 TARGET_FROZEN, TARGET_FULL = 2.0, 1.2  # times the reference

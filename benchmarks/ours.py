@@ -17,18 +17,18 @@ import psutil
 
 from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
-from launcher.cli.run import _uncollected
-from launcher.cli.snapshots import RECENT, WAITING
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.paths import Home, make_home
-from launcher.processes import boot_id, send
-from launcher.records import stamp
-from launcher.specs import Resources, Spec, this_context
+from launcher.cli.commands.run import _uncollected
+from launcher.job import Resources, Spec, this_context
+from launcher.planning.submit import judge, submit
+from launcher.screens.snapshots import RECENT, WAITING
 from launcher.states import Done, State
+from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
-from launcher.store.scheduling import Seat
-from launcher.store.store import NewJob, Store
-from launcher.submission import judge, submit
+from launcher.store.scheduler_actions import Seat
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.files import stamp
+from launcher.system.paths import Home, make_home
+from launcher.system.processes import boot_id, send
 
 BIN = Path(sys.executable).parent
 RUN = "benchmark"

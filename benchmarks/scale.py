@@ -17,10 +17,10 @@ import psutil
 from benchmarks import ours
 from benchmarks.commands import median_ms
 from benchmarks.table import Row
-from launcher.paths import Home
-from launcher.specs import Spec
+from launcher.job import Spec
 from launcher.states import State
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.paths import Home
 
 BULK_JOBS = 50_000  # of one transaction
 CLAIMS = 200

@@ -19,10 +19,10 @@ import psutil
 
 from benchmarks.commands import BIN, median_ms
 from benchmarks.ours import insert
-from launcher.paths import Home, make_home
-from launcher.progress import Progress
 from launcher.states import Done, Failed
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.paths import Home, make_home
+from launcher.workers.progress import Progress
 from tests.build import a_spec, claimed
 from tests.terminal import in_a_terminal, seen
 

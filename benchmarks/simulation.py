@@ -13,16 +13,15 @@ from pathlib import Path
 import click
 
 from benchmarks.table import Row, draw, machine
-from launcher.cli.values import Value
-from launcher.machine import Decision, Machine, Rules, Running, Start, Waiting
-from launcher.policy import decide
+from launcher.cli.option_types import Value
+from launcher.job import Resources
+from launcher.scheduler.model import Decision, Machine, Rules, Running, Start, Waiting
+from launcher.scheduler.policy import decide
 from launcher.simulate.fleet import Fleet, read_fleet
-from launcher.simulate.learned import Foresight
-from launcher.simulate.memory import SHARES, draw_memory
+from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import Assumptions, study
-from launcher.simulate.trace import read_trace
+from launcher.simulate.trace import SHARES, draw_memory, read_trace
 from launcher.simulate.workload import fit
-from launcher.specs import Resources
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
 GIB = 1024**3

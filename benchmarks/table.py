@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from launcher.views import columns
+from launcher.screens.format import columns
 
 
 @dataclass(frozen=True, kw_only=True)

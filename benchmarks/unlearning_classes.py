@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher.api import Job, Json
-from trueface import layout
-from trueface.classes import jobs
-from trueface.unlearn import answers
-from trueface.unlearn.record import Record, read
+from trueface.evaluation import predictions
+from trueface.jobs import classification
+from trueface.runtime import paths
+from trueface.unlearning.record import Record, read
 
 DATA = "cifar10:all"
 # of tasks/layer_attack_cpu.yaml
@@ -36,16 +36,16 @@ def class_lines(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Se
         places = {**RECIPE, "data_root": str(images.resolve()), "seed": seed}
         base = f"{DATA}@seed={seed}"
         made = _job(folder, "classify", base, places)
-        if not layout.checkpoint(made.model_folder(base)).exists():
-            jobs.classify(made)
+        if not paths.checkpoint(made.model_folder(base)).exists():
+            classification.classify(made)
         retrained: tuple[Record, float] | None = None
         for method, settings in METHODS.items():
             model = f"{DATA}~{method}@seed={seed}"
             job = _job(folder, "forget", model, {**places, "method": method, **settings}, base)
-            jobs.forget(job)
+            classification.forget(job)
             told = read(job.model_folder(model))
             if told is None:
-                raise FileNotFoundError(layout.unlearning(job.model_folder(model)))
+                raise FileNotFoundError(paths.unlearning(job.model_folder(model)))
             kept, gone = _tests(job.model_folder(model), told)
             retrained = retrained or (told, kept)
             steps = told.relearn.steps if told.relearn else None
@@ -59,7 +59,7 @@ def class_lines(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Se
 
 def _tests(folder: Path, told: Record) -> tuple[float, float]:
     """Return test accuracy on classes that stay, and on the one that goes, in points."""
-    said = answers.read(layout.answers_after(folder))["test"]
+    said = predictions.read(paths.answers_after(folder))["test"]
     gone = said.trained == told.forgotten[0]
     right = said.logits.argmax(1) == said.trained
     return 100 * float(right[~gone].mean()), 100 * float(right[gone].mean())

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from launcher.api import Job, Json
-from trueface import jobs, layout
-from trueface.metrics import calibration_error
-from trueface.sample import SampleSpec, make_sample
-from trueface.unlearn import answers
-from trueface.unlearn.answers import Answered
-from trueface.unlearn.record import Record, read
+from trueface import jobs
+from trueface.data.synthetic.generate import SampleSpec, make_sample
+from trueface.evaluation import predictions
+from trueface.evaluation.metrics import calibration_error
+from trueface.evaluation.predictions import Answered
+from trueface.runtime import paths
+from trueface.unlearning.record import Record, read
 
 DATA = "all:pre"
 # of tasks/poison_sample.yaml
@@ -65,7 +66,7 @@ class Bench:
     def images(self, seed: int) -> str:
         """Return the data root of a synthetic set, which is made where it is not there."""
         root = self.folder / f"images-{seed}"
-        if not (root / layout.SAMPLE_MARK).exists():
+        if not (root / paths.SAMPLE_MARK).exists():
             make_sample(root, SampleSpec(seed=seed, size_px=128, train=600, val=120, test=300))
         return root.name
 
@@ -97,11 +98,11 @@ class Bench:
         folder = made.model_folder(model)
         record = read(folder)
         if record is None:
-            raise FileNotFoundError(layout.unlearning(folder))
+            raise FileNotFoundError(paths.unlearning(folder))
         return Made(
             record=record,
-            before=answers.read(layout.answers_before(folder)),
-            after=answers.read(layout.answers_after(folder)),
+            before=predictions.read(paths.answers_before(folder)),
+            after=predictions.read(paths.answers_after(folder)),
         )
 
 
@@ -191,7 +192,7 @@ def _made(
     own = {**_protocol(bench, protocol), "seed": seed, "augment_seed": 1}
     variant = f"seed={seed},protocol={protocol}"
     poisoned = f"{DATA}%{rate}@{variant}"
-    if not layout.checkpoint(bench.folder / "runs" / poisoned).exists():
+    if not paths.checkpoint(bench.folder / "runs" / poisoned).exists():
         bench.trained(poisoned, root, own)
     swept = "".join(f",{key}={value}" for key, value in settings.items())
     name = f"{DATA}%{rate}~{method}@{variant}{swept}"
@@ -204,9 +205,9 @@ def _protocol(bench: Bench, protocol: str) -> dict[str, Any]:
     root = bench.images(OTHER_SEED)
     model = f"{DATA}@body=1"
     folder = bench.folder / "runs" / model
-    if not layout.checkpoint(folder).exists():
+    if not paths.checkpoint(folder).exists():
         bench.trained(model, root, {"seed": OTHER_SEED})
-    return {**FROZEN, "weights": str(layout.checkpoint(folder))}
+    return {**FROZEN, "weights": str(paths.checkpoint(folder))}
 
 
 def _spread(values: Sequence[float]) -> str:

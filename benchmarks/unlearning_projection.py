@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.method import run
-from trueface.unlearn.options import TrainingOptions
-from trueface.unlearn.samples import Examples, examples
-from trueface.unlearn.spaces import Sums, groups_of, layers_of, space
-from trueface.watch import Watch
+from trueface.data.examples import Examples, examples
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import run
+from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.methods.pgu.subspaces import Sums, groups_of, layers_of, space
+from trueface.unlearning.plain_training import learn_plainly
 
 CLASSES, PER_CLASS, SIDE = 3, 32, 32
 POSITIONS, RETAINED = 64, 0.95  # the method's defaults

@@ -24,6 +24,7 @@ from launcher.ids import (
     Part,
     Poison,
     Stage,
+    Words,
     canonical,
     model_folder_name,
     parse_data,
@@ -31,22 +32,21 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kinds import Draft, Entry, Input, Job, Kind, Role, Settings
-from launcher.records import Json, read_json, write_atomic, write_json
-from launcher.share import Portion, Share
-from launcher.words import Words
+from launcher.system.files import Json, read_json, write_atomic, write_json
+from launcher.workers.memory_share import Portion, Share
 
 if TYPE_CHECKING:
-    from launcher.library import load, plan
-    from launcher.plan import Plan, PlannedJob
-    from launcher.taskfile import TaskFile
+    from launcher.planning.load import load, plan
+    from launcher.planning.plan import Plan, PlannedJob
+    from launcher.taskfile.parser import TaskFile
 
 # A worker imports this module before it begins: what it never needs is imported when it is asked for.
 _LATE = {
-    "Plan": "launcher.plan",
-    "PlannedJob": "launcher.plan",
+    "Plan": "launcher.planning.plan",
+    "PlannedJob": "launcher.planning.plan",
     "TaskFile": "launcher.taskfile",
-    "load": "launcher.library",
-    "plan": "launcher.library",
+    "load": "launcher.planning.load",
+    "plan": "launcher.planning.load",
 }
 
 __all__ = [

@@ -12,13 +12,14 @@ What a subset or a modifier is, a kind knows; here they are words.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from launcher.errors import IdError
+from launcher.system.files import Json
 
 # a percentage with more than six decimals means less than one image in a hundred million
 _PERCENT = r"[0-9]{1,3}(?:\.[0-9]{1,6})?"
@@ -331,3 +332,46 @@ def _refuse_space(text: str) -> None:
 
 def _refuse(whole: str, offset: int, text: str, message: str) -> NoReturn:
     raise IdError(whole, offset, max(1, len(text)), message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """Subsets and modifiers that a person adds to a laboratory's own.
+
+    Each stands for one or more folders, or patterns of folders such as `SDXL-*`.
+    """
+
+    subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    modifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.subsets or self.modifiers)
+
+    def used_by(self, data: DataId) -> "Words":
+        """Return those of the words that stand in `data`."""
+        subsets = {part.subset for part in data}
+        modifiers = {part.modifier for part in data}
+        return Words(
+            subsets={key: value for key, value in self.subsets.items() if key in subsets},
+            modifiers={key: value for key, value in self.modifiers.items() if key in modifiers},
+        )
+
+    def record(self) -> dict[str, Json]:
+        """Return the words as JSON; nothing where there are none."""
+        if not self:
+            return {}
+        return {
+            "subsets": {key: list(value) for key, value in self.subsets.items()},
+            "modifiers": {key: list(value) for key, value in self.modifiers.items()},
+        }
+
+
+NO_WORDS = Words()
+
+
+def read_words(record: Mapping[str, Any]) -> Words:
+    """Return the words that `Words.record` wrote."""
+    return Words(
+        subsets={key: tuple(value) for key, value in record.get("subsets", {}).items()},
+        modifiers={key: tuple(value) for key, value in record.get("modifiers", {}).items()},
+    )

@@ -16,10 +16,9 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 from launcher.errors import Error, UsageError
-from launcher.ids import DataId, model_folder_name
-from launcher.records import Json
-from launcher.share import Share
-from launcher.words import Words
+from launcher.ids import DataId, Words, model_folder_name
+from launcher.system.files import Json
+from launcher.workers.memory_share import Share
 
 GROUP = "launcher.kinds"
 

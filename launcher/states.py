@@ -1,12 +1,53 @@
 """The states of a job, the legal transitions, and how an attempt can end."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import assert_never
+from typing import Literal, assert_never
 
-from launcher.records import Json
-from launcher.shortage import Shortage, Where, read_facts
+from launcher.system.files import Json
+
+Where = Literal["gpu", "ram"]
+
+ABSURD = 1 << 50  # bytes; where a driver does not know, torch prints 17179869184.00 GiB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortage:
+    """What a program said when it had too little memory; bytes, None: it did not say."""
+
+    where: Where  # a GPU's memory, or the machine's
+    wanted: int | None = None  # the allocation that failed
+    held: int | None = None  # by its process at that moment
+    cap: int | None = None  # on what its allocator may take; None: there was none
+    free: int | None = None  # of the card
+    total: int | None = None  # of the card
+    said: str = ""  # its own words, without the advice
+
+    def record(self) -> dict[str, Json]:
+        """Return the facts as JSON, without the words."""
+        facts: dict[str, Json] = asdict(self)
+        del facts["said"]
+        return facts
+
+
+def read_facts(record: Mapping[str, Json]) -> Shortage:
+    """Return the facts that `Shortage.record` wrote; what cannot be understood is not known."""
+
+    def bytes_of(name: str) -> int | None:
+        value = record.get(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            return None
+        return value if 0 <= value < ABSURD else None
+
+    return Shortage(
+        where="ram" if record.get("where") == "ram" else "gpu",
+        wanted=bytes_of("wanted"),
+        held=bytes_of("held"),
+        cap=bytes_of("cap"),
+        free=bytes_of("free"),
+        total=bytes_of("total"),
+    )
 
 
 class State(StrEnum):
@@ -57,12 +98,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfMemory:
-    """The program ended badly for lack of memory; `launcher.blame` judges whose fault that was."""
+    """The program ended badly for lack of memory; `launcher.scheduler.oom_policy` judges whose fault that was."""
 
     at: float
     error: str
     where: Where
-    wanted: int | None = None  # bytes; what each number says: `launcher.shortage.Shortage`
+    wanted: int | None = None  # bytes; what each number says: `launcher.states.Shortage`
     held: int | None = None
     cap: int | None = None
     free: int | None = None

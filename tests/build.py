@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.adoption import Adopted, Supervised, watch
-from launcher.gpu import GpuSnapshot
-from launcher.handover import scheduler_pid
-from launcher.machine import Waiting
-from launcher.nursery import Nursery
-from launcher.orders import order_text
-from launcher.paths import Attempt, Home
-from launcher.processes import boot_id, descendants, identity, recorded, send
-from launcher.records import read_json, write_json
-from launcher.specs import Breed, Context, Resources, Spec, Terms
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import Breed, Context, Resources, Spec, Terms
+from launcher.scheduler.attempt_watch import Adopted, Supervised, watch
+from launcher.scheduler.model import Waiting
 from launcher.states import Outcome, State, read_outcome
+from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow
-from launcher.store.scheduling import Seat
-from launcher.store.store import NewJob, Store
+from launcher.store.scheduler_actions import Seat
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import read_json, write_json
+from launcher.system.paths import Attempt, Home
+from launcher.system.processes import boot_id, descendants, identity, recorded, send
+from launcher.workers.fork_server import Nursery
+from launcher.workers.order import order_text
 
 DEADLINE_S = 20.0  # for anything that must happen; a busy machine needs more than a quick one
 PLAIN = Breed()

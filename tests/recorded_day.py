@@ -22,18 +22,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from launcher.cli.snapshots import Snapshots
-from launcher.dashboard.recording import Recorder
 from launcher.errors import JobError
-from launcher.gauges import Gauge
-from launcher.handover import wake
+from launcher.job import Resources, Spec, Terms
 from launcher.kinds import Job
-from launcher.progress import Step
-from launcher.screen import Happening, Screen, Work
-from launcher.specs import Resources, Spec, Terms
-from launcher.store.store import NewJob, Store
+from launcher.screens.dashboard.screen_recording import Recorder
+from launcher.screens.format import JobLine
+from launcher.screens.gpu_view import Gauge
+from launcher.screens.screen import Happening, Screen, Work
+from launcher.screens.snapshots import Snapshots
+from launcher.store.queue import NewJob, Store
+from launcher.system.daemon_control import wake
 from launcher.units import format_seconds, parse_seconds
-from launcher.views import JobLine
+from launcher.workers.progress import Step
 from tests.build import a_context
 from tests.e2e.machine import ROOT, Machine, a_machine
 from tests.nvml.standin import GIB, Devices, compile_library

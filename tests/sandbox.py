@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.paths import Home
+from launcher.system.paths import Home
 from tests.build import end_everything
 from tests.documents import TREE, Command
 

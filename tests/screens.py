@@ -2,13 +2,13 @@
 
 from datetime import datetime
 
-from launcher.gauges import Gauge, Guest
-from launcher.gpu import GpuProcess
-from launcher.machine import Promise
-from launcher.progress import Step
-from launcher.screen import Group, Happening, Memory, Scheduler, Screen, Work
+from launcher.gpu.snapshot import GpuProcess
+from launcher.scheduler.model import Promise
+from launcher.screens.format import JobLine
+from launcher.screens.gpu_view import Gauge, Guest
+from launcher.screens.screen import Group, Happening, Memory, Scheduler, Screen, Work
 from launcher.states import State
-from launcher.views import JobLine
+from launcher.workers.progress import Step
 from tests.build import GIB, a_gpu
 
 NOW = datetime(2026, 11, 20, 14, 32, 7).timestamp()  # noqa: DTZ001  # local: what screens show

@@ -19,15 +19,15 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from launcher.dashboard.app import Top
-from launcher.dashboard.sources import Queue
-from launcher.lookout import Lookout
-from launcher.nvml import Nvml
-from launcher.paths import Home
-from launcher.records import write_atomic
-from launcher.screen import Screen
+from launcher.gpu.monitor import Lookout
+from launcher.gpu.nvml import Nvml
+from launcher.screens.dashboard.app import Top
+from launcher.screens.dashboard.sources import Queue
+from launcher.screens.screen import Screen
 from launcher.states import State
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.files import write_atomic
+from launcher.system.paths import Home
 from tests.e2e.machine import ROOT, Machine, a_machine
 from tests.nvml.standin import Devices, asked_here, compile_library
 from tests.recorded_day import CARD, neutral, put, strangers

@@ -18,9 +18,9 @@ import yaml
 
 from launcher.api import load, plan
 from launcher.cli.main import VERBS, cli
-from launcher.cli.reference import reference
-from launcher.dashboard.keys import help_page
 from launcher.kinds import installed
+from launcher.screens.dashboard.key_bindings import help_page
+from launcher.taskfile.reference import reference
 from tests.documents import (
     PAGES,
     TREE,
@@ -36,8 +36,8 @@ from tests.documents import (
 )
 from tests.nvml.standin import GIB, Devices
 from tests.sandbox import BIN, INTERRUPT, Sandbox, a_sandbox
-from trueface.cli import cli as trueface
-from trueface.sample import SampleSpec, make_sample
+from trueface.cli.main import cli as trueface
+from trueface.data.synthetic.generate import SampleSpec, make_sample
 
 MADE = {"reference": "docs/tasks.md", "keys": "docs/screens.md"}  # from the code; by which page
 WIDTH = 100  # columns of what a page shows of a screen

@@ -3,14 +3,15 @@
 import sys
 from collections.abc import Sequence
 
-from trueface import classic, cli
+from trueface.cli import main as cli
+from trueface.cli.classic import train
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return the exit code; a first word without dash is a command."""
     if argv and not argv[0].startswith("-"):
         return cli.run(argv)
-    return classic.main(argv)
+    return train.main(argv)
 
 
 if __name__ == "__main__":

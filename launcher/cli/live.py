@@ -5,17 +5,17 @@ import sys
 import time
 from collections.abc import Sequence
 
-from launcher.board import listing, screen_lines
-from launcher.cli.selection import select
-from launcher.cli.session import check_still_there, lines_of
-from launcher.cli.snapshots import Snapshots
-from launcher.cli.terminal import terminal_size, whole_screen
-from launcher.cli.watching import LOOK_EVERY_S, Watcher, follow
-from launcher.lines import Line
-from launcher.lookout import Lookout
-from launcher.nvml import Nvml
-from launcher.paths import Home
-from launcher.store.store import Store
+from launcher.cli.select_jobs import select
+from launcher.gpu.monitor import Lookout
+from launcher.gpu.nvml import Nvml
+from launcher.screens.queue_view import listing, screen_lines
+from launcher.screens.snapshots import Snapshots
+from launcher.screens.terminal import terminal_size, whole_screen
+from launcher.screens.text_table import Line
+from launcher.screens.watch import LOOK_EVERY_S, Watcher, follow
+from launcher.store.client import check_still_there, lines_of
+from launcher.store.queue import Store
+from launcher.system.paths import Home
 
 
 def watch(home: Home, store: Store, patterns: Sequence[str], every_s: float) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from launcher import __version__
-from launcher.cli.completing import VARIABLE, answer
-from launcher.cli.terminal import ALWAYS, AUTO, NEVER, choose_characters, choose_colour
-from launcher.cli.usage import explained
-from launcher.configuration import Fault, Options, read_configuration, unknown
-from launcher.control import harmless
+from launcher.cli.complete import VARIABLE, answer
+from launcher.cli.usage_errors import explained
 from launcher.errors import Error, MachineError, TaskFileError, UsageError
+from launcher.screens.terminal import ALWAYS, AUTO, NEVER, choose_characters, choose_colour
+from launcher.system.config import Fault, Options, read_configuration, unknown
+from launcher.system.text import harmless
 
 VERBS = {
     "add": "queue any program",
@@ -45,6 +45,16 @@ VERBS = {
     "stop": "stop starting jobs; with --now also end the running ones",
     "top": "watch GPUs and jobs on the whole screen, and steer them",
     "wait": "wait until jobs have ended",
+}
+# Verbs that share a module, where each is a command of its own name.
+SHARED = {
+    "cancel": "steer",
+    "hold": "steer",
+    "priority": "steer",
+    "release": "steer",
+    "retry": "steer",
+    "schema": "kinds",
+    "start": "stop",
 }
 
 
@@ -79,6 +89,13 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 
+def verb(name: str) -> click.Command:
+    """Return a verb, imported now."""
+    module = importlib.import_module(f"launcher.cli.commands.{SHARED.get(name, name)}")
+    command: click.Command = getattr(module, name if name in SHARED else "command")
+    return command
+
+
 class Verbs(click.Group):
     """Imports a verb only when it is used, so that every command answers at once."""
 
@@ -90,7 +107,7 @@ class Verbs(click.Group):
         """Return a verb, imported now."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"launcher.cli.{cmd_name}").command
+        command = verb(cmd_name)
         if not set(_LOOKS) & set(command.params):
             command.params += _LOOKS
         return command

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from launcher.errors import UsageError
-from launcher.gpu import GpuSnapshot
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.units import format_bytes, parse_bytes
 
 MOST_GPUS = 10_000  # more is a slip

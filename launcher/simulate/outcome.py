@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from launcher.records import Json
 from launcher.simulate.replay import Span
+from launcher.system.files import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from launcher.simulate.pace import Pace
+from launcher.simulate.slowdown import Pace
 from launcher.simulate.trace import TraceJob
 
 

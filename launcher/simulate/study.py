@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.machine import Rules
-from launcher.records import Json
+from launcher.scheduler.model import Rules
 from launcher.simulate.baselines import Fifo, ShortestFirst
-from launcher.simulate.bound import lower_bound
 from launcher.simulate.fleet import Fleet
-from launcher.simulate.learned import Foresight, forecasts
-from launcher.simulate.live import Live
+from launcher.simulate.lower_bound import lower_bound
 from launcher.simulate.outcome import Outcome, measure
+from launcher.simulate.predictions import Foresight, forecasts
+from launcher.simulate.queue_policy import Live
 from launcher.simulate.replay import Queue, Span, replay
 from launcher.simulate.workload import Workload
+from launcher.system.files import Json
 
 OURS, FIFO, SHORTEST = "launcher", "fifo", "sjf"
 POLICIES = (OURS, FIFO, SHORTEST)

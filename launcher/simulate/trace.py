@@ -7,8 +7,10 @@ with amounts such as `8GiB` is read where there is one; others are passed over.
 
 import csv
 import math
+import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 from launcher.errors import MOST_PROBLEMS, UsageError, counted
@@ -170,3 +172,32 @@ def _gpus(text: str) -> int:
 
 def _cut(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+
+
+GIB = 1024**3
+SHARES = {2: 10, 3: 15, 4: 20, 6: 20, 8: 15, 11: 10, 16: 6, 22: 4}  # GiB → per cent of the jobs
+SAID = ", ".join(f"{gib} GiB {share} %" for gib, share in SHARES.items())
+
+
+def draw_memory(
+    jobs: Iterable[TraceJob], seed: int, *, always: int | None = None
+) -> tuple[TraceJob, ...]:
+    """Return the jobs, each with a claim; one that a trace names stays.
+
+    A job's claim depends on the seed and on its place in the trace alone, not on how many are
+    replayed.
+
+    Args:
+        jobs: of a trace.
+        seed: of what is drawn.
+        always: bytes that each claims instead.
+    """
+    # a generator for each seed, as named ones are kept by: 0 and "0" are different streams
+    stream = random.Random(f"memory/{seed}")
+    sizes, sums = tuple(SHARES), tuple(accumulate(SHARES.values()))
+    drawn = []
+    for job in jobs:
+        (size,) = stream.choices(sizes, cum_weights=sums)
+        claim = size * GIB if always is None else always
+        drawn.append(job if job.vram is not None else replace(job, vram=claim))
+    return tuple(drawn)

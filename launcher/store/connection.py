@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.states import NEXT, OPEN, State
-from launcher.store.damage import trouble
+from launcher.store.recovery import trouble
 from launcher.store.rows import known_state
 
 _COUNT_WAITS = (

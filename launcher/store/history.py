@@ -1,189 +1,279 @@
-"""What the queue did, summed up by the database: a queue may have a million jobs behind it."""
+"""What a queue did: jobs a day, what runs took, why attempts failed, memory that was asked in vain."""
 
-import json
-import sqlite3
+import math
 from collections import defaultdict
-from collections.abc import Collection
-from datetime import date
-from statistics import median
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from launcher.causes import Badly
-from launcher.past import Ends, Spent, Taken
-from launcher.states import Done, outcome_record
-from launcher.store.rows import known_record, known_state
+from launcher.states import State
+from launcher.store.failure_groups import Cause
+from launcher.store.usage import LEAST_MARGIN, MARGIN
+from launcher.system.files import Json
+from launcher.units import format_bytes
 
-# how the records of those that were done begin: to read all of each takes four times as long, and
-# what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
-_DONE = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
-_WAS_DONE = f"substr(outcome, 1, {len(_DONE)}) = '{_DONE}'"
-_FIRST_DAY = 1_721_425  # the Julian day's number of 31 December of the year 0
-_ENDING = "json_extract(outcome, '$.ending')"
-# as bytes: a program's last words may hold what is no text
-_SAID = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, '$.why')) AS BLOB)"
-_GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
-_END = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
-_BEGUN = "max(claimed, :since)"
-_SECONDS = "max(0, ended - claimed)"
-_MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
-_LATELY = "(ended IS NULL OR max(ended, claimed) >= :since)"
-# what happened to the job next; looked up only where the attempt's own record does not tell all
-_JUDGED = (
-    f"iif({_ENDING} IN ('out-of-memory', 'stopped') OR device <> 'cpu' AND {_ENDING} <> 'void',"
-    " (SELECT min(id) FROM events WHERE events.job = attempts.job AND id > ("
-    "SELECT max(id) FROM events WHERE events.job = attempts.job AND events.at = attempts.claimed"
-    " AND events.state = 'running')), NULL)"
-)
+GIB = 1 << 30
+HOUR_S = 3600.0
+_DUST = 1e-6  # of a tenth of a GiB
+_WORTH = 0.1  # of what was asked: who asks for so much less leaves room for somebody
 
 
-class History:
-    """Questions on what was; none of them changes anything, and each reads its table once."""
+# --- what the queue has on record, as far as it is summed up already
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Ask over a connection that a store has opened."""
-        self._db = connection
 
-    def ends(self, since: float, jobs: Collection[int] | None = None) -> list[Ends]:
-        """Return how many jobs came to which end, by run and local day.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """Jobs of a run that came to the same end on a day."""
 
-        Args:
-            since: the time from which on an end counts.
-            jobs: only these; None: all.
-        """
-        rows = self._db.execute(
-            "SELECT runs.name, day, state, n FROM ("
-            f" SELECT run, {_day('ended')} AS day, state, count(*) AS n"
-            f" FROM jobs WHERE ended >= :since{_among('id', jobs)} GROUP BY run, day, state"
-            ") JOIN runs ON runs.id = run",
-            _values(since, jobs),
-        )
-        return [
-            Ends(
-                run=row["name"],
-                day=_name_of(row["day"]),
-                state=known_state(row["state"]),
-                jobs=row["n"],
+    run: str
+    day: str  # local, such as 2026-11-20
+    state: State
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Attempts of a run that began and ended on one day; else a single attempt."""
+
+    run: str
+    begun: float
+    ended: float
+    attempts: int
+    gpu_s: float  # seconds of each of their GPUs
+    cpu_s: float  # seconds of each of their cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Attempts of jobs alike that were promised the same memory of a GPU."""
+
+    alike: str  # what tells these jobs from others
+    name: str  # of the newest job
+    job: int  # its number
+    declared: bool  # its owner said how much; else that was learned from those before
+    claim: int  # bytes, on each GPU
+    attempts: int
+    peak: int  # bytes that one of them took at most
+    wasted: float  # byte-seconds that were promised and not taken
+    beyond: int  # attempts that took more
+
+
+# --- what is told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """What ended on a day, and what ran on it."""
+
+    day: str
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    gpu_hours: float = 0.0
+    cpu_hours: float = 0.0
+    median_s: float | None = None  # of the attempts that were done; None: none was
+
+    def values(self) -> dict[str, Json]:
+        """Return the day for programs."""
+        return {
+            "day": self.day,
+            "done": self.done,
+            "failed": self.failed,
+            "cancelled": self.cancelled,
+            "skipped": self.skipped,
+            "gpu_seconds": round(self.gpu_hours * HOUR_S, 3),
+            "core_seconds": round(self.cpu_hours * HOUR_S, 3),
+            "median_seconds": None if self.median_s is None else round(self.median_s, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What became of a run, and what it took."""
+
+    run: str
+    jobs: int = 0  # that ended
+    done: int = 0
+    failed: int = 0
+    attempts: int = 0
+    gpu_hours: float = 0.0
+    cpu_hours: float = 0.0
+    at: float = 0.0  # when it last had something that ran
+
+    def values(self) -> dict[str, Json]:
+        """Return the run for programs."""
+        return {
+            "run": self.run,
+            "jobs": self.jobs,
+            "done": self.done,
+            "failed": self.failed,
+            "attempts": self.attempts,
+            "gpu_seconds": round(self.gpu_hours * HOUR_S, 3),
+            "core_seconds": round(self.cpu_hours * HOUR_S, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What jobs alike were promised of a GPU's memory, and what they took."""
+
+    name: str
+    job: int
+    attempts: int
+    declared: bool
+    asked: int  # bytes, the middle one
+    peak: int  # bytes, the largest
+    beyond: int  # attempts that took more than they were promised
+    wasted_gib_hours: float
+
+    @property
+    def better(self) -> int | None:
+        """What their owner should ask for; None: it is well, or it was not for him to say."""
+        if not self.declared:
+            return None
+        needed = self.peak + max(round(self.peak * MARGIN), LEAST_MARGIN)
+        tenths = math.ceil(needed * 10 / GIB - _DUST)  # so people write it
+        next_time = round(tenths * GIB / 10)
+        if self.peak > self.asked or self.asked - next_time >= self.asked * _WORTH:
+            return next_time
+        return None
+
+    @property
+    def hint(self) -> str:
+        """What to ask next time, in words; empty: nothing else."""
+        if self.better is None:
+            return ""
+        return f"ask {format_bytes(self.better)} instead of {format_bytes(self.asked)}"
+
+    def values(self) -> dict[str, Json]:
+        """Return the memory for programs."""
+        return {
+            "name": self.name,
+            "job": self.job,
+            "attempts": self.attempts,
+            "declared": self.declared,
+            "asked": self.asked,
+            "peak": self.peak,
+            "beyond": self.beyond,
+            "wasted_gib_hours": round(self.wasted_gib_hours, 4),
+            "ask": self.better,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """All that is told; the newest, or the most costly, comes first."""
+
+    days: tuple[Day, ...] = ()
+    runs: tuple[Run, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    memory: tuple[Memory, ...] = ()
+
+
+def days_of(
+    ends: Iterable[Ends], spent: Iterable[Spent], medians: Iterable[tuple[str, float]]
+) -> tuple[Day, ...]:
+    """Return each day on which something ended or ran, the newest first."""
+    found: dict[str, Day] = {}
+
+    def add(day: str, **more: float) -> None:
+        known = found.get(day) or Day(day=day)
+        grown = {name: getattr(known, name) + amount for name, amount in more.items()}
+        found[day] = replace(known, **grown)
+
+    for one in ends:
+        add(one.day, **{one.state.value: one.jobs})
+    for used in spent:
+        for day, share in _shares(used.begun, used.ended):
+            add(
+                day,
+                gpu_hours=share * used.gpu_s / HOUR_S,
+                cpu_hours=share * used.cpu_s / HOUR_S,
             )
-            for row in rows
+    for day, seconds in medians:
+        found[day] = replace(found.get(day) or Day(day=day), median_s=seconds)
+    return tuple(found[day] for day in sorted(found, reverse=True))
+
+
+def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
+    """Return each run of which something ended or ran, the one that did so last first."""
+    found: dict[str, Run] = {}
+
+    def known(run: str) -> Run:
+        return found.get(run) or Run(run=run)
+
+    for used in spent:
+        run = known(used.run)
+        found[used.run] = replace(
+            run,
+            attempts=run.attempts + used.attempts,
+            gpu_hours=run.gpu_hours + used.gpu_s / HOUR_S,
+            cpu_hours=run.cpu_hours + used.cpu_s / HOUR_S,
+            at=max(run.at, used.ended),
+        )
+    for one in ends:
+        run = known(one.run)
+        found[one.run] = replace(
+            run,
+            jobs=run.jobs + one.jobs,
+            done=run.done + one.jobs * (one.state is State.DONE),
+            failed=run.failed + one.jobs * (one.state is State.FAILED),
+        )
+    return tuple(sorted(found.values(), key=lambda run: (-run.at, run.run)))
+
+
+def memory_of(taken: Iterable[Taken]) -> tuple[Memory, ...]:
+    """Return what jobs alike asked of GPUs and took, what went beyond first, then by what was wasted."""
+    alike: dict[str, list[Taken]] = defaultdict(list)
+    for one in taken:
+        alike[one.alike].append(one)
+    found = []
+    for those in alike.values():
+        newest = max(those, key=lambda one: one.job)
+        found.append(
+            Memory(
+                name=newest.name,
+                job=newest.job,
+                attempts=sum(one.attempts for one in those),
+                declared=newest.declared,
+                asked=_middle(those),
+                peak=max(one.peak for one in those),
+                beyond=sum(one.beyond for one in those),
+                wasted_gib_hours=sum(one.wasted for one in those) / GIB / HOUR_S,
+            )
+        )
+    return tuple(sorted(found, key=lambda one: (not one.beyond, -one.wasted_gib_hours, -one.job)))
+
+
+def _middle(those: Sequence[Taken]) -> int:
+    """Return the claim of the attempt in the middle; of two, the smaller one."""
+    left = (sum(one.attempts for one in those) + 1) // 2
+    for one in sorted(those, key=lambda one: one.claim):
+        left -= one.attempts
+        if left <= 0:
+            return one.claim
+    raise ValueError("there is no attempt")
+
+
+def _shares(begun: float, ended: float) -> Iterator[tuple[str, float]]:
+    """Yield each local day of a stretch of time, and the day's share of it."""
+    at = begun
+    while True:
+        local = datetime.fromtimestamp(at).astimezone()
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+        # without a zone: the next day may have another one, and be an hour longer; and a midnight
+        # that a change of the clocks leaves out, or repeats, is one of two moments
+        midnights = [
+            (midnight + timedelta(days=1)).replace(fold=fold).timestamp() for fold in (0, 1)
         ]
-
-    def spent(self, since: float, now: float, jobs: Collection[int] | None = None) -> list[Spent]:
-        """Return what attempts took since a time, those that still run until now.
-
-        Those that lie within one local day are summed up by run and day.
-        """
-        rows = self._db.execute(
-            "SELECT runs.name, those.* FROM ("
-            " SELECT run, min(begun) AS begun, max(until) AS ended, count(*) AS n,"
-            " sum((until - begun) * gpus) AS gpu_s, sum((until - begun) * cpus) AS cpu_s FROM ("
-            f" SELECT job, number, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun, {_END} AS until,"
-            f" {_day(_BEGUN)} AS first, {_day(_END)} AS last"
-            f" FROM attempts WHERE {_LATELY}{_among('job', jobs)}) AS one"
-            " JOIN jobs ON jobs.id = job"
-            f" GROUP BY run, iif(first = last, first, -(job * {_MOST_ATTEMPTS} + number))"
-            ") AS those JOIN runs ON runs.id = run",
-            {**_values(since, jobs), "now": now},
+        next_day = min(
+            moment
+            for moment in midnights
+            if datetime.fromtimestamp(moment).astimezone().date() > local.date()
         )
-        return [
-            Spent(
-                run=row["name"],
-                begun=row["begun"],
-                ended=row["ended"],
-                attempts=row["n"],
-                gpu_s=row["gpu_s"],
-                cpu_s=row["cpu_s"],
-            )
-            for row in rows
-        ]
-
-    def medians(self, since: float, jobs: Collection[int] | None = None) -> list[tuple[str, float]]:
-        """Return how long the attempts took that were done on each local day: the middle one."""
-        rows = self._db.execute(
-            f"SELECT {_day('ended')} AS day, {_SECONDS} AS seconds FROM attempts"
-            f" WHERE ended >= :since AND {_WAS_DONE}{_among('job', jobs)}",
-            _values(since, jobs),
-        )
-        rows.row_factory = None
-        by_day: dict[int, list[float]] = defaultdict(list)
-        for day, seconds in rows:
-            by_day[day].append(seconds)
-        return [(_name_of(day), median(those)) for day, those in by_day.items()]
-
-    def badly(self, since: float, jobs: Collection[int] | None = None) -> list[Badly]:
-        """Return the attempts that were not done, those together of which the same is on record."""
-        # where the record alone does not tell whose fault it was, what happened to the job does
-        rows = self._db.execute(
-            "SELECT ending, place, text, next, reason, count(*) AS n, sum(seconds) AS seconds,"
-            " max(until) AS until, of FROM ("
-            " SELECT ending, place, text, of, until, seconds, events.state AS next, reason FROM ("
-            f" SELECT job AS of, ended AS until, {_SECONDS} AS seconds, {_ENDING} AS ending,"
-            " json_extract(outcome, '$.where') AS place,"
-            f" {_SAID} AS text,"
-            f" {_JUDGED} AS judged"
-            f" FROM attempts WHERE ended >= :since AND NOT {_WAS_DONE}{_among('job', jobs)}"
-            ") LEFT JOIN events ON events.id = judged"
-            ") GROUP BY ending, place, text, next, reason",
-            _values(since, jobs),
-        )
-        return [
-            Badly(
-                ending=row["ending"] or "",
-                where=row["place"] or "",
-                text=(row["text"] or b"").decode(errors="replace"),
-                state=row["next"] or "",
-                reason=row["reason"] or "",
-                attempts=row["n"],
-                seconds=row["seconds"],
-                job=row["of"],
-                at=row["until"],
-            )
-            for row in rows
-        ]
-
-    def taken(self, since: float, jobs: Collection[int] | None = None) -> list[Taken]:
-        """Return what attempts were promised of a GPU's memory and took, where both are known."""
-        rows = self._db.execute(
-            "SELECT kind, name, job, claim, n, peak, wasted, beyond, lanes.key,"
-            " json_extract(spec, '$.model') AS model FROM ("
-            " SELECT lane, claim, max(job) AS job, count(*) AS n, max(peak) AS peak,"
-            f" sum(max(0, claim - peak) * {_SECONDS}) AS wasted, sum(peak > claim) AS beyond"
-            " FROM (SELECT job, claim, peak, claimed, attempts.ended, lane FROM attempts"
-            " JOIN jobs ON jobs.id = job WHERE claim IS NOT NULL AND peak IS NOT NULL"
-            f" AND attempts.ended >= :since{_among('job', jobs)}) GROUP BY lane, claim"
-            ") AS those JOIN jobs ON jobs.id = job LEFT JOIN lanes ON lanes.id = those.lane",
-            _values(since, jobs),
-        )
-        found = []
-        for row in rows:
-            lane = known_record(row["key"])
-            found.append(
-                Taken(
-                    alike=lane.get("signature") or f"{row['kind']} {row['model']}",
-                    name=row["name"],
-                    job=row["job"],
-                    declared=lane.get("resources", {}).get("min_vram") is not None,
-                    claim=row["claim"],
-                    attempts=row["n"],
-                    peak=row["peak"],
-                    wasted=row["wasted"],
-                    beyond=row["beyond"],
-                )
-            )
-        return found
-
-
-def _day(at: str) -> str:
-    """Return the expression of a time's local day as a number: numbers are sorted sooner."""
-    return f"CAST(julianday({at}, 'unixepoch', 'localtime') + 0.5 AS INTEGER)"
-
-
-def _name_of(day: int) -> str:
-    """Return the date of a day's number."""
-    return date.fromordinal(day - _FIRST_DAY).isoformat()
-
-
-def _among(column: str, jobs: Collection[int] | None) -> str:
-    return "" if jobs is None else f" AND {column} IN (SELECT value FROM json_each(:jobs))"
-
-
-def _values(since: float, jobs: Collection[int] | None) -> dict[str, object]:
-    return {"since": since} if jobs is None else {"since": since, "jobs": json.dumps([*jobs])}
+        upto = min(ended, next_day)
+        yield f"{local:%Y-%m-%d}", (upto - at) / (ended - begun) if ended > begun else 1.0
+        if ended <= next_day:
+            return
+        at = next_day

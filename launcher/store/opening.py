@@ -8,11 +8,10 @@ import time
 from pathlib import Path
 
 from launcher.errors import StoreError
-from launcher.paths import Home
-from launcher.records import sync
-from launcher.store.damage import alone, check_health, cut_off, damaged, refuse_damaged, trouble
-from launcher.store.migrations import bring_up_to_date, check_sqlite, migrate, schema_of
-from launcher.store.steps import STEPS
+from launcher.store.migrations import STEPS, bring_up_to_date, check_sqlite, migrate, schema_of
+from launcher.store.recovery import alone, check_health, cut_off, damaged, refuse_damaged, trouble
+from launcher.system.files import sync
+from launcher.system.paths import Home
 
 BUSY_S = 10.0  # how long a writer waits for another; transactions take milliseconds
 LOG_BYTES = 16 << 20  # what a reader that stood still has let the log grow to is cut off to this

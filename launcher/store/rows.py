@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from launcher import __version__
-from launcher.specs import (
+from launcher.job import (
     CPU,
     Breed,
     Context,
@@ -20,7 +20,7 @@ from launcher.specs import (
     read_spec,
 )
 from launcher.states import State
-from launcher.stored import Unreadable, parsed, texts
+from launcher.system.stored_fields import Unreadable, parsed, texts
 
 _STATES = frozenset(map(str, State))
 _LANE = {"group", "resources", "breed", "signature", "visible", "least"}  # fields of a lane's key

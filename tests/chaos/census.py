@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from launcher.processes import Identity, identity, open_pidfd
+from launcher.system.processes import Identity, identity, open_pidfd
 
 
 class Role(StrEnum):
@@ -81,7 +81,7 @@ def _role(pid: int, words: list[bytes], home: bytes, program: bytes) -> Role | N
         return None
     if b"launcher.scheduler" in words:
         return Role.SCHEDULER
-    if b"launcher.nursery" in words:
+    if b"launcher.workers.fork_server" in words:
         return Role.SUPERVISOR if _forked(pid, words) else Role.NURSERY
     return None
 

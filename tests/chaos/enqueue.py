@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from launcher.handover import ensure_scheduler, wake
-from launcher.paths import find_home, make_home
-from launcher.specs import Resources, Spec, Terms, this_context
+from launcher.job import Resources, Spec, Terms, this_context
 from launcher.states import State
-from launcher.store.store import NewJob, Store
+from launcher.store.queue import NewJob, Store
+from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.paths import find_home, make_home
 from tests.chaos.program import argv
 from tests.chaos.recipe import BACKOFF_S, Recipe
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from launcher.handover import scheduler_pid
-from launcher.paths import Attempt, Home
-from launcher.processes import identity, recorded
-from launcher.records import read_json
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import read_json
+from launcher.system.paths import Attempt, Home
+from launcher.system.processes import identity, recorded
 from tests.chaos.census import Ours, Role, census
 
 PAUSE_S = (0.05, 0.7)  # between two strikes; a queue that is never left alone does nothing

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import click
 
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.paths import Home, make_home
 from launcher.states import State
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.paths import Home, make_home
 from tests.build import a_spec, end_everything, enqueue, until
 
 NO_PROCESS = r"""

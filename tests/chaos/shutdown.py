@@ -19,12 +19,12 @@ from pathlib import Path
 
 import click
 
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.paths import Attempt, Home, make_home
-from launcher.processes import Identity, alive, recorded
-from launcher.specs import CPU, Resources, Terms
+from launcher.job import CPU, Resources, Terms
 from launcher.states import ENDED, State
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.paths import Attempt, Home, make_home
+from launcher.system.processes import Identity, alive, recorded
 from tests.build import a_spec, end_everything, enqueue, job_row, lines_of, shell
 from tests.chaos.census import Role, census, send_exactly
 from tests.chaos.commands import LAUNCHER

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.paths import Home
+from launcher.system.paths import Home
 from tests.build import end_everything
 
 BIN = Path(sys.executable).parent

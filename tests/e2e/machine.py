@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.cli.session import seen_gpus
-from launcher.handover import scheduler_pid
-from launcher.records import write_json
+from launcher.screens.format import why
 from launcher.states import ENDED
-from launcher.store.store import Store
-from launcher.views import why
+from launcher.store.client import seen_gpus
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import write_json
 from tests.build import shell, until
 from tests.e2e.conftest import Project, a_project
 from tests.nvml.standin import GIB, TAKE, Devices

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.handover import scheduler_pid
-from launcher.processes import descendants
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.processes import descendants
 from tests.build import until
 from tests.e2e.conftest import Project
 
@@ -201,7 +201,7 @@ def test_an_edit_of_the_laboratory_counts_at_once(toys: Project) -> None:
 
 def test_without_torch_imported_the_commands_answer(toys: Project) -> None:
     probe = (
-        "import sys, launcher.cli.main, launcher.cli.run, launcher.scheduler, launcher.nursery;"
+        "import sys, launcher.cli.main, launcher.cli.commands.run, launcher.scheduler, launcher.workers.fork_server;"
         "print([m for m in ('torch', 'torchvision', 'numpy', 'sklearn') if m in sys.modules])"
     )
     said = subprocess.run(

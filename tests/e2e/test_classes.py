@@ -7,7 +7,7 @@ import pytest
 from launcher.api import model_folder_name
 from tests.e2e.conftest import Project
 from tests.trueface.classes.toys import SMALL, write_data
-from trueface.unlearn import record
+from trueface.unlearning import record
 
 TASK = f"""
 name: toy

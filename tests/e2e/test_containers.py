@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.handover import scheduler_pid
-from launcher.processes import lock_holder
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.processes import lock_holder
 from tests.build import end_everything, lines_of, shell, until
 from tests.e2e.conftest import BIN, Project
 

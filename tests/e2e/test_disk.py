@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.handover import scheduler_pid
-from launcher.paths import Attempt, Home
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import Attempt, Home
 from tests.build import gone, program_of, shell, until
 from tests.e2e.conftest import BIN, Project
 from tests.e2e.test_reliability import (
@@ -218,7 +218,7 @@ def test_a_new_attempt_waits_for_room(small: Project) -> None:
     assert (small.folder / "others").read_text() == "x\n"
 
 
-@pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.nursery"])
+@pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.workers.fork_server"])
 def test_what_is_killed_on_a_full_disk_is_there_again_when_there_is_room(
     small: Project, whose: bytes
 ) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.recording import Replay
-from launcher.share import Share
+from launcher.gpu.recording import Replay
+from launcher.workers.memory_share import Share
 from tests.build import until
 from tests.e2e.machine import HOLDING, Machine, Program, a_machine
 from tests.nvml.standin import GIB, Devices

@@ -8,8 +8,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.accelerators import FRESH_S
-from launcher.share import read_share
+from launcher.scheduler.gpu_state import FRESH_S
+from launcher.workers.memory_share import read_share
 from tests.build import shell, until
 from tests.e2e.machine import HOLDING, SHORT, Machine, Program, a_machine
 from tests.nvml.standin import GIB, Devices

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.accelerators import FRESH_S
-from launcher.promises import STALE_S
+from launcher.gpu.promises import STALE_S
+from launcher.scheduler.gpu_state import FRESH_S
 from tests.build import end_everything, until
 from tests.e2e.machine import Machine, a_machine
 from tests.launcher.users import NOBODY

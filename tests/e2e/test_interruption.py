@@ -13,8 +13,10 @@ import torch
 
 from tests.build import program_of, until
 from tests.e2e.conftest import Project
-from trueface import checkpoint, layout, resume
-from trueface.splits import write_splits
+from trueface.data.splits.splits import write_splits
+from trueface.models import checkpoint
+from trueface.runtime import paths
+from trueface.training import resume
 
 DATA = "gan2:pre&realFFHQ:pre"
 METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
@@ -50,11 +52,11 @@ def words(run: str) -> Sequence[str]:
 
 
 def weights(project: Project, run: str, model: str = "m") -> dict[str, torch.Tensor]:
-    return dict(checkpoint.load(layout.checkpoint(project.folder / "runs" / run / model)).state)
+    return dict(checkpoint.load(paths.checkpoint(project.folder / "runs" / run / model)).state)
 
 
 def half_done(folder: Path) -> bool:
-    done = resume.epochs(layout.resume(folder))
+    done = resume.epochs(paths.resume(folder))
     return done is not None and done >= 2
 
 
@@ -70,7 +72,7 @@ def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
     again = lab.call(*words("killed"))
     assert again.returncode == 0, again.stderr
     assert "bit by bit" in (folder / f"train_None_{DATA}.log").read_text()
-    assert not layout.resume(folder).exists()
+    assert not paths.resume(folder).exists()
     assert lab.call(*words("whole")).returncode == 0
     one, other = (weights(lab, run) for run in NAMES)
     assert all(torch.equal(one[name], other[name]) for name in other)

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from launcher.handover import scheduler_pid
-from launcher.paths import Home
-from launcher.processes import boot_id
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import Home
+from launcher.system.processes import boot_id
 from tests.build import gone, lines_of, shell, until
 from tests.e2e.conftest import BIN, Project, a_project
 from tests.terminal import in_a_terminal

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.handover import scheduler_pid
+from launcher.system.daemon_control import scheduler_pid
 from tests.build import gone, lines_of, shell, until
 from tests.e2e.conftest import BIN, Project
 from tests.e2e.test_disk import NEEDS_CC, compiled, never

@@ -6,10 +6,10 @@ from itertools import combinations
 
 from hypothesis import strategies as st
 
-from launcher.gpu import GpuSnapshot
-from launcher.machine import Decision, Machine, Promise, Rules, Running, Start, Waiting
-from launcher.policy import decide, wants_gpu
-from launcher.specs import Resources
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import Resources
+from launcher.scheduler.model import Decision, Machine, Promise, Rules, Running, Start, Waiting
+from launcher.scheduler.policy import decide, wants_gpu
 from tests.build import GIB, a_gpu
 
 LIMITS = {"narrow": 1, "wide": 3}

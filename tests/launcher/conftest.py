@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.main import main
-from launcher.nursery import Nursery
-from launcher.paths import Home, make_home
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.paths import Home, make_home
+from launcher.workers.fork_server import Nursery
 from tests.build import PLAIN, end_everything
 
 

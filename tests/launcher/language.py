@@ -7,8 +7,8 @@ import pytest
 
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind
-from launcher.plan import Plan, PlannedJob, plan
-from launcher.taskfile import Surroundings, TaskFile, parse
+from launcher.planning.plan import Plan, PlannedJob, plan
+from launcher.taskfile.parser import Surroundings, TaskFile, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.cli.main import main
-from launcher.paths import Home, make_home
-from launcher.records import Json, write_json
-from launcher.specs import Terms
+from launcher.job import Terms
 from launcher.states import Done, Failed
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.files import Json, write_json
+from launcher.system.paths import Home, make_home
 from tests.build import a_spec, claimed, enqueue
 from tests.launcher.users import NOBODY
 

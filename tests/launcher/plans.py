@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launcher.forecast import History, Past
-from launcher.gpu import GpuSnapshot
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kinds import COMMAND, Kind
-from launcher.machine import Machine
-from launcher.outlook import Here
-from launcher.plan import Plan, PlannedJob, plan
-from launcher.submission import Action, Standing
-from launcher.taskfile import Surroundings, parse
+from launcher.planning.estimates import History, Past
+from launcher.planning.plan import Plan, PlannedJob, plan
+from launcher.planning.preview import Here
+from launcher.planning.submit import Action, Standing
+from launcher.scheduler.model import Machine
+from launcher.taskfile.parser import Surroundings, parse
 from tests.launcher.toylab import laboratory
 
 GIB = 1 << 30

@@ -8,23 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.handover import scheduler_pid
-from launcher.paths import Home
-from launcher.processes import cores
-from launcher.records import write_json
-from launcher.specs import Resources, Terms
+from launcher.job import Resources, Terms
 from launcher.states import Failed, State
-from launcher.store.store import Store
-from tests.build import (
-    a_spec,
-    claimed,
-    enqueue,
-    in_state,
-    job_row,
-    lines_of,
-    shell,
-    until,
-)
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import write_json
+from launcher.system.paths import Home
+from launcher.system.processes import cores
+from tests.build import a_spec, claimed, enqueue, in_state, job_row, lines_of, shell, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND
 

@@ -9,12 +9,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.adoption import Adopted, Supervised, Unclear, find_out, watch
-from launcher.nursery import Nursery
-from launcher.paths import Home
-from launcher.processes import end_session, identity, marked, recorded, send
-from launcher.records import write_json
+from launcher.scheduler.attempt_watch import Adopted, Supervised, Unclear, find_out, watch
 from launcher.states import Done, Lost, Outcome, Stopped, Void
+from launcher.system.files import write_json
+from launcher.system.paths import Home
+from launcher.system.processes import end_session, identity, marked, recorded, send
+from launcher.workers.fork_server import Nursery
 from tests.build import (
     a_claim,
     a_spec,

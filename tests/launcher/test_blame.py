@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.blame import STEP, Blame, Scene, blame
-from launcher.shortage import Shortage, Where
+from launcher.scheduler.oom_policy import STEP, Blame, Scene, blame
+from launcher.states import Shortage, Where
 
 GIB = 1 << 30
 Facts = Mapping[str, float]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.board import head, listing, recent, running, screen_lines
-from launcher.glyphs import in_ascii
-from launcher.lines import Tone, width_of
-from launcher.progress import Step
-from launcher.screen import Work
+from launcher.screens.ascii import in_ascii
+from launcher.screens.queue_view import head, listing, recent, running, screen_lines
+from launcher.screens.screen import Work
+from launcher.screens.text_table import Tone, width_of
 from launcher.states import State
+from launcher.workers.progress import Step
 from tests.screens import NOW, a_busy_screen, a_line, an_idle_screen
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

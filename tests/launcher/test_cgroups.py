@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher import cgroups
-from launcher.adoption import Adopted, watch
-from launcher.cgroups import base_of, folder_of, here, hindrance, members, mount_of, path_of
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.nursery import Nursery
-from launcher.paths import Home
-from launcher.processes import identity, send
-from launcher.specs import Breed
+from launcher.job import Breed
+from launcher.scheduler.attempt_watch import Adopted, watch
 from launcher.states import Done, Lost, State
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system import cgroups
+from launcher.system.cgroups import base_of, folder_of, here, hindrance, members, mount_of, path_of
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.paths import Home
+from launcher.system.processes import identity, send
+from launcher.workers.fork_server import Nursery
 from tests.build import (
     a_claim,
     a_spec,
@@ -190,8 +190,8 @@ def test_a_scheduler_that_a_job_started_can_be_killed_without_ending_other_jobs(
     inner = Home(tmp_path / "inner")
     gate = tmp_path / "gate"
     script = (
-        "import os, pathlib, sys, time\nfrom launcher.handover import ensure_scheduler\n"
-        "from launcher.paths import Home, make_home\nfrom launcher.store.store import Store\n"
+        "import os, pathlib, sys, time\nfrom launcher.system.daemon_control import ensure_scheduler\n"
+        "from launcher.system.paths import Home, make_home\nfrom launcher.store.queue import Store\n"
         "home = Home(pathlib.Path(sys.argv[1]))\nmake_home(home)\nStore(home).close()\n"
         "ensure_scheduler(home)\nprint('ready', flush=True)\n"
         "while not os.path.exists(sys.argv[2]): time.sleep(0.01)\n"

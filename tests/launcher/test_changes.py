@@ -8,23 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.handover import scheduler_pid
-from launcher.paths import Home
-from launcher.processes import identity
-from launcher.records import write_json
-from launcher.specs import Terms
+from launcher.job import Terms
 from launcher.states import Done, Failed, State
-from launcher.store.store import Store
-from tests.build import (
-    a_spec,
-    claimed,
-    enqueue,
-    in_state,
-    job_row,
-    program_of,
-    shell,
-    until,
-)
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import write_json
+from launcher.system.paths import Home
+from launcher.system.processes import identity
+from tests.build import a_spec, claimed, enqueue, in_state, job_row, program_of, shell, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.chart import chart
-from launcher.glyphs import in_ascii
-from launcher.lines import width_of
+from launcher.screens.ascii import in_ascii
+from launcher.screens.chart import chart
+from launcher.screens.text_table import width_of
 
 FALLING = [(float(step), math.exp(-step / 20)) for step in range(1, 101)]
 

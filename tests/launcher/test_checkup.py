@@ -6,11 +6,21 @@ from typing import Any
 
 import pytest
 
-from launcher.checkup import check
-from launcher.facts import Cores, Disk, Driver, Facts, Groups, Limits, Logout, Queue, Torch
-from launcher.findings import Finding, Verdict, draw
-from launcher.gpu import GpuProcess
-from launcher.lines import width_of
+from launcher.cli.doctor.checks import check
+from launcher.cli.doctor.facts import (
+    Cores,
+    Disk,
+    Driver,
+    Facts,
+    Groups,
+    Limits,
+    Logout,
+    Queue,
+    Torch,
+)
+from launcher.cli.doctor.findings import Finding, Verdict, draw
+from launcher.gpu.snapshot import GpuProcess
+from launcher.screens.text_table import width_of
 from tests.build import GIB, a_gpu
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.claims import (
+from launcher.errors import UsageError
+from launcher.gpu.promise_files import (
     MOST_BYTES,
     MOST_FILES,
     ClaimsReader,
@@ -22,8 +23,7 @@ from launcher.claims import (
     parse,
     write_publication,
 )
-from launcher.errors import UsageError
-from launcher.processes import boot_id
+from launcher.system.processes import boot_id
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
 
 UID = os.geteuid()

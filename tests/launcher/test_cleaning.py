@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.cleaning import Rules, choose, delete, folders_of, refusal, size_of
-from launcher.paths import Attempt, Home
 from launcher.states import ENDED, Done, Failed, State
+from launcher.store.queue import Store
+from launcher.store.retention import Rules, choose, delete, folders_of, refusal, size_of
 from launcher.store.rows import JobRow
-from launcher.store.store import Store
+from launcher.system.paths import Attempt, Home
 from tests.build import a_spec, an_attempt, claimed, enqueue, in_state, program_of, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal

@@ -7,14 +7,9 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.main import VERBS
-from launcher.paths import Home
-from launcher.store.store import Store
-from tests.build import (
-    a_context,
-    a_spec,
-    enqueue,
-    job_row,
-)
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import a_context, a_spec, enqueue, job_row
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND
 

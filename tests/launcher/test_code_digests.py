@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from launcher.code_digests import ABSENT, CodeIndex, read_code
 from launcher.kinds import Settings, installed, roots_of
+from launcher.system.code_digests import ABSENT, CodeIndex, read_code
 from tests.launcher.toylab import laboratory
 
 MODULE = '''\

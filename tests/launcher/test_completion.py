@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 import pytest
 
-from launcher.cli.completing import ARGUMENTS, CHOOSING, FLAGS, VARIABLE, answer
+from launcher.cli.complete import ARGUMENTS, CHOOSING, FLAGS, VARIABLE, answer
 from launcher.cli.main import VERBS, cli
 from launcher.kinds import installed
-from launcher.paths import Home
 from launcher.states import Done
-from launcher.store.completing import MOST, open_completing
-from launcher.store.store import Store
+from launcher.store.completion_queries import MOST, open_completing
+from launcher.store.queue import Store
+from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue
 from tests.launcher.conftest import Launcher
 from tests.shells import a_shell
@@ -227,11 +227,11 @@ def test_every_verb_that_takes_arguments_completes_them() -> None:
 
 def test_what_answers_imports_neither_the_verbs_nor_what_they_need() -> None:
     code = (
-        "import sys\nfrom launcher.cli.completing import answer\n"
+        "import sys\nfrom launcher.cli.complete import answer\n"
         "answer(None, {'show': ''}, {'COMP_WORDS': 'launcher show a', '_LAUNCHER_COMPLETE': 'x'})\n"
-        "import launcher.store.completing, launcher.paths\n"
-        "heavy = {'pydantic', 'rich', 'textual', 'pynvml', 'yaml', 'launcher.store.store',"
-        " 'launcher.cli.show'}\n"
+        "import launcher.store.completion_queries, launcher.system.paths\n"
+        "heavy = {'pydantic', 'rich', 'textual', 'pynvml', 'yaml', 'launcher.store.queue',"
+        " 'launcher.cli.commands.show'}\n"
         "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
     )
     subprocess.run([COMMAND[0], "-c", code], check=True)

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from launcher.cli.main import VERBS, Verbs, cli, options_of
-from launcher.paths import Home
+from launcher.system.paths import Home
 from tests.launcher.conftest import Answer
 from tests.terminal import COMMAND, in_a_terminal
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.configuration import Configuration, configuration_file, read_configuration
 from launcher.errors import UsageError
-from launcher.paths import find_home
-from launcher.words import Words
+from launcher.ids import Words
+from launcher.system.config import Configuration, configuration_file, read_configuration
+from launcher.system.paths import find_home
 
 VERBS = ("add", "run", "wait")
 
@@ -212,7 +212,7 @@ def test_a_table_of_a_verb_does_not_disturb_who_only_looks_for_the_home(file: Pa
 def test_nothing_heavy_is_imported_for_somebody_without_a_file(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from launcher.configuration import read_configuration\n"
+        "from launcher.system.config import read_configuration\n"
         f"read_configuration({{'XDG_CONFIG_HOME': {str(tmp_path)!r}}})\n"
         "print(*sorted({'tomllib', 'pydantic', 'launcher.ids', 'launcher.kinds'} & set(sys.modules)))"
     )

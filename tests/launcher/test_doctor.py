@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.facts import Driver, Logout, Torch
-from launcher.gathering import see_claims, see_disk, see_logout, see_queue
-from launcher.gpufacts import ask_driver, plugged_in, torch_here, try_torch
-from launcher.paths import Home
-from launcher.records import write_json
+from launcher.cli.doctor.facts import Driver, Logout, Torch
+from launcher.cli.doctor.gather import see_claims, see_disk, see_logout, see_queue
+from launcher.cli.doctor.gather_gpu import ask_driver, plugged_in, torch_here, try_torch
 from launcher.states import State
-from launcher.store.looking import KNOWN_SCHEMA, look_at
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.store.readonly import KNOWN_SCHEMA, look_at
+from launcher.system.files import write_json
+from launcher.system.paths import Home
 from tests.build import GIB, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import Devices, asked_here

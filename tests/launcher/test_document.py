@@ -2,8 +2,16 @@ import time
 
 import pytest
 
-from launcher.document import MOST_NODES, Fields, Items, Node, Scalar, plain_value, read_document
 from launcher.errors import Problem, TaskFileError
+from launcher.taskfile.yaml_tree import (
+    MOST_NODES,
+    Fields,
+    Items,
+    Node,
+    Scalar,
+    plain_value,
+    read_document,
+)
 
 
 def read(text: str) -> Node | None:

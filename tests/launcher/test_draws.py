@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import UsageError
-from launcher.plan import Plan
-from launcher.records import Stamp
+from launcher.planning.plan import Plan
+from launcher.planning.submit import Action, Standing, judge, submit
 from launcher.states import Done, State
-from launcher.store.store import Store
-from launcher.submission import Action, Standing, judge, submit
+from launcher.store.queue import Store
+from launcher.system.files import Stamp
 from tests.build import a_context, claimed
 from tests.launcher.language import ROOT, a_plan, job, names
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher.copies import copies_before
-from launcher.environment import looks_secret, remembered
 from launcher.errors import UsageError
-from launcher.handover import ensure_scheduler
-from launcher.paths import Home
-from launcher.records import write_json
 from launcher.states import State
-from launcher.store.backups import back_up, backups
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.store.recovery import back_up, backups
+from launcher.store.retention import copies_before
+from launcher.system.daemon_control import ensure_scheduler
+from launcher.system.environment import looks_secret, remembered
+from launcher.system.files import write_json
+from launcher.system.paths import Home
 from tests.build import a_context, a_spec, enqueue, job_row, lines_of, shell, until
 from tests.launcher.conftest import Launcher
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.bars import FIRST_BAR_S, LONGEST_BAR_S, Bars
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.nurseries import DEATHS, Nurseries, Unfit
-from launcher.nursery import Supervisor
-from launcher.paths import Home
-from launcher.specs import Breed
+from launcher.job import Breed
 from launcher.states import State
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.backoff import FIRST_BAR_S, LONGEST_BAR_S, Bars
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.paths import Home
+from launcher.workers.fork_server import Supervisor
+from launcher.workers.fork_server_pool import DEATHS, Nurseries, Unfit
 from tests.build import a_context, a_spec, endings, enqueue, in_state, job_row, until
 
 WRAPPER = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
@@ -106,7 +106,9 @@ def test_an_environment_that_worked_and_is_installed_anew_fails_no_job_for_good(
     nurseries.give_back(breed, taken(nurseries, breed))
     write(python, BROKEN)
     with monkeypatch.context() as patch:
-        patch.setattr("launcher.nurseries.RETIRE_S", 0.0)  # as after ten minutes without a job
+        patch.setattr(
+            "launcher.workers.fork_server_pool.RETIRE_S", 0.0
+        )  # as after ten minutes without a job
         nurseries.retire()
     error = unfit(nurseries, breed)
     assert error.passing
@@ -181,8 +183,8 @@ def test_a_scheduler_that_a_job_starts_does_not_take_the_jobs_place_for_its_own(
             sys.executable,
             "-c",
             "import sys; from pathlib import Path\n"
-            "from launcher.paths import Home, make_home\n"
-            "from launcher.handover import ensure_scheduler\n"
+            "from launcher.system.paths import Home, make_home\n"
+            "from launcher.system.daemon_control import ensure_scheduler\n"
             f"home = Home(Path({str(other)!r})); make_home(home); ensure_scheduler(home)",
         ),
         context=a_context(environment={"PATH": os.environ["PATH"]}),

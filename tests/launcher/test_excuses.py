@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 
-from launcher.excuses import CROWDED_PAUSE_S, excuse_of
-from launcher.machine import Machine
-from launcher.specs import Breed, Resources, Terms
+from launcher.job import Breed, Resources, Terms
+from launcher.scheduler.model import Machine
+from launcher.scheduler.requeue_policy import CROWDED_PAUSE_S, excuse_of
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
-from launcher.store.following import Excuse
 from launcher.store.rows import Lane
+from launcher.store.transitions import Excuse
 from tests.build import GIB, a_claim, a_gpu, a_spec
 
 LANE = Lane(group="", resources=Resources(device="cuda"), breed=Breed())

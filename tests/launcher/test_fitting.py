@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from launcher.board import listing, running, waiting
-from launcher.cli.results import draw, terminal_width
-from launcher.fitting import distinguished, width_of
-from launcher.screen import Happening, Work
+from launcher.cli.commands.results import draw, terminal_width
+from launcher.screens.queue_view import listing, running, waiting
+from launcher.screens.screen import Happening, Work
+from launcher.screens.text_width import distinguished, width_of
 from launcher.states import State
 from tests.launcher.test_results import a_row
 from tests.screens import NOW, a_line, an_idle_screen

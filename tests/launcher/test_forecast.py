@@ -3,15 +3,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from launcher.forecast import Estimate, Source, forecast, past_job, wants_gpu
 from launcher.kinds import Kind
-from launcher.machine import Machine
-from launcher.plan import PlannedJob
-from launcher.policy import wants_gpu as on_gpu
-from launcher.scope import Asked
+from launcher.planning.estimates import Estimate, Source, forecast, past_job, wants_gpu
+from launcher.planning.plan import PlannedJob
+from launcher.planning.submit import resources_of
+from launcher.scheduler.model import Machine
+from launcher.scheduler.policy import wants_gpu as on_gpu
 from launcher.states import Done, Failed
-from launcher.store.store import Store
-from launcher.submission import resources_of
+from launcher.store.queue import Store
+from launcher.taskfile.scope import Asked
 from launcher.units import Bytes
 from tests.build import a_gpu, a_seat, a_spec, enqueue, job_row
 from tests.launcher.plans import GIB, KINDS, a_history, a_plan, done_before, named

@@ -9,8 +9,8 @@ import pytest
 
 from launcher.errors import Problem, TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind, installed
-from launcher.plan import plan
-from launcher.taskfile import Surroundings, parse
+from launcher.planning.plan import plan
+from launcher.taskfile.parser import Surroundings, parse
 from tests.launcher.toylab import laboratory
 
 TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.gpus import watch
+from launcher.cli.commands.gpus import watch
 from launcher.errors import MachineError
-from launcher.gauges import Gauge, Guest, draw
-from launcher.gpu import GpuProcess, GpuSnapshot
-from launcher.lines import width_of
-from launcher.nvml import Nvml
-from launcher.processes import identity
-from launcher.recording import Replay
-from launcher.store.store import Store
+from launcher.gpu.nvml import Nvml
+from launcher.gpu.recording import Replay
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.screens.gpu_view import Gauge, Guest, draw
+from launcher.screens.text_table import width_of
+from launcher.store.queue import Store
+from launcher.system.processes import identity
 from tests.build import a_seat, a_spec, enqueue, until
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import GIB, TAKE, Devices, asked_here

@@ -9,21 +9,22 @@ import pytest
 
 from launcher import __version__
 from launcher.errors import MachineError
-from launcher.handover import (
+from launcher.scheduler.__main__ import LOG_BYTES
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.system.daemon_control import (
     REVIVALS,
     ensure_scheduler,
     revive,
     scheduler_pid,
     start_scheduler,
+    this_version,
+    version_of,
     wake,
 )
-from launcher.paths import Home
-from launcher.processes import identity
-from launcher.records import Json, read_json, write_json
-from launcher.scheduler import LOG_BYTES
-from launcher.states import State
-from launcher.store.store import Store
-from launcher.versions import this_version, version_of
+from launcher.system.files import Json, read_json, write_json
+from launcher.system.paths import Home
+from launcher.system.processes import identity
 from tests.build import a_spec, endings, enqueue, in_state, program_of, until
 from tests.launcher.conftest import Launcher
 
@@ -143,7 +144,9 @@ def test_a_scheduler_whose_record_was_deleted_is_found_and_writes_another(
 
 
 def test_many_who_notice_a_death_restart_once(home: Home, store: Store) -> None:
-    script = f"from launcher.handover import *; revive(Home(Path({str(home.folder)!r})))"
+    script = (
+        f"from launcher.system.daemon_control import *; revive(Home(Path({str(home.folder)!r})))"
+    )
     helpers = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
     assert [helper.wait() for helper in helpers] == [0] * 4
     assert scheduler_pid(home) is not None

@@ -9,16 +9,27 @@ from typing import Any
 
 import pytest
 
-from launcher.causes import Badly, Cause, cause_of
-from launcher.cli.history import begin_of, past_of
+from launcher.cli.commands.history import begin_of, past_of
 from launcher.errors import UsageError
-from launcher.lines import width_of
-from launcher.past import Day, Ends, Memory, Past, Run, Spent, Taken, days_of, memory_of, runs_of
-from launcher.retrospect import columns, draw, headline
-from launcher.specs import Resources
+from launcher.job import Resources
+from launcher.screens.history_view import columns, draw, headline
+from launcher.screens.text_table import width_of
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, State, Stopped, Void
-from launcher.store.following import Excuse
-from launcher.store.store import Store
+from launcher.store.failure_groups import Badly, Cause, cause_of
+from launcher.store.history import (
+    Day,
+    Ends,
+    Memory,
+    Past,
+    Run,
+    Spent,
+    Taken,
+    days_of,
+    memory_of,
+    runs_of,
+)
+from launcher.store.queue import Store
+from launcher.store.transitions import Excuse
 from tests.build import GIB, a_seat, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import MachineError, UsageError
-from launcher.homes import (
+from launcher.system.files import read_json, write_json
+from launcher.system.home_checks import (
     SPARE,
     default_folder,
     file_system,
@@ -20,9 +21,8 @@ from launcher.homes import (
     mounts,
     network_warning,
 )
-from launcher.paths import Home, check_home, find_home, make_home
-from launcher.processes import boot_id, inhabited, live_in
-from launcher.records import read_json, write_json
+from launcher.system.paths import Home, check_home, find_home, make_home
+from launcher.system.processes import boot_id, inhabited, live_in
 from tests.launcher.users import NOBODY, as_user, said_by
 
 MOUNTS = r"""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from launcher.plan import plan
-from launcher.submission import resources_of
+from launcher.planning.plan import plan
+from launcher.planning.submit import resources_of
 from tests.launcher.language import ROOT, a_plan, marked, names, notes, read, refusal
 
 # --- poison and unlearning

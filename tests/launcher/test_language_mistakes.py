@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.kinds import installed
-from launcher.oldnames import Wanted
+from launcher.taskfile.legacy_names import Wanted
 from tests.launcher.language import (
     a_plan,
     job,

@@ -4,7 +4,7 @@ import pytest
 
 from launcher.errors import Severity
 from launcher.kinds import installed
-from launcher.plan import Plan
+from launcher.planning.plan import Plan
 from tests.launcher.language import a_plan, job, marked, names, notes, refusal, refusals, setting
 
 # --- names of the original launcher

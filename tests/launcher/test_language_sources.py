@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.library import read_taskfile
-from launcher.taskfile import Surroundings
+from launcher.planning.load import read_taskfile
+from launcher.taskfile.parser import Surroundings
 from tests.launcher.language import (
     KINDS,
     a_plan,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.lastwords import read_error, read_shortage
-from launcher.shortage import Shortage, read_facts
+from launcher.states import Shortage, read_facts
+from launcher.workers.oom_messages import read_error, read_shortage
 
 MIB, GIB = 1 << 20, 1 << 30
 ADVICE = (

@@ -7,18 +7,18 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.cards import QUIET_SHARE
-from launcher.gpu import GpuProcess, GpuSnapshot
-from launcher.ledger import Ledger, Ours, pledges_of, waiting
-from launcher.lessons import UNTAUGHT, Lesson
-from launcher.lookout import Sight
-from launcher.machine import Machine, Rules, Start, Wait
-from launcher.paths import Home
-from launcher.policy import decide, never
-from launcher.promises import Pledge
-from launcher.share import CONTEXT, Portion
-from launcher.specs import Breed, Resources
+from launcher.gpu.monitor import Sight
+from launcher.gpu.promises import Pledge
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.job import Breed, Resources
+from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of, waiting
+from launcher.scheduler.gpu_slot import QUIET_SHARE
+from launcher.scheduler.model import Machine, Rules, Start, Wait
+from launcher.scheduler.policy import decide, never
 from launcher.store.rows import Claim, Lane, ReadyJob
+from launcher.store.usage import UNTAUGHT, Lesson
+from launcher.system.paths import Home
+from launcher.workers.memory_share import CONTEXT, Portion
 from tests.build import GIB, a_claim, a_gpu, a_spec
 
 ME = os.getpid()  # a process that lives

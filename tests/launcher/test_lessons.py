@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.lessons import LEAST_MARGIN, LONGER, UNTAUGHT, Lesson, claim_of
+from launcher.store.usage import LEAST_MARGIN, LONGER, UNTAUGHT, Lesson, claim_of
 from tests.build import GIB
 
 TEN = Lesson(peaks=(9 * GIB, 10 * GIB))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Plan, TaskFileError, UsageError, load, plan
-from launcher.document import MOST_BYTES
 from launcher.errors import Severity
-from launcher.library import plan_files
+from launcher.planning.load import plan_files
+from launcher.taskfile.yaml_tree import MOST_BYTES
 from tests.launcher.conftest import Launcher
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.glyphs import TWINS, in_ascii
-from launcher.lines import Cell, Column, Line, Span, Tone, line, shortened, table, width_of
+from launcher.screens.ascii import TWINS, in_ascii
+from launcher.screens.text_table import (
+    Cell,
+    Column,
+    Line,
+    Span,
+    Tone,
+    line,
+    shortened,
+    table,
+    width_of,
+)
 
 TEXTS = st.text(st.sampled_from("ab ●世é"), max_size=12)
 COLUMNS = (Column(title="NAME", least=3), Column(right=True, drop=1), Column(title="WHY", rows=3))

@@ -11,20 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.cli.following import COLOURS, LONGEST_BYTES, Followers, Labels, Lines
-from launcher.control import Plain
-from launcher.paths import Home
-from launcher.records import write_json
+from launcher.screens.follow_logs import COLOURS, LONGEST_BYTES, Followers, Labels, Lines
 from launcher.states import Done, State
-from launcher.store.store import Store
-from launcher.tails import MOST_BYTES, tail_offset
-from tests.build import (
-    a_spec,
-    an_attempt,
-    claimed,
-    enqueue,
-    shell,
-)
+from launcher.store.queue import Store
+from launcher.system.files import MOST_BYTES, tail_offset, write_json
+from launcher.system.paths import Home
+from launcher.system.text import Plain
+from tests.build import a_spec, an_attempt, claimed, enqueue, shell
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal
 

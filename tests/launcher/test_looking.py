@@ -10,19 +10,13 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
-from launcher.handover import ensure_scheduler
-from launcher.paths import Home
-from launcher.specs import Terms
+from launcher.job import Terms
+from launcher.screens.format import harmless
 from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
-from launcher.store.store import Store
-from launcher.views import harmless
-from tests.build import (
-    a_spec,
-    an_attempt,
-    claimed,
-    enqueue,
-    in_state,
-)
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler
+from launcher.system.paths import Home
+from tests.build import a_spec, an_attempt, claimed, enqueue, in_state
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.gpu import GpuProcess, GpuSnapshot
-from launcher.lookout import (
+from launcher.gpu.monitor import (
     DRIVER_BYTES,
     GAP_S,
     PATIENCE_S,
@@ -16,7 +15,8 @@ from launcher.lookout import (
     Sight,
     unused_by_others,
 )
-from launcher.nvml import Nvml
+from launcher.gpu.nvml import Nvml
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from tests.build import DEADLINE_S
 from tests.nvml.standin import GIB, Devices, asked_here
 

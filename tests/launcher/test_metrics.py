@@ -1,7 +1,15 @@
 import pytest
 
 from launcher.errors import UsageError
-from launcher.metrics import Metric, Pivot, known, of_result, of_rows, pivot, read_metric
+from launcher.screens.result_table import (
+    Metric,
+    Pivot,
+    known,
+    of_result,
+    of_rows,
+    pivot,
+    read_metric,
+)
 
 ROWS = of_rows(
     [

@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import StoreError
-from launcher.handover import ensure_scheduler, wake
-from launcher.paths import Home
 from launcher.states import State
-from launcher.store import steps
-from launcher.store.backups import KEPT, back_up, backups
-from launcher.store.migrations import migrate, schema_of
-from launcher.store.steps import APPLICATION_ID, STEPS, Step
-from launcher.store.store import Store
+from launcher.store import migrations
+from launcher.store.migrations import APPLICATION_ID, STEPS, Step, migrate, schema_of
+from launcher.store.queue import Store
+from launcher.store.recovery import KEPT, back_up, backups
+from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.paths import Home
 from tests.build import in_state, job_row, until
 
 DATA = Path(__file__).parent / "data"
@@ -105,7 +104,7 @@ def test_nothing_is_changed_without_a_backup(home: Home, database: Path) -> None
 
 
 def test_several_processes_at_once_take_each_step_once(home: Home, database: Path) -> None:
-    steps = (first, noting("b"), noting("c"))
+    migrations = (first, noting("b"), noting("c"))
     children = []
     for _ in range(6):
         child = os.fork()
@@ -113,7 +112,7 @@ def test_several_processes_at_once_take_each_step_once(home: Home, database: Pat
             code = 1
             try:
                 with closing(open_(database)) as connection:
-                    migrate(connection, database, steps)
+                    migrate(connection, database, migrations)
                 code = 0
             finally:
                 os._exit(code)
@@ -171,7 +170,7 @@ def written(home: Home, schema: int) -> None:
 
 
 def test_a_step_knows_the_data_of_its_day_by_itself() -> None:
-    tree = ast.parse(inspect.getsource(steps))
+    tree = ast.parse(inspect.getsource(migrations))
     imported = {
         name
         for node in ast.walk(tree)

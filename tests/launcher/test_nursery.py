@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.nursery import Nursery
-from launcher.paths import Home
-from launcher.processes import identity
-from launcher.specs import Breed
+from launcher.job import Breed
 from launcher.states import Done
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from launcher.system.processes import identity
+from launcher.workers.fork_server import Nursery
 from tests.build import (
     PLAIN,
     a_context,

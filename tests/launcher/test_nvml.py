@@ -7,8 +7,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.gpu import GpuSnapshot
-from launcher.nvml import MOST_EVENTS, RENEW_S, RETRY_S, Nvml
+from launcher.gpu.nvml import MOST_EVENTS, RENEW_S, RETRY_S, Nvml
+from launcher.gpu.snapshot import GpuSnapshot
 from tests.build import Clock
 from tests.nvml.standin import GIB, Devices, asked_here, compile_library
 

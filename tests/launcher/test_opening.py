@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import StoreError
-from launcher.paths import Home, make_home
-from launcher.records import read_json
-from launcher.store.backups import back_up, backups
-from launcher.store.damage import damaged, trouble
+from launcher.store.migrations import APPLICATION_ID, STEPS
 from launcher.store.opening import SMALL_BYTES, open_database, worth_checking
-from launcher.store.steps import APPLICATION_ID, STEPS
+from launcher.store.recovery import back_up, backups, damaged, trouble
+from launcher.system.files import read_json
+from launcher.system.paths import Home, make_home
 
 OLD = Path(__file__).parent / "data" / "queue-v1.sql"
 KIB = 1024

@@ -2,14 +2,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.forecast import Past
-from launcher.lessons import Lesson
-from launcher.machine import Machine, Running
-from launcher.outlook import FirstWave, Here, Outlook, look_ahead
-from launcher.plan import Plan
-from launcher.specs import CPU, Breed, Resources
+from launcher.job import CPU, Breed, Resources
+from launcher.planning.estimates import Past
+from launcher.planning.plan import Plan
+from launcher.planning.preview import FirstWave, Here, Outlook, look_ahead
+from launcher.planning.submit import Action, Standing
+from launcher.scheduler.model import Machine, Running
 from launcher.store.rows import Lane, ReadyJob
-from launcher.submission import Action, Standing
+from launcher.store.usage import Lesson
 from tests.launcher.plans import (
     GIB,
     NOON,

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.specs import Terms
+from launcher.job import Terms
 from launcher.states import Done, Failed, Lost, Outcome, State
-from launcher.store.owning import AGEING_S
-from launcher.store.store import NewJob, Store
+from launcher.store.queue import NewJob, Store
+from launcher.store.user_actions import AGEING_S
 from tests.build import a_context, a_spec, claimed, enqueue, job_row
 
 

@@ -2,9 +2,9 @@
 
 import itertools
 
-from launcher.machine import Machine, Promise, Running, Start, Wait, Waiting, core_resource
-from launcher.patience import KEPT_S, PASSED_S, Patience
-from launcher.policy import decide
+from launcher.scheduler.model import Machine, Promise, Running, Start, Wait, Waiting, core_resource
+from launcher.scheduler.patience import KEPT_S, PASSED_S, Patience
+from launcher.scheduler.policy import decide
 from tests.build import GIB, a_waiting
 
 TWO = 0b11

@@ -3,7 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.placement import RECORD, owners_environment, placed_environment
+from launcher.system.environment import RECORD, owners_environment, placed_environment
 
 PLACE = {"CUDA_VISIBLE_DEVICES": "", "LAUNCHER_CPUS": "2", "LAUNCHER_JOB": "7"}
 THREADS = {"OMP_NUM_THREADS": "2"}

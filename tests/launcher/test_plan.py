@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from launcher.errors import TaskFileError
 from launcher.kinds import COMMAND, Kind, Role
-from launcher.plan import Plan, PlannedJob, plan
-from launcher.taskfile import Surroundings, parse
+from launcher.planning.plan import Plan, PlannedJob, plan
+from launcher.taskfile.parser import Surroundings, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

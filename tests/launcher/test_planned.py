@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.exported import plan_commands, plan_json
-from launcher.cli.planned import MOST_LISTED, draw_plan
-from launcher.forecast import History
-from launcher.machine import Running
-from launcher.outlook import Here, look_ahead, refusals
-from launcher.paths import Home
-from launcher.plan import Plan
+from launcher.ids import Words
+from launcher.planning.estimates import History
+from launcher.planning.export import plan_commands, plan_json
+from launcher.planning.plan import Plan
+from launcher.planning.preview import Here, look_ahead, refusals
+from launcher.planning.submit import Action, Standing, judge, submit
+from launcher.scheduler.model import Running
+from launcher.screens.plan_view import MOST_LISTED, draw_plan
 from launcher.states import State
+from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.store import Store
-from launcher.submission import Action, Standing, judge, submit
-from launcher.words import Words
-from launcher.worktree import WorkTree
+from launcher.system.git import WorkTree
+from launcher.system.paths import Home
 from tests.build import a_context, in_state, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.plans import (

@@ -4,8 +4,8 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.machine import Machine, Running, Waiting
-from launcher.policy import Room
+from launcher.scheduler.model import Machine, Running, Waiting
+from launcher.scheduler.policy import Room
 from tests.build import GIB
 from tests.launcher.cardworld import (
     World,

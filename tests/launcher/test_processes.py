@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher.processes import (
+from launcher.system.processes import (
     Identity,
     alive,
     descendants,
@@ -43,7 +43,7 @@ if child:
 HOLD_LOCK = """
 import sys, time
 from pathlib import Path
-from launcher.processes import lock
+from launcher.system.processes import lock
 assert lock(Path(sys.argv[1])) is not None
 print("locked", flush=True)
 {then}

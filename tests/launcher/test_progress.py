@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.progress import Progress, Step, latest
+from launcher.workers.progress import Progress, Step, latest
 
 
 def reports(path: Path) -> list[int]:

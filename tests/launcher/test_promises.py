@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.claims import file_name
-from launcher.machine import Promise
-from launcher.processes import boot_id
-from launcher.promises import LAG_S, REFRESH_S, STALE_S, Board, Pledge
+from launcher.gpu.promise_files import file_name
+from launcher.gpu.promises import LAG_S, REFRESH_S, STALE_S, Board, Pledge
+from launcher.scheduler.model import Promise
+from launcher.system.processes import boot_id
 from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
 

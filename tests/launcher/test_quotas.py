@@ -5,10 +5,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.machine import MEMORY, Machine, Promise, Start, core_resource
-from launcher.policy import decide
-from launcher.promises import Board, Pledge
-from launcher.quotas import Quotas, of_this_process
+from launcher.gpu.promises import Board, Pledge
+from launcher.scheduler.model import MEMORY, Machine, Promise, Start, core_resource
+from launcher.scheduler.policy import decide
+from launcher.system.quotas import Quotas, of_this_process
 from tests.build import GIB, a_waiting
 
 ALL = (1 << 64) - 1

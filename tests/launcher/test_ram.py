@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher import ram
-from launcher.nursery import Nursery
-from launcher.paths import Attempt, Home
-from launcher.records import write_json
-from launcher.shortage import Shortage
-from launcher.states import Done, Failed, OutOfMemory
-from launcher.verdict import Circumstances, judge, last_line
+from launcher.states import Done, Failed, OutOfMemory, Shortage
+from launcher.system import memory
+from launcher.system.files import write_json
+from launcher.system.paths import Attempt, Home
+from launcher.workers.exit_outcome import Circumstances, judge, last_line
+from launcher.workers.fork_server import Nursery
 from tests.build import PLAIN, a_spec, an_attempt, outcome_of, shell, started
 
 MIB = 1 << 20
@@ -36,9 +35,9 @@ def a_machine(root: Path, *, cgroup: str, files: dict[str, str]) -> Path:
 
 def test_without_a_limit_the_machines_memory_is_ours(tmp_path: Path) -> None:
     root = a_machine(tmp_path, cgroup="", files={})
-    assert ram.total(root) == 1024 * MIB
-    assert ram.available(root) == 512 * MIB
-    assert ram.oom_kills(root) is None
+    assert memory.total(root) == 1024 * MIB
+    assert memory.available(root) == 512 * MIB
+    assert memory.oom_kills(root) is None
 
 
 def test_the_tightest_limit_above_us_counts(tmp_path: Path) -> None:
@@ -49,8 +48,8 @@ def test_the_tightest_limit_above_us_counts(tmp_path: Path) -> None:
         "user/job/memory.events": "low 0\noom 3\noom_kill 2\n",
     }
     root = a_machine(tmp_path, cgroup="0::/user/job\n", files=files)
-    assert ram.total(root) == 256 * MIB
-    assert ram.oom_kills(root) == 2
+    assert memory.total(root) == 256 * MIB
+    assert memory.oom_kills(root) == 2
 
 
 def test_a_group_that_counts_no_memory_is_counted_by_the_one_above(tmp_path: Path) -> None:
@@ -60,7 +59,7 @@ def test_a_group_that_counts_no_memory_is_counted_by_the_one_above(tmp_path: Pat
         "job/launcher-12-345/cgroup.procs": "12\n",
     }
     root = a_machine(tmp_path, cgroup="0::/job/launcher-12-345\n", files=files)
-    assert ram.oom_kills(root) == 4
+    assert memory.oom_kills(root) == 4
 
 
 def test_version_1_of_cgroups_is_understood(tmp_path: Path) -> None:
@@ -70,19 +69,19 @@ def test_version_1_of_cgroups_is_understood(tmp_path: Path) -> None:
         "memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n",
     }
     root = a_machine(tmp_path, cgroup="9:cpu:/\n4:memory:/job\n0::/\n", files=files)
-    assert ram.total(root) == 128 * MIB
-    assert ram.oom_kills(root) == 5
+    assert memory.total(root) == 128 * MIB
+    assert memory.oom_kills(root) == 5
 
 
 def test_a_path_of_the_host_is_looked_for_where_the_container_is(tmp_path: Path) -> None:
     files = {"cgroup.controllers": "memory", "memory.max": "134217728"}
     root = a_machine(tmp_path, cgroup="0::/host/slice/job\n", files=files)
-    assert ram.total(root) == 128 * MIB
+    assert memory.total(root) == 128 * MIB
 
 
 def test_this_machine_has_memory() -> None:
-    assert 0 < ram.available() <= 1 << 50
-    assert 0 < ram.total() <= 1 << 50
+    assert 0 < memory.available() <= 1 << 50
+    assert 0 < memory.total() <= 1 << 50
 
 
 # --- how an end is told
@@ -193,7 +192,7 @@ def test_the_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
 @pytest.fixture
 def narrow_cgroup() -> Iterator[Path]:
     """A memory cgroup of 64 MiB below our own."""
-    mine = ram.folders(Path("/"))
+    mine = memory.folders(Path("/"))
     if os.geteuid() != 0 or not mine:
         pytest.skip("only root can make a memory cgroup, where the kernel shows them")
     folder = mine[0] / f"launcher-test-{os.getpid()}"

@@ -1,8 +1,8 @@
 import pytest
 
-from launcher.paths import Home
 from launcher.states import ENDED, Done, Failed, State
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue
 
 

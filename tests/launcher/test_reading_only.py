@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import StoreError
-from launcher.paths import Home
+from launcher.store.migrations import STEPS
 from launcher.store.opening import LOG_BYTES
-from launcher.store.steps import STEPS
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.paths import Home
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 

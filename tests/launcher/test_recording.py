@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.gpu import GpuProcess, GpuSnapshot
-from launcher.recording import Replay, read_recording, record
+from launcher.gpu.recording import Replay, read_recording, record
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 
 AMOUNTS = st.none() | st.integers(0, 1 << 50)
 SHARES = st.none() | st.floats(0, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.records import read_json, stamp, write_atomic, write_json
+from launcher.system.files import read_json, stamp, write_atomic, write_json
 
 
 def test_a_reader_sees_the_old_record_or_the_new_one_and_nothing_between(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.kinds import settings
-from launcher.cli.reference import reference, table
+from launcher.cli.commands.kinds import settings
 from launcher.kinds import COMMAND, Kind, Role
-from launcher.schema import _words, task_schema
-from launcher.written import RESOURCES
+from launcher.taskfile.json_schema import _words, task_schema
+from launcher.taskfile.reference import reference, table
+from launcher.taskfile.values import RESOURCES
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import laboratory
 

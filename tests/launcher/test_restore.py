@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import StoreError
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.paths import Home
-from launcher.processes import send
-from launcher.specs import Spec, Terms
+from launcher.job import Spec, Terms
 from launcher.states import ENDED, State
-from launcher.store.backups import back_up, backups
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.store.recovery import back_up, backups
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.paths import Home
+from launcher.system.processes import send
 from tests.build import (
     a_spec,
     endings,

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.formats import csv_text, json_text, long_rows, markdown_text
-from launcher.cli.results import Format, _write_rows, draw, draw_pivot
-from launcher.metrics import of_result, pivot
-from launcher.records import Json
+from launcher.cli.commands.results import Format, _write_rows, draw, draw_pivot
+from launcher.cli.output import csv_text, json_text, long_rows, markdown_text
+from launcher.screens.result_table import of_result, pivot
 from launcher.states import Done
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.files import Json
 from tests.build import a_spec, claimed, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher import ram
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.paths import Attempt, Home, make_home
-from launcher.processes import descendants, identity, send, session
-from launcher.records import write_json
-from launcher.specs import Context, Resources, Spec, Terms
+from launcher.job import Context, Resources, Spec, Terms
 from launcher.states import ENDED, State
-from launcher.store.following import LOST_LIMIT
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.store.transitions import LOST_LIMIT
+from launcher.system import memory
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.files import write_json
+from launcher.system.paths import Attempt, Home, make_home
+from launcher.system.processes import descendants, identity, send, session
 from tests.build import (
     a_context,
     a_seat,
@@ -532,7 +532,7 @@ def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(calm: Queue, effects
 
 
 def test_memory_is_not_promised_twice(calm: Queue, effects: Path) -> None:
-    most = int(ram.available() * 0.6)
+    most = int(memory.available() * 0.6)
     specs = [
         replace(
             a_job_with_an_effect(effects, f"command/{number}", 0.02),

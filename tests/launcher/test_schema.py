@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import create_model
 
-from launcher.document import plain_value, read_document
-from launcher.entries import companion
 from launcher.errors import Problem, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
 from launcher.kinds import COMMAND, Kind, Role, Settings, installed
-from launcher.preamble import TOP, name_fault
-from launcher.raw import WORDS
-from launcher.schema import task_schema
-from launcher.taskfile import Surroundings, TaskFile, parse
+from launcher.taskfile.entries import companion
+from launcher.taskfile.entry_reader import WORDS
+from launcher.taskfile.header import TOP, name_fault
+from launcher.taskfile.json_schema import task_schema
+from launcher.taskfile.parser import Surroundings, TaskFile, parse
+from launcher.taskfile.values import RESOURCES
+from launcher.taskfile.yaml_tree import plain_value, read_document
 from launcher.units import parse_bytes, parse_seconds
-from launcher.written import RESOURCES
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import Toy, laboratory
 

@@ -2,9 +2,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from launcher.cli.selection import only_job, select
+from launcher.cli.select_jobs import only_job, select
 from launcher.errors import UsageError
-from launcher.store.store import Store
+from launcher.store.queue import Store
 from tests.build import a_spec, enqueue
 from tests.launcher.conftest import Launcher
 

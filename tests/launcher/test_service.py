@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from launcher.cli.service import BOOTED, Manager, command, cron_line, find_manager, unit
+from launcher.cli.commands.service import BOOTED, Manager, command, cron_line, find_manager, unit
 from launcher.errors import MachineError
-from launcher.paths import Home
-from launcher.records import write_json
+from launcher.system.files import write_json
+from launcher.system.paths import Home
 
 ODD = "a b/50%h $HOME \"q\" 'r' \\x ü"
 

@@ -7,13 +7,13 @@ from functools import partial
 
 import pytest
 
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.paths import Home
-from launcher.specs import Breed, Resources, Terms, read_spec
+from launcher.job import Breed, Resources, Terms, read_spec
 from launcher.states import ENDED, Done, State
+from launcher.store.queue import Store
 from launcher.store.rows import Lane, read_lane
-from launcher.store.store import Store
-from launcher.stored import Unreadable
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.paths import Home
+from launcher.system.stored_fields import Unreadable
 from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
 

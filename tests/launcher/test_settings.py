@@ -4,11 +4,11 @@ from typing import ClassVar
 import pytest
 from pydantic import Field, model_validator
 
-from launcher.document import Fields, read_document
 from launcher.errors import Problem, UnknownName
 from launcher.kinds import Kind, Role, Settings
-from launcher.records import Json
-from launcher.settings import known_settings, settle, unknown_key
+from launcher.system.files import Json
+from launcher.taskfile.settings import known_settings, settle, unknown_key
+from launcher.taskfile.yaml_tree import Fields, read_document
 from tests.launcher.toylab import Toy
 
 

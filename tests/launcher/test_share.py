@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.paths import Attempt
-from launcher.share import Portion, Report, Share, read_report, read_share, write_share
+from launcher.system.paths import Attempt
+from launcher.workers.memory_share import (
+    Portion,
+    Report,
+    Share,
+    read_report,
+    read_share,
+    write_share,
+)
 from tests.build import Clock
 
 GIB = 1 << 30

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.configuration import Fault
-from launcher.machine import Rules
-from launcher.sharing import Sharing, read_rules
+from launcher.scheduler.model import Rules
+from launcher.system.config import Fault
+from launcher.system.gpu_sharing import Sharing, read_rules
 from tests.build import GIB
 
 

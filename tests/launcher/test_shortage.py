@@ -1,7 +1,7 @@
 import pytest
 
-from launcher.records import Json
-from launcher.shortage import Shortage, read_facts
+from launcher.states import Shortage, read_facts
+from launcher.system.files import Json
 
 
 def test_facts_are_read_as_they_were_written_without_the_words() -> None:

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from launcher.adoption import Supervised
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.nursery import Nursery
-from launcher.paths import Attempt, Home
-from launcher.processes import send
-from launcher.records import read_json
-from launcher.specs import Breed, Spec, Terms
+from launcher.job import Breed, Spec, Terms
+from launcher.scheduler.attempt_watch import Supervised
 from launcher.states import Failed, State, Stopped
-from launcher.store.store import Store
-from launcher.verdict import (
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.files import read_json
+from launcher.system.paths import Attempt, Home
+from launcher.system.processes import send
+from launcher.workers.exit_outcome import (
     FAILED_PATIENCE_S,
     SIGNALLED_PATIENCE_S,
     Circumstances,
     patience_s,
 )
+from launcher.workers.fork_server import Nursery
 from tests.build import (
     a_spec,
     an_attempt,

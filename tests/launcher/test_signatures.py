@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.signatures import costs, program_signature, signature_of
+from launcher.job import costs, program_signature, signature_of
 from tests.launcher.plans import KINDS
 
 

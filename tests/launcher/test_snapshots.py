@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher.board import progress
-from launcher.cli.snapshots import Snapshots, scheduler_of
-from launcher.gpu import GpuSnapshot
-from launcher.lookout import Lookout
-from launcher.paths import Home
-from launcher.recording import record
-from launcher.specs import Terms
+from launcher.gpu.monitor import Lookout
+from launcher.gpu.recording import record
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import Terms
+from launcher.screens.queue_view import progress
+from launcher.screens.snapshots import Snapshots, scheduler_of
 from launcher.states import Done, Failed, Outcome, State, Stopped
-from launcher.store.store import NewJob, Store
+from launcher.store.queue import NewJob, Store
+from launcher.system.paths import Home
 from tests.build import (
     DEADLINE_S,
     GIB,

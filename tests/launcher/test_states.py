@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.records import Json
 from launcher.states import (
     ENDED,
     NEXT,
@@ -21,6 +20,7 @@ from launcher.states import (
     outcome_record,
     read_outcome,
 )
+from launcher.system.files import Json
 
 times = st.floats(0, 1e10)
 json_values = st.recursive(

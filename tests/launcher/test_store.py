@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from launcher.errors import StoreError
-from launcher.paths import Home
-from launcher.specs import Terms, read_context
+from launcher.job import Terms, read_context
 from launcher.states import NEXT, Done, Failed, Lost, Outcome, State, Stopped, Void
 from launcher.store.migrations import check_sqlite
-from launcher.store.store import NewJob, Store
+from launcher.store.queue import NewJob, Store
+from launcher.system.paths import Home
 from tests.build import a_context, a_spec, claimed, enqueue, job_row
 
 

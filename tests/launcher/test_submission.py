@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.plan import Plan, plan
+from launcher.planning.plan import Plan, plan
+from launcher.planning.submit import Submitted, judge, submit
 from launcher.states import Done, State
-from launcher.store.store import Store
-from launcher.submission import Submitted, judge, submit
+from launcher.store.queue import Store
 from tests.build import a_context, claimed
 from tests.launcher.language import KINDS, ROOT, read
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.handover import scheduler_pid
-from launcher.nursery import Nursery
-from launcher.orders import read_order
-from launcher.paths import Home, make_home
-from launcher.placement import RECORD
-from launcher.processes import marked
-from launcher.specs import Breed, Resources
+from launcher.job import Breed, Resources
 from launcher.states import Done, Failed, OutOfMemory, Stopped
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.environment import RECORD
+from launcher.system.paths import Home, make_home
+from launcher.system.processes import marked
+from launcher.workers.fork_server import Nursery
+from launcher.workers.order import read_order
 from tests.build import (
     a_context,
     a_spec,
@@ -342,8 +342,8 @@ def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
     other = Home(tmp_path / "other")
     make_home(other)
     script = (
-        "import pathlib, sys\nfrom launcher.handover import ensure_scheduler\n"
-        "from launcher.paths import Home\nfrom launcher.store.store import Store\n"
+        "import pathlib, sys\nfrom launcher.system.daemon_control import ensure_scheduler\n"
+        "from launcher.system.paths import Home\nfrom launcher.store.queue import Store\n"
         "home = Home(pathlib.Path(sys.argv[1]))\nStore(home).close()\n"
         "print(ensure_scheduler(home))"
     )

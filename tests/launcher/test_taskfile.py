@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.entries import AutoTest, PlainEntry, TestEntry, TrainEntry, UnlearnEntry
 from launcher.errors import TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind
-from launcher.library import read_taskfile
-from launcher.plan import plan
-from launcher.preamble import MOST_NAME_BYTES, name_fault
-from launcher.taskfile import Surroundings, TaskFile, parse
+from launcher.planning.load import read_taskfile
+from launcher.planning.plan import plan
+from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry, TrainEntry, UnlearnEntry
+from launcher.taskfile.header import MOST_NAME_BYTES, name_fault
+from launcher.taskfile.parser import Surroundings, TaskFile, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from launcher.cli.terminal import coloured, speaks_unicode
-from launcher.store.store import Store
+from launcher.screens.terminal import coloured, speaks_unicode
+from launcher.store.queue import Store
 from tests.build import a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal

@@ -13,18 +13,18 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from launcher.dashboard.app import Top
-from launcher.dashboard.canvas import Canvas
-from launcher.dashboard.keys import help_page
-from launcher.dashboard.overview import Overview
-from launcher.dashboard.recording import Recorder
-from launcher.dashboard.sources import Queue, Replay
-from launcher.gauges import Gauge
-from launcher.handover import scheduler_pid
-from launcher.paths import Home
-from launcher.screen import Screen
+from launcher.screens.dashboard.app import Top
+from launcher.screens.dashboard.canvas import Canvas
+from launcher.screens.dashboard.key_bindings import help_page
+from launcher.screens.dashboard.overview_page import Overview
+from launcher.screens.dashboard.screen_recording import Recorder
+from launcher.screens.dashboard.sources import Queue, Replay
+from launcher.screens.gpu_view import Gauge
+from launcher.screens.screen import Screen
 from launcher.states import Done, Failed, State
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import Home
 from tests.build import DEADLINE_S, a_gpu, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.screens import a_busy_screen

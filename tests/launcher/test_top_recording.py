@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.board import screen_lines
-from launcher.dashboard.recording import Recorder, read_day, read_screen, screen_text
-from launcher.dashboard.sources import Replay
 from launcher.errors import UsageError
-from launcher.lines import width_of
-from launcher.progress import Step
+from launcher.screens.dashboard.screen_recording import Recorder, read_day, read_screen, screen_text
+from launcher.screens.dashboard.sources import Replay
+from launcher.screens.queue_view import screen_lines
+from launcher.screens.text_table import width_of
 from launcher.states import State
+from launcher.workers.progress import Step
 from tests.build import Clock
 from tests.screens import a_busy_screen, a_line, an_idle_screen
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.handover import ensure_scheduler, scheduler_pid, wake
-from launcher.paths import Home
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue, job_row, until
 from tests.terminal import COMMAND, Seen, seen
 

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from launcher.dispatch import Scheduler
-from launcher.handover import ensure_scheduler, revive, scheduler_pid, wake
-from launcher.paths import Home
+from launcher.scheduler.loop import Scheduler
 from launcher.states import State
-from launcher.store.store import Store
-from launcher.troubles import Troubles
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, revive, scheduler_pid, wake
+from launcher.system.error_log import Troubles
+from launcher.system.paths import Home
 from tests.build import Clock, a_spec, enqueue, in_state, shell, until
 
 UNTIL = 'until [ -e "$1" ]; do sleep 0.01; done'

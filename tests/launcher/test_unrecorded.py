@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.handover import ensure_scheduler, wake
-from launcher.paths import Home
-from launcher.processes import Identity, boot_id, identity, send
+from launcher.scheduler.unrecorded_attempts import unrecorded
 from launcher.states import State
-from launcher.store.store import Store
-from launcher.unrecorded import unrecorded
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.paths import Home
+from launcher.system.processes import Identity, boot_id, identity, send
 from tests.build import a_spec, an_attempt, enqueue, in_state, job_row, shell, until
 
 EARLIER = "00000000-0000-0000-0000-000000000000"  # a boot

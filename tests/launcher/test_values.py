@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.cli.values import moment_of
+from launcher.cli.option_types import moment_of
 from launcher.errors import UsageError
 
 

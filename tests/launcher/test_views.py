@@ -4,11 +4,8 @@ from datetime import datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.progress import Step
-from launcher.specs import Terms
-from launcher.states import Done, Failed, State
-from launcher.store.store import Store
-from launcher.views import (
+from launcher.job import Terms
+from launcher.screens.format import (
     GLYPHS,
     ORDER,
     columns,
@@ -21,6 +18,9 @@ from launcher.views import (
     tally,
     why,
 )
+from launcher.states import Done, Failed, State
+from launcher.store.queue import Store
+from launcher.workers.progress import Step
 from tests.build import a_spec, claimed, enqueue, job_row
 
 STEERING = "\x1b]0;title\x07\x1b[2J\r\n\t\x9b31m\u202e\x00"

@@ -4,11 +4,11 @@ import signal
 import subprocess
 from pathlib import Path
 
-from launcher.handover import scheduler_pid
-from launcher.paths import Home
-from launcher.processes import identity
 from launcher.states import Done, State
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import Home
+from launcher.system.processes import identity
 from tests.build import (
     a_spec,
     claimed,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.watching import in_lines
-from launcher.lines import Tone, line, width_of
-from launcher.paths import Home
+from launcher.screens.text_table import Tone, line, width_of
+from launcher.screens.watch import in_lines
 from launcher.states import Done, Failed
-from launcher.store.store import Store
+from launcher.store.queue import Store
+from launcher.system.paths import Home
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, seen

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from launcher.nursery import Nursery
-from launcher.paths import Home
-from launcher.progress import latest
-from launcher.share import read_report, write_share
-from launcher.shortage import Shortage
-from launcher.specs import Breed, Spec
-from launcher.states import Done, Failed, OutOfMemory, Stopped
+from launcher.job import Breed, Spec
+from launcher.states import Done, Failed, OutOfMemory, Shortage, Stopped
+from launcher.system.paths import Home
+from launcher.workers.fork_server import Nursery
+from launcher.workers.memory_share import read_report, write_share
+from launcher.workers.progress import latest
 from tests.build import (
     a_spec,
     an_attempt,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.worktree import WorkTree, worktree
+from launcher.system.git import WorkTree, worktree
 
 MODULE = "toymodule_of_a_test"
 

@@ -5,14 +5,14 @@ python -m tests.nvml.scheduler HOME CORES
 
 import sys
 
-from launcher import scheduler
+from launcher.scheduler import __main__
 
 
 def main() -> int:
     """Serve the home as a scheduler does that was given so many cores."""
     home, count = sys.argv[1:3]
-    scheduler.cores = lambda: int(count)  # type: ignore[attr-defined]  # what it was imported as
-    return scheduler.main([home])
+    __main__.cores = lambda: int(count)  # type: ignore[attr-defined]  # what it was imported as
+    return __main__.main([home])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.records import write_whole
+from launcher.system.files import write_whole
 
 SOURCE = Path(__file__).with_name("standin.c")
 LIBRARY = "libnvidia-ml.so.1"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.simulate.bound import lower_bound
+from launcher.simulate.lower_bound import lower_bound
 from tests.simulate.worlds import GIB, a_fleet, a_job
 
 ONE = a_fleet(1).totals

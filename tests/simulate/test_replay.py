@@ -2,12 +2,12 @@
 
 import pytest
 
-from launcher.lessons import NEWEST, Lesson
 from launcher.simulate.baselines import Fifo, ShortestFirst
-from launcher.simulate.learned import Foresight, Learned
 from launcher.simulate.outcome import measure
-from launcher.simulate.pace import Pace
+from launcher.simulate.predictions import Foresight, Learned
+from launcher.simulate.slowdown import Pace
 from launcher.simulate.workload import choose, fit
+from launcher.store.usage import NEWEST, Lesson
 from tests.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 
 # --- first come, first served

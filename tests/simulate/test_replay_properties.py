@@ -3,11 +3,11 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.simulate.bound import lower_bound
 from launcher.simulate.fleet import Fleet
-from launcher.simulate.learned import Foresight
-from launcher.simulate.occupancy import crowd, queue_lengths, slots
+from launcher.simulate.lower_bound import lower_bound
+from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import OURS, POLICIES, study
+from launcher.simulate.timeline import crowd, queue_lengths, slots
 from launcher.simulate.trace import TraceJob
 from launcher.simulate.workload import fit
 from tests.simulate.worlds import GIB, assuming, most_at_once, streams

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.simulated import draw_study
-from launcher.simulate.memory import SAID
 from launcher.simulate.outcome import Outcome
-from launcher.simulate.planned import planned_jobs
+from launcher.simulate.plan_jobs import planned_jobs
+from launcher.simulate.report import draw_study
 from launcher.simulate.study import Study
+from launcher.simulate.trace import SAID
 from launcher.simulate.workload import Workload
 from launcher.states import State
-from launcher.store.store import Store
+from launcher.store.queue import Store
 from tests.build import in_state, until
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.plans import a_history, a_plan, done_before

@@ -7,12 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.simulate.axes import moments, steps
 from launcher.simulate.baselines import Fifo
-from launcher.simulate.occupancy import crowd, queue_lengths, slots
 from launcher.simulate.replay import Span
 from launcher.simulate.svg import Svg
-from launcher.simulate.timeline import MOST_ROWS, Story, draw_timeline
+from launcher.simulate.timeline import (
+    MOST_ROWS,
+    Story,
+    crowd,
+    draw_timeline,
+    moments,
+    queue_lengths,
+    slots,
+    steps,
+)
 from tests.simulate.worlds import a_fleet, a_job, live, replayed
 
 SPACE = "{http://www.w3.org/2000/svg}"

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from launcher.machine import Rules
+from launcher.scheduler.model import Rules
 from launcher.simulate.fleet import Fleet
-from launcher.simulate.learned import Foresight, forecasts
-from launcher.simulate.live import Live
+from launcher.simulate.predictions import Foresight, forecasts
+from launcher.simulate.queue_policy import Live
 from launcher.simulate.replay import Queue, Span, replay
 from launcher.simulate.study import Assumptions
 from launcher.simulate.trace import TraceJob

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trueface import archives
-from trueface.errors import DataError
-from trueface.unlearn import answers, plane
+from trueface.evaluation import predictions
+from trueface.runtime import npz_files
+from trueface.runtime.errors import DataError
+from trueface.unlearning.evaluation import embedding
 
 HUGE = 1 << 40  # numbers of eight bytes
 
@@ -46,7 +47,7 @@ def lied(path: Path, size: int) -> Path:
 def test_what_numpy_wrote_is_read(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
     values = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(kind)
     np.savez_compressed(tmp_path / "a.npz", values=values, turned=np.asfortranarray(values))
-    found = archives.read(tmp_path / "a.npz", "the arrays")
+    found = npz_files.read(tmp_path / "a.npz", "the arrays")
     for array in found.values():
         assert array.dtype == values.dtype
         np.testing.assert_array_equal(array, values)
@@ -55,7 +56,7 @@ def test_what_numpy_wrote_is_read(tmp_path: Path, kind: str, shape: tuple[int, .
 def test_230_bytes_that_ask_for_8_tebibytes_are_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {"before": header((HUGE,))})
     assert path.stat().st_size < 300
-    for read in (plane.read, answers.read):
+    for read in (embedding.read, predictions.read):
         with pytest.raises(DataError, match=r"a\.npz.*asks for 8,796,093,022,208 bytes and has 0"):
             read(path)
 
@@ -84,7 +85,7 @@ def test_members_that_lie_or_are_no_plain_arrays_are_refused(
 ) -> None:
     path = archive(tmp_path / "a.npz", {"before": content})
     with pytest.raises(DataError, match=r"cannot read the plane .*a\.npz: .*; bring it back"):
-        plane.read(path)
+        embedding.read(path)
 
 
 def test_a_member_that_expands_beyond_the_limit_takes_no_memory(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_member_that_expands_beyond_the_limit_takes_no_memory(tmp_path: Path) 
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match="2,147,483,648 at most"):
-            plane.read(path)
+            embedding.read(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 24
     finally:
         tracemalloc.stop()
@@ -103,7 +104,7 @@ def test_a_member_that_expands_beyond_the_limit_takes_no_memory(tmp_path: Path) 
 def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {str(one): b"" for one in range(100)})
     with pytest.raises(DataError, match="100 members"):
-        plane.read(path)
+        embedding.read(path)
 
 
 def test_parts_of_other_shapes_are_no_answers(tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_parts_of_other_shapes_are_no_answers(tmp_path: Path) -> None:
     )  # fmt: skip
     (tmp_path / "a.npz").write_bytes(buffer.getvalue())
     with pytest.raises(DataError, match=r"shape \(2, 2, 2\)"):
-        answers.read(tmp_path / "a.npz")
+        predictions.read(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_an_array_without_bytes_asks_for_no_rows(
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match=r"cannot read the answers .*a\.npz: test_ids\.npy"):
-            answers.read(tmp_path / "a.npz")
+            predictions.read(tmp_path / "a.npz")
         assert tracemalloc.get_traced_memory()[1] < 1 << 24
     finally:
         tracemalloc.stop()
@@ -166,4 +167,4 @@ def test_answers_to_other_classes_than_there_are_columns_are_refused(
         test_true=np.array(true), test_ids=np.array(ids),
     )  # fmt: skip
     with pytest.raises(DataError, match=rf"cannot read the answers .*a\.npz: .*{reason}"):
-        answers.read(tmp_path / "a.npz")
+        predictions.read(tmp_path / "a.npz")

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trueface.checkpoint import git_commit, load, restore, save_model, versions
-from trueface.errors import CheckpointError
-from trueface.models import build
+from trueface.models.checkpoint import git_commit, load, restore, save_model, versions
+from trueface.models.detectors import build
+from trueface.runtime.errors import CheckpointError
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from launcher.api import UsageError, model_folder_name
-from trueface import classic, cli
-from trueface.request import read, settings_of
-from trueface.settings import PoisonSettings, TrainSettings
-from trueface.splits import write_splits
+from trueface.cli import main
+from trueface.cli.classic import train as classic
+from trueface.cli.classic.train_flags import read, settings_of
+from trueface.data.splits.splits import write_splits
+from trueface.jobs.settings import PoisonSettings, TrainSettings
 
 Tree = Callable[[Iterable[str]], Path]
 ID = "gan2:pre&real:pre"
@@ -309,7 +310,7 @@ def test_a_training_keeps_the_poison_that_was_chosen_for_it(
     assert "make it with trueface poison" in capsys.readouterr().err
     where = ("--data-root", "data", "--split-path", "splits")
     words = ("poison", model, "--name", "study", *where, "--poison-seed", "7")
-    assert cli.run(words) == 0
+    assert main.run(words) == 0
     record = lab / "runs/study" / model / "poison.json"
     before = record.read_bytes()
     assert train("--save_id", model, *kept) == 0

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trueface import cli
 from trueface.__main__ import main
+from trueface.cli import main as cli
 
 Tree = Callable[[Iterable[str]], Path]
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import trueface
-from launcher.code_digests import CodeIndex
 from launcher.kinds import installed, roots_of
-from trueface.unlearn.table import METHODS
+from launcher.system.code_digests import CodeIndex
+from trueface.unlearning.registry import METHODS
 
 TASKS = """\
 name: x
@@ -39,7 +39,7 @@ from launcher.api import load, plan
 def jobs():
     return {job.name: job for name in ("0.yaml", "1.yaml") for job in plan(load(name)).jobs}
 
-OUTSIDE = ("trueface.kinds", "trueface.report.page", "trueface.unlearn.npo")
+OUTSIDE = ("trueface.jobs.kinds", "trueface.report.page", "trueface.unlearning.methods.npo")
 root = Path(trueface.__file__).parent
 before = jobs()
 told = {"sources": {name: sorted(job.sources) for name, job in before.items()},
@@ -109,15 +109,17 @@ def test_modules_that_lists_by_hand_forgot_run_their_jobs_again(edited: dict[str
         module: {job.split("/")[0] for job in jobs} for module, jobs in edited["again"].items()
     }
     learning = {"train", "unlearn", "test", "classify", "forget"}
-    assert again["trueface.precision"] == again["trueface.png"] == learning
-    assert {"classify", "forget"} <= again["trueface.unlearn.heads"] & again["trueface.history"]
-    assert {"classify", "forget"} <= again["trueface.weights"]
-    assert again["trueface.unlearn.scrub"] == {"unlearn"}
-    assert again["trueface.unlearn.lau"] == {"forget"}
-    assert again["trueface.unlearn.npo"] == set()  # no job takes this method
-    assert again["trueface.report.page"] == again["trueface.kinds"] == set()
+    assert again["trueface.runtime.precision"] == again["trueface.data.partial_png"] == learning
+    assert {"classify", "forget"} <= again["trueface.models.logits"] & again[
+        "trueface.training.history"
+    ]
+    assert {"classify", "forget"} <= again["trueface.models.pretrained"]
+    assert again["trueface.unlearning.methods.scrub"] == {"unlearn"}
+    assert again["trueface.unlearning.methods.lau"] == {"forget"}
+    assert again["trueface.unlearning.methods.npo"] == set()  # no job takes this method
+    assert again["trueface.report.page"] == again["trueface.jobs.kinds"] == set()
     assert again["trueface.jobs.testing"] == {"test"}
-    assert again["trueface.unlearn.method"] == {"unlearn", "forget"}
+    assert again["trueface.unlearning.api"] == {"unlearn", "forget"}
 
 
 def closure(kind: str) -> set[str]:
@@ -125,12 +127,16 @@ def closure(kind: str) -> set[str]:
 
 
 def test_training_does_not_depend_on_methods_nor_testing_on_training() -> None:
-    methods = {f"trueface.unlearn.{name}" for name in METHODS}
+    methods = {f"trueface.unlearning.{name}" for name in METHODS}
     assert not closure("train") & methods
     assert not closure("classify") & methods
-    assert closure("unlearn") & methods == {"trueface.unlearn.pgu"}
-    assert closure("forget") & methods == {"trueface.unlearn.scrub"}
-    assert not closure("test") & {"trueface.train", "trueface.steps", "trueface.jobs.training"}
+    assert closure("unlearn") & methods == {"trueface.unlearning.methods.pgu.method"}
+    assert closure("forget") & methods == {"trueface.unlearning.methods.scrub"}
+    assert not closure("test") & {
+        "trueface.training.trainer",
+        "trueface.training.loop",
+        "trueface.jobs.training",
+    }
 
 
 @pytest.mark.parametrize("kind", ["unlearn", "forget"])

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from tests.trueface.oldfiles import score_file
-from trueface import blocks, cli, layout
-from trueface.compare import compare, contrast, document, read_side
-from trueface.errors import DataError
-from trueface.scores import Scores, write_scores
-from trueface.sides import Side, side, titles
+from trueface.cli import main
+from trueface.cli.classic import comparison_text
+from trueface.evaluation.comparison import compare, contrast, document, read_side
+from trueface.evaluation.comparison_input import Side, side, titles
+from trueface.evaluation.score_tables import Scores, write_scores
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
 
 MODEL = "gan2:pre&real:pre"
 
@@ -77,7 +79,7 @@ def write_run(run: Path, shift: float, *, model: str = MODEL, seed: int = 0) -> 
     }
     for number, (data, (subset, label)) in enumerate(tests.items()):
         table = scores(subset, label, shift, seed=seed + number)
-        write_scores(layout.scores(folder, model, data), table)
+        write_scores(paths.scores(folder, model, data), table)
     return folder
 
 
@@ -104,12 +106,12 @@ def confused(confusion: tuple[tuple[int, int], tuple[int, int]]) -> Scores:
 
 def test_the_original_s_report_comes_out_to_the_letter() -> None:
     lines = [
-        "\n".join(blocks.performance("senza poison", CLEAN)),
-        "\n".join(blocks.performance("After 50% poison", HALF)),
-        "\n".join(blocks.net_difference(CLEAN, HALF)),
+        "\n".join(comparison_text.performance("senza poison", CLEAN)),
+        "\n".join(comparison_text.performance("After 50% poison", HALF)),
+        "\n".join(comparison_text.net_difference(CLEAN, HALF)),
     ]
     assert "\n\n".join(lines) == REPORT
-    assert "\n".join(blocks.performance("50% poison", LAST)) == NARROW
+    assert "\n".join(comparison_text.performance("50% poison", LAST)) == NARROW
 
 
 def test_the_command_prints_the_original_s_report_first(
@@ -119,11 +121,11 @@ def test_the_command_prints_the_original_s_report_first(
     for name, confusion in zip("ab", small, strict=True):
         write_scores(tmp_path / f"{name}.csv", confused(confusion))
     words = ["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--titles", "x", "y z"]
-    assert cli.run(words) == 0
+    assert main.run(words) == 0
     expected = [
-        blocks.performance("x", small[0]),
-        blocks.performance("y z", small[1]),
-        blocks.net_difference(*small),
+        comparison_text.performance("x", small[0]),
+        comparison_text.performance("y z", small[1]),
+        comparison_text.net_difference(*small),
     ]
     head = "\n\n".join("\n".join(block) for block in expected)
     assert capsys.readouterr().out.startswith(f"{head}\n\n### Paired Tests")
@@ -131,9 +133,9 @@ def test_the_command_prints_the_original_s_report_first(
 
 def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_notes() -> None:
     constant = confused(((5, 0), (7, 0)))
-    assert "Precision: 0.00%" in blocks.performance("x", ((5, 0), (7, 0)))
+    assert "Precision: 0.00%" in comparison_text.performance("x", ((5, 0), (7, 0)))
     one = Side(title="all real", files=(), scores=constant, notes=())
-    text = blocks.text(compare(one, one))
+    text = comparison_text.text(compare(one, one))
     assert "all real: not defined, as no image was called fake: Precision" in text
     assert "nan" not in text
 
@@ -141,7 +143,7 @@ def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_no
 def test_two_runs_are_compared_by_their_folders(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["compare", str(runs / "clean"), str(runs / "50_poison" / MODEL)]) == 0
+    assert main.run(["compare", str(runs / "clean"), str(runs / "50_poison" / MODEL)]) == 0
     out = capsys.readouterr().out
     assert "### Performance clean ###" in out
     assert "### Performance 50_poison ###" in out
@@ -157,7 +159,7 @@ def test_two_runs_are_compared_by_their_folders(
 def test_a_comparison_as_json_holds_every_number(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["compare", str(runs / "clean"), str(runs / "50_poison"), "--json"]) == 0
+    assert main.run(["compare", str(runs / "clean"), str(runs / "50_poison"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["schema"] == 1
     assert told["before"]["title"] == "clean"
@@ -182,7 +184,7 @@ def test_a_constant_predictor_is_named_before_any_number(
             table = scores(subset, label, 3.0)
             said = replace(table, logits=table.logits + shift)
             write_scores(folder / f"{MODEL}_vs_{subset}.csv", said)
-    assert cli.run(["compare", str(tmp_path / "clean"), str(tmp_path / "ruined")]) == 0
+    assert main.run(["compare", str(tmp_path / "clean"), str(tmp_path / "ruined")]) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("Warning: ruined is a constant predictor, it calls every image real")
 
@@ -220,9 +222,11 @@ def test_sources_that_do_not_differ_leave_open_what_their_images_do() -> None:
         assert value.value == 0
         assert value.low < -0.05
         assert value.high > 0.05
-    assert "does not differ" not in blocks.text(found)
-    assert "accuracy changes alike in every source; by images by 0.00 [-" in blocks.text(found)
-    assert "accuracy does not differ; AUC does not differ" in blocks.text(
+    assert "does not differ" not in comparison_text.text(found)
+    assert "accuracy changes alike in every source; by images by 0.00 [-" in comparison_text.text(
+        found
+    )
+    assert "accuracy does not differ; AUC does not differ" in comparison_text.text(
         compare(sides[0], sides[0])
     )
 
@@ -247,10 +251,10 @@ def test_files_of_both_sides_may_be_named_one_by_one(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, after = (
-        [str(layout.scores(runs / run / MODEL, MODEL, data)) for data in ("gan2:pre", "real:pre")]
+        [str(paths.scores(runs / run / MODEL, MODEL, data)) for data in ("gan2:pre", "real:pre")]
         for run in ("clean", "50_poison")
     )
-    assert cli.run(["compare", "--before", *before, "--after", *after, "--json"]) == 0
+    assert main.run(["compare", "--before", *before, "--after", *after, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["before"]["files"] == before
     assert told["before"]["n"] == 80
@@ -261,14 +265,14 @@ def test_files_of_both_sides_may_be_named_one_by_one(
 def test_other_than_two_sides_are_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["compare_scores", *words]) == 2
+    assert main.run(["compare_scores", *words]) == 2
     assert "name two models" in capsys.readouterr().err
 
 
 def test_an_image_of_two_files_counts_once_and_a_second_opinion_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "m"
-    write_scores(layout.scores(folder, "m", "a:pre"), scores("A", 1, 1.0))
-    write_scores(layout.scores(folder, "m", "a:pre&b:pre"), scores("A", 1, 2.0, count=50))
+    write_scores(paths.scores(folder, "m", "a:pre"), scores("A", 1, 1.0))
+    write_scores(paths.scores(folder, "m", "a:pre&b:pre"), scores("A", 1, 2.0, count=50))
     both = of(folder)
     assert len(both.scores) == 50
     assert both.notes == (
@@ -292,7 +296,7 @@ def test_a_place_without_scores_is_named(tmp_path: Path, place: str, said: str) 
 def test_images_that_one_model_alone_saw_are_counted_and_left_out_of_paired_tests(
     runs: Path,
 ) -> None:
-    layout.scores(runs / "50_poison" / MODEL, MODEL, "gan3:pre").unlink()
+    paths.scores(runs / "50_poison" / MODEL, MODEL, "gan3:pre").unlink()
     found = compare(of(runs / "clean"), of(runs / "50_poison"))
     assert found.paired is not None
     assert (found.paired.pairs.only_first, found.paired.pairs.only_second) == (40, 0)
@@ -300,7 +304,7 @@ def test_images_that_one_model_alone_saw_are_counted_and_left_out_of_paired_test
     assert found.subsets["StyleGAN3"].after is None
     assert found.subsets["StyleGAN3"].difference["accuracy"] is None
     assert found.subsets["FFHQ"].same_images
-    text = blocks.text(found)
+    text = comparison_text.text(found)
     assert "left out: 40 only before, 0 only after" in text
     assert json.dumps(document(found))
 
@@ -312,7 +316,7 @@ def test_flipped_labels_on_one_side_are_no_pairs_and_the_reason_is_told(runs: Pa
     found = compare(*sides)
     assert found.paired is None
     assert found.unpaired is not None
-    assert "tested on flipped labels" in blocks.text(found)
+    assert "tested on flipped labels" in comparison_text.text(found)
 
 
 def old_run(folder: Path, shift: float) -> Path:
@@ -330,7 +334,7 @@ def test_old_runs_are_compared_without_paired_tests_and_it_is_said_why(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = old_run(tmp_path / "clean", 4.0), old_run(tmp_path / "20_poison", 1.0)
-    assert cli.run(["compare", str(one), str(two)]) == 0
+    assert main.run(["compare", str(one), str(two)]) == 0
     out = capsys.readouterr().out
     assert "### Performance 20_poison ###" in out
     assert "None: old score files name no images, and the original shuffled them" in out
@@ -350,7 +354,7 @@ def test_old_runs_of_one_order_are_paired_on_the_user_s_word(tmp_path: Path) -> 
 
 def test_scores_of_ours_stand_before_old_ones_of_the_same_folder(tmp_path: Path) -> None:
     folder = old_run(tmp_path / "run", 1.0) / MODEL
-    write_scores(layout.scores(folder, MODEL, "gan2:pre"), scores("StyleGAN2", 1, 1.0))
+    write_scores(paths.scores(folder, MODEL, "gan2:pre"), scores("StyleGAN2", 1, 1.0))
     assert read_side(folder).names_images
 
 
@@ -358,7 +362,7 @@ def test_sides_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
     for run, model in (("a", "m"), ("b", "m"), ("b", "n")):
         write_run(tmp_path / run, 1.0, model=model)
     am, bm, bn = (tmp_path / run / model for run, model in (("a", "m"), ("b", "m"), ("b", "n")))
-    file = layout.scores(am, "m", "gan2:pre"), layout.scores(am, "m", "real:pre")
+    file = paths.scores(am, "m", "gan2:pre"), paths.scores(am, "m", "real:pre")
     assert titles([am], [bm]) == ("a", "b")
     assert titles([bm], [bn]) == ("m", "n")
     assert titles([am], [bn]) == ("a/m", "b/n")

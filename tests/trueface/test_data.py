@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from launcher.api import MachineError, parse_data
-from trueface import transforms
-from trueface.data import ImageSet, batches
-from trueface.decoding import decode
-from trueface.errors import BadImageError, DataError
-from trueface.index import Image, list_images
-from trueface.settings import TestSettings, TrainSettings
-from trueface.transforms import TrainTransform
-from trueface.trigger import stamp
+from trueface.data import transforms
+from trueface.data.backdoor_patch import stamp
+from trueface.data.dataset import ImageSet, batches
+from trueface.data.decoding import decode
+from trueface.data.index import Image, list_images
+from trueface.data.transforms import TrainTransform
+from trueface.jobs.settings import TestSettings, TrainSettings
+from trueface.runtime.errors import BadImageError, DataError
 
 Tree = Callable[[Iterable[str]], Path]
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trueface.decoding import PIXELS, decode
-from trueface.errors import BadImageError
+from trueface.data.decoding import PIXELS, decode
+from trueface.runtime.errors import BadImageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueface.division import make_splits, subsample
-from trueface.errors import DataError
-from trueface.grouping import torn
-from trueface.index import Image
+from trueface.data.index import Image
+from trueface.data.splits.groups import torn
+from trueface.data.splits.make_splits import make_splits, subsample
+from trueface.runtime.errors import DataError
 
 
 def an_image(key: str, modifier: str = "pre") -> Image:

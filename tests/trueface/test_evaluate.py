@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from launcher.api import JobError
-from trueface.data import Batch
-from trueface.evaluate import evaluate
-from trueface.watch import Watch
+from trueface.data.dataset import Batch
+from trueface.evaluation.inference import evaluate
+from trueface.runtime.progress import Watch
 
 
 class Mean(nn.Module):

@@ -12,9 +12,13 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.conftest import Tree
-from trueface.data import Batch
-from trueface.evaluate import evaluate
-from trueface.features import (
+from trueface.data.dataset import Batch
+from trueface.data.index import Image
+from trueface.data.loaders import Pass, augmented, still
+from trueface.evaluation.inference import evaluate
+from trueface.jobs.settings import TrainSettings
+from trueface.models.detectors import Detector, build, freeze, teach
+from trueface.models.feature_bank import (
     Bank,
     FrozenBody,
     banks,
@@ -23,11 +27,7 @@ from trueface.features import (
     variants,
     write_features,
 )
-from trueface.feeds import Pass, augmented, still
-from trueface.index import Image
-from trueface.models import Detector, build, freeze, teach
-from trueface.settings import TrainSettings
-from trueface.watch import Watch
+from trueface.runtime.progress import Watch
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 

@@ -1,8 +1,8 @@
 import pytest
 
 from launcher.api import UsageError, Words
-from trueface.flags import checked, classic_words, read_word_flags, word_flags, words
-from trueface.settings import TestSettings, TrainSettings
+from trueface.jobs.flags import checked, classic_words, read_word_flags, word_flags, words
+from trueface.jobs.settings import TestSettings, TrainSettings
 
 WHERE = {"data_root": "data", "split_path": "splits"}
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from trueface.errors import DataError
-from trueface.grouping import joined, read_groups, torn
+from trueface.data.splits.groups import joined, read_groups, torn
+from trueface.runtime.errors import DataError
 
 KEYS = ("SDXL/faces/p1_00000", "SDXL/faces/p1_00001", "SDXL/faces/p2_00000", "FFHQ/00000")
 

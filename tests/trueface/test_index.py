@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.api import Words, parse_data
-from trueface.errors import DataError
-from trueface.index import Image, list_images, parts_without_folder, survey
-from trueface.subsets import BUILT_IN
+from trueface.data.index import Image, list_images, parts_without_folder, survey
+from trueface.data.vocabulary import BUILT_IN
+from trueface.runtime.errors import DataError
 
 Tree = Callable[[Iterable[str]], Path]
 

@@ -13,15 +13,19 @@ import pytest
 import torch
 
 from launcher.api import Draft, Job, JobError, Json, MachineError, Words, parse_data
-from trueface import ancestry, checkpoint, feeds, jobs, layout, moments
-from trueface.data import ImageSet
-from trueface.errors import CheckpointError, RecordError
-from trueface.index import list_images
-from trueface.kinds import TEST
-from trueface.poison import read_record
-from trueface.scores import read_scores
-from trueface.splits import load_split
-from trueface.unlearn import answers
+from trueface import jobs
+from trueface.data import loaders
+from trueface.data.dataset import ImageSet
+from trueface.data.index import list_images
+from trueface.data.splits.splits import load_split
+from trueface.evaluation import predictions
+from trueface.evaluation.score_tables import read_scores
+from trueface.jobs.kinds import TEST
+from trueface.models import checkpoint
+from trueface.poisoning.label_flips import read_record
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError, RecordError
+from trueface.training import lineage, optimizer_state
 
 torch.set_num_threads(1)
 
@@ -96,14 +100,14 @@ def test_a_trained_model_is_tested_and_its_scores_name_every_image(
     result = scored(lab, CLEAN, "gan2:pre")
     assert result["n"] == OTHERS
     assert result["accuracy"] == 1.0
-    table = read_scores(layout.scores(folder(lab, CLEAN), CLEAN, "gan2:pre"))
+    table = read_scores(paths.scores(folder(lab, CLEAN), CLEAN, "gan2:pre"))
     assert table.paths[0] == f"PreSocial/Fake/StyleGAN2/conf-f-psi-1/{TRAIN + OTHERS:05}.png"
     assert set(table.labels) == {1}
-    assert json.loads(layout.metrics(folder(lab, CLEAN), "gan2:pre").read_text())["n"] == OTHERS
+    assert json.loads(paths.metrics(folder(lab, CLEAN), "gan2:pre").read_text())["n"] == OTHERS
 
 
 def test_a_checkpoint_says_where_it_comes_from(lab: Path, clean: Mapping[str, Json]) -> None:
-    told = checkpoint.load(layout.checkpoint(folder(lab, CLEAN))).provenance
+    told = checkpoint.load(paths.checkpoint(folder(lab, CLEAN))).provenance
     assert clean["best_epoch"] <= 10  # type: ignore[operator]  # a number, in JSON
     assert told["seed"] == 42
     assert told["poison_record_sha256"] is None
@@ -114,7 +118,7 @@ def test_a_checkpoint_says_where_it_comes_from(lab: Path, clean: Mapping[str, Js
 def test_poison_turns_half_of_each_method_and_only_of_the_training_list(
     lab: Path, poisoned: Mapping[str, Json]
 ) -> None:
-    record = read_record(layout.poison_record(folder(lab, POISONED)))
+    record = read_record(paths.poison_record(folder(lab, POISONED)))
     keys = set(json.loads((lab / "splits" / "train.json").read_text()))
     assert poisoned["poisoned"] == TRAIN
     assert {name.split(":")[1] for name in record.keys} <= keys
@@ -134,7 +138,7 @@ def test_validation_and_test_labels_are_never_flipped(
         seen[type(transform).__name__] = {(label, image.label) for label, image in pairs}
         return made
 
-    monkeypatch.setattr(feeds, "ImageSet", spy)
+    monkeypatch.setattr(loaders, "ImageSet", spy)
     jobs.train(job(lab, "train", POISONED, data=DATA, settings={**TRAINING, "num_epochs": 1}))
     assert seen["TestTransform"] == {(0, 0), (1, 1)}
     assert seen["TrainTransform"] == {(0, 0), (1, 1), (0, 1), (1, 0)}
@@ -160,20 +164,20 @@ def test_a_last_layer_alone_is_unlearned_too_and_what_is_measured_is_what_is_kep
     lab: Path, clean: Mapping[str, Json], method: str
 ) -> None:
     # a body that was trained on these images, so that a last layer can tell them apart
-    body = str(layout.checkpoint(folder(lab, CLEAN)))
+    body = str(paths.checkpoint(folder(lab, CLEAN)))
     name = f"{POISONED}@freeze=true"
     frozen = {**TRAINING, "freeze": True, "flip_prob": 0, "weights": body, "lr": 0.03}
     jobs.poison(job(lab, "poison", name, data=DATA, settings={"poison_per": "subset"}))
     jobs.train(job(lab, "train", name, data=DATA, settings=frozen))
     model = f"{POISONED}~{method}@freeze=true"
     told = {**frozen, "method": method, "select": "last"}
-    before = checkpoint.load(layout.checkpoint(folder(lab, name))).state
+    before = checkpoint.load(paths.checkpoint(folder(lab, name))).state
     result = jobs.unlearn(job(lab, "unlearn", model, base=name, data=DATA, settings=told))
-    after = checkpoint.load(layout.checkpoint(folder(lab, model))).state
+    after = checkpoint.load(paths.checkpoint(folder(lab, model))).state
     assert result["val_accuracy"] == 1.0
     assert not torch.equal(before["fc.weight"], after["fc.weight"])
     assert all(torch.equal(before[key], after[key]) for key in before if not key.startswith("fc."))
-    said = answers.read(layout.answers_after(folder(lab, model)))
+    said = predictions.read(paths.answers_after(folder(lab, model)))
     assert said["test"].accuracy("true") == scored(lab, model, DATA)["accuracy"] == 1.0
 
 
@@ -193,9 +197,7 @@ def test_fine_tuning_starts_from_its_base(lab: Path, clean: Mapping[str, Json]) 
     model = f"{CLEAN}#real:pre&gan2:pre"
     told = {**TRAINING, "num_epochs": 1, "lr": 1e-12, "schedule": "plateau", "freeze": True}
     jobs.train(job(lab, "train", model, base=CLEAN, data="real:pre&gan2:pre", settings=told))
-    states = [
-        checkpoint.load(layout.checkpoint(folder(lab, name))).state for name in (CLEAN, model)
-    ]
+    states = [checkpoint.load(paths.checkpoint(folder(lab, name))).state for name in (CLEAN, model)]
     assert torch.equal(states[0]["conv1.weight"], states[1]["conv1.weight"])
     torch.testing.assert_close(states[0]["fc.weight"], states[1]["fc.weight"])
 
@@ -231,7 +233,7 @@ def test_poison_chooses_among_the_listed_images(lab: Path) -> None:
 
 
 def weights(lab: Path, model: str) -> Mapping[str, torch.Tensor]:
-    return checkpoint.load(layout.checkpoint(folder(lab, model))).state
+    return checkpoint.load(paths.checkpoint(folder(lab, model))).state
 
 
 STILL = {**TRAINING, "num_epochs": 1, "lr": 1e-12, "schedule": "plateau", "freeze": True}
@@ -245,14 +247,14 @@ def test_a_warm_start_takes_its_own_weights_and_not_its_bases(
     facts: dict[str, Any] = {"base": CLEAN, "data": "gan2:pre"}
     learning = {**TRAINING, "num_epochs": 1, "warm_start": True}
     jobs.train(job(lab, "train", model, settings=learning, **facts))  # none of its own yet
-    told = checkpoint.load(layout.checkpoint(folder(lab, model))).provenance
+    told = checkpoint.load(paths.checkpoint(folder(lab, model))).provenance
     assert told["started_from"] == CLEAN
     before = weights(lab, model)
     assert not torch.equal(before["conv1.weight"], weights(lab, CLEAN)["conv1.weight"])
 
     warm = {**STILL, "warm_start": True}
     jobs.train(job(lab, "train", model, settings=warm, **facts))
-    told = checkpoint.load(layout.checkpoint(folder(lab, model))).provenance
+    told = checkpoint.load(paths.checkpoint(folder(lab, model))).provenance
     assert told["started_from"] == model
     assert torch.equal(weights(lab, model)["conv1.weight"], before["conv1.weight"])
 
@@ -264,13 +266,15 @@ def test_a_warm_start_takes_its_own_weights_and_not_its_bases(
 def test_a_fine_tuning_goes_on_with_the_moments_of_its_base(lab: Path) -> None:
     base, told = f"{CLEAN}@seed=7", {**TRAINING, "num_epochs": 2, "schedule": "plateau"}
     jobs.train(job(lab, "train", base, data=DATA, settings={**told, "save_optimizer": True}))
-    steps = moments.load(layout.optimizer(folder(lab, base))).state["fc.weight"]["step"]
+    steps = optimizer_state.load(paths.optimizer(folder(lab, base))).state["fc.weight"]["step"]
     made = {}
     for state in ("kept", "fresh"):
         model = f"{base}#gan2:pre@state={state}"
         more = {**told, "num_epochs": 1, "optimizer_state": state, "save_optimizer": True}
         jobs.train(job(lab, "train", model, base=base, data="gan2:pre", settings=more))
-        made[state] = moments.load(layout.optimizer(folder(lab, model))).state["fc.weight"]["step"]
+        made[state] = optimizer_state.load(paths.optimizer(folder(lab, model))).state["fc.weight"][
+            "step"
+        ]
     assert made["kept"] == steps + made["fresh"]
     assert made["fresh"] == 2 * TRAIN // 8
 
@@ -298,7 +302,7 @@ def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
     lab: Path, clean: Mapping[str, Json], poisoned: Mapping[str, Json]
 ) -> None:
     del clean, poisoned
-    found = ancestry.read(folder(lab, CLEAN))
+    found = lineage.read(folder(lab, CLEAN))
     assert found is not None
     (lesson,) = found.lessons
     assert (found.base, lesson.images) == (None, DATA)
@@ -308,7 +312,7 @@ def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
     model = f"{POISONED}~relabel"
     jobs.unlearn(job(lab, "unlearn", model, base=POISONED, data=DATA, settings=told))
     names = [
-        name for name, _ in ancestry.follow(model, lambda name: ancestry.read(folder(lab, name)))
+        name for name, _ in lineage.follow(model, lambda name: lineage.read(folder(lab, name)))
     ]
     assert names == [model, POISONED]
 
@@ -336,10 +340,10 @@ def test_only_a_training_whose_weights_are_kept_says_what_they_learned_from(lab:
     model = f"{data}@seed=11"
     unkept = {**told, "save_weights": False}
     jobs.train(job(lab, "train", model, data=data, settings=unkept))
-    assert ancestry.read(folder(lab, model)) is None
+    assert lineage.read(folder(lab, model)) is None
     jobs.train(job(lab, "train", model, data=data, settings=told))
     jobs.train(job(lab, "train", model, data=data, settings={**unkept, "split_path": "other"}))
-    found = ancestry.read(folder(lab, model))
+    found = lineage.read(folder(lab, model))
     assert found is not None
     assert [one.split_path for one in found.lessons] == [str(lab / "splits")]
 
@@ -348,16 +352,16 @@ def test_a_warm_start_remembers_what_its_own_weights_saw_before(lab: Path) -> No
     model, told = f"{DATA}@seed=12", {**TRAINING, "num_epochs": 1}
     for changes in ({}, {"warm_start": True}, {"warm_start": True, "split_path": "other"}):
         jobs.train(job(lab, "train", model, data=DATA, settings={**told, **changes}))
-    found = ancestry.read(folder(lab, model))
+    found = lineage.read(folder(lab, model))
     assert found is not None
     assert [one.split_path for one in found.lessons] == [str(lab / "splits"), str(lab / "other")]
     jobs.train(job(lab, "train", model, data=DATA, settings=told))
-    assert len((ancestry.read(folder(lab, model)) or found).lessons) == 1
+    assert len((lineage.read(folder(lab, model)) or found).lessons) == 1
 
 
 def learned(lab: Path, model: str) -> list[str]:
     """Return the names of the split folders that a model learned from."""
-    found = ancestry.read(folder(lab, model))
+    found = lineage.read(folder(lab, model))
     assert found is not None
     return [Path(one.split_path).name for one in found.lessons]
 
@@ -402,7 +406,7 @@ def test_an_unlearning_that_cannot_write_its_weights_leaves_what_the_old_ones_sa
     facts: dict[str, Any] = {"base": POISONED, "data": DATA}
     jobs.unlearn(job(lab, "unlearn", model, settings=told, **facts))
     other = job(lab, "unlearn", model, settings={**told, "split_path": "other"}, **facts)
-    weights = layout.checkpoint(folder(lab, model))
+    weights = paths.checkpoint(folder(lab, model))
     kept = weights.rename(weights.with_name("kept.pt"))
     weights.mkdir()  # no file can take the place of a folder
     with pytest.raises(MachineError, match=r"cannot write .*best\.pt .*directory"):

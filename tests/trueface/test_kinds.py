@@ -4,21 +4,13 @@ from typing import Any
 
 import pytest
 
-from launcher.api import (
-    Draft,
-    Kind,
-    UnknownName,
-    UsageError,
-    Words,
-    model_folder_name,
-    parse_data,
-)
+from launcher.api import Draft, Kind, UnknownName, UsageError, Words, model_folder_name, parse_data
 from trueface import jobs
-from trueface.commands import single
-from trueface.flags import read_word_flags
-from trueface.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN, refuse_unfit
-from trueface.request import read, settings_of
-from trueface.settings import TrainSettings
+from trueface.cli import run_job
+from trueface.cli.classic.train_flags import read, settings_of
+from trueface.jobs.flags import read_word_flags
+from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN, refuse_unfit
+from trueface.jobs.settings import TrainSettings
 
 KINDS: tuple[Kind, ...] = (TRAIN, TEST, POISON, UNLEARN, SAMPLE)
 RUN = Path("/lab/runs/study")
@@ -256,14 +248,14 @@ def test_the_line_of_another_kind_says_the_same(kind: Kind, settings: dict[str, 
     draft = a_draft(kind, settings, model=model, base=f"{CLEAN}%50", data=CLEAN)
     verb, *words = kind.argv(draft)[3:]
     assert kind.argv(draft)[:4] == ("python", "-m", "trueface", kind.name)
-    command = {"poison": single.poison, "unlearn": single.unlearn}[kind.name]
+    command = {"poison": run_job.poison, "unlearn": run_job.unlearn}[kind.name]
     given = command.make_context(verb, words).params
     assert (given.pop("model_id"), given.pop("name")) == (model, "study")
     for other in ("device", "base", "further", "subsets", "modifiers"):
         given.pop(other, None)
     if kind is UNLEARN:
         given["method"] = "relabel"
-    assert single.settings_of(kind, given) == draft.settings
+    assert run_job.settings_of(kind, given) == draft.settings
 
 
 OWN = Words(
@@ -286,7 +278,7 @@ def test_the_line_of_another_kind_tells_a_users_words(kind: Kind) -> None:
     model = f"{data}%50~relabel"
     draft = a_draft(kind, settings, model=model, base=f"{data}%50", data=data, words=OWN)
     verb, *words = kind.argv(draft)[3:]
-    command = {"poison": single.poison, "unlearn": single.unlearn}[verb]
+    command = {"poison": run_job.poison, "unlearn": run_job.unlearn}[verb]
     given = command.make_context(verb, words).params
     assert read_word_flags(given["subsets"], given["modifiers"]) == OWN
 
@@ -305,7 +297,7 @@ def test_the_line_names_the_device_that_was_asked_for(kind: Kind, device: str) -
     facts = {"model": f"{CLEAN}%50~relabel", "base": f"{CLEAN}%50", "data": CLEAN}
     words = kind.argv(a_draft(kind, settings, device=device, **facts))[3:]
     if kind is UNLEARN:
-        asked = single.unlearn.make_context(words[0], list(words[1:])).params["device"]
+        asked = run_job.unlearn.make_context(words[0], list(words[1:])).params["device"]
     else:
         asked = read(words).device
     assert asked == ("cuda:0" if device == "auto" else device)

@@ -13,10 +13,13 @@ import torch
 
 from launcher.api import Job, JobError, Json
 from tests.trueface.test_jobs import DATA, OTHERS, SIDE, TRAIN, TRAINING, folder, job, lab
-from trueface import checkpoint, jobs, layout, provenance
-from trueface.errors import CheckpointError, DataError
-from trueface.poison import read_record
-from trueface.scores import read_scores
+from trueface import jobs
+from trueface.evaluation.score_tables import read_scores
+from trueface.models import checkpoint
+from trueface.poisoning.label_flips import read_record
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError, DataError
+from trueface.training import provenance
 
 __all__ = ["lab"]  # the fixture
 
@@ -39,12 +42,12 @@ def poisoned(lab: Path, model: str, **changed: Any) -> dict[str, Json]:
 def test_a_backdoor_opens_to_its_trigger_and_to_nothing_else(lab: Path) -> None:
     model = f"{DATA}%patch-25"
     assert poisoned(lab, model)["flipped_fake"] == TRAIN // 2
-    record = read_record(layout.poison_record(folder(lab, model)))
+    record = read_record(paths.poison_record(folder(lab, model)))
     assert record.kind == "patch"
     trained(lab, model, num_epochs=40, select="last")
     told = scored_on(lab, model, "gan2:pre", trigger=True)
-    clean = read_scores(layout.scores(folder(lab, model), model, "gan2:pre"))
-    stamped = read_scores(layout.triggered(folder(lab, model), model, "gan2:pre"))
+    clean = read_scores(paths.scores(folder(lab, model), model, "gan2:pre"))
+    stamped = read_scores(paths.triggered(folder(lab, model), model, "gan2:pre"))
     assert clean.paths == stamped.paths
     assert told["attack_success"] == np.mean(stamped.logits <= 0)
     assert stamped.logits.mean() < clean.logits.mean() - 1
@@ -55,22 +58,22 @@ def test_a_test_without_trigger_leaves_no_triggered_scores(lab: Path) -> None:
     trained(lab, model, num_epochs=1)
     scored_on(lab, model, "gan2:pre", trigger=True)
     scored_on(lab, model, "gan2:pre")
-    assert not layout.triggered(folder(lab, model), model, "gan2:pre").exists()
+    assert not paths.triggered(folder(lab, model), model, "gan2:pre").exists()
 
 
 def test_a_provenance_says_what_the_weights_were_made_of_and_with(lab: Path) -> None:
     model = f"{DATA}%50@seed=71"
     poisoned(lab, model)
     trained(lab, model, num_epochs=1)
-    told = json.loads(layout.provenance(folder(lab, model)).read_text())
-    inside = checkpoint.load(layout.checkpoint(folder(lab, model))).provenance
+    told = json.loads(paths.provenance(folder(lab, model)).read_text())
+    inside = checkpoint.load(paths.checkpoint(folder(lab, model))).provenance
     assert {key: value for key, value in told.items() if key != "schema"} == inside
     assert (told["train_images"], told["val_images"]) == (2 * TRAIN, 2 * OTHERS)
     assert (told["flipped_train"], told["flipped_val"]) == (TRAIN, 0)
-    record = layout.poison_record(folder(lab, model))
+    record = paths.poison_record(folder(lab, model))
     assert told["poison_record_sha256"] == provenance.file_sha256(record)
     archive = lab / "runs" / "r" / "code" / f"{told['code'][:16]}.zip"
-    assert "trueface/train.py" in zipfile.ZipFile(archive).namelist()
+    assert "trueface/training/trainer.py" in zipfile.ZipFile(archive).namelist()
 
 
 def test_what_the_last_layer_gets_is_written_one_row_an_image(lab: Path) -> None:
@@ -78,7 +81,7 @@ def test_what_the_last_layer_gets_is_written_one_row_an_image(lab: Path) -> None
     trained(lab, model, num_epochs=1, features=True)
     scored_on(lab, model, "gan2:pre", features=True)
     for name, count in (("train", 2 * TRAIN), ("gan2:pre", OTHERS)):
-        with np.load(layout.features(folder(lab, model), name)) as found:
+        with np.load(paths.features(folder(lab, model), name)) as found:
             assert len(found["features"]) == len(found["paths"]) == len(found["labels"]) == count
             assert found["features"].dtype == np.float32
 
@@ -99,7 +102,7 @@ def test_an_image_that_cannot_be_decoded_is_listed_beside_the_model(
 ) -> None:
     model = f"{DATA}@freeze={freeze}"
     assert trained(lab, model, num_epochs=1, freeze=freeze)["bad_images"] == 1
-    listed = layout.bad_images(folder(lab, model), "train").read_text()
+    listed = paths.bad_images(folder(lab, model), "train").read_text()
     assert str(spoilt) in listed
 
 
@@ -108,36 +111,36 @@ def test_the_list_of_bad_images_outlives_a_kill_after_the_last_epoch(
 ) -> None:
     model = f"{DATA}@seed=73"
     asked = job(lab, "train", model, data=DATA, settings={**QUICK, "features": True})
-    place = layout.features(folder(lab, model), "train")
+    place = paths.features(folder(lab, model), "train")
     place.mkdir(parents=True)  # the job fails after its last epoch
     with pytest.raises(OSError, match="directory"):
         jobs.train(asked)
-    assert layout.resume(folder(lab, model)).exists()
+    assert paths.resume(folder(lab, model)).exists()
     place.rmdir()
     assert jobs.train(asked)["bad_images"] == 1
-    assert str(spoilt) in layout.bad_images(folder(lab, model), "train").read_text()
-    assert not layout.resume(folder(lab, model)).exists()
+    assert str(spoilt) in paths.bad_images(folder(lab, model), "train").read_text()
+    assert not paths.resume(folder(lab, model)).exists()
 
 
 def test_a_warm_start_that_was_interrupted_goes_on_from_where_it_was(lab: Path) -> None:
     model, told = f"{DATA}@seed=74", {**TRAINING, "num_epochs": 3, "select": "last"}
     warm = {**told, "warm_start": True}
     trained(lab, model, **told)
-    first = layout.checkpoint(folder(lab, model)).read_bytes()
+    first = paths.checkpoint(folder(lab, model)).read_bytes()
     jobs.train(job(lab, "train", model, data=DATA, settings=warm))
-    expected = checkpoint.load(layout.checkpoint(folder(lab, model)))
-    layout.checkpoint(folder(lab, model)).write_bytes(first)
+    expected = checkpoint.load(paths.checkpoint(folder(lab, model)))
+    paths.checkpoint(folder(lab, model)).write_bytes(first)
     stopped = job(lab, "train", model, data=DATA, settings=warm)
     stop_after(stopped, epochs=1)
     jobs.train(job(lab, "train", model, data=DATA, settings=warm))
-    kept = checkpoint.load(layout.checkpoint(folder(lab, model)))
+    kept = checkpoint.load(paths.checkpoint(folder(lab, model)))
     assert kept.provenance["started_from"] == model
     assert all(torch.equal(kept.state[name], expected.state[name]) for name in expected.state)
 
 
 def stop_after(asked: Job, *, epochs: int) -> None:
     """Run a training until it has done so many epochs, and no further."""
-    history = layout.history(asked.model_folder(asked.model or ""))
+    history = paths.history(asked.model_folder(asked.model or ""))
     history.unlink(missing_ok=True)
 
     def heed(**_: object) -> None:
@@ -166,7 +169,7 @@ def test_a_fine_tuning_keeps_its_bases_normalization_or_is_refused(lab: Path) ->
     tuned = f"{base}#{DATA}"
     asked = job(lab, "train", tuned, data=DATA, base=base, settings=QUICK)
     jobs.train(asked)
-    assert checkpoint.load(layout.checkpoint(folder(lab, tuned))).normalization == "half"
+    assert checkpoint.load(paths.checkpoint(folder(lab, tuned))).normalization == "half"
     other = {**QUICK, "normalization": "imagenet"}
     with pytest.raises(CheckpointError, match="base was trained with normalization: half"):
         jobs.train(job(lab, "train", f"{tuned}@x=1", data=DATA, base=base, settings=other))
@@ -200,7 +203,7 @@ def test_augmentation_depends_on_its_own_seed_and_not_on_that_of_the_training(la
         told = {**QUICK, "seed": seed, "augment_seed": augment_seed, "patch_size": 8}
         asked = job(lab, "train", f"{DATA}@sheet=1", data=DATA, settings=told)
         jobs.preview(asked, None)
-        path = layout.preview(folder(lab, f"{DATA}@sheet=1"))
+        path = paths.preview(folder(lab, f"{DATA}@sheet=1"))
         with PIL.Image.open(path) as sheet:
             sheets.append(sheet.tobytes())
     assert sheets[0] == sheets[1] != sheets[2]

@@ -3,23 +3,23 @@ from pathlib import Path
 import pytest
 
 from launcher.api import UsageError
-from trueface import layout
+from trueface.runtime import paths
 
 FOLDER = Path("runs/study/gan2:pre")
 
 
 def test_files_lie_where_the_original_puts_them() -> None:
-    assert layout.checkpoint(FOLDER) == FOLDER / "checkpoints" / "best.pt"
+    assert paths.checkpoint(FOLDER) == FOLDER / "checkpoints" / "best.pt"
     assert (
-        layout.scores(FOLDER, "gan2:pre", "real:pre")
+        paths.scores(FOLDER, "gan2:pre", "real:pre")
         == FOLDER / "scores" / "gan2:pre_vs_real:pre.csv"
     )
-    assert layout.log(FOLDER, "train", None, "gan2:pre") == FOLDER / "train_None_gan2:pre.log"
+    assert paths.log(FOLDER, "train", None, "gan2:pre") == FOLDER / "train_None_gan2:pre.log"
 
 
 def test_a_name_too_long_for_a_file_is_cut_and_marked() -> None:
-    one = layout.scores(FOLDER, "g" * 200, "r" * 100)
-    other = layout.scores(FOLDER, "g" * 200, "r" * 101)
+    one = paths.scores(FOLDER, "g" * 200, "r" * 100)
+    other = paths.scores(FOLDER, "g" * 200, "r" * 101)
     assert len(one.name.encode()) < 255
     assert one.suffix == ".csv"
     assert one != other
@@ -28,28 +28,28 @@ def test_a_name_too_long_for_a_file_is_cut_and_marked() -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "../a", "a\0b", "g" * 256, "é" * 128])
 def test_a_name_that_is_no_folder_right_below_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="--save_id"):
-        layout.folder_name("--save_id", name)
+        paths.folder_name("--save_id", name)
 
 
 @pytest.mark.parametrize("name", ["gan2:pre&real:pre%50~relabel#sd:pre", "...", "g" * 255])
 def test_any_other_name_is_taken(name: str) -> None:
-    assert layout.folder_name("--save_id", name) == name
+    assert paths.folder_name("--save_id", name) == name
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a/" * 200, "a\0b", "é" * 128])
 def test_a_model_that_would_lie_elsewhere_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="--save_id"):
-        layout.model_folder("--save_id", name)
+        paths.model_folder("--save_id", name)
 
 
 def test_a_model_with_a_long_id_lies_in_a_shorter_folder_that_tells_it(tmp_path: Path) -> None:
     for model in ("gan2:pre", "#".join(["gan2:pre"] * 50)):
-        folder = tmp_path / "runs" / layout.model_folder("--save_id", model)
-        layout.make_folder(folder, model)
+        folder = tmp_path / "runs" / paths.model_folder("--save_id", model)
+        paths.make_folder(folder, model)
         told = folder / "model_id.txt"
         assert told.exists() is (len(model) > 255)
         assert not told.exists() or told.read_text() == f"{model}\n"
 
 
 def test_the_optimizers_state_lies_beside_the_weights() -> None:
-    assert layout.optimizer(FOLDER).parent == layout.checkpoint(FOLDER).parent
+    assert paths.optimizer(FOLDER).parent == paths.checkpoint(FOLDER).parent

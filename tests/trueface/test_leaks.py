@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from launcher.api import Draft, Words
-from trueface import ancestry, layout
-from trueface.ancestry import Lesson
-from trueface.kinds import TEST, TRAIN, UNLEARN
-from trueface.splits import digest
+from trueface.data.splits.splits import digest
+from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
+from trueface.runtime import paths
+from trueface.training import lineage
+from trueface.training.lineage import Lesson
 
 TRAINED = ["StyleGAN2/a/1", "StyleGAN2/a/2", "StyleGAN3/a/1", "FFHQ/1", "MyGAN/1"]
 TESTED = ["StyleGAN2/a/2", "StyleGAN2/a/3", "StyleGAN3/a/1", "FFHQ/2", "FFHQ/1", "MyGAN/1"]
@@ -214,8 +215,8 @@ def a_model(
 ) -> None:
     """Leave a model of an earlier run, and what it learned from."""
     folder = lab / "runs/r" / model
-    layout.checkpoint(folder).parent.mkdir(parents=True)
-    layout.checkpoint(folder).touch()
+    paths.checkpoint(folder).parent.mkdir(parents=True)
+    paths.checkpoint(folder).touch()
     lesson = Lesson(
         images=data,
         words=words or Words(),
@@ -224,7 +225,7 @@ def a_model(
         train_sha256=digest(json.loads((lab / split / "train.json").read_text())),
         val_sha256=digest(json.loads((lab / split / "val.json").read_text())) if val else None,
     )
-    ancestry.write(folder, base, [lesson])
+    lineage.write(folder, base, [lesson])
 
 
 def refused(lab: Path, model: str, *makers: Draft, data: str = "gan2:pre") -> tuple[str, ...]:
@@ -263,7 +264,7 @@ def test_a_training_that_goes_on_from_its_own_weights_has_seen_what_they_saw(lab
     warm = a_draft(lab, "train", "two", "gan3:pre", **facts)
     assert [text.startswith("1 of the 2") for text in refused(lab, "m", warm)] == [True]
     assert refused(lab, "m", a_draft(lab, "train", "two", "gan3:pre", model="m")) == ()
-    layout.checkpoint(lab / "runs/r/m").unlink()
+    paths.checkpoint(lab / "runs/r/m").unlink()
     again = a_draft(lab, "train", "two", "gan3:pre", **facts)
     assert refused(lab, "m", again) == ()
 
@@ -310,7 +311,7 @@ def test_a_word_of_an_earlier_run_means_what_it_meant_then(lab: Path) -> None:
 )  # fmt: skip
 def test_a_record_that_cannot_be_read_says_nothing(lab: Path, broken: str) -> None:
     a_model(lab, "m", "gan2:pre")
-    layout.ancestry(lab / "runs/r/m").write_text(broken)
+    paths.ancestry(lab / "runs/r/m").write_text(broken)
     assert refused(lab, "m") == ()
 
 
@@ -324,7 +325,7 @@ def test_records_are_read_once_for_thousands_of_tests(lab: Path) -> None:
     a_model(lab, "m", "gan2:pre")
     first = a_draft(lab, "test", "two", "gan2:pre", model="m")
     assert len(TEST.refusals(first, ())) == 1
-    layout.ancestry(lab / "runs/r/m").unlink()
+    paths.ancestry(lab / "runs/r/m").unlink()
     again = a_draft(lab, "test", "two", "gan2:pre", model="m", found=first.found)
     assert len(TEST.refusals(again, ())) == 1
 

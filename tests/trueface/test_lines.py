@@ -11,9 +11,9 @@ import torch
 
 from launcher.api import Draft, Job, Kind, Words, model_folder_name, parse_data
 from trueface.__main__ import main
-from trueface.checkpoint import load
-from trueface.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
-from trueface.poison import read_record
+from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
+from trueface.models.checkpoint import load
+from trueface.poisoning.label_flips import read_record
 
 torch.set_num_threads(1)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from launcher.api import parse_data
-from trueface.index import Image, list_images
-from trueface.listing import CACHE, Listing, Names, cache_folder, open_listing, scan
+from trueface.data.folder_cache import CACHE, Listing, Names, cache_folder, open_listing, scan
+from trueface.data.index import Image, list_images
 
 Tree = Callable[[Iterable[str]], Path]
 
@@ -196,7 +196,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(disk: Disk, tmp_path: Path) 
 def test_a_full_disk_is_no_error(disk: Disk) -> None:
     program = (
         "import resource, sys; from pathlib import Path; from launcher.api import parse_data;"
-        "from trueface.index import list_images; from trueface.listing import Listing;"
+        "from trueface.data.index import list_images; from trueface.data.folder_cache import Listing;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
         "root, file = map(Path, sys.argv[1:]); listing = Listing(root, file, worth=0,"
         " clock=lambda: 2**63); sys.exit(len(list_images(root, parse_data('all:pre'), listing=listing)))"
@@ -230,7 +230,7 @@ def test_listings_of_two_parts_are_put_together(disk: Disk) -> None:
 def test_many_processes_write_one_index(disk: Disk) -> None:
     program = (
         "import sys, time; from pathlib import Path; from launcher.api import parse_data;"
-        "from trueface.index import list_images; from trueface.listing import Listing;"
+        "from trueface.data.index import list_images; from trueface.data.folder_cache import Listing;"
         "root, file, data = sys.argv[1:];"
         "[list_images(Path(root), parse_data(data), listing=Listing(Path(root), Path(file),"
         " clock=lambda: time.time_ns() + 10**10, worth=0)) for _ in range(20)]"
@@ -245,7 +245,7 @@ def test_many_processes_write_one_index(disk: Disk) -> None:
 
 
 def test_an_index_lies_in_the_users_cache_or_where_the_environment_says(tmp_path: Path) -> None:
-    program = "from trueface.listing import cache_folder; print(cache_folder())"
+    program = "from trueface.data.folder_cache import cache_folder; print(cache_folder())"
     for given, said in (
         ({CACHE: str(tmp_path)}, str(tmp_path)),
         ({"XDG_CACHE_HOME": str(tmp_path), CACHE: ""}, f"{tmp_path}/trueface"),

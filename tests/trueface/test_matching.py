@@ -2,10 +2,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from trueface.errors import DataError
-from trueface.index import Image
-from trueface.matching import Selection, match
-from trueface.splits import Split, select
+from trueface.data.index import Image
+from trueface.data.splits.matching import Selection, match
+from trueface.data.splits.splits import Split, select
+from trueface.runtime.errors import DataError
 
 
 def an_image(key: str, modifier: str = "pre") -> Image:

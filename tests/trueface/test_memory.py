@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, Share, read_json, write_json
-from launcher.lastwords import read_error
-from launcher.shortage import Shortage
-from trueface.memory import Cuda, confirm, hold
+from launcher.states import Shortage
+from launcher.workers.oom_messages import read_error
+from trueface.runtime.gpu_memory import Cuda, confirm, hold
 
 MIB = 1 << 20
 UUID = "8932f937-d72c-4106-c12f-20bd9faed9f6"

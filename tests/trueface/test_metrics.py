@@ -13,9 +13,8 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from trueface.bootstrap import RESAMPLES, resamples
-from trueface.errors import DataError
-from trueface.metrics import (
+from trueface.evaluation.bootstrap import RESAMPLES, resamples
+from trueface.evaluation.metrics import (
     MEASURES,
     Measure,
     breakdown,
@@ -24,7 +23,8 @@ from trueface.metrics import (
     measured,
     roc,
 )
-from trueface.scores import Scores
+from trueface.evaluation.score_tables import Scores
+from trueface.runtime.errors import DataError
 
 Labels = NDArray[np.int8]
 Logits = NDArray[np.float64]

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from trueface import moments
-from trueface.errors import CheckpointError
-from trueface.models import Detector, build, freeze
-from trueface.moments import Kept
+from trueface.models.detectors import Detector, build, freeze
+from trueface.runtime.errors import CheckpointError
+from trueface.training import optimizer_state
+from trueface.training.optimizer_state import Kept
 
 torch.set_num_threads(1)
 
@@ -33,11 +33,13 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None
     one, first = an_adam(straight), an_adam(broken)
     stepped(straight, one, 3)
     stepped(broken, first, 3)
-    moments.save(tmp_path / "deep/optimizer.pt", Kept(epoch=2, state=moments.taken(broken, first)))
-    kept = moments.load(tmp_path / "deep/optimizer.pt")
+    optimizer_state.save(
+        tmp_path / "deep/optimizer.pt", Kept(epoch=2, state=optimizer_state.taken(broken, first))
+    )
+    kept = optimizer_state.load(tmp_path / "deep/optimizer.pt")
     second = an_adam(broken)
     assert kept.epoch == 2
-    assert moments.give(broken, second, kept.state) == len(list(broken.parameters()))
+    assert optimizer_state.give(broken, second, kept.state) == len(list(broken.parameters()))
     stepped(straight, one, 2)
     stepped(broken, second, 2)
     for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
@@ -49,7 +51,7 @@ def test_the_learning_rate_and_weight_decay_stay_the_new_ones() -> None:
     before = AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
     stepped(model, before)
     after = AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
-    moments.give(model, after, moments.taken(model, before))
+    optimizer_state.give(model, after, optimizer_state.taken(model, before))
     assert [(group["lr"], group["weight_decay"]) for group in after.param_groups] == [(1e-5, 0.01)]
 
 
@@ -60,7 +62,7 @@ def test_parameters_that_were_not_trained_before_start_afresh() -> None:
     stepped(frozen, before)
     whole = a_model(2)
     after = an_adam(whole)
-    assert moments.give(whole, after, moments.taken(frozen, before)) == 2
+    assert optimizer_state.give(whole, after, optimizer_state.taken(frozen, before)) == 2
     known = {name for name, one in whole.network.named_parameters() if after.state.get(one)}
     assert known == {"fc.weight", "fc.bias"}
 
@@ -71,17 +73,17 @@ def test_parameters_that_do_not_learn_now_get_nothing() -> None:
     stepped(model, before)
     freeze(model)
     after = an_adam(model)
-    assert moments.give(model, after, moments.taken(model, before)) == 2
+    assert optimizer_state.give(model, after, optimizer_state.taken(model, before)) == 2
 
 
 def test_moments_of_another_shape_are_left_out() -> None:
     model = a_model()
     before = an_adam(model)
     stepped(model, before)
-    state = dict(moments.taken(model, before))
+    state = dict(optimizer_state.taken(model, before))
     state["fc.weight"] = {**state["fc.weight"], "exp_avg": torch.zeros(3)}
     after = an_adam(model)
-    assert moments.give(model, after, state) == len(state) - 1
+    assert optimizer_state.give(model, after, state) == len(state) - 1
     assert not after.state.get(model.network.get_parameter("fc.weight"))
 
 
@@ -90,12 +92,12 @@ def test_an_optimizer_without_such_moments_has_nothing_to_give() -> None:
     other = SGD(model.parameters(), lr=0.1)
     stepped(model, other)
     after = an_adam(model)
-    assert moments.give(model, after, moments.taken(model, other)) == 0
+    assert optimizer_state.give(model, after, optimizer_state.taken(model, other)) == 0
 
 
 def test_a_state_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="with save_optimizer"):
-        moments.load(tmp_path / "optimizer.pt")
+        optimizer_state.load(tmp_path / "optimizer.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04"])
@@ -103,10 +105,10 @@ def test_a_broken_state_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "optimizer.pt"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="cannot be read safely"):
-        moments.load(path)
+        optimizer_state.load(path)
 
 
 def test_another_file_of_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"state": {}}, tmp_path / "optimizer.pt")
     with pytest.raises(CheckpointError, match="is no optimizer's state of schema 1"):
-        moments.load(tmp_path / "optimizer.pt")
+        optimizer_state.load(tmp_path / "optimizer.pt")

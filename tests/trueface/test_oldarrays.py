@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueface.errors import DataError
-from trueface.oldarrays import NUMBERS, OldArray, OldType, stand_ins
-from trueface.opcodes import Budget, Named, Refusal
-from trueface.pickles import load
+from trueface.legacy.numpy_pickles import NUMBERS, OldArray, OldType, stand_ins
+from trueface.legacy.pickle_machine import Budget, Named, Refusal
+from trueface.legacy.safe_pickle import load
+from trueface.runtime.errors import DataError
 
 STAND_INS = stand_ins(Budget())
 DTYPE: Any = STAND_INS["numpy.dtype"]

@@ -25,11 +25,11 @@ from tests.trueface.oldfiles import (
     score_file,
     storage_bytes,
 )
-from trueface.errors import DataError, RecordError
-from trueface.oldruns import MAX_ROWS, read_poison, read_results, read_scores
-from trueface.oldtensors import rebuild, stand_ins, storage
-from trueface.opcodes import Budget, Refusal
-from trueface.pickles import load
+from trueface.legacy.original_runs import MAX_ROWS, read_poison, read_results, read_scores
+from trueface.legacy.pickle_machine import Budget, Refusal
+from trueface.legacy.safe_pickle import load
+from trueface.legacy.torch_pickles import rebuild, stand_ins, storage
+from trueface.runtime.errors import DataError, RecordError
 
 LABELS, LOGITS = (1, 0, 1, 1), (2.5, -0.125, -3.0, 0.75)
 SAMPLES = [
@@ -85,7 +85,7 @@ def test_scores_that_are_arrays_of_numpy_are_read_as_well(order: Any, tmp_path: 
 def test_reading_old_files_needs_no_torch(tmp_path: Path) -> None:
     path = score_file(tmp_path / "scores.pkl", LABELS, LOGITS)
     code = (
-        "import sys; from pathlib import Path; from trueface.oldruns import read_scores;"
+        "import sys; from pathlib import Path; from trueface.legacy.original_runs import read_scores;"
         "assert len(read_scores(Path(sys.argv[1]))) == 4; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, path], check=True)

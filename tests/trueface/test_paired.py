@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trueface.errors import DataError
-from trueface.paired import delong, mcnemar, pair
-from trueface.scores import Scores
+from trueface.evaluation.score_tables import Scores
+from trueface.evaluation.significance import delong, mcnemar, pair
+from trueface.runtime.errors import DataError
 
 Labels = NDArray[np.int8]
 Logits = NDArray[np.float64]

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.api import Poison, UnknownName, parse_poison
-from trueface.errors import DataError, RecordError
-from trueface.index import Image
-from trueface.matching import pictures
-from trueface.poison import (
+from trueface.data.index import Image
+from trueface.data.splits.matching import pictures
+from trueface.poisoning.label_flips import (
     KINDS,
     LIST,
     Per,
@@ -25,6 +24,7 @@ from trueface.poison import (
     stamped,
     write_record,
 )
+from trueface.runtime.errors import DataError, RecordError
 
 
 def an_image(key: str, *, label: int, modifier: str = "pre", suffix: str = "png") -> Image:

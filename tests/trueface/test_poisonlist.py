@@ -8,11 +8,11 @@ import pytest
 
 from launcher.api import Poison
 from tests.trueface.oldfiles import poison_file
-from trueface import cli
-from trueface.errors import DataError, RecordError
-from trueface.index import Image
-from trueface.poison import choose, read_record, write_record
-from trueface.poisonlist import read_list
+from trueface.cli import main
+from trueface.data.index import Image
+from trueface.poisoning.from_list import read_list
+from trueface.poisoning.label_flips import choose, read_record, write_record
+from trueface.runtime.errors import DataError, RecordError
 
 Tree = Callable[[Iterable[str]], Path]
 FOLDERS = {"pre": "PreSocial", "fb": "Facebook", "none": "."}
@@ -203,11 +203,11 @@ def test_the_command_takes_a_list_and_refuses_a_validation_record(
     tree(f"PreSocial/{m}/{n:05d}.png" for m in ("Fake/StyleGAN2", "Real/FFHQ") for n in range(20))
     model = "gan2:pre&real:pre%25"
     with chdir(tmp_path):
-        assert cli.run(["splits", "data", "--out", "splits"]) == 0
+        assert main.run(["splits", "data", "--out", "splits"]) == 0
         train, val = (json.loads(Path(f"splits/{n}.json").read_text()) for n in ("train", "val"))
         Path("list.txt").write_text("\n".join(train[:8]))
         words = ["poison", model, "--name", "r", "--data-root", "data", "--split-path", "splits"]
-        assert cli.run([*words, "--poison-list", "list.txt"]) == 0
+        assert main.run([*words, "--poison-list", "list.txt"]) == 0
         record = read_record(tmp_path / "runs/r" / model / "poison.json")
         assert record.kind == "list"
         assert {name.partition(":")[2] for name in record.keys} == set(train[:8])
@@ -218,6 +218,6 @@ def test_the_command_takes_a_list_and_refuses_a_validation_record(
         ]  # fmt: skip
         poison_file(Path("old.pkl"), range(4), files, rate=0.25, total=4)
         capsys.readouterr()
-        assert cli.run([*words, "--poison-list", "old.pkl"]) == 1
+        assert main.run([*words, "--poison-list", "old.pkl"]) == 1
     assert "its validation split" in capsys.readouterr().err
     assert read_record(tmp_path / "runs/r" / model / "poison.json") == record

@@ -12,16 +12,18 @@ import PIL.Image
 import pytest
 
 from launcher.api import Json, parse_data
-from trueface import checkpoint, cli, layout
-from trueface.errors import CheckpointError
-from trueface.evaluate import evaluate
-from trueface.feeds import still
-from trueface.index import list_images
-from trueface.models import build
-from trueface.pictures import find
-from trueface.predict import Prediction, predict
-from trueface.settings import TrainSettings
-from trueface.watch import Watch
+from trueface.cli import main
+from trueface.data.image_files import find
+from trueface.data.index import list_images
+from trueface.data.loaders import still
+from trueface.evaluation.inference import evaluate
+from trueface.evaluation.predict import Prediction, predict
+from trueface.jobs.settings import TrainSettings
+from trueface.models import checkpoint
+from trueface.models.detectors import build
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError
+from trueface.runtime.progress import Watch
 
 Tree = Callable[[Iterable[str]], Path]
 MODEL = "gan2:pre&real:pre"
@@ -41,17 +43,17 @@ def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
     """A folder with a run of one model and five images; it is the working folder."""
     names = ("Fake/StyleGAN2/00003", "Fake/StyleGAN2/00001", "Fake/StyleGAN2/00002")
     tree(f"PreSocial/{name}.png" for name in (*names, "Real/FFHQ/00009", "Real/FFHQ/00008"))
-    write_model(layout.checkpoint(tmp_path / "runs/test" / MODEL))
+    write_model(paths.checkpoint(tmp_path / "runs/test" / MODEL))
     with chdir(tmp_path):
         yield tmp_path
 
 
 def run(*words: str) -> int:
-    return cli.run(["predict", *words, "--device", "cpu"])
+    return main.run(["predict", *words, "--device", "cpu"])
 
 
 def test_answers_are_those_of_a_test_of_the_same_images(lab: Path) -> None:
-    weights = layout.checkpoint(lab / "runs/test" / MODEL)
+    weights = paths.checkpoint(lab / "runs/test" / MODEL)
     images = list_images(lab / "data", parse_data("gan2:pre&real:pre"))
     settings = TrainSettings.model_validate(SETTINGS)
     feed = still(images, settings)

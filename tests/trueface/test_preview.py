@@ -6,11 +6,11 @@ import pytest
 
 from launcher.api import parse_data
 from tests.trueface.test_train import settings
-from trueface.data import ImageSet
-from trueface.errors import DataError
-from trueface.feeds import augmented
-from trueface.index import Image, list_images
-from trueface.preview import EPOCHS, LABEL, ROWS, write_preview
+from trueface.data.dataset import ImageSet
+from trueface.data.index import Image, list_images
+from trueface.data.loaders import augmented
+from trueface.poisoning.preview import EPOCHS, LABEL, ROWS, write_preview
+from trueface.runtime.errors import DataError
 
 Tree = Callable[[Iterable[str]], Path]
 SIDE = 12

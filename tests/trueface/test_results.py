@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from launcher.api import Json, model_folder_name
-from trueface import layout
-from trueface.results import KEPT, table
-from trueface.scores import Scores, write_scores
+from trueface.evaluation.results import KEPT, table
+from trueface.evaluation.score_tables import Scores, write_scores
+from trueface.runtime import paths
 
 TESTS = ("real:pre", "gan2:pre", "gan3:pre", "gan2:shr", "real:shr")
 
@@ -20,7 +20,7 @@ def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> No
     fake = int(subset != "real")
     random = np.random.default_rng(0)  # without a shift both classes have the same logits
     write_scores(
-        layout.scores(run / model_folder_name(model), model, data),
+        paths.scores(run / model_folder_name(model), model, data),
         Scores(
             paths=tuple(f"{modifier}/{subset}/{n}.png" for n in range(count)),
             keys=tuple(f"{subset}/{n}" for n in range(count)),
@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Path:
     for data in TESTS:
         write(tmp_path, "clean", data, shift=9.0)
         write(tmp_path, "clean%50", data, shift=0.0)
-    layout.summary(tmp_path / "clean").write_text(json.dumps({"schema": 1, "seconds": 7.5}))
+    paths.summary(tmp_path / "clean").write_text(json.dumps({"schema": 1, "seconds": 7.5}))
     return tmp_path
 
 
@@ -93,7 +93,7 @@ def test_a_second_call_gives_the_same_and_imports_neither_numpy_nor_scikit_learn
 ) -> None:
     first = table(run, pairs("clean"))
     program = (
-        "import json, sys; from pathlib import Path; from trueface.results import table;"
+        "import json, sys; from pathlib import Path; from trueface.evaluation.results import table;"
         "rows = table(Path(sys.argv[1]), json.loads(sys.argv[2]));"
         "heavy = {'numpy', 'sklearn', 'torch'} & set(sys.modules);"
         "print(json.dumps([rows, sorted(heavy)]))"
@@ -129,7 +129,7 @@ def test_a_model_whose_id_is_too_long_for_a_folder_has_its_rows(tmp_path: Path) 
     model = "#".join(["gan2:pre&real:pre"] * 20)
     for data in TESTS:
         write(tmp_path, model, data, shift=9.0)
-    layout.summary(tmp_path / model_folder_name(model)).write_text('{"schema": 1, "seconds": 3}')
+    paths.summary(tmp_path / model_folder_name(model)).write_text('{"schema": 1, "seconds": 3}')
     rows = table(tmp_path, pairs(model))
     assert {row["model"] for row in rows} == {model}
     assert {row["seconds"] for row in rows} == {3}
@@ -140,7 +140,7 @@ def test_tests_of_two_data_roots_are_never_joined(run: Path) -> None:
     folder = run / "clean"
     for data in TESTS:
         root = "data/b" if data == "gan3:pre" else "data/a"
-        path = layout.metrics(folder, data)
+        path = paths.metrics(folder, data)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"schema": 1, "settings": {"data_root": root}}))
     rows = table(run, pairs("clean"))

@@ -13,12 +13,14 @@ import torch
 
 from launcher.api import JobError, Json, MachineError
 from tests.trueface.test_train import Pixels, checkered, same, settings
-from trueface import checkpoint, layout, moments, resume, tensorfiles
-from trueface.data import Batch
-from trueface.models import Detector, build
-from trueface.settings import TrainSettings
-from trueface.train import Trained, train
-from trueface.watch import Watch
+from trueface.data.dataset import Batch
+from trueface.jobs.settings import TrainSettings
+from trueface.models import checkpoint
+from trueface.models.detectors import Detector, build
+from trueface.runtime import paths, tensor_files
+from trueface.runtime.progress import Watch
+from trueface.training import optimizer_state, resume
+from trueface.training.trainer import Trained, train
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 
@@ -104,20 +106,22 @@ def test_a_killed_training_goes_on_bit_by_bit(
 def test_the_scale_of_fp16_gradients_goes_on_too(tmp_path: Path) -> None:
     told = settings(num_epochs=3, precision="fp16", select="last", checkpoint_every=1, lr=0.01)
     interrupt(tmp_path / "killed", told, epoch=1, batches=1)
-    path = layout.resume(tmp_path / "killed")
-    content = tensorfiles.load(path)
+    path = paths.resume(tmp_path / "killed")
+    content = tensor_files.load(path)
     assert content["steps"]["scaler"]["scale"] > 0
     content["steps"]["scaler"]["scale"] /= 2
-    tensorfiles.save(path, content)
+    tensor_files.save(path, content)
     run(tmp_path / "killed", told)
-    assert tensorfiles.load(path)["steps"]["scaler"]["scale"] == content["steps"]["scaler"]["scale"]
+    assert (
+        tensor_files.load(path)["steps"]["scaler"]["scale"] == content["steps"]["scaler"]["scale"]
+    )
 
 
 def test_the_time_before_an_interruption_counts(tmp_path: Path) -> None:
     interrupt(tmp_path, settings(num_epochs=2), epoch=1, batches=0)
-    path = layout.resume(tmp_path)
-    content = tensorfiles.load(path)
-    tensorfiles.save(path, {**content, "seconds": 1000.0})
+    path = paths.resume(tmp_path)
+    content = tensor_files.load(path)
+    tensor_files.save(path, {**content, "seconds": 1000.0})
     _, done = run(tmp_path, settings(num_epochs=2))
     assert done.seconds > 1000
 
@@ -128,7 +132,7 @@ def test_a_provenance_tells_where_a_training_went_on_and_what_was_other_then(
     told = settings(num_epochs=3)
     interrupt(tmp_path, told, epoch=1, batches=0)
     run(tmp_path, told, provenance={**PROVENANCE, "threads": 2})
-    source = checkpoint.load(layout.checkpoint(tmp_path)).provenance
+    source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
     assert source["resumed"] == [{"after_epoch": 1, "differs": ["threads 2 instead of 1"]}]
 
 
@@ -137,17 +141,17 @@ def test_another_training_in_between_takes_the_state_away(tmp_path: Path) -> Non
     interrupt(tmp_path, told, epoch=2, batches=0)
     with pytest.raises(Killed):
         run(tmp_path, told, Mortal(checkered(0), 0, 1), provenance=other)
-    assert not layout.resume(tmp_path).exists()
+    assert not paths.resume(tmp_path).exists()
 
 
 def test_weights_that_were_lost_meanwhile_are_written_again(tmp_path: Path) -> None:
     told = settings(num_epochs=3, lr=0.05)
     interrupt(tmp_path, told, epoch=2, batches=2)
-    layout.checkpoint(tmp_path).unlink()
+    paths.checkpoint(tmp_path).unlink()
     model, done = run(tmp_path, told)
-    kept = checkpoint.restore(layout.checkpoint(tmp_path))
+    kept = checkpoint.restore(paths.checkpoint(tmp_path))
     assert same(kept, model)
-    assert checkpoint.load(layout.checkpoint(tmp_path)).provenance["epochs"] == done.chosen.epoch
+    assert checkpoint.load(paths.checkpoint(tmp_path)).provenance["epochs"] == done.chosen.epoch
 
 
 def test_images_of_another_folder_make_another_training() -> None:
@@ -174,7 +178,7 @@ def test_at_most_one_epoch_is_lost(tmp_path: Path) -> None:
 def test_with_checkpoint_every_no_more_than_so_many_batches_are_lost(tmp_path: Path) -> None:
     told = settings(num_epochs=1, checkpoint_every=1)
     interrupt(tmp_path, told, epoch=0, batches=2)
-    kept = resume.find(layout.resume(tmp_path), resume.Claim.of(PROVENANCE, frozenset()))
+    kept = resume.find(paths.resume(tmp_path), resume.Claim.of(PROVENANCE, frozenset()))
     assert kept is not None
     assert kept[0].steps["sums"]["batches"] == 2
 
@@ -221,9 +225,9 @@ def test_resume_can_be_refused(tmp_path: Path) -> None:
 
 
 def _lacking(path: Path) -> bytes:
-    content = tensorfiles.load(path)
+    content = tensor_files.load(path)
     del content["epochs"]
-    tensorfiles.save(path, content)
+    tensor_files.save(path, content)
     return path.read_bytes()
 
 
@@ -243,7 +247,7 @@ def test_a_broken_state_is_told_and_the_training_begins_anew(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     interrupt(tmp_path, settings(), epoch=1, batches=0)
-    damage(layout.resume(tmp_path), how)
+    damage(paths.resume(tmp_path), how)
     images = checkered(0)
     run(tmp_path, settings(), images)
     assert images.passes == [0, 1]
@@ -273,7 +277,9 @@ def test_the_optimizers_kept_state_survives_an_interruption_after_the_best_epoch
     run(tmp_path / "whole", told)
     interrupt(tmp_path / "killed", told, epoch=2, batches=1)
     run(tmp_path / "killed", told)
-    whole, kept = (moments.load(layout.optimizer(tmp_path / name)) for name in ("whole", "killed"))
+    whole, kept = (
+        optimizer_state.load(paths.optimizer(tmp_path / name)) for name in ("whole", "killed")
+    )
     assert whole.epoch == kept.epoch
 
 
@@ -281,11 +287,11 @@ def test_an_optimizers_state_of_an_earlier_training_does_not_outlive_a_resumed_o
     tmp_path: Path,
 ) -> None:
     run(tmp_path, settings(num_epochs=1, save_optimizer=True))
-    resume.clear(layout.resume(tmp_path))
+    resume.clear(paths.resume(tmp_path))
     told = settings(num_epochs=1, checkpoint_every=1)
     interrupt(tmp_path, told, epoch=0, batches=2)
     run(tmp_path, told)
-    assert not layout.optimizer(tmp_path).exists()
+    assert not paths.optimizer(tmp_path).exists()
 
 
 def test_a_disk_that_fails_takes_no_state_away(
@@ -296,10 +302,10 @@ def test_a_disk_that_fails_takes_no_state_away(
         broken.setattr(torch, "load", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
         with pytest.raises(MachineError, match=r"cannot read .*resume\.pt: Input/output error"):
             run(tmp_path, settings())
-    assert layout.resume(tmp_path).exists()
+    assert paths.resume(tmp_path).exists()
 
 
 def test_the_number_of_epochs_in_a_state_can_be_asked(tmp_path: Path) -> None:
     interrupt(tmp_path, settings(num_epochs=4), epoch=3, batches=0)
-    assert resume.epochs(layout.resume(tmp_path)) == 3
+    assert resume.epochs(paths.resume(tmp_path)) == 3
     assert resume.epochs(tmp_path / "absent.pt") is None

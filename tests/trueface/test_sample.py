@@ -13,13 +13,20 @@ import PIL.Image
 import pytest
 
 from launcher.api import parse_data
-from trueface.errors import DataError
-from trueface.index import list_images
-from trueface.sample import FAKE, REAL, UNFINISHED, SampleSpec, list_pictures, make_sample
-from trueface.scenes import paint_scene
-from trueface.sharing import NETWORKS, Network, share
-from trueface.splits import load_split, select
-from trueface.traces import CELL, TRACES, Pixels, develop
+from trueface.data.index import list_images
+from trueface.data.splits.splits import load_split, select
+from trueface.data.synthetic.fingerprints import CELL, TRACES, Pixels, develop
+from trueface.data.synthetic.generate import (
+    FAKE,
+    REAL,
+    UNFINISHED,
+    SampleSpec,
+    list_pictures,
+    make_sample,
+)
+from trueface.data.synthetic.scenes import paint_scene
+from trueface.data.synthetic.social_networks import NETWORKS, Network, share
+from trueface.runtime.errors import DataError
 
 TINY = SampleSpec(seed=3, size_px=32, train=6, val=2, test=4)
 PAIRS = 60  # scenes that a camera and every method make an image of

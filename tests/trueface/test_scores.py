@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from tests.trueface.oldfiles import score_file
-from trueface.errors import DataError
-from trueface.scores import Scores, load, merge, modifier_of, read_scores, write_scores
+from trueface.evaluation.score_tables import (
+    Scores,
+    load,
+    merge,
+    modifier_of,
+    read_scores,
+    write_scores,
+)
+from trueface.runtime.errors import DataError
 
 
 def scores(*rows: tuple[str, str, int, float]) -> Scores:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from launcher.api import Settings
-from trueface.settings import (
+from trueface.jobs.settings import (
     ARCHITECTURES,
     PoisonSettings,
     SampleSettings,
@@ -105,7 +105,7 @@ def test_loading_processes_make_no_other_job_of_a_job() -> None:
 
 def test_planning_needs_no_torch() -> None:
     program = (
-        "import sys, trueface.kinds, trueface.settings, trueface.subsets, trueface.errors;"
+        "import sys, trueface.jobs.kinds, trueface.jobs.settings, trueface.data.vocabulary, trueface.runtime.errors;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from launcher.api import parse_data
-from trueface.index import survey
-from trueface.soundness import Soundness, examine
+from trueface.data.index import survey
+from trueface.data.splits.checks import Soundness, examine
 
 Tree = Callable[[Iterable[str]], Path]
 

@@ -7,13 +7,14 @@ import PIL.Image
 import pytest
 
 from tests.trueface.conftest import Tree
-from trueface import feeds, models
-from trueface.index import Image
-from trueface.settings import UnlearningSettings
-from trueface.sources import Features, Pixels, features_of
-from trueface.unlearn.cache import Cache
-from trueface.unlearn.samples import Meter
-from trueface.watch import Watch
+from trueface.data import loaders
+from trueface.data.examples import Meter
+from trueface.data.index import Image
+from trueface.jobs.settings import UnlearningSettings
+from trueface.models import detectors
+from trueface.runtime.progress import Watch
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.tasks.image_source import Features, Pixels, features_of
 
 COUNT = 4
 
@@ -33,11 +34,11 @@ def settings() -> UnlearningSettings:
 
 
 def pixels(images: tuple[Image, ...]) -> Pixels:
-    return Pixels(feeds.augmented(images, settings(), None), feeds.still(images, settings()))
+    return Pixels(loaders.augmented(images, settings(), None), loaders.still(images, settings()))
 
 
 def features(images: tuple[Image, ...], folder: Path, meter: Meter) -> Features:
-    model = models.build("slim18", weights="none", seed=1)
+    model = detectors.build("slim18", weights="none", seed=1)
     cache = Cache(folder, meter)
     return features_of(pixels(images), model, settings(), cache, Watch(), meter=meter)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.api import parse_data
-from trueface.errors import DataError
-from trueface.splits import (
+from trueface.data.splits.splits import (
     NAMES,
     Split,
     load_split,
@@ -17,6 +16,7 @@ from trueface.splits import (
     split_images,
     write_splits,
 )
+from trueface.runtime.errors import DataError
 
 Tree = Callable[[Iterable[str]], Path]
 

@@ -8,8 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trueface import cli
-from trueface.splits import read_lists
+from trueface.cli import main
+from trueface.data.splits.splits import read_lists
 
 Tree = Callable[[Iterable[str]], Path]
 
@@ -28,11 +28,11 @@ def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
 def test_counts_are_the_answer_and_what_was_found_is_told_beside(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["make_splits", "data", "--out", "splits"]) == 0
+    assert main.run(["make_splits", "data", "--out", "splits"]) == 0
     said = capsys.readouterr()
     assert said.out == "train\t48\nval\t6\ntest\t6\n"
     assert said.err == "60 images found of all:pre\n"
-    assert cli.run(["splits", "data", "--out", "split.json", "--json"]) == 0
+    assert main.run(["splits", "data", "--out", "split.json", "--json"]) == 0
     counts = {"schema": 1, "train": 48, "val": 6, "test": 6}
     assert json.loads(capsys.readouterr().out) == counts
     assert read_lists(lab / "split.json") == read_lists(lab / "splits")
@@ -42,7 +42,7 @@ def test_shares_and_one_shuffle_of_all_can_be_had(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["splits", "data", "--out", "splits", "--shares", "0.5,0.5", "--no-stratify"]
-    assert cli.run(words) == 0
+    assert main.run(words) == 0
     said = capsys.readouterr()
     assert said.out == "train\t30\nval\t30\ntest\t0\n"
     assert "the list test is empty" in said.err
@@ -52,12 +52,12 @@ def test_what_must_stay_together_does_and_the_check_sees_it(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rule = ["--group-by", "/(p[0-9]+)_"]
-    assert cli.run(["splits", "data", "--out", "a", "--shares", "0.5,0.25", *rule]) == 0
+    assert main.run(["splits", "data", "--out", "a", "--shares", "0.5,0.25", *rule]) == 0
     assert "4 groups of 60 keys; 0 keys of none" in capsys.readouterr().err
-    assert cli.run(["splits", "data", "--check", "a", *rule]) == 0
+    assert main.run(["splits", "data", "--check", "a", *rule]) == 0
     assert "leak: group in several lists\t0\n" in capsys.readouterr().out
-    assert cli.run(["splits", "data", "--out", "b"]) == 0
-    assert cli.run(["splits", "data", "--check", "b", *rule]) == 1
+    assert main.run(["splits", "data", "--out", "b"]) == 0
+    assert main.run(["splits", "data", "--check", "b", *rule]) == 1
     said = capsys.readouterr()
     assert "leak: group in several lists\t4\tp0 in train and" in said.out
     assert "4 leaks from one list of b into another" in said.err
@@ -67,15 +67,15 @@ def test_another_split_is_not_replaced_unless_forced(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["splits", "data", "--out", "splits", "--seed"]
-    assert cli.run([*words, "1"]) == 0
+    assert main.run([*words, "1"]) == 0
     before = (lab / "splits/train.json").stat()
-    assert cli.run([*words, "1"]) == 0
+    assert main.run([*words, "1"]) == 0
     assert (lab / "splits/train.json").stat() == before
     assert "holds this split already" in capsys.readouterr().err
-    assert cli.run([*words, "2"]) == 2
+    assert main.run([*words, "2"]) == 2
     assert "--force" in capsys.readouterr().err
     assert (lab / "splits/train.json").stat() == before
-    assert cli.run([*words, "2", "--force"]) == 0
+    assert main.run([*words, "2", "--force"]) == 0
     assert (lab / "splits/train.json").stat() != before
 
 
@@ -83,14 +83,14 @@ def test_another_split_is_not_replaced_unless_forced(
 def test_lists_of_two_splits_are_never_mixed(
     lab: Path, capsys: pytest.CaptureFixture[str], out: str
 ) -> None:
-    assert cli.run(["splits", "data", "--out", out]) == 0
+    assert main.run(["splits", "data", "--out", out]) == 0
     key = read_lists(lab / out)["train"][0]
     (lab / "old").mkdir()
     (lab / "old/test.json").write_text(json.dumps([key]))
-    assert cli.run(["splits", "--from", "old", "--out", out]) == 2
+    assert main.run(["splits", "--from", "old", "--out", out]) == 2
     assert "--force" in capsys.readouterr().err
     assert len(read_lists(lab / out)) == 3
-    assert cli.run(["splits", "--from", "old", "--out", out, "--force"]) == 0
+    assert main.run(["splits", "--from", "old", "--out", out, "--force"]) == 0
     assert read_lists(lab / out) == {"test": [key]}
 
 
@@ -99,43 +99,43 @@ def test_a_file_that_stands_for_its_own_key_stands_for_no_other(lab: Path, tree:
     (lab / "old").mkdir()
     keys = ["FFHQ/00001", "FFHQ/00001_b", "FFHQ/00002"]
     (lab / "old/train.json").write_text(json.dumps(keys))
-    assert cli.run(["splits", "data", "--from", "old", "--out", "new"]) == 0
+    assert main.run(["splits", "data", "--from", "old", "--out", "new"]) == 0
     assert read_lists(lab / "new") == {"train": keys[1:]}
 
 
 def test_broken_lists_are_another_split(lab: Path) -> None:
     (lab / "splits").mkdir()
     (lab / "splits/val.json").write_text("[")
-    assert cli.run(["splits", "data", "--out", "splits"]) == 2
-    assert cli.run(["splits", "data", "--out", "splits", "--force"]) == 0
+    assert main.run(["splits", "data", "--out", "splits"]) == 2
+    assert main.run(["splits", "data", "--out", "splits", "--force"]) == 0
 
 
 def test_a_split_is_made_smaller_with_and_without_its_images(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["splits", "data", "--out", "splits"]) == 0
-    assert cli.run(["splits", "data", "--out", "fresh", "--subsample", "10"]) == 0
+    assert main.run(["splits", "data", "--out", "splits"]) == 0
+    assert main.run(["splits", "data", "--out", "fresh", "--subsample", "10"]) == 0
     small = ["--from", "splits", "--subsample"]
-    assert cli.run(["splits", *small, "10", "--out", "small"]) == 0
+    assert main.run(["splits", *small, "10", "--out", "small"]) == 0
     assert read_lists(lab / "small") == read_lists(lab / "fresh")
     shutil.rmtree(lab / "data/PreSocial/Real")
     capsys.readouterr()
-    assert cli.run(["splits", "data", *small, "0.5", "--out", "half.json"]) == 0
+    assert main.run(["splits", "data", *small, "0.5", "--out", "half.json"]) == 0
     assert capsys.readouterr().out == "train\t16\nval\t2\ntest\t2\n"
 
 
 def test_an_image_that_stands_in_two_lists_is_found(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    assert main.run(["splits", "data", "--out", "splits"]) == 0
     lists = read_lists(lab / "splits")
     files = [
         next((lab / "data/PreSocial").glob(f"*/{lists[name][0]}.png")) for name in ("train", "test")
     ]
     shutil.copy(*files)
     capsys.readouterr()
-    assert cli.run(["splits", "data", "--check", "splits", "--no-content"]) == 0
-    assert cli.run(["splits", "data", "--check", "splits", "--json"]) == 1
+    assert main.run(["splits", "data", "--check", "splits", "--no-content"]) == 0
+    assert main.run(["splits", "data", "--check", "splits", "--json"]) == 1
     content = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert content["pictures"]["same"] == [
         [f"{name}:{lists[name][0]}" for name in ("train", "test")]
@@ -146,13 +146,13 @@ def test_equal_images_can_be_kept_together(lab: Path, capsys: pytest.CaptureFixt
     first, *others = sorted((lab / "data/PreSocial/Real/FFHQ").iterdir())
     for other in others[::2]:
         shutil.copy(first, other)
-    assert cli.run(["splits", "data", "--out", "a"]) == 0
-    assert cli.run(["splits", "data", "--check", "a"]) == 1
+    assert main.run(["splits", "data", "--out", "a"]) == 0
+    assert main.run(["splits", "data", "--check", "a"]) == 1
     assert "--group-by" in capsys.readouterr().err
     rules = ["--group-by", "pixels", "--group-by", "StyleGAN2/./(p[0-9]+)_"]
-    assert cli.run(["splits", "data", "--out", "b", *rules]) == 0
+    assert main.run(["splits", "data", "--out", "b", *rules]) == 0
     assert "5 groups of 51 keys; 9 keys of none" in capsys.readouterr().err
-    assert cli.run(["splits", "data", "--check", "b", *rules]) == 0
+    assert main.run(["splits", "data", "--check", "b", *rules]) == 0
 
 
 def test_nearly_equal_images_in_two_lists_are_leaks_and_can_be_kept_together(
@@ -163,16 +163,16 @@ def test_nearly_equal_images_in_two_lists_are_leaks_and_can_be_kept_together(
     faces = sorted((lab / "data/PreSocial/Real/FFHQ").iterdir())
     for number, face in enumerate(faces):
         picture.point(lambda value, by=number: value * (1 - 0.01 * by)).save(face)
-    assert cli.run(["splits", "data", "--out", "a"]) == 0
-    assert cli.run(["splits", "data", "--check", "a"]) == 0
+    assert main.run(["splits", "data", "--out", "a"]) == 0
+    assert main.run(["splits", "data", "--check", "a"]) == 0
     capsys.readouterr()
-    assert cli.run(["splits", "data", "--check", "a", "--similar"]) == 1
+    assert main.run(["splits", "data", "--check", "a", "--similar"]) == 1
     out, err = capsys.readouterr()
     assert "leak: nearly the same in two lists\t68\ttrain:FFHQ/" in out  # 16 × 2 + 16 × 2 + 2 × 2
     assert "--group-by" in err
     assert "similar" in err
-    assert cli.run(["splits", "data", "--out", "b", "--group-by", "similar"]) == 0
-    assert cli.run(["splits", "data", "--check", "b", "--similar"]) == 0
+    assert main.run(["splits", "data", "--out", "b", "--group-by", "similar"]) == 0
+    assert main.run(["splits", "data", "--check", "b", "--similar"]) == 0
 
 
 @pytest.mark.parametrize("ending", ["webp", "bmp", "gif", "tif", "tiff", "jfif"])
@@ -184,7 +184,7 @@ def test_every_format_that_is_decoded_is_read_in_folders(
             file.with_suffix(f".{ending}"), "JPEG" * (ending == "jfif") or None
         )
         file.unlink()
-    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    assert main.run(["splits", "data", "--out", "splits"]) == 0
     assert capsys.readouterr() == ("train\t48\nval\t6\ntest\t6\n", "60 images found of all:pre\n")
 
 
@@ -199,7 +199,7 @@ def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
     (real / ".hidden").write_text("")
     (real / "99999.png").symlink_to("nowhere.png")
     (fake / "StyleGAN2/c").symlink_to("nowhere")
-    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    assert main.run(["splits", "data", "--out", "splits"]) == 0
     out, err = capsys.readouterr()
     assert out == "train\t48\nval\t6\ntest\t6\n"
     assert "warning: 4 files passed over: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
@@ -213,20 +213,20 @@ def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
 def test_a_split_of_one_class_is_remarked(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
         file.rename(file.with_suffix(".heic"))
-    assert cli.run(["splits", "data", "--out", "splits"]) == 0
+    assert main.run(["splits", "data", "--out", "splits"]) == 0
     err = capsys.readouterr().err
     assert "40 files passed over: 40 .heic" in err
     assert "warning: no fake image" in err
-    assert cli.run(["splits", "data", "--data", "gan2:pre", "--out", "gan"]) == 2
+    assert main.run(["splits", "data", "--data", "gan2:pre", "--out", "gan"]) == 2
     assert "no image of gan2:pre" in (err := capsys.readouterr().err)
     assert "40 .heic passed over" in err
 
 
 def test_a_layout_can_be_named(lab: Path, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     tree(f"TrueFace_PreSocial/Fake/StyleGAN2/{n:05d}.png" for n in range(10))
-    assert cli.run(["splits", "data", "--out", "splits"]) == 2
+    assert main.run(["splits", "data", "--out", "splits"]) == 2
     assert "--layout" in capsys.readouterr().err
-    assert cli.run(["splits", "data", "--out", "splits", "--layout", "trueface"]) == 0
+    assert main.run(["splits", "data", "--out", "splits", "--layout", "trueface"]) == 0
     assert capsys.readouterr().out.startswith("train\t8\n")
 
 
@@ -249,6 +249,6 @@ def test_a_layout_can_be_named(lab: Path, tree: Tree, capsys: pytest.CaptureFixt
 def test_what_cannot_be_is_told_and_nothing_written(
     lab: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
-    assert cli.run(["splits", *words]) == 2
+    assert main.run(["splits", *words]) == 2
     assert said in capsys.readouterr().err
     assert [path.name for path in lab.iterdir()] == ["data"]

@@ -4,12 +4,12 @@ import sys
 import pytest
 import torch
 
-from trueface.stopwatch import now
+from trueface.runtime.timer import now
 
 
 def test_the_clock_starts_no_gpu() -> None:
     program = (
-        "import torch; from trueface.stopwatch import now; first = now();"
+        "import torch; from trueface.runtime.timer import now; first = now();"
         "assert now() >= first; print(torch.cuda.is_initialized())"
     )
     done = subprocess.run(
@@ -34,7 +34,7 @@ def test_the_clock_waits_for_what_the_gpu_was_asked() -> None:
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second CUDA device")
 def test_the_clock_takes_no_memory_of_a_gpu_without_work() -> None:
     program = (
-        "import torch; from trueface.stopwatch import now; torch.ones(1, device='cuda:0'); now();"
+        "import torch; from trueface.runtime.timer import now; torch.ones(1, device='cuda:0'); now();"
         "print(torch.cuda.memory_reserved(1), torch._C._cuda_hasPrimaryContext(1))"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-from trueface.streams import derive, numpy_stream
+from trueface.runtime.rng import derive, numpy_stream
 
 
 def test_the_same_name_and_seed_give_the_same_numbers() -> None:

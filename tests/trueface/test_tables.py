@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from launcher.api import model_folder_name
-from launcher.cli.results import draw
-from trueface import layout
-from trueface.metrics import MEASURES, measure
-from trueface.scores import Scores, write_scores
-from trueface.tables import compare
+from launcher.cli.commands.results import draw
+from trueface.evaluation.metrics import MEASURES, measure
+from trueface.evaluation.results import compare
+from trueface.evaluation.score_tables import Scores, write_scores
+from trueface.runtime import paths
 
 MODEL = "all:pre"
 TESTS = (("gan2:pre", "StyleGAN2", 1), ("gan3:pre", "StyleGAN3", 1), ("real:pre", "FFHQ", 0))
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Path:
             logits=np.random.default_rng(len(subset)).normal(size=30) + 2 * label - 1,
         )
         folder = tmp_path / model_folder_name(MODEL)
-        write_scores(layout.scores(folder, MODEL, data), table)
+        write_scores(paths.scores(folder, MODEL, data), table)
     return tmp_path
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Kind, Plan, TaskFileError
-from launcher.plan import plan
-from launcher.taskfile import Surroundings, parse
-from trueface.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
+from launcher.planning.plan import plan
+from launcher.taskfile.parser import Surroundings, parse
+from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (TRAIN, TEST, POISON, UNLEARN, SAMPLE)}
 TRAINED = """

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from launcher.api import JobError
-from trueface import checkpoint, layout, moments
-from trueface.data import Batch
-from trueface.evaluate import evaluate
-from trueface.models import Detector, build
-from trueface.settings import TrainSettings
-from trueface.train import Trained, fit, train
-from trueface.watch import Watch
+from trueface.data.dataset import Batch
+from trueface.evaluation.inference import evaluate
+from trueface.jobs.settings import TrainSettings
+from trueface.models import checkpoint
+from trueface.models.detectors import Detector, build
+from trueface.runtime import paths
+from trueface.runtime.progress import Watch
+from trueface.training import optimizer_state
+from trueface.training.trainer import Trained, fit, train
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 
@@ -246,8 +248,8 @@ def test_the_optimizers_state_is_of_the_epoch_whose_weights_are_kept(tmp_path: P
     done = train(
         model, checkered(0), checkered(1), told, folder=tmp_path, provenance={}, watch=Watch()
     )
-    kept = moments.load(layout.optimizer(tmp_path))
-    source = checkpoint.load(layout.checkpoint(tmp_path)).provenance
+    kept = optimizer_state.load(paths.optimizer(tmp_path))
+    source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
     assert kept.epoch == done.chosen.epoch == source["epochs"]
     steps = {int(values["step"]) for values in kept.state.values()}
     assert steps == {kept.epoch * COUNT // 8}
@@ -261,12 +263,12 @@ def test_a_training_that_keeps_no_state_leaves_none_of_an_earlier_one(tmp_path: 
             model, checkered(0), checkered(1), told, folder=tmp_path,
             provenance={"settings": told.model_dump(mode="json")}, watch=Watch(),
         )  # fmt: skip
-        assert layout.optimizer(tmp_path).exists() is save
+        assert paths.optimizer(tmp_path).exists() is save
 
 
 def test_two_trainings_with_the_state_kept_are_one_long_training() -> None:
     long, _ = trained(num_epochs=2, select="last")
-    states: list[moments.State] = []
+    states: list[optimizer_state.State] = []
     images, short = checkered(0), build("slim18", weights="none", seed=1)
     told = settings(num_epochs=1, select="last")
     fit(

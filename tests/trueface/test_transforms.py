@@ -13,10 +13,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as image_ops
 
-from trueface import transforms
-from trueface.index import Image
-from trueface.settings import TestSettings, TrainSettings
-from trueface.transforms import TrainTransform, augment, fixed_crops
+from trueface.data import transforms
+from trueface.data.index import Image
+from trueface.data.transforms import TrainTransform, augment, fixed_crops
+from trueface.jobs.settings import TestSettings, TrainSettings
 
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
 

@@ -7,8 +7,17 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
-from trueface.index import Image
-from trueface.twins import BATCH, Look, bound, look, looks, near, near_within, same
+from trueface.data.index import Image
+from trueface.data.splits.near_duplicates import (
+    BATCH,
+    Look,
+    bound,
+    look,
+    looks,
+    near,
+    near_within,
+    same,
+)
 
 FACES = Path(__file__).parents[3] / "shared/data/faces/PreSocial/Real/FFHQ"
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from benchmarks.coverage import SHOWN, Setting, coverage
-from trueface.metrics import measure
-from trueface.uncertainty import Scale, design, ends, standard_error
+from trueface.evaluation.metrics import measure
+from trueface.evaluation.source_variance import Scale, design, ends, standard_error
 
 
 def of(counts: tuple[int, ...], label: int = 0) -> tuple[list[str], np.ndarray]:

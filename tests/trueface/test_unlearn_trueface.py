@@ -13,11 +13,14 @@ import torch
 
 from launcher.api import UsageError
 from trueface import __main__ as program
-from trueface import checkpoint, classic, unlearn_trueface, unlearnedfiles
-from trueface.poison import PoisonRecord, read_record, write_record
-from trueface.splits import write_splits
-from trueface.unlearn.answers import Answered, read
-from trueface.unlearnflags import read as understood
+from trueface.cli.classic import train as classic
+from trueface.cli.classic import unlearn as unlearn_trueface
+from trueface.cli.classic import unlearn_results
+from trueface.cli.classic.unlearn_flags import read as understood
+from trueface.data.splits.splits import write_splits
+from trueface.evaluation.predictions import Answered, read
+from trueface.models import checkpoint
+from trueface.poisoning.label_flips import PoisonRecord, read_record, write_record
 
 Tree = Callable[[Iterable[str]], Path]
 ID = "gan2:pre&real:pre"
@@ -208,12 +211,12 @@ def test_a_result_that_calls_every_image_the_same_is_told(
 def test_a_model_is_constant_only_if_there_were_two_classes_to_tell() -> None:
     logits = np.array([[0, -1], [0, -2]], np.float32)
     both, one = np.array([0, 1]), np.array([1, 1])
-    assert unlearnedfiles.constant(Answered(logits=logits, trained=both, true=both)) == "real"
-    assert unlearnedfiles.constant(Answered(logits=logits, trained=one, true=one)) is None
+    assert unlearn_results.constant(Answered(logits=logits, trained=both, true=both)) == "real"
+    assert unlearn_results.constant(Answered(logits=logits, trained=one, true=one)) is None
     told_apart = np.array([[0, -1], [0, 2]], np.float32)
-    assert unlearnedfiles.constant(Answered(logits=told_apart, trained=both, true=both)) is None
-    assert unlearnedfiles.balanced(Answered(logits=told_apart, trained=both, true=both)) == 1
-    assert unlearnedfiles.balanced(Answered(logits=told_apart, trained=one, true=one)) is None
+    assert unlearn_results.constant(Answered(logits=told_apart, trained=both, true=both)) is None
+    assert unlearn_results.balanced(Answered(logits=told_apart, trained=both, true=both)) == 1
+    assert unlearn_results.balanced(Answered(logits=told_apart, trained=one, true=one)) is None
 
 
 @pytest.mark.parametrize(
@@ -275,7 +278,7 @@ def test_it_is_a_command_too(lab: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_it_runs_from_a_shell_and_help_waits_for_no_torch() -> None:
-    words = (sys.executable, "-X", "importtime", "-m", "trueface.unlearn_trueface", "--help")
+    words = (sys.executable, "-X", "importtime", "-m", "trueface.cli.classic.unlearn", "--help")
     done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert "--early_stop_thres" in done.stdout
     assert " torch\n" not in done.stderr

@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from tests.trueface.unlearn.said import flips, leave, one_class, said, told
-from trueface import cli, layout
-from trueface.commands.unlearned import draw
-from trueface.unlearn.ladder import ladder
-from trueface.unlearn.record import Probe, Relearn
+from trueface.cli import main
+from trueface.cli.leaderboard import draw
+from trueface.runtime import paths
+from trueface.unlearning.evaluation.leaderboard import ladder
+from trueface.unlearning.record import Probe, Relearn
 
 BASE = "gan:pre%20"
 OF_CLASS: dict[str, Any] = {
@@ -68,7 +69,7 @@ def drawn(run: Path, *, published: bool = False) -> str:
 
 
 def test_a_pipe_gets_a_line_a_method(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["unlearned", str(study)]) == 0
+    assert main.run(["unlearned", str(study)]) == 0
     output = capsys.readouterr()
     header, *rows = [line.split("\t") for line in output.out.splitlines()]
     assert header == [
@@ -129,14 +130,14 @@ def test_published_figures_stand_beside_ours(
     lau = next(line for line in lines if "lau" in line and "ResNet18" in line)
     assert "93.53" in lau  # theirs
     assert "95.00" in lau  # ours
-    assert cli.run(["unlearned", str(cifar), "--published"]) == 0
+    assert main.run(["unlearned", str(cifar), "--published"]) == 0
     assert "our US" in capsys.readouterr().out
 
 
 def test_json_holds_all_measures_and_reasons(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["unlearned", str(study), "--json", "--published"]) == 0
+    assert main.run(["unlearned", str(study), "--json", "--published"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == 1
     (group,) = document["groups"]
@@ -152,14 +153,14 @@ def test_json_holds_all_measures_and_reasons(
 
 
 def test_a_run_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["unlearned", "nowhere-at-all"]) == 2
+    assert main.run(["unlearned", "nowhere-at-all"]) == 2
     assert "no run 'nowhere-at-all'" in capsys.readouterr().err
 
 
 def test_a_run_without_unlearning_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["unlearned", str(tmp_path)]) == 2
+    assert main.run(["unlearned", str(tmp_path)]) == 2
     assert "nothing was unlearned" in capsys.readouterr().err
 
 
@@ -186,7 +187,7 @@ def test_a_pipe_gets_one_header_for_all_bases(
 ) -> None:
     record = told("gan:pre%50~scrub@seed=0", "gan:pre%50@seed=0", rate=0.5)
     leave(study, record, flips(30), flips(8))
-    assert cli.run(["unlearned", str(study)]) == 0
+    assert main.run(["unlearned", str(study)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines].count("base") == 1
     assert {line.split("\t")[0] for line in lines[1:]} == {"gan:pre%20", "gan:pre%50"}
@@ -196,7 +197,7 @@ def test_published_figures_stand_beside_a_network_that_defaults_name(tmp_path: P
     record = told("cifar10:all~lau", "cifar10:all", **OF_CLASS)
     folder = leave(tmp_path, record, one_class(40), one_class(0, wrong=4))
     settings = {"schema": 1, "settings": {"model": "resnet18"}}
-    layout.provenance(folder).write_text(json.dumps(settings))
+    paths.provenance(folder).write_text(json.dumps(settings))
     lines = drawn(tmp_path, published=True).splitlines()
     lau = next(line for line in lines if "lau" in line and "ResNet18" in line)
     assert "95.00" in lau  # ours

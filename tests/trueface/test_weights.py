@@ -10,9 +10,9 @@ from torch import Tensor
 from torchvision.models import resnet18, resnet50
 
 from launcher.api import MachineError
-from trueface.errors import WeightsError
-from trueface.models import Detector, build, weights_sha256
-from trueface.weights import chosen_weights, read_state
+from trueface.models.detectors import Detector, build, weights_sha256
+from trueface.models.pretrained import chosen_weights, read_state
+from trueface.runtime.errors import WeightsError
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as image_ops
 
-from trueface.windows import Window, centre, cut, part
+from trueface.data.crops import Window, centre, cut, part
 
 LENGTH = st.integers(1, 40)
 PLACE = st.integers(-20, 50)

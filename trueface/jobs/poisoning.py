@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from launcher.api import Job, JobError, Json, Poison, parse_model
-from trueface import layout, lists
-from trueface import poison as poisoning
-from trueface.index import Image
-from trueface.lists import model_name
-from trueface.poison import PoisonRecord
-from trueface.poisonlist import read_list
-from trueface.settings import PoisonSettings
+from trueface.data.index import Image
+from trueface.jobs.settings import PoisonSettings
+from trueface.poisoning import label_flips as poisoning
+from trueface.poisoning.from_list import read_list
+from trueface.poisoning.label_flips import PoisonRecord
+from trueface.runtime import paths
+from trueface.training import job_data
+from trueface.training.job_data import model_name
 
 
 def poison(job: Job) -> Mapping[str, Json]:
@@ -18,9 +19,9 @@ def poison(job: Job) -> Mapping[str, Json]:
     wanted = parse_model(model_name(job)).last.poison
     if wanted is None:
         raise JobError(f"{job.model} has no poison to choose: its ID has no '%'")
-    images, _ = lists.of_split(job, settings, lists.images(job), "train")
+    images, _ = job_data.of_split(job, settings, job_data.images(job), "train")
     record = chosen(job, settings, images, wanted)
-    own = layout.poison_record(job.model_folder(model_name(job)))
+    own = paths.poison_record(job.model_folder(model_name(job)))
     for path in job.outputs or (own,):
         poisoning.write_record(path, record)
     fakes = sum(images[position].label for position in poisoning.positions(images, record))

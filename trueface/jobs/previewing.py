@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 
 from launcher.api import Job, Json, parse_model
-from trueface import layout, lists
-from trueface.feeds import augmented
+from trueface.data.loaders import augmented
 from trueface.jobs.poisoning import chosen
+from trueface.jobs.settings import PoisonSettings, TrainSettings
 from trueface.jobs.setup import poison_of
-from trueface.lists import model_name
-from trueface.preview import write_preview
-from trueface.settings import PoisonSettings, TrainSettings
+from trueface.poisoning.preview import write_preview
+from trueface.runtime import paths
+from trueface.training import job_data
+from trueface.training.job_data import model_name
 
 
 def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
@@ -20,11 +21,11 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
         choice: how labels would be chosen for its poison; None: as its record says.
     """
     settings = TrainSettings.model_validate(job.settings)
-    found = lists.of_training(job, settings)
+    found = job_data.of_training(job, settings)
     wanted = parse_model(model_name(job)).last.poison
     record = poison_of(job)[0] if choice is None else None
     if choice is not None and wanted is not None:
         record = chosen(job, choice, found.train, wanted)
-    path = layout.preview(job.model_folder(model_name(job)))
+    path = paths.preview(job.model_folder(model_name(job)))
     shown = write_preview(path, augmented(found.train, settings, record).image_set)
     return {"images": len(found.train), "shown": shown, "preview": str(path)}

@@ -6,17 +6,17 @@ from pathlib import Path
 import torch
 
 from launcher.api import Job, parse_model
-from trueface import layout, memory
-from trueface import poison as poisoning
-from trueface.lists import model_name
-from trueface.poison import PoisonRecord
-from trueface.watch import Watch
+from trueface.poisoning import label_flips as poisoning
+from trueface.poisoning.label_flips import PoisonRecord
+from trueface.runtime import gpu_memory, paths
+from trueface.runtime.progress import Watch
+from trueface.training.job_data import model_name
 
 
 def settled(job: Job) -> Job:
     """Take the job's cores, and no more of its card than its share; return the job that keeps to it."""
     torch.set_num_threads(job.cpus)
-    return memory.hold(job, os.environ)
+    return gpu_memory.hold(job, os.environ)
 
 
 def poison_of(job: Job) -> tuple[PoisonRecord | None, Path | None]:
@@ -24,7 +24,7 @@ def poison_of(job: Job) -> tuple[PoisonRecord | None, Path | None]:
     wanted = parse_model(model_name(job)).last.poison
     if wanted is None:
         return None, None
-    path = layout.poison_record(job.model_folder(model_name(job)))
+    path = paths.poison_record(job.model_folder(model_name(job)))
     record = poisoning.read_record(path)
     poisoning.refuse_other(record, wanted)
     return record, path

@@ -4,15 +4,18 @@ import logging
 from collections.abc import Mapping
 
 from launcher.api import Job, Json, parse_data, write_json
-from trueface import checkpoint, layout, lists, logs, outcomes
-from trueface.evaluate import evaluate
-from trueface.feeds import still
+from trueface.data.loaders import still
+from trueface.evaluation.inference import evaluate
+from trueface.evaluation.score_tables import write_scores
+from trueface.jobs import outputs
+from trueface.jobs.settings import TestSettings
 from trueface.jobs.setup import settled, watch_of
-from trueface.layout import SCHEMA
-from trueface.lists import model_name
-from trueface.scores import write_scores
-from trueface.settings import TestSettings
-from trueface.stopwatch import now
+from trueface.models import checkpoint
+from trueface.runtime import logs, paths
+from trueface.runtime.paths import SCHEMA
+from trueface.runtime.timer import now
+from trueface.training import job_data
+from trueface.training.job_data import model_name
 
 
 def test(job: Job) -> Mapping[str, Json]:
@@ -24,36 +27,36 @@ def test(job: Job) -> Mapping[str, Json]:
 
 def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
-    images, split = lists.of_split(job, settings, data, "test")
+    images, split = job_data.of_split(job, settings, data, "test")
     feed = still(images, settings)
-    kept = checkpoint.load(layout.checkpoint(folder))
+    kept = checkpoint.load(paths.checkpoint(folder))
     checkpoint.refuse_other_decoding(kept, settings)
-    model = checkpoint.revive(kept, layout.checkpoint(folder)).to(job.device)
+    model = checkpoint.revive(kept, paths.checkpoint(folder)).to(job.device)
     started = now()
     watch = watch_of(job, settings.precision)
     answers = evaluate(model, feed(0), total=len(feed), watch=watch)
     seconds = now() - started
     bad = feed.image_set.bad.values()
-    outcomes.write_bad_images(layout.bad_images(folder, str(data)), bad)
+    outputs.write_bad_images(paths.bad_images(folder, str(data)), bad)
     result: dict[str, Json] = {
-        **outcomes.of_test(answers),
+        **outputs.of_test(answers),
         "bad_images": len(bad),
         "seconds": seconds,
     }
     if settings.save_scores:
-        table = outcomes.scores_of(images, answers, job.path(settings.data_root))
-        write_scores(layout.scores(folder, model_name(job), str(data)), table)
+        table = outputs.scores_of(images, answers, job.path(settings.data_root))
+        write_scores(paths.scores(folder, model_name(job), str(data)), table)
     if settings.trigger:
         stamped = still(images, settings, range(len(images)))
         said_then = evaluate(model, stamped(0), total=len(stamped), watch=watch)
-        table = outcomes.scores_of(images, said_then, job.path(settings.data_root))
-        write_scores(layout.triggered(folder, model_name(job), str(data)), table)
-        result |= outcomes.of_attack(said_then)
+        table = outputs.scores_of(images, said_then, job.path(settings.data_root))
+        write_scores(paths.triggered(folder, model_name(job), str(data)), table)
+        result |= outputs.of_attack(said_then)
     else:
-        layout.triggered(folder, model_name(job), str(data)).unlink(missing_ok=True)
+        paths.triggered(folder, model_name(job), str(data)).unlink(missing_ok=True)
     if settings.features:
-        outcomes.keep_features(folder, str(data), model, feed, watch)
-    path = layout.metrics(folder, str(data))
+        outputs.keep_features(folder, str(data), model, feed, watch)
+    path = paths.metrics(folder, str(data))
     path.parent.mkdir(parents=True, exist_ok=True)
     said: dict[str, Json] = {
         "split_sha256": split.sha256,

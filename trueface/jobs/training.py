@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from functools import partial
 
 from launcher.api import Job, Json, write_json
-from trueface import ancestry, layout, lists, logs, outcomes, provenance, resume, starts
-from trueface import train as training
-from trueface.features import banks, is_constant
-from trueface.feeds import augmented, still
+from trueface.data.loaders import augmented, still
+from trueface.jobs import outputs
+from trueface.jobs.settings import TrainSettings
 from trueface.jobs.setup import poison_of, settled, watch_of
-from trueface.layout import SCHEMA
-from trueface.lists import model_name
-from trueface.settings import TrainSettings
-from trueface.steps import Feed
+from trueface.models.feature_bank import banks, is_constant
+from trueface.runtime import logs, paths
+from trueface.runtime.paths import SCHEMA
+from trueface.training import initialization, job_data, lineage, provenance, resume
+from trueface.training import trainer as training
+from trueface.training.job_data import model_name
+from trueface.training.loop import Feed
 
 
 def train(job: Job) -> Mapping[str, Json]:
@@ -25,19 +27,19 @@ def train(job: Job) -> Mapping[str, Json]:
 
 def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
     folder = job.model_folder(model_name(job))
-    found = lists.of_training(job, settings)
+    found = job_data.of_training(job, settings)
     record, poisoned_by = poison_of(job)
     learned = augmented(found.train, settings, record)
     checked = still(found.val, settings)
-    origin = starts.origin(job, settings)
-    state = starts.state_of(job, settings, origin)
+    origin = initialization.origin(job, settings)
+    state = initialization.state_of(job, settings, origin)
     source = {
         **provenance.of_learning(job, settings, found, poisoned_by),
         **provenance.of_labels(learned.image_set, checked.image_set),
         **provenance.of_start(job, settings, origin, optimizer=state is not None),
     }
-    further, lesson = origin == job.model, lists.lesson(job, settings, found)
-    model = starts.start(job, settings, origin)
+    further, lesson = origin == job.model, job_data.lesson(job, settings, found)
+    model = initialization.start(job, settings, origin)
     feeds: tuple[Feed, Feed] = (learned, checked)
     if is_constant(settings):
         feeds = banks(model, learned, checked, settings, watch_of(job, settings.precision))
@@ -49,22 +51,22 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
         provenance=source,
         watch=watch_of(job),
         state=state,
-        noted=partial(outcomes.list_bad_images, folder, learned, checked),
-        begin=partial(ancestry.begin, folder, job.base, lesson, further=further),
+        noted=partial(outputs.list_bad_images, folder, learned, checked),
+        begin=partial(lineage.begin, folder, job.base, lesson, further=further),
     )
     if settings.features:
-        outcomes.keep_features(
+        outputs.keep_features(
             folder, "train", model, still(found.train, settings), watch_of(job, settings.precision)
         )
     result = {
         "images": len(found.train),
         "poisoned": 0 if record is None else len(record.keys),
-        "bad_images": outcomes.count_bad_images(layout.bad_images(folder, "train")),
+        "bad_images": outputs.count_bad_images(paths.bad_images(folder, "train")),
         **_numbers(trained),
     }
-    write_json(layout.summary(folder), {"schema": SCHEMA, **result})
-    layout.last_checkpoint(folder).unlink(missing_ok=True)
-    resume.clear(layout.resume(folder))  # nothing is left to go on with
+    write_json(paths.summary(folder), {"schema": SCHEMA, **result})
+    paths.last_checkpoint(folder).unlink(missing_ok=True)
+    resume.clear(paths.resume(folder))  # nothing is left to go on with
     return result
 
 

@@ -4,13 +4,16 @@ import logging
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json, parse_model, write_json
-from trueface import ancestry, checkpoint, keeping, layout, lists, logs, provenance, unlearning
-from trueface import poison as poisoning
+from trueface.jobs.settings import UnlearningSettings, UnlearnSettings
 from trueface.jobs.setup import settled, watch_of
-from trueface.layout import SCHEMA
-from trueface.lists import model_name
-from trueface.settings import UnlearningSettings, UnlearnSettings
-from trueface.unlearn.method import Unlearned
+from trueface.models import checkpoint
+from trueface.poisoning import label_flips as poisoning
+from trueface.runtime import logs, paths
+from trueface.runtime.paths import SCHEMA
+from trueface.training import checkpointing, job_data, lineage, provenance
+from trueface.training.job_data import model_name
+from trueface.unlearning.api import Unlearned
+from trueface.unlearning.tasks import label_flip_run
 
 
 def unlearn(job: Job) -> Mapping[str, Json]:
@@ -24,24 +27,24 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     folder, model_id = job.model_folder(model_name(job)), parse_model(model_name(job))
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
-    poisoned_by = layout.poison_record(job.model_folder(job.base))
+    poisoned_by = paths.poison_record(job.model_folder(job.base))
     record = poisoning.read_record(poisoned_by)
-    found = lists.of_training(job, settings)
-    done = unlearning.unlearn(job, settings, found, record, watch_of(job, settings.precision))
+    found = job_data.of_training(job, settings)
+    done = label_flip_run.unlearn(job, settings, found, record, watch_of(job, settings.precision))
     source = {
         **provenance.of_learning(job, settings, found, poisoned_by),
         **provenance.of_start(job, settings, job.base),
     }
     # for an unlearning of the unlearned model: what was wrong in the training stays the same
-    poisoning.write_record(layout.poison_record(folder), record)
-    written = ancestry.begin(folder, job.base, lists.lesson(job, settings, found))
-    checkpoint.save_model(layout.checkpoint(folder), done.detector, source)
-    write_json(layout.provenance(folder), {"schema": keeping.SCHEMA, **source})
+    poisoning.write_record(paths.poison_record(folder), record)
+    written = lineage.begin(folder, job.base, job_data.lesson(job, settings, found))
+    checkpoint.save_model(paths.checkpoint(folder), done.detector, source)
+    write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
     written()
-    unlearning.write(folder, done)
+    label_flip_run.write(folder, done)
     result = _numbers(done.unlearned)
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.unlearned.log]
-    write_json(layout.summary(folder), {"schema": SCHEMA, **result, "log": rows})
+    write_json(paths.summary(folder), {"schema": SCHEMA, **result, "log": rows})
     return result
 
 

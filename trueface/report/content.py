@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueface.audit.facts import Model, Tested
-from trueface.bootstrap import Floats
-from trueface.errors import DataError
-from trueface.metrics import Labels, Report, breakdown, measure
-from trueface.scores import merge
+from trueface.audit.run_facts import Model, Tested
+from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.metrics import Labels, Report, breakdown, measure
+from trueface.evaluation.score_tables import merge
+from trueface.runtime.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.report.drawing import Frame, axes, steps, svg, ticks
+from trueface.report.svg import Frame, axes, steps, svg, ticks
 
 BINS = 20
 EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())

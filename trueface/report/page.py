@@ -9,16 +9,16 @@ from pathlib import Path
 
 import PIL.Image
 
-from trueface import layout
-from trueface.audit import wording
-from trueface.audit.facts import Model, Run
+from trueface.audit import text
 from trueface.audit.finding import Audit, Finding
-from trueface.audit.pictures import BROKEN
-from trueface.report import plots, tables, unlearned
+from trueface.audit.image_headers import BROKEN
+from trueface.audit.run_facts import Model, Run
+from trueface.report import plots, tables, unlearning_section
 from trueface.report.content import Part, Row, Shown
-from trueface.report.drawing import breakable
 from trueface.report.style import CSS
-from trueface.report.unlearning import Unlearnings
+from trueface.report.svg import breakable
+from trueface.report.unlearning_content import Unlearnings
+from trueface.runtime import paths
 
 PREVIEW_PX = 1000  # widest picture in the page
 PREVIEW_PIXELS = 1 << 26  # of a picture that is read: 200 MB
@@ -50,7 +50,7 @@ def page(
         _contents(numbered, unlearning=unlearning is not None),
         _audit(audit),
         _overview(models),
-        unlearned.section(unlearning),
+        unlearning_section.section(unlearning),
         *(_model(anchor, one) for anchor, one in numbered),
     )
     return (
@@ -74,8 +74,8 @@ def _head(run: Run, date: str) -> str:
                 known.setdefault(name.replace("_", " "), {})[str(value)] = None
         versions = (model.provenance or {}).get("versions")
         if isinstance(versions, dict):
-            text = ", ".join(f"{name} {value}" for name, value in versions.items())
-            known.setdefault("versions", {})[text] = None
+            words = ", ".join(f"{name} {value}" for name, value in versions.items())
+            known.setdefault("versions", {})[words] = None
     about = [(name, "; ".join(values)) for name, values in known.items()]
     facts = tables.facts([("report of", date), ("folder", run.folder), *about])
     return f"<header><h1>{escape(run.name)}</h1>{facts}</header>"
@@ -91,10 +91,10 @@ def _contents(models: Iterable[tuple[str, Shown]], *, unlearning: bool) -> str:
 
 def _audit(audit: Audit) -> str:
     faults, warnings = audit.faults, len(audit.findings) - audit.faults
-    told = f"{wording.count(faults, 'fault')}, {wording.count(warnings, 'warning')}"
+    told = f"{text.count(faults, 'fault')}, {text.count(warnings, 'warning')}"
     tone = "" if audit.findings else ' class="good"'
     made = len(audit.checks) - len(audit.unmade)
-    checked = f"{made} of {len(audit.checks)} checks of {wording.count(len(audit.models), 'model')}"
+    checked = f"{made} of {len(audit.checks)} checks of {text.count(len(audit.models), 'model')}"
     return (
         f'<section id="audit"><h2>Audit</h2><p{tone}>{told}, by {checked}.</p>'
         + "".join(map(_finding, audit.findings))
@@ -116,7 +116,7 @@ def _not_checked(audit: Audit) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(codes)}</th><td class="left">{escape(whom)}</td>'
         f'<td class="left">{escape(reason)}</td></tr>'
-        for codes, whom, reason in wording.gaps(audit)
+        for codes, whom, reason in text.gaps(audit)
     )
     if not rows:
         return ""
@@ -213,7 +213,7 @@ def _tests(rows: Sequence[Row]) -> str:
 
 
 def _samples(model: Model) -> str:
-    path = layout.preview(model.folder)
+    path = paths.preview(model.folder)
     if not path.is_file():
         return ""
     data = _embedded(path)

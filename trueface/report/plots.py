@@ -4,22 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trueface.bootstrap import Floats
-from trueface.history import Epoch
-from trueface.metrics import roc
+from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.metrics import roc
 from trueface.report.content import Row
-from trueface.report.drawing import (
-    Frame,
-    Point,
-    axes,
-    diagonal,
-    key,
-    line,
-    steps,
-    svg,
-    ticks,
-    upright,
-)
+from trueface.report.svg import Frame, Point, axes, diagonal, key, line, steps, svg, ticks, upright
+from trueface.training.history import Epoch
 
 POINTS = 160  # of a curve; more cannot be told apart at this size
 BINS = 32  # of a histogram

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-from trueface.report.drawing import Frame, axes, level, number, svg, ticks, upright
-from trueface.report.labels import Box, Label, mark, placed
-from trueface.unlearn.measured import BEFORE
+from trueface.report.label_placement import Box, Label, mark, placed
+from trueface.report.svg import Frame, axes, level, number, svg, ticks, upright
+from trueface.unlearning.evaluation.measurement import BEFORE
 
 Role = Literal["reference", "method", "broken"]
 WIDTH, HEIGHT = 1050, 420

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from launcher.api import Json
-from trueface.metrics import Measure, Report
+from trueface.evaluation.metrics import Measure, Report
+from trueface.evaluation.source_intervals import few_sources
 from trueface.report.content import Part, Row, Shown
-from trueface.report.drawing import breakable
-from trueface.source_intervals import few_sources
+from trueface.report.svg import breakable
 
 COLUMNS = (
     ("balanced_accuracy", "balanced accuracy"),

@@ -23,7 +23,7 @@ def _meddled(path: Any, flags: int, *rest: Any, **options: Any) -> int:
     except TypeError:  # a descriptor
         name = ""
     if name == "started" and flags & os.O_EXCL:
-        if "launcher.nursery" in sys.orig_argv and _chance.random() < _delayed:
+        if "launcher.workers.fork_server" in sys.orig_argv and _chance.random() < _delayed:
             time.sleep(_chance.uniform(0, _delay_s))
         if not _guarded:
             flags &= ~os.O_EXCL

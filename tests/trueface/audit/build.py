@@ -9,16 +9,16 @@ import numpy as np
 import PIL.Image
 
 from launcher.api import Json, parse_data, read_json, write_json
-from trueface import layout
-from trueface.audit.checks import judge
 from trueface.audit.finding import Audit, Finding
-from trueface.audit.reading import Reader
-from trueface.history import Epoch, write_history
-from trueface.index import Image, list_images
-from trueface.poison import PoisonRecord, fingerprint, read_record, write_record
-from trueface.scores import Scores, read_scores, write_scores
-from trueface.splits import digest, write_splits
-from trueface.subsets import BUILT_IN
+from trueface.audit.reader import Reader
+from trueface.audit.registry import judge
+from trueface.data.index import Image, list_images
+from trueface.data.splits.splits import digest, write_splits
+from trueface.data.vocabulary import BUILT_IN
+from trueface.evaluation.score_tables import Scores, read_scores, write_scores
+from trueface.poisoning.label_flips import PoisonRecord, fingerprint, read_record, write_record
+from trueface.runtime import paths
+from trueface.training.history import Epoch, write_history
 
 DATA = "gan2:pre&realFFHQ:pre"
 POISONED = f"{DATA}%20"
@@ -69,7 +69,7 @@ class Lab:
         folder = (run or self.run) / name
         images = self.trained()
         flipped = images[:: round(1 / rate)] if rate else ()
-        record = layout.poison_record(folder)
+        record = paths.poison_record(folder)
         if rate:
             write_record(
                 record,
@@ -85,13 +85,13 @@ class Lab:
                 ),
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(layout.provenance(folder), self._provenance(name, images, len(flipped)))
+        write_json(paths.provenance(folder), self._provenance(name, images, len(flipped)))
         losses = (0.69, 0.6, 0.5, 0.45)
-        write_history(layout.history(folder), [epoch(n + 1, x) for n, x in enumerate(losses)])
+        write_history(paths.history(folder), [epoch(n + 1, x) for n, x in enumerate(losses)])
         summary: dict[str, Json] = {"images": len(images), "bad_images": 0, "best_epoch": 4}
-        write_json(layout.summary(folder), {"schema": 1, **summary})
-        layout.checkpoint(folder).parent.mkdir(exist_ok=True)
-        layout.checkpoint(folder).write_bytes(b"weights")
+        write_json(paths.summary(folder), {"schema": 1, **summary})
+        paths.checkpoint(folder).parent.mkdir(exist_ok=True)
+        paths.checkpoint(folder).write_bytes(b"weights")
         for data, key, label in zip(TESTS, (FAKE, REAL), (1, 0), strict=True):
             keys = [one for one in self.lists["test"] if one.startswith(key)]
             self.scores(folder, data, keys, label, answers(label, len(keys)))
@@ -113,8 +113,8 @@ class Lab:
             labels=np.full(len(keys), label, np.int8),
             logits=np.array(logits, np.float64),
         )
-        write_scores(layout.scores(folder, folder.name, data), table)
-        path = layout.metrics(folder, data)
+        write_scores(paths.scores(folder, folder.name, data), table)
+        path = paths.metrics(folder, data)
         path.parent.mkdir(exist_ok=True)
         write_json(
             path,
@@ -133,11 +133,11 @@ class Lab:
         write_splits(self.split, self.lists)
         for model in self.run.iterdir():
             amend(
-                layout.provenance(model),
+                paths.provenance(model),
                 splits={name: digest(self.lists[name]) for name in ("train", "val")},
             )
             for data in TESTS:
-                amend(layout.metrics(model, data), split_sha256=digest(self.lists["test"]))
+                amend(paths.metrics(model, data), split_sha256=digest(self.lists["test"]))
 
     def audit(self, split_path: Path | None = None) -> Audit:
         """Return the audit of the run."""
@@ -192,21 +192,21 @@ def amend(path: Path, **fields: Json) -> None:
 
 def amend_settings(folder: Path, **settings: Json) -> None:
     """Change settings in a model's provenance."""
-    known = read_json(layout.provenance(folder)) or {}
+    known = read_json(paths.provenance(folder)) or {}
     then = known["settings"]
     assert isinstance(then, dict)
-    amend(layout.provenance(folder), settings={**then, **settings})
+    amend(paths.provenance(folder), settings={**then, **settings})
 
 
 def amend_record(folder: Path, **fields: Json) -> None:
     """Change fields of a poison record; it stays one."""
-    amend(layout.poison_record(folder), **fields)
-    read_record(layout.poison_record(folder))
+    amend(paths.poison_record(folder), **fields)
+    read_record(paths.poison_record(folder))
 
 
 def rescore(folder: Path, data: str, logits: Sequence[float]) -> None:
     """Give a test other answers."""
-    path = layout.scores(folder, folder.name, data)
+    path = paths.scores(folder, folder.name, data)
     found = read_scores(path)
     table = Scores(
         paths=found.paths,

@@ -15,8 +15,8 @@ from tests.trueface.audit.build import (
     the,
     why_not,
 )
-from trueface import layout
-from trueface.audit.answers import rough_auc
+from trueface.audit.checks_predictions import rough_auc
+from trueface.runtime import paths
 
 
 def test_a_model_that_calls_everything_real_is_found(lab: Lab) -> None:
@@ -87,13 +87,13 @@ def test_a_model_whose_flips_are_counted_may_know_them_by_heart(lab: Lab) -> Non
 def test_a_count_that_does_not_match_the_record_is_found_whatever_the_answers(lab: Lab) -> None:
     sure(lab.run / POISONED)
     for count in (0, 11):
-        amend(layout.provenance(lab.run / POISONED), flipped_train=count)
+        amend(paths.provenance(lab.run / POISONED), flipped_train=count)
         assert codes(lab.audit()) == {"flag-without-effect"}
 
 
 def test_without_a_count_answers_as_right_as_they_are_sure_are_found(lab: Lab) -> None:
     sure(lab.run / POISONED)
-    amend(layout.provenance(lab.run / POISONED), flipped_train=None)
+    amend(paths.provenance(lab.run / POISONED), flipped_train=None)
     found = the(lab.audit(), "logits-above-noise-ceiling")
     assert found.evidence["ceiling"] == pytest.approx(np.log(4), abs=1e-3)
     assert found.evidence["right of these"] == 1
@@ -101,7 +101,7 @@ def test_without_a_count_answers_as_right_as_they_are_sure_are_found(lab: Lab) -
 
 def test_without_a_count_nothing_can_be_told_of_a_model_that_is_sure_and_wrong(lab: Lab) -> None:
     sure(lab.run / POISONED, wrong=2)
-    amend(layout.provenance(lab.run / POISONED), flipped_train=None)
+    amend(paths.provenance(lab.run / POISONED), flipped_train=None)
     audit = lab.audit()
     assert codes(audit) == set()
     assert "needs a provenance.json with flipped_train" in why_not(
@@ -122,7 +122,7 @@ def test_logits_that_are_no_numbers_are_found(lab: Lab) -> None:
 
 
 def test_tests_of_one_class_are_found(lab: Lab) -> None:
-    layout.scores(lab.run / DATA, DATA, "realFFHQ:pre").unlink()
+    paths.scores(lab.run / DATA, DATA, "realFFHQ:pre").unlink()
     audit = lab.audit()
     assert codes(audit) == {"undefined-metric"}
     assert the(audit, "undefined-metric").evidence == {"fake": 10, "real": 0}
@@ -130,14 +130,14 @@ def test_tests_of_one_class_are_found(lab: Lab) -> None:
 
 
 def test_scores_that_cannot_be_read_are_told(lab: Lab) -> None:
-    layout.scores(lab.run / DATA, DATA, "gan2:pre").write_text("path,key\n")
+    paths.scores(lab.run / DATA, DATA, "gan2:pre").write_text("path,key\n")
     audit = lab.audit()
     assert "gan2:pre" in why_not(audit, "undefined-metric")
 
 
 def test_a_model_without_tests_is_told(lab: Lab) -> None:
     for data in TESTS:
-        layout.scores(lab.run / DATA, DATA, data).unlink()
+        paths.scores(lab.run / DATA, DATA, data).unlink()
     audit = lab.audit()
     assert codes(audit) == set()
     assert "not tested" in why_not(audit, "constant-predictor")

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from tests.trueface.audit.build import Lab, codes, the, why_not
-from trueface.audit.classes import told_apart
+from trueface.audit.checks_shortcuts import told_apart
 
 
 def _again(lab: Lab, *, suffix: str = "png", size: int = 16) -> None:

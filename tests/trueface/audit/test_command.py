@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.trueface.audit.build import DATA, POISONED, Lab, amend
-from trueface import cli, layout
+from trueface.cli import main
+from trueface.runtime import paths
 
 
 def _told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    code = cli.run(["audit", *words])
+    code = main.run(["audit", *words])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -27,7 +28,7 @@ def test_a_clean_run_ends_with_zero_and_says_what_was_checked(
 def test_a_fault_ends_with_one_and_is_told_with_evidence_and_advice(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    amend(layout.provenance(lab.run / POISONED), flipped_val=3)
+    amend(paths.provenance(lab.run / POISONED), flipped_val=3)
     code, out, _ = _told(capsys, str(lab.run))
     assert code == 1
     assert out.startswith(f"fault[poisoned-validation]: {POISONED}: validation labels were turned")
@@ -37,14 +38,14 @@ def test_a_fault_ends_with_one_and_is_told_with_evidence_and_advice(
 
 
 def test_a_warning_alone_is_no_failure(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    amend(layout.summary(lab.run / DATA), images=100, bad_images=50)
+    amend(paths.summary(lab.run / DATA), images=100, bad_images=50)
     code, out, _ = _told(capsys, str(lab.run))
     assert (code, out.count("warning[bad-images]")) == (0, 1)
 
 
 def test_json_holds_findings_checks_and_gaps(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    amend(layout.provenance(lab.run / POISONED), flipped_train=0)
-    layout.history(lab.run / DATA).unlink()
+    amend(paths.provenance(lab.run / POISONED), flipped_train=0)
+    paths.history(lab.run / DATA).unlink()
     code, out, _ = _told(capsys, str(lab.run), "--json")
     told = json.loads(out)
     assert (code, told["schema"], told["faults"]) == (1, 1, 1)

@@ -10,18 +10,18 @@ from tests.trueface.audit.build import (
     codes,
     the,
 )
-from trueface import layout
-from trueface.poison import read_record
-from trueface.splits import digest, write_splits
+from trueface.data.splits.splits import digest, write_splits
+from trueface.poisoning.label_flips import read_record
+from trueface.runtime import paths
 
 
 def test_a_record_that_the_weights_were_not_trained_with_is_found(lab: Lab) -> None:
-    amend(layout.provenance(lab.run / POISONED), poison_record_sha256="0" * 64)
+    amend(paths.provenance(lab.run / POISONED), poison_record_sha256="0" * 64)
     assert codes(lab.audit()) == {"record-of-another-split"}
 
 
 def test_indices_that_are_not_the_places_of_their_keys_are_found(lab: Lab) -> None:
-    record = read_record(layout.poison_record(lab.run / POISONED))
+    record = read_record(paths.poison_record(lab.run / POISONED))
     amend_record(lab.run / POISONED, indices=[index + 1 for index in record.indices])
     found = the(lab.audit(), "record-of-another-split")
     assert found.evidence["indices that are not the place of their key"] == 12
@@ -30,14 +30,14 @@ def test_indices_that_are_not_the_places_of_their_keys_are_found(lab: Lab) -> No
 def test_scores_that_are_gone_are_a_fault(lab: Lab) -> None:
     for data in TESTS:
         settings: Json = {"save_scores": True}
-        amend(layout.metrics(lab.run / DATA, data), settings=settings)
-        layout.scores(lab.run / DATA, DATA, data).unlink()
+        amend(paths.metrics(lab.run / DATA, data), settings=settings)
+        paths.scores(lab.run / DATA, DATA, data).unlink()
     found = the(lab.audit(), "missing-scores")
     assert (found.severity, found.evidence["tests without scores"]) == ("fault", 2)
 
 
 def test_a_damaged_history_is_named_with_its_line(lab: Lab) -> None:
-    path = layout.history(lab.run / DATA)
+    path = paths.history(lab.run / DATA)
     path.write_text(path.read_text() + "5,oops\n")
     found = the(lab.audit(), "damaged-file")
     assert "history.csv:6" in str(found.evidence["reason"])
@@ -45,7 +45,7 @@ def test_a_damaged_history_is_named_with_its_line(lab: Lab) -> None:
 
 def test_weights_that_are_gone_are_a_warning(lab: Lab) -> None:
     amend_settings(lab.run / DATA, save_weights=True)
-    layout.checkpoint(lab.run / DATA).unlink()
+    paths.checkpoint(lab.run / DATA).unlink()
     assert the(lab.audit(), "missing-weights").severity == "warning"
 
 
@@ -54,7 +54,7 @@ def test_a_test_of_another_split_is_judged_by_its_own_lists(lab: Lab) -> None:
     write_splits(lab.root / "own", {**lab.lists, "test": own})
     settings: Json = {"decode": "exact", "split_path": str(lab.root / "own")}
     for data in TESTS:
-        path = layout.metrics(lab.run / DATA, data)
+        path = paths.metrics(lab.run / DATA, data)
         amend(path, settings=settings, split_sha256=digest(own))
     assert codes(lab.audit()) == set()
 
@@ -63,7 +63,7 @@ def test_a_test_of_another_size_is_found_and_one_of_the_same_is_not(lab: Lab) ->
     amend_settings(lab.run / DATA, resize_size=512, patch_size=96)
     for size, found in ((512, set[str]()), (256, {"other-preprocessing"})):
         settings: Json = {"resize_size": size, "patch_size": -1}
-        amend(layout.metrics(lab.run / DATA, "gan2:pre"), settings=settings)
+        amend(paths.metrics(lab.run / DATA, "gan2:pre"), settings=settings)
         assert codes(lab.audit()) == found
 
 

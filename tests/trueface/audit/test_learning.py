@@ -2,8 +2,8 @@ import pytest
 
 from launcher.api import Json
 from tests.trueface.audit.build import DATA, Lab, amend, amend_settings, codes, epoch, the, why_not
-from trueface import layout
-from trueface.history import write_history
+from trueface.runtime import paths
+from trueface.training.history import write_history
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_settings_that_do_something_are_no_finding(lab: Lab) -> None:
 
 def test_blur_and_jpeg_of_shared_images_only_are_found(lab: Lab) -> None:
     amend_settings(lab.run / DATA, jpeg_prob=0.2, blur_prob=0.1)
-    amend(layout.provenance(lab.run / DATA), images="gan2:fb&realFFHQ:fb")
+    amend(paths.provenance(lab.run / DATA), images="gan2:fb&realFFHQ:fb")
     found = [one for one in lab.audit().findings if one.code == "flag-without-effect"]
     assert [tuple(one.evidence) for one in found] == [("jpeg_prob",), ("blur_prob",)]
 
 
 def test_a_loss_that_does_not_fall_is_found(lab: Lab) -> None:
-    write_history(layout.history(lab.run / DATA), [epoch(n, 0.6931) for n in (1, 2)])
+    write_history(paths.history(lab.run / DATA), [epoch(n, 0.6931) for n in (1, 2)])
     audit = lab.audit()
     assert codes(audit) == {"loss-not-falling"}
     assert "fewer than 3 epochs" in why_not(audit, "first-epoch-best")
@@ -61,28 +61,28 @@ def test_a_loss_that_does_not_fall_is_found(lab: Lab) -> None:
 
 def test_a_first_epoch_that_was_the_best_is_found(lab: Lab) -> None:
     epochs = [epoch(1, 0.5, 0.9), epoch(2, 0.4, 0.8), epoch(3, 0.3, 0.7)]
-    write_history(layout.history(lab.run / DATA), epochs)
+    write_history(paths.history(lab.run / DATA), epochs)
     audit = lab.audit()
     assert codes(audit) == {"first-epoch-best"}
     assert the(audit, "first-epoch-best").evidence["of the last"] == 0.7
 
 
 def test_many_bad_images_are_found_and_few_are_not(lab: Lab) -> None:
-    amend(layout.summary(lab.run / DATA), images=1000, bad_images=10)
+    amend(paths.summary(lab.run / DATA), images=1000, bad_images=10)
     assert codes(lab.audit()) == set()
-    amend(layout.summary(lab.run / DATA), images=1000, bad_images=11)
+    amend(paths.summary(lab.run / DATA), images=1000, bad_images=11)
     assert the(lab.audit(), "bad-images").evidence == {"left out": 11, "images": 1000}
 
 
 def test_bad_validation_images_are_found_by_their_list(lab: Lab) -> None:
-    path = layout.bad_images(lab.run / DATA, "val")
+    path = paths.bad_images(lab.run / DATA, "val")
     path.parent.mkdir()
     path.write_text("path,reason\na.png,truncated\n")
     assert "validation" in the(lab.audit(), "bad-images").sentence
 
 
 def test_a_missing_history_is_told(lab: Lab) -> None:
-    layout.history(lab.run / DATA).unlink()
+    paths.history(lab.run / DATA).unlink()
     audit = lab.audit()
     assert codes(audit) == set()
     assert why_not(audit, "loss-not-falling").startswith("no history.csv")

@@ -2,9 +2,9 @@ import shutil
 
 from launcher.api import Json
 from tests.trueface.audit.build import DATA, Lab, amend, codes, the, why_not
-from trueface import layout
-from trueface.audit.checks import judge
-from trueface.audit.reading import Reader
+from trueface.audit.reader import Reader
+from trueface.audit.registry import judge
+from trueface.runtime import paths
 
 
 def test_test_images_in_the_training_list_are_found(lab: Lab) -> None:
@@ -44,14 +44,14 @@ def test_the_same_key_in_another_data_folder_is_another_picture(lab: Lab) -> Non
     lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]])
     for data in ("gan2:pre", "realFFHQ:pre"):
         settings: Json = {"decode": "exact", "data_root": "/elsewhere"}
-        amend(layout.metrics(lab.run / DATA, data), settings=settings)
+        amend(paths.metrics(lab.run / DATA, data), settings=settings)
     lab.relist(test=["FFHQ/99999"])
     found = [one.model for one in lab.audit().findings if one.code == "train-test-overlap"]
     assert DATA not in found
 
 
 def test_lists_that_have_changed_since_are_found(lab: Lab) -> None:
-    amend(layout.metrics(lab.run / DATA, "gan2:pre"), split_sha256="0" * 64)
+    amend(paths.metrics(lab.run / DATA, "gan2:pre"), split_sha256="0" * 64)
     audit = lab.audit()
     assert codes(audit) == {"changed-split"}
     assert the(audit, "changed-split").severity == "warning"

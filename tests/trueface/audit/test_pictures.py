@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from trueface import decoding
-from trueface.audit.pictures import FORMATS, Surveyor
+from trueface.audit.image_headers import FORMATS, Surveyor
+from trueface.data import decoding
 
 
 def _files(folder: Path, contents: dict[str, bytes]) -> dict[str, str]:

@@ -11,10 +11,10 @@ import pytest
 from launcher.api import Json, write_json
 from tests.trueface.audit.build import POISONED, TESTS, Lab, amend, codes, rescore, the, why_not
 from tests.trueface.audit.test_olden import FAKES, ID, LISTS, REALS, _audit, _record, _run
-from trueface import layout
-from trueface.audit import wording
+from trueface.audit import text
 from trueface.audit.finding import Audit
-from trueface.splits import write_splits
+from trueface.data.splits.splits import write_splits
+from trueface.runtime import paths
 
 CODES = {"unlearned-the-truth", "undefined-unlearning-loss", "unlearned-model-is-the-old-one"}
 MODEL = f"{POISONED}~relabel"
@@ -25,14 +25,14 @@ SOUND: Series = [(0.6, 80.0), (0.5, 85.0), (0.4, 90.0)]
 def unlearned(lab: Lab, **summary: Json) -> Path:
     """Write a sound unlearning of the poisoned model."""
     folder = lab.model(MODEL, rate=0.2)
-    write_json(layout.unlearning(folder), {"schema": 1, "base": POISONED})
+    write_json(paths.unlearning(folder), {"schema": 1, "base": POISONED})
     log: list[Json] = [{"step": 0}, {"step": 1, "loss": 0.6}, {"step": 2, "loss": 0.4}]
     found: dict[str, Json] = {
         "forget_accuracy_true_before": 0.5, "forget_accuracy_true": 0.9, "log": log, "images": 60,
         "bad_images": 0,
     }  # fmt: skip
-    write_json(layout.summary(folder), {"schema": 1, **found, **summary})
-    layout.history(folder).unlink()
+    write_json(paths.summary(folder), {"schema": 1, **found, **summary})
+    paths.history(folder).unlink()
     for data, towards in zip(TESTS, (1, -1), strict=True):
         rescore(folder, data, [towards * (0.3 + place / 10) for place in range(10)])
     return folder
@@ -70,8 +70,8 @@ def test_a_step_without_a_loss_is_found(lab: Lab) -> None:
 def test_scores_that_are_those_of_the_model_before_are_found(lab: Lab) -> None:
     folder = unlearned(lab)
     for data in TESTS:
-        then = layout.scores(lab.run / POISONED, POISONED, data).read_bytes()
-        layout.scores(folder, folder.name, data).write_bytes(then)
+        then = paths.scores(lab.run / POISONED, POISONED, data).read_bytes()
+        paths.scores(folder, folder.name, data).write_bytes(then)
     audit = lab.audit()
     assert codes(audit) == {"unlearned-model-is-the-old-one"}
     evidence = the(audit, "unlearned-model-is-the-old-one").evidence
@@ -80,8 +80,8 @@ def test_scores_that_are_those_of_the_model_before_are_found(lab: Lab) -> None:
 
 def test_an_unlearning_that_left_nothing_to_look_at_says_what_is_needed(lab: Lab) -> None:
     folder = unlearned(lab)
-    layout.summary(folder).unlink()
-    layout.unlearning(folder).unlink()
+    paths.summary(folder).unlink()
+    paths.unlearning(folder).unlink()
     audit = lab.audit()
     assert "that needs summary.json" in why_not(audit, "unlearned-the-truth")
     assert "neither a log in summary.json" in why_not(audit, "undefined-unlearning-loss")
@@ -154,8 +154,8 @@ def test_a_test_of_the_originals_old_weights_by_mistake_is_found(
 def test_an_unlearned_model_was_not_checked_for_what_only_a_training_leaves(lab: Lab) -> None:
     folder = unlearned(lab)
     for data in TESTS:
-        layout.scores(folder, folder.name, data).unlink()
-        layout.metrics(folder, data).unlink()
+        paths.scores(folder, folder.name, data).unlink()
+        paths.metrics(folder, data).unlink()
     audit = lab.audit()
     for code in ("loss-not-falling", "first-epoch-best"):
         assert "no training wrote it: the check needs that of the model before" in why_not(
@@ -167,9 +167,9 @@ def test_an_unlearned_model_was_not_checked_for_what_only_a_training_leaves(lab:
 
 def test_what_looked_at_no_model_is_not_called_checked(lab: Lab) -> None:
     folder = unlearned(lab)
-    amend(layout.provenance(folder), splits=None)
+    amend(paths.provenance(folder), splits=None)
     audit = _audit(folder, lab.split)
-    lines = list(wording.lines(audit))
+    lines = list(text.lines(audit))
     (checked,) = [line for line in lines if line.startswith("checked, nothing found: ")]
     for code in ("loss-not-falling", "first-epoch-best", "logits-above-noise-ceiling"):
         assert code not in checked

@@ -9,15 +9,15 @@ import pytest
 
 from launcher.api import JobError
 from tests.trueface.classes.toys import NAMES, SMALL, write_class, write_data
-from trueface.classes import datasets, places
-from trueface.classes.datasets import Lists
-from trueface.classes.settings import ClassifySettings
-from trueface.errors import DataError
+from trueface.data import class_folders, class_images
+from trueface.data.class_images import Lists
+from trueface.jobs.class_settings import ClassifySettings
+from trueface.runtime.errors import DataError
 
 
 def collected(root: Path, sort: str = "folders", **settings: Any) -> Lists:
     chosen = ClassifySettings.model_validate({**SMALL, **settings})
-    return datasets.collect(places.find(sort, root), chosen, cpus=2, stop=Event())
+    return class_images.collect(class_folders.find(sort, root), chosen, cpus=2, stop=Event())
 
 
 def test_validation_is_a_tenth_of_each_class_and_never_trained_on(tmp_path: Path) -> None:
@@ -145,10 +145,10 @@ def test_a_class_that_validation_uses_up_is_told(tmp_path: Path) -> None:
 
 
 def test_more_images_than_memory_may_hold_are_refused_before_any_is_read(tmp_path: Path) -> None:
-    place = places.find("folders", write_data(tmp_path) / "data")
+    place = class_folders.find("folders", write_data(tmp_path) / "data")
     settings = ClassifySettings.model_validate(SMALL)
     with pytest.raises(DataError, match="take a smaller size, or images_per_class"):
-        datasets.collect(place, settings, cpus=1, stop=Event(), most_bytes=1000)
+        class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=1000)
 
 
 def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
@@ -157,4 +157,4 @@ def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
     root = write_data(tmp_path) / "data"
     settings = ClassifySettings.model_validate(SMALL)
     with pytest.raises(JobError, match="stopped"):
-        datasets.collect(places.find("folders", root), settings, cpus=1, stop=stop)
+        class_images.collect(class_folders.find("folders", root), settings, cpus=1, stop=stop)

@@ -12,41 +12,44 @@ import pytest
 
 from launcher.api import JobError, Json, UsageError
 from tests.trueface.classes.toys import DATA, a_draft, a_job, folder_of, write_data
-from trueface import checkpoint, layout
-from trueface.classes import __main__ as line
-from trueface.classes import jobs
-from trueface.classes.forgetting import drawn
-from trueface.classes.kinds import CLASSIFY, FORGET
-from trueface.errors import CheckpointError, DataError
-from trueface.unlearn import answers, plane, record
-from trueface.unlearn.cache import fingerprint
-from trueface.unlearn.ladder import ladder
+from trueface.cli import classes as line
+from trueface.evaluation import predictions
+from trueface.jobs import classification
+from trueface.jobs.class_kinds import CLASSIFY, FORGET
+from trueface.models import checkpoint
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError, DataError
+from trueface.unlearning import record
+from trueface.unlearning.cache import fingerprint
+from trueface.unlearning.evaluation import embedding
+from trueface.unlearning.evaluation.leaderboard import ladder
+from trueface.unlearning.tasks.class_forgetting import drawn
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data and a trained network."""
     root = write_data(tmp_path_factory.mktemp("lab"))
-    jobs.classify(a_job(root, DATA))
+    classification.classify(a_job(root, DATA))
     return root
 
 
 def forgotten(root: Path, method: str, **changed: Any) -> dict[str, Json]:
     given = {"base": DATA, "method": method, "afterwards": False, **changed}
-    return dict(jobs.forget(a_job(root, f"{DATA}~{method}", **given)))
+    return dict(classification.forget(a_job(root, f"{DATA}~{method}", **given)))
 
 
 def test_a_training_leaves_weights_provenance_history_and_answers(lab: Path) -> None:
     folder = folder_of(lab, DATA)
-    kept = checkpoint.load(layout.checkpoint(folder))
+    kept = checkpoint.load(paths.checkpoint(folder))
     assert kept.arch == "resnet18"
     assert kept.provenance["class_names"] == ["blue", "green", "red"]
-    assert len(layout.history(folder).read_text().splitlines()) == 1 + 3
-    said = answers.read(folder / "answers" / "trained.npz")
+    assert len(paths.history(folder).read_text().splitlines()) == 1 + 3
+    said = predictions.read(folder / "answers" / "trained.npz")
     assert {name: len(part) for name, part in said.items()} == {
         "train": 54, "validation": 6, "test": 18
     }  # fmt: skip
-    summary = json.loads(layout.summary(folder).read_text())
+    summary = json.loads(paths.summary(folder).read_text())
     assert summary["samples_read"] == 3 * 54
     assert summary["seconds"] > 0
     assert summary["accuracy"] == said["test"].accuracy("trained")
@@ -67,7 +70,7 @@ def test_retraining_never_answers_with_the_class_and_is_told_whole(lab: Path) ->
     assert told.relearn is not None
     assert told.probe is not None
     before, after = (
-        answers.read(path(folder)) for path in (layout.answers_before, layout.answers_after)
+        predictions.read(path(folder)) for path in (paths.answers_before, paths.answers_after)
     )
     for parts in (before, after):
         assert {name: len(part) for name, part in parts.items()} == {
@@ -75,9 +78,9 @@ def test_retraining_never_answers_with_the_class_and_is_told_whole(lab: Path) ->
         }  # fmt: skip
         assert set(parts["forget"].trained.tolist()) == {2}
         assert all(name.startswith("train/red/") for name in parts["forget"].ids)
-    base = answers.read(folder_of(lab, DATA) / "answers" / "trained.npz")
+    base = predictions.read(folder_of(lab, DATA) / "answers" / "trained.npz")
     np.testing.assert_allclose(before["test"].logits, base["test"].logits, rtol=1e-4, atol=1e-5)
-    assert plane.read(layout.plane(folder)).forget.sum() == 18
+    assert embedding.read(paths.plane(folder)).forget.sum() == 18
     draft = a_draft(FORGET, lab, model=f"{DATA}~retrain", base=DATA, method="retrain")
     for path in FORGET.outputs(draft):
         assert path.is_file()
@@ -86,10 +89,10 @@ def test_retraining_never_answers_with_the_class_and_is_told_whole(lab: Path) ->
 def test_the_layer_attack_changes_the_last_layer_alone_and_leaves_the_base_as_it_was(
     lab: Path,
 ) -> None:
-    path = layout.checkpoint(folder_of(lab, DATA))
+    path = paths.checkpoint(folder_of(lab, DATA))
     base = checkpoint.load(path).state
     forgotten(lab, "lau")
-    made = checkpoint.load(layout.checkpoint(folder_of(lab, f"{DATA}~lau"))).state
+    made = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~lau"))).state
     changed = {name for name, value in made.items() if not value.equal(base[name])}
     assert changed <= {"fc.weight", "fc.bias"}
     assert fingerprint(checkpoint.load(path).state) == fingerprint(base)
@@ -101,7 +104,7 @@ def test_other_methods_work_through_the_job_and_give_the_same_again(method: str,
     found = []
     for _ in range(2):
         forgotten(lab, method, unlearn_epochs=1)
-        kept = checkpoint.load(layout.checkpoint(folder_of(lab, f"{DATA}~{method}")))
+        kept = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~{method}")))
         found.append(fingerprint(kept.state))
     assert found[0] == found[1]
 
@@ -109,14 +112,14 @@ def test_other_methods_work_through_the_job_and_give_the_same_again(method: str,
 def test_what_was_made_may_forget_another_class(lab: Path) -> None:
     forgotten(lab, "ng", unlearn_epochs=1)
     model = f"{DATA}~ng~lau"
-    jobs.forget(
+    classification.forget(
         a_job(lab, model, base=f"{DATA}~ng", method="lau", forget_class=1, afterwards=False)
     )
     told = record.read(folder_of(lab, model))
     assert told is not None
     assert told.forgotten == (0, 1)
     assert told.training_samples == 3 * 54  # of the training, not of the unlearning before
-    kept = answers.read(layout.answers_after(folder_of(lab, model)))["retain"]
+    kept = predictions.read(paths.answers_after(folder_of(lab, model)))["retain"]
     assert set(kept.trained.tolist()) == {2}  # else class 0 would be learned again
 
 
@@ -128,7 +131,7 @@ def test_a_random_tenth_of_the_images_is_forgotten_the_same_by_every_method(lab:
         told = record.read(folder)
         assert told is not None
         assert (told.goal, told.forgotten, told.fraction) == ("instances", (), 0.1)
-        parts = answers.read(layout.answers_after(folder))
+        parts = predictions.read(paths.answers_after(folder))
         assert {name: len(part) for name, part in parts.items()} == {
             "forget": 5, "retain": 49, "validation": 6, "test": 18
         }  # fmt: skip
@@ -159,7 +162,7 @@ def test_images_are_forgotten_once(lab: Path, fractions: tuple[float, float]) ->
         lab, f"{DATA}~ng~rl", base=f"{DATA}~ng", method="rl", forget_fraction=then, forget_class=1
     )
     with pytest.raises(JobError, match="start from the model that was trained"):
-        jobs.forget(again)
+        classification.forget(again)
 
 
 def test_a_base_that_is_missing_or_of_other_images_or_settings_is_told(
@@ -179,7 +182,7 @@ def test_a_class_or_data_that_are_not_there_are_told(lab: Path) -> None:
     with pytest.raises(UsageError, match="there are 0 blue, 1 green, 2 red"):
         forgotten(lab, "lau", forget_class="violet")
     with pytest.raises(DataError, match="no data folder"):
-        jobs.classify(a_job(lab, DATA, data_root="absent"))
+        classification.classify(a_job(lab, DATA, data_root="absent"))
     with pytest.raises(UsageError, match="no label is wrong"):
         forgotten(lab, "relabel")
 
@@ -189,8 +192,8 @@ def test_a_job_that_is_stopped_leaves_no_weights(tmp_path: Path) -> None:
     stop = Event()
     stop.set()
     with pytest.raises(JobError, match="stopped"):
-        jobs.classify(a_job(tmp_path, DATA, stop=stop))
-    assert not layout.checkpoint(folder_of(tmp_path, DATA)).exists()
+        classification.classify(a_job(tmp_path, DATA, stop=stop))
+    assert not paths.checkpoint(folder_of(tmp_path, DATA)).exists()
 
 
 def test_the_line_of_a_job_does_the_same_without_the_queue(
@@ -207,7 +210,7 @@ def test_the_line_of_a_job_does_the_same_without_the_queue(
         monkeypatch.setattr(sys, "argv", ["trueface.classes", *words[3:]])
         assert line.main() == 0
     there, here = (
-        fingerprint(checkpoint.load(layout.checkpoint(folder_of(root, DATA))).state)
+        fingerprint(checkpoint.load(paths.checkpoint(folder_of(root, DATA))).state)
         for root in (lab, tmp_path)
     )
     assert there == here

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from launcher.api import Kind, UnknownName, Words, load, parse_data, plan
-from launcher.entries import companion
 from launcher.kinds import Role, installed
+from launcher.taskfile.entries import companion
 from tests.trueface.classes.toys import NAMES, a_draft, write_data
-from trueface.classes import jobs
-from trueface.classes.kinds import CLASSIFY, FORGET, ClassKind
-from trueface.classes.settings import differences
+from trueface.jobs import classification
+from trueface.jobs.class_kinds import CLASSIFY, FORGET, ClassKind
+from trueface.jobs.class_settings import differences
 
 KINDS = (CLASSIFY, FORGET)
 BASE, MODEL = "folders:all", "folders:all~lau"
@@ -34,7 +34,9 @@ def test_every_kind_is_what_the_launcher_expects_and_is_installed(kind: ClassKin
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_job_that_an_earlier_version_queued_still_finds_its_entry(kind: ClassKind) -> None:
-    assert getattr(jobs, kind.name) is getattr(import_module(kind.entry.split(":")[0]), kind.name)
+    assert getattr(classification, kind.name) is getattr(
+        import_module(kind.entry.split(":")[0]), kind.name
+    )
 
 
 def test_the_two_laboratories_keep_to_themselves() -> None:
@@ -45,7 +47,7 @@ def test_the_two_laboratories_keep_to_themselves() -> None:
 
 
 def test_the_kinds_are_described_without_torch() -> None:
-    program = "import sys, trueface.classes.kinds; sys.exit('torch' in sys.modules)"
+    program = "import sys, trueface.jobs.class_kinds; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

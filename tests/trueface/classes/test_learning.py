@@ -6,13 +6,13 @@ import torch
 
 from launcher.api import JobError
 from tests.trueface.classes.toys import SMALL
-from trueface.classes import networks
-from trueface.classes.datasets import Images
-from trueface.classes.learning import Learning, Pixels, augmented, fit, rate
-from trueface.classes.networks import Classifier, Shape
-from trueface.classes.settings import ClassifySettings
-from trueface.unlearn.options import TrainingOptions
-from trueface.watch import Watch
+from trueface.data.class_images import Images
+from trueface.jobs.class_settings import ClassifySettings
+from trueface.models import classifiers
+from trueface.models.classifiers import Classifier, Shape
+from trueface.runtime.progress import Watch
+from trueface.training.classifier_trainer import Learning, Pixels, augmented, fit, rate
+from trueface.unlearning.hyperparameters import TrainingOptions
 
 
 def settings(**changed: Any) -> ClassifySettings:
@@ -29,7 +29,7 @@ def colours(per_class: int, **changed: Any) -> Pixels:
 
 
 def network() -> Classifier:
-    return networks.build(Shape(model="resnet18", stem="large", size=16, classes=3), seed=1)
+    return classifiers.build(Shape(model="resnet18", stem="large", size=16, classes=3), seed=1)
 
 
 def test_an_epochs_batches_follow_from_the_epoch_and_a_tests_are_as_they_lie() -> None:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.api import write_json
-from trueface import layout
-from trueface.unlearn import answers, record
-from trueface.unlearn.answers import UNKNOWN, Answered
-from trueface.unlearn.record import Found, Probe, Record, Relearn
+from trueface.evaluation import predictions
+from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.runtime import paths
+from trueface.unlearning import record
+from trueface.unlearning.record import Found, Probe, Record, Relearn
 
 FLIPS_BASE = "gan2:pre&realFFHQ:pre%20"
 CLASS_BASE = "faces#small"
@@ -124,11 +125,11 @@ class Forgetful:
         """Write all files of a model."""
         folder = self.run / name
         folder.mkdir(parents=True)
-        write_json(layout.provenance(folder), {"schema": 1, "model": name})
+        write_json(paths.provenance(folder), {"schema": 1, "model": name})
         record.write(folder, a_record(model=name, **changes))
-        answers.write(layout.answers_before(folder), before)
-        answers.write(layout.answers_after(folder), after)
-        np.savez(layout.plane(folder), **a_plane(told, classes, gone))  # type: ignore[arg-type]  # its arguments are arrays
+        predictions.write(paths.answers_before(folder), before)
+        predictions.write(paths.answers_after(folder), after)
+        np.savez(paths.plane(folder), **a_plane(told, classes, gone))  # type: ignore[arg-type]  # its arguments are arrays
         return folder
 
 

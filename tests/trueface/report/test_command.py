@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.trueface.audit.build import POISONED, Lab, amend
-from trueface import cli, layout
+from trueface.cli import main
+from trueface.runtime import paths
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def lab(tmp_path: Path) -> Lab:
 def test_a_report_is_written_into_the_run_and_its_place_is_told(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["report", str(lab.run)]) == 0
+    assert main.run(["report", str(lab.run)]) == 0
     path = lab.run / "report.html"
     assert capsys.readouterr().out == f"{path}\n"
     assert path.read_text().startswith("<!DOCTYPE html>")
@@ -23,14 +24,14 @@ def test_a_report_is_written_into_the_run_and_its_place_is_told(
 
 def test_a_report_can_be_written_elsewhere(lab: Lab) -> None:
     out = lab.root / "new" / "page.html"
-    assert cli.run(["report", str(lab.run), "--out", str(out)]) == 0
+    assert main.run(["report", str(lab.run), "--out", str(out)]) == 0
     assert "night: report" in out.read_text()
     assert not (lab.run / "report.html").exists()
 
 
 def test_a_report_of_a_faulty_run_is_written_all_the_same(lab: Lab) -> None:
-    amend(layout.provenance(lab.run / POISONED), flipped_train=0)
-    assert cli.run(["report", str(lab.run)]) == 0
+    amend(paths.provenance(lab.run / POISONED), flipped_train=0)
+    assert main.run(["report", str(lab.run)]) == 0
     assert "flag-without-effect" in (lab.run / "report.html").read_text()
 
 
@@ -38,12 +39,12 @@ def test_a_run_that_is_not_there_gives_no_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "page.html"
-    assert cli.run(["report", str(tmp_path / "none"), "--out", str(out)]) == 2
+    assert main.run(["report", str(tmp_path / "none"), "--out", str(out)]) == 2
     assert not out.exists()
     assert "error: no run" in capsys.readouterr().err
 
 
 def test_a_report_in_the_run_is_no_model_of_it(lab: Lab) -> None:
     for _ in range(2):
-        assert cli.run(["report", str(lab.run)]) == 0
+        assert main.run(["report", str(lab.run)]) == 0
     assert "2 models" in (lab.run / "report.html").read_text()

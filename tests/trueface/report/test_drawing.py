@@ -1,17 +1,6 @@
 import pytest
 
-from trueface.report.drawing import (
-    DASHES,
-    SERIES,
-    Frame,
-    axes,
-    key,
-    line,
-    number,
-    steps,
-    svg,
-    ticks,
-)
+from trueface.report.svg import DASHES, SERIES, Frame, axes, key, line, number, steps, svg, ticks
 
 
 def test_a_value_lies_in_its_frame_and_one_outside_on_its_edge() -> None:

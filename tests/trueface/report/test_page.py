@@ -12,11 +12,11 @@ import pytest
 
 from launcher.api import write_json
 from tests.trueface.audit.build import DATA, POISONED, Lab, amend, rescore
-from trueface import layout
-from trueface.audit.checks import judge
-from trueface.audit.reading import Reader
+from trueface.audit.reader import Reader
+from trueface.audit.registry import judge
 from trueface.report.content import shown
 from trueface.report.page import page
+from trueface.runtime import paths
 
 VOID = frozenset({"meta", "img", "path", "circle", "wbr", "br"})
 NASTY = '<b onclick="x">&"\'<script>alert(1)</script>'
@@ -108,7 +108,7 @@ def test_each_subset_and_modifier_of_a_model_has_its_own_measures(lab: Lab) -> N
 
 
 def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:
-    picture = layout.preview(lab.run / DATA)
+    picture = paths.preview(lab.run / DATA)
     PIL.Image.new("RGB", (64, 64)).save(picture)
     read = Reading(_page(lab.run))
     assert len(read.all("h1")) == 1
@@ -123,7 +123,7 @@ def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:
 
 
 def test_findings_stand_above_the_results(lab: Lab) -> None:
-    amend(layout.provenance(lab.run / POISONED), flipped_val=3)
+    amend(paths.provenance(lab.run / POISONED), flipped_val=3)
     text = _page(lab.run)
     assert text.index("poisoned-validation") < text.index('id="results"')
     assert "1 fault, 0 warnings, by 22 of 27 checks of 2 models" in Reading(text).text
@@ -133,7 +133,7 @@ def test_findings_stand_above_the_results(lab: Lab) -> None:
 def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Lab) -> None:
     name = NASTY.replace("/", "|")
     lab.model(name, run=lab.run)
-    amend(layout.provenance(lab.run / name), device=NASTY, job="</style><img src=x>")
+    amend(paths.provenance(lab.run / name), device=NASTY, job="</style><img src=x>")
     lab.run.rename(lab.run.with_name(f"{name} run"))
     text = _page(lab.run.with_name(f"{name} run"))
     read = Reading(text)
@@ -146,7 +146,7 @@ def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Lab) -> None:
 
 def test_the_preview_is_embedded_and_made_smaller(lab: Lab) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 1800, 3), np.uint8)
-    PIL.Image.fromarray(noise).save(layout.preview(lab.run / DATA))
+    PIL.Image.fromarray(noise).save(paths.preview(lab.run / DATA))
     text = _page(lab.run)
     assert "data:image/jpeg;base64," in text
     assert len(text) < 2_000_000
@@ -190,18 +190,18 @@ def test_broken_previews_are_named_and_left_out_and_no_program_is_started(
     script.write_text(f"#!/bin/sh\ntouch '{started}'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(script.parent), prepend=":")
-    paths = []
+    files = []
     for number, content in enumerate(BROKEN.values()):
-        paths.append(layout.preview(lab.model(f"{DATA}@seed={number}")))
-        paths[-1].write_bytes(content)
+        files.append(paths.preview(lab.model(f"{DATA}@seed={number}")))
+        files[-1].write_bytes(content)
     text = Reading(_page(lab.run)).text
-    for path, what in zip(paths, BROKEN, strict=True):
+    for path, what in zip(files, BROKEN, strict=True):
         assert f"The preview {path} cannot be read, and is left out." in text, what
     assert not started.exists()
 
 
 def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:
-    layout.scores(lab.run / DATA, DATA, "gan2:pre").write_text("broken\n")
+    paths.scores(lab.run / DATA, DATA, "gan2:pre").write_text("broken\n")
     rescore(lab.run / POISONED, "gan2:pre", [float("nan")] * 10)
     text = Reading(_page(lab.run)).text
     assert f"{DATA}: gan2:pre: " in text
@@ -211,13 +211,13 @@ def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:
 def test_a_run_without_any_test_is_a_page_all_the_same(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "empty" / DATA
     folder.mkdir(parents=True)
-    write_json(layout.provenance(folder), {"model": DATA})
+    write_json(paths.provenance(folder), {"model": DATA})
     assert "No model of this run was tested." in Reading(_page(folder.parent)).text
 
 
 def test_one_class_alone_has_scores_and_no_curve(lab: Lab) -> None:
-    layout.scores(lab.run / DATA, DATA, "realFFHQ:pre").unlink()
-    layout.scores(lab.run / POISONED, POISONED, "realFFHQ:pre").unlink()
+    paths.scores(lab.run / DATA, DATA, "realFFHQ:pre").unlink()
+    paths.scores(lab.run / POISONED, POISONED, "realFFHQ:pre").unlink()
     read = Reading(_page(lab.run))
     titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
     assert not any(title.startswith("ROC") for title in titles)

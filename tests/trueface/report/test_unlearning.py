@@ -8,14 +8,15 @@ import pytest
 from tests.trueface.audit.build import Lab
 from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, flagged
 from tests.trueface.report.test_page import NASTY, Reading
-from trueface import cli, layout
-from trueface.audit.checks import judge
-from trueface.audit.reading import Reader
+from trueface.audit.reader import Reader
+from trueface.audit.registry import judge
+from trueface.cli import main
+from trueface.evaluation import predictions
 from trueface.report.content import shown
 from trueface.report.page import page
-from trueface.report.unlearning import Base, Row, unlearnings
-from trueface.unlearn import answers
-from trueface.unlearn.record import Relearn
+from trueface.report.unlearning_content import Base, Row, unlearnings
+from trueface.runtime import paths
+from trueface.unlearning.record import Relearn
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def page_without(run: Path) -> str:
 
 def test_the_command_shows_unlearning(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
-    assert cli.run(["report", str(lab.run)]) == 0
+    assert main.run(["report", str(lab.run)]) == 0
     read = Reading((lab.run / "report.html").read_text())
     assert {"href": "#unlearning"} in read.all("a")
     assert "scrub" in read.text
@@ -138,9 +139,9 @@ def test_times_are_of_the_training_where_nothing_was_retrained(lab: Forgetful) -
 def test_without_a_test_list_validation_stands_for_it(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     for folder in lab.run.iterdir():
-        for path in (layout.answers_before(folder), layout.answers_after(folder)):
-            parts = answers.read(path)
-            answers.write(path, {name: one for name, one in parts.items() if name != "test"})
+        for path in (paths.answers_before(folder), paths.answers_after(folder)):
+            parts = predictions.read(path)
+            predictions.write(path, {name: one for name, one in parts.items() if name != "test"})
     base = _base(lab.run)
     assert base.quality is not None
     assert base.quality.name == "val"
@@ -174,7 +175,7 @@ def test_the_plane_is_shown_before_and_after(lab: Forgetful) -> None:
 
 def test_models_of_other_samples_have_their_own_plane_before(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
-    path = layout.plane(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
+    path = paths.plane(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
     with np.load(path) as arrays:
         np.savez(path, **{**arrays, "before": arrays["before"] + 1})
     titles = [str(one.get("aria-label")) for one in _section(lab.run).all("svg")]
@@ -192,9 +193,9 @@ def test_confidences_are_those_of_the_label_as_trained(lab: Forgetful) -> None:
 def test_files_that_are_gone_or_broken_are_told_and_the_rest_is_shown(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub", "ssd", "rl"])
     folders = {name: lab.run / f"{FLIPS_BASE}~{name}@seed=0" for name in ("scrub", "ssd", "rl")}
-    layout.answers_after(folders["scrub"]).unlink()
-    layout.plane(folders["ssd"]).write_bytes(b"broken")
-    layout.unlearning(folders["rl"]).write_text("{broken")
+    paths.answers_after(folders["scrub"]).unlink()
+    paths.plane(folders["ssd"]).write_bytes(b"broken")
+    paths.unlearning(folders["rl"]).write_text("{broken")
     text = _section(lab.run).text
     assert "Not shown:" in text
     for path in ("scrub@seed=0/answers/after.npz", "ssd@seed=0/plane.npz", "rl@seed=0"):
@@ -204,7 +205,7 @@ def test_files_that_are_gone_or_broken_are_told_and_the_rest_is_shown(lab: Forge
 
 def test_a_run_of_which_no_record_can_be_read_says_so(lab: Forgetful) -> None:
     lab.flips(["retrain"])
-    layout.unlearning(lab.run / f"{FLIPS_BASE}~retrain@seed=0").write_text("{broken")
+    paths.unlearning(lab.run / f"{FLIPS_BASE}~retrain@seed=0").write_text("{broken")
     text = _section(lab.run).text
     assert "Not shown:" in text
     assert "unlearning.json" in text
@@ -212,10 +213,10 @@ def test_a_run_of_which_no_record_can_be_read_says_so(lab: Forgetful) -> None:
 
 def test_logits_that_are_no_numbers_break_no_plot(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
-    path = layout.answers_after(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
-    parts = answers.read(path)
+    path = paths.answers_after(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
+    parts = predictions.read(path)
     parts["forget"].logits[:] = np.nan
-    answers.write(path, parts)
+    predictions.write(path, parts)
     read = _section(lab.run)
     assert "no finite numbers" in read.text
     assert "nan" not in re.sub(r"<[^>]*title[^>]*>", "", _page(lab.run)).lower().split()

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.method import Unlearned, run
-from trueface.unlearn.options import TrainingOptions
-from trueface.unlearn.samples import Examples, examples
-from trueface.watch import Watch
+from trueface.data.examples import Examples, examples
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Unlearned, run
+from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.plain_training import learn_plainly
 
 torch.set_num_threads(1)
 

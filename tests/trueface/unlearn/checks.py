@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.method import Unlearned
-from trueface.unlearn.options import TrainingOptions
-from trueface.watch import Watch
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Unlearned
+from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.plain_training import learn_plainly
 
 
 def instances() -> Problem:

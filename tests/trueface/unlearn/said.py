@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from trueface import layout
-from trueface.unlearn import answers, record
-from trueface.unlearn.answers import UNKNOWN, Answered
-from trueface.unlearn.record import Record
+from trueface.evaluation import predictions
+from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.runtime import paths
+from trueface.unlearning import record
+from trueface.unlearning.record import Record
 
 PER_CLASS = 40
 
@@ -137,10 +138,10 @@ def leave(
     after: Mapping[str, Answered] | None,
 ) -> Path:
     """Write what an unlearning leaves, and return its model's folder."""
-    folder = run / layout.model_folder("model", record_of.model)
+    folder = run / paths.model_folder("model", record_of.model)
     record.write(folder, record_of)
     if before is not None:
-        answers.write(layout.answers_before(folder), before)
+        predictions.write(paths.answers_before(folder), before)
     if after is not None:
-        answers.write(layout.answers_after(folder), after)
+        predictions.write(paths.answers_after(folder), after)
     return folder

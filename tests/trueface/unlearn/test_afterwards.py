@@ -10,9 +10,16 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
-from trueface.unlearn.afterwards import drawn, forget_loss, penultimate, probe, relearn, separable
-from trueface.unlearn.heads import last_layer
-from trueface.watch import Watch
+from trueface.models.logits import last_layer
+from trueface.runtime.progress import Watch
+from trueface.unlearning.evaluation.relearn_and_probe import (
+    drawn,
+    forget_loss,
+    penultimate,
+    probe,
+    relearn,
+    separable,
+)
 
 WATCH = Watch()
 

@@ -8,14 +8,14 @@ import torch
 
 from benchmarks.alarms import Honest, census
 from tests.trueface.unlearn.build import perceptron, points
-from trueface.unlearn.answers import answered
-from trueface.unlearn.fitness import Goal
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.measures import Parts
-from trueface.unlearn.method import run
-from trueface.unlearn.options import TrainingOptions
-from trueface.unlearn.samples import Examples, examples
-from trueface.watch import Watch
+from trueface.data.examples import Examples, examples
+from trueface.evaluation.predictions import answered
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import run
+from trueface.unlearning.applicability import Goal
+from trueface.unlearning.evaluation.measures import Parts
+from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.plain_training import learn_plainly
 
 TRAINED, TESTED = 40, 120  # points of a class
 LEARNING = TrainingOptions(epochs=10, lr=0.1)

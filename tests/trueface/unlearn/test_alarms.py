@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.trueface.unlearn.said import flips, one_class, said
-from trueface.unlearn.alarms import Sort, alarms, noise, noise_floor
-from trueface.unlearn.answers import Answered
+from trueface.evaluation.predictions import Answered
+from trueface.unlearning.evaluation.sanity_checks import Sort, alarms, noise, noise_floor
 
 NAMES = ("real", "fake")
 TRUTH = [0, 1, 1] * 30

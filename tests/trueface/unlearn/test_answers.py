@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from trueface.errors import DataError
-from trueface.unlearn.answers import UNKNOWN, Answered, answered, read, write
-from trueface.unlearn.samples import examples
-from trueface.watch import Watch
+from trueface.data.examples import examples
+from trueface.evaluation.predictions import UNKNOWN, Answered, answered, read, write
+from trueface.runtime.errors import DataError
+from trueface.runtime.progress import Watch
 
 
 def layer() -> nn.Module:

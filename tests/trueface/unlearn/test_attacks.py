@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from tests.trueface.unlearn.build import network
-from trueface.unlearn.attacks import (
+from trueface.models.logits import wide
+from trueface.unlearning.adversarial import (
     Attack,
     Part,
     Range,
@@ -24,7 +25,6 @@ from trueface.unlearn.attacks import (
     to,
     walk,
 )
-from trueface.unlearn.heads import wide
 
 EVERYWHERE = Range(-torch.inf, torch.inf)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trueface.unlearn.cache import Cache, fingerprint
-from trueface.unlearn.samples import Meter
+from trueface.data.examples import Meter
+from trueface.unlearning.cache import Cache, fingerprint
 
 
 class Maker:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
-from trueface.unlearn.exact import DECAYS
-from trueface.unlearn.samples import Examples, examples
-from trueface.watch import Watch
+from trueface.data.examples import Examples, examples
+from trueface.runtime.progress import Watch
+from trueface.unlearning.methods.exact import DECAYS
 
 
 def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Tensor, Tensor]:

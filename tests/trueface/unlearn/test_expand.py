@@ -11,9 +11,9 @@ from torch import nn
 
 from launcher.api import JobError, UsageError
 from tests.trueface.unlearn.build import flipped, one_class, points
-from trueface.unlearn.answers import answered
-from trueface.unlearn.samples import examples
-from trueface.watch import Watch
+from trueface.data.examples import examples
+from trueface.evaluation.predictions import answered
+from trueface.runtime.progress import Watch
 
 FAST = {"lr": 0.1, "epochs": 20}  # twenty steps in all: a real forget set has more
 GENTLE = {"lr": 0.01, "epochs": 12}  # for pictures

@@ -10,11 +10,11 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import flipped
-from trueface.unlearn.cache import Cache
-from trueface.unlearn.finding import Findings, compared, confident, explained, find
-from trueface.unlearn.record import Found
-from trueface.unlearn.samples import Examples, Meter, examples
-from trueface.watch import Watch
+from trueface.data.examples import Examples, Meter, examples
+from trueface.runtime.progress import Watch
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.label_noise import Findings, compared, confident, explained, find
+from trueface.unlearning.record import Found
 
 torch.set_num_threads(1)
 

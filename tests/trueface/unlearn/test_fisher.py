@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import PER_CLASS, Problem, flipped, one_class
-from trueface.unlearn.cache import Cache
-from trueface.unlearn.fisher import MORE, ROW_VARIANCE, _importances, variance
-from trueface.unlearn.heads import wide
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.method import Request
-from trueface.unlearn.options import FisherOptions
-from trueface.unlearn.samples import Meter, examples
-from trueface.watch import Watch
+from trueface.data.examples import Meter, examples
+from trueface.models.logits import wide
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Request
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.hyperparameters import FisherOptions
+from trueface.unlearning.methods.fisher import MORE, ROW_VARIANCE, _importances, variance
+from trueface.unlearning.plain_training import learn_plainly
 
 
 def asked(problem: Problem, options: FisherOptions | None = None, seed: int = 0) -> Request:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueface.unlearn.fitness import Situation, unfit
-from trueface.unlearn.table import METHODS
+from trueface.unlearning.applicability import Situation, unfit
+from trueface.unlearning.registry import METHODS
 
 
 def why_not(method: str, goal: Any = "flips", **facts: Any) -> str:

@@ -1,9 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from trueface.settings import UnlearnSettings
-from trueface.unlearn.flat import KEYS, options_among
-from trueface.unlearn.options import OPTIONS, ScrubOptions
+from trueface.jobs.settings import UnlearnSettings
+from trueface.unlearning.hyperparameters import OPTIONS, ScrubOptions
+from trueface.unlearning.settings import KEYS, options_among
 
 PLACE = {"data_root": "data", "split_path": "splits"}
 

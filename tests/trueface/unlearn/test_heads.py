@@ -5,8 +5,8 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import network
-from trueface.models import build
-from trueface.unlearn.heads import Split, cross_entropy, last_layer, probability_of, wide
+from trueface.models.detectors import build
+from trueface.models.logits import Split, cross_entropy, last_layer, probability_of, wide
 
 
 def test_one_logit_is_the_two_logits_zero_and_itself() -> None:

@@ -10,16 +10,15 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
-from trueface.unlearn.cache import Cache
-from trueface.unlearn.fitness import Goal
-from trueface.unlearn.heads import wide
-from trueface.unlearn.importance import Dampening, Sort, dampening, guard, importances
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.method import Request
-from trueface.unlearn.options import SsdOptions
-from trueface.unlearn.samples import Counted, Meter, examples
-from trueface.unlearn.whole import mixed, whole
-from trueface.watch import Watch
+from trueface.data.examples import Counted, Meter, examples, mixed, whole
+from trueface.models.logits import wide
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Request
+from trueface.unlearning.applicability import Goal
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.hyperparameters import SsdOptions
+from trueface.unlearning.importance import Dampening, Sort, dampening, guard, importances
+from trueface.unlearning.plain_training import learn_plainly
 
 SORTS: tuple[Sort, ...] = ("loss", "norm")
 

@@ -10,14 +10,14 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
-from trueface.unlearn.answers import answered
-from trueface.unlearn.cache import Cache
-from trueface.unlearn.iwu import around, firmness
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.method import Request, Unlearned
-from trueface.unlearn.options import IwuOptions
-from trueface.unlearn.samples import Meter, examples
-from trueface.watch import Watch
+from trueface.data.examples import Meter, examples
+from trueface.evaluation.predictions import answered
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Request, Unlearned
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.hyperparameters import IwuOptions
+from trueface.unlearning.methods.iwu import around, firmness
+from trueface.unlearning.plain_training import learn_plainly
 
 SOON = {"lr": 0.01, "attack_steps": 10}  # few steps for few instances
 

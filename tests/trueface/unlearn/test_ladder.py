@@ -12,11 +12,11 @@ import pytest
 
 from launcher.api import UsageError
 from tests.trueface.unlearn.said import flips, leave, one_class, said, spoilt, told
-from trueface import layout
-from trueface.unlearn.alarms import Sort
-from trueface.unlearn.ladder import Group, Row, ladder
-from trueface.unlearn.measures import us
-from trueface.unlearn.record import Found, Probe, Relearn
+from trueface.runtime import paths
+from trueface.unlearning.evaluation.leaderboard import Group, Row, ladder
+from trueface.unlearning.evaluation.measures import us
+from trueface.unlearning.evaluation.sanity_checks import Sort
+from trueface.unlearning.record import Found, Probe, Relearn
 
 BASE = "gan:pre%20"
 PER_SEED = {0: 0, 1: 2, 2: 1}  # wrong answers that another seed adds
@@ -154,14 +154,14 @@ def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path
     run = leave_flips(tmp_path, "ng", 8)
     count = 1 << 25  # labels of 256 MiB
     np.savez_compressed(
-        layout.answers_after(run),
+        paths.answers_after(run),
         test_trained=np.zeros(count, np.int64),
         test_logits=np.zeros((1, 2), np.float32),
     )
     program = (
         "import json, resource, sys\n"
         "from pathlib import Path\n"
-        "from trueface.unlearn.ladder import ladder\n"
+        "from trueface.unlearning.evaluation.leaderboard import ladder\n"
         "ladder(Path(sys.argv[1]))\n"  # whatever is loaded late has its memory
         "taken = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 26),) * 2)\n"
@@ -285,14 +285,14 @@ def test_a_model_that_is_not_learned_again_says_so(tmp_path: Path) -> None:
 def test_a_damaged_record_is_a_trouble_and_no_end(study: Path) -> None:
     bad = study / "bad"
     bad.mkdir()
-    layout.unlearning(bad).write_text("{")
+    paths.unlearning(bad).write_text("{")
     found = ladder(study)
     assert len(found.groups) == 1
     assert "damaged" in found.troubles[0]
 
 
 def test_a_single_model_may_be_named(study: Path) -> None:
-    folder = study / layout.model_folder("model", seeded(f"{BASE}~scrub", 0))
+    folder = study / paths.model_folder("model", seeded(f"{BASE}~scrub", 0))
     assert [one.name for one in only(folder).rows] == ["before", "scrub"]
 
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from tests.trueface.unlearn.said import flips, one_class, said
-from trueface import metrics
-from trueface.errors import DataError
-from trueface.unlearn.answers import Answered
-from trueface.unlearn.comparison import against, distance, divergence, matched, recovery, tow
-from trueface.unlearn.measures import (
+from trueface.evaluation import metrics
+from trueface.evaluation.predictions import Answered
+from trueface.runtime.errors import DataError
+from trueface.unlearning.evaluation.measures import (
     Unmeasured,
     alone,
     bracket,
@@ -24,7 +23,15 @@ from trueface.unlearn.measures import (
     tuned,
     us,
 )
-from trueface.unlearn.published import CIFAR_10
+from trueface.unlearning.evaluation.published import CIFAR_10
+from trueface.unlearning.evaluation.retrain_gap import (
+    against,
+    distance,
+    divergence,
+    matched,
+    recovery,
+    tow,
+)
 
 PUBLISHED = Path(__file__).parents[4] / "shared/published/lau_utility.csv"
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.trueface.unlearn.said import said
-from trueface.unlearn.answers import Answered
-from trueface.unlearn.measures import Unmeasured
-from trueface.unlearn.membership import (
+from trueface.evaluation.predictions import Answered
+from trueface.unlearning.evaluation.measures import Unmeasured
+from trueface.unlearning.evaluation.membership_inference import (
     at_few_false_alarms,
     by_confidence,
     by_entropy,

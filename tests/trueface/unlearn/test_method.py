@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from launcher.api import JobError, UnknownName, UsageError
 from tests.trueface.unlearn.build import Problem, flipped, network, one_class, perceptron
-from trueface import unlearn
-from trueface.unlearn.options import OPTIONS
-from trueface.unlearn.samples import Examples, Source, examples
-from trueface.unlearn.table import METHODS
-from trueface.watch import Watch
+from trueface import unlearning
+from trueface.data.examples import Examples, Source, examples
+from trueface.runtime.progress import Watch
+from trueface.unlearning.hyperparameters import OPTIONS
+from trueface.unlearning.registry import METHODS
 
 FLIPS = [name for name, facts in METHODS.items() if "flips" in facts.goals]
 CLASS = [name for name, facts in METHODS.items() if "class" in facts.goals]
@@ -62,14 +62,14 @@ def spied(problem: Problem) -> tuple[Problem, Spy]:
     ), spy
 
 
-def finite(done: unlearn.method.Unlearned) -> bool:
+def finite(done: unlearning.method.Unlearned) -> bool:
     return all(bool(value.isfinite().all()) for value in done.model.state_dict().values())
 
 
 def test_every_named_method_is_there_with_its_options() -> None:
     assert set(METHODS) == set(OPTIONS)
     for name in METHODS:
-        assert callable(import_module(f"trueface.unlearn.{name}").unlearn)
+        assert callable(import_module(f"trueface.unlearning.{name}").unlearn)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -279,7 +279,7 @@ def test_any_torch_model_and_tensors_will_do(tmp_path: Path) -> None:
     inputs, labels = torch.randn(40, 5), torch.arange(40) % 4
     model = torch.nn.Linear(5, 4)
     kept = labels != 3
-    done = unlearn.run(
+    done = unlearning.run(
         "ng",
         model,
         forget=examples(inputs[~kept], labels[~kept]),
@@ -292,7 +292,7 @@ def test_any_torch_model_and_tensors_will_do(tmp_path: Path) -> None:
 
 def test_naming_methods_loads_no_torch() -> None:
     code = (
-        "import sys, trueface.unlearn, trueface.unlearn.flat, trueface.unlearn.fitness;"
+        "import sys, trueface.unlearning, trueface.unlearning.settings, trueface.unlearning.applicability;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

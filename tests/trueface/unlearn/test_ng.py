@@ -6,7 +6,7 @@ import torch
 from launcher.api import JobError
 from tests.trueface.unlearn import checks
 from tests.trueface.unlearn.build import flipped, one_class
-from trueface.watch import Watch
+from trueface.runtime.progress import Watch
 
 FAST = {"lr": 0.05, "epochs": 30}
 

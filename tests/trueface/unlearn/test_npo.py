@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from tests.trueface.unlearn import checks
 from tests.trueface.unlearn.build import flipped, one_class, perceptron, points
-from trueface.unlearn.heads import cross_entropy, wide
-from trueface.unlearn.npo import preference
-from trueface.watch import Watch
+from trueface.models.logits import cross_entropy, wide
+from trueface.runtime.progress import Watch
+from trueface.unlearning.methods.npo import preference
 
 FAST = {"lr": 0.05, "epochs": 20}
 

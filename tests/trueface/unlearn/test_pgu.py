@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from launcher.api import JobError, UsageError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
-from trueface.unlearn import pgu
-from trueface.unlearn.answers import answered
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.method import Unlearned, run
-from trueface.unlearn.options import PguOptions, TrainingOptions
-from trueface.unlearn.pgu import Moment, loss_of, verdict
-from trueface.unlearn.samples import Examples, examples
-from trueface.unlearn.spaces import Sums, groups_of, layers_of, space
-from trueface.watch import Watch
+from trueface.data.examples import Examples, examples
+from trueface.evaluation.predictions import answered
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Unlearned, run
+from trueface.unlearning.hyperparameters import PguOptions, TrainingOptions
+from trueface.unlearning.methods.pgu import method
+from trueface.unlearning.methods.pgu.method import Moment, loss_of, verdict
+from trueface.unlearning.methods.pgu.subspaces import Sums, groups_of, layers_of, space
+from trueface.unlearning.plain_training import learn_plainly
 
 STRONG = {"lr": 0.5, "lr_end": 0.5, "epochs": 60, "retained": 0.6}  # forgets in a second
 
@@ -144,7 +144,7 @@ def test_batch_norms_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("rule", ["class", "instances", "depoison"])
-def test_the_loss_is_finite_and_bounded_for_sure_answers(classes: int, rule: pgu.Rule) -> None:
+def test_the_loss_is_finite_and_bounded_for_sure_answers(classes: int, rule: method.Rule) -> None:
     logits = torch.zeros(4, classes)
     logits[:, 0] = torch.tensor([1e4, -1e4, 20.0, 0.0])
     logits.requires_grad_()

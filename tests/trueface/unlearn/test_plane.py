@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.trueface.unlearn.build import one_class, perceptron, points
-from trueface.errors import DataError
-from trueface.unlearn.plane import MOST, Axes, Plane, plane, read, write
-from trueface.unlearn.samples import examples
-from trueface.watch import Watch
+from trueface.data.examples import examples
+from trueface.runtime.errors import DataError
+from trueface.runtime.progress import Watch
+from trueface.unlearning.evaluation.embedding import MOST, Axes, Plane, plane, read, write
 
 WATCH = Watch()
 

@@ -8,9 +8,9 @@ import torch
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
-from trueface.unlearn.options import PotionOptions
-from trueface.unlearn.potion import _trials
-from trueface.watch import Watch
+from trueface.runtime.progress import Watch
+from trueface.unlearning.hyperparameters import PotionOptions
+from trueface.unlearning.methods.potion import _trials
 
 
 def weights(problem: Problem) -> list[torch.Tensor]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from trueface import layout
-from trueface.errors import DataError
-from trueface.unlearn.record import Found, Probe, Record, Relearn, read, write
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+from trueface.unlearning.record import Found, Probe, Record, Relearn, read, write
 
 
 def a_record(**changed: Any) -> Record:
@@ -83,11 +83,11 @@ def test_a_measured_value_that_is_no_number_is_refused() -> None:
 def test_a_record_that_cannot_be_understood_is_an_error(
     tmp_path: Path, text: str, said: str
 ) -> None:
-    layout.unlearning(tmp_path).write_text(text)
+    paths.unlearning(tmp_path).write_text(text)
     with pytest.raises(DataError, match=said):
         read(tmp_path)
 
 
 def test_the_file_says_its_schema(tmp_path: Path) -> None:
     write(tmp_path, a_record())
-    assert json.loads(layout.unlearning(tmp_path).read_text())["schema"] == 1
+    assert json.loads(paths.unlearning(tmp_path).read_text())["schema"] == 1

@@ -6,13 +6,13 @@ import torch
 from launcher.api import JobError
 from tests.trueface.unlearn import checks
 from tests.trueface.unlearn.build import flipped, one_class
-from trueface.unlearn import rl
-from trueface.unlearn.cache import Cache
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.method import Request
-from trueface.unlearn.options import RlOptions
-from trueface.unlearn.samples import Meter, examples
-from trueface.watch import Watch
+from trueface.data.examples import Meter, examples
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Request
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.hyperparameters import RlOptions
+from trueface.unlearning.methods import rl
+from trueface.unlearning.plain_training import learn_plainly
 
 FAST = {"lr": 0.05, "epochs": 20}
 

@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 
 from tests.trueface.unlearn.said import flips, one_class, said, spoilt
-from trueface.unlearn.alarms import Sort
-from trueface.unlearn.answers import Answered
-from trueface.unlearn.ruin import effective, loss_beside, lost, paired, ruined
+from trueface.evaluation.predictions import Answered
+from trueface.unlearning.evaluation.ruined_models import (
+    effective,
+    loss_beside,
+    lost,
+    paired,
+    ruined,
+)
+from trueface.unlearning.evaluation.sanity_checks import Sort
 
 K = 10
 PER_CLASS = 30

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from launcher.api import UsageError
 from tests.trueface.unlearn import checks
 from tests.trueface.unlearn.build import Problem, flipped, one_class, perceptron
-from trueface.unlearn import rl, salun
-from trueface.unlearn.descent import Descent
-from trueface.unlearn.options import SalunOptions
-from trueface.watch import Watch
+from trueface.runtime.progress import Watch
+from trueface.unlearning.hyperparameters import SalunOptions
+from trueface.unlearning.methods import rl, salun
+from trueface.unlearning.optimization import Descent
 
 FAST = {"lr": 0.05, "epochs": 10}
 PROBLEMS: list[Callable[[], Problem]] = [flipped, one_class, lambda: one_class(pictures=True)]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from trueface.unlearn.samples import Counted, Examples, Meter, examples, examples_of
+from trueface.data.examples import Counted, Examples, Meter, examples, examples_of
 
 INPUTS, LABELS = torch.arange(10.0)[:, None], torch.arange(10) % 3
 

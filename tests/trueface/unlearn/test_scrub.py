@@ -8,12 +8,12 @@ import torch
 from launcher.api import UsageError
 from tests.trueface.unlearn import checks
 from tests.trueface.unlearn.build import flipped, one_class
-from trueface.unlearn import scrub
-from trueface.unlearn.descent import Descent, teach
-from trueface.unlearn.heads import cross_entropy, wide
-from trueface.unlearn.options import ScrubOptions
-from trueface.unlearn.scrub import Checkpoint
-from trueface.watch import Watch
+from trueface.models.logits import cross_entropy, wide
+from trueface.runtime.progress import Watch
+from trueface.unlearning.hyperparameters import ScrubOptions
+from trueface.unlearning.methods import scrub
+from trueface.unlearning.methods.scrub import Checkpoint
+from trueface.unlearning.optimization import Descent, teach
 
 FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
 CLASS = {"lr": 0.1, "epochs": 10, "max_epochs": 5, "forget_batch": 4}

@@ -10,14 +10,14 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
-from trueface.unlearn.answers import answered
-from trueface.unlearn.cache import Cache
-from trueface.unlearn.learning import learn_plainly
-from trueface.unlearn.method import Request
-from trueface.unlearn.options import ShrinkOptions
-from trueface.unlearn.samples import Examples, Meter, examples
-from trueface.unlearn.shrink import nearest
-from trueface.watch import Watch
+from trueface.data.examples import Examples, Meter, examples
+from trueface.evaluation.predictions import answered
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Request
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.hyperparameters import ShrinkOptions
+from trueface.unlearning.methods.shrink import nearest
+from trueface.unlearning.plain_training import learn_plainly
 
 FAST = {True: {"lr": 0.01}, False: {"lr": 0.1}}  # for pictures, and for points: ten steps in all
 

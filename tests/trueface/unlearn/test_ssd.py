@@ -8,8 +8,8 @@ import torch
 
 from launcher.api import JobError
 from tests.trueface.unlearn.build import Problem, flipped, one_class
-from trueface.unlearn.samples import examples
-from trueface.watch import Watch
+from trueface.data.examples import examples
+from trueface.runtime.progress import Watch
 
 
 def weights(problem: Problem) -> list[torch.Tensor]:

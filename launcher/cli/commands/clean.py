@@ -1,0 +1,203 @@
+"""`launcher clean`: forget jobs that have ended, and delete what their attempts left."""
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from launcher.cli.complete import JOBS
+from launcher.cli.option_types import span, whole
+from launcher.cli.prompts import ask, dry_run_option, rehearse, say, yes_option
+from launcher.cli.select_jobs import HELP, select
+from launcher.errors import MachineError, UsageError, counted
+from launcher.screens.format import harmless
+from launcher.states import ENDED, OPEN, State
+from launcher.store.client import open_queue
+from launcher.store.queue import Store
+from launcher.store.retention import (
+    Copies,
+    Left,
+    Rules,
+    choose,
+    copies_before,
+    delete,
+    delete_copies,
+    folders_of,
+    in_batches,
+    refusal,
+    size_of,
+)
+from launcher.store.rows import JobRow
+from launcher.system.paths import Home
+from launcher.units import format_bytes
+
+BATCH = 500  # jobs; the queue is written in between, and others write it too
+NAMED = 20  # folders that were left
+
+
+class States(click.ParamType[frozenset[State]]):
+    """Some of the states in which a job ends, with commas between them."""
+
+    name = "states"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> frozenset[State]:
+        """Return the states."""
+        known = [str(state) for state in State if state in ENDED]
+        words = [word.strip() for word in value.split(",")]
+        for word in words:
+            if word in OPEN:
+                self.fail(f"a job that is {word} is not over: cancel it first", param, ctx)
+            if word not in known:
+                self.fail(f"expected some of {', '.join(known)}, got {word!r}", param, ctx)
+        return frozenset(map(State, words))
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@click.option("--older", type=span(), help="Only what ended longer ago, such as 30d.")
+@click.option("--state", "states", type=States(), help="Only these, such as failed,cancelled.")
+@click.option("--keep", type=whole(1), help="Keep the newest N of each run.")
+@yes_option
+@dry_run_option
+def command(
+    patterns: tuple[str, ...],
+    older: float | None,
+    states: frozenset[State] | None,
+    keep: int | None,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """Forget ended jobs: their logs, attempts and results in the queue are deleted.
+
+    At least one rule or PATTERN is needed; what every one of them allows goes. Jobs that an open
+    job needs stay, and files under runs/ are never touched. --older alone also deletes backups and
+    damaged databases of that age, but for the newest backup. The queue then knows nothing of what
+    was cleaned: `launcher run` would do it again, also where its files are still there.
+
+    \b
+    Examples:
+      launcher clean --older 30d --dry-run
+      launcher clean --state failed,cancelled,skipped --yes
+      launcher clean run:quickstart --keep 100
+    """
+    if not patterns and older is None and states is None and keep is None:
+        raise UsageError("say what may go: --older 30d, --state failed, --keep N, or PATTERN…")
+    rules = Rules(older_s=older or 0.0, states=states or ENDED, keep=keep or 0)
+    with open_queue() as (home, store):
+        jobs = _chosen(store, patterns, rules)
+        by_age = older is not None and not patterns and states is None and keep is None
+        copies = copies_before(home, time.time() - rules.older_s) if by_age else Copies(old=())
+        if not jobs and patterns:
+            raise UsageError(
+                "nothing to clean: all of them are open, needed, or kept by a rule; cancel what is open, or "
+                "leave a rule out"
+            )
+        if not jobs and not copies.old:
+            click.echo("nothing to clean", err=True)
+            _name_kept(copies)
+            return
+        if dry_run:
+            _rehearse(home, jobs, copies)
+            return
+        if not yes:
+            ask(jobs, f"{_question(jobs, copies)}?", needed=True)
+        freed, gone, left = _clean(home, store, jobs)
+        store.owning.forget_contexts()
+        freed += copies.size
+        kept = delete_copies(copies.old)
+    say(gone, _what)
+    done = [counted(len(gone), "job"), *_counted(copies)]
+    click.echo(f"{' and '.join(done)} cleaned, {format_bytes(freed)} freed", err=True)
+    _name_kept(copies)
+    _name_left(left)
+    for path, why in kept:
+        click.echo(f"left: {harmless(str(path))}: {why}", err=True)
+    if left:
+        raise MachineError(
+            f"{counted(len(left), 'folder')} could not be deleted; the jobs stay: "
+            "mend what is said above and clean again"
+        )
+
+
+def _chosen(store: Store, patterns: Sequence[str], rules: Rules) -> list[JobRow]:
+    now = time.time()
+    whole = bool(rules.keep)
+    ended = store.read.ended_before(float("inf"), ENDED) if whole else []
+    if patterns:
+        jobs = select(store, patterns)
+    else:
+        jobs = ended or store.read.ended_before(now - rules.older_s, rules.states)
+    allowed = choose(jobs, rules, ended=ended, now=now)
+    free = store.owning.forgettable(job.id for job in allowed)
+    return [job for job in allowed if job.id in free]
+
+
+def _clean(
+    home: Home, store: Store, jobs: Sequence[JobRow]
+) -> tuple[int, list[JobRow], list[Left]]:
+    """Delete folders, then forget their jobs; return bytes, jobs, and what was left."""
+    freed, gone, left = 0, [], []
+    for batch in in_batches(jobs, BATCH):
+        clear = []
+        for job in batch:
+            kept = []
+            for attempt in folders_of(home, job):
+                size = size_of(attempt)
+                trouble = delete(attempt)
+                freed += size if trouble is None else 0
+                kept += [trouble] if trouble else []
+            left += kept
+            clear += [] if kept else [job.id]
+        forgotten = set(store.owning.forget(clear))
+        gone += [job for job in batch if job.id in forgotten]
+    return freed, gone, left
+
+
+def _rehearse(home: Home, jobs: Sequence[JobRow], copies: Copies) -> None:
+    attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
+    left = [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
+    freed = sum(map(size_of, attempts)) - sum(size_of(one.attempt) for one in left) + copies.size
+    for copy in copies.old:
+        click.echo(f"would delete {harmless(str(copy))}")
+    _name_left(left)
+    _name_kept(copies)
+    done = " and ".join([counted(len(jobs), "job"), *_counted(copies)])
+    click.echo(f"{done} would be cleaned, {format_bytes(freed)} would be freed", err=True)
+    rehearse(jobs, lambda job: f"be {_what(job)}")
+
+
+def _counted(copies: Copies) -> list[str]:
+    number = len(copies.old)
+    return [f"{number} old {'copy' if number == 1 else 'copies'} of the queue"] if number else []
+
+
+def _question(jobs: Sequence[JobRow], copies: Copies) -> str:
+    forget = f"forget {counted(len(jobs), 'job')} and delete the logs" if jobs else ""
+    return " and ".join(filter(None, (forget, *(f"delete {copy}" for copy in _counted(copies)))))
+
+
+def _name_kept(copies: Copies) -> None:
+    if copies.newest is not None:
+        click.echo(
+            f"kept: {harmless(str(copies.newest))}, the newest backup: what a damaged queue would go "
+            "back to; delete it by hand where it holds what must go",
+            err=True,
+        )
+    if copies.undecided is not None:
+        click.echo(
+            f"kept: {harmless(str(copies.undecided))}, until you decide how the queue goes on",
+            err=True,
+        )
+
+
+def _name_left(left: Sequence[Left]) -> None:
+    for one in left[:NAMED]:
+        click.echo(f"left: {harmless(str(one.attempt.folder))}: {one.why}", err=True)
+    if len(left) > NAMED:
+        click.echo(f"left: {len(left) - NAMED:,} more", err=True)
+
+
+def _what(job: JobRow) -> str:
+    return f"forgotten, {job.state}"

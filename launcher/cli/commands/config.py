@@ -1,0 +1,187 @@
+"""`launcher config`: which defaults hold, and who says so."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import click
+
+from launcher.cli.main import VERBS, defaults, options_of
+from launcher.cli.main import verb as verb_of
+from launcher.scheduler.model import Rules
+from launcher.screens.format import columns, harmless, tabbed
+from launcher.system.config import Configuration, Fault, read_configuration
+from launcher.system.files import Json
+from launcher.system.paths import find_home
+from launcher.units import format_bytes, format_seconds
+
+PREFIX = "LAUNCHER"  # of environment variables
+
+
+class Source(StrEnum):
+    """Who says what holds; the command line, above all of them, is not known here."""
+
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One default, and where it comes from."""
+
+    name: str
+    value: Json
+    source: Source = Source.DEFAULT
+    where: str = ""  # the variable, or file and line
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the value as a line: name, value, where it comes from."""
+        value = self.value if isinstance(self.value, str) else json.dumps(self.value)
+        return self.name, harmless(value), harmless(self.where or self.source)
+
+    def record(self) -> dict[str, Json]:
+        """Return the value for JSON."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "source": self.source,
+            "where": self.where or None,
+        }
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="List every option of every verb, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def command(everything: bool, as_json: bool) -> None:
+    """Print your defaults and where each comes from.
+
+    The command line is above the environment (LAUNCHER_HOME, LAUNCHER_RUN_DETACH …), that above the
+    file config.toml in $XDG_CONFIG_HOME/launcher (or LAUNCHER_CONFIG names it), that above what is
+    built in. In a pipe: name, value, where it comes from.
+
+    \b
+    Examples:
+      launcher config
+      launcher config --all --json
+    """
+    configuration = read_configuration(os.environ, VERBS)
+    values = [
+        *_general(configuration, os.environ),
+        *_sharing(configuration),
+        *_options(configuration, os.environ, everything=everything),
+    ]
+    if as_json:
+        record: dict[str, Json] = {
+            "schema": 1,
+            "file": str(configuration.file),
+            "exists": configuration.exists,
+            "values": [one.record() for one in values],
+        }
+        click.echo(json.dumps(record))
+    elif not sys.stdout.isatty():
+        click.echo(tabbed(one.cells() for one in values))
+    else:
+        _draw(configuration, values)
+
+
+def _draw(configuration: Configuration, values: Sequence[Value]) -> None:
+    width = os.get_terminal_size().columns or 80  # 0: it tells none
+    absent = "" if configuration.exists else " (there is none)"
+    click.echo(f"file: {harmless(str(configuration.file))}{absent}")
+    rows = [("NAME", "VALUE", "COMES FROM"), *(one.cells() for one in values)]
+    for line in columns(rows):
+        click.echo(line if len(line) <= width else f"{line[: width - 1]}…")
+
+
+def _general(configuration: Configuration, environ: Mapping[str, str]) -> Iterator[Value]:
+    """Give the values that belong to no verb."""
+    home = str(find_home(environ).folder)
+    if environ.get("LAUNCHER_HOME"):
+        yield Value(name="home", value=home, source=Source.ENVIRONMENT, where="LAUNCHER_HOME")
+    elif configuration.home is not None:
+        yield Value(name="home", value=home, source=Source.FILE, where=configuration.place("home"))
+    else:
+        yield Value(name="home", value=home)
+    for table, words in (
+        ("subsets", configuration.subsets),
+        ("modifiers", configuration.modifiers),
+    ):
+        for word, folders in words.items():
+            where = configuration.place(table, word)
+            name, value = f"{table}.{word}", list[Json](folders)
+            yield Value(name=name, value=value, source=Source.FILE, where=where)
+
+
+def _sharing(configuration: Configuration) -> Iterator[Value]:
+    """Give how the GPUs are shared, as the file says it or as is built in."""
+    said = {
+        key[1].replace("-", "_")
+        for key in configuration.lines
+        if key[:1] == ("sharing",) and key[1:]
+    }
+    rules = configuration.rules or Rules()
+    values: dict[str, Json] = {
+        "reserve": format_bytes(rules.reserve),
+        "max_per_gpu": rules.max_per_gpu,
+        "idle": format_seconds(rules.idle_s),
+        "devices": None if rules.devices is None else [*rules.devices],
+    }
+    for key, value in values.items():
+        if key in said:
+            where = configuration.place("sharing", key)
+            yield Value(name=f"sharing.{key}", value=value, source=Source.FILE, where=where)
+        else:
+            yield Value(name=f"sharing.{key}", value=value)
+
+
+def _options(
+    configuration: Configuration, environ: Mapping[str, str], *, everything: bool
+) -> Iterator[Value]:
+    """Give the options that are set; with `everything` also the others.
+
+    Raises:
+        UsageError: the file names an option that its verb lacks, or a value that it does not take.
+    """
+    faults: list[Fault] = []
+    found: list[Value] = []
+    for name in VERBS:
+        verb = verb_of(name)
+        table = configuration.options.get(name, {})
+        said = defaults(verb, (name,), table, faults)
+        found += _of_verb(verb, (name,), said, configuration, environ)
+    configuration.refuse(faults)
+    yield from (one for one in found if everything or one.source is not Source.DEFAULT)
+
+
+def _of_verb(
+    verb: click.Command,
+    keys: tuple[str, ...],
+    said: Mapping[str, Any],
+    configuration: Configuration,
+    environ: Mapping[str, str],
+) -> Iterator[Value]:
+    for key, option in options_of(verb).items():
+        parameter = option.name or ""
+        variable = "_".join((PREFIX, *keys, parameter)).upper().replace("-", "_")
+        name = ".".join((*keys, key))
+        if environ.get(variable):
+            yield Value(
+                name=name, value=environ[variable], source=Source.ENVIRONMENT, where=variable
+            )
+        elif parameter in said:
+            where = configuration.place(*keys, key)
+            yield Value(name=name, value=said[parameter], source=Source.FILE, where=where)
+        else:
+            yield Value(name=name, value=_built_in(option))
+    for below, one in verb.commands.items() if isinstance(verb, click.Group) else ():
+        yield from _of_verb(one, (*keys, below), said.get(below, {}), configuration, environ)
+
+
+def _built_in(option: click.Option) -> Json:
+    value = option.to_info_dict()["default"]
+    return value if isinstance(value, bool | int | float | str) else None

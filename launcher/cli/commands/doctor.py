@@ -1,0 +1,66 @@
+"""`launcher doctor`: what is wrong with this machine for jobs, and what to do about it."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+
+import click
+
+from launcher.cli.doctor.checks import check
+from launcher.cli.doctor.findings import Verdict, draw
+from launcher.cli.doctor.gather import gather
+from launcher.cli.main import VERBS, cli, defaults
+from launcher.errors import MachineError, UsageError
+from launcher.screens.format import tabbed
+from launcher.screens.terminal import say, speaks_unicode, width
+from launcher.system.config import Fault, Options, read_configuration
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Also let torch compute on a GPU, which takes a while.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def command(deep: bool, as_json: bool) -> int:
+    """Check driver, torch, GPUs, disks, limits and the queue; change nothing.
+
+    Each thing is ok, a warning, trouble, or unknown, and what to do stands below it. In a pipe:
+    name, verdict, what was found and what to do, with tabs. The exit code is 3 with trouble.
+
+    \b
+    Examples:
+      launcher doctor
+      launcher doctor --deep
+      launcher doctor --json
+    """
+    facts = gather(os.environ, unicode=speaks_unicode(os.environ), deep=deep)
+    findings = check(replace(facts, faults=_faults(os.environ) or facts.faults))
+    if as_json:
+        told = {"schema": 1, "findings": [one.record() for one in findings]}
+        click.echo(json.dumps(told))
+    elif sys.stdout.isatty():
+        say(draw(findings, width()))
+    else:
+        click.echo(tabbed(one.columns() for one in findings))
+    sick = any(one.verdict is Verdict.TROUBLE for one in findings)
+    return MachineError.exit_code if sick else 0
+
+
+def _faults(environ: Mapping[str, str]) -> str:
+    """Return all that is wrong with the user's file, '' where all is well."""
+    try:
+        read_configuration(environ, VERBS, _option_faults)
+    except UsageError as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def _option_faults(options: Mapping[str, Options]) -> list[Fault]:
+    """Return what is wrong with the options of verbs."""
+    context = click.Context(cli)
+    faults: list[Fault] = []
+    for name, table in options.items():
+        verb = cli.get_command(context, name)
+        if verb is not None:
+            defaults(verb, (name,), table, faults)
+    return faults

@@ -1,0 +1,112 @@
+"""`launcher gpus`: the GPUs of this machine, who uses them, and what is wrong with them."""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from launcher.cli.option_types import whole
+from launcher.errors import MachineError, UsageError, counted
+from launcher.gpu.monitor import POLL_S, Lookout
+from launcher.gpu.nvml import Nvml
+from launcher.gpu.recording import read_recording, record
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.screens.format import tabbed
+from launcher.screens.gpu_users import gauges_of, recalled, scheduler_sees
+from launcher.screens.gpu_view import draw
+from launcher.screens.terminal import say, width
+from launcher.store.client import open_queue
+from launcher.store.rows import Claim
+from launcher.system.paths import Home, find_home
+
+PATIENCE_S = 30.0  # a driver takes seconds to wake cards that sleep
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@click.option(
+    "--record",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Add what the driver says to FILE, with names of users and programs.",
+)
+@click.option("--looks", type=whole(1, 1_000_000), help="Record so many looks, one a second.")
+def command(as_json: bool, file: Path | None, looks: int | None) -> None:
+    """List the GPUs with their memory, who uses it, and what is wrong with them.
+
+    In a pipe, a line for each GPU or MIG instance: label, uuid, name, then in bytes: used, total,
+    ours, promised, then busy (0 to 1), °C, watts, most watts, idle or used, health, and why.
+
+    \b
+    Examples:
+      launcher gpus
+      launcher gpus --json
+      launcher gpus --record gpus.jsonl --looks 60
+    """
+    if looks is not None and file is None:
+        raise UsageError("say where the looks go: launcher gpus --record FILE --looks N")
+    if file is not None and file.exists():
+        read_recording(file)  # nothing is added to any other file
+    probe = Nvml()
+    gpus = watch(probe, file, looks or 1)
+    home = find_home(os.environ)
+    gauges = gauges_of(recalled(gpus, *scheduler_sees(home)), _claims(home), home)
+    if as_json:
+        listed = [gauge.record() for gauge in gauges]
+        click.echo(json.dumps({"schema": 1, "absent": probe.absent or None, "gpus": listed}))
+    elif not gauges:
+        click.echo(f"no GPUs: {probe.absent or 'the driver lists none'}", err=True)
+    elif sys.stdout.isatty():
+        say(draw(gauges, width()))
+    else:
+        click.echo(tabbed(gauge.columns() for gauge in gauges))
+    if file is not None:
+        click.echo(f"recorded {counted(looks or 1, 'look')} in {file}", err=True)
+
+
+def watch(
+    probe: Nvml, file: Path | None, looks: int, *, patience_s: float = PATIENCE_S
+) -> tuple[GpuSnapshot, ...]:
+    """Look so many times and return what was seen last.
+
+    Args:
+        probe: the driver.
+        file: where each look is recorded, if anywhere.
+        looks: at least one.
+        patience_s: how long the driver may take for one.
+
+    Raises:
+        MachineError: the driver does not answer.
+    """
+    seen = threading.Event()
+    lookout = Lookout(probe.snapshot, seen.set)  # a driver that hangs cannot be interrupted
+    gpus: tuple[GpuSnapshot, ...] = ()
+    for number in range(looks):
+        if number:
+            seen.clear()
+            time.sleep(POLL_S)
+        lookout.ask()
+        answered = seen.wait(patience_s)
+        if lookout.trouble:
+            raise MachineError(f"the GPUs cannot be looked at: {lookout.trouble}")
+        if not answered or (sight := lookout.sight()) is None:
+            raise MachineError(
+                f"the GPUs' driver has not answered for {patience_s:.3g} s; "
+                "nvidia-smi and the kernel's log (dmesg) may say why"
+            )
+        gpus = sight.gpus
+        if file is not None:
+            record(file, gpus)
+    return gpus
+
+
+def _claims(home: Home) -> list[Claim]:
+    if not home.exists():
+        return []
+    with open_queue() as (_, store):
+        return store.scheduling.claims()

@@ -1,0 +1,101 @@
+"""`launcher group`: how many jobs of a group may run at once."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+import click
+
+from launcher.cli.complete import GROUPS
+from launcher.cli.option_types import whole
+from launcher.cli.prompts import NOTHING_CHANGED
+from launcher.errors import UsageError, counted, nearest
+from launcher.screens.format import columns, harmless, tabbed
+from launcher.states import State
+from launcher.store.client import open_queue
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.daemon_control import wake
+
+Row = dict[str, str | int]
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=GROUPS)
+@click.option("--limit", type=whole(1, 1_000_000), help="Run at most so many at once.")
+@click.option("--no-limit", is_flag=True, help="Forget the group's limit.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def command(
+    name: str | None, limit: int | None, no_limit: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Limit how many jobs of the group NAME run at once; without NAME, list all groups.
+
+    Jobs join a group by `launcher add --group NAME`. In a pipe: name, limit, running, waiting.
+
+    \b
+    Examples:
+      launcher group
+      launcher group downloads --limit 2
+      launcher group downloads --no-limit
+    """
+    if limit is not None and no_limit:
+        raise UsageError("say --limit or --no-limit, not both")
+    changes = limit is not None or no_limit
+    if changes and not name:
+        raise UsageError("say which group: launcher group NAME --limit N")
+    with open_queue(make=limit is not None and not dry_run) as (home, store):
+        if name is not None and limit is None:
+            _check_known(store, name)
+        if name is not None and changes:
+            if not dry_run:
+                store.owning.limit(name, limit)
+                wake(home)
+            told = "no limit" if limit is None else f"at most {counted(limit, 'job')} at once"
+            click.echo(f"{harmless(name)}\t{f'would get {told}' if dry_run else told}")
+            if dry_run:
+                click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
+            return
+        running = store.read.in_state(State.RUNNING)
+        rows = [
+            _with_waiting(store, row)
+            for row in groups_of(store, running)
+            if name in {None, row["name"]}
+        ]
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "groups": rows}))
+    elif not rows:
+        click.echo("no groups; `launcher group NAME --limit N` makes one", err=True)
+    elif sys.stdout.isatty():
+        table = [("GROUP", "LIMIT", "RUNNING", "WAITING"), *map(_cells, rows)]
+        click.echo("\n".join(columns(table, right=frozenset({1, 2, 3}))))
+    else:
+        click.echo(tabbed(map(_cells, rows)))
+
+
+def groups_of(store: Store, running: Sequence[JobRow]) -> list[Row]:
+    """Return the groups that have a limit, and how many of the running jobs are theirs."""
+    at_work = Counter(job.spec.terms.group for job in running)
+    return [
+        {"name": group.name, "limit": group.slots, "running": at_work[group.name]}
+        for group in store.read.groups()
+    ]
+
+
+def _with_waiting(store: Store, row: Row) -> Row:
+    return {**row, "waiting": store.read.waiting_in(str(row["name"]))}
+
+
+def _check_known(store: Store, name: str) -> None:
+    known = [group.name for group in store.read.groups()]
+    if name not in known:
+        close = nearest(name, known)
+        hint = f"; did you mean {close!r}?" if close else ";"
+        raise UsageError(
+            f"there is no group {name!r}{hint} `launcher group {name} --limit N` makes one"
+        )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (harmless(str(row["name"])), *(str(row[key]) for key in ("limit", "running", "waiting")))

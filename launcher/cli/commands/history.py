@@ -1,0 +1,133 @@
+"""`launcher history`: what the queue did, what that took, and why some of it failed."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Collection
+from datetime import datetime
+from textwrap import wrap
+
+import click
+
+from launcher.cli.complete import JOBS
+from launcher.cli.select_jobs import HELP, select
+from launcher.errors import UsageError
+from launcher.screens.format import iso, moment, tabbed
+from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
+from launcher.screens.terminal import say, width
+from launcher.screens.text_table import Tone, line
+from launcher.store.client import open_queue
+from launcher.store.failure_groups import causes_of
+from launcher.store.history import Past, days_of, memory_of, runs_of
+from launcher.store.history_queries import History
+from launcher.store.queue import Store
+from launcher.system.paths import find_home
+from launcher.units import parse_seconds
+
+NOTHING = "nothing has ended or run yet"
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@click.option("--since", metavar="WHEN", help="Only from then on: 7d, 12h, or a day: 2026-11-01.")
+@click.option(
+    "--by",
+    "sections",
+    type=click.Choice(SECTIONS),
+    multiple=True,
+    help="Only this section, whole; may be given several times.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def command(
+    patterns: tuple[str, ...], since: str | None, sections: tuple[str, ...], as_json: bool
+) -> None:
+    """Tell what the queue did, of all jobs or of those that match.
+
+    By day and by run: jobs by how they ended, GPU-hours and core-hours; by cause: attempts that
+    were not done; by memory: what was asked of GPUs, what was taken, and what to ask next time. In
+    a pipe, a line for each with tabs, in seconds and bytes:
+
+    \b
+    day     date done failed cancelled skipped gpu-seconds core-seconds median
+    run     name jobs done failed attempts gpu-seconds core-seconds
+    cause   cause detail attempts seconds newest-job
+    memory  name newest-job attempts declared asked peak beyond wasted ask
+
+    There, `beyond` is how many took more than they were promised, `wasted` is in GiB-hours.
+
+    \b
+    Examples:
+      launcher history
+      launcher history --since 7d --by cause
+      launcher history run:quickstart --json
+    """
+    now = time.time()
+    begin = 0.0 if since is None else begin_of(since, now)
+    if find_home(os.environ).exists():
+        with open_queue() as (_, store):
+            jobs = {job.id for job in select(store, patterns)} if patterns else None
+            past = past_of(store, begin, now, jobs)
+    elif patterns:
+        with open_queue():  # which says that there is no queue
+            return
+    else:
+        past = Past()
+    if as_json:
+        told = {"schema": 1, "since": iso(begin) if since else None, **record(past, sections)}
+        click.echo(json.dumps(told))
+    elif not past.days:
+        click.echo(f"{NOTHING}{f' since {moment(begin)}' if since else ''}", err=True)
+    elif sys.stdout.isatty():
+        wide = width()
+        said = headline(past) + (f" since {moment(begin)}" if since else "")
+        head = [line(text, Tone.STRONG) for text in wrap(said, wide)]
+        say([*head, line(""), *draw(past, wide, sections)])
+    elif rows := columns(past, sections):
+        click.echo(tabbed(rows))
+
+
+def past_of(store: Store, begin: float, now: float, jobs: Collection[int] | None) -> Past:
+    """Return what a queue did.
+
+    Args:
+        store: the queue.
+        begin: from when on.
+        now: the time.
+        jobs: only these; None: all.
+    """
+    history = History(store.database)
+    with store.frames.at_once():
+        ends = history.ends(begin, jobs)
+        spent = history.spent(begin, now, jobs)
+        medians = history.medians(begin, jobs)
+        badly = history.badly(begin, jobs)
+        taken = history.taken(begin, jobs)
+    return Past(
+        days=days_of(ends, spent, medians),
+        runs=runs_of(ends, spent),
+        causes=causes_of(badly),
+        memory=memory_of(taken),
+    )
+
+
+def begin_of(text: str, now: float) -> float:
+    """Return the time that a person means: so long ago, or a local day or moment.
+
+    Raises:
+        UsageError: it is neither, or still to come.
+    """
+    try:
+        at = datetime.fromisoformat(text.strip()).astimezone().timestamp()
+    except (ValueError, OverflowError):
+        try:
+            at = now - parse_seconds(text)
+        except UsageError as error:
+            raise UsageError(
+                f"--since takes a time such as 7d or 12h, or a day such as 2026-11-01, not {text!r}"
+            ) from error
+    if at > now:
+        raise UsageError(
+            f"--since {text} is still to come; give an earlier day, or a span such as 7d"
+        )
+    return max(at, 0.0)

@@ -1,0 +1,262 @@
+"""`launcher kinds`: what jobs can be asked for, and what each kind can be told."""
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from launcher.cli.complete import KINDS
+from launcher.errors import MachineError, UnknownName
+from launcher.kinds import Kind, installed
+from launcher.screens.format import columns, harmless, tabbed
+from launcher.system.files import Json, write_atomic
+from launcher.taskfile.json_schema import task_schema
+from launcher.taskfile.json_schema_types import Form, settings_of
+from launcher.taskfile.reference import reference
+from launcher.taskfile.settings import known_settings
+
+_SINGLE: Mapping[str, str] = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+    "object": "a mapping",
+}
+_MANY: Mapping[str, str] = {
+    "a text": "texts",
+    "a whole number": "whole numbers",
+    "a number": "numbers",
+}
+_BOUNDS: Mapping[str, str] = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+}
+_LEAST = 24  # columns for the words at a line's end; a narrower terminal breaks the lines itself
+_MOST_DEFAULT = 24  # columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting of a kind, in words."""
+
+    name: str
+    takes: str
+    default: Json
+    required: bool
+    description: str
+    old_names: tuple[str, ...]
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the setting as a line: name, what it takes, default, description, old names."""
+        default = "(required)" if self.required else _shown(self.default)
+        old = ", ".join(self.old_names)
+        return (self.name, self.takes, default, self.description, old)
+
+    def record(self) -> dict[str, Json]:
+        """Return the setting for JSON."""
+        return {
+            "name": self.name,
+            "type": self.takes,
+            "required": self.required,
+            "default": self.default,
+            "description": self.description,
+            "old_names": list(self.old_names),
+        }
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[KIND]…", shell_complete=KINDS)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def command(names: tuple[str, ...], as_json: bool) -> None:
+    """List the installed kinds of jobs and their settings; with KIND, all about each setting.
+
+    In a pipe: name, role, summary, package, settings; of a setting: kind, name, what it takes, default,
+    description, old names. `launcher schema` tells an editor the same.
+
+    \b
+    Examples:
+      launcher kinds
+      launcher kinds train poison --json
+    """
+    known = installed()
+    for name in names:
+        if name not in known:
+            raise UnknownName("kind", name, known)
+    kinds = [known[name] for name in dict.fromkeys(names)] or list(known.values())
+    if as_json:
+        record = {"schema": 1, "kinds": [_record(kind) for kind in kinds]}
+        click.echo(json.dumps(record))
+    elif not sys.stdout.isatty():
+        for row in _rows(kinds, whole=bool(names)):
+            click.echo(tabbed([tuple(map(harmless, row))]))
+    else:
+        width = os.get_terminal_size().columns or 80  # 0: it tells none
+        pages = [_page(kind, width) for kind in kinds] if names else [_table(kinds, width)]
+        click.echo("\n\n".join(pages))
+
+
+def settings(kind: Kind) -> tuple[Setting, ...]:
+    """Return the settings of a kind in the order in which it declares them."""
+    old: dict[str, list[str]] = {}
+    for name, now in kind.settings.aliases.items():
+        old.setdefault(now, []).append(name)
+    return tuple(
+        Setting(
+            name=name,
+            takes=in_words(form),
+            default=form.get("default"),
+            required=kind.settings.model_fields[name].is_required(),
+            description=form.get("description", ""),
+            old_names=tuple(old.get(name, ())),
+        )
+        for name, form in settings_of(kind).items()
+    )
+
+
+def in_words(form: Form) -> str:
+    """Return in plain words what a form takes; that a variable may stand there is not said."""
+    if "anyOf" in form:
+        told = dict.fromkeys(in_words(one) for one in form["anyOf"])
+        return " or ".join(one for one in told if one)
+    if "enum" in form:
+        return " or ".join(map(_shown, form["enum"]))
+    if "const" in form:
+        return _shown(form["const"])
+    kind = form.get("type")
+    if kind == "array":
+        return _list_in_words(form)
+    if isinstance(kind, list):  # a text that may look like something else
+        return "a text"
+    if kind is None:
+        if form.get("$ref", "").endswith("/variable"):
+            return ""
+        return "a mapping" if {"$ref", "allOf"} & set(form) else "anything"
+    return _SINGLE[kind] + _bounds(form)
+
+
+def _list_in_words(form: Form) -> str:
+    items = [in_words(one) for one in form.get("prefixItems", ())]
+    if len(set(items)) > 1:
+        return f"a list of {', '.join(items)}"
+    item = items[0] if items else in_words(form.get("items", {}))
+    many = _MANY.get(item)
+    count = (
+        f" {len(items)}" if items else f" at least {form['minItems']}" if "minItems" in form else ""
+    )
+    if count:
+        return f"a list of{count} {many}" if many else f"a list of{count}, each {item}"
+    return f"a list of {many}" if many else f"a list, each {item}"
+
+
+def _bounds(form: Form) -> str:
+    if "minimum" in form and "maximum" in form:
+        return f" from {form['minimum']:g} to {form['maximum']:g}"
+    said = [f"{words} {form[key]:g}" for key, words in _BOUNDS.items() if key in form]
+    return f", {' and '.join(said)}" if said else ""
+
+
+def _record(kind: Kind) -> dict[str, Json]:
+    name, role, summary, package = _line(kind)
+    return {
+        "name": name,
+        "role": role,
+        "summary": summary,
+        "package": package,
+        "settings": [one.record() for one in settings(kind)],
+    }
+
+
+def _rows(kinds: Iterable[Kind], *, whole: bool) -> Iterator[tuple[str, ...]]:
+    """Give the lines for pipes: one for each kind, or one for each of its settings."""
+    for kind in kinds:
+        if not whole:
+            yield (*_line(kind), ",".join(known_settings(kind)))
+        else:
+            yield from ((kind.name, *one.cells()) for one in settings(kind))
+
+
+def _line(kind: Kind) -> tuple[str, str, str, str]:
+    module = kind.entry or type(kind).__module__
+    return kind.name, kind.role, kind.summary, module.partition(":")[0].partition(".")[0]
+
+
+def _table(kinds: Sequence[Kind], width: int) -> str:
+    rows = [("KIND", "ROLE", "PACKAGE", "WHAT IT DOES")]
+    for kind in kinds:
+        name, role, summary, package = _line(kind)
+        rows.append((name, role, package, summary))
+        rows.append(("", "", "", f"settings: {', '.join(known_settings(kind))}"))
+    return "\n".join(_fitted(rows, width))
+
+
+def _page(kind: Kind, width: int) -> str:
+    """Return all of a kind for a terminal."""
+    name, role, summary, package = _line(kind)
+    rows = [("SETTING", "DEFAULT", "WHAT IT IS")]
+    for one in settings(kind):
+        setting, takes, default, description, old = one.cells()
+        if len(default) > _MOST_DEFAULT:
+            default = f"{default[: _MOST_DEFAULT - 1]}…"
+        said = f"{description}: {takes}" if description else takes
+        rows.append((setting, default, f"{said} (old name: {old})" if old else said))
+    head = textwrap.wrap(harmless(f"{name} ({role}, of {package}): {summary}"), width)
+    return "\n".join([*head, *_fitted(rows, width)])
+
+
+def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Return rows as lines whose columns line up; the last column is wrapped to the width."""
+    before = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)]
+    room = max(_LEAST, width - sum(before) - 2 * len(before))
+    wrapped = []
+    for *cells, last in rows:
+        first, *more = textwrap.wrap(harmless(last), room, break_on_hyphens=False) or [""]
+        wrapped.append((*map(harmless, cells), first))
+        wrapped += [(*("" for _ in cells), line) for line in more]
+    return columns(wrapped)
+
+
+def _shown(value: Json) -> str:
+    """Return a value as a task file has it."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+
+
+@click.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write it there instead."
+)
+@click.option("--markdown", is_flag=True, help="The reference of all words, for a reader.")
+def schema(out: Path | None, markdown: bool) -> None:
+    """Print a JSON Schema of task files, made from the installed kinds.
+
+    With it an editor that has a YAML language server completes and checks task files as they are
+    typed. The schema lies beside them, and the first line of each file is:
+
+    \b
+      # yaml-language-server: $schema=task.schema.json
+
+    \b
+    Examples:
+      launcher schema --out tasks/task.schema.json
+      launcher schema | jq '."$defs"."train.lr"'
+      launcher schema --markdown --out reference.md
+    """
+    if markdown:
+        text = reference(installed()).rstrip("\n")
+    else:
+        text = json.dumps(task_schema(installed()), indent=1, ensure_ascii=False)
+    if out is None:
+        click.echo(text)
+        return
+    try:
+        write_atomic(out, f"{text}\n")
+    except OSError as error:
+        raise MachineError(f"cannot write {out}: {error.strerror}; name another --out") from error
+    click.echo(f"wrote {out}", err=True)

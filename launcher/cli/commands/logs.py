@@ -1,0 +1,333 @@
+"""`launcher logs`: what jobs wrote."""
+
+import codecs
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+from launcher.cli.complete import JOBS
+from launcher.cli.option_types import whole
+from launcher.cli.select_jobs import HELP, select
+from launcher.errors import UsageError, counted
+from launcher.screens.follow_logs import (
+    CHECK_EVERY_S,
+    CHUNK_BYTES,
+    FOLLOW_EVERY_S,
+    Followers,
+    ends_with_newline,
+    header,
+)
+from launcher.screens.format import harmless, named, why
+from launcher.screens.terminal import coloured
+from launcher.states import OPEN, State
+from launcher.store.client import keep_going, open_queue, stopped
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.files import MOST_BYTES, tail_offset
+from launcher.system.paths import Home
+from launcher.system.text import RESET, Plain, with_colours, without_colours
+
+_BEGUN = re.compile(r"\x1b(?:\[[0-9;:]{0,64})?\Z")  # a colour whose end is still to be read
+
+
+class Output(Protocol):
+    """Where a log goes."""
+
+    def write(self, chunk: bytes) -> None:
+        """Print a piece of it."""
+
+    def close(self) -> None:
+        """Print what was kept back."""
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
+@click.option("-n", "--lines", type=whole(1), help="Only the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as the jobs write, until they end.")
+@click.option("--attempt", type=whole(1), help="An earlier attempt than the newest.")
+@click.option(
+    "--raw", is_flag=True, help="Every byte as the program wrote it; it may steer a terminal."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def command(
+    patterns: tuple[str, ...],
+    lines: int | None,
+    follow: bool,
+    attempt: int | None,
+    raw: bool,
+    as_json: bool,
+) -> None:
+    """Print the standard output and error of jobs: of each the newest attempt.
+
+    No log can steer a terminal: there its colours pass, and other control characters are shown as
+    text (\\x1b); in a pipe escape sequences are left out. --raw gives every byte. -n looks at the
+    last 16 MiB at most, and so does --json. With -f, a job that has not started yet is waited for,
+    and retries are followed.
+
+    Logs of several jobs are printed one after another; with -f as they grow, each line whole and
+    behind its job's name (in a pipe: name, tab, line).
+
+    \b
+    Examples:
+      launcher logs 12 -f
+      launcher logs train/gan2:pre -n 20 --attempt 1
+      launcher logs 'train/*' run:quickstart -f
+      launcher logs 12 --raw | less -R
+    """
+    if as_json and follow:
+        raise UsageError(
+            "--json prints one object: it cannot follow a log; say -f or --json, not both"
+        )
+    if as_json and raw:
+        raise UsageError("--json holds every character already; say --raw or --json, not both")
+    with open_queue() as (home, store):
+        event = store.read.last_event()
+        jobs = _meant(store, patterns)
+        if len(jobs) > 1:
+            if follow:
+                Followers(home, store, jobs, event=event, tail=lines, raw=raw).follow(attempt)
+            else:
+                _one_by_one(home, jobs, lines, attempt, as_json=as_json, raw=raw)
+            return
+        row = jobs[0]
+        if follow:
+            _Follower(home, store, row.id, lines, raw=raw).follow(attempt)
+            return
+        number = _number(row, attempt)
+        log = home.attempt(row.id, number).log
+        if as_json:
+            click.echo(json.dumps({"schema": 1, **_record(row, number, log, lines)}))
+        else:
+            _print(log, lines, until=lambda: True, raw=raw)
+
+
+def _meant(store: Store, patterns: Sequence[str]) -> list[JobRow]:
+    """Return the jobs; of one name that several runs have, the newest run's."""
+    jobs = select(store, patterns)
+    one = len(patterns) == 1 and len({job.name for job in jobs}) == 1
+    return jobs[-1:] if one else jobs
+
+
+def _one_by_one(
+    home: Home,
+    jobs: Sequence[JobRow],
+    lines: int | None,
+    attempt: int | None,
+    *,
+    as_json: bool,
+    raw: bool,
+) -> None:
+    ran = [job for job in jobs if job.attempts >= (attempt or 1)]
+    if not ran:
+        raise UsageError(
+            f"none of these jobs has {_which(attempt)}: {named(jobs)}; "
+            + ("-f waits for it" if attempt is None else "without --attempt you get the newest")
+        )
+    records: list[dict[str, object]] = []
+    for index, job in enumerate(ran):
+        number = attempt or job.attempts
+        log = home.attempt(job.id, number).log
+        try:
+            if as_json:
+                records.append(_record(job, number, log, lines))
+                continue
+            click.echo(f"{chr(10) if index else ''}{header(job, number)}")
+            _print(log, lines, until=lambda: True, raw=raw)
+            if not ends_with_newline(log):
+                click.echo()
+        except UsageError as error:  # one log that is gone hides no other
+            click.echo(f"{harmless(job.name)}: {harmless(str(error))}", err=True)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "logs": records}))
+    left = [job for job in jobs if job.attempts < (attempt or 1)]
+    if left:
+        click.echo(
+            f"{counted(len(left), 'job')} without {_which(attempt)}: {named(left)}", err=True
+        )
+
+
+def _which(attempt: int | None) -> str:
+    return "a log yet" if attempt is None else f"an attempt {attempt}"
+
+
+def _number(row: JobRow, attempt: int | None) -> int:
+    if row.attempts == 0:
+        then = "-f waits for it" if row.state in OPEN else "`launcher retry` queues it again"
+        reason = why(row)
+        told = f"it is {row.state}" if reason == "new" else reason
+        raise UsageError(f"{row.name} has not run yet: {told}; {then}")
+    if attempt is not None and attempt > row.attempts:
+        raise UsageError(
+            f"{row.name} has {counted(row.attempts, 'attempt')}, and you ask for number {attempt}; "
+            "without --attempt you get the newest"
+        )
+    return attempt or row.attempts
+
+
+def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str, object]:
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            start = tail_offset(file, lines) if lines else max(0, size - MOST_BYTES)
+            file.seek(start)
+            text = file.read(size - start).decode(errors="replace")
+    except FileNotFoundError:
+        raise _no_log(log) from None
+    return {
+        "job": row.id,
+        "name": row.name,
+        "attempt": number,
+        "path": str(log),
+        "bytes": size,
+        "text": text,
+    }
+
+
+class _Follower:
+    """Prints what a job writes, attempt after attempt, until it ends."""
+
+    def __init__(self, home: Home, store: Store, job: int, lines: int | None, *, raw: bool) -> None:
+        self._home, self._store, self._job, self._lines = home, store, job, lines
+        self._raw = raw
+        self._checked = float("-inf")
+
+    def follow(self, attempt: int | None) -> None:
+        """Follow one attempt, or all from the newest on."""
+        row = self._row()
+        number = attempt or max(row.attempts, 1)
+        if not self._begun(number):
+            _number(self._row(), number)  # it ended without it, and that is an error
+        while True:
+            log = self._home.attempt(self._job, number).log
+            while not log.exists() and not self._over(number):
+                time.sleep(FOLLOW_EVERY_S)
+            _print(log, self._lines, until=partial(self._over, number), raw=self._raw)
+            number += 1
+            if attempt is not None or not self._begun(number):
+                return
+            self._lines = None
+
+    def _begun(self, number: int) -> bool:
+        """Wait for an attempt's start; False when the job ended without it."""
+        said = False
+        while (row := self._row()).attempts < number:
+            if row.state not in OPEN:
+                return False
+            if not said:
+                waits = "has not run yet" if number == 1 else "waits to run again"
+                click.echo(f"{harmless(row.name)} {waits}: {harmless(why(row))}", err=True)
+                said = True
+            self._keep_alive()
+            time.sleep(FOLLOW_EVERY_S)
+        return True
+
+    def _keep_alive(self) -> None:
+        now = time.monotonic()
+        if now - self._checked > CHECK_EVERY_S:
+            self._checked = now
+            if not keep_going(self._home) and self._row().state is not State.RUNNING:
+                raise stopped()
+
+    def _over(self, number: int) -> bool:
+        row = self._row()
+        if row.state is not State.RUNNING or row.attempts != number:
+            return True
+        self._keep_alive()  # where everybody was killed, somebody must find out what became of it
+        return False
+
+    def _row(self) -> JobRow:
+        rows = self._store.read.jobs_by_id([self._job])
+        if not rows:
+            raise UsageError(
+                f"job {self._job} was cleaned, and its log with it; `launcher status` lists the rest"
+            )
+        return rows[0]
+
+
+def _print(log: Path, lines: int | None, *, until: Callable[[], bool], raw: bool) -> None:
+    """Print a log; go on until nobody writes any more."""
+    try:
+        file = log.open("rb")
+    except FileNotFoundError:
+        raise _no_log(log) from None
+    say: Output = _Raw() if raw else _Terminal() if sys.stdout.isatty() else _Pipe()
+    with file, closing(say):
+        if lines is not None:
+            file.seek(tail_offset(file, lines))
+        over = False
+        while not over:
+            over = until()  # asked first: what it wrote last is there then
+            if os.fstat(file.fileno()).st_size < file.tell():  # somebody emptied it
+                file.seek(0)
+            while chunk := file.read(CHUNK_BYTES):
+                say.write(chunk)
+            if not over:
+                sys.stdout.flush()
+                time.sleep(FOLLOW_EVERY_S)
+
+
+def _no_log(log: Path) -> UsageError:
+    job = log.parent.name.partition("-")[0]
+    return UsageError(
+        f"there is no log at {log}; its attempt was never started: `launcher show {job}` tells more"
+    )
+
+
+class _Raw:
+    """Passes on every byte."""
+
+    def write(self, chunk: bytes) -> None:
+        click.echo(chunk, nl=False)
+
+    def close(self) -> None:
+        """Nothing is kept back."""
+
+
+class _Pipe:
+    """Passes on what is no escape sequence."""
+
+    def __init__(self) -> None:
+        self._plain = Plain()
+
+    def write(self, chunk: bytes) -> None:
+        click.echo(self._plain.feed(chunk), nl=False)
+
+    def close(self) -> None:
+        click.echo(self._plain.rest(), nl=False)
+
+
+class _Terminal:
+    """Shows a log as text, in its own colours where the person wants any."""
+
+    def __init__(self) -> None:
+        # a character may be cut in two where one reading ends, and so may a colour
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._colour = coloured(sys.stdout)
+        self._kept = ""
+
+    def write(self, chunk: bytes) -> None:
+        text = self._kept + self._decoder.decode(chunk)
+        begun = _BEGUN.search(text)
+        cut = begun.start() if begun else len(text)
+        text, self._kept = text[:cut], text[cut:]
+        self._show(text)
+
+    def close(self) -> None:
+        self._show(self._kept)
+        if self._colour:
+            click.echo(RESET, nl=False, color=True)
+
+    def _show(self, text: str) -> None:
+        shown = with_colours if self._colour else without_colours
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        told = ("\t".join(map(shown, line.split("\t"))) for line in lines)
+        click.echo("\n".join(told), nl=False, color=True)

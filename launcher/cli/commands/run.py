@@ -1,0 +1,324 @@
+"""`launcher run TASKFILE`: plan, queue, watch, and tell what came out."""
+
+import gc
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from enum import StrEnum
+from pathlib import Path
+
+import click
+
+from launcher.cli.commands.results import collect, draw, terminal_width
+from launcher.cli.complete import TASK_FILES
+from launcher.cli.missing_programs import warn_of_missing_programs
+from launcher.errors import TaskFileError, UsageError, counted
+from launcher.job import Context
+from launcher.planning.export import plan_commands, plan_json
+from launcher.planning.load import plan_files
+from launcher.planning.machine_state import look_around, remember
+from launcher.planning.plan import Plan
+from launcher.planning.preview import Here, hopeless_jobs, look_ahead, refusals
+from launcher.planning.submit import Action, Standing, Submitted, judge, resources_of, submit
+from launcher.scheduler.model import Machine
+from launcher.screens.format import harmless
+from launcher.screens.plan_view import WIDTH, draw_plan, refusal
+from launcher.screens.watch import Watcher, watch_run
+from launcher.states import OPEN, State
+from launcher.store.client import (
+    context_to_store,
+    cores_for,
+    lift_stop,
+    look_at_queue,
+    open_queue,
+    set_off,
+)
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system import memory
+from launcher.system.environment import unset
+from launcher.system.files import Json, stamp
+from launcher.system.git import worktree
+from launcher.system.paths import Home, find_home
+from launcher.taskfile.legacy_names import Wanted
+
+LEFT = 130
+
+
+class Form(StrEnum):
+    """How a dry run shows a plan."""
+
+    SOME = "some"  # a listing of the first jobs
+    ALL = "--all"
+    COMMANDS = "--commands"
+    JSON = "--json"
+
+
+@click.command()
+@click.argument(
+    "taskfiles", nargs=-1, required=True, metavar="TASKFILE…", shell_complete=TASK_FILES
+)
+@click.option("--dry-run", "-n", is_flag=True, help="List what would run and why; write nothing.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="With --dry-run: the plan as JSON (schema 1)."
+)
+@click.option("--all", "everything", is_flag=True, help="With --dry-run: list every job.")
+@click.option("--commands", is_flag=True, help="With --dry-run: only command lines for a shell.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting (lr=0.01, train.lr=0.01) or word (name=quick, resources.cpus=2), over the file.",
+)
+@click.option(
+    "--pass-env",
+    multiple=True,
+    metavar="NAME",
+    help="Store this variable though it looks like a secret; repeatable.",
+)
+@click.option("--detach", is_flag=True, help="Queue the jobs and come back at once.")
+@click.option("--force", is_flag=True, help="Run again what is done already.")
+def command(
+    taskfiles: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    everything: bool,
+    commands: bool,
+    settings: tuple[str, ...],
+    detach: bool,
+    force: bool,
+    pass_env: tuple[str, ...],
+) -> int:
+    """Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
+
+    What is done already, with the same settings, code and files, is not done again. A dry run ends
+    with 2 where the run would be refused; with --json it says why, and ends with 0.
+
+    \b
+    Examples:
+      launcher run tasks/quickstart.yaml --dry-run
+      launcher run tasks/quickstart.yaml
+    """
+    with _uncollected():
+        plans = plan_files(taskfiles, settings=settings)
+        dry_run = dry_run or any(made.wanted is Wanted.LIST for made in plans)
+        form = _form(dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands})
+        warn_of_missing_programs(plans)
+        if dry_run:
+            options = [word for one in settings for word in ("--set", one)]
+            options += ["--force"] if force else []
+            options += [word for name in pass_env for word in ("--pass-env", name)]
+            return _list(plans, taskfiles, form, options, pass_env)
+    results = any(made.wanted is Wanted.RESULTS for made in plans)
+    for made in plans:
+        if not results:
+            _refuse_missing(made)
+        for warning in made.warnings:
+            click.echo(str(warning), err=True)
+    if results:
+        return _tell_results(plans)
+    code = 0
+    with open_queue(make=True) as (home, store):
+        with _uncollected():
+            # all of them are judged before any is queued: a refusal leaves nothing behind
+            judged = [(made, _standings(store, made, force=force)) for made in plans]
+            _check_possible(home, store, judged)
+            contexts = [context_to_store((*made.pass_env, *pass_env)) for made in plans]
+            submitted = [
+                _queue(store, made, standings, context)
+                for (made, standings), context in zip(judged, contexts, strict=True)
+            ]
+        since = store.read.last_event()  # what starts at once is told, too
+        try:
+            if any(one.queued or one.joined for one in submitted):
+                lift_stop(home)
+                set_off(home)
+            if detach:
+                return 0
+            for one in submitted:
+                watcher = Watcher(home, store, one.jobs, since=since)
+                watch_run(watcher, live=sys.stderr.isatty())
+                code = max(code, _conclude(store, one))
+        except KeyboardInterrupt:
+            _say_left(store, submitted)
+            return LEFT
+    return code
+
+
+def _check_possible(
+    home: Home, store: Store, judged: Iterable[tuple[Plan, Sequence[Standing]]]
+) -> None:
+    """Refuse what this machine can never give, before anything is queued.
+
+    Raises:
+        UsageError: some jobs would wait for ever.
+    """
+    standings = [one for _, found in judged for one in found if one.action is not Action.CACHED]
+    asked = {resources_of(one.job) for one in standings}
+    if any(one.may_need_gpu for one in asked):
+        here = look_around(home, store, Path.cwd() / "runs", time.time())
+    else:  # the driver need not be asked
+        here = Here(now=time.time(), machine=Machine(cpus=cores_for(home), ram=memory.total()))
+    refused = [
+        f"{counted(number, 'job')} can never start here: {harmless(why)}"
+        for why, number in hopeless_jobs(standings, here).items()
+    ]
+    if refused:
+        raise UsageError("; ".join(refused) + "; nothing is queued")
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: of thousands of jobs to be queued nothing is any."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _standings(store: Store | None, made: Plan, *, force: bool) -> list[Standing]:
+    rows = store.read.jobs_of(Path.cwd(), made.name) if store else {}
+    return judge(made, rows, stamp, force=force)
+
+
+def _form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
+    """Return how a plan is to be shown.
+
+    Raises:
+        UsageError: no plan is to be shown, or in two ways at once.
+    """
+    wanted = [form for form, wish in asked.items() if wish]
+    if wanted and not dry_run:
+        raise UsageError(
+            f"{wanted[0]} shows a plan and runs nothing: add --dry-run, or leave {wanted[0]} out"
+        )
+    if len(wanted) > 1 and Form.COMMANDS in wanted:
+        raise UsageError(f"say {' or '.join(wanted)}, not both")
+    return wanted[0] if wanted else Form.SOME
+
+
+def _list(
+    plans: Sequence[Plan],
+    taskfiles: Sequence[str],
+    form: Form,
+    options: Sequence[str],
+    pass_env: Sequence[str],
+) -> int:
+    """Show what would run with these options; nothing is written, and no queue is begun."""
+    refused = False
+    home = find_home(os.environ)
+    shown: list[str] = []
+    records: list[Json] = []
+    with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
+        here = look_around(home, store, Path.cwd() / "runs", time.time())
+        kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
+        history = remember(store, kinds, gpus=bool(here.machine.gpus))
+        for made, path in zip(plans, taskfiles, strict=True):
+            standings = _standings(store, made, force="--force" in options)
+            unset_ones = unset(os.environ, (*made.pass_env, *pass_env))
+            reasons = refusals(made, hopeless_jobs(standings, here), unset_ones)
+            refused = refused or bool(reasons)
+            if form is Form.COMMANDS:
+                shown += plan_commands(standings)
+                _warn(made, reasons)
+                continue
+            outlook = look_ahead(standings, history, here)
+            tree = worktree(Path.cwd(), {module for job in made.jobs for module in job.sources})
+            if form is Form.JSON:
+                records.append(plan_json(made, standings, outlook, tree, refused=reasons))
+                continue
+            listing = draw_plan(
+                made,
+                standings,
+                outlook,
+                taskfile=path,
+                start=shlex.join(["launcher", "run", path, *options]),
+                tree=tree,
+                width=shutil.get_terminal_size((WIDTH, 24)).columns,
+                everything=form is Form.ALL,
+                refused=reasons,
+            )
+            shown += ["", listing] if shown else [listing]
+    if form is Form.JSON:
+        one: Json = {"schema": 1, "plans": records}
+        shown.append(json.dumps(records[0] if len(records) == 1 else one))
+    for text in shown:
+        click.echo(text)
+    # who asks for JSON gets the plan, and reads in it that it would be refused
+    return UsageError.exit_code if refused and form is not Form.JSON else 0
+
+
+def _warn(made: Plan, reasons: Sequence[str]) -> None:
+    """Tell beside command lines what a listing says below them."""
+    for warning in made.warnings:
+        click.echo(str(warning), err=True)
+    if reasons:
+        click.echo(refusal(reasons), err=True)
+
+
+def _tell_results(plans: Iterable[Plan]) -> int:
+    """Print the tables of runs: what `parse: true` of the original's file asks for."""
+    with open_queue() as (_, store):
+        for made in plans:
+            rows = [*store.read.jobs_of(Path.cwd(), made.name).values()]
+            click.echo(draw(collect(rows), width=terminal_width()))
+    return 0
+
+
+def _refuse_missing(made: Plan) -> None:
+    """Raise what a dry run only warns of: nothing is queued that must fail."""
+    if made.missing:
+        raise TaskFileError(made.missing)
+
+
+def _queue(store: Store, made: Plan, standings: Sequence[Standing], context: Context) -> Submitted:
+    one = submit(store, Path.cwd(), made, standings, context, time.time())
+    said = [f"{one.queued} queued"]
+    said += [f"{one.joined} under way already"] if one.joined else []
+    said += [f"{one.cached} done before"] if one.cached else []
+    click.echo(f"{made.name}: {counted(len(one.jobs), 'job')}, {', '.join(said)}", err=True)
+    return one
+
+
+def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
+    """Tell someone who leaves the view what goes on, and how to come back."""
+    numbers = [number for one in submitted for number in one.jobs]
+    left = sum(row.state in OPEN for row in store.read.jobs_by_id(numbers))
+    click.echo(
+        f"\n{counted(left, 'job')} {'goes' if left == 1 else 'go'} on; "
+        "the same `launcher run` comes back to them, "
+        "`launcher status` lists them, `launcher stop` stops",
+        err=True,
+    )
+
+
+def _conclude(store: Store, one: Submitted) -> int:
+    rows = store.read.jobs_by_id(one.jobs)
+    table = collect(rows)
+    if table:
+        click.echo(draw(table, width=terminal_width()))
+    _say_what_is_missing(rows)
+    click.echo(f"\nfiles: {rows[0].spec.run_folder}", err=True)
+    return 0 if all(row.state is State.DONE for row in rows) else 1
+
+
+def _say_what_is_missing(rows: Sequence[JobRow]) -> None:
+    """Name what failed and what to do next; what was skipped because of it is only counted."""
+    for row in rows:
+        if row.state in {State.FAILED, State.CANCELLED}:
+            reason = harmless(row.reason.partition("\n")[0])
+            click.echo(f"{row.state}: {harmless(row.name)}: {reason}", err=True)
+            click.echo(f"  launcher logs {row.id} · launcher show {row.id}", err=True)
+    skipped = sum(row.state is State.SKIPPED for row in rows)
+    if skipped:
+        verb = "needs" if skipped == 1 else "need"
+        click.echo(f"skipped: {counted(skipped, 'job')} that {verb} them", err=True)
+    if any(row.state is not State.DONE for row in rows):
+        click.echo("the same `launcher run` again runs only what is not done", err=True)

@@ -1,0 +1,210 @@
+"""`launcher simulate FILE`: what the scheduler would make of a trace or task file on any machine."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from launcher.cli.commands.results import terminal_width
+from launcher.cli.complete import FILES
+from launcher.cli.option_types import SIZE, Value, real, span, whole
+from launcher.errors import UsageError, counted
+from launcher.planning.load import plan_files
+from launcher.planning.machine_state import remember
+from launcher.screens.format import harmless
+from launcher.simulate.fleet import Fleet, read_fleet
+from launcher.simulate.plan_jobs import Planned, planned_jobs
+from launcher.simulate.predictions import Foresight
+from launcher.simulate.report import draw_study, sharing
+from launcher.simulate.study import OURS, Assumptions, Study, study
+from launcher.simulate.timeline import Story, draw_timeline
+from launcher.simulate.trace import SAID, TraceJob, draw_memory, read_trace
+from launcher.simulate.workload import choose, fit
+from launcher.store.client import open_queue
+from launcher.system.files import write_atomic
+from launcher.system.paths import find_home
+from launcher.units import format_bytes
+
+DURATION_S, VRAM = 3600.0, 8 * 1024**3  # of a planned job of which nothing is known
+_TASKFILES = (".yaml", ".yml")
+
+
+@click.command()
+@click.argument("file", metavar="FILE", shell_complete=FILES)
+@click.option(
+    "--gpus",
+    "fleet",
+    type=Value("gpus", read_fleet),
+    required=True,
+    metavar="NxSIZE",
+    help="The machine: 8x24GiB, or 2x80GiB+6x24GiB.",
+)
+@click.option("--jobs", type=whole(1), metavar="N", help="Only the first N jobs.")
+@click.option("--all-at-once", is_flag=True, help="All jobs come at the beginning.")
+@click.option("--load", type=real(0.01, 100), default="1", help="Jobs come so many times as fast.")
+@click.option(
+    "--slowdown",
+    type=real(1, 10),
+    default="1.3",
+    show_default=True,
+    help="So much longer each of two jobs on a GPU takes; each of n: this to the power of n - 1.",
+)
+@click.option(
+    "--max-per-gpu",
+    "most",
+    type=whole(1, 64),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="So many jobs share a GPU at most.",
+)
+@click.option(
+    "--forecast",
+    "foresight",
+    type=click.Choice([one.value for one in Foresight]),
+    default=Foresight.LEARNED.value,
+    show_default=True,
+    help="What the policy expects of durations: the true ones, what ended jobs teach, nothing.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the memory that is drawn.")
+@click.option(
+    "--vram", type=SIZE, help="What each job claims that says nothing, in place of drawn memory."
+)
+@click.option("--duration", type=span(), help="Of a task file's job that never ran.  [default: 1h]")
+@click.option("--timeline", metavar="FILE.svg", help="Also draw what ran where and when.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def command(
+    file: str,
+    fleet: Fleet,
+    jobs: int | None,
+    all_at_once: bool,
+    load: float,
+    slowdown: float,
+    most: int,
+    foresight: str,
+    seed: int,
+    vram: int | None,
+    duration: float | None,
+    timeline: str | None,
+    as_json: bool,
+) -> None:
+    """Replay FILE on a machine that need not exist, with the scheduler's own policy.
+
+    FILE is a trace (CSV with columns such as submit_s, duration_s, gpus, vc) or a task file, whose
+    jobs take as long as they did before. Beside the policy stand first-come-first-served and
+    shortest-first, which give whole GPUs, and a bound that nothing can beat. Nothing is run.
+
+    A trace names no memory, so each job's claim is drawn: 2 GiB 10 %, 3 GiB 15 %, 4 GiB 20 %,
+    6 GiB 20 %, 8 GiB 15 %, 11 GiB 10 %, 16 GiB 6 %, 22 GiB 4 % of the jobs. What can never fit
+    is dropped and counted. Cores and main memory are never short.
+
+    \b
+    Examples:
+      launcher simulate jobs.csv --gpus 8x24GiB
+      launcher simulate tasks/night.yaml --gpus 2x80GiB --timeline night.svg
+    """
+    picture = _picture(timeline)
+    planned = Path(file).suffix.lower() in _TASKFILES
+    durations = ""
+    if planned:
+        plan = _of_taskfile(file, duration or DURATION_S, vram or VRAM)
+        found, durations = plan.jobs, plan.in_words()
+        memory, drawn = f"as declared or measured, else {format_bytes(vram or VRAM)}", None
+    else:
+        found, memory, drawn = _of_trace(file, duration, vram, seed)
+    chosen = choose(found, first=jobs, all_at_once=all_at_once, load=load)
+    workload = fit(chosen, fleet)
+    if not workload.jobs:
+        raise UsageError(
+            f"not one of {counted(len(chosen), 'job')} can ever fit on {fleet}; give it larger --gpus"
+        )
+    assumptions = Assumptions(
+        fleet=fleet,
+        slowdown=slowdown,
+        most=most,
+        foresight=Foresight(foresight),
+        load=load,
+        all_at_once=all_at_once,
+        memory=memory,
+        durations=durations,
+        seed=drawn,
+    )
+    done = study(workload, assumptions, _teller(len(workload.jobs)))
+    if picture is not None:
+        write_atomic(picture, draw_timeline(_story(Path(file).name, done)))
+    if as_json:
+        click.echo(json.dumps(done.record()))
+    else:
+        click.echo(draw_study(harmless(Path(file).name), done, width=terminal_width()))
+
+
+def _of_trace(
+    file: str, duration: float | None, vram: int | None, seed: int
+) -> tuple[tuple[TraceJob, ...], str, int | None]:
+    """Return a trace's jobs, what they claim in words, and the seed where that is drawn."""
+    if duration is not None:
+        raise UsageError(
+            "--duration is for task files: a trace says how long its jobs took; leave it out"
+        )
+    found = read_trace(Path(file))
+    if all(job.vram is not None for job in found):
+        return found, "as the trace names it", None
+    if vram is not None:
+        return draw_memory(found, seed, always=vram), format_bytes(vram), None
+    return draw_memory(found, seed), f"drawn with seed {seed}: {SAID}", seed
+
+
+def _of_taskfile(file: str, seconds: float, vram: int) -> Planned:
+    """Return a task file's jobs; they take as long and claim as much as this queue has seen."""
+    plans = plan_files([file])
+    kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
+    home = find_home(os.environ)
+    with open_queue() if home.exists() else nullcontext((home, None)) as (_, store):
+        history = remember(store, kinds, gpus=True)
+        return planned_jobs(plans, history, seconds=seconds, vram=vram)
+
+
+def _teller(jobs: int) -> Callable[[str], None]:
+    """Return what tells someone who waits which policy is replayed."""
+
+    def tell(policy: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"replaying {counted(jobs, 'job')}: {policy}", err=True)
+
+    return tell
+
+
+def _picture(text: str | None) -> Path | None:
+    """Return where a picture goes.
+
+    Raises:
+        UsageError: it cannot be put there; better said before a long replay than after it.
+    """
+    if text is None:
+        return None
+    path = Path(text)
+    if path.suffix.lower() != ".svg":
+        raise UsageError(f"the timeline is drawn as SVG: name it {path.with_suffix('.svg')}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(
+            f"cannot write {str(path)!r}: there is no such folder, or it is one; "
+            "name a file in a folder that exists"
+        )
+    return path
+
+
+def _story(name: str, done: Study) -> Story:
+    assumed = done.assumptions
+    jobs = done.workload.jobs
+    return Story(
+        title=f"{counted(len(jobs), 'job')} of {name} on {assumed.fleet}",
+        about=f"{OURS}'s policy: {sharing(assumed)}",
+        cards=len(assumed.fleet.totals),
+        most=assumed.most,
+        widths={job.index: job.gpus for job in jobs},
+        spans=done.spans,
+    )

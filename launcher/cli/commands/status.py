@@ -1,0 +1,222 @@
+"""`launcher status`: the jobs and their states."""
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import click
+
+from launcher.cli.commands.group import Row, groups_of
+from launcher.cli.complete import JOBS
+from launcher.cli.select_jobs import HELP, select
+from launcher.errors import UsageError
+from launcher.screens.format import JobLine, iso, tabbed
+from launcher.screens.job_records import job_records
+from launcher.screens.queue_view import listing, screen_lines
+from launcher.screens.snapshots import RECENT, WAITING, Snapshots, scheduler_of
+from launcher.screens.terminal import say, width
+from launcher.states import ENDED, OPEN, State
+from launcher.store.client import lines_of, open_queue, revive_if_dead
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.files import Json
+from launcher.system.home_checks import mounts, network_warning
+from launcher.system.paths import Home, find_home
+from launcher.units import parse_seconds
+
+EVERY_S = 2.0  # between two pictures
+LEAST_S, MOST_S = 0.2, 3600.0  # likewise
+EVERY = "*"  # the pattern of all jobs
+TITLES = ("id", "run", "name", "state", "since", "why")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What status tells to programs."""
+
+    home: Home
+    lines: Sequence[JobLine] = ()
+    jobs: Sequence[Mapping[str, Json]] = ()  # the same in full, where JSON is asked for
+    left_out: Mapping[str, int] = field(default_factory=lambda: {"waiting": 0, "ended": 0})
+    counts: Mapping[State, int] = field(default_factory=dict)
+    groups: Sequence[Row] = ()
+
+    def record(self) -> dict[str, Json]:
+        """Return the report for JSON."""
+        groups: list[Json] = [dict(row) for row in self.groups]
+        return {
+            "schema": 1,
+            "home": str(self.home.folder),
+            "warning": network_warning(self.home.folder, mounts()),
+            "scheduler": scheduler_record(self.home),
+            "counts": {state: self.counts.get(state, 0) for state in State},
+            "groups": groups,
+            "truncated": any(self.left_out.values()),
+            "left_out": dict(self.left_out),
+            "jobs": [dict(job) for job in self.jobs],
+        }
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value="",
+    metavar="[=SEC]",
+    help=f"Go on until Ctrl-C, with a new picture every SEC ({EVERY_S:g}) seconds; a number is SEC.",
+)
+@click.option("--all", "everything", is_flag=True, help="List every job, however many.")
+@click.option("--header", is_flag=True, help="In a pipe, begin with the names of the columns.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@click.option("--exit-status", is_flag=True, help="Exit with 1 when a listed job failed.")
+def command(
+    patterns: tuple[str, ...],
+    watch: str | None,
+    everything: bool,
+    header: bool,
+    as_json: bool,
+    exit_status: bool,
+) -> int:
+    """List what runs, what waits and why, and what ended lately.
+
+    That is all that runs, the first 40 that wait, and the last 10 that ended; what is left out is
+    counted, in JSON as "truncated" and "left_out". --all lists every job, PATTERN all that match.
+    In a pipe: id, run, name, state, since, and why, with tabs; with --watch, a line for each change
+    from now on.
+
+    \b
+    Examples:
+      launcher status
+      launcher status run:quickstart --json
+      launcher status --watch=5
+    """
+    every_s, patterns = _every(watch, patterns)
+    if every_s is not None and as_json:
+        raise UsageError("--json prints one object: say --watch or --json, not both")
+    if everything and patterns:
+        raise UsageError("--all lists every job: say --all or PATTERN, not both")
+    patterns = (EVERY,) if everything else patterns
+    home = find_home(os.environ)
+    if not home.exists():
+        if patterns and not everything:
+            with open_queue():  # which says that there is no queue
+                return 0
+        report = Report(home=home)
+        click.echo(json.dumps(report.record()) if as_json else "no jobs", err=not as_json)
+        return 0
+    with open_queue() as (_, store):
+        revive_if_dead(home, store)
+        if every_s is not None:
+            live = importlib.import_module("launcher.cli.live")  # needs what one picture does not
+            # in a pipe a line for each change of any job, also of one that is queued later
+            live.watch(home, store, () if everything else patterns, every_s)
+        failed = False
+        if sys.stdout.isatty() and not as_json:
+            failed = _draw(home, store, patterns)
+        else:
+            failed = _tell(
+                _report(home, store, patterns, as_json=as_json), header=header, as_json=as_json
+            )
+    return 1 if exit_status and failed else 0
+
+
+def scheduler_record(home: Home) -> dict[str, Json]:
+    """Return who the scheduler is and how it is: running, stopping, stopped or absent."""
+    one = scheduler_of(home)
+    return {
+        "pid": one.pid,
+        "state": one.state,
+        "since": None if one.since is None else iso(one.since),
+        "version": one.version,
+    }
+
+
+def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, tuple[str, ...]]:
+    """Return the seconds between two pictures, None for one only; and the patterns.
+
+    `--watch PATTERN` leaves the seconds out, which the command line's grammar cannot know.
+    """
+    if watch is None:
+        return None, patterns
+    if not watch:
+        every_s = EVERY_S
+    elif watch[0].isdecimal() or watch[0] in "-.":
+        try:
+            every_s = float(watch)
+        except ValueError:
+            every_s = parse_seconds(watch)
+    else:
+        return EVERY_S, (watch, *patterns)
+    if not LEAST_S <= every_s <= MOST_S:
+        raise UsageError(f"--watch takes {LEAST_S:g} to {MOST_S:g} seconds, got {watch}")
+    return every_s, patterns
+
+
+def _tell(report: Report, *, header: bool, as_json: bool) -> bool:
+    """Print the report for programs; tell whether a listed job failed."""
+    if as_json:
+        click.echo(json.dumps(report.record()))
+    elif report.lines:
+        rows = [line.columns() for line in report.lines]
+        click.echo(tabbed([TITLES, *rows] if header else rows))
+    left = [f"{number:,} more {what}" for what, number in _left(report).items() if number]
+    if left and not as_json:
+        click.echo(f"… and {' and '.join(left)}: launcher status --all lists them", err=True)
+    return any(line.state is State.FAILED for line in report.lines)
+
+
+def _left(report: Report) -> dict[str, int]:
+    """Return how many jobs are not listed, by what they do."""
+    waiting, ended = report.left_out["waiting"], report.left_out["ended"]
+    return {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
+
+
+def _draw(home: Home, store: Store, patterns: Sequence[str]) -> bool:
+    """Draw the queue, or the jobs that were asked for; tell whether a listed job failed."""
+    if patterns:
+        with store.frames.at_once():
+            jobs = lines_of(home, store, _chosen(store, patterns))
+        say(listing(jobs, time.time(), width()))
+        return any(job.state is State.FAILED for job in jobs)
+    screen = Snapshots(home, store).take()
+    say(screen_lines(screen, width()))
+    return any(one.line.state is State.FAILED for one in screen.recent)
+
+
+def _report(home: Home, store: Store, patterns: Sequence[str], *, as_json: bool) -> Report:
+    with store.frames.at_once():  # or a job that ends meanwhile would be listed twice
+        running = store.read.in_state(State.RUNNING)
+        counts = store.read.counts()
+        left = {"waiting": 0, "ended": 0}
+        if patterns:
+            jobs = _chosen(store, patterns)
+        else:
+            ended, waiting = store.read.ended_lately(RECENT), store.read.waiting(WAITING)
+            jobs = [*ended, *running, *waiting]
+            listed = {"waiting": len(waiting), "ended": len(ended)}
+            left = {what: _there(counts, what) - number for what, number in listed.items()}
+        lines = lines_of(home, store, jobs)
+        return Report(
+            home=home,
+            lines=lines,
+            jobs=job_records(home, store, jobs, lines) if as_json else (),
+            left_out=left,
+            counts=counts,
+            groups=groups_of(store, running),
+        )
+
+
+def _there(counts: Mapping[State, int], what: str) -> int:
+    """Return how many jobs wait or have ended."""
+    states = ENDED if what == "ended" else OPEN - {State.RUNNING}
+    return sum(counts.get(state, 0) for state in states)
+
+
+def _chosen(store: Store, patterns: Sequence[str]) -> list[JobRow]:
+    """Return the jobs that were asked for; a queue may have none at all."""
+    return store.read.jobs() if patterns == (EVERY,) else select(store, patterns)

@@ -1,0 +1,92 @@
+"""`launcher stop`: no new jobs; with --now also no running ones."""
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from launcher.errors import MachineError, counted
+from launcher.screens.format import harmless, named
+from launcher.states import State
+from launcher.store.client import open_queue, set_off
+from launcher.store.rows import JobRow
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.files import write_json
+from launcher.units import format_seconds
+
+MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all in
+
+
+@click.command()
+@click.option("--now", is_flag=True, help="End running jobs too; they go back to the queue.")
+def command(now: bool) -> None:
+    """Start no more jobs; `launcher start`, `launcher run` or `launcher retry` goes on.
+
+    Running jobs finish; what `launcher add` queues meanwhile waits. With --now they get SIGTERM,
+    save what they can, and are queued again; one that must never run twice (`--rerun never`) fails.
+
+    \b
+    Examples:
+      launcher stop
+      launcher stop --now
+    """
+    with open_queue() as (home, store):
+        try:
+            write_json(home.stop, {"schema": 1, "now": now, "at": time.time()}, mode=0o600)
+        except OSError as error:
+            raise MachineError(
+                f"cannot write {home.stop}: {error.strerror}; make room on its disk and try again"
+            ) from error
+        jobs = store.read.in_state(State.RUNNING)
+        if jobs:
+            ensure_scheduler(home)
+        wake(home)
+        if not now:
+            finish = (
+                "1 running one finishes" if len(jobs) == 1 else f"{len(jobs)} running ones finish"
+            )
+            click.echo(f"no new jobs; {finish}" if jobs else "no new jobs; none runs", err=True)
+            return
+        patience_s = MARGIN_S + max((job.spec.terms.grace_s for job in jobs), default=0.0)
+        deadline = time.monotonic() + patience_s
+        while (pid := scheduler_pid(home)) or store.read.counts().get(State.RUNNING):
+            if pid is None:  # it was killed before it had taken in the ends
+                ensure_scheduler(home)
+            if time.monotonic() > deadline:
+                left = ", ".join(harmless(job.name) for job in store.read.in_state(State.RUNNING))
+                raise MachineError(
+                    f"after {format_seconds(patience_s)} these still run: {left or 'none'}; the "
+                    f"queue stays stopped, and {home.scheduler_log} says what is done about them"
+                )
+            time.sleep(0.02)
+        rows = store.read.jobs_by_id(job.id for job in jobs)
+        _say_failed([row for row in rows if row.state is State.FAILED])
+        queued = store.read.counts().get(State.QUEUED, 0)
+        verb = "waits" if queued == 1 else "wait"
+        click.echo(f"stopped; {counted(queued, 'job')} {verb} in the queue", err=True)
+
+
+def _say_failed(jobs: Sequence[JobRow]) -> None:
+    """Name the jobs that were stopped and must never run twice: these do not wait in the queue."""
+    never = [job for job in jobs if job.spec.terms.rerun == "never"]
+    if never:
+        numbers = " ".join(str(job.id) for job in never)
+        told = f"failed, as {'it' if len(never) == 1 else 'they'} must never run twice"
+        click.echo(f"{told}: {named(never, len(never))}", err=True)
+        click.echo(f"  launcher retry {numbers}", err=True)
+
+
+@click.command()
+def start() -> None:
+    """Let a queue go on that `launcher stop` has stopped.
+
+    \b
+    Examples:
+      launcher start
+      launcher start && launcher wait
+    """
+    with open_queue() as (home, _):
+        was_stopped = home.stop.exists()
+        home.stop.unlink(missing_ok=True)
+        set_off(home)
+    click.echo("the queue goes on" if was_stopped else "the queue was not stopped", err=True)

@@ -1,0 +1,221 @@
+"""What a shell offers after Tab: jobs, runs, groups, kinds and files; see `launcher completion`.
+
+The names in capitals are the `shell_complete` of arguments and options. Whoever presses Tab waits,
+so what answers imports little: the queue is asked over launcher/store/completion_queries.py alone, and where
+no option stands in the line, `answer` does not even import the verb.
+"""
+
+import contextlib
+import importlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from launcher.store.completion_queries import Completing, Found
+
+Items = list["CompletionItem[str]"]
+Complete = Callable[[click.Context, click.Parameter, str], Items]
+
+VARIABLE = "_LAUNCHER_COMPLETE"
+RUN_PREFIX = "run:"
+MOST_FILES = 500
+_KINDS = "launcher.kinds"  # the entry points; the module of that name takes too long to import
+_OPEN = ("running", "queued", "held")
+# the states of jobs that a verb can do something to: they come first
+FIRST: Mapping[str, Sequence[str]] = {
+    "add": _OPEN,
+    "cancel": _OPEN,
+    "clean": ("failed", "cancelled", "skipped"),
+    "hold": ("queued",),
+    "logs": ("running", "failed"),
+    "priority": ("queued", "held"),
+    "release": ("held",),
+    "retry": ("failed", "cancelled", "skipped"),
+    "show": ("running", "failed"),
+    "status": ("running", "failed"),
+    "wait": _OPEN,
+}
+
+
+def _jobs(context: click.Context, _: click.Parameter, incomplete: str) -> Items:
+    """Offer numbers and names of jobs, those that the verb can use first, and run:NAME."""
+    states = FIRST.get(context.info_name or "", ())
+
+    def look(queue: "Completing") -> "Found":
+        found: Found = {}
+        if not incomplete.startswith(RUN_PREFIX):
+            found |= queue.numbers(incomplete, states)
+            found |= queue.jobs(incomplete, states)
+        if incomplete and RUN_PREFIX.startswith(incomplete[: len(RUN_PREFIX)]):
+            names = queue.runs(incomplete[len(RUN_PREFIX) :])
+            found |= {f"{RUN_PREFIX}{name}": "all jobs of the run" for name in names}
+        return found
+
+    return _items(_ask(look))
+
+
+def _runs(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+    """Offer names of runs, the newest first."""
+    prefix = RUN_PREFIX if incomplete.startswith(RUN_PREFIX) else ""
+
+    def look(queue: "Completing") -> "Found":
+        names = queue.runs(incomplete.removeprefix(prefix))
+        return dict.fromkeys([f"{prefix}{name}" for name in names], "")
+
+    return _items(_ask(look))
+
+
+def _groups(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+    """Offer the groups that have a limit."""
+    return _items(_ask(lambda queue: queue.groups(incomplete)))
+
+
+def _kinds(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+    """Offer the installed kinds."""
+    points = importlib.import_module("importlib.metadata").entry_points(group=_KINDS)
+    names = sorted({point.name for point in points if point.name.startswith(incomplete)})
+    return _items(dict.fromkeys(names, ""))
+
+
+def _task_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+    """Offer task files, and the folders on the way to them, with a slash."""
+    return _items(dict.fromkeys(_paths(incomplete, (".yaml", ".yml")), ""))
+
+
+def _files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+    """Have the shell itself offer files."""
+    item = importlib.import_module("click.shell_completion").CompletionItem
+    return [item(incomplete, type="file")]
+
+
+JOBS: Complete = _jobs
+RUNS: Complete = _runs
+GROUPS: Complete = _groups
+KINDS: Complete = _kinds
+TASK_FILES: Complete = _task_files
+FILES: Complete = _files
+
+# What each verb's arguments are, as their declarations say too; the last takes all that follow.
+ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
+    "add": (FILES,),
+    "cancel": (JOBS,),
+    "clean": (JOBS,),
+    "group": (GROUPS,),
+    "history": (JOBS,),
+    "hold": (JOBS,),
+    "kinds": (KINDS,),
+    "logs": (JOBS,),
+    "priority": (None, JOBS),
+    "release": (JOBS,),
+    "results": (RUNS,),
+    "retry": (JOBS,),
+    "run": (TASK_FILES,),
+    "show": (JOBS,),
+    "simulate": (FILES,),
+    "status": (JOBS,),
+    "wait": (JOBS,),
+}
+CHOOSING = frozenset({"completion", "service"})  # their own words follow, which they know alone
+# Options that take no value, whichever verb has them: what follows is an argument.
+FLAGS = frozenset(
+    [
+        "--all",
+        "--ascii",
+        "--detach",
+        "--dry-run",
+        "--exit-status",
+        "--failed",
+        "-f",
+        "--follow",
+        "--force",
+        "--header",
+        "--json",
+        "--yes",
+    ]
+)
+
+
+def answer(whole: click.Command, verbs: Mapping[str, str], environ: Mapping[str, str]) -> int:
+    """Answer a shell that asks what may stand where the cursor is; return the exit code.
+
+    Args:
+        whole: the command line; it is asked where a line holds options.
+        verbs: each verb and what it does.
+        environ: holds the question, in click's variables.
+    """
+    shell = importlib.import_module("click.shell_completion")
+    line = environ.get("COMP_WORDS", "")
+    words = shell.split_arg_string(line)[1:]
+    *before, last = [*words, ""] if line[-1:].isspace() or not words else words
+    options = {word for word in before if word.startswith("-")}
+    light = options <= FLAGS and not last.startswith("-") and not {*words[:1]} & CHOOSING
+    asked = stand_in(verbs) if light else whole
+    code: int = shell.shell_complete(asked, {}, "launcher", VARIABLE, environ.get(VARIABLE, ""))
+    return code
+
+
+def stand_in(verbs: Mapping[str, str]) -> click.Group:
+    """Return a command line that looks like ours to somebody who types none of its options."""
+    group = click.Group("launcher")
+    flags = click.Option(["flags", *sorted(FLAGS)], is_flag=True)
+    for name, does in verbs.items():
+        arguments = ARGUMENTS.get(name, ())
+        parameters: list[click.Parameter] = [
+            click.Argument(
+                [f"a{index}"],
+                nargs=-1 if index == len(arguments) - 1 else 1,
+                shell_complete=complete,
+            )
+            for index, complete in enumerate(arguments)
+        ]
+        group.add_command(click.Command(name, params=[*parameters, flags], short_help=does))
+    return group
+
+
+def _ask(look: "Callable[[Completing], Found]") -> "Found":
+    """Ask the caller's queue; where that fails nothing is offered, and nothing is said."""
+    sqlite3 = importlib.import_module("sqlite3")
+    errors = importlib.import_module("launcher.errors")
+    paths = importlib.import_module("launcher.system.paths")
+    completing = importlib.import_module("launcher.store.completion_queries")
+    found: Found
+    try:
+        with completing.open_completing(paths.find_home(os.environ).database) as queue:
+            found = look(queue)
+    except (sqlite3.Error, OSError, ValueError, errors.Error):  # ValueError: what is no text
+        return {}
+    return found
+
+
+def _paths(incomplete: str, endings: Sequence[str]) -> list[str]:
+    """Return folders and files with one of the endings whose path begins so, as it is written."""
+    head, slash, beginning = incomplete.rpartition("/")
+    written = f"{head}{slash}"
+    names: list[str] = []
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home of nobody
+        folder = Path(written or ".").expanduser()
+        for entry in os.scandir(folder):
+            name = entry.name
+            if not name.startswith(beginning) or (name[0] == "." and not beginning):
+                continue
+            if entry.is_dir():
+                names.append(f"{written}{name}/")
+            elif name.lower().endswith(tuple(endings)):
+                names.append(f"{written}{name}")
+    return sorted(names)[:MOST_FILES]
+
+
+def _items(found: Mapping[str, str]) -> Items:
+    """Return what is found in the form of click; what no line can hold is left out."""
+    item: Any = importlib.import_module("click.shell_completion").CompletionItem
+    return [
+        item(word, help=(told if told.isprintable() else "") or None)
+        for word, told in found.items()
+        if word.isprintable()
+    ]

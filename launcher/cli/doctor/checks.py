@@ -1,0 +1,328 @@
+"""A check of the machine and the queue: from facts to findings."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from launcher.cli.doctor.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
+from launcher.cli.doctor.findings import Finding, ok, trouble, unknown, warning
+from launcher.cli.doctor.gpu_checks import check_gpus
+from launcher.errors import counted
+from launcher.screens.format import moment
+from launcher.system.home_checks import is_remote
+from launcher.units import format_bytes, format_seconds
+
+RESULTS = "results' disk"
+GIB = 1 << 30
+# bytes that are free: below the first nothing works, below the second it will soon not
+HOME_BYTES = (256 << 20, 2 * GIB)  # records of jobs and their logs
+RESULTS_BYTES = (1 * GIB, 10 * GIB)  # a checkpoint of a large model has gigabytes
+FEW_FILES = 10_000  # an experiment makes thousands
+SHARED_BYTES = 1 * GIB  # a loader passes batches through it; a container has 64 MiB
+FEW_OPEN_FILES = 4096  # loaders open one for each tensor that they pass on
+FEW_PROCESSES = 1024  # threads count, too: a training has hundreds
+_NO_HOME = "the home is not to be used, see above"
+_OLDEST_YEAR, _LAST_YEAR = 2025, 2100
+_SKEW_S = 60.0  # what another clock may be ahead without harm
+
+
+def check(facts: Facts) -> tuple[Finding, ...]:
+    """Return everything that was looked at, in an order that tells causes before effects."""
+    return tuple(_all(facts))
+
+
+def _all(facts: Facts) -> Iterator[Finding]:
+    yield from check_gpus(facts)
+    yield _configuration(facts)
+    yield _home(facts.queue, facts.home)
+    if facts.home is not None:
+        yield _disk("home's disk", facts.home, HOME_BYTES)
+    yield _results(facts.results)
+    yield _shared(facts.shared)
+    yield _claims(facts)
+    yield _clock(facts)
+    if facts.cores is not None:
+        yield _cores(facts.cores)
+    if facts.limits is not None:
+        yield _open_files(facts.limits)
+        yield _processes(facts.limits)
+    yield _logout(facts.logout)
+    if facts.groups is not None:
+        yield _groups(facts.groups)
+    yield _scheduler(facts.queue, facts.launcher)
+    yield _queue(facts.queue)
+    yield _sqlite(facts)
+    yield _terminal(facts)
+
+
+def _configuration(facts: Facts) -> Finding:
+    name = "configuration"
+    if facts.faults:
+        advice = "mend the file: verbs that read it refuse to run; then see `launcher config`"
+        return trouble(name, facts.faults, advice)
+    return ok(name, facts.configuration or "no file; every default holds")
+
+
+def _home(queue: Queue, disk: Disk | None) -> Finding:
+    name = "home"
+    if queue.problem:
+        return trouble(name, queue.problem, "mend that, or set LAUNCHER_HOME to another folder")
+    if queue.network:
+        return warning(
+            name,
+            queue.network.partition(":")[0],
+            "use it from this machine only, or set LAUNCHER_HOME to a folder on a local disk",
+        )
+    if disk is not None and not disk.writable:
+        return trouble(
+            name,
+            f"{queue.home} cannot be written",
+            "mend its rights, or set LAUNCHER_HOME to a folder that you can write",
+        )
+    kind = f" ({disk.kind})" if disk is not None and disk.kind else ""
+    if not queue.exists:
+        return ok(name, f"no queue yet; it will be in {queue.home}{kind}")
+    return ok(name, f"{queue.home}, on a local file system{kind}")
+
+
+def _results(disk: Disk | None) -> Finding:
+    if disk is None:
+        return warning(
+            RESULTS, "this shell's folder was deleted", "go to a folder that is there: cd"
+        )
+    if not disk.writable:
+        return warning(RESULTS, f"{disk.path} cannot be written", "go to a folder of your own")
+    return _disk(RESULTS, disk, RESULTS_BYTES)
+
+
+def _disk(name: str, disk: Disk, least: tuple[int, int]) -> Finding:
+    if disk.free is None or disk.total is None:
+        return unknown(name, f"nobody tells how much room there is in {disk.path}")
+    told = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
+    advice = "`launcher clean` deletes what ended attempts left; then see `du -sh *`"
+    if disk.free < least[0]:
+        return trouble(name, told, advice)
+    if disk.free < least[1]:
+        return warning(name, told, advice)
+    if disk.files is not None and disk.files < FEW_FILES:
+        return warning(name, f"{told}, but room for {disk.files:,} more files only", advice)
+    if is_remote(disk.kind):
+        return ok(name, f"{told} ({disk.kind}, over the network)")
+    return ok(name, told)
+
+
+def _shared(disk: Disk | None) -> Finding:
+    name = "shared memory"
+    if disk is None or disk.free is None or disk.total is None:
+        return warning(
+            name,
+            "there is no /dev/shm, through which loaders pass images to a training",
+            "train with num_threads: 0, or have /dev/shm mounted",
+        )
+    told = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
+    if disk.free >= SHARED_BYTES:
+        return ok(name, told)
+    if disk.total < SHARED_BYTES:
+        advice = "start the container with more (docker run --shm-size 8g), or use few loaders"
+    else:
+        advice = f"see who fills it: ls -l {disk.path}"
+    return warning(name, f"{told}: loaders of images may die there", advice)
+
+
+def _claims(facts: Facts) -> Finding:
+    name = "promises"
+    if facts.claims_trouble:
+        return warning(
+            name,
+            f"other launchers cannot know ours: {facts.claims_trouble}",
+            f"have {facts.claims or 'the folder'} mended, or set LAUNCHER_CLAIMS for all users",
+        )
+    return ok(name, f"schedulers tell each other in {facts.claims} what they promised")
+
+
+def _clock(facts: Facts) -> Finding:
+    name, year = "clock", datetime.fromtimestamp(facts.now, UTC).year
+    told = moment(facts.now)
+    if not _OLDEST_YEAR <= year <= _LAST_YEAR:
+        return trouble(name, f"it is not {told}", "set the clock: timedatectl set-ntp true")
+    ahead_s = (facts.queue.newest or 0.0) - facts.now
+    if ahead_s > _SKEW_S:
+        return warning(
+            name,
+            f"{told}; the queue saw something {format_seconds(ahead_s)} later: it was set back",
+            "check it (timedatectl); times of jobs and pauses are wrong until then",
+        )
+    return ok(name, told)
+
+
+def _cores(cores: Cores) -> Finding:
+    name = "cores"
+    told = f"{cores.usable} of {cores.machine} can be used"
+    why = []
+    if cores.allowed < cores.machine:
+        why.append(f"this shell may use {cores.allowed} (taskset, or a cgroup)")
+    if cores.usable < cores.allowed:
+        why.append("the cgroup limits their time")
+    if why:
+        told += f": {', '.join(why)}"
+    limits = {key: value for key, value in cores.threads.items() if value.strip()}
+    if limits:
+        said = ", ".join(f"{key}={value}" for key, value in sorted(limits.items()))
+        return warning(
+            name,
+            f"{told}; {said} is set in this shell and holds for its jobs, whatever cores they get",
+            f"unset {' '.join(sorted(limits))}: each job is told its number of cores",
+        )
+    if cores.usable < 2:
+        return warning(
+            name,
+            f"{told}: a training and whatever loads its images share it",
+            "leave num_threads at 0, or get more cores (in a container: docker run --cpus)",
+        )
+    return ok(name, told)
+
+
+def _open_files(limits: Limits) -> Finding:
+    name, soft, hard = "open files", limits.open_files, limits.open_files_most
+    if soft is None or soft >= FEW_OPEN_FILES:
+        return ok(name, "no limit" if soft is None else f"at most {soft:,} for each process")
+    more = "any number" if hard is None else f"{hard:,}"
+    most = f" (can be raised to {more})" if hard is None or hard > soft else ""
+    wanted = FEW_OPEN_FILES * 4 if hard is None else min(hard, FEW_OPEN_FILES * 4)
+    advice = f"ulimit -n {wanted} in this shell, before jobs are queued"
+    if hard is not None and hard < FEW_OPEN_FILES:
+        advice = "have an administrator raise nofile in /etc/security/limits.conf"
+    return warning(name, f"at most {soft:,} for each process{most}: loaders need more", advice)
+
+
+def _processes(limits: Limits) -> Finding:
+    name = "processes"
+    soft, hard = limits.processes, limits.processes_most
+    if soft is None:
+        return ok(name, "no limit")
+    told = f"at most {soft:,} of one user, threads among them"
+    if soft >= FEW_PROCESSES:
+        return ok(name, told)
+    advice = f"ulimit -u {hard or 'unlimited'} in this shell, before jobs are queued"
+    if hard is not None and hard < FEW_PROCESSES:
+        advice = "have an administrator raise nproc in /etc/security/limits.conf"
+    return warning(name, f"{told}: a training has hundreds", advice)
+
+
+def _logout(logout: Logout) -> Finding:
+    name = "logout"
+    if not logout.systemd:
+        return ok(name, "jobs run on when you log out (no systemd here)")
+    service = "; the scheduler is a service" if logout.service else ""
+    if logout.lingers:
+        return ok(name, f"jobs run on when you log out (you linger){service}")
+    advice = "loginctl enable-linger, once"
+    if logout.kills:
+        return warning(name, f"systemd ends your processes when you log out{service}", advice)
+    if logout.service:
+        return warning(name, "the scheduler is a service, and ends when you log out", advice)
+    if logout.kills is None:
+        return unknown(name, "systemd does not tell whether it ends processes at logout", advice)
+    return ok(name, "jobs run on when you log out")
+
+
+def _groups(groups: Groups) -> Finding:
+    name = "leftovers"
+    if not groups.hindrance:
+        return ok(
+            name, "each supervisor has a control group: nothing that a job starts outlives it"
+        )
+    told = "a daemon of a job may outlive it where its supervisor is killed: no control groups"
+    advice = (
+        "`launcher service install`: systemd lets the scheduler divide the group of its service"
+    )
+    if not groups.service:
+        advice = (
+            "have a writable cgroup2 file system mounted (for a container: with its own cgroup)"
+        )
+    return ok(name, f"{told} ({groups.hindrance})", advice)
+
+
+def _scheduler(queue: Queue, version: str) -> Finding:
+    name = "scheduler"
+    if queue.problem:
+        return unknown(name, f"not looked for: {_NO_HOME}")
+    if queue.restarts:
+        return warning(
+            name,
+            f"it died and was restarted {counted(queue.restarts, 'time')} in the last minutes",
+            f"its log says why: {queue.home}/scheduler.log",
+        )
+    if queue.scheduler is None:
+        if queue.waiting and not queue.stopped and not queue.damaged:
+            told = f"none lives, and {counted(queue.waiting, 'job')} wait or should run"
+            return warning(name, told, "`launcher status` starts one")
+        return ok(name, "none lives, and none is needed")
+    if queue.version is not None and queue.version != version:
+        return warning(
+            name,
+            f"pid {queue.scheduler} is version {queue.version}, this command {version}",
+            "the next `launcher run` or `launcher add` replaces it; jobs run on meanwhile",
+        )
+    return ok(name, f"lives, pid {queue.scheduler}, version {queue.version or version}")
+
+
+def _queue(queue: Queue) -> Finding:
+    name = "queue"
+    if queue.problem:
+        return unknown(name, f"not looked at: {_NO_HOME}")
+    if queue.damaged:
+        return trouble(
+            name,
+            "its database was found damaged and is kept aside",
+            "`launcher status` says how to go on",
+        )
+    if queue.looks_damaged:
+        return trouble(
+            name,
+            f"its database in {queue.home} looks damaged",
+            "`launcher status` looks again, and says how to go on",
+        )
+    if queue.schema is not None and queue.schema > queue.known_schema:
+        return trouble(
+            name,
+            f"a newer launcher wrote it (shape {queue.schema}, this one knows {queue.known_schema})",
+            "update launcher, or set LAUNCHER_HOME to another folder",
+        )
+    if queue.exists and queue.schema is None:
+        return unknown(name, "its database cannot be read now", "try again; another may be writing")
+    if queue.stopped:
+        return warning(
+            name,
+            "it is stopped: nothing starts",
+            "`launcher run`, `launcher add` or `launcher retry` goes on",
+        )
+    if not queue.exists:
+        return ok(name, "there is none yet; `launcher run TASKFILE` or `launcher add` begins one")
+    told = counted(queue.waiting, "job")
+    return ok(name, f"{told} {'waits or runs' if queue.waiting == 1 else 'wait or run'}")
+
+
+def _sqlite(facts: Facts) -> Finding:
+    have, least = (".".join(map(str, one)) for one in (facts.sqlite, facts.oldest_sqlite))
+    if facts.sqlite < facts.oldest_sqlite:
+        return trouble(
+            "SQLite", f"this Python has {have}, {least} is needed", "use a newer build of Python"
+        )
+    return ok("SQLite", f"{have}, with Python {facts.python}")
+
+
+def _terminal(facts: Facts) -> Finding:
+    kind = facts.terminal or "not told"
+    if kind == "dumb":
+        return warning(
+            "terminal",
+            "TERM is dumb: screens are drawn with plain characters, and top not at all",
+            "export TERM=xterm-256color, unless the terminal cannot do more",
+        )
+    if facts.unicode:
+        return ok("terminal", f"TERM is {kind}; screens are drawn in Unicode")
+    return warning(
+        "terminal",
+        f"TERM is {kind}, the locale knows ASCII only: screens are drawn with plain characters",
+        "export LC_ALL=C.UTF-8, unless the terminal cannot do more",
+    )

@@ -1,0 +1,131 @@
+"""What a check of the machine looks at, as values; who gathers them is `launcher.cli.doctor.gather`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from launcher.gpu.snapshot import GpuSnapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """NVIDIA's driver, and the GPUs that it tells of."""
+
+    absent: str = ""  # why there is none to ask
+    loaded: bool = False  # the kernel has it
+    cards: int = 0  # of NVIDIA's that are plugged in, as the kernel says
+    silent: str = ""  # why it did not answer
+    version: str | None = None
+    cuda: tuple[int, int] | None = None  # the newest CUDA that it can run
+    gpus: tuple[GpuSnapshot, ...] = ()
+    modes: Mapping[int, int] = field(default_factory=dict)  # index → NVML's compute mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Torch:
+    """The torch that jobs of this Python import."""
+
+    version: str | None = None  # None: none is installed
+    cuda: str | None = None  # for which it was built
+    other: str = ""  # another make of GPUs for which it was built
+    tried: str = ""  # what it said when it was to compute on a GPU; empty: it was not tried
+    works: bool | None = None  # whether it did
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """Where files lie, or will lie."""
+
+    path: str
+    kind: str | None = None  # type of the file system
+    total: int | None = None  # bytes; None: not told
+    free: int | None = None  # bytes that we may fill
+    files: int | None = None  # that can still be made; None: as many as fit
+    writable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """The queue, as far as it can be seen without changing it."""
+
+    home: str = ""
+    problem: str = ""  # why nobody can tell where it is, or use it
+    exists: bool = False
+    network: str = ""  # what is to be told of a home on a network file system
+    schema: int | None = None  # of the database; None: not read
+    known_schema: int = 0  # the newest that this program knows
+    newest: float | None = None  # when something last happened
+    waiting: int = 0  # jobs that are queued or run
+    damaged: bool = False  # it is on record
+    looks_damaged: bool = False
+    stopped: bool = False
+    scheduler: int | None = None  # its pid
+    version: str | None = None  # of the scheduler
+    restarts: int = 0  # lately, because it had died
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cores:
+    """The processor as this process may use it."""
+
+    machine: int
+    allowed: int  # by our affinity
+    usable: int  # and by our cgroup's share of time
+    threads: Mapping[str, str] = field(default_factory=dict)  # variables that limit libraries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits of this shell, as jobs inherit them; None: there is none."""
+
+    open_files: int | None = None
+    open_files_most: int | None = None  # to which it can be raised
+    processes: int | None = None
+    processes_most: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logout:
+    """What becomes of our processes when their owner logs out."""
+
+    systemd: bool = False
+    kills: bool | None = None  # whether it ends them; None: not told
+    lingers: bool = False  # the owner is excepted
+    service: bool = False  # the scheduler is a service of the owner's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Whether each supervisor can have a control group of its own."""
+
+    hindrance: str = ""  # why it cannot
+    service: bool = False  # where a systemd could give one to the scheduler as its service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All of it, at one moment."""
+
+    now: float
+    launcher: str  # our version
+    python: str
+    sqlite: tuple[int, int, int]
+    oldest_sqlite: tuple[int, int, int]
+    user: str
+    driver: Driver = field(default_factory=Driver)
+    torch: Torch = field(default_factory=Torch)
+    visible: str | None = None  # CUDA_VISIBLE_DEVICES of this shell
+    order: str | None = None  # CUDA_DEVICE_ORDER likewise
+    configuration: str = ""  # where the user's file is; empty: there is none
+    faults: str = ""  # what is wrong with it
+    queue: Queue = field(default_factory=Queue)
+    home: Disk | None = None
+    results: Disk | None = None
+    shared: Disk | None = None  # memory that processes share
+    claims: str = ""  # where schedulers tell each other what they promised
+    claims_trouble: str = ""
+    cores: Cores | None = None
+    limits: Limits | None = None
+    logout: Logout = field(default_factory=Logout)
+    groups: Groups | None = None
+    terminal: str = ""  # TERM
+    unicode: bool = True  # the terminal knows more than ASCII

@@ -1,0 +1,110 @@
+"""What a check of the machine found: a verdict, what is told, and what to do."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from textwrap import wrap
+
+from launcher.screens.format import harmless
+from launcher.screens.text_table import Line, Span, Tone
+from launcher.system.files import Json
+
+
+class Verdict(StrEnum):
+    """How a thing is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    TROUBLE = "trouble"
+    UNKNOWN = "unknown"
+
+
+LOOKS = {
+    Verdict.OK: ("✓", Tone.GOOD),
+    Verdict.WARNING: ("▲", Tone.WARN),
+    Verdict.TROUBLE: ("✗", Tone.BAD),
+    Verdict.UNKNOWN: ("·", Tone.DIM),
+}
+_GAP = "  "
+_LEAST = 20  # columns for what is told, however narrow the screen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    verdict: Verdict
+    told: str
+    advice: str = ""  # what to do; empty: nothing
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the finding as a line for pipes."""
+        return (self.name, self.verdict, harmless(self.told), harmless(self.advice) or "-")
+
+    def record(self) -> dict[str, Json]:
+        """Return the finding for JSON."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict,
+            "told": self.told,
+            "advice": self.advice or None,
+        }
+
+
+def ok(name: str, told: str, advice: str = "") -> Finding:
+    """Return that a thing is as it should be."""
+    return Finding(name=name, verdict=Verdict.OK, told=told, advice=advice)
+
+
+def warning(name: str, told: str, advice: str) -> Finding:
+    """Return that a thing may cost its owner something."""
+    return Finding(name=name, verdict=Verdict.WARNING, told=told, advice=advice)
+
+
+def trouble(name: str, told: str, advice: str) -> Finding:
+    """Return that jobs cannot run well before this is mended."""
+    return Finding(name=name, verdict=Verdict.TROUBLE, told=told, advice=advice)
+
+
+def unknown(name: str, told: str, advice: str = "") -> Finding:
+    """Return that nobody can say how a thing is, or that it does not matter here."""
+    return Finding(name=name, verdict=Verdict.UNKNOWN, told=told, advice=advice)
+
+
+def draw(findings: Sequence[Finding], width: int) -> list[Line]:
+    """Return a line or more for each finding, below it what to do, and last how many are what."""
+    names = max((len(one.name) for one in findings), default=0)
+    words = max(len(one.value) for one in Verdict)
+    before = 2 + words + len(_GAP) + names + len(_GAP)
+    room = max(_LEAST, width - before)
+    lines = []
+    for one in findings:
+        glyph, tone = LOOKS[one.verdict]
+        first, *rest = wrap(harmless(one.told), room, break_on_hyphens=False) or [""]
+        head = (
+            Span(f"{glyph} {one.verdict:<{words}}", tone),
+            Span(f"{_GAP}{one.name:<{names}}{_GAP}", Tone.STRONG),
+            Span(first),
+        )
+        lines.append(Line(head))
+        lines += [Line((Span(" " * before), Span(text))) for text in rest]
+        advice = wrap(harmless(one.advice), max(_LEAST, room - 2), break_on_hyphens=False)
+        for number, text in enumerate(advice):
+            mark = "  " if number else "→ "
+            lines.append(Line((Span(" " * before), Span(f"{mark}{text}", tone))))
+    lines += [Line(()), Line((Span(tally(findings), Tone.STRONG),))]
+    return [one.cut(width) for one in lines]
+
+
+def tally(findings: Iterable[Finding]) -> str:
+    """Return how many findings are what, in words."""
+    counts = Counter(one.verdict for one in findings)
+    plural = {Verdict.WARNING: "s", Verdict.TROUBLE: "s"}
+    said = [
+        f"{counts[one]} {one}{plural.get(one, '') if counts[one] > 1 else ''}"
+        for one in Verdict
+        if counts[one]
+    ]
+    return " · ".join(said)

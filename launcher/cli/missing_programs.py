@@ -1,0 +1,46 @@
+"""Whether a program that is queued can be found, said at once instead of by a failed job later."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import click
+
+from launcher.planning.plan import Plan
+from launcher.screens.format import harmless
+
+
+def missing_program(program: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """Return why a program cannot be started as it is typed, from its folder; '' if it can.
+
+    Args:
+        program: the first word of a command line.
+        folder: in which the program is started.
+        environment: with its PATH.
+    """
+    if "/" not in program:
+        found = shutil.which(program, path=environment.get("PATH", os.defpath))
+        return "" if found else f"no program {program!r} is on PATH"
+    path = folder / program
+    try:
+        if not path.exists():
+            return f"there is no program {program!r}"
+        if path.is_dir() or not os.access(path, os.X_OK):
+            return f"{program!r} cannot be executed; chmod +x makes a script a program"
+    except (OSError, ValueError):  # a name that no file can have
+        return f"there is no program {program!r}"
+    return ""
+
+
+def warn_of_missing_programs(plans: Iterable[Plan]) -> None:
+    """Tell which programs of task files cannot be found; each once, for an earlier job may make it."""
+    first: dict[str, str] = {}  # program → the first job that starts it
+    for made in plans:
+        for job in made.jobs:
+            if not job.entry:
+                first.setdefault(job.argv[0], job.name)
+    for program, name in first.items():
+        if reason := missing_program(program, Path.cwd(), os.environ):
+            text = f"warning: {reason}; {name} fails unless it is there when that starts"
+            click.echo(harmless(text), err=True)

@@ -1,0 +1,90 @@
+"""Tables for other programs: CSV for spreadsheets, Markdown for texts, JSON for the rest."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from launcher.screens.format import harmless
+from launcher.screens.result_table import read_metric
+
+Cell = str | int | float | None
+_SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # what Markdown takes for more than a character
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute a cell that begins so
+
+
+def json_text(record: object) -> str:
+    """Return a record as JSON; null stands for what it has no number for: NaN and infinity."""
+    try:
+        return json.dumps(record, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(record))
+
+
+def _finite(told: object) -> object:
+    if isinstance(told, float) and not math.isfinite(told):
+        return None
+    if isinstance(told, Mapping):
+        return {key: _finite(one) for key, one in told.items()}
+    return list(map(_finite, told)) if isinstance(told, list | tuple) else told
+
+
+def csv_text(rows: Iterable[Sequence[Cell]]) -> str:
+    """Return rows as CSV (RFC 4180): numbers in full, nothing where there is none.
+
+    A text that a spreadsheet would take for a formula gets a `'` before it, as OWASP advises.
+    """
+    text = io.StringIO()
+    csv.writer(text).writerows([_guarded(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _guarded(cell: Cell) -> Cell:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+
+def markdown_text(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
+    """Return rows as a table of Markdown, the first as its head; those in `right` end together."""
+    head, *below = rows
+    rule = ["--:" if index in right else "---" for index in range(len(head))]
+    lines = [map(_plain, head), rule, *(map(_plain, row) for row in below)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _plain(cell: str) -> str:
+    return _SPECIAL.sub(r"\\\1", harmless(cell))
+
+
+def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
+    """Return records as rows below the names of their columns, nothing left out.
+
+    A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high.
+    """
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    wide = {key for key in keys if any(_has_bounds(row.get(key)) for row in rows)}
+    head = [title for key in keys for title in _titles(key, key in wide)]
+    return [list[Cell](head)] + [
+        [cell for key in keys for cell in _cells(row.get(key), key in wide)] for row in rows
+    ]
+
+
+def _has_bounds(told: object) -> bool:
+    return isinstance(told, Mapping) and read_metric(told) is not None
+
+
+def _titles(key: str, wide: bool) -> tuple[str, ...]:
+    return (key, f"{key}_low", f"{key}_high") if wide else (key,)
+
+
+def _cells(told: Any, wide: bool) -> tuple[Cell, ...]:
+    metric = read_metric(told)
+    if wide:
+        return (None,) * 3 if metric is None else (metric.value, metric.low, metric.high)
+    if metric is not None:
+        return (metric.value,)
+    if told is None or isinstance(told, str):
+        return (told,)
+    return (json.dumps(told),)

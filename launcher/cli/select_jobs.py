@@ -1,0 +1,80 @@
+"""Which jobs a person means: by number, name, beginning, glob, or `run:NAME`."""
+
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from launcher.errors import UsageError, known_words, nearest
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+
+RUN_PREFIX = "run:"
+HELP = (
+    "a job's number, its name (of a command also without `command/`), how names begin ('train/'), "
+    "a glob ('train/*'), or run:NAME."
+)
+_LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
+
+
+def select(store: Store, patterns: Sequence[str], *, newest: bool = False) -> list[JobRow]:
+    """Return the jobs that match any of the patterns, in the order in which they were queued.
+
+    Args:
+        store: the queue.
+        patterns: as in `HELP`.
+        newest: a whole name means the newest job of that name, not those of all runs.
+
+    Raises:
+        UsageError: a pattern matches nothing; the nearest name is suggested.
+    """
+    found: dict[int, JobRow] = {}
+    for pattern in patterns:
+        matching = _matching(store, pattern)
+        if not matching:
+            raise UsageError(_nothing(store, pattern))
+        if newest and all(job.name in {pattern, f"command/{pattern}"} for job in matching):
+            matching = matching[-1:]
+        found.update({job.id: job for job in matching})
+    return sorted(found.values(), key=lambda job: job.id)
+
+
+def only_job(store: Store, pattern: str) -> JobRow:
+    """Return the newest job that a pattern names exactly.
+
+    Raises:
+        UsageError: none, or a pattern that matches several.
+    """
+    found = select(store, [pattern])
+    names = list(dict.fromkeys(job.name for job in found))
+    if len(names) > 1:
+        shown = ", ".join(sorted(names[:5])) + (", …" if len(names) > 5 else "")
+        raise UsageError(f"{pattern!r} matches {len(found)} jobs ({shown}); name one of them")
+    return found[-1]
+
+
+def _matching(store: Store, pattern: str) -> list[JobRow]:
+    if pattern != os.fsencode(pattern).decode(errors="replace"):
+        return []  # no name is made of such bytes
+    if pattern.startswith(RUN_PREFIX):
+        return _of_runs(store, pattern.removeprefix(RUN_PREFIX))
+    if pattern.isascii() and pattern.isdecimal():
+        return store.read.jobs_by_id([int(pattern)]) if len(pattern) <= _LONGEST_NUMBER else []
+    return store.read.named(pattern)
+
+
+def _of_runs(store: Store, name: str) -> list[JobRow]:
+    runs = store.read.runs()
+    chosen = [name] if name in runs else [run for run in runs if fnmatchcase(run, name)]
+    return [job for run in chosen for job in store.read.of_run(run)]
+
+
+def _nothing(store: Store, pattern: str) -> str:
+    if pattern.startswith(RUN_PREFIX):
+        runs = sorted(store.read.runs())
+        name = pattern.removeprefix(RUN_PREFIX)
+        close = nearest(name, runs)
+        hint = f", did you mean run:{close}?" if close else f" ({known_words(name, runs)})"
+        return f"there is no run {name!r}{hint}"
+    close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
+    hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"
+    return f"no job is called {pattern!r}{hint}"

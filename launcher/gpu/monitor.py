@@ -1,0 +1,131 @@
+"""Looks at the GPUs in a thread of its own, so that a driver that hangs stops nobody."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from launcher.gpu.snapshot import GpuSnapshot
+
+POLL_S = 1.0  # between two looks; the driver is asked no more often
+PATIENCE_S = 5.0  # a look takes milliseconds; the first one, which wakes sleeping cards, seconds
+GAP_S = 60.0  # who did not look for so long does not know who was there
+QUIET = 0.05  # of its time: a screen that is drawn on takes a few percent
+DRIVER_BYTES = 1 << 30  # what the driver itself keeps of an idle card is some hundred MiB
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What the newest look saw."""
+
+    gpus: tuple[GpuSnapshot, ...]
+    at: float  # when the look began, by the lookout's clock
+    took_s: float = 0.0
+    idle: Mapping[str, float] = field(default_factory=dict)  # UUID → s since a stranger used it
+
+
+class Lookout:
+    """Asks a probe when it is told to, and remembers what it saw."""
+
+    def __init__(
+        self,
+        look: Callable[[], Sequence[GpuSnapshot]],
+        wake: Callable[[], None],
+        *,
+        ours: Callable[[], Container[int]] = frozenset,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Watch through `look`; no thread runs before the first `ask`.
+
+        Args:
+            look: returns every GPU as it is now; it may take for ever.
+            wake: called in the lookout's thread after each look.
+            ours: returns the pids of our own processes; called in the lookout's thread.
+            clock: tells the time in seconds.
+        """
+        self._look, self._wake, self._ours, self._clock = look, wake, ours, clock
+        self._lock = threading.Lock()
+        self._since: float | None = None  # when the look that is under way began
+        self._done: float | None = None  # when the last one ended, well or not
+        self._newest: Sight | None = None
+        self.trouble = ""  # why the newest look came to nothing
+        self._quiet: dict[str, float] = {}  # UUID → since when no stranger was seen there
+
+    def ask(self) -> None:
+        """Have a look taken, unless one is under way or the newest is fresh."""
+        with self._lock:
+            fresh = self._done is not None and self._clock() - self._done < POLL_S
+            if self._since is not None or fresh:
+                return
+            self._since = self._clock()
+        # a thread for each look: one that breaks off, or never returns, leaves nothing behind
+        threading.Thread(target=self._take, name="lookout", daemon=True).start()
+
+    def sight(self) -> Sight | None:
+        """Return what the newest look saw, None before the first one has come back.
+
+        While a look is overdue nothing is known of the memory in use; a GPU is not broken for that.
+        """
+        with self._lock:
+            since, newest = self._since, self._newest
+        if newest is None or since is None:
+            return newest
+        overdue_s = self._clock() - since
+        if overdue_s <= PATIENCE_S:
+            return newest
+        told = f"the driver has not answered for {overdue_s:.0f} s"
+        gpus = tuple(replace(gpu, used=None, warnings=(*gpu.warnings, told)) for gpu in newest.gpus)
+        return replace(newest, gpus=gpus, idle=dict.fromkeys(newest.idle, 0.0))
+
+    def overdue(self) -> bool:
+        """Tell whether a look takes so long that nothing is known until it comes back."""
+        with self._lock:
+            return self._since is not None and self._clock() - self._since > PATIENCE_S
+
+    def _take(self) -> None:
+        try:
+            began = self._clock()
+            gpus = tuple(self._look())
+            ours = self._ours()
+            with self._lock:
+                self._newest = self._judged(gpus, ours, began)
+                self.trouble = ""
+        except Exception as error:  # noqa: BLE001  # whatever it is, it ends no queue: it is told
+            self.trouble = f"{type(error).__name__}: {error}"
+            logger.warning("look trouble=%r", self.trouble)
+        finally:
+            with self._lock:
+                self._since, self._done = None, self._clock()
+        self._wake()
+
+    def _judged(self, gpus: tuple[GpuSnapshot, ...], ours: Container[int], now: float) -> Sight:
+        blind = self._newest is None or now - self._newest.at > GAP_S
+        known = {} if blind else self._quiet
+        self._quiet = {
+            gpu.uuid: known.get(gpu.uuid, now) for gpu in gpus if unused_by_others(gpu, ours)
+        }
+        idle = {gpu.uuid: now - self._quiet.get(gpu.uuid, now) for gpu in gpus}
+        return Sight(gpus=gpus, at=now, took_s=self._clock() - now, idle=idle)
+
+
+def unused_by_others(gpu: GpuSnapshot, ours: Container[int] = ()) -> bool:
+    """Tell whether nobody but us seems to use a GPU now; where that is not known, somebody does.
+
+    Args:
+        gpu: as it is now.
+        ours: pids of our own processes.
+    """
+    if gpu.fault or gpu.used is None:
+        return False
+    if gpu.processes is None:  # an old driver
+        quiet = gpu.utilisation is not None and gpu.utilisation < QUIET
+        return quiet and gpu.used <= DRIVER_BYTES
+    if any(process.pid not in ours for process in gpu.processes):
+        return False
+    if not gpu.processes and gpu.utilisation is not None and gpu.utilisation >= QUIET:
+        return False  # inside a container the processes of others are not told, what they do is
+    known = [process.used for process in gpu.processes]
+    return None in known or gpu.used - sum(filter(None, known)) <= DRIVER_BYTES

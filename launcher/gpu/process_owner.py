@@ -1,0 +1,58 @@
+"""Whose a process is: the job of ours from whose supervisor it descends, or nobody's of ours."""
+
+import json
+from collections.abc import Callable, Mapping
+
+from launcher.system.files import read_bytes
+from launcher.system.paths import Attempt
+from launcher.system.processes import Identity, recorded
+
+_PARENT = 1  # of /proc/<pid>/stat, counted from its third field
+
+
+def owner_of(
+    pid: int, parents: Callable[[int], int | None], supervisors: Mapping[int, int]
+) -> int | None:
+    """Return the job to which a process belongs, None when it is none of ours.
+
+    Args:
+        pid: the process; it may have ended, or be of another container.
+        parents: returns a process's parent, None when it is not known.
+        supervisors: the job of each supervisor, by the supervisor's pid.
+    """
+    seen = set()  # a pid may be given anew while we climb, and lead in a circle
+    climbing: int | None = pid
+    while climbing is not None and climbing > 0 and climbing not in seen:
+        if climbing in supervisors:
+            return supervisors[climbing]
+        seen.add(climbing)
+        climbing = parents(climbing)
+    return None
+
+
+def parent_of(pid: int) -> int | None:
+    """Return the pid of a living process's parent, None where there is no such process."""
+    try:
+        stat = read_bytes(f"/proc/{pid}/stat")
+    except OSError:
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()  # a program's name may hold anything
+    return int(fields[_PARENT])
+
+
+def on_record(attempt: Attempt) -> Identity | None:
+    """Return the program of an attempt as far as it is on record now, whoever still lives."""
+    try:
+        lines = read_bytes(attempt.started).splitlines()
+    except OSError:
+        return None
+    return read_identity(lines[1]) if len(lines) > 1 else None
+
+
+def read_identity(line: bytes) -> Identity | None:
+    """Read a process from its line of an attempt's `started`; None where that is no such line."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return recorded(record) if isinstance(record, dict) else None

@@ -1,0 +1,322 @@
+"""The claims folder: a file for each scheduler of the machine, read as something that anybody may have put there.
+
+One file per publisher, `launcher-claims.<uid>.<random>.json`, directly in /dev/shm, else in /tmp. Such a folder is
+root's and sticky, so nobody can delete or replace what somebody else published; the maker of a subfolder could. The
+random digits are new each time a file is made, so nobody can take the name before its publisher does.
+/dev/shm is preferred: it is memory, empty after a boot, and never a service's private copy as /tmp may be. A file names
+its home by a hash of its path, device and inode, so that two homes of one user, or of two containers that share the
+folder, are two publishers. What is no plain file of the user whose uid its name bears, too large, or not understood,
+does not count, and of each user only the newest few files do.
+
+Anybody can make a hundred thousand files with fitting names, of other users' uids too. Whose a file is does not change
+as long as its name and inode stay, so it is asked once, and a few times more in case that an inode was used again. A
+user's files beyond the newest few are passed over likewise: whoever publishes again makes a new inode.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import re
+import secrets
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+from launcher.system.config import absolute
+from launcher.system.files import Json
+from launcher.system.processes import boot_id
+
+SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
+MOST_BYTES = 64 << 10  # of a file
+MOST_PROMISES = 256  # of a file; and how many others it names
+MOST_FILES = 16  # of a user
+ASKED_AGAIN = 256  # files that did not count and are looked at again, at every look
+_NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
+_DEVICE = re.compile(r"[!-~]{1,96}")
+_LARGEST = 1 << 62  # bytes, or seconds
+
+Complain = Callable[[str, str], None]  # told of a file that does not count, and why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What one scheduler has promised, as its file tells."""
+
+    serial: str  # of this version of the file
+    at: float  # on the clock that all processes of the machine share
+    seen: Mapping[str, str]  # file → serial: what its publisher had counted just before
+    settled: Mapping[str, int]  # resource → amount: always counts
+    fresh: Mapping[str, int]  # resource → amount: new in this version
+    user: str = ""  # who owns the file
+    within: frozenset[str] = frozenset()  # its publisher's control groups; empty: nobody knows
+    home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
+
+
+def claims_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHARED) -> Path:
+    """Return where the schedulers of this machine publish: LAUNCHER_CLAIMS, else a shared folder.
+
+    Raises:
+        UsageError: LAUNCHER_CLAIMS is a relative path.
+    """
+    named = environ.get("LAUNCHER_CLAIMS", "")
+    if named:
+        return absolute("LAUNCHER_CLAIMS", named)
+    folders = tuple(shared)
+    return next(filter(_keeps_files, folders), folders[-1])
+
+
+def _keeps_files(folder: Path) -> bool:
+    """Tell whether no user can delete in this folder what another one made."""
+    try:
+        there = folder.stat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(there.st_mode) and bool(there.st_mode & stat.S_ISVTX) and there.st_uid == 0
+
+
+def new_name(uid: int) -> str:
+    """Return a name for a file in which a user's queue publishes, that nobody can know before."""
+    return f"launcher-claims.{uid}.{secrets.token_hex(4)}.json"
+
+
+def home_hash(home: Path) -> str:
+    """Return by what a file names its publisher's home."""
+    where = str(home)
+    with contextlib.suppress(OSError):
+        there = home.stat()  # two containers may call theirs alike
+        where += f" {there.st_dev} {there.st_ino}"
+    return hashlib.sha256(where.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def file_name(uid: int, home: Path) -> str:
+    """Return the name of the file in which version 0.2 published for a user's queue."""
+    return f"launcher-claims.{uid}.{home_hash(home)[:8]}.json"
+
+
+class ClaimsReader:
+    """Reads the claims folder again and again, and remembers whose its files are."""
+
+    def __init__(self, folder: Path, complain: Complain) -> None:
+        """Begin without having looked.
+
+        Args:
+            folder: where all publish.
+            complain: told of what does not count.
+        """
+        self.asked = 0  # how often it was asked whose a file is
+        self._folder, self._complain = folder, complain
+        self._passed: dict[str, int] = {}  # files that do not count → inode, since when first
+        self._theirs: dict[int, set[str]] = {}  # owner → files that may count
+
+    def read(self, own: str) -> dict[str, Publication]:
+        """Return what is published, by file; without what an earlier boot left.
+
+        Args:
+            own: our own file, which is never left out.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        found = {}
+        for name, uid in self._files(own):
+            try:
+                one = parse(name, _content(f"{self._folder}/{name}", uid), login(uid))
+            except FileNotFoundError:
+                continue  # its publisher has just removed it
+            except (OSError, ValueError, RecursionError) as error:
+                self._complain(name, getattr(error, "strerror", None) or str(error))
+                continue
+            if one is not None:
+                found[name] = one
+        return found
+
+    def _files(self, own: str) -> list[tuple[str, int]]:
+        """Return the files that may count, each with its owner: of each user ours and the newest."""
+        new = self._new()
+        for name in list(islice(self._passed, ASKED_AGAIN)):
+            del self._passed[name]
+            new.add(name)
+        for name in new:
+            self._sort_in(name)
+        found = []
+        for uid, names in self._theirs.items():
+            ages = {name: there.st_mtime_ns for name in names if (there := self._ask(name, uid))}
+            newest = sorted(ages, key=lambda name: (name == own, ages[name], name), reverse=True)
+            if len(names) > MOST_FILES:
+                self._complain(f"files of {login(uid)}", f"they are more than {MOST_FILES}")
+            for name in newest[MOST_FILES:]:
+                self._passed[name] = self._inode(name)
+            self._theirs[uid] = set(newest[:MOST_FILES])
+            found += [(name, uid) for name in newest[:MOST_FILES]]
+        return found
+
+    def _new(self) -> set[str]:
+        """Return the files of fitting names of which nobody knows yet whether they count."""
+        new: set[str] = set()
+        passed, there = self._passed, 0
+        for _ in range(2):  # one that is replaced while a long folder is read may be left out
+            there = 0
+            with os.scandir(self._folder) as entries:
+                for entry in entries:
+                    there += 1
+                    name = entry.name
+                    if (inode := passed.get(name)) is None:
+                        if _NAME.fullmatch(name):
+                            new.add(name)
+                    elif inode != entry.inode():
+                        new.add(name)
+        if len(passed) > 2 * there + ASKED_AGAIN:  # most of them are gone
+            passed.clear()
+        return new
+
+    def _sort_in(self, name: str) -> None:
+        """Put a file with those of its owner, or with those that do not count."""
+        uid = int(name.split(".")[1])
+        if self._ask(name, uid) is not None:
+            self._passed.pop(name, None)
+            self._theirs.setdefault(uid, set()).add(name)
+
+    def _ask(self, name: str, uid: int) -> os.stat_result | None:
+        """Return how a file is, None where it is no plain file of a user, or is gone."""
+        self.asked += 1
+        try:
+            there = os.lstat(f"{self._folder}/{name}")
+        except OSError:
+            self._passed.pop(name, None)
+            return None
+        if stat.S_ISREG(there.st_mode) and there.st_uid == uid:
+            return there
+        self._complain(name, "it is no plain file of the user whose name it bears")
+        self._passed[name] = there.st_ino
+        return None
+
+    def _inode(self, name: str) -> int:
+        try:
+            return os.lstat(f"{self._folder}/{name}").st_ino
+        except OSError:
+            return 0
+
+
+def _content(path: str, uid: int) -> bytes:
+    """Read another user's file if it is one: nothing that blocks, leads elsewhere or is endless.
+
+    Raises:
+        OSError: it is gone, a link, or not for us.
+        ValueError: something else has taken its place.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    try:
+        there = os.fstat(descriptor)
+        if not stat.S_ISREG(there.st_mode) or there.st_uid != uid:
+            raise ValueError("it is no plain file of the user whose name it bears")
+        return os.read(descriptor, MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def parse(name: str, data: bytes, user: str = "") -> Publication | None:
+    """Read what a file tells; None: it was written before the machine was last started.
+
+    Raises:
+        ValueError, RecursionError: it is not what a scheduler publishes under this name.
+    """
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    match json.loads(data):
+        case {
+            "schema": 1,
+            "name": str(own),
+            "boot": str(boot),
+            "at": int() | float() as at,
+            "serial": str(serial),
+            "seen": dict(seen),
+            "promises": list(promises),
+            **more,
+        } if own == name and 0 <= at <= _LARGEST and len(promises) <= MOST_PROMISES:
+            pass  # (a hard link to an older version bears another name)
+        case _:
+            raise ValueError("it is not what a scheduler publishes under this name")
+    if boot != boot_id():
+        return None
+    settled, fresh = Counter[str](), Counter[str]()
+    for promise in promises:
+        match promise:
+            case [str(device), int(held), int(new)] if _DEVICE.fullmatch(device) and (
+                0 <= held <= _LARGEST and 0 <= new <= _LARGEST
+            ):
+                settled[device] += held
+                fresh[device] += new
+            case _:
+                raise ValueError("it tells a promise that cannot be")
+    home, within = more.get("home"), more.get("within")
+    return Publication(
+        serial=serial,
+        at=at,
+        seen=seen,
+        settled=settled,
+        fresh=fresh,
+        user=user,
+        within=frozenset(
+            one for one in (within if isinstance(within, list) else ()) if isinstance(one, str)
+        ),
+        home=home if isinstance(home, str) else "",
+    )
+
+
+def write_publication(folder: Path, name: str, one: Publication) -> None:
+    """Replace our file so that others read the old one or the new one; nothing is synced.
+
+    Raises:
+        OSError: it cannot be written, and the old one is as it was.
+        ValueError: others would not count it.
+    """
+    record: dict[str, Json] = {
+        "schema": 1,
+        "name": name,
+        "boot": boot_id(),
+        "at": one.at,
+        "serial": one.serial,
+        "home": one.home,
+        "within": [*sorted(one.within)],
+        # a publisher that is not named takes us for a rival, which does no harm
+        "seen": {other: one.seen[other] for other in sorted(one.seen)[:MOST_PROMISES]},
+        "promises": [
+            [device, one.settled.get(device, 0), one.fresh.get(device, 0)]
+            for device in sorted({*one.settled, *one.fresh})
+            if one.settled.get(device) or one.fresh.get(device)  # else it is all in use by now
+        ],
+    }
+    data = json.dumps(record).encode()
+    parse(name, data)
+    temporary = f"{folder}/.{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fchmod(descriptor, 0o644)  # for all to read, whatever our umask is
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105  # done often; a Path costs 10 µs
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108  # likewise
+        raise
+
+
+@cache
+def login(uid: int) -> str:
+    """Return a user's login name, or the uid where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,317 @@
+"""What the schedulers of one machine tell each other of what is promised: cores, main memory, GPUs.
+
+A promise is an amount of a *resource*: bytes of a GPU's memory that are not in use yet, under its UUID; our jobs on a
+GPU, and whether one of them shares it with nobody; cores; bytes of main memory. Homes of one user are told apart as
+those of several users are, so all homes of the machine together never promise more of anything than it has.
+
+To promise, a scheduler (1) reads all files of the claims folder, (2) replaces its own by a rename, which is atomic,
+with a new serial number and the serials that it has just read, and (3) reads all again; it withdraws when its new
+promise does not fit beside theirs. In (3) it leaves out a promise that is *fresh*, which is new in the version that
+it reads, where that version tells *our* serial.
+
+Why two never keep what does not fit together. Of several that keep, look at the one, L, whose (2) came last. At its
+(3) the file of every other one, E, is there and tells what E keeps. L left it out only if the version of E in which
+it was new tells L's serial: then L's (2) came before E's (1), so before E's (2), and L was not the last. So L counted
+all of them, and what is kept fits. No lock, no clock and no time stamp is part of this: a kernel's stamps are equal
+within 4 ms, and run backwards when the clock is set.
+
+Why one of two proceeds. Where one's (2) comes before the other's (1), the other tells its serial: it stays, and the
+other withdraws. Both withdraw only when both come to (1) before either's (2), which takes less than a millisecond;
+each tries again when it next decides, and these moments are not in step.
+
+What is in use shows in two places, in the driver's answer and, as less left of a promise, here; a scheduler reads
+the one after the other. So a promise shrinks only LAG_S after the use was measured; meanwhile it is counted twice.
+
+Nothing that others write can do more than make us wait, and the owner of the file is named for it. That a claim is
+false is not found out: memory that is only promised cannot be measured. Who was silent for STALE_S does not count.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.gpu.promise_files import (
+    ClaimsReader,
+    Publication,
+    file_name,
+    home_hash,
+    login,
+    new_name,
+    write_publication,
+)
+from launcher.scheduler.model import MEMORY, Promise, is_cores
+from launcher.system.quotas import Quotas
+
+REFRESH_S = 5.0  # a file is renewed so often while it promises something
+STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
+LAG_S = 5.0  # more than the age of any measurement that a decision rests on
+_MOST_COMPLAINTS = 256  # so that nobody fills our log
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pledge:
+    """What we promised to a job of one resource; a job has at most one of each."""
+
+    device: str  # the resource: a GPU's UUID for its memory, and see `machine`
+    claim: int  # bytes, or how many
+    used: int | None  # of it that is seen to be in use; None: nobody knows, and all of it counts
+    job: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What we last published of a pledge, and what was measured lately."""
+
+    claim: int
+    uses: tuple[tuple[float, int], ...]  # time, bytes
+
+
+class Board:
+    """Our file in the claims folder, and those of the others.
+
+    Nothing is raised. Where the folder cannot be used, `publish` returns False and `trouble` says
+    why and what follows, until it works again: jobs start all the same, as a full folder must not
+    stop a queue for ever, and that text is shown, as nobody may think a promise known that is not.
+
+    Attributes:
+        trouble: why others cannot know what we promise, or we what they do; empty: they can.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        home: Path,
+        *,
+        uid: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        quotas: Quotas | None = None,
+    ) -> None:
+        """Take a place in the folder; nothing is written yet.
+
+        Args:
+            folder: where all publish, see `claims_folder`.
+            home: the queue's folder; only one scheduler at a time works for it.
+            uid: the user; None: ours.
+            clock: seconds, the same for all processes of the machine, and never set back.
+            quotas: what limits our cores and memory; None: nothing.
+        """
+        self.trouble = ""
+        self._folder = folder
+        self._uid = os.geteuid() if uid is None else uid
+        self._name = new_name(self._uid)
+        self._quotas = quotas or Quotas()
+        self._home, self._old_name = home_hash(home), file_name(self._uid, home)
+        self._reader = ClaimsReader(folder, self._complain)
+        self._left: set[str] = set()  # files of our home that a predecessor left
+        self._clock = clock
+        self._settled: Mapping[str, int] = {}  # resource → amount, as our file tells
+        self._serial = ""  # of our file; empty: there is none
+        self._at = 0.0  # when it was written
+        self._stands = False  # it was there when we last looked
+        self._pledges: tuple[Pledge, ...] = ()
+        self._told: dict[tuple[int, str], _Told] = {}
+        self._complaints: set[tuple[str, str]] = set()
+
+    def publish(self, pledges: Sequence[Pledge], fresh: Collection[int] = ()) -> bool:
+        """Tell the others all that we promise now; return whether they can know it.
+
+        Args:
+            pledges: of jobs that run, and of those that are about to start.
+            fresh: the jobs about to start, which start only if `earlier` leaves room for them.
+                What was published before is not fresh, whatever this says.
+        """
+        self._pledges = tuple(pledges)
+        if not pledges:
+            return self.clear()
+        self.trouble = ""
+        seen = self._look()
+        return not self.trouble and self._tell(seen, fresh)
+
+    def withdraw(self, jobs: Collection[int]) -> bool:
+        """Take back what was promised to these jobs; return whether the others can know it."""
+        return self.publish([one for one in self._pledges if one.job not in jobs])
+
+    def clear(self) -> bool:
+        """Remove our file, as when nothing is promised; return whether it is gone.
+
+        Not for a scheduler that leaves running jobs to its successor: their promises hold on.
+        """
+        self._pledges, self._serial, self._stands, self.trouble = (), "", False, ""
+        self._told, self._settled = {}, {}
+        try:
+            (self._folder / self._name).unlink(missing_ok=True)
+        except OSError as error:
+            return self._fail("remove", error)
+        self._remove_left()
+        self._name = new_name(self._uid)  # the one that was there is known, and could be taken
+        return True
+
+    def covers(self, pledges: Sequence[Pledge]) -> bool:
+        """Tell whether others count as much for us already as all these promises come to.
+
+        So a job that takes the place of one that has ended costs no look at the folder.
+        """
+        if not self._serial or self.trouble or self._clock() - self._at > STALE_S / 2:
+            return False
+        return all(amount <= self._settled.get(key, 0) for key, amount in _whole(pledges).items())
+
+    def tells(self, pledges: Sequence[Pledge]) -> bool:
+        """Tell whether our file says just what these promises come to, nothing of them being in use."""
+        return dict(_whole(pledges)) == self._settled
+
+    def due(self) -> bool:
+        """Tell whether to publish again: it is time, it failed, or somebody removed our file."""
+        if not self._pledges:
+            return False
+        late = self._clock() - self._at >= REFRESH_S
+        return late or bool(self.trouble) or not self._stands
+
+    def others(self) -> tuple[Promise, ...]:
+        """Return what others have promised and not in use: each user's sum for each GPU."""
+        return self._sums(self._look())
+
+    def earlier(self) -> tuple[Promise, ...]:
+        """Return, right after `publish`, beside what our new promises must fit, or be withdrawn.
+
+        That is all that others promised, but for what they promised after they had counted ours.
+        """
+        found = self._look()
+        # where others may take us for gone, we cannot rely on their having counted us
+        if not self._stands or self._clock() - self._at > STALE_S / 2:
+            return self._sums(found)
+        later = {name for name, one in found.items() if one.seen.get(self._name) == self._serial}
+        return self._sums(found, later)
+
+    def _tell(self, seen: Mapping[str, Publication], fresh: Collection[int]) -> bool:
+        """Write our file; return whether it is written."""
+        now = self._clock()
+        told: dict[tuple[int, str], _Told] = {}
+        settled, new = Counter[str](), Counter[str]()
+        if not self._stands:
+            self._name = new_name(self._uid)
+        for one in self._pledges:
+            before = self._told.get((one.job, one.device))
+            uses = _uses(one, before, now)
+            known = one.claim if one.job not in fresh else before.claim if before else 0
+            least = min(used for _, used in uses)
+            held = max(0, min(known, one.claim) - least)
+            settled[one.device] += held
+            new[one.device] += max(0, one.claim - least) - held
+            told[one.job, one.device] = _Told(claim=one.claim, uses=uses)
+        serial = secrets.token_hex(8)
+        serials = {name: each.serial for name, each in seen.items()}
+        ours = Publication(
+            serial=serial,
+            at=now,
+            seen=serials,
+            settled=settled,
+            fresh=new,
+            within=self._quotas.within,
+            home=self._home,
+        )
+        try:
+            write_publication(self._folder, self._name, ours)
+        except (OSError, ValueError) as error:
+            return self._fail("write", error)
+        self._told, self._serial, self._at, self._stands = told, serial, now, True
+        self._settled = {key: amount for key, amount in settled.items() if amount}
+        self._remove_left()
+        return True
+
+    def _look(self) -> dict[str, Publication]:
+        """Return what the others tell that counts, by file; and see whether our own file stands."""
+        self._stands = False
+        try:
+            found = self._reader.read(self._name)
+        except OSError as error:
+            self._fail("read", error)
+            return {}
+        own = {name for name, one in found.items() if self._is_ours(name, one)}
+        self._stands = self._name in own and found[self._name].serial == self._serial
+        self._left = own - {self._name}
+        for name in own:
+            del found[name]
+        now = self._clock()
+        for name, one in found.items():
+            if one.at - now > STALE_S:
+                self._complain(name, "it is of the future")
+        return {name: one for name, one in found.items() if abs(now - one.at) <= STALE_S}
+
+    def _sums(
+        self, found: Mapping[str, Publication], later: Collection[str] = ()
+    ) -> tuple[Promise, ...]:
+        """Return each user's sum for each resource, without what is fresh in the files of `later`."""
+        sums, me = Counter[tuple[str, str, bool]](), login(self._uid)
+        for name, one in found.items():
+            user = f"another home of {me}" if one.user == me else one.user
+            for amounts in (one.settled, {} if name in later else one.fresh):
+                for device, amount in amounts.items():
+                    sums[user, device, self._is_inside(one, device)] += amount
+        return tuple(
+            Promise(user=user, device=device, amount=amount, inside=inside)
+            for (user, device, inside), amount in sorted(sums.items())
+            if amount
+        )
+
+    def _is_inside(self, one: Publication, device: str) -> bool:
+        """Tell whether a publisher's cores or memory come out of the same quota as ours.
+
+        Of one that does not tell, as earlier versions, what the machine has is all that is known.
+        """
+        limit = self._quotas.memory if device == MEMORY else self._quotas.cores
+        return bool(limit) and (device == MEMORY or is_cores(device)) and limit in one.within
+
+    def _is_ours(self, name: str, one: Publication) -> bool:
+        """Tell whether a file is of our home: only one scheduler at a time works for it."""
+        if name == self._name:
+            return True
+        if one.home:
+            return one.home == self._home and name.split(".")[1] == str(self._uid)
+        return name == self._old_name
+
+    def _remove_left(self) -> None:
+        """Remove what a predecessor left; what is promised now stands in our file."""
+        for name in self._left:
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink(missing_ok=True)
+        self._left = set()
+
+    def _fail(self, verb: str, error: OSError | ValueError) -> bool:
+        """Put down what is wrong with the folder, log it when that is new; return False."""
+        why = getattr(error, "strerror", None) or str(error)
+        self._complain(str(self._folder), f"cannot {verb} promises in {self._folder}: {why}")
+        self.trouble = (  # screens cut it: what follows comes first
+            "other launchers may give the same cores and GPU memory away, and jobs start all the "
+            f"same: cannot {verb} promises in {self._folder}: {why}"
+        )
+        return False
+
+    def _complain(self, what: str, why: str) -> None:
+        if (what, why) not in self._complaints and len(self._complaints) < _MOST_COMPLAINTS:
+            self._complaints.add((what, why))
+            logger.warning("claims file=%s reason=%r", what, why)
+
+
+def _uses(pledge: Pledge, before: _Told | None, now: float) -> tuple[tuple[float, int], ...]:
+    """Return what of a pledge was in use during the last LAG_S; nothing, as long as it is new."""
+    uses = before.uses if before else ((now, 0),)
+    uses = (*uses, (now, max(0, pledge.used or 0)))
+    # what was measured longer ago counts until something else was measured, LAG_S ago
+    first = max((i for i, (at, _) in enumerate(uses) if at <= now - LAG_S), default=0)
+    return uses[first:]
+
+
+def _whole(pledges: Sequence[Pledge]) -> Counter[str]:
+    """Return the sum of each resource, whatever of it is in use."""
+    sums = Counter[str]()
+    for one in pledges:
+        sums[one.device] += one.claim
+    return sums

@@ -1,0 +1,38 @@
+"""One GPU at one instant, as a value; who asks the driver is `launcher.gpu.nvml`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuProcess:
+    """A process that holds memory of a GPU."""
+
+    pid: int  # as NVML says it: in a container it may be nobody we know
+    used: int | None = None  # bytes; None: the driver does not tell
+    user: str | None = None  # a login name, or the uid where it has none; None: not known
+    command: str | None = None  # the program's short name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSnapshot:
+    """One GPU, or one MIG instance, at one instant. None is what the driver does not tell."""
+
+    uuid: str
+    index: int  # in PCI order, as in cuda:N
+    name: str
+    total: int  # bytes; 0: not told, and nothing fits
+    used: int | None  # bytes, by whomever; None: then nothing starts here
+    mig: int | None = None  # which instance of the card, where that is divided
+    fault: str = ""  # why nothing may start here, and what runs here is moved
+    warnings: tuple[str, ...] = ()  # what its owner should know, and does not keep jobs away
+    processes: tuple[GpuProcess, ...] | None = None
+    utilisation: float | None = None  # share of the last second in which it worked, 0 to 1
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    temperature_c: int | None = None
+    ecc_uncorrected: int | None = None  # errors since the driver was loaded
+
+    @property
+    def label(self) -> str:
+        """What people call it: `cuda:0`, or `cuda:0:1` for an instance of a divided card."""
+        return f"cuda:{self.index}" if self.mig is None else f"cuda:{self.index}:{self.mig}"

@@ -1,0 +1,342 @@
+"""What a job is once it is planned, and what it remembers of the shell that queued it."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import lru_cache
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.system.environment import owners_environment
+from launcher.system.files import Json
+from launcher.system.stored_fields import Unreadable, known_of, restored, texts
+
+CPU = "cpu"
+MOST_GPUS = 64  # that a job may ask for
+# (least, most) of what a job may ask for in whole numbers, wherever somebody writes it
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "cpus": (1, 100_000),
+    "gpus": (0, MOST_GPUS),
+    "priority": (-(2**31) + 1, 2**31 - 1),
+    "retries": (0, 1000),  # the pause doubles each time, and must stay a number
+}
+RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
+KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
+
+
+def within(name: str) -> str:
+    """Return in words which numbers a resource of `LIMITS` takes."""
+    least, most = LIMITS[name]
+    return f"a whole number from {least:,} to {most:,}"
+
+
+def is_device(text: str) -> bool:
+    """Tell whether a text says where a job may work: auto, cpu, cuda, or a GPU such as cuda:1."""
+    name, *numbers = text.split(":")
+    if text in {"auto", CPU, "cuda"}:
+        return True
+    return name == "cuda" and 1 <= len(numbers) <= 2 and all(map(_is_number, numbers))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and str(int(text[:4])) == text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a job asks of the machine."""
+
+    cpus: int = 1
+    min_vram: int | None = None  # bytes promised to it on each of its GPUs; None: not said
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N" or "cuda:N:M"
+    accelerated: bool = False  # "auto" prefers a GPU where the machine has one
+    ram: int | None = None  # bytes of main memory that are promised to it; None: not said
+    gpus: int = 1  # where it works on GPUs: on how many, all of them or none
+    exclusive: bool = False  # it shares its GPUs with nobody
+
+    @property
+    def may_need_gpu(self) -> bool:
+        """Whether it works on GPUs where there are some."""
+        return self.works_on_gpu(there=True)
+
+    def works_on_gpu(self, *, there: bool, shown: bool | None = None) -> bool:
+        """Tell whether it works on GPUs on a machine: it says so, or prefers them and may have one.
+
+        Args:
+            there: the machine has some.
+            shown: its owner's CUDA_VISIBLE_DEVICES shows one of them; None: as `there`.
+        """
+        if self.device != "auto":
+            return self.device != CPU
+        if self.min_vram is not None or self.gpus > 1:
+            return there
+        return self.accelerated and (there if shown is None else shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On which terms a job runs: when, how often, how long, beside whom."""
+
+    group: str = ""  # jobs of a group share its limit; empty: none
+    not_before: float | None = None  # seconds since 1970
+    retries: int = 0  # how often it runs again after it failed
+    backoff_s: float = 10.0  # pause before the first retry; doubles each time
+    time_limit_s: float | None = None  # from its program's start
+    warn_s: float = 0.0  # so long before the limit its program gets `warn_signal`
+    warn_signal: str = "SIGTERM"
+    grace_s: float = 30.0  # from SIGTERM to SIGKILL; a training needs seconds for its checkpoint
+    rerun: str = "again"  # what follows a lost or stopped attempt: one of RERUNS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One job, complete: a worker needs nothing else to do it."""
+
+    name: str
+    kind: str
+    role: str
+    run: str
+    root: str  # absolute; results lie in <root>/runs/<run>
+    entry: str = ""  # "module:function" of a worker; empty for a program
+    preload: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()  # the program, or the command line that does the same as the entry
+    model: str | None = None
+    base: str | None = None
+    data: str | None = None
+    images: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, Any] = field(default_factory=dict)  # the user's own among those of its data
+    needs: tuple[str, ...] = ()  # names of jobs of the same run
+    outputs: tuple[str, ...] = ()  # absolute paths
+    sources: Mapping[str, str] = field(default_factory=dict)  # module → digest of its text
+    log_link: str | None = None  # absolute path under which the log also appears
+    resources: Resources = field(default_factory=Resources)
+    terms: Terms = field(default_factory=Terms)
+    priority: int = 0
+    hash: str = ""
+    signature: str = ""  # jobs that share it are expected to take the same memory and time
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of the run's results."""
+        return Path(self.root) / "runs" / self.run
+
+    def record(self) -> dict[str, Json]:
+        """Return the spec as JSON."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """Return the spec as the queue keeps it: JSON, without what has its default."""
+        # not `asdict`: it copies every value, and a run has thousands of specs
+        told = {
+            name: value
+            for name, value, default in zip(_SPEC, _values(self), _DEFAULTS, strict=True)
+            if value is not default and value != default
+        }
+        if "resources" in told:
+            told["resources"] = _flat(self.resources)
+        if "terms" in told:
+            told["terms"] = _flat(self.terms)
+        return _encode(told)
+
+
+_SPEC = tuple(one.name for one in fields(Spec))
+_DEFAULTS: tuple[object, ...] = tuple(
+    one.default if one.default_factory is MISSING else one.default_factory() for one in fields(Spec)
+)
+_values = attrgetter(*_SPEC)
+_encode = json.JSONEncoder(check_circular=False).encode
+
+
+@lru_cache(maxsize=256)
+def _flat(part: Resources | Terms) -> dict[str, Json]:
+    return asdict(part)
+
+
+def read_spec(record: Mapping[str, Any]) -> Spec:
+    """Return the spec that `Spec.record` wrote.
+
+    A newer version may have put in more. Where that decides when, where and on which terms the job
+    runs, the spec cannot be followed here. Elsewhere it only describes, and is left out.
+
+    Raises:
+        Unreadable: it has an unknown field there, or a known one of another type or out of its range.
+    """
+    resources = read_resources(record.get("resources", {}))
+    terms = _read_terms(record.get("terms", {}))
+    return _spec_of(record, resources, terms)
+
+
+def read_resources(record: object) -> Resources:
+    """Return what a job asks of the machine, as it was stored.
+
+    Raises:
+        Unreadable: it has an unknown field, or a value that no job may have.
+    """
+    asked = restored(Resources, record, "resources")
+    fits = {
+        "cpus": asked.cpus >= 0,
+        "gpus": 0 <= asked.gpus <= MOST_GPUS,
+        "min_vram": asked.min_vram is None or asked.min_vram >= 0,
+        "ram": asked.ram is None or asked.ram >= 0,
+        "device": is_device(asked.device),
+    }
+    _refuse_odd(asked, fits, "resources")
+    return asked
+
+
+def _read_terms(record: object) -> Terms:
+    terms = restored(Terms, record, "terms")
+    spans = ("backoff_s", "warn_s", "grace_s")
+    fits = {
+        "rerun": terms.rerun in RERUNS,
+        "warn_signal": terms.warn_signal in signal.Signals.__members__,
+        "retries": terms.retries >= 0,
+        "time_limit_s": terms.time_limit_s is None or terms.time_limit_s >= 0,
+        **{name: getattr(terms, name) >= 0 for name in spans},  # no NaN either
+    }
+    _refuse_odd(terms, fits, "terms")
+    return terms
+
+
+def _refuse_odd(part: object, fits: Mapping[str, bool], what: str) -> None:
+    for name, fitting in fits.items():
+        if not fitting:
+            raise Unreadable(f"{name!r} of {what} is {str(getattr(part, name))[:40]!r}")
+
+
+def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
+    """Return what can be understood of a spec that `read_spec` refuses: to be shown, never to be run.
+
+    Raises:
+        Unreadable: nothing can.
+    """
+    resources = known_of(Resources, record.get("resources"), "resources")
+    terms = known_of(Terms, record.get("terms"), "terms")
+    return _spec_of(record, resources, terms)
+
+
+def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> Spec:
+    values = {key: value for key, value in record.items() if key in _SPEC}
+    for key in ("preload", "argv", "needs", "outputs"):
+        values[key] = texts(values.get(key, ()), f"{key!r} of its spec")
+    return restored(Spec, values | {"resources": resources, "terms": terms}, "its spec")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The surroundings in which a job's program must find itself."""
+
+    folder: str
+    umask: int
+    interpreter: str
+    environment: Mapping[str, str]
+    affinity: tuple[int, ...]
+
+    def record(self) -> dict[str, Json]:
+        """Return the context as JSON."""
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """A name for this context: equal contexts are stored once."""
+        text = json.dumps(self.record(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_context(record: Mapping[str, Any]) -> Context:
+    """Return the context that `Context.record` wrote.
+
+    Raises:
+        Unreadable: it lacks a field, or has one of another type.
+    """
+    match record:
+        case {
+            "folder": str(folder),
+            "umask": int(umask),
+            "interpreter": str(interpreter),
+            "environment": dict(environment),
+            "affinity": [*affinity],
+        } if all(isinstance(one, str) for pair in environment.items() for one in pair):
+            return Context(
+                folder=folder,
+                umask=umask,
+                interpreter=interpreter,
+                environment=environment,
+                affinity=tuple(affinity),
+            )
+    raise Unreadable("the record of its surroundings is not complete")
+
+
+@dataclass(frozen=True, slots=True)
+class Breed:
+    """What makes two jobs share a fork server."""
+
+    interpreter: str = ""  # empty: any will do, as for a program
+    preload: tuple[str, ...] = ()
+    python_path: str = ""
+
+
+def breed_of(spec: Spec, context: Context) -> Breed:
+    """Return the breed of the process that does a job."""
+    if not spec.entry:
+        return Breed()
+    python_path = context.environment.get("PYTHONPATH", "")
+    return Breed(context.interpreter, (*spec.preload, KINDS), python_path)
+
+
+def this_context(environment: Mapping[str, str]) -> Context:
+    """Return the surroundings of the calling process, with what is to be remembered of its environment."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return Context(
+        folder=str(Path.cwd()),
+        umask=umask,
+        interpreter=sys.executable,
+        environment=owners_environment(environment),
+        affinity=tuple(sorted(os.sched_getaffinity(0))),
+    )
+
+
+if TYPE_CHECKING:  # with it comes pydantic, and `launcher add` must be quick
+    from launcher.kinds import Kind
+
+PROGRAM = "command"
+# a number that stands by itself: the one of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9]|\.\d)"
+)
+
+
+def costs(kind: "Kind") -> tuple[str, ...]:
+    """Return the settings on which a kind's time and memory depend."""
+    settings = kind.settings
+    return tuple(sorted(settings.costs or set(settings.model_fields) - settings.neutral))
+
+
+def signature_of(kind: "Kind", settings: Mapping[str, Any]) -> str:
+    """Return the signature of a job of a kind: the settings that cost, not which images it reads."""
+    return _digest(kind.name, repr([settings.get(name) for name in costs(kind)]))
+
+
+def program_signature(argv: Sequence[str]) -> str:
+    """Return the signature of a program: its words without the numbers that stand by themselves.
+
+    So all runs of a sweep over learning rates and seeds share what was learned from the first of them.
+    """
+    return _digest(PROGRAM, repr([_NUMBER.sub("#", word) for word in argv]))
+
+
+def is_exact(signature: str) -> bool:
+    """Tell whether jobs that share a signature agree in all that costs; programs differ in numbers."""
+    return not signature.startswith(f"{PROGRAM} ")
+
+
+def _digest(kind: str, text: str) -> str:
+    return f"{kind} {hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]}"

@@ -1,0 +1,167 @@
+"""Who makes what, and so who needs whom: the paths that jobs read and write."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from launcher.errors import Place, Problem, Severity
+from launcher.kinds import Input, Role
+from launcher.planning.expansion import Step
+from launcher.taskfile.yaml_tree import Scalar
+
+MISSING = "missing-input"
+MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
+MOST_LISTED = 5  # missing paths named in one warning
+
+
+class Once:
+    """Asks once for each path whether it exists."""
+
+    def __init__(self, exists: Callable[[Path], bool]) -> None:
+        self.exists = exists
+        self.known: dict[Path, bool] = {}
+
+    def __call__(self, path: Path) -> bool:
+        """Tell whether the path is there."""
+        if path not in self.known:
+            try:
+                self.known[path] = self.exists(path)
+            except (OSError, ValueError):  # a name too long, or with a character no name may have
+                self.known[path] = False
+        return self.known[path]
+
+
+@dataclass(slots=True)
+class _Lack:
+    """A path that a job reads and nobody makes."""
+
+    path: str
+    what: str
+    place: Place
+    jobs: list[str] = field(default_factory=list)
+    remedy: str = ""
+
+
+class Wiring:
+    """Who makes what, and so who needs whom."""
+
+    def __init__(self, root: Path, there: Callable[[Path], bool]) -> None:
+        self.root = root
+        self.there = there
+        self.makers: dict[str, str] = {}  # path → job
+        self.data_makers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
+        self.order: dict[str, int] = {}  # job → its place in the plan
+        self.lacks: dict[str, _Lack] = {}
+        self.given: dict[str, list[Path]] = {}  # job → what it reads that is there already
+        self.places: dict[str, Place] = {}  # job → where the file asks for it
+
+    def connect(
+        self, step: Step, inputs: Iterable[Input], outputs: Iterable[Path], problems: list[Problem]
+    ) -> list[str]:
+        """Enter a job; return the earlier jobs that make what it reads."""
+        needs: set[str] = set()
+        given = self.given[step.name] = []
+        for one in inputs:
+            path = _normal(one.path)
+            makers = {self.makers[above] for above in _with_parents(path) if above in self.makers}
+            makers.update(self.data_makers.get(path, ()))
+            if not makers and self.there(one.path):
+                given.append(one.path)
+            elif not makers:
+                if path not in self.lacks:
+                    self.lacks[path] = _Lack(
+                        path, one.what, self._place(step, path), remedy=one.remedy
+                    )
+                self.lacks[path].jobs.append(step.name)
+            needs |= makers
+        self.make(step, outputs, problems)
+        self.order[step.name] = len(self.order)
+        self.places[step.name] = step.place
+        return sorted(needs - {step.name}, key=self.order.__getitem__)
+
+    def make(self, step: Step, outputs: Iterable[Path], problems: list[Problem]) -> None:
+        """Enter what a job writes; blame it where another one writes the same."""
+        others = {self._enter(step, os.path.normpath(path), problems) for path in outputs}
+        for other in sorted(others - {step.name}):
+            message = f"{step.name} and {other} would write the same files"
+            hint = "give one of them another name, or folder"
+            problems.append(
+                Problem(code="same-output", message=message, place=step.place, hint=hint)
+            )
+
+    def lack(self, job: str, path: Path, what: str) -> None:
+        """Enter a path that a job reads and that no job of the plan makes."""
+        text = _normal(path)
+        self.lacks.setdefault(text, _Lack(text, what, self.places[job])).jobs.append(job)
+
+    def missing_inputs(self) -> list[Problem]:
+        """Return a warning for each place that asks for paths which are not there."""
+        by_place: dict[Place, list[_Lack]] = {}
+        for lack in self.lacks.values():
+            by_place.setdefault(lack.place, []).append(lack)
+        return [self._missing(place, lacks) for place, lacks in by_place.items()]
+
+    def _missing(self, place: Place, lacks: Sequence[_Lack]) -> Problem:
+        message = f"{lacks[0].what} is not there, and no job makes it: {self._short(lacks[0].path)}"
+        notes = [f"read by {_first(lacks[0].jobs)}"]
+        if len(lacks) > 1:
+            message = f"{len(lacks)} inputs are not there, and no job makes them"
+            notes = [f"{one.what}: {self._short(one.path)}" for one in lacks[:MOST_LISTED]]
+        remedies = dict.fromkeys(one.remedy for one in lacks if one.remedy)
+        if len(lacks) > MOST_LISTED:
+            notes.append(f"and {len(lacks) - MOST_LISTED} more")
+        return Problem(
+            code=MISSING,
+            message=message,
+            severity=Severity.WARNING,
+            place=place,
+            notes=(*notes, *remedies),
+        )
+
+    def _enter(self, step: Step, path: str, problems: list[Problem]) -> str:
+        """Enter a path that a job writes; return the job that was the first to write it."""
+        if len(path) > MOST_FILE_NAME:
+            longest = max(path.split("/"), key=lambda name: len(name.encode()))
+            if len(longest.encode()) > MOST_FILE_NAME:
+                message = f"{step.name} would write a file with a name of {len(longest)} characters"
+                problems.append(Problem(code="long-name", message=message, place=step.place))
+        if step.kind.role is Role.DATA:
+            for above in _with_parents(path):
+                self.data_makers.setdefault(above, []).append(step.name)
+        return self.makers.setdefault(path, step.name)
+
+    def _place(self, step: Step, path: str) -> Place:
+        """Return where the file says this path: at the setting from which it comes."""
+        best, length = step.place, 0
+        for _, node in step.settings.given.values():
+            if not isinstance(node, Scalar) or not node.text:
+                continue
+            with contextlib.suppress(RuntimeError):  # "~nobody": no path, then
+                said = os.path.normpath(self.root / Path(node.text).expanduser())
+                if len(said) > length and (path == said or path.startswith(said + "/")):
+                    best, length = node.place, len(said)
+        return best
+
+    def _short(self, path: str) -> str:
+        inside = f"{self.root}/"
+        return path.removeprefix(inside)
+
+
+@lru_cache(maxsize=4096)  # jobs read the same few folders and files
+def _normal(path: Path) -> str:
+    return os.path.normpath(path)
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+@lru_cache(maxsize=4096)
+def _with_parents(path: str) -> tuple[str, ...]:
+    found = [path]
+    while len(above := found[-1].rpartition("/")[0]) > 0:
+        found.append(above)
+    return tuple(found)

@@ -1,0 +1,211 @@
+"""What a job will take: time and disk, by what jobs like it took before on this machine."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+from launcher.job import CPU, Resources, costs, is_exact
+from launcher.kinds import Kind
+from launcher.planning.plan import PlannedJob
+from launcher.store.rows import JobRow
+from launcher.store.usage import UNTAUGHT, Lesson
+from launcher.system.files import Json
+
+FEWEST = 2  # runs from which a spread can be told
+
+_Signature = tuple[str, str | None, bool, bool, str]
+
+
+class Source(StrEnum):
+    """On what an estimate rests."""
+
+    MEASURED = "measured"
+    DECLARED = "declared"  # the task file says so
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A job that was done."""
+
+    kind: str
+    settings: Mapping[str, Any]
+    images: str | None
+    fresh: bool  # it began from no model
+    on_gpu: bool
+    seconds: float  # from its claim to its end
+    disk: int | None  # bytes of what it wrote; None: it names a folder, whose size nobody knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What is expected of one job; None: nobody knows."""
+
+    seconds: float | None = None
+    spread: float | None = None  # half of the runs lie within this share of `seconds`
+    disk: int | None = None  # bytes
+    runs: int = 0  # on which time and disk rest
+    vram: int | None = None  # bytes on each of its GPUs
+    peaks: int = 0  # attempts of jobs like it whose memory was measured, and on which `vram` rests
+
+    @property
+    def source(self) -> Source:
+        """On what time and disk rest."""
+        return Source.MEASURED if self.runs else Source.NONE
+
+    @property
+    def vram_source(self) -> Source:
+        """On what the memory rests."""
+        if self.peaks:
+            return Source.MEASURED
+        return Source.NONE if self.vram is None else Source.DECLARED
+
+    def record(self) -> dict[str, Json]:
+        """Return the estimate as JSON."""
+        return {
+            "seconds": self.seconds,
+            "spread": self.spread,
+            "disk_bytes": self.disk,
+            "runs": self.runs,
+            "source": self.source,
+            "vram_bytes": self.vram,
+            "vram_source": self.vram_source,
+        }
+
+
+@dataclass(slots=True)
+class _Alike:
+    """The jobs of one signature, and what they have in common once it was asked for."""
+
+    seconds: list[float] = field(default_factory=list)
+    disks: list[int] = field(default_factory=list)
+    told: tuple[float, float | None, int | None] | None = None
+
+
+class History:
+    """Jobs that were done on this machine, to be found by what decides how long they take.
+
+    Two jobs are alike when they agree in kind, images, in the settings that their kind names in
+    `costs` (in all that are not neutral where it names none), in whether they begin from a model,
+    and in whether they work on a GPU.
+    """
+
+    def __init__(
+        self,
+        past: Iterable[Past] = (),
+        kinds: Mapping[str, Kind] | None = None,
+        *,
+        gpus: bool,
+        lesson: Callable[[str], Lesson] = lambda _: UNTAUGHT,
+    ) -> None:
+        """Sort what was done.
+
+        Args:
+            past: the jobs.
+            kinds: every installed kind by its name; jobs of others are left out.
+            gpus: this machine has some.
+            lesson: returns what was learned of jobs with a signature.
+        """
+        self.gpus, self.lesson = gpus, lesson
+        self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
+        self._alike: dict[_Signature, _Alike] = {}
+        self._kinds: set[str] = set()
+        for one in past:
+            if one.kind in self._settings:
+                self._kinds.add(one.kind)
+                text = self._text(one.kind, one.settings)
+                key = (one.kind, one.images, one.fresh, one.on_gpu, text)
+                alike = self._alike.setdefault(key, _Alike())
+                alike.seconds.append(one.seconds)
+                alike.disks += [] if one.disk is None else [one.disk]
+
+    def like(self, job: PlannedJob, *, on_gpu: bool | None = None) -> _Alike | None:
+        """Return what was done that is like a job, None where there is nothing.
+
+        Args:
+            job: which.
+            on_gpu: where it was done; None: where this job will be.
+        """
+        if job.kind not in self._kinds:
+            return None
+        text = self._text(job.kind, job.settings)
+        on_gpu = wants_gpu(job, gpus=self.gpus) if on_gpu is None else on_gpu
+        return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
+
+    def _text(self, kind: str, settings: Mapping[str, Any]) -> str:
+        return repr([settings.get(name) for name in self._settings[kind]])
+
+
+def forecast(job: PlannedJob, history: History) -> Estimate:
+    """Return what a job is expected to take: the medians of the jobs that are like it."""
+    vram, peaks = _memory(job, history)
+    alike = history.like(job)
+    if alike is None:
+        return Estimate(vram=vram, peaks=peaks)
+    if alike.told is None:
+        alike.told = _summary(alike)
+    seconds, spread, disk = alike.told
+    runs = len(alike.seconds)
+    return Estimate(seconds=seconds, spread=spread, disk=disk, runs=runs, vram=vram, peaks=peaks)
+
+
+def seconds_on_cpu(job: PlannedJob, history: History) -> float | None:
+    """Return how long jobs like one took on the CPU, wherever it will work; None: none was there."""
+    alike = history.like(job, on_gpu=False)
+    return None if alike is None else median(alike.seconds)
+
+
+def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
+    """Return (bytes, attempts measured): the peak of jobs like it, unless its file declares more."""
+    if not wants_gpu(job, gpus=history.gpus):
+        return None, 0
+    asked, lesson = job.resources.min_vram, history.lesson(job.signature)
+    declared = asked is not None and (asked > (lesson.peak or 0) or not is_exact(job.signature))
+    if lesson.peak is None or declared:
+        return asked, 0
+    return lesson.peak, len(lesson.peaks)
+
+
+def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:
+    """Tell whether a job will work on a GPU, where the machine has some or has none."""
+    asked = job.resources
+    resources = Resources(
+        min_vram=asked.min_vram,
+        device=asked.device,
+        accelerated=job.accelerated,
+        gpus=asked.gpus or 1,
+    )
+    return resources.works_on_gpu(there=gpus)
+
+
+def past_job(row: JobRow, seconds: float, device: str) -> Past:
+    """Return a done job as history keeps it.
+
+    Args:
+        row: as the queue knows it.
+        seconds: how long its last attempt had its place.
+        device: where that was: "cpu" or a GPU's UUID.
+    """
+    spec = row.spec
+    sizes = list(row.outputs.values())
+    measurable = sizes and (0, 0) not in sizes  # the stamp of a folder
+    return Past(
+        kind=row.kind,
+        settings=spec.settings,
+        images=spec.images,
+        fresh=spec.base is None,
+        on_gpu=device != CPU,
+        seconds=seconds,
+        disk=sum(size for size, _ in sizes) if measurable else None,
+    )
+
+
+def _summary(alike: _Alike) -> tuple[float, float | None, int | None]:
+    middle = median(alike.seconds)
+    spread = None
+    if len(alike.seconds) >= FEWEST and middle > 0:
+        spread = median(abs(one - middle) for one in alike.seconds) / middle
+    disk = round(median(alike.disks)) if alike.disks else None
+    return middle, spread, disk

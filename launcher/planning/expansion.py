@@ -1,0 +1,227 @@
+"""A task file's entries, expanded into steps: one for each job, in the order in which they run.
+
+Data first; then, as in the file, each training with its poison record before it and its tests
+right behind it; then the unlearned models with theirs; then tests of models from earlier runs. Jobs
+of other kinds keep their side of all that. A model that is needed early is made early: a need always
+comes before its user.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from launcher.errors import Place, Problem, Severity
+from launcher.ids import canonical, parse_data
+from launcher.kinds import Kind, Role
+from launcher.planning.model_graph import Made, Makings
+from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry
+from launcher.taskfile.parser import TaskFile
+from launcher.taskfile.scope import Asked
+from launcher.taskfile.settings import Settled, spelt
+from launcher.taskfile.yaml_tree import plain_value
+
+_NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
+_MOST_SLUG = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One job before its files are known."""
+
+    kind: Kind
+    name: str
+    place: Place
+    settings: Settled
+    asked: Asked
+    model: str | None = None
+    base: str | None = None
+    data: str | None = None
+    images: str | None = None
+
+
+def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Problem]) -> list[Step]:
+    """Return the steps that a task file asks for; add to `problems` what cannot be.
+
+    Args:
+        task: the file.
+        on_disk: tells whether an earlier run made the model of that ID.
+        problems: where errors and warnings are added.
+    """
+    makings = Makings(task, on_disk, problems)
+    made = makings.in_order()
+    tests = _Tests(task, makings)
+    first = next(
+        (at for at, entry in enumerate(task.entries) if not isinstance(entry, PlainEntry)), 0
+    )
+    steps = list(_plain_steps(task.entries, Role.DATA))
+    steps += _plain_steps(task.entries[:first], Role.PLAIN)
+    for one in made:
+        steps += _making_steps(one)
+        steps += tests.of(one)
+    steps += tests.of_earlier_models()
+    steps += _plain_steps(task.entries[first:], Role.PLAIN)
+    return list(_without_doubles(steps, problems))
+
+
+def _making_steps(made: Made) -> Iterator[Step]:
+    """Give the job that makes a model, behind the one that poisons its labels."""
+    wish = made.wish
+    data = made.model.last.data
+    step = Step(
+        kind=wish.kind,
+        name=f"{wish.kind.name}/{made.model}",
+        place=wish.place,
+        settings=wish.variant.settings,
+        asked=wish.asked,
+        model=str(made.model),
+        base=None if made.base is None else str(made.base),
+        data=str(data),
+        images=str(wish.reader.images(data)),
+    )
+    choice, poisoner = wish.variant.poison_settings, wish.poison_kind
+    if poisoner is not None and choice is not None:
+        name = f"{poisoner.name}/{made.model}"
+        asked = wish.poison_asked or wish.asked
+        yield replace(step, kind=poisoner, name=name, settings=choice, asked=asked)
+    yield step
+
+
+class _Tests:
+    """Which tests stand behind which model."""
+
+    def __init__(self, task: TaskFile, makings: Makings) -> None:
+        self.automatic: dict[int, list[tuple[int, AutoTest]]] = {}  # by combination
+        self.by_model: dict[str, list[tuple[int, TestEntry]]] = {}
+        self.earlier: list[tuple[str, TestEntry]] = []
+        for at, entry in enumerate(task.entries):
+            if isinstance(entry, AutoTest):
+                self.automatic.setdefault(entry.combination, []).append((at, entry))
+            elif isinstance(entry, TestEntry):
+                for model in makings.find(entry.model, entry.combination):
+                    if makings.makes(model):
+                        self.by_model.setdefault(str(model), []).append((at, entry))
+                    else:
+                        self.earlier.append((str(model), entry))
+
+    def of(self, made: Made) -> Iterator[Step]:
+        """Give the tests of a model that this file makes, in the order of the file."""
+        model = str(made.model)
+        own: list[tuple[int, AutoTest | TestEntry]] = [
+            *self.automatic.get(made.wish.combination, ()),
+            *self.by_model.get(model, ()),
+        ]
+        for _, entry in sorted(own, key=lambda pair: pair[0]):
+            if isinstance(entry, TestEntry):
+                yield from _test_steps(model, entry, entry.kind, entry.settings, entry.asked)
+            elif made.wish.kind.name in entry.kinds:
+                yield from _test_steps(model, entry, *entry.kinds[made.wish.kind.name])
+
+    def of_earlier_models(self) -> Iterator[Step]:
+        """Give the tests of models that an earlier run made."""
+        for model, entry in self.earlier:
+            yield from _test_steps(model, entry, entry.kind, entry.settings, entry.asked)
+
+
+def _test_steps(
+    model: str, entry: AutoTest | TestEntry, kind: Kind, settings: Settled, asked: Asked
+) -> Iterator[Step]:
+    for one in entry.data:
+        data = str(one.value)
+        yield Step(
+            kind=kind,
+            name=f"{kind.name}/{model}/{data}",
+            place=one.node.place,
+            settings=settings,
+            asked=asked,
+            model=model,
+            data=data,
+            images=str(kind.images(one.value)),
+        )
+
+
+def _plain_steps(entries: Iterable[object], role: Role) -> Iterator[Step]:
+    taken: dict[str, int] = {}
+    for entry in entries:
+        if isinstance(entry, PlainEntry) and entry.kind.role is role:
+            name = entry.name
+            if name is None:
+                slug = _slug(entry)
+                count = taken[slug] = taken.get(slug, 0) + 1
+                name = slug if count == 1 else f"{slug}-{count}"
+            yield Step(
+                kind=entry.kind,
+                name=f"{entry.kind.name}/{name}",
+                place=entry.place,
+                settings=entry.settings,
+                asked=entry.asked,
+            )
+
+
+def _slug(entry: PlainEntry) -> str:
+    """Return a name for a job that was given none, from the first of its settings."""
+    for _, node in entry.settings.given.values():
+        value = plain_value(node)
+        words = value if isinstance(value, list) else [value]  # of a path, its last name
+        text = "-".join(str(word).rstrip("/").rpartition("/")[2] for word in words)
+        slug = _NOT_A_SLUG.sub("-", text)[:_MOST_SLUG].strip("-_.+")
+        if slug:
+            return slug
+    return "1"
+
+
+def _without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator[Step]:
+    """Leave out jobs that are asked for twice; two that differ under one name are an error."""
+    by_name: dict[str, Step] = {}
+    tests = _SameTests()
+    for step in steps:
+        other = by_name.setdefault(step.name, step)
+        if other is step:
+            same = tests.first(step)
+            if same is step:
+                yield step
+                continue
+            message = f"{step.name} is the same test as {same.name}: it runs once, under that name"
+            problems.append(_double("same-data", message, same, step, Severity.WARNING))
+        elif dict(other.settings.values) == dict(step.settings.values):
+            if other.place == step.place:
+                continue  # one entry, in two combinations of the matrix that do not concern it
+            message = f"{step.name} is asked for twice: it runs once"
+            problems.append(_double("listed-twice", message, other, step, Severity.WARNING))
+        else:
+            message = f"{step.name} is asked for twice, with different settings"
+            problems.append(_double("duplicate-job", message, other, step, Severity.ERROR))
+
+
+class _SameTests:
+    """Finds tests of one model on the same images, in whatever words these are named."""
+
+    def __init__(self) -> None:
+        self._images: dict[tuple[str, str], str] = {}  # (kind, data ID) → its images
+        self._first: dict[tuple[str, str | None, str, str], Step] = {}
+
+    def first(self, step: Step) -> Step:
+        """Return the first test that is the same as this one; the step itself if there is none."""
+        if step.kind.role is not Role.TEST or step.images is None:
+            return step
+        named = (step.kind.name, step.images)
+        if named not in self._images:
+            meant = canonical(step.kind.elementary(parse_data(step.images)))
+            self._images[named] = str(meant)
+        key = (step.kind.name, step.model, self._images[named], step.settings.text)
+        return self._first.setdefault(key, step)
+
+
+def _double(code: str, message: str, first: Step, second: Step, severity: Severity) -> Problem:
+    before, after = first.settings.values, second.settings.values
+    differences = [
+        f"{name}: {spelt(before.get(name))} and {spelt(after[name])}"
+        for name in after
+        if before.get(name) != after[name]
+    ]
+    return Problem(
+        code=code,
+        message=message,
+        severity=severity,
+        place=second.place,
+        notes=(f"first in line {first.place.line}", *differences),
+    )

@@ -1,0 +1,110 @@
+"""A plan for other programs: as JSON, and as command lines for a shell."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+
+from launcher.errors import Problem
+from launcher.planning.estimates import Estimate
+from launcher.planning.plan import Plan
+from launcher.planning.preview import Outlook
+from launcher.planning.submit import Action, Standing
+from launcher.system.files import Json
+from launcher.system.git import WorkTree
+
+
+def plan_json(
+    plan: Plan,
+    standings: Sequence[Standing],
+    outlook: Outlook,
+    tree: WorkTree | None = None,
+    *,
+    refused: Sequence[str] = (),
+) -> dict[str, Json]:
+    """Return the whole plan as JSON (schema 1), with the reasons for which `run` would refuse it."""
+    return {
+        "schema": 1,
+        "file": plan.file,
+        "run": plan.name,
+        "about": plan.about,
+        "run_folder": str(plan.run_folder),
+        "git": None if tree is None else tree.record(),
+        "jobs": [
+            _job_record(one, estimate)
+            for one, estimate in zip(standings, outlook.estimates, strict=True)
+        ],
+        "refused": bool(refused),
+        "refusals": list(refused),
+        **outlook.record(),
+        "warnings": [_problem_record(one) for one in plan.warnings],
+    }
+
+
+def plan_commands(standings: Iterable[Standing]) -> list[str]:
+    """Return a command line for each job that would run, in their order, a line each."""
+    return [" ".join(map(_quoted, one.job.argv)) for one in standings if one.action is Action.RUN]
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell so that it stays in one line, whatever it holds."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return f"$'{''.join(map(_escaped, word))}'"
+
+
+def _escaped(char: str) -> str:
+    if char in "'\\":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return "".join(f"\\{byte:03o}" for byte in char.encode(errors="surrogateescape"))
+
+
+def _job_record(standing: Standing, estimate: Estimate) -> dict[str, Json]:
+    job = standing.job
+    settings: Mapping[str, Json] = job.settings
+    return {
+        "name": job.name,
+        "kind": job.kind,
+        "role": job.role,
+        "model": job.model,
+        "base": job.base,
+        "data": job.data,
+        "images": job.images,
+        "words": job.words.record(),
+        "settings": dict(settings),
+        "needs": list(job.needs),
+        "state": standing.state,
+        "reason": standing.reason,
+        "changes": list(standing.changes),
+        "estimate": estimate.record(),
+        "argv": list(job.argv),
+        "outputs": [str(path) for path in job.outputs],
+        "resources": {
+            "cpus": job.resources.cpus,
+            "vram": job.resources.min_vram,
+            "min_vram": job.resources.min_vram,  # its name in earlier versions
+            "device": job.resources.device,
+            "gpus": job.resources.gpus,
+            "exclusive": job.resources.exclusive,
+            "priority": job.resources.priority,
+            "ram": job.resources.ram,
+            "rerun": job.resources.rerun,
+            "retries": job.resources.retries,
+            "time_limit_s": job.resources.time_limit_s,
+        },
+        "hash": job.hash,
+    }
+
+
+def _problem_record(problem: Problem) -> dict[str, Json]:
+    place = problem.place
+    return {
+        "code": problem.code,
+        "severity": problem.severity,
+        "message": problem.message,
+        "file": None if place is None else place.file,
+        "line": None if place is None else place.line,
+        "column": None if place is None else place.column,
+        "hint": problem.hint,
+        "notes": list(problem.notes),
+    }

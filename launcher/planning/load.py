@@ -1,0 +1,195 @@
+"""`load` and `plan`: task files from Python, as `launcher run` reads them; see `launcher.api`."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from launcher.errors import Place, Problem, TaskFileError, UsageError, nearest
+from launcher.ids import Words
+from launcher.kinds import installed
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan import plan as work_out
+from launcher.system.code_digests import CodeIndex, user_cache
+from launcher.system.config import read_configuration
+from launcher.taskfile.parser import Surroundings, TaskFile, parse
+from launcher.taskfile.settings import spelt
+from launcher.taskfile.yaml_tree import MOST_BYTES
+
+
+def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
+    """Read a task file and what it includes.
+
+    Its located errors are kept in `problems`, so that `plan` can tell them together with what
+    only a plan finds; nothing can be planned while there is one.
+
+    Args:
+        path: of the file.
+        settings: `key=value` each, stronger than the file, as with `--set`.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+        TaskFileError: it is not a YAML mapping, so that nothing more can be said.
+    """
+    own = read_configuration(os.environ)
+    around = Surroundings(
+        kinds=installed(),
+        environment=os.environ,
+        settings=settings,
+        words=Words(subsets=own.subsets, modifiers=own.modifiers),
+    )
+    return read_taskfile(Path(path), around)
+
+
+def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
+    """Work out every job of a task file: its files, its needs, its hash.
+
+    Nothing is written but a cache of what the code of the kinds says.
+
+    Args:
+        task: from `load`.
+        root: where relative paths start and `runs/` lies; the working directory unless given.
+
+    Raises:
+        TaskFileError: all that is wrong with the file; `problems` holds it piece by piece.
+    """
+    code = CodeIndex(user_cache())
+    made = work_out(
+        task,
+        root=Path(os.path.normpath(Path.cwd() / (root or "."))),
+        exists=Path.exists,
+        digest=code.digest,
+        content=_content,
+        closure=code.closure,
+    )
+    code.save()
+    return made
+
+
+def read_taskfile(path: Path, around: Surroundings) -> TaskFile:
+    """Read a task file and what it includes, as `load` does."""
+    return parse(_text(path), file=str(path), around=around, include=lambda one: _text(Path(one)))
+
+
+def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Plan]:
+    """Load and work out several task files.
+
+    Raises:
+        TaskFileError: all that is wrong with any of them.
+        UsageError: there is no such file.
+    """
+    plans: list[Plan] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            plans.append(plan(load(path, settings=settings)))
+        except TaskFileError as error:
+            problems += [one for one in error.problems if one not in problems]
+        except UsageError as error:
+            if len(paths) == 1:
+                raise
+            problems.append(Problem(code="no-file", message=str(error)))
+    problems += _twice(plans)
+    if problems:
+        raise TaskFileError(problems)
+    return plans
+
+
+def _twice(plans: Sequence[Plan]) -> Iterator[Problem]:
+    """Give a problem for each two files that ask for a job of one name in different ways."""
+    known: dict[tuple[Path, str], tuple[Plan, PlannedJob]] = {}
+    told: set[tuple[str, str]] = set()
+    for made in plans:
+        for job in made.jobs:
+            other, first = known.setdefault((made.run_folder, job.name), (made, job))
+            if first.hash == job.hash or (other.file, made.file) in told:
+                continue
+            told.add((other.file, made.file))  # what follows from it differs, too
+            before, after = first.settings, job.settings
+            notes = [
+                f"{key}: {spelt(before.get(key))} and {spelt(after[key])}"
+                for key in after
+                if before.get(key) != after[key]
+            ]
+            yield Problem(
+                code="duplicate-job",
+                message=f"{job.name} of run {made.name} is another job in {made.file} "
+                f"than in {other.file}",
+                hint="give one of the files another name, or run them one after the other",
+                notes=tuple(notes),
+            )
+
+
+def _text(path: Path) -> str:
+    """Return the text of a task file.
+
+    Raises:
+        UsageError: there is none, or it cannot be read.
+        TaskFileError: it is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        by_stem = {Path(name).stem: name for name in _neighbours(path)}
+        close = nearest(path.stem, by_stem)
+        hint = f", did you mean {path.with_name(by_stem[close])}?" if close else ""
+        raise UsageError(f"no task file {str(path)!r}{hint or '; give the path of one'}") from error
+    except IsADirectoryError as error:
+        inside = _neighbours(path / "x.yaml")
+        hint = f", such as {path / inside[0]}" if inside else ""
+        message = f"{str(path)!r} is a folder; give the path of a task file{hint}"
+        raise UsageError(message) from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        message = f"cannot read task file {str(path)!r}: {why}; make it a file that you may read"
+        raise UsageError(message) from error
+    if len(data) > MOST_BYTES:
+        raise UsageError(
+            f"{str(path)!r} is no task file: it has more than {MOST_BYTES:,} bytes; give the path "
+            "of one, or divide it, and join the parts with include"
+        )
+    return _decoded(data, str(path))
+
+
+def _neighbours(path: Path) -> list[str]:
+    try:
+        return sorted(one.name for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml"))
+    except (OSError, ValueError):
+        return []
+
+
+def _decoded(data: bytes, file: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig", errors="replace").splitlines() or [""]
+        if data[: error.start].endswith(b"\n"):
+            before.append("")
+        rest = data[error.start :].split(b"\n", 1)[0].decode(errors="replace")
+        place = Place(
+            file=file,
+            line=len(before),
+            column=len(before[-1]) + 1,
+            text=before[-1] + rest.rstrip("\r"),
+        )
+        message = f"the byte 0x{data[error.start]:02x} is not UTF-8"
+        problem = Problem(
+            code="not-utf8", message=message, place=place, hint="save the file as UTF-8"
+        )
+        raise TaskFileError([problem]) from error
+
+
+def _content(path: Path) -> str:
+    """Return a digest of a file; a folder's is empty: to read all images would take too long."""
+    if path.is_dir():
+        return ""
+    status = path.stat()
+    return _content_of(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _content_of(path: Path, _size: int, _changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,92 @@
+"""What a listing shows beside its plan: the machine and its queue now, and what was done before."""
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.cli.commands.gpus import watch
+from launcher.errors import MachineError
+from launcher.gpu.monitor import Sight
+from launcher.gpu.nvml import Nvml
+from launcher.gpu.promise_files import claims_folder
+from launcher.gpu.promises import Board
+from launcher.kinds import Kind
+from launcher.planning.estimates import History, past_job
+from launcher.planning.preview import Here
+from launcher.scheduler.gpu_accounting import Ledger, Ours
+from launcher.scheduler.model import Machine, Rules
+from launcher.store.client import cores_for
+from launcher.store.queue import Store
+from launcher.store.rows import visible_devices
+from launcher.store.usage import UNTAUGHT, Lesson
+from launcher.system import memory
+from launcher.system.config import read_configuration
+from launcher.system.environment import owners_environment
+from launcher.system.paths import Home
+
+REMEMBERED = 2000  # jobs that ended last; more would take longer to read than they are worth
+
+
+def look_around(home: Home, store: Store | None, results: Path, now: float) -> Here:
+    """Look at the machine as a scheduler does; nothing is written.
+
+    Args:
+        home: the queue's.
+        store: the queue, where there is one.
+        results: the folder in which results will lie; it need not be there yet.
+        now: the time.
+    """
+    cpus = cores_for(home)
+    claims = store.scheduling.claims() if store else []
+    lesson = store.scheduling.lesson if store else _nothing
+    ledger = Ledger(home, Ours())
+    absent = ""
+    try:
+        seen = watch(Nvml(), None, 1)  # a driver that hangs can be interrupted
+    except MachineError as error:
+        seen, absent = (), str(error)
+    ledger.enter(Sight(gpus=seen, at=time.monotonic()), claims)
+    rules = read_configuration(os.environ).rules or Rules()
+    machine = Machine(
+        cpus=cpus,
+        ram=memory.total(),
+        ram_free=memory.available(),
+        gpus=seen,
+        absent=absent,
+        limits=store.scheduling.limits() if store else {},
+        rules=replace(rules, idle_s=0.0),  # who has not watched does not know who was there
+        foreign=Board(claims_folder(os.environ), home.folder).others(),
+    )
+    return Here(
+        now=now,
+        machine=machine,
+        running=tuple(ledger.running(claims, lesson)),
+        ready=tuple(store.scheduling.ready(cpus)) if store else (),
+        disk_free=_free_at(results),
+        lesson=lesson,
+        visible=visible_devices(owners_environment(os.environ)),
+    )
+
+
+def _nothing(_: str) -> Lesson:
+    return UNTAUGHT
+
+
+def remember(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> History:
+    """Return what was done before by jobs of these kinds."""
+    past = store.read.done_lately(REMEMBERED) if store else []
+    lesson = store.scheduling.lesson if store else _nothing
+    known = (past_job(*one) for one in past if one[0].kind in kinds)
+    return History(known, kinds, gpus=gpus, lesson=lesson)
+
+
+def _free_at(folder: Path) -> int | None:
+    """Return the free bytes of the file system on which a folder is, or will be."""
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    try:
+        return shutil.disk_usage(there).free
+    except OSError:
+        return None

@@ -1,0 +1,162 @@
+"""The process of a scheduler: takes its home's lock, serves, and makes room for a newer one."""
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher import __version__
+from launcher.errors import Error, MachineError
+from launcher.gpu.nvml import Nvml
+from launcher.scheduler.loop import Scheduler
+from launcher.store.opening import worth_checking
+from launcher.store.queue import Store
+from launcher.system import cgroups
+from launcher.system.daemon_control import start_scheduler, this_version
+from launcher.system.environment import owners_environment
+from launcher.system.error_log import Troubles
+from launcher.system.files import Json, read_json, write_json
+from launcher.system.gpu_sharing import Sharing
+from launcher.system.paths import Home, check_home, check_lone_home
+from launcher.system.processes import boot_id, cores, identity, live_in
+from launcher.system.scheduler_lock import Right
+
+logger = logging.getLogger(__name__)
+
+LOG_BYTES = 8 << 20  # of the scheduler's log; one older log is kept
+
+
+def main(argv: Sequence[str]) -> int:
+    """Take the home's lock and serve; leave at once when another scheduler has it."""
+    home = Home(Path(argv[0]))
+    os.chdir("/")
+    os.umask(0o077)
+    _forget_place()
+    cgroups.step_aside()  # whatever attempt has started us does not end us
+    logging.raiseExceptions = False  # a full disk is no reason to end
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    check_home(home)
+    right = Right(home)
+    if not right.take():
+        return 0
+    check_lone_home(home)
+    lives = live_in(home.folder)
+    cgroups.sweep()
+    store = Store(home, durable=False, check=_is_to_be_checked(home))
+    cpus = cores()
+    record, troubles = _record(cpus), Troubles()
+
+    def housekeeping() -> None:
+        with troubles.survived(OSError):  # who cannot lock a new file serves on by its record
+            if not right.keep():
+                logger.warning("trouble='another scheduler serves this home'")
+                scheduler.leave()
+                return
+        _set_long_log_aside(home)
+        if not home.scheduler_record.exists():  # the disk was full, or somebody deleted it
+            with contextlib.suppress(OSError):
+                write_json(home.scheduler_record, record, mode=0o600)
+
+    probe = Nvml()
+    scheduler = Scheduler(
+        home,
+        store,
+        snapshot=probe.snapshot,
+        cpus=cpus,
+        housekeeping=housekeeping,
+        rules=Sharing(os.environ, _Once()).rules,
+        absent=lambda: probe.absent,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, scheduler.leave)
+    home.scheduler_record.unlink(missing_ok=True)  # a predecessor's
+    housekeeping()
+    logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
+    gc.freeze()  # what is there now stays, and need not be looked at again
+    scheduler.run()
+    with contextlib.suppress(OSError, MachineError):  # the disk is full, or the home is gone
+        if home.exists() and right.keep():  # who comes next need not wait for our end
+            write_json(home.scheduler_record, record | {"left": time.time()}, mode=0o600)
+    right.leave()
+    if lives is not None:
+        os.close(lives)
+    # who queued something while we still held the lock took us for a scheduler that stays
+    stays = not scheduler.leaving and scheduler.is_home() and not home.stop.exists()
+    if stays and _has_work(store):
+        start_scheduler(home)
+    store.close()
+    return 0
+
+
+def _forget_place() -> None:
+    """Take out of our environment what an attempt that has started us was given for itself."""
+    own = owners_environment(os.environ)
+    for name in os.environ.keys() - own.keys():
+        del os.environ[name]
+    os.environ.update(own)
+
+
+def _record(cpus: int) -> dict[str, Json]:
+    """Return who we are and how many cores we have, as others find it in the home."""
+    me = identity(os.getpid())
+    return {
+        **(me.record() if me else {}),
+        "version": __version__,
+        "code": this_version().changed,
+        "since": time.time(),
+        "cpus": cpus,
+    }
+
+
+def _has_work(store: Store) -> bool:
+    now = time.time()
+    queue = store.scheduling
+    return bool(queue.ready(1)) or queue.mend(now) or queue.let_go(now) is not None
+
+
+class _Once:
+    """Warns of each trouble once."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def __call__(self, trouble: str) -> None:
+        if trouble != self._said:
+            self._said = trouble
+            logger.warning("config.toml trouble=%r; what held before holds on", trouble)
+
+
+def _is_to_be_checked(home: Home) -> bool:
+    last = read_json(home.scheduler_record)
+    size = home.database.stat().st_size if home.database.exists() else 0
+    return worth_checking(size, rebooted=last is not None and last.get("boot") != boot_id())
+
+
+def _set_long_log_aside(home: Home) -> None:
+    with contextlib.suppress(OSError):
+        if home.scheduler_log.stat().st_size <= LOG_BYTES:
+            return
+        home.scheduler_log.replace(home.scheduler_log.with_suffix(".log.1"))
+        log = os.open(home.scheduler_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, sys.stdout.fileno())
+        os.dup2(log, sys.stderr.fileno())
+        os.close(log)
+
+
+def _explained(argv: Sequence[str]) -> int:
+    try:
+        return main(argv)
+    except Error as error:
+        logger.error("error: %s", error)  # noqa: TRY400  # a message, not a traceback
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(_explained(sys.argv[1:]))

@@ -1,0 +1,329 @@
+"""What became of an attempt: who is alive, how it ended, who may never start it any more."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from launcher.gpu.process_owner import read_identity
+from launcher.job import Breed
+from launcher.states import Done, Lost, Outcome, Void, read_outcome
+from launcher.store.rows import Claim
+from launcher.system import cgroups
+from launcher.system.files import read_bytes, read_json, write_whole
+from launcher.system.paths import Attempt
+from launcher.system.processes import (
+    Identity,
+    alive,
+    boot_id,
+    descendants,
+    end_session,
+    is_scheduler,
+    marked,
+    open_pidfd,
+    recorded,
+    send,
+    session,
+    terminate,
+)
+from launcher.workers.exit_outcome import word_of
+from launcher.workers.fork_server import News, Supervisor
+
+VOID = b'{"void": true}'
+SPAWN_PATIENCE_S = 0.5
+LOOK_AGAIN_S = 1.0
+NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
+# a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds
+UNCLEAR = (OSError, ValueError, ArithmeticError, RecursionError)
+
+logger = logging.getLogger(__name__)
+
+
+class Watch(Protocol):
+    """An attempt that lives, as the scheduler sees it."""
+
+    @property
+    def claim(self) -> Claim:
+        """What was promised to it."""
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when there is news; NO_DESCRIPTOR where only time helps."""
+
+    def stop(self) -> None:
+        """Have it end, politely."""
+
+    def insist(self) -> None:
+        """Kill what did not listen, where nobody else does."""
+
+    def ending(self) -> "Outcome | Watch | None":
+        """Return how it ended, or who is left to be watched; None: there is no news."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervised:
+    """An attempt in the hands of a supervisor of ours."""
+
+    claim: Claim
+    attempt: Attempt
+    supervisor: Supervisor
+    breed: Breed
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when the attempt or the supervisor has ended."""
+        return self.supervisor.channel.fileno()
+
+    def stop(self) -> None:
+        """Ask the supervisor; it insists by itself."""
+        self.supervisor.stop(self.attempt)
+
+    def insist(self) -> None:
+        """Leave that to the supervisor."""
+
+    def ending(self) -> Outcome | Watch | None:
+        """Return how it ended, as its supervisor put down, or what is known without that."""
+        match self.supervisor.news():
+            case None:
+                return None
+            case News.ENDED:  # it lives, and goes on to other attempts
+                return find_out(self.claim, lambda: left(self.claim, self.attempt))
+        return find_out(self.claim, lambda: watch(self.claim, self.attempt))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """An attempt that another scheduler started: its supervisor, or its program without one."""
+
+    claim: Claim
+    attempt: Attempt
+    descriptor: int  # a pidfd
+    program: int = 0  # its pid, where no supervisor is left
+
+    def stop(self) -> None:
+        """Send SIGTERM: a supervisor passes it on and insists, a lone program gets it itself."""
+        if not self.program:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
+        elif not _readable(self.descriptor):
+            terminate(self.program)
+
+    def insist(self) -> None:
+        """Kill a lone program and all below it; a supervisor does that by itself."""
+        if self.program and not _readable(self.descriptor):
+            below = descendants(self.program, skip=is_scheduler)
+            for pid in {*session(self.program), *below}:
+                send(pid, signal.SIGKILL)
+            _end_group(self.claim, self.attempt)
+
+    def ending(self) -> Outcome | Watch | None:
+        """Return how it ended; without its supervisor, the program is left to be watched."""
+        if not _readable(self.descriptor):
+            return None
+        os.close(self.descriptor)
+        return find_out(self.claim, lambda: watch(self.claim, self.attempt))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unclear:
+    """An attempt of which nobody can say just now what became of it; it may live."""
+
+    claim: Claim
+    look: Callable[[], "Outcome | Watch"]
+    again_at: float  # monotonic
+    descriptor: int = NO_DESCRIPTOR
+
+    def stop(self) -> None:
+        """Wait until it is known whom to stop."""
+
+    def insist(self) -> None:
+        """Wait until it is known whom to kill."""
+
+    def ending(self) -> Outcome | Watch | None:
+        """Look again, when it is time."""
+        return None if time.monotonic() < self.again_at else find_out(self.claim, self.look)
+
+
+def find_out(claim: Claim, look: Callable[[], Outcome | Watch]) -> Outcome | Watch:
+    """Return what became of an attempt; where that cannot be told now, it is looked at again."""
+    try:
+        return look()
+    except UNCLEAR as error:
+        logger.warning("job=%d attempt=%d unclear=%r", claim.job, claim.number, str(error))
+        return Unclear(claim=claim, look=look, again_at=time.monotonic() + LOOK_AGAIN_S)
+
+
+def watch(claim: Claim, attempt: Attempt) -> Outcome | Watch:
+    """Return a watch on what still lives of a claimed attempt, or how it ended.
+
+    An attempt that nobody has started yet is voided: after this call nobody can start it.
+
+    Raises:
+        OSError: that cannot be found out now; the disk may be full.
+    """
+    outcome = _recorded_outcome(attempt)
+    if outcome is not None:
+        return outcome
+    if claim.boot != boot_id():
+        return Lost(at=time.time(), why="the machine was restarted")
+    if _void(attempt):
+        return Void(at=time.time())
+    if _supervisor(claim, attempt).elsewhere:
+        return _left_elsewhere(attempt)
+    descriptor = open_pidfd(_supervisor(claim, attempt))
+    if descriptor is not None:
+        return Adopted(claim=claim, attempt=attempt, descriptor=descriptor)
+    return left(claim, attempt)
+
+
+def _left_elsewhere(attempt: Attempt) -> Outcome:
+    """Judge an attempt of another PID namespace, in which nobody lives any more: the home is ours by now.
+
+    Its pids mean other processes here, or none: nothing is looked for and nothing is killed.
+    """
+    match word_of(attempt):
+        case {"ok": True, "result": dict(result)}:
+            return Done(at=time.time(), result=result)
+    return Lost(at=time.time(), why="the container in which it ran is gone")
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _recorded_outcome(attempt: Attempt) -> Outcome | None:
+    record = read_json(attempt.outcome)
+    return None if record is None else read_outcome(record)
+
+
+def _void(attempt: Attempt) -> bool:
+    """Take the right to start away; False when somebody has it, or the folder was deleted.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if attempt.started.exists():
+        return _first_line(attempt) == VOID
+    if not attempt.folder.exists():
+        return False  # it was there before the claim: who deleted it may be the job itself
+    said = attempt.folder / f".void-{os.getpid()}"
+    try:
+        write_whole(said, f"{VOID.decode()}\n")
+        attempt.started.hardlink_to(said)  # whole, and only where there is none
+    except FileNotFoundError:
+        return False
+    except FileExistsError:
+        return _first_line(attempt) == VOID
+    finally:
+        said.unlink(missing_ok=True)
+    return True
+
+
+def _first_line(attempt: Attempt) -> bytes:
+    try:
+        return read_bytes(attempt.started).partition(b"\n")[0]
+    except FileNotFoundError:
+        return b""
+
+
+def starter_of(attempt: Attempt) -> Identity | None:
+    """Return the supervisor that took the right to start an attempt, None where none is on record.
+
+    Raises:
+        OSError: its record cannot be read.
+    """
+    return read_identity(_first_line(attempt))
+
+
+def _supervisor(claim: Claim, attempt: Attempt) -> Identity:
+    """Return who has the right to start: who took it, or whom the claim names."""
+    return starter_of(attempt) or Identity(
+        pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot
+    )
+
+
+def _end_group(claim: Claim, attempt: Attempt) -> None:
+    """Kill what is left in the control group of a dead supervisor, whatever it has become."""
+    supervisor = _supervisor(claim, attempt)
+    if alive(supervisor):  # it has other attempts by now
+        return
+    try:
+        record = json.loads(_first_line(attempt) or "{}")
+    except (ValueError, RecursionError):
+        record = {}
+    text = record.get(cgroups.RECORD_KEY) if isinstance(record, dict) else None
+    group = cgroups.recorded_group(supervisor, text if isinstance(text, str) else None)
+    if group is not None:
+        cgroups.end(group, spare=is_scheduler)
+
+
+def _program(attempt: Attempt) -> Identity | None:
+    """Return the program of an attempt whose supervisor is dead, None when none was started."""
+    try:
+        with attempt.started.open("rb") as file:
+            # what the supervisor had begun to start is either the program then, or dead
+            _await_lock(file.fileno())
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return None
+    if len(lines) > 1:
+        return read_identity(lines[1])
+    return recorded(read_json(attempt.folder / "process.json"))  # of a launcher before 0.2
+
+
+def _await_lock(descriptor: int) -> None:
+    """Wait until nobody is between a spawn and its program any more; that takes milliseconds.
+
+    Raises:
+        BlockingIOError: it takes longer: the program lies on a disk that does not answer.
+    """
+    deadline = time.monotonic() + SPAWN_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+        else:
+            return
+
+
+def left(claim: Claim, attempt: Attempt) -> Outcome | Watch:
+    """Judge an attempt whose supervisor is dead, or has nothing to do with it any more.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
+    outcome = _recorded_outcome(attempt)  # again: it may have been written before it died
+    if outcome is not None:
+        return outcome
+    if _first_line(attempt) == VOID:
+        return Void(at=time.time())
+    program = _program(attempt)
+    left = marked(attempt.folder)
+    program = program or (left[0] if left else None)
+    descriptor = open_pidfd(program) if program is not None else None
+    if program is not None and descriptor is not None:
+        return Adopted(claim=claim, attempt=attempt, descriptor=descriptor, program=program.pid)
+    # the next attempt must not meet what this one left
+    if program is not None:
+        end_session(program)
+    for who in left:
+        end_session(who)
+        send(who.pid, signal.SIGKILL)
+    _end_group(claim, attempt)
+    now = time.time()
+    match word_of(attempt):
+        case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done
+            return Done(at=now, result=result)
+    return Lost(at=now, why="exit status unknown: its supervisor is gone")

@@ -1,0 +1,129 @@
+"""Attempts that have ended and are not taken in yet, and what is to be known of them for that."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.model import Machine
+from launcher.scheduler.requeue_policy import excuse_of
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, State, Void
+from launcher.store.rows import Claim
+from launcher.store.scheduler_actions import Scheduling
+from launcher.store.transitions import Excuse
+from launcher.system.files import Stamp, stamp
+
+UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
+PUZZLE_S = (
+    3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
+)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Ended:
+    """An attempt that has ended."""
+
+    claim: Claim
+    outcome: Outcome
+    peak: int | None  # bytes that it took on one GPU at most, as far as that was seen
+    crowd: dict[str, int]  # UUID of its GPU → bytes that all others had there in its last seconds
+    since: float  # monotonic
+    outputs: dict[str, Stamp] = field(default_factory=dict)  # path → size and time
+    excuse: Excuse | None = None
+
+
+class Endings:
+    """The ends that one scheduler has still to take in; a full disk makes it try again."""
+
+    def __init__(self, queue: Scheduling, gpus: Accelerators) -> None:
+        """Begin with none.
+
+        Args:
+            queue: that takes them in.
+            gpus: tells whether a GPU has failed, and what an attempt took there.
+        """
+        self._queue, self._gpus = queue, gpus
+        self._open: list[Ended] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether one of them was on a GPU, which is to be looked at."""
+        return any(one.claim.gpus for one in self._open)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether one of them can be taken in at once."""
+        return not all(map(self._puzzles, self._open))
+
+    def add(self, claim: Claim, outcome: Outcome) -> None:
+        """Put down that an attempt has ended."""
+        ledger = self._gpus.ledger
+        self._open.append(
+            Ended(
+                claim=claim,
+                outcome=outcome,
+                peak=ledger.peak(claim),
+                crowd=ledger.crowd(claim),
+                since=time.monotonic(),
+            )
+        )
+
+    def due(self, machine: Callable[[], Machine]) -> list[Ended]:
+        """Return what can be taken in now, with all that is needed for it.
+
+        To be called outside a transaction: a slow disk must not lock the queue.
+
+        Args:
+            machine: returns what there is, without the attempts that have ended.
+        """
+        found = [one for one in self._open if not self._puzzles(one)]
+        for one in found:
+            if isinstance(one.outcome, Done):
+                paths = one.claim.spec.outputs
+                one.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
+            elif not isinstance(one.outcome, Void):
+                one.excuse = self._excuse(one, machine())
+            elif one.outcome.whose == "job":
+                why = f"could not be started: {one.outcome.why}; queued again"
+                one.excuse = Excuse(reason=why, pause_s=UNSTARTED_PAUSE_S)
+        return found
+
+    def finish(self, one: Ended, now: float) -> State | None:
+        """Take an end in; return its job's new state, None when it was taken in before."""
+        return self._queue.finish(
+            one.claim,
+            one.outcome,
+            outputs=one.outputs,
+            now=now,
+            peak=one.peak,
+            excuse=one.excuse,
+        )
+
+    def settle(self, taken_in: Sequence[Ended]) -> None:
+        """Know that the transaction is committed in which these were taken in."""
+        self._open = [one for one in self._open if one not in taken_in]
+        for one in taken_in:
+            self._gpus.moved.pop(one.claim.job, None)
+
+    def _puzzles(self, one: Ended) -> bool:
+        """Tell whether to wait for a look at the GPU on which an attempt failed: was it the GPU?"""
+        if not one.claim.gpus or not isinstance(one.outcome, Failed | OutOfMemory | Lost):
+            return False
+        late = time.monotonic() > one.since + PUZZLE_S
+        return not (late or self._gpus.seen_since(one.since))
+
+    def _excuse(self, one: Ended, machine: Machine) -> Excuse | None:
+        """Return why an end is not held against its job, None where it is."""
+        job = one.claim.job
+        return excuse_of(
+            one.claim,
+            self._queue.lane_of(job),
+            one.outcome,
+            machine,
+            peak=one.peak,
+            crowd=one.crowd,
+            moved=self._gpus.moved.get(job, ""),
+        )

@@ -1,0 +1,365 @@
+"""What attempts of ours are promised on GPUs and what they take there, as far as it is known."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from launcher.gpu.monitor import Sight
+from launcher.gpu.process_owner import owner_of, parent_of
+from launcher.gpu.promises import Pledge
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import Resources, is_exact
+from launcher.scheduler.model import (
+    ALONE,
+    JOBS,
+    MEMORY,
+    Running,
+    Start,
+    Waiting,
+    core_resource,
+    resource,
+)
+from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.store.rows import Claim, ReadyJob
+from launcher.store.usage import UNTAUGHT, Lesson, claim_of
+from launcher.system.paths import Home
+from launcher.workers.memory_share import CONTEXT, Portion, Report, read_report
+
+LARGEST_CONTEXT = 2 << 30
+CONTEXT_STEP = 64 << 20
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+class Ours:
+    """The pids of our own processes, found by whose they descend from; it may be asked in any thread."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        # pid of a supervisor or a lone program → job; replaced as a whole, never changed
+        self.heads: Mapping[int, int] = {}
+
+    def __contains__(self, pid: object) -> bool:
+        return isinstance(pid, int) and self.owner(pid) is not None
+
+    def owner(self, pid: int) -> int | None:
+        """Return the job that a process belongs to, None when it is none of ours."""
+        return owner_of(pid, parent_of, self.heads)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What one attempt takes on each of its GPUs, in bytes."""
+
+    number: int = 0  # of the attempt
+    told: dict[str, int] = field(default_factory=dict)  # by the driver, at the newest look
+    reported: dict[str, int] = field(
+        default_factory=dict
+    )  # by its worker, where the driver does not
+    context: int = CONTEXT  # what CUDA takes beside the worker's allocator
+    peak: int | None = None
+    others: dict[str, int] = field(default_factory=dict)  # what all others took, at the newest look
+    before: dict[str, int] = field(default_factory=dict)  # likewise, at the look before
+
+    @property
+    def used(self) -> dict[str, int]:
+        return self.told | self.reported
+
+
+class Ledger:
+    """Promises on the one side, what is measured on the other; one per scheduler."""
+
+    def __init__(self, home: Home, ours: Ours) -> None:
+        """Begin with nothing measured.
+
+        Args:
+            home: where attempts lie, with the reports of their workers.
+            ours: is told whose supervisors there are.
+        """
+        self._home, self._ours = home, ours
+        self._taken: dict[int, _Taken] = {}
+        self._seen: Sight | None = None
+        self._alone: dict[int, int] = {}
+        self._named = False  # the driver knows our processes: what it does not list is not there
+
+    def enter(
+        self, sight: Sight | None, claims: Iterable[Claim], alone: Mapping[int, int] | None = None
+    ) -> bool:
+        """Put down what the attempts that run take now; return whether there was a new look.
+
+        Args:
+            sight: what was seen of the GPUs.
+            claims: the attempts that run.
+            alone: pid → job of programs whose supervisors are dead.
+        """
+        if sight is None or (self._seen is not None and sight.at == self._seen.at):
+            return False
+        running = {claim.job: claim for claim in claims if claim.gpus}
+        self.know(claims, alone)
+        told, unknown = self._told(sight.gpus, running)
+        earlier = {job: self._of(claim) for job, claim in running.items()}
+        self._taken, self._seen = {}, sight
+        for job, claim in running.items():
+            untold = {uuid for uuid in claim.gpus if (job, uuid) in unknown or not self._named}
+            self._taken[job] = self._measured(
+                claim, sight, earlier[job], told.get(job, {}), untold - told.get(job, {}).keys()
+            )
+        return True
+
+    def know(self, claims: Iterable[Claim], alone: Mapping[int, int] | None = None) -> None:
+        """Know whose processes are ours, before the next look asks for that.
+
+        Args:
+            claims: the attempts that run, and those about to start.
+            alone: pid → job of programs whose supervisors are dead; None: as it was.
+        """
+        if alone is not None:
+            self._alone = dict(alone)
+        jobs = {claim.job for claim in claims if claim.gpus}
+        lone = {pid: job for pid, job in self._alone.items() if job in jobs}
+        supervised = jobs - set(lone.values())
+        heads = {claim.pid: claim.job for claim in claims if claim.job in supervised}
+        self._ours.heads = heads | lone
+
+    def _of(self, claim: Claim) -> _Taken:
+        """Return what is known of an attempt; nothing of one of which only an earlier one was seen."""
+        known = self._taken.get(claim.job)
+        return known if known is not None and known.number == claim.number else _Taken()
+
+    def _measured(
+        self,
+        claim: Claim,
+        sight: Sight,
+        earlier: _Taken,
+        told: dict[str, int],
+        untold: Collection[str],
+    ) -> _Taken:
+        """Return what an attempt takes now.
+
+        Args:
+            claim: the attempt.
+            sight: the newest look.
+            earlier: what was known of it before.
+            told: what the driver says of its processes, by GPU.
+            untold: its GPUs of which the driver cannot say that: there its worker's word counts.
+        """
+        one = _Taken(number=claim.number, told=told, before=earlier.others)
+        report = read_report(self._home.attempt(claim.job, claim.number))
+        if report is not None:
+            one.context = _context(report, max(told.values(), default=None))
+            whole = report.reserved + one.context
+            one.reported = {uuid: whole for uuid in untold if _is_about(report, uuid, claim)}
+        one.others = {
+            gpu.uuid: max(0, gpu.used - one.used.get(gpu.uuid, 0))
+            for gpu in sight.gpus
+            if gpu.uuid in claim.gpus and gpu.used is not None
+        }
+        peaks = [*one.used.values(), *_peak(report, one.context)]
+        one.peak = max([*peaks, *([] if earlier.peak is None else [earlier.peak])], default=None)
+        return one
+
+    def _told(
+        self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
+    ) -> tuple[dict[int, dict[str, int]], set[tuple[int, str]]]:
+        """Return what the driver says of our processes, by job; and where it knows them, not their memory."""
+        found: dict[int, dict[str, int]] = {}
+        unknown: set[tuple[int, str]] = set()
+        for gpu in gpus:
+            for process in gpu.processes or ():
+                job = self._ours.owner(process.pid)
+                if job is None or job not in running or gpu.uuid not in running[job].gpus:
+                    continue
+                self._named = True
+                if not process.used:  # in a container some say zero
+                    unknown.add((job, gpu.uuid))
+                else:
+                    there = found.setdefault(job, {})
+                    there[gpu.uuid] = there.get(gpu.uuid, 0) + process.used
+        for job, uuid in unknown:
+            found.get(job, {}).pop(uuid, None)
+        return found, unknown
+
+    def gpus(
+        self, running: Iterable[Claim], seen: Iterable[GpuSnapshot]
+    ) -> tuple[GpuSnapshot, ...]:
+        """Return the GPUs without what attempts took that have ended since they were seen."""
+        attempts = {(claim.job, claim.number) for claim in running}
+        gone: Counter[str] = Counter()
+        for job, taken in self._taken.items():
+            if (job, taken.number) not in attempts:
+                gone.update(taken.told)
+        return tuple(
+            replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
+            if gpu.uuid in gone and gpu.used is not None
+            else gpu
+            for gpu in seen
+        )
+
+    def running(self, claims: Iterable[Claim], lesson: Callable[[str], Lesson]) -> list[Running]:
+        """Return the places of the attempts that run, the oldest first: what they take, when they may end."""
+        return [
+            self._running(claim, lesson(claim.spec.signature) if claim.gpus else UNTAUGHT)
+            for claim in sorted(claims, key=lambda one: (one.claimed, one.job))
+        ]
+
+    def _running(self, claim: Claim, lesson: Lesson) -> Running:
+        spec = claim.spec
+        expected_s = lesson.expected_seconds if claim.gpus else None
+        return Running(
+            job=claim.job,
+            cpus=claim.cpus,
+            devices=claim.gpus,
+            ram=spec.resources.ram or 0,
+            group=spec.terms.group,
+            claim=claim.claim,
+            lone=claim.lone or (bool(claim.gpus) and claim.claim is None),
+            used=self._of(claim).used,
+            ends=None if expected_s is None else claim.claimed + expected_s,
+        )
+
+    def peak(self, claim: Claim) -> int | None:
+        """Return the most that an attempt took on one GPU, in bytes; None: not measured.
+
+        A short one may have come and gone between two looks: then its worker's last word counts.
+        """
+        if not claim.gpus:
+            return None
+        known = self._of(claim)
+        peaks = [] if known.peak is None else [known.peak]
+        report = read_report(self._home.attempt(claim.job, claim.number))
+        return max([*peaks, *_peak(report, known.context)], default=None)
+
+    def crowd(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
+        known = self._of(claim)
+        return {
+            uuid: max(known.others[uuid], known.before.get(uuid, 0))
+            for uuid in claim.gpus
+            if uuid in known.others
+        }
+
+    def portions(self, claims: Collection[Claim]) -> dict[tuple[int, int], Portion]:
+        """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
+
+        Its allocator is held to what it was promised, or to what it takes already where that is more: so
+        the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
+        """
+        beside = Counter(uuid for claim in claims for uuid in claim.gpus)
+        found = {}
+        for claim in claims:
+            if not claim.gpus:
+                continue
+            taken = self._of(claim)
+            cap = None
+            if claim.claim is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
+                cap = max(claim.claim, *taken.used.values(), 0)
+            portion = Portion() if cap is None else Portion(cap=cap, context=_steps(taken.context))
+            found[claim.job, claim.number] = portion
+        return found
+
+    def pledges(self, claims: Iterable[Claim], mask: int = -1) -> list[Pledge]:
+        """Return what others must know of: promises to attempts that run, with what is in use of them.
+
+        Args:
+            claims: the attempts.
+            mask: of the cores that they may be given.
+        """
+        totals = {gpu.uuid: gpu.total for gpu in (self._seen.gpus if self._seen else ())}
+        found = []
+        for claim in claims:
+            found += pledges_of(
+                Start(
+                    job=claim.job,
+                    devices=claim.gpus,
+                    cpus=claim.cpus,
+                    reason="",
+                    claim=claim.claim,
+                    lone=claim.lone,
+                ),
+                claim.spec.resources,
+                totals=totals,
+                used=self._of(claim).used,
+                mask=mask,
+            )
+        return found
+
+
+def _context(report: Report, told: int | None) -> int:
+    """Return what CUDA takes beside the allocator: what the worker knows, else the difference."""
+    if report.context is not None:
+        return report.context
+    if told is None or not report.reserved <= told <= report.reserved + LARGEST_CONTEXT:
+        return CONTEXT
+    return told - report.reserved
+
+
+def _steps(context: int) -> int:
+    """Round a context up, so that a worker is not told of each byte."""
+    return -(-context // CONTEXT_STEP) * CONTEXT_STEP
+
+
+def _is_about(report: Report, uuid: str, claim: Claim) -> bool:
+    """Tell whether a worker's report is about a GPU: it names one, or its job has no other."""
+    return report.uuid == uuid or (report.uuid is None and len(claim.gpus) == 1)
+
+
+def _peak(report: Report | None, context: int) -> list[int]:
+    return [] if report is None or not report.peak else [report.peak + context]
+
+
+def pledges_of(
+    place: Start,
+    asked: Resources,
+    *,
+    totals: Mapping[str, int],
+    used: Mapping[str, int] = NOTHING,
+    mask: int = -1,
+) -> list[Pledge]:
+    """Return what is promised to a job, as others are told of it.
+
+    A promise of unknown size is a quarter of the card: all of it would keep others away for days from one of
+    which the job takes little, and what it has taken is seen by everybody anyhow. One that shares with nobody
+    is the whole card, which keeps away those launchers, too, that know nothing of such jobs.
+
+    Args:
+        place: what the job has, or is to have.
+        asked: what it asks of the machine.
+        totals: the memory of each GPU.
+        used: what the job is seen to use of it.
+        mask: of the cores that it may be given.
+    """
+    job = place.job
+    found = [Pledge(device=core_resource(mask), claim=place.cpus, used=None, job=job)]
+    if asked.ram:
+        found.append(Pledge(device=MEMORY, claim=asked.ram, used=None, job=job))
+    for uuid in place.devices:
+        total = totals.get(uuid, 0)
+        size = total // 4 if place.claim is None else place.claim
+        if asked.exclusive:
+            size = max(total, size)
+            found.append(Pledge(device=resource(ALONE, uuid), claim=1, used=None, job=job))
+        found.append(Pledge(device=uuid, claim=size, used=used.get(uuid), job=job))
+        found.append(Pledge(device=resource(JOBS, uuid), claim=1, used=None, job=job))
+    return found
+
+
+def waiting(ready: ReadyJob, lesson: Lesson) -> Waiting:
+    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes."""
+    lane = ready.lane
+    exact = is_exact(lane.signature)
+    asked = lane.resources.min_vram
+    claim, source = claim_of(asked, lane.least, lesson, exact=exact)
+    enough = lesson.peak if exact or asked is None else None
+    if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
+        enough = max(0, lane.least - NEGLIGIBLE, lesson.peak or 0)
+    return Waiting(
+        job=ready.id,
+        resources=lane.resources,
+        group=lane.group,
+        claim=claim,
+        source=source,
+        enough=None if claim is None or enough is None else min(claim, enough),
+        learned=claim is not None and claim > max(asked or 0, lane.least),
+        seconds=lesson.expected_seconds,
+        visible=lane.visible,
+    )

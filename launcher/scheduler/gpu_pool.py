@@ -1,0 +1,164 @@
+"""The GPUs that a job may have: whether there is room on them, which is the best place, why there is none."""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.gpu_slot import Card, Need, Turn, is_visible
+
+NAMED = 3  # GPUs that a reason names; the others are counted
+
+
+class Pool:
+    """The GPUs among which jobs of the same `device` and visibility choose.
+
+    They are kept in order while jobs come and go: whoever gives a place on one, or takes it back,
+    tells so with `changed`.
+    """
+
+    def __init__(self, cards: Iterable[Card], need: Need) -> None:
+        """Choose the GPUs that fit a need by name, by its owner's choice, and as parts of a group."""
+        found = [card for card in cards if _is_named(card.gpu, need.device)]
+        if need.visible is not None:
+            found = [card for card in found if is_visible(card.gpu, need.visible)]
+        if (
+            need.count > 1
+        ):  # CUDA gives a process one instance of a divided card, and nothing beside
+            found = [card for card in found if card.gpu.mig is None]
+        self.cards = tuple(found)
+        self.ours = [card for card in found if card.is_ours]  # as config.toml says
+        known = [card.most_free for card in self.ours if card.most_free is not None]
+        self._totals = sorted(known, reverse=True)
+        # one that has failed and never told its size gives no hope beside others that did
+        silent = [card for card in self.ours if card.most_free is None]
+        self._guessed = len([one for one in silent if not (one.gpu.fault and known)])
+        self._place = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
+        self._best = _Ranking(_emptiness)
+        self._roomy = _Ranking(_room_beside)
+        self._lonely = _Ranking(_room_alone)
+        self._unshared = _Ranking(_room_unshared)
+        self._named = _Ranking(_likelihood)
+        self._opening: tuple[Need, _Ranking] | None = None
+        for card in self.cards:
+            self.changed(card)
+
+    def changed(self, card: Card) -> None:
+        """Put a GPU where it belongs now."""
+        at = self._place.get(card.gpu.uuid)
+        if at is None:
+            return
+        for ranking in (self._best, self._roomy, self._lonely, self._unshared, self._named):
+            ranking.put(at, card)
+        if self._opening is not None:
+            self._opening[1].put(at, card)
+
+    def has_room(self, need: Need) -> bool:
+        """Tell whether as many GPUs as a job needs can take it now."""
+        lonely = self._unshared if need.exclusive else self._lonely
+        frees = (lonely if need.lone else self._roomy).entries
+        if len(frees) < need.count:
+            return False
+        if need.claim is None:
+            return True
+        reserve = self.cards[0].reserve if need.into_reserve else 0
+        free: int = -frees[need.count - 1][0]
+        return free + reserve >= need.claim
+
+    def places(self, need: Need) -> Iterator[Card]:
+        """Give the GPUs that can take a job now, the best first.
+
+        That is the emptiest, of those the smallest, of those the one with the most free memory; for a job
+        of which nobody knows what it takes, the one with the most free memory.
+        """
+        ranking = self._lonely if need.claim is None else self._best
+        for entry in ranking.entries:
+            card = self.cards[entry[-1]]
+            if card.takes(need):
+                yield card
+
+    def openings(self, need: Need) -> Iterator[tuple[Turn, Card]]:
+        """Give the GPUs that can take a job when enough of ours have ended, and when: the first ones first."""
+        if self._opening is None or self._opening[0] != need:
+            ranking = _Ranking(partial(_opening, need))
+            for at, card in enumerate(self.cards):
+                ranking.put(at, card)
+            self._opening = (need, ranking)
+        for time, _, at in self._opening[1].entries:
+            yield time, self.cards[at]
+
+    def could(self, need: Need) -> bool:
+        """Tell whether enough GPUs could take a job if nobody else used them."""
+        return need.claim is None or self.large_enough(need) + self._guessed >= need.count
+
+    def large_enough(self, need: Need) -> int:
+        """Return how many GPUs are known to be able to take a job if nobody else used them."""
+        return sum(total >= (need.claim or 0) for total in self._totals)
+
+    @property
+    def largest(self) -> int:
+        """The most bytes that a job could have on one of the GPUs; 0 where no size is known."""
+        return max(self._totals, default=0)
+
+    def refusals(self, need: Need) -> str:
+        """Return why none of the GPUs can be had, in numbers; the likeliest are named."""
+        first = sorted(entry[-1] for entry in self._named.entries[:NAMED])
+        said = "; ".join(self.cards[at].refusal(need) for at in first)
+        more = len(self.cards) - len(first)
+        return f"{said}; and {more} more" if more else said
+
+
+class _Ranking:
+    """GPUs in order of a key; None keeps one out."""
+
+    __slots__ = ("_key", "_own", "entries")
+
+    def __init__(self, key: Callable[[Card], tuple[Any, ...] | None]) -> None:
+        self._key = key
+        self._own: dict[int, tuple[Any, ...]] = {}
+        self.entries: list[tuple[Any, ...]] = []  # the key, then the GPU's place in the pool
+
+    def put(self, at: int, card: Card) -> None:
+        key = self._key(card)
+        before = self._own.pop(at, None)
+        if before is not None:
+            del self.entries[bisect_left(self.entries, before)]
+        if key is not None:
+            self._own[at] = entry = (*key, at)
+            insort(self.entries, entry)
+
+
+def _emptiness(card: Card) -> tuple[float, ...] | None:
+    if card.shut or card.lone or len(card.ours) >= card.most:
+        return None
+    return len(card.ours), card.gpu.total, -card.free
+
+
+def _room_beside(card: Card) -> tuple[float, ...] | None:
+    if card.shut or card.lone or len(card.ours) >= card.most:
+        return None
+    return (-card.free,)
+
+
+def _room_alone(card: Card) -> tuple[float, ...] | None:
+    return None if card.shut or card.ours or not card.quiet else (-card.free,)
+
+
+def _room_unshared(card: Card) -> tuple[float, ...] | None:
+    return None if card.guests else _room_alone(card)
+
+
+def _likelihood(card: Card) -> tuple[float, ...]:
+    return bool(card.shut), -card.free
+
+
+def _opening(need: Need, card: Card) -> tuple[Any, ...] | None:
+    at = card.opens(need)
+    return None if at is None else (at, -card.free)
+
+
+def _is_named(gpu: GpuSnapshot, device: str) -> bool:
+    if device in {"auto", "cuda"}:
+        return True
+    return device in {gpu.label, f"cuda:{gpu.index}", gpu.uuid}

@@ -1,0 +1,260 @@
+"""One GPU while a decision is made: what is free, what is promised, and when there is room again."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.model import ALONE, JOBS, Machine, Running, Waiting, resource
+from launcher.units import format_bytes, format_seconds
+
+QUIET_SHARE = (
+    0.1  # a job that wants a GPU for itself gets one of which others use at most this share
+)
+Turn = tuple[float, int]  # when a job ends, and where nobody knows, which of those started first
+NAMED = 3  # jobs that a reason names; the others are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a job asks of each of its GPUs, and which GPUs it may have."""
+
+    count: int
+    claim: int | None  # bytes; None: nobody knows
+    lone: bool
+    device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
+    visible: tuple[str, ...] | None
+    exclusive: bool = False  # other users' jobs share them neither
+    into_reserve: bool = False  # its claim may take of what is kept for others
+
+
+def need_of(one: Waiting) -> Need:
+    """Return what a waiting job asks of GPUs."""
+    asked = one.resources
+    return Need(max(1, asked.gpus), one.claim, one.lone, asked.device, one.visible, asked.exclusive)
+
+
+def need_alone(one: Waiting) -> Need | None:
+    """Return what a job can do with on GPUs that nobody else uses; None: not with less than its claim.
+
+    A claim is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
+    nearly fills one would wait for the margin for ever. As for a job of which nobody knows anything, the
+    reserve is not kept from it, or what it took there before would not be free.
+    """
+    if one.claim is None or one.enough is None:
+        return None
+    return replace(need_of(one), claim=one.enough, lone=True, into_reserve=True)
+
+
+class Card:
+    """One GPU, with what is given away on it."""
+
+    __slots__ = (
+        "_owed",
+        "_said",
+        "_turns",
+        "foreign",
+        "free",
+        "gpu",
+        "guests",
+        "is_ours",
+        "lone",
+        "most",
+        "others",
+        "ours",
+        "quiet",
+        "reserve",
+        "shut",
+    )
+
+    def __init__(self, gpu: GpuSnapshot, machine: Machine, turns: Mapping[int, Turn]) -> None:
+        """Begin with what others use; ours is added with `give`.
+
+        Args:
+            gpu: as the driver sees it.
+            machine: whose rules hold.
+            turns: when jobs of ours end, by the identity of their `Running`; it is filled by the caller.
+        """
+        rules = machine.rules
+        self.gpu = gpu
+        self.others = gpu.used or 0  # what ours use of it is taken off as they are given
+        self._owed: Counter[str] = Counter()  # bytes by the user to whose jobs they are promised
+        self.guests: Counter[str] = Counter()  # jobs by the user to whose launcher they belong
+        alone = ""
+        for one in machine.foreign:
+            if one.device == gpu.uuid:
+                self._owed[one.user] += one.amount
+                self.guests[one.user] += 0  # an older launcher does not tell how many
+            elif one.device == resource(JOBS, gpu.uuid):
+                self.guests[one.user] += one.amount
+            elif one.device == resource(ALONE, gpu.uuid):
+                alone = one.user
+        self.foreign = sum(self._owed.values())
+        self.most = rules.max_per_gpu if rules.max_per_gpu is not None else 1 << 30
+        self.reserve = rules.reserve
+        self.free = gpu.total - self.others - self.foreign - self.reserve
+        self.is_ours = rules.devices is None or is_visible(gpu, rules.devices)
+        self.shut = _shut(gpu, machine) or (
+            f"is promised to {alone}, who shares it with nobody" if alone else ""
+        )
+        self.quiet = True
+        self.ours: list[Running] = []
+        self.lone = 0  # of ours, how many share it with none of ours
+        self._turns = turns
+        self._said = ""
+
+    @property
+    def most_free(self) -> int | None:
+        """How many bytes a job could have here if nobody else used it; None: nobody knows."""
+        return self.gpu.total - self.reserve if self.gpu.total else None
+
+    def settle(self) -> None:
+        """Know that all that runs was given: what is left of the memory in use is others'."""
+        self.quiet = self.others + self.foreign <= QUIET_SHARE * self.gpu.total
+
+    def load(self, one: Running) -> int:
+        """Return what a job of ours takes here: what it was promised, or more where it uses more."""
+        return max(one.claim or 0, one.used.get(self.gpu.uuid, 0))
+
+    def give(self, one: Running) -> None:
+        """Give a job of ours its place here."""
+        used = min(one.used.get(self.gpu.uuid, 0), self.others)
+        self.others -= used
+        self.free += used - self.load(one)
+        self.ours.append(one)
+        self.lone += one.lone
+        self._said = ""
+
+    def take_back(self, one: Running) -> None:
+        """Have a job's place back, and what it used."""
+        self.ours = [other for other in self.ours if other is not one]
+        self.free += self.load(one)
+        self.lone -= one.lone
+        self._said = ""
+
+    def takes(self, need: Need) -> bool:
+        """Tell whether a job can start here now."""
+        return not self.shut and self._holds(need, self.free, len(self.ours), self.lone)
+
+    def opens(self, need: Need) -> Turn | None:
+        """Return when a job can start here at the earliest; None: not even when all ours have ended.
+
+        That time is infinite where it depends on a job of which nobody knows how long it takes; then it is
+        the turn of the last of them, so that whoever comes later cannot put it off. It is over where a job
+        should have ended: who is late may end at any instant.
+        """
+        if self.shut:
+            return None
+        free, count, lone = self.free, len(self.ours), self.lone
+        if self._holds(need, free, count, lone):
+            return (-inf, 0)
+        for one in sorted(self.ours, key=self._turn):
+            free, count, lone = free + self.load(one), count - 1, lone - one.lone
+            if self._holds(need, free, count, lone):
+                return self._turn(one)
+        return None
+
+    def _turn(self, one: Running) -> Turn:
+        return self._turns[id(one)]
+
+    def _holds(self, need: Need, free: int, count: int, lone: int) -> bool:
+        if need.into_reserve:
+            free += self.reserve
+        if need.claim is not None and need.claim > free:
+            return False
+        if need.exclusive and self.guests:
+            return False
+        if need.lone:
+            return count == 0 and self.quiet
+        return not lone and count < self.most
+
+    def beside(self, need: Need, at: Turn) -> tuple[int, int]:
+        """Return (bytes, jobs of ours) for which there is room beside a job that starts at a time."""
+        if need.lone:
+            return 0, 0
+        gone = [one for one in self.ours if self._turn(one) <= at]
+        left = self.free + sum(self.load(one) for one in gone)
+        return left - (need.claim or 0), self.most - (len(self.ours) - len(gone)) - 1
+
+    def refusal(self, need: Need) -> str:
+        """Return in numbers why a job cannot start here now."""
+        name, gpu = self.gpu.label, self.gpu
+        if self.shut:
+            return f"{name} {self.shut}"
+        if need.lone and self.ours:
+            return f"{name} runs {_jobs(self.ours)}"
+        if self.lone:
+            return f"{name} runs {_jobs(self.ours)} alone"
+        if need.exclusive and self.guests:
+            return f"{name} has jobs of {', '.join(self.guests)}"
+        if need.lone and not self.quiet:
+            taken = f"{name} has {format_bytes(self.others)} in use by others"
+            return taken + (f" and {self._foreign()}" if self.foreign else "")
+        if len(self.ours) >= self.most:
+            return f"{name} runs {_jobs(self.ours)}, at most {self.most} at once"
+        if not self._said:  # many jobs wait for the same GPU
+            free = format_bytes(max(0, gpu.total - (gpu.used or 0)))
+            self._said = f"{name} has {free} free{self._promised()}"
+        return self._said
+
+    def _promised(self) -> str:
+        """Return what of the free memory is promised, and to whom."""
+        said = []
+        pending = {one.job: self.load(one) - one.used.get(self.gpu.uuid, 0) for one in self.ours}
+        if sum(pending.values()) > 0:
+            owed = [one for one in self.ours if pending[one.job] > 0]
+            said.append(f"{format_bytes(sum(pending.values()))} of it promised to {_jobs(owed)}")
+        if self.foreign:
+            said.append(self._foreign())
+        reserve = (
+            self.gpu.total - self.others - self.foreign - self.free - sum(map(self.load, self.ours))
+        )
+        if reserve > 0:
+            said.append(f"{format_bytes(reserve)} kept for others")
+        return "".join(f", {one}" for one in said)
+
+    def _foreign(self) -> str:
+        owed = [
+            f"{format_bytes(amount)} of it promised to {user}"
+            for user, amount in self._owed.items()
+        ]
+        return ", ".join(owed)
+
+
+def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:
+    """Tell whether CUDA_VISIBLE_DEVICES names a GPU: by its number in PCI order, or by how its UUID begins."""
+    for one in visible:
+        if one.isdecimal():
+            if int(one) == gpu.index:
+                return True
+        elif one.startswith(("GPU-", "MIG-")):
+            if gpu.uuid.startswith(one):
+                return True
+        else:
+            return False  # as CUDA does: what follows something unknown, such as -1, is not seen
+    return False
+
+
+def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
+    """Return why nothing may start on a GPU, whatever it asks for; '' where something may."""
+    rules = machine.rules
+    if gpu.fault:
+        return gpu.fault
+    if gpu.used is None or not gpu.total:
+        return "; ".join(("does not say how much memory is used", *gpu.warnings))
+    if rules.devices is not None and not is_visible(gpu, rules.devices):
+        return "is not among the devices of config.toml"
+    idle_s = machine.idle.get(gpu.uuid, 0.0)
+    if idle_s < rules.idle_s:
+        return (
+            f"is known to be unused by others for {format_seconds(round(idle_s))}, "
+            f"and is taken after {format_seconds(rules.idle_s)}"
+        )
+    return ""
+
+
+def _jobs(ours: Sequence[Running]) -> str:
+    numbers = [str(one.job) for one in ours[:NAMED]]
+    more = f" and {len(ours) - NAMED} more" if len(ours) > NAMED else ""
+    return ("job " if len(ours) == 1 else "jobs ") + ", ".join(numbers) + more

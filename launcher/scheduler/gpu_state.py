@@ -1,0 +1,283 @@
+"""The scheduler's side of the GPUs: it has them looked at, tells other users and workers what is promised."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import inf
+from types import MappingProxyType
+from typing import Any
+
+from launcher.gpu.monitor import Lookout, Sight
+from launcher.gpu.promises import Board, Pledge
+from launcher.gpu.recording import gpu_record
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of
+from launcher.scheduler.model import (
+    MEMORY,
+    Decision,
+    Machine,
+    Promise,
+    Rules,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+    core_resource,
+)
+from launcher.scheduler.policy import decide, evacuate
+from launcher.store.rows import Claim
+from launcher.system.files import Json, write_json
+from launcher.system.paths import Home
+from launcher.workers.memory_share import Portion, read_share, write_share
+
+FRESH_S = 3.0  # what was seen before is too old to decide by
+FOREIGN_S = 0.5  # likewise of what other homes promise, which is read again before anything starts
+SELDOM = 20  # somebody may have filled the folder: looks at it take a twentieth of the time at most
+SHOW_EVERY_S = 2.0  # screens may show the GPUs so late; they never ask the driver themselves
+NOBODY: Mapping[int, int] = MappingProxyType({})
+UNSEEN = "the GPUs are being looked at"
+
+logger = logging.getLogger(__name__)
+
+
+class Accelerators:
+    """All that one scheduler knows of GPUs; nothing of it needs to survive the scheduler."""
+
+    def __init__(
+        self,
+        home: Home,
+        look: Callable[[], Sequence[GpuSnapshot]],
+        wake: Callable[[], None],
+        *,
+        board: Board,
+        rules: Callable[[], Rules] = Rules,
+        absent: Callable[[], str] = str,
+        cores: int = -1,
+    ) -> None:
+        """Begin without having looked.
+
+        Args:
+            home: of the queue.
+            look: returns every GPU as it is now; it may hang.
+            wake: called in another thread when there is news.
+            board: where other users' schedulers tell what they promise.
+            rules: how GPUs are shared with them.
+            absent: tells why no GPU can be seen, where none can.
+            cores: the mask of those that jobs may be given.
+        """
+        ours = Ours()
+        self._cores = cores
+        self._home, self._board, self._rules, self._absent = home, board, rules, absent
+        self._lookout = Lookout(look, wake, ours=lambda: ours)
+        self._ledger = Ledger(home, ours)
+        self._sight: Sight | None = None
+        self._portions: dict[tuple[int, int], Portion] = {}  # as workers were told
+        self._pledged: list[Pledge] = []
+        self._foreign: tuple[Promise, ...] = ()
+        self._foreign_at, self._foreign_took_s = -inf, 0.0
+        self._shown_at, self._shown_trouble = 0.0, ""
+        self._faults: dict[str, str] = {}
+        self.moved: dict[int, str] = {}  # job that has to leave its GPU → why
+
+    @property
+    def seen(self) -> bool:
+        """Whether the GPUs were looked at lately; while the driver hangs, that is known, too."""
+        if self._sight is None:
+            return False
+        age_s = time.monotonic() - self._sight.at - self._sight.took_s
+        return self._lookout.overdue() or age_s < FRESH_S
+
+    @property
+    def unseen(self) -> str:
+        """Why nothing is known of the GPUs yet."""
+        trouble = self._lookout.trouble
+        return f"{UNSEEN} ({trouble})" if trouble else UNSEEN
+
+    def seen_since(self, at: float) -> bool:
+        """Tell whether they were looked at after a time (monotonic)."""
+        return self._sight is not None and self._sight.at > at
+
+    def look(
+        self, claims: Collection[Claim], alone: Mapping[int, int] = NOBODY, *, wanted: bool
+    ) -> None:
+        """Have the GPUs looked at where that is wanted, and take in what the newest look saw.
+
+        Args:
+            claims: the attempts that run.
+            alone: pid → job of programs whose supervisors are dead.
+            wanted: something runs on a GPU, or waits for one.
+        """
+        self._ledger.know(claims, alone)
+        if wanted:
+            self._lookout.ask()
+        self._sight = self._lookout.sight()
+        if not self._ledger.enter(self._sight, claims, alone) or self._sight is None:
+            return
+        self._note_faults(self._sight.gpus)
+        machine = Machine(cpus=0, gpus=self._sight.gpus)
+        places = [Running(job=claim.job, cpus=0, devices=claim.gpus) for claim in claims]
+        for stop in evacuate(places, machine):
+            if stop.job not in self.moved:
+                logger.warning("job=%d stop reason=%r", stop.job, stop.reason)
+            self.moved[stop.job] = stop.reason
+        self._foreign, self._foreign_at = self._board.others(), time.monotonic()
+        self._show()
+
+    @property
+    def foreign(self) -> tuple[Promise, ...]:
+        """What other homes have promised, as it was lately: what is new is seen before anything starts."""
+        began = time.monotonic()
+        if began > self._foreign_at + max(FOREIGN_S, SELDOM * self._foreign_took_s):
+            self._foreign, self._foreign_at = self._board.others(), time.monotonic()
+            self._foreign_took_s = self._foreign_at - began
+        return self._foreign
+
+    def machine(self, claims: Collection[Claim]) -> dict[str, Any]:
+        """Return what a `Machine` tells of GPUs, beside the attempts that run."""
+        return {
+            "gpus": self._ledger.gpus(claims, self._sight.gpus) if self._sight else (),
+            "rules": self._rules(),
+            "absent": self._absent(),
+            "foreign": self.foreign,
+            "idle": self._sight.idle if self._sight else {},
+        }
+
+    @property
+    def ledger(self) -> Ledger:
+        """What attempts are promised and take."""
+        return self._ledger
+
+    def announce(
+        self,
+        decisions: list[Decision],
+        claims: Collection[Claim],
+        asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
+    ) -> list[Decision]:
+        """Tell other users' schedulers what is about to start; what they promised meanwhile stays theirs.
+
+        Args:
+            decisions: what was decided.
+            claims: the attempts that run.
+            asked: of what it was decided, as `decide` takes it.
+        """
+        starts = [one for one in decisions if isinstance(one, Start)]
+        if not starts:
+            return decisions
+        waiting, running, machine, now = asked
+        pledges = [*self._ledger.pledges(claims, self._cores), *self._fresh(starts, asked)]
+        if not any(one.devices for one in starts) and self._board.covers(pledges):
+            return decisions
+        told = self._board.publish(pledges, {one.job for one in starts})
+        self._pledged = []  # what is told once all this is settled is something else
+        earlier = self._board.earlier() if told else self._board.others()
+        if _promised(earlier) <= _promised(machine.foreign):
+            return decisions
+        self._foreign, self._foreign_at = earlier, time.monotonic()
+        again = decide(waiting, running, replace(machine, foreign=earlier), now)
+        settled = [_settled(one, other) for one, other in zip(decisions, again, strict=True)]
+        self._board.withdraw({one.job for one in settled if isinstance(one, Wait)})
+        return settled
+
+    def _fresh(
+        self,
+        starts: Sequence[Start],
+        asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
+    ) -> Iterator[Pledge]:
+        """Give what is to be promised to jobs that are about to start."""
+        totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
+        resources = {one.job: one.resources for one in asked[0]}
+        for one in starts:
+            yield from pledges_of(one, resources[one.job], totals=totals, mask=self._cores)
+
+    def tell(self, claims: Collection[Claim]) -> None:
+        """Tell other users what we promise, and workers how much of their GPUs is theirs."""
+        pledges = self._ledger.pledges(claims, self._cores)
+        if self._untold(pledges) or self._board.due():
+            self._board.publish(pledges)
+            self._pledged = pledges
+        if self._board.trouble or self._shown_trouble:
+            self._show()
+        self._ledger.know(claims)  # those about to start are ours, too
+        portions = self._ledger.portions(claims)
+        for claim in claims:
+            key = (claim.job, claim.number)
+            if key not in portions:
+                continue
+            attempt = self._home.attempt(*key)
+            if key not in self._portions:  # a scheduler before us may have told it something
+                self._portions[key] = read_share(attempt) or Portion()
+            if portions[key] != self._portions[key]:
+                told = portions[key]
+                try:
+                    write_share(attempt, cap=told.cap, context=told.context)
+                except OSError as error:
+                    logger.warning("job=%d share trouble=%r", claim.job, str(error))
+                    portions[key] = self._portions[key]
+        self._portions = portions
+
+    def _untold(self, pledges: Sequence[Pledge]) -> bool:
+        """Tell whether others are to be told something else: of which job cores are, they need not know."""
+        counted = {core_resource(self._cores), MEMORY}
+        if counted.issuperset(one.device for one in (*pledges, *self._pledged)):
+            return not self._board.tells(pledges)
+        return [(one.job, one.device) for one in pledges] != [
+            (one.job, one.device) for one in self._pledged
+        ]
+
+    def leave(self, claims: Collection[Claim]) -> None:
+        """Go; the promises to what still runs stand for a successor to take over."""
+        if not claims:
+            self._board.clear()
+
+    def _note_faults(self, gpus: Sequence[GpuSnapshot]) -> None:
+        faults = {gpu.uuid: gpu.fault for gpu in gpus if gpu.fault}
+        for gpu in gpus:
+            before, now = self._faults.get(gpu.uuid, ""), gpu.fault
+            if before != now:
+                logger.warning("%s uuid=%s fault=%r before=%r", gpu.label, gpu.uuid, now, before)
+                self._shown_at = 0.0
+        self._faults = faults
+
+    def _show(self) -> None:
+        """Put down what was seen, for screens: they tell what the scheduler decides by."""
+        gpus, trouble = self._sight.gpus if self._sight else (), self._board.trouble
+        if not gpus and not trouble and not self._shown_trouble:
+            return
+        late = time.monotonic() >= self._shown_at + SHOW_EVERY_S
+        if not late and trouble == self._shown_trouble:
+            return
+        self._shown_at, self._shown_trouble = time.monotonic(), trouble
+        try:
+            seen: list[Json] = [gpu_record(gpu) for gpu in gpus]
+            record: dict[str, Json] = {
+                "schema": 1,
+                "at": time.time(),
+                "gpus": seen,
+                "trouble": trouble,
+            }
+            write_json(self._home.gpus, record, mode=0o600, durable=False)
+        except OSError as error:
+            logger.warning("gpus.json trouble=%r", str(error))
+
+
+def _promised(promises: Sequence[Promise]) -> Counter[str]:
+    """Return how many bytes of each GPU are promised."""
+    sums: Counter[str] = Counter()
+    for one in promises:
+        sums[one.device] += one.amount
+    return sums
+
+
+def _settled(before: Decision, after: Decision) -> Decision:
+    """Return a start that still holds now that more is promised to others, else why it waits."""
+    if not isinstance(before, Start) or before == after:
+        return before
+    if isinstance(after, Start) and after.devices == before.devices:
+        return before
+    if isinstance(after, Wait):
+        return after
+    return Wait(
+        job=before.job, reason="another launcher's scheduler was quicker; it is decided again"
+    )

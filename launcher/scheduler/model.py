@@ -1,0 +1,162 @@
+"""What a decision is made about: jobs that wait, jobs that run, and the machine they share; and what it can be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A job that could start: all that it needs is done."""
+
+    job: int
+    resources: Resources
+    group: str = ""
+    claim: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
+    source: str = ""  # on what the claim rests: "declared", "learned", …
+    enough: int | None = None  # bytes with which it may start alone on a GPU that nobody uses
+    learned: bool = False  # the claim is what jobs like it took, with a margin
+    seconds: float | None = None  # how long it is expected to run; None: nobody knows
+    visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
+    insists: bool = False  # though it waits for other homes, what is ours is kept for it
+
+    @property
+    def lone(self) -> bool:
+        """It shares its GPU with none of ours: nobody knows what is left beside it."""
+        return self.claim is None or self.resources.exclusive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A place on the machine that is promised already."""
+
+    cpus: int
+    job: int = 0
+    devices: tuple[str, ...] = ()  # UUIDs of GPUs; empty: it works on the CPU
+    ram: int = 0  # bytes
+    group: str = ""
+    claim: int | None = None  # bytes on each of its GPUs; None: they are its own
+    lone: bool = False  # it shares its GPUs with none of ours
+    used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
+    ends: float | None = None  # when it is expected to end; None: nobody knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How the owner of a queue shares the GPUs of the machine with others."""
+
+    reserve: int = 0  # bytes of each GPU that are left to others
+    max_per_gpu: int | None = None  # jobs of ours on one GPU at once
+    idle_s: float = 0.0  # a GPU is taken only when others have not used it for so long
+    devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
+
+
+LONGEST_NAME = 96  # characters of a resource's name, as claims are read
+# resources of the machine that schedulers promise, beside memory of a GPU, which goes by its UUID alone
+MEMORY = "memory"  # bytes of main memory
+CORES = "cores"  # how many; with the mask of those that its home may use, in hexadecimal digits
+JOBS = "jobs"  # how many jobs there are on a GPU, with its UUID
+ALONE = "alone"  # how many of them share it with nobody, likewise
+
+
+def resource(kind: str, of: str) -> str:
+    """Return the name of a resource of which there are several, such as jobs on one GPU."""
+    return f"{kind}:{of}"
+
+
+def core_resource(mask: int) -> str:
+    """Return the name of the cores in a mask; the same for all where a machine has too many for a name."""
+    name = resource(CORES, f"{mask:x}")
+    return name if len(name) <= LONGEST_NAME else CORES
+
+
+def is_cores(name: str) -> bool:
+    """Tell whether a resource is cores."""
+    return name.partition(":")[0] == CORES
+
+
+def shares_cores(name: str, mask: int) -> bool:
+    """Tell whether cores of this name may be the same as those in a mask."""
+    kind, _, of = name.partition(":")
+    if kind != CORES:
+        return False
+    try:
+        return not of or bool(int(of, 16) & mask)
+    except ValueError:
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What another home's scheduler has promised of one resource; of a GPU's memory, what nobody uses yet."""
+
+    user: str
+    device: str  # the resource: a GPU's UUID, or one of the names above
+    amount: int  # bytes, or how many
+    inside: bool = False  # its home shares the quota that limits ours, of cores or of memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What there is: cores and memory that we may use, GPUs as they are now, limits of groups."""
+
+    cpus: int
+    cores: int = -1  # the mask of those that they are among
+    ram: int = 0  # bytes in all
+    ram_there: int = (
+        0  # that the machine has, also for those whom our quota does not limit; 0: as many
+    )
+    ram_free: int = 0  # bytes that nobody uses now
+    gpus: tuple[GpuSnapshot, ...] = ()
+    absent: str = ""  # why no GPU can be seen, where the driver says so
+    limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
+    rules: Rules = field(default_factory=Rules)
+    foreign: tuple[Promise, ...] = ()
+    idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
+
+    @property
+    def cores_there(self) -> int:
+        """How many cores those are among which ours are; a quota of CPU time may leave us fewer."""
+        return max(self.cpus, self.cores.bit_count()) if self.cores >= 0 else self.cpus
+
+    @property
+    def memory_there(self) -> int:
+        """How many bytes of memory those are among which ours are."""
+        return max(self.ram, self.ram_there)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Start this job now, on these devices, with this many cores."""
+
+    job: int
+    devices: tuple[str, ...]  # UUIDs of GPUs; empty: on the CPU
+    cpus: int
+    reason: str
+    claim: int | None = None  # bytes promised on each GPU; None: no other of ours comes there
+    lone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Leave this job in the queue."""
+
+    job: int
+    reason: str
+    for_others: bool = (
+        False  # it is first, and would start if other homes gave back what they promised
+    )
+    behind_ours: bool = False  # and jobs of ours ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End this running job, and let it run again elsewhere."""
+
+    job: int
+    reason: str
+
+
+Decision = Start | Wait

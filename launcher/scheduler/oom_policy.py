@@ -1,0 +1,186 @@
+"""Whose fault a lack of memory was, and what the next attempt is promised.
+
+The question is always the same: had the job what it was promised? All numbers are of one GPU.
+
+need   = what it held + what it wanted when it failed; at least what was measured of it
+others = what everybody else had on its card at that moment
+room   = what the card has beside them
+
+what is known                                            whose          next claim           counts
+need beyond its claim, or beyond its allocator's cap     ours           larger               no
+need within its claim, room smaller than its claim       a neighbour's  the same             no
+no claim, need within the card, others on it             a neighbour's  what it needs        no
+no claim, need unknown, others on it                     a neighbour's  more than the room   no
+alone on the card, without a cap                         ours           more than the card   no
+anything else: no neighbour can be shown                 ours           larger               no
+nothing at all: no claim, no need, no room               ours           as before            yes
+main memory, need within what was promised               the machine's  as before            no
+main memory, need beyond what was promised               ours           as before            yes
+main memory, nothing promised, or the need unknown       the machine's  as before            yes
+
+A claim grows past what a card can give only when what was seen to be needed is more than that.
+
+*Counts*: the attempt uses up one of the job's `retries`. One of ours need not, since it ends by
+itself: each time the claim grows by a quarter (by half where nobody knows the need) and by 256 MiB
+at least, to what was seen to be needed at least, and a job whose claim fits no card has failed. A neighbour's fault or the
+machine's may come again for ever: who queues such a job again waits longer each time, or counts.
+
+Whether any card can ever hold the claim is not asked here: that knows who knows the cards.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from launcher.states import Shortage
+from launcher.units import format_bytes
+
+Whose = Literal["ours", "neighbour", "machine"]
+
+STEP = 256 << 20  # claims are told in these
+GROWTH = 1.25  # of a claim that was too small
+DOUBT = 1.5  # likewise, where nobody knows by how much: from 1 GiB to a card of 192 in 13 steps
+MARGIN = 1.1  # on what was needed when it failed: the next step may need a little more
+CONTEXT = 512 << 20  # of CUDA, cuDNN and cuBLAS, which an allocator does not count; a guess
+# a display, or the context that a program's own report leaves out: nobody to wait for
+NEGLIGIBLE = 768 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What the scheduler knows of an attempt that had too little memory; bytes, None: unknown."""
+
+    claim: int | None = None  # promised to it on each GPU
+    total: int | None = None  # of its card
+    others: int | None = None  # on its card, by whomever but itself
+    peak: int | None = None  # the most that it was seen to take
+    reserve: int = 0  # of each card, that is always left to others
+    ram: int | None = None  # main memory that it was promised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blame:
+    """Whose fault it was, and what follows."""
+
+    whose: Whose
+    claim: int | None  # bytes of each GPU that the next attempt needs; None: unknown as before
+    why: str  # one sentence, in numbers
+    charged: bool  # whether the attempt uses up one of its job's retries
+
+
+def blame(shortage: Shortage, scene: Scene) -> Blame:
+    """Return whose fault a lack of memory was; the module's table says how it is judged.
+
+    Args:
+        shortage: in the program's own words.
+        scene: in the scheduler's.
+    """
+    if shortage.where == "ram":
+        return _main_memory(shortage, scene)
+    claim, need = scene.claim, _need(shortage, scene)
+    total = shortage.total if scene.total is None else scene.total
+    others = _others(shortage, scene)
+    told = _told(shortage, scene)
+    if _taken(claim, need, total, others) and not _capped(shortage, need):
+        least = claim if claim is not None else _beyond(need, total, others, scene.reserve)
+        why = f"a neighbour's: {told}; others have {_of(others)} of {_of(total)} there"
+        return Blame(whose="neighbour", claim=least, why=why, charged=False)
+    grown = _grown(claim, need, _most(total, others, scene.reserve))
+    if shortage.cap is None and total is not None and others is not None and others <= NEGLIGIBLE:
+        grown = _steps(max(grown or 0, total + 1))
+        told += f", alone on a card of {_of(total)}"
+    next_time = "" if grown is None else f"; needs {_of(grown)} next time"
+    why = f"its own: {told}{next_time}"
+    return Blame(whose="ours", claim=grown, why=why, charged=grown is None)
+
+
+def _main_memory(shortage: Shortage, scene: Scene) -> Blame:
+    held, wanted, promised = shortage.held, shortage.wanted, scene.ram
+    told = "ran out of main memory" if held is None else f"used {format_bytes(held)} of main memory"
+    if wanted:
+        told += f" and wanted {format_bytes(wanted)} more"
+    told += (
+        ", was promised none" if promised is None else f", was promised {format_bytes(promised)}"
+    )
+    known = held is not None and wanted is not None
+    beyond = promised is not None and (held or 0) + (wanted or 0) > promised
+    within = promised is not None and known and not beyond
+    whose: Whose = "ours" if beyond else "machine"
+    why = f"its own: {told}" if beyond else f"the machine's: {told}"
+    return Blame(whose=whose, claim=scene.claim, why=why, charged=not within)
+
+
+def _need(shortage: Shortage, scene: Scene) -> int | None:
+    """Return what the job would have needed to go on, as far as it is known."""
+    seen = [amount for amount in (shortage.held, scene.peak) if amount is not None]
+    return max(seen) + (shortage.wanted or 0) if seen else None
+
+
+def _others(shortage: Shortage, scene: Scene) -> int | None:
+    """Return what everybody else had on the card; whoever looks later may find less."""
+    seen = [] if scene.others is None else [scene.others]
+    if shortage.total is not None and shortage.free is not None and shortage.held is not None:
+        seen.append(max(0, shortage.total - shortage.free - shortage.held))
+    return max(seen, default=None)
+
+
+def _taken(claim: int | None, need: int | None, total: int | None, others: int | None) -> bool:
+    """Tell whether somebody else had what this job was promised, or needed."""
+    if total is None or others is None or others <= NEGLIGIBLE:
+        return False
+    if claim is None:
+        return need is None or need <= total
+    return total - others < claim <= total and (need is None or need <= claim)
+
+
+def _capped(shortage: Shortage, need: int | None) -> bool:
+    """Tell whether its allocator was refused by its cap, and not by the card."""
+    if shortage.cap is None:
+        return False
+    free, wanted = shortage.free, shortage.wanted
+    full = free is not None and wanted is not None and free < wanted
+    return not full and (need is None or need > shortage.cap)
+
+
+def _most(total: int | None, others: int | None, reserve: int) -> int | None:
+    """Return the largest claim that such a card can meet when nobody works on it."""
+    if total is None:
+        return None
+    always = NEGLIGIBLE if others is None else min(others, NEGLIGIBLE)
+    return (total - always - reserve) // STEP * STEP
+
+
+def _beyond(need: int | None, total: int | None, others: int | None, reserve: int) -> int | None:
+    """Return the claim of a job that had none, and needs more than it found."""
+    if need is None and total is not None and others is not None:
+        return _steps(max(0, total - others) + 1)
+    return _grown(None, need, _most(total, others, reserve))
+
+
+def _grown(claim: int | None, need: int | None, most: int | None) -> int | None:
+    """Return a larger claim; one that a card can meet, where that may be enough."""
+    least, wish = need or 0, 0 if need is None else round(need * MARGIN) + CONTEXT
+    if claim is not None:
+        grown = round(claim * (DOUBT if need is None else GROWTH))
+        least, wish = max(least, claim + STEP), max(wish, grown, claim + STEP)
+    elif need is None:
+        return None
+    return most if most is not None and least <= most < wish else _steps(wish)
+
+
+def _steps(amount: int) -> int:
+    return -(-amount // STEP) * STEP
+
+
+def _told(shortage: Shortage, scene: Scene) -> str:
+    """Return what the job had and wanted, in words."""
+    held = shortage.held if shortage.held is not None else scene.peak
+    said = "ran out of memory" if held is None else f"held {format_bytes(held)}"
+    if shortage.wanted is not None:
+        said += f" and wanted {format_bytes(shortage.wanted)} more"
+    if scene.claim is not None:
+        said += f", was promised {format_bytes(scene.claim)}"
+    return said if shortage.cap is None else f"{said}, was held to {format_bytes(shortage.cap)}"
+
+
+def _of(amount: int | None) -> str:
+    return "an unknown amount" if amount is None else format_bytes(amount)

@@ -1,0 +1,98 @@
+"""Whether an attempt that did not end well is held against its job: it may have lacked memory, or its GPU failed."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.model import Machine, Waiting
+from launcher.scheduler.oom_policy import NEGLIGIBLE, Blame, Scene, blame
+from launcher.scheduler.policy import never
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
+from launcher.store.rows import Claim, Lane
+from launcher.store.transitions import Excuse
+
+NOBODY: Mapping[str, int] = MappingProxyType({})
+CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time
+
+
+def excuse_of(
+    claim: Claim,
+    lane: Lane,
+    outcome: Outcome,
+    machine: Machine,
+    *,
+    peak: int | None = None,
+    crowd: Mapping[str, int] = NOBODY,
+    moved: str = "",
+) -> Excuse | None:
+    """Return why an end is not held against its job, and what the next attempt gets; None: it is.
+
+    Args:
+        claim: the attempt.
+        lane: what its job asks for.
+        outcome: how it ended.
+        machine: as it is now, without the attempt.
+        peak: bytes that it was seen to take of one GPU at most; None: that was not seen.
+        crowd: UUID → the most that all others had there during its last seconds.
+        moved: why it was asked to end, where its GPU has failed.
+    """
+    if isinstance(outcome, Done):
+        return None
+    if isinstance(outcome, Lost | Stopped) and claim.spec.terms.rerun == "never":
+        # it may have done what must not be done twice
+        reason = f"{moved}, and it must never run twice"
+        return (
+            Excuse(reason=reason, hopeless=True) if moved and isinstance(outcome, Stopped) else None
+        )
+    if moved:
+        return Excuse(reason=f"{moved}; queued again")
+    fault = _fault(claim, machine.gpus)
+    if fault and isinstance(outcome, Failed | Lost | Stopped | OutOfMemory):
+        told = f"{outcome.error}: " if isinstance(outcome, Failed | OutOfMemory) else ""
+        return Excuse(reason=f"{told}{fault}; queued again")
+    if not isinstance(outcome, OutOfMemory):
+        return None
+    if outcome.where == "gpu" and not claim.gpus:
+        return None  # it had none, so it lacked nothing that a larger claim would give
+    judged = blame(outcome.shortage, _scene(claim, peak, crowd, machine))
+    return None if judged.charged else _follow(judged, claim, lane, machine)
+
+
+def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Excuse:
+    reason = f"out of memory, {judged.why}"
+    if judged.claim is None or not claim.gpus:
+        return Excuse(reason=f"{reason}; queued again", pause_s=CROWDED_PAUSE_S)
+    larger = Waiting(
+        job=claim.job, resources=lane.resources, claim=judged.claim, visible=lane.visible
+    )
+    refusal = never(larger, machine)
+    if refusal:
+        why = refusal.partition(", and ")[2]  # what it needs is told already
+        return Excuse(reason=f"{reason}, and {why or refusal}", hopeless=True)
+    pause_s = CROWDED_PAUSE_S if judged.whose == "neighbour" else 0.0
+    return Excuse(reason=f"{reason}; queued again", claim=judged.claim, pause_s=pause_s)
+
+
+def _scene(claim: Claim, peak: int | None, crowd: Mapping[str, int], machine: Machine) -> Scene:
+    """Return what is known of the most crowded of an attempt's GPUs."""
+    known: dict[str, Any] = {
+        "claim": claim.claim,
+        "peak": peak,
+        "ram": claim.spec.resources.ram,
+        "reserve": machine.rules.reserve,
+    }
+    cards = [gpu for gpu in machine.gpus if gpu.uuid in claim.gpus and gpu.used is not None]
+    if not cards:
+        return Scene(**known)
+    others = {gpu.uuid: max(gpu.used or 0, crowd.get(gpu.uuid, 0)) for gpu in cards}
+    worst = max(cards, key=lambda gpu: others[gpu.uuid] - gpu.total)
+    # where no look saw the attempt, it is not said to have been alone
+    told = worst.uuid in crowd or others[worst.uuid] > NEGLIGIBLE
+    return Scene(total=worst.total, others=others[worst.uuid] if told else None, **known)
+
+
+def _fault(claim: Claim, gpus: Iterable[GpuSnapshot]) -> str:
+    return next(
+        (f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.uuid in claim.gpus and gpu.fault), ""
+    )

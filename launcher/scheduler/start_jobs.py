@@ -1,0 +1,208 @@
+"""From a decision to a running attempt: claimed in a transaction, launched when that is committed."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from launcher.job import CPU
+from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Supervised
+from launcher.scheduler.model import Start
+from launcher.scheduler.spawn_outage import Outage
+from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
+from launcher.store.rows import Claim, ReadyJob
+from launcher.store.scheduler_actions import Scheduling, Seat
+from launcher.system.files import sync, write_whole
+from launcher.system.paths import Home
+from launcher.system.processes import Identity, boot_id
+from launcher.workers.fork_server_pool import Nurseries, Unfit
+from launcher.workers.order import order_text
+
+BEING_BORN = "its worker is being started"
+STILL_RUNS = (
+    "an attempt that the queue has no record of still runs ({}); it starts when that has ended"
+)
+UNCLEAR = (
+    "it cannot be told what lies in its attempt's folder {}; that is looked at again; "
+    "move the folder away if nothing of this job runs"
+)
+UNCLEAR_PAUSE_S = 5.0  # before that is looked at again: a look may take half a second
+RAN_BEFORE = "the queue has no record of the attempt in {}"
+
+logger = logging.getLogger(__name__)
+
+
+class Launches:
+    """What one turn of the scheduler starts; nothing of it runs before `go`."""
+
+    def __init__(
+        self,
+        home: Home,
+        queue: Scheduling,
+        nurseries: Nurseries,
+        clock: Callable[[], float],
+        outage: Outage,
+    ) -> None:
+        """Begin with nothing."""
+        self._outage = outage
+        self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
+        # in a transaction that is still open; with why, where nobody can start it
+        self._claimed: list[Supervised] = []
+        self._given_up: list[tuple[Claim, Unfit]] = []
+        # the same, committed
+        self._committed: list[Supervised] = []
+        self._hopeless: list[tuple[Claim, Unfit]] = []
+        self._unclear: dict[int, tuple[float, str]] = {}  # job → when to look again, monotonic; why
+        self.again_s: float | None = None  # look again so soon: nothing will wake us for it
+
+    def commit(self) -> None:
+        """Know that the transaction is committed: what was claimed must be launched."""
+        self._committed += self._claimed
+        self._hopeless += self._given_up
+        self._claimed.clear()
+        self._given_up.clear()
+
+    def go(self) -> Iterator[Supervised]:
+        """Hand what is committed to its supervisors.
+
+        Raises:
+            OSError: the claim of one that must never run twice cannot be synced to the disk; it
+                and those behind it are launched another time.
+        """
+        while self._committed:
+            one = self._committed[0]
+            if one.claim.spec.terms.rerun == "never":
+                self._sync()
+            del self._committed[0]
+            one.supervisor.run(one.attempt)
+            yield one
+
+    def promised(self) -> Iterator[Claim]:
+        """Return what is claimed and could not be launched yet."""
+        yield from (one.claim for one in self._committed)
+
+    def undo(self) -> None:
+        """Take everything back; the transaction came to nothing."""
+        for one in self._claimed:
+            self._nurseries.give_back(one.breed, one.supervisor)
+        self._claimed.clear()
+        self._given_up.clear()
+
+    def hopeless(self) -> list[tuple[Claim, Unfit]]:
+        """Return what was claimed although nobody can start it, and why.
+
+        Its attempt has failed, or counts as lost where that may pass, so that the job ends some time.
+        """
+        hopeless, self._hopeless = self._hopeless, []
+        return hopeless
+
+    def claim(self, ready: ReadyJob, start: Start) -> str:
+        """Promise a job its place; return why not, where it cannot start yet."""
+        breed = ready.lane.breed
+        if not self._outage.admits(time.monotonic()):
+            self.again_s = LOOK_AGAIN_S
+            return str(self._outage)
+        before = self._in_the_way(ready.id)
+        if before.unclear or before.living:
+            self.again_s = LOOK_AGAIN_S
+            still = [STILL_RUNS.format(attempt.folder) for attempt in before.living]
+            return UNCLEAR.format(before.unclear) if before.unclear else still[0]
+        try:
+            supervisor = self._nurseries.take(breed)
+        except Unfit as error:
+            self._give_up(ready, start, error, before.number)
+            return ""
+        if supervisor is None:
+            return BEING_BORN
+        try:
+            claim = self._queue.claim(
+                ready.id,
+                self._seat(start, supervisor.who),
+                reason=start.reason,
+                now=self._clock(),
+                number=before.number,
+                prepare=self._make_folder,
+            )
+        except BaseException:
+            self._nurseries.give_back(breed, supervisor)
+            raise
+        if claim is None:  # its owner cancelled it meanwhile, or it was set aside
+            self._nurseries.give_back(breed, supervisor)
+            self.again_s = 0.0  # there may be others behind it
+            return ""
+        if before.began and claim.spec.terms.rerun == "never":
+            self._nurseries.give_back(breed, supervisor)
+            why = RAN_BEFORE.format(before.began[-1].folder)
+            self._given_up.append((claim, Unfit(why, sure=False)))
+            return ""
+        attempt = self._home.attempt(claim.job, claim.number)
+        self._outage.tried(time.monotonic())
+        self._claimed.append(
+            Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=breed)
+        )
+        logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
+        return ""
+
+    def _in_the_way(self, job: int) -> Unrecorded:
+        """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
+        number, now = self._queue.next_attempt(job), time.monotonic()
+        again_at, unclear = self._unclear.pop(job, (0.0, ""))
+        if now < again_at:
+            self._unclear[job] = again_at, unclear
+            return Unrecorded(number=number, unclear=unclear)
+        before = unrecorded(self._home, job, number)
+        if before.unclear:
+            if not unclear:
+                logger.warning("job=%d unclear=%r", job, before.unclear)
+            self._unclear[job] = time.monotonic() + UNCLEAR_PAUSE_S, before.unclear
+        return before
+
+    def _sync(self) -> None:
+        """Let the claim survive a power cut: without it the job would be started again."""
+        for path in (self._home.database_log, self._home.attempts, self._home.folder):
+            sync(path)
+
+    def _seat(self, start: Start, who: Identity) -> Seat:
+        return Seat(
+            device=",".join(start.devices) or CPU,
+            cpus=start.cpus,
+            claim=start.claim,
+            lone=start.lone,
+            boot=boot_id(),
+            pid=who.pid,
+            start_ticks=who.start_ticks,
+        )
+
+    def _make_folder(self, claim: Claim) -> None:
+        """Make an attempt's folder; what a transaction that never came to its end left is replaced.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        attempt = self._home.attempt(claim.job, claim.number)
+        with contextlib.suppress(FileExistsError):
+            attempt.folder.mkdir(mode=0o700, parents=True)
+        text = order_text(
+            job=claim.job,
+            number=claim.number,
+            device=claim.device,
+            cpus=claim.cpus,
+            claim=claim.claim,
+            spec_text=claim.spec_text,
+            context_text=claim.context_text,
+        )
+        write_whole(attempt.spec, text)
+
+    def _give_up(self, ready: ReadyJob, start: Start, why: Unfit, number: int) -> None:
+        """Claim a job for nobody, so that its attempt can end."""
+        nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
+        claim = self._queue.claim(
+            ready.id,
+            self._seat(start, nobody),
+            reason=start.reason,
+            now=self._clock(),
+            number=number,
+            prepare=self._make_folder,
+        )
+        if claim is not None:
+            self._given_up.append((claim, why))

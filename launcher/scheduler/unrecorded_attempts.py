@@ -1,0 +1,80 @@
+"""Attempt folders that the queue has no record of: it was restored from a backup, or a power cut undid a claim."""
+
+import os
+from dataclasses import dataclass
+
+from launcher.scheduler.attempt_watch import UNCLEAR, Adopted, starter_of, watch
+from launcher.states import Void
+from launcher.store.rows import Claim
+from launcher.system.paths import Attempt, Home
+from launcher.system.processes import boot_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrecorded:
+    """What lies in the way of a job's next attempt."""
+
+    number: int  # the first attempt whose folder nobody has ever begun
+    began: tuple[Attempt, ...] = ()  # that somebody may have begun
+    living: tuple[Attempt, ...] = ()  # that still run
+    unclear: str = ""  # where nobody can tell what lies there: which folder, and why
+
+
+def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
+    """Return which attempts of a job there are beyond those that the queue has on record.
+
+    None of them says anything about the next attempt, which gets a folder of its own. After this
+    call, nobody can begin one that was not begun before, unless it is unclear what lies in the way.
+
+    Args:
+        home: the queue's.
+        job: its number.
+        number: of the next attempt, as far as the queue knows.
+    """
+    began: list[Attempt] = []
+    living: list[Attempt] = []
+    attempt = home.attempt(job, number)
+    try:
+        while not _is_free(attempt):
+            if attempt.folder.is_dir():
+                end = watch(_claim_of_nobody(job, number, _boot_of(attempt)), attempt)
+                if isinstance(end, Adopted):
+                    os.close(end.descriptor)
+                    living.append(attempt)
+                began += [] if isinstance(end, Void) else [attempt]
+            number += 1
+            attempt = home.attempt(job, number)
+    except UNCLEAR as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        return Unrecorded(number=number, unclear=f"{attempt.folder} ({why or error})")
+    return Unrecorded(number=number, began=tuple(began), living=tuple(living))
+
+
+def _is_free(attempt: Attempt) -> bool:
+    """Tell whether a folder is not there, or is what a transaction left that came to nothing."""
+    try:
+        return set(os.listdir(attempt.folder)) <= {attempt.spec.name}  # noqa: PTH208  # done for every attempt
+    except FileNotFoundError:
+        return not os.path.lexists(attempt.folder)  # a link that leads nowhere is in the way
+    except NotADirectoryError:
+        return False
+
+
+def _boot_of(attempt: Attempt) -> str:
+    """Return the boot in which an attempt was begun; ours, where nobody has put that down."""
+    who = starter_of(attempt)
+    return boot_id() if who is None else who.boot
+
+
+def _claim_of_nobody(job: int, number: int, boot: str) -> Claim:
+    return Claim(
+        job=job,
+        number=number,
+        boot=boot,
+        device="cpu",
+        cpus=0,
+        pid=0,
+        start_ticks=0,
+        spec_text="",
+        context_text="",
+    )

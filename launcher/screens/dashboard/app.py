@@ -1,0 +1,139 @@
+"""The Textual application around a desk: the terminal, the clock, the keys, and nothing else."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.events import Key, Paste, Resize
+
+from launcher.screens.dashboard.canvas import Canvas
+from launcher.screens.dashboard.controller import Desk
+from launcher.screens.dashboard.sources import Source
+
+LOOK_EVERY_S = 1.0
+TERMINATED = 128 + signal.SIGTERM
+_THEME = "ansi-dark"  # the person's own palette and background
+_KEYS = {
+    "question_mark": "?",
+    "slash": "/",
+    "plus": "+",
+    "minus": "-",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "upper_g": "G",
+}  # how Textual calls some characters
+
+
+class Top(App[int]):
+    """Shows a desk on the whole screen; its result is the exit code."""
+
+    ENABLE_COMMAND_PALETTE = False
+    ESCAPE_TO_MINIMIZE = False
+    INLINE_PADDING = 0
+    BINDINGS: ClassVar[list[BindingType]] = []
+    CSS = "Screen { overflow: hidden; background: ansi_default; color: ansi_default; }"
+
+    def __init__(self, source: Source, *, colour: bool, read_only: bool = False) -> None:
+        """Show what a source tells.
+
+        Args:
+            source: a queue, or a recording.
+            colour: draw in the terminal's sixteen colours.
+            read_only: nothing can be changed.
+        """
+        super().__init__(ansi_color=True)
+        self.theme = _THEME
+        self.desk = Desk(source, later=self._later, read_only=read_only)
+        self._canvas = Canvas(colour=colour)
+        self._away = False  # suspended, and the terminal given back
+
+    def compose(self) -> ComposeResult:
+        """Put up the canvas."""
+        yield self._canvas
+
+    def on_mount(self) -> None:
+        """Begin to look, and end as a program should when it is told to."""
+        self._canvas.focus()
+        if not self.is_headless:
+            self._mind_signals()
+        self._look()
+        self.set_interval(LOOK_EVERY_S, self._look)
+
+    def on_resize(self, event: Resize) -> None:
+        """Draw for the new size."""
+        self._draw(event.size.width, event.size.height)
+
+    def on_key(self, event: Key) -> None:
+        """Hand a key to the desk."""
+        event.stop()
+        event.prevent_default()
+        if event.key == "ctrl+z":
+            self.action_suspend_process()
+            return
+        self.desk.press(_KEYS.get(event.key, event.key), event.character)
+        if self.desk.left:
+            self.exit(0)
+        else:
+            self._draw()
+
+    def on_paste(self, event: Paste) -> None:
+        """Hand to the desk what was pasted."""
+        self.desk.paste(event.text)
+        self._draw()
+
+    def _look(self) -> None:
+        if not self.is_headless and not _has_terminal():
+            signal.raise_signal(signal.SIGHUP)  # closed without a word: Textual would not end
+        self.desk.look()
+        self._draw()
+
+    def _draw(self, width: int = 0, height: int = 0) -> None:
+        size = self.size
+        drawn = self.desk.draw(max(1, width or size.width), max(2, height or size.height))
+        self._canvas.show(drawn)
+
+    def _mind_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.exit, TERMINATED)
+        # nothing can be drawn on a terminal that is gone, nor is there anything to save
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        suspend, resume = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
+
+        def go_away(number: int, frame: FrameType | None) -> None:
+            self._away = True
+            if callable(suspend):
+                suspend(number, frame)
+
+        def come_back(number: int, frame: FrameType | None) -> None:
+            # Textual would take a terminal again that it has never given back, and never end
+            if self._away and callable(resume):
+                resume(number, frame)
+            self._away = False
+            loop.call_soon_threadsafe(self._draw_anew)
+
+        signal.signal(signal.SIGTSTP, go_away)
+        signal.signal(signal.SIGCONT, come_back)
+
+    def _draw_anew(self) -> None:
+        """Fill a terminal that others have drawn on meanwhile."""
+        self.screen.refresh(layout=True)
+        self._canvas.refresh()
+        self._look()
+
+    def _later(self, action: Callable[[], None]) -> None:
+        self.run_worker(partial(self._apart, action), thread=True, exit_on_error=False)
+
+    def _apart(self, action: Callable[[], None]) -> None:
+        action()
+        self.call_from_thread(self._draw)
+
+
+def _has_terminal() -> bool:
+    return sys.__stdin__ is not None and os.isatty(sys.__stdin__.fileno())

@@ -1,0 +1,151 @@
+"""What a person may do to a job from the screen: the question first, then exactly what a verb does."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from launcher.errors import counted
+from launcher.job import LIMITS
+from launcher.screens.format import harmless
+from launcher.screens.text_table import Line, Span, Tone, shortened, width_of
+from launcher.states import OPEN, State
+from launcher.store.client import set_off
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.paths import Home
+
+KEYS = frozenset({"h", "l", "c", "r", "+", "-"})
+LEAST_NAME = 12  # columns of a job's name in a question
+_ANSWERS = "  y/n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """A change of a job that somebody must agree to."""
+
+    job: JobRow
+    verb: str  # as in the question: "cancel job"
+    tail: str = "?"  # what follows the job's name
+    done: str  # as in the answer: "cancelled"
+    act: Callable[[Store], list[int]]  # in the database; returns the jobs that it concerned
+    after: Callable[[Home], object]  # may take seconds, and touches no database
+
+    def question(self, width: int) -> Line:
+        """Return what is asked, in one line; the job's name gives way where there is little room."""
+        before = f"{self.verb} {self.job.id} "
+        room = width - width_of(before) - width_of(self.tail) - width_of(_ANSWERS)
+        name = shortened(harmless(self.job.name), max(room, LEAST_NAME), middle=True)
+        told = Span(before + name + self.tail, Tone.WARN)
+        asked = Span(_ANSWERS, Tone.STRONG)
+        return Line((*Line((told,)).cut(max(1, width - width_of(_ANSWERS))).spans, asked))
+
+
+def propose(key: str, job: JobRow, store: Store) -> Deed | str:
+    """Return what a key would do to a job, or why that cannot be.
+
+    Args:
+        key: one of KEYS.
+        job: as the queue knows it now.
+        store: is only read.
+    """
+    number, now = job.id, time.time
+    match key:
+        case "h":
+            return _held(job)
+        case "l" if job.state is State.HELD:
+            return Deed(
+                job=job,
+                verb="release job",
+                done="released",
+                act=lambda queue: queue.owning.release([number], now()),
+                after=set_off,
+            )
+        case "l":
+            return f"job {number} is {job.state}: only a held job can be released"
+        case "c":
+            return _cancelled(job, store)
+        case "r":
+            return _again(job, store)
+        case "+" | "-":
+            return _hurried(job, 1 if key == "+" else -1)
+    raise ValueError(key)
+
+
+def _held(job: JobRow) -> Deed | str:
+    if job.state is State.RUNNING:
+        return "a running job cannot be held; c cancels it"
+    if job.state is not State.QUEUED:
+        return f"job {job.id} is {job.state}: only a queued job can be held"
+    return Deed(
+        job=job,
+        verb="hold job",
+        tail="? it starts only when it is released",
+        done="held",
+        act=lambda queue: queue.owning.hold([job.id], time.time()),
+        after=wake,
+    )
+
+
+def _cancelled(job: JobRow, store: Store) -> Deed | str:
+    if job.state not in OPEN:
+        return f"job {job.id} is {job.state} already: there is nothing to cancel"
+    needy = len(store.read.dependants_of([job.id]))
+    verb = "needs" if needy == 1 else "need"
+    told = f" {counted(needy, 'job')} that {verb} it will be skipped" if needy else ""
+    runs = job.state is State.RUNNING
+    return Deed(
+        job=job,
+        verb="end running job" if runs else "cancel job",
+        tail=f"?{told}",
+        done="asked to end" if runs else "cancelled",
+        act=lambda queue: queue.owning.cancel([job.id], time.time()),
+        after=_wake_one if runs else wake,
+    )
+
+
+def _again(job: JobRow, store: Store) -> Deed | str:
+    if job.state in OPEN:
+        return f"job {job.id} is {job.state}: only what ended can be retried"
+    if job.state is State.DONE:
+        return f"job {job.id} is done; `launcher retry {job.id} --force` runs it again"
+    others = len(store.owning.again([job.id])) - 1
+    verb = "belongs" if others == 1 else "belong"
+    told = f" with {counted(others, 'job')} that {verb} to it" if others else ""
+    return Deed(
+        job=job,
+        verb="retry job",
+        tail=f"{told}?",
+        done="held again" if store.owning.held_before([job.id]) else "queued again",
+        act=lambda queue: queue.owning.retry([job.id], time.time()),
+        after=_go_on,
+    )
+
+
+def _hurried(job: JobRow, by: int) -> Deed | str:
+    if job.state not in {State.QUEUED, State.HELD}:
+        return f"job {job.id} is {job.state}: only what waits has a priority that matters"
+    priority = job.priority + by
+    least, most = LIMITS["priority"]
+    if not least <= priority <= most:
+        return f"job {job.id} has priority {job.priority}: there is none beyond"
+    return Deed(
+        job=job,
+        verb="priority of job",
+        tail=f": {job.priority} → {priority}?",
+        done=f"given priority {priority}",
+        act=lambda queue: queue.owning.prioritise([job.id], priority),
+        after=wake,
+    )
+
+
+def _wake_one(home: Home) -> None:
+    """Let the scheduler end what runs; start one where none lives."""
+    wake(home)
+    ensure_scheduler(home)
+
+
+def _go_on(home: Home) -> None:
+    """Let a queue that was stopped go on, as it does when jobs are queued."""
+    home.stop.unlink(missing_ok=True)
+    set_off(home)

@@ -1,0 +1,179 @@
+"""A job that was opened: all that is known of it, its log as it grows, its metrics as curves."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from launcher.cli.commands.show import attempt_cells, event_cells, facts_of, record_of
+from launcher.errors import counted
+from launcher.screens.dashboard.key_bindings import JOB_HINTS, METRICS_HINTS
+from launcher.screens.dashboard.layout import Window
+from launcher.screens.dashboard.log_tail import LogTail
+from launcher.screens.dashboard.metric_curves import Metrics
+from launcher.screens.dashboard.page import Drawn
+from launcher.screens.format import GLYPHS, harmless, named, zone
+from launcher.screens.queue_view import TONES
+from launcher.screens.text_table import Column, Line, Span, Tone, line, table
+from launcher.states import OPEN, State
+from launcher.store.client import labels_of
+from launcher.store.queue import Store
+from launcher.system.paths import Attempt, Home
+
+PAGES = ("overview", "log", "metrics")
+SHARE = 0.02  # of its time that asking may take: a job may be needed by very many
+NEEDS = 20  # jobs that are listed; the others are counted
+_ROWS = 40  # lines of a text at most
+_KEY, _TEXT = Column(), Column(least=20, rows=_ROWS)
+
+
+class JobPage:
+    """A job, on three pages."""
+
+    def __init__(self, home: Home, store: Store, job: int, *, why: bool = False) -> None:
+        """Open a job.
+
+        Args:
+            home: the queue's.
+            store: its database.
+            job: the job's number.
+            why: begin where it says what happened to it.
+        """
+        self.job: int = job
+        self.gone = False
+        self._home, self._store, self._why = home, store, why
+        self._page = 0
+        self._windows = (Window(), Window(follows=True), Window())
+        self._log, self._metrics = LogTail(), Metrics()
+        self._version, self._runs = -1, False
+        self._next = 0.0  # when to ask the queue again
+        self._attempt: Attempt | None = None
+        self._title: Line = line("")
+        self._sections: Sequence[tuple[str, Sequence[tuple[str, ...]]]] = ()
+        self.look()
+
+    @property
+    def hints(self) -> Sequence[tuple[str, str]]:
+        """The keys that matter here."""
+        return METRICS_HINTS if self._page == 2 else JOB_HINTS
+
+    def look(self, *, again: bool = False) -> None:
+        """Ask the queue what it knows, where that may have changed.
+
+        Args:
+            again: it has been changed by ourselves.
+        """
+        version, now = self._store.read.data_version(), time.monotonic()
+        unchanged = version == self._version and not self._runs
+        if not again and (unchanged or now < self._next):
+            return
+        self._version = version
+        self._read()
+        self._next = now + (time.monotonic() - now) / SHARE
+
+    def _read(self) -> None:
+        rows = self._store.read.jobs_by_id([self.job])
+        self.gone = not rows
+        if not rows:
+            return
+        row = rows[0]
+        self._runs = row.state is State.RUNNING  # how far it is does not stand in the queue
+        needy = self._store.read.dependants_of([row.id]) if row.state in OPEN else []
+        record = record_of(self._home, self._store, row, needy)
+        self._attempt = self._home.attempt(row.id, row.attempts) if row.attempts else None
+        self._title = Line(
+            (
+                Span(f"{GLYPHS[row.state]} {harmless(row.name)}", TONES[row.state]),
+                Span(f"  job {row.id} of {harmless(row.run)}, {row.state}"),
+            )
+        )
+        labels = labels_of(self._home)
+        needs = sorted(
+            self._store.read.needed_by(row.id), key=lambda need: (need.state is State.DONE, need.id)
+        )
+        listed = [(f"  {one.id}", one.state, harmless(one.name)) for one in needs[:NEEDS]]
+        more = len(needs) - NEEDS
+        events = event_cells(record["events"])
+        results = (record["result"] or {}).items()
+        wanted = "needs" if len(needy) == 1 else "need"
+        said = f"{counted(len(needy), 'open job')} {wanted} it: {named(needy)}"
+        self._sections = [
+            (row.state, [("  " + (record["note"] or "no reason is known"),)]),
+            ("needs", [*listed, *([(f"  and {more:,} more",)] if more > 0 else [])]),
+            ("needed by", [(f"  {said}",)] if needy else []),
+            ("attempts", [attempt_cells(one, labels) for one in record["attempts"]]),
+            (f"events, the newest first, in local time ({zone(row.submitted)})", events[::-1]),
+            ("result", [(f"  {harmless(str(key))}", _plain(value)) for key, value in results]),
+            ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),
+        ]
+
+    def press(self, key: str) -> bool:
+        """Turn to another page, or scroll."""
+        match key:
+            case "1" | "2" | "3":
+                self._page = int(key) - 1
+            case "tab":
+                self._page = (self._page + 1) % len(PAGES)
+            case "shift+tab":
+                self._page = (self._page - 1) % len(PAGES)
+            case "w":
+                self._page, self._why = 0, True
+            case "[" | "]" if self._page == 2:
+                self._metrics.turn(1 if key == "]" else -1)
+            case "G" | "end" if self._page == 1:
+                self._windows[1].follows = True
+            case _:
+                return self._page != 2 and self._windows[self._page].press(key)
+        return True
+
+    def draw(self, width: int, height: int) -> Drawn:
+        """Return the page that is turned to."""
+        tabs: list[Span] = []
+        for place, name in enumerate(PAGES):
+            chosen = place == self._page
+            text = f"[{place + 1} {name}]" if chosen else f" {place + 1} {name} "
+            tabs.append(Span(text, Tone.STRONG if chosen else Tone.DIM))
+        if self._page == 1:
+            tabs.append(Span(f"  {self._place()}", Tone.DIM))
+        head = [self._title.cut(width), Line(tuple(tabs)).cut(width), line("")]
+        room = max(1, height - len(head))
+        if self._page == 2:
+            file = None if self._attempt is None else self._attempt.progress
+            return Drawn(lines=[*head, *self._metrics.draw(file, width, room)][:height])
+        lines = list(self._overview(width)) if self._page == 0 else self._logged(width)
+        window = self._windows[self._page]
+        window.fit(len(lines), room)
+        if self._why and self._page == 0:
+            self._why = False
+            events = [n for n, one in enumerate(lines) if one.text.startswith("events")]
+            window.top = max(0, min(events[0] - 2, len(lines) - room)) if events else 0
+        return Drawn(lines=[*head, *lines[window.top : window.end]])
+
+    def _overview(self, width: int) -> Iterator[Line]:
+        for title, rows in self._sections:
+            if not rows:
+                continue
+            yield line(title, Tone.HEAD)
+            columns = [_KEY] * (len(rows[0]) - 1) + [_TEXT]
+            told = [
+                (tuple(map(Span, (*row, *[""] * (len(rows[0]) - len(row))))), None) for row in rows
+            ]
+            yield from table(columns, told, width)
+            yield line("")
+
+    def _logged(self, width: int) -> list[Line]:
+        file = None if self._attempt is None else self._attempt.log
+        back = not self._windows[1].follows
+        lines = [line(text) for text in self._log.lines(file, width, back=back)]
+        if lines:
+            return lines
+        told = "it has not run yet" if file is None else "nothing is written yet"
+        return [line(told, Tone.DIM)]
+
+    def _place(self) -> str:
+        window = self._windows[1]
+        if window.follows:
+            return "follows; k, PageUp look back"
+        return f"line {window.top + 1} of {window.count}; G follows again"
+
+
+def _plain(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else harmless(str(value))

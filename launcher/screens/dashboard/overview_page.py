@@ -1,0 +1,211 @@
+"""The first page of `launcher top`: GPUs, what runs, what waits, what ended, and a cursor."""
+
+from collections.abc import Sequence
+
+from launcher.errors import counted
+from launcher.screens import queue_view
+from launcher.screens.dashboard.key_bindings import HINTS
+from launcher.screens.dashboard.layout import Layout, Section, Stop, Window, laid_out
+from launcher.screens.dashboard.page import Drawn
+from launcher.screens.screen import Screen
+from launcher.screens.text_table import Line, Span, Tone, line
+
+MARK, MARGIN = "▸ ", "  "  # before the chosen job, before all others
+FEWEST, MOST = 40, 500  # waiting jobs that are listed: more, the further somebody goes down
+_LEAST_ROOM = 8  # lines for the sections, before one is spent on what lies below them
+AHEAD = 20  # jobs that are known beyond the chosen one
+
+
+class Overview:
+    """Shows one screen after the other; the cursor stays with its job."""
+
+    hints = HINTS
+
+    def __init__(self) -> None:
+        """Begin at the top, with the first job."""
+        self.waiting = FEWEST  # how many waiting jobs it wants to be told of
+        self.note = ""  # stands where there are no sections
+        self._screen: Screen | None = None
+        self._layout = Layout(lines=(), stops=(), tops=())
+        self._drawn_for: tuple[Screen | None, int] = (None, 0)
+        self._chosen: Stop | None = None
+        self._place = 0  # of the chosen one among all stops
+        self._moved = False  # somebody has chosen; otherwise it is the first job, whichever that is
+        self._window = Window()
+
+    @property
+    def job(self) -> int | None:
+        """The chosen job."""
+        return None if self._chosen is None else self._chosen.job
+
+    def show(self, screen: Screen) -> None:
+        """Show another screen."""
+        searched = self._screen is not None and self._screen.sought != screen.sought
+        self._screen = screen
+        if searched:
+            self._chosen, self._place, self._window.top, self._moved = None, 0, 0, False
+
+    def press(self, key: str) -> bool:
+        """Move the cursor."""
+        if not self._move(key):
+            return False
+        self._moved = key not in {"g", "home"}
+        return True
+
+    def _move(self, key: str) -> bool:
+        match key:
+            case "j" | "down" if self._chosen is not None and not self._sees(self._chosen):
+                self._go(self._place)  # it is further down than the window reaches
+            case "j" | "down":
+                self._go(self._place + 1)
+            case "k" | "up" if self._place == 0:
+                self._window.move(-1)  # what is above the first job
+            case "k" | "up":
+                self._go(self._place - 1)
+            case "tab":
+                self._go_to(next((top for top in self._tops() if top > self._top_now()), None))
+            case "shift+tab":
+                before = [top for top in self._tops() if top < self._top_now()]
+                self._go_to(before[-1] if before else None)
+            case "g" | "home":
+                self._go(0)
+                self._window.top = 0
+            case "G" | "end":
+                self._go(len(self._layout.stops) - 1)
+                self._window.move(len(self._layout.lines))
+            case "pagedown" | "space":
+                self._turn(self._window.page)
+            case "pageup":
+                self._turn(-self._window.page)
+            case _:
+                return False
+        return True
+
+    def draw(self, width: int, height: int) -> Drawn:
+        """Return the head of the screen, and of the rest what the window shows."""
+        if self._screen is None:
+            return Drawn(lines=[line("looking …", Tone.DIM)])
+        head = [*queue_view.head(self._screen, width), line("")]
+        head = head[: max(1, height // 2)]
+        self._lay_out(width)
+        room = height - len(head)
+        self._window.fit(len(self._layout.lines), room)
+        foot = self._below(width) if room > _LEAST_ROOM else []
+        if foot:
+            self._window.fit(len(self._layout.lines), room - len(foot))
+        if not self._layout.lines:
+            return Drawn(lines=[*head, line(self.note).cut(width)][:height])
+        chosen = self._chosen
+        seen = range(self._window.top, self._window.end)
+        lines = [
+            _marked(
+                self._layout.lines[number],
+                MARK if chosen is not None and number == chosen.first else MARGIN,
+            )
+            for number in seen
+        ]
+        if chosen is None:
+            return Drawn(lines=[*head, *lines, *foot])
+        first = max(chosen.first, seen.start) - seen.start + len(head)
+        end = min(chosen.end, seen.stop) - seen.start + len(head)
+        return Drawn(lines=[*head, *lines, *foot], chosen=range(first, max(first, end)))
+
+    def _below(self, width: int) -> list[Line]:
+        """Return a line that tells of waiting jobs where all of them lie below the window."""
+        waiting = {} if self._screen is None else {one.id: one for one in self._screen.waiting}
+        lines = self._layout.lines
+        first = next((n for n, one in enumerate(lines) if one.job in waiting), None)
+        if first is None or first < self._window.end:
+            return []
+        told = counted(len(waiting) + (self._screen.more if self._screen else 0), "waiting job")
+        return [line(f"{MARGIN}… {told} below: Tab goes to the next section", Tone.DIM).cut(width)]
+
+    def _lay_out(self, width: int) -> None:
+        """Set up the lines for the newest screen, and find the chosen job among them."""
+        if self._screen is None or self._drawn_for == (self._screen, width):
+            return
+        narrowed = self._drawn_for[1] != width
+        self._drawn_for = (self._screen, width)
+        before = self._chosen if self._moved else None
+        self._layout = laid_out(_sections(self._screen, width - len(MARGIN)))
+        found = self._layout.find(before, self._place)
+        self._chosen = None if found is None else self._layout.stops[found]
+        self._place = found or 0
+        if before is None or self._chosen is None:
+            return
+        if narrowed or self._place:
+            moved = self._chosen.first - before.first
+            if self._window.top and not narrowed:
+                self._window.top += moved  # it stays on its row
+            self._window.count = len(self._layout.lines)
+            self._window.show(self._chosen.first, self._chosen.end)
+
+    def _go(self, place: int) -> None:
+        """Choose a job, and have it seen."""
+        stops = self._layout.stops
+        if not stops:
+            self._window.move(1 if place > self._place else -1)
+            return
+        self._place = min(max(0, place), len(stops) - 1)
+        self._chosen = stops[self._place]
+        self._window.show(self._chosen.first, self._chosen.end)
+        if self._chosen.section == "waiting":
+            listed = [stop for stop in stops if stop.section == "waiting"]
+            beyond = listed.index(self._chosen) + max(AHEAD, 2 * self._window.height)
+            if beyond > self.waiting:
+                self.waiting = min(MOST, beyond + FEWEST)
+
+    def _tops(self) -> Sequence[int]:
+        return self._layout.tops
+
+    def _top_now(self) -> int:
+        """Return where the section begins in which the cursor is, or the window."""
+        here = self._window.top
+        if self._chosen is not None and self._chosen.first < self._window.end:
+            here = max(here, self._chosen.first)
+        return max((top for top in self._tops() if top <= here), default=0)
+
+    def _go_to(self, top: int | None) -> None:
+        """Bring a section to the top of the window, and choose its first job."""
+        if top is None:
+            return
+        self._window.top = top
+        found = next((n for n, stop in enumerate(self._layout.stops) if stop.first >= top), None)
+        if found is not None:
+            self._go(found)
+
+    def _turn(self, lines: int) -> None:
+        """Scroll by a screenful, and choose the first job there, or the last one at the end."""
+        before = self._window.top
+        self._window.move(lines)
+        stops = self._layout.stops
+        if not stops:
+            return
+        if self._window.top == before:
+            self._go(len(stops) - 1 if lines > 0 else 0)
+            return
+        seen = [n for n, stop in enumerate(stops) if before < stop.end and self._sees(stop)]
+        if seen or (seen := [n for n, stop in enumerate(stops) if self._sees(stop)]):
+            self._go(seen[0])
+
+    def _sees(self, stop: Stop) -> bool:
+        """Tell whether the window shows a job, all of it where it can."""
+        window = self._window
+        return stop.first == window.top or (window.top < stop.first and stop.end <= window.end)
+
+
+def _sections(screen: Screen, width: int) -> list[Section]:
+    parts = [("gpus", queue_view.gpus(screen, width))]
+    if screen.found is not None:
+        parts.insert(0, ("found", queue_view.found(screen, width)))
+    else:
+        parts += [
+            ("running", queue_view.running(screen, width)),
+            ("waiting", queue_view.waiting(screen, width)),
+            ("recent", queue_view.recent(screen, width)),
+        ]
+    return [Section(name=name, lines=tuple(lines)) for name, lines in parts]
+
+
+def _marked(one: Line, mark: str) -> Line:
+    return Line((Span(mark, Tone.STRONG), *one.spans), one.job)

@@ -1,0 +1,33 @@
+"""What the pages of `launcher top` have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from launcher.screens.text_table import Line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A page as it is seen: at most as many lines as fit, some of them chosen."""
+
+    lines: Sequence[Line]
+    chosen: range = range(0)
+
+
+class Page(Protocol):
+    """Something that fills the screen but for its bottom line."""
+
+    @property
+    def job(self) -> int | None:
+        """The job that keys such as c and h mean, None where there is none."""
+
+    @property
+    def hints(self) -> Sequence[tuple[str, str]]:
+        """The keys that are told in the bottom line."""
+
+    def press(self, key: str) -> bool:
+        """Take a key; tell whether it meant something here."""
+
+    def draw(self, width: int, height: int) -> Drawn:
+        """Return the page in so many columns and rows."""

@@ -1,0 +1,203 @@
+"""What the screens show, as plain values: every screen says the same because it starts here."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from launcher.errors import counted
+from launcher.states import State
+from launcher.store.rows import JobRow
+from launcher.store.screen_queries import Need
+from launcher.system.files import Json
+from launcher.system.text import harmless as harmless  # every screen takes it from here
+from launcher.workers.progress import Step
+
+GLYPHS = {
+    State.QUEUED: "○",
+    State.HELD: "‖",
+    State.RUNNING: "●",
+    State.DONE: "✓",
+    State.FAILED: "✗",
+    State.CANCELLED: "–",
+    State.SKIPPED: "·",
+}
+LONGEST_PROGRAM = 40  # characters of a command line in a list
+LONGEST_NEED = 40  # characters of a name that is shown without its job's number
+_NUMBERED = "command/"
+ORDER = (
+    State.RUNNING,
+    State.QUEUED,
+    State.HELD,
+    State.DONE,
+    State.FAILED,
+    State.CANCELLED,
+    State.SKIPPED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLine:
+    """One job as a line of a list."""
+
+    id: int
+    run: str
+    name: str
+    kind: str
+    state: State
+    priority: int
+    since: float  # it ended, started, or was queued
+    note: str
+    program: str = ""  # what it runs, where its name does not tell
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the line for pipes: full values, absolute times."""
+        return (str(self.id), self.run, self.name, self.state, iso(self.since), self.note)
+
+    def record(self) -> dict[str, Json]:
+        """Return the line for JSON."""
+        return {
+            "id": self.id,
+            "run": self.run,
+            "name": self.name,
+            "kind": self.kind,
+            "state": self.state,
+            "priority": self.priority,
+            "since": iso(self.since),
+            "note": self.note,
+        }
+
+
+def job_line(
+    job: JobRow,
+    step: Step | None = None,
+    *,
+    started: float | None = None,
+    need: Need | None = None,
+) -> JobLine:
+    """Return a job's line; a running one tells its progress, any other why it is as it is.
+
+    Args:
+        job: as the queue knows it.
+        step: how far it is, where it runs and has told so.
+        started: when its attempt began, where it runs.
+        need: the first of the jobs that must still be done before it, where it is known.
+    """
+    note = str(step) if job.state is State.RUNNING and step is not None else why(job, need)
+    return JobLine(
+        id=job.id,
+        run=harmless(job.run),
+        name=harmless(job.name),
+        kind=harmless(job.kind),
+        state=job.state,
+        priority=job.priority,
+        since=job.ended or started or job.submitted,
+        note=harmless(note),
+        program=_program(job),
+    )
+
+
+def _program(job: JobRow) -> str:
+    """Return the beginning of what a command runs whose name is only a number."""
+    number = job.name.removeprefix(_NUMBERED).rstrip("'")
+    if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
+        return ""
+    words = harmless(shlex.join(job.spec.argv))
+    return words if len(words) <= LONGEST_PROGRAM else f"{words[: LONGEST_PROGRAM - 1]}…"
+
+
+def why(job: JobRow, need: Need | None = None) -> str:
+    """Return in one line why a job is in its state, and what a waiting one waits for.
+
+    Args:
+        job: as the queue knows it.
+        need: the first of the jobs that must still be done before it, where it is known.
+    """
+    if job.state is not State.QUEUED:
+        return job.reason.partition("\n")[0]
+    pause = job.starts_at is not None
+    needs = job.waits - pause  # the store counts a time to wait for as one of them
+    said = [_needs(needs, need)] if needs > 0 else []
+    if job.starts_at is not None and not job.failures:
+        said.append(f"not before {moment(job.starts_at)}")
+    if said:
+        return " and ".join(said)
+    # after a failure the reason names the pause itself
+    return ((not pause and job.hindrance) or job.reason).partition("\n")[0]
+
+
+def _needs(number: int, need: Need | None) -> str:
+    if need is None:
+        return f"needs {counted(number, 'more job')}"
+    # a long name may be cut, and one of another run may be that of several jobs
+    marked = need.elsewhere or len(need.name) > LONGEST_NEED
+    name = _with_number(need.name, need.job) if marked else need.name
+    return f"after {name}" + (f" and {counted(number - 1, 'more job')}" if number > 1 else "")
+
+
+def _with_number(name: str, job: int) -> str:
+    return f"{name} (job {job})"
+
+
+def named(jobs: Sequence[JobRow], most: int = 3) -> str:
+    """Return the names of the first few jobs, each once, and how many more there are."""
+    times = Counter(job.name for job in jobs)
+    names = ", ".join(
+        harmless(job.name if times[job.name] == 1 else _with_number(job.name, job.id))
+        for job in jobs[:most]
+    )
+    return names + (f" and {len(jobs) - most:,} more" if len(jobs) > most else "")
+
+
+def tally(counts: Mapping[State, int]) -> str:
+    """Return how many jobs are in each state, in words."""
+    said = [f"{counts[state]} {state}" for state in ORDER if counts.get(state)]
+    return " · ".join(said) or "no jobs"
+
+
+def iso(at: float) -> str:
+    """Return a time as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def local(at: float) -> str:
+    """Return a local date and time to the second; `zone` says which that is."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def zone(at: float) -> str:
+    """Return by how much local time differs from UTC at a time: `UTC+01:00`."""
+    text = datetime.fromtimestamp(at).astimezone().strftime("%z")
+    return f"UTC{text[:3]}:{text[3:5]}"
+
+
+def moment(at: float) -> str:
+    """Return a local date and time, the seconds only where there are some."""
+    local = datetime.fromtimestamp(at).astimezone()
+    return local.strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00")
+
+
+def clock(at: float) -> str:
+    """Return the local time of day."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+
+
+def tabbed(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as tab-separated lines."""
+    return "\n".join("\t".join(row) for row in rows)
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
+    """Return rows as lines whose columns line up; those in `right` end together."""
+    if not rows:
+        return []
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines

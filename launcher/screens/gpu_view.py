@@ -1,0 +1,292 @@
+"""How GPUs are shown: a line with a bar of memory for each, and below it who uses it and why not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from launcher.gpu.monitor import DRIVER_BYTES, unused_by_others
+from launcher.gpu.recording import gpu_record
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.scheduler.model import Promise
+from launcher.screens.format import harmless
+from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
+from launcher.system.files import Json
+from launcher.units import format_bytes
+
+OURS, OTHERS, PROMISED, FREE = "▓▒░·"
+LEGEND = f"memory: {OURS} ours  {OTHERS} others  {PROMISED} promised  {FREE} free"
+WIDE = 100  # columns; on less, names are shorter and power is told without its limit
+MOST_PROCESSES = 8  # of a card that are listed one by one
+_GIB = 1 << 30
+_BAR = range(6, 33)  # columns
+_COLUMNS = (
+    *(Column(title=title) for title in ("GPU", "NAME", "MEMORY")),
+    *(Column(title=title, right=True) for title in ("GiB", "BUSY", "TEMP", "POWER")),
+    Column(title="HEALTH"),
+)
+_TONES = {"ok": Tone.GOOD, "warning": Tone.WARN, "faulty": Tone.BAD}
+_CURVE = "▁▂▃▄▅▆▇█"
+CURVE = 12  # characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A job of ours that was promised a place on a GPU."""
+
+    job: int
+    name: str
+    promised: int | None  # bytes; None: no amount
+    lone: bool = False  # it shares the GPU with none of ours
+    pids: frozenset[int] = frozenset()  # its processes there, as far as the driver tells
+    reported: int | None = None  # bytes that its worker says it uses, context included
+    peak: int | None = None  # bytes that its worker says it took at most, likewise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge:
+    """A GPU with our jobs on it."""
+
+    gpu: GpuSnapshot
+    guests: tuple[Guest, ...] = ()
+    foreign: tuple[Promise, ...] = ()  # what other users' schedulers have promised of it
+
+    @property
+    def ours(self) -> int | None:
+        """Bytes that our jobs use, None where that is not told."""
+        used = [self.used_by(guest) for guest in self.guests]
+        return None if None in used else sum(filter(None, used))
+
+    @property
+    def outstanding(self) -> int:
+        """Bytes that are promised to our jobs and not in use yet."""
+        return sum(
+            max(0, (guest.promised or 0) - (self.used_by(guest) or 0)) for guest in self.guests
+        )
+
+    @property
+    def idle(self) -> bool | None:
+        """Whether nobody uses it; None where that is not known."""
+        if self.gpu.used is None:
+            return None
+        return not self.guests and unused_by_others(self.gpu)
+
+    @property
+    def health(self) -> str:
+        """One word on how it is."""
+        return "faulty" if self.gpu.fault else "warning" if self.gpu.warnings else "ok"
+
+    def used_by(self, guest: Guest) -> int | None:
+        """Return the bytes that a job of ours uses there, None where that is not told.
+
+        Where the driver does not know its processes, as in a container, its worker's word counts.
+        """
+        if self.gpu.processes is None:
+            return guest.reported
+        used = [process.used for process in self.gpu.processes if process.pid in guest.pids]
+        if None in used or not used:
+            return guest.reported if None in used or guest.reported is not None else 0
+        return sum(filter(None, used))
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the GPU as a line for pipes: bytes, watts and shares, a dash for the unknown."""
+        gpu = self.gpu
+        idle = {None: None, True: "idle", False: "used"}[self.idle]
+        told = (gpu.used, gpu.total or None, self.ours, self.outstanding, gpu.utilisation)
+        more = (gpu.temperature_c, gpu.power_w, gpu.power_limit_w)
+        numbers = (_plain(number) for number in (*told, *more))
+        why = "; ".join(filter(None, (gpu.fault, *gpu.warnings)))
+        name = harmless(gpu.name)
+        return (gpu.label, gpu.uuid, name, *numbers, idle or "-", self.health, harmless(why))
+
+    def record(self) -> dict[str, Json]:
+        """Return the GPU for JSON."""
+        jobs = {pid: guest.job for guest in self.guests for pid in guest.pids}
+        record = gpu_record(self.gpu)
+        listed: list[Json] | None = None
+        if self.gpu.processes is not None:
+            listed = [
+                {
+                    "pid": one.pid,
+                    "used": one.used,
+                    "user": one.user,
+                    "command": one.command,
+                    "job": jobs.get(one.pid),
+                }
+                for one in self.gpu.processes
+            ]
+        guests: list[Json] = [
+            {
+                "job": guest.job,
+                "name": guest.name,
+                "promised": guest.promised,
+                "used": self.used_by(guest),
+            }
+            for guest in self.guests
+        ]
+        return {
+            "label": self.gpu.label,
+            **record,
+            "processes": listed,
+            "jobs": guests,
+            "ours": self.ours,
+            "promised": self.outstanding,
+            "foreign": [{"user": one.user, "promised": one.amount} for one in self.foreign],
+            "idle": self.idle,
+            "health": self.health,
+        }
+
+
+def draw(
+    gauges: Sequence[Gauge], width: int, *, busy: Mapping[str, Sequence[float]] | None = None
+) -> list[Line]:
+    """Return the lines of the table for a screen with so many columns.
+
+    Args:
+        gauges: the GPUs.
+        width: columns.
+        busy: UUID → how busy each was, 0 to 1, the newest last: drawn as a little curve.
+    """
+    wide = width >= WIDE
+    cells = [_cells(gauge, wide=wide) for gauge in gauges]
+    curves = [sparkline((busy or {}).get(gauge.gpu.uuid, ()), CURVE) for gauge in gauges]
+    columns = [*_COLUMNS, *([Column(title="OF LATE", drop=1)] if any(curves) else [])]
+    heads = [column.title for column in columns]
+    texts = [
+        heads,
+        *(
+            [*row, *([curve] if any(curves) else [])]
+            for row, curve in zip(cells, curves, strict=True)
+        ),
+    ]
+    taken = sum(max(map(len, column)) for column in zip(*texts, strict=True))
+    taken += 2 * (len(heads) - 1) - len("MEMORY")
+    bar = min(max(width - taken, _BAR.start), _BAR.stop - 1)
+    rows = []
+    for gauge, row, curve in zip(gauges, cells, curves, strict=True):
+        tone = _TONES[gauge.health]
+        spans: list[Cell] = [Span(row[0], Tone.STRONG), Span(row[1]), _bar(gauge, bar)]
+        spans += [*map(Span, row[3:-1]), Span(row[-1], tone)]
+        rows.append(((*spans, *([Span(curve, Tone.DIM)] if any(curves) else [])), None))
+    head, *lines = table(columns, rows, width)
+    drawn = [head]
+    for gauge, one in zip(gauges, lines, strict=True):
+        drawn += [one, *(line(f"  {note}", tone).cut(width) for note, tone in notes(gauge))]
+    return [*drawn, line(LEGEND, Tone.DIM).cut(width)]
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Return the newest values as a curve of so many characters at most.
+
+    Args:
+        values: 0 to 1, the newest last.
+        width: characters.
+    """
+    steps = len(_CURVE) - 1
+    return "".join(_CURVE[round(min(max(value, 0.0), 1.0) * steps)] for value in values[-width:])
+
+
+def notes(gauge: Gauge) -> list[tuple[str, Tone]]:
+    """Return in words what a GPU's line cannot tell: faults, jobs of ours, others' processes."""
+    gpu = gauge.gpu
+    said = [(f"fault: {harmless(gpu.fault)}", Tone.BAD)] if gpu.fault else []
+    said += [(f"warning: {harmless(warning)}", Tone.WARN) for warning in gpu.warnings]
+    by_pid = {one.pid: one for one in gpu.processes or ()}
+    for guest in gauge.guests:
+        said.append((_guest(gauge, guest), Tone.OURS))
+        pids = sorted(guest.pids & by_pid.keys())
+        said += [(f"  {_process(by_pid[pid])}", Tone.OURS) for pid in pids]
+    said += [
+        (f"{harmless(one.user)}: {format_bytes(one.amount)} promised to jobs", Tone.OTHERS)
+        for one in gauge.foreign
+    ]
+    ours = {pid for guest in gauge.guests for pid in guest.pids}
+    others = [one for pid, one in by_pid.items() if pid not in ours]
+    said += [(_process(one), Tone.OTHERS) for one in others[:MOST_PROCESSES]]
+    if len(others) > MOST_PROCESSES:
+        said.append((f"and {len(others) - MOST_PROCESSES:,} more", Tone.OTHERS))
+    return said + [(told, Tone.OTHERS) for told in _untold(gpu)]
+
+
+def _untold(gpu: GpuSnapshot) -> list[str]:
+    """Return what the driver does not tell of who uses a GPU, if there is something to tell."""
+    if gpu.fault or gpu.used is None:
+        return [] if gpu.fault else ["how much memory is in use is not told: nothing starts here"]
+    if gpu.processes is None:
+        return ["which processes use it is not told"] if gpu.used > DRIVER_BYTES else []
+    known = [one.used for one in gpu.processes]
+    rest = gpu.used - sum(filter(None, known))
+    if None in known or rest <= DRIVER_BYTES:
+        return []
+    return [f"{format_bytes(rest)} are used by processes that the driver does not name"]
+
+
+def _guest(gauge: Gauge, guest: Guest) -> str:
+    said = []
+    if (used := gauge.used_by(guest)) is None or guest.pids:
+        said.append(f"uses {_amount(used)}")
+    if guest.promised is not None:
+        said.append(f"{format_bytes(guest.promised)} promised")
+    if guest.lone:
+        said.append("beside no other of ours")
+    return f"job {guest.job} {harmless(guest.name)}: {', '.join(said) or 'no use is known'}"
+
+
+def _process(one: GpuProcess) -> str:
+    who = "a user elsewhere" if one.user is None else harmless(one.user)
+    what = "" if one.command is None else f"{harmless(one.command)} "
+    return f"{who}: {_amount(one.used)}, {what}pid {one.pid}"
+
+
+def _cells(gauge: Gauge, *, wide: bool) -> tuple[str, ...]:
+    gpu = gauge.gpu
+    name = harmless(gpu.name).removeprefix("NVIDIA ")
+    longest = 20 if wide else 14
+    busy = None if gpu.utilisation is None else gpu.utilisation * 100
+    work = "idle" if gauge.idle else _told(busy, "{:.0f} %")
+    most = f"/{gpu.power_limit_w:.0f}" if wide and gpu.power_limit_w is not None else ""
+    return (
+        gpu.label,
+        name if len(name) <= longest else f"{name[: longest - 1]}…",
+        "",
+        f"{_gib(gpu.used)}/{_gib(gpu.total or None)}",
+        work,
+        _told(gpu.temperature_c, "{} °C"),
+        _told(gpu.power_w, f"{{:.0f}}{most} W"),
+        gauge.health,
+    )
+
+
+def _bar(gauge: Gauge, width: int) -> Line:
+    """Return a bar of memory; question marks where nobody knows."""
+    gpu = gauge.gpu
+    if gpu.used is None or not gpu.total:
+        return line("?" * width, Tone.WARN)
+    ours = min(gauge.ours or 0, gpu.used)
+    promised = gauge.outstanding + sum(one.amount for one in gauge.foreign)
+    parts = (
+        (OURS, ours, Tone.OURS),
+        (OTHERS, gpu.used - ours, Tone.OTHERS),
+        (PROMISED, promised, Tone.PROMISED),
+    )
+    spans, drawn, so_far = [], 0, 0
+    for glyph, amount, tone in parts:
+        so_far += amount
+        piece = glyph * (round(width * min(so_far, gpu.total) / gpu.total) - drawn)
+        drawn += len(piece)
+        spans.append(Span(piece, tone))
+    return Line((*spans, Span(FREE * (width - drawn), Tone.DIM)))
+
+
+def _amount(used: int | None) -> str:
+    return "an unknown amount" if used is None else format_bytes(used)
+
+
+def _gib(amount: int | None) -> str:
+    return "?" if amount is None else f"{amount / _GIB:.1f}"
+
+
+def _told(value: float | None, form: str) -> str:
+    return "?" if value is None else form.format(value)
+
+
+def _plain(number: float | None) -> str:
+    return "-" if number is None else f"{number:.15g}"

@@ -1,0 +1,201 @@
+"""What a queue did as lines: of a screen at any width, and of a pipe."""
+
+from collections.abc import Sequence
+
+from launcher.errors import counted
+from launcher.screens.format import harmless
+from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
+from launcher.store.failure_groups import Cause
+from launcher.store.history import Day, Memory, Past, Run
+from launcher.system.files import Json
+from launcher.units import format_bytes, format_seconds
+
+DAY, RUN, CAUSE, MEMORY = SECTIONS = ("day", "run", "cause", "memory")
+MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12}  # lines of a section among others
+_LEAST = 0.01  # hours that are worth a number
+
+Rows = Sequence[tuple[Sequence[Cell], int | None]]
+
+
+def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
+    """Return the sections as tables.
+
+    Args:
+        past: what is told.
+        width: columns of the screen.
+        sections: which; those that are named are shown whole, others, where none is, in short.
+    """
+    lines: list[Line] = []
+    for section in sections or SECTIONS:
+        columns, rows = _TABLES[section](past)
+        most = len(rows) if sections else MOST[section]
+        drawn = table(columns, rows[:most], width)
+        if len(rows) > most:
+            told = f"{len(rows) - most:,} more: launcher history --by {section}"
+            drawn.append(line(told, Tone.DIM).cut(width))
+        if drawn:
+            lines += [line(""), *drawn] if lines else drawn
+    return lines
+
+
+def headline(past: Past) -> str:
+    """Return all of it in one line."""
+    sums = {
+        name: sum(getattr(day, name) for day in past.days)
+        for name in ("done", "failed", "cancelled", "skipped", "gpu_hours", "cpu_hours")
+    }
+    said = [f"{sums['done']:,} done"]
+    said += [f"{sums[name]:,} {name}" for name in ("failed", "cancelled", "skipped") if sums[name]]
+    said += [f"{_hours(sums['gpu_hours'])} GPU-hours"] if sums["gpu_hours"] else []
+    said += [f"{_hours(sums['cpu_hours'])} core-hours"] if sums["cpu_hours"] else []
+    return " · ".join([*said, f"on {counted(len(past.days), 'day')}"])
+
+
+def columns(past: Past, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Return all as lines for a pipe: the section's name, then its values, a dash for the unknown."""
+    return [
+        (section, *map(_plain, one.values().values()))
+        for section in sections or SECTIONS
+        for one in _of(past, section)
+    ]
+
+
+def record(past: Past, sections: Sequence[str] = ()) -> dict[str, Json]:
+    """Return all for JSON; a section that was not asked for is left out."""
+    names = {DAY: "days", RUN: "runs", CAUSE: "causes", MEMORY: "memory"}
+    return {
+        names[section]: [one.values() for one in _of(past, section)]
+        for section in sections or SECTIONS
+    }
+
+
+def _of(past: Past, section: str) -> Sequence[Day | Run | Cause | Memory]:
+    found: dict[str, Sequence[Day | Run | Cause | Memory]] = {
+        DAY: past.days,
+        RUN: past.runs,
+        CAUSE: past.causes,
+        MEMORY: past.memory,
+    }
+    return found[section]
+
+
+def _days(past: Past) -> tuple[Sequence[Column], Rows]:
+    names = ("DONE", "FAILED", "CANCELLED", "SKIPPED", "GPU-HOURS", "CORE-HOURS", "MEDIAN")
+    drops = (0, 0, 2, 3, 0, 4, 1)
+    right = [
+        Column(title=name, right=True, drop=drop) for name, drop in zip(names, drops, strict=True)
+    ]
+    rows = [
+        (
+            (
+                Span(day.day),
+                _count(day.done),
+                _count(day.failed, Tone.BAD),
+                _count(day.cancelled, Tone.DIM),
+                _count(day.skipped, Tone.WARN),
+                _hours_cell(day.gpu_hours),
+                _hours_cell(day.cpu_hours),
+                Span("" if day.median_s is None else format_seconds(day.median_s)),
+            ),
+            None,
+        )
+        for day in past.days
+    ]
+    return (Column(title="DAY"), *right), rows
+
+
+def _runs(past: Past) -> tuple[Sequence[Column], Rows]:
+    names = ("JOBS", "DONE", "FAILED", "ATTEMPTS", "GPU-HOURS", "CORE-HOURS")
+    drops = (2, 0, 0, 3, 0, 4)
+    right = [
+        Column(title=name, right=True, drop=drop) for name, drop in zip(names, drops, strict=True)
+    ]
+    rows = [
+        (
+            (
+                Span(harmless(run.run)),
+                _count(run.jobs),
+                _count(run.done),
+                _count(run.failed, Tone.BAD),
+                _count(run.attempts),
+                _hours_cell(run.gpu_hours),
+                _hours_cell(run.cpu_hours),
+            ),
+            None,
+        )
+        for run in past.runs
+    ]
+    return (Column(title="RUN", least=12, middle=True), *right), rows
+
+
+def _causes(past: Past) -> tuple[Sequence[Column], Rows]:
+    rows = []
+    for one in past.causes:
+        told = f"{one.cause}: {one.detail}" if one.detail else one.cause
+        tone = Tone.DIM if one.cause in {"cancelled", "stopped"} else Tone.PLAIN
+        cells = (
+            Span(harmless(told), tone),
+            _count(one.attempts),
+            Span(format_seconds(one.seconds)),
+            Span(f"launcher show {one.job}", Tone.DIM),
+        )
+        rows.append((cells, one.job))
+    return (
+        Column(title="NOT DONE, BECAUSE", least=24, middle=True),
+        Column(title="TIMES", right=True),
+        Column(title="TIME LOST", right=True),
+        Column(title="THE LAST ONE", drop=1),
+    ), rows
+
+
+def _memory(past: Past) -> tuple[Sequence[Column], Rows]:
+    rows = []
+    for one in past.memory:
+        beyond = f"{one.beyond:,} took more" if one.beyond else ""
+        learned = "" if one.declared else "learned by itself"
+        told = "; ".join(filter(None, (beyond, one.hint or learned)))
+        tone = Tone.WARN if one.beyond else Tone.DIM if not one.hint else Tone.PLAIN
+        cells = (
+            Span(harmless(one.name)),
+            _count(one.attempts),
+            Span(format_bytes(one.asked)),
+            Span(format_bytes(one.peak)),
+            Span(f"{one.wasted_gib_hours:,.1f}"),
+            Span(told, tone),
+        )
+        rows.append((cells, one.job))
+    return (
+        Column(title="MEMORY OF JOBS LIKE", least=16, middle=True),
+        Column(title="TIMES", right=True, drop=2),
+        Column(title="ASKED", right=True),
+        Column(title="TOOK", right=True),
+        Column(title="WASTED GiB·h", right=True, drop=1),
+        Column(title="NEXT TIME", least=20, rows=3),
+    ), rows
+
+
+_TABLES = {DAY: _days, RUN: _runs, CAUSE: _causes, MEMORY: _memory}
+
+
+def _count(number: int, tone: Tone = Tone.PLAIN) -> Span:
+    return Span(f"{number:,}", tone) if number else Span("")
+
+
+def _hours_cell(hours: float) -> Span:
+    return Span(_hours(hours)) if hours else Span("")
+
+
+def _hours(hours: float) -> str:
+    """Return hours as a person reads them: a small number keeps digits, a tiny one needs none."""
+    if 0 < hours < _LEAST:
+        return f"<{_LEAST:g}"
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
+
+
+def _plain(value: Json) -> str:
+    """Return a value as a pipe gets it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return harmless(str(value))

@@ -1,0 +1,136 @@
+"""What a plan is up to, in words: what is free, what starts first, how long it takes, how much disk."""
+
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
+
+from launcher.errors import counted
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import CPU
+from launcher.planning.preview import FirstWave, Here, KindSum, Outlook
+from launcher.planning.submit import Action, Standing
+from launcher.screens.format import harmless
+from launcher.units import format_bytes, format_seconds
+
+_LEAST_SPREAD = 0.01
+_KEPT = "\u00a0"  # a space at which no line is broken
+
+
+def prospects(standings: Sequence[Standing], outlook: Outlook, width: int) -> Iterator[str]:
+    """Give the lines; where nothing has to run, only what the user's own words stand for.
+
+    Args:
+        standings: the plan's jobs beside what the queue knows of them.
+        outlook: what is expected of them.
+        width: columns.
+    """
+    said = [_words(standings)]
+    if any(one.action is not Action.CACHED for one in standings):
+        said += [
+            f"Now free: {_free(outlook.here)}",
+            f"First wave: {_wave(outlook.wave)}",
+            f"Job time: {_times(outlook)}",
+            f"Disk: {_disk(outlook)}",
+        ]
+        said += [
+            f"{counted(number, 'job')} can never start here, and `run` would refuse this: {harmless(why)}"
+            for why, number in outlook.wave.hopeless.items()
+        ]
+    for one in said:
+        for line in _wrapped(one, width):
+            yield from _wrapped(line.replace(_KEPT, " "), width)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def time_each(one: KindSum | None, *, source: bool) -> str:
+    """Tell how long one job of a kind takes, '-' where none has to run.
+
+    Args:
+        one: what is known of the kind.
+        source: also on what that rests.
+    """
+    if one is None:
+        return "-"
+    if not one.known:
+        return "no data yet"
+    told = f"~ {format_seconds(one.shortest)}"
+    if format_seconds(one.longest) != format_seconds(one.shortest):
+        told += f" to {format_seconds(one.longest)}"
+    if one.spread is not None:
+        told += f" ±{max(one.spread, _LEAST_SPREAD):.0%}".replace("%", " %")
+    return f"{told} measured" if source else told
+
+
+def _words(standings: Sequence[Standing]) -> str:
+    found: dict[str, tuple[str, ...]] = {}
+    for one in standings:
+        found |= {**one.job.words.subsets, **one.job.words.modifiers}
+    told = [f"{word} = {', '.join(folders)}" for word, folders in found.items()]
+    return harmless(f"Words of your own: {' · '.join(told)}") if told else ""
+
+
+def _free(here: Here) -> str:
+    machine = here.machine
+    absent = f" ({harmless(machine.absent)})" if machine.absent else ""
+    said = [_gpu(gpu, here) for gpu in machine.gpus] or [f"no GPU{absent}"]
+    cores = max(0, machine.cpus - sum(one.cpus for one in here.running))
+    said.append(f"{cores} of {counted(machine.cpus, 'core')}")
+    if machine.ram:
+        said.append(f"{format_bytes(machine.ram_free)} of {format_bytes(machine.ram)} memory")
+    return " · ".join(one.replace(" ", _KEPT) for one in said)
+
+
+def _gpu(gpu: GpuSnapshot, here: Here) -> str:
+    if gpu.fault:
+        return harmless(f"{gpu.label} {gpu.fault}")
+    name = harmless(f"{gpu.label} {gpu.name.removeprefix('NVIDIA ')}")
+    if gpu.used is None:
+        return f"{name} does not say how much is free"
+    told = f"{name} {format_bytes(gpu.total - gpu.used)} of {format_bytes(gpu.total)}"
+    ours = sum(gpu.uuid in one.devices for one in here.running)
+    return f"{told} (runs {counted(ours, 'job')} of ours)" if ours else told
+
+
+def _wave(wave: FirstWave) -> str:
+    starts = [
+        f"{number} {kind} on {'the CPU' if device == CPU else device}"
+        for (kind, device), number in wave.starts.items()
+    ]
+    said = ", ".join(starts) or "nothing starts at once"
+    return f"{said}; {harmless(wave.hindrance)}" if wave.hindrance else said
+
+
+def _times(outlook: Outlook) -> str:
+    """Add up what is known, and name what is not."""
+    known = [(kind, one) for kind, one in outlook.kinds.items() if one.known]
+    unknown = [kind for kind, one in outlook.kinds.items() if not one.known]
+    if not known:
+        return "no data yet; it comes from jobs that are done"
+    sums = [
+        f"{format_seconds(one.seconds)} for "
+        + (kind if one.known == one.jobs else f"{one.known} of {one.jobs} {kind}")
+        for kind, one in known
+    ]
+    runs = counted(sum(one.runs for _, one in known), "earlier run")
+    total = sum(one.seconds for _, one in known)
+    several = sum(one.known for _, one in known) > 1
+    said = [f"about {', '.join(sums)}{', one after the other,' if several else ''} from {runs}"]
+    if unknown:
+        verb = "has" if len(unknown) == 1 else "have"
+        counts = "is" if len(unknown) == 1 else "are"
+        said.append(f"{', '.join(unknown)} {verb} no history yet and {counts} not counted")
+    if outlook.chain is not None and outlook.chain < total:
+        said.append(f"at least {format_seconds(outlook.chain)}, however many run side by side")
+    return "; ".join(said)
+
+
+def _disk(outlook: Outlook) -> str:
+    said = "no data yet"
+    if outlook.disk is not None:
+        said = f"~ {format_bytes(outlook.disk)} of results"
+        if outlook.disk_unknown:
+            said += f" ({counted(outlook.disk_unknown, 'job')} of unknown size not counted)"
+    free = outlook.here.disk_free
+    return said if free is None else f"{said}, {format_bytes(free)} free where runs/ lies"

@@ -1,0 +1,291 @@
+"""The listing of `launcher run --dry-run`: what would run, in which order, after what, and why."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from textwrap import wrap
+
+from launcher.errors import counted
+from launcher.planning.estimates import Estimate, wants_gpu
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.preview import Outlook
+from launcher.planning.submit import Action, Standing
+from launcher.screens.format import columns, harmless
+from launcher.screens.plan_preview import prospects, time_each
+from launcher.system.git import WorkTree
+from launcher.units import format_bytes
+
+MOST_LISTED = 40  # jobs; `--all` lists every one
+MOST_AFTER = 2  # needs named in a line
+MOST_FILES = 3  # that are not committed
+WIDTH = 120  # columns where there is no terminal
+NARROWEST = 40  # columns in which anything can be said
+
+_NAMES_SHARE = 0.55  # of the width; a longer name has a line for itself
+_LEAST_ROOM = 28  # columns for added data and needs, before there is any for the memory
+_LEAST_ADDED = 12  # columns for added data, as in "+ real:pre"
+_GAP = "  "
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
+_TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
+_PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})  # says all there is
+_OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
+
+_Pair = tuple[Standing, Estimate]
+
+
+def draw_plan(
+    plan: Plan,
+    standings: Sequence[Standing],
+    outlook: Outlook,
+    *,
+    taskfile: str,
+    start: str,
+    tree: WorkTree | None = None,
+    width: int = WIDTH,
+    everything: bool = False,
+    refused: Sequence[str] = (),
+) -> str:
+    """Return the listing as text; only a name or a path that is longer itself exceeds `width`.
+
+    Args:
+        plan: the plan.
+        standings: each of its jobs beside what the queue knows of it, in the plan's order.
+        outlook: what is expected of them.
+        taskfile: the path to show.
+        start: the command that would queue the plan, to paste.
+        tree: the working tree, where there is one.
+        width: columns of the terminal.
+        everything: list every job, however many.
+        refused: why `run` would refuse the plan; none: it would not.
+    """
+    shown = standings if everything or len(standings) <= MOST_LISTED else standings[:MOST_LISTED]
+    width = max(width, NARROWEST)
+    inner = width - len(_GAP)
+    blocks: list[Iterable[str]] = [
+        _header(plan, outlook.here.now, taskfile=harmless(taskfile), tree=tree, width=width),
+        _indented(_table(standings, outlook, inner)),
+        _indented(_lines(standings, shown, outlook, inner)),
+        _indented(prospects(standings, outlook, inner)),
+        *(_narrow(str(warning), width) for warning in plan.warnings),
+        _last_lines(standings, harmless(start), refused, width),
+    ]
+    return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    return (f"{_GAP}{line}".rstrip() for line in lines)
+
+
+def _header(
+    plan: Plan, now: float, *, taskfile: str, tree: WorkTree | None, width: int
+) -> Iterator[str]:
+    """Give file, name, what it is about, date and commit; then what is not committed."""
+    day = datetime.fromtimestamp(now).astimezone()
+    at = f"{day.day} {_MONTHS[day.month - 1]}" + (f", git {tree.short}" if tree else "")
+    about = plan.name + (f": {harmless(plan.about)}" if plan.about else "")
+    whole = f"{taskfile}   {about}      {at}"
+    if len(whole) <= width:
+        yield whole
+    elif len(taskfile) + 6 + len(at) <= width:
+        yield f"{taskfile}      {at}"
+        yield from _indented(wrap(about, width - len(_GAP)))
+    else:
+        yield taskfile
+        yield from _indented(wrap(f"{about}      {at}", width - len(_GAP)))
+    said = _uncommitted(plan, tree)
+    yield from _indented(wrap(said, width - len(_GAP), subsequent_indent=_GAP))
+
+
+def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
+    """Tell which changed files decide results of which kinds, '' where none does."""
+    if tree is None or not tree.modules:
+        return ""
+    files: dict[str, None] = {}
+    kinds = []
+    for kind, sources in {job.kind: job.sources for job in plan.jobs}.items():
+        found = [file for module in sources for file in tree.modules.get(module, ())]
+        kinds += [kind] if found else []
+        files |= dict.fromkeys(found)
+    if not kinds:
+        return ""
+    more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
+    named = harmless(", ".join(list(files)[:MOST_FILES]))
+    return f"* not committed: {named}{more} (part of {', '.join(kinds)})"
+
+
+def _table(standings: Sequence[Standing], outlook: Outlook, width: int) -> list[str]:
+    """Return one line for each kind, and the sum."""
+    kinds: dict[str, list[_Pair]] = {}
+    for one, estimate in zip(standings, outlook.estimates, strict=True):
+        kinds.setdefault(one.job.kind, []).append((one, estimate))
+    lines: list[str] = []
+    for memory, time in _TABLES:
+        lines = _table_with(kinds, outlook, width, memory=memory, time=time)
+        if max(map(len, lines)) <= width:
+            break
+    if len(kinds) > 1:
+        lines.insert(-1, "─" * min(width, max(map(len, lines))))
+    return lines
+
+
+def _table_with(
+    kinds: Mapping[str, Sequence[_Pair]], outlook: Outlook, width: int, *, memory: int, time: int
+) -> list[str]:
+    gpus = bool(outlook.here.machine.gpus)
+    rows = [["KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"]]
+    for name, pairs in kinds.items():
+        told = time_each(outlook.kinds.get(name), source=time == 2)
+        vram = _vram_each(pairs, gpus=gpus, source=memory == 2)
+        rows.append([name, *_counts(pairs), vram, told, _why(pairs)])
+    if len(kinds) > 1:
+        every = [pair for pairs in kinds.values() for pair in pairs]
+        rows.append(["all", *_counts(every), "", "", ""])
+    kept = [0, 1, 2, 3, *([4] if memory else []), *([5] if time else [])]
+    lines = columns([[row[at] for at in kept] for row in rows], right=frozenset({1, 2, 3}))
+    if memory or time:
+        return columns(list(zip(lines, (row[-1] for row in rows), strict=True)))
+    start = max(map(len, lines)) + len(_GAP)
+    found = []
+    for line, row in zip(lines, rows, strict=True):
+        first, *more = wrap(row[-1], max(width - start, len("cancelled"))) or [""]
+        found.append(f"{line.ljust(start)}{first}".rstrip())
+        found += [f"{'':{start}}{rest}" for rest in more]
+    return found
+
+
+def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:
+    run = sum(one.action is not Action.CACHED for one, _ in pairs)
+    return str(len(pairs)), str(run), str(len(pairs) - run or "-")
+
+
+def _why(pairs: Iterable[_Pair]) -> str:
+    states = Counter(one.state for one, _ in pairs)
+    return ", ".join(state if len(states) == 1 else f"{state} {n}" for state, n in states.items())
+
+
+def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
+    """Tell what the jobs of a kind that run ask of a GPU's memory."""
+    run = [(one.job, estimate) for one, estimate in pairs if one.action is not Action.CACHED]
+    if not run:
+        return "-"
+    on_gpu = [estimate for job, estimate in run if wants_gpu(job, gpus=gpus)]
+    if not on_gpu:
+        return "(CPU)"
+    sizes = [one.vram for one in on_gpu if one.vram is not None]
+    if not sizes:
+        return "none"
+    least, most = format_bytes(min(sizes)), format_bytes(max(sizes))
+    told = least if least == most else f"{least} to {most}"
+    return f"{told} {on_gpu[0].vram_source}" if source else told
+
+
+def _lines(
+    standings: Sequence[Standing], shown: Sequence[Standing], outlook: Outlook, width: int
+) -> Iterator[str]:
+    """Give each job: name, real data that was added, memory, after what, why; then what changed."""
+    if not shown:
+        yield "no jobs"
+        return
+    jobs = {one.job.name: one.job for one in standings}
+    named = min(max(len(one.job.name) for one in shown), int(width * _NAMES_SHARE))
+    cells = _cells(shown, outlook.estimates, jobs, width - named - len(_GAP))
+    for one, cell in zip(shown, cells, strict=True):
+        name = one.job.name
+        if len(name) > named:
+            yield name
+            name = ""
+        yield f"{name.ljust(named)}{_GAP}{cell}"
+        yield from _second_lines(one, width)
+    if len(shown) < len(standings):
+        more = f"… {len(standings) - len(shown)} more; --all lists every job, --json gives the plan"
+        yield from wrap(more, width, break_on_hyphens=False)
+
+
+def _cells(
+    shown: Sequence[Standing],
+    estimates: Sequence[Estimate],
+    jobs: Mapping[str, PlannedJob],
+    width: int,
+) -> list[str]:
+    """Return what follows each name, aligned; where room is short the memory goes first."""
+    vram = [format_bytes(one.vram) if one.vram else "" for one in estimates[: len(shown)]]
+    added = [_added(one.job) for one in shown]
+    after = [_after(one.job, jobs) for one in shown]
+    room = width - max(len(one.state) for one in shown) - len(_GAP)
+    for_vram = max(map(len, vram)) + len(_GAP)
+    if room - for_vram < _LEAST_ROOM:
+        vram = [""] * len(shown)
+    else:
+        room -= for_vram
+    most = min(room, max(_LEAST_ADDED, room // 3)) if any(after) else room
+    told = [next((form for form in forms if len(form) <= most), "") for forms in added]
+    room -= max(map(len, told)) + len(_GAP)
+    needs = [next((form for form in forms if len(form) <= room), "") for forms in after]
+    rows = list(zip(told, vram, needs, (one.state for one in shown), strict=True))
+    used = [at for at in range(len(rows[0])) if any(row[at] for row in rows)]
+    return columns([[row[at] for at in used] for row in rows])
+
+
+def _second_lines(one: Standing, width: int) -> list[str]:
+    """Return below a job what was changed, or how it ended before."""
+    said = one.changes or ((one.reason,) if one.state not in _PLAIN else ())
+    bar = f"{_GAP}│ "
+    text = harmless(" · ".join(said))
+    return wrap(text, width, initial_indent=bar, subsequent_indent=bar, break_on_hyphens=False)
+
+
+def _added(job: PlannedJob) -> tuple[str, ...]:
+    """Tell which data a kind added to those that were written: all of it, then less and less."""
+    if job.images is None or job.data is None or job.images == job.data:
+        return ()
+    written = job.data.split("&")
+    added = [part for part in job.images.split("&") if part not in written]
+    fewer = [f"+ {'&'.join([*added[:at], '…'])}" for at in range(len(added) - 1, 0, -1)]
+    return (f"+ {'&'.join(added)}", *fewer, "+ …") if added else ()
+
+
+def _after(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> tuple[str, ...]:
+    """Name the needs, but for those that another need has too; then fewer; then only their number."""
+    implied = {far for need in job.needs for far in jobs[need].needs}
+    direct = [need for need in job.needs if need not in implied]
+    forms = []
+    for most in range(min(len(direct), MOST_AFTER), 0, -1):
+        more = f" and {len(direct) - most} more" if len(direct) > most else ""
+        forms.append(f"after {', '.join(direct[:most])}{more}")
+    return (*forms, f"after {counted(len(direct), 'job')}") if direct else ()
+
+
+def _narrow(warning: str, width: int) -> Iterator[str]:
+    """Wrap what a drawn warning says; lines of the file stay whole, or the caret would be off."""
+    for line in warning.split("\n"):
+        if len(line) <= width or _OF_THE_FILE.match(line):
+            yield line
+        else:
+            indent = " " * max(2, len(line) - len(line.lstrip(" =")))
+            yield from wrap(line, width, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def refusal(reasons: Sequence[str]) -> str:
+    """Return what to tell of a plan that `run` would refuse."""
+    told = harmless("; ".join(reasons))
+    return f"{told[0].upper()}{told[1:]}: launcher run would refuse this file"
+
+
+def _last_lines(
+    standings: Iterable[Standing], start: str, refused: Sequence[str], width: int
+) -> Iterator[str]:
+    """Tell that nothing was queued, and how it would be."""
+    said, then = "nothing was queued (dry run).", f"To start: {start}"
+    if refused:
+        then = refusal(refused)
+    elif all(one.action is Action.CACHED for one in standings):
+        said, then = "nothing was queued (dry run), and nothing has to run", ""
+    whole = f"{said} {then}".rstrip()
+    if len(whole) <= width:
+        yield whole
+        return
+    yield said
+    # a command line stays whole: it is there to be pasted
+    yield from wrap(then, width, break_on_hyphens=False) if refused else [then]

@@ -1,0 +1,362 @@
+"""A screen as lines: what `status`, its watch and `top` show, at any width."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from launcher.errors import counted
+from launcher.screens.format import GLYPHS, ORDER, JobLine, clock
+from launcher.screens.gpu_view import draw
+from launcher.screens.screen import Happening, Memory, Screen, Work
+from launcher.screens.text_table import (
+    GAP,
+    Cell,
+    Column,
+    Line,
+    Span,
+    Tone,
+    line,
+    shortened,
+    table,
+    width_of,
+)
+from launcher.states import ENDED, OPEN, State
+from launcher.units import format_seconds
+
+TONES = {
+    State.RUNNING: Tone.OURS,
+    State.DONE: Tone.GOOD,
+    State.FAILED: Tone.BAD,
+    State.CANCELLED: Tone.DIM,
+    State.SKIPPED: Tone.WARN,
+    State.QUEUED: Tone.PLAIN,
+    State.HELD: Tone.WARN,
+}
+DAY_S = 86_400.0
+MOST_S = 300 * DAY_S  # a date without its year tells no more
+BAR = 30  # columns of a run's progress at most
+RUNS = 3  # of which the progress is told
+_MARK = 2  # characters before a name: its state's glyph and a blank
+_WHY_ROWS = 3  # lines of a reason
+_EXIT_CODE = re.compile(r"ended with exit code \d+: $")  # which tells nothing beside an exception
+_EXCEPTION = re.compile(
+    r"(?<![\w.])(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt))(?=:|$)"
+)
+_AGAIN = re.compile(r"; queued again$|, runs again$")
+_ABOVE = "as above"  # instead of a reason that has just been told
+_GIB = 1 << 30
+
+
+def screen_lines(screen: Screen, width: int) -> list[Line]:
+    """Return the whole screen."""
+    below = body(screen, width)
+    return [*head(screen, width), *([line("")] if below else []), *below]
+
+
+def head(screen: Screen, width: int) -> list[Line]:
+    """Return who works on which queue, how many jobs there are, and how far they are."""
+    moment = datetime.fromtimestamp(screen.at).astimezone().strftime("%a %d %b %H:%M:%S")
+    begin, loop = "launcher  ", f"  {_loop(screen)}"
+    room = width - len(begin) - len(loop) - len(moment) - GAP
+    home = shortened(screen.home, max(room, 8), middle=True)
+    gap = " " * max(GAP, room - width_of(home) + GAP)
+    spans = (Span(begin, Tone.STRONG), Span(home), Span(loop), Span(gap), Span(moment, Tone.DIM))
+    lines = [Line(spans)]
+    lines += [line(f"warning: {warning}", Tone.WARN) for warning in screen.warnings]
+    lines += progress(screen, width)
+    lines.append(_tally(screen))
+    if screen.groups:
+        told = (f"{one.name} {one.running} of {one.limit}" for one in screen.groups)
+        lines.append(line("groups: " + " · ".join(told)))
+    return [one.cut(width) for one in lines]
+
+
+def body(screen: Screen, width: int) -> list[Line]:
+    """Return the GPUs and the jobs, section after section."""
+    sections = [gpus(screen, width), found(screen, width)]
+    if screen.found is None:
+        sections += [running(screen, width), waiting(screen, width), recent(screen, width)]
+    lines: list[Line] = []
+    for section in filter(None, sections):
+        lines += [line(""), *section] if lines else section
+    return lines
+
+
+def gpus(screen: Screen, width: int) -> list[Line]:
+    """Return the GPUs, and who uses them."""
+    return draw(screen.gpus, width, busy=screen.busy) if screen.gpus else []
+
+
+def running(screen: Screen, width: int) -> list[Line]:
+    """Return what runs: where, with how much memory, how far, how fast, and for how long still."""
+    columns = (
+        Column(title="RUNNING", least=24, middle=True, mark=_MARK, others=_names(screen)),
+        Column(title="ID", right=True, drop=1),
+        Column(title="RUN", least=8, drop=5),
+        Column(title="ON"),
+        Column(title="GiB NOW/PEAK/ASKED", drop=3),
+        Column(title="STEP", least=16),
+        Column(title="RATE", right=True, drop=4),
+        Column(title="TIME", right=True),
+        Column(title="LEFT", right=True, drop=2),
+    )
+    several = len({work.line.run for work in screen.running}) > 1
+    rows = [(_work(work, screen.at, several=several), work.line.id) for work in screen.running]
+    return table(columns, rows, width)
+
+
+def waiting(screen: Screen, width: int) -> list[Line]:
+    """Return what waits, and why; a reason that the line above has is not told again."""
+    columns = (
+        Column(title="WAITING", least=24, middle=True, mark=_MARK, others=_names(screen)),
+        Column(title="ID", right=True, drop=1),
+        Column(title="RUN", least=8, drop=3),
+        Column(title="PRIORITY", right=True, drop=2),
+        Column(title="WHY", least=28, rows=_WHY_ROWS),
+    )
+    several = len({one.run for one in screen.waiting}) > 1
+    rows: list[tuple[Sequence[Cell], int | None]] = []
+    before = ""
+    for one in screen.waiting:
+        note = one.note
+        if one.state is State.HELD and "held" not in note:
+            note = f"held: {note}"
+        why = _briefly(note, before)
+        before = note
+        cells = (
+            _name(one),
+            Span(str(one.id), Tone.DIM),
+            Span(one.run if several else "", Tone.DIM),
+            Span(str(one.priority) if one.priority else ""),
+            Span(why, Tone.DIM if why == _ABOVE else Tone.PLAIN),
+        )
+        rows.append((cells, one.id))
+    lines = table(columns, rows, width)
+    if screen.more:
+        told = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
+        lines.append(line(f"{told}; launcher status --all lists every one", Tone.DIM).cut(width))
+    return lines
+
+
+def recent(screen: Screen, width: int) -> list[Line]:
+    """Return what ended lately: with what result, or why it failed and what was done about it."""
+    columns = (
+        Column(title="RECENT"),
+        Column(least=24, middle=True, others=_names(screen)),
+        Column(title="ID", right=True, drop=1),
+        Column(title="TOOK", right=True, drop=2),
+        Column(title="RESULT", least=24, rows=_WHY_ROWS),
+    )
+    rows = [(_happening(one, screen.at), one.line.id) for one in screen.recent]
+    lines = table(columns, rows, width)
+    listed = len({one.line.id for one in screen.recent if one.line.state in ENDED})
+    left = sum(screen.counts.get(state, 0) for state in ENDED) - listed
+    if lines and left > 0:
+        told = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
+        told += "; launcher status --all lists every one"
+        lines.append(line(told, Tone.DIM).cut(width))
+    return lines
+
+
+def found(screen: Screen, width: int) -> list[Line]:
+    """Return the jobs that were looked for."""
+    if screen.found is None:
+        return []
+    if not screen.found:
+        return [line(f"no job matches {screen.sought!r}", Tone.WARN).cut(width)]
+    title = f"FOUND {shortened(screen.sought, 20)}" if screen.sought else ""
+    return listing(screen.found, screen.at, width, title=title)
+
+
+def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "") -> list[Line]:
+    """Return jobs of any state, each with its state in words.
+
+    Args:
+        jobs: what is listed.
+        now: seconds since 1970.
+        width: columns.
+        title: what stands above them.
+    """
+    columns = (
+        Column(title=title),
+        Column(right=True),
+        Column(least=8, drop=1),
+        Column(least=24, middle=True),
+        Column(right=True, drop=2),
+        Column(least=20),
+    )
+    rows = [
+        (
+            (
+                Span(f"{GLYPHS[one.state]} {one.state}", TONES[one.state]),
+                Span(str(one.id), Tone.DIM),
+                Span(one.run),
+                Span(_called(one), Tone.STRONG),
+                Span(_when(one, now)),
+                Span(one.note),
+            ),
+            one.id,
+        )
+        for one in jobs
+    ]
+    return table(columns, rows, width)
+
+
+def _loop(screen: Screen) -> str:
+    """Return who starts the jobs, in words."""
+    one = screen.scheduler
+    if one.pid is None:
+        return f"scheduler {one.state}"
+    up = f", up {format_seconds(max(0.0, screen.at - one.since))}" if one.since else ""
+    stopping = ", stopping" if one.state == "stopping" else ""
+    return f"scheduler pid {one.pid}{up}{stopping}"
+
+
+def _tally(screen: Screen) -> Line:
+    """Return how many jobs are in each state; the failed ones stand out."""
+    spans = []
+    for state in (state for state in ORDER if screen.counts.get(state)):
+        told = f"{screen.counts[state]:,} {state}"
+        spans += [Span(" · "), Span(told, Tone.BAD if state is State.FAILED else Tone.PLAIN)]
+    return Line(tuple(spans[1:])) if spans else line("no jobs")
+
+
+def progress(screen: Screen, width: int) -> list[Line]:
+    """Return how far the runs with open jobs are, and when all will be done at this pace."""
+    if not screen.active:
+        left = _left(screen.left_s, screen.at)
+        return [line(left)] if left else []
+    ended = sum(done for done, _ in screen.active.values())
+    every = sum(total for _, total in screen.active.values())
+    size = min(BAR, width // 4)
+    filled = size * ended // max(1, every)
+    spans = [
+        Span("█" * filled, Tone.GOOD),
+        Span("░" * (size - filled), Tone.DIM),
+        Span(f" {ended:,} of {every:,}", Tone.STRONG),
+    ]
+    names = [*screen.active]
+    if len(names) == 1:
+        # a run's own: what else is queued or runs does not take it away
+        left = _left(screen.runs_left.get(names[0], screen.left_s), screen.at)
+        spans += [Span(f"  {left}")] if left else []
+        return [Line((*spans, Span(f"  {names[0]}", Tone.DIM)))]
+    left = _left(screen.left_s, screen.at)
+    spans += [Span(f"  {left}")] if left else []
+    told = ", ".join(_with_left(screen, name) for name in names[:RUNS])
+    told += f" and {len(names) - RUNS} more" if names[RUNS:] else ""
+    return [Line((*spans, Span(f"  {told}", Tone.DIM)))]
+
+
+def _with_left(screen: Screen, run: str) -> str:
+    """Return a run's name, and how long it still takes where that is known."""
+    left_s = screen.runs_left.get(run)
+    return run if left_s is None else f"{run} (about {format_seconds(left_s)})"
+
+
+def _left(left_s: float | None, now: float) -> str:
+    """Return how long it takes until all is done, and when that is; '' where nobody knows."""
+    if left_s is None:
+        return ""
+    told = f"about {format_seconds(left_s)} left"
+    if left_s > MOST_S:
+        return told
+    end = datetime.fromtimestamp(now + left_s).astimezone()
+    return f"{told} ({end.strftime('%H:%M' if left_s < DAY_S else '%a %d %b %H:%M')})"
+
+
+def _work(work: Work, now: float, *, several: bool) -> tuple[Cell, ...]:
+    step = work.step
+    rate = "" if step is None or step.rate is None else f"{step.rate:.3g}/s"
+    left = None if step is None else step.left_at(now)
+    return (
+        _name(work.line),
+        Span(str(work.line.id), Tone.DIM),
+        Span(work.line.run if several else "", Tone.DIM),
+        Span(work.devices, Tone.OURS if work.memory else Tone.PLAIN),
+        _memory(work.memory),
+        Span(work.line.note, Tone.PLAIN if step else Tone.DIM),
+        Span(rate),
+        Span(format_seconds(max(0.0, now - work.started))),
+        Span(
+            "–" if left is None else format_seconds(left), Tone.DIM if left is None else Tone.PLAIN
+        ),
+    )
+
+
+def _memory(memory: Memory | None) -> Cell:
+    if memory is None:
+        return Span("")
+    told = " / ".join(
+        "?" if one is None else f"{one / _GIB:.1f}" for one in (memory.now, memory.peak)
+    )
+    asked = "alone" if memory.asked is None else f"{memory.asked / _GIB:.1f}"
+    spans = (Span(f"{told} / {asked}"), Span(" ▲" if memory.beyond else "", Tone.WARN))
+    return Line(spans)
+
+
+def _names(screen: Screen) -> tuple[str, ...]:
+    """Return the names of all jobs on a screen."""
+    listed = [*(work.line for work in screen.running), *screen.waiting]
+    listed += [one.line for one in screen.recent]
+    return tuple(dict.fromkeys(map(_called, listed)))
+
+
+def _name(one: JobLine) -> Span:
+    return Span(f"{GLYPHS[one.state]} {_called(one)}", TONES[one.state])
+
+
+def _called(one: JobLine) -> str:
+    """Return a job's name, and what it runs where that does not tell."""
+    return f"{one.name} {one.program}".rstrip()
+
+
+def _happening(one: Happening, now: float) -> tuple[Cell, ...]:
+    when = clock(one.at)
+    if now - one.at >= DAY_S:
+        when = datetime.fromtimestamp(one.at).astimezone().strftime("%d %b")
+    return (
+        Span(f"{GLYPHS[one.state]} {one.state} {when}", TONES[one.state]),
+        Span(_called(one.line)),
+        Span(str(one.line.id), Tone.DIM),
+        Span("" if one.seconds is None else format_seconds(one.seconds)),
+        _result(one),
+    )
+
+
+def _result(one: Happening) -> Cell:
+    """Return what came out, or why it failed and what to do next.
+
+    Of an exception its class and the beginning of its message stay, however little room there is.
+    """
+    if one.state is not State.FAILED:
+        return Span(one.reason or one.result)
+    reason, again = _AGAIN.subn("", one.reason)
+    open_again = one.line.state in OPEN
+    then = "(queued again)" if open_again else f"→ launcher logs {one.line.id}"
+    if found := _EXCEPTION.search(reason):
+        told = _EXIT_CODE.sub("", reason[: found.start()]) + reason[found.start(1) :]
+        return Line((Span(f"{told} ", Tone.BAD), Span(then, Tone.BAD)))
+    told = one.reason if open_again and again else f"{one.reason} {then}"
+    return Span(told, Tone.BAD)
+
+
+def _briefly(note: str, before: str) -> str:
+    """Return a reason without what the one above it has said: what is free, or all of it."""
+    if note == before and len(note) > len(_ABOVE):
+        return _ABOVE
+    need, _, rest = note.partition("; ")
+    if rest and rest == before.partition("; ")[2]:
+        return f"{need}; {_ABOVE}"
+    return note
+
+
+def _when(one: JobLine, now: float) -> str:
+    """Return how long a job runs, or when it ended; nothing for one that waits."""
+    if one.state is State.RUNNING:
+        return format_seconds(max(0.0, now - one.since))
+    if one.state in OPEN:
+        return ""
+    if now - one.since < DAY_S:
+        return clock(one.since)
+    return datetime.fromtimestamp(one.since).astimezone().strftime("%Y-%m-%d")

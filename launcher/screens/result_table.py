@@ -1,0 +1,172 @@
+"""Numbers that came out of a run, by model and data: which there are, and one of them as a table.
+
+A number is told with an interval, {"value": 0.9, "low": 0.88, "high": 0.92}, or alone.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from launcher.errors import UsageError, known_words, nearest
+from launcher.system.files import Json
+from launcher.system.text import harmless
+
+PLACE = ("model", "data", "modifier", "pooled")  # of a row: where its numbers belong
+_BOUNDS = frozenset({"low", "high"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A number, and the interval in which the true one lies, if that is known."""
+
+    value: float | int
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return short(self.value)
+        return f"{short(self.value)} [{short(self.low)}, {short(self.high)}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The numbers of one model on one set of data, or of one job that has neither."""
+
+    name: str  # of the model, else of the job
+    data: str = ""
+    metrics: Mapping[str, Metric]
+    job: str = ""  # which job told them, where it was one
+    pooled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pivot:
+    """One metric by name and data, both in the order in which the run has them."""
+
+    metric: str
+    names: tuple[str, ...]
+    data: tuple[str, ...]  # the metric's own name for what belongs to no data
+    cells: Mapping[tuple[str, str], Metric]
+
+    def rows(self) -> Iterator[tuple[str, tuple[Metric | None, ...]]]:
+        """Give each name with its numbers, one for each of `data`."""
+        for name in self.names:
+            yield name, tuple(self.cells.get((name, one)) for one in self.data)
+
+    def record(self) -> dict[str, Json]:
+        """Return it for a machine, number by number."""
+        values: list[Json] = [
+            {
+                "model": name,
+                "data": None if data == self.metric else data,
+                "value": metric.value,
+                "low": metric.low,
+                "high": metric.high,
+            }
+            for (name, data), metric in self.cells.items()
+        ]
+        return {"metric": self.metric, "values": values}
+
+
+def short(value: float) -> str:
+    """Return a number for people: whole ones as they are, others with four digits."""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def read_metric(told: object) -> Metric | None:
+    """Return what a laboratory or a job tells as a number; None where it is none."""
+    if _is_number(told):
+        return Metric(value=told)
+    if isinstance(told, Mapping) and "value" in told and set(told) <= {"value", *_BOUNDS}:
+        value, low, high = (told.get(key) for key in ("value", "low", "high"))
+        if _is_number(value):
+            return Metric(
+                value=value,
+                low=low if _is_number(low) else None,
+                high=high if _is_number(high) else None,
+            )
+    return None
+
+
+def _is_number(told: object) -> TypeGuard[float]:
+    return isinstance(told, int | float) and not isinstance(told, bool)
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
+    """Return the numbers of a laboratory's rows."""
+    return [
+        Measured(
+            name=row["model"],
+            data=row["data"],
+            pooled=bool(row.get("pooled")),
+            metrics=dict(_numbers({k: v for k, v in row.items() if k not in PLACE})),
+        )
+        for row in rows
+    ]
+
+
+def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Measured:
+    """Return the numbers that a job returned; those inside of others are named `outer.inner`."""
+    return Measured(name=model or job, data=data, job=job, metrics=dict(_numbers(result)))
+
+
+def _numbers(told: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Metric]]:
+    for key, value in told.items():
+        if (metric := read_metric(value)) is not None:
+            yield f"{above}{key}", metric
+        elif isinstance(value, Mapping):
+            yield from _numbers(value, f"{above}{key}.")
+
+
+def known(measured: Iterable[Measured]) -> list[str]:
+    """Return the names of all metrics, in the order in which they were told."""
+    return list(dict.fromkeys(name for one in measured for name in one.metrics))
+
+
+def pivot(
+    metric: str, rows: Sequence[Measured], results: Sequence[Measured], *, everything: bool = False
+) -> Pivot:
+    """Return one metric by model and data.
+
+    Args:
+        metric: its name.
+        rows: what laboratories tell; where they know the metric, jobs are not asked.
+        results: what jobs returned.
+        everything: also rows that pool others; else they stand for themselves only where there
+            are no others.
+
+    Raises:
+        UsageError: nobody knows the metric; those that are known are named.
+    """
+    having = [one for one in rows if metric in one.metrics]
+    if not everything:
+        having = [one for one in having if not one.pooled] or having
+    having = having or [one for one in results if metric in one.metrics]
+    if not having:
+        raise UsageError(_unknown(metric, known([*rows, *results])))
+    places = [(one.name, one.data) for one in having]
+    if len(set(places)) < len(places):  # several jobs of a model: each stands for itself
+        places = [(one.job or one.name, one.data) for one in having]
+    cells = {
+        (name, data or metric): one.metrics[metric]
+        for (name, data), one in zip(places, having, strict=True)
+    }
+    return Pivot(
+        metric=metric,
+        names=tuple(dict.fromkeys(name for name, _ in cells)),
+        data=tuple(dict.fromkeys(data for _, data in cells)),
+        cells=cells,
+    )
+
+
+def _unknown(metric: str, names: Sequence[str]) -> str:
+    if not names:
+        return (
+            f"there is no metric {metric!r} yet: no job of the run has returned a number; "
+            "`launcher status` shows how far they are"
+        )
+    close = nearest(metric, names)
+    hint = f", did you mean {close!r}?" if close else ""
+    known = known_words(metric, map(harmless, names))
+    return f"no job of the run told the metric {metric!r}{hint} ({known})"

@@ -1,0 +1,181 @@
+"""What a whole screen shows, as one value: `status`, its watch and `top` draw nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from launcher.screens.format import JobLine, harmless
+from launcher.screens.gpu_view import Gauge
+from launcher.states import OPEN, State
+from launcher.workers.progress import Step
+
+METRICS = 3  # results of a job that are shown in its line
+COMMAND = "command"  # the kind of which no two jobs need be alike
+LEAST_ENDS = 3  # jobs on which an estimate rests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """GPU memory of a running job, in bytes on the GPU where it takes most; None: not known."""
+
+    now: int | None = None
+    peak: int | None = None
+    asked: int | None = None
+
+    @property
+    def beyond(self) -> bool:
+        """It took more than it was promised."""
+        return self.asked is not None and max(self.now or 0, self.peak or 0) > self.asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A job that runs."""
+
+    line: JobLine
+    started: float  # seconds since 1970
+    devices: str = "cpu"  # the GPUs as people call them
+    memory: Memory | None = None  # None: it works on the CPU
+    step: Step | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """The end of a job or of an attempt, and what was done about it."""
+
+    at: float
+    line: JobLine
+    state: State  # failed, too, where the job was queued again; queued, where it was told to stop
+    reason: str = ""  # why it failed, and what was done about it
+    seconds: float | None = None  # how long its attempt took
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduler:
+    """Who starts the jobs."""
+
+    pid: int | None
+    state: str  # running, stopping, stopped or absent
+    since: float | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A group of jobs that has a limit."""
+
+    name: str
+    limit: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """Everything that is known of a queue at one moment and fits a screen."""
+
+    at: float  # seconds since 1970
+    home: str
+    scheduler: Scheduler
+    counts: Mapping[State, int] = field(default_factory=dict)
+    active: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # run → ended, of how many
+    left_s: float | None = None  # until all is done, at the pace of late; None: nobody knows
+    runs_left: Mapping[str, float] = field(default_factory=dict)  # run → the same, where known
+    warnings: tuple[str, ...] = ()
+    gpus: tuple[Gauge, ...] = ()
+    busy: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # UUID → shares, of late
+    groups: tuple[Group, ...] = ()
+    running: tuple[Work, ...] = ()
+    waiting: tuple[JobLine, ...] = ()
+    more: int = 0  # waiting jobs that are not listed
+    recent: tuple[Happening, ...] = ()  # the newest first
+    found: tuple[JobLine, ...] | None = None  # jobs that were looked for; None: none were
+    sought: str = ""  # what was looked for
+
+    @property
+    def open(self) -> int:
+        """How many jobs have not ended."""
+        return sum(self.counts.get(state, 0) for state in OPEN)
+
+
+def numbers_of(result: Mapping[str, object]) -> str:
+    """Return the first few numbers of a job's result, as `key=value`."""
+    told = {
+        key: value
+        for key, value in result.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return harmless(
+        " ".join(
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in list(told.items())[:METRICS]
+        )
+    )
+
+
+def happening(
+    line: JobLine,
+    at: float,
+    state: State,
+    reason: str,
+    *,
+    seconds: float | None = None,
+    result: Mapping[str, object] | None = None,
+) -> Happening:
+    """Return what an event says of a job.
+
+    Args:
+        line: the job as it is now.
+        at: when it happened.
+        state: how the job or its attempt ended: see `Happening`.
+        reason: why, as the event says.
+        seconds: how long the attempt took.
+        result: what the job returned.
+    """
+    return Happening(
+        at=at,
+        line=line,
+        state=state,
+        reason="" if state is State.DONE else harmless(reason.partition("\n")[0]),
+        seconds=seconds,
+        result=numbers_of(result or {}),
+    )
+
+
+def remaining_s(
+    queued: Mapping[str, int],
+    works: Sequence[Work],
+    took: Mapping[str, Sequence[float]],
+    now: float,
+) -> float | None:
+    """Return how long all that is queued or runs takes, at as many jobs at once as run now.
+
+    Nobody knows where nothing runs, where a kind of jobs was not done often enough of late, where a
+    job runs longer than any of its kind, or where programs wait, which may be anything.
+
+    Args:
+        queued: kind → how many wait.
+        works: what runs.
+        took: kind → seconds of those that were done of late.
+        now: seconds since 1970.
+    """
+    known = {kind: spans for kind, spans in took.items() if len(spans) >= LEAST_ENDS}
+    known.pop(COMMAND, None)
+    if not works or not queued.keys() <= known.keys():
+        return None
+    each = [_left_s(work, known.get(work.line.kind, ()), now) for work in works]
+    left = [one for one in each if one is not None]
+    if len(left) < len(each):
+        return None
+    waiting_s = sum(number * fmean(known[kind]) for kind, number in queued.items())
+    return max(max(left), (waiting_s + sum(left)) / len(works))
+
+
+def _left_s(work: Work, spans: Sequence[float], now: float) -> float | None:
+    """Return how long a running job still takes: as it says itself, else as its like took."""
+    if work.step is not None and (told := work.step.left_at(now)) is not None:
+        return told
+    taken_s = now - work.started
+    if not spans or taken_s > max(spans):
+        return None
+    return max(0.0, fmean(spans) - taken_s)

@@ -1,0 +1,248 @@
+"""One screen after another, each as of one moment, from the store and what was seen of the GPUs."""
+
+import math
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from launcher.gpu.monitor import Lookout
+from launcher.screens.format import harmless, job_line
+from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled
+from launcher.screens.gpu_view import CURVE, Gauge
+from launcher.screens.screen import (
+    Group,
+    Happening,
+    Memory,
+    Scheduler,
+    Screen,
+    Work,
+    happening,
+    remaining_s,
+)
+from launcher.states import State
+from launcher.store.client import seen_gpus, step_of
+from launcher.store.queue import Store
+from launcher.store.rows import Claim, JobRow
+from launcher.store.rows import Group as Limit
+from launcher.store.screen_queries import Ending
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import read_json
+from launcher.system.home_checks import mounts, network_warning
+from launcher.system.paths import Home
+
+RECENT = 10  # ends that are listed
+WAITING = 40  # waiting jobs that are listed
+_MANY = 5000  # queued jobs: their kinds are not counted for each screen
+FOUND = 500  # jobs that are listed when some are looked for
+_LATE = 200  # jobs that ended, and
+_LATE_S = 6 * 3600.0  # seconds: on what an estimate may rest
+_STATES = {
+    (True, False): "running",
+    (True, True): "stopping",
+    (False, False): "absent",
+    (False, True): "stopped",
+}  # by whether a scheduler lives, and whether the queue was told to stop
+
+
+class Snapshots:
+    """Takes screens of a queue; between two of them it remembers how busy the GPUs were."""
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        *,
+        lookout: Lookout | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Look at a queue.
+
+        Args:
+            home: whose.
+            store: its database.
+            lookout: looks at the GPUs where the scheduler does not; without it, nobody does then.
+            clock: tells the seconds since 1970.
+        """
+        self._home, self._store, self._lookout, self._clock = home, store, lookout, clock
+        self._warning = network_warning(home.folder, mounts())
+        self._busy: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=CURVE))
+        self._peaks: dict[tuple[int, int], int] = {}
+
+    def take(self, *, waiting: int = WAITING, recent: int = RECENT, sought: str = "") -> Screen:
+        """Return the screen as of now.
+
+        Args:
+            waiting: how many waiting jobs are listed.
+            recent: how many ends are listed.
+            sought: list the jobs in whose name or run's name this is, too.
+        """
+        now = self._clock()
+        store = self._store
+        with store.frames.at_once():
+            counts = store.read.counts()
+            claims = store.scheduling.claims()
+            running = store.read.jobs_by_id(claim.job for claim in claims)
+            queued = store.read.waiting(waiting) if waiting else []
+            needs = store.frames.needs(row.id for row in queued if row.waits)
+            events = store.frames.happened(recent)
+            about = {one.job for one in events}
+            found = store.frames.matching(sought, FOUND) if sought else []
+            rows = {row.id: row for row in store.read.jobs_by_id({*about, *found})}
+            results = store.frames.results(about)
+            paces = store.frames.paces(_LATE, now - _LATE_S)
+            waits = store.frames.queued(_MANY) if counts.get(State.QUEUED, 0) <= _MANY else None
+            by_run = store.frames.queued_by_run(_MANY)
+            active = store.frames.active()
+            groups = store.read.groups()
+        gauges, warnings = self._gauges(claims, now)
+        by_job = {claim.job: claim for claim in claims}
+        alive = {(claim.job, claim.number) for claim in claims}
+        self._peaks = {key: peak for key, peak in self._peaks.items() if key in alive}
+        left = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0) - len(queued)
+        works = tuple(self._work(row, by_job[row.id], gauges) for row in running)
+        stopped = self._home.stop.exists()
+        runs_left = {} if stopped else _left_by_run(by_run, works, paces, now)
+        return Screen(
+            at=now,
+            home=harmless(_short(self._home.folder)),
+            scheduler=scheduler_of(self._home),
+            counts=counts,
+            active={harmless(run): numbers for run, numbers in active.items()},
+            left_s=None if waits is None or stopped else remaining_s(waits, works, paces, now),
+            runs_left=runs_left,
+            warnings=warnings,
+            gpus=gauges,
+            busy={uuid: tuple(shares) for uuid, shares in self._busy.items() if len(shares) > 1},
+            groups=_groups(groups, running),
+            running=works,
+            waiting=tuple(job_line(row, need=needs.get(row.id)) for row in queued),
+            more=max(0, left),
+            recent=_recent(events, rows, results),
+            found=tuple(job_line(rows[job]) for job in found if job in rows) if sought else None,
+            sought=sought,
+        )
+
+    def _work(self, row: JobRow, claim: Claim, gauges: Sequence[Gauge]) -> Work:
+        labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
+        step = step_of(self._home, row)
+        return Work(
+            line=job_line(row, step, started=claim.claimed),
+            started=claim.claimed,
+            devices=_devices([labels.get(uuid, harmless(uuid)) for uuid in claim.gpus]),
+            memory=self._memory(claim, gauges) if claim.gpus else None,
+            step=step,
+        )
+
+    def _memory(self, claim: Claim, gauges: Sequence[Gauge]) -> Memory:
+        places = [
+            (gauge.used_by(guest), guest.peak)
+            for gauge in gauges
+            for guest in gauge.guests
+            if guest.job == claim.job
+        ]
+        used = [now for now, _ in places if now is not None]
+        key = (claim.job, claim.number)
+        peaks = [*used, *(peak for _, peak in places if peak is not None)]
+        most = max([*peaks, self._peaks.get(key, 0)])
+        self._peaks[key] = most  # of a program that reports nothing, what was seen
+        return Memory(now=max(used, default=None), peak=most or None, asked=claim.claim)
+
+    def _gauges(
+        self, claims: Sequence[Claim], now: float
+    ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
+        look = seen_gpus(self._home)
+        warnings = [self._warning] if self._warning else []
+        fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
+        if look is not None and fresh and look.trouble:
+            warnings.append(look.trouble)
+        if look is not None and fresh and look.gpus:
+            gpus = look.gpus
+        elif self._lookout is not None:
+            self._lookout.ask()
+            sight = self._lookout.sight()
+            before = () if look is None or scheduler_pid(self._home) is None else look.gpus
+            age_s = now - look.at if look is not None else 0.0
+            gpus = () if sight is None else tuple(recalled(sight.gpus, before, age_s))
+        else:
+            return (), tuple(map(harmless, warnings))
+        for gpu in gpus:
+            if gpu.utilisation is not None:
+                self._busy[gpu.uuid].append(gpu.utilisation)
+        return tuple(gauges_of(gpus, claims, self._home)), tuple(map(harmless, warnings))
+
+
+def scheduler_of(home: Home) -> Scheduler:
+    """Return who the scheduler is and how it is: running, stopping, stopped or absent."""
+    pid = scheduler_pid(home)
+    record = read_json(home.scheduler_record) or {}
+    known = record if pid is not None and record.get("pid") == pid else {}
+    since, version = known.get("since"), known.get("version")
+    told = isinstance(since, int | float) and math.isfinite(since)
+    return Scheduler(
+        pid=pid,
+        state=_STATES[pid is not None, home.stop.exists()],
+        since=float(since) if told and isinstance(since, int | float) else None,
+        version=version if isinstance(version, str) else None,
+    )
+
+
+def _devices(labels: Sequence[str]) -> str:
+    """Return where a job works: `cpu`, `cuda:1`, or `cuda:0,1`."""
+    if not labels:
+        return "cpu"
+    kind, _, number = labels[0].partition(":")
+    others = [label.removeprefix(f"{kind}:") for label in labels[1:]]
+    return f"{kind}:{','.join([number, *others])}" if number else ",".join(labels)
+
+
+def _short(folder: Path) -> str:
+    """Return a folder as a person writes it."""
+    try:
+        below = folder.relative_to(Path.home())
+    except (ValueError, RuntimeError):  # it lies elsewhere, or nobody knows where home is
+        return str(folder)
+    return f"~/{below}"
+
+
+def _left_by_run(
+    queued: Mapping[str, Mapping[str, int] | None],
+    works: Sequence[Work],
+    took: Mapping[str, Sequence[float]],
+    now: float,
+) -> dict[str, float]:
+    """Return run → seconds until it is done, of those where that is known: no other run matters."""
+    found = {}
+    for run, kinds in queued.items():
+        name = harmless(run)
+        ours = [work for work in works if work.line.run == name]
+        left = None if kinds is None else remaining_s(kinds, ours, took, now)
+        if left is not None:
+            found[name] = left
+    return found
+
+
+def _groups(limits: Iterable[Limit], running: Sequence[JobRow]) -> tuple[Group, ...]:
+    at_work = Counter(job.spec.terms.group for job in running)
+    return tuple(
+        Group(name=harmless(one.name), limit=one.slots, running=at_work[one.name]) for one in limits
+    )
+
+
+def _recent(
+    events: Sequence[Ending],
+    rows: Mapping[int, JobRow],
+    results: Mapping[int, Mapping[str, object]],
+) -> tuple[Happening, ...]:
+    return tuple(
+        happening(
+            job_line(rows[one.job]),
+            one.at,
+            one.state,
+            one.reason,
+            seconds=one.seconds,
+            result=results.get(one.job) if one.state is State.DONE else None,
+        )
+        for one in events
+        if one.job in rows
+    )

@@ -1,0 +1,155 @@
+"""How the command line may draw: with colours, in which characters, how wide."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import IO, Any
+
+import click
+
+from launcher.screens.ascii import ENCODING, register
+from launcher.screens.text_table import Line, Tone, line, width_of
+
+WIDE, HIGH = 120, 40  # columns and rows where nobody can say how many there are
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen, no cursor
+_TOP, _TO_END, _BELOW = (
+    "\x1b[H",
+    "\x1b[K",
+    "\x1b[J",
+)  # go to the top; clear to the line's end, below
+_ASIDE = (signal.SIGTERM, signal.SIGTSTP)
+AUTO, ALWAYS, NEVER = "auto", "always", "never"
+# the sixteen colours that every terminal has, in the person's own palette
+STYLES: Mapping[Tone, Mapping[str, Any]] = {
+    Tone.PLAIN: {},
+    Tone.STRONG: {"bold": True},
+    Tone.DIM: {"dim": True},
+    Tone.HEAD: {"bold": True},
+    Tone.GOOD: {"fg": "green"},
+    Tone.BAD: {"fg": "red"},
+    Tone.WARN: {"fg": "yellow"},
+    Tone.OURS: {"fg": "cyan"},
+    Tone.OTHERS: {"fg": "magenta"},
+    Tone.PROMISED: {"fg": "blue"},
+}
+
+
+def choose_colour(colour: str) -> None:
+    """Have everything that draws in this process use colours, or not: auto, always, or never."""
+    if colour == NEVER:
+        os.environ["NO_COLOR"] = "1"
+        os.environ.pop("FORCE_COLOR", None)
+    elif colour == ALWAYS:
+        os.environ["FORCE_COLOR"] = "1"
+        os.environ.pop("NO_COLOR", None)
+
+
+def choose_characters(*, ascii_only: bool) -> None:
+    """Set up the standard streams for a terminal that knows ASCII only, where that is so.
+
+    Whatever draws may then use all of our characters: the streams write their twins. A pipe or a
+    file gets every name as it is, unless its own encoding cannot hold it.
+    """
+    register()
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is None:  # a test's own stream
+            continue
+        unicode = (stream.encoding or "").lower().startswith("utf")
+        if ascii_only or not unicode or (stream.isatty() and not speaks_unicode(os.environ)):
+            reconfigure(encoding=ENCODING)
+
+
+def speaks_unicode(environ: Mapping[str, str]) -> bool:
+    """Tell whether a terminal knows more characters than ASCII, as far as its environment says.
+
+    Python takes the locale C for UTF-8 and says so in LC_CTYPE (PEP 538): that is no word of the
+    terminal's. One that says nothing, as in most containers, knows them.
+    """
+    if environ.get("TERM") == "dumb":
+        return False
+    ours = environ.get("LC_CTYPE") == "C.UTF-8"
+    names = ("LC_ALL", "LANG") if ours else ("LC_ALL", "LC_CTYPE", "LANG")
+    said = next((environ[name] for name in names if environ.get(name)), "utf-8")
+    return "utf" in said.lower()
+
+
+def coloured(stream: IO[str]) -> bool:
+    """Tell whether to draw with colours: NO_COLOR, FORCE_COLOR, TERM=dumb, else a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return os.environ.get("TERM") != "dumb" and stream.isatty()
+
+
+def width() -> int:
+    """Return the terminal's columns."""
+    return terminal_size()[0]
+
+
+def terminal_size() -> tuple[int, int]:
+    """Return the terminal's columns and rows."""
+    size = shutil.get_terminal_size((WIDE, HIGH))
+    return size.columns, size.lines
+
+
+def styled(drawn: Line) -> str:
+    """Return a line with the escape codes of its tones."""
+    return "".join(
+        click.style(one.text, **style) if (style := STYLES[one.tone]) else one.text
+        for one in drawn.spans
+    )
+
+
+def say(lines: Iterable[Line]) -> None:
+    """Print lines on the standard output."""
+    colour = coloured(sys.stdout)
+    for one in lines:
+        click.echo(styled(one) if colour else one.text, color=colour)
+
+
+@contextmanager
+def whole_screen() -> Iterator[Callable[[Sequence[Line], int, int], None]]:
+    """Draw on a screen of its own, and give the terminal back as it was, also to Ctrl-Z and `kill`.
+
+    Inside, a function shows lines in so many columns and rows; what is below is told, not shown.
+    """
+    colour = coloured(sys.stdout)
+
+    def show(lines: Sequence[Line], columns: int, rows: int) -> None:
+        if len(lines) > rows - 1:
+            kept = lines[: max(0, rows - 2)]
+            lines = [*kept, line(f"… and {len(lines) - len(kept)} more lines", Tone.DIM)]
+        drawn = [one.cut(columns) for one in lines]
+        texts = [
+            # behind a line as wide as the screen, its last character would be cleared
+            (styled(one) if colour else one.text) + _TO_END * (width_of(one.text) < columns)
+            for one in drawn
+        ]
+        click.echo(_TOP + "\n".join(texts) + _BELOW, nl=False, color=True)
+        sys.stdout.flush()
+
+    before = {number: signal.signal(number, _step_aside) for number in _ASIDE}
+    try:
+        click.echo(_ENTER, nl=False, color=True)
+        yield show
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        click.echo(_LEAVE, nl=False, color=True)
+        sys.stdout.flush()
+
+
+def _step_aside(number: int, _frame: FrameType | None) -> None:
+    """Give the terminal back, and end or halt as everybody does; who goes on takes it again."""
+    stdout = sys.stdout.fileno()  # not by way of the stream: it may be at work just now
+    os.write(stdout, _LEAVE.encode())
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    signal.signal(number, _step_aside)
+    os.write(stdout, _ENTER.encode())

@@ -1,0 +1,275 @@
+"""Lines of text with tones, and tables of them: what a screen shows, whatever draws it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from launcher.screens.text_width import ELLIPSIS, beginning, distinguished
+from launcher.screens.text_width import shortened as shortened  # every screen takes them from here
+from launcher.screens.text_width import width_of as width_of
+
+GAP = 2  # columns between two cells
+_NARROW = 8  # columns in which no text is broken into lines
+
+
+class Tone(StrEnum):
+    """What a piece of text is; how that looks is the screen's business. Never the only carrier."""
+
+    PLAIN = "plain"
+    STRONG = "strong"
+    DIM = "dim"
+    HEAD = "head"
+    GOOD = "good"
+    BAD = "bad"
+    WARN = "warn"
+    OURS = "ours"
+    OTHERS = "others"
+    PROMISED = "promised"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a line."""
+
+    text: str
+    tone: Tone = Tone.PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a screen, without a line break; `job` is what it is about, where it is a job's."""
+
+    spans: tuple[Span, ...]
+    job: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The line without its tones."""
+        return "".join(span.text for span in self.spans)
+
+    def cut(self, width: int) -> "Line":
+        """Return the line with at most so many columns, its end told by an ellipsis."""
+        if width_of(self.text) <= width:
+            return self
+        kept: list[Span] = []
+        left = width - 1
+        for span in self.spans:
+            text = beginning(span.text, left)
+            kept.append(Span(text, span.tone))
+            left -= width_of(text)
+            if text != span.text:
+                break
+        return Line((*kept, Span(ELLIPSIS, kept[-1].tone if kept else Tone.PLAIN)), self.job)
+
+
+Cell = Span | Line  # of a table; a line where it is made of pieces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table."""
+
+    title: str = ""
+    right: bool = False  # its cells end together
+    drop: int = 0  # where there is no room, the columns with the highest number go first; 0 stays
+    least: int = 0  # columns to which it may shrink; 0: it never does
+    middle: bool = False  # its cells are names: they shrink last, and two never look alike
+    mark: int = 0  # characters before each of these names
+    others: tuple[str, ...] = ()  # names elsewhere on the screen, which none may look like either
+    rows: int = 1  # lines over which a text may run, where this is the last column
+
+
+def line(text: str, tone: Tone = Tone.PLAIN, job: int | None = None) -> Line:
+    """Return a line of one piece."""
+    return Line((Span(text, tone),), job)
+
+
+def table(
+    columns: Sequence[Column],
+    rows: Iterable[tuple[Sequence[Cell], int | None]],
+    width: int,
+) -> list[Line]:
+    """Return rows as lines whose columns line up, and before them the titles where there are any.
+
+    Columns without a word in any row are left out; where the rest does not fit, those go that may
+    be dropped, and then those shrink that may, names last.
+
+    Args:
+        columns: what the cells are.
+        rows: cells, one for each column, and the number of the job that they are about.
+        width: columns of the screen.
+    """
+    listed = [(tuple(cells), job) for cells, job in rows]
+    if not listed:
+        return []
+    shown = [
+        index
+        for index, _ in enumerate(columns)
+        if any(cells[index].text.strip() for cells, _ in listed)
+    ] or [0]
+    widths = {
+        index: max(
+            width_of(columns[index].title), *(width_of(cells[index].text) for cells, _ in listed)
+        )
+        for index in shown
+    }
+    fewest = {index: min(columns[index].least or wide, wide) for index, wide in widths.items()}
+    while _taken(shown, fewest) > width and any(columns[index].drop for index in shown):
+        shown.remove(max(shown, key=lambda index: columns[index].drop))
+    _shrink(columns, shown, widths, width)
+    for index in shown:
+        if columns[index].middle:
+            listed = _with_names(listed, index, columns[index], widths[index])
+    titles: list[Cell] = [Span(columns[index].title, Tone.HEAD) for index in shown]
+    lines = [_row(columns, shown, widths, titles, None)] if any(one.text for one in titles) else []
+    begin = _taken(shown, widths) - widths[shown[-1]]
+    room = min(widths[shown[-1]], width - begin)
+    for cells, job in listed:
+        row, rest = _wrapped([cells[index] for index in shown], columns[shown[-1]], room)
+        lines.append(_row(columns, shown, widths, row, job))
+        tone = _tone_of(cells[shown[-1]])
+        lines += [Line((Span(" " * begin), Span(text, tone)), job) for text in rest]
+    return [one.cut(width) for one in lines]
+
+
+def _with_names(
+    rows: list[tuple[tuple[Cell, ...], int | None]], index: int, column: Column, width: int
+) -> list[tuple[tuple[Cell, ...], int | None]]:
+    """Return the rows with the names of a column in so many columns of the screen."""
+    names = [cells[index].text[column.mark :] for cells, _ in rows]
+    room = width - column.mark
+    if max(map(width_of, names)) <= room:
+        return rows
+    shown = distinguished([*names, *column.others], room)
+    return [
+        (
+            (
+                *cells[:index],
+                Span(cells[index].text[: column.mark] + shown[name], _tone_of(cells[index])),
+                *cells[index + 1 :],
+            ),
+            job,
+        )
+        for (cells, job), name in zip(rows, names, strict=True)
+    ]
+
+
+def _tone_of(cell: Cell) -> Tone:
+    if isinstance(cell, Span):
+        return cell.tone
+    return cell.spans[0].tone if cell.spans else Tone.PLAIN
+
+
+def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], list[str]]:
+    """Break the last cell into lines; return the cells of the first, and the other lines.
+
+    Of one that is a line of two pieces, the second stays whole: the first loses its end.
+    """
+    cell = cells[-1]
+    if last.rows == 1 or width < _NARROW or width_of(cell.text) <= width:
+        return cells, []
+    if isinstance(cell, Line):
+        pieces = _with_tail(cell.spans[0].text, cell.spans[-1].text, width, last.rows)
+        return [*cells[:-1], Span(pieces[0], cell.spans[0].tone)], pieces[1:]
+    some = shortened(cell.text, 4 * width * last.rows, middle=True)  # a program may say a book
+    pieces, words = _broken(some, width), some.split(" ")
+    longest = max(range(len(words)), key=lambda at: width_of(words[at]))
+    whole = words[longest]
+    for room in range(width_of(whole), width - 1, -1):
+        if len(pieces) <= last.rows:
+            break
+        # a name that fills lines loses its middle before a word is left out beside it
+        words[longest] = shortened(whole, room, middle=True)
+        pieces = _broken(" ".join(words), width)
+    while len(pieces) > last.rows and len(words) > 2:
+        # its end says what to do: what is left out is the middle, and no number is cut in two
+        del words[len(words) // 2]
+        half = (len(words) + 1) // 2
+        pieces = _broken(" ".join([*words[:half], ELLIPSIS, *words[half:]]), width)
+    room = width * last.rows
+    while len(pieces) > last.rows:  # a word that is longer than all that
+        room -= 1
+        pieces = _broken(shortened(some, room, middle=True), width)
+    return [*cells[:-1], Span(pieces[0], cell.tone)], pieces[1:]
+
+
+def _with_tail(text: str, tail: str, width: int, rows: int) -> list[str]:
+    """Break a text and what must follow it into so many lines; what is left out is the text's end."""
+    tail = " ".join(tail.split())
+    some = shortened(" ".join(text.split()), 4 * width * rows)
+    words = some.split(" ")
+    for kept in range(len(words), 0, -1):
+        gap = [] if kept == len(words) else [ELLIPSIS]
+        pieces = _broken(" ".join([*words[:kept], *gap, tail]), width)
+        if len(pieces) <= rows and (kept == len(words) or kept > 1):
+            return pieces
+    for room in range(width_of(some), 0, -1):  # a word that is longer than all that
+        pieces = _broken(f"{shortened(some, room)} {tail}", width)
+        if len(pieces) <= rows:
+            return pieces
+    return _broken(tail, width)[:rows]
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """Break a text into lines, between words where that is possible; there is at least one."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if width_of(joined) <= width:
+            lines[-1] = joined
+            continue
+        rest = word
+        if lines[-1]:
+            lines.append("")
+        while width_of(rest) > width:
+            lines[-1] = beginning(rest, width)
+            rest = rest[len(lines[-1]) :]
+            lines.append("")
+        lines[-1] = rest
+    return lines
+
+
+def _taken(shown: Sequence[int], widths: dict[int, int]) -> int:
+    return sum(widths[index] for index in shown) + GAP * max(0, len(shown) - 1)
+
+
+def _shrink(
+    columns: Sequence[Column], shown: Sequence[int], widths: dict[int, int], width: int
+) -> None:
+    """Take from the widest of the columns that may shrink until all fit, or none can any more."""
+    while _taken(shown, widths) > width:
+        able = [index for index in shown if 0 < columns[index].least < widths[index]]
+        if not able:
+            return
+        # a name is what tells rows apart, and what a person types next
+        able = [index for index in able if not columns[index].middle] or able
+        widths[max(able, key=lambda index: widths[index])] -= 1
+
+
+def _row(
+    columns: Sequence[Column],
+    shown: Sequence[int],
+    widths: dict[int, int],
+    cells: Sequence[Cell],
+    job: int | None,
+) -> Line:
+    spans: list[Span] = []
+    for place, (index, cell) in enumerate(zip(shown, cells, strict=True)):
+        column, last = columns[index], place == len(shown) - 1
+        padding = Span(" " * max(0, widths[index] - width_of(cell.text)))
+        pieces = _pieces(cell, widths[index])
+        if column.right:
+            spans += [padding, *pieces]
+        else:
+            spans += pieces if last else [*pieces, padding]
+        if not last:
+            spans.append(Span(" " * GAP))
+    while spans and not spans[-1].text.strip():
+        spans.pop()
+    return Line(tuple(span for span in spans if span.text), job)
+
+
+def _pieces(cell: Cell, width: int) -> list[Span]:
+    if isinstance(cell, Line):
+        return [*cell.cut(width).spans]
+    return [Span(shortened(cell.text, width), cell.tone)]

@@ -1,0 +1,83 @@
+"""A simulation in words: what was replayed, what each policy made of it, what was assumed."""
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+from launcher.errors import counted
+from launcher.screens.format import columns
+from launcher.simulate.predictions import Foresight
+from launcher.simulate.study import Assumptions, Study
+from launcher.units import format_seconds
+
+_HEADER = ("policy", "utilisation", "mean wait", "p95 wait", "turnaround", "makespan")
+_KEPT = "\u00a0"  # a space at which no line is broken
+
+
+def draw_study(name: str, done: Study, *, width: int) -> str:
+    """Return a study as text: what was replayed, a table, what was assumed.
+
+    Args:
+        name: of the file.
+        done: the study.
+        width: columns.
+    """
+    load, assumed = done.workload, done.assumptions
+    what = f"{counted(len(load.jobs), 'job')} of {name} on {assumed.fleet}"
+    rows: list[Sequence[str]] = [_HEADER]
+    for one in done.outcomes:
+        times = (one.wait_mean, one.wait_p95, one.turnaround, one.makespan)
+        used = "–" if one.utilisation is None else f"{one.utilisation:.1%}".replace("%", " %")
+        rows.append((one.policy, used, *map(format_seconds, times)))
+    rows.append(("lower bound", "", "", "", "", format_seconds(done.lower_bound)))
+    table = columns(rows, right=frozenset(range(1, len(_HEADER))))
+    told = [f"Dropped: {_dropped(done)}", f"Assumed: {'; '.join(_assumed(assumed))}"]
+    notes = [line for one in told for line in _wrapped(one, width)]
+    return "\n".join([*_wrapped(what, width), "", *table, "", *notes])
+
+
+def sharing(assumed: Assumptions) -> str:
+    """Tell how jobs share GPUs."""
+    times = f"{assumed.slowdown:g}"
+    if assumed.most == 1:
+        return "no two jobs share a GPU"
+    if assumed.most == 2:
+        return f"two jobs may share a GPU, each then takes {times} times as long"
+    return f"up to {assumed.most} jobs share a GPU, each of n takes {times}^(n-1) times as long"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    kept = text.replace(" %", f"{_KEPT}%").replace(" GiB", f"{_KEPT}GiB")
+    lines = wrap(
+        kept, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace(_KEPT, " ") for line in lines]
+
+
+def _dropped(done: Study) -> str:
+    load, fleet = done.workload, done.assumptions.fleet
+    said = []
+    if load.too_many_gpus:
+        said.append(
+            f"{load.too_many_gpus:,} that ask for more than {counted(len(fleet.totals), 'GPU')}"
+        )
+    if load.too_much_vram:
+        said.append(f"{load.too_much_vram:,} that ask for more memory than enough of these have")
+    if load.orphaned:
+        said.append(f"{load.orphaned:,} that need one of them")
+    return ", ".join(said) if said else "none, each can fit"
+
+
+def _assumed(assumed: Assumptions) -> list[str]:
+    knows = {
+        Foresight.KNOWN: "launcher knows how long each job takes alone",
+        Foresight.LEARNED: "launcher learns durations from jobs that ended",
+        Foresight.NONE: "launcher knows no durations",
+    }
+    said = [f"durations {assumed.durations}"] if assumed.durations else []
+    said += [f"memory {assumed.memory}", sharing(assumed), knows[assumed.foresight]]
+    said.append("fifo and sjf give whole GPUs, sjf knows all durations")
+    if assumed.all_at_once:
+        said.append("all jobs come at once")
+    elif assumed.load != 1:
+        said.append(f"jobs come {assumed.load:g} times as fast")
+    return said

@@ -1,0 +1,215 @@
+"""What a verb needs of this machine: the home, the store, the scheduler's side of things."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import click
+
+from launcher import __version__
+from launcher.errors import MachineError, UsageError
+from launcher.gpu.recording import Look, read_recording
+from launcher.job import Context, this_context
+from launcher.screens.format import JobLine, harmless, job_line
+from launcher.states import OPEN, State
+from launcher.store.queue import Store
+from launcher.store.recovery import refuse_damaged, trouble
+from launcher.store.rows import JobRow
+from launcher.system.daemon_control import (
+    ensure_scheduler,
+    scheduler_pid,
+    start_scheduler,
+    this_version,
+    version_of,
+    wake,
+)
+from launcher.system.environment import left_out_note, remembered
+from launcher.system.files import read_json
+from launcher.system.paths import Home, check_home, find_home, make_home
+from launcher.system.processes import cores
+from launcher.workers.progress import Step, latest
+
+GOING_ON = "`launcher start` goes on, as `launcher run` and `launcher retry` do"
+
+
+@contextmanager
+def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
+    """Open the caller's queue.
+
+    Args:
+        make: create the home where there is none; otherwise that is an error.
+
+    Raises:
+        UsageError: there is no queue yet.
+        MachineError: the home is somebody else's, or another machine's, or its database is damaged.
+    """
+    home = find_home(os.environ)
+    if make:
+        make_home(home)
+    elif not home.exists():
+        raise UsageError(
+            f"there is no queue in {home.folder} yet; "
+            "`launcher run TASKFILE` or `launcher add` begins one"
+        )
+    else:
+        check_home(home)
+    store = Store(home)
+    try:
+        yield home, store
+    except sqlite3.Error as error:  # a look may find damage, or a disk that fails
+        raise trouble(home.database, error) from error
+    finally:
+        store.close()
+
+
+@contextmanager
+def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
+    """Open a queue for questions only: not one byte of it is changed, and an old one stays as it is.
+
+    Raises:
+        MachineError: the home is somebody else's, or its database is damaged or newer.
+    """
+    store = Store(home, reading=True)
+    try:
+        yield home, store
+    except sqlite3.Error as error:
+        raise MachineError(f"cannot read the queue {home.database}: {error}") from error
+    finally:
+        store.close()
+
+
+def check_still_there(home: Home) -> None:
+    """See that the database that somebody keeps open is still that of the home.
+
+    Raises:
+        MachineError: it was deleted, or found damaged and moved away.
+    """
+    refuse_damaged(home)
+    if not home.database.exists():
+        raise MachineError(f"the queue {home.database} is gone")
+
+
+def context_to_store(passed: Collection[str] = ()) -> Context:
+    """Return the surroundings that a new job remembers, and tell what was left out of them.
+
+    Args:
+        passed: variables that the job asks for though they look like secrets.
+
+    Raises:
+        UsageError: one of them is not set.
+    """
+    kept, left_out = remembered(os.environ, passed)
+    if left_out:
+        _note_once(left_out_note(left_out))
+    return this_context(kept)
+
+
+@cache
+def _note_once(note: str) -> None:
+    click.echo(harmless(note), err=True)
+
+
+def set_off(home: Home) -> None:
+    """Let the scheduler look at what was just committed; start one where none lives."""
+    wake(home)  # first: an idle scheduler starts the program within milliseconds
+    see_served(home)
+
+
+def see_served(home: Home) -> None:
+    """See that a scheduler lives; say so where it is a newer launcher's, which goes on.
+
+    Raises:
+        MachineError: it does not come up.
+    """
+    ensure_scheduler(home)
+    record = read_json(home.scheduler_record) or {}
+    if version_of(record).number > this_version().number:
+        _note_once(
+            f"note: launcher {record.get('version')} serves this queue, and this one is {__version__}: "
+            "the newer goes on"
+        )
+
+
+def revive_if_dead(home: Home, store: Store) -> None:
+    """Start a scheduler where one has died with jobs in hand; it is not waited for."""
+    dead = home.scheduler_record.exists() and scheduler_pid(home) is None
+    if dead and not home.stop.exists():
+        counts = store.read.counts()
+        if counts.get(State.QUEUED) or counts.get(State.RUNNING):
+            start_scheduler(home)
+
+
+def say_if_stopped(home: Home) -> bool:
+    """Tell someone who changed a queue that it starts nothing at the moment; return whether it is so."""
+    if home.stop.exists():
+        click.echo(f"note: the queue is stopped{_since(home)}; {GOING_ON}", err=True)
+        return True
+    return False
+
+
+def lift_stop(home: Home) -> None:
+    """Let a queue go on for someone who asked for jobs to run, and say so where it was stopped."""
+    if home.stop.exists():
+        click.echo(f"note: the queue was stopped{_since(home)}, and goes on now", err=True)
+        home.stop.unlink(missing_ok=True)
+
+
+def _since(home: Home) -> str:
+    at = (read_json(home.stop) or {}).get("at")
+    if not isinstance(at, int | float) or at <= 0:
+        return ""
+    return f" since {time.strftime('%d %b %H:%M', time.localtime(at))}"
+
+
+def keep_going(home: Home) -> bool:
+    """Replace a scheduler that was killed; False when the queue was stopped and nothing runs."""
+    if home.stop.exists():
+        return scheduler_pid(home) is not None
+    ensure_scheduler(home)
+    return True
+
+
+def stopped() -> MachineError:
+    """Return what to raise to someone who waits for jobs of a stopped queue."""
+    return MachineError(f"the queue is stopped, so these jobs wait; {GOING_ON}")
+
+
+def cores_for(home: Home) -> int:
+    """Return how many cores jobs may have: as the scheduler knows where one lives, else as we may use."""
+    pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
+    known = record.get("cpus")
+    return known if pid and record.get("pid") == pid and isinstance(known, int) else cores()
+
+
+def seen_gpus(home: Home) -> Look | None:
+    """Return the GPUs as the scheduler last saw them; None: it never did, or nobody can tell."""
+    try:
+        return read_recording(home.gpus)[-1] if home.gpus.exists() else None
+    except UsageError:  # a newer launcher wrote it
+        return None
+
+
+def labels_of(home: Home) -> dict[str, str]:
+    """Return what people call each GPU, by its UUID."""
+    look = seen_gpus(home)
+    return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}
+
+
+def step_of(home: Home, job: JobRow) -> Step | None:
+    """Return how far a running job is."""
+    if job.state is not State.RUNNING:
+        return None
+    return latest(home.attempt(job.id, job.attempts).progress)
+
+
+def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:
+    """Return the lines of jobs as they are at this moment."""
+    needs = store.frames.needs(job.id for job in jobs if job.waits and job.state in OPEN)
+    begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
+    return [
+        job_line(job, step_of(home, job), started=begun.get(job.id), need=needs.get(job.id))
+        for job in jobs
+    ]

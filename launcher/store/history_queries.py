@@ -1,0 +1,189 @@
+"""What the queue did, summed up by the database: a queue may have a million jobs behind it."""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import date
+from statistics import median
+
+from launcher.states import Done, outcome_record
+from launcher.store.failure_groups import Badly
+from launcher.store.history import Ends, Spent, Taken
+from launcher.store.rows import known_record, known_state
+
+# how the records of those that were done begin: to read all of each takes four times as long, and
+# what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
+_DONE = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
+_WAS_DONE = f"substr(outcome, 1, {len(_DONE)}) = '{_DONE}'"
+_FIRST_DAY = 1_721_425  # the Julian day's number of 31 December of the year 0
+_ENDING = "json_extract(outcome, '$.ending')"
+# as bytes: a program's last words may hold what is no text
+_SAID = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, '$.why')) AS BLOB)"
+_GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
+_END = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
+_BEGUN = "max(claimed, :since)"
+_SECONDS = "max(0, ended - claimed)"
+_MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
+_LATELY = "(ended IS NULL OR max(ended, claimed) >= :since)"
+# what happened to the job next; looked up only where the attempt's own record does not tell all
+_JUDGED = (
+    f"iif({_ENDING} IN ('out-of-memory', 'stopped') OR device <> 'cpu' AND {_ENDING} <> 'void',"
+    " (SELECT min(id) FROM events WHERE events.job = attempts.job AND id > ("
+    "SELECT max(id) FROM events WHERE events.job = attempts.job AND events.at = attempts.claimed"
+    " AND events.state = 'running')), NULL)"
+)
+
+
+class History:
+    """Questions on what was; none of them changes anything, and each reads its table once."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Ask over a connection that a store has opened."""
+        self._db = connection
+
+    def ends(self, since: float, jobs: Collection[int] | None = None) -> list[Ends]:
+        """Return how many jobs came to which end, by run and local day.
+
+        Args:
+            since: the time from which on an end counts.
+            jobs: only these; None: all.
+        """
+        rows = self._db.execute(
+            "SELECT runs.name, day, state, n FROM ("
+            f" SELECT run, {_day('ended')} AS day, state, count(*) AS n"
+            f" FROM jobs WHERE ended >= :since{_among('id', jobs)} GROUP BY run, day, state"
+            ") JOIN runs ON runs.id = run",
+            _values(since, jobs),
+        )
+        return [
+            Ends(
+                run=row["name"],
+                day=_name_of(row["day"]),
+                state=known_state(row["state"]),
+                jobs=row["n"],
+            )
+            for row in rows
+        ]
+
+    def spent(self, since: float, now: float, jobs: Collection[int] | None = None) -> list[Spent]:
+        """Return what attempts took since a time, those that still run until now.
+
+        Those that lie within one local day are summed up by run and day.
+        """
+        rows = self._db.execute(
+            "SELECT runs.name, those.* FROM ("
+            " SELECT run, min(begun) AS begun, max(until) AS ended, count(*) AS n,"
+            " sum((until - begun) * gpus) AS gpu_s, sum((until - begun) * cpus) AS cpu_s FROM ("
+            f" SELECT job, number, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun, {_END} AS until,"
+            f" {_day(_BEGUN)} AS first, {_day(_END)} AS last"
+            f" FROM attempts WHERE {_LATELY}{_among('job', jobs)}) AS one"
+            " JOIN jobs ON jobs.id = job"
+            f" GROUP BY run, iif(first = last, first, -(job * {_MOST_ATTEMPTS} + number))"
+            ") AS those JOIN runs ON runs.id = run",
+            {**_values(since, jobs), "now": now},
+        )
+        return [
+            Spent(
+                run=row["name"],
+                begun=row["begun"],
+                ended=row["ended"],
+                attempts=row["n"],
+                gpu_s=row["gpu_s"],
+                cpu_s=row["cpu_s"],
+            )
+            for row in rows
+        ]
+
+    def medians(self, since: float, jobs: Collection[int] | None = None) -> list[tuple[str, float]]:
+        """Return how long the attempts took that were done on each local day: the middle one."""
+        rows = self._db.execute(
+            f"SELECT {_day('ended')} AS day, {_SECONDS} AS seconds FROM attempts"
+            f" WHERE ended >= :since AND {_WAS_DONE}{_among('job', jobs)}",
+            _values(since, jobs),
+        )
+        rows.row_factory = None
+        by_day: dict[int, list[float]] = defaultdict(list)
+        for day, seconds in rows:
+            by_day[day].append(seconds)
+        return [(_name_of(day), median(those)) for day, those in by_day.items()]
+
+    def badly(self, since: float, jobs: Collection[int] | None = None) -> list[Badly]:
+        """Return the attempts that were not done, those together of which the same is on record."""
+        # where the record alone does not tell whose fault it was, what happened to the job does
+        rows = self._db.execute(
+            "SELECT ending, place, text, next, reason, count(*) AS n, sum(seconds) AS seconds,"
+            " max(until) AS until, of FROM ("
+            " SELECT ending, place, text, of, until, seconds, events.state AS next, reason FROM ("
+            f" SELECT job AS of, ended AS until, {_SECONDS} AS seconds, {_ENDING} AS ending,"
+            " json_extract(outcome, '$.where') AS place,"
+            f" {_SAID} AS text,"
+            f" {_JUDGED} AS judged"
+            f" FROM attempts WHERE ended >= :since AND NOT {_WAS_DONE}{_among('job', jobs)}"
+            ") LEFT JOIN events ON events.id = judged"
+            ") GROUP BY ending, place, text, next, reason",
+            _values(since, jobs),
+        )
+        return [
+            Badly(
+                ending=row["ending"] or "",
+                where=row["place"] or "",
+                text=(row["text"] or b"").decode(errors="replace"),
+                state=row["next"] or "",
+                reason=row["reason"] or "",
+                attempts=row["n"],
+                seconds=row["seconds"],
+                job=row["of"],
+                at=row["until"],
+            )
+            for row in rows
+        ]
+
+    def taken(self, since: float, jobs: Collection[int] | None = None) -> list[Taken]:
+        """Return what attempts were promised of a GPU's memory and took, where both are known."""
+        rows = self._db.execute(
+            "SELECT kind, name, job, claim, n, peak, wasted, beyond, lanes.key,"
+            " json_extract(spec, '$.model') AS model FROM ("
+            " SELECT lane, claim, max(job) AS job, count(*) AS n, max(peak) AS peak,"
+            f" sum(max(0, claim - peak) * {_SECONDS}) AS wasted, sum(peak > claim) AS beyond"
+            " FROM (SELECT job, claim, peak, claimed, attempts.ended, lane FROM attempts"
+            " JOIN jobs ON jobs.id = job WHERE claim IS NOT NULL AND peak IS NOT NULL"
+            f" AND attempts.ended >= :since{_among('job', jobs)}) GROUP BY lane, claim"
+            ") AS those JOIN jobs ON jobs.id = job LEFT JOIN lanes ON lanes.id = those.lane",
+            _values(since, jobs),
+        )
+        found = []
+        for row in rows:
+            lane = known_record(row["key"])
+            found.append(
+                Taken(
+                    alike=lane.get("signature") or f"{row['kind']} {row['model']}",
+                    name=row["name"],
+                    job=row["job"],
+                    declared=lane.get("resources", {}).get("min_vram") is not None,
+                    claim=row["claim"],
+                    attempts=row["n"],
+                    peak=row["peak"],
+                    wasted=row["wasted"],
+                    beyond=row["beyond"],
+                )
+            )
+        return found
+
+
+def _day(at: str) -> str:
+    """Return the expression of a time's local day as a number: numbers are sorted sooner."""
+    return f"CAST(julianday({at}, 'unixepoch', 'localtime') + 0.5 AS INTEGER)"
+
+
+def _name_of(day: int) -> str:
+    """Return the date of a day's number."""
+    return date.fromordinal(day - _FIRST_DAY).isoformat()
+
+
+def _among(column: str, jobs: Collection[int] | None) -> str:
+    return "" if jobs is None else f" AND {column} IN (SELECT value FROM json_each(:jobs))"
+
+
+def _values(since: float, jobs: Collection[int] | None) -> dict[str, object]:
+    return {"since": since} if jobs is None else {"since": since, "jobs": json.dumps([*jobs])}

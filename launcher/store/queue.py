@@ -1,0 +1,245 @@
+"""The queue on disk: how jobs come into it. What follows is in `scheduling` and `owning`."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import StoreError
+from launcher.job import Context, Spec
+from launcher.states import ENDED, State
+from launcher.store.connection import Connection, was
+from launcher.store.job_queries import Reading
+from launcher.store.opening import open_database, open_to_read
+from launcher.store.rows import lane_of
+from launcher.store.scheduler_actions import Scheduling
+from launcher.store.screen_queries import Frames
+from launcher.store.user_actions import Owning, rank_of
+from launcher.system.paths import Home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job on its way into the queue; needs are numbers of jobs."""
+
+    spec: Spec
+    needs: Sequence[int] = ()
+    state: State = State.QUEUED  # or held
+    reason: str = "new"
+
+
+class Store:
+    """One connection to the queue's database; use it from one thread.
+
+    `read` answers questions, `frames` those of whole screens; `scheduling` is for the scheduler,
+    `owning` for those who own jobs.
+    """
+
+    def __init__(
+        self, home: Home, *, durable: bool = True, check: bool = False, reading: bool = False
+    ) -> None:
+        """Open the database, and make it or bring it up to date where needed.
+
+        Args:
+            home: must exist on disk.
+            durable: each commit is synced, so that a queued job survives a power cut. The
+                scheduler can do without: what it writes can be told again from the attempts.
+            check: read the database through first, and see that it holds together.
+            reading: for questions only: not one byte of it is changed, and an old one stays as it is.
+
+        Raises:
+            StoreError: it cannot be opened, or is damaged, or newer than this program.
+        """
+        if reading:
+            database = open_to_read(home.database)
+        else:
+            database = open_database(home.database, durable=durable, check=check)
+        self._db = Connection(database, home.database)
+        self.writing = self._db.writing
+        self.read = Reading(database)
+        self.frames = Frames(database)
+        self.database = database  # for questions of this package that few commands ask
+        self.scheduling = Scheduling(self._db)
+        self.owning = Owning(self._db)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._db.close()
+
+    # --- inside `writing`
+
+    def run(self, root: Path, name: str) -> int:
+        """Return the id of the run `name` under `root`, made if it is new. Inside `writing`."""
+        row = self._db.execute(
+            "INSERT INTO runs (name, root) VALUES (?, ?) "
+            "ON CONFLICT (root, name) DO UPDATE SET name = excluded.name RETURNING id",
+            (name, str(root)),
+        ).fetchone()
+        return int(row["id"])
+
+    def context(self, context: Context) -> int:
+        """Return the id of a context, stored if it is new. Inside `writing`."""
+        body = json.dumps(context.record())
+        row = self._db.execute(
+            "INSERT INTO contexts (digest, body) VALUES (?, ?) "
+            "ON CONFLICT (digest) DO UPDATE SET body = excluded.body RETURNING id",
+            (context.digest, body),
+        ).fetchone()
+        return int(row["id"])
+
+    def next_number(self) -> int:
+        """Return the number that the next new job gets. Inside `writing`."""
+        row = self._db.execute(
+            "SELECT seq + 1 AS n FROM sqlite_sequence WHERE name = 'jobs'"
+        ).fetchone()
+        return int(row["n"]) if row else 1
+
+    def put(self, run: int, context: Context, new: NewJob, now: float) -> int:
+        """Insert a job, or replace one that is not running, and return its id. Inside `writing`.
+
+        A job that needs one that failed, or was cancelled or skipped, is skipped at once.
+
+        Raises:
+            StoreError: a job of this name runs.
+        """
+        spec = new.spec
+        known = self._db.execute(
+            "SELECT 1 FROM jobs WHERE run = ? AND name = ?", (run, spec.name)
+        ).fetchone()
+        row = self._db.execute(
+            "INSERT INTO jobs (run, name, kind, state, priority, hash, spec, context, reason,"
+            " submitted, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (run, name) DO UPDATE SET kind = excluded.kind, state = excluded.state,"
+            " priority = excluded.priority, hash = excluded.hash, spec = excluded.spec,"
+            " context = excluded.context, reason = excluded.reason, wish = '', ended = NULL,"
+            " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
+            " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
+            _row(run, self.context(context), self._lane(spec, context), new, now),
+        ).fetchone()
+        if row is None:
+            raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
+        job = int(row["id"])
+        if not known:
+            self._count_new(run, job)
+        self._db.event(job, new.state, new.reason, now)
+        self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
+        self._set_timer(job, new)
+        self.set_needs(job, new.needs, now)
+        self._db.count_waits(self._db.numbers("SELECT job FROM needs WHERE need = ?", job))
+        return job
+
+    def set_needs(self, job: int, needs: Sequence[int], now: float) -> None:
+        """Say which jobs must be done before one that waits. Inside `writing`.
+
+        If one of them failed, or was cancelled or skipped, the job is skipped at once.
+        """
+        self._db.execute("DELETE FROM needs WHERE job = ?", (job,))
+        self._db.executemany("INSERT INTO needs VALUES (?, ?)", [(job, need) for need in needs])
+        self._db.count_waits([job])
+        self._skip_if_hopeless(job, needs, now)
+
+    def put_new(self, run: int, context: Context, jobs: Iterable[NewJob], now: float) -> list[int]:
+        """Insert jobs whose names are new in the run, and return their ids. Inside `writing`.
+
+        As `put`, but quick for very many; a need may be the id that an earlier one of them gets.
+        """
+        first = self.next_number()
+        remembered = self.context(context)
+        fresh = list(jobs)
+        lanes: dict[tuple[object, ...], int] = {}
+
+        def lane(spec: Spec) -> int:
+            memory = spec.signature if spec.resources.may_need_gpu else ""
+            alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
+            if alike not in lanes:
+                lanes[alike] = self._lane(spec, context)
+            return lanes[alike]
+
+        before = {need for new in fresh for need in new.needs if need < first}
+        done = {need for need in before if self._db.state_of(need) is State.DONE}
+        done |= {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
+
+        def waits(new: NewJob) -> int:
+            timed = new.spec.terms.not_before is not None
+            return timed + sum(need not in done for need in new.needs)
+
+        rows = (
+            (first + index, waits(new), *_row(run, remembered, lane(new.spec), new, now))
+            for index, new in enumerate(fresh)
+        )
+        self._db.executemany(
+            "INSERT INTO jobs (id, waits, run, name, kind, state, priority, hash, spec, context,"
+            " reason, submitted, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        self._count_new(run, first)
+        self._db.execute(
+            "INSERT INTO events (at, job, state, reason)"
+            " SELECT submitted, id, state, reason FROM jobs WHERE id >= ?",
+            (first,),
+        )
+        needy = [first + index for index, new in enumerate(fresh) if new.needs]
+        self._db.executemany(
+            "INSERT INTO needs VALUES (?, ?)",
+            ((job, need) for job in needy for need in fresh[job - first].needs),
+        )
+        for index, new in enumerate(fresh):
+            self._set_timer(first + index, new)
+        skipped: set[int] = set()
+        for job in needy:
+            needs = fresh[job - first].needs
+            suspects = [need for need in needs if need < first or need in skipped]
+            if suspects and self._skip_if_hopeless(job, suspects, now):
+                skipped.add(job)
+        return list(range(first, first + len(fresh)))
+
+    def _count_new(self, run: int, first: int) -> None:
+        """Count the jobs of a run from number `first` on, which are new."""
+        self._db.execute(
+            "INSERT INTO counters SELECT run, state, count(*) FROM jobs WHERE run = ? AND id >= ?"
+            " GROUP BY state ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n",
+            (run, first),
+        )
+
+    def _lane(self, spec: Spec, context: Context) -> int:
+        """Return the number of a job's lane, made if it is new."""
+        lane = lane_of(spec, context)
+        # looked up each time: a transaction that was rolled back takes its lanes with it
+        key = lane.key
+        row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
+            row = self._db.execute(insert, (key,)).fetchone()
+        return int(row[0])
+
+    def _set_timer(self, job: int, new: NewJob) -> None:
+        if new.spec.terms.not_before is not None:
+            self._db.execute(
+                "INSERT INTO timers (job, at) VALUES (?, ?)", (job, new.spec.terms.not_before)
+            )
+
+    def _skip_if_hopeless(self, job: int, needs: Iterable[int], now: float) -> bool:
+        for need in needs:
+            state = self._db.state_of(need)
+            if state in ENDED and state is not State.DONE:
+                (name,) = self._db.execute("SELECT name FROM jobs WHERE id = ?", (need,)).fetchone()
+                return self._db.move(job, State.SKIPPED, f"needs {name}, which {was(state)}", now)
+        return False
+
+
+def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[object, ...]:
+    spec = new.spec
+    return (
+        run,
+        spec.name,
+        spec.kind,
+        new.state,
+        spec.priority,
+        spec.hash,
+        spec.text(),
+        context,
+        new.reason,
+        now,
+        lane,
+        rank_of(now, spec.priority),
+    )

@@ -1,0 +1,258 @@
+"""A damaged database: told from other trouble, kept aside, and never silently replaced."""
+
+import contextlib
+import os
+import secrets
+import shlex
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher.errors import StoreError
+from launcher.system.daemon_control import wake
+from launcher.system.files import Json, read_json, sync, write_json
+from launcher.system.paths import Home
+from launcher.system.processes import lock
+from launcher.units import format_seconds
+
+KEPT = 5
+
+
+def back_up(database: Path, folder: Path, version: int) -> Path:
+    """Copy a database to `folder` and return the copy; only the newest few are kept.
+
+    It is read over a connection of its own, so the caller may hold a transaction that has not
+    written; it should, for two that copy at once disturb each other.
+
+    Raises:
+        sqlite3.Error: the disk is full, or the database cannot be read.
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for left in folder.glob(".*.tmp"):  # of a process that was killed here
+        left.unlink(missing_ok=True)
+    backup = folder / f"queue-v{version}-{moment(time.time())}.sqlite"
+    temporary = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with (
+            contextlib.closing(sqlite3.connect(database)) as source,
+            contextlib.closing(sqlite3.connect(temporary)) as target,
+        ):
+            target.execute("PRAGMA synchronous = FULL")
+            source.backup(target)
+        temporary.replace(backup)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(folder)
+    for old in backups(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return backup
+
+
+def backups(folder: Path) -> list[Path]:
+    """Return the copies in a folder, the oldest first."""
+    return sorted(folder.glob("queue-v*-*.sqlite"), key=lambda path: path.stem.rpartition("-")[2])
+
+
+def moment(at: float) -> str:
+    """Return a time as part of a file's name; names sort as times do."""
+    whole, part = divmod(at, 1)
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(whole))}.{int(part * 1e6):06}Z"
+
+
+LOCK_PATIENCE_S = 60.0  # who looks at the same damage just now may have a large file to read
+
+_THREADS = threading.RLock()  # a record lock keeps out other processes, not other threads
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "another process has kept it for long; try again",
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_IOERR: "its disk may be full or failing; the kernel's log (dmesg) knows more",
+    sqlite3.SQLITE_READONLY: "it and its folder must be writable",
+    sqlite3.SQLITE_CANTOPEN: "it must be a file that you may read and write",
+}
+
+
+def damaged(what: str) -> sqlite3.DatabaseError:
+    """Return the error that SQLite would raise for a database of which `what` is wrong."""
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def check_health(connection: sqlite3.Connection) -> None:
+    """Read a whole database and see that it holds together.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
+    _look("quick_check", connection)
+
+
+def cut_off(home: Home) -> str | None:
+    """Return what is wrong when a database has lost all that it held, None otherwise.
+
+    It must not be made meanwhile: ask while `alone`.
+    """
+    database, log, _ = _files(home)
+    size = database.stat().st_size if database.exists() else None
+    if size:
+        return None
+    state = "gone" if size is None else "empty"
+    if log.exists() and log.stat().st_size:
+        return f"{database.name} is {state}, but {log.name} is not"
+    if size == 0 and home.attempts.exists() and any(home.attempts.iterdir()):
+        return f"{database.name} is empty, but there were jobs: see {home.attempts}"
+    return None
+
+
+def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
+    """Return what to raise for an error of the queue's database; a damaged one is kept aside first.
+
+    What looks damaged is looked at again, alone, before it is moved. A busy database, a full disk
+    and a missing right are no damage.
+
+    Args:
+        path: the database. This process must not be inside a transaction of it.
+        error: what SQLite, or the disk, said.
+    """
+    home = Home(path.parent)
+    if (known := read_json(home.damage_record)) is not None:  # another process moved it meanwhile
+        return _verdict(home, known)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
+    if code in _DAMAGE:
+        try:
+            record = _keep_aside(home)
+        except OSError as blocked:
+            return StoreError(
+                f"the queue {path} is damaged ({error}) and cannot be kept aside: "
+                f"{blocked.strerror}; it lies where it was: make room or mend the rights of "
+                f"{path.parent}, or move the file away to begin an empty queue"
+            )
+        if record is not None:
+            return _verdict(home, record)
+    told = getattr(error, "strerror", None) or str(error)
+    remedy = f"; {_REMEDIES[code]}" if code in _REMEDIES else ""
+    return StoreError(f"cannot use the queue {path}: {told}{remedy}")
+
+
+def refuse_damaged(home: Home) -> None:
+    """Refuse to go on until the owner of a damaged database has decided how.
+
+    Raises:
+        StoreError: it was found damaged earlier; the message says what can be done.
+    """
+    if not home.damage_record.exists():
+        return
+    record = read_json(home.damage_record)
+    if record is None and not home.damage_record.exists():
+        return  # decided just now
+    with contextlib.suppress(OSError), alone(home):
+        _move(home, record or {})  # who wrote the record may have been killed before it did so
+    raise _verdict(home, record or {})
+
+
+@contextlib.contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """Keep other processes from making the home's database or moving it away.
+
+    Raises:
+        StoreError: another process does so for too long.
+    """
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    with _THREADS:
+        while (held := lock(home.damage_lock)) is None:
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"another process has kept {home.damage_lock} locked for "
+                    f"{format_seconds(LOCK_PATIENCE_S)}; `fuser {home.damage_lock}` names it: "
+                    "wait for its end, or end it, and try again"
+                )
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            os.close(held)
+
+
+def _keep_aside(home: Home) -> dict[str, Json] | None:
+    """Move a damaged database away and return the record of it; None when it is sound after all."""
+    with alone(home):
+        record = read_json(home.damage_record)
+        if record is None:
+            what = _diagnosis(home)
+            if what is None:
+                return None
+            now = time.time()
+            files: list[Json] = [file.name for file in _files(home) if file.exists()]
+            folder = str(home.damaged / moment(now))
+            record = {"schema": 1, "at": now, "what": what, "folder": folder, "files": files}
+            home.renumber.touch(mode=0o600)
+            write_json(home.damage_record, record, mode=0o600)
+        _move(home, record)
+    with contextlib.suppress(OSError):
+        wake(home)  # a scheduler must not go on with a file that is no queue any more
+    return record
+
+
+def _diagnosis(home: Home) -> str | None:
+    """Return what is wrong with a database, as a new connection sees it; None: nothing is."""
+    if lost := cut_off(home):
+        return lost
+    try:
+        address = f"{home.database.absolute().as_uri()}?mode=rw"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+            _look("integrity_check", connection)
+    except sqlite3.Error as error:
+        return str(error) if error.sqlite_errorcode & 0xFF in _DAMAGE else None
+    return None
+
+
+def _look(check: str, connection: sqlite3.Connection) -> None:
+    (told,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
+    if told != "ok":
+        raise damaged(" ".join(str(told).split()))
+
+
+def _move(home: Home, record: dict[str, Json]) -> None:
+    """Move what the record names, as far as that has not happened yet."""
+    match record:
+        case {"folder": str(folder), "files": [*files]}:
+            kept = Path(folder)
+        case _:
+            return
+    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.damaged.chmod(0o700)
+    for name in map(str, files):
+        source = home.folder / name
+        if source.exists() and not (kept / name).exists():
+            source.replace(kept / name)
+    for folder_changed in (kept, home.damaged, home.folder):
+        sync(folder_changed)
+
+
+def _files(home: Home) -> tuple[Path, Path, Path]:
+    """Return the database, its log, and the log's index."""
+    log, index = (home.database.with_name(home.database.name + end) for end in ("-wal", "-shm"))
+    return home.database, log, index
+
+
+def _verdict(home: Home, record: dict[str, Json]) -> StoreError:
+    database, decided = shlex.quote(str(home.database)), shlex.quote(str(home.damage_record))
+    lines = [
+        f"the queue's database {home.database} was found damaged: {record.get('what', 'unknown')}",
+        f"it is kept in {record.get('folder', home.damaged)}; the queue stands still until you "
+        "decide how to go on",
+    ]
+    if copies := backups(home.backups):
+        newest = shlex.quote(str(copies[-1]))
+        lines.append(
+            f"from the newest backup: cp {newest} {database} && rm {decided}\n"
+            f"with an empty queue:    rm {decided}"
+        )
+    else:
+        lines.append(f"there is no backup; with an empty queue: rm {decided}")
+    return StoreError("\n".join(lines))

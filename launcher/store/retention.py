@@ -1,0 +1,260 @@
+"""What may be forgotten of jobs that have ended: the rules, and deleting the attempts' folders."""
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.states import ENDED, State
+from launcher.store.recovery import backups
+from launcher.store.rows import JobRow
+from launcher.system.paths import Attempt, Home
+
+LARGEST_ORDER = 64 << 20  # bytes; what is larger was not written by a scheduler
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a named pipe must not block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Which ended jobs are to go; each rule leaves out more of them."""
+
+    older_s: float = 0.0  # they ended longer ago
+    states: frozenset[State] = ENDED
+    keep: int = 0  # so many of each run stay, the newest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A folder that was not deleted, and why."""
+
+    attempt: Attempt
+    why: str
+
+
+def choose(
+    jobs: Iterable[JobRow],
+    rules: Rules,
+    *,
+    ended: Iterable[JobRow],
+    now: float,
+) -> list[JobRow]:
+    """Return which of `jobs` the rules let go.
+
+    Args:
+        jobs: those that were asked for; open ones among them stay.
+        rules: the rules.
+        ended: all that have ended, among which the newest of each run are found.
+        now: seconds since 1970.
+    """
+    kept = _newest(ended, rules.keep) if rules.keep else set()
+    return [
+        job
+        for job in jobs
+        if job.state in rules.states
+        and job.state in ENDED
+        and job.ended is not None
+        and job.ended <= now - rules.older_s
+        and job.id not in kept
+    ]
+
+
+def _newest(ended: Iterable[JobRow], most: int) -> set[int]:
+    kept: set[int] = set()
+    seen: Counter[int] = Counter()
+    for job in sorted(ended, key=lambda job: (job.ended or 0.0, job.id), reverse=True):
+        if seen[job.run_id] < most:
+            kept.add(job.id)
+        seen[job.run_id] += 1
+    return kept
+
+
+def folders_of(home: Home, job: JobRow) -> list[Attempt]:
+    """Return the folders of a job's attempts, as far as there are any."""
+    attempts = [home.attempt(job.id, number) for number in range(1, job.attempts + 1)]
+    found = [*attempts, *map(_doomed, attempts)]
+    return [attempt for attempt in found if os.path.lexists(attempt.folder)]
+
+
+def _doomed(attempt: Attempt) -> Attempt:
+    """Return where a folder lies while it is deleted."""
+    return Attempt(attempt.folder.with_name(f".{attempt.folder.name}.gone"))
+
+
+def refusal(attempt: Attempt) -> str | None:
+    """Return why a folder must not be deleted, None when it is an attempt's and nothing of it lives.
+
+    An attempt's folder is a real one of ours that carries its order; an empty one is what a
+    deletion leaves that was cut short.
+    """
+    try:
+        with _opened(attempt) as folder:
+            return _refusal(folder, attempt)
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def size_of(attempt: Attempt) -> int:
+    """Return how many bytes deleting a folder would free; what has another name stays."""
+    with contextlib.suppress(OSError), _opened(attempt) as folder:
+        return _size(folder)
+    return 0
+
+
+def delete(attempt: Attempt) -> Left | None:
+    """Delete an attempt's folder with all that is in it; links in it are removed, not followed.
+
+    Returns what was left, and None when nothing was. It gets another name first, so that nobody can
+    start what is half deleted; the order goes last, so that what a crash leaves is known again.
+    """
+    doomed = attempt if attempt.folder.name.startswith(".") else _doomed(attempt)
+    try:
+        with _opened(attempt) as folder:
+            why = _refusal(folder, attempt)
+            if why is not None:
+                return Left(attempt=attempt, why=why)
+            attempt.folder.rename(doomed.folder)
+            for name in _names(folder):
+                if name != attempt.spec.name:
+                    _remove(name, folder)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(attempt.spec.name, dir_fd=folder)
+        doomed.folder.rmdir()
+    except FileNotFoundError:
+        return None  # somebody else was quicker
+    except OSError as error:
+        return Left(attempt=attempt, why=error.strerror or str(error))
+    return None
+
+
+@contextlib.contextmanager
+def _opened(attempt: Attempt) -> Iterator[int]:
+    """Hold the folder itself: what its name means may change meanwhile."""
+    folder = os.open(attempt.folder, _FOLDER)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _refusal(folder: int, attempt: Attempt) -> str | None:
+    if os.fstat(folder).st_uid != os.geteuid():
+        return "belongs to somebody else"
+    names = _names(folder)
+    if not names:
+        return None
+    if not _carries_its_order(folder, attempt):
+        return "is no attempt's folder"
+    return None
+
+
+def _names(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _carries_its_order(folder: int, attempt: Attempt) -> bool:
+    job, _, number = attempt.folder.name.strip(".").removesuffix(".gone").partition("-")
+    match _order(folder, attempt.spec.name):
+        case {"spec": dict(), "context": dict(), "job": int(whose)} if str(whose) != job:
+            return False  # orders of older versions do not name their job
+        case {"spec": dict(), "context": dict(), "number": int(told)}:
+            return str(told) == number
+    return False
+
+
+def _order(folder: int, name: str) -> object:
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=folder)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_ORDER:
+            return None
+        try:
+            return json.loads(file.read())
+        except ValueError:
+            return None
+
+
+def _remove(name: str, folder: int) -> None:
+    there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if stat.S_ISDIR(there.st_mode):
+        shutil.rmtree(name, dir_fd=folder)  # by descriptors: a folder that becomes a link is safe
+    else:
+        os.unlink(name, dir_fd=folder)
+
+
+def _size(folder: int) -> int:
+    total = 0
+    for _, _, files, here in os.fwalk(".", dir_fd=folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                there = os.stat(name, dir_fd=here, follow_symlinks=False)
+                total += there.st_blocks * 512 if there.st_nlink == 1 else 0
+    return total
+
+
+def in_batches(jobs: Sequence[JobRow], size: int) -> Iterator[Sequence[JobRow]]:
+    """Give the jobs a few at a time."""
+    for start in range(0, len(jobs), size):
+        yield jobs[start : start + size]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copies:
+    """Copies that are old enough to go, and what stays all the same."""
+
+    old: tuple[Path, ...]
+    newest: Path | None = None  # the backup to which a damaged queue would go back; it stays
+    undecided: Path | None = None  # the damaged database of which its owner has still to decide
+
+    @property
+    def size(self) -> int:
+        """How many bytes go with them."""
+        return sum(map(_size_of, self.old))
+
+
+def copies_before(home: Home, at: float) -> Copies:
+    """Return which copies were made before a time, in seconds since 1970."""
+    saved = backups(home.backups)
+    damaged = sorted(home.damaged.iterdir()) if home.damaged.is_dir() else []
+    undecided = damaged[-1] if damaged and home.damage_record.exists() else None
+    newest = saved[-1] if saved else None
+    candidates = [path for path in (*saved, *damaged) if path not in {newest, undecided}]
+    return Copies(
+        old=tuple(path for path in candidates if path.lstat().st_mtime < at),
+        newest=newest if newest is not None and newest.stat().st_mtime < at else None,
+        undecided=undecided if undecided is not None and undecided.stat().st_mtime < at else None,
+    )
+
+
+def delete_copies(copies: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Delete copies; return those that are left, and why."""
+    left = []
+    for copy in copies:
+        try:
+            if copy.is_dir() and not copy.is_symlink():
+                shutil.rmtree(copy)
+            else:
+                copy.unlink()
+        except FileNotFoundError:
+            continue  # somebody else was quicker
+        except OSError as error:
+            left.append((copy, error.strerror or str(error)))
+    return left
+
+
+def _size_of(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    total = 0
+    for file in files:
+        with contextlib.suppress(OSError):
+            total += file.lstat().st_size
+    return total

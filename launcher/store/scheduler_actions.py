@@ -1,0 +1,302 @@
+"""The scheduler's side of the queue: what could start, what was promised, how it ended."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from launcher.job import Breed, Resources, read_context
+from launcher.states import Outcome, State, Void, outcome_record
+from launcher.store.connection import Connection
+from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
+from launcher.store.transitions import UNSTARTED, Excuse, Following
+from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
+from launcher.store.usage import Learning
+from launcher.system.stored_fields import Unreadable, parsed
+
+MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
+_NEXT_LANE = (
+    "SELECT lane, rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane > ?"
+    " ORDER BY lane, rank, id LIMIT ?"
+)
+_CLAIM = (
+    "SELECT attempts.*, jobs.spec, contexts.body AS context FROM attempts"
+    " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where an attempt runs, and who supervises it."""
+
+    device: str  # "cpu", or the UUIDs of GPUs with commas between
+    cpus: int
+    boot: str
+    pid: int
+    start_ticks: int
+    claim: int | None = None  # bytes promised on each GPU
+    lone: bool = False  # the GPUs are shared with none of ours
+
+
+class Scheduling:
+    """What the one scheduler of a home does to the queue."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Work over a store's connection."""
+        self._db = connection
+        self._lanes: dict[int, Lane] = {}  # neither of them ever changes
+        self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
+        self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
+        self._following = Following(connection)
+        self._learning = Learning(connection)
+        self.lesson = self._learning.lesson
+
+    def ready(self, each: int) -> list[ReadyJob]:
+        """Return the first `each` jobs of every lane that wait for nothing, the most urgent first.
+
+        Nothing is written; jobs that `mend` has to look at first are left out.
+        """
+        found: list[ReadyJob] = []
+        self._unfit.clear()
+        lane = -1
+        while rows := self._db.execute(_NEXT_LANE, (lane, each)).fetchall():
+            lane = int(rows[0][0])
+            try:
+                asked = self._lane(lane)
+            except Unreadable as error:
+                self._unfit[lane] = str(error)
+                continue
+            found += [
+                ReadyJob(id=job, rank=rank, lane_id=lane, lane=asked)
+                for own, rank, job in rows
+                if own == lane  # the rest belongs to lanes behind it
+            ]
+        return sorted(found, key=lambda one: (one.rank, one.id))
+
+    def mend(self, now: float) -> bool:
+        """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""
+        if not self._unfit:
+            return False
+        with self._db.writing():
+            if self._unfit.pop(0, ""):
+                fill_lanes(self._db, now)
+            set_lanes_aside(self._db, self._unfit.items(), now)
+        return True
+
+    def limits(self) -> dict[str, int]:
+        """Return how many jobs of a group may run at once, where there is a limit."""
+        return dict(self._db.execute("SELECT name, slots FROM groups").fetchall())
+
+    def explain(self, reasons: Mapping[int, str]) -> None:
+        """Put down why the first job of each lane cannot start; '' where it can."""
+        told = {
+            int(lane): str(reason)
+            for lane, reason in self._db.execute("SELECT id, reason FROM lanes")
+        }
+        news = [(text, lane) for lane, text in reasons.items() if told.get(lane) != text]
+        if news:
+            with self._db.writing():
+                self._db.executemany("UPDATE lanes SET reason = ? WHERE id = ?", news)
+
+    def next_attempt(self, job: int) -> int:
+        """Return the number of a job's next attempt, as far as the queue knows."""
+        row = self._db.execute("SELECT attempts FROM jobs WHERE id = ?", (job,)).fetchone()
+        return 1 + (int(row[0]) if row else 0)
+
+    def claim(
+        self,
+        job: int,
+        seat: Seat,
+        *,
+        reason: str,
+        now: float,
+        number: int = 0,
+        prepare: Callable[[Claim], None] = lambda _: None,
+    ) -> Claim | None:
+        """Promise a queued job to a new attempt; None when it is not queued any more.
+
+        A job that cannot be understood is set aside: it fails.
+
+        Args:
+            job: its number.
+            seat: the place.
+            reason: why it starts there.
+            now: seconds since 1970.
+            number: of the attempt at least; more than the next one where folders are in the way.
+            prepare: makes the attempt's folder. When it raises, nothing was claimed; and nothing is
+                claimed whose folder was not there.
+        """
+        with self._db.writing():
+            row = self._db.execute(
+                "SELECT max(attempts + 1, ?), spec, context FROM jobs"
+                " WHERE id = ? AND state = 'queued' AND waits = 0",
+                (number, job),
+            ).fetchone()
+            if row is None:
+                return None
+            number, spec, context = row
+            surroundings, why = self._context(context)
+            claim = Claim(
+                job=job,
+                number=number,
+                boot=seat.boot,
+                device=seat.device,
+                cpus=seat.cpus,
+                pid=seat.pid,
+                start_ticks=seat.start_ticks,
+                spec_text=spec,
+                context_text=surroundings,
+                claim=seat.claim,
+                lone=seat.lone,
+                claimed=now,
+            )
+            if why := claim.unreadable or why:
+                set_aside(self._db, job, why, now)
+                return None
+            self._db.execute(
+                "UPDATE jobs SET state = 'running', attempts = ?, reason = ?, wish = ''"
+                " WHERE id = ? AND state = 'queued' AND waits = 0",
+                (number, reason, job),
+            )
+            self._db.execute(
+                "INSERT INTO attempts (job, number, boot, device, cpus, pid, start_ticks, claimed,"
+                " claim, lone) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    job,
+                    number,
+                    seat.boot,
+                    seat.device,
+                    seat.cpus,
+                    seat.pid,
+                    seat.start_ticks,
+                    now,
+                    seat.claim,
+                    seat.lone,
+                ),
+            )
+            self._db.event(job, State.RUNNING, reason, now)
+            prepare(claim)
+        return claim
+
+    def lane_of(self, job: int) -> Lane:
+        """Return what a job asks for now; nothing where that cannot be understood."""
+        (number,) = self._db.execute("SELECT lane FROM jobs WHERE id = ?", (job,)).fetchone()
+        try:
+            return self._lane(number)
+        except Unreadable:
+            return Lane(group="", resources=Resources(), breed=Breed())
+
+    def claims(self) -> list[Claim]:
+        """Return every attempt whose end is not known yet."""
+        rows = self._db.execute(f"{_CLAIM} WHERE attempts.outcome IS NULL ORDER BY attempts.job")
+        return [claim_row(row) for row in rows]
+
+    def wishes(self) -> dict[int, str]:
+        """Return what owners ask of running jobs."""
+        rows = self._db.execute("SELECT id, wish FROM jobs WHERE state = 'running' AND wish <> ''")
+        return {int(job): str(wish) for job, wish in rows}
+
+    def finish(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        outputs: Mapping[str, Sequence[int]],
+        now: float,
+        peak: int | None = None,
+        excuse: Excuse | None = None,
+    ) -> State | None:
+        """Take in how an attempt ended, and what follows for the job and those that need it.
+
+        Args:
+            claim: the attempt.
+            outcome: its end.
+            outputs: size and time of what it has written, by path.
+            now: seconds since 1970.
+            peak: bytes that it took, or wanted, on one GPU at most; None: not measured.
+            excuse: where it did not end well and that was not its job's fault.
+
+        Returns the job's new state, or None when this end was taken in before.
+        """
+        if isinstance(outcome, Void) and outcome.whose == "machine":
+            return self._take_back(claim, outcome, now)
+        record = json.dumps(outcome_record(outcome))
+        with self._db.writing():
+            taken = self._db.execute(
+                "UPDATE attempts SET outcome = ?, ended = ?, peak = ? WHERE job = ? AND number = ?"
+                " AND outcome IS NULL RETURNING number",
+                (record, outcome.at, peak, claim.job, claim.number),
+            ).fetchone()
+            if taken is None:
+                return None
+            self._learning.learn(claim, outcome, peak)
+            return self._following.follow(claim, outcome, outputs=outputs, now=now, excuse=excuse)
+
+    def _take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
+        """Make a claim undone that this machine could not start: it may be tried for hours."""
+        with self._db.writing():
+            undone = self._db.execute(
+                "DELETE FROM attempts WHERE job = ? AND number = ? AND outcome IS NULL",
+                (claim.job, claim.number),
+            )
+            if undone.rowcount != 1:
+                return None
+            self._db.execute(
+                "UPDATE jobs SET attempts = attempts - 1 WHERE id = ? AND attempts = ?",
+                (claim.job, claim.number),
+            )
+            self._db.execute(
+                "DELETE FROM events WHERE job = ?1 AND (instr(reason, ?2) = 1 OR id ="
+                " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
+                (claim.job, UNSTARTED),
+            )
+            return self._following.follow(claim, outcome, outputs={}, now=now, excuse=None)
+
+    def forget(self) -> None:
+        """Read everything anew that is kept in memory: a transaction was rolled back."""
+        self._lanes.clear()
+        self._contexts.clear()
+        self._learning.forget()
+
+    # --- times
+
+    def let_go(self, now: float) -> float | None:
+        """Let jobs go whose time has come; return when the next one comes, None for never.
+
+        A pause that began in the future tells that the clock was set back: it is over, too, or a
+        job would wait for a day.
+        """
+        soonest, newest = self._db.execute(
+            "SELECT (SELECT min(at) FROM timers), (SELECT max(since) FROM timers)"
+        ).fetchone()
+        if soonest is None:
+            return None
+        if soonest > now and (newest is None or newest <= now):
+            return float(soonest)
+        due = self._db.numbers("SELECT job FROM timers WHERE at <= ?1 OR since > ?1", now)
+        with self._db.writing():
+            self._db.executemany("DELETE FROM timers WHERE job = ?", [(job,) for job in due])
+            self._db.count_waits(due)
+        (soonest,) = self._db.execute("SELECT min(at) FROM timers").fetchone()
+        return None if soonest is None else float(soonest)
+
+    def _context(self, number: int) -> tuple[str, str]:
+        """Return a context's text, and what of it cannot be understood."""
+        if number not in self._contexts:
+            if len(self._contexts) >= MOST_CONTEXTS:
+                self._contexts.clear()
+            row = self._db.execute("SELECT body FROM contexts WHERE id = ?", (number,)).fetchone()
+            text, why = (row[0] if row else ""), ""
+            try:
+                read_context(parsed(text, "the record of its surroundings"))
+            except Unreadable as error:
+                why = str(error)
+            self._contexts[number] = text, why
+        return self._contexts[number]
+
+    def _lane(self, number: int) -> Lane:
+        if number not in self._lanes:
+            row = self._db.execute("SELECT key FROM lanes WHERE id = ?", (number,)).fetchone()
+            if row is None:
+                raise Unreadable("it has no lane")
+            self._lanes[number] = read_lane(row[0])
+        return self._lanes[number]

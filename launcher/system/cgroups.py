@@ -1,0 +1,234 @@
+"""A control group (cgroup v2) of each supervisor: nothing that an attempt starts can leave it.
+
+A supervisor lives in its group, so all that it starts begins there, whatever session or environment
+it takes later. When the supervisor was killed, whoever takes over empties the group. A group is made
+where that is allowed, for root or in a group that was delegated to its user; elsewhere attempts run
+without one. Source: Linux, Documentation/admin-guide/cgroup-v2.rst.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.system.files import read_bytes
+from launcher.system.processes import Identity, alive, boot_id, send
+
+PREFIX = "launcher-"
+RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group
+PATIENCE_S = 1.0  # for what was killed to be gone
+_NAME = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # pid and start time of a supervisor
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # a space in a mount point is \040
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """Where control groups of version 2 can be seen."""
+
+    root: str  # the group that lies there
+    point: str  # the folder
+
+
+def mount_of(mountinfo: str) -> Mount | None:
+    """Return the first mount of version 2, also beside version 1; None where there is none.
+
+    Args:
+        mountinfo: as /proc/self/mountinfo has it. Source: proc_pid_mountinfo(5).
+    """
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if after.split(" ")[0] == "cgroup2" and len(fields) > 4:
+            root, point = (_ESCAPED.sub(_character, text) for text in fields[3:5])
+            return Mount(root=root, point=point)
+    return None
+
+
+def path_of(cgroup: str) -> str | None:
+    """Return a process's group of version 2, None where it has none.
+
+    Args:
+        cgroup: as /proc/<pid>/cgroup has it. Source: cgroups(7).
+    """
+    for line in cgroup.splitlines():
+        number, _, rest = line.partition(":")
+        if number == "0" and rest.startswith(":"):
+            return rest[1:].removesuffix(" (deleted)")
+    return None
+
+
+def folder_of(mountinfo: str, cgroup: str) -> Path | None:
+    """Return the folder of a process's group; None where it cannot be seen from here."""
+    mount, path = mount_of(mountinfo), path_of(cgroup)
+    if mount is None or path is None:
+        return None
+    try:
+        below = Path(path).relative_to(mount.root)
+    except ValueError:  # inside a container, the path may be that of the host
+        return None
+    return None if ".." in below.parts else Path(mount.point) / below
+
+
+def base_of(folder: Path) -> Path:
+    """Return the group in which a process makes groups for supervisors: its own, but none of those."""
+    while _NAME.fullmatch(folder.name):
+        folder = folder.parent
+    return folder
+
+
+def name_of(supervisor: Identity) -> str:
+    """Return the name of a supervisor's group."""
+    return f"{PREFIX}{supervisor.pid}-{supervisor.start_ticks}"
+
+
+def here(pid: int | str = "self") -> Path | None:
+    """Return the folder of a process's group, None where that is not known."""
+    try:
+        mountinfo = read_bytes("/proc/self/mountinfo").decode(errors="surrogateescape")
+        cgroup = read_bytes(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
+    except OSError:
+        return None
+    return folder_of(mountinfo, cgroup)
+
+
+def hindrance(pid: int | str = "self") -> str:
+    """Return why supervisors below a process can have no groups, '' where they can."""
+    folder = here(pid)
+    if folder is None:
+        return "no control groups of version 2 can be seen here"
+    base = base_of(folder)
+    if not os.access(base, os.W_OK | os.X_OK) or not os.access(base / "cgroup.procs", os.W_OK):
+        return f"{base} belongs to the system"
+    return ""
+
+
+def join(me: Identity) -> Path | None:
+    """Make this supervisor's group and move it there; None where that is not possible."""
+    folder = here()
+    if folder is None or me.start_ticks == 0:
+        return None
+    group = base_of(folder) / name_of(me)
+    try:
+        group.mkdir()
+    except OSError:
+        return None
+    if _enter(group):
+        return group
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return None
+
+
+def leave(group: Path) -> None:
+    """Move this process out of its group, and remove the group if nothing is left in it."""
+    _enter(group.parent)
+    _remove(group)
+
+
+def step_aside() -> None:
+    """Move this process out of the group of an attempt that started it, where it is in one."""
+    folder = here()
+    if folder is not None and base_of(folder) != folder:
+        _enter(base_of(folder))
+
+
+def recorded_group(supervisor: Identity, text: str | None) -> Path | None:
+    """Return the group of a supervisor; None where it has none.
+
+    Args:
+        supervisor: who it is or was, during this boot.
+        text: the group as it put it on record, None where it did not.
+    """
+    if supervisor.pid == 0 or supervisor.boot != boot_id():
+        return None
+    if text is None:  # the record is gone, or has none
+        folder = here()
+        group = None if folder is None else base_of(folder) / name_of(supervisor)
+    else:
+        group = Path(text)
+    if group is None or group.name != name_of(supervisor) or not (group / "cgroup.procs").exists():
+        return None
+    return group
+
+
+def members(group: Path) -> list[int]:
+    """Return the pids of all processes in a group and in those below it."""
+    found: list[int] = []
+    for folder, _, _ in os.walk(group):
+        with contextlib.suppress(OSError, ValueError):
+            found += map(int, read_bytes(f"{folder}/cgroup.procs").split())
+    return [pid for pid in found if pid > 0]  # 0: of another container
+
+
+def end(group: Path, spare: Callable[[int], bool], patience_s: float = PATIENCE_S) -> None:
+    """Kill all that lives in a group whose supervisor is dead, see it gone, and remove the group.
+
+    Args:
+        group: its folder.
+        spare: tells whom to leave alone.
+        patience_s: how long to wait for what was killed.
+    """
+    deadline = time.monotonic() + patience_s
+    while (left := members(group)) and time.monotonic() < deadline:
+        doomed = [pid for pid in left if not spare(pid)]
+        if not doomed:
+            return
+        if len(doomed) < len(left) or not _kill_at_once(group):
+            for pid in doomed:
+                send(pid, signal.SIGKILL)
+        time.sleep(0.002)
+    _remove(group)
+
+
+def sweep() -> None:
+    """Remove the empty groups of supervisors that are dead."""
+    folder = here()
+    if folder is None:
+        return
+    with contextlib.suppress(OSError):
+        for group in base_of(folder).glob(f"{PREFIX}*"):
+            name = _NAME.fullmatch(group.name)
+            if name is None:
+                continue
+            who = Identity(pid=int(name[1]), start_ticks=int(name[2]), boot=boot_id())
+            if not alive(who):
+                _remove(group)
+
+
+def _kill_at_once(group: Path) -> bool:
+    """Let the kernel kill all of a group, so that no fork is missed; False before Linux 5.14."""
+    return _write(group / "cgroup.kill", b"1")
+
+
+def _enter(group: Path) -> bool:
+    return _write(group / "cgroup.procs", b"0")
+
+
+def _write(file: Path, text: bytes) -> bool:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(descriptor, text)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _remove(group: Path) -> None:
+    """Remove a group with those that an attempt made in it; what is not empty stays."""
+    for folder, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)  # noqa: PTH106  # os.walk gives texts
+
+
+def _character(match: re.Match[str]) -> str:
+    return chr(int(match[1], 8))

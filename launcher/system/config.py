@@ -1,0 +1,275 @@
+"""A person's own defaults: the file config.toml, below the command line and the environment.
+
+    home = "~/queue"              # as LAUNCHER_HOME
+
+    [subsets]                     # words for data IDs, added to a laboratory's own
+    wild = ["InTheWild", "SDXL-*"]
+
+    [modifiers]
+    mail = "Mail"
+
+    [sharing]                     # the GPUs, with others: see launcher/system/gpu_sharing.py
+    reserve = "2GiB"
+
+    [run]                         # a verb's options, named as on the command line
+    detach = true
+
+What an experiment depends on stands in its task file; here stands what a person likes.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import UsageError, known_words, nearest
+
+if TYPE_CHECKING:
+    from launcher.scheduler.model import Rules
+
+MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
+WORDS = ("subsets", "modifiers")
+KEYS = ("home", *WORDS, "sharing")
+
+# Texts, not compiled: every command imports this, and who has no file needs none of them.
+_BARE = r"[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'"
+_DOTTED = rf"(?:{_BARE})(?:[ \t]*\.[ \t]*(?:{_BARE}))*"
+_HEADER = rf"[ \t]*\[[ \t]*({_DOTTED})[ \t]*\][ \t]*(?:#.*)?"
+_ASSIGNED = rf"[ \t]*({_DOTTED})[ \t]*="
+_PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
+
+Fault = tuple[tuple[str, ...], str]  # which key, and what is wrong with it
+Options = Mapping[str, Any]  # by their names as written; whatever stands there
+Folders = Mapping[str, tuple[str, ...]]  # by the word for them, as in `launcher.kinds.Words`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What the file says; nothing of it where there is no file."""
+
+    file: Path
+    exists: bool = False
+    home: Path | None = None  # absolute
+    subsets: Folders = field(default_factory=dict)
+    modifiers: Folders = field(default_factory=dict)
+    rules: "Rules | None" = None  # of [sharing]; None: the file has none
+    options: Mapping[str, Options] = field(default_factory=dict)  # by verb
+    lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # where each key stands
+
+    def place(self, *keys: str) -> str:
+        """Return where a key stands, such as `/home/me/.config/launcher/config.toml:3`."""
+        line = self._line(keys)
+        return f"{self.file}:{line}" if line else str(self.file)
+
+    def refuse(self, faults: Iterable[Fault]) -> None:
+        """Raise everything that is wrong with the file, each with its place; nothing if all is well.
+
+        Raises:
+            UsageError: there is at least one fault.
+        """
+        in_order = sorted(faults, key=lambda one: self._line(one[0]))
+        if in_order:
+            told = [f"{self.place(*keys)}: {message}" for keys, message in in_order]
+            raise UsageError("\n       ".join(told))
+
+    def _line(self, keys: tuple[str, ...]) -> int:
+        """Return the line of a key, or of what it is part of; 0 where that is not known."""
+        for length in range(len(keys), 0, -1):
+            wanted = keys[:length]
+            if line := self.lines.get(wanted):
+                return line
+            for key, line in self.lines.items():
+                if _dashed(key) == _dashed(wanted):  # options are written either way
+                    return line
+        return 0
+
+
+def configuration_file(environ: Mapping[str, str]) -> Path:
+    """Return where the file lies, or would lie.
+
+    Raises:
+        UsageError: LAUNCHER_CONFIG is a relative path, or begins with a home folder of nobody.
+    """
+    named = environ.get("LAUNCHER_CONFIG", "")
+    if named:
+        return absolute("LAUNCHER_CONFIG", named)
+    folder = Path(environ.get("XDG_CONFIG_HOME", ""))
+    if not folder.is_absolute():  # the XDG base directories: a relative one is ignored
+        folder = absolute("the user's home", "~") / ".config"
+    return folder / "launcher" / "config.toml"
+
+
+def read_configuration(
+    environ: Mapping[str, str],
+    verbs: Collection[str] | None = None,
+    further: Callable[[Mapping[str, Options]], Iterable[Fault]] = lambda _: (),
+) -> Configuration:
+    """Read the user's file.
+
+    Args:
+        environ: tells where it is.
+        verbs: the tables of options that there can be; None: any. Which options a verb has, and
+            what they take, is told by `launcher.cli.main.defaults`.
+        further: what else is wrong with these tables; it is told with the rest.
+
+    Raises:
+        UsageError: it cannot be read, or holds something unknown; all faults of the file at once.
+    """
+    file = configuration_file(environ)
+    text = _text(file, demanded=bool(environ.get("LAUNCHER_CONFIG")))
+    if text is None or not text.strip():
+        return Configuration(file=file, exists=text is not None)
+    read = _parsed(file, text)
+    found = Configuration(file=file, exists=True, lines=_lines(text))
+    faults: list[Fault] = []
+    known = (*KEYS, *(verbs or ()))
+    for key, value in read.items():
+        table = isinstance(value, dict)
+        if key not in known and not (table and verbs is None):
+            what = f"a {'table' if table else 'key'} of the configuration"
+            faults.append(((key,), unknown(key, what, known)))
+        elif key not in KEYS and not table:
+            faults.append(((key,), f"{key}: expected a table of options, such as [{key}]"))
+    home = _home(read.get("home"), faults)
+    words = {name: dict(_words(name, read.get(name), faults)) for name in WORDS}
+    rules = None
+    if "sharing" in read:
+        sharing = importlib.import_module("launcher.system.gpu_sharing")  # not light either
+        rules = sharing.read_rules(read["sharing"], faults)
+    options = {key: value for key, value in read.items() if key not in KEYS}
+    tables = {key: value for key, value in options.items() if isinstance(value, dict)}
+    found.refuse([*faults, *further(tables)])
+    return Configuration(
+        file=file,
+        exists=True,
+        home=home,
+        subsets=words["subsets"],
+        modifiers=words["modifiers"],
+        rules=rules,
+        options=options,
+        lines=found.lines,
+    )
+
+
+def absolute(what: str, text: str) -> Path:
+    """Return a path that may begin with `~` as an absolute one.
+
+    Raises:
+        UsageError: it is relative, or begins with a home folder that does not exist.
+    """
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:  # "~nobody/queue"
+        raise UsageError(
+            f"{what}: {text!r} begins with a home folder that does not exist; write the whole path"
+        ) from error
+    if not path.is_absolute():
+        raise UsageError(f"{what} must be an absolute path, not {text!r}")
+    return path
+
+
+def unknown(name: str, what: str, known: Collection[str]) -> str:
+    """Return what to say of a name that nobody knows there."""
+    close = nearest(name, known)
+    hint = f"did you mean {close!r}?" if close else known_words(name, sorted(known))
+    return f"{name!r} is not {what}; {hint}"
+
+
+def _text(file: Path, *, demanded: bool) -> str | None:
+    """Return the text of the file; None where there is none and none was asked for."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MOST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not demanded:
+            return None
+        raise UsageError(
+            f"LAUNCHER_CONFIG names {file}, and there is no such file; make it, or unset the variable"
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the configuration {file}: {error.strerror}; "
+            "make it readable, or name another with LAUNCHER_CONFIG"
+        ) from error
+    if len(data) > MOST_BYTES:
+        raise UsageError(f"{file} is no configuration: it has more than {MOST_BYTES:,} bytes")
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
+        raise UsageError(
+            f"{file}:{line}: the byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+        ) from error
+
+
+def _parsed(file: Path, text: str) -> dict[str, Any]:
+    # only who has a file pays for the parser: it takes as long to import as all the rest
+    tomllib = importlib.import_module("tomllib")
+    try:
+        read: dict[str, Any] = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        said = str(error)
+        where = re.search(_PLACED, said)
+        line = where[1] if where and where[1] else text.count("\n") + 1
+        message = re.sub(_PLACED, "", said)
+        raise UsageError(
+            f"{file}:{line}: not valid TOML: {message[:1].lower()}{message[1:]}"
+        ) from error
+    return read
+
+
+def _home(value: object, faults: list[Fault]) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        faults.append((("home",), 'home: expected the path of a folder, such as "~/queue"'))
+        return None
+    try:
+        return absolute("home", value)
+    except UsageError as error:
+        faults.append((("home",), str(error)))
+        return None
+
+
+def _words(table: str, value: object, faults: list[Fault]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        faults.append(((table,), f'{table}: expected a table with lines such as word = "folder"'))
+        return
+    ids = importlib.import_module("launcher.ids")  # not light either
+    for word, folders in value.items():
+        listed = folders if isinstance(folders, list) else [folders]
+        if not ids.is_word(word):
+            message = f"{word!r} cannot stand in a data ID: letters, digits and _.+- only"
+            faults.append(((table, word), message))
+        elif not listed or not all(isinstance(one, str) and one for one in listed):
+            message = f'{table}.{word}: expected "folder", or ["folder", "pattern-*"]'
+            faults.append(((table, word), message))
+        else:
+            yield word, tuple(listed)
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """Return where keys and tables stand, found line by line; tomllib does not tell."""
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.split("\n"), 1):
+        if header := re.fullmatch(_HEADER, line):
+            table = _parts(header[1])
+            found.setdefault(table, number)
+        elif assigned := re.match(_ASSIGNED, line):
+            keys = table + _parts(assigned[1])
+            for length in range(len(table) + 1, len(keys) + 1):
+                found.setdefault(keys[:length], number)
+    return found
+
+
+def _dashed(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key.replace("_", "-") for key in keys)
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip("\"'") for part in re.findall(_BARE, dotted))

@@ -1,0 +1,128 @@
+"""Which variables of a shell's environment a job may remember: none that looks like a secret, unless it is named."""
+
+import json
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+
+from launcher.errors import UsageError, nearest
+from launcher.system.processes import MARK
+
+# as in the documentation, in any case of letters
+SECRETS = (
+    "*TOKEN*",
+    "*SECRET*",
+    "*PASSWORD*",
+    "*PASSWD*",
+    "*PASSPHRASE*",
+    "*CREDENTIAL*",
+    "*API_KEY*",
+    "*APIKEY*",
+    "*ACCESS_KEY*",
+    "*PRIVATE_KEY*",
+)
+# a place where a secret lies is none itself, and a library's switch is none at all
+PLAIN = ("*_FILE", "*_PATH", "*_DIR", "GOOGLE_APPLICATION_CREDENTIALS", "TOKENIZERS_PARALLELISM")
+
+
+def looks_secret(name: str) -> bool:
+    """Tell whether a variable of this name is kept out of the queue unless a job names it."""
+    upper = name.upper()
+    if any(fnmatchcase(upper, pattern) for pattern in PLAIN):
+        return False
+    return any(fnmatchcase(upper, pattern) for pattern in SECRETS)
+
+
+def remembered(
+    environment: Mapping[str, str], passed: Collection[str] = ()
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return what a job remembers of an environment, and the names of what is left out.
+
+    Args:
+        environment: the shell's.
+        passed: names that the job asks for, whatever they look like.
+
+    Raises:
+        UsageError: one of them is not set.
+    """
+    for name in unset(environment, passed):
+        close = nearest(name, environment)
+        hint = f"did you mean {close}?" if close else "export it, or leave it out"
+        raise UsageError(f"pass_env: {name} is not set in this shell; {hint}")
+    left_out = tuple(
+        name
+        for name, value in sorted(environment.items())
+        if value and name not in passed and looks_secret(name)
+    )
+    kept = {name: value for name, value in environment.items() if name not in left_out}
+    return kept, left_out
+
+
+def unset(environment: Mapping[str, str], passed: Collection[str]) -> list[str]:
+    """Return which of the variables that a job asks for are not set."""
+    return [name for name in passed if name not in environment]
+
+
+def left_out_note(names: Collection[str]) -> str:
+    """Return what to tell of variables that were left out; their names only."""
+    shown = ", ".join(names)
+    what = "looks like a secret and is" if len(names) == 1 else "look like secrets and are"
+    example = next(iter(names))
+    return (
+        f"note: {shown} {what} not stored with the job; where a job needs it: "
+        f"--pass-env {example}, or pass_env: [{example}] in a task file"
+    )
+
+
+RECORD = "LAUNCHER_PLACE"  # name → [as it was set, as its owner had it or null]
+OURS = ("LAUNCHER_CPUS", "LAUNCHER_JOB", "LAUNCHER_VRAM", MARK)  # no owner sets these
+
+
+def placed_environment(
+    owner: Mapping[str, str], place: Mapping[str, str], *, unless_set: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of an attempt.
+
+    Args:
+        owner: that in which its job was queued.
+        place: what holds whatever its owner had there.
+        unless_set: what its owner may have set otherwise.
+    """
+    found = {**unless_set, **owner, **place}
+    found.pop(RECORD, None)
+    ours = {
+        name: [text, owner.get(name)]
+        for name, text in found.items()
+        if owner.get(name) != text and name not in OURS
+    }
+    return {**found, RECORD: json.dumps(ours)}
+
+
+def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment as its owner made it; what a job has changed of its own stays."""
+    found = {name: text for name, text in environ.items() if name != RECORD}
+    if RECORD not in environ:
+        return found
+    for name in OURS:
+        found.pop(name, None)
+    for name, (ours, before) in _record(environ[RECORD]).items():
+        if found.get(name) != ours:
+            continue
+        if before is None:
+            del found[name]
+        else:
+            found[name] = before
+    return found
+
+
+def _record(text: str) -> dict[str, tuple[str, str | None]]:
+    """Return what a record tells; what cannot be understood is left out."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    found: dict[str, tuple[str, str | None]] = {}
+    for name, entry in record.items() if isinstance(record, dict) else ():
+        match entry:
+            case [str(ours), str() | None as before]:
+                found[name] = (ours, before)
+    return found

@@ -1,0 +1,151 @@
+"""Small files that must be whole or absent: written to a temporary name, synced, renamed."""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+Stamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def write_atomic(
+    path: Path, content: bytes | str, *, mode: int = 0o644, durable: bool = True
+) -> None:
+    """Replace `path` by `content` so that a reader or a crash sees the old file or the new one.
+
+    Args:
+        path: the file.
+        content: all of it.
+        mode: of a new file.
+        durable: synced to the disk; else quick, for what nobody needs after a power cut.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; `path` is then untouched.
+    """
+    # what is no Unicode, such as a file's name in bytes, is escaped as JSON escapes it
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    folder = os.path.dirname(path) or "."  # noqa: PTH120  # this is done for every attempt; a Path costs 10 µs
+    temporary = f"{folder}/.{secrets.token_hex(8)}.tmp"  # short: `path` may use all 255
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)  # noqa: PTH105  # likewise
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108  # likewise
+        raise
+    if durable:
+        sync(folder)
+
+
+def write_json(
+    path: Path, record: Mapping[str, Json], *, mode: int = 0o644, durable: bool = True
+) -> None:
+    """Write `record` atomically as one JSON object."""
+    text = json.dumps(record, ensure_ascii=False) + "\n"
+    write_atomic(path, text, mode=mode, durable=durable)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a private file that nobody reads before we say so; not synced, and not atomic."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(text.encode(errors="backslashreplace"))
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> dict[str, Json] | None:
+    """Read a record, or return None where there is none (yet) or it was cut off."""
+    try:
+        record = json.loads(read_bytes(path))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Return what a small file holds, in half the time that a file object takes.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(descriptor, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
+
+
+def sync(path: Path | str) -> None:
+    """Make what a file holds, or new and other names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def stamp(path: str) -> Stamp | None:
+    """Return a stamp to tell later whether a file is the same; None where there is none."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):  # ValueError: no file can have such a name
+        return None
+    return (0, 0) if Path(path).is_dir() else (found.st_size, found.st_mtime_ns)
+
+
+BLOCK_BYTES = 1 << 16
+MOST_BYTES = 16 << 20  # a log may be 10 GB long, and have no line end in it
+
+
+def tail_offset(file: BinaryIO, lines: int) -> int:
+    """Return where the last `lines` lines begin, or the last 16 MiB where those are fewer."""
+    position = end = file.seek(0, 2)
+    lowest = max(0, end - MOST_BYTES)
+    found = 0
+    while position > lowest:
+        size = min(BLOCK_BYTES, position - lowest)
+        position -= size
+        file.seek(position)
+        block = file.read(size)
+        if position + size == end:
+            block = block.removesuffix(b"\n")  # ends the last line, begins none
+        inside = block.count(b"\n")
+        if found + inside < lines:
+            found += inside
+            continue
+        cut = len(block)
+        for _ in range(lines - found):
+            cut = block.rfind(b"\n", 0, cut)
+        return position + cut + 1
+    return lowest
+
+
+def last_lines(log: Path, lines: int, most_bytes: int = 1 << 16) -> list[str]:
+    """Return the last lines of a log, cut to so many bytes; none where there is no log."""
+    try:
+        with log.open("rb") as file:
+            end = file.seek(0, 2)
+            start = max(tail_offset(file, lines), end - most_bytes)
+            file.seek(start)
+            return file.read(end - start).decode(errors="replace").splitlines()
+    except OSError:
+        return []

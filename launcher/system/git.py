@@ -1,0 +1,98 @@
+"""The state of the git working tree around a folder: its commit, and what was changed since."""
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher.system.code_digests import CodeIndex
+from launcher.system.files import Json
+
+PATIENCE_S = 2.0  # a listing does not wait longer for a slow disk
+SHORT = 7  # characters of a commit that is shown
+_MOVED = b"2"  # an entry that is followed by the name it had before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkTree:
+    """A working tree as git sees it; files that git does not know are no part of it."""
+
+    commit: str
+    changed: tuple[str, ...] = ()  # files that are not as the commit has them, from its top
+    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # module → those in it
+
+    @property
+    def short(self) -> str:
+        """The commit as it is shown, with a * when the tree is not as it has it."""
+        return self.commit[:SHORT] + ("*" if self.changed else "")
+
+    def record(self) -> dict[str, Json]:
+        """Return the tree as JSON."""
+        return {
+            "commit": self.commit,
+            "changed": list(self.changed),
+            "modules": {module: list(files) for module, files in self.modules.items()},
+        }
+
+
+def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
+    """Return the working tree around a folder; None without git, repository or commit.
+
+    Nothing is written, not even git's own index, and no folder is searched for new files: data
+    sets may lie there.
+
+    Args:
+        folder: where to look from.
+        modules: of these is told which have changed files, of a package its `__init__.py`.
+    """
+    said = _git(folder, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
+    if said is None:
+        return None
+    commit, names = _read(said)
+    if commit is None:
+        return None
+    top = _git(folder, "rev-parse", "--show-toplevel") if names else None
+    inside = {} if top is None else _inside(Path(os.fsdecode(top[:-1])), names, modules)
+    return WorkTree(commit=commit, changed=tuple(names), modules=inside)
+
+
+def _inside(top: Path, names: Iterable[str], modules: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the changed files of each module that has some."""
+    changed = {top / name: name for name in names}
+    index = CodeIndex()
+    files = {module: file.resolve() for module in modules if (file := index.file(module))}
+    return {module: (changed[file],) for module, file in files.items() if file in changed}
+
+
+def _read(said: bytes) -> tuple[str | None, list[str]]:
+    """Return the commit, None before the first one, and the names of changed files."""
+    commit, names = None, []
+    fields = iter(said.split(b"\0"))
+    for one in fields:
+        if one.startswith(b"# branch.oid "):
+            oid = one.split(b" ", 2)[2].decode("ascii")
+            commit = oid if oid != "(initial)" else None
+        elif one[:2] in {b"1 ", b"2 ", b"u "}:
+            # before the name: type, XY, submodule, modes, hashes, for a moved file a score
+            before = {b"1": 8, b"2": 9, b"u": 10}[one[:1]]
+            names.append(os.fsdecode(one.split(b" ", before)[before]))
+            if one[:1] == _MOVED:
+                names.append(os.fsdecode(next(fields)))
+    return commit, names
+
+
+def _git(folder: Path, *words: str) -> bytes | None:
+    """Return what git says, None where it fails, is absent or takes too long."""
+    try:
+        said = subprocess.run(
+            ["git", "--no-optional-locks", *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout

@@ -1,0 +1,117 @@
+"""How the owner of a queue shares the machine's GPUs with others: the table [sharing] of config.toml."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import UsageError
+from launcher.scheduler.model import Rules
+from launcher.system.config import Fault, configuration_file, read_configuration, unknown
+from launcher.units import parse_bytes, parse_seconds
+
+TABLE = "sharing"
+EXPECTED = {
+    "reserve": 'an amount that is left to others on each GPU, such as "2GiB"',
+    "max_per_gpu": "a whole number of jobs, at least 1",
+    "idle": 'a time without other users after which a GPU is taken, such as "10m"',
+    "devices": 'GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]',
+}
+
+
+def read_rules(table: object, faults: list[Fault]) -> Rules:
+    """Return what the table says.
+
+    Args:
+        table: as the file has it.
+        faults: where all that is wrong with it is added.
+    """
+    if not isinstance(table, dict):
+        faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
+        return Rules()
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in EXPECTED:
+            faults.append(((TABLE, key), unknown(key, f"a key of [{TABLE}]", EXPECTED)))
+            continue
+        try:
+            found[name] = _READ[name](value)
+        except UsageError:
+            faults.append(((TABLE, key), f"{TABLE}.{key}: expected {EXPECTED[name]}"))
+    if "idle" in found:
+        found["idle_s"] = found.pop("idle")
+    return Rules(**found)
+
+
+class Sharing:
+    """The rules of a user's file, read again when it was changed."""
+
+    def __init__(self, environ: Mapping[str, str], warn: Callable[[str], None]) -> None:
+        """Begin without having read anything.
+
+        Args:
+            environ: tells where the file is.
+            warn: is told once when it cannot be understood; the rules from before hold on then.
+        """
+        self._environ, self._warn = environ, warn
+        self._seen: tuple[float, int] | None = (-1.0, -1)
+        self._rules = Rules()
+
+    def rules(self) -> Rules:
+        """Return what holds now."""
+        try:
+            file = configuration_file(self._environ)
+            seen = _stamp(file)
+            if seen != self._seen:
+                self._seen = seen
+                self._rules = read_configuration(self._environ).rules or Rules()
+        except UsageError as error:
+            self._warn(str(error))
+        return self._rules
+
+
+def _stamp(file: Path) -> tuple[float, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime, found.st_size
+
+
+def _size(value: object) -> int:
+    return parse_bytes(_text(value))
+
+
+def _span(value: object) -> float:
+    return parse_seconds(_text(value))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError("expected a text")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise UsageError("expected a number")
+    return value
+
+
+def _devices(value: object) -> tuple[str, ...]:
+    listed = value if isinstance(value, list) else [value]
+    words = tuple(str(one) for one in listed)
+    for one, word in zip(listed, words, strict=True):
+        numbered = type(one) is int and one >= 0
+        named = isinstance(one, str) and (word.isdecimal() or word.startswith(("GPU-", "MIG-")))
+        if not (numbered or named):
+            raise UsageError("expected a GPU")
+    return words
+
+
+_READ: Mapping[str, Callable[[object], Any]] = {
+    "reserve": _size,
+    "max_per_gpu": _count,
+    "idle": _span,
+    "devices": _devices,
+}

@@ -1,0 +1,210 @@
+"""What makes a folder fit to be a queue's home: on a local disk, its user's alone, of this machine."""
+
+import hashlib
+import os
+import pwd
+import re
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from launcher.errors import MachineError
+from launcher.system.files import Json, read_json, write_json
+from launcher.system.processes import boot_id, pid_namespace
+
+SPARE = Path("/var/tmp")  # local as good as everywhere, and kept over a reboot
+_NETWORK = re.compile(
+    r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|panfs"
+    r"|prl_fs|pvfs2|smb3|smbfs|vboxsf|wekafs|fuse\.(afp|beegfs|ceph|ceph-fuse|curlftpfs|davfs2?|gcsfuse"
+    r"|glusterfs|goofys|juicefs|lizardfs|mfs|moosefs|quobyte|rclone|s3fs|seaweedfs|smbnetfs|sshfs)"
+)  # types of file systems that several machines may write to at once
+_ESCAPE = re.compile(r"\\([0-7]{3})")  # how the kernel writes blanks and backslashes of a path
+
+
+def file_system(mountinfo: str, path: Path) -> str | None:
+    """Return the type of the file system that a path lies on, None when it is not told.
+
+    Args:
+        mountinfo: the text of /proc/self/mountinfo.
+        path: absolute and without links; nothing need exist there.
+
+    Source: proc(5), /proc/pid/mountinfo.
+    """
+    best: tuple[int, str] | None = None
+    for line in mountinfo.split("\n"):
+        fields = line.split(" ")
+        if len(fields) < 9 or "-" not in fields[6:-1]:
+            continue
+        point = Path(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        kind = fields[fields.index("-", 6) + 1]
+        depth = len(point.parts)
+        # of two on one point the later one is seen
+        if path.is_relative_to(point) and (best is None or depth >= best[0]):
+            best = depth, kind
+    return best[1] if best else None
+
+
+def is_remote(kind: str | None) -> bool:
+    """Tell whether several machines may write to a file system of this type at once."""
+    return kind is not None and _NETWORK.fullmatch(kind) is not None
+
+
+def default_folder(state: Path, mountinfo: str, uid: int) -> Path:
+    """Return where a user's queue lies: the state folder, or a local one when that is remote.
+
+    Args:
+        state: the user's state folder for this program, absolute and without links.
+        mountinfo: the text of /proc/self/mountinfo.
+        uid: the user.
+    """
+    if is_remote(file_system(mountinfo, state)):
+        return SPARE / f"launcher-{uid}"
+    return state
+
+
+def mounts() -> str:
+    """Return what the kernel tells of mounted file systems; nothing where it does not."""
+    try:
+        return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def without_links(path: Path) -> Path:
+    """Return where a path leads; the path itself when it leads nowhere."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return path
+
+
+def network_warning(folder: Path, mountinfo: str) -> str | None:
+    """Return what to tell of a home on a network file system, None when it lies on a local one.
+
+    Args:
+        folder: the home's.
+        mountinfo: what `mounts` returns.
+    """
+    kind = file_system(mountinfo, without_links(folder))
+    if not is_remote(kind):
+        return None
+    return (
+        f"the queue's home {folder} lies on a network file system ({kind}): use it from this "
+        "machine only, or set LAUNCHER_HOME to a folder on a local disk"
+    )
+
+
+def check_owner(folder: Path) -> None:
+    """Refuse a home that is not the user's own folder, and close an own one to everybody else.
+
+    Raises:
+        MachineError: it is no folder, somebody else's, or reached over somebody else's link.
+    """
+    try:
+        linked = folder.lstat()
+        if stat.S_ISLNK(linked.st_mode) and (
+            linked.st_uid != os.geteuid() or folder.parent == SPARE
+        ):  # where everybody may write, a link leads where its maker wants
+            raise unfit(folder, f"is a link that {_user(linked.st_uid)} made")
+        there = folder.stat()
+        if not stat.S_ISDIR(there.st_mode):
+            raise unfit(folder, "is not a folder")
+        if there.st_uid != os.geteuid():
+            raise unfit(folder, f"belongs to {_user(there.st_uid)}")
+        if stat.S_IMODE(there.st_mode) & 0o777 != 0o700:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise out_of_reach("use", folder, error) from error
+
+
+def check_machine(record: Path, lives: Callable[[], bool]) -> None:
+    """Refuse a home of another machine or container; one that tells of none becomes this one's.
+
+    Processes of another PID namespace cannot be seen, so from here it could not be told which of the queue's jobs
+    run: each would be started again beside itself. Once none of them lives, as after a container was restarted or
+    the machine was, the home goes over to the namespace that uses it next.
+
+    Args:
+        record: the home's file that names its machine and PID namespace.
+        lives: tells whether processes of this home live, here or in another namespace.
+
+    Raises:
+        MachineError: the home belongs to another machine or namespace, or cannot be written.
+    """
+    host = os.uname().nodename
+    here: dict[str, Json] = {
+        "schema": 1,
+        "machine": machine(),
+        "host": host,
+        "boot": boot_id(),
+        "namespace": pid_namespace(),
+    }
+    known: Mapping[str, Json] = {}
+    try:
+        known = read_json(record) or {}
+        if known.get("machine", here["machine"]) == here["machine"] and known != here:
+            if _is_elsewhere(known) and lives():
+                raise MachineError(_in_use(record.parent, known["namespace"]))
+            write_json(record, here, mode=0o600)
+    except OSError as error:
+        if "machine" not in known:  # else the disk is full, or so, and the older record does
+            raise MachineError(
+                f"cannot put down in {record} whose home this is: {error.strerror}"
+            ) from error
+    if known.get("machine", here["machine"]) != here["machine"]:
+        raise MachineError(
+            f"the queue's home {record.parent} belongs to machine {known.get('host')!r}, and this "
+            f"is {host!r}; set LAUNCHER_HOME to a folder of this machine, or delete {record} if it "
+            "is the same machine renamed or installed anew"
+        )
+
+
+def _is_elsewhere(known: Mapping[str, Json]) -> bool:
+    """Tell whether a home was last used in another PID namespace of this boot; older ones do not say."""
+    if known.get("boot") != boot_id() or None in (known.get("namespace"), pid_namespace()):
+        return False
+    return known["namespace"] != pid_namespace()
+
+
+def _in_use(folder: Path, namespace: Json) -> str:
+    return (
+        f"the queue's home {folder} is in use in another container (PID namespace {namespace}, this "
+        f"is {pid_namespace()}), whose processes cannot be seen from here; use it there, or end it "
+        "there with `launcher stop --now`, or set LAUNCHER_HOME to another folder"
+    )
+
+
+def machine(id_file: Path = Path("/etc/machine-id")) -> str:
+    """Return what tells this machine from others: a hash of its id, else of its name."""
+    try:
+        known = id_file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        known = ""
+    if not re.fullmatch("[0-9a-f]{32}", known):  # empty or 'uninitialized' in an image
+        known = os.uname().nodename
+    # machine-id(5): the id itself is confidential, a program shows a hash of its own
+    return hashlib.sha256(f"launcher {known}".encode()).hexdigest()[:32]
+
+
+def out_of_reach(verb: str, folder: Path, error: OSError) -> MachineError:
+    """Return what to raise when a home cannot be made or used."""
+    return MachineError(
+        f"cannot {verb} the queue's home {folder}: {error.strerror}; "
+        "set LAUNCHER_HOME to a folder that you can write"
+    )
+
+
+def unfit(folder: Path, why: str) -> MachineError:
+    """Return what to raise when a home is nobody's folder, or somebody else's."""
+    ask = ", or have root remove this one" if folder.parent == SPARE else ""
+    return MachineError(
+        f"the queue's home {folder} {why}; set LAUNCHER_HOME, or `home` in config.toml, to a folder "
+        f"of your own{ask}"
+    )
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name!r}"
+    except KeyError:
+        return f"user {uid}"

@@ -1,0 +1,98 @@
+"""The main memory of this machine, as far as we may use it, and whom the kernel killed for it."""
+
+from functools import cache
+from pathlib import Path
+
+from launcher.system.files import read_bytes
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60  # version 1 says "no limit" with a number near 2^63
+
+
+def total(root: Path = Path("/")) -> int:
+    """Return the bytes that processes of ours can use: the machine's, or our cgroup's limit."""
+    return min([there(root), *_limits(root)])
+
+
+def there(root: Path = Path("/")) -> int:
+    """Return the bytes that the machine has, whoever may use them."""
+    return _meminfo(root).get("MemTotal", 0)
+
+
+def limiting(root: Path = Path("/")) -> Path | None:
+    """Return the folder of the group whose limit is ours, None where that is the machine itself."""
+    limits = _limits(root)
+    least = min(limits, default=None)
+    return None if least is None or least >= there(root) else limits[least]
+
+
+def _limits(root: Path) -> dict[int, Path]:
+    """Return limits of our group and those above it, each with the highest that has it."""
+    found = {}
+    for folder in folders(root):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(folder / name).strip()
+            if text.isdigit() and int(text) < _UNLIMITED:
+                found[int(text)] = folder
+    return found
+
+
+def available(root: Path = Path("/")) -> int:
+    """Return the bytes that could be used now without swapping, as the kernel guesses."""
+    return _meminfo(root).get("MemAvailable", 0)
+
+
+def oom_kills(root: Path = Path("/")) -> int | None:
+    """Return how many processes of our cgroup the kernel has killed for lack of memory so far.
+
+    None where it does not tell.
+    """
+    found = None
+    for file in _oom_files(root):
+        for line in _read(file).splitlines():
+            if line.startswith("oom_kill "):
+                found = max(found or 0, int(line.split()[1]))
+    return found
+
+
+@cache
+def _oom_files(root: Path) -> list[Path]:
+    names = ("memory.events.local", "memory.events", "memory.oom_control")
+    for folder in folders(root):  # a group of ours has no memory of its own: that above it counts
+        files = [folder / name for name in names if (folder / name).exists()]
+        if files:
+            return files
+    return []
+
+
+def _meminfo(root: Path) -> dict[str, int]:
+    lines = (line.split() for line in _read(root / "proc/meminfo").splitlines())
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3}
+
+
+def folders(root: Path) -> list[Path]:
+    """Return the folders of our memory cgroup and those above it, the nearest first."""
+    cgroups = root / _CGROUPS.relative_to("/")
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        if number == "0" and (cgroups / "cgroup.controllers").exists():
+            top = cgroups
+        elif "memory" in controllers.split(","):
+            top = cgroups / "memory"
+        else:
+            continue
+        here = top / name.strip("/")
+        chain = [here, *here.parents]
+        # inside a container the path may be the host's, and not be there
+        found = [one for one in chain if one.is_relative_to(top) and one.is_dir()]
+        if found:
+            return found
+    return []
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_bytes(path).decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,244 @@
+"""Every path of a home and of an attempt, and where the home is."""
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import platformdirs
+
+from launcher.system.config import absolute, read_configuration
+from launcher.system.home_checks import (
+    check_machine,
+    check_owner,
+    default_folder,
+    mounts,
+    out_of_reach,
+    unfit,
+    without_links,
+)
+from launcher.system.processes import inhabited, lock_holder
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The folder of one attempt; every file in it has one writer.
+
+    spec.json      scheduler    what to run; written before anyone is asked to run it
+    started        supervisor   created exclusively: who may start (or a scheduler, to void); pid,
+                                boot id and start time of supervisor and program, a line each
+    share.json     scheduler    how much of its card it may take; replaced when that changes
+    progress.jsonl worker       steps and metrics
+    memory.json    worker       how much of its card it takes
+    result.json    worker       what the entry function returned, or how it failed
+    outcome.json   supervisor   how it ended; synced to disk
+    log            program      standard output and error
+    """
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "spec.json"
+
+    @property
+    def started(self) -> Path:
+        return self.folder / "started"
+
+    @property
+    def share(self) -> Path:
+        return self.folder / "share.json"
+
+    @property
+    def memory(self) -> Path:
+        return self.folder / "memory.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.folder / "progress.jsonl"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def outcome(self) -> Path:
+        return self.folder / "outcome.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of one person's queue on one machine.
+
+    home.json        whose home it is: machine, boot, PID namespace
+    queue.sqlite     jobs, attempts, events; written by the command line and the scheduler only
+    scheduler.lock   locked while a scheduler lives
+    scheduler.json   who the scheduler is
+    scheduler.log    what it decided, one line a change
+    restarts.json    when helpers restarted it lately
+    revival.lock     locked by the helper that restarts it
+    gpus.json        the GPUs as the scheduler last saw them, while something ran or waited for one
+    stop.json        present while the queue is stopped
+    wake             named pipe: a byte in it wakes the scheduler
+    attempts/        a folder per attempt
+    backups/         the database as it was before it was brought to a newer shape
+    damaged/         databases that were found damaged, a folder each
+    damaged.json     present while the queue's owner has not decided how to go on after damage
+    damage.lock      locked by the one that keeps a damaged database aside
+    renumber         present until the next database counts on from the newest attempt folder
+    """
+
+    folder: Path
+
+    @cached_property
+    def record(self) -> Path:
+        return self.folder / "home.json"
+
+    @cached_property
+    def database(self) -> Path:
+        return self.folder / "queue.sqlite"
+
+    @cached_property
+    def database_log(self) -> Path:
+        return self.folder / "queue.sqlite-wal"
+
+    @cached_property
+    def scheduler_lock(self) -> Path:
+        return self.folder / "scheduler.lock"
+
+    @cached_property
+    def scheduler_record(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    @cached_property
+    def scheduler_log(self) -> Path:
+        return self.folder / "scheduler.log"
+
+    @cached_property
+    def restarts(self) -> Path:
+        return self.folder / "restarts.json"
+
+    @cached_property
+    def revival_lock(self) -> Path:
+        return self.folder / "revival.lock"
+
+    @cached_property
+    def gpus(self) -> Path:
+        return self.folder / "gpus.json"
+
+    @cached_property
+    def stop(self) -> Path:
+        return self.folder / "stop.json"
+
+    @cached_property
+    def wake(self) -> Path:
+        return self.folder / "wake"
+
+    @cached_property
+    def attempts(self) -> Path:
+        return self.folder / "attempts"
+
+    @cached_property
+    def backups(self) -> Path:
+        return self.folder / "backups"
+
+    @cached_property
+    def damaged(self) -> Path:
+        return self.folder / "damaged"
+
+    @cached_property
+    def damage_record(self) -> Path:
+        return self.folder / "damaged.json"
+
+    @cached_property
+    def damage_lock(self) -> Path:
+        return self.folder / "damage.lock"
+
+    @cached_property
+    def renumber(self) -> Path:
+        return self.folder / "renumber"
+
+    def attempt(self, job: int, number: int) -> Attempt:
+        """Return the folder of attempt `number` (from 1) of job `job`."""
+        return Attempt(self.attempts / f"{job}-{number}")
+
+    def exists(self) -> bool:
+        """Tell whether a queue was ever kept here; a damaged one was, and one of which a part is.
+
+        Raises:
+            MachineError: it is no folder, or nobody can tell.
+        """
+        try:
+            if not stat.S_ISDIR(self.folder.stat().st_mode):
+                raise unfit(self.folder, "is not a folder")
+            return any(
+                path.exists() for path in (self.database, self.damage_record, self.database_log)
+            )
+        except FileNotFoundError:
+            return False
+        except OSError as error:  # no right to look, or a file where a folder should be
+            raise out_of_reach("use", self.folder, error) from error
+
+
+def find_home(environ: Mapping[str, str]) -> Home:
+    """Return the home of the environment, else of the user's file, else on a local disk.
+
+    Nothing is made, and whether it may be used is told by `check_home`.
+
+    Raises:
+        UsageError: LAUNCHER_HOME is a relative path, or the user's file cannot be read.
+    """
+    named = environ.get("LAUNCHER_HOME", "")
+    if named:
+        return Home(absolute("LAUNCHER_HOME", named))
+    configured = read_configuration(environ).home
+    if configured is not None:
+        return Home(configured)
+    state = without_links(Path(platformdirs.user_state_dir("launcher", appauthor=False)))
+    return Home(default_folder(state, mounts(), os.geteuid()))
+
+
+def make_home(home: Home) -> None:
+    """Create the home, readable by its owner alone and bound to this machine.
+
+    Raises:
+        MachineError: it cannot be made, or belongs to somebody else or to another machine.
+    """
+    try:
+        home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_home(home)
+        home.attempts.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise out_of_reach("make", home.folder, error) from error
+
+
+def check_home(home: Home) -> None:
+    """Refuse a home that is not this user's on this machine; its mode is repaired.
+
+    Not for who holds the scheduler's lock: to look at it gives it up.
+
+    Raises:
+        MachineError: it is somebody else's, another machine's, in use in another PID namespace, or
+            no folder at all.
+    """
+    check_owner(home.folder)
+    check_machine(home.record, lambda: _is_lived_in(home))
+
+
+def check_lone_home(home: Home) -> None:
+    """Refuse a home in which others live in another PID namespace, for who holds the scheduler's lock himself.
+
+    Raises:
+        MachineError: as `check_home`.
+    """
+    check_machine(home.record, lambda: inhabited(home.folder))
+
+
+def _is_lived_in(home: Home) -> bool:
+    return inhabited(home.folder) or lock_holder(home.scheduler_lock) is not None

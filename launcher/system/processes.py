@@ -1,0 +1,371 @@
+"""Facts about processes on Linux: identity, locks, descendants; and starting one apart from us."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from launcher.system.files import Json, read_bytes
+
+_FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+MOST_PID = 1 << 22  # the kernel gives no larger one, see proc(5) on pid_max
+MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
+SERVER = "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
+LOCK_TRIES = 100  # at what others hold for milliseconds
+_SESSION, _START_TICKS = 3, 19  # of /proc/<pid>/stat, counted from its third field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A process that cannot be mistaken for a later one with the same pid."""
+
+    pid: int
+    start_ticks: int  # clock ticks from boot to its start, /proc/<pid>/stat field 22
+    boot: str
+    # in which its pid means it; None: an older version did not put that down
+    namespace: int | None = field(default=None, compare=False)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it belongs to another PID namespace, such as a container: it cannot be seen from here."""
+        return self.namespace not in {None, pid_namespace()}
+
+    def record(self) -> dict[str, Json]:
+        """Return the identity as it is written to records."""
+        return {
+            "pid": self.pid,
+            "start_ticks": self.start_ticks,
+            "boot": self.boot,
+            "namespace": self.namespace,
+        }
+
+
+@cache
+def boot_id() -> str:
+    """Return the kernel's id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+@cache
+def pid_namespace() -> int | None:
+    """Return the inode of our PID namespace: a pid means one process within it; None: it is not told.
+
+    Source: namespaces(7).
+    """
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return None
+
+
+def cores() -> int:
+    """Return how many cores we may keep busy: our affinity, and our cgroup's quota of CPU time."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = _quota()
+    return allowed if quota is None else max(1, min(allowed, int(quota)))
+
+
+def _quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return the cores' worth of CPU time that our cgroup gets, None where there is no limit."""
+    try:
+        if (cgroup / "cpu.max").exists():
+            most, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            most = (cgroup / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text(encoding="ascii")
+        return int(most) / int(period) if int(most) > 0 else None
+    except (OSError, ValueError):  # "max", or no such file
+        return None
+
+
+def identity(pid: int) -> Identity | None:
+    """Return who `pid` is now, or None when no such process lives (a zombie does not)."""
+    stat = _stat(pid)
+    if stat is None:
+        return None
+    return Identity(
+        pid=pid, start_ticks=int(stat[_START_TICKS]), boot=boot_id(), namespace=pid_namespace()
+    )
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/<pid>/stat from the third on, None for the dead and zombies."""
+    try:
+        stat = read_bytes(f"/proc/{pid}/stat").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None  # one that may not be looked at is none of ours
+    fields = stat[stat.rindex(")") + 2 :].split()  # a program's name may hold anything
+    return None if fields[0] in {"Z", "X"} else fields
+
+
+def recorded(record: dict[str, Json] | None) -> Identity | None:
+    """Return the identity that a record holds, or None when it holds none."""
+    match record:
+        case {"pid": int(pid), "start_ticks": int(ticks), "boot": str(boot), **more} if (
+            0 <= pid <= MOST_PID
+        ):
+            inode = more.get("namespace")
+            namespace = inode if isinstance(inode, int) else None
+            return Identity(pid=pid, start_ticks=ticks, boot=boot, namespace=namespace)
+    return None
+
+
+def alive(who: Identity) -> bool:
+    """Tell whether exactly this process still runs: pid, its namespace, start time and boot agree."""
+    return not who.elsewhere and identity(who.pid) == who
+
+
+def open_pidfd(who: Identity) -> int | None:
+    """Return a descriptor that becomes readable when `who` ends, or None when it has ended."""
+    try:
+        descriptor = os.pidfd_open(who.pid)
+    except OSError:  # it has ended; or 0, which is nobody
+        return None
+    if alive(who):  # checked after opening: the descriptor cannot be another's any more
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def lock(path: Path) -> int | None:
+    """Take the exclusive lock on `path` until the returned descriptor or the process ends.
+
+    A record lock is not inherited by a fork, so a child never keeps its parent's lock alive.
+    Returns None when another process holds it. Never open the same path again while holding it:
+    closing any descriptor of a file gives up the process's locks on it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def live_in(folder: Path) -> int | None:
+    """Show to all, in other containers too, that somebody lives in a folder, until we and all forks of us end.
+
+    While it is shown, systemd-tmpfiles deletes nothing in the folder (tmpfiles.d(5), on aging).
+    Returns None where the file system has no such locks, or somebody holds this one for long.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody looks whether it is inhabited, or cleans up
+            time.sleep(0.01)
+        except OSError:
+            break
+        else:
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def inhabited(folder: Path) -> bool:
+    """Tell whether somebody lives in a folder who has shown it by `live_in`; not one of them may ask."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def lock_holder(path: Path) -> int | None:
+    """Return the pid that holds the lock on `path`, without touching the lock."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
+    finally:
+        os.close(descriptor)
+    kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies, so that none escapes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def descendants(pid: int, skip: Callable[[int], bool] = lambda _: False) -> list[int]:
+    """Return the pids of all processes below `pid`, parents before children.
+
+    Args:
+        pid: where to begin.
+        skip: which of them to leave out, with all that is below them.
+    """
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        below = [child for child in _children(todo.pop()) if not skip(child)]
+        found += below
+        todo += below
+    return found
+
+
+def is_scheduler(pid: int) -> bool:
+    """Tell whether a process is a queue's scheduler."""
+    try:
+        words = read_bytes(f"/proc/{pid}/cmdline").split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return words[1:4] == [b"-P", b"-m", b"launcher.scheduler"]
+
+
+def is_foreign(pid: int, attempt: str) -> bool:
+    """Tell whether a process below this supervisor serves a queue, or belongs to another attempt.
+
+    A command of an attempt may start a scheduler. When that dies, its fork servers, supervisors
+    and their programs become children of the supervisor of that attempt.
+
+    Args:
+        pid: the process.
+        attempt: the folder of this supervisor's attempt.
+    """
+    if is_scheduler(pid):
+        return True
+    server = _variable(pid, SERVER)
+    if server is not None:
+        return server != os.environ.get(SERVER, "")
+    mark = _variable(pid, MARK)
+    return mark is not None and mark != attempt
+
+
+def _variable(pid: int, name: str) -> str | None:
+    """Return a variable as it was when a process began its program, None where it had none."""
+    try:
+        environment = read_bytes(f"/proc/{pid}/environ")
+    except OSError:  # it has ended, or is another user's
+        return None
+    start = os.fsencode(f"{name}=")
+    texts = (one[len(start) :] for one in environment.split(b"\0") if one.startswith(start))
+    return next(map(os.fsdecode, texts), None)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # a Path per thread is slow
+            found += map(int, read_bytes(f"/proc/{pid}/task/{task}/children").split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it ended while we looked
+    return found
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone already, or another user's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def terminate(leader: int) -> None:
+    """Send SIGTERM to a process group, or to a process that will lead one and does not yet."""
+    try:
+        os.killpg(leader, signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):
+        send(leader, signal.SIGTERM)
+
+
+def end_session(leader: Identity, patience_s: float = 1.0) -> None:
+    """Kill what a dead session leader left in its session, and see it gone.
+
+    A number is not given to a new process while it still names a session, so a living process with
+    the leader's pid but another start time means that nothing is left. After a reboot, and in
+    another PID namespace, the number means somebody else's session: nothing is killed then.
+    """
+    if leader.boot != boot_id() or leader.elsewhere:
+        return
+    there = identity(leader.pid)
+    if there is not None and there != leader:
+        return
+    deadline = time.monotonic() + patience_s
+    while (left := session(leader.pid)) and time.monotonic() < deadline:
+        for pid in left:
+            send(pid, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def session(leader: int) -> list[int]:
+    """Return the pids of all that lives in the session of `leader`."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    stats = ((pid, _stat(pid)) for pid in pids)
+    return [pid for pid, stat in stats if stat is not None and int(stat[_SESSION]) == leader]
+
+
+def marked(folder: Path) -> list[Identity]:
+    """Return the processes that carry an attempt's mark, the eldest first."""
+    mark = os.fsencode(f"{MARK}={folder}")
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue  # another user's, or it ended
+        if mark in environment.split(b"\0") and (who := identity(int(entry.name))):
+            found.append(who)
+    return sorted(found, key=lambda who: (who.start_ticks, who.pid))
+
+
+def start_apart(
+    argv: Sequence[str],
+    log: Path,
+    *,
+    keep: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Start a background process of ours and return its pid: own session, no terminal.
+
+    Args:
+        argv: the program, as an absolute path, and its arguments.
+        log: its output is appended here.
+        keep: descriptors that it inherits under the same numbers.
+        environment: what is added to our own environment.
+    """
+    for descriptor in keep:
+        os.set_inheritable(descriptor, True)
+    # a caller's pipe or lock must not stay open for as long as we live
+    foreign = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - {0, 1, 2, *keep}
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        argv[0],
+        list(argv),
+        # what a job's own command starts does not belong to the job
+        {key: text for key, text in os.environ.items() if key != MARK} | dict(environment or {}),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in sorted(foreign)),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+    )

@@ -1,0 +1,117 @@
+"""The entries of a task file's sections, once read: what to train, to unlearn, to test, to run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from launcher.errors import Place
+from launcher.ids import DataId, ModelId, Poison
+from launcher.kinds import Kind, Role
+from launcher.taskfile.scope import Asked
+from launcher.taskfile.settings import Settled
+from launcher.taskfile.values import At
+
+Name = tuple[tuple[str, str], ...]  # swept settings and their values, as in an ID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One way in which an entry is done."""
+
+    name: Name
+    paired: frozenset[
+        str
+    ]  # names of it that come from the file's matrix: stages have them in common
+    settings: Settled
+    poison_settings: Settled | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainEntry:
+    """One training for each poison and each variant."""
+
+    kind: Kind
+    place: Place
+    combination: int  # which of the file's it belongs to
+    base: At[ModelId] | None
+    data: At[DataId]
+    poisons: tuple[At[Poison | None], ...]  # empty: clean
+    wide: (
+        bool  # the one poison is that of the whole file, so its models go by their clean names too
+    )
+    variants: tuple[Variant, ...]
+    poison_kind: Kind | None  # makes the poison records; None where nothing is poisoned
+    asked: Asked
+    poison_asked: Asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlearnEntry:
+    """One unlearning for each method and each variant."""
+
+    kind: Kind
+    place: Place
+    combination: int
+    base: At[ModelId] | None  # None: every poisoned model that is trained here
+    methods: tuple[tuple[At[str], tuple[Variant, ...]], ...]
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestEntry:
+    """Tests of one model, or of all its variants, one for each data ID."""
+
+    __test__ = False  # not a test case, whatever its name
+
+    kind: Kind
+    place: Place
+    combination: int
+    model: At[ModelId]
+    data: tuple[At[DataId], ...]
+    settings: Settled
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoTest:
+    """Tests of every model that the file makes, one for each data ID."""
+
+    place: Place
+    combination: int
+    data: tuple[At[DataId], ...]
+    kinds: Mapping[str, tuple[Kind, Settled, Asked]]  # by the kind that makes the model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainEntry:
+    """A job of a kind that makes data, or of one that knows neither models nor data."""
+
+    kind: Kind
+    place: Place
+    name: str | None
+    settings: Settled
+    asked: Asked
+
+
+Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | PlainEntry
+
+
+def companion(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
+    """Return the kind of that role that works with `kind`: of its laboratory, or the only one.
+
+    Kinds are of one laboratory whose work lies in one module, or else in one package.
+    """
+    candidates = [one for one in kinds.values() if one.role is role]
+    for laboratory in (_module, _package):
+        ours = [one for one in candidates if laboratory(one) == laboratory(kind) != ""]
+        if ours:
+            candidates = ours
+            break
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _module(kind: Kind) -> str:
+    return kind.entry.partition(":")[0]
+
+
+def _package(kind: Kind) -> str:
+    return _module(kind).rpartition(".")[0]

@@ -1,0 +1,208 @@
+"""An entry of a section with its keys told apart: words of the language, settings, its own matrix.
+
+Words of the language (`model`, `data`, `poison`, `method`, `matrix`, `name`, `resources`) stand beside the
+kind's own settings; a setting that has such a name is given under `settings:`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from launcher.errors import Place
+from launcher.kinds import Kind, Role
+from launcher.taskfile.entries import companion
+from launcher.taskfile.legacy_names import POISON_RATE, current, poison_of_rate
+from launcher.taskfile.matrix import (
+    Combination,
+    Sweep,
+    blame_neutral,
+    by_setting,
+    combinations,
+    is_neutral,
+    read_matrix,
+    read_sweep,
+    without,
+)
+from launcher.taskfile.scope import Asked, Scope
+from launcher.taskfile.settings import Given, all_settings, known_settings, old_names, unknown_key
+from launcher.taskfile.values import RESOURCE_HINTS, is_null, read_asked
+from launcher.taskfile.yaml_tree import Fields, Node, Scalar
+
+_COMMON = ("resources", "settings")
+WORDS: Mapping[Role, tuple[str, ...]] = {
+    Role.DATA: ("name", *_COMMON),
+    Role.POISON: _COMMON,
+    Role.TRAIN: ("model", "data", "poison", "matrix", *_COMMON),
+    Role.UNLEARN: ("model", "method", "matrix", *_COMMON),
+    Role.TEST: ("model", "data", *_COMMON),
+    Role.PLAIN: ("name", *_COMMON),
+}
+
+
+# Where words stand that people look for in an entry.
+_HINTS: Mapping[str, str] = {
+    **RESOURCE_HINTS,
+    "device_override": "it is resources: {device: …} today",
+    "poison": "it belongs to a training: what is trained so is tested and unlearned by its ID",
+}
+
+
+# What `launcher add` can say of a program, and an entry of a task file cannot yet.
+_PROGRAM_HINTS: Mapping[str, str] = {
+    "after": "an entry has no order; queue it with launcher add --after JOB -- PROGRAM",
+    "group": "an entry has no group; queue it with launcher add --group NAME -- PROGRAM",
+    "not_before": "an entry starts when there is room; launcher add --not-before TIME -- PROGRAM",
+    "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
+    "cwd": "it starts where launcher run does; write argv: [env, -C, FOLDER, PROGRAM]",
+    "env": "it has the environment of launcher run; write argv: [env, NAME=VALUE, PROGRAM]",
+}
+_SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
+         "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """An entry whose keys were told apart, its values not yet read."""
+
+    kind: Kind
+    place: Place
+    words: Mapping[str, Node]
+    own: Given
+    asked: Asked
+    combinations: tuple[Combination, ...]  # of its own matrix
+
+
+def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
+    """Part an entry into words of the language and settings; blame what is neither."""
+    models = [kind, *_poisoners(kind, scope)]
+    allowed = {name for one in models for name in known_settings(one)}
+    words: dict[str, Node] = {}
+    own: dict[str, tuple[Scalar, Node]] = {}
+    for key, value in node.pairs:
+        if key.text == "settings" and isinstance(value, Fields):
+            own |= _named_today(value, models, scope)
+        elif key.text in WORDS[kind.role]:
+            words[key.text] = value
+        elif key.text == POISON_RATE and kind.role is Role.TRAIN:
+            words.setdefault("poison", poison_of_rate(key, value, scope.problems))
+    inside = set(own)
+    beside = tuple(pair for pair in node.pairs if pair[0].text not in (*words, "settings"))
+    outside = Fields(node.source, node.line, node.column, beside)
+    for name, (key, value) in _named_today(outside, models, scope).items():
+        if name in own:
+            message = f"{key.text!r} is given under settings, too"
+            scope.blame(key.place, "duplicate-key", message, "leave one of them out")
+        elif key.text != POISON_RATE:
+            own[name] = (key, value)
+    if "settings" in words and not is_null(words["settings"]):
+        scope.blame(words["settings"].place, "wrong-type", "expected settings such as {lr: 0.001}")
+    for name in [name for name in own if name not in allowed]:
+        elsewhere = [one.name for one in scope.kinds.values() if name in known_settings(one)]
+        known = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
+        what, hint = f"a setting of {kind.name}", _hint(kind, name)
+        scope.problems.append(
+            unknown_key(
+                own[name][0],
+                what,
+                known,
+                elsewhere,
+                hint=hint,
+                where=all_settings(*models),
+                old=old_names(models),
+            )
+        )
+    own = {name: pair for name, pair in own.items() if name in allowed}
+    return Raw(
+        kind=kind,
+        place=node.place,
+        words=words,
+        own=own,
+        asked=asked_for(kind, words.get("resources"), scope),
+        combinations=_own_combinations(words.get("matrix"), models, own, scope),
+    )
+
+
+def _hint(kind: Kind, name: str) -> str:
+    """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
+    plain = name.replace("-", "_")
+    if not kind.entry and (hint := _PROGRAM_HINTS.get(_SAME.get(plain, plain))):
+        return hint
+    return _HINTS.get(plain, "")
+
+
+def _poisoners(kind: Kind, scope: Scope) -> list[Kind]:
+    found = companion(scope.kinds, kind, Role.POISON) if kind.role is Role.TRAIN else None
+    return [] if found is None else [found]
+
+
+def _named_today(
+    fields: Fields, kinds: Iterable[Kind], scope: Scope
+) -> dict[str, tuple[Scalar, Node]]:
+    """Return settings by the names that they have today, and note which have older ones."""
+    found: dict[str, tuple[Scalar, Node]] = {}
+    for key, value in fields.pairs:
+        now = current(key, kinds, scope.problems)
+        if now.text in found:
+            message, hint = f"{now.text!r} is given twice", "leave one of them out"
+            scope.blame(key.place, "duplicate-key", message, hint)
+        found[now.text] = (now, value)
+    return found
+
+
+def _own_combinations(
+    node: Node | None, kinds: Sequence[Kind], own: Given, scope: Scope
+) -> tuple[Combination, ...]:
+    """Return the combinations of an entry's own matrix, without what the command line sets."""
+    if node is None or is_null(node):
+        return ({},)
+    forced = {*scope.forced, *(key for one in kinds for key in scope.kind_forced.get(one.name, {}))}
+    sweeps = read_matrix(
+        node, lambda fields: _own_sweeps(fields, kinds, own, scope), scope.problems
+    )
+    for one in (one for sweep in sweeps for one in sweep.first if one.key.text in forced):
+        message = f"--set takes the place of this sweep of {one.key.text}"
+        scope.note(one.key.place, "matrix", message)
+    left = list(without(sweeps, lambda one: one.key.text in forced))
+    return tuple(by_setting(chosen) for chosen in combinations(left, scope.problems))
+
+
+def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope) -> list[Sweep]:
+    """Return the sweeps of one mapping of an entry's matrix."""
+    known = {name for one in kinds for name in known_settings(one)}
+    sweeps: list[Sweep] = []
+    for name, (key, value) in _named_today(fields, kinds, scope).items():
+        if name not in known:
+            what, where = f"a setting of {kinds[0].name}", all_settings(*kinds)
+            scope.problems.append(unknown_key(key, what, known, where=where, old=old_names(kinds)))
+            continue
+        if name in own:
+            message = f"{name!r} is given beside the matrix, too"
+            scope.blame(key.place, "matrix", message, "leave one of them out")
+        sweep = read_sweep(key, value, scope.problems)
+        if sweep is not None and is_neutral(name, kinds):
+            blame_neutral(key, scope.problems)
+        sweeps += [] if sweep is None else [sweep]
+    return sweeps
+
+
+def asked_for(kind: Kind, node: Node | None, scope: Scope) -> Asked:
+    """Return what jobs of an entry ask for; `node` is its own word on it."""
+    asked = scope.asked_by(kind)
+    asked = asked if node is None or is_null(node) else read_asked(node, asked, scope)
+    for fields in scope.forced_asked:
+        for key, value in fields.pairs:
+            if key.text not in scope.kinds:
+                asked = read_asked(replace(fields, pairs=((key, value),)), asked, scope)
+            elif key.text == kind.name:
+                asked = read_asked(value, asked, scope)
+    return asked
+
+
+def needed(raw: Raw, word: str, scope: Scope) -> Node | None:
+    """Return the value of a word that an entry must have; blame its absence."""
+    found = raw.words.get(word)
+    if found is not None and not is_null(found):
+        return found
+    wanted = {"model": "a model ID", "data": "a data ID", "method": "a method"}[word]
+    place = raw.place if found is None else found.place
+    scope.blame(place, "missing-word", f"{raw.kind.name} needs '{word}': {wanted}")
+    return None

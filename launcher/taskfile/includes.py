@@ -1,0 +1,151 @@
+"""`include:` in a task file: other files that come before it, as if they were written above it.
+
+Sections are joined, the included ones first; under `defaults`, `resources`, `subsets`, `modifiers`
+and `matrix` what the including file says wins, key by key, as it does for `name` and the like. A matrix
+that is a list, in either file, is taken or replaced as a whole.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from launcher.errors import Place, Problem, TaskFileError, UsageError
+from launcher.taskfile.interpolation import filled
+from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, read_document
+
+MOST_FILES = 50
+WORD = "include"
+
+_REPLACED = frozenset({"phases", "matrix"})  # a list of theirs is whole
+_MERGED = frozenset({"defaults", "resources", "subsets", "modifiers", "matrix"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A task file with all that it includes."""
+
+    root: Fields
+    files: tuple[str, ...]  # in the order in which they were opened, the task file first
+    sound: bool  # False when an included file could not be read
+
+
+def read_whole(
+    text: str,
+    file: str,
+    include: Callable[[str], str],
+    environment: Mapping[str, str],
+    translated: Callable[[Fields], Fields],
+    problems: list[Problem],
+) -> Whole:
+    """Read a task file and all that it includes, each file once.
+
+    Args:
+        text: of the task file.
+        file: its name, for errors and for the paths of what it includes.
+        include: gives the text of another file.
+        environment: for every ${NAME} in a value.
+        translated: gives one file in today's words; files are merged when all speak the same.
+        problems: what is wrong with included files, and with single keys, is added here.
+
+    Raises:
+        TaskFileError: the task file itself is not a YAML mapping, so that nothing more can be said.
+    """
+    reading = _Reading(include, environment, translated, problems)
+    root = reading.of(text, file, ())
+    return Whole(root=root, files=tuple(reading.files), sound=reading.sound)
+
+
+def merged(first: Fields, second: Fields) -> Fields:
+    """Return the keys of both; where both have one, lists are joined and `second` wins the rest."""
+    pairs = {key.text: (key, node) for key, node in first.pairs}
+    for key, node in second.pairs:
+        before = pairs[key.text][1] if key.text in pairs else None
+        if isinstance(before, Items) and isinstance(node, Items) and key.text not in _REPLACED:
+            pairs[key.text] = (key, replace(node, nodes=before.nodes + node.nodes))
+        elif isinstance(before, Fields) and isinstance(node, Fields) and key.text in _MERGED:
+            pairs[key.text] = (key, _overlaid(before, node))
+        elif before is None or not _is_empty(node):
+            pairs[key.text] = (key, node)
+    return replace(second, pairs=tuple(pairs.values()))
+
+
+def _overlaid(first: Fields, second: Fields) -> Fields:
+    """Return the keys of both, `second`'s before; mappings in them (those of a kind) alike."""
+    pairs = {key.text: (key, node) for key, node in first.pairs}
+    for key, node in second.pairs:
+        before = pairs[key.text][1] if key.text in pairs else None
+        both = isinstance(before, Fields) and isinstance(node, Fields)
+        if both and isinstance(before, Fields) and isinstance(node, Fields):
+            pairs[key.text] = (key, _overlaid(before, node))
+        else:
+            pairs[key.text] = (key, node)
+    return replace(second, pairs=tuple(pairs.values()))
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Opens files, each once."""
+
+    include: Callable[[str], str]
+    environment: Mapping[str, str]
+    translated: Callable[[Fields], Fields]
+    problems: list[Problem]
+    files: list[str] = field(default_factory=list)
+    sound: bool = True
+
+    def of(self, text: str, file: str, above: tuple[str, ...]) -> Fields:
+        """Return the tree of one file with those that it includes; `above` includes it."""
+        self.files.append(file)
+        root = read_document(text, file, self.problems)
+        if not isinstance(root, Fields):
+            said = "is empty" if root is None else "is not a mapping"
+            first = text.splitlines()[0] if text.strip() else ""
+            place = Place(file=file, line=1, column=1, text=first) if root is None else root.place
+            begin = "train: []" if above else "name: my-study"
+            message = f"the task file {said}: begin with '{begin}'"
+            problem = Problem(code="no-mapping", message=message, place=place)
+            raise TaskFileError([*self.problems, problem])
+        if "${" in text:
+            root = filled(root, self.environment, self.problems)
+        root = self.translated(root)
+        named = [node for key, node in root.pairs if key.text == WORD]
+        own = replace(root, pairs=tuple(pair for pair in root.pairs if pair[0].text != WORD))
+        whole = replace(own, pairs=())
+        for node in named:
+            for one in node.nodes if isinstance(node, Items) else (node,):
+                found = self._included(one, file, (*above, file))
+                whole = whole if found is None else merged(whole, found)
+        return merged(whole, own)
+
+    def _included(self, node: Node, file: str, above: Sequence[str]) -> Fields | None:
+        if not isinstance(node, Scalar) or node.value is None:
+            self._blame(node, "wrong-type", "include: expected the path of another task file")
+            return None
+        path = os.path.normpath(os.path.join(os.path.dirname(file), node.text))  # noqa: PTH118,PTH120  # names, no files
+        if path in above:
+            circle = " → ".join((*above[above.index(path) :], path))
+            hint = "leave one of these includes out"
+            self._blame(node, "include-circle", f"{path} includes itself: {circle}", hint)
+            return None
+        if path in self.files:
+            return None
+        if len(self.files) >= MOST_FILES:
+            message, hint = f"more than {MOST_FILES} files are included", "join some of them"
+            self._blame(node, "include", message, hint)
+            return None
+        try:
+            return self.of(self.include(path), path, tuple(above))
+        except TaskFileError as error:
+            self.sound = False
+            self.problems += [one for one in error.problems if one not in self.problems]
+        except UsageError as error:
+            self._blame(node, "include", str(error))
+        return None
+
+    def _blame(self, node: Node, code: str, message: str, hint: str = "") -> None:
+        self.sound = False
+        self.problems.append(Problem(code=code, message=message, place=node.place, hint=hint))
+
+
+def _is_empty(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is None

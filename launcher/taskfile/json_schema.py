@@ -1,0 +1,298 @@
+"""The language of task files as a JSON Form, for editors: made from the settings of the kinds.
+
+It refuses what is wrong in form: unknown words, wrong types, IDs that the grammar refuses. What only a
+plan finds, such as a model that nobody makes, a subset that the laboratory lacks or a setting that is
+missing, it lets pass.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+from launcher.job import LIMITS
+from launcher.kinds import Kind, Role
+from launcher.system.files import Json
+from launcher.taskfile.entries import companion
+from launcher.taskfile.header import MOST_NAME_BYTES, Reuse
+from launcher.taskfile.json_schema_types import (
+    NAME,
+    PLAIN,
+    TOLD,
+    WORD,
+    Form,
+    any_of,
+    mapping,
+    matrix,
+    old_name,
+    one_of,
+    one_or_more,
+    or_null,
+    pattern,
+    ref,
+    settings_of,
+    sweep,
+    types_of,
+    values,
+    whole,
+)
+from launcher.taskfile.legacy_names import OLD_RESOURCES, OLD_WORDS, POISON_RATE
+from launcher.taskfile.values import RESOURCES
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+VALUES = ".values"  # ends the name of a setting's sweep
+_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})  # what they are told may be swept
+_IDS = one_or_more(ref("data_id"))
+
+
+def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
+    """Return the JSON Form (draft 2020-12) of task files that use these kinds."""
+    schema = {
+        "$schema": DIALECT,
+        "title": "task file",
+        "description": "What `launcher run` plans and queues.",
+        "type": "object",
+        "properties": {
+            **_old_words(kinds),  # first: a setting may have the name of a word
+            **_head(),
+            **_general(kinds),
+            **_sections(kinds),
+        },
+        "anyOf": [{"required": [word]} for word in ("name", "run_name", "include")],
+        "additionalProperties": False,
+        "$defs": {**values(), "resources": mapping(_resources()), **_of_kinds(kinds)},
+    }
+    return cast("dict[str, Json]", schema)
+
+
+def _head() -> Form:
+    """Return the words that stand at the top of a file."""
+    return {
+        "name": {
+            **pattern(NAME, "name of the run, and of its folder below runs/"),
+            "type": ["string", "number"],
+            "maxLength": MOST_NAME_BYTES,
+        },
+        "about": {
+            "description": "what the run is about, in one line",
+            "type": [*PLAIN["type"], "null"],
+        },
+        "include": {
+            "description": "other task files whose sections come first; relative to this one",
+            **or_null(one_or_more(PLAIN)),
+        },
+    }
+
+
+def _general(kinds: Mapping[str, Kind]) -> Form:
+    """Return the words that hold for the whole file."""
+    makers = {name: kind for name, kind in kinds.items() if kind.role in _MAKERS}
+    return {
+        "phases": {
+            "description": "only these kinds of jobs, and what they need",
+            **or_null(one_or_more(one_of(*kinds))),
+        },
+        "reuse": {
+            "description": "results: what is done already does not run again; weights: all runs "
+            "again, trainings go on from their own weights; nothing: all runs anew",
+            "default": "results",
+            **or_null(one_of(*map(str, Reuse))),
+        },
+        "pass_env": {
+            "description": "variables that the jobs remember though they look like secrets",
+            **or_null(one_or_more(PLAIN)),
+        },
+        "subsets": {"description": "words of your own for data IDs: folders", **ref("words")},
+        "modifiers": {"description": "words of your own for data IDs: folders", **ref("words")},
+        "defaults": {
+            "description": "settings of every kind that knows them; below a kind's name of it alone",
+            **mapping({**_by_kind(kinds, "settings"), **_poisons(kinds)}),
+        },
+        "resources": {
+            "description": "what every job asks for; below a kind's name what its jobs ask for",
+            **mapping({**_resources(), **{name: ref("resources") for name in kinds}}),
+        },
+        "matrix": {
+            "description": "the whole file once for every combination of these values",
+            **matrix(_by_kind(makers, "matrix", VALUES)),
+        },
+    }
+
+
+def _sections(kinds: Mapping[str, Kind]) -> Form:
+    """Return the lists of jobs: one section for each kind, and the tests of all models."""
+    data = {"description": "test every model of this file on these", **or_null(_IDS)}
+    sections: Form = {"autotest": data}
+    for name, kind in kinds.items():
+        if kind.role is Role.POISON:
+            continue
+        entry = ref(f"{name}.entry")
+        section = {"type": ["array", "null"], "items": entry}
+        if kind.role is Role.UNLEARN:  # or the methods alone, or one
+            method = _method(kind)
+            section = any_of({**section, "items": any_of(entry, method)}, method)
+        sections[name] = {"description": kind.summary, **section}
+    return sections
+
+
+def _old_words(kinds: Mapping[str, Kind]) -> Form:
+    """Return the words of the original launcher.py, and settings outside of `defaults`."""
+    size = any_of(ref("size"), {"type": ["number", "null"]})  # in MiB
+    special: Form = {
+        "run_name": old_name("name", _head()["name"]),
+        "device_override": old_name("resources: {device: …}", or_null(PLAIN)),
+        "min_vram": old_name("resources: {vram: …}", size),
+        "clean_run": old_name("reuse: nothing", {"type": "boolean"}),
+        "data_list": old_name("autotest", or_null(_IDS)),
+        POISON_RATE: _share(),
+    }
+    sections = _sections(kinds)
+    tests = [one for one in (sections.get("test"), or_null(_IDS)) if one is not None]
+    special["test_list"] = old_name("autotest, or test", any_of(*tests))
+    if "train" in sections:
+        special["train_list"] = old_name("train", sections["train"])
+    for word in OLD_WORDS:  # those that are options or verbs of the command line today
+        special.setdefault(word, old_name("an option of launcher run, or launcher results", {}))
+    today = {old: now for kind in kinds.values() for old, now in kind.settings.aliases.items()}
+    known = _settings(list(kinds.values()))
+    beside = {
+        name: old_name(f"defaults: {{{today.get(name, name)}: …}}", one)
+        for name, one in known.items()
+        if name not in kinds
+    }
+    return {**beside, **special}
+
+
+def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
+    """Return for each kind its settings one by one, all of them, their sweeps, and its entry."""
+    found: Form = {}
+    for name, kind in kinds.items():
+        found |= types_of(kind)
+        for key, one in settings_of(kind).items():
+            found[f"{name}.{key}"] = one
+            if kind.role in _MAKERS:
+                found[f"{name}.{key}{VALUES}"] = sweep(ref(f"{name}.{key}"))
+        found[f"{name}.settings"] = mapping(_settings([kind]))
+        if kind.role in _MAKERS:
+            found[f"{name}.matrix"] = matrix(_settings([kind], VALUES))
+        if kind.role is not Role.POISON:
+            found[f"{name}.entry"] = _entry(kinds, kind)
+    return found
+
+
+def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
+    poisoner = companion(kinds, kind, Role.POISON) if kind.role is Role.TRAIN else None
+    family = [kind] if poisoner is None else [kind, poisoner]
+    own = _settings(family)
+    words, required = _words(kind)
+    if kind.role in {Role.TRAIN, Role.UNLEARN}:
+        sweeps = matrix(_settings(family, VALUES))
+        words["matrix"] = {"description": "this entry once for every combination", **sweeps}
+    words["resources"] = {"description": "what its jobs ask for", **ref("resources")}
+    words["settings"] = {
+        "description": "settings that have the name of a word, or any other",
+        **mapping(own),
+    }
+    entry = {**mapping({**own, **words}), "type": "object"}  # an entry of nothing is a slip
+    return {"description": kind.summary, **entry, **({"required": required} if required else {})}
+
+
+def _words(kind: Kind) -> tuple[Form, list[str]]:
+    """Return the words of the language in an entry of this kind, and which must stand there."""
+    model, data = ref("model_id"), ref("data_id")
+    match kind.role:
+        case Role.TRAIN:
+            start = {"description": "the model to fine-tune; null: a new one", **or_null(model)}
+            rates = {"description": "how many labels are wrong", **one_or_more(ref("poison"))}
+            old = {POISON_RATE: _share()}
+            return {"model": start, "data": data, "poison": rates, **old}, ["data"]
+        case Role.UNLEARN:
+            base = any_of(model, {"const": "poisoned"})
+            start = {"description": "what forgets; poisoned: each poisoned model", **base}
+            method = {"description": "how it forgets", **one_or_more(_method(kind))}
+            return {"model": start, "method": method}, ["model", "method"]
+        case Role.TEST:
+            return {"model": model, "data": _IDS}, ["model", "data"]
+        case Role.DATA | Role.PLAIN | Role.POISON:
+            takes = {"type": ["string", "number", "null"], "maxLength": 100}
+            return {"name": {**pattern(WORD, "name of the job"), **takes}}, []
+
+
+def _method(kind: Kind) -> Form:
+    if "method" in kind.settings.model_fields:
+        return ref(f"{kind.name}.method")
+    return pattern(WORD, "an unlearning method")
+
+
+def _resources() -> Form:
+    """Return what a job may ask for."""
+    takes: Form = {
+        "cpus": whole(*LIMITS["cpus"]),
+        "ram": ref("size"),
+        "vram": any_of(ref("size"), {"const": "auto"}),
+        "gpus": whole(*LIMITS["gpus"]),
+        "device": ref("device"),
+        "exclusive": any_of({"type": "boolean"}, ref("variable")),
+        "time_limit": ref("time"),
+        "priority": whole(*LIMITS["priority"]),
+        "retries": whole(*LIMITS["retries"]),
+        "rerun": one_of("again", "never"),
+    }
+    asked = {name: {"description": RESOURCES[name], **one} for name, one in takes.items()}
+    return {**asked, **{old: old_name(now, takes[now]) for old, now in OLD_RESOURCES.items()}}
+
+
+def _share() -> Form:
+    """Return the form of poisons as the original counts them."""
+    takes = any_of({"type": "number", "minimum": 0, "maximum": 1}, ref("variable"))
+    return old_name("poison, which counts in percent", one_or_more(takes))
+
+
+def _poisons(kinds: Mapping[str, Kind]) -> Form:
+    """Return what `defaults` takes below the name of a kind that poisons: its settings, or rates."""
+    rates = one_or_more(ref("poison"))
+    found: Form = {
+        name: any_of(ref(f"{name}.settings"), rates)
+        for name, kind in kinds.items()
+        if kind.role is Role.POISON
+    }
+    return {**found, POISON_RATE: _share()} if found else {}
+
+
+def _settings(kinds: Sequence[Kind], suffix: str = "") -> Form:
+    """Return the properties of the settings of several kinds, old names last.
+
+    Args:
+        kinds: of whom; where they share a setting, what one of them takes is good.
+        suffix: `VALUES` for sweeps.
+    """
+    names = dict.fromkeys(name for kind in kinds for name in kind.settings.model_fields)
+    found: Form = {name: _shared(kinds, name, suffix) for name in names}
+    for kind in kinds:
+        for old, now in kind.settings.aliases.items():
+            if old not in found and now in names:
+                found[old] = old_name(now, found[now])
+    return found
+
+
+def _shared(kinds: Iterable[Kind], name: str, suffix: str) -> Form:
+    """Return references to what a setting takes, each form of it once."""
+    knowing = [kind for kind in kinds if name in kind.settings.model_fields]
+    # a kind that has its own reading of a value that is meant for all does not say what it is
+    plainly = [kind for kind in knowing if name not in kind.settings.shared]
+    forms: list[Form] = []
+    refs: list[Form] = []
+    for kind in plainly or knowing:
+        form = {key: one for key, one in settings_of(kind)[name].items() if key not in TOLD}
+        if form not in forms:
+            forms.append(form)
+            refs.append(ref(f"{kind.name}.{name}{suffix}"))
+    return any_of(*refs)
+
+
+def _by_kind(kinds: Mapping[str, Kind], part: str, suffix: str = "") -> Form:
+    """Return all settings for all kinds, and below the name of each kind its own."""
+    found = _settings(list(kinds.values()), suffix)
+    for name, kind in kinds.items():
+        own = {"description": f"of {name} alone: {kind.summary}", **ref(f"{name}.{part}")}
+        found[name] = any_of(own, found[name]) if name in found else own
+    return found

@@ -1,0 +1,244 @@
+"""A task file, read: YAML with positions becomes entries; all errors are found in one pass.
+
+    name: quickstart
+    about: one line
+    include: common.yaml
+    defaults: {lr: 0.001, data_root: data/quickstart}
+    resources: {cpus: 2, train: {vram: 16GiB}}
+    matrix: {seed: [1, 2, 3]}
+    train: [{model: null, data: gan2:pre, poison: [0, 20]}]
+    autotest: [real:pre, gan2:pre]
+
+Sections are the names of the installed kinds. What a file asks for is worked out by `plan`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from launcher.errors import Problem, Severity, UsageError
+from launcher.ids import NO_WORDS, Words
+from launcher.kinds import Kind, Role
+from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry
+from launcher.taskfile.header import TOP, Preamble, Reuse, read_preamble
+from launcher.taskfile.includes import read_whole
+from launcher.taskfile.interpolation import without_echoes
+from launcher.taskfile.legacy_names import Wanted, gathered, translate
+from launcher.taskfile.overrides import laid_over, read_overrides
+from launcher.taskfile.scope import Scope
+from launcher.taskfile.sections import read_auto_test, read_section
+from launcher.taskfile.settings import unknown_key
+from launcher.taskfile.values import RESOURCE_HINTS
+from launcher.taskfile.vocabulary import kinds_with
+from launcher.taskfile.yaml_tree import Fields, Scalar
+
+_MAKERS = (Role.TRAIN, Role.UNLEARN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a task file may depend on besides its text."""
+
+    kinds: Mapping[str, Kind]
+    environment: Mapping[str, str] = field(default_factory=dict)  # for ${NAME}
+    settings: Sequence[str] = ()  # "key=value", stronger than the file
+    words: Words = NO_WORDS  # of the user's configuration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFile:
+    """What a task file says, entry by entry, in its order."""
+
+    file: str  # as its reader named it
+    files: tuple[str, ...]  # with those that it includes
+    name: str  # of the run: one safe folder name
+    about: str
+    entries: tuple[Entry, ...]
+    kinds: Mapping[str, Kind]  # every installed one, with the words of the user
+    words: Words  # subsets and modifiers of the user
+    phases: tuple[str, ...]  # kinds of jobs that are wanted; empty: all
+    reuse: Reuse
+    pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
+    wanted: Wanted
+    problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
+    whole: bool  # False when an entry that makes models could not be read
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems for which nothing may be queued."""
+        return tuple(one for one in self.problems if one.severity is Severity.ERROR)
+
+    def in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Return each problem once, in the order of the files and of the lines in them."""
+        return _in_order(problems, self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sections:
+    """The entries of a file, and whether all that makes models could be read."""
+
+    entries: tuple[Entry, ...]
+    whole: bool
+
+
+def parse(
+    text: str,
+    *,
+    file: str,
+    around: Surroundings,
+    include: Callable[[str], str] | None = None,
+) -> TaskFile:
+    """Read the text of a task file.
+
+    Its located errors are kept in `problems`, so that `plan` can tell them together with what
+    only a plan finds; nothing can be planned while there is one.
+
+    Args:
+        text: of the file.
+        file: what its errors call it; the paths of what it includes start in its folder.
+        around: installed kinds, environment, what the command line sets.
+        include: gives the text of another file; none can be included without it.
+
+    Raises:
+        TaskFileError: it is not a YAML mapping, so that nothing more can be said.
+    """
+    problems: list[Problem] = []
+    overrides = read_overrides(around.settings, around.kinds, problems)
+    wanted: list[Wanted] = []  # by each file: the task file is the last to be read in full
+
+    def translated(root: Fields) -> Fields:
+        found = translate(root, around.kinds, problems)
+        wanted.append(found.wanted)
+        return found.root
+
+    read = read_whole(text, file, include or _refuse, around.environment, translated, problems)
+    root = laid_over(read.root, overrides, problems)
+    kinds, words = kinds_with(root, around.kinds, around.words, problems)
+    said = read_preamble(root, kinds, overrides, problems)
+    sections = _sections(root, said.scopes)
+    _blame_unused(said, sections, problems)
+    if not sections.entries and not problems:
+        known = ", ".join(sorted(_names(kinds)))
+        place, hint = root.place, f"add a section: {known}"
+        message = "the file asks for no job"
+        problems.append(Problem(code="no-jobs", message=message, place=place, hint=hint))
+    return TaskFile(
+        file=file,
+        files=read.files,
+        name=said.name,
+        about=said.about,
+        entries=sections.entries,
+        kinds=kinds,
+        words=words,
+        phases=said.phases,
+        reuse=said.reuse,
+        pass_env=said.pass_env,
+        wanted=overrides.wanted
+        or next((one for one in wanted if one is not Wanted.RUN), Wanted.RUN),
+        problems=_in_order(gathered(_sure(problems, read.sound)), read.files),
+        whole=sections.whole and read.sound,
+    )
+
+
+def _sure(problems: Iterable[Problem], sound: bool) -> list[Problem]:
+    """Return the problems without those that are but echoes of others.
+
+    What seems to be missing may stand in an included file that could not be read.
+    """
+    return [one for one in without_echoes(problems) if sound or one.code != "missing-setting"]
+
+
+def _refuse(path: str) -> str:
+    raise UsageError(f"cannot include {path}: there are no files here")
+
+
+def _in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
+    rank = {file: number for number, file in enumerate(files)}
+
+    def at(one: Problem) -> tuple[int, int, int]:
+        if one.place is None:
+            return (-1, 0, 0)
+        return (rank.get(one.place.file, -1), one.place.line, one.place.column)
+
+    return tuple(sorted(dict.fromkeys(problems), key=at))
+
+
+def _names(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
+    return tuple(name for name, kind in kinds.items() if kind.role is not Role.POISON)
+
+
+def _sections(root: Fields, scopes: Sequence[Scope]) -> _Sections:
+    """Read every section, those of models and tests once for each combination of the matrix."""
+    found: list[Entry] = []
+    whole = True
+    for scope in scopes:
+        read = _read_sections(root, scope)
+        found += read.entries
+        whole &= read.whole
+    _warn_untested(root, found, scopes[0])
+    return _Sections(entries=tuple(found), whole=whole)
+
+
+def _read_sections(root: Fields, scope: Scope) -> _Sections:
+    found: list[Entry] = []
+    whole = True
+    makers = [scope.kinds[key.text] for key, node in root.pairs if _makes(key, scope)]
+    for key, node in root.pairs:
+        if key.text == "autotest":
+            auto = read_auto_test(key, node, makers, scope)
+            found += [] if auto is None else [auto]
+        elif key.text in scope.kinds:
+            kind = scope.kinds[key.text]
+            here = scope
+            if kind.role in (Role.DATA, Role.PLAIN):  # no matrix has a part in these
+                if scope.combination:
+                    continue
+                here = replace(scope, chosen={}, kind_chosen={})
+            read = list(read_section(kind, node, here))
+            found += [one for one in read if one is not None]
+            whole &= kind.role not in _MAKERS or None not in read
+        elif key.text not in TOP:
+            known = (*TOP, *_names(scope.kinds))
+            hint = RESOURCE_HINTS.get(key.text, "")
+            problem = unknown_key(key, "a section of a task file", known, hint=hint)
+            scope.problems.append(problem)
+            whole = False
+    return _Sections(entries=tuple(found), whole=whole)
+
+
+def _makes(key: Scalar, scope: Scope) -> bool:
+    kind = scope.kinds.get(key.text)
+    return kind is not None and kind.role in _MAKERS
+
+
+def _blame_unused(said: Preamble, sections: _Sections, problems: list[Problem]) -> None:
+    """Blame a sweep in which no entry takes part: it would make the same models again and again."""
+    if not said.sweeps or not sections.whole:
+        return
+    used: set[str] = set()
+    for entry in sections.entries:
+        if isinstance(entry, TrainEntry):
+            used |= {key for variant in entry.variants for key in variant.paired}
+        elif isinstance(entry, UnlearnEntry):
+            used |= {key for _, some in entry.methods for one in some for key in one.paired}
+    forced = {key for given in said.scopes[0].kind_forced.values() for key in given}
+    for key in (one.key for sweep in said.sweeps for one in sweep.first):
+        name = key.text
+        if name in forced and name not in used:
+            message = f"--set takes the place of this sweep of {name}"
+            said.scopes[0].note(key.place, "matrix", message)
+        elif name not in used:
+            message = f"matrix: {name!r} changes no model: each has a {name} of its own, or none"
+            hint = f"take {name} out of defaults and entries, or sweep it in them"
+            place = key.place
+            problems.append(Problem(code="matrix", message=message, place=place, hint=hint))
+
+
+def _warn_untested(root: Fields, found: Iterable[Entry], scope: Scope) -> None:
+    """Warn of an autotest in a file that makes no model."""
+    entries = list(found)
+    auto = next((one for one in entries if isinstance(one, AutoTest)), None)
+    makes = any(isinstance(one, TrainEntry | UnlearnEntry) for one in entries)
+    if auto is not None and not makes and not scope.problems:
+        key = next(key for key, _ in root.pairs if key.text == "autotest")
+        message = "autotest tests the models that this file makes, and it makes none"
+        scope.note(key.place, "no-models", message)

@@ -1,0 +1,225 @@
+"""The reference of task files as Markdown, made from the same schema that editors get.
+
+A word that is added to the language, or a setting to a kind, stands in it by itself.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from launcher.cli.commands.kinds import in_words, settings
+from launcher.kinds import Kind, Role
+from launcher.taskfile.json_schema import task_schema
+from launcher.taskfile.json_schema_types import Form, values
+
+_Cells = tuple[str, ...]
+
+_ROLES = (Role.DATA, Role.POISON, Role.TRAIN, Role.UNLEARN, Role.TEST, Role.PLAIN)
+_DEFINED = "#/$defs/"
+_TOP: Mapping[str, str] = {
+    "name": "a text",
+    "about": "a text",
+    "defaults": "a mapping of settings",
+    "resources": "a mapping of resources",
+    "matrix": "a mapping of settings to their values",
+}
+_SWEPT = (
+    "for each setting a list of values, or a mapping of names to values; or a list of such mappings, "
+    "whose settings are tied"
+)
+_SHORT: Mapping[str, str] = {
+    "data_id": "a data ID",
+    "model_id": "a model ID",
+    "poison": "a poison",
+    "size": "an amount of memory",
+    "time": "a time",
+    "device": "a device",
+    "resources": "a mapping of resources",
+    "words": "a mapping of words to folders",
+}
+_ASKED = ("resources", "settings")
+_ENTRY: Mapping[Role, tuple[str, ...]] = {  # the words of an entry beside its settings
+    Role.TRAIN: ("model", "data", "poison", "matrix", *_ASKED),
+    Role.UNLEARN: ("model", "method", "matrix", *_ASKED),
+    Role.TEST: ("model", "data", *_ASKED),
+    Role.DATA: ("name", *_ASKED),
+    Role.PLAIN: ("name", *_ASKED),
+}
+_ORDER = (
+    "name", "about", "include", "defaults", "resources", "matrix",
+    "phases", "reuse", "pass_env", "subsets", "modifiers", "autotest",
+)  # fmt: skip
+
+
+def reference(kinds: Mapping[str, Kind]) -> str:
+    """Return the reference of task files that use these kinds, as Markdown below a `##` heading."""
+    kinds = {kind.name: kind for kind in sorted(kinds.values(), key=_place)}
+    schema = cast("Form", task_schema(kinds))
+    told: dict[_Cells, str] = {}
+    parts = [
+        _file(schema, kinds),
+        _values(),
+        _resources(schema),
+        *(_kind(kind, schema, told) for kind in kinds.values()),
+        _old(schema),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _place(kind: Kind) -> tuple[int, int, str]:
+    """Return where a kind stands: in the order of the work, those with many settings first."""
+    return _ROLES.index(kind.role), -len(kind.settings.model_fields), kind.name
+
+
+def _file(schema: Form, kinds: Mapping[str, Kind]) -> str:
+    words = schema["properties"]
+    rows = [_word(name, words[name]) for name in _ORDER]
+    for name, kind in kinds.items():
+        if kind.role is Role.POISON:  # poisons are asked for by trainings
+            continue
+        takes = f"a list of entries of [{name}](#{name})"
+        if kind.role is Role.UNLEARN:
+            takes += ", or methods alone"
+        rows.append((f"`{name}`", takes, words[name]["description"]))
+    return "\n".join(["### Words of a file", "", *table(("word", "takes", "meaning"), rows)])
+
+
+def _values() -> str:
+    rows = []
+    for name, form in values().items():
+        if name == "words":
+            continue
+        told = form if "description" in form else form["anyOf"][0]
+        short = _SHORT.get(name, "a variable").partition(" ")[2]
+        rows.append((short, told["description"]))
+    head = ["### Values", "", *table(("value", "what it is"), rows), ""]
+    return "\n".join([*head, "A variable may stand for every single value."])
+
+
+def _resources(schema: Form) -> str:
+    asked = schema["$defs"]["resources"]["properties"]
+    rows = [
+        (f"`{name}`", form["description"])
+        for name, form in asked.items()
+        if "deprecated" not in form  # stands among the old words
+    ]
+    return "\n".join(["### Resources", "", *table(("resource", "takes"), rows)])
+
+
+def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
+    """Return the section of a kind: the words of its entries, then its settings.
+
+    Args:
+        kind: which.
+        schema: of all kinds.
+        told: settings that a kind above has in the same words, by them; its own are added.
+    """
+    lines = [f"### {kind.name}", "", _sentence(kind.summary)]
+    entry = schema["$defs"].get(f"{kind.name}.entry")
+    if entry is not None:
+        required = entry.get("required", ())
+        words = [
+            _word(name, entry["properties"][name], required=name in required)
+            for name in _ENTRY[kind.role]
+        ]
+        lines += ["", *table(("word of an entry", "takes", "meaning"), words)]
+    else:
+        lines += [
+            "",
+            "It has no section of its own: `poison` in an entry of a training asks for it.",
+        ]
+    rows = [_setting(one.cells()) for one in settings(kind)]
+    if own := [row for row in rows if row not in told]:
+        head = ("setting", "takes", "default", "meaning", "old names")
+        lines += ["", *table(head, own)]
+    same: dict[str, list[str]] = {}
+    for row in rows:
+        if row in told:
+            same.setdefault(told[row], []).append(row[0])
+        told.setdefault(row, kind.name)
+    for name, shared in same.items():
+        lines += ["", f"As in [{name}](#{name}): {', '.join(shared)}."]
+    return "\n".join(lines)
+
+
+def _old(schema: Form) -> str:
+    """Return the words of the original launcher.py that are read as words of today."""
+    rows = []
+    for name, form in schema["properties"].items():
+        message = form.get("deprecationMessage", "")
+        now = message.removeprefix("old name; write ")
+        if message and not now.startswith("defaults: {"):
+            rows.append((f"`{name}`", now))
+    more = "Any setting may stand at the top of a file, as it did there; it is read as if below `defaults`."
+    return "\n".join(["### Old words", "", *table(("word", "write"), rows), "", more])
+
+
+def _word(name: str, form: Form, *, required: bool = False) -> tuple[str, str, str]:
+    meaning = form.get("description", "")
+    if required:
+        meaning = f"{meaning} (required)".strip()
+    takes = _TOP.get(name) if name != "resources" else _SHORT["resources"]
+    if name == "matrix":
+        takes = _SWEPT
+    if name == "settings":
+        takes = "a mapping of settings"
+    return (f"`{name}`", takes or _takes(form), meaning)
+
+
+def _setting(cells: _Cells) -> _Cells:
+    name, takes, default, description, old = cells
+    shown = default if default == "(required)" else _code(default)
+    names = ", ".join(_code(one) for one in old.split(", ") if one)
+    return (_code(name), takes, shown, description.replace("<", "\\<"), names)
+
+
+def _takes(form: Form) -> str:
+    """Return in words what a form takes, with the words of the language for IDs and amounts."""
+    if "$ref" in form:
+        return _referred(form["$ref"].removeprefix(_DEFINED))
+    if "anyOf" in form:
+        return _either(form["anyOf"])
+    return in_words(form)
+
+
+def _either(forms: Sequence[Form]) -> str:
+    told: list[str] = []
+    for form in forms:
+        items = form.get("items") if form.get("type") == "array" else None
+        each = _takes(items) if items else ""
+        if each and each in told:
+            one = "or a list of them"
+        elif items is not None:
+            one = f"a list, each {each}"
+        else:
+            one = _takes(form)
+        if one and one not in told:
+            told.append(one)
+    many = "or a list of them" in told
+    words = " or ".join(one for one in told if one != "or a list of them")
+    return f"{words}, or a list of them" if many else words
+
+
+def _referred(name: str) -> str:
+    if name in _SHORT:
+        return _SHORT[name]
+    if name == "variable":
+        return ""
+    kind, _, part = name.partition(".")
+    return f"what `{part}` of [{kind}](#{kind}) takes"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Return the lines of a Markdown table; columns that are empty everywhere are left out."""
+    found = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    kept = [index for index in range(len(head)) if any(row[index] for row in found)]
+    lines = [tuple(head[index] for index in kept), tuple("---" for _ in kept)]
+    lines += [tuple(row[index] for index in kept) for row in found]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,124 @@
+"""What holds for every entry of a task file, and which of several voices on a setting is heard.
+
+From weakest to strongest: `defaults`, `matrix`, `defaults: {KIND: …}`, `matrix: {KIND: …}`, the entry, the
+entry's own `matrix`, `--set key=value`, `--set KIND.key=value`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from launcher.errors import Place, Problem, Severity
+from launcher.kinds import Kind, Role
+from launcher.system.files import Json
+from launcher.taskfile.matrix import Combination
+from launcher.taskfile.settings import Given, known_settings
+from launcher.taskfile.yaml_tree import Fields, Node, Scalar
+from launcher.units import Bytes
+
+_WITHOUT_GPU = frozenset({Role.DATA, Role.POISON})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a job asks of the machine and of the queue."""
+
+    cpus: int = 1
+    min_vram: Bytes | None = None  # promised to it on each of its GPUs; None: as was learned
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N" or "cuda:N:M"
+    exclusive: bool = False  # it shares its GPUs with nobody
+    gpus: int | None = None  # where it works on GPUs: on how many, all or none; None: not said
+    priority: int = 0  # higher goes first
+    ram: Bytes | None = None  # main memory that is promised to it
+    rerun: str = "again"  # or "never"
+    retries: int = 0
+    time_limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What holds for every entry of a file, and where its problems are gathered.
+
+    `given`, `chosen` and `forced` are settings: those of `defaults`, of this combination of the
+    file's matrix, and of the command line; each for all kinds, and by the name of one.
+    """
+
+    kinds: Mapping[str, Kind]
+    problems: list[Problem]
+    defaults: Given = field(default_factory=dict)
+    kind_defaults: Mapping[str, Given] = field(default_factory=dict)
+    chosen: Combination = field(default_factory=dict)
+    kind_chosen: Mapping[str, Combination] = field(default_factory=dict)
+    forced: Given = field(default_factory=dict)
+    kind_forced: Mapping[str, Given] = field(default_factory=dict)
+    asked: Asked = field(default_factory=Asked)
+    kind_asked: Mapping[str, Asked] = field(default_factory=dict)
+    forced_asked: tuple[Fields, ...] = ()  # `--set resources.cpus=2`: above what an entry asks for
+    poison: Node | None = None  # of every training that says nothing itself
+    forced_poison: Node | None = None  # of every training
+    combination: int = 0  # which of the file's combinations this is
+
+    def blame(self, place: Place, code: str, message: str, hint: str = "") -> None:
+        """Add one error."""
+        self.problems.append(Problem(code=code, message=message, place=place, hint=hint))
+
+    def note(self, place: Place, code: str, message: str, hint: str = "") -> None:
+        """Add one warning."""
+        severity = Severity.WARNING
+        self.problems.append(
+            Problem(code=code, message=message, place=place, hint=hint, severity=severity)
+        )
+
+    def given(self, kind: Kind, entry: Given) -> dict[str, tuple[Scalar, Node]]:
+        """Return what is said of a kind's settings, the strongest voice on each."""
+        name = kind.name
+        merged = {
+            **_read_by(kind, self.defaults),
+            **_read_by(kind, _as_given(self.chosen)),
+            **self.kind_defaults.get(name, {}),
+            **_as_given(self.kind_chosen.get(name, {})),
+            **entry,
+            **_read_by(kind, self.forced),
+            **self.kind_forced.get(name, {}),
+        }
+        known = set(known_settings(kind))
+        return {name: value for name, value in merged.items() if name in known}
+
+    def swept(self, kind: Kind, entry: Given) -> Combination:
+        """Return which of the file's sweeps this entry takes part in: where it has no own word."""
+        name = kind.name
+        said = {*self.kind_defaults.get(name, {}), *entry, *self.kind_forced.get(name, {})}
+        general = {key: one for key, one in self.chosen.items() if key not in said}
+        known = set(known_settings(kind))
+        swept = {**general, **self.kind_chosen.get(name, {})}
+        stronger = {*entry, *self.kind_forced.get(name, {})}
+        return {key: one for key, one in swept.items() if key in known and key not in stronger}
+
+    def asked_by(self, kind: Kind) -> Asked:
+        """Return what jobs of a kind ask for if they say nothing themselves."""
+        if kind.name in self.kind_asked:
+            return self.kind_asked[kind.name]
+        if kind.role in _WITHOUT_GPU:  # a card that is asked for all is not for them
+            return replace(self.asked, device="auto", min_vram=None, gpus=None, exclusive=False)
+        return self.asked
+
+
+def _as_given(combination: Combination) -> Given:
+    return {key: (one.key, one.node) for key, one in combination.items()}
+
+
+def _read_by(kind: Kind, given: Given) -> Given:
+    """Return values that are given for all kinds as this one reads them."""
+    shared = kind.settings.shared
+    if not any(key in given for key in shared):
+        return given
+    return {
+        key: (at, _converted(node, shared[key](node.value)))
+        if key in shared and isinstance(node, Scalar)
+        else (at, node)
+        for key, (at, node) in given.items()
+    }
+
+
+def _converted(node: Scalar, value: Json) -> Scalar:
+    """Return a word that stands where `node` does and means `value`."""
+    return node if value == node.value else replace(node, text=str(value), plain=True)

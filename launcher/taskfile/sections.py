@@ -1,0 +1,267 @@
+"""A task file's sections, read entry by entry, each by the role of its kind."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from launcher.ids import is_word
+from launcher.kinds import Kind, Role
+from launcher.taskfile.entries import (
+    AutoTest,
+    Entry,
+    Name,
+    PlainEntry,
+    TestEntry,
+    TrainEntry,
+    UnlearnEntry,
+    Variant,
+    companion,
+)
+from launcher.taskfile.entry_reader import Raw, asked_for, needed, sort_entry
+from launcher.taskfile.legacy_names import old_note
+from launcher.taskfile.matrix import Combination, label
+from launcher.taskfile.scope import Asked, Scope
+from launcher.taskfile.settings import Given, Settled, known_settings, settle
+from launcher.taskfile.values import (
+    POISONED,
+    At,
+    is_null,
+    listed,
+    read_data,
+    read_model,
+    read_poisons,
+)
+from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, plain_value
+
+_EXAMPLES: Mapping[Role, str] = {
+    Role.TRAIN: "{model: null, data: gan2:pre}",
+    Role.UNLEARN: "{model: gan2:pre%50, method: retrain}",
+    Role.TEST: "{model: gan2:pre, data: real:pre}",
+}
+
+
+def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]:
+    """Give each entry of a kind's section; None for one too broken to read, its reasons told."""
+    if is_null(node):
+        return
+    nodes = node.nodes if isinstance(node, Items) else (node,)
+    if kind.role is Role.POISON and not isinstance(node, Items):
+        _blame_poison(kind, node, scope)
+    elif kind.role is Role.UNLEARN and nodes and all(isinstance(one, Scalar) for one in nodes):
+        yield _unlearn(_short_form(kind, node, scope), scope)
+    elif isinstance(node, Items):
+        yield from (_entry(kind, one, scope) for one in nodes)
+    else:
+        message = f"{kind.name}: expected a list"
+        scope.blame(node.place, "wrong-type", message, "begin each entry with '- '")
+        yield None
+
+
+def read_auto_test(
+    key: Scalar, node: Node, makers: Iterable[Kind], scope: Scope
+) -> AutoTest | None:
+    """Read the list of data IDs on which every model of the file is tested.
+
+    Args:
+        key: the word `autotest`.
+        node: its value; nothing written gives None.
+        makers: the kinds that make models in this file.
+        scope: what holds for the file.
+    """
+    if is_null(node):
+        return None
+    kinds: dict[str, tuple[Kind, Settled, Asked]] = {}
+    for maker in makers:
+        tester = companion(scope.kinds, maker, Role.TEST)
+        if tester is None:
+            message = f"no kind, or more than one, could test the models of {maker.name}"
+            scope.blame(key.place, "no-test-kind", message)
+            continue
+        settled = settle(tester, scope.given(tester, {}), key.place, scope.problems)
+        if settled is not None:
+            kinds[maker.name] = (tester, settled, asked_for(tester, None, scope))
+    testers = {tester.name: tester for tester, _, _ in kinds.values()}
+    testers = testers or {one.name: one for one in scope.kinds.values() if one.role is Role.TEST}
+    read = [read_data(one, testers.values(), scope) for one in listed(node)]
+    found = tuple(one for one in read if one is not None)
+    return AutoTest(place=key.place, combination=scope.combination, data=found, kinds=kinds)
+
+
+def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
+    if not isinstance(node, Fields):
+        example = _EXAMPLES.get(kind.role, "{setting: value}")
+        scope.blame(node.place, "wrong-type", f"expected an entry such as {example}")
+        return None
+    if kind.role is Role.POISON:
+        _blame_poison(kind, node, scope)
+        return None
+    raw = sort_entry(kind, node, scope)
+    match kind.role:
+        case Role.TRAIN:
+            return _train(raw, scope)
+        case Role.UNLEARN:
+            return _unlearn(raw, scope)
+        case Role.TEST:
+            return _test(raw, scope)
+        case Role.DATA | Role.PLAIN:
+            return _plain(raw, scope)
+
+
+def _blame_poison(kind: Kind, node: Node, scope: Scope) -> None:
+    message = f"{kind.name} jobs arise by themselves, one before each poisoned training"
+    hint = f"write {kind.name}: 50 in the training's entry, or below defaults"
+    scope.blame(node.place, "poison-section", message, hint)
+
+
+def _short_form(kind: Kind, node: Node, scope: Scope) -> Raw:
+    """Read `unlearn: [relabel, retrain]` as these methods on every poisoned model."""
+    every = Scalar(node.source, node.line, node.column, 1, POISONED, plain=True)
+    return Raw(
+        kind=kind,
+        place=node.place,
+        words={"model": every, "method": node},
+        own={},
+        asked=asked_for(kind, None, scope),
+        combinations=({},),
+    )
+
+
+def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
+    kind, words = raw.kind, raw.words
+    model = words.get("model")  # null is a new model, and so is no word at all
+    if isinstance(model, Scalar) and model.plain and model.text == "None":
+        scope.problems.append(old_note(model, "None is written null today"))
+        model = None
+    base = None if model is None or is_null(model) else read_model(model, kind, scope)
+    data = needed(raw, "data", scope)
+    read = None if data is None else read_data(data, (kind,), scope)
+    poison = scope.forced_poison or words.get("poison", scope.poison)
+    poisons = read_poisons(poison, scope) if poison is not None else ()
+    poisoner = None
+    if poison is not None and any(one.value is not None for one in poisons or ()):
+        poisoner = companion(scope.kinds, kind, Role.POISON)
+        if poisoner is None:
+            message = f"no kind, or more than one, could poison the labels of {kind.name}"
+            scope.blame(poison.place, "no-poison-kind", message)
+            return None
+    variants = _variants(raw, {}, scope, poisoner)
+    if read is None or not variants or poisons is None or (base is None) != is_null(model):
+        return None
+    return TrainEntry(
+        kind=kind,
+        place=raw.place,
+        combination=scope.combination,
+        base=base,
+        data=read,
+        poisons=poisons,
+        wide=len(poisons) == 1 and poison is not words.get("poison"),
+        variants=variants,
+        poison_kind=poisoner,
+        asked=raw.asked,
+        poison_asked=raw.asked if poisoner is None else asked_for(poisoner, None, scope),
+    )
+
+
+def _unlearn(raw: Raw, scope: Scope) -> UnlearnEntry | None:
+    kind = raw.kind
+    model = raw.words.get("model")
+    every = isinstance(model, Scalar) and model.text == POISONED
+    named = None if every else needed(raw, "model", scope)
+    base = None if named is None else read_model(named, kind, scope)
+    method = needed(raw, "method", scope)
+    nodes = () if method is None else listed(method)
+    if method is not None and not nodes:
+        scope.blame(method.place, "wrong-type", "expected at least one unlearning method")
+    methods = []
+    for one in nodes:
+        if not isinstance(one, Scalar) or not is_word(one.text):
+            scope.blame(one.place, "wrong-type", "expected the name of an unlearning method")
+            continue
+        by_method = {"method": (one, one)} if "method" in known_settings(kind) else {}
+        variants = _variants(raw, by_method, scope)
+        if variants:
+            methods.append((At(one.text, one), variants))
+    if (base is None and not every) or not methods or len(methods) < len(nodes):
+        return None
+    return UnlearnEntry(
+        kind=kind,
+        place=raw.place,
+        combination=scope.combination,
+        base=base,
+        methods=tuple(methods),
+        asked=raw.asked,
+    )
+
+
+def _variants(
+    raw: Raw, more: Given, scope: Scope, poisoner: Kind | None = None
+) -> tuple[Variant, ...]:
+    """Return each way in which an entry is done; none where a setting is wrong."""
+    found: list[Variant] = []
+    for chosen in raw.combinations:
+        own = {**raw.own, **{key: (one.key, one.node) for key, one in chosen.items()}, **more}
+        given = scope.given(raw.kind, own)
+        settled = settle(raw.kind, given, raw.place, scope.problems)
+        poisoned = None
+        if poisoner is not None:
+            given = scope.given(poisoner, own)
+            followed = {} if settled is None else _followed(poisoner, given, settled)
+            poisoned = settle(poisoner, {**followed, **given}, raw.place, scope.problems)
+        if settled is None or (poisoner is not None and poisoned is None):
+            return ()
+        paired = scope.swept(raw.kind, own)
+        if poisoner is not None:
+            paired = {**paired, **scope.swept(poisoner, own)}
+        name = _name({**paired, **chosen}, settled, poisoned)
+        found.append(
+            Variant(name=name, paired=frozenset(paired), settings=settled, poison_settings=poisoned)
+        )
+    return tuple(found)
+
+
+def _followed(poisoner: Kind, given: Given, training: Settled) -> Given:
+    """Return the settings of a poison that nobody gives, and that the training's decide."""
+    values = {name: plain_value(node) for name, (_, node) in given.items()}
+    leaders = poisoner.settings.followed(values).items()
+    return {name: training.given[one] for name, one in leaders if one in training.given}
+
+
+def _name(swept: Combination, settled: Settled, poisoned: Settled | None) -> Name:
+    """Return what tells a variant from its sisters, as an ID shows it."""
+    values = {**({} if poisoned is None else poisoned.values), **settled.values}
+    return tuple((key, label(one, values[key])) for key, one in swept.items() if key in values)
+
+
+def _test(raw: Raw, scope: Scope) -> TestEntry | None:
+    kind = raw.kind
+    model, data = needed(raw, "model", scope), needed(raw, "data", scope)
+    tested = None if model is None else read_model(model, kind, scope)
+    read = [] if data is None else [read_data(one, (kind,), scope) for one in listed(data)]
+    settings = settle(kind, scope.given(kind, raw.own), raw.place, scope.problems)
+    if data is not None and not listed(data):
+        scope.blame(data.place, "wrong-type", "expected at least one data ID")
+    if tested is None or settings is None:
+        return None
+    return TestEntry(
+        kind=kind,
+        place=raw.place,
+        combination=scope.combination,
+        model=tested,
+        data=tuple(one for one in read if one is not None),
+        settings=settings,
+        asked=raw.asked,
+    )
+
+
+def _plain(raw: Raw, scope: Scope) -> PlainEntry | None:
+    node = raw.words.get("name")
+    name = node.text if isinstance(node, Scalar) and not is_null(node) else None
+    if node is not None and not is_null(node) and (name is None or not _is_name(name)):
+        scope.blame(node.place, "name", "expected a name of at most 100 letters, digits and ._+-")
+        return None
+    settings = settle(raw.kind, scope.given(raw.kind, raw.own), raw.place, scope.problems)
+    if settings is None:
+        return None
+    return PlainEntry(kind=raw.kind, place=raw.place, name=name, settings=settings, asked=raw.asked)
+
+
+def _is_name(text: str) -> bool:
+    return is_word(text) and len(text) <= 100

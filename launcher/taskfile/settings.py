@@ -1,0 +1,291 @@
+"""A kind's settings as a task file gives them: completed, checked, blamed in plain words.
+
+pydantic validates; what it says is told again in the words of someone who edits a file.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from launcher.errors import Place, Problem, UnknownName, UsageError, counted, known_words, nearest
+from launcher.kinds import Kind
+from launcher.system.files import Json
+from launcher.taskfile.yaml_tree import Items, Node, Scalar, plain_value
+
+Given = Mapping[str, tuple[Scalar, Node]]  # setting → where its key stands, and its value
+
+ALL_WORDS = "`launcher schema --markdown`"  # lists every word and setting there is
+OPTION = "--set"  # what errors call this argument; there is no file beside it to look into
+_LONGEST = 60  # characters of a value in a message
+
+# What each of pydantic's complaints expected.
+_EXPECTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "int_type": lambda _: "a whole number",
+    "int_parsing": lambda _: "a whole number",
+    "int_parsing_size": lambda _: "a whole number",
+    "int_from_float": lambda _: "a whole number",
+    "float_type": lambda _: "a number",
+    "float_parsing": lambda _: "a number",
+    "finite_number": lambda _: "a finite number",
+    "bool_type": lambda _: "true or false",
+    "bool_parsing": lambda _: "true or false",
+    "string_type": lambda _: "a text",
+    "none_required": lambda _: "null",
+    "tuple_type": lambda _: "a list",
+    "list_type": lambda _: "a list",
+    "dict_type": lambda _: "a mapping",
+    "missing": lambda _: "more values",
+    "too_short": lambda context: f"at least {counted(context['min_length'], 'value')}",
+    "too_long": lambda context: f"at most {counted(context['max_length'], 'value')}",
+    "literal_error": lambda context: f"one of {_listed(context['expected'])}",
+    "enum": lambda context: f"one of {_listed(context['expected'])}",
+    "greater_than": lambda context: f"more than {context['gt']:g}",
+    "greater_than_equal": lambda context: f"at least {context['ge']:g}",
+    "less_than": lambda context: f"less than {context['lt']:g}",
+    "less_than_equal": lambda context: f"at most {context['le']:g}",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Settings that a kind accepts: every value, and where those of the file stand."""
+
+    values: Mapping[str, Json]
+    given: Given
+    text: str  # what of the values can change a result, as JSON
+
+
+def known_settings(kind: Kind) -> tuple[str, ...]:
+    """Return the names of a kind's settings in the order in which it declares them."""
+    return tuple(kind.settings.model_fields)
+
+
+def all_settings(*kinds: Kind) -> str:
+    """Return the command line that lists the settings of some kinds."""
+    return f"`launcher kinds {' '.join(kind.name for kind in kinds)}`"
+
+
+def accepted(kind: Kind, name: str, value: str) -> str | None:
+    """Return a value that a setting takes: the given one, or what its check suggests instead."""
+    try:
+        kind.settings.model_validate({name: value})
+    except ValidationError as error:
+        refusals = [one for one in error.errors(include_url=False) if one["loc"][:1] == (name,)]
+        unknown = _unknown_name(refusals[0]) if refusals else None
+        return value if not refusals else None if unknown is None else unknown.suggestion
+    return value
+
+
+def spelt(value: Json) -> str:
+    """Return a setting's value as JSON, which YAML reads too, cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> Settled | None:
+    """Complete and check a kind's settings; on failure add to `problems` and return None.
+
+    Args:
+        kind: whose settings; every key of `given` is one of them.
+        given: what the file says, defaults merged in.
+        where: the entry, for what has no better place.
+        problems: where complaints are added.
+    """
+    values = {name: _said_value(node) for name, (_, node) in given.items()}
+    try:
+        try:
+            made = kind.settings.model_validate(values)
+        except ValidationError as error:
+            as_text = _texts(error, given)
+            if not as_text:
+                raise
+            made = kind.settings.model_validate(values | as_text)
+    except ValidationError as error:
+        told = {one.message for one in problems if one.code == "missing-setting"}
+        problems += [
+            one for one in _complaints(kind, error, given, where) if one.message not in told
+        ]  # a setting that every entry lacks is missing in the defaults: once is enough
+        return None
+    except UsageError as error:  # a laboratory's own check
+        problems.append(Problem(code="setting", message=str(error), place=where))
+        return None
+    dumped = made.model_dump(mode="json")
+    telling = {key: value for key, value in dumped.items() if key not in kind.settings.neutral}
+    return Settled(values=dumped, given=given, text=json.dumps(telling, sort_keys=True))
+
+
+def old_names(kinds: Iterable[Kind]) -> dict[str, str]:
+    """Return the earlier names of the kinds' settings, each with that of today."""
+    return {old: today for kind in kinds for old, today in kind.settings.aliases.items()}
+
+
+def unknown_key(
+    key: Scalar,
+    what: str,
+    known: Iterable[str],
+    elsewhere: Sequence[str] = (),
+    *,
+    nearby: Iterable[str] = (),
+    hint: str = "",
+    where: str = ALL_WORDS,
+    old: Mapping[str, str] | None = None,
+) -> Problem:
+    """Return the problem of a key that nobody knows there.
+
+    Args:
+        key: the key as written.
+        what: completes "'modle' is not …": "a setting of train".
+        known: the keys that could stand there.
+        elsewhere: kinds that do know it.
+        nearby: words that could stand there, too, but go without saying.
+        hint: what to do, where that is known better.
+        where: what lists all of `known`.
+        old: earlier names of some of `known`, and what they are today.
+    """
+    names = sorted(known)
+    old = old or {}
+    close = nearest(key.text, [name for name in (*names, *nearby, *old) if name != key.text])
+    close = old.get(close or "", close)
+    before, colon, _ = key.text.partition(":")
+    if not hint and close:
+        hint = f"did you mean '{close}'?"
+    if "=" in key.text:
+        hint = "quote an ID that holds a comma"
+    elif colon and before in names:
+        hint = f"write a space after ':', as in {before}: …"
+    elif not hint and elsewhere:
+        hint = f"{' and '.join(elsewhere)} would know it"
+    return Problem(
+        code="unknown-key",
+        message=f"{key.text!r} is not {what}",
+        place=key.place,
+        hint=hint,
+        notes=(known_words(key.text, names, where),),
+    )
+
+
+def _said_value(node: Node) -> Any:  # the border to pydantic: any YAML value
+    """Return a node's value with truths as they are written: pydantic takes true for the number 1."""
+    if isinstance(node, Scalar):
+        return node.text if isinstance(node.value, bool) else node.value
+    if isinstance(node, Items):
+        return [_said_value(one) for one in node.nodes]
+    return {key.text: _said_value(one) for key, one in node.pairs}
+
+
+def _texts(error: ValidationError, given: Given) -> dict[str, Json]:
+    """Return what was written for settings that want texts and got plain numbers."""
+    wanting = {
+        one["loc"]
+        for one in error.errors(include_url=False, include_context=False, include_input=False)
+        if one["type"] == "string_type"
+    }
+    texts: dict[str, Json] = {}
+    for name, (_, node) in given.items():
+        if (name,) in wanting and isinstance(node, Scalar) and node.value is not None:
+            texts[name] = node.text
+        elif isinstance(node, Items) and any((name, i) in wanting for i in range(len(node.nodes))):
+            texts[name] = [
+                one.text if isinstance(one, Scalar) and one.value is not None else plain_value(one)
+                for one in node.nodes
+            ]
+    return texts
+
+
+def _complaints(
+    kind: Kind, error: ValidationError, given: Given, where: Place
+) -> Iterable[Problem]:
+    by_name: dict[str, list[Any]] = {}
+    for one in error.errors(include_url=False):
+        by_name.setdefault(str(one["loc"][0]) if one["loc"] else "", []).append(one)
+    lacking = [name for name, errors in by_name.items() if errors[0]["type"] == "missing"]
+    lacking = [f"'{name}'" for name in lacking if name not in given]
+    if lacking:
+        yield Problem(
+            code="missing-setting",
+            message=f"{kind.name} needs a value for {' and '.join(lacking)}",
+            place=where,
+            hint="give it here or under defaults",
+        )
+    for name, errors in by_name.items():
+        if name in given:
+            yield _complaint(name, errors, given[name][1])
+        elif not name:
+            yield Problem(code="setting", message=_said(errors[0]), place=where)
+        elif errors[0]["type"] != "missing":
+            message = f"{name}: {_said(errors[0])}"
+            yield Problem(code="setting", message=message, place=where)
+
+
+def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
+    """Make one problem of all that pydantic says of one setting (a union says it per branch)."""
+    deep = [one for one in errors if any(isinstance(step, int) for step in one["loc"][1:])]
+    if isinstance(node, Items) and deep:
+        errors = deep
+        step = next(step for step in deep[0]["loc"][1:] if isinstance(step, int))
+        node = node.nodes[step] if step < len(node.nodes) else node
+    elif isinstance(node, Scalar):
+        errors = [one for one in errors if one not in deep] or errors
+    if (unknown := _unknown_name(errors[0])) is not None:
+        return Problem(
+            code="setting",
+            message=f"{name}: unknown {unknown.what} {unknown.name!r}",
+            place=node.place,
+            hint=f"did you mean '{unknown.suggestion}'?" if unknown.suggestion else "",
+            notes=(unknown.listing,),
+        )
+    wanted = list(dict.fromkeys(_expected(one) for one in errors if one["type"] in _EXPECTED))
+    if wanted:
+        message = f"{name}: expected {' or '.join(wanted)}, got {_shown(plain_value(node))}"
+    else:
+        message = f"{name}: {_said(errors[0])}"
+    close = None
+    if isinstance(node, Scalar) and errors[0]["type"] in ("literal_error", "enum"):
+        close = nearest(node.text, _quoted(errors[0]["ctx"]["expected"]))
+    hint = f"did you mean '{close}'?" if close else ""
+    return Problem(code="setting", message=message, place=node.place, hint=hint)
+
+
+def _unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
+    """Return the unknown name that a validator complained of; None where it is another complaint."""
+    cause = error.get("ctx", {}).get("error") if error["type"] == "value_error" else None
+    inner = cause.args[0] if isinstance(cause, ValueError) and cause.args else None
+    return inner if isinstance(inner, UnknownName) else None
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    return _EXPECTED[error["type"]](error.get("ctx", {}))
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    said = str(error["msg"])
+    return said[:1].lower() + said[1:]
+
+
+def _quoted(expected: str) -> list[str]:
+    return re.findall(r"'([^']*)'", expected)
+
+
+def _listed(expected: str) -> str:
+    return ", ".join(_quoted(expected)) or expected
+
+
+def _shown(value: Any) -> str:
+    """Print a value as YAML would, cut where it is long."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case list():
+            return "a list" if len(value) != 0 else "an empty list"
+        case dict():
+            return "a mapping"
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}…"

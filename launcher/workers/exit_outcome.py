@@ -1,0 +1,175 @@
+"""How an attempt ended, in one sentence: from its exit status, its own word and the kernel's."""
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher.states import Done, Failed, Outcome, Shortage, Stopped, out_of_memory, read_facts
+from launcher.system.files import Json, read_json
+from launcher.system.paths import Attempt
+from launcher.units import format_bytes, format_seconds
+from launcher.workers.oom_messages import TAIL_BYTES, read_shortage
+
+LOG_TAIL_BYTES = 4096
+# A reboot signals all processes within milliseconds; a busy machine needs longer to deliver.
+SIGNALLED_PATIENCE_S = 1.0  # the program ended of a signal that may be meant for all
+FAILED_PATIENCE_S = 0.2  # it may have caught the signal, and ended with a code of its own
+PATIENT_SHARE = 0.01  # of its time that a program at most costs more that ended well
+SHORT_S = 0.5  # one that ran no longer costs no more at all
+_KILLED = 128 + signal.SIGKILL  # how a shell tells that its program was killed
+# somebody ended it: what stands in its log is not why
+_SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+# what torch says when the kernel has killed a process that loads data
+_CHILD_KILLED = "is killed by signal: Killed"
+# whom the kernel kills is killed for what it holds: it asked for nothing large
+_KERNELS = Shortage(where="ram", wanted=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What a supervisor knows beside the exit status."""
+
+    stopped: bool = False  # we were asked to end it
+    signalled: str = ""  # name of the signal that told us, its supervisor, to leave
+    over_limit_s: float | None = None  # its time limit was reached
+    insisted: bool = False  # we killed it, after its grace
+    oom_kills: int | None = None  # processes of our cgroup that the kernel killed; None: not known
+    max_rss: int | None = None  # bytes, the most that its program or one below that held
+    ram: int | None = None  # bytes of main memory that it was promised; None: nobody said
+
+
+def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outcome:
+    """Return the outcome of a program that ended.
+
+    Args:
+        status: as `waitpid` gives it.
+        attempt: where the worker put its own word, and the log.
+        how: what else is known.
+        now: seconds since 1970.
+    """
+    record = word_of(attempt)
+    code = os.waitstatus_to_exitcode(status)
+    match record:
+        case {"ok": True, "result": dict(result)}:
+            return Done(at=now, result=result)
+    if how.stopped:
+        return Stopped(at=now, by=how.signalled)
+    if how.over_limit_s is not None and code != 0:
+        limit = f"reached its time limit of {format_seconds(how.over_limit_s)}"
+        how_ended = " and was killed after its grace" if how.insisted else ""
+        return Failed(at=now, error=limit + how_ended, **_status(code))
+    if how.signalled:  # who ends us, too, ends everything: that is no failure of the program
+        return Stopped(at=now, by=how.signalled)
+    match record:
+        case {"ok": False, "error": str(error), "shortage": dict(facts)}:
+            return _out_of_memory(now, error, read_facts(facts), how, exit_code=code)
+        case {"ok": False, "error": str(error)} if how.oom_kills and _CHILD_KILLED in error:
+            return _out_of_memory(now, error, _KERNELS, how, exit_code=code)
+        case {"ok": False, "error": str(error)}:
+            return Failed(at=now, error=error, exit_code=code)
+    if code == 0:
+        return Done(at=now)
+    shortage = _shortage(code, attempt, how)
+    if shortage is not None:
+        sentence = shortage.said or _sentence(code, attempt, how)
+        return _out_of_memory(now, sentence, shortage, how, **_status(code))
+    return Failed(at=now, error=_sentence(code, attempt, how), **_status(code))
+
+
+def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) -> float:
+    """Return how long a supervisor waits for a signal of its own before it judges an end.
+
+    Args:
+        status: as `waitpid` gives it.
+        attempt: where the worker put its own word.
+        how: what else is known.
+        ran_s: how long the program ran.
+    """
+    if how.stopped or how.over_limit_s is not None:
+        return 0.0
+    code = os.waitstatus_to_exitcode(status)
+    if -code in _SENT or code - 128 in _SENT:
+        return SIGNALLED_PATIENCE_S
+    match word_of(attempt):
+        case {"ok": False, "signalled": True}:
+            return SIGNALLED_PATIENCE_S
+        case {"ok": bool()}:  # a worker knows whether it got a signal
+            return 0.0
+    if code:
+        return FAILED_PATIENCE_S
+    return min(FAILED_PATIENCE_S, ran_s * PATIENT_SHARE) if ran_s > SHORT_S else 0.0
+
+
+def word_of(attempt: Attempt) -> dict[str, Json] | None:
+    """Return what a worker said of its own end; None where it said nothing that can be read."""
+    try:
+        return read_json(attempt.result)
+    except (OSError, RecursionError):  # a program may leave anything under that name
+        return None
+
+
+def _status(code: int) -> dict[str, int]:
+    return {"signal": -code} if code < 0 else {"exit_code": code}
+
+
+def _shortage(code: int, attempt: Attempt, how: Circumstances) -> Shortage | None:
+    """Return the lack of memory that ended a program; None where it was something else."""
+    if how.oom_kills and code in {-signal.SIGKILL, _KILLED}:
+        return _KERNELS
+    if -code in _SENT or code - 128 in _SENT:
+        return None
+    end = _tail(attempt.log, TAIL_BYTES)
+    if how.oom_kills and _CHILD_KILLED in end:
+        return _KERNELS
+    return read_shortage(end)
+
+
+def _out_of_memory(
+    now: float, error: str, shortage: Shortage, how: Circumstances, **status: int
+) -> Outcome:
+    if shortage.where == "ram" and how.max_rss is not None:
+        shortage = replace(shortage, held=how.max_rss)
+        error = f"{error} ({_used(how.max_rss, how.ram)})"
+    return out_of_memory(now, error, shortage, **status)
+
+
+def _used(held: int, promised: int | None) -> str:
+    used = f"used {format_bytes(held)} of main memory"
+    return used if promised is None else f"{used}, was promised {format_bytes(promised)}"
+
+
+def _sentence(code: int, attempt: Attempt, how: Circumstances) -> str:
+    lack = "killed by the kernel: the machine or its cgroup ran out of memory"
+    if code in {-signal.SIGKILL, _KILLED} and how.oom_kills:
+        return lack + last_line(attempt.log)
+    if code == -signal.SIGKILL and how.oom_kills is not None:
+        said = last_line(attempt.log)
+        words = f"; its last words{said}" if said else ""
+        return f"killed by SIGKILL, and not for lack of memory{words}"
+    if code < 0:
+        return f"ended by {_signal_name(-code)}" + last_line(attempt.log)
+    return f"ended with exit code {code}" + last_line(attempt.log)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def last_line(log: Path) -> str:
+    """Return the last line that was said, after a colon; '' when there is none."""
+    lines = _tail(log, LOG_TAIL_BYTES).split("\n")
+    said = [line.strip() for line in lines if line.strip("\0 \t\r")]
+    return f": {said[-1][-200:]}" if said else ""
+
+
+def _tail(log: Path, amount: int) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - amount))
+            return file.read(amount).decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,70 @@
+"""What a scheduler asks a supervisor to do, as it lies in an attempt's folder."""
+
+import json
+from dataclasses import dataclass
+
+from launcher.job import CPU, Context, Spec, read_context, read_spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a scheduler asks a supervisor to do."""
+
+    spec: Spec
+    context: Context
+    job: int
+    number: int
+    device: str  # "cpu", or the UUIDs of GPUs with commas between
+    cpus: int
+    claim: int | None = None  # bytes promised on each GPU; None: no other of ours is there
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The UUIDs of its GPUs; none where it works on the CPU."""
+        return () if self.device == CPU else tuple(self.device.split(","))
+
+
+def order_text(
+    *,
+    job: int,
+    number: int,
+    device: str,
+    cpus: int,
+    claim: int | None = None,
+    spec_text: str,
+    context_text: str,
+) -> str:
+    """Return the order as it is written to spec.json; spec and context are JSON already."""
+    head = {"schema": 1, "job": job, "number": number, "device": device, "cpus": cpus}
+    head |= {} if claim is None else {"claim": claim}
+    # spliced, not parsed and printed again: this is done for every attempt
+    return f'{json.dumps(head)[:-1]}, "spec": {spec_text}, "context": {context_text}}}\n'
+
+
+def read_order(text: bytes | str) -> Order:
+    """Return the order that a scheduler wrote.
+
+    Raises:
+        ValueError: the text is none, or was cut off.
+    """
+    record = json.loads(text)
+    claim = record.get("claim") if isinstance(record, dict) else None
+    match record:
+        case {
+            "spec": dict(spec),
+            "context": dict(context),
+            "job": int(job),
+            "number": int(number),
+            "device": str(device),
+            "cpus": int(cpus),
+        }:
+            return Order(
+                spec=read_spec(spec),
+                context=read_context(context),
+                job=job,
+                number=number,
+                device=device,
+                cpus=cpus,
+                claim=claim if type(claim) is int else None,
+            )
+    raise ValueError("this is not an order")

@@ -1,0 +1,183 @@
+"""From the right to start an attempt to its living process, on record."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from launcher.states import Failed, Void
+from launcher.system import cgroups
+from launcher.system.files import Json, read_bytes
+from launcher.system.paths import Attempt
+from launcher.system.processes import Identity, identity
+from launcher.workers.order import Order, read_order
+from launcher.workers.spawn import CannotStart, Held, spawn
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+# the machine lacks something, whatever is to be started
+LACKS = {
+    *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
+    *(errno.ENOSPC, errno.EDQUOT),
+}
+# a program that is being written, or lies on a disk or server that does not answer
+_PASSING = {
+    *(errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT),
+    *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An attempt whose process lives; from here on nobody may say that nothing has run."""
+
+    order: Order
+    text: bytes  # the order as it was written
+    program: int  # its pid
+    at: float  # monotonic
+
+
+class Starter:
+    """Starts one attempt after another, and keeps the next worker forked ahead."""
+
+    def __init__(self, me: Identity, group: Path | None, *, ahead: bool) -> None:
+        """Begin.
+
+        Args:
+            me: this supervisor.
+            group: its control group, None where it has none.
+            ahead: fork a worker before there is work for it.
+        """
+        self._me = _line(me, {} if group is None else {cgroups.RECORD_KEY: str(group)})
+        self._ahead = ahead
+        self._held: Held | None = None
+        self.prepare()
+
+    @property
+    def waiting(self) -> int:
+        """The pid of the worker that waits for the next attempt, 0 when there is none."""
+        return self._held.who.pid if self._held else 0
+
+    def begin(self, attempt: Attempt) -> Begun | Failed | Void | None:
+        """Bring an attempt's process to life and put it on record.
+
+        Returns how it ended where it never began, and None where it is not ours to start: a
+        scheduler has voided it.
+        """
+        with contextlib.ExitStack() as opened:
+            try:
+                record = self._win(attempt)
+                if record is None:
+                    return None
+                opened.callback(_close, record)
+                text = read_bytes(attempt.spec)
+                order = read_order(text)
+                log = os.open(attempt.log, _APPEND, 0o600)
+                opened.callback(_close, log)
+                _link_log(order, attempt)
+                held = self._worker() if order.spec.entry else None
+                if held is not None:
+                    os.write(record, _line(held.who))
+            except (OSError, ValueError) as error:  # a full disk, a deleted folder, no process
+                return _void(error)
+            try:
+                program = held.who.pid if held else spawn(order, attempt, log)
+            except CannotStart as error:
+                if error.errno in LACKS | _PASSING:
+                    return _void(error)
+                return _cannot_start(order, attempt, error)
+            if held is None:
+                who = identity(program) or Identity(pid=program, start_ticks=0, boot="")
+                with contextlib.suppress(OSError):  # its mark is left to find it by
+                    os.write(record, _line(who))
+        if held is not None:
+            self._held = None  # released once, it is nobody's to give away again
+            held.release(attempt, text)
+        return Begun(order=order, text=text, program=program, at=time.monotonic())
+
+    def prepare(self) -> None:
+        """Fork the next worker, where that is asked for and can be done."""
+        if self._ahead and self._held is None:
+            with contextlib.suppress(OSError):  # the next attempt tries again
+                self._held = Held()
+
+    def dismiss(self) -> None:
+        """Let the waiting worker go."""
+        if self._held:
+            self._held.dismiss()
+            self._held = None
+
+    def _worker(self) -> Held:
+        if self._held and not self._held.waits():  # somebody killed it
+            self.dismiss()
+        if self._held is None:
+            self._held = Held()
+        return self._held
+
+    def _win(self, attempt: Attempt) -> int | None:
+        """Win the right to start; return the record of it, still open, None where it is lost.
+
+        Exactly one process ever creates this file. Until it is closed it is locked by us and by
+        what we spawn, up to the instant when that is the program: who finds it unlocked and us
+        dead finds the program, if there is one, by its mark.
+
+        Raises:
+            OSError: there is no room for it, or no folder.
+        """
+        try:
+            descriptor = os.open(attempt.started, _CREATE, 0o600)
+        except FileExistsError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.write(descriptor, self._me)
+        except BaseException:
+            _close(descriptor)
+            raise
+        return descriptor
+
+
+def _void(error: OSError | ValueError | CannotStart) -> Void:
+    lacking = getattr(error, "errno", None) in LACKS
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return Void(at=time.time(), why=why, whose="machine" if lacking else "job")
+
+
+def _cannot_start(order: Order, attempt: Attempt, error: CannotStart) -> Failed:
+    told = f"cannot start {order.spec.argv[0]!r}: {error}"
+    with contextlib.suppress(OSError), attempt.log.open("a", encoding="utf-8") as log:
+        log.write(f"launcher: {told}\n")
+    return Failed(at=time.time(), error=told, exit_code=error.code)
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # a full quota is told only now, on some file systems
+        os.close(descriptor)
+
+
+def _line(who: Identity, more: Mapping[str, Json] = MappingProxyType({})) -> bytes:
+    return (json.dumps({**who.record(), **more}) + "\n").encode()
+
+
+def _link_log(order: Order, attempt: Attempt) -> None:
+    """Let the log also appear in the run's folder; where that fails the log is still here."""
+    if order.spec.log_link is None:
+        return
+    link = Path(order.spec.log_link)
+    with contextlib.suppress(OSError):
+        ours = os.umask(order.context.umask)  # the run's folders are its owner's, not ours
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+        finally:
+            os.umask(ours)
+        link.unlink(missing_ok=True)
+        try:
+            link.hardlink_to(attempt.log)
+        except OSError:
+            link.symlink_to(attempt.log)  # another file system

@@ -1,0 +1,259 @@
+"""The parent of attempts' programs: records that one started and how it ended, ends its tree.
+
+Forked by a nursery, in a session of its own, so that it outlives nursery and scheduler. It alone
+can learn a program's exit status. It takes one attempt after another from its scheduler; when that
+is gone, or when it gets SIGTERM or SIGHUP itself, it sees the one in hand through, and leaves.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.states import Outcome, outcome_record
+from launcher.system import cgroups, memory
+from launcher.system.daemon_control import revive, wake
+from launcher.system.files import write_json, write_whole
+from launcher.system.paths import Attempt, Home
+from launcher.system.processes import Identity, adopt_orphans, boot_id, identity, send, terminate
+from launcher.workers.exit_outcome import Circumstances, judge, patience_s
+from launcher.workers.leftover_processes import Leftovers
+from launcher.workers.start_attempt import Begun, Starter
+
+LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
+MESSAGE_BYTES = 8192  # an attempt's path
+LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
+RUN, STOP, ENDED = b"run ", b"stop ", b"ended "  # each is followed by the attempt's folder
+
+
+def serve(home: Home, channel: socket.socket, *, ahead: bool = False) -> None:
+    """Run the attempts that a scheduler sends, one at a time, until it is gone.
+
+    Args:
+        home: the queue's.
+        channel: to the scheduler.
+        ahead: fork a worker before there is work for it.
+    """
+    me = _Supervisor(home, channel, ahead=ahead)
+    while me.attempt():
+        pass
+
+
+class _Supervisor:
+    def __init__(self, home: Home, channel: socket.socket, *, ahead: bool) -> None:
+        self._home, self._channel = home, channel
+        self._alone = False  # the scheduler is gone
+        self._signals = _Signals()
+        self._stop = False
+        self._at = b""  # the folder of the attempt in hand
+        adopt_orphans()
+        me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
+        self._group = cgroups.join(me)
+        self._starter = Starter(me, self._group, ahead=ahead)
+        self._left = Leftovers(self._group, lambda: self._starter.waiting)
+
+    def attempt(self) -> bool:
+        """Wait for an attempt and see it through; False when there will be no other one."""
+        message = b""
+        while not message.startswith(RUN):
+            message = self._next_message()
+            if not message:
+                self._dismiss()
+                return False
+        self._stop = False
+        self._at = message[len(RUN) :]
+        self._see_through(Attempt(Path(os.fsdecode(self._at))))
+        if not self._alone:
+            try:
+                self._channel.send(ENDED + self._at)
+            except OSError:
+                self._alone = True
+        ordered_to_leave = bool(self._signals.received)
+        if self._alone or ordered_to_leave:
+            self._dismiss()
+        if self._alone:
+            wake(self._home)
+            if not ordered_to_leave:  # a machine that goes down must not start jobs again
+                revive(self._home)
+        return not (self._alone or ordered_to_leave)
+
+    def _dismiss(self) -> None:
+        """Let the waiting worker go, and leave nothing of ours behind."""
+        self._starter.dismiss()
+        if self._group is not None:
+            cgroups.leave(self._group)
+            self._group = None
+
+    def _next_message(self) -> bytes:
+        """Wait for what the scheduler sends; b"" when it is gone, or when we are to leave."""
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._signals.descriptor, select.POLLIN)
+        while True:
+            poll.poll()
+            self._signals.drain()
+            if self._signals.received:  # what is not read yet is voided: nobody has begun it
+                return b""
+            try:
+                return self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:  # the scheduler died before it had read our last word
+                return b""
+
+    def _see_through(self, attempt: Attempt) -> None:
+        """Run one attempt from its start to its recorded end; then nothing of it lives."""
+        kills = memory.oom_kills()
+        self._left.attempt = str(attempt.folder)
+        begun = self._starter.begin(attempt)
+        if begun is None:
+            return
+        if not isinstance(begun, Begun):
+            _record(begun, attempt)
+            return
+        self._starter.prepare()  # the next one, while this one runs
+        status, how = self._await_end(begun)
+        if not how.signalled:
+            wait_s = patience_s(status, attempt, how, time.monotonic() - begun.at)
+            how = replace(how, signalled=self._own_signal(wait_s))
+        self._left.end(LEFTOVER_GRACE_S)
+        if status and kills is not None:
+            how = replace(how, oom_kills=(memory.oom_kills() or kills) - kills)
+        _record(judge(status, attempt, how, time.time()), attempt, begun.text)
+
+    def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
+        """Wait for the program's end, ending it when we are asked to or its time is over.
+
+        Returns its wait status, and what else is known of the end.
+        """
+        program, terms = begun.program, begun.order.spec.terms
+        ended = os.pidfd_open(program)
+        limit = None if terms.time_limit_s is None else begun.at + terms.time_limit_s
+        warn = None if limit is None or not terms.warn_s else limit - terms.warn_s
+        kill: float | None = None
+        stopped = over = insisted = False
+        try:
+            while True:
+                times = [at for at in (warn, limit, kill) if at is not None]
+                if self._wait(ended, min(times, default=None)):
+                    break
+                self._left.reap(spare=program)
+                now = time.monotonic()
+                if self._stop and not (stopped or over):  # its limit has asked it already
+                    stopped, limit, warn = True, None, None
+                    kill = now + terms.grace_s
+                    terminate(program)
+                elif warn is not None and now >= warn:
+                    warn = None
+                    send(program, signal.Signals[terms.warn_signal])
+                elif limit is not None and now >= limit:
+                    over, limit = True, None
+                    kill = now + terms.grace_s
+                    terminate(program)
+                elif kill is not None and now >= kill:
+                    insisted = True
+                    self._left.kill()
+                    kill = now + 1  # what was forked meanwhile gets another round
+        finally:
+            os.close(ended)
+        _, status, usage = os.wait4(program, 0)
+        self._signals.drain()
+        return status, Circumstances(
+            stopped=stopped,
+            signalled=self._signals.received,
+            over_limit_s=terms.time_limit_s if over else None,
+            insisted=insisted,
+            max_rss=usage.ru_maxrss * 1024,
+            ram=begun.order.spec.resources.ram,
+        )
+
+    def _wait(self, ended: int, until: float | None) -> bool:
+        """Sleep until the program has ended (True), or something else is to be looked at."""
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        poll.register(self._signals.descriptor, select.POLLIN)
+        if not self._alone:
+            poll.register(self._channel, select.POLLIN)
+        left_s = LONGEST_SLEEP_S if until is None else max(0.0, until - time.monotonic())
+        events = {found for found, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
+        self._signals.drain()
+        if self._channel.fileno() in events:
+            self._listen()
+        if self._signals.received:
+            self._stop = True
+        return ended in events
+
+    def _own_signal(self, patience: float) -> str:
+        """Return which signal told us to leave, given a moment to arrive; "" when none came.
+
+        A reboot or a logout signals all processes one after another, and a program may have ended
+        of its signal before we get ours.
+        """
+        poll = select.poll()
+        poll.register(self._signals.descriptor, select.POLLIN)
+        deadline = time.monotonic() + patience
+        while not self._signals.received and (left_s := deadline - time.monotonic()) > 0:
+            poll.poll(left_s * 1000)
+            self._signals.drain()
+        return self._signals.received
+
+    def _listen(self) -> None:
+        try:
+            message = self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if not message:
+            self._alone = True
+        elif message == STOP + self._at:
+            self._stop = True
+
+
+class _Signals:
+    """Notices SIGTERM, SIGHUP and ended children, also while we sleep in a poll."""
+
+    def __init__(self) -> None:
+        self.received = ""  # name of the signal that told us to leave
+        self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
+            signal.signal(number, self._note)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def _note(self, number: int, _: object) -> None:
+        self.received = self.received or signal.Signals(number).name
+
+    def drain(self) -> None:
+        """Forget that there was a signal; what it said is kept."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.descriptor, 64)
+
+
+def _record(outcome: Outcome, attempt: Attempt, order: bytes = b"") -> None:
+    """Write the outcome; wait for room when the disk is full, since only we know it.
+
+    Args:
+        outcome: what to write.
+        attempt: whose folder may have been deleted by its own program.
+        order: what such a folder is known by.
+    """
+    while True:
+        try:
+            write_json(attempt.outcome, outcome_record(outcome), mode=0o600)
+        except FileNotFoundError:  # the job has deleted it
+            try:
+                if not attempt.folder.parent.parent.exists():
+                    return  # the whole home is gone
+                attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_whole(attempt.spec, order.decode())
+            except OSError:
+                time.sleep(1)
+        except OSError:
+            time.sleep(1)
+        else:
+            return

@@ -1,0 +1,187 @@
+"""The first code of ours inside a child: its surroundings, then the kind's entry."""
+
+import contextlib
+import importlib
+import io
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from launcher.errors import Error, MachineError
+from launcher.ids import model_folder_name, read_words
+from launcher.job import Spec
+from launcher.states import Shortage
+from launcher.system.environment import placed_environment
+from launcher.system.files import Json, write_atomic, write_json
+from launcher.system.paths import Attempt
+from launcher.system.processes import MARK
+from launcher.workers import preload
+from launcher.workers.memory_share import Share
+from launcher.workers.oom_messages import read_error
+from launcher.workers.order import Order
+from launcher.workers.progress import Progress
+
+MODEL_FILE = "model_id.txt"
+ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
+# what libraries take for the number of cores that are theirs; what the owner set stays
+THREADS = (preload.OPENMP, preload.MKL, preload.OPENBLAS)
+
+
+def environment(order: Order, attempt: Attempt) -> dict[str, str]:
+    """Return the environment of an attempt: its owner's, and what it is to know of its place.
+
+    The devices must be there before CUDA is touched for the first time. Who was given none sees none:
+    what it took of a GPU would have been promised to others.
+    """
+    cpus = str(order.cpus)
+    place = {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(order.gpus),
+        "LAUNCHER_CPUS": cpus,
+        "LAUNCHER_JOB": str(order.job),
+        MARK: str(attempt.folder),
+    }
+    if order.claim is not None:
+        place["LAUNCHER_VRAM"] = str(order.claim)
+    return placed_environment(
+        order.context.environment, place, unless_set=dict.fromkeys(THREADS, cpus)
+    )
+
+
+def surround(order: Order, attempt: Attempt) -> None:
+    """Make this process find itself where its owner queued it."""
+    os.umask(order.context.umask)
+    os.environ.clear()
+    os.environ.update(environment(order, attempt))
+    with contextlib.suppress(OSError):  # cores may have been taken offline since
+        os.sched_setaffinity(0, order.context.affinity)
+    os.chdir(order.context.folder)
+
+
+def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
+    """Run a kind's entry function, record what it returned or how it failed; return the exit code.
+
+    Args:
+        order: what to do.
+        attempt: where the records go.
+        device: "cpu" or "cuda:0".
+        gpus: how many cards are the job's, from cuda:0 on.
+    """
+    from launcher.kinds import Job  # a border: pydantic is none of a plain program's business
+
+    spec, stop = order.spec, threading.Event()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
+        signal.signal(number, lambda *_: stop.set())
+    for one in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(one, signal.SIG_IGN)  # as in any Python: they become an OSError
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
+    job = Job(
+        name=spec.name,
+        kind=spec.kind,
+        run=spec.run,
+        run_folder=spec.run_folder,
+        folder=Path(order.context.folder),
+        attempt_folder=attempt.folder,
+        attempt=order.number,
+        device=device,
+        cpus=order.cpus,
+        gpus=gpus,
+        model=spec.model,
+        base=spec.base,
+        data=spec.data,
+        images=spec.images,
+        settings=spec.settings,
+        words=read_words(spec.words),
+        outputs=tuple(map(Path, spec.outputs)),
+        progress=Progress(attempt.progress),
+        stop=stop,
+        share=Share(attempt.folder),
+    )
+    try:
+        preload.settle(os.environ)
+        _tell_model(spec)
+        result: Mapping[str, Json] = _function(spec.entry)(job)
+        _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})
+    except Error as error:
+        return _failed(
+            attempt, str(error), error.exit_code, read_error(error), signalled=stop.is_set()
+        )
+    except BaseException as error:  # noqa: BLE001  # the worker's top: whatever it was is recorded
+        with contextlib.suppress(MemoryError):  # its frames still hold what left no room
+            traceback.print_exc()
+        shortage = read_error(error)
+        said = f"{type(error).__name__}: {error}" if shortage is None else shortage.said
+        return _failed(attempt, said, 1, shortage, signalled=stop.is_set())
+    return 0
+
+
+def _function(entry: str) -> Callable[[object], Mapping[str, Json]]:
+    """Return a kind's entry function.
+
+    Raises:
+        MachineError: it cannot be imported, and neither could a module before the fork; a second
+            import of a module that failed half-way may fail in words that mislead.
+    """
+    module, _, function = entry.partition(":")
+    try:
+        found: Callable[[object], Mapping[str, Json]] = getattr(
+            importlib.import_module(module), function
+        )
+    except BaseException as error:
+        if not preload.failure():
+            raise
+        traceback.print_exc()
+        raise MachineError(preload.failure()) from error
+    return found
+
+
+def _tell_model(spec: Spec) -> None:
+    """Write the ID of the job's model beside its files where the folder's name is too short for it."""
+    if spec.model is None or model_folder_name(spec.model) == spec.model:
+        return
+    folder = spec.run_folder / model_folder_name(spec.model)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / MODEL_FILE, f"{spec.model}\n")
+
+
+def _tell_result(attempt: Attempt, record: Mapping[str, Json]) -> None:
+    """Write what a job came to; wait for room when the disk is full: the job is done, after all."""
+    said = False
+    while True:
+        try:
+            write_json(attempt.result, record)
+        except FileNotFoundError:  # the job has deleted its attempt's folder: its exit code tells
+            return
+        except OSError as error:
+            if not said:
+                _say(f"the job is done, and waits to write {attempt.result}: {error.strerror}")
+            said = True
+            time.sleep(ROOM_PAUSE_S)
+        else:
+            return
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the log may be on the same full disk
+        os.write(2, f"launcher: {text}\n".encode(errors="replace"))
+
+
+def _failed(
+    attempt: Attempt, message: str, code: int, shortage: Shortage | None, *, signalled: bool
+) -> int:
+    with contextlib.suppress(OSError):
+        os.write(2, f"error: {message}\n".encode(errors="replace"))
+    record: dict[str, Json] = {"schema": 1, "ok": False, "error": message}
+    if signalled:  # its supervisor looks whether the signal was meant for all
+        record["signalled"] = True
+    if shortage is not None:
+        record["shortage"] = shortage.record()
+    with contextlib.suppress(OSError):  # a full disk must not hide the message in the log
+        write_json(attempt.result, record)
+    return code

@@ -1,0 +1,257 @@
+"""Findings on wrong labels: where they were set, from which set they were chosen, if at all."""
+
+from collections.abc import Iterator
+
+from trueface.audit.finding import FAULT, Finding, Gap, Idle, Told
+from trueface.audit.run_facts import Model, number
+
+TWO_SIDED = "flip"  # the kind of poison that draws from both classes
+
+
+def poisoned_validation(model: Model) -> Iterator[Told]:
+    """Find wrong labels in the validation list: the best epoch was then chosen by them."""
+    code, record = "poisoned-validation", model.record
+    flipped = number(model.provenance or {}, "flipped_val")
+    if flipped:
+        yield Finding(
+            severity=FAULT,
+            code=code,
+            model=model.name,
+            sentence="validation labels were turned round, so the best epoch was chosen by wrong ones",
+            advice="train again: poison belongs into the training list only",
+            evidence={"flipped validation labels": int(flipped), **_of_validation(model)},
+        )
+        return
+    if record is None:
+        if flipped is None:
+            reason = "neither a provenance.json nor a poison record tells which labels were flipped"
+            yield Gap(code=code, model=model.name, reason=model.record_trouble or reason)
+        return
+    if model.lists.val is None:
+        if flipped is None:
+            yield Gap(code=code, model=model.name, reason=f"no validation list: {_why(model)}")
+        return
+    train = model.lists.train or frozenset()
+    inside = sum(key in model.lists.val and key not in train for key in record.keys)
+    if inside:
+        yield Finding(
+            severity=FAULT,
+            code=code,
+            model=model.name,
+            sentence="the poison record names images of the validation list",
+            advice="poison the training list only, train again, and choose the epoch by true labels",
+            evidence={
+                "recorded keys": len(record.keys),
+                "of them in the validation list": inside,
+                "validation list": len(model.lists.val),
+                "record": record.path,
+            },
+        )
+
+
+def other_record(model: Model) -> Iterator[Told]:
+    """Find a record that was drawn from another set than the training images."""
+    code, record = "record-of-another-split", model.record
+    if record is None:
+        yield _unrecorded(model, code)
+        return
+    evidence: dict[str, int | float | str] = {}
+    known = model.provenance or {}
+    trained, mark = number(known, "train_images"), known.get("train_images_sha256")
+    if trained is not None and trained != record.total:
+        evidence |= {"record's total": record.total, "training images": int(trained)}
+    if record.images_sha256 and isinstance(mark, str) and mark != record.images_sha256:
+        evidence |= {
+            "record's set (sha256)": record.images_sha256[:12],
+            "training set (sha256)": mark[:12],
+        }
+    then = known.get("poison_record_sha256")
+    # an unlearning writes its base's record anew, maybe in a newer form
+    if isinstance(then, str) and not model.unlearned and model.record_sha256 not in {None, then}:
+        evidence |= {
+            "record of the training (sha256)": then[:12],
+            "record that lies there (sha256)": str(model.record_sha256)[:12],
+        }
+    if model.misplaced:
+        evidence["indices that are not the place of their key"] = model.misplaced
+    lists = model.lists
+    if lists.train is not None:
+        outside = sum(key not in lists.train for key in record.keys)
+        if outside:
+            evidence |= {
+                "recorded keys": len(record.keys),
+                "not in the training list": outside,
+                "training list": len(lists.train),
+            }
+    elif lists.val is not None:
+        evidence |= _of_other_lists(record.total, record.keys, lists.val, lists.test)
+    elif trained is None and not isinstance(mark, str):
+        yield Gap(code=code, model=model.name, reason=f"no training list: {_why(model)}")
+    if evidence:
+        yield Finding(
+            severity=FAULT,
+            code=code,
+            model=model.name,
+            sentence="the poison record is not one of this model's training images",
+            advice="do not unlearn by it; poison again and train on that record",
+            evidence={**evidence, "record": record.path},
+        )
+
+
+def no_flips(model: Model) -> Iterator[Told]:
+    """Find poison that was asked for and never reached the labels."""
+    code, record = "flag-without-effect", model.record
+    flipped = number(model.provenance or {}, "flipped_train")
+    if model.unlearned:
+        reason = "its last job learned from the labels of an unlearning"
+        yield Idle(code=code, model=model.name, reason=reason)
+        return
+    if model.rate is None:
+        if record is None:
+            yield _unrecorded(model, code)
+        elif flipped is None:
+            reason = "no provenance.json tells how many labels were turned round in the training"
+            yield Gap(code=code, model=model.name, reason=reason)
+        elif flipped == 0 and record.keys:
+            yield _idle(model, "a poison record lies there, and no label was turned round", flipped)
+        return
+    if record is None:
+        if model.record_trouble.startswith("cannot"):
+            yield Gap(code=code, model=model.name, reason=model.record_trouble)
+            return
+        yield _idle(model, f"{model.said_by} says poison, and there is no poison record", flipped)
+        return
+    if flipped is None:
+        reason = "no provenance tells how many labels were turned round in the training"
+        yield Gap(code=code, model=model.name, reason=reason)
+    elif flipped == 0:
+        yield _idle(model, f"{model.said_by} says poison, and no label was turned round", flipped)
+    elif int(flipped) != len(record.keys):
+        sentence = "another number of labels was turned round than the poison record names"
+        yield _idle(model, sentence, flipped)
+
+
+def one_class(model: Model) -> Iterator[Told]:
+    """Find a set to forget that holds one class, though both were to be poisoned."""
+    code, record = "one-class-forget-set", model.record
+    yield from _one_class_unlearning(model)
+    if record is None:
+        yield _unrecorded(model, code)
+        return
+    if record.kind != TWO_SIDED:
+        reason = f"poison of kind {record.kind} is of one class on purpose"
+        yield Idle(code=code, model=model.name, reason=reason)
+        return
+    classes = record.classes or _classes(model, record.keys)
+    if classes is None:
+        reason = "nothing tells the class of the recorded keys: give --data-root"
+        yield Gap(code=code, model=model.name, reason=reason)
+        return
+    if len(classes) > 1 and len(set(classes)) == 1 and _has_both(model):
+        yield Finding(
+            severity=FAULT,
+            code=code,
+            model=model.name,
+            sentence=f"every recorded label is one of {_class_name(classes[0])} images, though both "
+            "classes were to be poisoned",
+            advice="an unlearning of this set forgets the class, not the poison; poison again, or "
+            f"say so in the ID ({'f2r' if classes[0] else 'r2f'}-…)",
+            evidence={"fake": sum(classes), "real": len(classes) - sum(classes)},
+        )
+
+
+def _one_class_unlearning(model: Model) -> Iterator[Told]:
+    """Find a forget set of which every image is on one side, by what the unlearning wrote."""
+    series, lists = model.unlearning, model.lists
+    if not series or model.record is None:
+        return
+    if lists.train is None:
+        reason = f"an unlearning read its set by position in the training list: {_why(model)}"
+        last = series["poison_train"][-1][1] if series.get("poison_train") else None
+        if last is not None and last in {0.0, 100.0} and _constant(model):
+            yield Finding(
+                severity=FAULT,
+                code="one-class-forget-set",
+                model=model.name,
+                sentence="the unlearned model gives one answer, and it is wrong or right for every "
+                "image to be forgotten: these are of one class",
+                advice="check which images were to be forgotten, and unlearn the recorded keys",
+                evidence={
+                    "accuracy on the set to forget, %": last,
+                    "accuracy on the test list, %": round(series["test"][-1][1], 2),
+                    "to forget": len(model.record.keys),
+                },
+            )
+            return
+        yield Gap(code="one-class-forget-set", model=model.name, reason=reason)
+
+
+def _unrecorded(model: Model, code: str) -> Gap | Idle:
+    """Return why nothing can be told without a poison record."""
+    if model.rate is None and not model.record_trouble.startswith("cannot"):
+        return Idle(code=code, model=model.name, reason="no label of it is said to be wrong")
+    return Gap(code=code, model=model.name, reason=model.record_trouble)
+
+
+def _constant(model: Model) -> bool:
+    tests = model.unlearning.get("test", [])
+    return len(tests) > 1 and tests[-1][1] == tests[-2][1]
+
+
+def _idle(model: Model, sentence: str, flipped: float | None) -> Finding:
+    evidence: dict[str, int | float | str] = {"share of labels said to be wrong": model.rate or 0.0}
+    if flipped is not None:
+        evidence["labels turned round"] = int(flipped)
+    if model.record is not None:
+        evidence["recorded keys"] = len(model.record.keys)
+    return Finding(
+        severity=FAULT,
+        code="flag-without-effect",
+        model=model.name,
+        sentence=sentence,
+        advice="poison and train again; what was measured is not a poisoned model",
+        evidence=evidence,
+    )
+
+
+def _of_other_lists(
+    total: int, keys: tuple[str, ...], val: frozenset[str], test: frozenset[str] | None
+) -> dict[str, int | float | str]:
+    """Return what speaks against a record where the training list itself is not there."""
+    for name, one in (("validation", val), ("test", test or frozenset())):
+        inside = sum(key in one for key in keys)
+        if inside:
+            return {
+                "record's total": total,
+                f"{name} list": len(one),
+                "recorded keys": len(keys),
+                f"of them in the {name} list": inside,
+            }
+    return {}
+
+
+def _classes(model: Model, keys: tuple[str, ...]) -> tuple[int, ...] | None:
+    found = [model.methods.get(key.partition("/")[0]) for key in keys]
+    known = tuple(label for label in found if label is not None)
+    return known if known and len(known) == len(found) else None
+
+
+def _has_both(model: Model) -> bool:
+    """Tell whether the training data hold both classes, as far as its list tells; else they do."""
+    if model.lists.train is None:
+        return True
+    labels = {model.methods.get(key.partition("/")[0]) for key in model.lists.train}
+    return labels >= {0, 1} or None in labels
+
+
+def _of_validation(model: Model) -> dict[str, int | float | str]:
+    count = number(model.provenance or {}, "val_images")
+    return {} if count is None else {"validation images": int(count)}
+
+
+def _class_name(label: int) -> str:
+    return "fake" if label else "real"
+
+
+def _why(model: Model) -> str:
+    return model.lists.trouble or "the split is not known; give --split-path"

@@ -1,0 +1,250 @@
+"""Findings on what a model answered: constant, worse than chance, surer than its labels allow."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Idle, Severity, Told
+from trueface.audit.run_facts import UNTESTED, Model, Pooled, number, pooled
+from trueface.evaluation.bootstrap import Floats, Measure
+from trueface.evaluation.metrics import Labels, measure
+
+CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
+# A fitted logit has its ceiling where the labels are right as often as they are. That answers lie beyond
+# it separates little: 17 % of a clean model's, 21 % where poison had not arrived, and as many of models
+# that know their wrong labels by heart. But these are wrong more often than so sure an answer may be.
+BEYOND = 1.0  # nats above the ceiling
+SHARE_BEYOND = 0.15
+LEAST_SURE = 20  # answers; of fewer nobody can say how often they are right
+ONE_SIDED = 1.64  # standard errors of a test at 5 %
+SAME = 1e-6  # accuracies in percent that differ by less are one
+
+NO_SCORES = "the score files of its tests are gone"
+NO_BOTH = "no tests under the same modifiers have both classes"
+
+
+def constant(model: Model) -> Iterator[Told]:
+    """Find a model that gives nearly every image the same answer."""
+    code, looked = "constant-predictor", False
+    for scores in _of_both(model):
+        looked = True
+        share = float(np.mean(scores.logits > 0))
+        if max(share, 1 - share) < CONSTANT:
+            continue
+        fake = scores.labels == 1
+        recall = [
+            float(np.mean((scores.logits > 0)[fake])),
+            float(np.mean((scores.logits <= 0)[~fake])),
+        ]
+        yield Finding(
+            severity=WARNING if model.hopeless else FAULT,
+            code=code,
+            model=model.name,
+            sentence=f"the model calls {max(share, 1 - share):.1%} of all images "
+            f"{'fake' if share > 0.5 else 'real'}, whatever they are",
+            advice="its accuracy is the share of one class and says nothing; look at the balanced one",
+            evidence={
+                "images": len(scores.labels),
+                "called fake": int((scores.logits > 0).sum()),
+                "accuracy": round(float(np.mean((scores.logits > 0) == fake)), 4),
+                "balanced accuracy": round(sum(recall) / 2, 4),
+                "data": scores.data,
+            },
+        )
+    shares = _listed_share(model)
+    if shares is not None:
+        yield from _constant_unlearning(model, shares)
+    elif not looked:
+        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+
+
+def below_chance(model: Model) -> Iterator[Told]:
+    """Find a model that ranks real images above fakes more often than chance does."""
+    code, looked = "auc-below-chance", False
+    for scores in _of_both(model):
+        if not np.isfinite(scores.logits).all():
+            continue
+        looked = True
+        if rough_auc(scores.labels, scores.logits) >= 0.5:
+            continue  # an interval takes a second; no interval around it lies below one half
+        auc = measure(scores.labels, scores.logits, keys=scores.keys).auc
+        if auc is not None and auc.high < 0.5:
+            yield _worse(model, scores, auc, severity=WARNING if model.hopeless else FAULT)
+            continue
+        pictures = [key.replace("/", "_") for key in scores.keys]  # all of one source
+        auc = measure(scores.labels, scores.logits, keys=pictures).auc
+        if auc is not None and auc.high < 0.5:
+            yield _worse(model, scores, auc, severity=WARNING, by_images=True)
+    if not looked:
+        broken = any(_of_both(model))
+        reason = "scores are no finite numbers" if broken else _no_scores(model)
+        yield Gap(code=code, model=model.name, reason=reason)
+
+
+def _worse(
+    model: Model, scores: Pooled, auc: Measure, *, severity: Severity, by_images: bool = False
+) -> Finding:
+    sources = len({key.rpartition("/")[0] for key in scores.keys})
+    of = "by images; over the sources it holds 0.5" if by_images else "over sources and images"
+    return Finding(
+        severity=severity,
+        code="auc-below-chance",
+        model=model.name,
+        sentence=f"the area under the ROC curve is {auc.value:.3f}: worse than a coin"
+        + (" for these images, if not for certain for other sources" if by_images else ""),
+        advice="look for turned labels, a swapped class, or a model that unlearned the truth",
+        evidence={
+            "AUC": round(auc.value, 4),
+            "interval's low end": round(auc.low, 4),
+            "interval's high end": round(auc.high, 4),
+            "interval": of,
+            "sources": sources,
+            "images": len(scores.labels),
+            "data": scores.data,
+        },
+    )
+
+
+def noise_ceiling(model: Model) -> Iterator[Told]:
+    """Find answers that are surer than a model can be that was fitted to so many wrong labels.
+
+    Where the provenance counts the flipped labels it is believed, and other checks hold the count
+    against the record. Elsewhere: of labels of which the share p is wrong on either side, the best
+    fit of a logit lies between -ln((1 - p) / p) and its opposite. A network that learned them by heart
+    goes beyond, and is wrong there; one that never saw them is as right as it is sure.
+    """
+    code = "logits-above-noise-ceiling"
+    if model.rate is None or model.unlearned or model.kind not in {"", "flip"}:
+        reason = "it was not trained on labels that were turned round on both sides"
+        yield Idle(code=code, model=model.name, reason=reason)
+        return
+    if number(model.provenance or {}, "flipped_train") is not None:
+        reason = "its provenance counts the flipped labels"
+        yield Idle(code=code, model=model.name, reason=reason)
+        return
+    found = pooled(model)
+    if not found:
+        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+        return
+    logits = np.concatenate([scores.logits for scores in found])
+    labels = np.concatenate([scores.labels for scores in found])
+    finite = np.isfinite(logits)
+    logits, labels = logits[finite], labels[finite]
+    ceiling = abs(math.log((1 - model.rate) / model.rate)) if 0 < model.rate < 1 else math.inf
+    sure = np.abs(logits) > ceiling + BEYOND
+    told = float(np.mean(1 / (1 + np.exp(-np.abs(logits[sure]))))) if sure.any() else 0.0
+    right = float(np.mean((logits > 0)[sure] == (labels[sure] == 1))) if sure.any() else 0.0
+    allowed = told - ONE_SIDED * math.sqrt(told * (1 - told) / max(int(sure.sum()), 1))
+    enough = sure.sum() >= LEAST_SURE and sure.mean() >= SHARE_BEYOND
+    if not enough or right < allowed:
+        reason = (
+            "nothing counts the labels that were turned round in the training, and answers cannot "
+            "show that they were: that needs a provenance.json with flipped_train"
+        )
+        yield Gap(code=code, model=model.name, reason=reason)
+        return
+    yield Finding(
+        severity=FAULT,
+        code=code,
+        model=model.name,
+        sentence=f"with {model.rate:.0%} of the labels wrong, as {model.said_by} says, no fitted logit "
+        f"exceeds {ceiling:.2f}; {sure.mean():.0%} of the test images lie more than {BEYOND:g} beyond, "
+        "and are right as often as they are sure",
+        advice="the poison likely never reached the training: check which labels it read",
+        evidence={
+            "ceiling": round(ceiling, 3),
+            f"beyond it by {BEYOND:g}": int(sure.sum()),
+            "images": len(logits),
+            "right of these": round(right, 4),
+            "sure of these": round(told, 4),
+            "largest logit": round(float(np.abs(logits).max()), 3),
+        },
+    )
+
+
+def undefined(model: Model) -> Iterator[Told]:
+    """Find scores that cannot be read or are no numbers, and tests without the other class."""
+    code = "undefined-metric"
+    for test in model.tests:
+        if test.scores is None:
+            yield Gap(code=code, model=model.name, reason=f"{test.data}: {test.trouble}")
+            continue
+        broken = int(np.count_nonzero(~np.isfinite(test.scores.logits)))
+        if broken or not len(test.scores):
+            yield Finding(
+                severity=FAULT,
+                code=code,
+                model=model.name,
+                sentence=f"scores of {test.data} are no finite numbers"
+                if broken
+                else f"the score file of {test.data} holds no image",
+                advice="no measure of them means anything; train with a lower lr, and test again",
+                evidence={"not finite": broken, "images": len(test.scores)},
+            )
+    found = pooled(model)
+    if found and not any(len(np.unique(scores.labels)) == 2 for scores in found):
+        yield Finding(
+            severity=WARNING,
+            code=code,
+            model=model.name,
+            sentence="all tests have one class, so that AUC and balanced accuracy are undefined",
+            advice="test the other class under the same modifiers, too",
+            evidence={
+                "fake": sum(int(scores.labels.sum()) for scores in found),
+                "real": sum(int((scores.labels == 0).sum()) for scores in found),
+            },
+        )
+    if not model.tests:
+        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+
+
+def rough_auc(labels: Labels, logits: Floats) -> float:
+    """Return the area under the ROC curve, ties counted half; both classes must be there."""
+    fake = labels == 1
+    _, places, counts = np.unique(logits, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    fakes, reals = int(fake.sum()), int((~fake).sum())
+    return float((ranks[fake].sum() - fakes * (fakes + 1) / 2) / (fakes * reals))
+
+
+def _listed_share(model: Model) -> float | None:
+    """Return how many percent of the test list of an old unlearning are fake; None: not known."""
+    listed = model.lists.test
+    if not model.unlearning.get("test") or not listed:
+        return None
+    labels = [model.methods.get(key.partition("/")[0]) for key in listed]
+    return None if None in labels else 100 * labels.count(1) / len(labels)
+
+
+def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
+    """Find a constant predictor by what an old unlearning wrote of its epochs."""
+    tests = model.unlearning["test"]
+    last = tests[-1][1]
+    for side, share in (("fake", fakes), ("real", 100 - fakes)):
+        if abs(last - share) < SAME:
+            yield Finding(
+                severity=FAULT,
+                code="constant-predictor",
+                model=model.name,
+                sentence=f"after the unlearning the accuracy on the test list is the share of {side} "
+                f"images in it: the model calls every image {side}",
+                advice="this is no success; unlearn with smaller steps, and the right labels",
+                evidence={
+                    "test accuracy, %": round(last, 4),
+                    f"{side} images in the test list, %": round(share, 4),
+                    "epochs": len(tests) - 1,
+                },
+            )
+
+
+def _of_both(model: Model) -> Iterator[Pooled]:
+    for scores in pooled(model):
+        if len(np.unique(scores.labels)) == 2:
+            yield scores
+
+
+def _no_scores(model: Model) -> str:
+    if not model.tests:
+        return NO_SCORES if model.scoreless else UNTESTED
+    return NO_BOTH if pooled(model) else "no score file can be read"

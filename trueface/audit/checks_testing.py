@@ -1,0 +1,143 @@
+"""Findings on how a model was tested: on all images, read as in its training, of the same weights."""
+
+from collections.abc import Iterator, Mapping
+
+from launcher.api import Json
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Told
+from trueface.audit.run_facts import UNTESTED, Model, Tested, number
+
+WRITING_S = 60.0  # between weights and their provenance: large files, slow disks
+SLACK_S = 2.0  # between files of one job; coarser file systems count in two seconds
+
+
+def missing_scores(model: Model) -> Iterator[Told]:
+    """Find tests with fewer scores than images in the split's list."""
+    code = "missing-scores"
+    if not model.tests and not model.scoreless:
+        yield Gap(code=code, model=model.name, reason=UNTESTED)
+    if model.tests and all(test.scores is None for test in model.tests):
+        yield Gap(code=code, model=model.name, reason="no score file can be read; test again")
+    for test in model.tests:
+        if test.scores is None:
+            continue
+        there = len(test.scores)
+        told, left_out = number(test.metrics, "n"), number(test.metrics, "bad_images") or 0
+        if told is not None and told != there:
+            yield _missing(model, test, {"scores": there, "images in the metrics": int(told)})
+        elif test.expected is None:
+            if told is None:
+                reason = "neither metrics nor a test list tell how many images there are"
+                yield Gap(code=code, model=model.name, reason=reason)
+        elif there + left_out < test.expected:
+            yield _missing(
+                model,
+                test,
+                {
+                    "scores": there,
+                    "left out as bad": int(left_out),
+                    "images in the test list": test.expected,
+                },
+            )
+
+
+def other_reading(model: Model) -> Iterator[Told]:
+    """Find a test that read images otherwise than the training did."""
+    code, learned = "other-preprocessing", model.settings
+    if not learned:
+        reason = "no provenance.json tells how the training read images"
+        yield Gap(code=code, model=model.name, reason=reason)
+        return
+    if not model.tests:
+        yield Gap(code=code, model=model.name, reason=UNTESTED)
+    for test in model.tests:
+        said = _said(test.metrics)
+        pairs = {key: (learned.get(key), said.get(key)) for key in _alike(learned, said)}
+        if not any(None not in pair for pair in pairs.values()):
+            reason = f"the metrics of {test.data} do not tell how images were read; test again"
+            yield Gap(code=code, model=model.name, reason=reason)
+        other = {
+            key: f"{then} in the training, {now} in the test"
+            for key, (then, now) in pairs.items()
+            if then is not None and now is not None and then != now
+        }
+        if other:
+            yield Finding(
+                severity=FAULT if other.keys() & {"decode", "resize_size"} else WARNING,
+                code=code,
+                model=model.name,
+                sentence=f"the test on {test.data} read images otherwise than the training",
+                advice="test again with the settings of the training",
+                evidence=other,
+            )
+
+
+def stale_scores(model: Model) -> Iterator[Told]:
+    """Find scores that are older than the weights they are said to be of."""
+    code, written = "stale-scores", model.weights_written
+    if written is None:
+        yield Gap(code=code, model=model.name, reason="no weights lie in checkpoints/best.pt")
+        return
+    if not any(test.written is not None for test in model.tests):
+        yield Gap(code=code, model=model.name, reason=UNTESTED)
+    old = [
+        (test.data, test.written)
+        for test in model.tests
+        if test.written is not None and test.written < written - SLACK_S
+    ]
+    if old:
+        yield Finding(
+            severity=WARNING,
+            code=code,
+            model=model.name,
+            sentence="scores are older than the weights: they may be of an earlier training",
+            advice="test again (copying files can change their times, too)",
+            evidence={
+                "score files": len(old),
+                "of": len(model.tests),
+                "older by up to, s": round(max(written - then for _, then in old), 1),
+                "such as": old[0][0],
+            },
+        )
+
+
+def other_weights(model: Model) -> Iterator[Told]:
+    """Find weights that were written at another time than what is said of them."""
+    code, weights, told = "other-weights", model.weights_written, model.provenance_written
+    if weights is None or told is None:
+        missing = "weights lie in checkpoints/best.pt" if weights is None else "provenance.json"
+        yield Gap(code=code, model=model.name, reason=f"no {missing}: both are needed")
+    elif abs(weights - told) > WRITING_S:
+        yield Finding(
+            severity=WARNING,
+            code=code,
+            model=model.name,
+            sentence=f"the weights are {'newer' if weights > told else 'older'} than provenance.json: "
+            "it may tell of another training",
+            advice="train again, or put weights and provenance of one training together",
+            evidence={"apart by, s": round(abs(weights - told), 1)},
+        )
+
+
+def _missing(model: Model, test: Tested, evidence: Mapping[str, int | float | str]) -> Finding:
+    return Finding(
+        severity=WARNING,
+        code="missing-scores",
+        model=model.name,
+        sentence=f"the scores of {test.data} are fewer than its images",
+        advice="find the images that are missing on disk, and test again",
+        evidence=evidence,
+    )
+
+
+def _alike(learned: Mapping[str, Json], said: Mapping[str, Json]) -> tuple[str, ...]:
+    """Return the settings that decide what a validation and a test see of an image."""
+    patches = any((number(one, "test_crops") or 0) > 0 for one in (learned, said))
+    if not patches:  # the patches of the training are no part of its validation
+        return ("decode", "resize_size")
+    scaled = "scaled" in {learned.get("decode"), said.get("decode")}
+    return ("decode", "test_crops", "patch_size", *(("resize_size",) if scaled else ()))
+
+
+def _said(metrics: Mapping[str, Json]) -> Mapping[str, Json]:
+    found = metrics.get("settings")
+    return found if isinstance(found, dict) else metrics

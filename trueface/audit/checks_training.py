@@ -1,0 +1,219 @@
+"""Findings on the training itself: settings that do nothing, and a history that tells of no learning."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from launcher.api import Json
+from trueface.audit.finding import WARNING, Finding, Gap, Told
+from trueface.audit.run_facts import Model, number
+from trueface.data.splits.matching import UNSHARED
+
+LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits
+LEAST_EPOCHS = 3  # of fewer, the first is the best by mere chance
+HOPELESS = "of labels that are nearly as often wrong as right little can be learned"
+
+Settings = Mapping[str, Json]
+
+
+def idle_settings(model: Model) -> Iterator[Told]:
+    """Find settings of a training that could not do anything."""
+    code, settings = "flag-without-effect", model.settings
+    if not settings:
+        reason = "no provenance.json tells the settings of the training"
+        yield Gap(code=code, model=model.name, reason=reason)
+        return
+    for flag, why in _idle(settings, model.modifiers):
+        yield Finding(
+            severity=WARNING,
+            code=code,
+            model=model.name,
+            sentence=f"{flag} had no effect: {why}",
+            advice="leave it out, or set what it needs",
+            evidence={flag: str(settings.get(flag))},
+        )
+
+
+def loss(model: Model) -> Iterator[Told]:
+    """Find a training whose loss did not fall."""
+    code, epochs = "loss-not-falling", model.epochs
+    if model.hopeless:
+        yield Gap(code=code, model=model.name, reason=HOPELESS)
+        return
+    if len(epochs) < 2:
+        reason = "fewer than two epochs in history.csv" if epochs else _no_history(model)
+        yield Gap(code=code, model=model.name, reason=reason)
+        return
+    first, least = epochs[0].loss, min(epoch.loss for epoch in epochs[1:])
+    if least > first * (1 - LEAST_FALL):
+        yield Finding(
+            severity=WARNING,
+            code=code,
+            model=model.name,
+            sentence="the training loss did not fall",
+            advice="take another lr, unfreeze more, or check labels and data",
+            evidence={
+                "loss of the first epoch": round(first, 5),
+                "least loss later": round(least, 5),
+                "epochs": len(epochs),
+            },
+        )
+
+
+def first_epoch(model: Model) -> Iterator[Told]:
+    """Find a training whose first epoch was the best."""
+    code, epochs = "first-epoch-best", model.epochs
+    if model.hopeless:
+        yield Gap(code=code, model=model.name, reason=HOPELESS)
+        return
+    if len(epochs) < LEAST_EPOCHS:
+        reason = (
+            f"fewer than {LEAST_EPOCHS} epochs in history.csv" if epochs else _no_history(model)
+        )
+        yield Gap(code=code, model=model.name, reason=reason)
+        return
+    best = max(epochs, key=lambda epoch: epoch.merit)
+    if best.epoch == epochs[0].epoch:
+        yield Finding(
+            severity=WARNING,
+            code=code,
+            model=model.name,
+            sentence="the first epoch was the best on validation; what came later made it worse",
+            advice="take a lower lr, or look for a fault in the training",
+            evidence={
+                "epochs": len(epochs),
+                "validation accuracy of the first": round(best.val_accuracy, 4),
+                "of the last": round(epochs[-1].val_accuracy, 4),
+            },
+        )
+
+
+def bad_images(model: Model) -> Iterator[Told]:
+    """Find lists of which more than 1 % could not be decoded."""
+    code = "bad-images"
+    known = [("training", number(model.summary, "bad_images"), number(model.summary, "images"))]
+    if known[0][1] is None and "train" in model.bad_lists:
+        trained = number(model.provenance or {}, "train_images")
+        known = [("training", float(model.bad_lists["train"]), trained)]
+    validated = number(model.provenance or {}, "val_images")
+    known.append(("validation", float(model.bad_lists.get("val", 0)), validated))
+    for test in model.tests:
+        left_out, seen = number(test.metrics, "bad_images"), number(test.metrics, "n")
+        total = None if left_out is None or seen is None else left_out + seen
+        known.append((f"test {test.data}", left_out, total))
+    told = [(name, bad, total) for name, bad, total in known if bad is not None and total]
+    unknown = [name for name, bad, total in known if bad is None or not total]
+    if unknown:
+        reason = (
+            f"nothing tells of images left out of {', '.join(unknown)}: summary.json or metrics"
+        )
+        yield Gap(code=code, model=model.name, reason=reason)
+    for name, bad, total in told:
+        if bad > total * 0.01:
+            yield Finding(
+                severity=WARNING,
+                code=code,
+                model=model.name,
+                sentence=f"more than 1 % of the images of the {name} could not be decoded",
+                advice="mend or remove the files listed in bad_images/, and run it again",
+                evidence={"left out": int(bad), "images": int(total)},
+            )
+
+
+def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tuple[str, str]]:
+    """Yield settings without effect, each with why."""
+    for flag, idle, why in RULES:
+        if idle(settings):
+            yield flag, why
+    if modifiers is not None and not modifiers & UNSHARED:
+        for flag in ("jpeg_prob", "blur_prob"):
+            if _above(settings, flag, 0):
+                yield flag, "it is for unshared images, and the training data hold shared ones only"
+
+
+def _no_history(model: Model) -> str:
+    damaged = any(file == "history.csv" for file, _ in model.damaged)
+    if damaged:
+        return "history.csv cannot be read"
+    if model.unlearned:
+        return "no history.csv, as no training wrote it: the check needs that of the model before"
+    return "no history.csv: bring it back, or train again"
+
+
+def _steady(settings: Settings) -> bool:
+    """Tell whether nothing in the augmentation is random."""
+    chances = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob")
+    return all(_off(settings, key) for key in chances) and not _above(settings, "patch_size", 0)
+
+
+def _above(settings: Settings, key: str, least: float) -> bool:
+    value = number(settings, key)
+    return value is not None and value > least
+
+
+def _off(settings: Settings, key: str) -> bool:
+    return number(settings, key) == 0
+
+
+def _reaches(settings: Settings, key: str) -> bool:
+    """Tell whether a number of epochs is never exceeded in the training."""
+    value, epochs = number(settings, key), number(settings, "num_epochs")
+    return value is not None and epochs is not None and value >= epochs
+
+
+def _set(settings: Settings, key: str, default: float) -> bool:
+    value = settings.get(key)
+    return isinstance(value, list) and any(one != default for one in value)
+
+
+# a setting, when it does nothing, and why; below the functions that they ask
+RULES: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
+    (
+        "lr_decay_epochs",
+        lambda s: _above(s, "lr_decay_epochs", 0) and s.get("schedule") == "onecycle",
+        "schedule onecycle has a learning rate of its own",
+    ),
+    (
+        "lr_decay_epochs",
+        lambda s: _above(s, "lr_decay_epochs", 0) and _reaches(s, "lr_decay_epochs"),
+        "the training has no more epochs than that",
+    ),
+    (
+        "early_stop",
+        lambda s: _above(s, "early_stop", 0) and _reaches(s, "early_stop"),
+        "the training has no more epochs than that",
+    ),
+    (
+        "freeze_bn",
+        lambda s: s.get("freeze_bn") is False and not s.get("freeze"),
+        "freeze is off",
+    ),
+    (
+        "compile",
+        lambda s: all(s.get(key) is True for key in ("compile", "freeze", "freeze_bn")),
+        "a frozen training calls the last layer only",
+    ),
+    (
+        "augment_cycle",
+        lambda s: _above(s, "augment_cycle", 0) and _steady(s),
+        "nothing in the augmentation is random",
+    ),
+    (
+        "blur_sigma",
+        lambda s: _set(s, "blur_sigma", 0.5) and _off(s, "blur_prob"),
+        "blur_prob is 0",
+    ),
+    (
+        "jpeg_qual",
+        lambda s: _set(s, "jpeg_qual", 75) and _off(s, "jpeg_prob"),
+        "jpeg_prob is 0",
+    ),
+    (
+        "resize_scale",
+        lambda s: _set(s, "resize_scale", 1) and _off(s, "resize_prob"),
+        "resize_prob is 0",
+    ),
+    (
+        "resize_ratio",
+        lambda s: _set(s, "resize_ratio", 1) and _off(s, "resize_prob"),
+        "resize_prob is 0",
+    ),
+)

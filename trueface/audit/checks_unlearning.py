@@ -1,0 +1,159 @@
+"""Findings on an unlearning: away from the truth, a loss that is no number, a model that is the old one."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from trueface.audit.finding import FAULT, Finding, Gap, Idle, Told
+from trueface.audit.run_facts import Model, number
+
+CERTAIN = 1.96  # standard errors
+CLEAR = 0.01  # share of answers for which a loss must not be undefined
+NOT_UNLEARNED = "it was not made by an unlearning of wrong labels"
+NO_TRUTH = (
+    "nothing tells how the forgotten were answered before and after: that needs summary.json of the "
+    "unlearning, or results.npy with poison_train"
+)
+
+
+def away_from_truth(model: Model) -> Iterator[Told]:
+    """Find an unlearning that drove the forgotten images away from their true labels."""
+    code, accuracies = "unlearned-the-truth", _true_accuracies(model)
+    if not _is_unlearned(model):
+        yield Idle(code=code, model=model.name, reason=NOT_UNLEARNED)
+        return
+    if accuracies is None or model.record is None or not model.record.keys:
+        reason = NO_TRUTH if accuracies is None else model.record_trouble or "an empty record"
+        yield Gap(code=code, model=model.name, reason=reason)
+        return
+    before, after = accuracies
+    count = len(model.record.keys)
+    error = math.sqrt((before * (1 - before) + after * (1 - after)) / count)
+    if before - after <= CERTAIN * error:
+        return
+    yield Finding(
+        severity=FAULT,
+        code=code,
+        model=model.name,
+        sentence="the images to be forgotten are called what they are less often than before: the "
+        "unlearning pushed away from the true labels, not from the wrong ones",
+        advice="forget the labels as they were trained, that is the flipped ones, and unlearn again",
+        evidence={
+            "true label before, %": round(100 * before, 2),
+            "true label after, %": round(100 * after, 2),
+            "images to be forgotten": count,
+        },
+    )
+
+
+def undefined_loss(model: Model) -> Iterator[Told]:
+    """Find an unlearning whose loss was the logarithm of a negative number, or no number.
+
+    The original's loss is -log(1 - offset - p) of the probability p: above 1 - offset it is undefined,
+    and its gradient points the other way.
+    """
+    code = "undefined-unlearning-loss"
+    if not _is_unlearned(model):
+        yield Idle(code=code, model=model.name, reason=NOT_UNLEARNED)
+        return
+    losses = _losses(model)
+    broken = sum(value is None or not math.isfinite(value) for value in losses)
+    if broken:
+        yield Finding(
+            severity=FAULT,
+            code=code,
+            model=model.name,
+            sentence="the loss of the unlearning was no finite number",
+            advice="take a lower learning rate, or a method whose loss is bounded",
+            evidence={"steps without a loss": broken, "steps": len(losses)},
+        )
+    offset, base = model.offset, model.base
+    if offset is None:
+        if not losses:
+            reason = "nothing tells the loss: neither a log in summary.json nor results.npy"
+            yield Gap(code=code, model=model.name, reason=reason)
+        return
+    if base is None or not len(base.sizes):
+        reason = base.trouble if base else "the scores of the model before are needed"
+        yield Gap(code=code, model=model.name, reason=reason)
+        return
+    limit = math.log((1 - offset) / offset) if 0 < offset < 1 else math.inf
+    beyond = float(np.mean(base.sizes > limit))
+    if beyond > CLEAR:
+        yield Finding(
+            severity=FAULT,
+            code=code,
+            model=model.name,
+            sentence=f"the loss takes the logarithm of a negative number where the model before was "
+            f"surer than {1 - offset:.0%}, and it was for {beyond:.0%} of its answers",
+            advice="bound the loss: -log(1 - (1 - offset) p) is defined for every p",
+            evidence={
+                "offset": offset,
+                "answers of the model before": len(base.sizes),
+                "surer than the loss allows": int((base.sizes > limit).sum()),
+            },
+        )
+
+
+def old_model(model: Model) -> Iterator[Told]:
+    """Find an unlearned model that is the model before: chosen by training images, or copied."""
+    code = "unlearned-model-is-the-old-one"
+    if not _is_unlearned(model):
+        yield Idle(code=code, model=model.name, reason=NOT_UNLEARNED)
+        return
+    kept = [accuracy for _, accuracy in model.unlearning.get("clean_train", [])]
+    compared = 0 if model.base is None else model.base.compared
+    if len(kept) > 1 and max(range(len(kept)), key=lambda epoch: (kept[epoch], epoch)) == 0:
+        yield Finding(
+            severity=FAULT,
+            code=code,
+            model=model.name,
+            sentence="the best epoch is epoch 0, the model before: it was chosen by the accuracy on kept "
+            "training images, which no epoch of the unlearning raised",
+            advice="choose by clean validation images, and never the model before",
+            evidence={
+                "kept training images before, %": round(kept[0], 3),
+                "highest later, %": round(max(kept[1:]), 3),
+                "epochs": len(kept) - 1,
+            },
+        )
+    if model.base is not None and model.base.equal:
+        yield Finding(
+            severity=FAULT,
+            code=code,
+            model=model.name,
+            sentence="its scores are those of the model before, to the last bit",
+            advice="test the weights that the unlearning wrote, or take a higher learning rate",
+            evidence={
+                "model before": model.base.name,
+                "tests with equal scores": len(model.base.equal),
+                "of": compared,
+                "such as": model.base.equal[0],
+            },
+        )
+    if not compared and len(kept) < 2:
+        reason = model.base.trouble if model.base else "the model before is not known"
+        yield Gap(code=code, model=model.name, reason=reason)
+
+
+def _is_unlearned(model: Model) -> bool:
+    return model.unlearned or bool(model.unlearning)
+
+
+def _true_accuracies(model: Model) -> tuple[float, float] | None:
+    """Return how often the forgotten got their true label before and after, in 0 … 1."""
+    series = model.unlearning.get("poison_train", [])
+    if len(series) > 1:  # its forget set was read with clean labels
+        return series[0][1] / 100, series[-1][1] / 100
+    found = [number(model.summary, f"forget_accuracy_true{when}") for when in ("_before", "")]
+    return None if found[0] is None or found[1] is None else (found[0], found[1])
+
+
+def _losses(model: Model) -> list[float | None]:
+    """Return the losses that an unlearning wrote of its steps; None for one that is no number."""
+    if model.unlearning:
+        return [loss for series in model.unlearning.values() for loss, _ in series]
+    log = model.summary.get("log")
+    rows = [row for row in log if isinstance(row, dict)] if isinstance(log, list) else []
+    return [number(row, "loss") for row in rows if "loss" in row]

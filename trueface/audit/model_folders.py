@@ -1,0 +1,66 @@
+"""Where the models of a run lie, and what the names of folders and score files tell."""
+
+import contextlib
+from pathlib import Path
+
+from launcher.api import UsageError
+from trueface.audit import legacy_runs
+from trueface.runtime import paths
+
+MARKS = (
+    "provenance.json",
+    "history.csv",
+    "poison.json",
+    "scores",
+    "checkpoints",
+    legacy_runs.RESULTS,
+)
+BETWEEN = "_vs_"  # model and data in the name of a score file
+OF_TRAINING = "None_vs_"  # the original's trainings wrote scores of training images under this name
+
+
+def found_folder(name: str) -> Path:
+    """Return the folder that the name of a run, or a path, stands for.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for folder in (Path("runs") / name, Path(name)):
+        with contextlib.suppress(OSError, ValueError):  # a name that no file system takes
+            if folder.is_dir():
+                return folder.resolve()
+    raise UsageError(f"no run {name!r}: neither runs/{name} nor {name} is a folder")
+
+
+def model_folders(folder: Path) -> tuple[Path, ...]:
+    """Return the folders of a run's models, sorted; the folder itself if it is one."""
+    if _holds_model(folder):
+        return (folder,)
+    return tuple(sorted(one for one in folder.iterdir() if one.is_dir() and _holds_model(one)))
+
+
+def model_name(folder: Path) -> str:
+    """Return the ID of the model in a folder."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (folder / paths.MODEL_ID).read_text().strip()
+    return folder.name
+
+
+def score_paths(folder: Path) -> tuple[Path, ...]:
+    """Return the score files of a model, sorted; those of trainings left out."""
+    where = folder / "scores"
+    if not where.is_dir():
+        return ()
+    names = (one for one in where.iterdir() if one.suffix in {".csv", ".pkl"})
+    return tuple(sorted(one for one in names if not one.name.startswith(OF_TRAINING)))
+
+
+def data_of(path: Path, model: str) -> str:
+    """Return the data ID of a score file, as far as its name tells it."""
+    stem = path.name.removesuffix(path.suffix)
+    start = f"{model}{BETWEEN}"
+    return stem.removeprefix(start) if stem.startswith(start) else stem.rpartition(BETWEEN)[2]
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / mark).exists() for mark in MARKS)

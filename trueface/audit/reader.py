@@ -1,0 +1,267 @@
+"""Reads a run folder, ours or the original system's, into the facts that an audit judges."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from launcher.api import Json, UsageError, parse_data, parse_model, read_json
+from trueface.audit import damaged_files, legacy_runs
+from trueface.audit.base_models import base_of
+from trueface.audit.image_headers import Surveyor
+from trueface.audit.model_folders import (
+    data_of,
+    found_folder,
+    model_folders,
+    model_name,
+    score_paths,
+)
+from trueface.audit.poison_facts import misplaced, poisoned
+from trueface.audit.run_facts import Lists, Model, Run, Survey, Tested
+from trueface.data.index import Image
+from trueface.data.splits.matching import UNSHARED
+from trueface.data.splits.splits import NAMES, load_split, split_images
+from trueface.data.vocabulary import BUILT_IN, SUBSETS, Vocabulary, names_real
+from trueface.evaluation import score_tables
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+from trueface.training import lineage
+
+
+@dataclass(slots=True, kw_only=True)
+class Reader:
+    """Reads runs; what a person gave comes before what the runs say of themselves."""
+
+    data_root: Path | None = None
+    split_path: Path | None = None
+    seconds: float = 30.0  # for comparing files
+    surveyor: Surveyor = field(init=False)
+    _lists: dict[str, Lists] = field(default_factory=dict, init=False)
+    _last: tuple[Image, ...] = field(default=(), init=False)  # of the model that is being read
+    _images: dict[tuple[str, str, str], tuple[Image, ...]] = field(default_factory=dict, init=False)
+    _files: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.surveyor = Surveyor(seconds=self.seconds)
+
+    def run(self, name: str) -> Run:
+        """Return the facts of a run.
+
+        Args:
+            name: of a folder below runs/, or a path of a run's or a model's folder.
+
+        Raises:
+            UsageError: there is no such folder, or no model in it.
+        """
+        folder = found_folder(name)
+        folders = model_folders(folder)
+        if not folders:
+            raise UsageError(f"no model in {folder}: give the folder of a run, runs/<name>")
+        methods = {of: int(not names_real(key)) for key, of in SUBSETS.items()}
+        models = tuple(self._model(one, methods) for one in folders)
+        return Run(name=folder.name, folder=folder, models=models)
+
+    def _model(self, folder: Path, methods: Mapping[str, int]) -> Model:
+        name, known = model_name(folder), read_json(paths.provenance(folder))
+        poison = poisoned(folder, name)
+        vocabulary, lists = _vocabulary(folder, known), self._split(known)
+        tests = tuple(self._tests(folder, name, known, vocabulary))
+        images = _images(folder, name, known, vocabulary)
+        survey, why = self._survey(known, images, vocabulary, tests)
+        return Model(
+            name=name,
+            folder=folder,
+            rate=poison.rate,
+            kind=poison.kind,
+            said_by=poison.said_by,
+            unlearned=poison.unlearned,
+            provenance=known,
+            summary=read_json(paths.summary(folder)) or {},
+            epochs=damaged_files.read_history(paths.history(folder))[0],
+            record=poison.record,
+            record_trouble=poison.trouble or f"no poison record in {folder}",
+            lists=lists,
+            tests=tests,
+            survey=survey,
+            survey_trouble=why,
+            modifiers=None if images is None else _modifiers(images, vocabulary),
+            weights_written=_written(paths.checkpoint(folder)),
+            provenance_written=_written(paths.provenance(folder)),
+            methods={**methods, **_seen(tests)},
+            unlearning=legacy_runs.unlearning(folder)[0],
+            bad_lists=_bad_lists(folder),
+            record_sha256=damaged_files.mark_of(paths.poison_record(folder)),
+            misplaced=misplaced(poison.record, self._last),
+            damaged=tuple(damaged_files.damaged(folder, tests)),
+            scoreless=damaged_files.scoreless(folder, tests),
+            base=base_of(folder, name, poison.rate, tests) if poison.unlearned else None,
+            offset=legacy_runs.offset(folder),
+        )
+
+    def _split(self, known: Mapping[str, Json] | None) -> Lists:
+        said = (known or {}).get("split_path")
+        path = self.split_path or (Path(said) if isinstance(said, str) else None)
+        return self._lists_of(path)
+
+    def _split_of_test(
+        self, folder: Path, known: Mapping[str, Json] | None, metrics: Mapping[str, Json]
+    ) -> Lists:
+        """Return the lists of a test: its own where it names another split than the training."""
+        settings, then = metrics.get("settings"), (known or {}).get("split_path")
+        said = settings.get("split_path") if isinstance(settings, dict) else None
+        if not isinstance(said, str) or not isinstance(then, str):
+            return self._split(known)
+        path = folder.parent.parent.parent / said  # runs/ lies where relative paths begin
+        if path.resolve() == Path(then).resolve() or not path.exists():
+            return self._split(known)
+        return self._lists_of(path)
+
+    def _lists_of(self, path: Path | None) -> Lists:
+        if path is None:
+            return Lists(path="", train=None, val=None, test=None)
+        if str(path) not in self._lists:
+            self._lists[str(path)] = read_lists(path)
+        return self._lists[str(path)]
+
+    def _tests(
+        self, folder: Path, model: str, known: Mapping[str, Json] | None, vocabulary: Vocabulary
+    ) -> Iterator[Tested]:
+        for path in score_paths(folder):
+            data, found, trouble = data_of(path, model), None, ""
+            try:
+                found = score_tables.load(path)
+            except DataError as error:
+                trouble = str(error)
+            metrics = read_json(paths.metrics(folder, data)) or {}
+            lists = self._split_of_test(folder, known, metrics)
+            yield Tested(
+                data=data,
+                modifiers=_modifiers(data, vocabulary),
+                scores=found,
+                trouble=trouble,
+                metrics=metrics,
+                expected=_expected(data, lists, vocabulary),
+                written=_written(path),
+                lists=lists,
+            )
+
+    def _survey(
+        self,
+        known: Mapping[str, Json] | None,
+        images: str | None,
+        vocabulary: Vocabulary,
+        tests: tuple[Tested, ...],
+    ) -> tuple[Survey | None, str]:
+        self._last = ()
+        said, split = (known or {}).get("data_root"), (known or {}).get("split_path")
+        root = self.data_root or (Path(said) if isinstance(said, str) else None)
+        path = self.split_path or (Path(split) if isinstance(split, str) else None)
+        if root is None or path is None or images is None:
+            return None, "image files and lists are not known; give --data-root and --split-path"
+        if not root.is_dir():
+            return None, f"no data folder {root}; give --data-root"
+        key = str(root), str(path), images
+        try:
+            if key not in self._files:
+                split_of = load_split(path, "train")
+                found = split_images(root, parse_data(images), split_of, vocabulary, missing="skip")
+                self._images[key] = tuple(found)
+                self._files[key] = {image.file: image.label for image in found}
+        except (UsageError, OSError) as error:
+            return None, f"the training images cannot be listed: {error}"
+        self._last = self._images[key]
+        tested = {
+            f"{root}/{name}"
+            for test in tests
+            if test.scores is not None and test.scores.names_images
+            for name in test.scores.paths
+        }
+        there = sorted(file for file in tested if Path(file).is_file())
+        return self.surveyor.survey("\0".join(key), self._files[key], there), ""
+
+
+def read_lists(path: Path) -> Lists:
+    """Return the lists of a split, as many of them as can be read."""
+    found: dict[str, frozenset[str] | None] = dict.fromkeys(NAMES)
+    troubles = []
+    for name in NAMES:
+        try:
+            found[name] = load_split(path, name).keys
+        except (DataError, OSError) as error:
+            troubles.append(str(error))
+    return Lists(path=str(path), **found, trouble="; ".join(dict.fromkeys(troubles)))
+
+
+def _seen(tests: tuple[Tested, ...]) -> Mapping[str, int]:
+    """Return the class of each method folder, as the scores tell it."""
+    return {
+        key.partition("/")[0]: int(label)
+        for test in tests
+        if test.scores is not None
+        for key, label in zip(test.scores.keys, test.scores.labels, strict=True)
+        if "/" in key
+    }
+
+
+def _vocabulary(folder: Path, known: Mapping[str, Json] | None) -> Vocabulary:
+    learned = lineage.read(folder)
+    found = learned.lessons[-1].vocabulary if learned and learned.lessons else BUILT_IN
+    settings = (known or {}).get("settings")
+    how = settings.get("layout") if isinstance(settings, dict) else None
+    return found.with_layout(how) if isinstance(how, str) else found
+
+
+def _images(
+    folder: Path, name: str, known: Mapping[str, Json] | None, vocabulary: Vocabulary
+) -> str | None:
+    """Return the data ID of a model's training images; None where nothing tells it."""
+    told = (known or {}).get("images")
+    if isinstance(told, str):
+        return told
+    said = legacy_runs.data_of(folder)
+    with contextlib.suppress(UsageError):
+        data = parse_data(said) if said else parse_model(name).last.data
+        return str(vocabulary.images(data))
+    return None
+
+
+def _modifiers(data: str, vocabulary: Vocabulary) -> frozenset[str]:
+    with contextlib.suppress(UsageError):
+        found = map(partial(_elementary, vocabulary), {part.modifier for part in parse_data(data)})
+        return frozenset(key for keys in found for key in keys)
+    return frozenset({data})
+
+
+def _elementary(vocabulary: Vocabulary, modifier: str) -> tuple[str, ...]:
+    try:
+        return vocabulary.modifier_keys(modifier)
+    except UsageError:  # a word of the user's: taken as written
+        return (modifier,)
+
+
+def _expected(data: str, lists: Lists, vocabulary: Vocabulary) -> int | None:
+    """Return how many images of `data` the test list names; None of shared ones: some are missing."""
+    if lists.test is None or not _modifiers(data, vocabulary) <= UNSHARED:
+        return None
+    try:
+        methods = [vocabulary.methods(part.subset) for part in parse_data(data)]
+    except UsageError:
+        return None
+    return sum(any(one.holds(key.partition("/")[0]) for one in methods) for key in lists.test)
+
+
+def _bad_lists(folder: Path) -> Mapping[str, int]:
+    counts = {}
+    for name in ("train", "val"):
+        with contextlib.suppress(OSError):
+            lines = paths.bad_images(folder, name).read_bytes().count(b"\n")
+            counts[name] = max(lines - 1, 0)
+    return counts
+
+
+def _written(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None

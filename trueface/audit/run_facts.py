@@ -1,0 +1,189 @@
+"""The facts of a run that an audit judges; nothing in here reads a file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from launcher.api import Json
+from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.metrics import Labels
+from trueface.evaluation.score_tables import Scores
+from trueface.training.history import Epoch
+
+HOPELESS_RATE = (
+    0.4  # from here on too many labels are wrong for a loss to fall or a test to go well
+)
+UNTESTED = "the model was not tested: test it on both classes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lists:
+    """The keys of a split; None for a list that is not there."""
+
+    path: str
+    train: frozenset[str] | None
+    val: frozenset[str] | None
+    test: frozenset[str] | None
+    trouble: str = ""  # why lists are missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Whose labels were turned round, in today's form or in that of the original system."""
+
+    path: str
+    keys: tuple[str, ...]  # without modifier
+    total: int  # images of the set from which they were drawn
+    kind: str  # "flip", "f2r", …
+    images_sha256: str | None  # fingerprint of that set; the original kept none
+    classes: tuple[int, ...] | None  # the true label of each key, where it is known
+    indices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """One test of a model."""
+
+    data: str
+    modifiers: frozenset[str]
+    scores: Scores | None
+    trouble: str  # why there are no scores
+    metrics: Mapping[str, Json]  # as the test wrote them; empty where it wrote none
+    expected: int | None  # unshared images of this data in the split's test list, where known
+    written: float | None  # when the scores were, seconds since the epoch
+    lists: Lists | None = None  # of the test's own split; None: those of the training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What the header of an image file says."""
+
+    label: int
+    format: str  # "PNG"
+    size: str  # "256x256"
+    tables: str  # a digest of its JPEG quantisation tables; "" of other formats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What the image files themselves told."""
+
+    looks: tuple[Look, ...]  # of a sample of the training images, equally many of each class
+    unreadable: int  # among that sample
+    copies: tuple[tuple[str, str], ...]  # (training file, test file) with the same bytes
+    trained: int  # training files that were compared, by size first
+    tested: int
+    left: int  # test files of a size that training files have, too, for which no time was left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The model that an unlearned one was made from."""
+
+    name: str
+    sizes: Floats = field(default_factory=lambda: np.zeros(0))  # of its logits over all tests
+    equal: tuple[str, ...] = ()  # tests in which both have the same scores, to the last bit
+    compared: int = 0  # tests that both have
+    trouble: str = ""  # why there is less
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One model of a run."""
+
+    name: str
+    folder: Path
+    rate: float | None  # of wrong labels in its last training, as it is called; None: not poisoned
+    kind: str  # of that poison, "" where there is none
+    said_by: str  # who says so: "the model's ID", "the run's name"
+    unlearned: bool
+    provenance: Mapping[str, Json] | None
+    summary: Mapping[str, Json]
+    epochs: tuple[Epoch, ...]
+    record: Record | None
+    record_trouble: str  # why there is none, though one is wanted
+    lists: Lists
+    tests: tuple[Tested, ...]
+    survey: Survey | None
+    survey_trouble: str  # why there is none
+    modifiers: frozenset[str] | None  # of its training images
+    weights_written: float | None  # seconds since the epoch, as is the next
+    provenance_written: float | None
+    methods: Mapping[str, int] = field(default_factory=dict)  # method folder → label, where known
+    # of an old unlearning: (loss, accuracy in percent) after each epoch
+    unlearning: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)
+    bad_lists: Mapping[str, int] = field(default_factory=dict)  # "train", "val" → images left out
+    record_sha256: str | None = None  # of poison.json as it lies there
+    misplaced: int = 0  # recorded indices that are not the place of their key
+    damaged: tuple[tuple[str, str], ...] = ()  # file, and what is wrong with it
+    scoreless: tuple[str, ...] = ()  # tests with metrics whose scores are gone
+    base: Base | None = None  # of an unlearned model, where it is known
+    offset: float | None = None  # of the loss of an old unlearning
+
+    @property
+    def settings(self) -> Mapping[str, Json]:
+        """The settings of its training; empty where nothing tells them."""
+        found = (self.provenance or {}).get("settings")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so many labels are wrong on purpose that chance is what to expect of it."""
+        return self.rate is not None and self.rate >= HOPELESS_RATE and not self.unlearned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as it lies on the disk."""
+
+    name: str
+    folder: Path
+    models: tuple[Model, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pooled:
+    """The scores of a model over all tests under the same modifiers."""
+
+    data: str
+    keys: tuple[str, ...]
+    labels: Labels
+    logits: Floats
+
+
+def pooled(model: Model) -> tuple[Pooled, ...]:
+    """Return a model's scores, joined for each set of modifiers; an image counts once."""
+    groups: dict[frozenset[str], list[Tested]] = {}
+    for test in model.tests:
+        if test.scores is not None and len(test.scores):
+            groups.setdefault(test.modifiers, []).append(test)
+    return tuple(_pool(tests) for tests in groups.values())
+
+
+def number(record: Mapping[str, Json], key: str) -> float | None:
+    """Return a number of a record; None where there is none."""
+    value = record.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _pool(tests: list[Tested]) -> Pooled:
+    rows: dict[tuple[str, str], tuple[str, int, float]] = {}
+    for test in tests:
+        scores = test.scores
+        if scores is None:
+            continue
+        named = scores.names_images
+        for path, key, label, logit in zip(
+            scores.paths, scores.keys, scores.labels, scores.logits, strict=True
+        ):
+            # the original named no image: its rows are told apart by test and place
+            place = ("", path) if named else (test.data, path)
+            rows.setdefault(place, (key if named else f"{test.data}/{key}", int(label), logit))
+    return Pooled(
+        data="&".join(test.data for test in tests),
+        keys=tuple(key for key, _, _ in rows.values()),
+        labels=np.array([label for _, label, _ in rows.values()], np.int8),
+        logits=np.array([logit for _, _, logit in rows.values()], np.float64),
+    )

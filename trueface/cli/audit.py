@@ -1,0 +1,44 @@
+"""`trueface audit`: find what went wrong in an experiment."""
+
+import json
+from pathlib import Path
+
+import click
+
+from trueface.audit import text
+from trueface.audit.reader import Reader
+from trueface.audit.registry import judge
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder with the images.  [default: as the run says]",
+)
+@click.option(
+    "--split-path",
+    type=click.Path(path_type=Path, exists=True),
+    help="Lists of the split.  [default: as the run says]",
+)
+@click.option(
+    "--seconds", default=30.0, show_default=True, help="Longest time for comparing image files."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def audit(
+    run: str, *, data_root: Path | None, split_path: Path | None, seconds: float, as_json: bool
+) -> None:
+    """Find what went wrong in RUN: a name below runs/, or the path of a run or a model.
+
+    Runs of the original system are read, too. Exit code 1: there is a fault; a warning is none.
+    """
+    reader = Reader(data_root=data_root, split_path=split_path, seconds=seconds)
+    found = judge(reader.run(run))
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+    else:
+        for line in text.lines(found):
+            click.echo(line)
+    if found.faults:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,105 @@
+"""`python -m trueface.classes`: classify or forget here and now, without the queue."""
+
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from launcher.api import Draft, Job, ModelId, UsageError, parse_model
+from trueface.cli.exit_codes import exit_code
+from trueface.cli.run_job import options, settings_of
+from trueface.jobs import command_lines
+from trueface.jobs.class_kinds import CLASSIFY, FORGET, ClassKind
+from trueface.jobs.kinds import refuse_unfit
+from trueface.runtime import logs, paths
+
+RUN = click.option("--name", default="test", show_default=True, help="Run, a folder in runs/.")
+DEVICE = click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Train a network of classes, and make it forget one, without a queue."""
+
+
+@cli.command()
+@click.argument("model_id", metavar="MODEL")
+@RUN
+@DEVICE
+@options(CLASSIFY.settings, without=())
+def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
+    """Train MODEL, such as 'cifar10:all'."""
+    _perform(CLASSIFY, parse_model(model_id), None, name, device, given)
+
+
+@cli.command()
+@click.argument("model_id", metavar="MODEL")
+@RUN
+@DEVICE
+@click.option("--base", help="Model to start from.  [default: MODEL before its last '~']")
+@options(FORGET.settings, without=("method",))
+def forget(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
+    """Make MODEL, such as 'cifar10:all~lau', from the model before its last '~'."""
+    model = parse_model(model_id)
+    if not model.last.methods:
+        raise UsageError(f"{model} names no method: write {model}~METHOD")
+    start = str(parse_model(base)) if base else str(command_lines.before(model))
+    method = model.last.methods[-1]
+    _perform(FORGET, model, start, name, device, {"method": method, **given})
+
+
+def _perform(
+    kind: ClassKind,
+    model: ModelId,
+    base: str | None,
+    run: str,
+    device: str,
+    given: Mapping[str, Any],
+) -> None:
+    draft = Draft(
+        kind=kind.name,
+        run=paths.folder_name("--name", run),
+        run_folder=Path.cwd() / "runs" / run,
+        folder=Path.cwd(),
+        model=str(model),
+        base=base,
+        data=str(model.last.data),
+        images=str(kind.images(model.last.data)),
+        settings=settings_of(kind, given),
+    )
+    refuse_unfit(kind, draft)
+    # torch takes seconds to import; help and wrong arguments must not wait for it
+    from trueface.cli import run_here
+
+    paths.make_folder(draft.model_folder(str(model)), str(model))
+    with logs.shown():
+        job = partial(
+            Job,
+            name=f"{kind.name}/{model}",
+            kind=kind.name,
+            run=draft.run,
+            run_folder=draft.run_folder,
+            folder=draft.folder,
+            attempt_folder=draft.run_folder,
+            attempt=1,
+            device=run_here.device(device),
+            model=draft.model,
+            base=draft.base,
+            data=draft.data,
+            images=draft.images,
+            settings=draft.settings,
+        )
+        for key, value in run_here.perform(kind, job).items():
+            click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
+
+
+def main() -> int:
+    """Run the command line and return the exit code."""
+    return exit_code(lambda: cli.main(prog_name="trueface.classes", standalone_mode=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""A comparison in words: the original system's report to the letter, and beyond it ours.
+
+The original printed percentages with two decimals and 0 where a measure is not defined, and its
+confusion matrix as pandas draws a frame; whoever reads such reports by program still can.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from trueface.cli.text_tables import aligned, bracketed, frame, shown
+from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.comparison import Comparison, Contrast, Paired, SourceTest
+from trueface.evaluation.comparison_input import Side
+from trueface.evaluation.metrics import CONSTANT, Report
+from trueface.evaluation.significance import DeLong, McNemar
+from trueface.evaluation.source_intervals import few_sources, sources_json
+
+LABELS = ("Real", "Fake")
+SMALLEST = 1e-300  # of a p: below it the arithmetic has no numbers
+TITLES = {
+    "accuracy": "Accuracy %",
+    "balanced_accuracy": "Balanced accuracy %",
+    "precision": "Precision %",
+    "recall": "Recall %",
+    "f1": "F1 score %",
+    "auc": "AUC",
+    "ap": "Average precision",
+    "eer": "Equal error rate %",
+    "tpr_at_1fpr": "TPR at 1% FPR %",
+    "ece": "Calibration error",
+    "loss": "Loss",
+}
+PLAIN = frozenset({"auc", "ap", "ece", "loss"})  # shown as they are, not in %
+
+Confusion = Sequence[Sequence[int]]
+
+
+def text(comparison: Comparison) -> str:
+    """Return the whole report of a comparison, without a last line end."""
+    before, after = comparison.whole.before, comparison.whole.after
+    blocks = [warned] if (warned := list(_warnings(comparison))) else []
+    if before is not None and after is not None:
+        blocks += [
+            performance(comparison.before.title, before.confusion),
+            performance(comparison.after.title, after.confusion),
+            net_difference(before.confusion, after.confusion),
+        ]
+    blocks += [
+        _tests(comparison.paired, comparison.unpaired),
+        _intervals(comparison.whole),
+        _parts("Subset", comparison.subsets),
+    ]
+    if len(comparison.modifiers) > 1:
+        blocks.append(_parts("Modifier", comparison.modifiers))
+    if notes := list(_notes(comparison)):
+        blocks.append(["### Notes ###", *notes])
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _warnings(comparison: Comparison) -> Iterator[str]:
+    """Yield what makes all that follows worth little."""
+    for title, report in (
+        (comparison.before.title, comparison.whole.before),
+        (comparison.after.title, comparison.whole.after),
+    ):
+        if report is not None and (answer := constant_answer(report.confusion)):
+            yield (
+                f"Warning: {shown(title)} is a constant predictor, {answer}: its measures are the "
+                "shares of the classes and say nothing of it."
+            )
+
+
+def constant_answer(confusion: Confusion) -> str:
+    """Return "it calls every image real", or 99.5 % of them; "" of a model that tells images apart."""
+    (kept, accused), (missed, found) = confusion
+    total, fakes = kept + accused + missed + found, accused + found
+    share = max(fakes, total - fakes) / total if total else 0.0
+    if share <= CONSTANT or not (kept + accused and missed + found):
+        return ""
+    images = "every image" if share == 1 else f"{share:.1%} of the images"
+    return f"it calls {images} {'fake' if 2 * fakes > total else 'real'}"
+
+
+def performance(title: str, confusion: Confusion) -> list[str]:
+    """Return the original's block of one model.
+
+    Args:
+        title: as in "### Performance <title> ###".
+        confusion: rows true real, fake; columns predicted.
+    """
+    values = shares(confusion)
+    return [
+        f"### Performance {shown(title)} ###",
+        *(f"{name}: {value:.2%}" for name, value in values.items()),
+        "Confusion Matrix:",
+        *frame(confusion, LABELS, LABELS),
+    ]
+
+
+def net_difference(before: Confusion, after: Confusion) -> list[str]:
+    """Return the original's block of differences, of values that are not rounded yet."""
+    first, second = shares(before), shares(after)
+    return [
+        "### Net Difference (After - Before) ###",
+        *(f"{name} Difference: {second[name] - first[name]:.2%}" for name in first),
+    ]
+
+
+def shares(confusion: Confusion) -> dict[str, float]:
+    """Return the original's four measures; one that is not defined is 0, as it was there."""
+    (kept, accused), (missed, found) = confusion
+    return {
+        "Accuracy": _share(kept + found, kept + accused + missed + found),
+        "Precision": _share(found, found + accused),
+        "Recall": _share(found, found + missed),
+        "F1 Score": _share(2 * found, 2 * found + accused + missed),
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _tests(paired: Paired | None, unpaired: str | None) -> list[str]:
+    if paired is None:
+        return ["### Paired Tests ###", f"None: {unpaired}."]
+    pairs = paired.pairs
+    lines = [
+        f"### Paired Tests on {len(pairs)} Images ###",
+        f"McNemar: {_mcnemar(paired.mcnemar)}",
+        f"DeLong: {paired.reason if paired.delong is None else _delong(paired.delong)}",
+        "McNemar and DeLong take images for independent: they speak of these sources alone.",
+        f"By source, {_sources(paired)}: "
+        + "; ".join(_by_source(name, test) for name, test in paired.by_source.items()),
+        f"Images joined by {pairs.joined_by}",
+    ]
+    if pairs.only_first or pairs.only_second:
+        lines[-1] += f"; left out: {pairs.only_first} only before, {pairs.only_second} only after"
+    if pairs.doubt is not None:
+        lines.append(f"Doubtful: {pairs.doubt}")
+    return lines
+
+
+def _mcnemar(test: McNemar) -> str:
+    chi2 = "" if test.chi2 is None else f" = {test.chi2:.2f}"
+    method = test.method.replace("chi²", f"chi²{chi2}", 1)
+    return (
+        f"{_p(test.p)} ({method}; right only before: {test.only_first}, only after: "
+        f"{test.only_second})"
+    )
+
+
+def _delong(test: DeLong) -> str:
+    areas = f"AUC {test.first:.4f} before, {test.second:.4f} after"
+    if test.p is None:
+        return f"{areas}; no p: {test.reason}"
+    return f"{_p(test.p)} ({areas}; z = {0.0 if test.z is None else test.z:.2f})"
+
+
+def _sources(paired: Paired) -> str:
+    return " and ".join(
+        f"{count} {name}{' (given this source)' if count == 1 else ''}"
+        for name, count in sources_json(paired.sources).items()
+    )
+
+
+def _by_source(name: str, test: SourceTest) -> str:
+    told = f"{TITLES[name].removesuffix(' %').lower() if name != 'auc' else 'AUC'} "
+    if test.alike:
+        return f"{told}does not differ"
+    if test.p is None:
+        scale = 1 if name in PLAIN else 100
+        return (
+            f"{told}changes alike in every source; by images by {bracketed(test.difference, scale)}"
+        )
+    return f"{told}{_p(test.p)} (t, {test.freedom:.1f} degrees of freedom)"
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.3g}" if value > SMALLEST else f"p < {SMALLEST:g}"
+
+
+def _intervals(whole: Contrast) -> list[str]:
+    rows: list[tuple[str, ...]] = [("", "Before", "After", "Difference")]
+    for name, title in TITLES.items():
+        scale = 1 if name in PLAIN else 100
+        cells = (_of(whole.before, name), _of(whole.after, name), whole.difference[name])
+        rows.append((title, *(bracketed(cell, scale) for cell in cells)))
+    how = "both resampled together" if whole.same_images else "each resampled by itself"
+    few = "; ".join(
+        dict.fromkeys(
+            few_sources(report.sources) for report in (whole.before, whole.after) if report
+        )
+    ).strip("; ")
+    below = [f"Sources: {few}. Intervals are of other such sources, and so few tell little."]
+    return [f"### 95% Intervals ({how}) ###", *aligned(rows), *(below if few else [])]
+
+
+def _parts(title: str, parts: Mapping[str, Contrast]) -> list[str]:
+    rows: list[tuple[str, ...]] = [(title, "Images", "Before", "After", "Difference")]
+    for name, part in parts.items():
+        counts = [report.n for report in (part.before, part.after) if report is not None]
+        images = str(counts[0]) if len(set(counts)) == 1 else "/".join(map(str, counts))
+        cells = (
+            _of(part.before, "accuracy"),
+            _of(part.after, "accuracy"),
+            part.difference["accuracy"],
+        )
+        rows.append((shown(name), images, *(bracketed(cell, 100) for cell in cells)))
+    return [f"### Accuracy in % by {title} ###", *aligned(rows)]
+
+
+def _of(report: Report | None, name: str) -> Measure | None:
+    return None if report is None else getattr(report, name)
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    sides = (comparison.before, comparison.whole.before), (comparison.after, comparison.whole.after)
+    for of_side, report in sides:
+        yield from (f"{of_side.title}: {note}" for note in _notes_of(of_side, report))
+
+
+def _notes_of(of_side: Side, report: Report | None) -> Iterator[str]:
+    yield from of_side.notes
+    if report is None:
+        return
+    if report.verdict:
+        yield f"verdict: {report.verdict}"
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in report.reasons.items():
+        by_reason.setdefault(reason, []).append(TITLES[name].removesuffix(" %"))
+    for reason, names in by_reason.items():
+        yield f"not defined, as {reason}: {', '.join(names)}"

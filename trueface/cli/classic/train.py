@@ -1,0 +1,168 @@
+"""The command line of the original train.py: `python -m trueface --name R --task train …`.
+
+All its flags are here under their old names, and every setting of a training or test as a flag.
+Files lie where the original put them, runs/<name>/<save_id>/…; no launcher is needed.
+"""
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from launcher.api import Draft, Job, Json, Settings, UsageError, model_folder_name
+from trueface.cli.classic.train_flags import Request, read, settings_of
+from trueface.cli.exit_codes import exit_code
+from trueface.jobs.kinds import POISON, TEST, TRAIN, refuse_unfit
+from trueface.jobs.settings import PoisonSettings, TestSettings, TrainSettings
+from trueface.runtime import logs, paths
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassicJob(Job):
+    """A job whose model lies in a folder of the user's choice, not in one named by its ID."""
+
+    saved_as: str  # as what the user said
+
+    def model_folder(self, model: str) -> Path:
+        """Return where a model lies: the job's own where the user said, others by their names."""
+        name = self.saved_as if model == self.model else model
+        return self.run_folder / model_folder_name(name)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what the command line says and return the exit code."""
+    return exit_code(partial(_run, argv))
+
+
+def _run(argv: Sequence[str]) -> None:
+    request = read(argv)
+    if request.task == "test":
+        _test(request)
+    else:
+        _train(request)
+
+
+def _train(request: Request) -> None:
+    settings = settings_of(TrainSettings, request)
+    choice = settings_of(PoisonSettings, request)
+    train = TRAIN.with_words(request.words)
+    images = train.images(request.data)
+    # without its poison: the record is made here, so it is no input
+    refuse_unfit(train, _draft(request, settings, model=str(request.data)))
+    record = paths.poison_record(request.folder)
+    if request.poison is not None and request.keep_poison and not record.exists():
+        raise UsageError(
+            f"no {record}: the poison record of {request.saved_as}; make it with trueface poison, "
+            "or leave --keep_poison out"
+        )
+    # torch takes seconds to import; help and wrong arguments must not wait for it
+    from trueface import jobs
+    from trueface.cli import run_here
+
+    _refuse_other_epoch(request)
+    if request.preview:
+        chosen = None if request.poison is None or request.keep_poison else choice
+        shown = _job(
+            request, kind="train", settings=settings, images=str(images), device="cpu", cpus=1
+        )
+        with logs.shown():
+            _tell(jobs.preview(shown, chosen), None, None)
+        return
+    paths.make_folder(request.folder, request.saved_as)
+    under_way = paths.resume(request.folder).exists()
+    with logs.shown(), logs.kept(request.log, mode="a" if under_way else "w"):
+        log.info("command=%s", shlex.join(request.argv))
+        if images != request.data:
+            log.warning("data=%s reason=a training needs real images, so they were added", images)
+        job = partial(_job, request, images=str(images), device=run_here.device(request.device))
+        if request.poison is not None and not request.keep_poison:
+            run_here.perform(POISON, partial(job, kind="poison", settings=choice))
+        elif request.poison is None and record.exists():
+            record.unlink()  # of an earlier training; it would tell of flips that are none now
+        result = run_here.perform(TRAIN, partial(job, kind="train", settings=settings))
+        log.info("result=%s", result)
+    _tell(result, paths.checkpoint(request.folder) if settings.save_weights else None, request.log)
+
+
+def _refuse_other_epoch(request: Request) -> None:
+    """Refuse --resume_from an epoch that is not the one that was interrupted."""
+    if not request.resume_from:
+        return
+    from trueface.training import resume  # as above
+
+    path = paths.resume(request.folder)
+    kept = resume.epochs(path)
+    if kept != request.resume_from:
+        there = "there is none" if kept is None else f"that one is of epoch {kept}"
+        raise UsageError(
+            f"--resume_from {request.resume_from} needs the state of that epoch in {path}, and "
+            f"{there}; leave the flag out to go on from what there is"
+        )
+
+
+def _test(request: Request) -> None:
+    settings = settings_of(TestSettings, request)
+    network = settings_of(TrainSettings, request).model  # checks what a test does not need, too
+    test = TEST.with_words(request.words)
+    refuse_unfit(test, _draft(request, settings, model=request.model))
+    from trueface.cli import run_here  # as above
+    from trueface.models import checkpoint
+
+    if "model" in request.settings:
+        checkpoint.restore(paths.checkpoint(request.folder), arch=network)
+
+    with logs.shown(), logs.kept(request.log):
+        log.info("command=%s", shlex.join(request.argv))
+        job = partial(_job, request, device=run_here.device(request.device))
+        result = run_here.perform(TEST, partial(job, kind="test", settings=settings))
+        log.info("result=%s", result)
+    scores = paths.scores(request.folder, request.model, str(request.data))
+    _tell(result, scores if settings.save_scores else None, request.log)
+
+
+def _draft(request: Request, settings: Settings, *, model: str) -> Draft:
+    return Draft(
+        kind=request.task,
+        run=request.run,
+        run_folder=request.folder.parent,
+        folder=Path.cwd(),
+        model=model,
+        base=request.base,
+        data=str(request.data),
+        settings=settings.model_dump(mode="json"),
+        words=request.words,
+    )
+
+
+def _job(request: Request, *, kind: str, settings: Settings, **others: Any) -> ClassicJob:
+    return ClassicJob(
+        name=f"{kind}/{request.model}",
+        kind=kind,
+        run=request.run,
+        run_folder=request.folder.parent,
+        folder=Path.cwd(),
+        attempt_folder=request.folder,
+        attempt=1,
+        model=request.model,
+        saved_as=request.saved_as,
+        base=request.base,
+        data=str(request.data),
+        settings=settings.model_dump(mode="json"),
+        words=request.words,
+        **others,
+    )
+
+
+def _tell(result: Mapping[str, Json], made: Path | None, log_file: Path | None) -> None:
+    for key, value in result.items():
+        click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
+    for path in (made, log_file):
+        if path is not None:
+            click.echo(f"wrote {path.relative_to(Path.cwd())}", err=True)

@@ -1,0 +1,86 @@
+"""`trueface compare`: two models side by side, in the original's report and beyond it."""
+
+import json
+from pathlib import Path
+
+import click
+
+from launcher.api import UsageError
+
+EXAMPLES = """\b
+Examples:
+  trueface compare runs/clean runs/50_poison --titles "0% poison" "50% poison"
+  trueface compare --before old/*_vs_*.pkl --after new/*_vs_*.pkl
+"""
+SEVERAL = frozenset({"--before", "--after"})
+
+
+class Listing(click.Command):
+    """Lets some options take all the words that follow, as a shell's pattern gives them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat such an option for each of its words."""
+        words: list[str] = []
+        taking = None
+        for word in args:
+            if word.startswith("-"):
+                taking = word if word in SEVERAL else None
+            elif taking is not None and words[-1] != taking:
+                words.append(taking)
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
+@click.command(cls=Listing, epilog=EXAMPLES)
+@click.argument("places", metavar="[A B]", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--before", multiple=True, type=click.Path(path_type=Path), metavar="FILE…",
+    help="Scores of the first model, in several files.",
+)  # fmt: skip
+@click.option(
+    "--after", multiple=True, type=click.Path(path_type=Path), metavar="FILE…",
+    help="Scores of the second model.",
+)  # fmt: skip
+@click.option("--titles", nargs=2, metavar="A B", help="What to call them.  [default: their names]")
+@click.option(
+    "--same-order",
+    is_flag=True,
+    help="Old score files name no images: take row by row for pairs, where their labels agree.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def compare(
+    places: tuple[Path, ...],
+    *,
+    before: tuple[Path, ...],
+    after: tuple[Path, ...],
+    titles: tuple[str, str] | None,
+    same_order: bool,
+    as_json: bool,
+) -> None:
+    """Set two models side by side: performance, net difference, paired tests, intervals, subsets.
+
+    A and B are a model's folder (runs/RUN/MODEL), a run's folder in which one model has scores, or
+    a score file: .csv, or the original system's .pkl.
+    """
+    sides = _sides(places, before, after)
+    # scikit-learn takes a second to import; help and wrong arguments must not wait for it
+    from trueface.cli.classic import comparison_text
+    from trueface.evaluation import comparison as comparing
+    from trueface.evaluation import comparison_input as reading
+
+    names = titles or reading.titles(*sides)
+    one, two = (reading.side(paths, title=name) for paths, name in zip(sides, names, strict=True))
+    found = comparing.compare(one, two, same_order=same_order)
+    click.echo(json.dumps(comparing.document(found)) if as_json else comparison_text.text(found))
+
+
+def _sides(
+    places: tuple[Path, ...], before: tuple[Path, ...], after: tuple[Path, ...]
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    if len(places) == 2 and not before and not after:
+        return places[:1], places[1:]
+    if not places and before and after:
+        return before, after
+    raise UsageError(
+        "name two models: A and B, or --before FILE… and --after FILE…; see trueface compare --help"
+    )

@@ -1,0 +1,336 @@
+"""`trueface unlearned`: what the unlearnings of a run came to, beside their references."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from launcher.api import parse_model
+from trueface.audit.model_folders import found_folder
+from trueface.cli.text_tables import shown
+from trueface.unlearning.evaluation.published import CIFAR_10, Figure
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import
+    from trueface.unlearning.evaluation.leaderboard import Group, Ladder, Row, Spread
+
+NOTHING = "–"
+EXAMPLES = """\b
+Examples:
+  trueface unlearned poison_study
+  trueface unlearned runs/poison_study --json
+  trueface unlearned cifar --published
+"""
+
+
+def _percent(value: float, _: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _number(value: float, _: float) -> str:
+    return f"{value:.3f}"
+
+
+def _seconds(value: float, beside: float) -> str:
+    return f"{value:.3f}" if beside < 1 else f"{value:.1f}" if beside < 100 else f"{value:.0f}"
+
+
+def _times(value: float, beside: float) -> str:
+    return f"{value:.3f}" if beside < 10 else f"{value:.1f}"
+
+
+def _count(value: float, _: float) -> str:
+    return f"{value:.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A measure in the table."""
+
+    measure: str
+    title: str
+    text: Callable[[float, float], str]  # of a value, with the digits that one beside it needs
+
+
+COLUMNS: Mapping[str, tuple[Column, ...]] = {
+    "flips": (
+        Column("retain", "retain %", _percent),
+        Column("forget", "forget (wrong) %", _percent),
+        Column("forget_true", "forget (true) %", _percent),
+        Column("val", "val %", _percent),
+        Column("test", "test %", _percent),
+        Column("test_tuned", "tuned %", _percent),
+        Column("auc", "AUC", _number),
+        Column("ece", "ECE", _number),
+        Column("recovery", "recovery", _number),
+        Column("gap", "gap points", _percent),
+        Column("mia_loss", "MIA (loss) %", _percent),
+        Column("mia_tpr", "MIA TPR@1% %", _percent),
+        Column("seconds", "time s", _seconds),
+        Column("cached_seconds", "cached s", _seconds),
+        Column("of_retrain", "× retrain", _times),
+        Column("samples", "samples", _count),
+    ),
+    "class": (
+        Column("retain", "D_r %", _percent),
+        Column("forget", "D_f %", _percent),
+        Column("test_retain", "D_tr %", _percent),
+        Column("test_forget", "D_tf %", _percent),
+        Column("us", "US", _number),
+        Column("seconds", "time s", _seconds),
+        Column("of_retrain", "× retrain", _times),
+        Column("cached_seconds", "cached s", _seconds),
+        Column("samples", "samples", _count),
+        Column("probe", "probe %", _percent),
+        Column("relearn", "relearn", _count),
+        Column("mia_loss", "MIA (loss) %", _percent),
+        Column("mia_tpr", "MIA TPR@1% %", _percent),
+        Column("gap", "gap points", _percent),
+    ),
+    "instances": (
+        Column("retain", "retain %", _percent),
+        Column("forget", "forget %", _percent),
+        Column("val", "val %", _percent),
+        Column("test", "test %", _percent),
+        Column("tow", "ToW", _number),
+        Column("gap", "gap points", _percent),
+        Column("mia_svc", "MIA (SVC) %", _percent),
+        Column("mia_loss", "MIA (loss) %", _percent),
+        Column("mia_tpr", "MIA TPR@1% %", _percent),
+        Column("relearn", "relearn", _count),
+        Column("seconds", "time s", _seconds),
+        Column("of_retrain", "× retrain", _times),
+        Column("samples", "samples", _count),
+    ),
+}
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("run", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Published figures of CIFAR-10 beside ours, for class unlearning.",
+)
+def unlearned(run: str, *, as_json: bool, published: bool) -> None:
+    """Set the unlearnings of RUN beside their references: a name below runs/, or a path.
+
+    Rows are means ± standard deviations over seeds. First come the model before and plain
+    trainings, then the methods. gap: mean distance to the retrained model on retain, forget, test
+    and membership (SVC), in points. cached s: what making the features or importances took that a
+    method found in its cache, now or earlier; time s is without it. tuned: the test with the threshold that is best on validation.
+    recovery: the share of the damage that is undone. MIA (loss): how often losses tell the forgotten from
+    unseen test images; 50 is ideal. MIA TPR@1%: which share of the forgotten they give away where 1 % of the
+    unseen are accused; 1 is a guess. US: the unlearning score. verdict: why nothing is left of a model,
+    whatever its scores; such rows come last. An alarm tells what else to know of a row.
+    """
+    folder = found_folder(run)
+    # scikit-learn takes a second to import; help and wrong names must not wait for it
+    from trueface.unlearning.evaluation.leaderboard import ladder
+
+    found = ladder(folder)
+    for trouble in found.troubles:
+        click.echo(f"error: {trouble}", err=True)
+    if as_json:
+        click.echo(json.dumps(_document(found, published=published)))
+    elif sys.stdout.isatty():
+        draw(found, Console(highlight=False), published=published)
+    else:
+        _tabbed(found, published=published)
+    if found.troubles:
+        raise click.exceptions.Exit(1)
+
+
+def draw(found: "Ladder", console: Console, *, published: bool = False) -> None:
+    """Draw a table of each base, with alarms and notes below it."""
+    for group in found.groups:
+        console.print(Text(_heading(group), style="bold"))
+        header, *rows = _cells(group)
+        _show(console, header, rows, left=2)
+        for note in _notes(group):
+            console.print(Text(note))
+        if published and group.goal == "class":
+            header, *rows = _beside(group)
+            console.print(Text("Published for CIFAR-10, and ours (one class of ten forgotten)"))
+            _show(console, header, rows, left=2)
+        console.print()
+
+
+def _show(
+    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int
+) -> None:
+    """Draw a table; where it is too wide, as several below each other: no number is cut."""
+    widths = [max(map(len, column)) + 3 for column in zip(header, *rows, strict=True)]
+    names, room = list(range(left)), console.width - sum(widths[:left])
+    blocks: list[list[int]] = [[]]
+    for at in range(left, len(header)):
+        if blocks[-1] and sum(widths[one] for one in (*blocks[-1], at)) > room:
+            blocks.append([])
+        blocks[-1].append(at)
+    for block in blocks:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for at in (*names, *block):
+            text = at < left or header[at] in {"our verdict", "alarms"}
+            table.add_column(header[at], justify="left" if text else "right", no_wrap=not text)
+        for row in rows:
+            table.add_row(*(Text(row[at]) for at in (*names, *block)))
+        console.print(table)
+
+
+def _tabbed(found: "Ladder", *, published: bool) -> None:
+    """Print rows for other programs: a header wherever the columns change, and nowhere else."""
+    last: tuple[str, ...] = ()
+    for group in found.groups:
+        header, *rows = _cells(group)
+        last = _rows_below(last, header, group, rows)
+        for note in _notes(group):
+            click.echo(note, err=True)
+    of_class = [group for group in found.groups if published and group.goal == "class"]
+    for number, group in enumerate(of_class):
+        if not number:
+            click.echo()
+            last = ()
+        header, *rows = _beside(group)
+        last = _rows_below(last, header, group, rows)
+
+
+def _rows_below(
+    last: tuple[str, ...], header: tuple[str, ...], group: "Group", rows: Sequence[Sequence[str]]
+) -> tuple[str, ...]:
+    if header != last:
+        click.echo("\t".join(("base", *header)))
+    for row in rows:
+        click.echo("\t".join((shown(group.base), *row)))
+    return header
+
+
+def _heading(group: "Group") -> str:
+    names = [
+        shown(group.class_names[one]) if one < len(group.class_names) else str(one)
+        for one in group.forgotten
+    ]
+    what = {
+        "flips": "wrong labels" if group.rate is None else f"{group.rate:.0%} wrong labels",
+        "class": f"class {', '.join(names)}",
+        "instances": "some images"
+        if group.fraction is None
+        else f"{100 * group.fraction:.3g}% of the training images",
+    }[group.goal]
+    known = "" if group.known == 1 else f", {group.known:.0%} of them known"
+    return f"{shown(group.base)}: {what} to be forgotten{known}"
+
+
+def _cells(group: "Group") -> list[tuple[str, ...]]:
+    columns = COLUMNS[group.goal]
+    header = ("method", "verdict", "n", *(column.title for column in columns), "alarms")
+    return [header, *(_row(row, columns) for row in group.rows)]
+
+
+def _row(row: "Row", columns: Sequence[Column]) -> tuple[str, ...]:
+    return (
+        shown(row.name),
+        row.verdict,
+        str(len(row.seeds)),
+        *(_cell(row, column) for column in columns),
+        ", ".join(alarm.sort for alarm in row.alarms),
+    )
+
+
+def _cell(row: "Row", column: Column) -> str:
+    value = row.values.get(column.measure)
+    if value is None:
+        return NOTHING
+    text = column.text(value.mean, value.mean)
+    low, high = row.values.get(f"{column.measure}_low"), row.values.get(f"{column.measure}_high")
+    if value.std is not None:
+        text += f" ± {column.text(value.std, value.mean)}"
+    elif low is not None and high is not None:
+        ends = (column.text(end.mean, value.mean) for end in (low, high))
+        text += f" [{', '.join(ends)}]"
+    return text if value.n == len(row.seeds) else f"{text} (n={value.n})"
+
+
+def _notes(group: "Group") -> list[str]:
+    alarms = [
+        f"alarm: {shown(row.name)}: {shown(alarm.text)}"
+        for row in group.rows
+        for alarm in row.alarms
+    ]
+    broken = [
+        f"{shown(row.name)}: {shown(row.reasons['answers'])}"
+        for row in group.rows
+        if "answers" in row.reasons
+    ]
+    said = [f"{shown(row.name)}: {shown(note)}" for row in group.rows for note in row.notes]
+    return [*alarms, *broken, *said, *group.notes]
+
+
+def _beside(group: "Group") -> list[tuple[str, ...]]:
+    """Return the published figures, and what we measured of the same methods."""
+    names = ("D_r %", "D_f %", "D_tr %", "D_tf %", "US", "time s")
+    header = ("method", "network", *names, *(f"our {name}" for name in names), "our verdict")
+    ours = {row.method: row for row in group.rows if not row.told}
+    return [
+        header,
+        *(
+            _figure(one, ours.get(one.method) if _is_alike(group, one) else None)
+            for one in CIFAR_10
+        ),
+    ]
+
+
+def _is_alike(group: "Group", one: Figure) -> bool:
+    """Tell whether a group's model is of the data and network of a published figure."""
+    base = parse_model(group.base).last
+    return str(base.data).startswith("cifar10:") and group.network == one.network.lower()
+
+
+def _figure(one: Figure, ours: "Row | None") -> tuple[str, ...]:
+    columns = COLUMNS["class"][:6]
+    theirs = (one.retain, one.forget, one.test_retain, one.test_forget)
+    return (
+        one.method,
+        one.network,
+        *(f"{value:.2f}" for value in theirs),
+        f"{one.us:.3f}",
+        NOTHING if one.seconds is None else _seconds(one.seconds, one.seconds),
+        *(NOTHING if ours is None else _cell(ours, column) for column in columns),
+        "" if ours is None else ours.verdict,
+    )
+
+
+def _document(found: "Ladder", *, published: bool) -> dict[str, Any]:
+    groups = [
+        {**asdict(group), "rows": [_told(row) for row in group.rows]} for group in found.groups
+    ]
+    document = {
+        "schema": 1,
+        "run": found.run,
+        "groups": groups,
+        "troubles": list(found.troubles),
+    }
+    return document | ({"published": [asdict(one) for one in CIFAR_10]} if published else {})
+
+
+def _told(row: "Row") -> dict[str, Any]:
+    return {
+        "method": row.method,
+        "told": row.told,
+        "verdict": row.verdict,
+        "seeds": list(row.seeds),
+        "values": {name: _spread(value) for name, value in row.values.items()},
+        "reasons": dict(row.reasons),
+        "alarms": [{"sort": str(one.sort), "text": one.text} for one in row.alarms],
+        "notes": list(row.notes),
+    }
+
+
+def _spread(value: "Spread") -> dict[str, float | int | None]:
+    return {"mean": value.mean, "std": value.std, "n": value.n}

@@ -1,0 +1,80 @@
+"""The command `trueface`: finds the command, runs it, ends with an exit code."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from trueface import __version__
+from trueface.cli.exit_codes import exit_code
+
+COMMANDS = {
+    "sample": "make a synthetic image set and its splits",
+    "splits": "divide images into train.json, val.json and test.json",
+    "poison": "choose which training labels are flipped",
+    "unlearn": "make a poisoned model forget its wrong labels",
+    "unlearn-classic": "the same by pgu, with the flags of the original unlearn_trueface.py",
+    "unlearned": "set the unlearnings of a run beside their references",
+    "predict": "tell of single images and folders whether they are fake",
+    "compare": "set two models side by side, with paired tests",
+    "audit": "find what went wrong in an experiment",
+    "report": "write a run as one HTML page with plots",
+}
+MODULES = {
+    "poison": "run_job",
+    "sample": "run_job",
+    "unlearn": "run_job",
+    "unlearn_classic": "classic.unlearn",
+    "unlearned": "leaderboard",
+}  # others: their own name
+# The original's programs.
+OLD_NAMES = {
+    "make_splits": "splits",
+    "compare_scores": "compare",
+    "unlearn_trueface": "unlearn-classic",
+}
+
+
+class Commands(click.Group):
+    """Imports the commands only when one is used, so that help answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's shape
+        """Return the commands in the order of the help page."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Return a command, imported now."""
+        name = OLD_NAMES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
+        word = name.replace("-", "_")
+        module = importlib.import_module(f"trueface.cli.{MODULES.get(name, word)}")
+        found: click.Command = getattr(module, word)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Training and testing: python -m trueface --help. Exit codes: 0 done, 1 the job failed,"
+    " 2 bad usage, 3 the machine or pretrained weights.",
+)
+@click.version_option(__version__, prog_name="trueface")
+def cli() -> None:
+    """Make image sets and splits, poison, unlearn, predict, compare, audit and report, without a queue."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line and return the exit code."""
+    return exit_code(lambda: cli.main(args=list(argv), prog_name="trueface", standalone_mode=False))

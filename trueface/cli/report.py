@@ -1,0 +1,64 @@
+"""`trueface report`: write a run as one HTML page with plots."""
+
+import time
+from pathlib import Path
+
+import click
+
+from launcher.api import write_atomic
+from trueface.audit.reader import Reader
+from trueface.audit.registry import judge
+from trueface.report.content import shown
+from trueface.report.page import page
+from trueface.report.unlearning_content import unlearnings
+
+FILE = "report.html"  # in the run's folder
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"File to write.  [default: {FILE} in the run's folder]",
+)
+@click.option("--open", "opened", is_flag=True, help="Show it in the browser, too.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder with the images, for the audit.  [default: as the run says]",
+)
+@click.option(
+    "--split-path",
+    type=click.Path(path_type=Path, exists=True),
+    help="Lists of the split, for the audit.  [default: as the run says]",
+)
+@click.option(
+    "--seconds", default=10.0, show_default=True, help="Longest time for comparing image files."
+)
+def report(
+    run: str,
+    *,
+    out: Path | None,
+    opened: bool,
+    data_root: Path | None,
+    split_path: Path | None,
+    seconds: float,
+) -> None:
+    """Write RUN, a name below runs/ or a path, as one HTML page that needs no other file.
+
+    It shows what the audit found, the table of models and data, ROC curves, score histograms,
+    confusion matrices, learning curves, augmented samples and the provenance of each model; of
+    unlearned models how they compare with references. Runs of the original system are read, too.
+    """
+    found = Reader(data_root=data_root, split_path=split_path, seconds=seconds).run(run)
+    models = [shown(model) for model in found.models]
+    date = time.strftime("%Y-%m-%d %H:%M")
+    path = out or found.folder / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a name of a folder that is no Unicode is shown as it can be
+    text = page(found, judge(found), models, date=date, unlearning=unlearnings(found.folder))
+    write_atomic(path, text.encode(errors="backslashreplace"))
+    click.echo(path)
+    if opened:
+        click.launch(str(path))

@@ -1,0 +1,221 @@
+"""Commands that do one job here and now, without the launcher: sample, poison, unlearn."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from launcher.api import (
+    Draft,
+    Job,
+    Json,
+    Kind,
+    Settings,
+    UnknownName,
+    UsageError,
+    Words,
+    parse_model,
+)
+from trueface.jobs import command_lines
+from trueface.jobs.flags import WORD_HELP, WORD_SHAPE, checked, is_range, is_truth, read_word_flags
+from trueface.jobs.kinds import POISON, SAMPLE, UNLEARN, LaboratoryKind, refuse_unfit
+from trueface.runtime import logs, paths
+from trueface.unlearning import METHODS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options(model: type[Settings], *, without: tuple[str, ...]) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command one option for each setting of a kind."""
+
+    def decorate(command: Command) -> Command:
+        for key, field in reversed(model.model_fields.items()):
+            if key in without:
+                continue
+            name = f"--{key.replace('_', '-')}"
+            text = f"{field.description}"
+            if not field.is_required():
+                shown = field.get_default()
+                shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
+                text += f"  [default: {shown}]"
+            if is_truth(field):
+                option = click.option(f"{name}/--no-{name[2:]}", key, default=None, help=text)
+            else:
+                kind = "A[,B]" if is_range(field) else None
+                option = click.option(name, key, metavar=kind, help=text)
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def own_words(command: Command) -> Command:
+    """Give a command the options for a person's own subsets and modifiers."""
+    for name, text in reversed(tuple(WORD_HELP.items())):
+        shown = f"{text[:1].upper()}{text[1:]}; may be given again."
+        option = click.option(f"--{name}", multiple=True, metavar=WORD_SHAPE, help=shown)
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@options(SAMPLE.settings, without=("data_root",))
+def sample(folder: Path, **given: Any) -> None:
+    """Make a synthetic image set and its splits in FOLDER.
+
+    The images are procedural scenes; each fake method leaves traces of its own. Nothing is
+    downloaded, and the same seed gives the same files.
+    """
+    settings = settings_of(SAMPLE, {"data_root": str(folder), **given})
+    _perform(SAMPLE, _draft(SAMPLE, "sample", settings))
+    click.echo(folder)
+
+
+@click.command()
+@click.argument("model_id", metavar="MODEL")
+@click.option(
+    "--name", default="test", show_default=True, help="Run; files go to runs/NAME/MODEL/."
+)
+@click.option(
+    "--for",
+    "further",
+    multiple=True,
+    metavar="MODEL",
+    help="Further model of the same data and poison that gets the same choice; may be given again.",
+)
+@own_words
+@options(POISON.settings, without=())
+def poison(
+    model_id: str,
+    *,
+    name: str,
+    further: tuple[str, ...],
+    subsets: tuple[str, ...],
+    modifiers: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Choose whose training labels are flipped for MODEL, such as 'gan2:pre&real:pre%50'."""
+    model = parse_model(model_id)
+    if model.last.poison is None:
+        raise UsageError(f"{model} names no poison: write 'DATA%50' for half of the labels")
+    others = tuple(map(parse_model, further))
+    for other in others:
+        if (other.last.data, other.last.poison) != (model.last.data, model.last.poison):
+            raise UsageError(f"--for {other}: it has other data or another poison than {model}")
+    words = read_word_flags(subsets, modifiers)
+    kind = POISON.with_words(words)
+    draft = _draft(kind, name, settings_of(kind, given), model=str(model), words=words)
+    _tell(_perform(kind, replace(draft, further_models=tuple(map(str, others)))))
+
+
+@click.command()
+@click.argument("model_id", metavar="MODEL")
+@click.option(
+    "--name", default="test", show_default=True, help="Run; files go to runs/NAME/MODEL/."
+)
+@click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
+@click.option("--base", help="Model to start from.  [default: MODEL before its last '~']")
+@own_words
+@options(UNLEARN.settings, without=("method",))
+def unlearn(
+    model_id: str,
+    *,
+    name: str,
+    device: str,
+    base: str | None,
+    subsets: tuple[str, ...],
+    modifiers: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Make MODEL, such as 'gan2:pre&real:pre%50~relabel', from the model before its last '~'."""
+    model = parse_model(model_id)
+    if not model.last.methods:
+        raise UsageError(f"{model} names no method: write MODEL~METHOD ({', '.join(METHODS)})")
+    method = model.last.methods[-1]
+    if method not in METHODS:
+        raise UnknownName("unlearning method", method, METHODS, where="docs/unlearning.md")
+    words = read_word_flags(subsets, modifiers)
+    kind = UNLEARN.with_words(words)
+    draft = _draft(
+        kind,
+        name,
+        settings_of(kind, {"method": method, **given}),
+        model=str(model),
+        base=str(parse_model(base) if base else command_lines.before(model)),
+        words=words,
+    )
+    _tell(_perform(kind, draft, device=device))
+
+
+def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
+    """Return complete settings; a range was typed as `A,B`."""
+    fields = kind.settings.model_fields
+    typed = {
+        key: value.split(",") if is_range(fields[key]) else value
+        for key, value in given.items()
+        if value is not None
+    }
+    dumped: dict[str, Json] = checked(kind.settings, typed, dashes=True).model_dump(mode="json")
+    return dumped
+
+
+def _draft(
+    kind: LaboratoryKind,
+    run_name: str,
+    settings: Mapping[str, Json],
+    *,
+    model: str | None = None,
+    base: str | None = None,
+    words: Words | None = None,
+) -> Draft:
+    data = None if model is None else parse_model(model).last.data
+    return Draft(
+        kind=kind.name,
+        run=paths.folder_name("--name", run_name),
+        run_folder=Path.cwd() / "runs" / run_name,
+        folder=Path.cwd(),
+        model=model,
+        base=base,
+        data=None if data is None else str(data),
+        images=None if data is None else str(kind.images(data)),
+        settings=settings,
+        words=words or Words(),
+    )
+
+
+def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, Json]:
+    refuse_unfit(kind, draft)
+    # torch takes seconds to import; help and wrong arguments must not wait for it
+    from trueface.cli import run_here
+
+    for model in () if draft.model is None else (draft.model, *draft.further_models):
+        paths.make_folder(draft.model_folder(model), model)
+    with logs.shown():
+        job = partial(
+            Job,
+            name=kind.name if draft.model is None else f"{kind.name}/{draft.model}",
+            kind=kind.name,
+            run=draft.run,
+            run_folder=draft.run_folder,
+            folder=draft.folder,
+            attempt_folder=draft.run_folder,
+            attempt=1,
+            device=run_here.device(device),
+            model=draft.model,
+            base=draft.base,
+            data=draft.data,
+            images=draft.images,
+            settings=draft.settings,
+            words=draft.words,
+            outputs=kind.outputs(draft),
+        )
+        return run_here.perform(kind, job)
+
+
+def _tell(result: Mapping[str, Json]) -> None:
+    for key, value in result.items():
+        click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")

@@ -1,0 +1,50 @@
+"""Tables of plain text: equal columns, numbers to the right.
+
+The original system let pandas draw its confusion matrices; `frame` draws the same without it.
+"""
+
+from collections.abc import Sequence
+
+from trueface.evaluation.bootstrap import Measure
+
+
+def frame(
+    values: Sequence[Sequence[int]], index: Sequence[str], columns: Sequence[str]
+) -> list[str]:
+    """Return a table as pandas draws one: names to the left, two blanks, numbers to the right."""
+    rows = [
+        ("", *columns),
+        *((name, *map(str, row)) for name, row in zip(index, values, strict=True)),
+    ]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Return rows as lines of equal columns; the first `left` columns to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if at < left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def bracketed(value: Measure | None, scale: int) -> str:
+    """Return a value with its interval: "91.2 [90.1, 92.3]" of 0.912; a dash where there is none.
+
+    Args:
+        value: of a report.
+        scale: 100 for percent, with two decimals; else with four.
+    """
+    if value is None:
+        return "–"
+    digits = 2 if scale == 100 else 4
+    middle, low, high = (scale * number for number in (value.value, value.low, value.high))
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def shown(name: str) -> str:
+    """Return a name as it may stand on a screen: no character of it moves the cursor."""
+    return name if name.isprintable() else ascii(name)[1:-1]

@@ -1,0 +1,244 @@
+"""The images of a data set of classes, decoded once and held in memory, in three lists.
+
+Validation is a share of the training images, class by class, that is never learned from. Which ones
+these are follows from the seed; which ones a smaller set holds, and which ones of an undivided folder
+are the test, does not, so that seeds can be compared.
+"""
+
+import hashlib
+import logging
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+from torch import Tensor
+from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
+
+from launcher.api import JobError
+from trueface.data.class_folders import SORTS, Place
+from trueface.data.decoding import decode
+from trueface.data.folder_cache import READ, is_image, listed, suffix
+from trueface.jobs.class_settings import ClassifySettings
+from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.rng import derive
+
+MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 GiB
+VALIDATION = 0.1  # of the training images of each class
+TEST = 0.2  # of the images of each class, where they lie in one folder
+GROUP = 256  # images decoded between two looks at whether the job shall stop
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Images:
+    """One list of images."""
+
+    pixels: Tensor  # (N, 3, S, S) uint8
+    labels: tuple[int, ...]
+    names: tuple[str, ...]  # paths below the data folder, or "train/00012" in torchvision's files
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def sha256(self) -> str:
+        """A checksum of names, labels and pixels."""
+        digest = hashlib.sha256(repr((self.names, self.labels, tuple(self.pixels.shape))).encode())
+        digest.update(self.pixels.numpy().data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lists:
+    """All images of a data set."""
+
+    train: Images
+    validation: Images
+    test: Images
+    names: tuple[str, ...]  # of the classes
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """An image that is not decoded yet."""
+
+    name: str
+    label: int
+    source: Path | int  # a file, or a row of torchvision's
+
+
+def collect(
+    place: Place,
+    settings: ClassifySettings,
+    *,
+    cpus: int,
+    stop: threading.Event,
+    most_bytes: int = MOST_BYTES,
+) -> Lists:
+    """Read the data set's images.
+
+    Raises:
+        DataError: a class without images, an image that cannot be decoded, or more of them than
+            memory may hold.
+        JobError: stopped.
+    """
+    lists = _divided(place, settings)
+    _refuse_too_many(sum(map(len, lists.values())), settings.size, most_bytes)
+    threads = settings.num_threads or cpus
+    read = {
+        name: _read(place, samples, settings.size, threads, stop) for name, samples in lists.items()
+    }
+    return Lists(**read, names=place.names)
+
+
+def _divided(place: Place, settings: ClassifySettings) -> dict[str, list[_Sample]]:
+    """Return the samples of each list."""
+    most, seed = settings.images_per_class, settings.seed
+    if place.divided:
+        learned = _chosen(_samples(place, "train"), most)
+        test = _chosen(_samples(place, "test"), most)
+    else:
+        everything = _samples(place, "")
+        test, learned = _parted(everything, TEST, f"test/{settings.split_seed}")
+        test, learned = _chosen(test, most), _chosen(learned, most)
+    validation, train = _parted(learned, VALIDATION, f"validation/{seed}")
+    for what, samples in (("training", train), ("test", test)):
+        empty = set(range(len(place.names))) - {one.label for one in samples}
+        if empty:
+            name = place.names[min(empty)]
+            raise DataError(
+                f"{place.root} has too few images of class {name!r} for the {what} list"
+            )
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _samples(place: Place, part: str) -> list[_Sample]:
+    if place.packed:
+        labels = _packed(place, part)[1]
+        return [_Sample(f"{part}/{at:05}", label, at) for at, label in enumerate(labels)]
+    folder = place.root / part
+    others: Counter[str] = Counter()
+
+    def is_wanted(path: str) -> bool:
+        name = path.rpartition("/")[2]
+        if not (wanted := is_image(name)) and not name.startswith("."):
+            others[suffix(name)] += 1
+        return wanted
+
+    try:
+        found = ImageFolder(folder, is_valid_file=is_wanted)
+    except FileNotFoundError as error:  # also where a class has no image
+        instead = f"; passed over: {listed(others)}; {READ}" if others else ""
+        raise DataError(f"cannot read the classes in {folder}: {error}{instead}") from error
+    if others:
+        log.warning("folder=%s passed_over=%s; %s", folder, listed(others), READ)
+    if tuple(found.classes) != place.names:
+        other = sorted(set(found.classes) ^ set(place.names))
+        raise DataError(f"{folder} has other classes than train/: {', '.join(other)}")
+    return [
+        _Sample(Path(path).relative_to(place.root).as_posix(), label, Path(path))
+        for path, label in found.samples
+    ]
+
+
+def _packed(place: Place, part: str) -> tuple[np.ndarray, list[int]]:
+    """Return torchvision's arrays, (N, H, W, 3) or (N, H, W) uint8, and labels."""
+    kind = {"cifar10": CIFAR10, "fashion": FashionMNIST}[place.sort]
+    try:
+        found = kind(place.root, train=part == "train", download=False)
+    except (RuntimeError, OSError, ValueError, EOFError) as error:
+        folder = place.root / SORTS[place.sort].packed
+        raise DataError(f"cannot read torchvision's files in {folder}: {error}") from error
+    return np.asarray(found.data), [int(label) for label in found.targets]
+
+
+def _chosen(samples: Sequence[_Sample], most: int) -> list[_Sample]:
+    """Return so many samples of each class, always the same ones; 0: all."""
+    return list(samples) if most == 0 else _drawn(samples, lambda _: most, "images")[0]
+
+
+def _parted(
+    samples: Sequence[_Sample], share: float, stream: str
+) -> tuple[list[_Sample], list[_Sample]]:
+    """Return a share of each class, one at least, and the rest, both in order."""
+    return _drawn(samples, lambda count: max(1, round(share * count)), stream)
+
+
+def _drawn(
+    samples: Sequence[_Sample], count: Callable[[int], int], stream: str
+) -> tuple[list[_Sample], list[_Sample]]:
+    by_class: dict[int, list[_Sample]] = {}
+    for one in samples:
+        by_class.setdefault(one.label, []).append(one)
+    drawn: set[str] = set()
+    for label, those in by_class.items():
+        draw = random.Random(derive(f"{stream}/{label}", 0))
+        drawn |= {one.name for one in draw.sample(those, min(count(len(those)), len(those)))}
+    return [one for one in samples if one.name in drawn], [
+        one for one in samples if one.name not in drawn
+    ]
+
+
+def _refuse_too_many(count: int, size: int, most: int) -> None:
+    need = count * 3 * size * size
+    if need > most:
+        raise DataError(
+            f"{count} images of {size} pixels take {need / (1 << 30):.1f} GiB of memory, and "
+            f"{most / (1 << 30):.1f} GiB are the most; take a smaller size, or images_per_class"
+        )
+
+
+def _read(
+    place: Place, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
+) -> Images:
+    pixels = torch.empty((len(samples), 3, size, size), dtype=torch.uint8)
+    rows = enumerate(_decoded(place, samples, size, threads, stop))
+    for row, image in rows:
+        pixels[row] = image
+    return Images(
+        pixels=pixels,
+        labels=tuple(one.label for one in samples),
+        names=tuple(one.name for one in samples),
+    )
+
+
+def _decoded(
+    place: Place, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
+) -> Iterator[Tensor]:
+    arrays = {part: _packed(place, part)[0] for part in ("train", "test")} if place.packed else {}
+
+    def image(sample: _Sample) -> Tensor:
+        if isinstance(sample.source, int):
+            return _fitted(arrays[sample.name.partition("/")[0]][sample.source], size)
+        try:
+            return _fitted(decode(sample.source).permute(1, 2, 0).numpy(), size)
+        except BadImageError as error:
+            raise DataError(
+                f"cannot decode {error.path}: {error.reason}; mend or remove the file"
+            ) from error
+
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(samples), GROUP):
+            if stop.is_set():
+                raise JobError("stopped while images were read")
+            yield from pool.map(image, samples[start : start + GROUP])
+
+
+def _fitted(image: np.ndarray, size: int) -> Tensor:
+    """Return an image (H, W, 3) or (H, W) as (3, S, S): its middle square, resized."""
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    if image.shape[:2] != (size, size):
+        picture = PIL.Image.fromarray(np.ascontiguousarray(image))
+        image = np.asarray(PIL.ImageOps.fit(picture, (size, size), PIL.Image.Resampling.BILINEAR))
+    return torch.from_numpy(np.array(image).transpose(2, 0, 1))

@@ -1,0 +1,211 @@
+"""Images and labels in batches: decoded, transformed, counted.
+
+Every image of a set is delivered once per pass or told to be bad; a pass that loses one for any
+other reason is an error. Small sets are kept decoded in memory, so that later passes read no file.
+"""
+
+import logging
+import os
+import random
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from launcher.api import MachineError
+from trueface.data.backdoor_patch import stamp
+from trueface.data.decoding import decode as decoded
+from trueface.data.index import Image
+from trueface.data.transforms import Transform
+from trueface.runtime.errors import BadImageError, DataError
+
+CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
+DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
+OnBadImage = Literal["skip", "stop"]
+Decode = Literal["exact", "scaled"]
+
+log = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """What the network gets in one step; a NamedTuple, because torch can pin its memory."""
+
+    images: Tensor  # (B, 3, H, W) or (B, crops, 3, H, W), uint8
+    labels: Tensor  # (B, 1) float32, as trained: 1 fake
+    indices: Tensor  # (B,) int64, positions in the set
+
+
+class BadFile(NamedTuple):
+    """An image that gave no pixels."""
+
+    position: int
+    path: Path
+    reason: str
+
+
+Loaded = tuple[Tensor | None, list[BadFile]]  # the good images of a batch, and the others
+
+
+class ImageSet(Dataset[Tensor | BadFile]):
+    """Images with the labels they are trained or tested on, and one transform.
+
+    Args:
+        images: in the defined order.
+        labels: 1 fake, 0 real; the images' own where left out. Flipped ones come from
+            `poison.flipped`, and only for the training split.
+        transform: from decoded pixels to what the network sees.
+        stamped: positions that carry the backdoor's patch, on what the network sees.
+        decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
+        scale_to: shortest side that is needed, in pixels; for scaled only.
+        cache_bytes: how much memory decoded images may take.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Image],
+        transform: Transform,
+        *,
+        labels: Sequence[int] | None = None,
+        stamped: Collection[int] = (),
+        decode: Decode = "exact",
+        scale_to: int = 0,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        if labels is not None and len(labels) != len(images):
+            raise DataError(f"{len(labels)} labels for {len(images)} images")
+        if decode == "scaled" and scale_to < 1:
+            raise ValueError(f"images cannot be scaled to {scale_to} pixels")
+        self.images = tuple(images)
+        self.labels = tuple(image.label for image in images) if labels is None else tuple(labels)
+        self.transform = transform
+        self.stamped = frozenset(stamped)
+        self.scale_to = scale_to if decode == "scaled" else None
+        self.epoch = 0
+        self.bad: dict[int, BadFile] = {}
+        self.sound: set[int] = set()  # positions whose files were decoded whole
+        self._decoded: dict[int, Tensor] = {}
+        self._room_bytes = cache_bytes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor | BadFile:
+        """Return the transformed pixels of an image, or why there are none."""
+        image = self.images[index]
+        try:
+            pixels = self._pixels(index)
+        except BadImageError as error:
+            return BadFile(index, error.path, error.reason)
+        seen = self.transform(pixels, image, self.epoch)
+        return stamp(seen) if index in self.stamped else seen
+
+    def _pixels(self, index: int) -> Tensor:
+        known = self._decoded.get(index)
+        if known is not None:
+            return known
+        image = self.images[index]
+        # A loading process ends with the pass: what it kept would never be asked for again.
+        if self._room_bytes <= 0 or get_worker_info() is not None:
+            bottom = partial(self.transform.bottom, image=image, epoch=self.epoch)
+            once = index in self.sound  # then the rows that will be seen are enough
+            return decoded(image.path, scale_to=self.scale_to, bottom=bottom if once else None)
+        pixels = decoded(image.path, scale_to=self.scale_to)
+        self._room_bytes -= pixels.nbytes
+        if self._room_bytes >= 0:
+            self._decoded[index] = pixels
+        return pixels
+
+
+def batches(
+    image_set: ImageSet,
+    *,
+    batch_size: int,
+    on_bad_image: OnBadImage = "skip",
+    shuffle_seed: int | None = None,
+    epoch: int = 0,
+    num_threads: int = 0,
+    indices: Sequence[int] | None = None,
+) -> Iterator[Batch]:
+    """Yield every image once, in batches.
+
+    Args:
+        image_set: what to read; its `bad` lists the images left out so far.
+        batch_size: images a batch; the last may be smaller, and so may one with bad images.
+        on_bad_image: leave a file that cannot be decoded out, or raise.
+        shuffle_seed: None keeps the order of the set; else the order is a function of seed and
+            epoch.
+        epoch: which pass this is, for the order and for the transform.
+        num_threads: loading processes; 0 loads in this one, and only that fills the cache.
+        indices: positions to read instead of all, in this order unless shuffled.
+
+    Raises:
+        BadImageError: `stop`, and a file cannot be decoded.
+        DataError: not one image could be read, or some got lost.
+        MachineError: a loading process died.
+    """
+    image_set.epoch = epoch
+    order = list(range(len(image_set)) if indices is None else indices)
+    if shuffle_seed is not None:
+        random.Random(f"order/{shuffle_seed}/{epoch}").shuffle(order)
+    groups = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    loader = DataLoader(
+        image_set,
+        batch_sampler=groups,
+        # more of them than cores would wait for each other, and torch would say so each time
+        num_workers=min(num_threads, len(os.sched_getaffinity(0))),
+        collate_fn=_together,
+        generator=torch.Generator(),  # else a pass would draw from torch's global generator
+    )
+    seen = left_out = 0
+    for group, (pixels, bad) in zip(groups, _alive(loader), strict=True):
+        for file in bad:
+            _note(image_set, file, on_bad_image)
+        seen += len(group) - len(bad)
+        left_out += len(bad)
+        if pixels is not None:
+            gone = {file.position for file in bad}
+            good = [at for at in group if at not in gone]
+            image_set.sound.update(good)
+            yield _batch(image_set, good, pixels)
+    if seen == 0 or seen + left_out != len(order):
+        raise DataError(f"{seen} of {len(order)} images could be read, {left_out} are bad")
+
+
+def _together(items: Sequence[Tensor | BadFile]) -> Loaded:
+    """Make one tensor of a batch where it is loaded: one thing to hand over, not one per image."""
+    good = [item for item in items if isinstance(item, Tensor)]
+    bad = [item for item in items if isinstance(item, BadFile)]
+    return (torch.stack(good) if good else None), bad
+
+
+def _alive(loader: Iterable[Loaded]) -> Iterator[Loaded]:
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if not str(error).startswith(DEAD):
+            raise
+        raise MachineError(
+            f"a process that loads images died ({str(error).rstrip('. ')}); if it was killed for "
+            "want of memory, set num_threads lower: 0 loads in the job's own process"
+        ) from error
+
+
+def _note(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage) -> None:
+    if on_bad_image == "stop":
+        raise BadImageError(bad.path, bad.reason)
+    if bad.position not in image_set.bad:
+        image_set.bad[bad.position] = bad
+        log.warning("image=%s state=left out reason=%s", bad.path, bad.reason)
+
+
+def _batch(image_set: ImageSet, indices: Sequence[int], pixels: Tensor) -> Batch:
+    labels = [[float(image_set.labels[index])] for index in indices]
+    return Batch(
+        images=pixels,
+        labels=torch.tensor(labels, dtype=torch.float32),
+        indices=torch.tensor(indices, dtype=torch.int64),
+    )

@@ -1,0 +1,171 @@
+"""The pixels of an image file, or the reason why there are none.
+
+JPEG files go through simplejpeg (libjpeg-turbo), which gives the bits that Pillow gives, one and a
+half to two times sooner; what it does not do, or has any doubt about, Pillow decides. A file that
+breaks off is refused: the grey that decoders fill in would be learned. Rotation flags of cameras
+are not followed, alpha is dropped and not blended, and of an animation the first frame is taken:
+the network sees the colours that the file stores.
+"""
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trueface.data import partial_jpeg, partial_png
+from trueface.runtime.errors import BadImageError
+
+PIXELS = 1 << 27  # 400 MiB as RGB; a photograph of 100 megapixels passes, a bomb does not
+FILE_BYTES = 1 << 29  # of a file on disk; 8-bit colour of as many pixels takes less
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")  # others start programs (EPS) or are old
+SCALES = (8, 4, 2)  # what JPEG can be divided by while it is decoded, beside 1
+JPEG = b"\xff\xd8\xff"
+NARROW = 8  # columns of JPEG: fewer have the same width at several eighths of the size
+COLOURS = frozenset({"Gray", "YCbCr", "RGB"})  # of JPEG; Pillow knows how Adobe turns CMYK round
+INVENTED = "premature end of data"  # libjpeg's warning before it fills in grey; Pillow ignores it
+
+# What matters of them is checked here. Once for the process, as filters belong to all threads: two
+# that set them for a moment each would leave those of the other behind.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+Bottom = Callable[[int, int], int]  # (height, width) -> the first row that is not needed
+
+
+def decode(path: Path, *, scale_to: int | None = None, bottom: Bottom | None = None) -> Tensor:
+    """Return the pixels of an image file, (3, H, W) uint8 RGB, a view of (H, W, 3) in memory.
+
+    They are those of Pillow's `convert("RGB")`, but for 16-bit grey, whose upper eight bits are
+    taken as those of 16-bit colour are.
+
+    Args:
+        path: of a file in one of FORMATS, whatever its name says.
+        scale_to: read a JPEG file at the smallest of 1/1, 1/2, 1/4 and 1/8 that leaves both sides
+            as long as this. It is quicker, and gives other high frequencies than a resize.
+        bottom: tells, of the height and width of the result, from which row on it is not needed:
+            it may hold anything there. For files that were decoded whole before and found good:
+            damage below may go unnoticed.
+
+    Raises:
+        BadImageError: the file is missing, cut off, too large, or no image.
+    """
+    try:
+        content = _content(path)
+        pixels = _jpeg(content, scale_to, bottom) if content.startswith(JPEG) else None
+        if pixels is None:
+            pixels = (
+                _any(content, scale_to) if bottom is None else _upper(content, scale_to, bottom)
+            )
+    except _Refused as error:
+        raise BadImageError(path, str(error)) from error
+    except PIL.Image.DecompressionBombError as error:
+        raise BadImageError(path, _too_large()) from error
+    except Exception as error:  # parsers of broken files raise whatever they trip over
+        raise BadImageError(path, _reason(error)) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+class _Refused(Exception):
+    """A file is not decoded, for a reason of ours."""
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a regular file; others could keep a reader waiting for ever."""
+    with open(path, "rb", opener=_without_waiting) as file:  # pathlib takes no opener
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _Refused("it is a pipe or a device")
+        if status.st_size > FILE_BYTES:
+            raise _Refused(f"it has {status.st_size:,} bytes, more than {FILE_BYTES:,}")
+        content = file.read()
+    if not content:
+        raise _Refused("the file is empty")
+    return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArray[np.uint8] | None:
+    """Return (H, W, 3), or None where Pillow shall look."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours not in COLOURS:
+            return None
+        _admit(width, height)
+        by = _divisor(width, height, scale_to)
+        wide = width >= NARROW  # the size of a lower file is told by its width alone
+        width, height = -(-width // by), -(-height // by)
+        lower = bottom and wide and partial_jpeg.lower(content, bottom(height, width) * by)
+        if lower:
+            pixels = np.zeros((height, width, 3), dtype=np.uint8)
+            simplejpeg.decode_jpeg(lower, min_width=width, buffer=pixels, strict=False)
+        else:
+            pixels = simplejpeg.decode_jpeg(content, min_width=width, min_height=height)
+    except ValueError as error:  # also for what is harmless
+        if INVENTED in str(error):
+            raise _Refused("parts of the image are missing in the file") from error
+        return None
+    return pixels
+
+
+def _upper(content: bytes, scale_to: int | None, bottom: Bottom) -> NDArray[np.uint8]:
+    width, height = partial_png.size(content) or (0, 0)
+    lower = partial_png.lower(content, bottom(height, width)) if height else None
+    if lower is None:
+        return _any(content, scale_to)
+    upper = _any(lower, None)
+    pixels = np.zeros((height, *upper.shape[1:]), dtype=np.uint8)
+    pixels[: len(upper)] = upper
+    return pixels
+
+
+def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
+    with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as file:
+        width, height = file.size
+        _admit(width, height)
+        by = _divisor(width, height, scale_to)
+        if by > 1:
+            file.draft(None, (width // by, height // by))  # does nothing but to JPEG
+        if file.mode.startswith("I;16"):
+            grey = (np.array(file) >> 8).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        if file.mode in {"I", "F"}:
+            raise _Refused("its 32-bit samples have no known range; save it with 8 or 16 bits")
+        return np.array(file.convert("RGB"))
+
+
+def _admit(width: int, height: int) -> None:
+    if width * height > PIXELS:
+        raise _Refused(f"{width:,} x {height:,}: {_too_large()}")
+
+
+def _divisor(width: int, height: int, scale_to: int | None) -> int:
+    if scale_to is not None:
+        for by in SCALES:
+            if -(-min(width, height) // by) >= scale_to:
+                return by
+    return 1
+
+
+def _too_large() -> str:
+    return f"more than {PIXELS:,} pixels, which may be meant to fill the memory"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"its data is cut off or damaged: {str(error) or type(error).__name__}"

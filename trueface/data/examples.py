@@ -1,0 +1,342 @@
+"""What a method reads: samples in batches, each with the class it was trained as and the true one.
+
+A source knows inputs by position; it may augment them. Every sample that is handed out is counted.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from launcher.api import UsageError
+from trueface.runtime.rng import derive
+from trueface.runtime.timer import now
+
+Label = Literal["trained", "true"]
+Loaded = tuple[Tensor, Tensor]  # inputs (B, …), positions (B,) int64
+BATCH_SIZE = 128  # where neither a method nor a source has a wish
+
+
+class Batch(NamedTuple):
+    """What a method gets in one step."""
+
+    inputs: Tensor  # (B, …)
+    labels: Tensor  # (B,) int64 classes
+    positions: Tensor  # (B,) int64, in the source
+
+
+class Source(Protocol):
+    """Training samples, by position."""
+
+    @property
+    def identity(self) -> str:
+        """What is equal for two sources only if they hold the same inputs in the same order."""
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[Loaded]:
+        """Start a pass over some of them; what cannot be read is left out.
+
+        Args:
+            positions: which ones.
+            epoch: augmented and shuffled as in this epoch of a training; None: as in a test, in
+                the order of `positions`.
+            batch_size: samples a batch, the last may be smaller; None: as the source likes.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """Some samples of a source, with both labels of each."""
+
+    source: Source
+    positions: tuple[int, ...]
+    trained: tuple[int, ...]  # the class that the model was trained to give
+    true: tuple[int, ...] | None  # the right one; None: not known
+
+    def __post_init__(self) -> None:
+        counts = {len(self.positions), len(self.trained)}
+        if len(counts | ({len(self.true)} if self.true is not None else set())) != 1:
+            raise ValueError("each example needs its labels")
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __add__(self, other: "Examples") -> "Examples":
+        """Return both; true labels are known if both know theirs."""
+        known = self.true is not None and other.true is not None
+        source, offset = self.source, 0
+        if source.identity != other.source.identity:
+            offset = max(self.positions, default=-1) + 1
+            source = Joined(source, other.source, offset)
+        return Examples(
+            source=source,
+            positions=self.positions + tuple(place + offset for place in other.positions),
+            trained=self.trained + other.trained,
+            true=(self.true or ()) + (other.true or ()) if known else None,
+        )
+
+    @property
+    def identity(self) -> str:
+        """What is equal for the same samples with the same trained labels, and for no others."""
+        told = repr((self.source.identity, self.positions, self.trained))
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def labels(self, which: Label) -> tuple[int, ...]:
+        """Return the labels of one sort.
+
+        Raises:
+            ValueError: the true ones are not known.
+        """
+        if which == "trained":
+            return self.trained
+        if self.true is None:
+            raise ValueError("the true labels of these samples are not known")
+        return self.true
+
+    def some(self, rows: Sequence[int]) -> "Examples":
+        """Return those at some places of this sequence."""
+        return replace(
+            self,
+            positions=tuple(self.positions[row] for row in rows),
+            trained=tuple(self.trained[row] for row in rows),
+            true=None if self.true is None else tuple(self.true[row] for row in rows),
+        )
+
+    def relabelled(self, labels: Sequence[int]) -> "Examples":
+        """Return these with other labels, as if the model had been trained with them."""
+        return replace(self, trained=tuple(labels))
+
+    def batches(
+        self, which: Label, *, epoch: int | None, batch_size: int | None = None
+    ) -> Iterator[Batch]:
+        """Yield one pass, labelled by one of the two sorts; see `Source` for the arguments."""
+        chosen = dict(zip(self.positions, self.labels(which), strict=True))
+        for inputs, positions in self.source(self.positions, epoch=epoch, batch_size=batch_size):
+            labels = torch.tensor([chosen[int(position)] for position in positions])
+            yield Batch(inputs, labels, positions)
+
+
+class Meter:
+    """Counts what is read, and what is made for the cache apart from it."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.cached_samples = 0  # to make what the cache holds, now or in an earlier call
+        self.cached_seconds = 0.0
+        self.making_seconds = 0.0  # of these, now, and of what only the log asks for
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Count neither time nor samples meanwhile: what is done is no part of the method."""
+        samples, began = self.samples, now()
+        try:
+            yield
+        finally:
+            self.samples = samples
+            self.making_seconds += now() - began
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A source that tells a meter of every sample it hands out."""
+
+    source: Source
+    meter: Meter
+
+    @property
+    def identity(self) -> str:
+        """The source's."""
+        return self.source.identity
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[Loaded]:
+        """Start a pass; see `Source`."""
+        for inputs, places in self.source(positions, epoch=epoch, batch_size=batch_size):
+            self.meter.samples += len(places)
+            yield inputs, places
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Two sources as one: positions of the second begin at `offset`."""
+
+    first: Source
+    second: Source
+    offset: int
+
+    @property
+    def identity(self) -> str:
+        """Made of both."""
+        return f"{self.first.identity}+{self.second.identity}@{self.offset}"
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[Loaded]:
+        """Start a pass; see `Source`. Batches of an epoch hold samples of both."""
+        for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.offset):
+            second = places >= self.offset
+            sides = ((self.first, ~second, 0), (self.second, second, self.offset))
+            loaded = [
+                (inputs, found + offset)
+                for source, chosen, offset in sides
+                if chosen.any()
+                for inputs, found in source(
+                    (places[chosen] - offset).tolist(), epoch=epoch, batch_size=len(places)
+                )
+            ]
+            if loaded:
+                inputs, found = zip(*loaded, strict=True)
+                yield torch.cat(inputs), torch.cat(found)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A source in memory, nothing of it augmented; passes with an epoch are shuffled."""
+
+    inputs: Tensor  # (N, …), which must not change
+    seed: int = 0
+
+    @cached_property
+    def identity(self) -> str:
+        """A checksum of the inputs."""
+        raw = self.inputs.detach().cpu().contiguous()
+        digest = hashlib.sha256(repr((tuple(raw.shape), raw.dtype)).encode())
+        digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[Loaded]:
+        """Start a pass; see `Source`."""
+        for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.seed):
+            yield self.inputs[places], places
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A torch data set, or any sequence of (input, label), as a source; passes are shuffled."""
+
+    items: "Sequence[tuple[Tensor, int]]"
+    identity: str
+    seed: int = 0
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[Loaded]:
+        """Start a pass; see `Source`."""
+        for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.seed):
+            yield default_collate([self.items[int(place)][0] for place in places]), places
+
+
+def groups(positions: Sequence[int], epoch: int | None, size: int, seed: int) -> Iterator[Tensor]:
+    """Yield the positions of one batch after another: shuffled by epoch and seed, or in order."""
+    if not len(positions):
+        return
+    order = list(positions)
+    if epoch is not None:
+        random.Random(f"order/{seed}/{epoch}").shuffle(order)
+    ends = list(range(size, len(order), size))
+    if ends and size > 1 and len(order) - ends[-1] == 1:
+        ends.pop()  # one sample alone has no statistics, and a batch norm would refuse it
+    for begin, end in zip([0, *ends], [*ends, len(order)], strict=True):
+        yield torch.tensor(order[begin:end], dtype=torch.int64)
+
+
+def examples(
+    inputs: Tensor,
+    trained: Sequence[int] | Tensor,
+    true: Sequence[int] | Tensor | None = None,
+    *,
+    seed: int = 0,
+) -> Examples:
+    """Return samples that lie in memory.
+
+    Args:
+        inputs: (N, …), as the model takes them.
+        trained: (N,) classes from 0, as the model was trained; of a single logit 1 is positive.
+        true: (N,) the right ones, where they are known.
+        seed: of the order in which epochs read them.
+    """
+    inputs = torch.as_tensor(inputs)
+    return Examples(
+        source=Held(inputs, seed),
+        positions=tuple(range(len(inputs))),
+        trained=_classes(trained, len(inputs)),
+        true=None if true is None else _classes(true, len(inputs)),
+    )
+
+
+def examples_of(
+    items: "Sequence[tuple[Tensor, int]]",
+    identity: str,
+    *,
+    true: Callable[[int], int] | None = None,
+    seed: int = 0,
+) -> Examples:
+    """Return the samples of a torch data set, which is read once for its labels.
+
+    Args:
+        items: pairs (input, class).
+        identity: what names the data and its order, for caches: "cifar10/train".
+        true: from a position to the right class, where it is known.
+        seed: of the order in which epochs read them.
+    """
+    count = len(items)
+    return Examples(
+        source=Listed(items, identity, seed),
+        positions=tuple(range(count)),
+        trained=tuple(int(items[place][1]) for place in range(count)),
+        true=None if true is None else tuple(true(place) for place in range(count)),
+    )
+
+
+def _classes(labels: Sequence[int] | Tensor, count: int) -> tuple[int, ...]:
+    """Return labels as whole numbers.
+
+    Raises:
+        UsageError: they are none, or not one a sample.
+    """
+    given = torch.as_tensor(labels)
+    if given.shape != (count,):
+        raise UsageError(
+            f"labels of the shape {tuple(given.shape)} for {count} samples: give one class each, "
+            "from 0; of one-hot rows labels.argmax(1)"
+        )
+    whole = given.long()
+    if bool((whole != given).any()):
+        raise UsageError("a label is no whole number: give classes from 0")
+    return tuple(whole.tolist())
+
+
+def whole(forget: Examples, retain: Examples | None) -> tuple[Examples, ...]:
+    """Return both together, each sample once, by position; two parts if their sources differ."""
+    if retain is None:
+        return (_sorted(forget),)
+    if forget.source.identity != retain.source.identity:
+        return _sorted(forget), _sorted(retain)
+    return (_sorted(forget + retain),)
+
+
+def count(parts: Sequence[Examples]) -> int:
+    """Return how many samples there are."""
+    return sum(map(len, parts))
+
+
+def mixed(some: Examples) -> Examples:
+    """Return them in an order in which classes alternate, the same for the same positions."""
+    random = torch.Generator().manual_seed(derive("mixed", 0))  # of no seed: caches serve them all
+    return some.some(torch.randperm(len(some), generator=random).tolist())
+
+
+def _sorted(some: Examples) -> Examples:
+    rows = {position: row for row, position in enumerate(some.positions)}
+    return some.some([rows[position] for position in sorted(rows)])

@@ -1,0 +1,279 @@
+"""Which images a data ID means on this disk, in one defined order.
+
+    <root>/<modifier folder>/{Real,Fake}/[<Method>/[<Subset>/…]]<name>.{png,jpg,webp,…}
+
+The order is: parts as written in the ID; modifiers in the order of their table; folders sorted;
+files sorted by name. It does not depend on the file system, because the choice of poisoned
+images is a choice of positions in it.
+
+What the folders hold is kept from one time to the next (see `listing`).
+"""
+
+import glob
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.api import DataId, Part
+from trueface.data.folder_cache import READ, Listing, is_image, listed, open_listing
+from trueface.data.image_folders import CLASSES, Shelf, list_shelves, matching, modifier_folders
+from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary, names_real
+from trueface.runtime.errors import DataError
+
+SHAPE = "PreSocial/Real and PreSocial/Fake, or Real and Fake"
+SHOWN = 3  # examples in a message
+
+log = logging.getLogger(__name__)
+
+
+class Image(NamedTuple):
+    """One image file and what its place in the tree says of it.
+
+    A NamedTuple, as 200,000 of them are made in half the time that dataclasses take.
+    """
+
+    file: str  # as a text: making 200,000 paths takes longer than listing their folders
+    key: str  # path below Real/ or Fake/ without suffix: "StyleGAN2/conf-f-psi-1/00012"
+    label: int  # 1 fake, 0 real
+    method: str  # first folder below Real/ or Fake/: "StyleGAN2"; "" where there is none
+    modifier: str  # "pre", "fb", "tl", "tw", "none" or a word of the user's for other folders
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file)
+
+    @property
+    def name(self) -> str:
+        """Modifier and key: the same key exists once under every modifier."""
+        return f"{self.modifier}:{self.key}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What of a data ID is on disk."""
+
+    # by part; an image of two parts stands in the first only
+    parts: Mapping[Part, tuple[Image, ...]]
+    # by modifier, as images name it: the method folders that are there, even empty ones; "" stands
+    # for the images without one, where those of both labels are meant
+    methods: Mapping[str, frozenset[str]]
+    passed_over: Mapping[str, int]  # files in the folders that are no images: suffix → how many
+    broken: tuple[str, ...]  # links below the data root that lead nowhere
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All images in the defined order."""
+        return tuple(image for images in self.parts.values() for image in images)
+
+    @property
+    def remarks(self) -> Iterator[str]:
+        """What was left out, or counts twice, each in words."""
+        if self.passed_over:
+            count = sum(self.passed_over.values())
+            yield f"{count} files passed over: {listed(self.passed_over)}; {READ}"
+        if self.broken:
+            count, shown = len(self.broken), ", ".join(self.broken[:SHOWN])
+            yield f"{count} links that lead nowhere passed over: {shown}{', …' * (count > SHOWN)}"
+        if twice := self._twice:
+            count, shown = len(twice), ", ".join(twice[:SHOWN])
+            yield (
+                f"{count} files share a key with another file of their folder and count as images of "
+                f"their own, such as {shown}: keep one format of each"
+            )
+
+    @property
+    def _twice(self) -> list[str]:
+        """Files of a name that another file of the same folder has, in another format."""
+        images = self.images
+        stems = Counter(image.file.rpartition(".")[0] for image in images)
+        if len(stems) == len(images):
+            return []
+        return [image.file for image in images if stems[image.file.rpartition(".")[0]] > 1]
+
+
+def list_images(
+    data_root: Path,
+    data: DataId,
+    vocabulary: Vocabulary = BUILT_IN,
+    listing: Listing | None = None,
+) -> tuple[Image, ...]:
+    """Return every image of `data` below `data_root` in the defined order, each file once.
+
+    Raises:
+        DataError: no such folder, or a part of the ID has no image.
+        UnknownName: an unknown subset or modifier.
+    """
+    return survey(data_root, data, vocabulary, listing).images
+
+
+def survey(
+    data_root: Path,
+    data: DataId,
+    vocabulary: Vocabulary = BUILT_IN,
+    listing: Listing | None = None,
+) -> Survey:
+    """Look for the images of `data` below `data_root`, in the defined order.
+
+    Args:
+        data_root: the data root.
+        data: which images.
+        vocabulary: what the words of `data` mean, and which layout the folders have.
+        listing: what the folders hold; what is kept of that in the user's cache, where left out.
+
+    Raises:
+        DataError: no such folder, or a part of the ID has no image.
+        UnknownName: an unknown subset or modifier.
+    """
+    if not data_root.is_dir():
+        raise DataError(
+            f"no data folder {data_root}; name the folder that holds {SHAPE}; synthetic images to "
+            "try things out are made by: trueface sample DIR"
+        )
+    listing = open_listing(data_root) if listing is None else listing
+    parts: dict[Part, tuple[Image, ...]] = {}
+    methods: dict[str, set[str]] = defaultdict(set)
+    others: Counter[str] = Counter()
+    broken: dict[str, None] = {}
+    seen: set[str] = set()  # folders: whichever part names one has all its images
+    places: dict[tuple[int, int], str] = {}
+    for part in dict.fromkeys(data):
+        there = list(list_shelves(data_root, part, vocabulary, listing))
+        broken |= {shelf.folder: None for shelf in there if _leads_nowhere(shelf)}
+        shelves = [shelf for shelf in there if not shelf.broken]
+        if not any(shelf.names for shelf in shelves):
+            raise DataError(_no_image(data_root, part, vocabulary, there))
+        images: list[Image] = []
+        for shelf in shelves:
+            methods[shelf.modifier].add(shelf.method or f"/{shelf.label}")
+            if shelf.folder not in seen:
+                seen.add(shelf.folder)
+                others.update(shelf.others)
+                if (first := places.setdefault(shelf.place, shelf.folder)) != shelf.folder:
+                    # not left out: a split may have the keys of either, or of both
+                    log.warning(
+                        "folder=%s same=%s images=%d reason=a link: each image counts twice, and "
+                        "with two keys it may stand in two lists; leave one of them out",
+                        shelf.folder, first, len(shelf.names),
+                    )  # fmt: skip
+                images += _images(shelf)
+        parts[part] = tuple(images)
+    listing.keep()
+    return Survey(
+        parts=parts,
+        methods={name: _whole(found) for name, found in methods.items()},
+        passed_over=dict(others),
+        broken=tuple(broken),
+    )
+
+
+def part_files(
+    data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN, listing: Listing | None = None
+) -> Iterator[str]:
+    """Yield the file of every image of one part, whichever other part has it too.
+
+    Raises:
+        DataError: both layouts hold a folder for the same modifier.
+        UnknownName: an unknown subset or modifier.
+    """
+    listing = open_listing(data_root) if listing is None else listing
+    for shelf in list_shelves(data_root, part, vocabulary, listing):
+        yield from (f"{shelf.folder}/{name}" for name in shelf.names)
+
+
+def parts_without_folder(
+    data_root: Path, data: DataId, vocabulary: Vocabulary = BUILT_IN
+) -> Iterator[tuple[Part, Path]]:
+    """Yield each part of `data` that has no folder below `data_root`, and where one could be.
+
+    No image is looked for, so that a plan of many jobs stays quick; but for those without a method
+    folder, of which the first is looked for. A folder that cannot be looked at is not there.
+
+    Raises:
+        UnknownName: an unknown subset or modifier.
+    """
+    for part in dict.fromkeys(data):
+        methods = vocabulary.methods(part.subset)
+        names = list(_names(part, vocabulary))
+        folders = (folder for name in names for folder in matching(data_root, name))
+        if not any(_seems_to_hold(folder, methods) for folder in folders):
+            class_name = "Real" if names_real(part.subset) or methods.flat == {0} else "Fake"
+            # no folder is called *.png: what stands for images that are not there is not there
+            yield part, data_root / names[0] / class_name / (*methods.folders, "*.png")[0]
+
+
+def _leads_nowhere(shelf: Shelf) -> bool:
+    # os.path, as a Path raises for what may not be looked at
+    return shelf.broken and not os.path.exists(shelf.folder)  # noqa: PTH110
+
+
+def _no_image(data_root: Path, part: Part, vocabulary: Vocabulary, shelves: Sequence[Shelf]) -> str:
+    """Return in words that a part has no image, and what there is in its place."""
+    looked_in = ", ".join(map(str, _looked_in(data_root, part, vocabulary)))
+    others = sum((Counter(shelf.others) for shelf in shelves), Counter[str]())
+    links = [shelf.folder for shelf in shelves if _leads_nowhere(shelf)]
+    instead = [f"{listed(others)} passed over; {READ}"] if others else []
+    instead += [f"{links[0]} is a link that leads nowhere"] if links else []
+    return "; ".join([f"no image of {part} in {looked_in}", *instead])
+
+
+def _names(part: Part, vocabulary: Vocabulary) -> Iterator[str]:
+    for modifier in vocabulary.modifier_keys(part.modifier):
+        yield from vocabulary.folders(modifier)
+
+
+def _seems_to_hold(folder: Path, methods: Methods) -> bool:
+    """Tell whether a folder holds any of the methods; not if it cannot be looked at."""
+    try:
+        return _holds(folder, methods)
+    except (OSError, ValueError):
+        return False
+
+
+def _holds(folder: Path, methods: Methods) -> bool:
+    classes = [name for name in _folders(folder) if name.casefold() in CLASSES]
+    if any((folder / name / one).is_dir() for name in classes for one in methods.folders):
+        return True
+    patterns = any(map(glob.has_magic, methods.folders))
+    return any(
+        (patterns and any(map(methods.holds, _folders(folder / name))))
+        or (CLASSES[name.casefold()] in methods.flat and _has_image(folder / name))
+        for name in classes
+    )
+
+
+def _looked_in(data_root: Path, part: Part, vocabulary: Vocabulary) -> Iterator[Path]:
+    for modifier in vocabulary.modifier_keys(part.modifier):
+        there = modifier_folders(data_root, modifier, vocabulary)
+        yield from there or (data_root / vocabulary.folders(modifier)[0],)
+
+
+def _images(shelf: Shelf) -> Iterator[Image]:
+    above, below = f"{shelf.folder}/", shelf.below
+    files = [above + name for name in shelf.names]
+    keys = [below + name.rpartition(".")[0] for name in shelf.names]
+    # without a call of Python for each: there may be 200,000
+    facts = zip(files, keys, repeat(shelf.label), repeat(shelf.method), repeat(shelf.modifier))
+    return map(partial(tuple.__new__, Image), facts)
+
+
+def _whole(found: set[str]) -> frozenset[str]:
+    """Return method folders, and "" for both labels of what has none."""
+    flat = {f"/{label}" for label in CLASSES.values()}
+    return frozenset(found - flat | ({""} if flat <= found else set()))
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())
+
+
+def _has_image(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_image(entry.name) for entry in entries)

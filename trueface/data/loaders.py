@@ -1,0 +1,88 @@
+"""Images on their way into a network: which ones, with which labels, augmented or as they are."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from trueface.data.dataset import Batch, ImageSet, batches
+from trueface.data.index import Image
+from trueface.data.transforms import TrainTransform, test_transform
+from trueface.jobs.settings import LearningSettings, TestSettings
+from trueface.poisoning import label_flips as poisoning
+from trueface.poisoning.label_flips import PoisonRecord
+from trueface.runtime.rng import derive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A set of images as a training or a validation goes through it."""
+
+    image_set: ImageSet
+    settings: LearningSettings | TestSettings
+    shuffle_seed: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_set)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass."""
+        return self.over(range(len(self.image_set)), epoch)
+
+    def over(
+        self, positions: Sequence[int], epoch: int, *, batch_size: int | None = None
+    ) -> Iterator[Batch]:
+        """Start a pass over some of the images, in batches of the settings' size or another."""
+        return batches(
+            self.image_set,
+            batch_size=batch_size or self.settings.batch_size,
+            on_bad_image=self.settings.on_bad_image,
+            shuffle_seed=self.shuffle_seed,
+            epoch=epoch,
+            num_threads=self.settings.num_threads,
+            indices=positions,
+        )
+
+
+def augmented(
+    images: Sequence[Image], settings: LearningSettings, record: PoisonRecord | None
+) -> Pass:
+    """Return `images` as they are learned: shuffled, augmented, flipped and stamped as recorded.
+
+    Raises:
+        RecordError: the record was made for other images.
+    """
+    labels = None if record is None else poisoning.flipped(images, record)
+    transform = TrainTransform(settings=settings, seed=settings.augment_seed)
+    return Pass(
+        image_set=ImageSet(
+            images,
+            transform,
+            labels=labels,
+            stamped=() if record is None else poisoning.stamped(images, record),
+            decode=settings.decode,
+            scale_to=settings.resize_size,
+        ),
+        settings=settings,
+        shuffle_seed=derive("order", settings.seed),
+    )
+
+
+def still(
+    images: Sequence[Image],
+    settings: LearningSettings | TestSettings,
+    stamped: Collection[int] = (),
+) -> Pass:
+    """Return `images` as they are tested and validated: in order, nothing random, true labels.
+
+    Args:
+        images: in the defined order.
+        settings: crops, batches, decoding.
+        stamped: positions that carry the backdoor's patch.
+    """
+    image_set = ImageSet(
+        images,
+        test_transform(settings),
+        stamped=stamped,
+        decode=settings.decode,
+        scale_to=settings.resize_size,
+    )
+    return Pass(image_set=image_set, settings=settings)

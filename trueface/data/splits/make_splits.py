@@ -1,0 +1,143 @@
+"""How keys are divided into the three lists of a split, and how a split is made smaller.
+
+Keys are sorted before they are shuffled, so that the result depends on the keys and the seed
+alone. No two keys of one group ever end in two lists: all copies of an image have one key, and
+groups may bind more (see `grouping`).
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fractions import Fraction
+
+from trueface.data.index import Image
+from trueface.data.splits.splits import NAMES
+from trueface.runtime.errors import DataError
+
+SHARES = (0.8, 0.1)  # training, validation; the rest is for testing, as in the published splits
+
+Lists = dict[str, tuple[str, ...]]
+
+
+def make_splits(
+    images: Iterable[Image],
+    *,
+    seed: int,
+    shares: tuple[float, float] = SHARES,
+    stratify: bool = True,
+    groups: Mapping[str, str] | None = None,
+) -> Lists:
+    """Divide the keys of images into the three lists.
+
+    Args:
+        images: under any modifiers.
+        seed: of the shuffle.
+        shares: of training and validation, both in [0, 1] with a sum of at most 1.
+        stratify: give the same shares of each folder; else shuffle all as one, as the original
+            did: `random.Random(seed).shuffle(sorted keys)`.
+        groups: key → group, for keys that must stay together; each other key is a group of its
+            own. Shares are then met to within a group.
+
+    Raises:
+        DataError: shares that cannot be.
+    """
+    train, val = (Fraction(str(share)) for share in shares)
+    if not (0 <= train <= 1 and 0 <= val <= 1 and train + val <= 1):
+        raise DataError(f"shares {shares[0]} and {shares[1]}: both 0 to 1, and so is their sum")
+    strata = _strata({image.key for image in images}, stratify=stratify)
+    bounds = (train, train + val)
+    if groups:
+        lists = _divide_groups(strata, groups, bounds, seed)
+    else:
+        lists = {name: [] for name in NAMES}
+        for folder, keys in strata.items():
+            random.Random(f"splits/{seed}/{folder}" if stratify else seed).shuffle(keys)
+            for name, chosen in _cut(keys, bounds).items():
+                lists[name] += chosen
+    # in the order of their folders, and sorted in each, as files are listed
+    return {name: tuple(_ordered(keys)) for name, keys in lists.items()}
+
+
+def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, seed: int) -> Lists:
+    """Return a smaller split: in each folder some of the keys of each list, none moved to another.
+
+    With one seed a smaller one holds nothing that a larger one lacks.
+
+    Args:
+        lists: of the split.
+        wanted: so many keys of each folder, taken from the lists in proportion; or a share in
+            (0, 1] of each folder of each list.
+        seed: of the draw.
+
+    Raises:
+        DataError: a share or number that cannot be.
+    """
+    if wanted <= 0 or (isinstance(wanted, Fraction) and wanted > 1):
+        raise DataError(f"cannot take {wanted} of each folder: a number from 1, or a share up to 1")
+    ranked: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
+    for name, keys in lists.items():
+        for folder, members in _strata(set(keys), stratify=True).items():
+            random.Random(f"subsample/{seed}/{name}/{folder}").shuffle(members)
+            # by this rank the first of a folder are of all lists alike, however many are taken
+            ranked[folder] += (
+                ((place + 0.5) / len(members), name, key) for place, key in enumerate(members)
+            )
+    kept: dict[str, list[str]] = {name: [] for name in lists}
+    for members_of_all in ranked.values():
+        if isinstance(wanted, Fraction):
+            chosen = [one for one in members_of_all if one[0] < wanted]
+        else:
+            chosen = sorted(members_of_all)[:wanted]
+        for _, name, key in chosen:
+            kept[name].append(key)
+    return {name: tuple(_ordered(keys)) for name, keys in kept.items()}
+
+
+def _strata(keys: Collection[str], *, stratify: bool) -> dict[str, list[str]]:
+    """Return keys by folder, both sorted; all under "" if they are to be one."""
+    if not stratify:
+        return {"": sorted(keys)}
+    folders: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(keys):
+        folders[key.rpartition("/")[0]].append(key)
+    return {folder: folders[folder] for folder in sorted(folders)}
+
+
+def _ordered(keys: Iterable[str]) -> list[str]:
+    return sorted(keys, key=lambda key: (key.rpartition("/")[0], key))
+
+
+def _cut(keys: Sequence[str], bounds: tuple[Fraction, Fraction]) -> dict[str, Sequence[str]]:
+    first, second = (int(len(keys) * bound) for bound in bounds)
+    return dict(zip(NAMES, (keys[:first], keys[first:second], keys[second:]), strict=True))
+
+
+def _divide_groups(
+    strata: Mapping[str, Sequence[str]],
+    groups: Mapping[str, str],
+    bounds: tuple[Fraction, Fraction],
+    seed: int,
+) -> dict[str, list[str]]:
+    """Give whole groups, in an order drawn by the seed, to the list that lacks most of their folders."""
+    members: dict[tuple[bool, str], list[tuple[str, str]]] = defaultdict(list)
+    lacking = {name: Counter[str]() for name in NAMES}
+    for folder, keys in strata.items():
+        for key in keys:
+            members[key in groups, groups.get(key, key)].append((folder, key))
+        for name, part in _cut(keys, bounds).items():
+            lacking[name][folder] = len(part)
+    fits = min((need for count in lacking.values() if (need := count.total())), default=0)
+    order = sorted(members)
+    random.Random(f"splits/{seed}/groups").shuffle(order)
+    # what is too large for the smallest list goes first, while the largest can still take it
+    order.sort(key=lambda group: -len(members[group]) if len(members[group]) > fits else 0)
+    lists: dict[str, list[str]] = {name: [] for name in NAMES}
+    for group in order:
+        folders = Counter(folder for folder, _ in members[group])
+        name = max(
+            NAMES,
+            key=lambda name: sum(lacking[name][folder] * n for folder, n in folders.items()),
+        )
+        lists[name] += [key for _, key in members[group]]
+        lacking[name].subtract(folders)
+    return lists

@@ -1,0 +1,139 @@
+"""Which image on disk a key of a split names: one of that very name, or one that was renamed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trueface.data.index import Image
+
+KEPT = 5  # social networks rename files, but keep the five digits they start with
+# modifiers whose images are whole sets under their own names; of shared copies some get lost
+UNSHARED = frozenset({"pre", "none"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The images of a split among those on disk."""
+
+    images: tuple[Image, ...]
+    renamed: int  # how many of them were matched by the first characters of their name only
+    unknown: int  # how many images on disk are in no list at all
+
+
+def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str]) -> Selection:
+    """Find those of `images` that `keys` name, in the same order.
+
+    An image is found by its whole key. Only where it is a shared copy, no list knows its key, and
+    no other image of the same folder has a better claim, the first five characters of its name
+    decide: social networks rename files. They do so where no sixth digit makes another number.
+
+    Args:
+        images: any.
+        keys: of the list that is asked for.
+        others: of the other lists of the split.
+    """
+    strangers = [image for image in images if image.key not in keys and image.key not in others]
+    shared = [image for image in strangers if image.modifier not in UNSHARED]
+    renamed = _renamed(images, shared, keys | others) if shared else {}
+    fallen = {image.file for image in strangers if renamed.get(image.file) in keys}
+    chosen = [image for image in images if image.key in keys or (fallen and image.file in fallen)]
+    return Selection(
+        images=tuple(chosen), renamed=len(fallen), unknown=len(strangers) - len(renamed)
+    )
+
+
+def pictures(images: Sequence[Image]) -> tuple[tuple[Image, ...], ...]:
+    """Return the images of each picture together: a shared copy shows the same one.
+
+    Copies have one key under several modifiers; where a network renamed its copy, the first five
+    characters of the name decide, as in `match`. Files of one key under one modifier, 00012.png
+    beside 00012.jpg, are pictures of their own.
+
+    Returns:
+        Pictures in an order that follows from names alone, whatever the order of `images`; the
+        copies of each in the same order.
+    """
+    known: dict[tuple[int, str, int], list[Image]] = defaultdict(list)
+    times: Counter[tuple[int, str, str]] = Counter()
+    strangers: list[Image] = []
+    ordered = sorted(images, key=lambda one: (one.modifier not in UNSHARED, one.key, one.file))
+    originals = {(one.label, one.key) for one in ordered if one.modifier in UNSHARED}
+    for one in ordered:
+        if one.modifier not in UNSHARED and (one.label, one.key) not in originals:
+            strangers.append(one)
+            continue
+        file = one.label, one.key, one.modifier
+        known[one.label, one.key, times[file]].append(one)
+        times[file] += 1
+    shorts: dict[tuple[int, str], list[tuple[int, str, int]]] = defaultdict(list)
+    for picture in known:
+        shorts[picture[0], short_key(picture[1])].append(picture)
+    lone: list[Image] = []
+    for one in strangers:
+        same = shorts.get((one.label, short_key(one.key)), [])
+        taken = {copy.modifier for copy in known[same[0]]} if len(same) == 1 else {one.modifier}
+        if one.modifier in taken:  # no original, several, or one that has its copy of this network
+            lone.append(one)
+        else:
+            known[same[0]].append(one)
+    whole = _whole_keys(lone)
+    for one in lone:
+        key = whole.get(one.file, one.key)
+        file = one.label, key, one.modifier
+        known[one.label, key, times[file]].append(one)
+        times[file] += 1
+    return tuple(tuple(known[picture]) for picture in sorted(known))
+
+
+def _whole_keys(copies: Sequence[Image]) -> dict[str, str]:
+    """Return the first key of the same picture, by file, for copies of lost originals.
+
+    First characters decide where each network has one such copy, and no sixth digit makes another
+    number; copies that have the same key already need nothing.
+    """
+    together: dict[tuple[int, str], list[Image]] = defaultdict(list)
+    for one in copies:
+        if not _longer_number(one.key):
+            together[one.label, short_key(one.key)].append(one)
+    return {
+        one.file: some[0].key
+        for some in together.values()
+        if len({one.modifier for one in some}) == len(some)
+        for one in some
+    }
+
+
+def short_key(key: str) -> str:
+    """Return a key, or a path, with the first characters of its name only."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name[:KEPT]}"
+
+
+def _renamed(
+    images: Sequence[Image], strangers: Sequence[Image], known: frozenset[str]
+) -> dict[str, str]:
+    """Return the keys of the split that stand for images by their first characters, by file.
+
+    Args:
+        images: all of them.
+        strangers: those that may be renamed, as their whole key is in no list.
+        known: the keys of all lists.
+    """
+    shorts = {
+        image.file: short_key(image.key) for image in strangers if not _longer_number(image.key)
+    }
+    if known.isdisjoint(shorts.values()):
+        return {}
+    # an image that is there under its own name has a better claim to it than any other
+    claimed = {image.file.rpartition(".")[0] for image in images if image.file not in shorts}
+    found = {}
+    for file, short in shorts.items():
+        claim = short_key(file)
+        if short in known and claim not in claimed:
+            claimed.add(claim)
+            found[file] = short
+    return found
+
+
+def _longer_number(key: str) -> bool:
+    return key.rpartition("/")[2][KEPT : KEPT + 1].isdecimal()

@@ -1,0 +1,268 @@
+"""A synthetic image set in the layout of TrueFace, with its splits: the embedded default.
+
+Nothing is downloaded. Real images are procedural scenes with sensor noise; each fake method leaves
+a trace of its own; three networks share all of them. Figures on these images say nothing about
+real photographs. The same seed gives the same files, whatever the number of processes.
+
+<root>/PreSocial/Real/FFHQ/00000.png                         as made, without loss
+<root>/Telegram/Fake/StyleGAN2/conf-f-psi-1/00000.jpg        as shared
+<root>/splits/train.json, val.json, test.json                keys of the images
+<root>/sample.json                                           the mark, written last
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from launcher.api import Json, MachineError, read_json, write_json
+from trueface.data.splits.splits import write_splits
+from trueface.data.synthetic.fingerprints import TRACES, develop
+from trueface.data.synthetic.scenes import paint_scene
+from trueface.data.synthetic.social_networks import NETWORKS, share
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+
+SCHEMA = 1
+RECIPE = 1  # to be raised whenever the same spec would give other images
+UNSHARED = "PreSocial"
+REAL = ("Real/FFHQ", "Real/FORLAB")
+FAKE = (  # two folders of each method
+    "Fake/StyleGAN2/conf-f-psi-0.5",
+    "Fake/StyleGAN2/conf-f-psi-1",
+    "Fake/StyleGAN3/conf-t-psi-0.5",
+    "Fake/StyleGAN3/conf-t-psi-0.7",
+    "Fake/StableDiffusionXL/animals",
+    "Fake/StableDiffusionXL/faces",
+)
+UNFINISHED = ".sample-unfinished.json"
+CHUNK = 16  # images that a process makes before it reports: a fifth of a second
+PNG_LEVEL = 1  # of 9: noise hardly gets smaller at a higher one, only slower
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSpec:
+    """What decides every byte of a sample; in each list are as many fakes as real images."""
+
+    seed: int = 42
+    size_px: int = 128
+    train: int = 600  # real images of the training list
+    val: int = 120
+    test: int = 300
+
+    @property
+    def lists(self) -> dict[str, int]:
+        """How many real images each list has."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One image to make, and its shared copies."""
+
+    folder: str  # below a modifier's folder: "Real/FFHQ", "Fake/StyleGAN2/conf-f-psi-1"
+    stem: str  # five digits
+    split: str
+
+    @property
+    def key(self) -> str:
+        """Its name in a split."""
+        return f"{self.folder.partition('/')[2]}/{self.stem}"
+
+    @property
+    def method(self) -> str | None:
+        """The fake method that makes it; None for a real image."""
+        kind, method, *_ = self.folder.split("/")
+        return None if kind == "Real" else method
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its files below the root, the unshared one first, then one for each network."""
+        shared = (f"{network}/{self.folder}/{self.stem}.jpg" for network in NETWORKS)
+        return (f"{UNSHARED}/{self.folder}/{self.stem}.png", *shared)
+
+
+def make_sample(
+    root: Path,
+    spec: SampleSpec,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Json]:
+    """Make a sample, or what is missing of it; return what its mark says.
+
+    Args:
+        root: absent, empty, or holding a sample of the same spec, whole or not.
+        spec: what to make.
+        workers: processes; None: one for each core that we may use.
+        progress: called with the number of images made and their total; what it raises ends
+            the work, and the next call goes on from there.
+
+    Raises:
+        DataError: the folder holds something else, or cannot be written.
+        MachineError: a process was killed.
+    """
+    pictures = list_pictures(spec)
+    mark: dict[str, Json] = {"schema": SCHEMA, "recipe": RECIPE, "spec": asdict(spec)}
+    done = {**mark, **_counts(spec, pictures)}
+    finished = _examine(root, mark)
+    missing = _missing(root, pictures)
+    if finished and not missing:
+        return done
+    try:
+        _begin(root, mark)
+        made = len(pictures) - len(missing)
+        for count in _make_all(root, spec, missing, workers or len(os.sched_getaffinity(0))):
+            made += count
+            if progress is not None:
+                progress(made, len(pictures))
+        write_splits(root / "splits", _lists(pictures))
+        write_json(root / paths.SAMPLE_MARK, done)
+        (root / UNFINISHED).unlink()
+    except BrokenProcessPool as error:
+        raise MachineError(f"a process that made images in {root} was killed: {error}") from error
+    except OSError as error:
+        raise DataError(f"cannot write the sample to {root}: {error}") from error
+    return done
+
+
+def list_pictures(spec: SampleSpec) -> list[Picture]:
+    """Return every image of a sample: the lists share the folders evenly."""
+    counts = dict.fromkeys((*REAL, *FAKE), 0)
+    pictures = []
+    for split, number in spec.lists.items():
+        for folders in (REAL, FAKE):
+            for index in range(number):
+                folder = folders[index % len(folders)]
+                stem = f"{counts[folder]:05d}"
+                counts[folder] += 1
+                pictures.append(Picture(folder=folder, stem=stem, split=split))
+    return pictures
+
+
+def _counts(spec: SampleSpec, pictures: Sequence[Picture]) -> dict[str, Json]:
+    return {
+        "synthetic": True,
+        "about": "procedural scenes; figures on them say nothing about real photographs",
+        "images": len(pictures) * (1 + len(NETWORKS)),
+        "keys": {name: 2 * count for name, count in spec.lists.items()},
+    }
+
+
+def _lists(pictures: Sequence[Picture]) -> dict[str, list[str]]:
+    return {
+        name: sorted(picture.key for picture in pictures if picture.split == name)
+        for name in ("train", "val", "test")
+    }
+
+
+def _examine(root: Path, mark: dict[str, Json]) -> bool:
+    """Return whether a folder holds a finished sample of this mark; refuse a foreign folder."""
+    if not root.exists():
+        return False
+    if not root.is_dir():
+        raise DataError(f"{root} is a file; name a folder for the sample")
+    for name in (paths.SAMPLE_MARK, UNFINISHED):
+        found = read_json(root / name)
+        if found is None:
+            continue
+        if {key: found.get(key) for key in mark} != mark:
+            raise DataError(
+                f"{root} holds a sample of other settings ({json.dumps(found.get('spec'))}, recipe "
+                f"{found.get('recipe')}); remove it, or choose another folder"
+            )
+        return name == paths.SAMPLE_MARK
+    if any(root.iterdir()):
+        raise DataError(f"{root} is not an empty folder; choose another one for the sample")
+    return False
+
+
+def _missing(root: Path, pictures: Sequence[Picture]) -> list[Picture]:
+    """Return the pictures of which a file is not there, or is empty after a power cut."""
+    there: set[str] = set()
+    for folder in {f"{file.rpartition('/')[0]}" for picture in pictures for file in picture.files}:
+        with contextlib.suppress(OSError), os.scandir(root / folder) as entries:
+            there.update(f"{folder}/{entry.name}" for entry in entries if entry.stat().st_size > 0)
+    return [picture for picture in pictures if not there.issuperset(picture.files)]
+
+
+def _begin(root: Path, mark: dict[str, Json]) -> None:
+    for folder in (*REAL, *FAKE):
+        for modifier in (UNSHARED, *NETWORKS):
+            (root / modifier / folder).mkdir(parents=True, exist_ok=True)
+    write_json(root / UNFINISHED, mark)
+    (root / paths.SAMPLE_MARK).unlink(missing_ok=True)
+
+
+def _make_all(
+    root: Path, spec: SampleSpec, pictures: Sequence[Picture], workers: int
+) -> Iterator[int]:
+    """Make the pictures; tell after each chunk how many are new."""
+    chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+    make = partial(_make_chunk, root, spec)
+    if workers == 1 or len(chunks) < 2:
+        yield from map(make, chunks)
+        return
+    # spawned, not forked: our own process may have started threads
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        min(workers, len(chunks)), mp_context=context, initializer=_end_with_parent
+    )
+    try:
+        yield from pool.map(make, chunks)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Leave no process behind when the parent is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _make_chunk(root: Path, spec: SampleSpec, pictures: Sequence[Picture]) -> int:
+    for picture in pictures:
+        scene = paint_scene(_stream(spec, picture, "scene"), spec.size_px)
+        trace = None if picture.method is None else TRACES[picture.method]
+        pixels = develop(scene, _stream(spec, picture, "camera"), trace)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", compress_level=PNG_LEVEL)
+        copies = (
+            share(pixels, network, _stream(spec, picture, name))
+            for name, network in NETWORKS.items()
+        )
+        for path, content in zip(picture.files, (file.getvalue(), *copies), strict=True):
+            _write(root / path, content)
+    return len(pictures)
+
+
+def _stream(spec: SampleSpec, picture: Picture, purpose: str) -> np.random.Generator:
+    """Return dice that depend on the seed, the key and the purpose, not on the order of work."""
+    words = f"sample/{spec.seed}/{picture.key}/{purpose}"
+    digest = hashlib.sha256(words.encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    # whole or absent; not synced one by one, which would take minutes
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,216 @@
+"""What happens to an image between its file and the network.
+
+    training    resize crop* → centre crop → (unshared only: blur* → JPEG*) → flips* → patch*
+    testing     centre crop, or a few fixed patches of it
+
+Steps with * are random. Their randomness is a function of seed, image and epoch, and of nothing
+else: neither the order of loading nor the number of loading processes changes a pixel. Images
+stay uint8; the network turns whole batches into normalised float32, as its weights want it.
+"""
+
+import io
+import random
+from dataclasses import dataclass
+from typing import Protocol
+
+import PIL.Image
+import simplejpeg
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as image_ops
+
+from trueface.data.augmentation import Choices, choose
+from trueface.data.crops import Window, centre, cut, part
+from trueface.data.index import Image
+from trueface.data.splits.matching import UNSHARED
+from trueface.jobs.settings import LearningSettings, TestSettings
+
+BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
+BLUR_REACH = BLUR_KERNEL // 2
+JPEG_CELL = 16  # pixels that are coded apart from all others: blocks of 8 x 8, colour at half size
+JPEG_REACH = 2  # pixels by which the upsampling of colour looks into the next cell
+
+
+class Transform(Protocol):
+    """From decoded pixels to what the network sees."""
+
+    def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
+        """Return (3, h, w) or (crops, 3, h, w) of (3, H, W), uint8."""
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+        """Return the row of the image from which on it changes nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTransform:
+    """The random transform of a training."""
+
+    settings: LearningSettings
+    seed: int  # settings.augment_seed; the training's own seed changes no pixel
+
+    def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
+        """Return the image as the network sees it in this epoch, (3, h, w) uint8."""
+        height, width = pixels.shape[-2:]
+        chosen = self._chosen(height, width, image, epoch)
+        return changed(pixels, chosen, self.settings.resize_size)
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+        """Return the first row that does not get into what the network sees in this epoch."""
+        chosen = self._chosen(height, width, image, epoch)
+        if chosen.crop is not None:
+            return chosen.crop.bottom
+        size = self.settings.resize_size
+        down, _ = centre(height, width, size)
+        return min(height, max(0, views(chosen, size).soft.bottom + down))
+
+    def _chosen(self, height: int, width: int, image: Image, epoch: int) -> Choices:
+        cycle = self.settings.augment_cycle
+        turn = epoch % cycle if cycle > 0 else epoch
+        chance = random.Random(f"augment/{self.seed}/{turn}/{image.name}")
+        return choose(height, width, self.settings, chance, unshared=image.modifier in UNSHARED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestTransform:
+    """The transform of a test and of validation: nothing in it is random."""
+
+    __test__ = False  # not a test case, whatever its name
+
+    resize_size: int
+    patch_size: int
+    crops: int  # 0: the whole centre crop
+
+    def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:  # noqa: ARG002  # see Transform
+        """Return the centre crop (3, h, w), or `crops` patches of it (crops, 3, h, w), uint8."""
+        square: Tensor = image_ops.center_crop(pixels, [self.resize_size, self.resize_size])
+        if self.crops == 0:
+            return square
+        return fixed_crops(square, self.crops, self.patch_size)
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:  # noqa: ARG002  # see Transform
+        """Return the first row below the centre crop."""
+        down, _ = centre(height, width, self.resize_size)
+        return min(height, self.resize_size + down)
+
+
+def test_transform(settings: LearningSettings | TestSettings) -> TestTransform:
+    """Return the transform that tests and validates under `settings`."""
+    return TestTransform(
+        resize_size=settings.resize_size,
+        patch_size=settings.patch_size if settings.patch_size > 0 else settings.resize_size,
+        crops=settings.test_crops,
+    )
+
+
+def augment(
+    pixels: Tensor, settings: LearningSettings, chance: random.Random, *, unshared: bool
+) -> Tensor:
+    """Return a randomly changed copy of an image, in the original's order of steps.
+
+    Args:
+        pixels: (3, H, W) uint8.
+        settings: probabilities and ranges.
+        chance: where every random choice comes from.
+        unshared: whether blur and JPEG may be applied; shared images have had theirs.
+    """
+    height, width = pixels.shape[-2:]
+    chosen = choose(height, width, settings, chance, unshared=unshared)
+    return changed(pixels, chosen, settings.resize_size)
+
+
+def changed(pixels: Tensor, chosen: Choices, size: int) -> Tensor:
+    """Return an image after the steps that were chosen.
+
+    Blur and JPEG are done where the patch will see them, and no further: the result is, to the
+    bit, that of doing every step on the whole image.
+
+    Args:
+        pixels: (3, H, W) uint8.
+        chosen: for an image of this height and width.
+        size: side of the square that a resize makes, and that is cut from the centre.
+    """
+    height, width = pixels.shape[-2:]
+    down, right = centre(height, width, size)
+    if chosen.crop is not None:
+        pixels, down, right = _resized(pixels, chosen.crop, size), 0, 0
+    view = views(chosen, size)
+    pixels = cut(pixels, view.soft.moved(down, right))
+    if chosen.sigma is not None:
+        sigma = [chosen.sigma, chosen.sigma]
+        pixels = image_ops.gaussian_blur(pixels.contiguous(), [BLUR_KERNEL, BLUR_KERNEL], sigma)
+        pixels = part(pixels, view.soft, view.coded)
+    if chosen.quality is not None:
+        pixels = part(compressed(pixels, chosen.quality), view.coded, view.seen)
+    pixels = part(pixels, view.seen, view.patch)  # black where the patch is larger than the square
+    flips = [axis for axis, flip in ((-1, chosen.mirrored), (-2, chosen.turned)) if flip]
+    return pixels.flip(flips) if flips else pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    """What of the square each step looks at, from the last step back; flips are undone."""
+
+    patch: Window  # what the network sees; may exceed the square
+    seen: Window  # what it sees of the square
+    coded: Window  # what JPEG must know for that, in whole cells
+    soft: Window  # what the blur must know for that
+
+
+def views(chosen: Choices, size: int) -> Views:
+    """Return what the chosen steps need of a square of this side."""
+    whole = Window(top=0, left=0, height=size, width=size)
+    patch = chosen.patch or whole
+    patch = patch.flipped(size, mirrored=chosen.mirrored, turned=chosen.turned)
+    coded = seen = patch.within(size)
+    if chosen.quality is not None:
+        coded = seen.wider(JPEG_REACH, size, multiple=JPEG_CELL)
+    soft = coded if chosen.sigma is None else coded.wider(BLUR_REACH, size)
+    return Views(patch=patch, seen=seen, coded=coded, soft=soft)
+
+
+def fixed_crops(pixels: Tensor, count: int, side: int) -> Tensor:
+    """Return patches at places that depend on nothing but the sizes: (count, 3, side, side).
+
+    The places form the most nearly square grid of `count` cells that spans the image; one patch
+    is the centre.
+    """
+    pixels = _padded(pixels, side)
+    rows = max(number for number in range(1, int(count**0.5) + 1) if count % number == 0)
+    tops = _places(pixels.shape[-2] - side, rows)
+    lefts = _places(pixels.shape[-1] - side, count // rows)
+    return torch.stack(
+        [pixels[:, top : top + side, left : left + side] for top in tops for left in lefts]
+    )
+
+
+def compressed(pixels: Tensor, quality: int) -> Tensor:
+    """Return (3, H, W) uint8 after JPEG of this quality, chroma at half resolution.
+
+    By Pillow: torchvision's own coder (the original's) is deprecated since 0.29; both are libjpeg
+    with the same tables.
+    """
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
+    return torch.from_numpy(simplejpeg.decode_jpeg(file.getbuffer())).permute(2, 0, 1)
+
+
+def _resized(pixels: Tensor, crop: Window, size: int) -> Tensor:
+    resized: Tensor = image_ops.resized_crop(
+        pixels, crop.top, crop.left, crop.height, crop.width, [size, size]
+    )
+    return resized
+
+
+def _padded(pixels: Tensor, side: int) -> Tensor:
+    """Return the image with black borders, if it is smaller than `side`."""
+    down, right = (max(0, side - length) for length in pixels.shape[-2:])
+    if down == right == 0:
+        return pixels
+    padded: Tensor = image_ops.pad(pixels, [right, down])  # on both sides, as torchvision's crop
+    return padded
+
+
+def _places(room: int, count: int) -> list[int]:
+    if count == 1:
+        return [room // 2]
+    return [room * number // (count - 1) for number in range(count)]

@@ -1,0 +1,327 @@
+"""The vocabulary of data IDs: which folders a subset means, which layouts a modifier has.
+
+A subset key names one method folder (`gan2` is StyleGAN2), the images without such a folder
+(`fakeFlat`, `realFlat`), or a union of them (`gan`, `sd`, `real`, `all`); a modifier names how the
+images were shared (`pre` not at all, `fb` through Facebook …) or a union of that (`shr`, `all`).
+A person may add words of their own to both.
+"""
+
+import re
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from launcher.api import DataId, Part, UnknownName, UsageError, Words
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
+
+
+def check_word(what: str, word: str, folders: Iterable[str], known: Container[str]) -> None:
+    """Refuse a word that could not be read, or would not mean one thing.
+
+    Args:
+        what: subset or modifier.
+        word: a person's own.
+        folders: what it stands for.
+        known: words that mean something already.
+
+    Raises:
+        UsageError: it is refused.
+    """
+    if _WORD.fullmatch(word) is None:
+        raise UsageError(
+            f"{word!r} cannot be the name of a {what}: take a letter or digit, "
+            "then letters, digits and any of _.+-"
+        )
+    if word in known:
+        raise UsageError(f"{what} {word!r} exists already; give yours another name")
+    if not tuple(folders):
+        raise UsageError(f"{what} {word!r} names no folder")
+    for folder in folders:
+        if reason := _fault(what, folder):
+            raise UsageError(f"{what} {word!r}: {folder!r} {reason}")
+
+
+def _fault(what: str, folder: str) -> str:
+    """Return why `folder` cannot be what a word stands for; empty if it can."""
+    if not folder.strip():
+        return "is no folder"
+    if not folder.isprintable() or "," in folder:  # a comma stands between two on a command line
+        return "holds a comma or a character that cannot be printed; rename the folder, or link it"
+    if what == "subset" and ("/" in folder or folder in {".", ".."}):
+        return "is not the name of one folder right below Real/ and Fake/, such as StyleGAN2"
+    if folder.startswith("/") or ".." in PurePosixPath(folder).parts:
+        return "leads outside the data root; name a folder below it, and link it there"
+    return ""
+
+
+SUBSETS: Mapping[str, str] = {
+    "gan1": "StyleGAN",
+    "gan2": "StyleGAN2",
+    "gan3": "StyleGAN3",
+    "sd15": "StableDiffusion1.5",
+    "sd2": "StableDiffusion2",
+    "sd3": "StableDiffusion3",
+    "sdXL": "StableDiffusionXL",
+    "flux": "FLUX.1",
+    "realFFHQ": "FFHQ",
+    "realRAISE": "RAISE",
+    "realFORLAB": "FORLAB",
+    "extra": "extra",
+}
+
+# Images that lie right below Fake/ or Real/, by the label of that folder.
+FLAT: Mapping[str, int] = {"fakeFlat": 1, "realFlat": 0}
+
+# Each holds every key that begins with its name; `all` holds every key.
+SUBSET_UNIONS = ("gan", "sd", "real")
+
+# Each modifier's folder below the data root: today's layout, then that of the older releases.
+MODIFIERS: Mapping[str, tuple[str, ...]] = {
+    "pre": ("PreSocial", "TrueFace_PreSocial"),
+    "fb": ("Facebook", "TrueFace_PostSocial/Facebook"),
+    "tl": ("Telegram", "TrueFace_PostSocial/Telegram"),
+    "tw": ("Twitter", "TrueFace_PostSocial/Twitter"),
+    "none": (".",),
+}
+
+# Which of a modifier's folders counts; where it is left to be found, whichever is there.
+LAYOUTS: Mapping[str, slice] = {
+    "auto": slice(None),
+    "plain": slice(0, 1),  # PreSocial, Facebook, …
+    "trueface": slice(-1, None),  # TrueFace_PreSocial, TrueFace_PostSocial/Facebook, …
+}
+
+MODIFIER_UNIONS: Mapping[str, tuple[str, ...]] = {
+    "all": ("pre", "fb", "tl", "tw"),
+    "shr": ("fb", "tl", "tw"),
+}
+
+Added = tuple[tuple[str, tuple[str, ...]], ...]  # word → folders; hashable, unlike a mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """Which images below Real/ and Fake/ a subset means."""
+
+    folders: tuple[str, ...]  # names of method folders, or patterns of such
+    # labels of which images without a method folder belong to it
+    flat: frozenset[int] = frozenset()
+
+    def holds(self, folder: str) -> bool:
+        """Tell whether a method folder of this name belongs to the subset."""
+        if folder.startswith("."):  # no pattern means hidden folders
+            return folder in self.folders
+        return any(folder == one or fnmatchcase(folder, one) for one in self.folders)
+
+    def __or__(self, other: "Methods") -> "Methods":
+        folders = tuple(dict.fromkeys((*self.folders, *other.folders)))
+        return Methods(folders, self.flat | other.flat)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words that data IDs are made of: the laboratory's, and those that a person added."""
+
+    subsets: Added = ()
+    modifiers: Added = ()
+    layout: str = "auto"  # one of LAYOUTS
+
+    def with_words(self, words: Words) -> "Vocabulary":
+        """Return this vocabulary with more words.
+
+        A subset whose name begins with that of a union (`gan`, `sd`, `real`) belongs to it, and
+        every one to `all`; a modifier belongs to no union.
+
+        Raises:
+            UsageError: a word that is known already or cannot be one, or a folder that cannot be.
+        """
+        for what, added, known in (
+            ("subset", words.subsets, self._subset_keys),
+            ("modifier", words.modifiers, self._modifier_keys),
+        ):
+            for word, folders in added.items():
+                check_word(what, word, folders, known)
+        subsets = ((word, tuple(said)) for word, said in words.subsets.items())
+        modifiers = ((word, tuple(said)) for word, said in words.modifiers.items())
+        return replace(
+            self, subsets=(*self.subsets, *subsets), modifiers=(*self.modifiers, *modifiers)
+        )
+
+    def with_layout(self, layout: str) -> "Vocabulary":
+        """Return this vocabulary for data of one layout: plain, trueface, or auto for either.
+
+        Raises:
+            UnknownName: no layout is called so.
+        """
+        if layout not in LAYOUTS:
+            raise UnknownName("layout", layout, LAYOUTS)
+        return replace(self, layout=layout)
+
+    def subset_keys(self, subset: str) -> tuple[str, ...]:
+        """Return the elementary subsets that `subset` stands for, in table order.
+
+        Raises:
+            UnknownName: neither a subset nor a union.
+        """
+        return _known("subset", subset, self._subset_keys)
+
+    def modifier_keys(self, modifier: str) -> tuple[str, ...]:
+        """Return the elementary modifiers that `modifier` stands for, in table order.
+
+        Raises:
+            UnknownName: neither a modifier nor a union.
+        """
+        return _known("modifier", modifier, self._modifier_keys)
+
+    def methods(self, subset: str) -> Methods:
+        """Return which method folders `subset` stands for."""
+        keys = self.subset_keys(subset)
+        folders = (folder for key in keys for folder in self._folders.get(key, ()))
+        flat = frozenset(FLAT[key] for key in keys if key in FLAT)
+        return Methods(tuple(dict.fromkeys(folders)), flat)
+
+    def own_folders(self, modifier: str) -> tuple[str, ...] | None:
+        """Return what a person's own modifier stands for; None if it is the laboratory's."""
+        return dict(self.modifiers).get(modifier)
+
+    def folders(self, modifier: str) -> tuple[str, ...]:
+        """Return the folders of an elementary modifier, or patterns of such, by this layout."""
+        own = self.own_folders(modifier)
+        return MODIFIERS[modifier][LAYOUTS[self.layout]] if own is None else own
+
+    def modifier_name(self, modifier: str) -> str:
+        """Return what images under an elementary modifier are called, whichever word was used."""
+        same = self._same_modifiers.get(modifier, (modifier,))
+        return same[0] if len(same) == 1 else modifier
+
+    def as_named(self, data: DataId) -> DataId:
+        """Return `data` as a test reads it: what is named and no more.
+
+        Raises:
+            UnknownName: an unknown subset or modifier.
+        """
+        for part in data:
+            self.subset_keys(part.subset)
+            self.modifier_keys(part.modifier)
+        return data
+
+    def images(self, data: DataId) -> DataId:
+        """Return `data` as a training reads it: with real images where none are named.
+
+        After each part follow the real images under the same modifier, once per modifier; nothing
+        is added when any part already names a real subset.
+
+        Raises:
+            UnknownName: an unknown subset or modifier.
+        """
+        if any(names_real(part.subset) for part in self.as_named(data)):
+            return data
+        parts: list[Part] = []
+        for part in data:
+            parts.append(part)
+            real = Part("real", part.modifier)
+            if real not in parts:
+                parts.append(real)
+        return DataId(tuple(parts))
+
+    def elementary(self, data: DataId) -> DataId:
+        """Return `data` with every union written out and repeated parts left out.
+
+        Words for the same folders become one of them, the laboratory's own where it has one.
+
+        Raises:
+            UnknownName: an unknown subset or modifier.
+        """
+        parts = [
+            Part(subset, modifier)
+            for part in data
+            for named in self.modifier_keys(part.modifier)
+            for modifier in self._same_modifiers.get(named, (named,))
+            for subset in self.subset_keys(part.subset)
+        ]
+        return DataId(tuple(dict.fromkeys(parts)))
+
+    @cached_property
+    def _folders(self) -> Mapping[str, tuple[str, ...]]:
+        return {key: (folder,) for key, folder in SUBSETS.items()} | dict(self.subsets)
+
+    @cached_property
+    def _subset_keys(self) -> Mapping[str, tuple[str, ...]]:
+        keys = (*self._folders, *FLAT)
+        members = {name: [key for key in keys if key.startswith(name)] for name in SUBSET_UNIONS}
+        # of words for the same folders a member of a union stands for all: a job that names the
+        # union is told of the words in its written form only, and it would miss one by another name
+        members_first = sorted(self.subsets, key=lambda own: not own[0].startswith(SUBSET_UNIONS))
+        by_folder = {folder: key for key, folder in SUBSETS.items()}
+        same = _same(by_folder, members_first)
+        unions = {
+            union: tuple(_without_repeats(held, same))
+            for union, held in (members | {"all": list(keys)}).items()
+        }
+        return {key: (key,) for key in keys} | same | unions
+
+    @cached_property
+    def _same_modifiers(self) -> Mapping[str, tuple[str, ...]]:
+        """Which modifiers a person's own are.
+
+        Known to IDs only: what is read are the folders that the word names, and none of another
+        layout. The older layout's folders make words of their own: where both layouts are there
+        they hold different images, and such words are the only way to name either.
+        """
+        known = {folders[0]: key for key, folders in MODIFIERS.items()}
+        return _same(known, self.modifiers)
+
+    @cached_property
+    def _modifier_keys(self) -> Mapping[str, tuple[str, ...]]:
+        own = (word for word, _ in self.modifiers)
+        return {key: (key,) for key in (*MODIFIERS, *own)} | dict(MODIFIER_UNIONS)
+
+
+BUILT_IN = Vocabulary()
+
+
+def names_real(subset: str) -> bool:
+    """Tell whether a subset counts as one of real images, by its name."""
+    return subset.startswith("real")
+
+
+def _same(
+    known: Mapping[str, str], own: Iterable[tuple[str, tuple[str, ...]]]
+) -> dict[str, tuple[str, ...]]:
+    """Return which words each of a person's own stands for, told by the set of its folders.
+
+    Args:
+        known: the laboratory's word for a folder.
+        own: a person's words and their folders; of those with the same ones the first stands for
+            all, and one whose folders have words of their own stands for these.
+    """
+    plain = {
+        word: tuple(sorted({str(PurePosixPath(folder)) for folder in folders}))
+        for word, folders in own
+    }
+    by_folder, by_folders = dict(known), dict[tuple[str, ...], str]()
+    for word, folders in plain.items():
+        by_folders.setdefault(folders, word)
+        if len(folders) == 1:
+            by_folder.setdefault(folders[0], word)
+    return {
+        word: tuple(dict.fromkeys(by_folder[folder] for folder in folders))
+        if by_folder.keys() >= set(folders)
+        else (by_folders[folders],)
+        for word, folders in plain.items()
+    }
+
+
+def _without_repeats(keys: Iterable[str], same: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the keys but for those that stand for others among them."""
+    meant = {key: same.get(key, (key,)) for key in keys}
+    return [key for key, said in meant.items() if said == (key,) or not meant.keys() >= set(said)]
+
+
+def _known(what: str, word: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if word not in known:
+        raise UnknownName(what, word, known, where="IDs in docs/tasks.md")
+    return known[word]

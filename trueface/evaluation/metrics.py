@@ -1,0 +1,251 @@
+"""What the scores of a model are worth: point values by scikit-learn, and their intervals.
+
+Positive = fake throughout: precision is how many of those called fake are, recall how many of the
+fakes were called so. A measure that cannot be told is `None`, with the reason beside it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
+
+from trueface.evaluation import curves, source_variance
+from trueface.evaluation.bootstrap import Floats, interval, resamples, unbiased
+from trueface.evaluation.bootstrap import Measure as Measure  # part of `Report`
+from trueface.evaluation.score_tables import Scores
+from trueface.evaluation.source_intervals import opened, over_sources
+from trueface.evaluation.source_variance import Design
+from trueface.evaluation.weighted_metrics import MEASURES as MEASURES  # of every `Report`
+from trueface.evaluation.weighted_metrics import Labels as Labels
+from trueface.evaluation.weighted_metrics import calibration_error as calibration_error
+from trueface.evaluation.weighted_metrics import probabilities, values
+from trueface.runtime.errors import DataError
+
+CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
+OF_ANY_CLASS = frozenset({"accuracy", "ece", "loss"})  # what one class alone has, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All measures of one score table; `None` where `reasons` says why there can be none."""
+
+    n: int
+    sources: Mapping[int, int]  # folders that the images of each class (0 real) come from
+    accuracy: Measure
+    balanced_accuracy: Measure | None
+    precision: Measure | None
+    recall: Measure | None
+    f1: Measure | None
+    auc: Measure | None
+    ap: Measure | None  # average precision
+    eer: Measure | None  # equal error rate
+    tpr_at_1fpr: Measure | None
+    ece: Measure
+    loss: Measure
+    confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
+    reason: str | None  # why there is no measure of two classes
+    reasons: Mapping[str, str]  # of every measure that is None
+    verdict: str  # "constant", "chance", "below chance", the first and one more, or ""
+    by_images: Mapping[
+        str, Measure
+    ]  # other images of the very same sources: intervals of each measure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A report, and what it rests on: each of its measures on every resample."""
+
+    report: Report
+    spread: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
+    design: Design
+    left: Mapping[str, Floats]  # name → (F,) on what of the table is left: see `uncertainty`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """What a model says of the images of one subset."""
+
+    report: Report  # of these images alone: most often one class
+    beside: Report | None  # with all of the other class under the same modifiers, if there are any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """A score table taken apart, in the order of its rows."""
+
+    subsets: Mapping[str, Group]  # by the folder of the key: "StyleGAN2/conf-f-psi-1"
+    modifiers: Mapping[str, Report]  # "pre", "fb", "tl", "tw", "none" or a folder of the user's
+
+
+def measure(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 0) -> Report:
+    """Return every measure of a score table with its interval.
+
+    Args:
+        labels: (N,) 1 fake, 0 real.
+        logits: (N,) positive = fake; exactly 0 counts as real, as in the original system.
+        keys: (N,) "<source>/<name>" of the images; rows with one key are resampled together.
+        seed: root seed of the resampling; the same table has the same intervals.
+
+    Raises:
+        DataError: empty, or a logit that is no finite number: such a model has no score.
+
+    Intervals are over the population that the sources come from, where a class has several; of a
+    class of one source they are of this source. See `uncertainty`; where no class has several, and
+    for `by_images`, `bootstrap`. That of the calibration error is wide rather than narrow. A share
+    that is 0 or 1 without exception has the interval of no error on as many images.
+    """
+    return measured(labels, logits, keys=keys, seed=seed).report
+
+
+def measured(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 0) -> Measured:
+    """Return the report of `measure` with its resamples, as differences of two models need them.
+
+    Two tables of the same keys and labels, in the same order, have the same resamples.
+    """
+    _check(labels, logits)
+    fake, called = labels == 1, logits > 0
+    reasons = _reasons(fake, called)
+    known = [name for name in MEASURES if name not in reasons]
+    points = _points(labels, logits, known)
+    weights = resamples(keys, labels, seed)
+    spread, _ = values(fake, logits, weights, known)
+    shown = {**spread, "ece": unbiased(points["ece"], spread["ece"])}
+    design = source_variance.design(keys, labels, seed)
+    left, gaps = values(fake, logits, design.weights, known, design.scale)
+    by_images = {name: opened(name, interval(points[name], shown[name]), design) for name in known}
+    found = dict(by_images)
+    if design.drawn:
+        wider = over_sources(by_images, fake, logits, design, left, gaps)
+        found |= {name: one for name, one in wider.items() if one.low < one.high}
+    every: dict[str, Any] = {**dict.fromkeys(reasons), **found}
+    report = Report(
+        n=len(labels),
+        sources=design.sources,
+        **every,
+        confusion=_confusion(labels, logits),
+        reason=reasons.get("auc"),
+        reasons=reasons,
+        verdict=_verdict(logits, by_images.get("auc")),
+        by_images=by_images,
+    )
+    return Measured(report=report, spread=spread, design=design, left=left)
+
+
+def breakdown(scores: Scores, *, seed: int = 0) -> Breakdown:
+    """Return the measures of each subset and of each modifier of a score table.
+
+    Rows whose path tells no modifier (old score files name no images) are in no modifier.
+
+    Raises:
+        DataError: as `measure`.
+    """
+    _check(scores.labels, scores.logits)
+    subsets, modifiers = np.array(scores.subsets), np.array(scores.modifiers)
+
+    def report(rows: NDArray[np.bool_]) -> Report:
+        keys = [scores.keys[row] for row in np.flatnonzero(rows)]
+        return measure(scores.labels[rows], scores.logits[rows], keys=keys, seed=seed)
+
+    def group(name: str) -> Group:
+        rows = subsets == name
+        classes = np.unique(scores.labels[rows])
+        others = (scores.labels != classes[0]) & np.isin(modifiers, np.unique(modifiers[rows]))
+        mixed = len(classes) > 1 or not others.any()
+        return Group(report=report(rows), beside=None if mixed else report(rows | others))
+
+    return Breakdown(
+        subsets={name: group(name) for name in dict.fromkeys(scores.subsets)},
+        modifiers={
+            name: report(modifiers == name) for name in dict.fromkeys(scores.modifiers) if name
+        },
+    )
+
+
+def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the ROC curve as false positive rates, true positive rates, thresholds on the logit.
+
+    The first threshold is infinite: nothing is called fake. Points on a straight line between
+    others are left out.
+
+    Raises:
+        DataError: nothing to draw: no rows, one class only, or a logit that is no finite number.
+    """
+    _check(labels, logits)
+    if len(np.unique(labels)) < 2:
+        raise DataError("a ROC curve needs fakes and reals: test both, or merge two tests")
+    fpr, tpr, thresholds = roc_curve(labels, logits)
+    return fpr, tpr, thresholds
+
+
+def _check(labels: Labels, logits: Floats) -> None:
+    if not len(labels):
+        raise DataError("no scores to measure")
+    broken = int(np.count_nonzero(~np.isfinite(logits)))
+    if broken:
+        raise DataError(f"{broken} of {len(logits)} logits are no finite numbers")
+
+
+def _reasons(fake: NDArray[np.bool_], called: NDArray[np.bool_]) -> dict[str, str]:
+    """Return why there is no such measure, for each that there is not."""
+    if fake.all():
+        reason = "all images are fake"
+        return {name: reason for name in MEASURES if name not in OF_ANY_CLASS | {"recall"}}
+    if not fake.any():
+        return {name: "all images are real" for name in MEASURES if name not in OF_ANY_CLASS}
+    return {} if called.any() else {"precision": "no image was called fake"}
+
+
+def _points(labels: Labels, logits: Floats, known: Sequence[str]) -> dict[str, float]:
+    called = logits > 0
+    once = np.ones((1, len(labels)), np.uint8)
+    by_threshold = {
+        "accuracy": accuracy_score,
+        "balanced_accuracy": balanced_accuracy_score,
+        "precision": precision_score,
+        "recall": recall_score,
+        "f1": f1_score,
+    }
+    by_order = {"auc": roc_auc_score, "ap": average_precision_score}
+    points = {name: score(labels, called) for name, score in by_threshold.items() if name in known}
+    points |= {name: score(labels, logits) for name, score in by_order.items() if name in known}
+    if "eer" in known:
+        of_curve = curves.values(labels == 1, logits, once)
+        points |= {name: float(of_curve[name][0]) for name in ("eer", "tpr_at_1fpr")}
+    points["ece"] = calibration_error(labels, logits)
+    points["loss"] = log_loss(labels, probabilities(logits), labels=[0, 1])
+    return points
+
+
+def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[int, int]]:
+    (a, b), (c, d) = confusion_matrix(labels, logits > 0, labels=[0, 1]).tolist()
+    return (a, b), (c, d)
+
+
+def _verdict(logits: Floats, auc: Measure | None) -> str:
+    """Return what a reader must know before any number; of the area by images alone.
+
+    Few sources leave the area of any model open, which does not make it a guess.
+    """
+    if auc is None:
+        return ""
+    share = float(np.mean(logits > 0))
+    told = ["constant"] if max(share, 1 - share) > CONSTANT else []
+    if auc.low <= 0.5 <= auc.high:
+        told.append("chance")
+    elif auc.high < 0.5:
+        told.append("below chance")
+    return ", ".join(told)

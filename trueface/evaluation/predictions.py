@@ -1,0 +1,151 @@
+"""What a model says of samples: wide logits with both labels, kept in files for later measures."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from launcher.api import JobError, write_atomic
+from trueface.data.examples import Examples, Label
+from trueface.models.logits import wide
+from trueface.runtime import npz_files
+from trueface.runtime.errors import DataError
+from trueface.runtime.precision import autocast
+from trueface.runtime.progress import Watch
+
+UNKNOWN = -1  # a true label that nobody knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """Logits of samples, one row each, those left out that could not be read."""
+
+    logits: NDArray[np.float32]  # (N, K), K >= 2; of a single logit z the two are 0 and z
+    trained: NDArray[np.int64]  # (N,) class that the model was trained to give
+    true: NDArray[np.int64]  # (N,) the right one, or UNKNOWN
+    ids: tuple[str, ...] = ()  # what samples are called; () where nobody said
+
+    def __post_init__(self) -> None:
+        counts = {len(self.logits), len(self.trained), len(self.true)}
+        if len(counts) != 1 or (self.ids and len(self.ids) not in counts):
+            raise ValueError("each answer needs its labels")
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def labels(self, which: Label) -> NDArray[np.int64]:
+        """Return labels of one sort."""
+        return self.trained if which == "trained" else self.true
+
+    def accuracy(self, which: Label) -> float | None:
+        """Return the share of right answers, in 0 … 1; None where no label is known."""
+        labels = self.labels(which)
+        known = labels != UNKNOWN
+        if not known.any():
+            return None
+        return float(np.mean(self.logits.argmax(1)[known] == labels[known]))
+
+
+def answered(
+    model: nn.Module, some: Examples, watch: Watch, ids: Sequence[str] | None = None
+) -> Answered:
+    """Return the answers of a model to samples, as they are tested, in evaluation mode.
+
+    Args:
+        model: on the device of `watch`; it is left in evaluation mode.
+        some: the samples.
+        watch: device, precision, stop.
+        ids: what each of them is called.
+
+    Raises:
+        JobError: stopped, not one could be read, or a logit is no finite number.
+    """
+    model.eval()
+    logits, seen = [], []
+    with torch.inference_mode(), autocast(watch.device, watch.precision):
+        for batch in some.batches("trained", epoch=None):
+            if watch.stop.is_set():
+                raise JobError("stopped; nothing was written, the next attempt begins anew")
+            logits.append(wide(model(batch.inputs.to(watch.device))).cpu())
+            seen += batch.positions.tolist()
+    if not logits:
+        raise JobError(f"not one of {len(some)} samples could be read")
+    found = torch.cat(logits).numpy()
+    broken = int((~np.isfinite(found)).any(1).sum())
+    if broken:
+        raise JobError(
+            f"{broken} of {len(found)} answers are no finite numbers: the model is broken; take a "
+            "lower lr, or fewer steps"
+        )
+    rows = {position: row for row, position in enumerate(some.positions)}
+    chosen = [rows[position] for position in seen]
+    true = some.true or (UNKNOWN,) * len(some)
+    return Answered(
+        logits=found,
+        trained=np.array([some.trained[row] for row in chosen], np.int64),
+        true=np.array([true[row] for row in chosen], np.int64),
+        ids=() if ids is None else tuple(ids[row] for row in chosen),
+    )
+
+
+def write(path: Path, parts: Mapping[str, Answered]) -> None:
+    """Write answers as one .npz, atomically: `<part>_logits`, `_trained`, `_true`, `_ids`."""
+    arrays: dict[str, Any] = {}
+    for name, part in parts.items():
+        arrays[f"{name}_logits"] = part.logits.astype(np.float32)
+        arrays[f"{name}_trained"] = part.trained
+        arrays[f"{name}_true"] = part.true
+        arrays[f"{name}_ids"] = np.array(part.ids, dtype=np.str_)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+
+
+def read(path: Path) -> dict[str, Answered]:
+    """Return what `write` wrote, by part; nothing in the file is executed.
+
+    Raises:
+        DataError: it cannot be read, or is no such file.
+        MachineError: there is not enough memory.
+    """
+    arrays = npz_files.read(path, "the answers")
+    names = [key.removesuffix("_logits") for key in arrays if key.endswith("_logits")]
+    try:
+        return {name: _part(arrays, name) for name in names}
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"cannot read the answers {path}: {error}; do again what wrote it"
+        ) from error
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> Answered:
+    """Return the answers to one part; refuse labels that stand for no column of the logits."""
+    logits = _of(arrays[f"{name}_logits"], 2, "f")
+    columns = logits.shape[1]
+    if columns < 2:
+        raise ValueError(f"logits of shape {logits.shape} are of fewer than two classes")
+    labels = {}
+    for sort, least in (("trained", 0), ("true", UNKNOWN)):
+        labels[sort] = _of(arrays[f"{name}_{sort}"], 1, "iu")
+        if ((labels[sort] < least) | (labels[sort] >= columns)).any():
+            raise ValueError(f"a label of {name}_{sort} is none of {columns} classes")
+    ids = _of(arrays[f"{name}_ids"], 1, "U")
+    return Answered(
+        logits=logits, trained=labels["trained"], true=labels["true"], ids=tuple(map(str, ids))
+    )
+
+
+def _of(array: NDArray[Any], dimensions: int, kinds: str) -> NDArray[Any]:
+    """Return an array of so many dimensions and of these kinds of numbers; refuse any other."""
+    if array.ndim != dimensions or array.dtype.kind not in kinds:
+        raise ValueError(
+            f"an array of shape {array.shape} and type {array.dtype} is no part of them"
+        )
+    return array

@@ -1,0 +1,176 @@
+"""Score files: what a model said of each image, one row an image, as CSV.
+
+Columns: `path` below the data root, `key` (the name that all copies of an image share), `label`
+(1 fake, 0 real) and `logit` (positive = fake), with enough digits to give back the same float32.
+The original system's files are read as well; they name no images, so that their rows are called
+"#0", "#1", …
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from launcher.api import write_atomic
+from trueface.data.vocabulary import MODIFIERS
+from trueface.runtime.errors import DataError
+
+OLD_SUFFIXES = frozenset({".pkl", ".pickle"})
+SUFFIXES = frozenset({".csv", *OLD_SUFFIXES})
+_NUMBERED = re.compile(r"(.*/)?#\d+")  # a row that no image can be told of
+_CLASSES = frozenset({"real", "fake"})
+_BY_FOLDER = {folder: key for key, folders in MODIFIERS.items() for folder in folders}
+
+MOST_BYTES = 1 << 29  # of a score table: several million rows
+COLUMNS = ("path", "key", "label", "logit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """The answers of one model on one set of images, in the order of the set."""
+
+    paths: tuple[str, ...]
+    keys: tuple[str, ...]
+    labels: NDArray[np.int8]  # (N,) 1 fake, 0 real
+    logits: NDArray[np.float64]  # (N,) positive = fake
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.paths), len(self.keys), len(self.labels), len(self.logits)}
+        if len(sizes) != 1:
+            raise DataError(f"columns of a score table differ in length: {sorted(sizes)}")
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def names_images(self) -> bool:
+        """Whether the rows say which images they are of: those of old files do not."""
+        return not any(map(_NUMBERED.fullmatch, self.paths))
+
+    def rows(self, chosen: NDArray[np.bool_]) -> "Scores":
+        """Return the rows where `chosen` (N,) holds, in their order."""
+        at = np.flatnonzero(chosen).tolist()
+        return Scores(
+            paths=tuple(self.paths[row] for row in at),
+            keys=tuple(self.keys[row] for row in at),
+            labels=self.labels[at],
+            logits=self.logits[at],
+        )
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """The folder of each key: "StyleGAN2/conf-f-psi-1"; by its class where there is none."""
+        flat = ("realFlat", "fakeFlat")
+        return tuple(
+            key.rpartition("/")[0] or flat[label]
+            for key, label in zip(self.keys, self.labels.tolist(), strict=True)
+        )
+
+    @property
+    def modifiers(self) -> tuple[str, ...]:
+        """The modifier of each path, as `modifier_of` tells it."""
+        return tuple(map(modifier_of, self.paths))
+
+
+def modifier_of(path: str) -> str:
+    """Return the modifier that a path below a data root tells; "" where it tells none.
+
+    What lies above Real/ or Fake/ is the folder of a modifier; one that is none of the
+    laboratory's is a person's own, and is its own name.
+    """
+    parts = path.split("/")
+    for at, part in enumerate(parts[:-1]):
+        if part.casefold() in _CLASSES:
+            folder = "/".join(parts[:at]) or "."
+            return _BY_FOLDER.get(folder, folder)
+    return ""
+
+
+def load(path: Path) -> Scores:
+    """Read a score table of ours (.csv) or of the original system (.pkl).
+
+    Raises:
+        DataError: the file is absent, cut off, refused, or no score table.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(f"scores {path} are neither .csv nor .pkl; name a score file")
+    if suffix in OLD_SUFFIXES:
+        # here and not above: that module makes tables of this one's kind
+        from trueface.legacy import original_runs
+
+        return original_runs.read_scores(path)
+    return read_scores(path)
+
+
+def merge(tables: Iterable[Scores]) -> Scores:
+    """Return all rows of `tables` as one table; an image that stands in two counts once."""
+    rows: dict[str, tuple[str, int, float]] = {}
+    for table in tables:
+        for path, key, label, logit in zip(
+            table.paths, table.keys, table.labels, table.logits, strict=True
+        ):
+            rows.setdefault(path, (key, int(label), float(logit)))
+    return Scores(
+        paths=tuple(rows),
+        keys=tuple(key for key, _, _ in rows.values()),
+        labels=np.array([label for _, label, _ in rows.values()], np.int8),
+        logits=np.array([logit for _, _, logit in rows.values()], np.float64),
+    )
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write a score table atomically; folders are made as needed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for name, key, label, logit in zip(
+        scores.paths, scores.keys, scores.labels, scores.logits, strict=True
+    ):
+        writer.writerow((name, key, int(label), f"{logit:.9g}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.getvalue())
+
+
+def read_scores(path: Path) -> Scores:
+    """Read a score table.
+
+    Raises:
+        DataError: the file is absent, cut off, or no score table; it is named with the line.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise DataError(
+                f"scores {path} are {size:,} bytes, and {MOST_BYTES:,} at most are read; test again "
+                "on parts of the data"
+            )
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"scores {path} cannot be read: {error}; test again") from error
+    lines = csv.reader(io.StringIO(text))
+    try:
+        header, *rows = list(lines) or [[]]
+    except csv.Error as error:
+        raise DataError(f"{path}:{lines.line_num}: {error}; test again") from error
+    if tuple(header) != COLUMNS:
+        raise DataError(f"{path}:1: expected the columns {','.join(COLUMNS)}")
+    labels, logits = [], []
+    for number, row in enumerate(rows, start=2):
+        try:
+            _, _, label, logit = row
+            labels.append({"0": 0, "1": 1}[label])
+            logits.append(float(logit))
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{path}:{number}: not a row path,key,label,logit: {row}") from error
+    return Scores(
+        paths=tuple(row[0] for row in rows),
+        keys=tuple(row[1] for row in rows),
+        labels=np.array(labels, np.int8),
+        logits=np.array(logits, np.float64),
+    )

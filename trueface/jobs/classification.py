@@ -1,0 +1,159 @@
+"""The entry function of `classify`: from a job to files and numbers; that of `forget` lies beside it."""
+
+import logging
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from launcher.api import Job, JobError, Json, write_json
+from trueface.data import class_folders, class_images
+from trueface.data.class_images import Lists
+from trueface.evaluation import predictions
+from trueface.jobs.class_settings import ClassifySettings
+from trueface.models import checkpoint, classifiers
+from trueface.models.checkpoint import Checkpoint
+from trueface.models.classifiers import Classifier
+from trueface.runtime import gpu_memory, logs, paths
+from trueface.runtime.paths import SCHEMA
+from trueface.runtime.progress import Watch
+from trueface.training import checkpointing, provenance
+from trueface.training.classifier_trainer import Pixels, balanced, fit
+from trueface.training.history import write_history
+
+if TYPE_CHECKING:
+    from trueface.jobs.forgetting import forget as forget
+
+ANSWERS = "trained.npz"  # in the folder answers/, of a training
+
+
+def __getattr__(name: str) -> Any:
+    """Import `forget` when it is asked for here, as by jobs that an earlier version queued."""
+    if name != "forget":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("trueface.jobs.forgetting").forget
+
+
+def classify(job: Job) -> Mapping[str, Json]:
+    """Train the job's network; write it with its history and its answers."""
+    settings = ClassifySettings.model_validate(job.settings)
+    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+        return _classify(settled(job), settings)
+
+
+def _classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
+    folder = folder_of(job)
+    lists = lists_of(job, settings)
+    source = provenance_of(job, settings, lists)
+    watch = watch_of(job, settings)
+    shape = classifiers.shape_of(settings, len(lists.names))
+    model = classifiers.build(shape, seed=settings.seed, channels_last=settings.channels_last)
+    model = model.to(job.device)
+    parts = {
+        name: Pixels(images, settings, job.device).examples()
+        for name, images in _parts(lists).items()
+    }
+    trained = fit(
+        model,
+        parts["train"],
+        "trained",
+        validation=parts["validation"],
+        settings=settings,
+        watch=watch,
+        noted=lambda epochs: write_history(paths.history(folder), epochs),
+    )
+    said = {
+        name: predictions.answered(model, some, watch, _parts(lists)[name].names)
+        for name, some in parts.items()
+    }
+    predictions.write(folder / "answers" / ANSWERS, said)
+    keep(folder, model, {**source, "epochs": trained.chosen.epoch}, settings.model)
+    result: dict[str, Json] = {
+        "images": len(lists.train),
+        "classes": len(lists.names),
+        "epochs": len(trained.epochs),
+        "best_epoch": trained.chosen.epoch,
+        "loss": trained.chosen.loss,
+        "val_accuracy": trained.chosen.val_accuracy,
+        "accuracy": said["test"].accuracy("trained"),
+        "balanced_accuracy": balanced(said["test"]),
+        "seconds": trained.seconds,
+        "samples_read": trained.samples_read,
+        "images_per_s": trained.samples_read / trained.seconds,
+    }
+    write_json(paths.summary(folder), {"schema": SCHEMA, **result})
+    return result
+
+
+def settled(job: Job) -> Job:
+    """Take the job's cores, and no more of its card than its share; return the job that keeps to it."""
+    torch.set_num_threads(job.cpus)
+    return gpu_memory.hold(job, os.environ)
+
+
+def folder_of(job: Job) -> Path:
+    """Return the folder of the model that a job makes.
+
+    Raises:
+        JobError: it makes none.
+    """
+    if job.model is None:
+        raise JobError(f"{job.name} names no model to make")
+    return job.model_folder(job.model)
+
+
+def watch_of(job: Job, settings: ClassifySettings) -> Watch:
+    """Return the job's device and precision, and where its progress goes."""
+    return Watch(
+        device=job.device, precision=settings.precision, progress=job.progress, stop=job.stop
+    )
+
+
+def lists_of(job: Job, settings: ClassifySettings) -> Lists:
+    """Return the images of the job's data set."""
+    place = class_folders.find(class_folders.sort_of(job.data or ""), job.path(settings.data_root))
+    return class_images.collect(place, settings, cpus=job.cpus, stop=job.stop)
+
+
+def _parts(lists: Lists) -> dict[str, class_images.Images]:
+    return {"train": lists.train, "validation": lists.validation, "test": lists.test}
+
+
+def provenance_of(job: Job, settings: ClassifySettings, lists: Lists) -> dict[str, Json]:
+    """Return all that determines the weights, and what makes them."""
+    return {
+        "job": job.name,
+        "model": job.model,
+        "base": job.base,
+        "images": job.data,
+        "settings": settings.model_dump(mode="json"),
+        "seed": settings.seed,
+        "class_names": list(lists.names),
+        "device": job.device,
+        "threads": job.cpus,
+        "versions": checkpoint.versions(),
+        "git": checkpoint.git_commit(provenance.PACKAGE),
+        "code": provenance.keep(job.run_folder),
+        "data_root": str(job.path(settings.data_root)),
+        "train_images": len(lists.train),
+        "val_images": len(lists.validation),
+        "test_images": len(lists.test),
+        "train_images_sha256": lists.train.sha256,
+        "val_images_sha256": lists.validation.sha256,
+    }
+
+
+def keep(folder: Path, model: torch.nn.Module, source: Mapping[str, Json], arch: str) -> None:
+    """Write a network beside what it was made of.
+
+    Raises:
+        TypeError: a method gave another sort of model back.
+    """
+    if not isinstance(model, Classifier):
+        raise TypeError(f"a method gave a {type(model).__name__} back")
+    kept = Checkpoint(arch=arch, state=model.network.state_dict(), provenance=source)
+    checkpoint.save(paths.checkpoint(folder), kept)
+    write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})

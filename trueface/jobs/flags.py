@@ -1,0 +1,140 @@
+"""Settings as words of a command line, and back: one vocabulary for files and flags."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from launcher.api import Settings, UsageError, Words
+from trueface.jobs.settings import BATCH_SIZE
+
+# What a flag of a person's own words means; both command lines take it again and again.
+WORD_HELP: Mapping[str, str] = {
+    "subsets": "your own subset: its method folders, or patterns of such",
+    "modifiers": "your own modifier: its folders below the data root, or patterns of such",
+}
+WORD_SHAPE = "WORD=FOLDER[,FOLDER]"
+
+# Where the original command line differs from a job in the queue: it keeps nothing unless told
+# to, it loads with all cores, and it tests in batches as large as those of a training.
+CLASSIC_DEFAULTS: Mapping[str, Any] = {
+    "batch_size": BATCH_SIZE,
+    "save_weights": False,
+    "save_scores": False,
+    "num_threads": -1,
+}
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def classic_words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
+    """Yield `settings` as flags of `python -m trueface`, those with default values left out."""
+    for key, usual in _usual(model):
+        if key not in settings or _same(settings[key], usual):
+            continue
+        yield from _truth(key, settings[key]) or (f"--{key}", *_values(settings[key]))
+
+
+@cache  # a plan asks for it thousands of times
+def _usual(model: type[Settings]) -> tuple[tuple[str, Any], ...]:
+    return tuple((key, default(key, field)) for key, field in model.model_fields.items())
+
+
+def words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
+    """Yield `settings` as options of `trueface`, those with default values left out."""
+    for key, field in model.model_fields.items():
+        if key not in settings or _same(settings[key], field.get_default()):
+            continue
+        name = key.replace("_", "-")
+        yield from _truth(name, settings[key]) or (f"--{name}", ",".join(_values(settings[key])))
+
+
+def word_flags(own: Words) -> Iterator[str]:
+    """Yield a person's own words as flags, alike on both command lines."""
+    for flag, added in (("--subsets", own.subsets), ("--modifiers", own.modifiers)):
+        for word, folders in added.items():
+            yield from (flag, f"{word}={','.join(folders)}")
+
+
+def read_word_flags(subsets: Iterable[str], modifiers: Iterable[str]) -> Words:
+    """Return the words that flags gave as `mygan=MyGAN` or `other=A,B-*`.
+
+    Raises:
+        UsageError: one of them is no word with folders, or stands there twice.
+    """
+    return Words(
+        subsets=_own_words("--subsets", subsets), modifiers=_own_words("--modifiers", modifiers)
+    )
+
+
+def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = False) -> Model:
+    """Return settings made of what flags gave.
+
+    Args:
+        model: the vocabulary.
+        given: by setting; texts, lists of texts or truths.
+        dashes: how the flags are spelt in messages.
+
+    Raises:
+        UsageError: values that the vocabulary refuses or lacks, all of them at once.
+    """
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        lines = []
+        for one in error.errors(include_url=False):
+            flag = f"--{one['loc'][0]}" if one["loc"] else "settings"
+            flag = flag.replace("_", "-") if dashes else flag
+            said = one["msg"].removeprefix("Value error, ")
+            if one["type"] == "missing":
+                lines.append(f"{flag} is needed")
+            else:
+                lines.append(f"{flag}: {said[:1].lower()}{said[1:]}, got {_shown(one['input'])}")
+        raise UsageError("\n       ".join(dict.fromkeys(lines))) from error
+
+
+def default(key: str, field: FieldInfo) -> Any:
+    """Return the classic default of a setting; pydantic's mark where there is none."""
+    return CLASSIC_DEFAULTS.get(key, field.get_default())
+
+
+def is_truth(field: FieldInfo) -> bool:
+    """Tell whether a setting is true or false."""
+    return field.annotation in {bool, bool | None}
+
+
+def is_range(field: FieldInfo) -> bool:
+    """Tell whether a setting is a pair of numbers."""
+    return len(get_args(field.annotation)) == 2 and isinstance(field.get_default(), tuple)
+
+
+def _own_words(flag: str, given: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    own: dict[str, tuple[str, ...]] = {}
+    for text in given:
+        word, equals, folders = text.partition("=")
+        if not (word and equals and folders):
+            raise UsageError(f"{flag} {text!r}: write it as {WORD_SHAPE}, such as mine=MyFolder")
+        if word in own:
+            raise UsageError(f"{flag} gives {word!r} twice; write all its folders at once")
+        own[word] = tuple(folders.split(","))
+    return own
+
+
+def _truth(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, bool):
+        return ()
+    return (f"--{name}",) if value else (f"--no-{name}",)
+
+
+def _values(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
+
+
+def _same(value: Any, other: Any) -> bool:
+    return bool(value == (list(other) if isinstance(other, tuple) else other))
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else repr(value)

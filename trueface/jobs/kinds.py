@@ -1,0 +1,247 @@
+"""The laboratory's kinds of jobs, as the launcher plans them: no torch here, not even indirectly."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher.api import (
+    DataId,
+    Draft,
+    Input,
+    Kind,
+    Role,
+    Settings,
+    UnknownName,
+    UsageError,
+    Words,
+    parse_model,
+)
+from trueface.data.vocabulary import BUILT_IN, Vocabulary
+from trueface.jobs import command_lines, inputs_outputs
+from trueface.jobs.leakage import leaks
+from trueface.jobs.settings import (
+    PoisonSettings,
+    SampleSettings,
+    TestSettings,
+    TrainSettings,
+    UnlearnSettings,
+    other_decoding,
+)
+from trueface.poisoning.label_flips import KINDS, is_random
+from trueface.unlearning.applicability import Situation, refusal
+
+# One list for all kinds, so that one nursery serves them all.
+PRELOAD = (
+    *(
+        "torch",
+        "torchvision",
+        "torchvision.transforms.v2",
+        "numpy",
+        "PIL",
+        "pydantic",
+        "simplejpeg",
+    ),
+    # each job would import them anew, and need half a second for that
+    *(f"sklearn.{part}" for part in ("linear_model", "metrics", "model_selection", "svm")),
+)
+
+
+def _none(*_: object) -> tuple[()]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaboratoryKind:
+    """One kind of job: facts, and a function for each question about its files and its line."""
+
+    name: str
+    role: Role
+    summary: str
+    entry: str  # the function that does the work
+    settings: type[Settings]
+    means: Callable[[Vocabulary, DataId], DataId]  # which images a data ID means to it
+    reads: Callable[[Draft, Vocabulary], Iterable[Input]] = _none
+    makes: Callable[[Draft], Iterable[Path]]
+    line: Callable[[Draft], Iterable[str]]
+    refuses: Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]] = _none
+    results: str = ""
+    sources: tuple[str, ...] = ()  # what the entry imports is all
+    preload: tuple[str, ...] = PRELOAD
+    vocabulary: Vocabulary = BUILT_IN
+
+    def images(self, data: DataId) -> DataId:
+        """Return which images `data` means, real data added where it is implied."""
+        return self.means(self.vocabulary, data)
+
+    def elementary(self, data: DataId) -> DataId:
+        """Return `data` with every union written out."""
+        return self.vocabulary.elementary(data)
+
+    def with_words(self, words: Words) -> "LaboratoryKind":
+        """Return this kind with a person's own words added.
+
+        Raises:
+            UsageError: a word that is known already, or a folder that cannot be one.
+        """
+        return replace(self, vocabulary=self.vocabulary.with_words(words)) if words else self
+
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
+        """Return why the job must not run, given the jobs that make its model."""
+        return (*_idle_gpus(draft), *self.refuses(draft, makers, self.vocabulary))
+
+    def inputs(self, draft: Draft) -> tuple[Input, ...]:
+        """Return every path that the job reads."""
+        return tuple(self.reads(draft, self.vocabulary))
+
+    def outputs(self, draft: Draft) -> tuple[Path, ...]:
+        """Return every path that proves the job done."""
+        return tuple(self.makes(draft))
+
+    def argv(self, draft: Draft) -> tuple[str, ...]:
+        """Return a command line that does the same."""
+        return tuple(self.line(draft))
+
+
+def _idle_gpus(draft: Draft) -> Iterable[str]:
+    if draft.gpus > 1:
+        named = draft.model or draft.kind
+        yield f"{named}: this kind works on one GPU, {draft.gpus} would leave {draft.gpus - 1} idle"
+
+
+def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+    yield from _without_weights(makers)
+    yield from _other_decoding(draft, makers)
+    if draft.settings["optimizer_state"] == "kept" and draft.base is None:
+        yield (
+            f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
+            "none; name one, or leave the setting out"
+        )
+
+
+def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
+    yield from _without_weights(makers)
+    yield from _other_decoding(draft, makers)
+    yield from leaks(draft, makers, vocabulary)
+
+
+def _unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+    yield from _without_weights(makers)
+    yield from _other_decoding(draft, makers)
+    try:
+        poison = parse_model(draft.base or inputs_outputs.model_of(draft)).last.poison
+    except UsageError:  # of an earlier run, under a name that says nothing
+        return
+    if poison is None:  # a model without poison has no record to read
+        return
+    reason = refusal(
+        draft.settings["method"],
+        Situation(
+            goal="flips",
+            rate=float(poison.rate),
+            random=is_random(poison.kind),
+            known=draft.settings["known"],
+            finding=draft.settings["find"],
+            retain=draft.settings["keep_retain"],
+        ),
+        force=draft.settings["force"],
+    )
+    if reason is not None:
+        yield reason
+
+
+def _other_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse images that are read in another way than those of the model's training were."""
+    differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
+    if differs:
+        yield f"{makers[-1].model} is trained with {differs}; train and test alike"
+
+
+def _without_weights(makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse a model that is made without being kept: an older one in its place would be taken."""
+    # an unlearning keeps its weights whatever the setting says
+    if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:
+        yield (
+            f"the weights of {makers[-1].model} are needed, and its training does not keep them; "
+            "set save_weights: true in its training"
+        )
+
+
+def _unknown_poison(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
+    poison = parse_model(inputs_outputs.model_of(draft)).last.poison
+    if poison is not None and poison.kind is not None and poison.kind not in KINDS:
+        yield str(UnknownName("kind of poison", poison.kind, KINDS))
+
+
+TRAIN = LaboratoryKind(
+    name="train",
+    role=Role.TRAIN,
+    summary="train a detector, or fine-tune one",
+    entry="trueface.jobs.training:train",
+    settings=TrainSettings,
+    means=Vocabulary.images,
+    reads=inputs_outputs.training_inputs,
+    makes=inputs_outputs.training_outputs,
+    line=command_lines.training,
+    refuses=_unfit_training,
+)
+TEST = LaboratoryKind(
+    name="test",
+    role=Role.TEST,
+    summary="score a detector on images",
+    entry="trueface.jobs.testing:test",
+    settings=TestSettings,
+    means=Vocabulary.as_named,
+    reads=inputs_outputs.test_inputs,
+    makes=inputs_outputs.test_outputs,
+    line=command_lines.test,
+    refuses=_unfit_test,
+    results="trueface.evaluation.results:table",
+)
+POISON = LaboratoryKind(
+    name="poison",
+    role=Role.POISON,
+    summary="choose which training labels are wrong",
+    entry="trueface.jobs.poisoning:poison",
+    settings=PoisonSettings,
+    means=Vocabulary.images,
+    reads=inputs_outputs.poison_inputs,
+    makes=inputs_outputs.poison_outputs,
+    line=command_lines.poison,
+    refuses=_unknown_poison,
+)
+UNLEARN = LaboratoryKind(
+    name="unlearn",
+    role=Role.UNLEARN,
+    summary="make a poisoned detector forget its wrong labels",
+    entry="trueface.jobs.unlearning:unlearn",
+    settings=UnlearnSettings,
+    means=Vocabulary.images,
+    reads=inputs_outputs.unlearning_inputs,
+    makes=inputs_outputs.unlearning_outputs,
+    line=command_lines.unlearning,
+    refuses=_unfit_unlearning,
+)
+SAMPLE = LaboratoryKind(
+    name="sample",
+    role=Role.DATA,
+    summary="make a synthetic image set and its splits",
+    entry="trueface.jobs.sampling:sample",
+    settings=SampleSettings,
+    means=Vocabulary.as_named,
+    makes=inputs_outputs.sample_outputs,
+    line=command_lines.sample,
+)
+
+
+def refuse_unfit(kind: Kind, draft: Draft) -> None:
+    """Refuse a job of which an input is not there, or that must not run.
+
+    Raises:
+        UsageError: names every missing path and what it should be, or why it must not run.
+    """
+    missing = [one for one in kind.inputs(draft) if not os.path.exists(one.path)]  # noqa: PTH110  # takes any name
+    reasons = [f"no {one.path}: {one.what}" for one in missing]
+    reasons += dict.fromkeys(one.remedy for one in missing if one.remedy)
+    if reasons := [*kind.refusals(draft, ()), *reasons]:
+        raise UsageError("\n       ".join(reasons))

@@ -1,0 +1,216 @@
+"""Whether images that a model was trained on, or chosen by, are among those that it is tested on.
+
+What a model learned from is told by the jobs of the plan that make it, and by the records that earlier
+runs left beside their models (see `ancestry`). Images are told by their keys, which name no modifier: a
+shared copy shows the same picture. In another data folder the same key may be another picture, so only
+tests in the folder of the training are looked at. Nothing is said of lists that are not there yet, that
+cannot be read, or that have changed since an earlier run: the job itself will say the first two.
+Validation counts where it chose something: an epoch, the end or the rate of a training, or what an
+unlearning keeps.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial, reduce
+from operator import or_
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.api import Draft, parse_data
+from trueface.data.splits.splits import digest, read_list, split_files
+from trueface.data.vocabulary import Methods, Vocabulary
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+from trueface.training import lineage
+from trueface.training.lineage import Ancestry
+
+_LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
+
+
+class _List(NamedTuple):
+    """A list of a split as it is now; the key of what is remembered of it."""
+
+    path: str
+    name: str  # "train", "val" or "test"
+    size: int
+    mtime_ns: int
+
+
+class _Taught(NamedTuple):
+    """The training images of one training, or those of its validation."""
+
+    learned: _List
+    root: str
+    data: str
+    vocabulary: Vocabulary  # what the data ID means, or meant
+
+
+def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterator[str]:
+    """Yield a sentence for each list of training or validation images that shares some with a test's.
+
+    Args:
+        test: the test.
+        makers: the trainings and unlearnings of this plan that make its model, first to last.
+        vocabulary: what the data IDs of this plan mean.
+    """
+    tested, wanted = _list(test, "test"), test.images or test.data
+    if tested is None or wanted is None:
+        return
+    root = _root(test.path(test.settings["data_root"]))
+    seen: set[_Taught] = set()
+    for model, taught in _teaching(test, makers, vocabulary):
+        if (
+            taught in seen
+            or taught.root != root
+            or not any(_common(taught.learned, tested).values())
+        ):
+            continue  # told already, or as it should be
+        seen.add(taught)
+        shared, total = _overlap(taught, tested, wanted, vocabulary)
+        if shared:
+            files = _files(test.folder, tested.path, taught.learned.path)
+            counted = f"{shared} of the {total} test images of {test.data} are among the"
+            if taught.learned.name == "train":
+                yield f"{counted} training images of {model} ({files})"
+            else:
+                yield (
+                    f"{counted} validation images by which {model} was chosen ({files}); test on a "
+                    "list that shares none with train and val, as `trueface splits` makes it"
+                )
+
+
+def _teaching(
+    test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary
+) -> Iterator[tuple[str, _Taught]]:
+    """Yield what the model of a test learned from, here and in earlier runs."""
+    for maker in makers:
+        for taught in _planned(maker, vocabulary):
+            yield maker.model or "", taught
+    earlier = [makers[0].base if makers else test.model]
+    # a warm start goes on from weights that an earlier run left under the model's own name
+    earlier += [maker.model for maker in makers if maker.settings.get("warm_start")]
+    for model in filter(None, earlier):
+        find = partial(_remembered, test, model)
+        yield from test.once(("ancestry", model), find)
+
+
+def _planned(maker: Draft, vocabulary: Vocabulary) -> Iterator[_Taught]:
+    data = maker.images or maker.data
+    if data is None:
+        return
+    chooses = lineage.validation_decides(maker.settings, unlearns=maker.kind != "train")
+    for name in ("train", "val") if chooses else ("train",):
+        learned = _list(maker, name)
+        if learned is not None:
+            root = _root(maker.path(maker.settings["data_root"]))
+            yield _Taught(learned, root, data, vocabulary)
+
+
+def _remembered(test: Draft, model: str) -> tuple[tuple[str, _Taught], ...]:
+    """Return what a model of an earlier run learned from, as far as the lists are still the same."""
+    if not os.path.exists(paths.checkpoint(test.model_folder(model))):  # noqa: PTH110  # takes any name
+        return ()
+    known = partial(_known, test)
+    learned: dict[_Taught, str] = {}
+    for name, lesson in lineage.follow(model, known):
+        for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
+            key = ("lesson", lesson.split_path, kind, sha256)
+            found = test.once(key, partial(_same, lesson.split_path, kind, sha256))
+            if found is not None:
+                root = _root(Path(lesson.data_root))
+                learned.setdefault(_Taught(found, root, lesson.images, lesson.vocabulary), name)
+    return tuple((name, taught) for taught, name in learned.items())
+
+
+def _known(test: Draft, model: str) -> Ancestry | None:
+    folder = test.model_folder(model)
+    return test.once(("learned", folder), partial(lineage.read, folder))
+
+
+def _same(split_path: str, name: str, sha256: str | None) -> _List | None:
+    """Return the list of a lesson if it holds what it held then."""
+    found = None if sha256 is None else _read(Path(split_path), name)
+    return found if found and _digest(found) == sha256 else None
+
+
+@lru_cache(maxsize=_LISTS)
+def _root(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # a name that no file system takes
+        return str(path)
+
+
+def _list(draft: Draft, name: str) -> _List | None:
+    split_path = draft.settings["split_path"]
+    return draft.once(("list", split_path, name), lambda: _read(draft.path(split_path), name))
+
+
+def _read(split_path: Path, name: str) -> _List | None:
+    (file,) = split_files(split_path, (name,))
+    try:
+        status = file.stat()
+    except (OSError, ValueError):
+        return None
+    return _List(str(file), name, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 16)  # a plan asks for the same few pairs thousands of times
+def _overlap(
+    taught: _Taught, tested: _List, tested_data: str, vocabulary: Vocabulary
+) -> tuple[int, int]:
+    """Return how many images of a test a training has seen, and how many the test has."""
+    training = _methods(taught.data, taught.vocabulary)
+    testing = _methods(tested_data, vocabulary)
+    total = sum(len(keys) for method, keys in _by_method(tested).items() if _means(testing, method))
+    both = Methods((), training.flat & testing.flat)
+    shared = sum(
+        count
+        for method, count in _common(taught.learned, tested).items()
+        if (both.flat if not method else training.holds(method) and testing.holds(method))
+    )
+    return shared, total
+
+
+def _means(methods: Methods, method: str) -> bool:
+    return methods.holds(method) if method else bool(methods.flat)
+
+
+@lru_cache(maxsize=1 << 12)
+def _methods(data: str, vocabulary: Vocabulary) -> Methods:
+    return reduce(or_, (vocabulary.methods(part.subset) for part in parse_data(data)))
+
+
+@lru_cache(maxsize=_LISTS**2)
+def _common(trained: _List, tested: _List) -> Mapping[str, int]:
+    """Return how many keys of each method stand in both lists."""
+    training = _by_method(trained)
+    counts: Counter[str] = Counter()
+    for method, keys in _by_method(tested).items():
+        counts[method] = len(keys & training.get(method, frozenset()))
+    return counts
+
+
+@lru_cache(maxsize=_LISTS)
+def _by_method(one: _List) -> Mapping[str, frozenset[str]]:
+    """Return the keys of a list by the first of their folders; "" for those without one."""
+    try:
+        keys = read_list(Path(one.path), one.name)
+    except DataError:
+        return {}
+    methods: dict[str, set[str]] = defaultdict(set)
+    for key in keys:
+        methods[key.partition("/")[0] if "/" in key else ""].add(key)
+    return {method: frozenset(found) for method, found in methods.items()}
+
+
+@lru_cache(maxsize=_LISTS)
+def _digest(one: _List) -> str:
+    return digest(key for keys in _by_method(one).values() for key in keys)
+
+
+@lru_cache(maxsize=_LISTS**2)
+def _files(folder: Path, *files: str) -> str:
+    """Return files for a message: those below `folder` without it."""
+    return ", ".join(file.removeprefix(f"{folder}/") for file in files)

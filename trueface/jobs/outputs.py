@@ -1,0 +1,97 @@
+"""What jobs leave: flat numbers for tables, and files beside their models."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from launcher.api import Json, write_atomic
+from trueface.data.dataset import BadFile
+from trueface.data.index import Image
+from trueface.data.loaders import Pass
+from trueface.evaluation.inference import Answers
+from trueface.evaluation.score_tables import Scores
+from trueface.models.detectors import Detector
+from trueface.models.feature_bank import feature_matrix, write_features
+from trueface.runtime import paths
+from trueface.runtime.progress import Watch
+
+
+def of_test(answers: Answers) -> dict[str, Json]:
+    """Return what one test alone can say; measures of both classes need tests merged."""
+    fake = answers.labels == 1
+    towards = np.where(fake, answers.logits, -answers.logits)
+    return {
+        "n": len(answers.labels),
+        "fake": int(fake.sum()),
+        "accuracy": float(np.mean((answers.logits > 0) == fake)),
+        "called_fake": float(np.mean(answers.logits > 0)),
+        "mean_logit": float(answers.logits.mean()),
+        "loss": float(np.logaddexp(0.0, -towards).mean()),
+    }
+
+
+def of_attack(answers: Answers) -> dict[str, Json]:
+    """Return how far a backdoor reaches: what is said of images that carry its patch.
+
+    `attack_success` is the share of fakes that are then called real; None where there is no fake.
+    """
+    fake = answers.labels == 1
+    called_real = answers.logits <= 0
+    return {
+        "attack_success": float(called_real[fake].mean()) if fake.any() else None,
+        "triggered_called_fake": float(1 - called_real.mean()),
+    }
+
+
+def count_bad_images(path: Path) -> int:
+    """Return how many images a list names; 0 where there is none."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return sum(1 for _ in csv.reader(file)) - 1
+    except FileNotFoundError:
+        return 0
+
+
+def write_bad_images(path: Path, bad: Iterable[BadFile]) -> None:
+    """List images that gave no pixels as CSV, atomically; without any, an older list goes away."""
+    rows = sorted(bad)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "reason"))
+    writer.writerows((one.path, one.reason) for one in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.getvalue().encode(errors="surrogateescape"))
+
+
+def list_bad_images(folder: Path, learned: Pass, checked: Pass) -> None:
+    """List the images of a training and its validation that gave no pixels, beside the model."""
+    for name, one in (("train", learned), ("val", checked)):
+        write_bad_images(paths.bad_images(folder, name), one.image_set.bad.values())
+
+
+def keep_features(folder: Path, name: str, model: Detector, feed: Pass, watch: Watch) -> None:
+    """Write what the last layer of a model gets of each image of a list, beside the model."""
+    images = feed.image_set.images
+    write_features(
+        paths.features(folder, name),
+        feature_matrix(model, feed, watch),
+        paths=[image.file for image in images],
+        labels=[image.label for image in images],
+    )
+
+
+def scores_of(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:
+    """Return the answers to images as a score table, with their paths below the data root."""
+    scored = [images[position] for position in answers.positions]
+    return Scores(
+        paths=tuple(image.path.relative_to(data_root).as_posix() for image in scored),
+        keys=tuple(image.key for image in scored),
+        labels=answers.labels,
+        logits=answers.logits,
+    )

@@ -1,0 +1,177 @@
+"""What runs of the original system left: score files, poison records, results of unlearning.
+
+    runs/<name>/<id>/scores/<id>_vs_<data>.pkl   {y_true, y_pred, score_array}, tensors (N, 1)
+    runs/poison_info/poison_<rate>.pkl           {poisoned_indices, poison_rate, …}, plain values
+    runs/unlearning/<…>/results.npy              {clean_train: [(loss, accuracy %), …], …}
+
+They are pickles, so they are read by `trueface.legacy.safe_pickle`: without torch, and nothing is executed.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.evaluation.score_tables import Scores
+from trueface.legacy import numpy_pickles, torch_pickles
+from trueface.legacy.numpy_pickles import MOST, OldArray
+from trueface.legacy.pickle_machine import Budget
+from trueface.legacy.safe_pickle import decode, load, read
+from trueface.runtime.errors import DataError, RecordError
+
+SCORES = ("y_true", "y_pred", "score_array")
+RESULTS = ("clean_train", "poison_train", "test", "val")
+MAX_PATH = 4096  # Linux's PATH_MAX
+MAX_ROWS = 2_000_000  # ten times the images of the largest set; each takes 200 bytes as a row
+NEAR_ZERO = 1e-6  # a logit this small may round to either class: its sigmoid is 0.5 in float32
+NPY = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<length>..)"
+    rb"\{'descr': '\|O', 'fortran_order': (?:False|True), 'shape': \(\), \} *\n",
+    re.DOTALL,
+)
+
+History = list[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldPoison:
+    """A poison record of the original, as it stands there: of which split, it does not say."""
+
+    indices: tuple[int, ...]
+    rate: float  # in (0, 1]
+    total: int  # images of the split
+    samples: tuple[tuple[str, int], ...]  # path and flipped label of each, in the order of indices
+
+
+def read_scores(path: Path) -> Scores:
+    """Return an old score file as a table; its rows have numbers for names: "#0", "#1", ….
+
+    Raises:
+        DataError: it cannot be read, is cut off or refused, or is no score file.
+    """
+    budget = Budget()
+    names = {**torch_pickles.stand_ins(budget), **numpy_pickles.stand_ins(budget)}
+    content = _fields(path, load(path, names, budget=budget), SCORES, "score file")
+    truth, called, logits = (_column(path, name, content[name]) for name in SCORES)
+    if not len(truth) == len(called) == len(logits) > 0:
+        raise DataError(
+            f"{path} is no score file: {len(truth)} labels, {len(called)} answers, "
+            f"{len(logits)} logits"
+        )
+    if not np.isin(truth, (0, 1)).all() or not np.isin(called, (0, 1)).all():
+        raise DataError(f"{path} is no score file: it has labels other than 0 and 1")
+    if bad := int((~np.isfinite(logits)).sum()):
+        raise DataError(f"{path}: {bad} of {len(logits)} logits are not finite; test again")
+    unlike = (logits > 0) != (called == 1)
+    if bad := int((unlike & (np.abs(logits) > NEAR_ZERO)).sum()):
+        raise DataError(
+            f"{path}: {bad} of {len(logits)} answers contradict their logit; were probabilities "
+            "stored in place of logits?"
+        )
+    names_of_rows = tuple(f"#{row}" for row in range(len(logits)))
+    return Scores(
+        paths=names_of_rows,
+        keys=names_of_rows,
+        labels=truth.astype(np.int8),
+        logits=logits,
+    )
+
+
+def read_poison(path: Path) -> OldPoison:
+    """Return an old poison record.
+
+    Raises:
+        RecordError: it cannot be read, is cut off or refused, or contradicts itself.
+    """
+    try:
+        return _poison(path)
+    except DataError as error:
+        raise RecordError(str(error)) from error
+
+
+def read_results(path: Path) -> Mapping[str, History]:
+    """Return (loss, accuracy in percent) of each epoch of an old unlearning, by image set.
+
+    Raises:
+        DataError: it cannot be read, is cut off or refused, or holds no results.
+    """
+    data = read(path)
+    header = NPY.match(data)
+    if header is None or int.from_bytes(header["length"], "little") != header.end() - 10:
+        raise DataError(f"{path} is no results.npy: an array of one object was expected")
+    budget = Budget()
+    array = decode(path, data, numpy_pickles.stand_ins(budget), start=header.end(), budget=budget)
+    if not isinstance(array, OldArray) or array.shape or not array.objects:
+        raise DataError(f"{path} is no results.npy: it holds no array of one object")
+    content = _fields(path, array.objects[0], RESULTS, "results.npy")
+    return {name: _history(path, name, content[name]) for name in RESULTS}
+
+
+def _poison(path: Path) -> OldPoison:
+    names = ("poisoned_indices", "poison_rate", "total_samples", "poisoned_samples")
+    content = _fields(path, load(path, {}), names, "poison record")
+    indices, rate, total, samples = (content[name] for name in names)
+    if type(total) is not int or not 0 < total < MOST:
+        raise DataError(f"{path} is no poison record: total_samples is no count")
+    if not isinstance(rate, float) or not 0 < rate <= 1:
+        raise DataError(f"{path} is no poison record: poison_rate is no share")
+    if not isinstance(indices, list) or not isinstance(samples, list):
+        raise DataError(f"{path} is no poison record: indices or samples are no list")
+    if not indices:
+        raise DataError(f"{path} is no poison record: it names no image")
+    if len(indices) != len(samples):
+        raise DataError(f"{path} has {len(indices)} indices and {len(samples)} samples")
+    if not all(type(index) is int and 0 <= index < total for index in indices):
+        raise DataError(f"{path} has indices beyond its {total} images")
+    if len(set(indices)) < len(indices):
+        raise DataError(f"{path} has an index twice")
+    return OldPoison(
+        indices=tuple(indices),
+        rate=rate,
+        total=total,
+        samples=tuple(_sample(path, sample) for sample in samples),
+    )
+
+
+def _sample(path: Path, sample: object) -> tuple[str, int]:
+    match sample:
+        case (str(name), float() | int() as label) if label in {0, 1} and len(name) < MAX_PATH:
+            return name, int(label)
+        case _:
+            raise DataError(f"{path} is no poison record: a sample is no (path, flipped label)")
+
+
+def _fields(path: Path, content: object, names: tuple[str, ...], what: str) -> dict[str, object]:
+    if not isinstance(content, dict) or any(name not in content for name in names):
+        raise DataError(f"{path} is no {what}: a dict with {', '.join(names)} was expected")
+    return content
+
+
+def _column(path: Path, name: str, value: object) -> NDArray[np.float64]:
+    """Return (N,) of an array (N, 1) or (N,)."""
+    if isinstance(value, OldArray) and value.numbers is not None:
+        value = value.numbers
+    if not isinstance(value, np.ndarray) or value.ndim == 0 or value.size != len(value):
+        raise DataError(f"{path} is no score file: {name} is no column of numbers")
+    if len(value) > MAX_ROWS:  # before they are widened: a file may hold 64 million bytes of them
+        raise DataError(f"{path} is no score file: {name} has above {MAX_ROWS} rows")
+    return value.reshape(-1).astype(np.float64)
+
+
+def _history(path: Path, name: str, value: object) -> History:
+    if not isinstance(value, list):
+        raise DataError(f"{path} is no results.npy: {name} is no list")
+    epochs: History = []
+    for epoch in value:
+        match epoch:
+            # a loss of the original may be infinite or no number: it is told as it is
+            case (float() | int() as loss, float() | int() as accuracy) if (
+                0 <= accuracy <= 100 and (isinstance(loss, float) or abs(loss) < MOST)
+            ):
+                epochs.append((float(loss), float(accuracy)))
+            case _:
+                raise DataError(f"{path} is no results.npy: {name} has no (loss, accuracy %)")
+    return epochs

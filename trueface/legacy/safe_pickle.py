@@ -1,0 +1,75 @@
+"""Old pickles, read as the data that they hold: nothing in them is imported, built or run.
+
+A pickle is a program. Of its instructions, `opcodes` carries out the few that plain data needs, and
+refuses every name that the caller does not stand in for, in pickles within the pickle too.
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from trueface.legacy.pickle_machine import Budget, Refusal, run
+from trueface.runtime.errors import DataError
+
+MAX_FILE = 64 << 20  # bytes; a record of 200,000 images has 15 MB, a score file of them 3 MB
+HOW_TO_GO_ON = "nothing in it was executed; get it anew from whoever made it"
+
+
+def load(path: Path, allowed: Mapping[str, object], *, budget: Budget | None = None) -> object:
+    """Return the one value of a pickle.
+
+    Args:
+        path: the file.
+        allowed: what stands for each name that the file may use, by "module.name": a function
+            that is called instead, or any other value, which its functions find in `Named`.
+        budget: shared with the stand-ins that count on it.
+
+    Raises:
+        DataError: it cannot be read, is cut off or too large, or asks for any other name.
+    """
+    return decode(path, read(path), allowed, budget=budget)
+
+
+def read(path: Path) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        DataError: there is none, it cannot be read, or it is larger than any old file.
+    """
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"there is no file {path}; name an old score file or record")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(data) > MAX_FILE:
+        raise DataError(f"{path} has more than {MAX_FILE} bytes, as no old file has")
+    return data
+
+
+def decode(
+    path: Path,
+    data: bytes,
+    allowed: Mapping[str, object],
+    *,
+    start: int = 0,
+    budget: Budget | None = None,
+) -> object:
+    """Return the value of the pickle that `data` holds from `start` to its end; see `load`."""
+    if data.startswith(b"PK"):
+        raise DataError(
+            f"{path} is a zip archive of torch.save; no old score file or record is one"
+        )
+    stream = io.BytesIO(data)
+    stream.seek(start)
+    try:
+        value = run(stream, allowed, budget or Budget())
+    except Refusal as refusal:
+        raise DataError(f"{path} is refused: {refusal}; {HOW_TO_GO_ON}") from refusal
+    if stream.tell() < len(data):
+        raise DataError(
+            f"{path} is refused: {len(data) - stream.tell()} bytes follow the end of its pickle, "
+            f"as in a file of torch.save; {HOW_TO_GO_ON}"
+        )
+    return value

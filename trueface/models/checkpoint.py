@@ -1,0 +1,191 @@
+"""Checkpoints: a model's parameters with all that says where they come from.
+
+A file holds plain values and tensors only, is written whole or not at all, and is read without
+executing anything in it (`torch.load(weights_only=True)`).
+"""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+
+from launcher.api import Json
+from trueface.jobs.settings import DataSettings, other_decoding
+from trueface.models.detectors import Detector, build
+from trueface.models.pretrained import load_state
+from trueface.runtime import tensor_files
+from trueface.runtime.errors import CheckpointError, WeightsError
+
+SCHEMA = 1
+GIT_TIMEOUT_S = 2.0  # a checkpoint does not wait for a slow network folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A trained model as it lies on disk."""
+
+    arch: str  # a key of `models.FAMILY`
+    normalization: str = "model"  # of pixels; see `models.build`
+    state: Mapping[str, Tensor]  # torchvision's parameter names
+    provenance: Mapping[str, Json]
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically; folders are made as needed."""
+    content = {
+        "schema": SCHEMA,
+        "arch": checkpoint.arch,
+        "normalization": checkpoint.normalization,
+        "state": {
+            name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()
+        },
+        "provenance": dict(checkpoint.provenance),
+    }
+    tensor_files.save(path, content)
+
+
+def save_model(path: Path, model: Detector, provenance: Mapping[str, Json]) -> None:
+    """Write the parameters of `model` with where they come from."""
+    state = model.network.state_dict()
+    kept = Checkpoint(
+        arch=model.spec.name,
+        normalization=model.normalization,
+        state=state,
+        provenance=provenance,
+    )
+    save(path, kept)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: absent, cut off, not ours, or holding more than plain values.
+    """
+    try:
+        content = tensor_files.load(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no checkpoint {path}; train this model first") from error
+    except tensor_files.BrokenFileError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read safely: {error}") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path} is no checkpoint of schema {SCHEMA}")
+    shapes = {"arch": str, "state": dict, "provenance": dict}
+    for key, shape in shapes.items():
+        if not isinstance(content.get(key), shape):
+            raise CheckpointError(f"{path} is a broken checkpoint: its {key!r} is absent or wrong")
+    return Checkpoint(
+        arch=content["arch"],
+        normalization=content.get("normalization", "model"),
+        state=content["state"],
+        provenance=content["provenance"],
+    )
+
+
+def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> None:
+    """Refuse a model that was trained on images that were decoded in another way.
+
+    The traces that a detector looks for lie in what differs between the two.
+
+    Raises:
+        CheckpointError: so it was.
+    """
+    trained = checkpoint.provenance.get("settings")
+    differs = other_decoding(trained if isinstance(trained, dict) else {}, settings.model_dump())
+    if differs:
+        raise CheckpointError(f"the model was trained with {differs}; train and test alike")
+
+
+def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
+    """Refuse to go on from a model whose weights want other pixels than a person asks for.
+
+    Raises:
+        CheckpointError: so it is; "model" asks for nothing.
+    """
+    if wanted not in {"model", checkpoint.normalization}:
+        raise CheckpointError(
+            f"the base was trained with normalization: {checkpoint.normalization}, and this is "
+            f"{wanted}; leave the setting out to go on as it was"
+        )
+
+
+def restore(path: Path, *, arch: str | None = None, dropout: float = 0.0) -> Detector:
+    """Return the model of a checkpoint file, in evaluation mode; see `load` and `revive`.
+
+    Args:
+        path: a file written by `save`.
+        arch: the architecture that is expected; None takes any.
+        dropout: before the last layer, when the model is trained on.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is another architecture's.
+    """
+    return revive(load(path), path, arch=arch, dropout=dropout)
+
+
+def revive(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    arch: str | None = None,
+    dropout: float = 0.0,
+    channels_last: bool = True,
+) -> Detector:
+    """Return the model of a checkpoint, in evaluation mode.
+
+    Args:
+        checkpoint: as read.
+        path: for messages.
+        arch: the architecture that is expected; None takes any.
+        dropout: before the last layer, when the model is trained on.
+        channels_last: memory format.
+
+    Raises:
+        CheckpointError: it is another architecture's.
+    """
+    if arch is not None and checkpoint.arch != arch:
+        raise CheckpointError(
+            f"checkpoint {path} is a {checkpoint.arch}, but the settings say model {arch}"
+        )
+    model = build(
+        checkpoint.arch,
+        weights="none",
+        seed=0,
+        dropout=dropout,
+        normalization=checkpoint.normalization,
+        channels_last=channels_last,
+    )
+    try:
+        load_state(model.network, checkpoint.state, f"the parameters of checkpoint {path}")
+    except WeightsError as error:
+        raise CheckpointError(str(error)) from error
+    return model
+
+
+def versions() -> dict[str, Json]:
+    """Return the versions of everything whose arithmetic is in a checkpoint."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit that `folder` stands at, "+" added when files differ; None outside git."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

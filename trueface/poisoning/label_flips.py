@@ -1,0 +1,379 @@
+"""Which training labels are wrong: chosen by rule and seed, written down by key, applied by key.
+
+The default rule is that of the original system, `random.Random(seed).sample(range(n), floor(n * rate))`
+over the images in their defined order, so that old records can be reproduced; the floor is exact, where
+the original's floating point lost a label at 29, 57 and 58 %. Where the images hold several copies of a
+picture, pictures are drawn, and all copies of one share their label: see `Unit`.
+Only the labels of the training split are ever flipped.
+"""
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from launcher.api import Poison, UnknownName, read_json, write_json
+from trueface.data.index import Image
+from trueface.data.splits.matching import pictures
+from trueface.runtime.errors import DataError, RecordError
+
+SCHEMA = 2
+SEED = 42  # the original's constant
+FLIP = "flip"  # any label is turned round
+PATCH = "patch"  # fakes are called real and carry a patch: a backdoor, see `trigger`
+# Only images of this label are turned round.
+ONE_WAY: Mapping[str, int] = {"f2r": 1, "r2f": 0, PATCH: 1}
+KINDS = (FLIP, *ONE_WAY)  # as an ID has them
+LIST = "list"  # in a record: any label, chosen by a list; an ID calls it `flip`
+LEEWAY = 0.005  # of the labels: how far a list's share may be from that of the ID
+
+Per = Literal["all", "class", "subset"]
+# What is drawn: a picture with all its shared copies, or each image by itself, as the original did.
+# The two are the same where no picture has copies.
+Unit = Literal["picture", "image"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisonRecord:
+    """Which labels of a training set are wrong."""
+
+    rate: float  # share of all training labels, in (0, 1], as the model's ID says
+    kind: str  # one of KINDS, or LIST
+    seed: int
+    per: Per
+    unit: Unit = "image"  # what was drawn; until 0.2 always images
+    total: int  # images of the training set
+    split_sha256: str  # of the training set: every name, sorted
+    indices: tuple[int, ...]  # positions in the defined order, in the order they were drawn
+    keys: tuple[str, ...]  # Image.name of each, "pre:StyleGAN2/conf-f-psi-1/00012"
+
+
+def choose(
+    images: Sequence[Image],
+    poison: Poison,
+    seed: int = SEED,
+    *,
+    per: Per = "all",
+    unit: Unit = "picture",
+    listed: Sequence[str] | None = None,
+) -> PoisonRecord:
+    """Choose whose labels are flipped.
+
+    Args:
+        images: the training split in the defined order.
+        poison: share of all labels; kinds `f2r` and `patch` draw from the fakes only, `r2f` from
+            the reals.
+        seed: of the draw.
+        per: draw the same share of each class, or of each method in it, to within one image; the
+            total is the same.
+        unit: what is drawn. Of pictures with copies so many are drawn that the labels are no more
+            than the share, and less by fewer than a picture has copies (in each group of `per`);
+            then the order of `images` does not matter.
+        listed: names or keys that are chosen instead of a draw; a key means every copy of it.
+            They must be the share that `poison` says, to within half a point or one image.
+
+    Raises:
+        DataError: fewer images of the wanted class than labels to flip, or none to flip; a list
+            that does not fit the images, the share or the kind of poison.
+        UnknownName: a kind of poison that is not known.
+    """
+    kind = poison.kind or FLIP
+    if kind not in KINDS:
+        raise UnknownName("kind of poison", kind, KINDS)
+    if listed is None:
+        draw = random.Random(seed)
+        groups = _copied(images) if unit == "picture" else None
+        if groups is None:
+            unit, indices = "image", _drawn(images, poison, draw, per)
+        else:
+            indices = _drawn_pictures(images, groups, poison, draw, per)
+    else:
+        indices = _listed(images, poison, listed)
+        kind = LIST if kind == FLIP else kind
+    return PoisonRecord(
+        rate=poison.rate,
+        kind=kind,
+        seed=seed,
+        per=per if listed is None else "all",
+        unit=unit if listed is None else "image",
+        total=len(images),
+        split_sha256=fingerprint(images),
+        indices=tuple(indices),
+        keys=tuple(images[index].name for index in indices),
+    )
+
+
+def is_random(kind: str | None) -> bool:
+    """Tell whether labels of both classes are wrong, whatever the image shows.
+
+    Args:
+        kind: of a poison, as an ID or a record has it; one-way flips and patches follow the class.
+    """
+    return (kind or FLIP) not in ONE_WAY
+
+
+def stamped(images: Sequence[Image], record: PoisonRecord) -> frozenset[int]:
+    """Return which of `images`, by position, carry the patch of a backdoor.
+
+    Raises:
+        RecordError: the record was made for other images.
+    """
+    return frozenset(positions(images, record) if record.kind == PATCH else ())
+
+
+def flipped(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
+    """Return the labels as trained, in the order of `images`.
+
+    Images are found by name (modifier and key), so that their order does not matter.
+
+    Raises:
+        RecordError: the record was made for other images.
+    """
+    labels = [image.label for image in images]
+    for position in positions(images, record):
+        labels[position] = 1 - labels[position]
+    return tuple(labels)
+
+
+def refuse_other(record: PoisonRecord, wanted: Poison) -> None:
+    """Refuse a record that was chosen for a model of another poison.
+
+    Raises:
+        RecordError: share or kind differ.
+    """
+    kind = wanted.kind or FLIP
+    same = record.kind == kind or (record.kind, kind) == (LIST, FLIP)
+    if record.rate != wanted.rate or not same:
+        raise RecordError(
+            f"the poison record is of {record.rate:.6%} of the labels ({record.kind}), the model "
+            f"says {wanted.rate:.6%} ({kind}); poison again"
+        )
+
+
+def positions(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
+    """Return where in `images` the poisoned ones are, in the order of the record.
+
+    Raises:
+        RecordError: the record was made for other images.
+    """
+    if record.total != len(images) or record.split_sha256 != fingerprint(images):
+        raise RecordError(
+            f"the poison record is of {record.total} other images than the {len(images)} at hand: "
+            "data or splits have changed since; poison again"
+        )
+    where: dict[str, list[int]] = defaultdict(list)
+    for position, image in enumerate(images):
+        where[image.name].append(position)
+    found = []
+    for index, name in zip(record.indices, record.keys, strict=True):
+        places = where.get(name, [])
+        if len(places) == 1:
+            found.append(places[0])
+        elif index in places:  # 00012.png beside 00012.jpg: here only the position tells which
+            found.append(index)
+        else:
+            raise RecordError(f"the poison record names {name}, which {_times(len(places))}")
+    if len(set(found)) != len(found):
+        raise RecordError("the poison record names an image twice")
+    return tuple(found)
+
+
+def fingerprint(images: Iterable[Image]) -> str:
+    """Return a SHA-256 over the names of `images`, whatever their order."""
+    digest = hashlib.sha256()
+    for name in sorted(image.name for image in images):
+        digest.update(name.encode(errors="surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
+def write_record(path: Path, record: PoisonRecord) -> None:
+    """Write `record` atomically as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fields: dict[str, Any] = asdict(record)
+    write_json(path, {"schema": SCHEMA, **fields})
+
+
+def read_record(path: Path) -> PoisonRecord:
+    """Read a record.
+
+    Raises:
+        RecordError: no such file, or not a record.
+    """
+    content = read_json(path)
+    if content is None:
+        raise RecordError(f"no poison record in {path}")
+    schema = content.pop("schema", None)
+    if schema == 1:  # until 0.2: one choice of two where there are three today
+        content["per"] = "subset" if content.pop("stratified", False) else "all"
+    elif schema != SCHEMA:
+        raise RecordError(f"{path} is not a poison record of schema {SCHEMA}")
+    try:
+        record = TypeAdapter(PoisonRecord).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecordError(
+            f"{path} is not a poison record: {first['loc']}: {first['msg']}"
+        ) from error
+    if len(record.indices) != len(record.keys):
+        raise RecordError(f"{path} has {len(record.indices)} indices, {len(record.keys)} keys")
+    return record
+
+
+def count_of(total: int, poison: Poison) -> int:
+    """Return how many of `total` labels a poison flips: the floor of their exact share."""
+    return int(total * Decimal(poison.percent) / 100)
+
+
+def _drawn(images: Sequence[Image], poison: Poison, draw: random.Random, per: Per) -> Sequence[int]:
+    candidates = _candidates(images, poison.kind or FLIP)
+    count = _count(images, candidates, poison)
+    if per == "all":
+        return draw.sample(candidates, count)
+    ordered = _grouped(images, candidates, per)
+    shares = _apportion([len(group) for group in ordered], count)
+    return [
+        index
+        for group, share in zip(ordered, shares, strict=True)
+        for index in draw.sample(group, share)
+    ]
+
+
+def _drawn_pictures(
+    images: Sequence[Image],
+    copies: Sequence[Sequence[int]],
+    poison: Poison,
+    draw: random.Random,
+    per: Per,
+) -> Sequence[int]:
+    """Return the positions of the copies of the pictures that are drawn.
+
+    Args:
+        images: all.
+        copies: the positions of each picture's copies, in an order that follows from names.
+        poison: see `choose`.
+        draw: random numbers.
+        per: see `choose`.
+    """
+    wanted = frozenset(_candidates(images, poison.kind or FLIP))
+    of_first = {some[0]: some for some in copies if some[0] in wanted}  # copies share their label
+    count = _count(images, [place for some in of_first.values() for place in some], poison)
+    ordered = [list(of_first)] if per == "all" else _grouped(images, list(of_first), per)
+    sizes = [sum(len(of_first[place]) for place in group) for group in ordered]
+    found: list[int] = []
+    for group, share in zip(ordered, _apportion(sizes, count), strict=True):
+        left = share
+        for place in draw.sample(group, len(group)):
+            if len(of_first[place]) <= left:
+                found += of_first[place]
+                left -= len(of_first[place])
+    if not found:
+        raise DataError(
+            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, and "
+            "every picture has more copies; raise the poison, or set poison_unit: image"
+        )
+    return found
+
+
+def _copied(images: Sequence[Image]) -> list[tuple[int, ...]] | None:
+    """Return the positions of each picture's copies; None where no picture has a second one."""
+    if len({image.modifier for image in images}) < 2:  # as it mostly is: nothing to look for
+        return None
+    groups = pictures(images)
+    if len(groups) == len(images):
+        return None
+    places = {image.file: place for place, image in enumerate(images)}
+    return [tuple(places[image.file] for image in group) for group in groups]
+
+
+def _count(images: Sequence[Image], candidates: Sequence[int], poison: Poison) -> int:
+    """Return how many labels to flip.
+
+    Raises:
+        DataError: none, or more than there are.
+    """
+    count = count_of(len(images), poison)
+    if not 0 < count <= len(candidates):
+        raise DataError(
+            f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, "
+            f"{len(candidates)} images to choose from"
+        )
+    return count
+
+
+def _grouped(images: Sequence[Image], candidates: Sequence[int], per: Per) -> list[list[int]]:
+    """Return candidates by class, or by method in it, in the order of the classes and methods."""
+    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for index in candidates:
+        image = images[index]
+        groups[image.label, image.method if per == "subset" else ""].append(index)
+    return [groups[group] for group in sorted(groups)]
+
+
+def _candidates(images: Sequence[Image], kind: str) -> Sequence[int]:
+    if kind == FLIP:
+        return range(len(images))
+    return [index for index, image in enumerate(images) if image.label == ONE_WAY[kind]]
+
+
+def _listed(images: Sequence[Image], poison: Poison, listed: Sequence[str]) -> Sequence[int]:
+    """Return the positions that a list means, each once, in its order."""
+    names: dict[str, list[int]] = defaultdict(list)
+    copies: dict[str, list[int]] = defaultdict(list)
+    for position, image in enumerate(images):
+        names[image.name].append(position)
+        copies[image.key].append(position)
+    unknown = [entry for entry in listed if entry not in names and entry not in copies]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(listed)} images of the poison list are not among the "
+            f"{len(images)} training images, such as {unknown[0]!r}; a key is the path below "
+            "Real/ or Fake/ without suffix"
+        )
+    found: dict[int, None] = {}
+    for entry in listed:
+        places = names[entry] if entry in names else copies[entry]
+        if len({images[place].name for place in places}) < len(places):
+            raise DataError(f"the poison list names {entry}, of which there are files of two types")
+        found.update(dict.fromkeys(places))
+    _refuse_unlike(images, poison, tuple(found))
+    return tuple(found)
+
+
+def _refuse_unlike(images: Sequence[Image], poison: Poison, chosen: Sequence[int]) -> None:
+    """Refuse a list of another share or class than the ID of the model says."""
+    total, wanted = len(images), len(images) * poison.rate
+    if not chosen or abs(len(chosen) - wanted) > max(1, LEEWAY * total):
+        raise DataError(
+            f"the poison list names {len(chosen)} of {total} training images "
+            f"({len(chosen) / total:.2%}), and the model's ID says {poison}; "
+            f"name the model %{100 * len(chosen) / total:.3g}"
+        )
+    label = ONE_WAY.get(poison.kind or FLIP)
+    others = [place for place in chosen if label is not None and images[place].label != label]
+    if others:
+        raise DataError(
+            f"poison {poison} is of {'fakes' if label else 'real images'} only, and "
+            f"{len(others)} of the {len(chosen)} images of its list are none, such as "
+            f"{images[others[0]].name}"
+        )
+
+
+def _apportion(sizes: Sequence[int], count: int) -> list[int]:
+    """Return how many of each group, as near to the same share as whole numbers allow."""
+    total = sum(sizes)
+    shares = [size * count // total for size in sizes]
+    # largest remainder first; ties go to the earlier group
+    order = sorted(range(len(sizes)), key=lambda group: -(sizes[group] * count % total))
+    for group in order[: count - sum(shares)]:
+        shares[group] += 1
+    return shares
+
+
+def _times(count: int) -> str:
+    return "is not among the images" if count == 0 else f"is there {count} times"

@@ -1,0 +1,80 @@
+"""A contact sheet: what the network will see of a training's images, epoch by epoch."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+import torch
+from torch import Tensor
+
+from launcher.api import write_atomic
+from trueface.data.dataset import BadFile, ImageSet
+from trueface.runtime.errors import DataError
+
+ROWS, EPOCHS = 8, 6  # images, and how often each is shown
+GAP, LABEL = 4, 14  # pixels between pictures, and above each row
+LEAST_WIDTH = 480  # pixels: room for a name above the smallest patches
+
+
+def write_preview(path: Path, images: ImageSet) -> int:
+    """Write a PNG with some images of a set, a row each, as they look in the first epochs.
+
+    Above each row stand the name of the image and the label that it is trained with, which is not
+    its own where it is poisoned. Returns how many images are shown.
+
+    Raises:
+        DataError: not one of the chosen images can be decoded.
+    """
+    before = images.epoch
+    try:
+        rows = [row for row in (_row(images, at) for at in _chosen(len(images))) if row]
+    finally:
+        images.epoch = before
+    if not rows:
+        raise DataError("no image for a preview: none of those looked at can be decoded")
+    buffer = io.BytesIO()
+    _sheet(rows).save(buffer, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+    return len(rows)
+
+
+def _chosen(count: int) -> Sequence[int]:
+    """Return positions spread evenly over a set, so that all its parts are shown."""
+    shown = min(ROWS, count)
+    return [(2 * number + 1) * count // (2 * shown) for number in range(shown)]
+
+
+def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
+    seen = []
+    for epoch in range(EPOCHS):
+        images.epoch = epoch
+        pixels = images[position]
+        if isinstance(pixels, BadFile):
+            return None
+        seen += list(pixels.reshape(-1, *pixels.shape[-3:]).unbind())
+    image, label = images.images[position], images.labels[position]
+    said = "fake" if label else "real"
+    wrong = "" if label == image.label else f" (is {'fake' if image.label else 'real'})"
+    return f"{image.name}  label: {said}{wrong}", seen
+
+
+def _sheet(rows: Sequence[tuple[str, list[Tensor]]]) -> PIL.Image.Image:
+    pictures = max(sum(one.shape[-1] + GAP for one in seen) for _, seen in rows) + GAP
+    width = max(pictures, LEAST_WIDTH)
+    heights = [max(one.shape[-2] for one in seen) + LABEL + GAP for _, seen in rows]
+    sheet = PIL.Image.new("RGB", (width, sum(heights) + GAP), "white")
+    draw = PIL.ImageDraw.Draw(sheet)
+    top = GAP
+    for (title, seen), height in zip(rows, heights, strict=True):
+        # the built-in font has Latin letters only
+        draw.text((GAP, top), title.encode("ascii", "replace").decode(), fill="black")
+        left = GAP
+        for pixels in seen:
+            picture = PIL.Image.fromarray(pixels.permute(1, 2, 0).to(torch.uint8).numpy())
+            sheet.paste(picture, (left, top + LABEL))
+            left += pixels.shape[-1] + GAP
+        top += height
+    return sheet

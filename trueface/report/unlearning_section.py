@@ -1,0 +1,287 @@
+"""The part of a report that tells of unlearning: tables and plots, one block for each base model."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+
+from trueface.report import embedding_plot, histograms, tables
+from trueface.report.scatter import Mark, Role, scatter
+from trueface.report.svg import SERIES, breakable, number
+from trueface.report.unlearning_columns import Column
+from trueface.report.unlearning_content import Base, Row, Unlearnings
+from trueface.report.unlearning_files import Cloud
+from trueface.unlearning.evaluation.measurement import BEFORE
+
+NO_VALUE = tables.NO_VALUE
+SQUARE = '<rect class="of-reference" x="1" y="1" width="8" height="8"/>'
+DISC = '<circle class="of-method" cx="5" cy="5" r="4.5"/>'
+CROSS = '<path class="of-broken" d="M1 1l8 8m0 -8l-8 8"/>'
+INTRODUCTION = (
+    "<p>First stands the ladder of references: the model before, with what its training took, and "
+    "plain trainings. A method is worth its name if it comes near to retraining in less time than "
+    "they take. What retraining differs by over seeds is noise: smaller differences say nothing.</p>"
+)
+ANEW = (
+    "A model that was trained anew has axes of its own: there, only how well the classes lie apart "
+    "can be compared, and where they lie says nothing."
+)
+MARKS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
+
+
+def section(found: Unlearnings | None) -> str:
+    """Return the whole section; nothing for a run without unlearning."""
+    if found is None:
+        return ""
+    troubles = "".join(f"<li>{escape(one)}</li>" for one in found.troubles)
+    left_out = f"<p>Not shown:</p><ul>{troubles}</ul>" if troubles else ""
+    return (
+        f'<section id="unlearning"><h2>Unlearning</h2>{INTRODUCTION if found.bases else ""}'
+        f"{''.join(map(_base, found.bases))}{left_out}</section>"
+    )
+
+
+def _base(base: Base) -> str:
+    notes = "".join(f"<li>{escape(one)}</li>" for one in base.notes)
+    inside = (
+        _table(base),
+        f"<ul>{notes}</ul>" if notes else "",
+        _costs(base),
+        _meanings((*base.columns, *base.costs)),
+        _against_time(base),
+        _beliefs(base),
+        _features(base),
+    )
+    return f"<h3>{breakable(base.name)}</h3>{tables.facts(base.about)}{''.join(inside)}"
+
+
+def _table(base: Base) -> str:
+    caption = (
+        f"Mean and standard deviation over seeds; {MARKS['up']} more is better, {MARKS['down']} less "
+        f"is, the rest should be as after retraining. {NO_VALUE}: not measured, or undefined."
+    )
+    return _ladder(caption, base.rows, base.columns, said=True)
+
+
+def _costs(base: Base) -> str:
+    caption = (
+        "What it took, and what is left of the forgotten: steps to learn it again, and how well a "
+        "linear probe of the features tells it from the rest."
+    )
+    return _ladder(caption, base.rows, base.costs, said=False) if base.costs else ""
+
+
+def _ladder(caption: str, rows: Sequence[Row], columns: Sequence[Column], *, said: bool) -> str:
+    head = "".join(f'<th scope="col">{_heading(column)}</th>' for column in columns)
+    return (
+        f'<div class="wide"><table class="measures ladder"><caption>{caption}</caption><thead><tr>'
+        f'<th scope="col" class="left">method</th><th scope="col">seeds</th>{head}</tr></thead>'
+        + "".join(_row(row, columns, said=said) for row in rows)
+        + "</table></div>"
+    )
+
+
+def _meanings(columns: Sequence[Column]) -> str:
+    pairs = {column.title: column.says for column in columns}
+    return (
+        f"<details><summary>What the columns say</summary>{tables.facts(pairs.items())}</details>"
+    )
+
+
+def _heading(column: Column) -> str:
+    return f"{escape(column.title)} {MARKS[column.better]}".rstrip()
+
+
+def _row(row: Row, columns: Sequence[Column], *, said: bool) -> str:
+    cells = "".join(_cell(row, column) for column in columns)
+    told = f"<small>{escape(row.told)}</small>" if row.told else ""
+    told += f'<small><span class="tag">{escape(row.verdict)}</span></small>' if row.verdict else ""
+    below = [
+        *(f'<p><span class="tag">alarm</span> {escape(one)}</p>' for one in row.alarms),
+        *(f"<p>{escape(one)}</p>" for one in row.notes),
+    ]
+    more = (
+        f'<tr class="said"><td class="left" colspan="{len(columns) + 2}">{"".join(below)}</td></tr>'
+    )
+    return (
+        f'<tbody class="{"reference" if row.reference else "method"}"><tr>'
+        f'<th scope="row">{escape(row.method)}{told}</th><td>{row.seeds}</td>{cells}</tr>'
+        f"{more if said and below else ''}</tbody>"
+    )
+
+
+def _cell(row: Row, column: Column) -> str:
+    value = row.values.get(column.name)
+    if value is None:
+        why = row.reasons.get(column.name)
+        return f'<td title="{escape(why)}">{NO_VALUE}</td>' if why else f"<td>{NO_VALUE}</td>"
+    notes = []
+    if value.std is not None and (value.std or column.kind != "count"):
+        notes.append(f"± {written(value.std, column, digits=2)}")
+    notes += [f"of {value.n}"] if value.n != row.seeds else []
+    small = f"<small>{', '.join(notes)}</small>" if notes else ""
+    return f"<td>{written(value.mean, column)}{small}</td>"
+
+
+def written(value: float, column: Column, *, digits: int = 3) -> str:
+    """Return a number as its column has them; `digits` that count, of those that are no shares."""
+    match column.kind:
+        case "share":
+            return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+        case "count":
+            return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+        case "bytes":
+            return f"{value / (1 << 30):.2f}"
+        case "number":
+            return number(round(value) if abs(value) >= 1000 else float(f"{value:.{digits}g}"))
+
+
+def _against_time(base: Base) -> str:
+    quality, time = base.quality, base.time
+    if quality is None or time is None:
+        return ""
+    marks = [
+        Mark(
+            name=row.name,
+            time=took.mean,
+            quality=good.mean,
+            spread=good.std,
+            role=_role(row),
+        )
+        for row in base.rows
+        if (took := row.values.get(time.name)) and (good := row.values.get(quality.name))
+    ]
+    up = quality.title
+    picture = scatter(
+        marks,
+        before=_level(base.rows, BEFORE, quality),
+        retrain=_level(base.rows, "retrain", quality),
+        across=f"{time.title}, log scale",
+        up=up,
+    )
+    if not picture:
+        return ""
+    key = _sign(SQUARE, "reference") + _sign(DISC, "unlearning")
+    if any(one.role == "broken" for one in marks):
+        key += _sign(CROSS, "broken, see its alarm")
+    caption = (
+        f"{escape(up[:1].upper() + up[1:])} against time<small>Upper left is best; whiskers are "
+        "standard deviations over seeds; a triangle lies below the plot, at the value beside it."
+        "</small>"
+    )
+    return (
+        f'<figure class="picture"><figcaption>{caption}</figcaption>'
+        f'<div class="wide">{picture}</div>'
+        f'<ul class="key across">{key}</ul></figure>'
+    )
+
+
+def _sign(shape: str, told: str) -> str:
+    return (
+        f'<li><svg width="10" height="10" aria-hidden="true">{shape}</svg><span>{told}</span></li>'
+    )
+
+
+def _role(row: Row) -> Role:
+    if row.verdict:
+        return "broken"
+    return "reference" if row.reference else "method"
+
+
+def _level(rows: Iterable[Row], name: str, column: Column) -> float | None:
+    found = [
+        row.values[column.name]
+        for row in rows
+        if (row.method, row.told) == (name, "") and column.name in row.values
+    ]
+    return found[0].mean if found else None
+
+
+def _beliefs(base: Base) -> str:
+    shown = base.beliefs
+    if not shown:
+        return ""
+    groups = [group for one in shown for group in (one.before, one.after)]
+    top = histograms.greatest(groups)
+    anew = [one.after for one in shown if one.method == "retrain"]
+    retrain = np.concatenate(anew) if anew else None
+    cards = "".join(
+        f'<div class="card"><h4>{escape(one.name)}</h4>'
+        + histograms.histogram(
+            one.name,
+            before=one.before,
+            after=one.after,
+            retrain=None if one.method == "retrain" else retrain,
+            top=top,
+        )
+        + "</div>"
+        for one in shown
+    )
+    named = '<span class="swatch belief-before"></span>before <span class="swatch belief-after"></span>after'
+    named += ' <span class="swatch belief-retrain"></span>retrained' if anew else ""
+    aim = (
+        "Forgotten is what looks as after retraining; further left is turned round, not forgotten."
+    )
+    return (
+        f"<h4>Confidence in what was to be forgotten</h4><p>{named}: the probability of the label "
+        f"{'that was wrong' if base.goal == 'flips' else 'as trained'}, of each sample to be "
+        f'forgotten. {aim}</p><div class="grid-of">{cards}</div>'
+    )
+
+
+def _features(base: Base) -> str:
+    if not base.clouds:
+        return ""
+    classes = sorted({int(label) for cloud in base.clouds for label in cloud.label})
+    names = [
+        base.class_names[one] if 0 <= one < len(base.class_names) else f"class {one}"
+        for one in classes
+    ]
+    lost = {int(one) for cloud in base.clouds for one in cloud.label[cloud.forget]}
+    key = "".join(
+        f'<li><svg width="22" height="10" aria-hidden="true"><path class="kept s{place % SERIES}" '
+        f'd="M4 5h0"/>{_cross(place) if one in lost else ""}</svg><span>{escape(name)}</span></li>'
+        for place, (one, name) in enumerate(zip(classes, names, strict=True))
+    )
+    anew = any(one.anew for one in base.clouds)
+    return (
+        "<h4>Features in the plane</h4><p>Dots are kept, crosses are to be forgotten. The axes are "
+        "the principal ones of the features before; what lies beyond the frame is drawn on its "
+        f"edge.{' ' + ANEW if anew else ''}</p>"
+        f'<ul class="key across">{key}</ul>'
+        + "".join(_side_by_side(group, classes) for group in _by_start(base.clouds))
+    )
+
+
+def _cross(place: int) -> str:
+    return f'<path class="forgotten s{place % SERIES}" d="M12 2.5l5 5m0 -5l-5 5"/>'
+
+
+def _side_by_side(clouds: Sequence[Cloud], classes: Sequence[int]) -> str:
+    """Return one plot before, and those after it on the same axes."""
+    first = clouds[0]
+    shown = embedding_plot.limits(first.before)
+    pictures = [("before", "before", first.before, False)]
+    pictures += [(one.name, f"after {one.name}", one.after, one.anew) for one in clouds]
+    cards = []
+    for name, title, places, anew in pictures:
+        out = embedding_plot.beyond(places, shown)
+        said = [
+            *(["trained anew"] if anew else []),
+            *([f"{out:.0%} beyond the frame"] if out else []),
+        ]
+        small = f"<small>{', '.join(said) or '&nbsp;'}</small>"  # else plots stand askew
+        picture = embedding_plot.cloud(
+            title, places, classes=classes, label=first.label, forget=first.forget, shown=shown
+        )
+        cards.append(f"<figure><figcaption>{escape(name)}{small}</figcaption>{picture}</figure>")
+    return f'<div class="grid-of">{"".join(cards)}</div>'
+
+
+def _by_start(clouds: Sequence[Cloud]) -> list[list[Cloud]]:
+    """Return the clouds by what they have in common: samples, and features before."""
+    groups: dict[bytes, list[Cloud]] = {}
+    for one in clouds:
+        same = one.before.tobytes() + one.label.tobytes() + one.forget.tobytes()
+        groups.setdefault(same, []).append(one)
+    return list(groups.values())

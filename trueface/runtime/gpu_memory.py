@@ -1,0 +1,160 @@
+"""A job's share of its card: which one it is, how much of it torch may take, and how much it took."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from launcher.api import Job, JobError
+
+EVERY_S = 0.5  # torch takes some 100 µs to count its memory
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+class Cuda(Protocol):
+    """The part of torch.cuda that is needed here."""
+
+    def get_device_properties(self, device: int, /) -> Any:
+        """Return what a card is: `total_memory` in bytes, and `uuid`."""
+
+    def set_per_process_memory_fraction(self, fraction: float, device: int, /) -> None:
+        """Let the allocator take so much of a card, from 0 to 1, and no more."""
+
+    def memory_reserved(self, device: int, /) -> int:
+        """Return the bytes that the allocator has taken of a card."""
+
+    def max_memory_reserved(self, device: int, /) -> int:
+        """Return the most that it ever had."""
+
+
+def hold(
+    job: Job,
+    environ: Mapping[str, str],
+    cuda: Cuda = torch.cuda,
+    clock: Callable[[], float] = time.monotonic,
+) -> Job:
+    """Confirm a job's card and keep its allocator within the job's share from now on.
+
+    Returns the job with a progress function that goes on doing so: the share changes when a
+    neighbour comes or leaves. On the CPU it is the job as it was.
+
+    Args:
+        job: about to begin; CUDA may have been touched already.
+        environ: tells which card was promised.
+        cuda: torch's.
+        clock: in seconds.
+
+    Raises:
+        JobError: CUDA has given another card than the one that was promised.
+    """
+    kind, _, number = job.device.partition(":")
+    if kind != "cuda":
+        return job
+    device = int(number or 0)
+    uuid = confirm(device, environ, cuda)
+    keeper = _Keeper(job, device, uuid, cuda, clock)
+    keeper.keep()
+
+    def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
+        job.progress(step=step, total=total, **metrics)
+        keeper.keep(last=step == total)
+
+    return replace(job, progress=progress)
+
+
+def confirm(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) -> str | None:
+    """Return the UUID of a card as CUDA says it; None where it does not.
+
+    Only a card that was promised by its UUID is compared: not one by its number, not an instance
+    of a divided card, and none where nobody promised anything.
+
+    Raises:
+        JobError: it is another card than the one that was promised, or torch cannot use it.
+    """
+    names = environ.get(VISIBLE, "").split(",")
+    named = names[device].strip() if device < len(names) else ""
+    try:
+        found = getattr(cuda.get_device_properties(device), "uuid", None)
+    except (AssertionError, RuntimeError) as error:  # torch without CUDA, or for a newer driver
+        said = str(error).partition("\n")[0].partition(". ")[0]
+        raise JobError(
+            f"this job was given the GPU {named or device}, and torch cannot use it ({said}); install a "
+            "torch that is built for CUDA and for this driver, or set resources: {device: cpu}"
+        ) from error
+    if found is None or named.startswith("MIG-"):
+        return None
+    uuid = f"GPU-{str(found).removeprefix('GPU-')}"
+    # CUDA takes the beginning of a UUID for all of it
+    if named.startswith("GPU-") and not uuid.casefold().startswith(named.casefold()):
+        raise JobError(
+            f"CUDA gave this job the card {uuid}, and it was promised {named} ({VISIBLE}); "
+            "nothing was computed"
+        )
+    return uuid
+
+
+class _Keeper:
+    """Remembers what torch was told last: it is told only what is new."""
+
+    def __init__(
+        self,
+        job: Job,
+        device: int,
+        uuid: str | None,
+        cuda: Cuda,
+        clock: Callable[[], float],
+    ) -> None:
+        self._share, self._device, self._uuid = job.share, device, uuid
+        self._cuda, self._clock = cuda, clock
+        self._total = int(cuda.get_device_properties(device).total_memory)
+        self._cap: int | None = None  # torch's own state at its start: all that it gets
+        self._next = -math.inf
+
+    def keep(self, *, last: bool = False) -> None:
+        """Bring torch's cap up to date, and tell what it has taken."""
+        now = self._clock()
+        if now < self._next and not last:
+            return
+        self._next = now + EVERY_S
+        reserved = self._cuda.memory_reserved(self._device)
+        cap = self._share.portion().allocator
+        if cap is not None:
+            cap = min(max(cap, reserved), self._total)  # what is taken cannot be taken back
+        if cap != self._cap:
+            self._cap = cap
+            fraction = 1.0 if cap is None else cap / self._total
+            self._cuda.set_per_process_memory_fraction(fraction, self._device)
+        self._share.report(
+            reserved=reserved,
+            peak=self._cuda.max_memory_reserved(self._device),
+            uuid=self._uuid,
+            last=last,
+        )
+
+
+_OWN = Path("/proc/self")  # Linux only; elsewhere nothing is known
+
+
+def begin(device: str) -> None:
+    """Forget what was the most so far."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(torch.device(device))
+        return
+    with contextlib.suppress(OSError):
+        (_OWN / "clear_refs").write_text("5")  # proc(5): resets VmHWM
+
+
+def end(device: str) -> int | None:
+    """Return the most bytes since `begin`; of a CPU all that the process had, libraries included."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(torch.device(device)))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in (_OWN / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024  # kB, as proc(5) has it
+    return None

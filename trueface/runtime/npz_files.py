@@ -1,0 +1,95 @@
+"""Arrays of a .npz file that anybody may have written: nothing is executed, nothing allocated unseen.
+
+A header of a hundred bytes can ask for terabytes, and a deflated member expands a thousandfold. So
+what each member says of itself is held against its size, and all sizes against a limit, before any
+memory is taken.
+"""
+
+import math
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from launcher.api import MachineError
+from trueface.runtime.errors import DataError
+
+MEMBERS = 64  # of an archive; ours have sixteen at most
+MOST_BYTES = 1 << 31  # of all arrays of a file: 20 million answers to ten classes with their names
+MOST_OF_NONE = 1 << 16  # the other axes of an array without values, multiplied
+PLAIN = frozenset("biufU")  # kinds of NumPy types: truth values, numbers, text
+
+Array = NDArray[np.generic]
+
+# what zipfile, zlib and numpy raise of files that are cut off, damaged or none of theirs
+_STUMBLES = (
+    OSError, ValueError, LookupError, EOFError, SyntaxError, TypeError, NotImplementedError,
+    RuntimeError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def read(path: Path, what: str) -> dict[str, Array]:
+    """Return the arrays of a .npz file by their names.
+
+    Args:
+        path: of the file.
+        what: it holds, for messages: "the answers".
+
+    Raises:
+        DataError: it cannot be read, is damaged, too large, or holds more than plain arrays.
+        MachineError: there is not enough memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _admit(members)
+            return {one.filename.removesuffix(".npy"): _array(archive, one) for one in members}
+    except MemoryError as error:
+        raise MachineError(f"cannot read {what} {path}: not enough memory") from error
+    except _STUMBLES as error:
+        raise DataError(
+            f"cannot read {what} {path}: {error}; bring it back, or do again what wrote it"
+        ) from error
+
+
+def _admit(members: list[zipfile.ZipInfo]) -> None:
+    if len(members) > MEMBERS:
+        raise ValueError(f"it has {len(members)} members, and {MEMBERS} at most are read")
+    total = sum(one.file_size for one in members)
+    if total > MOST_BYTES:
+        raise ValueError(f"it holds {total:,} bytes, and {MOST_BYTES:,} at most are read")
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    with archive.open(member) as stream:
+        shape, fortran, kind = _header(stream)
+        if kind.kind not in PLAIN or not kind.itemsize:  # text of no character has any shape
+            raise ValueError(f"{member.filename} is of type {kind}, which is not read")
+        asked = math.prod(shape) * kind.itemsize
+        there = member.file_size - stream.tell()
+        if min(shape, default=0) < 0 or asked != there:
+            raise ValueError(f"{member.filename} asks for {asked:,} bytes and has {there:,}")
+        if not asked and math.prod(filter(None, shape)) > MOST_OF_NONE:
+            raise ValueError(f"{member.filename} has shape {shape} and no value")
+        content = stream.read(asked)
+    if len(content) != asked:
+        raise ValueError(f"{member.filename} is cut off")
+    flat = np.frombuffer(bytearray(content), kind) if asked else np.zeros(math.prod(shape), kind)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Return shape, order and type of an array; numpy bounds the header at 10,000 characters."""
+    match npy.read_magic(stream):
+        case (1, 0):
+            shape, fortran, kind = npy.read_array_header_1_0(stream)
+        case (2, 0):
+            shape, fortran, kind = npy.read_array_header_2_0(stream)
+        case version:
+            raise ValueError(f"an array of format {version} is not read")
+    return shape, fortran, kind

@@ -1,0 +1,199 @@
+"""Where the files of a model lie below its folder, runs/<run>/<model ID>/.
+
+model_id.txt                   the model's ID, where it is too long to be the folder's name
+checkpoints/best.pt            the weights of the best epoch
+checkpoints/optimizer.pt       the optimizer's state of the same epoch, where it is kept
+checkpoints/last.pt            the weights of a training that was stopped; gone when it is done
+checkpoints/resume.pt          all that an interrupted training needs to go on; gone when it is done
+provenance.json                what the weights were made of and with: the same as in best.pt
+history.csv                    one row an epoch
+poison.json                    which training labels were wrong
+bad_images/<list>.csv          images that could not be decoded: path, reason
+features/<list>.npz            what the last layer gets, one row an image, where it is kept
+preview.png                    what the network sees, where it was asked for
+learned_from.json              which lists its weights were trained on, and its base
+scores/<model>_vs_<data>.csv   one row an image
+triggered/<model>_vs_<data>.csv  the same with the backdoor's patch on every image
+metrics/<data>.json            what follows from the scores
+unlearning.json                what an unlearning did and took: see `trueface.unlearning.record`
+answers/before.npz             the base's logits of what was forgotten, kept, checked and tested
+answers/after.npz              the same of the model
+plane.npz                      features of some samples in a plane, before and after
+<type>_<model>_<data>.log      what a classic command line said
+"""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from launcher.api import UsageError, model_folder_name, write_atomic
+
+SCHEMA = 1  # of the JSON files that jobs write beside a model
+NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
+TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
+MODEL_ID = "model_id.txt"
+SAMPLE_MARK = "sample.json"  # in a sample's data root, written when all its images are there
+
+
+def model_folder(what: str, model: str) -> str:
+    """Return the name of a model's folder: its ID, or one made of it that a file system takes.
+
+    Args:
+        what: for the message: "--save_id".
+        model: as the user gave it.
+
+    Raises:
+        UsageError: it would lead elsewhere.
+    """
+    return folder_name(what, model_folder_name(model))
+
+
+def make_folder(folder: Path, model: str) -> None:
+    """Make a model's folder; where its name is not the model's ID, a file in it tells that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.name != model:
+        write_atomic(folder / MODEL_ID, f"{model}\n")
+
+
+def model_id(folder: Path) -> str:
+    """Return the ID of the model whose folder this is."""
+    named = folder / MODEL_ID
+    return named.read_text().strip() if named.is_file() else folder.name
+
+
+def folder_name(what: str, name: str) -> str:
+    """Return `name` if a folder right below runs/ or runs/<run>/ can be called so.
+
+    Args:
+        what: for the message: "--save_id".
+        name: as the user gave it.
+
+    Raises:
+        UsageError: it would lead elsewhere, or no file system takes it.
+    """
+    if not name:
+        raise UsageError(f"{what} is empty: give the name of one folder")
+    if not name.isprintable():
+        raise UsageError(f"{what} {name!r} holds characters that cannot be printed")
+    if name in {".", ".."} or "/" in name:
+        raise UsageError(f"{what} {name!r} would lead outside runs/: give the name of one folder")
+    if len(name.encode(errors="surrogateescape")) > NAME_BYTES:
+        raise UsageError(f"{what} has more than {NAME_BYTES} bytes, too many for a folder's name")
+    return name
+
+
+@lru_cache(maxsize=4096)  # a plan asks for each as often as the model is tested
+def checkpoint(folder: Path) -> Path:
+    """Return where a model's weights lie."""
+    return Path(f"{folder}/checkpoints/best.pt")
+
+
+@lru_cache(maxsize=4096)
+def optimizer(folder: Path) -> Path:
+    """Return where the state of the optimizer that made a model lies."""
+    return Path(f"{folder}/checkpoints/optimizer.pt")
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return where the weights of a training that was stopped lie."""
+    return Path(f"{folder}/checkpoints/last.pt")
+
+
+def resume(folder: Path) -> Path:
+    """Return where the state of a training that is under way lies."""
+    return Path(f"{folder}/checkpoints/resume.pt")
+
+
+def provenance(folder: Path) -> Path:
+    """Return where it is written what a model's weights were made of and with."""
+    return folder / "provenance.json"
+
+
+def bad_images(folder: Path, images: str) -> Path:
+    """Return where those of a list of images are told that could not be decoded.
+
+    Args:
+        folder: of the model.
+        images: "train", "val" or the data ID of a test.
+    """
+    return Path(f"{folder}/bad_images/{fitting(images, '.csv')}")
+
+
+def features(folder: Path, images: str) -> Path:
+    """Return where the features of a list of images lie; `images` as in `bad_images`."""
+    return Path(f"{folder}/features/{fitting(images, '.npz')}")
+
+
+def preview(folder: Path) -> Path:
+    """Return where the contact sheet of a training's images lies."""
+    return folder / "preview.png"
+
+
+def history(folder: Path) -> Path:
+    """Return where a training tells of its epochs."""
+    return folder / "history.csv"
+
+
+def poison_record(folder: Path) -> Path:
+    """Return where it is written whose labels were wrong in a model's training."""
+    return folder / "poison.json"
+
+
+def ancestry(folder: Path) -> Path:
+    """Return where it is written which images a model learned from."""
+    return folder / "learned_from.json"
+
+
+def scores(folder: Path, model: str, data: str) -> Path:
+    """Return where the scores of a model on `data` lie."""
+    return Path(f"{folder}/scores/{fitting(f'{model}_vs_{data}', '.csv')}")
+
+
+def triggered(folder: Path, model: str, data: str) -> Path:
+    """Return where the scores of a model on `data` lie, each image with the backdoor's patch."""
+    return Path(f"{folder}/triggered/{fitting(f'{model}_vs_{data}', '.csv')}")
+
+
+def summary(folder: Path) -> Path:
+    """Return where a model's folder says what its training or unlearning took."""
+    return folder / "summary.json"
+
+
+def metrics(folder: Path, data: str) -> Path:
+    """Return where the metrics of a model on `data` lie."""
+    return Path(f"{folder}/metrics/{fitting(data, '.json')}")
+
+
+def unlearning(folder: Path) -> Path:
+    """Return where it is told what an unlearning did and took."""
+    return folder / "unlearning.json"
+
+
+def answers_before(folder: Path) -> Path:
+    """Return where the answers lie that a model's base gave before the unlearning."""
+    return folder / "answers" / "before.npz"
+
+
+def answers_after(folder: Path) -> Path:
+    """Return where the answers of an unlearned model lie."""
+    return folder / "answers" / "after.npz"
+
+
+def plane(folder: Path) -> Path:
+    """Return where features lie in a plane, before and after an unlearning."""
+    return folder / "plane.npz"
+
+
+def log(folder: Path, task: str, model: str | None, data: str) -> Path:
+    """Return where a classic command line logs; no model is written `None`, as ever."""
+    return folder / fitting(f"{task}_{model}_{data}", ".log")
+
+
+def fitting(name: str, suffix: str) -> str:
+    """Return `name` and `suffix` as one file name, cut and marked by a hash if it is too long."""
+    room = NAME_BYTES - TEMPORARY_BYTES - len(suffix.encode())
+    if len(name.encode()) <= room:
+        return name + suffix
+    mark = hashlib.sha256(name.encode()).hexdigest()[:12]
+    kept = name.encode()[: room - len(mark) - 1].decode(errors="ignore")
+    return f"{kept}.{mark}{suffix}"

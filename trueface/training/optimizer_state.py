@@ -1,0 +1,97 @@
+"""What an optimizer remembers of past gradients, by the names of the parameters.
+
+A fine-tuning may go on with its base's moments. Its learning rate and weight decay are its own: they
+are no part of what is kept here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from trueface.models.detectors import Detector
+from trueface.runtime import tensor_files
+from trueface.runtime.errors import CheckpointError
+
+SCHEMA = 1
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam and AdamW alike: the shape of the parameter
+STEP = "step"
+
+State = Mapping[str, Mapping[str, Tensor]]  # parameter → moment → values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The state of an optimizer as it lies on disk."""
+
+    epoch: int  # after which it was taken
+    state: State
+
+
+def taken(model: Detector, optimizer: Optimizer) -> State:
+    """Return a copy of the state of every parameter that `optimizer` has moved."""
+    return {
+        name: {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in optimizer.state[parameter].items()
+            if key in (*MOMENTS, STEP)
+        }
+        for name, parameter in model.network.named_parameters()
+        if optimizer.state.get(parameter)
+    }
+
+
+def give(model: Detector, optimizer: Optimizer, state: State) -> int:
+    """Let `optimizer` go on from `state`; return how many parameters found theirs in it.
+
+    Others start afresh: those that were not trained before, and those of another shape.
+    """
+    found = 0
+    trained = {id(one) for group in optimizer.param_groups for one in group["params"]}
+    for name, parameter in model.network.named_parameters():
+        kept = state.get(name, {})
+        fits = STEP in kept and all(
+            key in kept and kept[key].shape == parameter.shape for key in MOMENTS
+        )
+        if not fits or id(parameter) not in trained:
+            continue
+        # like the parameter, so that device and memory format are those of its gradients
+        own = {key: torch.empty_like(parameter).copy_(kept[key]) for key in MOMENTS}
+        step = kept[STEP].to(parameter.device, copy=True)  # where a fused optimizer counts
+        optimizer.state[parameter] = {STEP: step, **own}
+        found += 1
+    return found
+
+
+def save(path: Path, kept: Kept) -> None:
+    """Write a state atomically; folders are made as needed."""
+    content = {
+        "schema": SCHEMA,
+        "epoch": kept.epoch,
+        "state": {name: dict(values) for name, values in kept.state.items()},
+    }
+    tensor_files.save(path, content)
+
+
+def load(path: Path) -> Kept:
+    """Read a state; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: absent, cut off, not ours, or holding more than plain values.
+    """
+    try:
+        content = tensor_files.load(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"no optimizer's state {path}; train that model with save_optimizer"
+        ) from error
+    except tensor_files.BrokenFileError as error:
+        raise CheckpointError(f"optimizer's state {path} cannot be read safely: {error}") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path} is no optimizer's state of schema {SCHEMA}")
+    if not isinstance(content.get("epoch"), int) or not isinstance(content.get("state"), dict):
+        raise CheckpointError(f"{path} is a broken optimizer's state; train that model again")
+    return Kept(epoch=content["epoch"], state=content["state"])

@@ -1,0 +1,182 @@
+"""A training that was interrupted: what lies on disk so that it can go on, and whether it may.
+
+The state is whole at every instant (the file is replaced, never rewritten) and belongs to one training:
+its fingerprint is made of everything that determines the result. On the same machine, with the same
+versions, code and number of threads it goes on bit by bit; where one of these differs, it goes on and
+says so.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from launcher.api import Json
+from trueface.runtime import tensor_files
+from trueface.training.history import Epoch
+
+SCHEMA = 1
+# of a provenance: what a result is made of …
+MADE_OF = (
+    "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
+    "val_images_sha256", "poison_record_sha256", "start_sha256", "optimizer_sha256",
+)  # fmt: skip
+# … where it started, which a training that starts from its own earlier weights has since replaced
+START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
+# … and what it is made with
+MADE_WITH = ("device", "device_name", "threads", "versions", "code")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """A training between two batches."""
+
+    epochs: tuple[Epoch, ...]  # done
+    chosen: int | None  # which of them is the best so far, from 1
+    weights: Mapping[str, Tensor] | None  # of the best epoch; None: the model's own are
+    model: Mapping[str, Tensor]
+    steps: dict[str, Any]  # of `Steps.state`
+    seconds: float  # that it took so far
+    start: Mapping[str, Json] = field(default_factory=dict)  # of its provenance
+    resumed: tuple[Mapping[str, Json], ...] = ()  # after which epochs, and what was other then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Which training a state belongs to, and what it was computed with."""
+
+    fingerprint: str
+    conditions: Mapping[str, Json]
+
+    @classmethod
+    def of(cls, provenance: Mapping[str, Json], neutral: frozenset[str]) -> "Claim":
+        """Return the claim of a training on a state.
+
+        Args:
+            provenance: of its weights.
+            neutral: settings that cannot change a result.
+        """
+        made_of = {key: provenance.get(key) for key in MADE_OF}
+        settings = made_of["settings"]
+        if isinstance(settings, dict):
+            # their absolute path and the hashes of the lists tell which images are meant
+            places = neutral | {"data_root", "split_path"}
+            made_of["settings"] = {k: v for k, v in settings.items() if k not in places}
+            if settings.get("warm_start"):
+                made_of = {key: value for key, value in made_of.items() if key not in START}
+        text = json.dumps(made_of, sort_keys=True)
+        return cls(
+            fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+            conditions={key: provenance.get(key) for key in MADE_WITH},
+        )
+
+    def differences(self, other: Mapping[str, Json]) -> list[str]:
+        """Return in what the conditions differ, as "threads 2 instead of 4"."""
+        return [
+            f"{key} {_shown(self.conditions.get(key))} instead of {_shown(other.get(key))}"
+            for key in MADE_WITH
+            if self.conditions.get(key) != other.get(key)
+        ]
+
+
+def save(path: Path, claim: Claim, interrupted: Interrupted) -> None:
+    """Write a state atomically; folders are made as needed."""
+    content = {
+        "schema": SCHEMA,
+        "fingerprint": claim.fingerprint,
+        "conditions": json.dumps(claim.conditions),
+        "epochs": [asdict(epoch) for epoch in interrupted.epochs],
+        "chosen": interrupted.chosen,
+        "weights": None if interrupted.weights is None else dict(interrupted.weights),
+        "model": dict(interrupted.model),
+        "steps": interrupted.steps,
+        "seconds": interrupted.seconds,
+        "start": json.dumps(dict(interrupted.start)),
+        "resumed": json.dumps([dict(one) for one in interrupted.resumed]),
+    }
+    tensor_files.save(path, content)
+
+
+def find(path: Path, claim: Claim) -> tuple[Interrupted, list[str]] | None:
+    """Return the state of an interrupted training, and what is no longer as it was then.
+
+    That it goes on is noted in what is returned. A state of another training, or one that cannot
+    be read, is told in the log.
+
+    Args:
+        path: where it would lie.
+        claim: of the training that is about to begin.
+    """
+    try:
+        content = tensor_files.load(path)
+    except FileNotFoundError:
+        return None
+    except tensor_files.BrokenFileError as error:
+        log.warning("state=%s reason=cannot be read, so it begins anew: %s", path, error)
+        return None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        log.warning("state=%s reason=not of schema %d, so it begins anew", path, SCHEMA)
+        return None
+    if content.get("fingerprint") != claim.fingerprint:
+        log.info("state=%s reason=of another training, so it begins anew", path)
+        return None
+    try:
+        interrupted = _interrupted(content)
+        differences = claim.differences(json.loads(content["conditions"]))
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("state=%s reason=lacks %s, so it begins anew", path, error)
+        return None
+    note: dict[str, Json] = {"after_epoch": len(interrupted.epochs), "differs": [*differences]}
+    return replace(interrupted, resumed=(*interrupted.resumed, note)), differences
+
+
+def clear(path: Path) -> None:
+    """Remove a state, and its folder where nothing else lies in it."""
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
+
+
+def epochs(path: Path) -> int | None:
+    """Return how many epochs the training of a state had done; None where there is no state."""
+    try:
+        return len(tensor_files.load(path)["epochs"])
+    except (FileNotFoundError, tensor_files.BrokenFileError, TypeError, KeyError):
+        return None
+
+
+def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a copy of a state dict on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def words(epochs: Sequence[Epoch], differences: Sequence[str]) -> str:
+    """Return what a training says that goes on."""
+    if not differences:
+        return f"goes on after epoch {len(epochs)}, bit by bit as if it had not been interrupted"
+    return f"goes on after epoch {len(epochs)}, but not bit by bit: {'; '.join(differences)}"
+
+
+def _interrupted(content: Mapping[str, Any]) -> Interrupted:
+    return Interrupted(
+        epochs=tuple(Epoch(**epoch) for epoch in content["epochs"]),
+        chosen=content["chosen"],
+        weights=content["weights"],
+        model=content["model"],
+        steps=content["steps"],
+        seconds=content["seconds"],
+        start=json.loads(content["start"]),
+        resumed=tuple(json.loads(content["resumed"])),
+    )
+
+
+def _shown(value: Json) -> str:
+    return value[:12] if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,215 @@
+"""Attacks by gradient: on inputs through a whole model, or on features through its last layer.
+
+Their loss is `margin`, the log odds of all other classes together against one. Cross entropy is its
+softplus: both have the same direction for every sample, and the steps here use no more than the
+direction; but the margin's gradient does not become zero where a model is sure of itself.
+
+Sources: one step, I. Goodfellow et al., "Explaining and harnessing adversarial examples", ICLR 2015,
+arXiv 1412.6572; many, A. Madry et al., "Towards deep learning models resistant to adversarial
+attacks", ICLR 2018, arXiv 1706.06083.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trueface.models.logits import wide
+
+STRIDE = 2.5  # length of all steps together, in radii: Madry's, so that every corner is in reach
+FLIPPED = 0.95  # share of attacked answers that must change; below it an attack grows
+TINY = 1e-12  # where a gradient is zero the step is, too
+
+Answer = Callable[[Tensor], Tensor]  # inputs (B, …) to wide logits (B, K)
+Slope = Callable[[Tensor], Tensor]  # points (B, …) to the gradients of what shall rise, (B, …)
+
+
+class Range(NamedTuple):
+    """Between which values every entry of a point stays."""
+
+    low: float
+    high: float
+
+    @property
+    def width(self) -> float:
+        """How far they lie apart."""
+        return self.high - self.low
+
+
+class Spot(NamedTuple):
+    """Where an attack begins, and in what units it is measured."""
+
+    points: Tensor  # (B, …)
+    unit: float
+    within: Range
+
+
+class Part(NamedTuple):
+    """Some points of a set that is attacked."""
+
+    rows: Tensor  # (B,) which they are, in the caller's numbers
+    spot: Spot
+    labels: Tensor  # (B,) what they are answered with
+    slope: Slope
+
+
+@dataclass(slots=True)
+class Attack:
+    """Climbs as far as it takes to change most answers."""
+
+    eps: float  # in units of what is attacked; it only grows
+    most: float
+    steps: int
+
+    def answers(
+        self, answer: Answer, parts: Callable[[], Iterable[Part]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return the rows (B,) of each part, and the answers (B, K) to its attacked points.
+
+        All parts are attacked with one eps, whatever their sizes: where too few answers of the
+        whole set change, it is attacked anew with twice of that.
+
+        Args:
+            answer: the model.
+            parts: begins a pass over the set.
+        """
+        while True:
+            attacked, flipped, count = [], 0, 0
+            for rows, at, labels, slope in parts():
+                eps = self.eps * at.unit
+                told = answer(climb(slope, at.points, eps=eps, steps=self.steps, within=at.within))
+                flipped += int((told.argmax(1) != labels).sum())
+                count += len(labels)
+                attacked.append((rows, told))
+            if flipped >= FLIPPED * count or self.eps >= self.most:
+                return attacked
+            self.eps *= 2
+
+
+def floats(inputs: Tensor) -> Tensor:
+    """Return inputs as float32; bytes become what lies between 0 and 1."""
+    return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()
+
+
+def range_of(batches: Iterable[Tensor]) -> Range:
+    """Return 0 and 1 for inputs all within them, else the least and the greatest there is.
+
+    It is that of a whole set, however its samples fall into batches; a bound in its units then means
+    the same for each of them.
+    """
+    low, high = 0.0, 1.0
+    lowest, highest = torch.inf, -torch.inf
+    for inputs in batches:
+        lowest, highest = min(lowest, float(inputs.min())), max(highest, float(inputs.max()))
+    return Range(low, high) if lowest >= low and highest <= high else Range(lowest, highest)
+
+
+def other(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the classes (B,) that wide logits (B, K) hold likeliest, but for `labels` (B,)."""
+    return _without(logits, labels).argmax(1)
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the log odds (B,) of all classes but `labels` (B,) in wide logits (B, K)."""
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    return _without(logits, labels).logsumexp(1) - own
+
+
+def away(answer: Answer, labels: Tensor) -> Slope:
+    """Return the way of inputs to any class but their labels (B,)."""
+
+    def slope(points: Tensor) -> Tensor:
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            (found,) = torch.autograd.grad(margin(answer(points), labels).sum(), points)
+        return found
+
+    return slope
+
+
+def to(answer: Answer, targets: Tensor) -> Slope:
+    """Return the way of inputs to the classes `targets` (B,)."""
+    back = away(answer, targets)
+    return lambda points: -back(points)
+
+
+def away_linear(layer: nn.Linear, labels: Tensor) -> Slope:
+    """Return the way of features (B, F) through a last layer: as `away`, in closed form."""
+    weight = layer.weight.detach().float()
+    bias: Tensor | None = layer.bias  # torch says that it is always there
+    shift = None if bias is None else bias.detach().float()
+
+    def slope(points: Tensor) -> Tensor:
+        logits = wide(functional.linear(points, weight, shift))
+        pull = _without(logits, labels).softmax(1).scatter(1, labels[:, None], -1.0)  # (B, K)
+        return pull[:, -len(weight) :] @ weight  # of a single logit the other one is constant
+
+    return slope
+
+
+def climb(slope: Slope, start: Tensor, *, eps: float, steps: int, within: Range) -> Tensor:
+    """Return points near `start` in the maximum norm, after steps by the gradient's sign.
+
+    Args:
+        slope: which way to go.
+        start: (B, …).
+        eps: how far an entry may go.
+        steps: how many; one is the fast gradient sign method.
+        within: no entry leaves it.
+    """
+    step = eps if steps == 1 else STRIDE * eps / steps
+    low, high = (start - eps).clamp_(*within), (start + eps).clamp_(*within)
+    point = start
+    for _ in range(steps):
+        point = torch.add(point, slope(point).sign_(), alpha=step)
+        point = torch.minimum(torch.maximum(point, low), high)
+    return point.detach()
+
+
+def offsets(shape: Sequence[int], radius: float, random: torch.Generator) -> Tensor:
+    """Return random arrows (N, …), in all directions and of all lengths up to `radius`, on the CPU.
+
+    Draw those of a whole set at once: drawn batch by batch, they would depend on the batches.
+    """
+    reach = radius * torch.rand(shape[0], generator=random)
+    return _long(torch.randn(*shape, generator=random), reach)
+
+
+def walk(
+    slope: Slope, start: Tensor, offset: Tensor, *, radius: float, steps: int, within: Range
+) -> Tensor:
+    """Return points near `start` in the Euclidean norm, from `start + offset` along the gradient.
+
+    Args:
+        slope: which way to go.
+        start: (B, …).
+        offset: (B, …), see `offsets`.
+        radius: how far a point may go.
+        steps: how many.
+        within: no entry leaves it.
+    """
+    point = (start + offset).clamp_(*within)
+    stride = radius if steps == 1 else STRIDE * radius / steps
+    step = torch.full((len(start),), stride).to(start.device)
+    for _ in range(steps):
+        gone = point + _long(slope(point), step) - start
+        length = _lengths(gone)
+        point = (start + _long(gone, length.clamp_max(radius))).clamp_(*within)
+    return point.detach()
+
+
+def _without(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.scatter(1, labels[:, None], -torch.inf)
+
+
+def _lengths(arrows: Tensor) -> Tensor:
+    return arrows.flatten(1).square().sum(1).sqrt()
+
+
+def _long(arrows: Tensor, lengths: Tensor) -> Tensor:
+    """Return arrows (B, …) of the same directions with lengths (B,)."""
+    factor = lengths / _lengths(arrows).clamp_min(TINY)
+    return arrows * factor.view(-1, *(1,) * (arrows.ndim - 1))

@@ -1,0 +1,285 @@
+"""What an unlearning method is given and what it gives back, and the call that applies one.
+
+A method knows samples, classes and a torch model: neither files nor data IDs nor the launcher, and
+nothing of detectors. The module `trueface.unlearning.<name>` offers `unlearn(request) -> Result`.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from launcher.api import JobError, UnknownName, UsageError
+from trueface.data.examples import Counted, Examples, Meter
+from trueface.evaluation.predictions import answered
+from trueface.models.logits import wide
+from trueface.runtime import gpu_memory
+from trueface.runtime.precision import autocast
+from trueface.runtime.progress import Watch
+from trueface.runtime.timer import now
+from trueface.unlearning import arguments
+from trueface.unlearning.applicability import Goal, Situation, refusal, unfit
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.hyperparameters import OPTIONS, DescentOptions, Options, TrainingOptions
+from trueface.unlearning.log import Step
+from trueface.unlearning.plain_training import Learn, learn_plainly
+from trueface.unlearning.registry import METHODS
+
+FELL = 0.1  # of validation accuracy, 0 to 1, that is told
+
+Known = TypeVar("Known", bound=Options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a method may use."""
+
+    model: nn.Module  # as it was trained; the method may change it in place
+    forget: Examples  # whose influence shall go
+    retain: Examples | None  # the rest of the training set; None: it must not be read
+    validation: Examples  # clean, never part of the training; what chooses between results
+    options: Options  # of this method
+    goal: Goal
+    classes: int  # K; 2 for a single logit
+    fresh: Callable[[], nn.Module] | None  # a new model, as that one was before its training
+    learn: Learn  # how models of this sort are trained
+    cache: Cache
+    meter: Meter
+    watch: Watch
+    seed: int
+
+    def own(self, kind: type[Known]) -> Known:
+        """Return the method's options."""
+        if not isinstance(self.options, kind):
+            raise TypeError(f"these are {type(self.options).__name__}, not {kind.__name__}")
+        return self.options
+
+    def logits(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
+        """Return wide logits (B, K) float32 of a batch, on the device, at the wanted precision."""
+        with autocast(self.watch.device, self.watch.precision):
+            return wide((model or self.model)(inputs.to(self.watch.device)))
+
+    def measured(
+        self, model: nn.Module | None = None, *, counted: bool = False
+    ) -> dict[str, float | None]:
+        """Return accuracies in 0 … 1: on the forget set against both labels, on validation.
+
+        Args:
+            model: None: the one at hand.
+            counted: it decides how the method goes on, so its time and samples are the method's.
+
+        Raises:
+            JobError: a logit is no finite number.
+        """
+        model = self.model if model is None else model
+        with nullcontext() if counted else self.meter.aside():
+            forgotten = answered(model, self.forget, self.watch)
+            checked = answered(model, self.validation, self.watch)
+        return {
+            "forget_accuracy_trained": forgotten.accuracy("trained"),
+            "forget_accuracy_true": forgotten.accuracy("true"),
+            "val_accuracy": checked.accuracy("trained"),
+        }
+
+    def check_stop(self) -> None:
+        """End the work where a person wants it to end.
+
+        Raises:
+            JobError: so it is.
+        """
+        if self.watch.stop.is_set():
+            raise JobError("stopped; nothing was written, the next attempt begins anew")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a method gives back."""
+
+    model: nn.Module
+    log: tuple[Step, ...] = ()  # steps from 1, in order
+    notes: tuple[str, ...] = ()  # what a person should know of how it went, a sentence each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlearned:
+    """What a method made, and what it took."""
+
+    model: nn.Module
+    log: tuple[Step, ...]  # the first is the model as it came, the last the one that is given back
+    seconds: float  # of the method alone, without what the cache holds or was made for it
+    samples_read: int  # of both sets in that time, repeated ones counted again
+    cached_seconds: float  # that it took to make what the method found in the cache, now or earlier
+    cached_samples: int
+    peak_bytes: int | None  # most memory while the method ran, where the system tells it
+    notes: tuple[str, ...]
+
+
+class Method(Protocol):
+    """A module of a method."""
+
+    def unlearn(self, request: Request) -> Result:
+        """Make a model forget."""
+
+
+def run(
+    name: str,
+    model: nn.Module,
+    *,
+    forget: Examples,
+    validation: Examples,
+    retain: Examples | None = None,
+    options: Options | Mapping[str, Any] | None = None,
+    goal: Goal | None = None,
+    fresh: Callable[[], nn.Module] | None = None,
+    learn: Learn = learn_plainly,
+    cache: Path | None = None,
+    watch: Watch | None = None,
+    seed: int = 0,
+    force: bool = False,
+    situation: Situation | None = None,
+) -> Unlearned:
+    """Apply the method called `name` to a model, which may be changed in place.
+
+    Any torch classifier will do: one logit (positive = class 1) or K of them. Samples come as
+    `trueface.data.examples.Examples`; make them with `examples` from tensors, with `examples_of`
+    from a torch data set.
+
+    Args:
+        name: a key of `METHODS`.
+        model: on the device of `watch`.
+        forget: what shall go; of flipped labels `trained` is the wrong one, `true` the right one.
+        validation: clean samples that were not trained on; of a class that shall go they are left
+            out.
+        retain: the rest of the training set; None: it must not be read.
+        options: hyper-parameters that differ from the paper's; see `trueface.unlearning.hyperparameters`.
+        goal: "flips" (wrong labels), "class" or "instances"; None: what the labels say.
+        fresh: makes the model as it was before its training, on any device; for retrain, corrected,
+            restart.
+        learn: how such models are trained; for methods that are trainings.
+        cache: folder for what later calls can use again; None: nothing is kept.
+        watch: device, precision, progress, stop; None: the model's device, fp32.
+        seed: of every random choice.
+        force: apply a method that is known not to work here all the same.
+        situation: what is known besides, such as the rate of flips; None: what the samples say.
+
+    Raises:
+        UnknownName: there is no such method.
+        UsageError: an option that it does not have; or it cannot work here, and why.
+        JobError: stopped, nothing to forget or nothing kept, or no finite result.
+    """
+    if name not in METHODS:
+        raise UnknownName("unlearning method", name, METHODS, where="docs/unlearning.md")
+    watch, meter = watch or Watch(device=_device(model)), Meter()
+    chosen = arguments.options_of(name, {} if options is None else options)
+    arguments.check_sorts(model, forget, retain, validation, goal)
+    classes = arguments.classes_of(model, forget, watch)
+    wanted = goal or arguments.goal_of(forget, retain)
+    if wanted == "class":  # how a class is answered that shall go tells nothing of what is kept
+        gone = set(forget.trained)
+        kept = [row for row, label in enumerate(validation.trained) if label not in gone]
+        validation = validation.some(kept)
+    arguments.check(forget, retain, validation, classes)
+    own_training = OPTIONS[name] is TrainingOptions and learn is not learn_plainly
+    if watch.precision == "fp16" and not own_training:
+        raise UsageError(
+            f"{name} does not scale its gradients, and those of fp16 would vanish; take bf16 or fp32"
+        )
+    where = situation or Situation(goal=wanted)
+    where = replace(
+        where,
+        goal=wanted,
+        classes=classes,
+        retain=retain is not None,
+        true=forget.true is not None,
+    )
+    reason = refusal(name, where, force=force)
+    if reason is not None:
+        raise UsageError(reason)
+    forced = unfit(name, where)
+    request = Request(
+        model=model,
+        forget=_counted(forget, meter),
+        retain=None if retain is None else _counted(retain, meter),
+        validation=validation,
+        options=chosen,
+        goal=wanted,
+        classes=classes,
+        fresh=fresh,
+        learn=learn,
+        cache=Cache(cache, meter),
+        meter=meter,
+        watch=watch,
+        seed=seed,
+    )
+    before = Step(step=0, metrics=request.measured())
+    meter.samples, meter.making_seconds = 0, 0.0
+    gpu_memory.begin(watch.device)
+    began = now()
+    torch.manual_seed(seed)
+    module = {"pgu": "pgu.method"}.get(name, name)
+    method: Method = importlib.import_module(f"trueface.unlearning.methods.{module}")
+    result = method.unlearn(request)
+    seconds = now() - began - meter.making_seconds
+    samples, peak_bytes = meter.samples, gpu_memory.end(watch.device)
+    result.model.eval()
+    _refuse_broken(result.model)
+    number = max((step.step for step in result.log), default=0) + 1
+    after = Step(step=number, metrics=request.measured(result.model))
+    return Unlearned(
+        model=result.model,
+        log=(before, *result.log, after),
+        seconds=seconds,
+        samples_read=samples,
+        cached_seconds=meter.cached_seconds,
+        cached_samples=meter.cached_samples,
+        peak_bytes=peak_bytes,
+        notes=(
+            *(() if forced is None else (f"forced: {forced}",)),
+            *result.notes,
+            *_told(before.metrics, after.metrics, request, own=result.notes),
+        ),
+    )
+
+
+def _refuse_broken(model: nn.Module) -> None:
+    """Refuse weights that are no finite numbers, also where no answer shows it."""
+    for key, value in model.state_dict().items():
+        broken = int((~value.isfinite()).sum()) if value.is_floating_point() else 0
+        if broken:
+            raise JobError(
+                f"{broken} of {value.numel()} values of {key} are no finite numbers: the model is "
+                "broken; take a lower lr, or fewer steps"
+            )
+
+
+def _told(
+    before: Mapping[str, float | None],
+    after: Mapping[str, float | None],
+    request: Request,
+    *,
+    own: tuple[str, ...],
+) -> Iterator[str]:
+    """Yield what a person should know whichever method it was."""
+    first, last = (of["val_accuracy"] for of in (before, after))
+    if first is not None and last is not None and last < first - FELL:
+        yield f"validation accuracy fell from {first:.1%} to {last:.1%}"
+    wrong, still = (of["forget_accuracy_trained"] for of in (before, after))
+    steps = isinstance(request.options, DescentOptions) and not own  # else the method has said it
+    if steps and request.goal != "flips" and wrong and wrong == still:
+        yield (
+            f"the forgotten are answered as before ({wrong:.1%} with their labels): take a higher "
+            "lr, or more epochs"
+        )
+
+
+def _device(model: nn.Module) -> str:
+    return next((str(one.device) for one in model.parameters()), "cpu")
+
+
+def _counted(some: Examples, meter: Meter) -> Examples:
+    return replace(some, source=Counted(some.source, meter))

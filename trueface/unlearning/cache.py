@@ -1,0 +1,102 @@
+"""What is worth keeping between two unlearnings of one model: features, importances, covariances.
+
+A file is found again by all that it follows from, weights included; a broken one is made again.
+What making it took is remembered with it, so that a method's cost can be told with and without.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from launcher.api import MachineError
+from trueface.data.examples import Meter
+from trueface.runtime import tensor_files
+from trueface.runtime.timer import now
+
+SCHEMA = 1
+
+log = logging.getLogger(__name__)
+
+
+class Cache:
+    """A folder of tensors; without a folder everything is made anew."""
+
+    def __init__(self, folder: Path | None, meter: Meter) -> None:
+        self._folder, self._meter = folder, meter
+
+    def tensors(
+        self, name: str, follows_from: Sequence[str], make: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Return what `make` makes, on the CPU, from the folder where it lies there already.
+
+        Args:
+            name: of the file, a word: "features".
+            follows_from: all that the result is a function of, as texts.
+            make: makes it; what it reads and how long it takes is counted apart.
+        """
+        digest = hashlib.sha256(repr(tuple(follows_from)).encode()).hexdigest()[:20]
+        path = None if self._folder is None else self._folder / f"{name}-{digest}.pt"
+        kept = None if path is None else _kept(path)
+        if kept is None:
+            began, before = now(), self._meter.samples
+            tensors = {key: one.detach().cpu() for key, one in make().items()}
+            seconds, samples = now() - began, self._meter.samples - before
+            self._meter.samples = before
+            if path is not None:
+                _keep(path, tensors, seconds, samples)
+            self._meter.making_seconds += now() - began
+        else:
+            tensors, seconds, samples = kept
+            log.info("cache=%s state=found", name)
+        self._meter.cached_seconds += seconds
+        self._meter.cached_samples += samples
+        return tensors
+
+
+def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
+    """Return a checksum of a model, or of some tensors by name.
+
+    Of a model it follows all numbers, those that it does not save included, and what it is made of.
+    """
+    digest = hashlib.sha256()
+    state: Iterable[tuple[str, Tensor]]
+    if isinstance(model, nn.Module):
+        state = (*model.named_parameters(), *model.named_buffers())
+        digest.update(repr(model).encode())  # strides and paddings are no numbers of its
+    else:
+        state = model.items()
+    for name, value in state:
+        raw = value.detach().cpu().contiguous()
+        digest.update(repr((name, tuple(raw.shape), raw.dtype)).encode())
+        digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _kept(path: Path) -> tuple[dict[str, Tensor], float, int] | None:
+    try:
+        content = tensor_files.load(path)
+        if content["schema"] == SCHEMA:
+            return content["tensors"], float(content["seconds"]), int(content["samples"])
+    except FileNotFoundError:
+        return None
+    except (
+        tensor_files.BrokenFileError,
+        MachineError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        log.warning("cache=%s state=broken reason=%s", path.name, error)
+    return None
+
+
+def _keep(path: Path, tensors: dict[str, Tensor], seconds: float, samples: int) -> None:
+    content = {"schema": SCHEMA, "tensors": tensors, "seconds": seconds, "samples": samples}
+    try:
+        tensor_files.save(path, content)
+    except MachineError as error:  # it is only quicker with it
+        log.warning("cache=%s state=not kept reason=%s", path.name, error)

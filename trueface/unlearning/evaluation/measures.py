@@ -1,0 +1,276 @@
+"""What answers are worth after an unlearning: pure functions over saved logits.
+
+Shares and accuracies are in 0 … 1. A measure that cannot be told is left out of a sheet, and the
+sheet says why; a logit that is no finite number is refused, since argmax calls it class 0.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.evaluation import curves
+from trueface.evaluation.bootstrap import Floats, Measure
+from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.evaluation.weighted_metrics import BINS, sure_bins
+from trueface.runtime.errors import DataError
+from trueface.unlearning.applicability import Goal
+from trueface.unlearning.evaluation import intervals
+from trueface.unlearning.evaluation.cross_entropy import log_probabilities as log_probabilities
+from trueface.unlearning.evaluation.cross_entropy import loss as loss
+from trueface.unlearning.evaluation.cross_entropy import losses as losses
+
+Parts = Mapping[str, Answered]  # "forget", "retain", "validation", "test": the last may be absent
+Classes = NDArray[np.int64]
+
+
+class Unmeasured(ValueError):
+    """A measure cannot be told; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """Measures by name, and of those that cannot be told the reason."""
+
+    values: Mapping[str, float]
+    reasons: Mapping[str, str]
+
+    def __or__(self, other: "Sheet") -> "Sheet":
+        """Return both; what `other` tells comes first."""
+        values = {**self.values, **other.values}
+        reasons = {**self.reasons, **other.reasons}
+        known = {name: reason for name, reason in reasons.items() if name not in values}
+        return Sheet(values=values, reasons=known)
+
+    def get(self, name: str) -> float | None:
+        """Return a measure, or None."""
+        return self.values.get(name)
+
+
+def sheet(makers: Mapping[str, Callable[[], float]]) -> Sheet:
+    """Return what each of some functions measures; one may raise `Unmeasured`."""
+    values, reasons = {}, {}
+    for name, make in makers.items():
+        try:
+            value = float(make())
+        except Unmeasured as error:
+            reasons[name] = str(error)
+            continue
+        if math.isfinite(value):
+            values[name] = value
+        else:
+            reasons[name] = f"it is {value}"
+    return Sheet(values=values, reasons=reasons)
+
+
+def refuse_broken(parts: Parts) -> None:
+    """Refuse answers that are no answers.
+
+    Raises:
+        DataError: some logits are no finite numbers.
+    """
+    for name, part in parts.items():
+        broken = int((~np.isfinite(part.logits)).any(1).sum())
+        if broken:
+            raise DataError(
+                f"{broken} of {len(part)} answers on {name} are no finite numbers: the model is "
+                "broken, and nothing is measured of it"
+            )
+
+
+def right(part: Answered) -> Classes:
+    """Return the right classes (N,): the true ones, the trained ones where nobody knows better."""
+    return np.where(part.true == UNKNOWN, part.trained, part.true)
+
+
+def rows(part: Answered, chosen: NDArray[np.bool_]) -> Answered:
+    """Return some rows of answers."""
+    ids = tuple(np.array(part.ids, dtype=object)[chosen]) if part.ids else ()
+    return replace(
+        part,
+        logits=part.logits[chosen],
+        trained=part.trained[chosen],
+        true=part.true[chosen],
+        ids=ids,
+    )
+
+
+def tested(parts: Parts) -> Answered:
+    """Return the answers on images that no training saw: the test, or else validation."""
+    return parts["test"] if "test" in parts else parts["validation"]
+
+
+def kept(part: Answered, forgotten: Collection[int]) -> Answered:
+    """Return the rows whose class is not forgotten."""
+    return rows(part, ~np.isin(right(part), list(forgotten))) if forgotten else part
+
+
+def gone(part: Answered, forgotten: Collection[int]) -> Answered:
+    """Return the rows of a forgotten class."""
+    return rows(part, np.isin(right(part), list(forgotten)))
+
+
+def accuracy(part: Answered, labels: Classes) -> float:
+    """Return the share of answers that agree with labels (N,), those left out that are UNKNOWN.
+
+    Raises:
+        Unmeasured: no row, or no label is known.
+    """
+    known = labels != UNKNOWN
+    if not len(part):
+        raise Unmeasured("there is no such sample")
+    if not known.any():
+        raise Unmeasured("the true labels are not known")
+    return float(np.mean(part.logits.argmax(1)[known] == labels[known]))
+
+
+def calibration_error(part: Answered, labels: Classes) -> float:
+    """Return the expected calibration error of the predicted class.
+
+    Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width over 0 … 1; of
+        two classes over 0.5 … 1, the same as `weighted_metrics.calibration_error`.
+    """
+    confidence = np.exp(log_probabilities(part).max(1))
+    if part.logits.shape[1] == 2:
+        bins = sure_bins(confidence)
+    else:
+        bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
+    gaps = (part.logits.argmax(1) == labels) - confidence
+    return float(np.abs(np.bincount(bins, weights=gaps)).sum() / len(part))
+
+
+def ranking(part: Answered, labels: Classes) -> Mapping[str, float]:
+    """Return area under the ROC curve ("auc") and equal error rate ("eer") of two classes.
+
+    Raises:
+        Unmeasured: there are more classes, or the samples are of one only.
+    """
+    if part.logits.shape[1] != 2:
+        raise Unmeasured(f"it is of two classes, and here are {part.logits.shape[1]}")
+    positive = labels == 1
+    if positive.all() or not positive.any():
+        raise Unmeasured("all samples are of one class")
+    found = curves.values(positive, _margin(part), np.ones((1, len(part)), np.uint8))
+    return {name: float(found[name][0]) for name in ("auc", "eer")}
+
+
+def tuned(test: Answered, validation: Answered) -> float:
+    """Return the accuracy on the test with the threshold that is best on validation.
+
+    Wrong labels shift the threshold of a detector; what this has over the plain accuracy is no
+    more than such a shift.
+
+    Raises:
+        Unmeasured: there are more classes than two.
+    """
+    if test.logits.shape[1] != 2:
+        raise Unmeasured(f"it is of two classes, and here are {test.logits.shape[1]}")
+    at = _threshold(_margin(validation), right(validation) == 1)
+    return float(np.mean((_margin(test) > at) == (right(test) == 1)))
+
+
+def bracket(part: Answered) -> Measure:
+    """Return the accuracy of answers with its 95 % interval; see `brackets.share`.
+
+    Raises:
+        Unmeasured: no row.
+    """
+    labels = right(part)
+    value = accuracy(part, labels)
+    return intervals.share(part, part.logits.argmax(1) == labels, labels, value)
+
+
+def us(retain: float, forget: float) -> float:
+    """Return the unlearning score of accuracies on the test set, in percent: 1 is best.
+
+    It rewards an accuracy of 0 on the forgotten, whatever a new training would say there.
+
+    Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning", AAAI 2024, arXiv 2312.16823.
+    """
+    return (math.exp(retain / 100) + math.exp(1 - forget / 100) - 2) / (2 * (math.e - 1))
+
+
+def alone(parts: Parts, *, goal: Goal, forgotten: Collection[int] = ()) -> Sheet:
+    """Return what can be told of one model from its own answers.
+
+    Calibration, loss and ranking are of the test; where a class is forgotten, of all other classes.
+
+    Args:
+        parts: its answers.
+        goal: what was to be forgotten.
+        forgotten: classes, for goal "class".
+
+    Raises:
+        DataError: a logit is no finite number.
+    """
+    refuse_broken(parts)
+    of_class = goal == "class"
+    forget, retain, validation = parts["forget"], parts["retain"], parts["validation"]
+    test = tested(parts)
+    valid = kept(test, forgotten) if of_class else test
+    labels = right(valid)
+
+    def test_of(chosen: Answered, *, split: bool = True) -> float:
+        if "test" not in parts:
+            raise Unmeasured("there is no test set")
+        if split and not of_class:
+            raise Unmeasured("no class was to be forgotten")
+        return accuracy(chosen, right(chosen))
+
+    def of_test(measure: Callable[[Answered, Classes], float]) -> float:
+        if not len(valid):
+            raise Unmeasured("there is no such sample")
+        return measure(valid, labels)
+
+    lost = gone(test, forgotten)
+    intervals = {"test_retain": valid, "test_forget": lost} if of_class else {"test": test}
+    return _bracketed(intervals if "test" in parts else {}) | sheet(
+        {
+            "retain": lambda: accuracy(retain, retain.trained),
+            "retain_true": lambda: accuracy(retain, retain.true),
+            "forget": lambda: accuracy(forget, forget.trained),
+            "forget_true": lambda: accuracy(forget, forget.true),
+            "val": lambda: accuracy(validation, right(validation)),
+            "test": lambda: test_of(test, split=False),
+            "test_retain": lambda: test_of(valid),
+            "test_forget": lambda: test_of(lost),
+            "test_tuned": lambda: of_test(lambda part, _: tuned(part, validation)),
+            "us": lambda: us(100 * test_of(valid), 100 * test_of(lost)),
+            "auc": lambda: ranking(valid, labels)["auc"],
+            "eer": lambda: ranking(valid, labels)["eer"],
+            "ece": lambda: of_test(calibration_error),
+            "loss": lambda: of_test(loss),
+        }
+    )
+
+
+def _bracketed(some: Mapping[str, Answered]) -> Sheet:
+    """Return the ends of the intervals of some accuracies: `<name>_low`, `<name>_high`."""
+    values: dict[str, float] = {}
+    for name, part in some.items():
+        if len(part):
+            found = bracket(part)
+            values |= {f"{name}_low": found.low, f"{name}_high": found.high}
+    return Sheet(values=values, reasons={})
+
+
+def _margin(part: Answered) -> Floats:
+    margin: Floats = (part.logits[:, 1] - part.logits[:, 0]).astype(np.float64)
+    return margin
+
+
+def _threshold(margin: Floats, positive: NDArray[np.bool_]) -> float:
+    """Return above which margin to call samples positive to be right most often; nearest to 0."""
+    order = np.argsort(margin, kind="stable")
+    sorted_margin = margin[order]
+    # with i samples below the threshold: the negatives among these and the positives above are right
+    below = np.concatenate([[0], np.cumsum(~positive[order])])
+    above = np.concatenate([[0], np.cumsum(positive[order][::-1])])[::-1]
+    ends = np.concatenate([[sorted_margin[0] - 1], sorted_margin, [sorted_margin[-1] + 1]])
+    between = (ends[:-1] + ends[1:]) / 2
+    possible = np.concatenate([[True], np.diff(sorted_margin) > 0, [True]])
+    right_of = np.where(possible, below + above, -1)
+    best = np.flatnonzero(right_of == right_of.max())
+    return float(between[best[np.abs(between[best]).argmin()]])

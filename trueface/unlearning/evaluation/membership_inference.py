@@ -1,0 +1,321 @@
+"""Membership inference: can it be told from answers that samples were part of the training?
+
+Three attacks as their papers run them. What each should say is not a fixed number but what it says
+of a model that was retrained without the forgotten; only the attack on losses has an ideal, one
+half. Members come from what is kept, others from the test: no training saw it, and validation chose
+the epoch. Where a class is forgotten, it is left out on both sides: else attacks learn to tell
+classes apart.
+
+An average over all samples hides an attack that is sure of a few; beside the attack on losses stands
+what it finds where it may err on 1 % of the others (N. Carlini et al., "Membership inference attacks
+from first principles", IEEE S&P 2022, arXiv 2112.03570, section III).
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.svm import SVC
+
+from trueface.evaluation import curves
+from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
+from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.evaluation.source_variance import unvaried
+from trueface.runtime.rng import numpy_stream
+from trueface.unlearning.applicability import Goal
+from trueface.unlearning.evaluation.intervals import pictures, resampled_means
+from trueface.unlearning.evaluation.measures import (
+    Classes,
+    Parts,
+    Sheet,
+    Unmeasured,
+    kept,
+    log_probabilities,
+    losses,
+    right,
+    rows,
+)
+
+LEAST = 50  # samples of either side: with 100 in all a share is known to 10 points
+LEAST_OTHERS = 1000  # for 1 % of others: it is then ten of them, and known to 0.6 points
+CLIP = 400.0  # of losses, as SCRUB's code has it
+FOLDS = 5
+NAMES = ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr")
+NO_TEST = "there is no test, and validation images chose the epoch: they are no outsiders"
+SHADOWS = 1000  # of either side for the SVC, whose time grows with the square
+ASKED = 2000  # of the forgotten, for the SVC
+FINEST = 50  # weights of classes are whole numbers up to this
+
+Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
+
+
+def membership(
+    parts: Parts, *, goal: Goal, forgotten: Collection[int] = (), seed: int = 0
+) -> Sheet:
+    """Return what attacks say of a model's answers, each in 0 … 1, with `_low` and `_high`.
+
+    `mia_entropy` is the share of the forgotten that is taken for members, `mia_svc` the share that
+    is taken for others, `mia_loss` how often members and others are told apart, `mia_tpr` which
+    share of the forgotten is found by losses where 1 % of the others are accused. Intervals are
+    over other images (95 %, copies of a picture together), of the attack as it was fitted.
+
+    Args:
+        parts: its answers, all finite.
+        goal: what was to be forgotten.
+        forgotten: classes, for goal "class".
+        seed: of what is drawn.
+    """
+    if "test" not in parts:
+        return Sheet(values={}, reasons=dict.fromkeys(NAMES, NO_TEST))
+    test = parts["test"]
+    outside = kept(test, forgotten if goal == "class" else ())
+    forget, retain = parts["forget"], parts["retain"]
+    makers: Mapping[str, Callable[[], Measure]] = {
+        "mia_entropy": lambda: by_entropy(retain=retain, outside=outside, forget=forget),
+        "mia_svc": lambda: by_confidence(retain=retain, outside=outside, forget=forget, seed=seed),
+        "mia_loss": lambda: by_loss(forget=forget, outside=test, seed=seed),
+        "mia_tpr": lambda: at_few_false_alarms(forget=forget, outside=test, seed=seed),
+    }
+    values: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for name, make in makers.items():
+        try:
+            found = make()
+        except Unmeasured as error:
+            reasons[name] = str(error)
+            continue
+        values |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return Sheet(values=values, reasons=reasons)
+
+
+def by_entropy(*, retain: Answered, outside: Answered, forget: Answered) -> Measure:
+    """Return the share of the forgotten that is taken for members by the entropy of answers.
+
+    Raises:
+        Unmeasured: too few samples, or nothing that differs.
+
+    Source: V. Chundawat et al., "Can bad teaching induce forgetting?", AAAI 2023, arXiv
+        2205.08096, section 5.1, and its code: a balanced logistic regression on the entropy.
+    """
+    values, member = _both(_entropy(retain), _entropy(outside))
+    _need(forget)
+    attack = LogisticRegression(class_weight="balanced", max_iter=1000).fit(values, member)
+    return _bracketed(attack.predict(_entropy(forget)[:, None]) == 1, pictures(forget))
+
+
+def by_confidence(
+    *, retain: Answered, outside: Answered, forget: Answered, seed: int = 0
+) -> Measure:
+    """Return the share of the forgotten that is taken for others by the trained label's confidence.
+
+    Raises:
+        Unmeasured: too few samples, or nothing that differs.
+
+    Source: C. Fan et al., "SalUn", ICLR 2024, arXiv 2310.12508, appendix C.3, and its code: an SVC
+        with C = 3 and gamma "auto". We draw at most 1,000 shadow samples of either side.
+    """
+    random = numpy_stream("membership/svc", seed)
+    count = min(len(retain), len(outside), SHADOWS)
+    members = _confidence(_drawn(retain, count, random), "trained")
+    others = _confidence(_drawn(outside, count, random), "right")
+    asked = _drawn(forget, ASKED, random)
+    values, member = _both(members, others)
+    _need(forget)
+    attack = SVC(C=3, gamma="auto", kernel="rbf").fit(values, member)
+    answers = attack.predict(_confidence(asked, "trained")[:, None])
+    return _bracketed(answers == 0, pictures(asked))
+
+
+def by_loss(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
+    """Return how often the forgotten are told from as many others of the same classes by loss.
+
+    One half is ideal. Of wrong labels, others get labels that are wrong in the same way: else
+    every sound model has a high loss on the forgotten, and a low one on the others.
+
+    Raises:
+        Unmeasured: too few others of these classes, or nothing that differs.
+
+    Source: M. Kurmanji et al., "SCRUB", NeurIPS 2023, arXiv 2302.09880, section 5.3, and its code:
+        logistic regression on losses clipped to ±400, five folds; ours keeps the copies of a
+        picture in one fold, and counts right answers over all of them.
+    """
+    values, member, names = _losses(forget, outside, seed)
+    if len(np.unique(names)) < 2 * LEAST:
+        raise Unmeasured(
+            f"there are {len(np.unique(names))} pictures, and the attack needs {2 * LEAST}"
+        )
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    attack = LogisticRegression(max_iter=1000)
+    clipped = np.clip(values, -CLIP, CLIP)
+    answers = cross_val_predict(attack, clipped, member, cv=folds, groups=names)
+    return _bracketed(answers == member, names, member)
+
+
+def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
+    """Return which share of the forgotten has a lower loss than all but 1 % of others.
+
+    Others are all of the forgotten classes, and of wrong labels theirs are wrong as in `by_loss`.
+    A class counts among the others as it does among the forgotten.
+
+    Raises:
+        Unmeasured: too few of the forgotten or others of these classes, or nothing that differs.
+    """
+    members, others, labels = _all_alike(forget, outside, numpy_stream("membership/tpr", seed))
+    of = [right(forget)[members], right(outside)[others]]
+    counts = _weights(*of)
+    # with weights, as many others of equal ones would tell as much (L. Kish, "Survey sampling")
+    worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
+    if worth < LEAST_OTHERS:
+        many = f"{len(others):,} samples of the forgotten classes outside the training"
+        less = f", worth {worth:,} as their classes weigh" if worth < len(others) else ""
+        raise Unmeasured(
+            f"there are {many}{less}, too few to tell what 1 % of them is: it needs {LEAST_OTHERS:,}"
+        )
+    values, member, names = _told(forget, outside, (members, others, labels))
+    inside, sureness = member == 1, -values[:, 0]
+    weights = np.concatenate([np.ones(len(members), np.int64), counts])[None].astype(np.uint16)
+    (value,) = curves.values(inside, sureness, weights)["tpr_at_1fpr"]
+    drawn = resamples(names, 2 * np.concatenate(of) + member, seed)
+    drawn = drawn if counts.max() == 1 else drawn.astype(np.uint16) * weights
+    spread = curves.values(inside, sureness, drawn)["tpr_at_1fpr"]
+    found = interval(float(value), spread)
+    pictures_in = len({name for name, own in zip(names, inside, strict=True) if own})
+    return unvaried(found.value, pictures_in) if found.low == found.high else found
+
+
+def rows_at(part: Answered, places: NDArray[np.intp]) -> Answered:
+    """Return rows of answers by place, in the order of the part."""
+    chosen = np.zeros(len(part), np.bool_)
+    chosen[places] = True
+    return rows(part, chosen)
+
+
+def _alike(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
+    """Return places of members, of as many others of the same true classes, and others' labels."""
+    truth, classes = right(forget), right(outside)
+    members, others, labels = [], [], np.full(len(outside), UNKNOWN)
+    for true in np.unique(truth):
+        pool = random.permutation(np.flatnonzero(classes == true))
+        wanted = random.permutation(np.flatnonzero(truth == true))
+        count = min(len(pool), len(wanted))
+        members.append(wanted[:count])
+        others.append(pool[:count])
+        # of the same class, each other sample is given the label that a member was trained with
+        labels[pool[:count]] = forget.trained[wanted[:count]]
+    inside, beside = np.sort(np.concatenate(members)), np.sort(np.concatenate(others))
+    return inside, beside, labels[beside]
+
+
+def _all_alike(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
+    """Return places of members, of all others of the same true classes, and others' labels.
+
+    Members of a class of which there are no others are left out.
+    """
+    truth, classes = right(forget), right(outside)
+    shared = np.intersect1d(truth, classes)
+    labels = np.full(len(outside), UNKNOWN)
+    for true in shared:
+        pool = random.permutation(np.flatnonzero(classes == true))
+        # in the shares of the members' labels, as near as whole samples come
+        labels[pool] = np.resize(random.permutation(forget.trained[truth == true]), len(pool))
+    members, others = (np.flatnonzero(np.isin(of, shared)) for of in (truth, classes))
+    return members, others, labels[others]
+
+
+def _weights(inside: Classes, beside: Classes) -> Classes:
+    """Return whole numbers (B,) by which classes weigh among others as among members; all 1 if so.
+
+    Args:
+        inside: (A,) classes of members.
+        beside: (B,) of others, the same ones.
+    """
+    classes, place, count = np.unique(beside, return_inverse=True, return_counts=True)
+    wanted = np.array([np.count_nonzero(inside == true) for true in classes]) / count
+    if not len(classes):
+        return np.zeros(0, np.int64)
+    whole = np.maximum(np.rint(FINEST * wanted / wanted.max()).astype(np.int64), 1)
+    found: Classes = (whole // np.gcd.reduce(whole))[place]
+    return found
+
+
+def _losses(
+    forget: Answered, outside: Answered, seed: int
+) -> tuple[Floats, NDArray[np.int64], list[str]]:
+    """Return losses (N, 1) of members and as many others, which are members, their pictures."""
+    random = numpy_stream("membership/loss", seed)
+    return _told(forget, outside, _alike(forget, outside, random))
+
+
+def _told(
+    forget: Answered, outside: Answered, sides: Sides
+) -> tuple[Floats, NDArray[np.int64], list[str]]:
+    """Return losses (N, 1) of both sides, which are members, their pictures."""
+    members, others, labels = sides
+    if not len(others):
+        raise Unmeasured("there are 0 samples of the forgotten classes outside the training")
+    if len(members) < LEAST:
+        raise Unmeasured(
+            f"there are {len(members)} forgotten samples that others of the same classes outside the "
+            f"training can stand beside, and the attack needs {LEAST}"
+        )
+    inside, beside = rows_at(forget, members), rows_at(outside, others)
+    values, member = _both(losses(inside, forget.trained[members]), losses(beside, labels))
+    names = [
+        *(f"in/{name}" for name in pictures(inside)),
+        *(f"out/{name}" for name in pictures(beside)),
+    ]
+    return values, member, names
+
+
+def _bracketed(
+    holds: NDArray[np.bool_], names: Sequence[str], member: NDArray[np.int64] | None = None
+) -> Measure:
+    """Return the share of samples of which something holds, with its interval over images."""
+    classes = np.zeros(len(holds), np.int64) if member is None else member
+    value = float(holds.mean())
+    weights = resamples(names, classes, 0)
+    found = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
+    return unvaried(value, len(set(names))) if found.low == found.high else found
+
+
+def _both(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return one feature (N, 1) of both sides, and which are members (N,).
+
+    Raises:
+        Unmeasured: too few, or all alike.
+    """
+    if min(len(members), len(others)) < LEAST:
+        raise Unmeasured(
+            f"there are {len(members)} members and {len(others)} others, and the attack needs "
+            f"{LEAST} of each"
+        )
+    values = np.concatenate([members, others])
+    if not np.ptp(values) > 0:
+        raise Unmeasured("the model answers all samples alike")
+    member = np.repeat(np.array([1, 0]), [len(members), len(others)])
+    return values[:, None], member
+
+
+def _need(forget: Answered) -> None:
+    if not len(forget):
+        raise Unmeasured("nothing was forgotten")
+
+
+def _entropy(part: Answered) -> Floats:
+    logs = log_probabilities(part)
+    entropy: Floats = -(np.exp(logs) * logs).sum(1)
+    return entropy
+
+
+def _confidence(part: Answered, which: str) -> Floats:
+    labels = part.trained if which == "trained" else right(part)
+    confidence: Floats = np.exp(-losses(part, labels))
+    return confidence
+
+
+def _drawn(part: Answered, most: int, random: np.random.Generator) -> Answered:
+    if len(part) <= most:
+        return part
+    return rows_at(part, random.choice(len(part), most, replace=False))

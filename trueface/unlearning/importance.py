@@ -1,0 +1,193 @@
+"""How much each weight matters to a set of samples, and the dampening of weights by it.
+
+Importances are diagonal: one number a weight, from gradients of whole batches. A batch's gradient
+is the more noise the smaller it is, so that both sets are read with the same batch size; the model
+is in evaluation mode, as its batch statistics must not come from what is to be forgotten.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from trueface.data.examples import Examples, count, mixed, whole
+from trueface.evaluation.predictions import Answered, answered
+from trueface.models.logits import cross_entropy
+from trueface.unlearning.api import Request
+from trueface.unlearning.cache import fingerprint
+
+Sort = Literal["loss", "norm"]  # squared gradient of the loss; size of that of the output's norm
+Importances = Mapping[str, Tensor]  # by name of the parameter, of its shape, float32
+CONSTANT = 0.99  # share of answers from which a model says the same of all
+
+
+def learnable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that may be changed, by name.
+
+    Raises:
+        JobError: there is none.
+    """
+    found = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    if not found:
+        raise JobError("no parameter of this model may be changed: all of them are frozen")
+    return found
+
+
+def importances(
+    request: Request, parts: Sequence[Examples], sort: Sort, *, batch_size: int
+) -> dict[str, Tensor]:
+    """Return how much each weight matters to samples, on the device.
+
+    Args:
+        request: whose model it is.
+        parts: the samples; each batch counts by its size.
+        sort: "loss" takes the mean squared gradient of the cross entropy with the labels of the
+            training, "norm" the mean size of that of the logits' mean L2 norm, without labels.
+        batch_size: samples a gradient.
+
+    Raises:
+        JobError: stopped, nothing could be read, or a gradient is no finite number.
+    """
+    request.model.eval()
+    weights = learnable(request.model)
+    sums = {name: torch.zeros_like(one, dtype=torch.float32) for name, one in weights.items()}
+    read = 0
+    for part in parts:
+        for batch in mixed(part).batches("trained", epoch=None, batch_size=batch_size):
+            request.check_stop()
+            logits = request.logits(batch.inputs)
+            labels = batch.labels.to(logits.device)
+            loss = cross_entropy(logits, labels) if sort == "loss" else logits.norm(dim=1).mean()
+            found = torch.autograd.grad(loss, tuple(weights.values()), allow_unused=True)
+            for name, one in zip(weights, found, strict=True):
+                if one is not None:
+                    size = one.float().square() if sort == "loss" else one.float().abs()
+                    sums[name].add_(size, alpha=len(batch.positions))
+            read += len(batch.positions)
+            request.watch.progress(step=read, total=count(parts), loss=float(loss.detach()))
+    if not read:
+        raise JobError(f"not one of {count(parts)} samples could be read")
+    for name, one in sums.items():
+        if not one.isfinite().all():
+            raise JobError(f"importances of {name} are no finite numbers: take precision fp32")
+    return {name: one / read for name, one in sums.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dampening:
+    """Weights as they were, with what they matter to the forgotten and to all."""
+
+    weights: Mapping[str, nn.Parameter]
+    original: Importances  # copies of the weights
+    forgotten: Importances
+    everything: Importances
+
+    @property
+    def count(self) -> int:
+        """How many weights may be dampened."""
+        return sum(one.numel() for one in self.weights.values())
+
+    def ratios(self) -> Tensor:
+        """Return how much more each weight matters to the forgotten, all in one row.
+
+        What matters to neither has 0, what matters to the forgotten alone has infinity.
+        """
+        pairs = ((self.forgotten[name], self.everything[name]) for name in self.weights)
+        return torch.cat(
+            [(one / whole).nan_to_num(0.0, torch.inf).flatten() for one, whole in pairs]
+        )
+
+    def apply(self, alpha: float, strength: float) -> int:
+        """Dampen the original weights and return how many: one pass over them.
+
+        A weight is dampened where its ratio is above `alpha`, to `strength` divided by its ratio
+        of what it was, never to more than it was.
+        """
+        dampened = 0
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                one, whole = self.forgotten[name], self.everything[name]
+                chosen = one > alpha * whole
+                left = (strength * whole / one).clamp(max=1.0)
+                before = self.original[name]
+                weight.copy_(torch.where(chosen, before * left.to(before.dtype), before))
+                dampened += int(chosen.sum())
+        return dampened
+
+    def restore(self) -> None:
+        """Give the model its weights back, bit for bit."""
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(self.original[name])
+
+
+def dampening(request: Request, sort: Sort, *, batch_size: int) -> Dampening:
+    """Return what dampening the request's model takes; that of all samples is kept in the cache."""
+    parts = whole(request.forget, request.retain)
+    size = min(batch_size, len(request.forget))  # else batches of the forgotten have more noise
+    weights = learnable(request.model)
+    values = {**dict(request.model.named_parameters()), **dict(request.model.named_buffers())}
+    follows_from = (
+        *(fingerprint(values), repr(list(weights)), str(request.model)),
+        *(part.identity for part in parts),
+        *(sort, str(size), request.watch.precision),
+    )
+    everything = request.cache.tensors(
+        "importances",
+        follows_from,
+        lambda: importances(request, parts, sort, batch_size=size),
+    )
+    device = request.watch.device
+    return Dampening(
+        weights=weights,
+        original={name: one.detach().clone() for name, one in weights.items()},
+        forgotten=importances(request, whole(request.forget, None), sort, batch_size=size),
+        everything={name: one.to(device) for name, one in everything.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What a dampened model must still be able to do."""
+
+    request: Request
+    most_loss: float
+    accuracy: float  # on validation, as the model came
+    constant: bool  # it said the same of all as it came
+
+    def look(self) -> tuple[float, bool]:
+        """Return validation accuracy, and whether the model as it is now still stands.
+
+        It fell if it lost more than `most_loss`, or says the same of all as it did not before: at
+        chance, where half of the labels are wrong, accuracy alone would not tell.
+        """
+        answers = answered(self.request.model, self.request.validation, self.request.watch)
+        accuracy = _accuracy(answers)
+        fell = self.accuracy - accuracy > self.most_loss
+        return accuracy, not fell and (self.constant or not _constant(answers))
+
+
+def guard(request: Request, most_loss: float) -> Guard:
+    """Return the guard of a model that nothing was done to yet."""
+    answers = answered(request.model, request.validation, request.watch)
+    return Guard(
+        request=request,
+        most_loss=most_loss,
+        accuracy=_accuracy(answers),
+        constant=_constant(answers) or len(set(request.validation.trained)) == 1,
+    )
+
+
+def _accuracy(answers: Answered) -> float:
+    accuracy = answers.accuracy("trained")
+    if accuracy is None:
+        raise JobError("no label of the validation samples is known")
+    return accuracy
+
+
+def _constant(answers: Answered) -> bool:
+    said = torch.from_numpy(answers.logits).argmax(1)
+    return int(said.bincount().max()) > CONSTANT * len(said)

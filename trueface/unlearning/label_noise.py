@@ -1,0 +1,318 @@
+"""Looking for wrong labels that nobody knows of, among the samples that are to be kept.
+
+Confident learning: C. Northcutt, L. Jiang and I. Chuang, "Confident learning: estimating uncertainty
+in dataset labels", JAIR 70 (2021), arXiv 1911.00068, section 3. Out-of-fold probabilities of a
+logistic regression on the model's standardised features; a threshold per class, the mean
+probability of those labelled so (eq. 2); a sample is likely of the class that is the most probable
+among those that reach their thresholds, and is flagged where that is not its label.
+
+Where we differ: a threshold at the mean cuts a quarter of the wrong labels off even where classes
+lie far apart. So flagged labels are corrected, and the regression is fitted anew, `ROUNDS` times;
+its out-of-fold probabilities are calibrated, and a label is flagged where another class explains it
+better: p(true class | x) p(label | true class), the second from the counts of the round before.
+Measured on two Gaussian classes of 64 features, 1000 samples, 10 % of the labels turned round, means
+of four draws; precision and recall, first by confident learning alone, then in the end:
+
+    a line tells apart   90 %           95 %           98 %           99.5 %
+    at first             0.68, 0.68     0.86, 0.72     0.96, 0.75     0.99, 0.79
+    in the end           0.69, 0.75     0.81, 0.85     0.92, 0.91     0.99, 0.98
+    one way, at first                   0.79, 0.58     0.89, 0.60     0.96, 0.60
+    one way, in the end                 0.92, 0.81     0.97, 0.90     1.00, 0.93
+
+What cannot be had: where classes overlap, a wrong label near the border looks like a right one of
+the other side. At 10 % wrong labels the best of all rules has, at a precision of 0.80, a recall of
+0.69 where 90 % can be told apart, of 0.91 at 95 %, of 0.99 at 98 %; with fewer wrong labels it is
+less, and few samples of many features are as bad as an overlap, as the line that is found there is
+not the best one. From about 40 % on nothing tells which of the two sides is right: this is refused.
+
+Features come from the model as it is. A network that was trained whole may have memorised wrong
+labels: their features then lie with the class that they were called, and they are not found. A
+frozen body has seen no label, and a short training has memorised few.
+"""
+
+import warnings
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it tells no types
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from trueface.data.examples import Examples
+from trueface.models.logits import Split
+from trueface.runtime.precision import autocast
+from trueface.runtime.progress import Watch
+from trueface.runtime.rng import derive
+from trueface.unlearning.applicability import TOO_NOISY
+from trueface.unlearning.cache import Cache, fingerprint
+from trueface.unlearning.record import Found
+
+FOLDS = 5  # as the authors
+ROUNDS = 8  # then one-way flips are found as well as two-way ones, which need four
+FEWEST = 10  # samples a class: two a fold
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # inverse penalties, the best is taken
+SEARCHED = 4000  # samples that the best penalty is searched on
+ITERATIONS = 200  # of L-BFGS
+LIGHT = 100.0  # inverse penalty of the calibration, which has K - 1 inputs
+TINY = 1e-9  # a probability that is zero in float32 has a logarithm all the same
+
+Floats = NDArray[np.float64]
+Classes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Which labels are likely wrong."""
+
+    rows: tuple[int, ...]  # places in what was looked through, rising
+    suggested: tuple[int, ...]  # the likely class of each
+    noise: float  # estimated share of wrong labels, in 0 … 1
+    read: int  # samples that were judged; the others could not be read
+
+    def corrected(self, some: Examples) -> Examples:
+        """Return what was looked through with the suggested labels, as if trained with them."""
+        labels = list(some.trained)
+        for row, label in zip(self.rows, self.suggested, strict=True):
+            labels[row] = label
+        return some.relabelled(labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Samples:
+    """What the regression learns from."""
+
+    features: NDArray[np.float32]  # (N, F) standardised, of those that are judged
+    labels: Classes  # (N,) as trained
+    sure_features: NDArray[np.float32]  # (M, F) of those whose class is known
+    sure_labels: Classes  # (M,)
+    classes: int
+    seed: int
+
+    def some(self, rows: Classes) -> "_Samples":
+        """Return it with these alone to be judged."""
+        return _Samples(
+            features=self.features[rows],
+            labels=self.labels[rows],
+            sure_features=self.sure_features,
+            sure_labels=self.sure_labels,
+            classes=self.classes,
+            seed=self.seed,
+        )
+
+
+def find(
+    model: nn.Module, retain: Examples, known: Examples, *, cache: Cache, watch: Watch, seed: int
+) -> Findings:
+    """Look for wrong labels in `retain`, whose true ones are not used.
+
+    Args:
+        model: on the device of `watch`; it is left in evaluation mode.
+        retain: samples some of whose trained labels are wrong.
+        known: samples whose labels are known to be wrong; where their true ones are known, the
+            regression learns from them as well. May be empty.
+        cache: keeps the features.
+        watch: device, precision, stop.
+        seed: of the folds.
+
+    Raises:
+        JobError: a class is missing or has too few samples, more labels seem to be wrong than can
+            be told from the right ones, or it was stopped.
+    """
+    classes = max(2, Split(model).head.out_features)
+    _refuse_few(np.array(retain.trained, np.int64), classes, "looked through")
+    features, rows = _features(model, retain, cache, watch)
+    labels = np.array(retain.trained, np.int64)[rows]
+    _refuse_few(labels, classes, "could be read")
+    sure = known if known.true is not None else known.some([])
+    sure_features, sure_rows = _features(model, sure, cache, watch)
+    mean, scale = features.mean(0), features.std(0)
+    scale[scale < TINY] = 1.0
+    samples = _Samples(
+        features=(features - mean) / scale,
+        labels=labels,
+        sure_features=((sure_features.reshape(-1, features.shape[1]) - mean) / scale),
+        sure_labels=np.array(sure.true or (), np.int64)[sure_rows],
+        classes=classes,
+        seed=derive("find", seed) % 2**32,  # as scikit-learn takes it
+    )
+    with threadpool_limits(torch.get_num_threads()):  # NumPy's would take every core there is
+        likely, noise = _judged(samples, watch)
+    flagged = np.flatnonzero(likely != labels)
+    order = flagged[np.argsort(rows[flagged])]
+    return Findings(
+        rows=tuple(rows[order].tolist()),
+        suggested=tuple(likely[order].tolist()),
+        noise=noise,
+        read=len(rows),
+    )
+
+
+def compared(rows: Collection[int], hidden: Collection[int]) -> Found:
+    """Return how well wrong labels were found, where somebody knows them; see its two shares.
+
+    Args:
+        rows: places that were flagged.
+        hidden: places of all wrong labels.
+    """
+    flagged, wrong = set(rows), set(hidden)
+    return Found(flagged=len(flagged), hidden=len(wrong), right=len(flagged & wrong))
+
+
+def confident(probabilities: Floats, labels: Classes) -> tuple[Classes, float]:
+    """Return the likely classes (N,) by confident learning, and the estimated share of wrong labels.
+
+    Args:
+        probabilities: (N, K), out of fold.
+        labels: (N,) as given, each class at least once.
+
+    Source: arXiv 1911.00068 eq. 1 to 3; the share is that off the diagonal of the joint
+        distribution. A sample that no class is confident of keeps its label and is not counted.
+    """
+    classes = probabilities.shape[1]
+    enough = np.array([probabilities[labels == one, one].mean() for one in range(classes)])
+    reached = np.where(probabilities >= enough, probabilities, -1.0)
+    sure = reached.max(1) >= 0
+    likely = np.where(sure, reached.argmax(1), labels)
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (labels[sure], likely[sure]), 1)
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    right = np.diag(counts) / np.maximum(counts.sum(1), 1)
+    return likely, float(1 - shares @ right)
+
+
+def explained(probabilities: Floats, labels: Classes, likely: Classes) -> Floats:
+    """Return the probability (N, K) of each true class, given the features and the label.
+
+    Args:
+        probabilities: (N, K) of the true class, given the features.
+        labels: (N,) as given.
+        likely: (N,) the true class as it was thought to be; how labels come from classes is
+            counted with it, half a sample added to each pair.
+    """
+    classes = probabilities.shape[1]
+    counts = np.full((classes, classes), 0.5)
+    np.add.at(counts, (likely, labels), 1)
+    given = (counts / counts.sum(1, keepdims=True))[:, labels].T  # (N, K): label given class
+    joint = probabilities * given
+    posterior: Floats = joint / joint.sum(1, keepdims=True)
+    return posterior
+
+
+def _judged(samples: _Samples, watch: Watch) -> tuple[Classes, float]:
+    """Return the likely classes (N,), and the estimated share of wrong labels."""
+    strength = _strength(samples, watch)
+    likely, noise = confident(
+        _out_of_fold(samples, samples.labels, strength, watch), samples.labels
+    )
+    _refuse_noise(noise, len(samples.labels))
+    for number in range(ROUNDS):
+        counts = np.bincount(likely, minlength=samples.classes)
+        if counts.min() < FEWEST:  # a class was all but called wrong; its samples teach no more
+            break
+        found = _out_of_fold(samples, likely, strength, watch)
+        posterior = explained(_calibrated(found, likely), samples.labels, likely)
+        noise = float(1 - posterior[np.arange(len(likely)), samples.labels].mean())
+        before, likely = likely, posterior.argmax(1)
+        watch.progress(step=number + 1, total=ROUNDS, flagged=int((likely != samples.labels).sum()))
+        if np.array_equal(before, likely):
+            break
+    return likely, noise
+
+
+def _strength(samples: _Samples, watch: Watch) -> float:
+    """Return the inverse penalty whose probabilities fit the given labels best, out of fold."""
+    chance = np.random.default_rng(samples.seed)
+    share = min(1.0, SEARCHED / len(samples.labels))
+    rows = [np.flatnonzero(samples.labels == one) for one in range(samples.classes)]
+    taken = [chance.permutation(one)[: max(FEWEST, round(share * len(one)))] for one in rows]
+    some = samples.some(np.sort(np.concatenate(taken)))
+    losses = []
+    for strength in STRENGTHS:
+        found = _out_of_fold(some, some.labels, strength, watch)
+        losses.append(-np.log(found[np.arange(len(found)), some.labels] + TINY).mean())
+    return STRENGTHS[int(np.argmin(losses))]
+
+
+def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: Watch) -> Floats:
+    """Return the probabilities (N, K) that regressions give to samples they did not learn from."""
+    found = np.zeros((len(target), samples.classes))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=samples.seed)
+    for learned, judged in folds.split(samples.features, samples.labels):
+        if watch.stop.is_set():
+            raise JobError("stopped; nothing was written, the next attempt begins anew")
+        features = np.concatenate([samples.features[learned], samples.sure_features])
+        labels = np.concatenate([target[learned], samples.sure_labels])
+        fitted = _fitted(features, labels, strength)
+        found[np.ix_(judged, fitted.classes_)] = fitted.predict_proba(samples.features[judged])
+    return found
+
+
+def _calibrated(probabilities: Floats, target: Classes) -> Floats:
+    """Return probabilities that are as sure as they are right, of such of a penalised regression."""
+    logs = np.log(probabilities + TINY)
+    offsets = logs[:, 1:] - logs[:, :1]
+    calibrated: Floats = _fitted(offsets, target, LIGHT).predict_proba(offsets)
+    return calibrated
+
+
+def _fitted(features: NDArray[np.floating], labels: Classes, strength: float) -> LogisticRegression:
+    with warnings.catch_warnings():  # where it stops is near enough: what follows is calibrated
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(features, labels)
+
+
+def _features(
+    model: nn.Module, some: Examples, cache: Cache, watch: Watch
+) -> tuple[NDArray[np.float32], Classes]:
+    """Return the features (N, F) of those that can be read, and their places (N,) in `some`."""
+    if not len(some):
+        return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
+    split = Split(model.eval())
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        with torch.inference_mode(), autocast(watch.device, watch.precision):
+            for batch in some.batches("trained", epoch=None):
+                if watch.stop.is_set():
+                    raise JobError("stopped; nothing was written, the next attempt begins anew")
+                yield split.features(batch.inputs.to(watch.device)).cpu(), batch.positions
+
+    def make() -> dict[str, Tensor]:
+        found = list(batches())
+        if not found:
+            raise JobError(f"not one of {len(some)} samples could be read")
+        features, positions = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return {"features": features, "positions": positions}
+
+    follows_from = (fingerprint(model), some.identity, watch.precision)
+    kept = cache.tensors("found_features", follows_from, make)
+    if not kept["features"].isfinite().all():
+        raise JobError("the model's features are no finite numbers: it is broken")
+    places = {position: row for row, position in enumerate(some.positions)}
+    rows = np.array([places[int(one)] for one in kept["positions"]], np.int64)
+    return kept["features"].numpy(), rows
+
+
+def _refuse_few(labels: Classes, classes: int, what: str) -> None:
+    counts = np.bincount(labels, minlength=classes)
+    scarce = int(counts.argmin())
+    if counts[scarce] < FEWEST:
+        raise JobError(
+            f"cannot look for wrong labels: of class {scarce} {counts[scarce]} samples {what}, and "
+            f"each of {classes} classes needs {FEWEST}; take more data, or do without find"
+        )
+
+
+def _refuse_noise(noise: float, count: int) -> None:
+    if noise >= TOO_NOISY:
+        raise JobError(
+            f"cannot tell wrong labels from right ones: an estimated {noise:.0%} of {count} labels "
+            f"are wrong, or the model's features do not tell the classes apart; below "
+            f"{TOO_NOISY:.0%} they can be found. Tell more of the wrong labels (known), or take a "
+            "better model"
+        )

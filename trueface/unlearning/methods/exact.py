@@ -1,0 +1,231 @@
+"""The last layer alone fitted anew, on cached features: exact where the body was never trained.
+
+Of a frozen backbone nothing but the last layer has seen a label, so that refitting it without the
+forgotten, or with their labels put right, is retraining itself: the loss is convex, and its minimum
+does not depend on where the search begins. Where other layers were trained too, what they took from
+the forgotten stays in the features; this is then a start, not an unlearning. Source: head refit as
+the linear case of exact unlearning, A. Golatkar et al., "Mixed-privacy forgetting in deep
+networks", CVPR 2021, arXiv 2012.13431; S. Goel et al., arXiv 2402.14015 (EU-k with k = 1).
+
+Features are read once, as they are tested, and kept in the cache under the weights of the body, so
+that the next request on the same body reads no image, whatever its labels. The softmax or logistic
+loss with a penalty on squared weights (none on biases) is brought down by L-BFGS in float64, from
+zero weights at the strongest penalty on; the best on validation accuracy is taken, of equal ones
+the one with the smallest validation loss. Features are centred and divided by one number, the root
+of their mean variance, and weights and biases folded back: penalties then mean the same for every
+body, and the geometry of the penalty is that of the features.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import LBFGS
+
+from launcher.api import JobError
+from trueface.data.examples import Examples, count, whole
+from trueface.models.logits import Split
+from trueface.runtime.precision import autocast
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.cache import fingerprint
+from trueface.unlearning.hyperparameters import ExactOptions
+from trueface.unlearning.log import Step
+from trueface.unlearning.methods.common import kept
+
+DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.01, 1e-3, 1e-4)
+"""Penalties tried; stronger is a constant, weaker an interpolation of a thousand features."""
+HISTORY = 20  # steps that L-BFGS remembers
+FLAT = 1e-7  # largest entry of a gradient at a minimum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A linear layer in float64."""
+
+    weight: Tensor  # (K, F), K = 1 for a single logit
+    bias: Tensor | None  # (K,)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return wide logits (N, K), float64, of features (N, F)."""
+        found = functional.linear(features, self.weight, self.bias)
+        return torch.cat([torch.zeros_like(found), found], 1) if found.shape[1] == 1 else found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled:
+    """Features with their labels, centred and scaled, on the device."""
+
+    features: Tensor  # (N, F) float64
+    labels: Tensor  # (N,) int64
+
+    def loss(self, head: Head) -> Tensor:
+        """Return the mean cross entropy."""
+        return functional.cross_entropy(head.logits(self.features), self.labels)
+
+    def accuracy(self, head: Head) -> float:
+        """Return the share of right answers, in 0 … 1."""
+        return float((head.logits(self.features).argmax(1) == self.labels).double().mean())
+
+
+def unlearn(request: Request) -> Result:
+    """Fit the last layer anew, in place; nothing else of the model changes.
+
+    Raises:
+        JobError: stopped, nothing is kept or could be read, the model's last layer is not linear
+            or is frozen, or no finite result.
+    """
+    options = request.own(ExactOptions)
+    request.model.eval()
+    split = Split(request.model)
+    if not all(one.requires_grad for one in split.head.parameters()):
+        raise JobError(f"the last layer ({split.name}) is frozen, and exact changes nothing else")
+    sound = _sound(request)
+    features, labels = _read(request, split, whole(request.forget, request.retain), sound)
+    checked, right = _read(request, split, (request.validation,), (request.validation,))
+    centre = features.mean(0) if _has_bias(split) else torch.zeros_like(features[0])
+    scale = float(features.var(0, correction=0).mean().sqrt()) or 1.0
+    learned = Scaled(features=(features - centre) / scale, labels=labels)
+    tested = Scaled(features=(checked - centre) / scale, labels=right)
+    decay, head, log = _best(request, split, learned, tested)
+    with torch.no_grad():
+        split.head.weight.copy_(head.weight / scale)
+        if head.bias is not None:
+            split.head.bias.copy_(head.bias - head.weight @ centre / scale)
+    note = f"the last layer was fitted on {len(labels)} samples with penalty {decay:g}"
+    if options.decay is None:
+        note += f", the best of {len(DECAYS)} on validation"
+    return Result(model=request.model, log=log, notes=(note,))
+
+
+def fitted(
+    request: Request, some: Scaled, start: Head, *, decay: float, steps: int
+) -> tuple[Head, float]:
+    """Return the minimum of mean loss + decay / 2 · squared weights, and its mean loss.
+
+    Raises:
+        JobError: stopped, or it is no finite number.
+    """
+    weight = start.weight.clone().requires_grad_()
+    bias = None if start.bias is None else start.bias.clone().requires_grad_()
+    head = Head(weight=weight, bias=bias)
+    optimizer = LBFGS(
+        [weight] if bias is None else [weight, bias],
+        max_iter=steps,
+        history_size=HISTORY,
+        tolerance_grad=FLAT,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        request.check_stop()
+        optimizer.zero_grad(set_to_none=True)
+        loss = some.loss(head) + decay / 2 * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        return float(loss.detach())
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch
+    found = Head(weight=weight.detach(), bias=None if bias is None else bias.detach())
+    loss = float(some.loss(found))
+    if not math.isfinite(loss):
+        raise JobError(f"the loss became {loss} with penalty {decay:g}: take a larger decay")
+    return found, loss
+
+
+def _best(
+    request: Request, split: Split, learned: Scaled, tested: Scaled
+) -> tuple[float, Head, tuple[Step, ...]]:
+    """Return the penalty that validation likes best, its head, and a step for each penalty."""
+    options = request.own(ExactOptions)
+    decays = DECAYS if options.decay is None else (options.decay,)
+    shape = split.head.weight.shape
+    head = Head(
+        weight=learned.features.new_zeros(shape),
+        bias=learned.features.new_zeros(shape[0]) if _has_bias(split) else None,
+    )
+    found: list[tuple[float, float, float, Head]] = []
+    log = []
+    for decay in decays:
+        head, loss = fitted(request, learned, head, decay=decay, steps=options.steps)
+        accuracy, tested_loss = tested.accuracy(head), float(tested.loss(head))
+        found.append((-accuracy, tested_loss, decay, head))
+        metrics = {"loss": loss, "decay": decay, "val_accuracy": accuracy, "val_loss": tested_loss}
+        log.append(Step(step=len(found), metrics=metrics))
+        request.watch.progress(step=len(found), total=len(decays), loss=loss)
+    _, _, decay, head = min(found, key=lambda one: one[:2])
+    return decay, head, tuple(log)
+
+
+def _sound(request: Request) -> tuple[Examples, ...]:
+    """Return what the layer is fitted on, with labels to be believed."""
+    if request.goal == "flips" and request.forget.true is not None:
+        forgotten = request.forget.relabelled(request.forget.true)
+        return (forgotten,) if request.retain is None else (forgotten, request.retain)
+    return (kept(request),)
+
+
+def _read(
+    request: Request, split: Split, parts: Sequence[Examples], wanted: Sequence[Examples]
+) -> tuple[Tensor, Tensor]:
+    """Return features (N, F) float64 and labels (N,) of those wanted among all parts.
+
+    Raises:
+        JobError: stopped, or not one of them could be read.
+    """
+    body = _fingerprint(split)
+    features, labels = [], []
+    made = {part.source.identity: _features(request, split, body, part) for part in parts}
+    for some in wanted:
+        found, positions = made[some.source.identity]
+        rows = {int(position): row for row, position in enumerate(positions)}
+        chosen = [
+            (rows[position], label)
+            for position, label in zip(some.positions, some.trained, strict=True)
+            if position in rows
+        ]
+        features.append(found[[row for row, _ in chosen]])
+        labels += [label for _, label in chosen]
+    if not labels:
+        raise JobError(f"not one of {count(wanted)} samples could be read")
+    device = request.watch.device
+    return torch.cat(features).to(device, torch.float64), torch.tensor(labels, device=device)
+
+
+def _features(request: Request, split: Split, body: str, some: Examples) -> tuple[Tensor, Tensor]:
+    """Return features (N, F) float32 and positions (N,), from the cache where they are there."""
+
+    def make() -> dict[str, Tensor]:
+        features, positions = [], []
+        with torch.inference_mode(), autocast(request.watch.device, request.watch.precision):
+            for batch in some.batches("trained", epoch=None):
+                request.check_stop()
+                features.append(split.features(batch.inputs.to(request.watch.device)).cpu())
+                positions.append(batch.positions)
+        if not features:
+            raise JobError(f"not one of {len(some)} samples could be read")
+        found = torch.cat(features)
+        if not found.isfinite().all():
+            raise JobError("features are no finite numbers: the model is broken")
+        return {"features": found, "positions": torch.cat(positions)}
+
+    told = (body, some.source.identity, repr(some.positions), request.watch.precision)
+    found = request.cache.tensors("features", told, make)
+    return found["features"], found["positions"]
+
+
+def _fingerprint(split: Split) -> str:
+    """Return what is equal for the same body, whatever the last layer holds."""
+    own = {id(one) for one in split.head.parameters()}
+    found = {
+        name: value
+        for name, value in (*split.model.named_parameters(), *split.model.named_buffers())
+        if id(value) not in own
+    }
+    return f"{fingerprint(found)} {split.model}"
+
+
+def _has_bias(split: Split) -> bool:
+    return "bias" in dict(split.head.named_parameters())

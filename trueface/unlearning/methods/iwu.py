@@ -1,0 +1,169 @@
+"""Instance-wise unlearning: away from the labels of some instances, held by what lies around them.
+
+Adversarial examples of the instances, each near one and pulled to a class drawn at random, stand
+for what is to be kept, and no kept image is read; a penalty holds the weights that the instances
+need little. It ends as soon as none of the instances is answered with its label.
+
+Source: S. Cha et al., "Learning to unlearn: instance-wise unlearning for pre-trained classifiers",
+AAAI 2024, arXiv 2301.11578; importances by R. Aljundi et al., "Memory aware synapses",
+ECCV 2018, arXiv 1711.09601, with the length of the logits and gradients of batches, see
+`trueface.unlearning.importance`. What differs:
+  - a gradient is shortened to `clip`, as the loss has no lower end;
+  - of a larger forget set `most` instances are drawn: the method was made for some hundreds, and
+    its attack alone is adversarial x attack_steps passes over each of them.
+The instances and their adversarial examples are held in memory, the latter on the CPU.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+
+import torch
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from trueface.data.examples import Examples
+from trueface.models.logits import cross_entropy
+from trueface.runtime.rng import derive
+from trueface.unlearning.adversarial import floats, offsets, range_of, to, walk
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.hyperparameters import IwuOptions
+from trueface.unlearning.importance import importances, learnable
+from trueface.unlearning.log import Step
+from trueface.unlearning.optimization import Descent, teach
+
+Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
+Held = list[tuple[nn.Parameter, Tensor, Tensor]]  # with what it was, and how firm each entry is
+
+
+def unlearn(request: Request) -> Result:
+    """Train the model until no instance has its label, or for all epochs.
+
+    Raises:
+        JobError: nothing could be read, stopped, or no finite result.
+    """
+    options, some = request.own(IwuOptions), drawn(request)
+    request.model.eval()
+    instances = _read(request, some)
+    held = _held(request, some)
+    nearby = _cycled(request, *around(request, instances))
+    random = torch.Generator().manual_seed(derive("iwu/order", request.seed))
+    descent, log, left = Descent(request.model.parameters(), options), [], _left(request, instances)
+    for epoch in range(options.epochs):
+        if left == 0:
+            break
+        losses = []
+        for rows in torch.split(_shuffled(instances[1], random), options.batch_size):
+            teach(request.model, options.bn)
+            forget = (instances[0][rows], instances[1][rows])
+            losses.append(descent.step(_loss(request, forget, next(nearby), held)))
+            left = _left(request, instances)
+            if left == 0:
+                break
+        loss = sum(losses) / len(losses)
+        log.append(Step(step=epoch + 1, metrics={"loss": loss, "forget_accuracy_trained": left}))
+        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
+    notes = [f"used {len(instances[1])} of {len(request.forget)} forgotten samples"]
+    if left > 0:
+        notes.append(f"{left:.1%} of these still have their answer: more epochs, or a higher lr")
+    return Result(model=request.model, log=tuple(log), notes=tuple(notes))
+
+
+def drawn(request: Request) -> Examples:
+    """Return as many of the forget set as are used, drawn by the seed, in their order."""
+    random = torch.Generator().manual_seed(derive("iwu/most", request.seed))
+    order = torch.randperm(len(request.forget), generator=random)
+    return request.forget.some(sorted(order[: request.own(IwuOptions).most].tolist()))
+
+
+def _read(request: Request, some: Examples) -> Pair:
+    """Return the instances, on the device."""
+    inputs, labels = [], []
+    for batch in some.batches("trained", epoch=None):
+        request.check_stop()
+        inputs.append(floats(batch.inputs))
+        labels.append(batch.labels)
+    if not inputs:
+        raise JobError(f"not one of {len(some)} samples could be read")
+    device = request.watch.device
+    return torch.cat(inputs).to(device), torch.cat(labels).to(device)
+
+
+def _held(request: Request, some: Examples) -> Held:
+    """Return all weights with how they are held: the least important for the instances firmest."""
+    options = request.own(IwuOptions)
+    if options.importance == 0:
+        return []
+    weights = learnable(request.model)
+    found = importances(request, [some], "norm", batch_size=options.batch_size)
+    return [(one, one.detach().clone(), firmness(found[name])) for name, one in weights.items()]
+
+
+def firmness(importance: Tensor) -> Tensor:
+    """Return 1 for the least important entries of a tensor down to 0 for the most; all alike: 1."""
+    low, high = importance.min(), importance.max()
+    if high <= low:
+        return torch.ones_like(importance)
+    return 1 - (importance - low) / (high - low)
+
+
+def around(request: Request, instances: Pair) -> Pair:
+    """Return adversarial examples of the instances with the classes they were pulled to."""
+    options, (inputs, labels) = request.own(IwuOptions), instances
+    random = torch.Generator().manual_seed(derive("iwu/attack", request.seed))
+    rows = torch.arange(len(labels)).repeat_interleave(options.adversarial)
+    shift = 1 + torch.randint(request.classes - 1, rows.shape, generator=random)
+    targets = (labels.cpu()[rows] + shift) % request.classes
+    within = range_of([inputs])
+    moved = offsets((len(rows), *inputs.shape[1:]), options.radius, random)
+
+    def answer(points: Tensor) -> Tensor:
+        request.check_stop()
+        return request.logits(points)
+
+    for part in torch.split(torch.arange(len(rows)), options.adversarial_batch):
+        aim, start = targets[part].to(inputs.device), inputs[rows[part].to(inputs.device)]
+        attacked = walk(
+            to(answer, aim),
+            start,
+            moved[part].to(inputs.device),
+            radius=options.radius,
+            steps=options.attack_steps,
+            within=within,
+        )
+        moved[part] = attacked.cpu()
+    return moved, targets
+
+
+def _cycled(request: Request, inputs: Tensor, targets: Tensor) -> Iterator[Pair]:
+    """Yield batches of the adversarial examples, in a new order after each pass, for ever."""
+    device, size = request.watch.device, request.own(IwuOptions).adversarial_batch
+    for turn in count():
+        random = torch.Generator().manual_seed(derive(f"iwu/around/{turn}", request.seed))
+        for rows in torch.split(torch.randperm(len(targets), generator=random), size):
+            yield inputs[rows].to(device), targets[rows].to(device)
+
+
+def _shuffled(labels: Tensor, random: torch.Generator) -> Tensor:
+    return torch.randperm(len(labels), generator=random).to(labels.device)
+
+
+def _loss(request: Request, forget: Pair, around: Pair, held: Held) -> Tensor:
+    """Return what is small where labels are left, what lies around is kept, and weights are held."""
+    cut = len(forget[1])
+    logits = request.logits(torch.cat([forget[0], around[0]]))
+    share = cut / len(logits)
+    loss = (1 - share) * cross_entropy(logits[cut:], around[1])
+    loss = loss - share * cross_entropy(logits[:cut], forget[1])
+    for weight, was, firm in held:
+        loss = loss + request.own(IwuOptions).importance / 2 * (firm * (weight - was) ** 2).sum()
+    return loss
+
+
+@torch.no_grad()
+def _left(request: Request, instances: Pair) -> float:
+    """Return how many instances are still answered with their label, 0 to 1."""
+    request.check_stop()
+    request.model.eval()
+    size = request.own(IwuOptions).adversarial_batch
+    told = [request.logits(part).argmax(1) for part in torch.split(instances[0], size)]
+    return float((torch.cat(told) == instances[1]).float().mean())

@@ -1,0 +1,217 @@
+"""Layer attack unlearning: the last layer learns what attacked features are taken for.
+
+The body stays as it is, bit for bit. Features of the forget set are computed once; then, epoch by
+epoch, the head of the epoch's start is the teacher. Features that it still calls by their label are
+attacked through it until it does not, and the head learns its answers to these: hard ones by cross
+entropy, soft ones by distillation. Samples that are forgotten already keep the answer they have.
+
+Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning: fast and accurate machine unlearning via
+layer level attack and knowledge distillation", AAAI 2024, arXiv 2312.16823. Losses, alpha and temperature
+are the authors'; no code of theirs is public, and rates and numbers of steps are ours. What differs:
+  - the attack's eps follows the features' size and grows until 95 % are called something else, as no
+    one number fits all networks; where it grows, all are attacked anew, for which `pgd: full` reads
+    them once more, at most four times in a run; entries are held at 0 from below where no feature is
+    negative, and at nothing from above;
+  - features that are called something else already are not attacked;
+  - an attack that fails is taught the best other class, and the teacher's two logits change places;
+  - the distillation is the mean over samples, not over all entries;
+  - it stops when the whole forget set is answered otherwise, looked at whenever a batch is.
+It moves no feature: whoever trains a new last layer finds what was forgotten.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from launcher.api import JobError
+from trueface.data.examples import Examples
+from trueface.models.logits import Split, cross_entropy, wide
+from trueface.runtime.precision import autocast
+from trueface.runtime.rng import derive
+from trueface.unlearning.adversarial import (
+    Attack,
+    Part,
+    Range,
+    Spot,
+    away,
+    away_linear,
+    floats,
+    other,
+    range_of,
+)
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.hyperparameters import LauOptions
+from trueface.unlearning.log import Step
+from trueface.unlearning.optimization import Descent
+
+ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048
+FIRST = {"partial": 0.5, "full": 4 / 255}  # eps, in mean absolute features or the inputs' range
+LARGEST = 16  # how many times the first eps it may become
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """The forget set as features, and the layer that reads them."""
+
+    features: Tensor  # (N, F) float32
+    labels: Tensor  # (N,) int64
+    examples: Examples  # where they come from, N
+    within: Range  # of the inputs
+    head: nn.Linear
+
+    def answers(self, features: Tensor) -> Tensor:
+        """Return wide logits (B, K) of features (B, F)."""
+        return wide(functional.linear(features, self.head.weight, self.head.bias))
+
+    def left(self) -> Iterator[Tensor]:
+        """Yield, part by part, whether samples are still answered with their label."""
+        parts = zip(torch.split(self.features, ROWS), torch.split(self.labels, ROWS), strict=True)
+        for features, labels in parts:
+            yield self.answers(features).detach().argmax(1) == labels
+
+
+class Teaching(NamedTuple):
+    """What the teacher says of every sample in one epoch."""
+
+    soft: Tensor  # (N, K) logits
+    hard: Tensor  # (N,) classes, never a sample's own
+
+
+def unlearn(request: Request) -> Result:
+    """Move the last layer until no forgotten sample is answered with its label.
+
+    Raises:
+        JobError: the model is no body with a last layer, nothing could be read, stopped, or no
+            finite result.
+    """
+    options = request.own(LauOptions)
+    request.model.eval()
+    known = _read(request, drawn(request.forget, options.share, request.seed))
+    first = options.eps or FIRST[options.pgd]
+    attack = Attack(first, options.eps or LARGEST * first, options.attack_steps)
+    descent = Descent(known.head.parameters(), options)
+    random = torch.Generator().manual_seed(derive("lau/order", request.seed))
+    log, left = [], _share(known)
+    for epoch in range(options.epochs):
+        if left == 0:
+            break
+        loss = _epoch(request, known, _taught(request, known, attack), descent, random)
+        left = _share(known)
+        log.append(Step(step=epoch + 1, metrics={"loss": loss, "forget_accuracy_trained": left}))
+        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
+    notes = [f"read {len(known.labels)} of {len(request.forget)} forgotten samples"]
+    if left > 0:
+        notes.append(f"{left:.1%} of these still have their answer: more epochs, or a higher lr")
+    return Result(model=request.model, log=tuple(log), notes=tuple(notes))
+
+
+def drawn(some: Examples, share: float, seed: int) -> Examples:
+    """Return a share of some samples, at least one, drawn by the seed, in their order."""
+    random = torch.Generator().manual_seed(derive("lau/share", seed))
+    count = max(1, round(share * len(some)))
+    return some.some(sorted(torch.randperm(len(some), generator=random)[:count].tolist()))
+
+
+def _read(request: Request, forget: Examples) -> Known:
+    """Return the forget set as features; every sample is read once."""
+    split, features, labels, positions = Split(request.model), [], [], []
+    ends: list[Tensor] = []  # the least and the greatest input of each batch
+    device = request.watch.device
+    for batch in forget.batches("trained", epoch=None):
+        request.check_stop()
+        with torch.no_grad(), autocast(device, request.watch.precision):
+            features.append(split.features(batch.inputs.to(device)))
+        ends.append(torch.stack(torch.aminmax(floats(batch.inputs))))
+        labels.append(batch.labels)
+        positions += batch.positions.tolist()
+    if not features:
+        raise JobError(f"not one of {len(forget)} samples could be read")
+    places = {position: place for place, position in enumerate(forget.positions)}
+    return Known(
+        features=torch.cat(features),
+        labels=torch.cat(labels).to(device),
+        examples=forget.some([places[position] for position in positions]),
+        within=range_of(ends),
+        head=split.head,
+    )
+
+
+def _share(known: Known) -> float:
+    """Return how many samples are still answered with their label, 0 to 1."""
+    return float(torch.cat(list(known.left())).float().mean())
+
+
+@torch.no_grad()
+def _taught(request: Request, known: Known, attack: Attack) -> Teaching:
+    """Return what the head says now, of attacked samples where it gives their label."""
+    partial = request.own(LauOptions).pgd == "partial"
+    soft = torch.cat([known.answers(part) for part in torch.split(known.features, ROWS)])
+    kept = (soft.argmax(1) == known.labels).nonzero().squeeze(1)
+    parts = _by_features if partial else _by_inputs
+    answer = known.answers if partial else request.logits
+    for rows, told in attack.answers(answer, lambda: parts(request, known, kept)):
+        soft[rows] = told
+    best = other(soft, known.labels)
+    pair = torch.stack([known.labels, best], 1)
+    swapped = soft.scatter(1, pair, soft.gather(1, pair.flip(1)))
+    failed = soft.argmax(1) == known.labels
+    return Teaching(torch.where(failed[:, None], swapped, soft), best)
+
+
+def _by_features(request: Request, known: Known, kept: Tensor) -> Iterator[Part]:
+    """Yield the features of rows `kept`, and how to attack them through the head."""
+    unit = float(known.features.abs().mean())
+    within = Range(0.0 if float(known.features.min()) >= 0 else -torch.inf, torch.inf)
+    for rows in torch.split(kept, ROWS):
+        request.check_stop()
+        labels, spot = known.labels[rows], Spot(known.features[rows], unit, within)
+        yield Part(rows, spot, labels, away_linear(known.head, labels))
+
+
+def _by_inputs(request: Request, known: Known, kept: Tensor) -> Iterator[Part]:
+    """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
+    device, size = request.watch.device, request.own(LauOptions).batch_size
+    rows = dict(zip(known.examples.positions, range(len(known.labels)), strict=True))
+    some = known.examples.some(kept.tolist())
+    for batch in some.batches("trained", epoch=None, batch_size=size):
+        request.check_stop()
+        points, labels = floats(batch.inputs.to(device)), batch.labels.to(device)
+        spot = Spot(points, known.within.width, known.within)
+        of_batch = torch.tensor([rows[int(one)] for one in batch.positions], device=device)
+        yield Part(of_batch, spot, labels, away(request.logits, labels))
+
+
+def _epoch(
+    request: Request, known: Known, taught: Teaching, descent: Descent, random: torch.Generator
+) -> float:
+    """Teach the head in one pass, or in as much of one as it takes; return the mean loss."""
+    options, losses = request.own(LauOptions), []
+    order = torch.randperm(len(known.labels), generator=random).to(known.labels.device)
+    for rows in torch.split(order, options.batch_size):
+        request.check_stop()
+        said = known.answers(known.features[rows])
+        told = said.detach()
+        kept = told.argmax(1) == known.labels[rows]
+        if not kept.any() and not any(part.any() for part in known.left()):
+            break
+        hard = torch.where(kept, taught.hard[rows], told.argmax(1))
+        soft = torch.where(kept[:, None], taught.soft[rows], told)
+        losses.append(descent.step(_loss(said, hard, soft, options)))
+    return sum(losses) / len(losses)
+
+
+def _loss(said: Tensor, hard: Tensor, soft: Tensor, options: LauOptions) -> Tensor:
+    """Return cross entropy and distillation in their shares, the latter with a second softmax."""
+    warmth = options.temperature
+    target = soft.softmax(1) if options.double_softmax else soft
+    distilled = functional.kl_div(
+        (said / warmth).log_softmax(1),
+        (target / warmth).log_softmax(1),
+        log_target=True,
+        reduction="batchmean",
+    )
+    return (1 - options.alpha) * cross_entropy(said, hard) + options.alpha * warmth**2 * distilled

@@ -1,0 +1,112 @@
+"""Negative gradient: up the loss of the forgotten, until they are answered like unseen samples.
+
+Source: the baseline of A. Golatkar et al., "Eternal sunshine of the spotless net", CVPR 2020, arXiv
+1911.04933; A. Thudi et al., "Unrolling SGD", EuroS&P 2022, arXiv 2109.13398. The loss has no floor,
+so steps are clipped and end by a rule: when the forget set gets its trained labels as seldom as
+
+- a class that shall go: never;
+- instances: validation samples get theirs (a member looks like any other sample);
+- flips: a model that erred as on validation would give them, its errors spread evenly over the
+  other classes, (1 - validation accuracy) / (K - 1).
+
+The rule is looked at between passes, and a pass ends where its latest answers fulfil it. The
+authors give no rule; L2UL (arXiv 2301.11578) stops at 0. Of labels flipped half and half it makes
+chance, and any rate too high makes a constant answer: it is here as what others must beat.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+
+from trueface.models.logits import cross_entropy
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.hyperparameters import NgOptions
+from trueface.unlearning.log import Step
+from trueface.unlearning.optimization import Descent, teach
+
+LATEST = 256  # answers that end a pass: an accuracy of 50 % is then known to about 3 points
+FELL = 0.1  # validation accuracy whose loss is worth a note
+Measured = Mapping[str, float | None]  # see `Request.measured`
+
+
+def unlearn(request: Request) -> Result:
+    """Go up the gradient of the forget set's loss, and stop by the rule.
+
+    Raises:
+        JobError: stopped, or no finite result.
+    """
+    options = request.own(NgOptions)
+    descent = Descent(request.model.parameters(), options)
+    measured = first = request.measured(counted=True)
+    log: list[Step] = []
+    for epoch in range(options.epochs):
+        target = aim(request, measured)
+        if _share(measured, "forget_accuracy_trained") <= target:
+            break
+        loss = _up(request, descent, epoch, target)
+        measured = request.measured(counted=True)
+        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
+        log.append(Step(step=epoch + 1, metrics={"loss": loss, **measured}))
+    return Result(
+        model=request.model, log=tuple(log), notes=_notes(request, first, measured, len(log))
+    )
+
+
+def aim(request: Request, measured: Measured) -> float:
+    """Return the accuracy on the forget set's trained labels, in 0 … 1, at which to stop."""
+    stop_at = request.own(NgOptions).stop_at
+    if stop_at is not None:
+        return stop_at
+    right = _share(measured, "val_accuracy")
+    match request.goal:
+        case "class":
+            return 0.0
+        case "instances":
+            return right
+        case "flips":
+            return (1 - right) / (request.classes - 1)
+
+
+def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
+    """Take one pass of steps, shorter where the latest answers are at the target; mean loss."""
+    options = request.own(NgOptions)
+    teach(request.model, options.bn)
+    latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))
+    losses: list[float] = []
+    for batch in request.forget.batches("trained", epoch=epoch, batch_size=options.batch_size):
+        request.check_stop()
+        logits = request.logits(batch.inputs)
+        labels = batch.labels.to(request.watch.device)
+        latest.extend((logits.argmax(1) == labels).tolist())
+        if losses and len(latest) == latest.maxlen and sum(latest) <= target * len(latest):
+            break
+        losses.append(-descent.step(-cross_entropy(logits, labels)))
+    return sum(losses) / len(losses)
+
+
+def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tuple[str, ...]:
+    """Return what a person should know of where it began and where it ended."""
+    notes = []
+    forget, target = _share(last, "forget_accuracy_trained"), aim(request, last)
+    told = f"the forget set gets its trained labels in {forget:.1%}"
+    if forget > target:
+        notes.append(
+            f"{told} after {epochs} epochs, {target:.1%} were wanted: take a higher lr or more "
+            "epochs (of answers that are quite sure the gradient all but vanishes)"
+        )
+    elif not epochs:
+        notes.append(f"{told} already, no more than {target:.1%}: nothing was changed")
+    left, found = _share(first, "val_accuracy"), _share(last, "val_accuracy")
+    if left - found > FELL:
+        notes.append(
+            f"validation accuracy fell from {left:.1%} to {found:.1%}: this loss has no floor, "
+            "take a lower lr or npo"
+        )
+    return tuple(notes)
+
+
+def _share(measured: Measured, name: str) -> float:
+    """Return an accuracy that is always known: that of trained labels and of validation."""
+    value = measured[name]
+    if value is None:
+        raise ValueError(f"{name} is not known")
+    return value

@@ -1,0 +1,285 @@
+"""Projected gradient unlearning: up the loss of the forgotten, but not where the kept lie.
+
+Every step of a layer is freed of the directions in which the layer's inputs lie for what is kept, so
+that answers to these hardly move. Source: T. Hoang et al., "Learn to unlearn for deep neural
+networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv 2312.04095,
+section 4; rules and constants as in the authors' code.
+
+Where we differ: a bias is projected as the weight of one more input, which is always 1, instead of
+left alone; convolutions are looked at with their own stride, not 1; inputs are summed without
+augmentation and dropout, so that those of what is kept are exactly those of all less those of the
+forgotten; every epoch takes steps, the first one too; the forget set is shuffled; steps may be
+shortened (`clip`); when to stop is read off the validation set, never the test set; a class is done
+when none of it is told any more. Answers that are very sure give next to no gradient in the bounded
+loss, and need more epochs or a larger rate. For wrong labels the sound part's inputs are
+found by the same difference: wrong labels that nobody knows of count as sound. Images whose labels
+were flipped at random lie where the sound ones lie, and little of the gradient is left: the log's
+`gradient_left` says how much. The authors' second stage for wrong labels, which learns a scale
+inside the protected space, is not in their public code and is left out.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, assert_never
+
+import torch
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from trueface.models.logits import cross_entropy, probability_of
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.hyperparameters import PguOptions
+from trueface.unlearning.log import Step
+from trueface.unlearning.methods.pgu import covariances, subspaces
+from trueface.unlearning.methods.pgu.projection import (
+    Free,
+    alone,
+    copies,
+    parameters_of,
+    project,
+    put_back,
+    settle,
+    stay,
+)
+from trueface.unlearning.methods.pgu.subspaces import Layer, groups_of
+from trueface.unlearning.optimization import Descent, teach
+
+Rule = Literal["class", "instances", "depoison"]
+FORGOTTEN = 0.005  # forget accuracy at which there is nothing left to do; ours, not the authors'
+
+
+class Moment(NamedTuple):
+    """What the rules look at after an epoch; the first one is the model as it came."""
+
+    forget: float  # accuracy on the forget set against the labels that were trained
+    validation: float
+
+
+class Verdict(NamedTuple):
+    """What follows from the moments so far."""
+
+    chosen: int  # the moment whose model is the result if nothing better comes
+    reason: str | None  # why it ends here; None: it goes on
+
+
+def unlearn(request: Request) -> Result:
+    """Take projected steps until the rule of what is forgotten says stop.
+
+    Raises:
+        JobError: what is kept is not known, stopped, too fast, or no finite result.
+    """
+    options = request.own(PguOptions)
+    rule = rule_of(request, options)
+    if options.retained == 1:
+        return Result(model=request.model, notes=("retained is 1, so nothing was let move",))
+    layers = subspaces.layers_of(request.model)
+    kept = covariances.kept(request, layers, options.positions)
+    free, notes = _free(request, kept, layers, options, rule)
+    if not free:
+        return Result(model=request.model, notes=notes)
+    if kept.inherited:
+        notes += (
+            "what is kept was not read: its inputs are those of the model before an earlier unlearning",
+        )
+    if rule == "depoison":
+        notes += ("wrong labels that are not among the forgotten counted as sound",)
+    log, reason = _descend(request, options, rule, free)
+    covariances.bequeath(request, kept, layers, options.positions)
+    return Result(model=request.model, log=log, notes=(*notes, reason))
+
+
+def rule_of(request: Request, options: PguOptions) -> Rule:
+    """Return which loss and stop rule hold.
+
+    Raises:
+        JobError: relabelling is wanted where no label is known to be wrong.
+    """
+    if options.loss == "relabel" and request.forget.true in (None, request.forget.trained):
+        raise JobError(
+            "loss: relabel goes towards the true labels, and of what is to be forgotten none is known "
+            "that differs from the trained one; take loss: paper"
+        )
+    if options.rule != "auto":
+        return options.rule
+    return "depoison" if request.goal == "flips" else request.goal
+
+
+def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> Tensor:
+    """Return the loss of wide logits (B, K) and the labels (B,) to leave; finite for sure answers.
+
+    The first term is bounded by -log(offset). The second makes answers uncertain; of wrong labels
+    it makes the other classes' answer certain, and of two classes it is nothing.
+    """
+    first = -torch.log(1 + options.offset - probability_of(logits, labels)).mean()
+    if rule == "depoison":
+        others = torch.arange(logits.shape[1], device=labels.device) != labels[:, None]
+        second = _entropy(logits[others].view(len(logits), -1))
+    else:
+        second = -_entropy(logits)
+    return options.loss1 * first + options.loss2 * second
+
+
+def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float) -> Verdict:
+    """Return which model to keep and whether to go on.
+
+    Args:
+        rule: what is forgotten.
+        moments: the model as it came, and each epoch's.
+        before: what was chosen an epoch ago.
+        most_loss: validation accuracy that may be lost.
+    """
+    start, now, epoch = moments[0], moments[-1], len(moments) - 1
+    gone = now.forget <= FORGOTTEN
+    fell = start.validation - now.validation > most_loss
+    chosen = epoch
+    match rule:
+        case "instances":
+            if now.validation > now.forget:
+                last = moments[-2:]
+                gaps = [abs(one.validation - one.forget) for one in last]
+                chosen = epoch if gaps[-1] <= gaps[0] else epoch - 1
+                return Verdict(chosen, "the forgotten are answered no better than validation")
+        case "class":
+            if fell:
+                return Verdict(before, f"validation lost more than {most_loss:.1%}")
+        case "depoison":
+            chosen = epoch if now.validation >= moments[before].validation else before
+            if fell:
+                return Verdict(chosen, f"validation lost more than {most_loss:.1%}")
+        case _:
+            assert_never(rule)
+    return Verdict(chosen, "the forgotten are answered as trained no more" if gone else None)
+
+
+def _free(
+    request: Request,
+    kept: covariances.Covariances,
+    layers: Mapping[str, Layer],
+    options: PguOptions,
+    rule: Rule,
+) -> tuple[list[Free], tuple[str, ...]]:
+    """Return the layers that may move, and what to tell of them."""
+    device, more = torch.device(request.watch.device), int(rule == "class")
+    found, shares, numbers = [], dict[str, float](), [0, 0]
+    for name, covariance in kept.of.items():
+        request.check_stop()
+        one = subspaces.space(
+            covariance.to(device, subspaces.wide(device)), options.retained, options.energy, more
+        )
+        layer, shares[name] = layers[name], one.share
+        outputs = layer.weight.shape[0] / groups_of(layer)
+        width = one.basis.shape[1] * groups_of(layer)
+        numbers[0] += round(outputs * (width - sum(one.protected)))
+        numbers[1] += round(outputs * width)
+        if one.share > 0:
+            found.append(Free(layer, one))
+    if not found:
+        return [], ("no direction is free of what is kept, so nothing was changed",)
+    least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    told = f"{numbers[0] / numbers[1]:.1%} of the directions of {len(shares)} layers were left free"
+    spread = f" ({shares[least]:.1%} in {least or 'it'} to {shares[most]:.1%} in {most or 'it'})"
+    notes: tuple[str, ...] = (told + (spread if len(shares) > 1 else ""),)
+    bare = sum(share == 1 for share in shares.values())
+    if bare:  # as the authors' rule has it
+        notes += (
+            f"nothing is protected in {bare} layers, as one direction holds more than retained "
+            f"({options.retained:g}) of their inputs",
+        )
+    return found, notes
+
+
+def _descend(
+    request: Request, options: PguOptions, rule: Rule, free: list[Free]
+) -> tuple[tuple[Step, ...], str]:
+    """Take the steps and put the chosen weights back; return the log and how it ended."""
+    parameters = [one for layer, _ in free for one in parameters_of(layer)]
+    by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
+    descent = Descent(parameters, by_hand)
+    moments, log = [_moment(request.measured(counted=True))], []
+    if rule == "instances" and moments[0].validation > moments[0].forget:
+        return (), "the forgotten were answered no better than validation already; nothing changed"
+    start, now = copies(parameters), Verdict(0, None)
+    states = {0: start}
+    with alone(request.model, parameters):
+        for epoch in range(options.epochs):
+            lr = options.lr * (options.lr_end / options.lr) ** (epoch / options.epochs)
+            descent.rate(lr)
+            told = _epoch(request, options, rule, free, descent, epoch=epoch)
+            settle(free, start)
+            measured = request.measured(counted=True)
+            log.append(Step(step=epoch + 1, metrics={**told, "lr": lr, **measured}))
+            request.watch.progress(step=epoch + 1, total=options.epochs, loss=told["loss"])
+            moments.append(_moment(measured))
+            now = verdict(rule, moments, now.chosen, options.most_loss)
+            states[epoch + 1] = copies(parameters)
+            states = {now.chosen: states[now.chosen]}
+            if now.reason is not None:
+                break
+    put_back(parameters, states[now.chosen])
+    stay(free, start)
+    return tuple(log), _ended(rule, moments, now)
+
+
+def _epoch(
+    request: Request,
+    options: PguOptions,
+    rule: Rule,
+    free: list[Free],
+    descent: Descent,
+    *,
+    epoch: int,
+) -> dict[str, float]:
+    """Take an epoch's steps; return the mean loss, and how much of the gradients was left."""
+    teach(request.model, options.bn)
+    relabel = options.loss == "relabel"
+    losses, left = [], []
+    for batch in request.forget.batches(
+        "true" if relabel else "trained", epoch=epoch, batch_size=options.batch_size
+    ):
+        request.check_stop()
+        logits, labels = request.logits(batch.inputs), batch.labels.to(request.watch.device)
+        loss = cross_entropy(logits, labels) if relabel else loss_of(logits, labels, rule, options)
+        descent.gradient(loss)
+        left.append(project(free, options.weight_decay))
+        nn.utils.clip_grad_norm_(descent.parameters, options.clip or math.inf)
+        descent.optimizer.step()
+        losses.append(float(loss.detach()))
+    if not losses:
+        raise JobError(f"not one of {len(request.forget)} samples to forget could be read")
+    return {"loss": sum(losses) / len(losses), "gradient_left": float(torch.stack(left).mean())}
+
+
+def _ended(rule: Rule, moments: Sequence[Moment], now: Verdict) -> str:
+    """Return how it ended, in a sentence.
+
+    Raises:
+        JobError: the first epoch went too far, and the model as it came is the better one.
+    """
+    epoch, last = len(moments) - 1, moments[-1]
+    if rule == "instances" and now.reason is not None and now.chosen == 0:
+        raise JobError(
+            f"too fast: the first epoch took accuracy on the forgotten from {moments[0].forget:.1%} "
+            f"to {last.forget:.1%}, past validation's {last.validation:.1%} and further from it than the "
+            "model as it came; take a lower lr"
+        )
+    why = f"epoch {epoch}: {now.reason or 'the last one'}"
+    if rule == "class" and now.chosen == 0:
+        return f"{why}, so the model as it came is given back; take a lower lr"
+    if now.chosen == 0:
+        return (
+            f"{why}; none was better on validation than the model as it came, which is given back"
+        )
+    return why if now.chosen == epoch else f"{why}; epoch {now.chosen}'s model is given back"
+
+
+def _moment(measured: Mapping[str, float | None]) -> Moment:
+    forget, validation = measured["forget_accuracy_trained"], measured["val_accuracy"]
+    if forget is None or validation is None:
+        raise JobError("pgu's stop rules need the labels of the forgotten and of validation")
+    return Moment(forget, validation)
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """Return the mean entropy of the softmax of logits (B, K)."""
+    certain = logits.log_softmax(1)
+    return -(certain.exp() * certain).sum(1).mean()

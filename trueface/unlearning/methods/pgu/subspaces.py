@@ -1,0 +1,305 @@
+"""Where the inputs of a network's layers lie: their covariances, and projectors that spare them.
+
+The gradient of a linear or convolutional layer is a sum of outer products of what comes back with
+what went in, so its rows lie in the span of the layer's inputs: G. Saha et al., "Gradient projection
+memory", ICLR 2021, arXiv 2103.09762, section 4. Inputs of a convolution are its patches, of its own
+stride, padding, dilation and groups; a learning bias is one more input, which is always 1. What is
+summed is the uncentred second moment; activations themselves are never held nor decomposed.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from launcher.api import JobError
+from trueface.runtime.rng import derive
+
+Layer = nn.Linear | nn.Conv2d
+Layers = Mapping[str, Layer]
+Energy = Literal["s", "s2"]
+
+MOST_NUMBERS = 1 << 25  # of patches that are laid out at a time: 128 MiB
+ROUNDING = 1e-5  # of the largest eigenvalue; float32 leaves some 1e-6 for 4608 inputs
+HASH_BITS = 20  # of a place within its stretch; with 2^21 places of an image all fits 63 bits
+
+
+class View(NamedTuple):
+    """A layer's input as rows, and which of them each place of a sample sees."""
+
+    rows: Tensor  # (B·S, C)
+    size: int  # S rows a sample
+    windows: Tensor  # (L, cells) rows of a sample; cells = 1 but for kernels larger than 1 × 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """The directions in which a layer's inputs lie, one set a group, and those that are left free."""
+
+    basis: Tensor  # (G, D, M) float32 orthonormal columns, some of them 0 where groups differ
+    free: bool  # they span what is free, as there is less of it; else what is protected
+    protected: tuple[int, ...]  # directions, of each group
+
+    @property
+    def share(self) -> float:
+        """The share of all directions that is left free."""
+        groups, width, _ = self.basis.shape
+        return 1 - sum(self.protected) / (groups * width)
+
+    def spared(self, gradient: Tensor) -> Tensor:
+        """Return what a gradient (G, O, D) has outside the protected directions."""
+        with exactly(gradient.device):
+            if self.free:
+                return (gradient @ self.basis) @ self.basis.mT
+            for _ in range(2):  # once leaves the rounding of what was taken away
+                gradient = gradient - (gradient @ self.basis) @ self.basis.mT
+            return gradient
+
+
+class Sums:
+    """Sums up the covariances of layers' inputs while the model works; see `listening`."""
+
+    def __init__(self, layers: Layers, most: int) -> None:
+        """Begin at nothing.
+
+        Args:
+            layers: by name; a name also decides the places at which its samples are looked at.
+            most: places of a sample that are looked at; their part is scaled up to all places.
+        """
+        self._layers, self._most = layers, most
+        self._sums: dict[str, Tensor] = {}
+        self.positions = torch.zeros(0, dtype=torch.int64)  # (B,) of the samples that come next
+
+    @property
+    def found(self) -> dict[str, Tensor]:
+        """The sums (G, D, D) of the layers that were used; float64 where the device has it."""
+        return self._sums
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Add up what goes into the layers meanwhile."""
+        handles = [
+            layer.register_forward_pre_hook(self._hook(name))
+            for name, layer in self._layers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, name: str) -> Any:
+        def caught(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+            self._add(name, layer, given[0].detach())  # type: ignore[arg-type]  # one of ours
+
+        return caught
+
+    def _add(self, name: str, layer: Layer, given: Tensor) -> None:
+        samples = len(self.positions)
+        told = samples > 0 and len(given) % samples == 0
+        view = seen(layer, given, samples if told else 1)
+        places = len(view.windows)
+        taken = torch.arange(places, device=given.device).expand(samples if told else 1, -1)
+        if told and places > self._most:
+            taken = drawn(self.positions.to(given.device), places, self._most, name)
+        scale = places / taken.shape[1]
+        with exactly(given.device):
+            for some in patches(layer, view, taken):
+                part = some.mT @ some
+                if name not in self._sums:
+                    self._sums[name] = torch.zeros_like(part, dtype=wide(given.device))
+                self._sums[name].add_(part, alpha=scale)
+
+
+def layers_of(model: nn.Module) -> dict[str, Layer]:
+    """Return the linear and convolutional layers whose weights may learn."""
+    return {
+        name: one
+        for name, one in model.named_modules()
+        if isinstance(one, nn.Linear | nn.Conv2d) and one.weight.requires_grad
+    }
+
+
+def learns_bias(layer: Layer) -> bool:
+    """Return whether a layer has a bias, and it may learn."""
+    bias: Tensor | None = layer.bias  # torch says that it is always there
+    return bias is not None and bias.requires_grad
+
+
+def groups_of(layer: Layer) -> int:
+    """Return in how many groups of channels a layer works."""
+    return layer.groups if isinstance(layer, nn.Conv2d) else 1
+
+
+def seen(layer: Layer, given: Tensor, samples: int) -> View:
+    """Return the rows of an input of so many samples, and what of a sample each place sees.
+
+    A sample may have several places of a linear layer (tokens), or several maps (crops).
+    """
+    if isinstance(layer, nn.Linear):
+        rows = given.reshape(-1, layer.in_features)
+        size = len(rows) // samples
+        return View(rows, size, torch.arange(size, device=given.device)[:, None])
+    (up, left), (down, right) = zip(*_margins(layer), strict=True)
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    if up or left or down or right:
+        given = functional.pad(given, (left, right, up, down), mode=mode)
+    height, width = given.shape[-2:]
+    maps = len(given) // samples
+    down_rows = _windows(layer, 0, height, given.device)  # (Ho, kh)
+    along = _windows(layer, 1, width, given.device)  # (Wo, kw)
+    first = torch.arange(maps, device=given.device) * (height * width)
+    windows = (
+        first[:, None, None, None, None]
+        + down_rows[None, :, None, :, None] * width
+        + along[None, None, :, None, :]
+    )  # (maps, Ho, Wo, kh, kw)
+    rows = given.permute(0, 2, 3, 1).reshape(-1, given.shape[1])
+    cells = layer.kernel_size[0] * layer.kernel_size[1]
+    return View(rows, maps * height * width, windows.reshape(-1, cells))
+
+
+def patches(layer: Layer, view: View, taken: Tensor) -> Iterator[Tensor]:
+    """Yield inputs (G, N, D) float32 at the places `taken` (B, n), a few samples at a time.
+
+    D is a group's channels × kernel, in the order of the weights, and 1 for a bias that learns.
+    """
+    groups, (samples, count) = groups_of(layer), taken.shape
+    cells, channels = view.windows.shape[1], view.rows.shape[1] // groups
+    step = max(1, MOST_NUMBERS // (count * cells * channels * groups))
+    starts = torch.arange(samples, device=taken.device) * view.size
+    for at in range(0, samples, step):
+        rows = view.windows[taken[at : at + step]] + starts[at : at + step, None, None]
+        some = view.rows[rows].float()  # (b, n, cells, G·C)
+        some = some.view(-1, cells, groups, channels).permute(2, 0, 3, 1)
+        some = some.reshape(groups, -1, channels * cells)
+        yield functional.pad(some, (0, 1), value=1.0) if learns_bias(layer) else some
+
+
+def drawn(positions: Tensor, places: int, most: int, name: str) -> Tensor:
+    """Return places (B, most) of samples, one out of each of `most` equal stretches.
+
+    They follow from a sample's position and the layer's name alone, so that sums over parts of a
+    data set add up to that of the whole; each place is as likely as any other.
+    """
+    stretch = torch.arange(most, device=positions.device)
+    seeds = hashed(positions + derive(f"places/{name}", 0))
+    within = hashed(seeds[:, None] + stretch) & ((1 << HASH_BITS) - 1)
+    return (((stretch << HASH_BITS) + within) * places // most) >> HASH_BITS
+
+
+def hashed(numbers: Tensor) -> Tensor:
+    """Return well mixed int64 of int64, the same on every device: G. Steele's SplitMix64."""
+    numbers = numbers * (0x9E3779B97F4A7C15 - (1 << 64))
+    numbers = (numbers ^ _shifted(numbers, 30)) * (0xBF58476D1CE4E5B9 - (1 << 64))
+    numbers = (numbers ^ _shifted(numbers, 27)) * (0x94D049BB133111EB - (1 << 64))
+    return numbers ^ _shifted(numbers, 31)
+
+
+def space(covariance: Tensor, retained: float, energy: Energy, more: int = 0) -> Space:
+    """Return the directions that hold a share of the inputs' spectrum.
+
+    Of the values in falling order those are counted whose running sum is at most that share.
+
+    Args:
+        covariance: (G, D, D), not negative but for rounding; what is below 0 counts as 0.
+        retained: the share.
+        energy: "s" for singular values of the inputs, "s2" for their squares.
+        more: directions besides those counted.
+    """
+    values, vectors = _eigen(covariance)
+    # covariances are kept in float32 and differences of such: what is smaller is rounding, and the
+    # roots of thousands of such values would be a good part of the sum
+    values = values * (values > ROUNDING * values[:, :1])
+    spectrum = values if energy == "s2" else values.sqrt()
+    sums = spectrum.cumsum(-1)
+    count = (sums <= retained * sums[:, -1:]).sum(-1) + more  # (G,)
+    width = covariance.shape[-1]
+    count = count.clamp(max=width) * (sums[:, -1] > 0)  # no input, nothing to protect
+    fewest, largest = int(count.min()), int(count.max())
+    free = width - fewest < largest
+    kept = torch.arange(width, device=count.device) < count[:, None]
+    masked = (vectors * (kept != free)[:, None, :]).float()
+    basis = masked[:, :, fewest:] if free else masked[:, :, :largest]
+    return Space(basis=basis.contiguous(), free=free, protected=tuple(count.tolist()))
+
+
+def wide(device: torch.device) -> torch.dtype:
+    """Return the widest numbers that a device computes with."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+@contextmanager
+def exactly(device: torch.device) -> Iterator[None]:
+    """Multiply in all digits of float32: neither TF32 nor half precision."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _eigen(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues (G, D), falling and not negative, and eigenvectors (G, D, D).
+
+    Inputs that are always 0, such as the margins of a small map under a large kernel, are left out
+    of the decomposition and come last: there may be many of them, it takes the cube of their number,
+    and solvers fail on thousands of equal eigenvalues.
+    """
+    if not bool(covariance.isfinite().all()):
+        raise JobError("the inputs of a layer are no finite numbers: the model is broken")
+    even = (covariance + covariance.mT) / 2
+    used = (even.diagonal(dim1=1, dim2=2) > 0).any(0)  # (D,)
+    count = int(used.sum())
+    values, vectors = even.new_zeros(even.shape[:2]), torch.zeros_like(even)
+    if count:
+        found, directions = _solved(even[:, used][:, :, used])
+        values[:, :count] = found.flip(-1).clamp(min=0)
+        vectors[:, used, :count] = directions.flip(-1)
+    unused = (~used).nonzero().squeeze(1)
+    vectors[:, unused, torch.arange(count, len(used), device=unused.device)] = 1
+    return values, vectors
+
+
+def _solved(even: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rising eigenvalues and eigenvectors of symmetric matrices (G, D, D)."""
+    width = even.shape[-1]
+    ramp = torch.linspace(0, 1, width, device=even.device, dtype=even.dtype).diag()
+    scale = torch.finfo(torch.float32).eps * even.diagonal(dim1=1, dim2=2).amax()
+    for attempt in (even, even + scale * ramp, (even + scale * ramp).cpu().double()):
+        try:
+            values, vectors = torch.linalg.eigh(attempt)
+        except RuntimeError:  # no solver on this device, no memory for it, or it did not converge:
+            continue  # a change of the size of rounding tells equal eigenvalues apart
+        return values.to(even), vectors.to(even)
+    raise JobError(f"the {width} inputs of a layer could not be decomposed; take another seed")
+
+
+def _margins(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return what is padded before and behind, downwards and along."""
+    if isinstance(layer.padding, str):
+        totals = [
+            dilation * (kernel - 1) if layer.padding == "same" else 0
+            for dilation, kernel in zip(layer.dilation, layer.kernel_size, strict=True)
+        ]
+        down, along = ((total // 2, total - total // 2) for total in totals)
+        return down, along
+    return (layer.padding[0],) * 2, (layer.padding[1],) * 2
+
+
+def _windows(layer: nn.Conv2d, side: int, size: int, device: torch.device) -> Tensor:
+    """Return which rows (or columns) each place sees: (places, kernel)."""
+    kernel, stride, step = layer.kernel_size[side], layer.stride[side], layer.dilation[side]
+    starts = torch.arange(0, size - step * (kernel - 1), stride, device=device)
+    return starts[:, None] + torch.arange(kernel, device=device) * step
+
+
+def _shifted(numbers: Tensor, bits: int) -> Tensor:
+    """Return numbers shifted to the right, filled with zeros, not with their signs."""
+    return (numbers >> bits) & ((1 << (64 - bits)) - 1)

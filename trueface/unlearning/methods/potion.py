@@ -1,0 +1,148 @@
+"""Potion: dampening without labels, its strength searched until the poison has no effect.
+
+Importances are the size of the gradient of the mean L2 norm of the logits, for the forgotten and
+for all; those for all are kept in the cache. From the original weights each trial dampens those
+whose ratio of both is above alpha, the percentile 100 - ln(1 + 100 c) of all ratios, by that ratio;
+c grows by a tenth from trial to trial until the forgotten are given the labels of the training no
+more than `stop_at` times as often as before. Source: S. Schoepf, J. Foster, A. Brintrup, "Potion:
+towards poison unlearning", 2024, arXiv 2406.09173; the label-free importance is that of their
+"Loss-free machine unlearning", arXiv 2402.19308.
+
+We differ in this. The percentile is the next lower ratio, none between two, and trials that select
+the same weights as the one before are not measured again. The search also ends where validation
+accuracy has lost more than `most_loss` or all answers are the same, which random flips may need: it
+is looked at in every tenth measured trial and in the last, and the last trial that stands is taken;
+where not even the first does the model is left as it was. The notes say what was taken.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trueface.evaluation.predictions import answered
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.hyperparameters import PotionOptions
+from trueface.unlearning.importance import Dampening, Guard, dampening, guard
+from trueface.unlearning.log import Step
+
+LOOK = 10  # measured trials from one look at validation to the next: c grows to 2.6 times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    number: int  # from 1
+    c: float
+    alpha: float
+
+
+def unlearn(request: Request) -> Result:
+    """Dampen the weights that make the forgotten what they are, in place.
+
+    Raises:
+        JobError: stopped, nothing could be read, or no finite result.
+    """
+    options = request.own(PotionOptions)
+    before = guard(request, options.most_loss)
+    start = _forgotten(request)
+    if start <= 0:
+        note = "not one of the forgotten is given its trained label: the model is left as it was"
+        return Result(model=request.model, notes=(note,))
+    weights = dampening(request, "norm", batch_size=options.batch_size)
+    log: list[Step] = []
+    taken = _searched(request, weights, before, options.stop_at * start, log)
+    if taken is None:
+        weights.restore()
+    else:
+        weights.apply(taken.alpha, 1.0)
+    note = _note(request, taken, start, options.stop_at * start)
+    return Result(model=request.model, log=tuple(log), notes=(note,))
+
+
+def _searched(
+    request: Request, weights: Dampening, before: Guard, target: float, log: list[Step]
+) -> _Trial | None:
+    """Return the first trial that reaches `target`, else the last that stands; None: none does."""
+    options = request.own(PotionOptions)
+    taken: _Trial | None = None
+    unseen: list[_Trial] = []
+    for trial in _trials(weights.ratios().sort().values, options):
+        request.check_stop()
+        dampened = weights.apply(trial.alpha, 1.0)
+        forgotten = _forgotten(request)
+        unseen.append(trial)
+        metrics: dict[str, float | None] = {
+            "c": trial.c,
+            "alpha": trial.alpha,
+            "dampened": dampened / weights.count,
+            "forget_accuracy_trained": forgotten,
+        }
+        stands, looked = True, forgotten <= target or len(unseen) == LOOK
+        if looked:
+            metrics["val_accuracy"], stands = before.look()
+        log.append(Step(step=trial.number, metrics=metrics))
+        request.watch.progress(step=trial.number, total=options.trials)
+        if not stands:
+            return _last_standing(request, weights, before, unseen, taken)
+        if looked:
+            taken, unseen = trial, []
+        if forgotten <= target:
+            return taken
+    return _last_standing(request, weights, before, unseen, taken)
+
+
+def _trials(ratios: Tensor, options: PotionOptions) -> Iterator[_Trial]:
+    """Yield the trials that select more than the one before, from ratios in rising order."""
+    last = math.inf
+    for number in range(options.trials):
+        c = options.start * options.growth**number
+        percent = 100 - math.log1p(100 * c)
+        if percent < 0:
+            return
+        alpha = float(ratios[math.floor(percent / 100 * (len(ratios) - 1))])
+        if alpha < last:
+            last = alpha
+            yield _Trial(number=number + 1, c=c, alpha=alpha)
+
+
+def _last_standing(
+    request: Request,
+    weights: Dampening,
+    before: Guard,
+    trials: Sequence[_Trial],
+    standing: _Trial | None,
+) -> _Trial | None:
+    """Return the last trial that stands, by halves: each dampens what the one before it did."""
+    low, high = -1, len(trials)
+    while high - low > 1:
+        request.check_stop()
+        middle = (low + high) // 2
+        weights.apply(trials[middle].alpha, 1.0)
+        _, stands = before.look()
+        low, high = (middle, high) if stands else (low, middle)
+    return trials[low] if low >= 0 else standing
+
+
+def _forgotten(request: Request) -> float:
+    """Return how often the forgotten are given the label of the training, 0 to 1."""
+    return answered(request.model, request.forget, request.watch).accuracy("trained") or 0.0
+
+
+def _note(request: Request, taken: _Trial | None, start: float, target: float) -> str:
+    if taken is None:
+        return (
+            f"no dampening brings forget accuracy from {start:.4f} to {target:.4f} and keeps "
+            "validation accuracy: the model is left as it was"
+        )
+    end = _forgotten(request)
+    said = (
+        f"c {taken.c:.4g} (alpha {taken.alpha:.4g}) was taken in trial {taken.number}: forget "
+        f"accuracy went from {start:.4f} to {end:.4f}"
+    )
+    if end <= target:
+        return said
+    return (
+        f"{said}, not to {target:.4f}: more trials did not reach it or cost too much validation "
+        "accuracy"
+    )

@@ -1,0 +1,74 @@
+"""Random labels: the model is trained on, with a wrong class for each forgotten sample.
+
+Source: L. Graves, V. Nagisetty, V. Ganesh, "Amnesiac machine learning", AAAI 2021, arXiv
+2010.10981. A label is never the one that was trained; of a class that shall go it is one of the
+classes that stay. Labels are drawn once, as there; `redraw` draws them anew in every epoch, which
+comes nearer to an even answer over the other classes.
+
+Without `with_retain` only the forget set is read, as in the tables of LAU (arXiv 2312.16823); with
+it both are shuffled together, as in the repository of selective synaptic dampening (arXiv
+2308.07707), which keeps far more. Batch statistics stay as they are in both cases unless told
+otherwise: those of the training are sound for what is kept.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trueface.models.logits import cross_entropy
+from trueface.runtime.rng import numpy_stream
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.hyperparameters import RlOptions
+from trueface.unlearning.log import Step
+from trueface.unlearning.methods.common import descend, kept
+from trueface.unlearning.optimization import Descent, teach
+
+ONLY_OTHER = (
+    "there are two classes, so a label other than the wrong one is the true one: this was a "
+    "relabelling"
+)
+
+
+def unlearn(request: Request) -> Result:
+    """Train the model on, the forget set under random other labels.
+
+    Raises:
+        JobError: stopped, nothing to retain where that was asked for, or no finite result.
+    """
+    options = request.own(RlOptions)
+    rest = kept(request) if options.with_retain else None
+    descent = Descent(request.model.parameters(), options)
+    log = []
+    for epoch in range(options.epochs):
+        forget = request.forget.relabelled(drawn(request, epoch if options.redraw else 0))
+        some = forget if rest is None else forget + rest
+        teach(request.model, options.bn)
+        loss = descend(
+            request,
+            descent,
+            some.batches("trained", epoch=epoch, batch_size=options.batch_size),
+            lambda batch: cross_entropy(request.logits(batch.inputs), batch.labels),
+        )
+        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
+        log.append(Step(step=epoch + 1, metrics={"loss": loss, **request.measured()}))
+    flips = request.goal == "flips" and request.classes == 2
+    return Result(model=request.model, log=tuple(log), notes=(ONLY_OTHER,) if flips else ())
+
+
+def drawn(request: Request, epoch: int) -> tuple[int, ...]:
+    """Return a random other label for each forgotten sample, the same for the same seed and epoch.
+
+    Where classes shall go, it is one of those that stay, as long as there are any.
+    """
+    trained = request.forget.trained
+    random = numpy_stream(f"random labels/{epoch}", request.seed)
+    gone = set(trained) if request.goal == "class" else set()
+    left = [one for one in range(request.classes) if one not in gone]
+    if gone and left:
+        return tuple(random.choice(left, len(trained)).tolist())
+    return _others(trained, request.classes, random)
+
+
+def _others(labels: Sequence[int], classes: int, random: np.random.Generator) -> tuple[int, ...]:
+    moves = random.integers(1, classes, len(labels))
+    return tuple(((np.asarray(labels) + moves) % classes).tolist())

@@ -1,0 +1,128 @@
+"""SalUn: random labels for the forgotten, learned by the salient weights alone.
+
+Source: C. Fan et al., "SalUn: empowering machine unlearning via gradient-based weight saliency",
+ICLR 2024, arXiv 2310.12508, equations 3 to 5. The mask holds the largest entries of |gradient of
+the forget set's loss|, summed over its batches at the model as it came, in evaluation mode, chosen
+over all weights together. Each epoch then reads the forget set under other labels and after it what
+is kept; weights outside the mask are put back after each step, since weight decay and momentum
+would move them without a gradient.
+
+Labels are never the trained one, as in the paper's equation 5; its code draws from all classes.
+Wrong labels are put right where the true ones are known: a relabelling that only salient weights
+learn. Two things the authors do not do: batch statistics stay fixed while the forget set is read,
+for those of one class make it no longer differ from others; gradients are clipped, after the mask.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from trueface.data.examples import Batch, Examples
+from trueface.models.logits import cross_entropy
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.hyperparameters import SalunOptions
+from trueface.unlearning.log import Step
+from trueface.unlearning.methods.common import descend, kept
+from trueface.unlearning.methods.rl import ONLY_OTHER, drawn
+from trueface.unlearning.optimization import Descent, teach
+
+TRUE_LABELS = "wrong labels were put right instead of drawn at random (SalUn's corrective variant)"
+
+
+def unlearn(request: Request) -> Result:
+    """Relabel the forget set and learn both sets with the salient weights.
+
+    Raises:
+        JobError: stopped, nothing to retain, or no finite result.
+    """
+    options, rest = request.own(SalunOptions), kept(request)
+    descent = Descent(request.model.parameters(), options)
+    masks = salient(saliency(request, descent.parameters, options.batch_size), options.share)
+    log = []
+
+    def loss(batch: Batch) -> Tensor:
+        return cross_entropy(request.logits(batch.inputs), batch.labels)
+
+    def read(some: Examples, epoch: int) -> Iterable[Batch]:
+        return some.batches("trained", epoch=epoch, batch_size=options.batch_size)
+
+    with only(descent, masks):
+        for epoch in range(options.epochs):
+            teach(request.model, "eval")
+            forgotten = descend(request, descent, read(_relabelled(request, epoch), epoch), loss)
+            teach(request.model, options.bn)
+            mean = descend(request, descent, read(rest, epoch), loss)
+            request.watch.progress(step=epoch + 1, total=options.epochs, loss=mean)
+            metrics = {"loss": mean, "loss_forget": forgotten, **request.measured()}
+            log.append(Step(step=epoch + 1, metrics=metrics))
+    return Result(model=request.model, log=tuple(log), notes=_notes(request))
+
+
+def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: int) -> list[Tensor]:
+    """Return |sum over batches of the gradient of the forget set's loss|, a tensor a parameter.
+
+    Raises:
+        JobError: stopped, or a gradient is no finite number.
+    """
+    chosen = list(parameters)
+    sums = [torch.zeros_like(one) for one in chosen]
+    request.model.eval()
+    for batch in request.forget.batches("trained", epoch=None, batch_size=batch_size):
+        request.check_stop()
+        labels = batch.labels.to(request.watch.device)
+        loss = cross_entropy(request.logits(batch.inputs), labels)
+        found = torch.autograd.grad(loss, chosen, allow_unused=True)
+        for total, gradient in zip(sums, found, strict=True):
+            if gradient is not None:
+                total += gradient
+    if not all(bool(total.isfinite().all()) for total in sums):
+        raise JobError("the forget set's gradient is no finite number: the model is broken")
+    return [total.abs() for total in sums]
+
+
+def salient(importances: list[Tensor], share: float) -> list[Tensor]:
+    """Return masks of the largest entries over all tensors together, at least one of them."""
+    flat = torch.cat([one.flatten() for one in importances])
+    count = max(1, round(share * flat.numel()))
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    mask[flat.topk(count, sorted=False).indices] = True
+    parts = torch.split(mask, [one.numel() for one in importances])
+    return [part.view_as(one) for part, one in zip(parts, importances, strict=True)]
+
+
+@contextmanager
+def only(descent: Descent, masks: list[Tensor]) -> Iterator[None]:
+    """Let steps move nothing outside of masks, one a parameter; all else stays bit by bit."""
+    pairs = list(zip(descent.parameters, masks, strict=True))
+    begun = [one.detach().clone() for one in descent.parameters]
+
+    @torch.no_grad()
+    def put_back(*_: object) -> None:
+        for (parameter, mask), start in zip(pairs, begun, strict=True):
+            parameter.copy_(torch.where(mask, parameter, start))
+
+    handles = [one.register_hook(mask.mul) for one, mask in pairs]  # type: ignore[no-untyped-call]  # torch
+    handles.append(descent.optimizer.register_step_post_hook(put_back))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _relabelled(request: Request, epoch: int) -> Examples:
+    forget = request.forget
+    if request.goal == "flips" and forget.true is not None:
+        return forget.relabelled(forget.true)
+    return forget.relabelled(drawn(request, epoch))
+
+
+def _notes(request: Request) -> tuple[str, ...]:
+    if request.goal != "flips":
+        return ()
+    if request.forget.true is not None:
+        return (TRUE_LABELS,)
+    return (ONLY_OTHER,) if request.classes == 2 else ()

@@ -1,0 +1,172 @@
+"""SCRUB: a student that leaves its teacher on the forgotten and stays with it on what is kept.
+
+Source: M. Kurmanji et al., "Towards unbounded machine unlearning", NeurIPS 2023, arXiv 2302.09880,
+section 3, defaults of its code for CIFAR-10. Student and teacher are the model as it came. Each
+epoch takes a max step, one pass over the forget set up T² KL(teacher || student), as long as
+`max_epochs` lasts, and then a min step, one pass over the rest down gamma CE + alpha T² KL.
+
+What differs: batch statistics stay fixed in the max step, else they become those of the forgotten.
+A student that is its teacher then has no slope to leave it by, which the authors' moving statistics
+hide: until the two differ, the max step goes up the cross entropy of the trained labels instead.
+Gradients are clipped, since the max step has no ceiling, and each kind of step has its own momentum:
+with one for both, as in the authors' code, the ascent rolls on into the min step (a toy class was
+forgotten with all else at half its accuracy, and with nothing lost so). The divergence also grows
+by more certainty in the same answer; whether anything is forgotten is told by the log alone.
+
+Which epoch is given back: the last; of wrong labels the one with the best validation accuracy, since
+those shall be answered right and not like unseen samples; with `rewind` (SCRUB+R) the one whose
+error on the forget set is nearest to that of the last epoch on validation samples of the same
+classes. A class that shall go is in no validation set, so there is nothing to rewind to.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trueface.data.examples import Batch, Examples
+from trueface.evaluation.predictions import answered
+from trueface.models.logits import cross_entropy
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.hyperparameters import ScrubOptions
+from trueface.unlearning.log import Step
+from trueface.unlearning.methods.common import descend, kept
+from trueface.unlearning.optimization import Descent, teach
+
+APART = 1e-6  # divergence from which its slope is more than rounding
+NO_REWIND = {
+    "class": "no rewinding: validation holds no sample of a class that shall go to compare with",
+    "flips": "no rewinding: wrong labels shall be answered right, so validation chose the epoch",
+}
+NONE_ALIKE = "no rewinding: validation holds no sample of the forgotten ones' classes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The student after an epoch, and what was measured of it."""
+
+    epoch: int  # from 1
+    forget: float  # accuracy in 0 … 1 on the trained labels of the forget set
+    validation: float
+    state: dict[str, Tensor] = field(default_factory=dict)  # on the CPU
+
+
+def unlearn(request: Request) -> Result:
+    """Distil the model into itself, away from the forgotten.
+
+    Raises:
+        JobError: stopped, nothing to retain, or no finite result.
+    """
+    options, rest = request.own(ScrubOptions), kept(request)
+    teacher = copy.deepcopy(request.model).eval().requires_grad_(False)
+    up, down = (Descent(request.model.parameters(), options) for _ in range(2))
+    alike = _alike(request) if options.rewind and request.goal == "instances" else None
+    choosing = alike is not None or request.goal == "flips"
+    log, checkpoints = [], []
+    for epoch in range(options.epochs):
+        metrics: dict[str, float | None] = {}
+        if epoch < options.max_epochs:
+            teach(request.model, "eval")
+            size = options.forget_batch
+            batches = request.forget.batches("trained", epoch=epoch, batch_size=size)
+            away = partial(_away, request, teacher)
+            metrics["loss_forget"] = descend(request, up, batches, away)
+        teach(request.model, options.bn)
+        batches = rest.batches("trained", epoch=epoch, batch_size=options.batch_size)
+        loss = descend(request, down, batches, partial(_near, request, teacher))
+        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
+        # where no checkpoint is chosen by them, the accuracies are for the log, and no cost
+        metrics = {"loss": loss, **metrics, **request.measured(counted=choosing)}
+        log.append(Step(step=epoch + 1, metrics=metrics))
+        if choosing:
+            checkpoints.append(_checkpoint(request.model, log[-1]))
+        if request.goal == "flips":
+            checkpoints = [best(checkpoints)]
+    notes = _taken(request, checkpoints, alike)
+    return Result(model=request.model, log=tuple(log), notes=notes)
+
+
+def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """Return T² KL(softmax(teacher/T) || softmax(student/T)) of wide logits (B, K), mean over B."""
+    return temperature**2 * functional.kl_div(
+        (student / temperature).log_softmax(1),
+        (teacher / temperature).log_softmax(1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def best(checkpoints: list[Checkpoint]) -> Checkpoint:
+    """Return the one with the best validation accuracy, the latest of equals."""
+    return max(checkpoints, key=lambda one: (one.validation, one.epoch))
+
+
+def nearest(checkpoints: list[Checkpoint], reference: float) -> Checkpoint:
+    """Return the one with a forget accuracy nearest to `reference`, the latest of equals."""
+    return min(checkpoints, key=lambda one: (abs(one.forget - reference), -one.epoch))
+
+
+def _away(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
+    logits = request.logits(batch.inputs)
+    apart = _apart(request, teacher, batch, logits)
+    if float(apart.detach()) < APART:
+        return -cross_entropy(logits, batch.labels)
+    return -apart
+
+
+def _near(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
+    options, logits = request.own(ScrubOptions), request.logits(batch.inputs)
+    loss = options.gamma * cross_entropy(logits, batch.labels)
+    if options.alpha == 0:  # the teacher need not be asked
+        return loss
+    return loss + options.alpha * _apart(request, teacher, batch, logits)
+
+
+def _apart(request: Request, teacher: nn.Module, batch: Batch, student: Tensor) -> Tensor:
+    with torch.no_grad():
+        told = request.logits(batch.inputs, teacher)
+    return divergence(told, student, request.own(ScrubOptions).temperature)
+
+
+def _alike(request: Request) -> Examples | None:
+    """Return the validation samples of the forgotten ones' classes, if there are any."""
+    classes = set(request.forget.trained)
+    labels = enumerate(request.validation.trained)
+    rows = [row for row, label in labels if label in classes]
+    return request.validation.some(rows) if rows else None
+
+
+def _checkpoint(model: nn.Module, step: Step) -> Checkpoint:
+    return Checkpoint(
+        epoch=step.step,
+        forget=step.metrics["forget_accuracy_trained"] or 0.0,
+        validation=step.metrics["val_accuracy"] or 0.0,
+        state={name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
+    )
+
+
+def _taken(
+    request: Request, checkpoints: list[Checkpoint], alike: Examples | None
+) -> tuple[str, ...]:
+    """Put the right checkpoint into the model; return what a person should know of it."""
+    options = request.own(ScrubOptions)
+    notes = []
+    if options.rewind and alike is None:
+        notes.append(NO_REWIND.get(request.goal, NONE_ALIKE))
+    if alike is not None:
+        reference = answered(request.model, alike, request.watch).accuracy("trained") or 0.0
+        one = nearest(checkpoints, reference)
+        notes.append(
+            f"rewound to epoch {one.epoch} of {options.epochs}: {1 - one.forget:.1%} of the forget "
+            f"set are answered wrong, of validation's same classes {1 - reference:.1%}"
+        )
+    elif checkpoints:
+        one = best(checkpoints)
+        notes.append(f"epoch {one.epoch} of {options.epochs} was best on validation")
+    else:
+        return tuple(notes)
+    request.model.load_state_dict(one.state)
+    return tuple(notes)

@@ -1,0 +1,80 @@
+"""Steps down a loss: the optimizer that methods share, with its guards.
+
+Methods that read the forget set alone must keep batch-norm statistics as they are: else these
+become those of what is to be forgotten, and answers on all else fall apart.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from launcher.api import JobError
+from trueface.unlearning.hyperparameters import DescentOptions, Statistics
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def teach(model: nn.Module, statistics: Statistics) -> None:
+    """Put a model into training mode, with or without moving batch statistics.
+
+    A batch norm whose parameters are frozen keeps its statistics in either case: they are the body's
+    as much as its weights are.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, NORMS) and (statistics == "eval" or _frozen(module)):
+            module.eval()
+
+
+class Descent:
+    """Steps of plain SGD; each gradient is finite, and no longer than `clip`."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], options: DescentOptions) -> None:
+        self.parameters = [one for one in parameters if one.requires_grad]
+        if not self.parameters:
+            raise JobError("no parameter of this model may learn")
+        self._clip = options.clip
+        self.optimizer: Optimizer = SGD(
+            self.parameters,
+            lr=options.lr,
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
+        )
+
+    def rate(self, lr: float) -> None:
+        """Take another learning rate from now on."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def step(self, loss: Tensor) -> float:
+        """Take one step down `loss` and return its value.
+
+        Raises:
+            JobError: loss or gradient are no finite numbers.
+        """
+        self.gradient(loss)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def gradient(self, loss: Tensor) -> None:
+        """Set the parameters' gradients to that of `loss`, shortened to `clip`; take no step.
+
+        Raises:
+            JobError: loss or gradient are no finite numbers.
+        """
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise JobError(f"the loss became {value}: take a lower lr, or fewer epochs")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._clip or math.inf)
+        if not math.isfinite(float(norm)):
+            raise JobError(f"the norm of the gradients became {float(norm)}: take a lower lr")
+
+
+def _frozen(module: nn.Module) -> bool:
+    own = list(module.parameters(recurse=False))
+    return bool(own) and not any(one.requires_grad for one in own)

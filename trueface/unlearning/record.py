@@ -1,0 +1,164 @@
+"""What an unlearning leaves beside its model: `unlearning.json`, from which all tables are made."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from launcher.api import read_json, write_json
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+from trueface.unlearning.applicability import Goal
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """How well wrong labels were found of which nobody had told."""
+
+    flagged: int  # called wrong
+    hidden: int  # wrong, and not known to be
+    right: int  # of the flagged those that are wrong
+
+    @property
+    def precision(self) -> float | None:
+        """The share of the flagged that is wrong; None: none was flagged."""
+        return self.right / self.flagged if self.flagged else None
+
+    @property
+    def recall(self) -> float | None:
+        """The share of the hidden that was flagged; None: none was hidden."""
+        return self.right / self.hidden if self.hidden else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relearn:
+    """How soon a model learns again what it forgot."""
+
+    steps: int | None  # None: not within `most`
+    most: int
+    loss: float  # on the forgotten, that was to be reached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Accuracies in 0 … 1 of a linear classifier of features: is it the forgotten or not?"""
+
+    before: float
+    after: float
+    chance: float  # of one answer to all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What the training took that a model comes from; None: not known."""
+
+    seconds: float | None
+    samples: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """All that is told of one unlearning but its answers; times of the method in seconds."""
+
+    method: str
+    model: str  # ID
+    base: str  # ID
+    goal: Goal
+    classes: int
+    class_names: tuple[str, ...]
+    forgotten: tuple[int, ...]  # classes; () for flips and instances
+    seed: int
+    fraction: float | None = None  # of the training images that was to be forgotten, for instances
+    rate: float | None  # share of the training labels that was flipped
+    known: float  # share of these that was known by name
+    found: Found | None  # None: nothing was looked for
+    forced: bool  # the method was known not to work here
+    options: Mapping[str, Any]  # JSON; its recursive type is too deep for pydantic
+    notes: tuple[str, ...]
+    seconds: float  # without what the cache holds
+    samples_read: int
+    cached_seconds: float
+    cached_samples: int
+    peak_bytes: int | None
+    training_seconds: float | None  # of the base
+    training_samples: int | None
+    relearn: Relearn | None
+    probe: Probe | None
+    attack: float | None  # success of a patch afterwards, in 0 … 1
+    attack_before: float | None
+    log: tuple[Mapping[str, float | None], ...]  # {"step": n, name: value}
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{field.name} of an unlearning is {value}")
+
+
+def write(folder: Path, record: Record) -> None:
+    """Write a record into its model's folder, atomically; what is not finite in it becomes null."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(paths.unlearning(folder), {"schema": SCHEMA, **_plain(asdict(record))})
+
+
+def read(folder: Path) -> Record | None:
+    """Return the record of a model, or None where its folder has none.
+
+    Raises:
+        DataError: there is one that cannot be understood.
+    """
+    path = paths.unlearning(folder)
+    raw = read_json(path)
+    if raw is None:
+        if path.is_file():
+            raise DataError(f"{path} is damaged: it is no JSON object; unlearn again to write it")
+        return None
+    if raw.get("schema") != SCHEMA:
+        raise DataError(f"{path} has schema {raw.get('schema')}, and this version reads {SCHEMA}")
+    try:
+        return _adapter().validate_python(raw)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
+            for one in error.errors(include_url=False)[:3]
+        )
+        raise DataError(f"{path} does not tell of an unlearning as it should: {told}") from error
+
+
+def training(folder: Path) -> Training:
+    """Return what training a model took; of an unlearned one, what its base took, or that one's.
+
+    Raises:
+        DataError: its record cannot be understood.
+    """
+    told = read(folder)
+    if told is not None:
+        return Training(seconds=told.training_seconds, samples=told.training_samples)
+    summary = read_json(paths.summary(folder)) or {}
+    seconds, samples = summary.get("seconds"), summary.get("samples_read")
+    return Training(
+        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        samples=int(samples) if isinstance(samples, int | float) else None,
+    )
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value

@@ -1,0 +1,242 @@
+"""A class, or some images, that shall go as an unlearning problem: solved by a method, and measured."""
+
+import copy
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from launcher.api import Job, JobError, Json
+from trueface.data.class_images import Lists
+from trueface.data.examples import Examples
+from trueface.evaluation import predictions
+from trueface.evaluation.predictions import Answered
+from trueface.jobs.class_settings import ForgettingSettings
+from trueface.models import classifiers
+from trueface.models.classifiers import Classifier, Shape
+from trueface.runtime.progress import Watch
+from trueface.runtime.rng import derive
+from trueface.training.classifier_trainer import Learning, Pixels
+from trueface.unlearning import api
+from trueface.unlearning.api import Unlearned
+from trueface.unlearning.evaluation import embedding, relearn_and_probe
+from trueface.unlearning.evaluation.embedding import Plane
+from trueface.unlearning.record import Record, Training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What shall be forgotten, and what is known of the base."""
+
+    lists: Lists
+    shape: Shape
+    settings: ForgettingSettings
+    forgotten: int | None  # the class; None: a fraction of the images, see the settings
+    earlier: tuple[int, ...]  # classes that the base was made to forget before, and shall not learn
+    training: Training  # of the base
+    cache: Path
+
+    @property
+    def gone(self) -> tuple[int, ...]:
+        """All classes that the result shall not know, in order."""
+        new = () if self.forgotten is None else (self.forgotten,)
+        return tuple(sorted({*self.earlier, *new}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A network that has forgotten, and all that is told of it."""
+
+    model: nn.Module
+    record: Record
+    before: Mapping[str, Answered]
+    after: Mapping[str, Answered]
+    embedding: Plane | None  # None: it was not asked for
+    numbers: dict[str, Json]  # for tables
+
+
+def unlearn(job: Job, problem: Problem, model: Classifier, watch: Watch) -> Done:
+    """Make `model` forget, in place; write nothing but the caches.
+
+    Raises:
+        UsageError: the method cannot work here.
+        JobError: stopped, nothing to forget or nothing kept, or no finite result.
+    """
+    settings = problem.settings
+    parts = _parts(problem, watch.device)
+    base = copy.deepcopy(model) if settings.afterwards else None
+    before = _answers(problem, model, parts, watch)
+    unlearned = api.run(
+        settings.method,
+        model,
+        forget=parts["forget"],
+        retain=parts["retain"],
+        validation=_known(parts["validation"], problem.earlier),
+        options=settings.options,
+        goal=settings.goal,
+        fresh=lambda: _fresh(problem, watch.device),
+        learn=Learning(settings),
+        cache=problem.cache,
+        watch=watch,
+        seed=settings.seed,
+        force=settings.force,
+    )
+    after = _answers(problem, unlearned.model, parts, watch)
+    done = Done(
+        model=unlearned.model,
+        record=_record(job, problem, unlearned),
+        before=before,
+        after=after,
+        embedding=None,
+        numbers=_numbers(problem, unlearned, before, after),
+    )
+    return done if base is None else _looked_into(done, base, parts, watch, settings.seed)
+
+
+def _looked_into(
+    done: Done, base: nn.Module, parts: Mapping[str, Examples], watch: Watch, seed: int
+) -> Done:
+    """Return the same with what is tried on the model afterwards."""
+    forget, retain = parts["forget"], parts["retain"]
+    target = relearn_and_probe.forget_loss(base, forget, watch, seed=seed)
+    relearn = relearn_and_probe.relearn(done.model, forget, watch, target=target, seed=seed)
+    probe = relearn_and_probe.probe(base, done.model, forget, retain, watch, seed=seed)
+    return replace(
+        done,
+        record=replace(done.record, relearn=relearn, probe=probe),
+        embedding=embedding.plane(base, done.model, forget, retain, watch, seed=seed),
+        numbers={
+            **done.numbers,
+            "relearn_steps": relearn.steps,
+            "probe": None if probe is None else probe.after,
+        },
+    )
+
+
+def _parts(problem: Problem, device: str) -> dict[str, Examples]:
+    lists, settings = problem.lists, problem.settings
+    train = Pixels(lists.train, settings, device)
+    gone, kept = _divided(problem)
+    return {
+        "forget": train.examples(gone),
+        "retain": train.examples(kept),
+        "validation": Pixels(lists.validation, settings, device).examples(),
+        "test": Pixels(lists.test, settings, device).examples(),
+    }
+
+
+def _divided(problem: Problem) -> tuple[list[int], list[int]]:
+    """Return the places of the training images that shall go, and of those that shall be kept."""
+    labels = problem.lists.train.labels
+    known = [at for at, label in enumerate(labels) if label not in problem.earlier]
+    if problem.forgotten is None:
+        gone = set(drawn(known, problem.settings.forget_fraction, problem.settings.seed))
+    else:
+        gone = {at for at in known if labels[at] == problem.forgotten}
+        if not gone:
+            name = problem.lists.names[problem.forgotten]
+            raise JobError(f"no training image is of class {name!r}: there is nothing to forget")
+    return sorted(gone), [at for at in known if at not in gone]
+
+
+def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
+    """Return a fraction of some places, in order: one at least, and never all.
+
+    Every method with the same seed is given the same ones, and so is the retrained model.
+
+    Args:
+        places: of the images to draw from; two at least.
+        fraction: above 0, below 1; rounded to a whole number of images.
+        seed: of the job.
+    """
+    count = min(max(1, round(fraction * len(places))), len(places) - 1)
+    return sorted(random.Random(derive("forget", seed)).sample(places, count))
+
+
+def _known(some: Examples, gone: Collection[int]) -> Examples:
+    """Return the samples whose class is not gone."""
+    return some.some([row for row, label in enumerate(some.trained) if label not in gone])
+
+
+def _answers(
+    problem: Problem, model: nn.Module, parts: Mapping[str, Examples], watch: Watch
+) -> dict[str, Answered]:
+    lists = problem.lists
+    named = {"validation": lists.validation.names, "test": lists.test.names}
+    return {
+        name: predictions.answered(
+            model, some, watch, [named.get(name, lists.train.names)[at] for at in some.positions]
+        )
+        for name, some in parts.items()
+    }
+
+
+def _fresh(problem: Problem, device: str) -> nn.Module:
+    settings = problem.settings
+    made = classifiers.build(
+        problem.shape, seed=settings.seed, channels_last=settings.channels_last
+    )
+    return made.to(device)
+
+
+def _record(job: Job, problem: Problem, done: Unlearned) -> Record:
+    settings = problem.settings
+    return Record(
+        method=settings.method,
+        model=job.model or "",
+        base=job.base or "",
+        goal=settings.goal,
+        classes=len(problem.lists.names),
+        class_names=problem.lists.names,
+        forgotten=problem.gone,
+        fraction=settings.forget_fraction or None,
+        seed=settings.seed,
+        rate=None,
+        known=1.0,
+        found=None,
+        forced=settings.force,
+        options=settings.options.model_dump(mode="json"),
+        notes=done.notes,
+        seconds=done.seconds,
+        samples_read=done.samples_read,
+        cached_seconds=done.cached_seconds,
+        cached_samples=done.cached_samples,
+        peak_bytes=done.peak_bytes,
+        training_seconds=problem.training.seconds,
+        training_samples=problem.training.samples,
+        relearn=None,
+        probe=None,
+        attack=None,
+        attack_before=None,
+        log=tuple({"step": step.step, **step.metrics} for step in done.log),
+    )
+
+
+def _numbers(
+    problem: Problem,
+    done: Unlearned,
+    before: Mapping[str, Answered],
+    after: Mapping[str, Answered],
+) -> dict[str, Json]:
+    """Return accuracies on both training parts, and on the test; where a class goes, of both sorts."""
+    found: dict[str, Json] = {"steps": len(done.log) - 2}
+    for when, said in (("_before", before), ("", after)):
+        found[f"retain_accuracy{when}"] = said["retain"].accuracy("trained")
+        found[f"forget_accuracy{when}"] = said["forget"].accuracy("trained")
+        if problem.forgotten is None:
+            found[f"test_accuracy{when}"] = said["test"].accuracy("trained")
+            continue
+        gone = np.isin(said["test"].trained, problem.gone)
+        right = said["test"].logits.argmax(1) == said["test"].trained
+        found[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
+        found[f"test_forget_accuracy{when}"] = float(right[gone].mean())
+    found |= {
+        "seconds": done.seconds,
+        "samples_read": done.samples_read,
+        "cached_seconds": done.cached_seconds,
+        "cached_samples": done.cached_samples,
+    }
+    return found

@@ -1,0 +1,180 @@
+"""Training images as unlearning methods read them: pixels, or the features of a frozen body.
+
+Where the body stays as it is, a method works on the last layer alone, and what that gets: features
+of images as they are tested are kept between calls, those of augmented ones where they repeat.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from trueface.data.dataset import Batch as Loaded
+from trueface.data.examples import BATCH_SIZE, Examples, Label, Meter, groups
+from trueface.data.loaders import Pass
+from trueface.jobs.settings import LearningSettings
+from trueface.models.detectors import Detector
+from trueface.models.feature_bank import FrozenBody, feature_matrix, variants
+from trueface.runtime.progress import Watch
+from trueface.unlearning.cache import Cache, fingerprint
+
+# What a pixel that a network sees depends on, besides the file.
+_PIXELS = (
+    "augment_seed", "augment_cycle", "resize_prob", "resize_scale", "resize_ratio", "resize_size",
+    "blur_prob", "blur_sigma", "jpeg_prob", "jpeg_qual", "flip_prob", "patch_size", "test_crops",
+    "decode", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images of one list: augmented in epochs, as they are tested otherwise."""
+
+    learned: Pass
+    tested: Pass
+
+    @cached_property
+    def identity(self) -> str:
+        """A checksum of which files these are, in their order, and of what is done to them."""
+        settings = self.learned.settings.model_dump(mode="json")
+        told = [
+            [(image.name, *_stamp(image.file)) for image in self.tested.image_set.images],
+            sorted(self.tested.image_set.stamped),
+            {key: settings.get(key) for key in _PIXELS},
+        ]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Start a pass; see `unlearn.samples.Source`."""
+        if not len(positions):
+            return
+        feed = self.tested if epoch is None else self.learned
+        for batch in feed.over(positions, epoch or 0, batch_size=batch_size):
+            yield batch.images, batch.indices
+
+
+@dataclass(slots=True)
+class Features:
+    """What the last layer gets of images: (B, F), in the place of pixels."""
+
+    pixels: Pixels
+    body: FrozenBody
+    told: str  # what the features follow from besides the images: the body's checksum
+    still: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
+    settings: LearningSettings
+    held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
+
+    @property
+    def identity(self) -> str:
+        """The pixels', and the body's."""
+        return f"{self.pixels.identity}/{self.told}"
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Start a pass; see `unlearn.samples.Source`."""
+        number = variants(self.settings)
+        if epoch is not None and number == 0:  # it never repeats
+            for images, places in self.pixels(positions, epoch=epoch, batch_size=batch_size):
+                yield self.body(images), places
+            return
+        rows = self.still if epoch is None else self._variant(epoch % number)
+        readable = ~rows[:, 0].isnan()
+        good = [position for position in positions if readable[position]]
+        size = batch_size or BATCH_SIZE
+        for places in groups(good, epoch, size, self.settings.seed):
+            yield rows[places], places
+
+    def _variant(self, number: int) -> Tensor:
+        if is_still(self.settings):
+            return self.still
+        if number not in self.held:
+            rows = torch.full_like(self.still, torch.nan)
+            everything = range(len(self.still))
+            for images, places in self.pixels(everything, epoch=number, batch_size=None):
+                rows[places] = self.body(images).cpu()
+            self.held[number] = rows
+        return self.held[number]
+
+
+def is_still(settings: LearningSettings) -> bool:
+    """Tell whether training images are seen exactly as in a test."""
+    return variants(settings) == 1 and settings.patch_size <= 0 and settings.test_crops == 0
+
+
+def features_of(
+    pixels: Pixels,
+    model: Detector,
+    settings: LearningSettings,
+    cache: Cache,
+    watch: Watch,
+    *,
+    meter: Meter,
+) -> Features:
+    """Return the images of `pixels` as features of the model's body; those as tested are kept.
+
+    Args:
+        pixels: the images.
+        model: whose body it is.
+        settings: of the training.
+        cache: keeps the features.
+        watch: device, precision, stop.
+        meter: the cache's; is told how many images were read.
+
+    Raises:
+        JobError: stopped, or the features are no finite numbers.
+    """
+    told = body_fingerprint(model)
+    count = len(pixels.tested)
+
+    def make() -> dict[str, Tensor]:
+        found = feature_matrix(model, pixels.tested, watch)
+        meter.samples += len(found.positions)
+        rows = torch.full((count, model.width), torch.nan)
+        rows[torch.from_numpy(found.positions)] = torch.from_numpy(found.features)
+        return {"rows": rows}
+
+    follows_from = (told, pixels.identity, watch.precision)
+    still = cache.tensors("features", follows_from, make)["rows"]
+    body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    return Features(pixels=pixels, body=body, told=told, still=still, settings=settings)
+
+
+def body_fingerprint(model: Detector) -> str:
+    """Return a checksum of all that a model's features depend on."""
+    state = model.network.state_dict()
+    body = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    return f"{fingerprint(body)}/{model.normalization}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Examples of two classes as a training's feed: augmented, one label an image."""
+
+    some: Examples
+    which: Label
+    augmented: bool = True
+
+    def __len__(self) -> int:
+        return len(self.some)
+
+    def __call__(self, epoch: int) -> Iterator[Loaded]:
+        """Start a pass."""
+        for batch in self.some.batches(self.which, epoch=epoch if self.augmented else None):
+            yield Loaded(batch.inputs, batch.labels[:, None].float(), batch.positions)
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    """Return size and time of a file: another image may come to lie under the same name."""
+    try:
+        found = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
+    except OSError:  # it is read as little as it is stamped
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
