@@ -6,7 +6,7 @@ import pytest
 
 from launcher.api import model_folder_name
 from tests.e2e.conftest import Project
-from tests.trueface.classes.toys import SMALL, write_data
+from tests.trueface.class_toys import SMALL, write_data
 from trueface.unlearning import record
 
 TASK = f"""

@@ -1,0 +1,294 @@
+"""`launcher gpus` tells who uses the GPUs and what is wrong with them, in every form."""
+
+import json
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from launcher.cli.commands.gpus import watch
+from launcher.errors import MachineError
+from launcher.gpu.nvml import Nvml
+from launcher.gpu.recording import Replay
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.screens.gpu_view import Gauge, Guest, draw
+from launcher.screens.text_table import width_of
+from launcher.store.queue import Store
+from launcher.system.processes import identity
+from tests.build import a_seat, a_spec, enqueue, until
+from tests.launcher.conftest import Launcher
+from tests.nvml.standin import GIB, TAKE, Devices, asked_here
+from tests.terminal import in_a_terminal
+
+GOLDEN = Path(__file__).parents[3] / "data" / "golden"
+
+
+@pytest.fixture
+def seen(gpus: Devices) -> Iterator[Devices]:
+    """GPUs that the command line sees, also in this process."""
+    with asked_here(gpus):
+        yield gpus
+
+
+@contextmanager
+def a_job(store: Store, devices: Devices, uuid: str, used: int, **promised: int) -> Iterator[int]:
+    """Run a process below a supervisor of ours that holds memory of a card."""
+    child = subprocess.Popen(
+        ["/bin/sh", "-c", '/bin/sh -c "$1" sh "$2"; true', "sh", f"{TAKE} read line", str(used)],
+        stdin=subprocess.PIPE,
+        env=os.environ | devices.environment | {"CUDA_VISIBLE_DEVICES": uuid},
+    )
+    (job,) = enqueue(store, a_spec(name="train/a"))
+    who = identity(child.pid)
+    assert who is not None
+    seat = a_seat(device=uuid, pid=who.pid, start_ticks=who.start_ticks, **promised)
+    assert store.scheduling.claim(job, seat, reason="fits", now=1.0) is not None
+    until(lambda: [one for one in devices.taken.iterdir() if one.name.isdigit()], "it is taken")
+    yield job
+    child.communicate()
+
+
+def test_a_machine_without_a_driver_says_so_and_is_no_error(
+    launcher: Launcher, seen: Devices
+) -> None:
+    seen.unload()
+
+    answer = launcher("gpus")
+
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err == "no GPUs: NVIDIA's driver is not loaded\n"
+    told = json.loads(launcher("gpus", "--json").out)
+    assert told == {"schema": 1, "absent": "NVIDIA's driver is not loaded", "gpus": []}
+
+
+def test_a_driver_without_cards_says_so(launcher: Launcher, seen: Devices) -> None:
+    assert launcher("gpus").err == "no GPUs: the driver lists none\n"
+
+
+def test_in_a_pipe_a_gpu_is_a_line_of_plain_numbers(launcher: Launcher, seen: Devices) -> None:
+    uuid = seen.add(24 * GIB, used=0, util=64, power=20_500)
+    lost = seen.add()
+    seen.hold(uuid, 1, 2 * GIB)
+    seen.lose(lost, handle=False)
+
+    used, faulty = (line.split("\t") for line in launcher("gpus").out.splitlines())
+
+    assert used == [
+        *("cuda:0", uuid, "NVIDIA A10", str(2 * GIB), str(24 * GIB), "0", "0"),
+        *("0.64", "35", "20.5", "150", "used", "ok", ""),
+    ]
+    assert faulty == [
+        *("cuda:1", "#1", "unknown", "-", "-", "0", "0"),
+        *("-", "-", "-", "-", "-", "faulty", "does not answer: GPU is lost"),
+    ]
+
+
+def test_memory_of_a_job_is_told_from_that_of_others(
+    launcher: Launcher, store: Store, seen: Devices
+) -> None:
+    uuid = seen.add(24 * GIB, used=0)
+    seen.hold(uuid, 1, 2 * GIB)
+
+    with a_job(store, seen, uuid, 3 * GIB, claim=5 * GIB) as job:
+        told = json.loads(launcher("gpus", "--json").out)
+        line = launcher("gpus").out.split("\t")
+
+    (gpu,) = told["gpus"]
+    assert told["schema"] == 1
+    assert (gpu["used"], gpu["ours"], gpu["promised"]) == (5 * GIB, 3 * GIB, 2 * GIB)
+    assert line[3:7] == [str(5 * GIB), str(24 * GIB), str(3 * GIB), str(2 * GIB)]
+    (guest,) = gpu["jobs"]
+    assert guest == {"job": job, "name": "train/a", "promised": 5 * GIB, "used": 3 * GIB}
+    assert [one["job"] for one in gpu["processes"]] == [job, None]
+    assert gpu["processes"][0]["user"] == pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
+    launcher: Launcher, store: Store, seen: Devices
+) -> None:
+    uuid = seen.add()
+    (job,) = enqueue(store, a_spec(name="train/a"))
+    seat = a_seat(device=uuid, pid=1, start_ticks=7, claim=GIB)  # a pid that was given anew
+    store.scheduling.claim(job, seat, reason="fits", now=1.0)
+    seen.hold(uuid, 1, GIB)
+
+    (gpu,) = json.loads(launcher("gpus", "--json").out)["gpus"]
+
+    assert [guest["used"] for guest in gpu["jobs"]] == [0]
+    assert [one["job"] for one in gpu["processes"]] == [None]
+
+
+# --- recording
+
+
+def test_what_was_recorded_replays_as_the_machine_said_it(
+    launcher: Launcher, seen: Devices, tmp_path: Path
+) -> None:
+    uuid = seen.add(used=GIB)
+    seen.hold(uuid, 1, 2 * GIB)
+    file = tmp_path / "gpus.jsonl"
+
+    first = launcher("gpus", "--record", str(file))
+    seen.lose(uuid)
+    launcher("gpus", "--record", str(file))
+
+    assert (first.code, first.err) == (0, f"recorded 1 look in {file}\n")
+    replay = Replay(file)
+    assert [replay.snapshot()[0].used for _ in range(2)] == [3 * GIB, None]
+    assert replay.snapshot()[0].fault == "does not answer: GPU is lost"
+
+
+def test_several_looks_are_recorded_one_after_the_other(
+    launcher: Launcher, seen: Devices, tmp_path: Path
+) -> None:
+    seen.add()
+    file = tmp_path / "gpus.jsonl"
+
+    assert launcher("gpus", "--record", str(file), "--looks", "2").code == 0
+
+    first, second = Replay(file).looks
+    assert second.at - first.at >= 1
+
+
+def test_nothing_is_added_to_a_file_that_is_no_recording(
+    launcher: Launcher, seen: Devices, tmp_path: Path
+) -> None:
+    file = tmp_path / "task.yaml"
+    file.write_text("train: xception\n")
+
+    answer = launcher("gpus", "--record", str(file))
+
+    assert answer.code == 2
+    assert f"{file}:1: no look at GPUs" in answer.err
+    assert file.read_text() == "train: xception\n"
+
+
+def test_looks_without_a_file_are_refused(launcher: Launcher, seen: Devices) -> None:
+    answer = launcher("gpus", "--looks", "3")
+
+    assert answer.code == 2
+    assert "launcher gpus --record FILE --looks N" in answer.err
+
+
+def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
+    seen.add()
+    seen.hang()
+
+    with pytest.raises(MachineError, match=r"has not answered for 0\.05 s"):
+        watch(Nvml(), None, 1, patience_s=0.05)
+
+    seen.hang(on=False)
+
+
+# --- drawn
+
+
+def a_gpu(index: int, **changes: object) -> GpuSnapshot:
+    values: dict[str, object] = {
+        "uuid": f"GPU-{index}",
+        "index": index,
+        "name": "NVIDIA A100-SXM4-40GB",
+        "total": 40 * GIB,
+        "used": GIB // 2,
+        "processes": (),
+        "utilisation": 0.0,
+        "power_w": 52.0,
+        "power_limit_w": 400.0,
+        "temperature_c": 35,
+    }
+    return GpuSnapshot(**values | changes)  # type: ignore[arg-type]  # checked by the class
+
+
+def a_process(pid: int, used: int | None, user: str | None = "user2") -> GpuProcess:
+    return GpuProcess(pid=pid, used=used, user=user, command=user and "python")
+
+
+def a_machine() -> list[Gauge]:
+    """One card of each sort that a screen tells apart."""
+    shared = a_gpu(
+        0,
+        used=30 * GIB,
+        utilisation=0.97,
+        temperature_c=71,
+        power_w=312.4,
+        processes=(a_process(4711, 10 * GIB, "user1"), a_process(9921, 19 * GIB)),
+    )
+    crowded = a_gpu(
+        1,
+        used=12 * GIB,
+        utilisation=0.4,
+        warnings=("a bad row of memory is to be replaced at the next reset",),
+        processes=tuple(a_process(5000 + number, GIB) for number in range(10)),
+    )
+    dead = GpuSnapshot(
+        uuid="GPU-2",
+        index=2,
+        name="NVIDIA A100-SXM4-40GB",
+        total=40 * GIB,
+        used=None,
+        fault="has fallen off the bus (Xid 79)",
+    )
+    contained = a_gpu(3, used=20 * GIB, processes=(a_process(8, None, None),))
+    part = a_gpu(
+        4,
+        mig=1,
+        name="NVIDIA A100 MIG 1g.5gb",
+        total=5 * GIB,
+        used=0,
+        utilisation=None,
+        power_w=None,
+    )
+    guests = (
+        Guest(job=12, name="train/xception/s1", promised=14 * GIB, pids=frozenset({4711})),
+        Guest(job=13, name="train/\x1b[2J/s2", promised=2 * GIB),
+        Guest(job=14, name="train/vit/s1", promised=None, lone=True),
+    )
+    return [
+        Gauge(gpu=shared, guests=guests),
+        Gauge(gpu=crowded),
+        Gauge(gpu=dead),
+        Gauge(gpu=contained),
+        Gauge(gpu=a_gpu(5, processes=None, used=9 * GIB)),
+        Gauge(gpu=a_gpu(6, used=9 * GIB)),
+        Gauge(gpu=a_gpu(7, used=None, processes=None, utilisation=None)),
+        Gauge(gpu=part),
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_screen_shows_every_sort_of_card(width: int) -> None:
+    drawn = "\n".join([*(one.text for one in draw(a_machine(), width)), ""])
+
+    assert drawn == (GOLDEN / f"gpus-{width}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+def test_no_line_is_wider_than_the_screen(width: int) -> None:
+    assert max(width_of(one.text) for one in draw(a_machine(), width)) <= width
+
+
+def test_memory_that_nobody_tells_is_not_said_to_be_ours() -> None:
+    untold = Gauge(gpu=a_gpu(0, processes=None), guests=(Guest(job=1, name="a", promised=GIB),))
+
+    assert untold.ours is None
+    assert untold.outstanding == GIB
+    assert untold.record()["ours"] is None
+
+
+def test_a_terminal_gets_a_table_and_no_escape_of_a_name(
+    seen: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for key, text in (seen.environment | {"LAUNCHER_HOME": str(tmp_path / "none")}).items():
+        monkeypatch.setenv(key, text)
+    seen.add(name="NVIDIA_\x1b[31mA10")
+
+    drawn = in_a_terminal("gpus", columns=80)
+
+    assert drawn.startswith("GPU ")
+    assert "cuda:0" in drawn
+    assert "\x1b" not in drawn
+    assert not (tmp_path / "none").exists()

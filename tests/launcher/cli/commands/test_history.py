@@ -1,0 +1,522 @@
+"""`launcher history`: what a queue did, by day, run, cause and memory."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.cli.commands.history import begin_of, past_of
+from launcher.errors import UsageError
+from launcher.job import Resources
+from launcher.screens.history_view import columns, draw, headline
+from launcher.screens.text_table import width_of
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, State, Stopped, Void
+from launcher.store.failure_groups import Badly, Cause, cause_of
+from launcher.store.history import (
+    Day,
+    Ends,
+    Memory,
+    Past,
+    Run,
+    Spent,
+    Taken,
+    days_of,
+    memory_of,
+    runs_of,
+)
+from launcher.store.queue import Store
+from launcher.store.transitions import Excuse
+from tests.build import GIB, a_seat, a_spec, enqueue
+from tests.launcher.conftest import Launcher
+from tests.terminal import in_a_terminal
+
+GOLDEN = Path(__file__).parents[3] / "data" / "golden"
+HOUR = 3600.0
+NOON = datetime(2026, 11, 20, 12).astimezone().timestamp()
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A zone whose clocks go back an hour on 25 October 2026."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def local(text: str) -> float:
+    return datetime.fromisoformat(text).astimezone().timestamp()
+
+
+def attempt(
+    store: Store,
+    job: int,
+    outcome: Outcome,
+    seconds: float,
+    *,
+    peak: int | None = None,
+    excuse: Excuse | None = None,
+    **seat: Any,
+) -> None:
+    """Let a job have an attempt that ends when its outcome says."""
+    begun = outcome.at - seconds
+    claim = store.scheduling.claim(job, a_seat(**seat), reason="fits", now=begun)
+    assert claim is not None
+    store.scheduling.finish(claim, outcome, outputs={}, now=outcome.at, peak=peak, excuse=excuse)
+
+
+def a_training(name: str, *, asked: int | None = 24 * GIB, signature: str = "train 1") -> Any:
+    resources = Resources(device="cuda", min_vram=asked)
+    return a_spec(name=name, kind="train", signature=signature, resources=resources)
+
+
+def the_past(store: Store, *, begin: float = 0.0, now: float = NOON, **more: Any) -> Past:
+    return past_of(store, begin, now, more.get("jobs"))
+
+
+# --- by day
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "hours"),
+    [
+        ("Africa/Cairo", "2024-04-25", [24, 23, 24]),  # no midnight: 1 o'clock follows 23:59
+        ("America/Havana", "2024-11-02", [24, 25, 24]),  # two midnights
+        ("Europe/Berlin", "2026-10-24", [24, 25, 24]),
+    ],
+)
+def test_a_day_is_as_long_as_its_clocks_make_it(
+    monkeypatch: pytest.MonkeyPatch, zone: str, first: str, hours: list[int]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        begun = local(first)
+        ended = begun + sum(hours) * HOUR
+        spent = Spent(run="a", begun=begun, ended=ended, attempts=1, gpu_s=ended - begun, cpu_s=0.0)
+        days = days_of([], [spent], [])
+    time.tzset()
+
+    assert [round(day.gpu_hours, 6) for day in reversed(days)] == hours
+
+
+def test_hours_are_told_on_the_day_on_which_they_were_spent(store: Store, berlin: None) -> None:
+    (job,) = enqueue(store, a_spec())
+    attempt(store, job, Done(at=local("2026-11-20T06:00")), 12 * HOUR, device="GPU-0,GPU-1", cpus=3)
+
+    newest, older = the_past(store, now=local("2026-11-21")).days
+
+    assert newest == Day(day="2026-11-20", done=1, gpu_hours=12, cpu_hours=18, median_s=12 * HOUR)
+    assert (older.day, older.done) == ("2026-11-19", 0)
+    assert older.gpu_hours == pytest.approx(12)
+
+
+def test_a_day_on_which_the_clocks_go_back_has_an_hour_more(berlin: None) -> None:
+    begun, ended = local("2026-10-24T00:00"), local("2026-10-27T00:00")
+    seconds = ended - begun
+    spent = Spent(run="a", begun=begun, ended=ended, attempts=1, gpu_s=seconds, cpu_s=0)
+
+    hours = {day.day: day.gpu_hours for day in days_of([], [spent], [])}
+
+    assert hours == pytest.approx({"2026-10-24": 24, "2026-10-25": 25, "2026-10-26": 24})
+
+
+def test_days_are_those_of_the_clock_on_the_wall(store: Store, berlin: None) -> None:
+    first, second = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+    attempt(store, first, Done(at=local("2026-11-19T23:59")), 60)
+    attempt(store, second, Done(at=local("2026-11-20T00:01")), 30)
+
+    assert [day.day for day in the_past(store).days] == ["2026-11-20", "2026-11-19"]
+
+
+@pytest.mark.parametrize(("spans", "expected"), [((10, 2, 3), 3), ((10, 2, 3, 5), 4)])
+def test_the_median_is_of_the_attempts_that_were_done(
+    store: Store, spans: tuple[int, ...], expected: float
+) -> None:
+    specs = [a_spec(name=f"command/{number}") for number in range(len(spans) + 1)]
+    bad, *jobs = enqueue(store, *specs)
+    attempt(store, bad, Failed(at=NOON, error="no"), 1000)
+    for job, span in zip(jobs, spans, strict=True):
+        attempt(store, job, Done(at=NOON, result={"loss": float("nan")}), span)
+
+    (day,) = the_past(store).days
+
+    assert (day.median_s, day.failed, day.done) == (expected, 1, len(spans))
+
+
+def test_what_still_runs_counts_until_now(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    store.scheduling.claim(job, a_seat(device="GPU-0", cpus=2), reason="fits", now=NOON - HOUR)
+
+    past = the_past(store)
+
+    assert (past.days[0].gpu_hours, past.days[0].cpu_hours) == pytest.approx((1, 2))
+    assert past.days[0].median_s is None
+    assert past.runs == (Run(run="test", attempts=1, gpu_hours=1, cpu_hours=2, at=NOON),)
+
+
+# --- by run
+
+
+def test_runs_are_told_with_all_their_attempts(store: Store) -> None:
+    good, bad = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"), run="old")
+    (other,) = enqueue(store, a_spec(name="command/1"), run="new")
+    attempt(store, good, Stopped(at=NOON - 3 * HOUR), HOUR, device="GPU-0")
+    attempt(store, good, Done(at=NOON - 2 * HOUR), HOUR, device="GPU-0", cpus=4)
+    attempt(store, bad, Failed(at=NOON - HOUR, error="no"), HOUR)
+    attempt(store, other, Done(at=NOON), HOUR)
+
+    new, old = the_past(store).runs
+
+    assert (new.run, new.jobs, new.done, new.attempts) == ("new", 1, 1, 1)
+    assert (old.run, old.jobs, old.done, old.failed, old.attempts) == ("old", 2, 1, 1, 3)
+    assert (old.gpu_hours, old.cpu_hours) == pytest.approx((2, 6))
+
+
+def test_runs_of_one_name_are_told_together() -> None:
+    ends = [Ends(run="a", day="2026-11-20", state=State.DONE, jobs=n) for n in (2, 3)]
+
+    assert runs_of(ends, []) == (Run(run="a", jobs=5, done=5),)
+
+
+# --- by cause
+
+
+def badly(ending: str, **changes: Any) -> Badly:
+    return Badly(ending=ending, job=1, at=NOON, **changes)
+
+
+@pytest.mark.parametrize(
+    ("one", "cause", "detail"),
+    [
+        (badly("failed", text="ValueError: bad image 7 of 12"), "failed", "ValueError: bad image # of #"),
+        (badly("failed", text="ended with exit code 137: line 8"), "failed", "ended with exit code 137: line #"),
+        (badly("failed", text="at 0xdeadbeef, 1.5e-3 s\nmore"), "failed", "at #, # s"),
+        (badly("failed", text="reached its time limit of 2 h"), "time limit", ""),
+        (
+            badly("failed", text="CUDA error", reason="CUDA error: cuda:1 Xid 79; queued again"),
+            *("GPU fault", "cuda:# Xid #"),
+        ),
+        (badly("stopped", reason="cuda:1 Xid 79; queued again"), "GPU fault", "cuda:# Xid #"),
+        (badly("out-of-memory", where="ram"), "out of memory", "main memory"),
+        (
+            badly("out-of-memory", where="ram", reason="out of memory, the machine's: used 3 GiB"),
+            *("out of memory", "main memory, the machine's"),
+        ),
+        (
+            badly("out-of-memory", where="gpu", reason="out of memory, its own: held 3 GiB"),
+            *("out of memory", "a GPU's memory, its own"),
+        ),
+        (
+            badly("out-of-memory", where="gpu", reason="out of memory, a neighbour's: …; queued again"),
+            *("out of memory", "a GPU's memory, a neighbour's"),
+        ),
+        (badly("lost", text="pid 77 is gone"), "lost", "pid # is gone"),
+        (badly("void"), "not started", ""),
+        (badly("stopped", state="cancelled"), "cancelled", ""),
+        (badly("failed", state="cancelled", text="killed"), "cancelled", ""),
+        (badly("stopped", state="queued"), "stopped", "with the queue"),
+        (badly("something new"), "something new", ""),
+    ],
+)  # fmt: skip
+def test_attempts_that_were_not_done_have_a_cause(one: Badly, cause: str, detail: str) -> None:
+    assert cause_of(one) == (cause, detail)
+
+
+def test_causes_are_grouped_and_the_costly_come_first(store: Store) -> None:
+    specs = [a_spec(name=f"command/{number}") for number in range(7)]
+    first, second, third, lost, void, small, gone = enqueue(store, *specs)
+    attempt(store, first, Failed(at=NOON - 9, error="bad image 1"), HOUR)
+    attempt(store, second, Failed(at=NOON - 8, error="bad image 2"), 2 * HOUR)
+    attempt(store, third, Failed(at=NOON - 10, error="bad image 3"), HOUR)
+    attempt(store, lost, Lost(at=NOON, why="its supervisor is gone"), HOUR)
+    attempt(store, void, Void(at=NOON), 0)
+    short = OutOfMemory(at=NOON, error="CUDA out of memory", where="gpu")
+    excuse = Excuse(reason="out of memory, a neighbour's: held 1 GiB; queued again")
+    attempt(store, small, short, 1800, device="GPU-0", excuse=excuse)
+    claim = store.scheduling.claim(gone, a_seat(), reason="fits", now=NOON - 60)
+    assert claim is not None
+    store.owning.cancel([gone], NOON - 30)
+    store.scheduling.finish(claim, Stopped(at=NOON), outputs={}, now=NOON + 0.1)
+
+    causes = the_past(store, now=NOON + 1).causes
+
+    assert [(one.cause, one.detail, one.attempts, one.job) for one in causes] == [
+        ("failed", "bad image #", 3, second),
+        ("lost", "its supervisor is gone", 1, lost),
+        ("out of memory", "a GPU's memory, a neighbour's", 1, small),
+        ("cancelled", "", 1, gone),
+        ("not started", "", 1, void),
+    ]
+    assert causes[0].seconds == pytest.approx(4 * HOUR)
+
+
+def test_last_words_that_are_no_text_are_told_as_far_as_they_are(store: Store) -> None:
+    first, second = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+    attempt(store, first, Failed(at=NOON, error="no file caf\udce9"), HOUR)
+    attempt(store, second, Failed(at=NOON - 1, error="cut\x00off"), 1)
+
+    causes = the_past(store).causes
+
+    assert [one.attempts for one in causes] == [1, 1]
+    assert causes[0].detail.startswith("no file caf")
+    assert causes[0].detail.encode()
+
+
+# --- by memory
+
+
+def test_what_was_asked_in_vain_is_told_with_what_to_ask(store: Store) -> None:
+    first, second = enqueue(store, a_training("train/a"), a_training("train/b"))
+    for job, peak in ((first, 10 * GIB), (second, 12 * GIB)):
+        attempt(
+            *(store, job, Done(at=NOON), 2 * HOUR),
+            peak=peak,
+            device="GPU-0",
+            claim=24 * GIB,
+        )
+
+    (memory,) = the_past(store).memory
+
+    assert (memory.name, memory.job, memory.attempts) == ("train/b", second, 2)
+    assert (memory.asked, memory.peak, memory.beyond) == (24 * GIB, 12 * GIB, 0)
+    assert memory.wasted_gib_hours == pytest.approx(2 * 14 + 2 * 12)
+    assert memory.hint == "ask 12.6 GiB instead of 24 GiB"
+
+
+def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = True) -> Memory:
+    return Memory(
+        name="train/a",
+        job=1,
+        attempts=1,
+        declared=declared,
+        asked=round(asked * GIB),
+        peak=round(peak * GIB),
+        beyond=beyond,
+        wasted_gib_hours=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("memory", "hint"),
+    [
+        (a_memory(24, 11.3), "ask 11.9 GiB instead of 24 GiB"),
+        (a_memory(12, 11.3), ""),  # it fits
+        (a_memory(10, 11.3, beyond=1), "ask 11.9 GiB instead of 10 GiB"),
+        (a_memory(24, 11.3, declared=False), ""),  # nobody asked: the next claim is smaller anyway
+        (a_memory(2, 0.5), "ask 819 MiB instead of 2 GiB"),
+    ],
+)
+def test_a_hint_is_given_where_its_owner_can_do_better(memory: Memory, hint: str) -> None:
+    assert memory.hint == hint
+
+
+def taken(claim: int, *, attempts: int = 1, job: int = 1, beyond: int = 0, **more: Any) -> Taken:
+    values: dict[str, Any] = {"alike": "train 1", "name": f"train/{job}", "declared": True}
+    values |= {"peak": 4 * GIB, "wasted": 0.0} | more
+    return Taken(claim=claim * GIB, attempts=attempts, job=job, beyond=beyond, **values)
+
+
+def test_the_middle_claim_counts_each_attempt() -> None:
+    (memory,) = memory_of([taken(20, attempts=1, job=9), taken(8, attempts=3), taken(10)])
+
+    assert (memory.asked // GIB, memory.attempts, memory.name) == (8, 5, "train/9")
+
+
+def test_what_took_more_than_it_asked_comes_first() -> None:
+    wasteful = taken(24, alike="a", wasted=1e18)
+    greedy = taken(2, alike="b", beyond=1)
+
+    assert [one.beyond for one in memory_of([wasteful, greedy])] == [1, 0]
+
+
+def test_attempts_on_the_cpu_and_without_a_measure_have_no_line(store: Store) -> None:
+    first, second = enqueue(store, a_spec(), a_training("train/a"))
+    attempt(store, first, Done(at=NOON), HOUR)
+    attempt(store, second, Done(at=NOON), HOUR, device="GPU-0", claim=GIB)
+
+    assert the_past(store).memory == ()
+
+
+# --- which part of it
+
+
+def test_only_what_lies_in_the_time_counts(store: Store) -> None:
+    old, long, new = enqueue(store, *(a_spec(name=f"command/{n}") for n in range(3)))
+    attempt(store, old, Failed(at=NOON - 10 * HOUR, error="no"), HOUR, device="GPU-0")
+    attempt(store, long, Done(at=NOON - HOUR), 8 * HOUR, device="GPU-0")
+    attempt(store, new, Done(at=NOON), HOUR, device="GPU-0")
+
+    past = the_past(store, begin=NOON - 2 * HOUR)
+
+    assert past.runs[0].gpu_hours == pytest.approx(2)
+    assert (past.runs[0].jobs, past.causes) == (2, ())
+
+
+def test_a_pattern_narrows_every_section(store: Store) -> None:
+    first, second = enqueue(store, a_training("train/a"), a_training("train/b", signature="t 2"))
+    attempt(store, first, Done(at=NOON), HOUR, peak=GIB, device="GPU-0", claim=2 * GIB)
+    attempt(store, second, Failed(at=NOON, error="no"), HOUR, peak=GIB, device="GPU-0", claim=GIB)
+
+    past = the_past(store, jobs=[first])
+
+    assert (past.days[0].done, past.days[0].failed, past.causes) == (1, 0, ())
+    assert [one.name for one in past.memory] == ["train/a"]
+    assert past.runs[0].attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("2h", NOON - 2 * HOUR), ("7d", NOON - 168 * HOUR), ("2026-11-20T11:00", NOON - HOUR)],
+)
+def test_a_time_may_be_a_stretch_or_a_moment(text: str, expected: float) -> None:
+    assert begin_of(text, NOON) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("soon", "such as 7d or 12h"), ("2026-12-24", "is still to come")]
+)
+def test_another_time_is_refused(text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        begin_of(text, NOON)
+
+
+# --- the command
+
+
+def test_an_empty_queue_has_no_history_and_that_is_no_error(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answer = launcher("history")
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err == "nothing has ended or run yet\n"
+
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))
+    told = json.loads(launcher("history", "--json").out)
+    assert told == {
+        "schema": 1,
+        "since": None,
+        "days": [],
+        "runs": [],
+        "causes": [],
+        "memory": [],
+    }
+    assert launcher("history", "train/a").code == 2
+    assert not (tmp_path / "none").exists()
+
+
+def test_in_a_pipe_each_line_begins_with_its_section(launcher: Launcher, store: Store) -> None:
+    good, bad = enqueue(store, a_training("train/a"), a_spec(name="command/\x1b[2J"))
+    now = time.time()
+    attempt(store, good, Done(at=now), HOUR, peak=GIB, device="GPU-0", claim=24 * GIB)
+    attempt(store, bad, Failed(at=now, error="no\tfile"), 1.5)
+
+    answer = launcher("history")
+
+    rows = [line.split("\t") for line in answer.out.splitlines()]
+    assert {(row[0], len(row)) for row in rows} == {
+        *{("day", 9), ("run", 8), ("cause", 6), ("memory", 10)},
+    }
+    (cause,) = (row for row in rows if row[0] == "cause")
+    assert cause == ["cause", "failed", r"no\tfile", "1", "1.5", str(bad)]
+    (memory,) = (row for row in rows if row[0] == "memory")
+    assert memory[:7] == [
+        *("memory", "train/a", str(good), "1", "yes", str(24 * GIB), str(GIB)),
+    ]
+    assert memory[7:9] == ["0", "23.0"]
+
+
+def test_a_section_is_told_alone(launcher: Launcher, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    attempt(store, job, Done(at=time.time()), 1)
+
+    told = json.loads(launcher("history", "--by", "run", "--since", "1h", "--json").out)
+
+    assert set(told) == {"schema", "since", "runs"}
+    assert told["runs"][0]["run"] == "test"
+    assert launcher("history", "--by", "cause").out == ""
+
+
+def test_a_terminal_gets_a_headline_and_tables(launcher: Launcher, store: Store) -> None:
+    good, bad = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
+    attempt(store, good, Done(at=time.time()), 1)
+    attempt(store, bad, Failed(at=time.time(), error="no such file"), HOUR)
+
+    drawn = in_a_terminal("history", columns=80)
+
+    assert drawn.startswith("1 done · 1 failed · 1.0 core-hours · on ")
+    assert "failed: no such file" in drawn
+    assert f"launcher show {bad}" in drawn
+
+
+# --- drawn
+
+
+def a_past() -> Past:
+    """A few days of a queue that many would rather forget."""
+    days = [
+        Day(
+            day=f"2026-11-{20 - number:02}",
+            done=1044 - 70 * number,
+            failed=3 if number % 3 == 0 else 0,
+            cancelled=number // 5,
+            gpu_hours=191.26 / (number + 1),
+            cpu_hours=0.031 if number == 15 else 764.8 - 40 * number,
+            median_s=None if number == 15 else 41.3 + 200 * number,
+        )
+        for number in range(16)
+    ]
+    runs = (
+        Run(run="quick\x1b[2J", jobs=9, done=8, failed=1, attempts=12, gpu_hours=3.2, at=3),
+        Run(run="blend-of-everything-with-everything-else-again", jobs=900, done=900, at=2),
+    )
+    causes = (
+        Cause(
+            cause="failed",
+            detail="ended with exit code 1: FileNotFoundError: no folder called data/TrueFace in /data",
+            attempts=12,
+            seconds=44.12 * HOUR,
+            job=39,
+            at=1,
+        ),
+        Cause(
+            cause="out of memory", detail="a GPU's memory, its own", attempts=3, seconds=4.5 * HOUR, job=44, at=1
+        ),
+        Cause(cause="cancelled", detail="", attempts=1, seconds=14.4, job=45, at=1),
+    )  # fmt: skip
+    memory = (
+        a_memory(10, 11.3, beyond=2),
+        a_memory(24, 11.3),
+        a_memory(12, 11.3),
+        a_memory(24, 11.3, declared=False),
+    )
+    return Past(days=tuple(days), runs=runs, causes=causes, memory=memory)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_screen_shows_every_section(width: int) -> None:
+    drawn = "\n".join([headline(a_past()), "", *(one.text for one in draw(a_past(), width)), ""])
+
+    assert drawn == (GOLDEN / f"history-{width}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_no_line_is_wider_than_the_screen(width: int) -> None:
+    assert max(width_of(one.text) for one in draw(a_past(), width)) <= width
+
+
+def test_a_named_section_is_shown_whole() -> None:
+    short, whole = draw(a_past(), 80), draw(a_past(), 80, ["day"])
+
+    assert "2 more: launcher history --by day" in [one.text for one in short]
+    assert len(whole) == 17
+
+
+def test_no_name_steers_the_terminal() -> None:
+    assert "\x1b" not in "".join(one.text for one in draw(a_past(), 80))
+    assert "\x1b" not in "".join(text for row in columns(a_past()) for text in row)

@@ -1,0 +1,219 @@
+"""Task files from Python, and the examples that come with the project."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from launcher.api import Plan, TaskFileError, UsageError, load, plan
+from launcher.errors import Severity
+from launcher.planning.load import plan_files
+from launcher.taskfile.yaml_tree import MOST_BYTES
+from tests.launcher.conftest import Launcher
+
+ROOT = Path(__file__).parents[3]
+TASKS = sorted((ROOT / "tasks").glob("*.yaml"))
+METHODS = {
+    "Fake": ("StyleGAN", "StyleGAN2", "StyleGAN3", "StableDiffusion2", "StableDiffusionXL"),
+    "Real": ("FFHQ", "RAISE", "FORLAB"),
+}
+
+
+@pytest.fixture
+def trueface(tmp_path: Path) -> Path:
+    """A root with TrueFace-shaped folders, splits and CIFAR-10 where the examples look for them."""
+    for part in ("train", "test"):
+        for name in ("airplane", "bird", "cat"):
+            (tmp_path / "data" / "cifar10" / part / name).mkdir(parents=True)
+    for modifier in ("PreSocial", "Facebook", "Telegram", "Twitter"):
+        for folder, methods in METHODS.items():
+            for method in methods:
+                for data in ("TrueFace", "faces"):
+                    (tmp_path / "data" / data / modifier / folder / method).mkdir(parents=True)
+    for splits in (tmp_path / "splits" / "TrueFace", tmp_path / "data" / "faces" / "splits"):
+        splits.mkdir(parents=True)
+        for number, name in enumerate(("train", "val", "test")):
+            (splits / f"{name}.json").write_text(json.dumps([f"StyleGAN2/{number:05d}"]))
+    return tmp_path
+
+
+def order_holds(made: Plan) -> bool:
+    place = {job.name: number for number, job in enumerate(made.jobs)}
+    return all(place[need] < place[job.name] for job in made.jobs for need in job.needs)
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
+def test_an_example_plans_cleanly_without_its_data(path: Path, tmp_path: Path) -> None:
+    made = plan(load(path), root=tmp_path)
+    assert made.jobs
+    assert order_holds(made)
+    assert {one.code for one in made.warnings} <= {"missing-input"}
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
+def test_an_example_plans_cleanly_with_its_data(path: Path, trueface: Path) -> None:
+    made = plan(load(path), root=trueface)
+    assert order_holds(made)
+    assert not [str(one) for one in made.warnings]
+
+
+def test_the_whole_study_of_the_original_is_three_rates_and_their_mending() -> None:
+    path = ROOT / "tasks" / "poison_study.yaml"
+    assert len(path.read_text().splitlines()) < 60
+    made = plan(load(path))
+    data = "gan2:pre&gan3:pre&sdXL:pre&real:pre"
+    rates = ("", "%20", "%50")
+    trained = [f"{data}{rate}@seed={seed}" for seed in (1, 2, 3) for rate in rates]
+    assert sorted(job.model or "" for job in made.jobs if job.kind == "train") == sorted(trained)
+    mended = [job.model for job in made.jobs if job.kind == "unlearn"]
+    methods = {(model or "").rpartition("~")[2].partition("@")[0] for model in mended}
+    assert methods >= {"retrain", "corrected", "finetune", "relabel", "restart", "exact", "pgu"}
+    assert len(mended) == len(set(mended)) == 2 * 3 * len(methods)
+    tests = {(job.model, job.data) for job in made.jobs if job.kind == "test"}
+    sets = ["real:pre", "gan2:pre", "gan3:pre", "sdXL:pre"]
+    assert tests == {(model, one) for model in [*trained, *mended] for one in sets}
+    settings = next(job.settings for job in made.jobs if job.kind == "train")
+    assert settings["resize_scale"] == [0.2, 1.0]
+    assert (settings["lr"], settings["lr_decay_epochs"], settings["patch_size"]) == (1e-4, 3, 96)
+
+
+@pytest.mark.parametrize(
+    "file", ["poison_sample", "poison_faces", "layer_attack", "layer_attack_cpu"]
+)
+def test_every_study_of_unlearning_holds_its_ladder(file: str) -> None:
+    made = plan(load(ROOT / "tasks" / f"{file}.yaml"))
+    mended = [job for job in made.jobs if job.kind in {"unlearn", "forget"}]
+    methods = {(job.model or "").rpartition("~")[2].partition("@")[0] for job in mended}
+    assert methods >= {"retrain", "finetune", "restart", "scrub", "ssd", "salun", "pgu", "lau"}
+    assert ("sample" in {job.kind for job in made.jobs}) == (file == "poison_sample")
+
+
+@pytest.mark.parametrize("file", ["forget_instances", "forget_instances_sample"])
+def test_the_fields_usual_task_has_its_references_and_one_fraction(file: str) -> None:
+    made = plan(load(ROOT / "tasks" / f"{file}.yaml"))
+    mended = [job for job in made.jobs if job.kind == "forget"]
+    methods = {(job.model or "").rpartition("~")[2].partition("@")[0] for job in mended}
+    assert methods >= {"retrain", "finetune", "restart", "ng", "rl", "scrub", "ssd", "salun"}
+    assert {job.settings["forget_fraction"] for job in mended} == {0.1}
+    assert ("sample" in {job.kind for job in made.jobs}) == file.endswith("sample")
+
+
+def test_python_sees_the_same_plan_as_the_command_line(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = str(ROOT / "tasks" / "quickstart.yaml")
+    said = launcher("run", path, "--dry-run", "--json", "--set", "num_epochs=1")
+    told = json.loads(said.out)["jobs"]
+    made = plan(load(path, settings=["num_epochs=1"]))
+    assert [(one["name"], one["hash"]) for one in told] == [
+        (one.name, one.hash) for one in made.jobs
+    ]
+
+
+def test_a_path_is_taken_in_the_folder_that_is_given(tmp_path: Path) -> None:
+    made = plan(load(ROOT / "tasks" / "quickstart.yaml"), root=tmp_path)
+    assert made.run_folder == tmp_path / "runs" / "quickstart"
+    here = plan(load(ROOT / "tasks" / "quickstart.yaml"), root=os.path.relpath(tmp_path))
+    assert here.run_folder == made.run_folder
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def codes(errors: Iterable[object]) -> list[str]:
+    return [str(getattr(one, "code", "")) for one in errors]
+
+
+def test_the_errors_of_all_files_are_told_together(tmp_path: Path) -> None:
+    first = write(tmp_path, "a.yaml", "name: a\ntrian: []\n")
+    second = write(tmp_path, "b.yaml", "name: b\ncommand: [{argv: [ls]}]\nphases: [nothing]\n")
+    with pytest.raises(TaskFileError) as caught:
+        plan_files([first, second, str(tmp_path / "none.yaml")])
+    assert codes(caught.value.problems) == ["unknown-key", "phases", "no-file"]
+    assert f"3 errors in {first}, {second}; nothing was queued" in str(caught.value)
+
+
+def test_included_files_are_found_beside_the_file_that_includes_them(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    write(tmp_path / "more", "jobs.yaml", "command: [{name: one, argv: [ls]}]\n")
+    write(
+        tmp_path / "more", "both.yaml", "include: jobs.yaml\ncommand: [{name: two, argv: [ls]}]\n"
+    )
+    file = write(tmp_path, "x.yaml", "name: x\ninclude: more/both.yaml\n")
+    made = plan(load(file), root=tmp_path)
+    assert [job.name for job in made.jobs] == ["command/one", "command/two"]
+
+
+def test_an_included_file_that_is_not_there_is_told_with_its_neighbour(tmp_path: Path) -> None:
+    write(tmp_path, "common.yaml", "command: [{argv: [ls]}]\n")
+    file = write(tmp_path, "x.yaml", "name: x\ninclude: comon.yaml\n")
+    problem = load(file).problems[0]
+    assert problem.severity is Severity.ERROR
+    assert problem.place is not None
+    assert (problem.place.line, problem.place.column) == (2, 10)
+    assert "did you mean" in problem.message
+
+
+def test_variables_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(
+        tmp_path, "x.yaml", 'name: x\ncommand: [{argv: [echo, "${WHO}-${NOBODY:-none}"]}]\n'
+    )
+    monkeypatch.setenv("WHO", "you")
+    monkeypatch.delenv("NOBODY", raising=False)
+    assert plan(load(file)).jobs[0].argv == ("echo", "you-none")
+
+
+def test_words_of_the_configuration_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write(tmp_path, "config.toml", '[subsets]\nwild = ["InTheWild", "SDXL-*"]\n')
+    text = 'name: x\ndefaults: {data_root: d, split_path: s}\ntrain: [{data: "wild:pre"}]\n'
+    file = write(tmp_path, "x.yaml", text)
+    with pytest.raises(UsageError, match="unknown subset 'wild'"):
+        plan(load(file))
+    monkeypatch.setenv("LAUNCHER_CONFIG", config)
+    job = plan(load(file)).jobs[0]
+    assert job.images == "wild:pre&real:pre"
+    assert job.words.subsets == {"wild": ("InTheWild", "SDXL-*")}
+
+
+def test_nothing_else_is_offered_by_the_door_of_the_launcher() -> None:
+    import launcher.api
+
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = launcher.api.nothing
+
+
+def test_two_files_must_not_ask_for_two_jobs_of_one_name(tmp_path: Path) -> None:
+    first = write(tmp_path, "a.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
+    same = write(tmp_path, "b.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
+    other = write(tmp_path, "c.yaml", "name: x\ncommand: [{name: one, argv: [pwd]}]\n")
+    assert len(plan_files([first, same])) == 2
+    with pytest.raises(
+        TaskFileError, match=r"command/one of run x is another job in .*c\.yaml than in .*a\.yaml"
+    ):
+        plan_files([first, other])
+
+
+def test_the_plans_of_several_files_are_one_json_object(launcher: Launcher, tmp_path: Path) -> None:
+    first = write(tmp_path, "a.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
+    second = write(tmp_path, "b.yaml", "name: y\ncommand: [{name: one, argv: [ls]}]\n")
+    told = json.loads(launcher("run", first, second, "--dry-run", "--json").out)
+    assert [one["run"] for one in told["plans"]] == ["x", "y"]
+
+
+def test_a_file_that_cannot_be_read_is_told_with_a_way_on(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="File name too long; make it a file that you may read"):
+        load(tmp_path / ("x" * 300 + ".yaml"))
+    large = tmp_path / "large.yaml"
+    large.write_bytes(b"#" * (MOST_BYTES + 1))
+    with pytest.raises(UsageError, match="divide it, and join the parts with include"):
+        load(large)

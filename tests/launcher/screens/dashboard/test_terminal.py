@@ -1,0 +1,205 @@
+"""`launcher top` in a real terminal: resized, suspended, closed, killed, without colours or UTF-8."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.paths import Home
+from tests.build import a_spec, claimed, enqueue, job_row, until
+from tests.terminal import COMMAND, Seen, seen
+
+ALTERNATE, BACK = b"\x1b[?1049h", b"\x1b[?1049l"
+DAY = Path(__file__).parents[3] / "data" / "day.jsonl"
+
+
+@pytest.fixture
+def jobs(home: Home, store: Store) -> list[int]:
+    """One that runs, with others behind it."""
+    jobs = enqueue(store, *(a_spec(name=f"train/{name}") for name in "abc"))
+    home.attempt(jobs[0], 1).folder.mkdir(parents=True)
+    claimed(store, jobs[0], time.time())
+    return jobs
+
+
+def was_given_back(window: Seen) -> bool:
+    """Tell whether the terminal shows again what it showed before, with a cursor."""
+    return window.raw.rfind(BACK) > window.raw.rfind(ALTERNATE) and window.raw.rfind(
+        b"\x1b[?25h"
+    ) > window.raw.rfind(b"\x1b[?25l")
+
+
+@pytest.mark.parametrize("key", ["q", "\x03"])
+def test_it_is_left_with_a_word_on_what_goes_on(jobs: list[int], key: str) -> None:
+    with seen("top", "--read-only") as window:
+        window.shows("▸ ● train/a")
+        window.type(key)
+        assert window.ends() == 0
+        window.look()
+        assert was_given_back(window)
+        told = b"1 job goes on; `launcher top` to come back, `launcher stop` to stop"
+        assert told in window.raw.rpartition(BACK)[2]
+
+
+def test_a_window_that_changes_its_size_is_filled(jobs: list[int]) -> None:
+    with seen("top", "--read-only") as window:
+        window.shows("▸ ● train/a")
+        window.resize(120, 40)
+        window.until(lambda _: window.lines[39].startswith("read only  ? help"), "it is larger")
+        window.resize(40, 10)
+        window.until(lambda _: window.lines[9].startswith("read only  ? help"), "it is smaller")
+        window.type("q")
+        assert window.ends() == 0
+
+
+def test_it_is_suspended_and_comes_back_redrawn(jobs: list[int]) -> None:
+    with seen("top", "--read-only") as window:
+        window.shows("▸ ● train/a")
+        window.type("\x1a")
+        until(lambda: _state(window) == "T", "it is suspended")
+        window.look()
+        assert was_given_back(window)
+        drawn = len(window.raw)
+        os.kill(window.child.pid, signal.SIGCONT)
+        window.until(lambda _: ALTERNATE in window.raw[drawn:], "it takes the terminal again")
+        whole = (b"launcher", b"RUNNING", b"train/a", b"WAITING", b"train/c", b"help")
+        window.until(
+            lambda _: all(text in window.raw[drawn:] for text in whole), "all is drawn again"
+        )
+        window.type("j")
+        window.shows("▸ ○ train/b")
+        window.type("q")
+        assert window.ends() == 0
+
+
+def test_who_is_stopped_from_outside_goes_on_as_before(jobs: list[int]) -> None:
+    with seen("top", "--read-only") as window:
+        window.shows("▸ ● train/a")
+        os.kill(window.child.pid, signal.SIGSTOP)
+        until(lambda: _state(window) == "T", "it is stopped")
+        os.kill(window.child.pid, signal.SIGCONT)
+        window.type("j")
+        window.shows("▸ ○ train/b")
+        window.type("q")
+        assert window.ends() == 0
+
+
+def _state(window: Seen) -> str:
+    stat = Path(f"/proc/{window.child.pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0]
+
+
+def test_a_closed_window_ends_it_and_touches_no_job(jobs: list[int], store: Store) -> None:
+    with seen("top", "--read-only") as window:
+        window.shows("▸ ● train/a")
+        window.close()
+        assert window.ends() == -signal.SIGHUP
+    assert [job_row(store, job).state for job in jobs] == ["running", "queued", "queued"]
+
+
+def test_a_terminal_that_is_lost_without_a_signal_ends_it_too(jobs: list[int]) -> None:
+    ours, theirs = pty.openpty()
+    argv = [*COMMAND, "top", "--read-only"]
+    environ = {**os.environ, "TERM": "xterm-256color"}
+    child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
+    try:  # it is not the child's controlling terminal: nobody tells it of the end
+        os.close(theirs)
+        drawn = b""
+        while b"train/a" not in drawn:
+            drawn += os.read(ours, 4096)
+        os.close(ours)
+        until(lambda: child.poll() is not None, "it ends")
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_who_is_told_to_end_gives_the_terminal_back(jobs: list[int]) -> None:
+    with seen("top", "--read-only") as window:
+        window.shows("▸ ● train/a")
+        os.kill(window.child.pid, signal.SIGTERM)
+        assert window.ends() == 143
+        window.look()
+        assert was_given_back(window)
+
+
+def test_killing_it_touches_nothing(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec("sleep", "60"))
+    scheduler = ensure_scheduler(home)
+    with seen("top") as window:
+        window.shows("scheduler pid")
+        window.shows("● command/1")
+        os.kill(window.child.pid, signal.SIGKILL)
+        assert window.ends() == -signal.SIGKILL
+    (later,) = enqueue(store, a_spec("true", name="command/later"))
+    wake(home)
+    until(lambda: job_row(store, later).state == "done", "the scheduler works on")
+    assert scheduler_pid(home) == scheduler
+    assert job_row(store, job).state == "running"
+
+
+def test_without_utf_8_only_ascii_is_written(jobs: list[int]) -> None:
+    with seen("--ascii", "top", "--read-only") as window:
+        window.shows("> * train/a")
+        window.type("j3")
+        window.shows("> o train/b")
+        window.type("\r3")
+        window.shows("[3 metrics]")
+        window.type("q")
+        window.type("q")
+        assert window.ends() == 0
+        assert max(window.raw) < 128
+
+
+@pytest.mark.parametrize("locale", ["C", "de_DE.ISO-8859-1"])
+def test_the_environment_may_ask_for_ascii(jobs: list[int], locale: str) -> None:
+    with seen("top", "--read-only", LC_ALL=locale) as window:
+        window.shows("> * train/a")
+        window.type("q")
+        assert window.ends() == 0
+        assert max(window.raw) < 128
+
+
+def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
+    with seen("top", "--read-only", colour=True, TERM="xterm-16color", COLORTERM="") as window:
+        window.shows("▸ ● train/a")
+        window.type("j")
+        window.shows("▸ ○ train/b")
+        window.type("q")
+        assert window.ends() == 0
+        codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
+        assert b"36" in codes, "what runs is cyan"
+        assert not codes & {b"38", b"48", b"40"}, "the background is the person's own"
+
+
+def test_without_colours_the_cursor_is_seen_all_the_same(jobs: list[int]) -> None:
+    with seen("top", "--read-only") as window:  # NO_COLOR
+        window.shows("▸ ● train/a")
+        window.type("q")
+        assert window.ends() == 0
+        codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
+        assert b"7" in codes
+        assert not codes & {b"%d" % number for number in (*range(30, 38), *range(40, 48))}
+
+
+def test_a_dumb_terminal_is_told_what_to_use_instead(jobs: list[int]) -> None:
+    with seen("top", TERM="dumb") as window:
+        assert window.ends() == 2
+        window.look()
+        assert b"`launcher status`" in window.raw
+
+
+def test_a_recorded_day_replays() -> None:
+    with seen("top", "--replay", str(DAY), "--speed", "7200", columns=120, rows=40) as window:
+        window.shows("RUNNING")
+        window.shows("cuda:2")
+        window.shows("the recording ends here")
+        window.type("q")
+        assert window.ends() == 0

@@ -1,0 +1,763 @@
+"""`launcher top`, driven key by key in a terminal that does not exist."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.events import Paste
+from textual.pilot import Pilot
+
+from launcher.screens.dashboard.app import Top
+from launcher.screens.dashboard.canvas import Canvas
+from launcher.screens.dashboard.key_bindings import help_page
+from launcher.screens.dashboard.overview_page import Overview
+from launcher.screens.dashboard.screen_recording import Recorder
+from launcher.screens.dashboard.sources import Queue, Replay
+from launcher.screens.gpu_view import Gauge
+from launcher.screens.screen import Screen
+from launcher.states import Done, Failed, State
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import Home
+from tests.build import DEADLINE_S, a_gpu, a_spec, claimed, enqueue, in_state, job_row, until
+from tests.launcher.conftest import Launcher
+from tests.screens import a_busy_screen
+
+GOLDEN = Path(__file__).parents[3] / "data" / "golden"
+
+
+class Person:
+    """Somebody before the screen: presses keys, and reads."""
+
+    def __init__(self, pilot: Pilot[int]) -> None:
+        self._pilot = pilot
+
+    @property
+    def top(self) -> Top:
+        app = self._pilot.app
+        assert isinstance(app, Top)
+        return app
+
+    @property
+    def lines(self) -> list[str]:
+        canvas = self.top.query_one(Canvas)
+        return [canvas.render_line(row).text.rstrip() for row in range(canvas.size.height)]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def bottom(self) -> str:
+        return self.lines[-1]
+
+    @property
+    def chosen(self) -> str:
+        """The line that the cursor is on."""
+        return next((one for one in self.lines if one.startswith("▸")), "")
+
+    async def press(self, *keys: str) -> None:
+        await self._pilot.press(*keys)
+
+    async def type(self, text: str) -> None:
+        await self._pilot.press(*text)
+
+    async def look(self) -> None:
+        """Let a second pass."""
+        self.top._look()
+        await self._pilot.pause()
+
+
+Story = Callable[[Person], Awaitable[None]]
+
+
+def play(
+    source: Queue | Replay, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
+) -> int | None:
+    """Have somebody before a screen of this size, and return the exit code."""
+
+    async def run() -> int | None:
+        app = Top(source, **{"colour": True, **how})
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            await story(Person(pilot))
+        return app.return_value
+
+    return asyncio.run(run())
+
+
+def on_the_queue(
+    home: Home, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
+) -> int | None:
+    with closing(Queue(home)) as queue:
+        return play(queue, story, size=size, **how)
+
+
+def report(home: Home, job: int, *steps: int) -> None:
+    """Let a job that runs tell how far it is."""
+    lines = [
+        {"at": 1000.0 + step, "step": step, "total": 90, "metrics": {"loss": 1 / step, "auc": 0.9}}
+        for step in steps
+    ]
+    with home.attempt(job, 1).progress.open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in lines)
+
+
+@pytest.fixture
+def jobs(home: Home, store: Store) -> list[int]:
+    """Two that run, of which one has told how far it is; two that wait; one that failed."""
+    names = ("train/a", "train/b", "train/c", "test/c", "train/d")
+    jobs = enqueue(
+        store,
+        *(a_spec(name=name, settings={"lr": 0.1}) for name in names),
+        needs={"test/c": ["train/c"]},
+    )
+    for job in (jobs[0], jobs[1]):
+        home.attempt(job, 1).folder.mkdir(parents=True)
+        claimed(store, job, time.time())
+    failed = Failed(at=time.time(), error="KeyError: 'lr'", exit_code=1)
+    claim = claimed(store, jobs[4], time.time())
+    store.scheduling.finish(claim, failed, outputs={}, now=time.time())
+    attempt = home.attempt(jobs[0], 1)
+    attempt.log.write_text("".join(f"epoch {number}\n" for number in range(1, 101)))
+    report(home, jobs[0], *range(1, 31))
+    return jobs
+
+
+# --- the picture
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_screen_looks_as_it_did(width: int) -> None:
+    async def story(person: Person) -> None:
+        await person.press("j", "tab")
+        assert f"{person.text}\n" == (GOLDEN / f"top-{width}.txt").read_text()
+
+    height = {80: 24, 120: 40, 200: 50}[width]
+    play(Replay([a_busy_screen()], clock=lambda: 0), story, size=(width, height))
+
+
+@pytest.mark.parametrize("size", [(1, 2), (20, 5), (40, 10), (300, 100)])
+def test_any_size_of_terminal_will_do(size: tuple[int, int]) -> None:
+    async def story(person: Person) -> None:
+        for key in ("j", "k", "G", "g", "pagedown", "pageup", "tab", "?", "q", "/", "x", "enter"):
+            await person.press(key)
+            assert len(person.lines) == size[1]
+
+    play(Replay([a_busy_screen()], clock=lambda: 0), story, size=size)
+
+
+def test_an_empty_home_says_how_to_begin(home: Home) -> None:
+    async def story(person: Person) -> None:
+        assert "no queue yet; `launcher run TASKFILE` begins one" in person.text
+        await person.press("j", "enter")
+        assert person.bottom == "no job is chosen"
+        enqueue(store := Store(home), a_spec(name="train/first"))
+        store.close()
+        await person.look()
+        assert "train/first" in person.chosen
+
+    on_the_queue(home, story)
+
+
+# --- moving
+
+
+def test_the_cursor_goes_from_job_to_job(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        assert "train/a" in person.chosen
+        await person.press("j")
+        assert "train/b" in person.chosen
+        await person.press("down")
+        assert "train/c" in person.chosen
+        await person.press("k", "up", "up")
+        assert "train/a" in person.chosen
+        await person.press("tab")
+        assert "train/c" in person.chosen
+        await person.press("shift+tab")
+        assert "train/a" in person.chosen
+        await person.press("G")
+        assert "failed" in person.chosen
+        await person.press("home")
+        assert "train/a" in person.chosen
+        await person.press("end", "g", "pagedown")
+        assert "failed" in person.chosen
+        await person.press("pageup")
+        assert "train/a" in person.chosen
+
+    on_the_queue(home, story)
+
+
+def test_the_cursor_stays_on_its_job_and_then_on_its_row(home: Home, store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"train/{name}") for name in "abcd"))
+
+    async def story(person: Person) -> None:
+        await person.press("j", "j")
+        assert "train/c" in person.chosen
+        store.owning.cancel([jobs[0]], 1.0)
+        await person.look()
+        assert "○ train/c" in person.chosen
+        claimed(store, jobs[2])
+        await person.look()
+        assert "● train/c" in person.chosen, "it follows a job that starts"
+
+    on_the_queue(home, story)
+
+
+def test_who_only_watches_sees_the_top_of_the_screen_whatever_happens(
+    home: Home, store: Store
+) -> None:
+    first, *_ = enqueue(store, *(a_spec(name=f"train/{number:02}") for number in range(60)))
+
+    async def story(person: Person) -> None:
+        claim = claimed(store, first)
+        await person.look()
+        assert "train/00" in person.chosen
+        store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
+        await person.look()
+        assert "train/01" in person.chosen
+        await person.press("j", "j", "g")
+        await person.look()
+        assert "train/01" in person.chosen
+
+    on_the_queue(home, story)
+
+
+def test_a_cursor_below_the_fold_is_brought_into_sight_first() -> None:
+    async def story(person: Person) -> None:
+        assert person.chosen == ""
+        await person.press("j")
+        assert "train/gan2" in person.chosen
+        assert person.chosen == person.lines[-2]
+        await person.press("k")
+        assert person.chosen == ""
+
+    play(Replay([a_busy_screen()], clock=lambda: 0), story, size=(80, 12))
+
+
+def test_a_long_list_grows_as_somebody_goes_down(home: Home, store: Store) -> None:
+    enqueue(store, *(a_spec(name=f"train/{number:03}") for number in range(700)))
+
+    async def story(person: Person) -> None:
+        shown: set[int] = set()
+        for _ in range(14):
+            await person.press("pagedown")
+            await person.look()
+            assert person.top.desk.screen is not None
+            shown.add(len(person.top.desk.screen.waiting))
+        assert min(shown) < 300
+        assert max(shown) == 500
+        await person.press("G")
+        assert "200 more jobs wait" in person.text
+
+    on_the_queue(home, story, size=(80, 100))
+
+
+def test_a_filter_is_typed_live_kept_and_cleared(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("/")
+        await person.type("test/q")
+        assert person.bottom.startswith("filter: test/q_")
+        assert "no job matches 'test/q'" in person.text
+        await person.press("backspace", "enter")
+        assert "test/c" in person.chosen
+        assert "train/a" not in person.text
+        assert person.bottom.startswith("filter: test/, Esc shows all")
+        await person.press("h", "y")
+        assert "‖ held" in person.chosen, "it is looked for again"
+        await person.press("escape")
+        assert "train/a" in person.text
+        await person.press("/")
+        await person.type("[x")
+        assert person.bottom.startswith("filter: [x_")
+        await person.press("escape")
+        assert "train/a" in person.text
+
+    on_the_queue(home, story)
+
+
+def test_a_name_is_pasted_into_the_filter_and_nowhere_else(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        person.top.post_message(Paste("cq"))
+        await person.look()
+        assert "help" in person.bottom
+        await person.press("/")
+        person.top.post_message(Paste("train/b\x1b\nq"))
+        await person.look()
+        assert person.bottom.startswith("filter: train/b_")
+        assert "train/b" in person.chosen
+
+    on_the_queue(home, story)
+
+
+# --- opened jobs
+
+
+def test_a_job_is_opened_on_three_pages(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("enter")
+        assert f"train/a  job {jobs[0]} of test, running" in person.lines[0]
+        for text in ("[1 overview]", "attempts", "events", "lr", "0.1", "30/90 loss=0.03333"):
+            assert text in person.text
+        await person.press("2")
+        assert "epoch 100" in person.text
+        assert "follows" in person.text
+        with home.attempt(jobs[0], 1).log.open("a") as log:
+            log.write("one more\x1b[2J\n")
+        await person.look()
+        assert "one more\\x1b[2J" in person.text
+        await person.press("k")
+        assert "line 81 of 101; G follows again" in person.text
+        await person.press("g")
+        assert "epoch 1\n" in person.text
+        await person.press("G")
+        assert "follows" in person.text
+        await person.press("tab")
+        assert "loss  0.03333  1 of 3" in person.text
+        await person.press("]")
+        assert person.lines[3].startswith("auc  0.9  2 of 3")
+        await person.press("[", "[")
+        assert person.lines[3].startswith("rate  1/s  3 of 3")
+        await person.press("1", "escape")
+        assert "train/a" in person.chosen
+
+    on_the_queue(home, story)
+
+
+def test_an_opened_job_goes_on(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("enter")
+        assert "30/90" in person.text
+        report(home, jobs[0], 60)
+        deadline = time.monotonic() + DEADLINE_S
+        while "60/90" not in person.text:
+            assert time.monotonic() < deadline, person.text
+            await asyncio.sleep(0.05)
+            await person.look()
+
+    on_the_queue(home, story)
+
+
+def test_w_opens_a_job_where_it_says_why(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("G", "w")
+        assert "KeyError: 'lr'" in person.text
+        assert "events, the newest first" in person.text
+
+    on_the_queue(home, story)
+
+
+def test_what_was_never_started_has_no_log_and_no_metrics(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("j", "j", "enter", "2")
+        assert "it has not run yet" in person.text
+        await person.press("3")
+        assert "reported no numbers" in person.text
+
+    on_the_queue(home, story)
+
+
+def test_a_long_log_is_read_from_its_end(jobs: list[int], home: Home) -> None:
+    home.attempt(jobs[0], 1).log.write_bytes(b"x" * 79 + b"\n" + b"y" * (1 << 20) + b"\nend\n")
+
+    async def story(person: Person) -> None:
+        await person.press("enter", "2")
+        assert "end" in person.text
+        await person.press("g")
+        assert "only the last 1 MiB" in person.text
+        assert "xxx" not in person.text
+
+    on_the_queue(home, story)
+
+
+def test_a_log_without_line_ends_is_shown_as_far_as_it_is_read(jobs: list[int], home: Home) -> None:
+    home.attempt(jobs[0], 1).log.write_bytes(b"x" * (1 << 20) + b"the end")
+
+    async def story(person: Person) -> None:
+        await person.press("enter", "2")
+        assert "xxx" in person.text
+        assert "the end" in person.text
+        await person.press("g")
+        assert "only the last 1 MiB" in person.text
+
+    on_the_queue(home, story)
+
+
+def test_who_looks_back_in_a_long_log_keeps_his_place_while_it_grows(
+    jobs: list[int], home: Home
+) -> None:
+    log = home.attempt(jobs[0], 1).log
+    log.write_text("".join(f"line {number}\n" for number in range(200_000)))
+
+    async def story(person: Person) -> None:
+        await person.press("enter", "2", "pageup")
+        before = person.lines
+        with log.open("a") as file:
+            file.write("more\n" * 100)
+        await person.look()
+        assert person.lines == before
+        await person.press("G")
+        assert "more" in person.text
+
+    on_the_queue(home, story)
+
+
+def test_a_metric_that_no_curve_can_show_is_left_out(jobs: list[int], home: Home) -> None:
+    with home.attempt(jobs[0], 1).progress.open("w") as file:
+        for step in (1, 2):
+            metrics = {"loss": 0.5, "count": 10**400}
+            told = {"at": float(step), "step": step, "total": 2, "metrics": metrics}
+            file.write(json.dumps(told) + "\n")
+
+    async def story(person: Person) -> None:
+        await person.press("enter", "3")
+        assert "loss  0.5  1 of 3" in person.text
+        await person.press("]")
+        assert "count  inf  2 of 3" in person.text
+        assert "no numbers yet" in person.text
+
+    on_the_queue(home, story)
+
+
+def test_a_job_that_is_cleaned_while_it_is_open_is_closed(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec(name="train/a"))
+
+    async def story(person: Person) -> None:
+        await person.press("enter")
+        store.owning.cancel([job], 1.0)
+        store.owning.forget([job])
+        deadline = time.monotonic() + 10
+        # a page asks the queue for a small share of the time only
+        while person.bottom != f"job {job} was cleaned":
+            assert time.monotonic() < deadline, person.bottom
+            await asyncio.sleep(0.05)
+            await person.look()
+
+    on_the_queue(home, story)
+
+
+# --- changes
+
+
+def test_a_change_is_made_when_it_is_confirmed_only(
+    jobs: list[int], home: Home, store: Store
+) -> None:
+    waiting = jobs[2]
+
+    async def story(person: Person) -> None:
+        await person.press("j", "j", "h")
+        assert (
+            person.bottom == f"hold job {waiting} train/c? it starts only when it is released  y/n"
+        )
+        await person.press("n")
+        assert person.bottom == "nothing was changed"
+        assert in_state(store, waiting, State.QUEUED)
+        await person.press("h", "y")
+        assert person.bottom == f"job {waiting} train/c held"
+        assert in_state(store, waiting, State.HELD)
+        assert "‖ train/c" in person.chosen
+
+        await person.press("+")
+        assert person.bottom == f"priority of job {waiting} train/c: 0 → 1?  y/n"
+        await person.press("y", "+", "y", "-", "y")
+        assert job_row(store, waiting).priority == 1
+
+        await person.press("c")
+        told = "? 1 job that needs it will be skipped  y/n"
+        assert person.bottom == f"cancel job {waiting} train/c{told}"
+        await person.press("y")
+        assert in_state(store, waiting, State.CANCELLED)
+        assert in_state(store, jobs[3], State.SKIPPED)
+
+    on_the_queue(home, story)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_a_question_always_shows_how_to_answer(home: Home, store: Store, width: int) -> None:
+    long = "train/" + "gan2:pre&real:pre+" * 20
+    (first, _) = enqueue(
+        store, a_spec(name=long), a_spec(name="test/it"), needs={"test/it": [long]}
+    )
+
+    async def story(person: Person) -> None:
+        await person.press("c")
+        assert person.bottom.endswith("  y/n")
+        assert person.bottom.startswith(f"cancel job {first}")
+        if width >= 80:
+            assert "? 1 job that needs it will be skipped" in person.bottom
+
+    on_the_queue(home, story, size=(width, 24))
+
+
+def test_a_running_job_is_asked_to_end(jobs: list[int], home: Home, store: Store) -> None:
+    async def story(person: Person) -> None:
+        await person.press("enter", "c")
+        assert person.bottom == f"end running job {jobs[0]} train/a?  y/n"
+        await person.press("y")
+        assert person.bottom == f"job {jobs[0]} train/a asked to end"
+        assert job_row(store, jobs[0]).wish == "cancel"
+
+    on_the_queue(home, story)
+
+
+def test_what_waits_for_the_scheduler_does_not_freeze_the_screen(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec(name="train/a"))
+    store.owning.hold([job], 1.0)
+
+    async def story(person: Person) -> None:
+        await person.press("l")
+        assert person.bottom == f"release job {job} train/a?  y/n"
+        await person.press("y")
+        assert person.bottom == f"job {job} train/a released"
+        await asyncio.to_thread(until, lambda: scheduler_pid(home), "a scheduler is started")
+        await asyncio.to_thread(until, lambda: in_state_apart(home, job), "the job is done")
+        await person.look()
+        assert "✓ done" in person.text
+
+    on_the_queue(home, story)
+
+
+def in_state_apart(home: Home, job: int) -> bool:
+    with closing(Store(home)) as store:
+        return in_state(store, job, State.DONE)
+
+
+def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> None:
+    home.stop.write_text('{"schema": 1, "now": false, "at": 0.0}')
+
+    async def story(person: Person) -> None:
+        await person.press("G", "r")
+        assert person.bottom == f"retry job {jobs[4]} train/d?  y/n"
+        await person.press("y")
+        assert person.bottom == f"job {jobs[4]} train/d queued again"
+        await asyncio.to_thread(until, lambda: scheduler_pid(home), "a scheduler is started")
+
+    on_the_queue(home, story)
+    assert not home.stop.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "told"),
+    [
+        (0, "h", "a running job cannot be held; c cancels it"),
+        (0, "l", "is running: only a held job can be released"),
+        (0, "r", "is running: only what ended can be retried"),
+        (0, "+", "is running: only what waits has a priority that matters"),
+        (2, "l", "is queued: only a held job can be released"),
+        (4, "c", "is failed already: there is nothing to cancel"),
+        (4, "h", "is failed: only a queued job can be held"),
+    ],
+)
+def test_what_cannot_be_done_says_why(
+    jobs: list[int], home: Home, place: int, key: str, told: str
+) -> None:
+    async def story(person: Person) -> None:
+        await person.press(*"j" * place, key)
+        assert told in person.bottom
+        await person.press("j")
+        assert "help" in person.bottom, "the next key takes the message away"
+
+    on_the_queue(home, story)
+
+
+def test_a_job_that_changed_meanwhile_is_left_alone(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec(name="train/a"))
+
+    async def story(person: Person) -> None:
+        await person.press("h")
+        claimed(store, job)
+        await person.press("y")
+        assert person.bottom == f"job {job} changed meanwhile: nothing was done"
+
+    on_the_queue(home, story)
+
+
+@pytest.mark.parametrize("key", ["h", "l", "c", "r", "+", "-"])
+def test_who_only_looks_changes_nothing(jobs: list[int], home: Home, key: str) -> None:
+    async def story(person: Person) -> None:
+        assert person.bottom.startswith("read only")
+        assert "cancel" not in person.bottom
+        await person.press("j", "j", key)
+        assert person.bottom == "read only: nothing can be changed from here"
+
+    on_the_queue(home, story, read_only=True)
+
+
+# --- help, leaving, trouble
+
+
+def test_help_lists_every_key_and_goes_away(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("?")
+        seen = person.text
+        await person.press("G")
+        seen += person.text
+        for one in help_page(80):
+            assert one.text.strip()[:30] in seen
+        await person.press("q")
+        assert "train/a" in person.chosen
+
+    on_the_queue(home, story)
+
+
+@pytest.mark.parametrize(
+    "keys", [("q",), ("ctrl+c",), ("enter", "ctrl+c"), ("h", "ctrl+c"), ("/", "ctrl+c")]
+)
+def test_it_is_left_at_once(jobs: list[int], home: Home, keys: tuple[str, ...]) -> None:
+    async def story(person: Person) -> None:
+        await person.press(*keys)
+
+    assert on_the_queue(home, story) == 0
+
+
+class Broken(Queue):
+    """A queue whose database cannot be read now and then."""
+
+    works = True
+
+    def look(self, *, waiting: int, sought: str) -> Screen:
+        if not self.works:
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().look(waiting=waiting, sought=sought)
+
+
+def test_trouble_is_told_and_the_next_look_may_be_better(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        queue.works = False
+        await person.look()
+        assert person.bottom == "disk I/O error"
+        assert "train/a" in person.text
+        queue.works = True
+        await person.look()
+        assert "help" in person.bottom
+
+    with closing(Broken(home)) as queue:
+        play(queue, story)
+
+
+def test_who_records_on_a_full_disk_goes_on_watching(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        assert "train/a" in person.text
+        told = "nothing is recorded any more: No space left on device"
+        assert person.bottom == told
+        await person.look()
+        assert person.bottom == told
+
+    with Path("/dev/full").open("w", encoding="utf-8") as file:
+        with closing(Queue(home, recorder=Recorder(file))) as queue:
+            play(queue, story)
+        with suppress(OSError):
+            file.close()
+
+
+def test_a_queue_that_is_deleted_while_somebody_watches_is_left(
+    jobs: list[int], home: Home, tmp_path: Path
+) -> None:
+    async def story(person: Person) -> None:
+        await person.press("enter", "c")
+        assert "end running job" in person.bottom
+        home.folder.rename(tmp_path / "away")
+        await person.look()
+        assert "no queue yet" in person.text
+        assert person.bottom == "the queue was deleted or replaced"
+        await person.press("y", "c")
+        assert person.bottom == "no job is chosen"
+        assert "train/a" not in person.text
+        (tmp_path / "away").rename(home.folder)
+        await person.look()
+        assert "train/a" in person.text
+
+    on_the_queue(home, story)
+    with closing(Store(home)) as store:
+        assert job_row(store, jobs[0]).state is State.RUNNING
+
+
+def test_nothing_is_drawn_where_nothing_changed() -> None:
+    async def story(person: Person) -> None:
+        canvas = person.top.query_one(Canvas)
+        before = canvas._rows
+        await person.look()
+        assert canvas._rows == before
+        assert not canvas._repaint_regions
+
+    play(Replay([a_busy_screen()], clock=lambda: 0), story)
+
+
+def test_names_cannot_steer_the_terminal(home: Home, store: Store) -> None:
+    enqueue(store, a_spec("echo", "\x1b[2J", name="command/\x1b[31mred"))
+
+    async def story(person: Person) -> None:
+        for keys in ((), ("h",), ("n", "enter"), ("2",), ("q", "/", "\x1b")):
+            await person.press(*[key for key in keys if key.isprintable()])
+            assert "\x1b" not in person.text
+
+    on_the_queue(home, story)
+
+
+def test_a_recording_opens_no_jobs_and_changes_none() -> None:
+    async def story(person: Person) -> None:
+        assert person.bottom.startswith("the recording ends here")
+        await person.press("enter")
+        assert person.bottom == "a recording holds no more of a job than this"
+        await person.press("c")
+        assert person.bottom == "read only: nothing can be changed from here"
+
+    play(Replay([a_busy_screen()], clock=lambda: 0), story)
+
+
+# --- the verb
+
+
+def test_one_picture_is_printed_without_a_terminal(jobs: list[int], launcher: Launcher) -> None:
+    said = launcher("top", "--once")
+    assert said.code == 0
+    assert "● train/a" in said.out
+
+
+def test_without_a_terminal_it_names_what_prints_the_same(launcher: Launcher) -> None:
+    said = launcher("top")
+    assert said.code == 2
+    assert "`launcher status`" in said.err
+
+
+def test_a_recording_needs_no_home(launcher: Launcher, tmp_path: Path) -> None:
+    day = Path(__file__).parents[3] / "data" / "day.jsonl"
+    assert "/home/ada/" in launcher("top", "--replay", str(day), "--once").out
+    said = launcher("top", "--replay", str(tmp_path / "none"), "--once")
+    assert (said.code, "cannot read the recording" in said.err) == (2, True)
+    odd = launcher("top", "--replay", str(day), "--speed", "nan", "--once")
+    assert (odd.code, "got 'nan'" in odd.err) == (2, True)
+    both = launcher("top", "--replay", str(day), "--record", str(day), "--once")
+    assert "say --replay or --record, not both" in both.err
+
+
+def test_what_is_shown_can_be_recorded(jobs: list[int], launcher: Launcher, tmp_path: Path) -> None:
+    file = tmp_path / "day.jsonl"
+    assert launcher("top", "--once", "--record", str(file)).code == 0
+    assert "● train/a" in launcher("top", "--once", "--replay", str(file)).out
+    said = launcher("top", "--once", "--record", str(tmp_path / "none" / "x"))
+    assert "cannot write the recording" in said.err
+    full = launcher("top", "--once", "--record", "/dev/full")
+    assert (full.code, "● train/a" in full.out) == (3, True)
+    assert "nothing is recorded any more: No space left on device" in full.err
+
+
+def test_what_waits_below_many_gpus_is_told_of() -> None:
+    screen = a_busy_screen()
+    overview = Overview()
+    overview.show(replace(screen, gpus=tuple(Gauge(gpu=a_gpu(number)) for number in range(16))))
+    drawn = overview.draw(80, 24).lines
+    assert len(drawn) == 24
+    assert drawn[-1].text == "  … 31 waiting jobs below: Tab goes to the next section"
+    for _ in range(2):
+        overview.press("tab")
+        drawn = overview.draw(80, 24).lines
+    assert "waiting jobs below" not in drawn[-1].text
+    assert any("WAITING" in one.text for one in drawn)
+    assert len(drawn) == 24

@@ -1,0 +1,404 @@
+import json
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.ids import Words
+from launcher.planning.estimates import History
+from launcher.planning.export import plan_commands, plan_json
+from launcher.planning.plan import Plan
+from launcher.planning.preview import Here, look_ahead, refusals
+from launcher.planning.submit import Action, Standing, judge, submit
+from launcher.scheduler.model import Running
+from launcher.screens.plan_view import MOST_LISTED, draw_plan
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.git import WorkTree
+from launcher.system.paths import Home
+from tests.build import a_context, in_state, until
+from tests.launcher.conftest import Launcher
+from tests.launcher.plans import (
+    GIB,
+    TOYS,
+    a_gpu,
+    a_history,
+    a_plan,
+    changed,
+    done_before,
+    here,
+    some_commands,
+    standings,
+)
+from tests.terminal import in_a_terminal
+
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
+TREE = WorkTree(
+    commit="3f9c2e1a" * 5,
+    changed=("lab/toys.py", "notes.txt"),
+    modules={"tests.launcher.toylab": ("lab/toys.py",)},
+)
+LONG = "any:shr&dot:fb&line:tw&ring:pre"
+
+
+def drawn(
+    made: Plan,
+    judged: list[Standing],
+    *,
+    around: Here | None = None,
+    history: History | None = None,
+    width: int = 120,
+    tree: WorkTree | None = None,
+    everything: bool = False,
+    refused: Sequence[str] = (),
+) -> str:
+    outlook = look_ahead(judged, history or a_history(), around or here())
+    return draw_plan(
+        made,
+        judged,
+        outlook,
+        taskfile="tasks/toys.yaml",
+        start="launcher run tasks/toys.yaml",
+        tree=tree,
+        width=width,
+        everything=everything,
+        refused=refused,
+    )
+
+
+def a_busy_day() -> tuple[Plan, list[Standing], Here, History]:
+    """A plan of which a part is done, a part was changed and a part failed, beside two cards."""
+    needs = "resources: {train: {vram: 11.2GiB}, unlearn: {vram: 4GiB}}\n"
+    more = f'  - {{model: dot:pre, data: "{LONG}"}}\n'
+    made = a_plan(needs + TOYS.replace("unlearn:", more + "unlearn:"))
+    judged = standings(made, done=1)
+    judged[1] = changed(judged[1], "lr 0.1 → 0.5", "tests.launcher.toylab a81d… → 09f2…")
+    judged[2] = changed(judged[2], "train/dot:pre runs again")
+    judged[3] = replace(judged[3], state="failed", reason="failed before: no room left on the disk")
+    words = Words(subsets={"dot": ("data/spots", "data/dots-*")})
+    judged[3] = replace(judged[3], job=replace(judged[3].job, words=words))
+    gpus = a_gpu(0), a_gpu(1, free=6.3)
+    past = [
+        done_before(one.job, seconds, disk=2 << 30, on_gpu=True)
+        for one in judged[1:2]
+        for seconds in (6000.0, 6700.0, 7300.0)
+    ]
+    busy = here(*gpus, running=(Running(devices=("GPU-1",), cpus=1, lone=True),))
+    return made, judged, busy, a_history(*past, gpus=True)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_listing_tells_all_there_is_to_know(width: int) -> None:
+    made, judged, around, history = a_busy_day()
+    text = drawn(made, judged, around=around, history=history, width=width, tree=TREE)
+    assert text + "\n" == (GOLDEN / f"plan-{width}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+def test_nothing_but_a_longer_name_is_wider_than_the_terminal(width: int) -> None:
+    made, judged, around, history = a_busy_day()
+    judged[1] = changed(judged[1], *(f"setting_{at} {'x' * 30} → {'y' * 30}" for at in range(9)))
+    names = {one.job.name for one in judged}
+    text = drawn(made, judged, around=around, history=history, width=width, tree=TREE)
+    wide = [line for line in text.split("\n") if len(line) > width and line.strip() not in names]
+    assert [line for line in wide if not line.lstrip().startswith(("|", "2 |", "-->"))] == []
+
+
+@pytest.mark.parametrize("width", [1, 40, 80, 120])
+def test_names_are_never_cut(width: int) -> None:
+    made, judged, around, history = a_busy_day()
+    lines = drawn(made, judged, around=around, history=history, width=width).split("\n")
+    for one in judged:
+        assert any(line.strip().startswith(one.job.name) for line in lines), one.job.name
+
+
+def test_what_needs_nothing_said_is_a_single_line() -> None:
+    made = some_commands("", "")
+    assert "\n  command/c0  new\n  command/c1  new\n" in drawn(made, standings(made))
+
+
+def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
+    made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
+    text = drawn(made, standings(made), refused=refusals(made, {}, ()))
+    assert "warning[missing-input]: 2 inputs are not there, and no job makes them" in text
+    assert text.endswith(
+        "nothing was queued (dry run). Inputs are missing: launcher run would refuse this file"
+    )
+
+
+def test_warnings_are_wrapped_but_for_the_lines_of_the_file() -> None:
+    made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
+    lines = drawn(made, standings(made), width=60).split("\n")
+    assert "warning[missing-input]: 2 inputs are not there, and no job" in lines
+    assert "  makes them" in lines
+    assert "2 | train: [{data: dot:pre}]" in lines
+
+
+def test_a_plan_that_is_all_done_says_so_and_promises_nothing() -> None:
+    made = a_plan()
+    text = drawn(made, standings(made, done=len(made.jobs)))
+    assert text.endswith("nothing was queued (dry run), and nothing has to run")
+    assert "First wave" not in text
+
+
+def test_long_plans_are_cut_unless_every_job_is_asked_for() -> None:
+    made = some_commands(*[""] * (MOST_LISTED + 5))
+    short = drawn(made, standings(made))
+    assert "  … 5 more; --all lists every job, --json gives the plan" in short
+    assert "command/c44" not in short
+    assert "command/c44" in drawn(made, standings(made), everything=True)
+
+
+def test_a_plan_without_jobs_says_so() -> None:
+    made = replace(some_commands(""), jobs=())
+    text = drawn(made, [])
+    assert "\n  no jobs\n" in text
+    assert text.endswith("nothing has to run")
+
+
+def test_a_plan_of_which_all_is_known_tells_how_long_it_takes_at_least() -> None:
+    made = some_commands("", "")
+    text = drawn(made, standings(made), history=a_history(done_before(made.jobs[0], 60.0)))
+    assert (
+        "Job time: about 2 m for command, one after the other, from 1 earlier run;"
+        " at least 1 m, however many run side by side"
+    ) in text
+    single = drawn(
+        made, standings(made, done=1), history=a_history(done_before(made.jobs[0], 60.0))
+    )
+    assert "Job time: about 1 m for command from 1 earlier run\n" in single
+
+
+def test_a_machine_without_cards_says_so_and_asks_for_no_memory() -> None:
+    made, judged, _, _ = a_busy_day()
+    text = drawn(made, judged)
+    assert "Now free: no GPU · 4 of 4 cores · 12 GiB of 16 GiB memory" in text
+    assert "11.2 GiB" not in text
+
+
+def test_a_clean_tree_has_no_mark() -> None:
+    made = some_commands("")
+    clean = replace(TREE, changed=(), modules={})
+    assert ", git 3f9c2e1\n" in drawn(made, standings(made), tree=clean)
+
+
+def test_text_of_the_file_cannot_steer_the_terminal() -> None:
+    made = replace(some_commands(""), about="\x1b[2Jgone")
+    judged = [changed(one, "argv \x1b[31m → x") for one in standings(made)]
+    assert "\x1b" not in drawn(made, judged)
+
+
+def test_the_json_holds_the_whole_plan() -> None:
+    text = f"{TOYS}resources: {{train: {{vram: 1GiB}}}}\n"
+    made = a_plan(text.replace("data: dot:pre,", "data: dot:pre, lr: 0.5,"))
+    judged = standings(made)
+    outlook = look_ahead(judged, a_history(done_before(made.jobs[1], 9.0)), here())
+    record = json.loads(json.dumps(plan_json(made, judged, outlook, TREE)))
+    assert (record["schema"], record["refused"]) == (1, False)
+    assert [one["name"] for one in record["jobs"]] == [job.name for job in made.jobs]
+    trained = record["jobs"][4]
+    assert {key: trained[key] for key in ("kind", "model", "base", "data", "images")} == {
+        "kind": "train",
+        "model": "dot:pre%20",
+        "base": None,
+        "data": "dot:pre",
+        "images": "dot:pre&real:pre",
+    }
+    assert trained["settings"]["lr"] == 0.5
+    assert trained["needs"] == ["shapes/toys", "poison/dot:pre%20"]
+    assert (trained["state"], trained["reason"]) == ("new", "new")
+    assert trained["argv"] == ["python", "-m", "toylab", "train", "dot:pre%20"]
+    assert (trained["estimate"]["seconds"], trained["estimate"]["source"]) == (9.0, "measured")
+    asked = trained["resources"]
+    assert asked["vram"] == asked["min_vram"] == GIB  # the second for those who read it before
+    assert record["git"]["commit"] == TREE.commit
+    assert {"machine", "first_wave", "time", "disk"} <= set(record)
+
+
+def test_warnings_in_json_know_their_place() -> None:
+    made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
+    outlook = look_ahead(standings(made), a_history(), here())
+    (warning,) = json.loads(json.dumps(plan_json(made, standings(made), outlook)))["warnings"]
+    assert (warning["code"], warning["file"]) == ("missing-input", "toys.yaml")
+    assert (warning["line"], warning["column"]) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "word", ["plain", "two words", "it's", "a\nb", "\\", "ü\x1b'\\x", "\udcff"]
+)
+def test_a_command_is_one_line_that_a_shell_reads_back(word: str) -> None:
+    (one,) = standings(some_commands(""))
+    judged = [replace(one, job=replace(one.job, argv=("printf", "%s", word)))]
+    (line,) = plan_commands(judged)
+    assert line.isprintable()
+    said = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout
+    assert said == word.encode(errors="surrogateescape")
+
+
+def test_only_what_would_run_has_a_command() -> None:
+    run, joined, done = standings(some_commands("", "", ""))
+    judged = [run, replace(joined, action=Action.JOIN), replace(done, action=Action.CACHED)]
+    assert len(plan_commands(judged)) == 1
+
+
+@pytest.mark.parametrize("option", ["--json", "--all", "--commands"])
+def test_what_shows_a_plan_needs_a_dry_run(option: str, launcher: Launcher, tmp_path: Path) -> None:
+    said = launcher("run", a_file(tmp_path), option)
+    assert (said.code, said.out) == (2, "")
+    assert f"add --dry-run, or leave {option} out" in said.err
+
+
+def test_command_lines_and_json_exclude_each_other(launcher: Launcher, tmp_path: Path) -> None:
+    said = launcher("run", a_file(tmp_path), "--dry-run", "--json", "--commands")
+    assert (said.code, said.out) == (2, "")
+    assert "say --json or --commands, not both" in said.err
+
+
+def test_commands_are_all_that_is_printed(launcher: Launcher, tmp_path: Path) -> None:
+    said = launcher("run", a_file(tmp_path), "--dry-run", "--commands")
+    assert [shlex.split(line) for line in said.out.splitlines()] == [["sleep", "0"], ["true"]]
+
+
+def test_a_dry_run_begins_no_queue(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "nowhere"))
+    monkeypatch.chdir(tmp_path)
+    said = launcher("run", a_file(tmp_path), "--dry-run")
+    assert said.code == 0
+    assert not (tmp_path / "nowhere").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("form", [[], ["--all"], ["--commands"]])
+def test_a_dry_run_of_what_would_be_refused_ends_as_the_run_would(
+    form: list[str], launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lacking.yaml").write_text(
+        "name: x\ndefaults: {data_root: data, split_path: my splits}\ntrain: [{data: gan2:pre}]\n"
+    )
+    (tmp_path / "data").mkdir()
+    assert launcher("run", "lacking.yaml").code == 2
+    dry = launcher("run", "lacking.yaml", "--dry-run", *form)
+    assert dry.code == 2
+    assert "to make the lists: trueface splits data --out 'my splits'" in dry.out + dry.err
+    record = launcher("run", "lacking.yaml", "--dry-run", "--json")
+    assert (record.code, json.loads(record.out)["refused"]) == (0, True)
+    (tmp_path / "data").rmdir()  # no lists are made of no images
+    assert "trueface splits" not in launcher("run", "lacking.yaml", "--dry-run").out
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "reason"),
+    [
+        (
+            "resources: {cpus: 9999}\n",
+            "1 job can never start here: needs 9999 cores",
+            "1 job can never start here",
+        ),
+        (
+            "pass_env: [NOWHERE_TO_BE_FOUND]\n",
+            "pass_env: NOWHERE_TO_BE_FOUND is not set in this shell",
+            "NOWHERE_TO_BE_FOUND of pass_env is not set in this shell",
+        ),
+    ],
+)
+def test_a_dry_run_names_every_reason_for_which_the_run_is_refused(
+    text: str,
+    error: str,
+    reason: str,
+    launcher: Launcher,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fine, other = a_file(tmp_path), tmp_path / "x.yaml"
+    other.write_text(f"name: x\n{text}command: [{{name: a, argv: ['true']}}]\n")
+    run = launcher("run", fine, "x.yaml")
+    assert (run.code, error in run.err) == (2, True)
+    assert store.read.jobs() == []  # of the first file, too
+    for form in ([], ["--all"], ["--commands"]):
+        dry = launcher("run", "x.yaml", "--dry-run", *form)
+        assert dry.code == 2
+        assert f"{reason}: launcher run would refuse this file" in " ".join(
+            (dry.out + dry.err).split()
+        )
+        assert "To start:" not in dry.out
+    record = launcher("run", "x.yaml", "--dry-run", "--json")
+    told = json.loads(record.out)
+    assert (record.code, told["refused"], told["refusals"]) == (0, True, [reason])
+
+
+def test_a_dry_run_hands_on_the_variables_that_the_run_is_to_store(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_TOKEN", "x")
+    dry = launcher("run", a_file(tmp_path), "--dry-run", "--pass-env", "LAB_TOKEN")
+    assert (dry.code, "--pass-env LAB_TOKEN" in dry.out) == (0, True)
+
+
+def test_a_terminal_is_never_overflowed(home: Home, tmp_path: Path) -> None:
+    file = a_file(tmp_path)
+    for columns in (80, 100):
+        lines = in_a_terminal("run", file, "--dry-run", columns=columns).split("\n")
+        assert max(len(line) for line in lines if file not in line) <= columns
+
+
+def test_what_was_done_before_is_told_with_its_time_and_what_was_changed(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = a_file(tmp_path)
+    assert launcher("run", file, "--detach").code == 0
+    until(lambda: all(in_state(store, job, State.DONE) for job in (1, 2)), "both are done")
+    cached = launcher("run", file, "--dry-run").out
+    assert "cached" in cached
+    assert "nothing has to run" in cached
+    forced = json.loads(launcher("run", file, "--dry-run", "--json", "--force").out)
+    assert [one["estimate"]["runs"] for one in forced["jobs"]] == [1, 1]
+    Path(file).write_text(Path(file).read_text().replace("'0'", "'0.1'"))
+    edited = launcher("run", file, "--dry-run").out
+    assert '│ argv ["sleep", "0"] → ["sleep", "0.1"]' in edited
+
+
+def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> None:
+    made = a_plan()
+    before = replace(
+        made.jobs[1],
+        hash="other",
+        settings={**made.jobs[1].settings, "lr": 0.5, "scale": None},
+        sources={"tests.launcher.toylab": "a81d2222"},
+        words=Words(subsets={"dot": ("spots",)}),
+    )
+    rows = queued(store, replace(made, jobs=(replace(made.jobs[0], hash="other"), before)))
+    found = judge(made, rows, lambda _: None)[1]
+    assert found.state == "changed"
+    assert found.changes == (
+        "lr 0.5 → 0.1",
+        "scale null → 1.0",
+        "tests.launcher.toylab a81d… → d…",
+        "other folders of dot",
+        "shapes/toys runs again",
+    )
+    assert found.reason.endswith("a81d… → d…, …")
+
+
+def a_file(folder: Path) -> str:
+    file = folder / "c.yaml"
+    file.write_text(
+        "name: quick\ncommand:\n  - {name: a, argv: [sleep, '0']}\n  - {name: b, argv: ['true']}\n"
+    )
+    return str(file)
+
+
+def queued(store: Store, made: Plan) -> dict[str, JobRow]:
+    """Queue a plan and return its rows by name."""
+    root = Path("/project")
+    submit(store, root, made, judge(made, {}, lambda _: None), a_context(), 1.0)
+    return store.read.jobs_of(root, made.name)

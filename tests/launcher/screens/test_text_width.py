@@ -1,0 +1,124 @@
+"""Names in few columns: what is left out of them is what they share."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tests.launcher.test_results import a_row
+
+from launcher.cli.commands.results import draw, terminal_width
+from launcher.screens.queue_view import listing, running, waiting
+from launcher.screens.screen import Happening, Work
+from launcher.screens.text_width import distinguished, width_of
+from launcher.states import State
+from tests.screens import NOW, a_line, an_idle_screen
+
+LONG = "test/gan2:pre&gan3:pre&sd15:pre&sd21:pre%50~pgu@lr=0.001,seed={}/gan2:pre&gan3:pre&real:pre"
+PARTS = st.sampled_from(
+    ["gan2", "sdXL", "real:", "pre", "fb", "%50", "~pgu", "&", "/", "@seed=1", "@seed=12"]
+)
+GRAMMAR = st.lists(PARTS, min_size=1, max_size=40).map("".join)
+ANYTHING = st.text(st.characters(codec="utf-8"), max_size=200)
+SETS = st.sets(st.one_of(GRAMMAR, ANYTHING), min_size=1, max_size=12)
+
+
+@given(SETS, st.integers(8, 200))
+@example({LONG.format(seed) for seed in range(9)}, 24)
+@example({"a" * 300 + "b" * n for n in range(9)}, 60)
+@example({"aaaaaaaaaaaaaaaa", "aaaaaaa…aaaaaaa", "aaaaaaaaaaaaaaaaa"}, 15)
+def test_different_names_stay_different_and_fit(names: set[str], width: int) -> None:
+    shown = distinguished(sorted(names), width)
+    assert shown.keys() == names
+    assert len(set(shown.values())) == len(names)
+    assert all(width_of(one) <= width for one in shown.values())
+    assert all(shown[name] == name for name in names if width_of(name) <= width)
+
+
+def test_what_names_share_is_left_out_and_what_differs_stays() -> None:
+    shown = distinguished([LONG.format(seed) for seed in (1, 2)], 40)
+    assert [*shown.values()] == [
+        "test/gan2…001,seed=1/gan2:pre&…&real:pre",
+        "test/gan2…001,seed=2/gan2:pre&…&real:pre",
+    ]
+
+
+TWO_ENDS = [
+    f"test/gan2:pre%{percent}@seed={seed}/{data}:pre"
+    for percent in (20, 40)
+    for seed in (1, 2)
+    for data in ("gan2", "real")
+]
+MATRIX = [
+    f"gan2:pre&real:pre%40{unlearn}@seed={seed},weight_decay=0.000{decay},patch_size=32"
+    for unlearn in ("", "~relabel")
+    for seed in (1, 2)
+    for decay in (1, 2)
+]
+
+
+@pytest.mark.parametrize("width", [24, 28, 40, 60])
+@pytest.mark.parametrize("names", [TWO_ENDS, MATRIX])
+def test_what_tells_two_groups_apart_stays_with_what_tells_their_names_apart(
+    names: list[str], width: int
+) -> None:
+    shown = [*distinguished(names, width).values()]
+    assert len(set(shown)) == len(names)
+    assert all(width_of(text) <= width for text in shown)
+    assert not any("#" in text or text.endswith(")") for text in shown)
+    if names is MATRIX and width >= 40:
+        assert [text for text in shown if "=1" in text] == shown[:2] + shown[4:6]
+        assert [text for text in shown if "elabel" in text] == shown[4:]
+
+
+def test_names_that_share_nothing_do_not_blur_what_tells_others_apart() -> None:
+    other = [f"command/a-long-name-of-a-program-number-{n}-of-two" for n in (1, 2)]
+    shown = distinguished([*TWO_ENDS, *other], 28)
+    assert [shown[name] for name in TWO_ENDS] == [*distinguished(TWO_ENDS, 28).values()]
+    assert [shown[name] for name in other] == [*distinguished(other, 28).values()]
+
+
+def test_a_letter_tells_names_apart_where_nothing_else_can() -> None:
+    names = ["a" * 30 + "b" * n + "a" * 30 for n in (1, 2, 3)]
+    shown = [*distinguished(names, 12).values()]
+    assert [text[-4:] for text in shown] == [" (a)", " (b)", " (c)"]
+
+
+@given(st.sets(GRAMMAR, min_size=1, max_size=12), st.integers(60, 160))
+@example({LONG.format(seed) for seed in range(9)}, 80)
+def test_no_two_jobs_look_alike_on_one_screen(names: set[str], width: int) -> None:
+    third = max(1, len(names) // 3)
+    ordered = sorted(names)
+    note = "needs 18.9 GiB; cuda:0 has 8.6 GiB free, 2 GiB of it promised to job 41"
+    lines = [
+        a_line(7, name, State.QUEUED, note) for name in ordered
+    ]  # one number: it tells nothing
+    works = tuple(
+        Work(line=replace(one, state=State.RUNNING), started=NOW) for one in lines[:third]
+    )
+    ended = tuple(Happening(at=NOW, line=one, state=State.DONE) for one in lines[2 * third :])
+    screen = replace(
+        an_idle_screen(), running=works, waiting=tuple(lines[third : 2 * third]), recent=ended
+    )
+    for drawn in (running(screen, width), waiting(screen, width), listing(lines, NOW, width)):
+        shown = [one.text for one in drawn if one.job is not None and not one.text.startswith("  ")]
+        assert len(set(shown)) == len(shown)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("everything", [False, True])
+def test_results_of_two_seeds_never_look_alike(width: int, everything: bool) -> None:
+    model = "gan2:pre&gan3:pre&sd15:pre&sd21:pre&real:pre%50~pgu/real:pre@lr=0.001,seed={}"
+    rows = [a_row(model.format(seed), "all:pre&real:pre", pooled=not everything) for seed in (1, 2)]
+    drawn = draw(rows, everything=everything, width=width).splitlines()
+    first, second = [one for one in drawn if one.startswith("gan2")][:2]
+    assert first != second
+    assert "seed=1" in first
+    assert "seed=2" in second
+
+
+def test_a_file_gets_whole_names() -> None:
+    assert not sys.stdout.isatty()
+    rows = [a_row("m" * 300, "gan2:pre", pooled=False)]
+    assert "m" * 300 in draw(rows, width=terminal_width())

@@ -1,0 +1,307 @@
+"""`launcher simulate` as a person meets it."""
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.simulate.outcome import Outcome
+from launcher.simulate.plan_jobs import planned_jobs
+from launcher.simulate.report import draw_study
+from launcher.simulate.study import Study
+from launcher.simulate.trace import SAID
+from launcher.simulate.workload import Workload
+from launcher.states import State
+from launcher.store.queue import Store
+from tests.build import in_state, until
+from tests.launcher.conftest import Launcher, home, launcher, store
+from tests.launcher.plans import a_history, a_plan, done_before
+from tests.launcher.simulate.worlds import GIB, PHILLY, a_fleet, a_job, assuming, needs_traces
+
+__all__ = ["home", "launcher", "store"]  # fixtures
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
+TRACE = """\
+submit_s,duration_s,gpus,vc,vram
+0,3600,1,a,13GiB
+60,7200,2,a,6GiB
+120,600,1,b,3GiB
+180,5400,1,b,8GiB
+240,300,3,c,4GiB
+300,300,1,c,40GiB
+"""
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    path = tmp_path / "jobs.csv"
+    path.write_text(TRACE)
+    return str(path)
+
+
+def a_study(**changes: Any) -> Study:
+    """What came out of jobs of which a few could never fit; no policy is asked."""
+    rows = [
+        ("launcher", 0.9971, 54.3, 0.0, 26_620.0, 9_409_800.0),
+        ("fifo", 0.668, 238_068.5, 390_031.0, 502_844.0, 9_584_200.0),
+        ("sjf", None, 8_470.0, 31_046.4, 4_445_650.0, 9_408_690.0),
+    ]
+    return Study(
+        assumptions=assuming(a_fleet(560), **{"memory": f"drawn with seed 7: {SAID}", **changes}),
+        workload=Workload(
+            jobs=tuple(map(a_job, range(1234))), too_many_gpus=1289, too_much_vram=3, orphaned=2
+        ),
+        outcomes=tuple(
+            Outcome(
+                policy=policy,
+                utilisation=used,
+                wait_mean=mean,
+                wait_p95=p95,
+                wait_longest=longest,
+                turnaround=mean + 3600.0,
+                makespan=makespan,
+            )
+            for policy, used, mean, p95, longest, makespan in rows
+        ),
+        lower_bound=9_408_675.0,
+        spans={},
+    )
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_tells_what_each_policy_made_of_the_jobs(width: int) -> None:
+    text = draw_study("night.csv", a_study(load=2.0), width=width)
+    assert text + "\n" == (GOLDEN / f"simulate-{width}.txt").read_text(encoding="utf-8")
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_what_was_assumed_is_said_in_words() -> None:
+    text = " ".join(draw_study("a", a_study(most=3, all_at_once=True), width=100).split())
+    assert "up to 3 jobs share a GPU, each of n takes 1.5^(n-1) times as long" in text
+    assert text.endswith("all jobs come at once")
+    assert "no two jobs share a GPU" in draw_study("a", a_study(most=1), width=200)
+
+
+def test_a_trace_is_replayed(launcher: Launcher, trace: str) -> None:
+    answer = launcher("simulate", trace, "--gpus", "2x24GiB")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0] == "4 jobs of jobs.csv on 2x24GiB"
+    assert [line.split()[0] for line in lines[3:7]] == ["launcher", "fifo", "sjf", "lower"]
+    assert lines[8] == (
+        "Dropped: 1 that ask for more than 2 GPUs, 1 that ask for more memory than enough of these have"
+    )
+    assert answer.err == ""
+
+
+def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, trace: str) -> None:
+    words = ["simulate", trace, "--gpus", "2x24GiB", "--json", "--slowdown", "1.5", "--load", "2"]
+    record = json.loads(launcher(*words).out)
+    assert {key: record[key] for key in ("schema", "jobs", "dropped")} == {
+        "schema": 1,
+        "jobs": 4,
+        "dropped": 2,
+    }
+    assert record["dropped_because"] == {
+        "too_many_gpus": 1,
+        "too_much_memory": 1,
+        "needs_dropped": 0,
+    }
+    assert [one["policy"] for one in record["policies"]] == ["launcher", "fifo", "sjf"]
+    for one in record["policies"]:
+        assert {*one} >= {"utilisation", "wait_mean_s", "wait_p95_s", "makespan_s"}
+        assert one["makespan_s"] >= record["lower_bound_s"]
+    assert record["assumptions"] == {
+        "gpus": "2x24GiB",
+        "slowdown": 1.5,
+        "slowdown_rule": "each of n jobs on a GPU takes slowdown ** (n - 1) times as long",
+        "max_per_gpu": 2,
+        "forecast": "learned",
+        "load": 2.0,
+        "all_at_once": False,
+        "memory": "as the trace names it",
+        "durations": "as in the trace",
+        "seed": None,
+        "looked_at_per_lane": 4,
+    }
+
+
+def test_drawn_memory_names_its_seed(launcher: Launcher, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text("submit_s,duration_s,gpus\n" + "0,10,1\n" * 20)
+    words = ["simulate", str(path), "--gpus", "2x24GiB", "--json", "--seed"]
+    first, again, other = (launcher(*words, seed).out for seed in ("1", "1", "2"))
+    assert first == again != other
+    assumed = json.loads(other)["assumptions"]
+    assert (assumed["seed"], assumed["memory"]) == (2, f"drawn with seed 2: {SAID}")
+    same = json.loads(launcher(*words, "2", "--vram", "22GiB").out)
+    assert (same["assumptions"]["memory"], same["assumptions"]["seed"]) == ("22 GiB", None)
+    assert same["policies"][0]["makespan_s"] == 100
+
+
+def test_the_help_page_states_the_distribution(launcher: Launcher) -> None:
+    assert SAID in " ".join(launcher("simulate", "--help").out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--gpus", "8x24"], "'24' has no unit"),
+        (["--gpus", "8"], "expected GPUs such as 8x24GiB"),
+        ([], "Missing option '--gpus'"),
+        (["--gpus", "1x1GiB"], "not one of 6 jobs can ever fit on 1x1GiB"),
+        (["--gpus", "2x24GiB", "--slowdown", "nan"], "expected a number from 1 to 10, got 'nan'"),
+        (["--gpus", "2x24GiB", "--load", "0"], "expected a number from 0.01 to 100, got '0'"),
+        (["--gpus", "2x24GiB", "--jobs", "0"], "expected a whole number of at least 1, got '0'"),
+        (
+            ["--gpus", "2x24GiB", "--max-per-gpu", "0"],
+            "expected a whole number from 1 to 64, got '0'",
+        ),
+        (["--gpus", "2x24GiB", "--forecast", "best"], "'best' is not one of"),
+        (["--gpus", "2x24GiB", "--duration", "1h"], "--duration is for task files"),
+        (
+            ["--gpus", "2x24GiB", "--timeline", "a.png"],
+            "the timeline is drawn as SVG: name it a.svg",
+        ),
+        (["--gpus", "2x24GiB", "--timeline", "/no/where.svg"], "there is no such folder"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    launcher: Launcher, trace: str, words: list[str], what: str
+) -> None:
+    answer = launcher("simulate", trace, *words)
+    assert answer.code == 2
+    assert what in " ".join(answer.err.split())
+    assert answer.out == ""
+
+
+def test_mistakes_of_a_trace_end_with_code_2(launcher: Launcher, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text("submit_s,duration_s,gpus\n0,-1,1\n")
+    for wrong in (
+        str(path),
+        str(tmp_path),
+        str(tmp_path / "none.csv"),
+        str(tmp_path / "none.yaml"),
+    ):
+        answer = launcher("simulate", wrong, "--gpus", "1x24GiB")
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err.startswith("error: ")
+
+
+# --- task files
+
+
+def test_a_plan_is_replayed_with_its_needs_and_what_was_measured() -> None:
+    made = a_plan()
+    trained = next(job for job in made.jobs if job.kind == "train")
+    history = a_history(done_before(trained, 50.0, on_gpu=True), gpus=True)
+    replayed = planned_jobs([made, made], history, seconds=7.0, vram=5 * GIB)
+    jobs = replayed.jobs
+    assert len(jobs) == 2 * len(made.jobs)
+    by_name = dict(zip([job.name for job in made.jobs], jobs, strict=False))
+    for job in made.jobs:
+        assert by_name[job.name].needs == tuple(by_name[need].index for need in job.needs)
+    known = by_name[trained.name]
+    assert (known.seconds, known.forecast) == (50.0, 50.0)
+    assert {job.seconds for job in jobs if job.forecast is None} == {7.0}
+    assert jobs[len(made.jobs) :][-1].needs[0] >= len(made.jobs), (
+        "a second plan's needs are its own"
+    )
+
+
+def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
+    made = a_plan()
+    ran = [
+        done_before(next(job for job in made.jobs if job.kind == kind), seconds, on_gpu=on_gpu)
+        for kind, seconds, on_gpu in (("train", 50.0, True), ("test", 9.0, False))
+    ]
+    replayed = planned_jobs([made], a_history(*ran, gpus=True), seconds=7.0, vram=5 * GIB)
+    lasting = {job.group: job.seconds for job in replayed.jobs}
+    assert (lasting["train"], lasting["test"], lasting["poison"]) == (50.0, 9.0, 7.0)
+    assert replayed.in_words() == (
+        "of 2 jobs as measured here, of 3 jobs as measured here on the CPU, "
+        "of 3 jobs 7 s, as none like them ran (--duration)"
+    )
+
+
+def test_what_ran_before_takes_as_long_again(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "night.yaml"
+    path.write_text("name: night\ncommand:\n  - {name: a, argv: ['true']}\n")
+    silent = launcher("simulate", str(path), "--gpus", "1x24GiB").out
+    assert "Assumed: durations of 1 job 1 h, as none like them ran (--duration);" in " ".join(
+        silent.split()
+    )
+    assert launcher("run", str(path), "--detach").code == 0
+    until(lambda: in_state(store, 1, State.DONE), "it is done")
+    told = launcher("simulate", str(path), "--gpus", "1x24GiB")
+    assert "Assumed: durations of 1 job as measured here;" in " ".join(told.out.split())
+
+
+def test_a_task_file_is_replayed_and_not_queued(
+    launcher: Launcher, store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "night.yaml"
+    path.write_text(
+        "name: night\n"
+        "resources: {command: {vram: 10GiB}}\n"
+        "command:\n" + "".join(f"  - {{name: c{at}, argv: [echo]}}\n" for at in range(4))
+    )
+    words = ["simulate", str(path), "--gpus", "1x24GiB", "--json", "--duration", "30m"]
+    record = json.loads(launcher(*words, "--slowdown", "1.5").out)
+    assert record["jobs"] == 4
+    spans = {one["policy"]: one["makespan_s"] for one in record["policies"]}
+    assert spans == {"launcher": 5400.0, "fifo": 7200.0, "sjf": 7200.0}
+    assert record["lower_bound_s"] == 5400.0
+    assert record["assumptions"]["memory"] == "as declared or measured, else 8 GiB"
+    assert not store.read.counts()
+
+
+# --- the picture
+
+
+def test_a_timeline_is_the_same_picture_each_time(
+    launcher: Launcher, trace: str, tmp_path: Path
+) -> None:
+    pictures = [tmp_path / "a.svg", tmp_path / "b.svg"]
+    for picture in pictures:
+        answer = launcher("simulate", trace, "--gpus", "2x24GiB", "--timeline", str(picture))
+        assert answer.code == 0
+    first, second = (picture.read_bytes() for picture in pictures)
+    assert first == second
+    root = ET.fromstring(first)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "4 jobs of jobs.csv on 2x24GiB" in words
+    assert {"GPU", "waiting", "jobs on", "1 GPU", "2 GPUs"} <= {*words}
+    assert any(word and word.endswith("since the first submission") for word in words)
+
+
+@needs_traces
+def test_a_recorded_trace_keeps_the_promises(launcher: Launcher) -> None:
+    words = ["simulate", str(PHILLY), "--gpus", "64x24GiB", "--jobs", "600", "--json"]
+    record = json.loads(launcher(*words).out)
+    ours, fifo, _ = record["policies"]
+    assert ours["wait_mean_s"] * 2 <= fifo["wait_mean_s"]
+    assert ours["wait_p95_s"] <= fifo["wait_p95_s"]
+
+
+@needs_traces
+def test_all_at_once_ends_near_the_lower_bound(launcher: Launcher) -> None:
+    words = ["simulate", str(PHILLY), "--gpus", "560x24GiB", "--jobs", "2000", "--all-at-once"]
+    record = json.loads(launcher(*words, "--json").out)
+    assert record["policies"][0]["makespan_s"] <= 1.05 * record["lower_bound_s"]
+
+
+@needs_traces
+@pytest.mark.slow
+def test_the_whole_trace_waits_half_as_long_as_first_come_first_served(launcher: Launcher) -> None:
+    record = json.loads(launcher("simulate", str(PHILLY), "--gpus", "560x24GiB", "--json").out)
+    ours, fifo, _ = record["policies"]
+    assert fifo["wait_mean_s"] / 86_400 == pytest.approx(2.755, abs=0.001)
+    assert ours["wait_mean_s"] * 2 <= fifo["wait_mean_s"]
+    assert ours["wait_p95_s"] <= fifo["wait_p95_s"]

@@ -1,0 +1,98 @@
+"""What holds for any jobs on any machine, under every policy."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.simulate.fleet import Fleet
+from launcher.simulate.lower_bound import lower_bound
+from launcher.simulate.predictions import Foresight
+from launcher.simulate.study import OURS, POLICIES, study
+from launcher.simulate.timeline import crowd, queue_lengths, slots
+from launcher.simulate.trace import TraceJob
+from launcher.simulate.workload import fit
+from tests.launcher.simulate.worlds import GIB, assuming, most_at_once, streams
+
+FLEETS = st.sampled_from([(24,), (24, 24), (24,) * 4, (80, 24, 24), (12, 24, 24, 40)])
+SLOWDOWNS = st.sampled_from([1.0, 1.3, 2.0, 3.0])
+ROUNDING_S = 1e-6
+
+
+@given(
+    jobs=streams(),
+    sizes=FLEETS,
+    slowdown=SLOWDOWNS,
+    most=st.integers(1, 3),
+    foresight=st.sampled_from(Foresight),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_policy_runs_every_job_once_and_nobody_beats_the_bound(
+    jobs: tuple[TraceJob, ...],
+    sizes: tuple[int, ...],
+    slowdown: float,
+    most: int,
+    foresight: Foresight,
+) -> None:
+    fleet = Fleet(totals=tuple(size * GIB for size in sizes))
+    load = fit(jobs, fleet)
+    if not load.jobs:
+        return
+    world = assuming(fleet, slowdown=slowdown, most=most, foresight=foresight)
+    done = study(load, world)
+    by_index = {job.index: job for job in load.jobs}
+    assert [*done.spans] == [*POLICIES]
+    for policy, spans in done.spans.items():
+        assert sorted(span.job for span in spans) == sorted(by_index), "each ends exactly once"
+        for span in spans:
+            job = by_index[span.job]
+            assert span.ready == job.submitted
+            assert span.start >= span.ready
+            assert span.end - span.start >= job.seconds - ROUNDING_S
+            assert len(set(span.cards)) == job.gpus
+        for card, total in enumerate(fleet.totals):
+            number, crowd_here = most_at_once(spans, card)
+            assert number <= (most if policy == OURS else 1)
+            assert sum(by_index[job].vram or 0 for job in crowd_here) <= total
+    for outcome in done.outcomes:
+        assert outcome.makespan >= done.lower_bound - ROUNDING_S
+        assert 0 <= outcome.wait_p95 <= outcome.wait_longest
+        assert outcome.utilisation is not None
+        assert 0 < outcome.utilisation <= 1 + ROUNDING_S
+
+
+@given(jobs=streams(), most=st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_equal_worlds_come_to_equal_ends(jobs: tuple[TraceJob, ...], most: int) -> None:
+    world = assuming(Fleet(totals=(24 * GIB,) * 4), most=most)
+    load = fit(jobs, world.fleet)
+    assert study(load, world).spans == study(load, world).spans
+
+
+@given(jobs=streams(), sizes=FLEETS, slowdown=SLOWDOWNS)
+@settings(max_examples=50, deadline=None)
+def test_the_bound_falls_with_every_liberty(
+    jobs: tuple[TraceJob, ...], sizes: tuple[int, ...], slowdown: float
+) -> None:
+    fleet = Fleet(totals=tuple(size * GIB for size in sizes))
+    kept = fit(jobs, fleet).jobs
+    bounds = [
+        lower_bound(kept, fleet.totals, slowdown=slowdown, most=most) for most in (1, 2, 3, 4)
+    ]
+    more = lower_bound(kept, fleet.totals * 2, slowdown=slowdown, most=1)
+    assert bounds[0] >= max(*bounds[1:], more) - ROUNDING_S
+    assert bounds[2] >= bounds[3] - ROUNDING_S
+
+
+@given(jobs=streams(), most=st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_a_picture_shows_all_that_ran_and_waited(jobs: tuple[TraceJob, ...], most: int) -> None:
+    world = assuming(Fleet(totals=(24 * GIB,) * 4), most=most)
+    done = study(fit(jobs, world.fleet), world)
+    end = max(outcome.makespan for outcome in done.outcomes)
+    for spans in done.spans.values():
+        drawn = sum(map(sum, crowd(spans, cards=4, per_row=1, columns=7, end=end))) * end / 7
+        assert abs(drawn - sum(len(s.cards) * (s.end - s.start) for s in spans)) < ROUNDING_S * 1e3
+        places = slots(spans)
+        assert len(places) == sum(len(span.cards) for span in spans)
+        assert all(place < most for _, _, place in places)
+        waited = any(span.waited for span in spans)
+        assert (max(queue_lengths(spans, 50, end)) > 0) == waited

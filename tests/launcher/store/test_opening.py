@@ -1,0 +1,517 @@
+import os
+import random
+import select
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import StoreError
+from launcher.store.migrations import APPLICATION_ID, STEPS
+from launcher.store.opening import SMALL_BYTES, open_database, worth_checking
+from launcher.store.recovery import back_up, backups, damaged, trouble
+from launcher.system.files import read_json
+from launcher.system.paths import Home, make_home
+
+OLD = Path(__file__).parents[1] / "data" / "queue-v1.sql"
+KIB = 1024
+
+
+def opened(home: Home, *, check: bool = False) -> sqlite3.Connection:
+    return open_database(home.database, durable=False, check=check)
+
+
+def ask(connection: sqlite3.Connection, question: str) -> list[object]:
+    return [row[0] for row in connection.execute(question)]
+
+
+def fill(home: Home, runs: int = 3000) -> None:
+    """Put so much into a queue that it has many pages, and close it."""
+    with closing(opened(home)) as connection:
+        connection.execute("BEGIN")
+        rows = ((f"run-{number}", "/x" * 100) for number in range(runs))
+        connection.executemany("INSERT INTO runs (name, root) VALUES (?, ?)", rows)
+        connection.execute("COMMIT")
+
+
+def old_queue(home: Home) -> None:
+    """Make the queue one of the first schema."""
+    with closing(sqlite3.connect(home.database)) as connection:
+        connection.executescript(OLD.read_text(encoding="utf-8"))
+
+
+def overwrite(path: Path, content: bytes, at: int = 0) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def refusal(home: Home) -> str:
+    """Open a queue and close it; return why that was refused, '' when it was not."""
+    try:
+        opened(home).close()
+    except StoreError as error:
+        return str(error)
+    return ""
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def together(work: Callable[[], object], processes: int = 8) -> list[str]:
+    """Do the same in several processes at once; return what each raised, '' for nothing."""
+    start, go = os.pipe()
+    children: list[tuple[int, int]] = []
+    for _ in range(processes):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            said = ""
+            try:
+                os.close(go)
+                os.read(start, 1)  # its end is the signal
+                work()
+            except BaseException as error:  # noqa: BLE001  # the parent wants to know
+                said = f"{type(error).__name__}: {error}"
+            os.write(writing, said.encode())
+            os._exit(0)
+        os.close(writing)
+        children.append((child, reading))
+    os.close(start)
+    os.close(go)
+    answers = []
+    for child, reading in children:
+        with open(reading, encoding="utf-8") as pipe:  # noqa: PTH123  # a descriptor
+            answers.append(pipe.read())
+        os.waitpid(child, 0)
+    return answers
+
+
+# --- a new queue
+
+
+@pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])
+def test_a_new_database_is_private_and_ready(home: Home, durable: bool, level: int) -> None:
+    with closing(open_database(home.database, durable=durable)) as connection:
+        assert ask(connection, "PRAGMA journal_mode") == ["wal"]
+        assert ask(connection, "PRAGMA synchronous") == [level]
+        assert ask(connection, "PRAGMA foreign_keys") == [1]
+        assert ask(connection, "PRAGMA user_version") == [len(STEPS)]
+        assert ask(connection, "SELECT count(*) FROM jobs") == [0]
+        assert not connection.in_transaction
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in home.folder.glob("queue.sqlite*")}
+        assert modes == {0o600}
+    assert not home.backups.exists()
+
+
+def test_many_processes_make_one_database_together(home: Home) -> None:
+    home.attempt(4, 1).folder.mkdir()
+
+    def queue_one() -> None:
+        with closing(opened(home)) as connection:
+            name = f"run-{os.getpid()}"
+            connection.execute("INSERT INTO runs (name, root) VALUES (?, '/')", (name,))
+
+    assert together(queue_one, 12) == [""] * 12
+    with closing(opened(home)) as connection:
+        assert ask(connection, "SELECT count(*) FROM runs") == [12]
+    assert [name for name in files_below(home.folder) if name.endswith(".tmp")] == []
+
+
+def test_an_empty_file_is_a_new_database(home: Home) -> None:
+    home.database.touch(mode=0o600)
+    with closing(opened(home)) as connection:
+        assert ask(connection, "PRAGMA user_version") == [len(STEPS)]
+
+
+def test_a_new_database_counts_on_from_the_newest_attempt_folder(home: Home) -> None:
+    for job, number in [(9, 1), (41, 2), (7, 3)]:
+        home.attempt(job, number).folder.mkdir()
+    (home.attempts / "notes-100").mkdir()
+    with closing(opened(home)) as connection:
+        question = "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'"
+        assert ask(connection, question) == [41]
+
+
+def test_a_database_that_others_may_read_is_closed(home: Home) -> None:
+    opened(home).close()
+    home.database.chmod(0o644)
+    opened(home).close()
+    assert stat.S_IMODE(home.database.stat().st_mode) == 0o600
+
+
+# --- an older queue
+
+
+def test_a_queue_of_the_first_schema_opens_with_all_its_jobs(home: Home) -> None:
+    old_queue(home)
+    with closing(opened(home)) as connection:
+        assert ask(connection, "SELECT state FROM jobs ORDER BY id") == [
+            "done",
+            "failed",
+            "queued",
+            "queued",
+            "cancelled",
+        ]
+        assert ask(connection, "SELECT need FROM needs WHERE job = 4") == [3]
+        assert ask(connection, "SELECT count(*) FROM attempts") == [3]
+        assert ask(connection, "PRAGMA user_version") == [len(STEPS)]
+        assert ask(connection, "PRAGMA foreign_key_check") == []
+        assert ask(connection, "PRAGMA integrity_check") == ["ok"]
+    assert len(STEPS) > 1
+    opened(home).close()
+    (backup,) = backups(home.backups)
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    with closing(sqlite3.connect(backup)) as connection:
+        assert ask(connection, "PRAGMA user_version") == [1]
+        assert ask(connection, "SELECT count(*) FROM jobs") == [5]
+
+
+def test_a_damaged_queue_is_not_brought_to_a_newer_schema(home: Home) -> None:
+    old_queue(home)
+    overwrite(home.database, b"\xff" * 4096, at=4096 * 3)
+    with pytest.raises(StoreError, match="was found damaged"):
+        opened(home)
+    assert backups(home.backups) == []
+
+
+@pytest.mark.parametrize("mark", ["user_version = 3", "application_id = 77", "user_version = 0"])
+def test_another_programs_database_is_not_touched(home: Home, mark: str) -> None:
+    with closing(sqlite3.connect(home.database)) as theirs:
+        theirs.execute("CREATE TABLE theirs (x)")
+        theirs.execute(f"PRAGMA {mark}")
+        theirs.commit()
+    before = home.database.read_bytes()
+    with pytest.raises(StoreError, match="another program's database; move it away"):
+        opened(home, check=True)
+    assert home.database.read_bytes() == before
+    assert not home.damage_record.exists()
+
+
+def test_a_queue_of_a_newer_launcher_is_not_touched(home: Home) -> None:
+    with closing(opened(home)) as connection:
+        connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    before = home.database.read_bytes()
+    with pytest.raises(StoreError, match="newer launcher"):
+        opened(home)
+    assert home.database.read_bytes() == before
+
+
+# --- damage
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "overwritten": lambda path: overwrite(path, b"no database " * 999),
+    "zero-filled": lambda path: overwrite(path, bytes(path.stat().st_size)),
+    "cut in half": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "cut within a page": lambda path: os.truncate(path, 3 * 4096 + 100),
+    "cut within its header": lambda path: os.truncate(path, 20),
+    "cut to nothing": lambda path: os.truncate(path, 0),
+    "its first page lost": lambda path: overwrite(path, bytes(4096)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_database_is_named_and_kept_aside(home: Home, damage: str) -> None:
+    fill(home)
+    home.attempt(12, 1).folder.mkdir()
+    DAMAGES[damage](home.database)
+    before = home.database.read_bytes()
+    said = [refusal(home), refusal(home)]
+    assert said[0] == said[1]
+    assert "was found damaged" in said[0]
+    assert not home.database.exists()
+    assert home.exists()  # a queue was kept here, so no verb takes the home for a new one
+    (kept,) = home.damaged.iterdir()
+    assert (kept / "queue.sqlite").read_bytes() == before
+    assert str(kept) in said[0]
+    assert stat.S_IMODE(home.damaged.stat().st_mode) == 0o700
+    assert stat.S_IMODE(home.damage_record.stat().st_mode) == 0o600
+
+
+def test_damage_inside_is_found_when_it_is_looked_for(home: Home) -> None:
+    fill(home)
+    overwrite(home.database, b"\xff" * 4096, at=home.database.stat().st_size // 2 // 4096 * 4096)
+    opened(home).close()
+    with pytest.raises(StoreError, match="was found damaged"):
+        opened(home, check=True)
+
+
+def test_the_log_of_a_damaged_database_is_kept_with_it(home: Home) -> None:
+    fill(home)
+    with closing(opened(home)) as connection:
+        connection.execute("INSERT INTO runs (name, root) VALUES ('last', '/')")
+        log = home.database.with_name("queue.sqlite-wal").read_bytes()
+        saved = home.folder / "saved"
+        saved.write_bytes(log)
+    saved.replace(home.database.with_name("queue.sqlite-wal"))
+    home.database.write_bytes(b"no database " * 999)
+    with pytest.raises(StoreError, match="was found damaged"):
+        opened(home)
+    (kept,) = home.damaged.iterdir()
+    assert (kept / "queue.sqlite-wal").read_bytes() == log
+    assert list(home.folder.glob("queue.sqlite*")) == []
+
+
+def test_a_log_without_its_database_is_not_given_to_a_new_one(home: Home) -> None:
+    home.database.with_name("queue.sqlite-wal").write_bytes(b"the rest of a queue")
+    with pytest.raises(StoreError, match=r"is gone, but queue\.sqlite-wal is not"):
+        opened(home)
+    (kept,) = home.damaged.iterdir()
+    assert files_below(kept) == ["queue.sqlite-wal"]
+
+
+def command_of(refusal: StoreError, choice: str) -> str:
+    """Return the shell command that an error's text offers."""
+    (line,) = [line for line in str(refusal).splitlines() if choice in line]
+    return line.partition(":")[2] if line.startswith(("from", "with")) else line.rpartition(":")[2]
+
+
+@pytest.mark.parametrize("place", ["home", "a home's $HOME"])
+def test_an_owner_can_begin_anew_after_damage(tmp_path: Path, place: str) -> None:
+    home = Home(tmp_path / place)
+    make_home(home)
+    fill(home)
+    home.attempt(12, 1).folder.mkdir()
+    DAMAGES["zero-filled"](home.database)
+    with pytest.raises(StoreError, match="there is no backup") as refusal:
+        opened(home)
+    subprocess.run(["/bin/sh", "-c", command_of(refusal.value, "with an empty queue")], check=True)
+    with closing(opened(home)) as connection:
+        assert ask(connection, "SELECT count(*) FROM runs") == [0]
+        assert ask(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'") == [12]
+    assert not home.renumber.exists()
+
+
+@pytest.mark.parametrize("place", ["home", "a home's $HOME"])
+def test_an_owner_can_go_back_to_a_backup_after_damage(tmp_path: Path, place: str) -> None:
+    home = Home(tmp_path / place)
+    make_home(home)
+    fill(home, 7)
+    back_up(home.database, home.backups, 1)
+    fill_more = "INSERT INTO runs (name, root) VALUES ('later', '/')"
+    with closing(opened(home)) as connection:
+        connection.execute(fill_more)
+    home.attempt(12, 1).folder.mkdir()
+    DAMAGES["zero-filled"](home.database)
+    with pytest.raises(StoreError, match="from the newest backup") as refusal:
+        opened(home)
+    subprocess.run(["/bin/sh", "-c", command_of(refusal.value, "from the newest")], check=True)
+    with closing(opened(home)) as connection:
+        assert ask(connection, "SELECT count(*) FROM runs") == [7]
+        assert ask(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'") == [12]
+    assert stat.S_IMODE(home.database.stat().st_mode) == 0o600
+    assert len(list(home.damaged.iterdir())) == 1
+
+
+def test_processes_that_find_damage_at_once_keep_it_aside_once(home: Home) -> None:
+    fill(home)
+    DAMAGES["overwritten"](home.database)
+    before = home.database.read_bytes()
+    said = together(lambda: opened(home))
+    assert len(set(said)) == 1
+    assert said[0].startswith("StoreError: the queue's database")
+    (kept,) = home.damaged.iterdir()
+    assert (kept / "queue.sqlite").read_bytes() == before
+    assert files_below(kept) == ["queue.sqlite"]
+
+
+def test_a_damaged_database_is_moved_though_its_finder_was_killed(home: Home) -> None:
+    fill(home)
+    DAMAGES["overwritten"](home.database)
+    with pytest.raises(StoreError):
+        opened(home)
+    (kept,) = home.damaged.iterdir()
+    (kept / "queue.sqlite").replace(home.database)  # as if it had been killed before that
+    kept.rmdir()
+    with pytest.raises(StoreError, match="was found damaged"):
+        opened(home)
+    assert files_below(home.damaged) == [f"{kept.name}/queue.sqlite"]
+    assert not home.database.exists()
+
+
+def test_a_restored_backup_waits_until_the_owner_says_that_it_is_one(home: Home) -> None:
+    fill(home)
+    backup = back_up(home.database, home.backups, 1)
+    DAMAGES["overwritten"](home.database)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="was found damaged"):
+            opened(home)
+        shutil.copyfile(backup, home.database)
+    home.damage_record.unlink()
+    opened(home).close()
+
+
+@pytest.mark.parametrize("begin", [make_home, old_queue])
+def test_who_is_killed_while_opening_leaves_a_queue_that_opens(
+    home: Home, begin: Callable[[Home], None]
+) -> None:
+    chance = random.Random(1)
+    for _ in range(20):
+        for path in home.folder.glob("queue.sqlite*"):
+            path.unlink()
+        begin(home)
+        home.attempt(3, 1).folder.mkdir(exist_ok=True)
+        children = []
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                try:
+                    open_database(home.database, durable=True, check=True)
+                finally:
+                    os._exit(0)
+            children.append(child)
+        for child in children:
+            select.select([], [], [], chance.random() * 0.008)  # anywhere in its work
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        with closing(opened(home, check=True)) as connection:
+            assert ask(connection, "PRAGMA user_version") == [len(STEPS)]
+            numbers = ask(connection, "SELECT count(*) FROM jobs")
+            assert numbers == [5 if begin is old_queue else 0]
+        assert not home.damage_record.exists()
+
+
+# --- trouble that is no damage
+
+
+def test_a_sound_database_stays_whatever_an_error_said(home: Home) -> None:
+    fill(home)
+    said = trouble(home.database, damaged("it seemed so"))
+    assert "it seemed so" in str(said)
+    assert not home.damage_record.exists()
+    opened(home).close()
+
+
+def test_a_busy_database_is_not_damaged(home: Home) -> None:
+    opened(home).close()
+    with (
+        closing(sqlite3.connect(home.database, isolation_level=None)) as busy,
+        closing(sqlite3.connect(home.database, isolation_level=None, timeout=0)) as late,
+    ):
+        busy.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError) as locked:
+            late.execute("BEGIN IMMEDIATE")
+        said = trouble(home.database, locked.value)
+        assert "locked; another process has kept it" in str(said)
+    assert not home.damage_record.exists()
+    assert home.database.exists()
+
+
+def test_a_folder_in_place_of_the_database_is_named(home: Home) -> None:
+    home.database.mkdir()
+    with pytest.raises(StoreError, match=r"queue\.sqlite: .*open.*it must be a file"):
+        opened(home)
+    assert home.database.is_dir()
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    place = Path(tempfile.mkdtemp())
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        place.rmdir()
+        pytest.skip("only root can mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+    place.rmdir()
+
+
+def eat(disk: Path, leave: int = 0) -> Path:
+    """Use up a disk but for `leave` bytes, and return the file that does it."""
+    room = os.statvfs(disk)
+    eater = disk / "eater"
+    eater.write_bytes(bytes(room.f_bavail * room.f_frsize - leave))
+    return eater
+
+
+@pytest.mark.parametrize("leave", [0, 4 * KIB, 16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB])
+def test_a_full_disk_is_not_damage(disk: Path, leave: int) -> None:
+    home = Home(disk / "home")
+    make_home(home)
+    eater = eat(disk, leave)
+    said = refusal(home)
+    assert "cannot use the queue" in said if said else leave >= 64 * KIB
+    assert [name for name in files_below(home.folder) if ".tmp" in name] == []
+    eater.unlink()
+    with closing(opened(home, check=True)) as connection:
+        assert ask(connection, "PRAGMA user_version") == [len(STEPS)]
+    assert not home.damage_record.exists()
+
+
+@pytest.mark.parametrize("leave", [0, 16 * KIB, 64 * KIB, 128 * KIB, 256 * KIB])
+def test_a_full_disk_does_not_spoil_an_older_queue(disk: Path, leave: int) -> None:
+    home = Home(disk / "home")
+    make_home(home)
+    old_queue(home)
+    eater = eat(disk, leave)
+    said = refusal(home)
+    assert "cannot use the queue" in said if said else leave >= 64 * KIB
+    eater.unlink()
+    with closing(opened(home, check=True)) as connection:
+        assert ask(connection, "SELECT count(*) FROM jobs") == [5]
+        assert ask(connection, "PRAGMA user_version") == [len(STEPS)]
+    assert not home.damage_record.exists()
+    assert len(backups(home.backups)) >= 1
+    assert [name for name in files_below(home.folder) if name.endswith(".tmp")] == []
+
+
+def test_damage_on_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
+    home = Home(disk / "home")
+    make_home(home)
+    fill(home, 100)
+    DAMAGES["zero-filled"](home.database)
+    before = home.database.read_bytes()
+    eater = eat(disk)
+    with pytest.raises(StoreError, match="damaged"):
+        opened(home)
+    eater.unlink()
+    with pytest.raises(StoreError, match="was found damaged"):
+        opened(home)
+    (kept,) = home.damaged.iterdir()
+    assert (kept / "queue.sqlite").read_bytes() == before
+
+
+def test_a_disk_that_may_only_be_read_is_not_damage(disk: Path) -> None:
+    home = Home(disk / "home")
+    make_home(home)
+    fill(home, 10)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    try:
+        with pytest.raises(StoreError, match="cannot use the queue"):
+            opened(home)
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    with closing(opened(home, check=True)) as connection:
+        assert ask(connection, "SELECT count(*) FROM runs") == [10]
+
+
+# --- when to look
+
+
+def test_a_scheduler_reads_a_database_through_when_it_is_small_or_after_a_reboot() -> None:
+    assert worth_checking(SMALL_BYTES, rebooted=False)
+    assert not worth_checking(SMALL_BYTES + 1, rebooted=False)
+    assert worth_checking(SMALL_BYTES + 1, rebooted=True)
+
+
+def test_the_old_queue_in_the_test_data_is_one_of_ours() -> None:
+    assert f"PRAGMA application_id = {APPLICATION_ID};" in OLD.read_text(encoding="utf-8")
+
+
+def test_the_record_of_damage_says_what_was_found(home: Home) -> None:
+    fill(home)
+    DAMAGES["overwritten"](home.database)
+    with pytest.raises(StoreError):
+        opened(home)
+    record = read_json(home.damage_record) or {}
+    assert (record["schema"], record["what"]) == (1, "file is not a database")
+    assert record["files"] == ["queue.sqlite"]

@@ -1,0 +1,82 @@
+"""A look at a queue that changes nothing of it, and a log that does not grow for ever."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import StoreError
+from launcher.store.migrations import STEPS
+from launcher.store.opening import LOG_BYTES
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import a_context, a_spec, enqueue
+from tests.launcher.conftest import Launcher
+
+DATA = Path(__file__).parents[1] / "data"
+TASK = "name: t\ncommand:\n- {name: a, argv: ['true']}\n"
+
+
+def everything(home: Home) -> dict[str, bytes | None]:
+    """Return what lies in a home, byte for byte; SQLite's index of its log aside."""
+    return {
+        str(path.relative_to(home.folder)): path.read_bytes() if path.is_file() else None
+        for path in home.folder.rglob("*")
+        if not path.name.endswith("-shm")
+    }
+
+
+@pytest.mark.parametrize("schema", range(1, len(STEPS) + 1))
+def test_a_dry_run_on_a_queue_of_each_schema_works_and_changes_no_byte(
+    launcher: Launcher, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.yaml").write_text(TASK)
+    with closing(sqlite3.connect(home.database)) as connection:
+        connection.executescript((DATA / f"queue-v{schema}.sql").read_text())
+    before = everything(home)
+    answer = launcher("run", "t.yaml", "--dry-run")
+    assert answer.code == 0, answer
+    assert "nothing was queued (dry run)" in answer.out
+    assert everything(home) == before
+
+
+def test_a_dry_run_gives_no_job_a_lane_and_sets_none_aside(
+    launcher: Launcher,
+    home: Home,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.yaml").write_text(TASK)
+    enqueue(store, a_spec(), a_spec(name="command/2"))
+    store.database.execute("UPDATE jobs SET lane = 0 WHERE id = 1")
+    store.database.execute("UPDATE lanes SET key = '{'")
+    before = everything(home)
+    assert launcher("run", "t.yaml", "--dry-run").code == 0
+    assert everything(home) == before
+
+
+def test_who_only_reads_cannot_write(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    reading = Store(home, reading=True)
+    assert [row.id for row in reading.read.jobs()] == [job]
+    with pytest.raises(StoreError, match="readonly"):
+        reading.owning.hold([job], 1.0)
+    reading.close()
+
+
+def test_a_log_that_a_reader_let_grow_is_cut_off_when_he_is_gone(home: Home, store: Store) -> None:
+    enqueue(store, a_spec())
+    with closing(sqlite3.connect(home.database, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM jobs").fetchone()
+        for number in range(24):
+            with store.writing():
+                store.context(a_context(environment={"N": str(number), "X": "x" * (1 << 20)}))
+        assert home.database_log.stat().st_size > LOG_BYTES
+    for number in range(3):
+        enqueue(store, a_spec(name=f"command/after-{number}"))
+    assert home.database_log.stat().st_size <= LOG_BYTES

@@ -1,0 +1,273 @@
+"""Reading task files; `python -m tests.launcher.test_taskfile` writes the expected texts anew."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import TaskFileError, UsageError
+from launcher.kinds import COMMAND, Kind
+from launcher.planning.load import read_taskfile
+from launcher.planning.plan import plan
+from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry, TrainEntry, UnlearnEntry
+from launcher.taskfile.header import MOST_NAME_BYTES, name_fault
+from launcher.taskfile.parser import Surroundings, TaskFile, parse
+from tests.launcher.toylab import laboratory
+
+KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
+BROKEN = Path(__file__).parents[2] / "data" / "broken"
+GOOD = """\
+name: toys
+about: a study of toys
+defaults:
+  data_root: toys
+  lr: 1e-3
+  train: {epochs: 5}
+resources: {cpus: 2, vram: 2GiB, device: cuda:1, priority: 7, ram: 3GiB, retries: 2, time_limit: 1h30m, rerun: never}
+shapes:
+  - data_root: toys
+train:
+  - {model: null, data: dot:pre, poison: [0, 20, f2r-5]}
+  - {model: dot:pre, data: 'line:shr', lr: 0.5, settings: {model: large}}
+  - {data: ring:pre, resources: {cpus: 4}}
+unlearn:
+  - {model: dot:pre%20, method: [retrain, pgu], strength: 0.5}
+test:
+  - {model: dot:pre, data: [real:fb, dot:fb]}
+autotest: [real:pre, dot:pre]
+command:
+  - {name: hello, argv: [echo, 5, no, 010]}
+"""
+
+
+def read(text: str) -> TaskFile:
+    task = parse(text, file="x.yaml", around=Surroundings(kinds=KINDS))
+    assert not task.problems, [str(one) for one in task.problems]
+    return task
+
+
+def told(text: str, name: str = "tasks/x.yaml") -> str:
+    """Return what a person is told about a broken task file."""
+    with pytest.raises(TaskFileError) as caught:
+        refuse(text, name)
+    return str(caught.value) + "\n"
+
+
+def refuse(text: str, name: str) -> None:
+    task = parse(text, file=name, around=Surroundings(kinds=KINDS))
+    plan(
+        task,
+        root=Path("/root"),
+        exists=lambda _: False,
+        digest=lambda _: "",
+        content=lambda _: "",
+    )
+
+
+def test_every_section_is_read_in_its_order() -> None:
+    task = read(GOOD)
+    assert (task.name, task.about, task.whole) == ("toys", "a study of toys", True)
+    assert [type(entry) for entry in task.entries] == [
+        *(PlainEntry, TrainEntry, TrainEntry, TrainEntry, UnlearnEntry, TestEntry, AutoTest),
+        PlainEntry,
+    ]
+
+
+def test_an_entry_comes_before_its_kind_and_its_kind_before_the_file() -> None:
+    trainings = [one for one in read(GOOD).entries if isinstance(one, TrainEntry)]
+    lrs = [one.variants[0].settings.values["lr"] for one in trainings]
+    assert lrs == [0.001, 0.5, 0.001]
+    assert {one.variants[0].settings.values["epochs"] for one in trainings} == {5}
+    assert {one.variants[0].settings.values["data_root"] for one in trainings} == {"toys"}
+
+
+def test_a_setting_with_the_name_of_a_word_is_given_under_settings() -> None:
+    training = [one for one in read(GOOD).entries if isinstance(one, TrainEntry)][1]
+    assert training.variants[0].settings.values["model"] == "large"
+    assert training.base is not None
+    assert str(training.base.value) == "dot:pre"
+
+
+def test_poisons_are_read_in_their_order_and_zero_is_clean() -> None:
+    training = next(one for one in read(GOOD).entries if isinstance(one, TrainEntry))
+    assert [str(one.value) for one in training.poisons] == ["None", "20", "f2r-5"]
+
+
+def test_resources_of_an_entry_stand_on_those_of_the_file() -> None:
+    trainings = [one for one in read(GOOD).entries if isinstance(one, TrainEntry)]
+    assert [one.asked.cpus for one in trainings] == [2, 2, 4]
+    asked = trainings[2].asked
+    assert (asked.min_vram, asked.device, asked.priority) == (2 * 2**30, "cuda:1", 7)
+    assert (asked.ram, asked.retries, asked.time_limit_s) == (3 * 2**30, 2, 5400.0)
+    assert asked.rerun == "never"
+
+
+def test_words_of_a_command_stay_as_they_are_written() -> None:
+    command = [one for one in read(GOOD).entries if isinstance(one, PlainEntry)][-1]
+    assert command.settings.values["argv"] == ["echo", "5", "no", "010"]
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "value"),
+    [
+        ("lr: 1e-4", "lr", 1e-4),
+        ("lr: 1E+2", "lr", 100.0),
+        ("lr: 1", "lr", 1.0),
+        ("lr: .5", "lr", 0.5),
+        ("lr: '0.5'", "lr", 0.5),
+        ("epochs: 1e1", "epochs", 10),
+        ("epochs: 010", "epochs", 10),
+        ("frozen: no", "frozen", False),
+        ("frozen: on", "frozen", True),
+        ("frozen: True", "frozen", True),
+        ("model: no", "model", "no"),
+        ("model: 1:30", "model", "1:30"),
+        ("model: 0o7", "model", "0o7"),
+        ("model: 1e3", "model", "1e3"),
+        ("model: 2024-01-01", "model", "2024-01-01"),
+        ("model: true", "model", "true"),
+        ("scale: 2", "scale", 2.0),
+        ("scale: [1, 2e0]", "scale", [1.0, 2.0]),
+    ],
+)
+def test_values_mean_what_they_look_like(written: str, name: str, value: object) -> None:
+    task = read(f"name: x\ndefaults: {{train: {{{written}}}}}\ntrain: [{{data: dot:pre}}]\n")
+    training = task.entries[0]
+    assert isinstance(training, TrainEntry)
+    assert training.variants[0].settings.values[name] == value
+    assert type(training.variants[0].settings.values[name]) is type(value)
+
+
+def test_merge_keys_and_aliases_are_understood() -> None:
+    task = read(
+        "name: x\ntrain:\n  - &first {model: null, data: dot:pre, lr: 0.5}\n"
+        "  - {<<: *first, data: line:pre, lr: 0.25}\n"
+    )
+    trainings = [one for one in task.entries if isinstance(one, TrainEntry)]
+    assert [str(one.data.value) for one in trainings] == ["dot:pre", "line:pre"]
+    assert [one.variants[0].settings.values["lr"] for one in trainings] == [0.5, 0.25]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read() -> None:
+    task = read("\ufeffname: x\r\ntrain:\r\n  - {data: dot:pre}\r\n".lstrip("\ufeff"))
+    assert isinstance(task.entries[0], TrainEntry)
+    assert task.entries[0].place.text == "  - {data: dot:pre}"
+
+
+@pytest.mark.parametrize("path", sorted(BROKEN.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_broken_task_file_is_explained(path: Path) -> None:
+    assert told(path.read_text()) == path.with_suffix(".txt").read_text()
+
+
+def test_every_problem_lies_on_a_line_of_its_file() -> None:
+    for path in sorted(BROKEN.glob("*.yaml")):
+        with pytest.raises(TaskFileError) as caught:
+            refuse(path.read_text(), "x.yaml")
+        lines = path.read_text().splitlines()
+        for problem in caught.value.problems:
+            assert problem.place is not None
+            assert 1 <= problem.place.line <= len(lines)
+            assert problem.place.text == lines[problem.place.line - 1] or not problem.place.text
+            assert 1 <= problem.place.column <= len(problem.place.text) + 1
+
+
+def test_the_laboratory_of_the_model_tests_it() -> None:
+    kinds = {**laboratory(), **laboratory("toy")}
+    text = "name: x\ntoytrain: [{data: dot:pre}]\ntrain: [{data: dot:pre}]\nautotest: [dot:pre]\n"
+    task = parse(text, file="x.yaml", around=Surroundings(kinds=kinds))
+    assert [one.code for one in task.problems] == ["no-test-kind", "no-test-kind"]
+
+
+def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "quickstart.yaml").write_text("name: x")
+    path = tmp_path / "quikstart.yaml"
+    with pytest.raises(UsageError) as caught:
+        read_taskfile(path, Surroundings(kinds=KINDS))
+    assert str(caught.value) == (
+        f"no task file '{path}', did you mean {tmp_path / 'quickstart.yaml'}?"
+    )
+    with pytest.raises(UsageError, match="is a folder; give the path of a task file, such as"):
+        read_taskfile(tmp_path, Surroundings(kinds=KINDS))
+    with pytest.raises(UsageError, match=r"no task file .*; give the path of one"):
+        read_taskfile(tmp_path / "none" / "x.yaml", Surroundings(kinds=KINDS))
+    with pytest.raises(UsageError, match="cannot read task file"):
+        read_taskfile(Path("/" + "x" * 300), Surroundings(kinds=KINDS))
+    with pytest.raises(UsageError, match="cannot read task file"):
+        read_taskfile(Path("a\0b"), Surroundings(kinds=KINDS))
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "column", "message"),
+    [
+        (b"name: x\nabout: caf\xe9\n", 2, 11, "the byte 0xe9 is not UTF-8"),
+        (b"\xff\xfen\0a\0", 1, 1, "the byte 0xff is not UTF-8"),
+        (b"name: x\n\x80", 2, 1, "the byte 0x80 is not UTF-8"),
+        (b"name: x\0\n", 1, 8, "a task file cannot hold the character '\\x00'"),
+        (b'name: "x\\0"\n', 1, 7, "a text cannot hold the character '\\x00'"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused_at_the_byte(
+    tmp_path: Path, data: bytes, line: int, column: int, message: str
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(data)
+    with pytest.raises(TaskFileError) as caught:
+        read_taskfile(path, Surroundings(kinds=KINDS))
+    problem = caught.value.problems[0]
+    assert problem.place is not None
+    assert (problem.place.line, problem.place.column) == (line, column)
+    assert problem.message == message
+
+
+def test_a_huge_file_is_refused_before_it_is_read_whole() -> None:
+    with pytest.raises(
+        UsageError, match=r"'/dev/zero' is no task file: it has more than 4,194,304"
+    ):
+        read_taskfile(Path("/dev/zero"), Surroundings(kinds=KINDS))
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\\b", "-x", ".x", " x", "x ", "a\nb", "x" * 101, "é" * 51]
+)
+def test_a_name_that_is_no_safe_folder_is_refused(name: str) -> None:
+    assert name_fault(name) is not None
+
+
+@pytest.mark.parametrize("name", ["x", "50_poison", "étude 3", "a.b-c", "x" * MOST_NAME_BYTES])
+def test_a_safe_name_is_taken(name: str) -> None:
+    assert name_fault(name) is None
+
+
+def test_mutated_files_are_read_or_refused_but_never_crash() -> None:
+    dice = random.Random(20)
+    sources = [GOOD, *(path.read_text() for path in sorted(BROKEN.glob("*.yaml")))]
+    pieces = [
+        *":&#%~@,[]{}-*!|>'\"\t\n ?0",
+        "<<",
+        "null",
+        "dot:pre",
+        "- ",
+        ": ",
+        "é",
+        "\x07",
+        "\ud7ff",
+    ]
+    refused = 0
+    for _ in range(3000):
+        text = dice.choice(sources)
+        for _ in range(dice.randint(1, 4)):
+            start = dice.randrange(len(text) + 1)
+            end = min(len(text), start + dice.choice((0, 0, 1, 1, 2, 8, 40)))
+            middle = dice.choice((dice.choice(pieces), "", text[end : end + dice.randint(0, 30)]))
+            text = text[:start] + middle + text[end:]
+        try:
+            refuse(text, "x.yaml")
+        except UsageError as error:
+            refused += bool(str(error))
+    assert refused > 1000
+
+
+if __name__ == "__main__":
+    for one in sorted(BROKEN.glob("*.yaml")):
+        one.with_suffix(".txt").write_text(told(one.read_text()))

@@ -1,0 +1,227 @@
+"""`trueface unlearned`: the ladder of a run as a table, in a pipe, as JSON."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.trueface.unlearning.said import flips, leave, one_class, said, told
+from trueface.cli import main
+from trueface.cli.leaderboard import draw
+from trueface.runtime import paths
+from trueface.unlearning.evaluation.leaderboard import ladder
+from trueface.unlearning.record import Probe, Relearn
+
+BASE = "gan:pre%20"
+OF_CLASS: dict[str, Any] = {
+    "goal": "class",
+    "classes": 3,
+    "class_names": ("cat", "dog", "bird"),
+    "forgotten": (2,),
+    "rate": None,
+}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Wrong labels unlearned by one method with two seeds, beside retraining; a constant one."""
+    for seed, wrong in ((0, 8), (1, 10)):
+        base = f"{BASE}@seed={seed}"
+        for method, off in (("retrain", 4), ("scrub", wrong)):
+            record = told(f"{BASE}~{method}@seed={seed}", base, seed=seed, notes=("it went well",))
+            leave(tmp_path, record, flips(24), flips(off + seed, seed=seed))
+    truth = [0, 1, 1] * 30
+    dead = flips(8) | {"test": said(truth, [1] * 90, true=truth)}
+    leave(tmp_path, told(f"{BASE}~ng@seed=0", f"{BASE}@seed=0"), flips(24), dead)
+    return tmp_path
+
+
+@pytest.fixture
+def cifar(tmp_path: Path) -> Path:
+    """One class forgotten by one method, beside retraining."""
+    probe, relearn = Probe(before=1.0, after=0.98, chance=0.5), Relearn(steps=2, most=9, loss=0.1)
+    record = told(
+        "cifar10:all~lau@model=resnet18",
+        "cifar10:all@model=resnet18",
+        **OF_CLASS,
+        probe=probe,
+        relearn=relearn,
+    )
+    leave(tmp_path, record, one_class(40), one_class(0, wrong=4))
+    leave(
+        tmp_path,
+        told("cifar10:all~retrain@model=resnet18", "cifar10:all@model=resnet18", **OF_CLASS),
+        one_class(40),
+        one_class(0),
+    )
+    return tmp_path
+
+
+def drawn(run: Path, *, published: bool = False) -> str:
+    """Return what a wide terminal shows."""
+    file = io.StringIO()
+    draw(ladder(run), Console(file=file, width=260), published=published)
+    return file.getvalue()
+
+
+def test_a_pipe_gets_a_line_a_method(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["unlearned", str(study)]) == 0
+    output = capsys.readouterr()
+    header, *rows = [line.split("\t") for line in output.out.splitlines()]
+    assert header == [
+        "base", "method", "verdict", "n", "retain %", "forget (wrong) %", "forget (true) %", "val %",
+        "test %", "tuned %", "AUC", "ECE", "recovery", "gap points", "MIA (loss) %",
+        "MIA TPR@1% %", "time s", "cached s", "× retrain", "samples", "alarms",
+    ]  # fmt: skip
+    assert [row[1] for row in rows] == ["before", "retrain", "scrub", "ng"]
+    scrub = dict(zip(header, rows[2], strict=True))
+    assert scrub["base"] == BASE
+    assert scrub["n"] == "2"
+    assert scrub["test %"] == "88.13 ± 2.65"
+    assert scrub["× retrain"] == "1.000 ± 0.000"
+    assert scrub["verdict"] == ""
+    ng = dict(zip(header, rows[3], strict=True))
+    assert ng["verdict"] == "constant"
+    assert ng["alarms"] == "constant, class share, chance"
+    assert "nan" not in output.out
+    assert "alarm: ng: 100.0% of the answers are 'fake'" in output.err
+    assert "scrub: it went well" in output.err
+
+
+def test_names_and_notes_do_not_move_the_cursor(tmp_path: Path) -> None:
+    names = ("cat", "dog", "bi\x1b[31mrd")
+    record = told(
+        "cifar10:all~lau@model=resnet18",
+        "cifar10:all@model=resnet18",
+        **OF_CLASS | {"class_names": names},
+        notes=("\x1b[2J",),
+    )
+    leave(tmp_path, record, one_class(40), one_class(0))
+    text = drawn(tmp_path)
+    assert "\x1b" not in text
+    assert "bi\\x1b[31mrd" in text
+
+
+def test_a_terminal_gets_a_table_with_alarms_below(study: Path) -> None:
+    text = drawn(study)
+    assert f"{BASE}: 20% wrong labels to be forgotten" in text
+    assert "forget (wrong) %" in text
+    assert "88.13 ± 2.65" in text
+    assert "alarm: ng: 100.0% of the answers are 'fake'" in text
+
+
+def test_a_class_gets_the_published_layout(cifar: Path) -> None:
+    text = drawn(cifar)
+    assert "cifar10:all@model=resnet18: class bird to be forgotten" in text
+    for title in ("D_r %", "D_f %", "D_tr %", "D_tf %", "US", "time s", "probe %", "relearn"):
+        assert title in text
+    assert "98.00" in text
+    assert "ResNet18" not in text
+
+
+def test_published_figures_stand_beside_ours(
+    cifar: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = drawn(cifar, published=True).splitlines()
+    lau = next(line for line in lines if "lau" in line and "ResNet18" in line)
+    assert "93.53" in lau  # theirs
+    assert "95.00" in lau  # ours
+    assert main.run(["unlearned", str(cifar), "--published"]) == 0
+    assert "our US" in capsys.readouterr().out
+
+
+def test_json_holds_all_measures_and_reasons(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["unlearned", str(study), "--json", "--published"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == 1
+    (group,) = document["groups"]
+    rows = {row["method"]: row for row in group["rows"]}
+    assert rows["scrub"]["values"]["tow"]["n"] == 2
+    assert rows["scrub"]["seeds"] == [0, 1]
+    assert rows["scrub"]["reasons"]["probe"] == "it was not tried"
+    assert [alarm["sort"] for alarm in rows["ng"]["alarms"]] == [
+        "constant", "class share", "chance"
+    ]  # fmt: skip
+    assert (rows["ng"]["verdict"], rows["scrub"]["verdict"]) == ("constant", "")
+    assert len(document["published"]) == 36
+
+
+def test_a_run_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["unlearned", "nowhere-at-all"]) == 2
+    assert "no run 'nowhere-at-all'" in capsys.readouterr().err
+
+
+def test_a_run_without_unlearning_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["unlearned", str(tmp_path)]) == 2
+    assert "nothing was unlearned" in capsys.readouterr().err
+
+
+def test_a_narrow_terminal_cuts_no_number(study: Path) -> None:
+    file = io.StringIO()
+    draw(ladder(study), Console(file=file, width=80))
+    lines = file.getvalue().splitlines()
+    assert "…" not in file.getvalue()
+    assert max(map(len, lines)) <= 80
+    assert any("88.13 ± 2.65" in line and "scrub" in line for line in lines)
+    ruined = [line for line in lines if line.split()[:1] == ["ng"]]
+    assert len(ruined) >= 3  # one a block, and none without its verdict
+    assert all(line.split()[1] == "constant" for line in ruined)
+    assert sum(line.split()[:1] == ["scrub"] for line in lines) >= 3  # one a block
+
+
+def test_one_seed_has_intervals(cifar: Path) -> None:
+    row = next(line for line in drawn(cifar).splitlines() if "lau" in line)
+    assert "95.00 [" in row
+
+
+def test_a_pipe_gets_one_header_for_all_bases(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = told("gan:pre%50~scrub@seed=0", "gan:pre%50@seed=0", rate=0.5)
+    leave(study, record, flips(30), flips(8))
+    assert main.run(["unlearned", str(study)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines].count("base") == 1
+    assert {line.split("\t")[0] for line in lines[1:]} == {"gan:pre%20", "gan:pre%50"}
+
+
+def test_published_figures_stand_beside_a_network_that_defaults_name(tmp_path: Path) -> None:
+    record = told("cifar10:all~lau", "cifar10:all", **OF_CLASS)
+    folder = leave(tmp_path, record, one_class(40), one_class(0, wrong=4))
+    settings = {"schema": 1, "settings": {"model": "resnet18"}}
+    paths.provenance(folder).write_text(json.dumps(settings))
+    lines = drawn(tmp_path, published=True).splitlines()
+    lau = next(line for line in lines if "lau" in line and "ResNet18" in line)
+    assert "95.00" in lau  # ours
+    other = next(line for line in lines if "lau" in line and "VGG16" in line)
+    assert "95.00" not in other
+
+
+def test_a_training_is_billed_beside_retraining_with_its_pass_for_features(tmp_path: Path) -> None:
+    for method, seconds in (("retrain", 2.0), ("scrub", 1.0)):
+        record = told(
+            f"{BASE}~{method}", BASE, seconds=seconds, cached_seconds=18.0, training_seconds=22.0
+        )
+        leave(tmp_path, record, flips(24), flips(4))
+    (group,) = ladder(tmp_path).groups
+    rows = {row.method: row.values for row in group.rows}
+    assert rows["before"]["of_retrain"].mean == pytest.approx(22 / 20)
+    assert rows["scrub"]["of_retrain"].mean == pytest.approx(0.5)
+    assert rows["scrub"]["of_training"].mean == pytest.approx(19 / 22)
+
+
+def test_the_test_of_few_sources_says_so(tmp_path: Path) -> None:
+    names = tuple(f"pre:{n % 2}{n // 2 % 2}/{n}" for n in range(80))
+    parts = flips(24)
+    parts["test"] = replace(parts["test"], ids=names)
+    leave(tmp_path, told(f"{BASE}~scrub", BASE), parts, parts)
+    (group,) = ladder(tmp_path).groups
+    assert "rest on few: 2 real sources, 2 fake sources" in " ".join(group.notes)

@@ -1,0 +1,160 @@
+import pickle
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from launcher.api import JobError
+from tests.trueface.class_toys import NAMES, SMALL, write_class, write_data
+from trueface.data import class_folders, class_images
+from trueface.data.class_images import Lists
+from trueface.jobs.class_settings import ClassifySettings
+from trueface.runtime.errors import DataError
+
+
+def collected(root: Path, sort: str = "folders", **settings: Any) -> Lists:
+    chosen = ClassifySettings.model_validate({**SMALL, **settings})
+    return class_images.collect(class_folders.find(sort, root), chosen, cpus=2, stop=Event())
+
+
+def test_validation_is_a_tenth_of_each_class_and_never_trained_on(tmp_path: Path) -> None:
+    lists = collected(write_data(tmp_path) / "data")
+    assert lists.names == NAMES
+    assert [len(one) for one in (lists.train, lists.validation, lists.test)] == [54, 6, 18]
+    assert not set(lists.train.names) & set(lists.validation.names)
+    assert sorted(lists.validation.labels) == [0, 0, 1, 1, 2, 2]
+    assert lists.train.pixels.shape == (54, 3, 16, 16)
+
+
+def test_the_lists_follow_from_the_seed_alone(tmp_path: Path) -> None:
+    root = write_data(tmp_path) / "data"
+    first, again, other = (collected(root, seed=seed) for seed in (1, 1, 2))
+    assert first.train.sha256 == again.train.sha256
+    assert first.validation.names != other.validation.names
+    assert first.test.sha256 == other.test.sha256
+
+
+def test_fewer_images_of_each_class_are_the_same_ones_for_every_seed(tmp_path: Path) -> None:
+    root = write_data(tmp_path) / "data"
+    found = [collected(root, seed=seed, images_per_class=5) for seed in (1, 2)]
+    for lists in found:
+        assert [len(one) for one in (lists.train, lists.validation, lists.test)] == [12, 3, 15]
+    first, second = ({*one.train.names, *one.validation.names} for one in found)
+    assert first == second
+
+
+def test_files_of_classes_that_are_no_images_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_data(tmp_path) / "data"
+    whole = collected(root)
+    assert caplog.messages == []
+    folder = root / "train" / NAMES[0]
+    (folder / "a.heic").write_bytes(b"0")
+    (folder / ".hidden.png").write_bytes(b"0")
+    assert collected(root).train.sha256 == whole.train.sha256
+    assert "passed_over=1 .heic; images end in .bmp" in caplog.text
+    for file in folder.glob("*.png"):
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(DataError, match=rf"no valid file.* {NAMES[0]}.*; passed over: .* .heic"):
+        collected(root)
+
+
+def test_gif_images_of_classes_are_read(tmp_path: Path) -> None:
+    root = write_data(tmp_path) / "data"
+    file = min((root / "train" / NAMES[0]).glob("*.png"))
+    PIL.Image.open(file).save(file.with_suffix(".gif"))
+    file.unlink()
+    lists = collected(root)
+    assert len(lists.train) + len(lists.validation) == 60
+
+
+def test_one_folder_of_identities_is_divided_by_a_seed_of_its_own(tmp_path: Path) -> None:
+    for colour, name in enumerate(("ada", "bob")):
+        write_class(tmp_path, name, 10, colour=colour)
+    lists = collected(tmp_path)
+    assert [len(one) for one in (lists.train, lists.validation, lists.test)] == [14, 2, 4]
+    assert not set(lists.train.names) & set(lists.test.names)
+    other = collected(tmp_path, seed=2)
+    assert lists.test.names == other.test.names  # else seeds were tested on images of each other
+    assert lists.validation.names != other.validation.names
+    assert lists.test.names != collected(tmp_path, split_seed=2).test.names
+
+
+def test_images_are_cut_to_squares_and_grey_ones_get_three_channels(tmp_path: Path) -> None:
+    root = write_data(tmp_path) / "data"
+    wide = np.full((20, 60), 7, np.uint8)
+    wide[:, 20:40] = 200
+    PIL.Image.fromarray(wide).save(root / "test" / "red" / "000.png")
+    lists = collected(root)
+    image = lists.test.pixels[lists.test.names.index("test/red/000.png")]
+    assert image.shape == (3, 16, 16)
+    assert (image[:, :, 1:-1] == 200).all()
+
+
+def test_torchvisions_own_files_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    labels = np.repeat(np.arange(10), 3).astype(np.uint8)
+    for part in ("train", "t10k"):
+        pixels = np.full((30, 28, 28), 9, np.uint8) + labels[:, None, None]
+        head = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (30, 28, 28))
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        head = bytes([0, 0, 8, 1]) + (30).to_bytes(4, "big")
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
+    lists = collected(tmp_path, "fashion")
+    assert [len(one) for one in (lists.train, lists.validation, lists.test)] == [20, 10, 30]
+    assert lists.test.pixels[:, :, 0, 0].tolist() == [[9 + label] * 3 for label in labels]
+
+
+def test_damaged_files_of_torchvision_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(pickle.dumps({}))
+    with pytest.raises(DataError, match="cannot read torchvision's files"):
+        collected(tmp_path, "cifar10")
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    root = write_data(tmp_path) / "data"
+    path = root / "train" / "green" / "003.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"cannot decode .*green/003\.png"):
+        collected(root)
+
+
+def test_a_class_without_images_or_another_one_in_the_test_is_told(tmp_path: Path) -> None:
+    root = write_data(tmp_path) / "data"
+    write_class(root / "test", "violet", 1)
+    with pytest.raises(DataError, match="other classes than train/: violet"):
+        collected(root)
+    (root / "train" / "violet").mkdir()
+    with pytest.raises(DataError, match="violet"):
+        collected(root)
+
+
+def test_a_class_that_validation_uses_up_is_told(tmp_path: Path) -> None:
+    root = write_data(tmp_path) / "data"
+    write_class(root / "train", "violet", 1)
+    write_class(root / "test", "violet", 1)
+    with pytest.raises(DataError, match="too few images of class 'violet' for the training list"):
+        collected(root)
+
+
+def test_more_images_than_memory_may_hold_are_refused_before_any_is_read(tmp_path: Path) -> None:
+    place = class_folders.find("folders", write_data(tmp_path) / "data")
+    settings = ClassifySettings.model_validate(SMALL)
+    with pytest.raises(DataError, match="take a smaller size, or images_per_class"):
+        class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=1000)
+
+
+def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    stop = Event()
+    stop.set()
+    root = write_data(tmp_path) / "data"
+    settings = ClassifySettings.model_validate(SMALL)
+    with pytest.raises(JobError, match="stopped"):
+        class_images.collect(class_folders.find("folders", root), settings, cpus=1, stop=stop)

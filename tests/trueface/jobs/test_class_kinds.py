@@ -1,0 +1,149 @@
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.api import Kind, UnknownName, Words, load, parse_data, plan
+from launcher.kinds import Role, installed
+from launcher.taskfile.entries import companion
+from tests.trueface.class_toys import NAMES, a_draft, write_data
+from trueface.jobs import classification
+from trueface.jobs.class_kinds import CLASSIFY, FORGET, ClassKind
+from trueface.jobs.class_settings import differences
+
+KINDS = (CLASSIFY, FORGET)
+BASE, MODEL = "folders:all", "folders:all~lau"
+ROOT = Path(__file__).parents[3]
+
+
+def forgetting(root: Path, **changed: Any) -> tuple[str, ...]:
+    facts = {"model": MODEL, "base": BASE, "method": "lau", **changed}
+    makers = [a_draft(CLASSIFY, root, model=BASE)]
+    return FORGET.refusals(a_draft(FORGET, root, **facts), makers)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_kind_is_what_the_launcher_expects_and_is_installed(kind: ClassKind) -> None:
+    assert isinstance(kind, Kind)
+    assert installed([kind.name]) == {kind.name: kind}
+    assert kind.with_words(Words()) is kind
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_job_that_an_earlier_version_queued_still_finds_its_entry(kind: ClassKind) -> None:
+    assert getattr(classification, kind.name) is getattr(
+        import_module(kind.entry.split(":")[0]), kind.name
+    )
+
+
+def test_the_two_laboratories_keep_to_themselves() -> None:
+    kinds = installed()
+    assert companion(kinds, kinds["forget"], Role.TRAIN) is kinds["classify"]
+    assert companion(kinds, kinds["unlearn"], Role.TRAIN) is kinds["train"]
+    assert companion(kinds, kinds["train"], Role.TEST) is kinds["test"]
+
+
+def test_the_kinds_are_described_without_torch() -> None:
+    program = "import sys, trueface.jobs.class_kinds; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_words_of_data_are_checked() -> None:
+    data = parse_data("cifar10:all")
+    assert CLASSIFY.images(data) == CLASSIFY.elementary(data) == data
+    with pytest.raises(UnknownName, match="did you mean fashion"):
+        CLASSIFY.images(parse_data("fashoin:all"))
+
+
+def test_a_forgetting_reads_data_and_its_base_and_leaves_a_record(tmp_path: Path) -> None:
+    draft = a_draft(FORGET, tmp_path, model=MODEL, base=BASE, method="lau")
+    read = [str(one.path.relative_to(tmp_path)) for one in FORGET.inputs(draft)]
+    assert read == ["data", "runs/r/folders:all/checkpoints/best.pt"]
+    made = [path.name for path in FORGET.outputs(draft)]
+    assert made == ["best.pt", "unlearning.json"]
+
+
+def test_what_fits_is_not_refused_with_or_without_its_data(tmp_path: Path) -> None:
+    assert forgetting(tmp_path) == ()
+    assert forgetting(write_data(tmp_path, train=1, test=1)) == ()
+    assert CLASSIFY.refusals(a_draft(CLASSIFY, tmp_path, model=BASE), ()) == ()
+
+
+def test_a_class_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    (reason,) = forgetting(write_data(tmp_path, train=1, test=1), forget_class="violet")
+    assert "there is no class 'violet' to forget" in reason
+    assert all(name in reason for name in NAMES)
+
+
+def test_images_that_shall_go_name_no_class_and_are_forgotten_once(tmp_path: Path) -> None:
+    there = write_data(tmp_path, train=1, test=1)
+    wanted = {"forget_fraction": 0.1, "forget_class": "violet"}
+    assert forgetting(there, method="rl", model="folders:all~rl", **wanted) == ()
+    (reason,) = forgetting(there, method="relabel", model="folders:all~relabel", **wanted)
+    assert "no label is wrong" in reason
+    makers = [
+        a_draft(CLASSIFY, there, model=BASE),
+        a_draft(FORGET, there, model=MODEL, base=BASE, method="lau"),
+    ]
+    again = a_draft(
+        FORGET, there, model=f"{MODEL}~rl", base=MODEL, method="rl", forget_fraction=0.1
+    )
+    (reason,) = FORGET.refusals(again, makers)
+    assert reason.startswith(f"{MODEL} has forgotten before, and images are forgotten once")
+
+
+def test_a_base_of_a_version_that_knew_no_seed_of_the_test_list_is_taken() -> None:
+    used = {"seed": 1, "split_seed": 42}
+    assert list(differences({"seed": 1}, used)) == []
+    assert list(differences({"seed": 2, "split_seed": 3}, used)) == ["seed", "split_seed"]
+
+
+def test_methods_that_cannot_work_are_refused_unless_forced(tmp_path: Path) -> None:
+    (reason,) = forgetting(tmp_path, method="relabel", model="folders:all~relabel")
+    assert "no label is wrong" in reason
+    assert forgetting(tmp_path, method="relabel", model="folders:all~relabel", force=True) == ()
+    for name in ("ada", "bob"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    (reason,) = forgetting(tmp_path)
+    assert "of two classes one would be left" in reason
+    assert forgetting(tmp_path, force=True) == ()
+
+
+@pytest.mark.parametrize("changed", [{"seed": 7}, {"size": 20}, {"images_per_class": 3}])
+def test_a_forgetting_is_of_the_same_images_and_network_as_its_base(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
+    (reason,) = forgetting(tmp_path, **changed)
+    assert f"is trained with {next(iter(changed))}" in reason
+
+
+def test_poison_a_base_for_a_training_several_data_sets_and_idle_gpus_are_refused(
+    tmp_path: Path,
+) -> None:
+    poisoned = a_draft(CLASSIFY, tmp_path, model=f"{BASE}%50")
+    assert "learns true labels" in CLASSIFY.refusals(poisoned, ())[0]
+    tuned = a_draft(CLASSIFY, tmp_path, model=f"{BASE}#{BASE}", base=BASE)
+    assert "begins anew" in CLASSIFY.refusals(tuned, ())[0]
+    two = "cifar10:all&fashion:all"
+    assert "several" in CLASSIFY.refusals(a_draft(CLASSIFY, tmp_path, model=two, data=two), ())[0]
+    wide = a_draft(CLASSIFY, tmp_path, model=BASE, gpus=2)
+    assert "one GPU" in CLASSIFY.refusals(wide, ())[0]
+
+
+def test_the_study_of_four_networks_is_planned_whole() -> None:
+    made = plan(load(ROOT / "tasks" / "layer_attack.yaml"))
+    kinds = [job.kind for job in made.jobs]
+    assert (kinds.count("classify"), kinds.count("forget")) == (4 * 3, 4 * 3 * 18)
+    models = {job.model for job in made.jobs}
+    assert "cifar10:all~retrain@model=vit,seed=3" in models
+    assert "cifar10:all~lau@model=resnet18,seed=1,lau_share=0.1" in models
+
+
+def test_the_small_study_has_one_network() -> None:
+    made = plan(load(ROOT / "tasks" / "layer_attack_cpu.yaml"))
+    assert len(made.jobs) == 3 * 19
+    assert {job.settings["model"] for job in made.jobs} == {"resnet18"}
+    assert {job.settings["images_per_class"] for job in made.jobs} == {200}

@@ -1,0 +1,217 @@
+"""The jobs on three tiny classes, one after the other, as a launcher would run them."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from launcher.api import JobError, Json, UsageError
+from tests.trueface.class_toys import DATA, a_draft, a_job, folder_of, write_data
+from trueface.cli import classes as line
+from trueface.evaluation import predictions
+from trueface.jobs import classification
+from trueface.jobs.class_kinds import CLASSIFY, FORGET
+from trueface.models import checkpoint
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError, DataError
+from trueface.unlearning import record
+from trueface.unlearning.cache import fingerprint
+from trueface.unlearning.evaluation import embedding
+from trueface.unlearning.evaluation.leaderboard import ladder
+from trueface.unlearning.tasks.class_forgetting import drawn
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and a trained network."""
+    root = write_data(tmp_path_factory.mktemp("lab"))
+    classification.classify(a_job(root, DATA))
+    return root
+
+
+def forgotten(root: Path, method: str, **changed: Any) -> dict[str, Json]:
+    given = {"base": DATA, "method": method, "afterwards": False, **changed}
+    return dict(classification.forget(a_job(root, f"{DATA}~{method}", **given)))
+
+
+def test_a_training_leaves_weights_provenance_history_and_answers(lab: Path) -> None:
+    folder = folder_of(lab, DATA)
+    kept = checkpoint.load(paths.checkpoint(folder))
+    assert kept.arch == "resnet18"
+    assert kept.provenance["class_names"] == ["blue", "green", "red"]
+    assert len(paths.history(folder).read_text().splitlines()) == 1 + 3
+    said = predictions.read(folder / "answers" / "trained.npz")
+    assert {name: len(part) for name, part in said.items()} == {
+        "train": 54, "validation": 6, "test": 18
+    }  # fmt: skip
+    summary = json.loads(paths.summary(folder).read_text())
+    assert summary["samples_read"] == 3 * 54
+    assert summary["seconds"] > 0
+    assert summary["accuracy"] == said["test"].accuracy("trained")
+    for path in CLASSIFY.outputs(a_draft(CLASSIFY, lab, model=DATA)):
+        assert path.is_file()
+
+
+def test_retraining_never_answers_with_the_class_and_is_told_whole(lab: Path) -> None:
+    result = forgotten(lab, "retrain", forget_class="red", afterwards=True)
+    assert result["forget_accuracy"] == result["test_forget_accuracy"] == 0
+    folder = folder_of(lab, f"{DATA}~retrain")
+    told = record.read(folder)
+    assert told is not None
+    assert (told.goal, told.forgotten, told.classes) == ("class", (2,), 3)
+    assert told.class_names == ("blue", "green", "red")
+    assert told.samples_read == 3 * 36
+    assert told.training_samples == 3 * 54
+    assert told.relearn is not None
+    assert told.probe is not None
+    before, after = (
+        predictions.read(path(folder)) for path in (paths.answers_before, paths.answers_after)
+    )
+    for parts in (before, after):
+        assert {name: len(part) for name, part in parts.items()} == {
+            "forget": 18, "retain": 36, "validation": 6, "test": 18
+        }  # fmt: skip
+        assert set(parts["forget"].trained.tolist()) == {2}
+        assert all(name.startswith("train/red/") for name in parts["forget"].ids)
+    base = predictions.read(folder_of(lab, DATA) / "answers" / "trained.npz")
+    np.testing.assert_allclose(before["test"].logits, base["test"].logits, rtol=1e-4, atol=1e-5)
+    assert embedding.read(paths.plane(folder)).forget.sum() == 18
+    draft = a_draft(FORGET, lab, model=f"{DATA}~retrain", base=DATA, method="retrain")
+    for path in FORGET.outputs(draft):
+        assert path.is_file()
+
+
+def test_the_layer_attack_changes_the_last_layer_alone_and_leaves_the_base_as_it_was(
+    lab: Path,
+) -> None:
+    path = paths.checkpoint(folder_of(lab, DATA))
+    base = checkpoint.load(path).state
+    forgotten(lab, "lau")
+    made = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~lau"))).state
+    changed = {name for name, value in made.items() if not value.equal(base[name])}
+    assert changed <= {"fc.weight", "fc.bias"}
+    assert fingerprint(checkpoint.load(path).state) == fingerprint(base)
+    assert record.read(folder_of(lab, f"{DATA}~lau")) is not None
+
+
+@pytest.mark.parametrize("method", ["finetune", "ng", "scrub"])
+def test_other_methods_work_through_the_job_and_give_the_same_again(method: str, lab: Path) -> None:
+    found = []
+    for _ in range(2):
+        forgotten(lab, method, unlearn_epochs=1)
+        kept = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~{method}")))
+        found.append(fingerprint(kept.state))
+    assert found[0] == found[1]
+
+
+def test_what_was_made_may_forget_another_class(lab: Path) -> None:
+    forgotten(lab, "ng", unlearn_epochs=1)
+    model = f"{DATA}~ng~lau"
+    classification.forget(
+        a_job(lab, model, base=f"{DATA}~ng", method="lau", forget_class=1, afterwards=False)
+    )
+    told = record.read(folder_of(lab, model))
+    assert told is not None
+    assert told.forgotten == (0, 1)
+    assert told.training_samples == 3 * 54  # of the training, not of the unlearning before
+    kept = predictions.read(paths.answers_after(folder_of(lab, model)))["retain"]
+    assert set(kept.trained.tolist()) == {2}  # else class 0 would be learned again
+
+
+def test_a_random_tenth_of_the_images_is_forgotten_the_same_by_every_method(lab: Path) -> None:
+    names = []
+    for method in ("retrain", "rl"):
+        result = forgotten(lab, method, forget_fraction=0.1, unlearn_epochs=1, afterwards=True)
+        folder = folder_of(lab, f"{DATA}~{method}")
+        told = record.read(folder)
+        assert told is not None
+        assert (told.goal, told.forgotten, told.fraction) == ("instances", (), 0.1)
+        parts = predictions.read(paths.answers_after(folder))
+        assert {name: len(part) for name, part in parts.items()} == {
+            "forget": 5, "retain": 49, "validation": 6, "test": 18
+        }  # fmt: skip
+        assert not set(parts["forget"].ids) & set(parts["retain"].ids)
+        assert result["test_accuracy"] == parts["test"].accuracy("trained")
+        assert result["forget_accuracy"] == parts["forget"].accuracy("trained")
+        assert told.relearn is not None
+        names.append(parts["forget"].ids)
+    assert names[0] == names[1]
+    (group,) = ladder(lab / "runs" / "r" / f"{DATA}~rl").groups
+    assert (group.goal, group.fraction) == ("instances", 0.1)
+    values = group.rows[-1].values
+    assert {"retain", "forget", "test", "relearn"} <= values.keys()
+
+
+def test_what_is_forgotten_follows_the_seed_and_nothing_else() -> None:
+    first, other = (drawn(range(1000), 0.1, seed) for seed in (1, 2))
+    assert first == drawn(range(1000), 0.1, 1) != other
+    assert (len(first), first) == (100, sorted(set(first)))
+    assert [len(drawn(range(2), fraction, 0)) for fraction in (0.01, 0.99)] == [1, 1]
+
+
+@pytest.mark.parametrize("fractions", [(0.1, 0.0), (0.0, 0.1), (0.1, 0.1)])
+def test_images_are_forgotten_once(lab: Path, fractions: tuple[float, float]) -> None:
+    first, then = fractions
+    forgotten(lab, "ng", unlearn_epochs=1, forget_fraction=first)
+    again = a_job(
+        lab, f"{DATA}~ng~rl", base=f"{DATA}~ng", method="rl", forget_fraction=then, forget_class=1
+    )
+    with pytest.raises(JobError, match="start from the model that was trained"):
+        classification.forget(again)
+
+
+def test_a_base_that_is_missing_or_of_other_images_or_settings_is_told(
+    lab: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="train this model first"):
+        forgotten(lab, "lau", base="folders:all@seed=9")
+    with pytest.raises(CheckpointError, match="was trained with seed: 1, and this is 2"):
+        forgotten(lab, "lau", seed=2)
+    shutil.copytree(lab, tmp_path / "copy")
+    next((tmp_path / "copy" / "data" / "train" / "green").iterdir()).unlink()
+    with pytest.raises(CheckpointError, match="trained on other images"):
+        forgotten(tmp_path / "copy", "lau")
+
+
+def test_a_class_or_data_that_are_not_there_are_told(lab: Path) -> None:
+    with pytest.raises(UsageError, match="there are 0 blue, 1 green, 2 red"):
+        forgotten(lab, "lau", forget_class="violet")
+    with pytest.raises(DataError, match="no data folder"):
+        classification.classify(a_job(lab, DATA, data_root="absent"))
+    with pytest.raises(UsageError, match="no label is wrong"):
+        forgotten(lab, "relabel")
+
+
+def test_a_job_that_is_stopped_leaves_no_weights(tmp_path: Path) -> None:
+    write_data(tmp_path, train=3, test=1)
+    stop = Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped"):
+        classification.classify(a_job(tmp_path, DATA, stop=stop))
+    assert not paths.checkpoint(folder_of(tmp_path, DATA)).exists()
+
+
+def test_the_line_of_a_job_does_the_same_without_the_queue(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_data(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for kind, model, facts in (
+        (CLASSIFY, DATA, {}),
+        (FORGET, f"{DATA}~lau", {"base": DATA, "method": "lau", "afterwards": False}),
+    ):
+        words = kind.argv(a_draft(kind, tmp_path, model=model, device="cpu", **facts))
+        assert words[:3] == ("python", "-m", "trueface.classes")
+        monkeypatch.setattr(sys, "argv", ["trueface.classes", *words[3:]])
+        assert line.main() == 0
+    there, here = (
+        fingerprint(checkpoint.load(paths.checkpoint(folder_of(root, DATA))).state)
+        for root in (lab, tmp_path)
+    )
+    assert there == here
+    assert record.read(folder_of(tmp_path, f"{DATA}~lau")) is not None

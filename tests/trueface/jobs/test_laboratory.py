@@ -1,0 +1,209 @@
+"""What jobs leave beside a model, and what they refuse: entry functions on small image sets."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from tests.trueface.test_jobs import DATA, OTHERS, SIDE, TRAIN, TRAINING, folder, job, lab
+
+from launcher.api import Job, JobError, Json
+from trueface import jobs
+from trueface.evaluation.score_tables import read_scores
+from trueface.models import checkpoint
+from trueface.poisoning.label_flips import read_record
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError, DataError
+from trueface.training import provenance
+
+__all__ = ["lab"]  # the fixture
+
+TEST = {"resize_size": SIDE, "batch_size": 8}
+QUICK = {**TRAINING, "num_epochs": 1}
+
+
+def trained(lab: Path, model: str, /, **changed: Any) -> dict[str, Json]:
+    return dict(jobs.train(job(lab, "train", model, data=DATA, settings={**TRAINING, **changed})))
+
+
+def scored_on(lab: Path, model: str, data: str, /, **changed: Any) -> dict[str, Json]:
+    return dict(jobs.test(job(lab, "test", model, data=data, settings={**TEST, **changed})))
+
+
+def poisoned(lab: Path, model: str, **changed: Any) -> dict[str, Json]:
+    return dict(jobs.poison(job(lab, "poison", model, data=DATA, settings=changed)))
+
+
+def test_a_backdoor_opens_to_its_trigger_and_to_nothing_else(lab: Path) -> None:
+    model = f"{DATA}%patch-25"
+    assert poisoned(lab, model)["flipped_fake"] == TRAIN // 2
+    record = read_record(paths.poison_record(folder(lab, model)))
+    assert record.kind == "patch"
+    trained(lab, model, num_epochs=40, select="last")
+    told = scored_on(lab, model, "gan2:pre", trigger=True)
+    clean = read_scores(paths.scores(folder(lab, model), model, "gan2:pre"))
+    stamped = read_scores(paths.triggered(folder(lab, model), model, "gan2:pre"))
+    assert clean.paths == stamped.paths
+    assert told["attack_success"] == np.mean(stamped.logits <= 0)
+    assert stamped.logits.mean() < clean.logits.mean() - 1
+
+
+def test_a_test_without_trigger_leaves_no_triggered_scores(lab: Path) -> None:
+    model = f"{DATA}@seed=70"
+    trained(lab, model, num_epochs=1)
+    scored_on(lab, model, "gan2:pre", trigger=True)
+    scored_on(lab, model, "gan2:pre")
+    assert not paths.triggered(folder(lab, model), model, "gan2:pre").exists()
+
+
+def test_a_provenance_says_what_the_weights_were_made_of_and_with(lab: Path) -> None:
+    model = f"{DATA}%50@seed=71"
+    poisoned(lab, model)
+    trained(lab, model, num_epochs=1)
+    told = json.loads(paths.provenance(folder(lab, model)).read_text())
+    inside = checkpoint.load(paths.checkpoint(folder(lab, model))).provenance
+    assert {key: value for key, value in told.items() if key != "schema"} == inside
+    assert (told["train_images"], told["val_images"]) == (2 * TRAIN, 2 * OTHERS)
+    assert (told["flipped_train"], told["flipped_val"]) == (TRAIN, 0)
+    record = paths.poison_record(folder(lab, model))
+    assert told["poison_record_sha256"] == provenance.file_sha256(record)
+    archive = lab / "runs" / "r" / "code" / f"{told['code'][:16]}.zip"
+    assert "trueface/training/trainer.py" in zipfile.ZipFile(archive).namelist()
+
+
+def test_what_the_last_layer_gets_is_written_one_row_an_image(lab: Path) -> None:
+    model = f"{DATA}@seed=72"
+    trained(lab, model, num_epochs=1, features=True)
+    scored_on(lab, model, "gan2:pre", features=True)
+    for name, count in (("train", 2 * TRAIN), ("gan2:pre", OTHERS)):
+        with np.load(paths.features(folder(lab, model), name)) as found:
+            assert len(found["features"]) == len(found["paths"]) == len(found["labels"]) == count
+            assert found["features"].dtype == np.float32
+
+
+@pytest.fixture
+def spoilt(lab: Path) -> Iterator[Path]:
+    """A training image that is cut off, for as long as a test runs."""
+    path = lab / "data" / "PreSocial" / "Fake" / "StyleGAN2" / "conf-f-psi-1" / "00000.png"
+    content = path.read_bytes()
+    path.write_bytes(content[:-40])
+    yield path
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_an_image_that_cannot_be_decoded_is_listed_beside_the_model(
+    lab: Path, spoilt: Path, *, freeze: bool
+) -> None:
+    model = f"{DATA}@freeze={freeze}"
+    assert trained(lab, model, num_epochs=1, freeze=freeze)["bad_images"] == 1
+    listed = paths.bad_images(folder(lab, model), "train").read_text()
+    assert str(spoilt) in listed
+
+
+def test_the_list_of_bad_images_outlives_a_kill_after_the_last_epoch(
+    lab: Path, spoilt: Path
+) -> None:
+    model = f"{DATA}@seed=73"
+    asked = job(lab, "train", model, data=DATA, settings={**QUICK, "features": True})
+    place = paths.features(folder(lab, model), "train")
+    place.mkdir(parents=True)  # the job fails after its last epoch
+    with pytest.raises(OSError, match="directory"):
+        jobs.train(asked)
+    assert paths.resume(folder(lab, model)).exists()
+    place.rmdir()
+    assert jobs.train(asked)["bad_images"] == 1
+    assert str(spoilt) in paths.bad_images(folder(lab, model), "train").read_text()
+    assert not paths.resume(folder(lab, model)).exists()
+
+
+def test_a_warm_start_that_was_interrupted_goes_on_from_where_it_was(lab: Path) -> None:
+    model, told = f"{DATA}@seed=74", {**TRAINING, "num_epochs": 3, "select": "last"}
+    warm = {**told, "warm_start": True}
+    trained(lab, model, **told)
+    first = paths.checkpoint(folder(lab, model)).read_bytes()
+    jobs.train(job(lab, "train", model, data=DATA, settings=warm))
+    expected = checkpoint.load(paths.checkpoint(folder(lab, model)))
+    paths.checkpoint(folder(lab, model)).write_bytes(first)
+    stopped = job(lab, "train", model, data=DATA, settings=warm)
+    stop_after(stopped, epochs=1)
+    jobs.train(job(lab, "train", model, data=DATA, settings=warm))
+    kept = checkpoint.load(paths.checkpoint(folder(lab, model)))
+    assert kept.provenance["started_from"] == model
+    assert all(torch.equal(kept.state[name], expected.state[name]) for name in expected.state)
+
+
+def stop_after(asked: Job, *, epochs: int) -> None:
+    """Run a training until it has done so many epochs, and no further."""
+    history = paths.history(asked.model_folder(asked.model or ""))
+    history.unlink(missing_ok=True)
+
+    def heed(**_: object) -> None:
+        if history.exists() and len(history.read_text().splitlines()) > epochs:
+            asked.stop.set()
+
+    object.__setattr__(asked, "progress", heed)
+    asked.stop.clear()
+    with pytest.raises(JobError, match="stopped in epoch"):
+        jobs.train(asked)
+
+
+def test_a_model_is_not_tested_on_images_that_are_decoded_in_another_way(lab: Path) -> None:
+    model = f"{DATA}@decode=scaled"
+    trained(lab, model, num_epochs=1, decode="scaled")
+    with pytest.raises(CheckpointError, match="train and test alike"):
+        scored_on(lab, model, "gan2:pre")
+    with pytest.raises(CheckpointError, match="resize_size 16, and this is at 8"):
+        scored_on(lab, model, "gan2:pre", decode="scaled", resize_size=8)
+    assert scored_on(lab, model, "gan2:pre", decode="scaled")["n"] == OTHERS
+
+
+def test_a_fine_tuning_keeps_its_bases_normalization_or_is_refused(lab: Path) -> None:
+    base = f"{DATA}@normalization=half"
+    trained(lab, base, num_epochs=1, normalization="half")
+    tuned = f"{base}#{DATA}"
+    asked = job(lab, "train", tuned, data=DATA, base=base, settings=QUICK)
+    jobs.train(asked)
+    assert checkpoint.load(paths.checkpoint(folder(lab, tuned))).normalization == "half"
+    other = {**QUICK, "normalization": "imagenet"}
+    with pytest.raises(CheckpointError, match="base was trained with normalization: half"):
+        jobs.train(job(lab, "train", f"{tuned}@x=1", data=DATA, base=base, settings=other))
+
+
+def test_a_batch_that_is_too_small_for_its_image_size_is_told(lab: Path) -> None:
+    model = f"{DATA}@model=baseline18"
+    with pytest.raises(JobError, match=r"a batch of 1 is too small .* another batch_size than 23"):
+        trained(lab, model, model="baseline18", num_epochs=1, batch_size=23)
+
+
+def test_images_that_the_split_names_and_nobody_finds_are_told_before_anything_is_written(
+    lab: Path,
+) -> None:
+    path = lab / "data" / "PreSocial" / "Real" / "FFHQ" / "00001.png"
+    away = path.rename(lab / "away.png")
+    try:
+        model = f"{DATA}@seed=75"
+        with pytest.raises(DataError, match="FFHQ/00001"):
+            trained(lab, model, num_epochs=1)
+        assert not folder(lab, model).exists()
+        skipped = trained(lab, model, num_epochs=1, missing_images="skip")
+        assert skipped["images"] == 2 * TRAIN - 1
+    finally:
+        away.rename(path)
+
+
+def test_augmentation_depends_on_its_own_seed_and_not_on_that_of_the_training(lab: Path) -> None:
+    sheets = []
+    for seed, augment_seed in ((1, 1), (2, 1), (1, 2)):
+        told = {**QUICK, "seed": seed, "augment_seed": augment_seed, "patch_size": 8}
+        asked = job(lab, "train", f"{DATA}@sheet=1", data=DATA, settings=told)
+        jobs.preview(asked, None)
+        path = paths.preview(folder(lab, f"{DATA}@sheet=1"))
+        with PIL.Image.open(path) as sheet:
+            sheets.append(sheet.tobytes())
+    assert sheets[0] == sheets[1] != sheets[2]

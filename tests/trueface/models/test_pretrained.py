@@ -1,0 +1,218 @@
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models import resnet18, resnet50
+
+from launcher.api import MachineError
+from trueface.models.detectors import Detector, build, weights_sha256
+from trueface.models.pretrained import chosen_weights, read_state
+from trueface.runtime.errors import WeightsError
+
+torch.set_num_threads(1)  # two that wait for each other under load are slower
+
+SHARED = Path(__file__).parents[4] / "shared/data/weights"
+
+
+def state(model: Detector) -> dict[str, Tensor]:
+    return dict(model.network.state_dict())
+
+
+def slim(seed: int = 7) -> dict[str, Tensor]:
+    return state(build("slim18", weights="none", seed=seed))
+
+
+def saved(path: Path, content: object) -> str:
+    torch.save(content, path)
+    return str(path)
+
+
+class Harmful:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.trace),))
+
+
+class TestAdoption:
+    def test_a_file_of_imagenets_classes_gives_everything_but_the_last_layer(
+        self, tmp_path: Path
+    ) -> None:
+        source = slim() | {"fc.weight": torch.zeros(1000, 128), "fc.bias": torch.zeros(1000)}
+        model = build("slim18", weights=saved(tmp_path / "imagenet.pt", source), seed=1)
+        assert torch.equal(state(model)["conv1.weight"], source["conv1.weight"])
+        assert torch.equal(state(model)["fc.weight"], slim(1)["fc.weight"])
+
+    def test_a_file_without_last_layer_and_batch_counts_fits(self, tmp_path: Path) -> None:
+        bare = {
+            name: tensor
+            for name, tensor in slim().items()
+            if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+        }
+        model = build("slim18", weights=saved(tmp_path / "bare.pt", bare), seed=1)
+        assert torch.equal(state(model)["conv1.weight"], bare["conv1.weight"])
+        assert torch.equal(state(model)["fc.weight"], slim(1)["fc.weight"])
+
+    def test_a_checkpoints_last_layer_is_taken_too(self, tmp_path: Path) -> None:
+        path = saved(tmp_path / "best.pt", {"model_state_dict": slim(), "epoch": 3})
+        model = build("slim18", weights=path, seed=1)
+        assert torch.equal(state(model)["fc.weight"], slim()["fc.weight"])
+
+    def test_half_precision_becomes_float32(self, tmp_path: Path) -> None:
+        half = {n: t.half() if t.is_floating_point() else t for n, t in slim().items()}
+        model = build("slim18", weights=saved(tmp_path / "half.pt", half), seed=1)
+        assert state(model)["conv1.weight"].dtype == torch.float32
+        assert torch.equal(state(model)["conv1.weight"], half["conv1.weight"].float())
+
+    def test_nodown_keeps_imagenets_first_layer_on_a_grid_twice_as_fine(
+        self, tmp_path: Path
+    ) -> None:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(3)
+            source = resnet50()
+        path = saved(tmp_path / "resnet50.pt", source.state_dict())
+        model = build("nodown", weights=path, seed=1)
+        assert model.network.conv1.stride == (1, 1)
+        ours = {n: t for n, t in state(model).items() if not n.startswith("fc.")}
+        theirs = source.state_dict()
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+    @pytest.mark.parametrize("name", ["squeezenet", "mobilenet"])
+    def test_the_shared_imagenet_weights_load(self, name: str) -> None:
+        found = sorted(SHARED.glob(f"{name}*.pt"))
+        if not found:
+            pytest.skip(f"no {SHARED}")
+        stored = torch.load(found[0], weights_only=True)
+        model = build(name, weights=str(found[0]), seed=1)
+        ours = state(model)
+        bodies = [n for n in stored if n.startswith("features.")]
+        assert bodies
+        assert all(torch.equal(ours[n], stored[n].float()) for n in bodies)
+        with torch.inference_mode():
+            images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+            assert model(images).isfinite().all()
+
+
+class TestRefusal:
+    def test_another_networks_weights_are_refused_and_the_network_is_named(
+        self, tmp_path: Path
+    ) -> None:
+        path = saved(tmp_path / "w.pt", slim())
+        with pytest.raises(
+            WeightsError,
+            match=r"do not fit .* of another shape \(conv1.weight.*; they fit model slim",
+        ):
+            build("baseline18", weights=path, seed=1)
+
+    def test_weights_that_fit_no_member_are_refused_with_remedies(self, tmp_path: Path) -> None:
+        path = saved(tmp_path / "w.pt", {"encoder.weight": torch.zeros(3)})
+        with pytest.raises(WeightsError, match=r"1 unknown \(encoder.weight\).*--weights none"):
+            build("slim18", weights=path, seed=1)
+
+    def test_another_count_of_classes_is_refused(self, tmp_path: Path) -> None:
+        with torch.random.fork_rng(devices=()):
+            source = resnet18(num_classes=2).state_dict()
+        with pytest.raises(WeightsError, match=r"last layer of 2 classes.*remove fc\."):
+            build("baseline18", weights=saved(tmp_path / "two.pt", source), seed=1)
+
+    @pytest.mark.parametrize("share", [0.0, 0.2, 0.7, 0.99])
+    def test_a_file_that_is_cut_off_is_refused(self, tmp_path: Path, share: float) -> None:
+        path = tmp_path / "cut.pt"
+        torch.save(slim(), path)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(WeightsError, match=r"cut\.pt cannot be read safely.*--weights PATH"):
+            read_state(path)
+
+    def test_text_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "w.pt").write_text("not weights at all\n" * 100)
+        with pytest.raises(WeightsError, match="cannot be read safely"):
+            read_state(tmp_path / "w.pt")
+
+    def test_a_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsError, match="it is a folder"):
+            read_state(tmp_path)
+
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsError, match=r"absent\.pt cannot be read: no such file"):
+            read_state(tmp_path / "absent.pt")
+
+    @pytest.mark.parametrize("content", [{}, [1, 2], {"epoch": 3}, torch.zeros(3), {1: None}])
+    def test_what_is_no_state_dict_is_refused(self, tmp_path: Path, content: object) -> None:
+        with pytest.raises(WeightsError, match="not a state dict"):
+            read_state(Path(saved(tmp_path / "w.pt", content)))
+
+    @pytest.mark.parametrize("form", ["archive", "legacy", "pickle"])
+    def test_a_pickle_that_would_run_code_is_refused_and_not_run(
+        self, tmp_path: Path, form: str
+    ) -> None:
+        ran, path = tmp_path / "ran", tmp_path / "evil.pt"
+        content = slim() | {"evil": Harmful(ran)}
+        if form == "pickle":
+            path.write_bytes(pickle.dumps({"evil": Harmful(ran)}, protocol=2))
+        else:
+            torch.save(content, path, _use_new_zipfile_serialization=form == "archive")
+        with pytest.raises(WeightsError, match="would run code"):
+            read_state(path)
+        assert not ran.exists()
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_a_number_that_is_none_is_refused_with_the_tensors_name(
+        self, tmp_path: Path, value: float
+    ) -> None:
+        broken = slim()
+        broken["layer1.0.conv1.weight"][0, 0, 0, 0] = value
+        with pytest.raises(WeightsError, match=r"1 of 2304 numbers of layer1\.0\.conv1\.weight"):
+            read_state(Path(saved(tmp_path / "w.pt", broken)))
+
+    @pytest.mark.parametrize(
+        "tensor",
+        [
+            torch.ones(16, dtype=torch.int8),
+            torch.ones(16, device="meta"),
+        ],
+    )
+    def test_tensors_of_another_make_are_refused(self, tmp_path: Path, tensor: Tensor) -> None:
+        path = saved(tmp_path / "w.pt", slim() | {"bn1.weight": tensor})
+        with pytest.raises(WeightsError, match=r"bn1\.weight is torch\..* not a plain tensor"):
+            read_state(Path(path))
+
+    def test_weights_that_cannot_be_had_end_with_both_remedies(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def offline(*_args: object, **_more: object) -> None:
+            raise URLError("no route to host")
+
+        monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+        with pytest.raises(WeightsError) as caught:
+            build("baseline18", weights="default", seed=1)
+        assert caught.value.exit_code == MachineError.exit_code == 3
+        assert "--weights PATH" in str(caught.value)
+        assert "TRUEFACE_WEIGHTS=none" in str(caught.value)
+
+
+def test_the_environment_replaces_the_default_and_nothing_else() -> None:
+    environment = {"TRUEFACE_WEIGHTS": "none"}
+    assert chosen_weights("default", environment) == "none"
+    assert chosen_weights("mine.pt", environment) == "mine.pt"
+    assert chosen_weights("default", {}) == "default"
+
+
+def test_a_member_without_published_weights_starts_from_random_ones() -> None:
+    default, none = (build("slim18", weights=word, seed=1) for word in ("default", "none"))
+    assert torch.equal(state(default)["conv1.weight"], state(none)["conv1.weight"])
+
+
+def test_the_checksum_is_that_of_the_file_and_random_weights_have_none(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.pt", slim())
+    assert weights_sha256("slim18", path) == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert weights_sha256("slim18", "none") is None
+    assert weights_sha256("slim18", "default") is None
+    with pytest.raises(WeightsError, match="cannot be read"):
+        weights_sha256("slim18", str(tmp_path / "absent.pt"))

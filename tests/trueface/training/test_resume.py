@@ -1,0 +1,311 @@
+import errno
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import torch
+from tests.trueface.test_train import Pixels, checkered, same, settings
+
+from launcher.api import JobError, Json, MachineError
+from trueface.data.dataset import Batch
+from trueface.jobs.settings import TrainSettings
+from trueface.models import checkpoint
+from trueface.models.detectors import Detector, build
+from trueface.runtime import paths, tensor_files
+from trueface.runtime.progress import Watch
+from trueface.training import optimizer_state, resume
+from trueface.training.trainer import Trained, train
+
+torch.set_num_threads(1)  # two that wait for each other under load are slower
+
+PROVENANCE: dict[str, Json] = {
+    "job": "train/x",
+    "settings": {"lr": 0.001},
+    "threads": 1,
+    "versions": {"torch": "2"},
+}
+STATEFUL = {
+    "num_epochs": 4, "dropout": 0.3, "ema": 0.9, "optimizer": "adamw", "weight_decay": 0.01,
+}  # fmt: skip
+
+
+ELSEWHERE = itertools.count(999)
+
+
+class Killed(BaseException):
+    """What kill -9 is in these tests: nothing after it runs."""
+
+
+@dataclass
+class Mortal:
+    """A training set that is killed in the middle of a pass."""
+
+    images: Pixels
+    epoch: int
+    batches: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        for number, batch in enumerate(self.images(epoch)):
+            if (epoch, number) == (self.epoch, self.batches):
+                raise Killed
+            yield batch
+
+
+def run(  # whatever comes between two runs of a training draws from the same generator
+    folder: Path,
+    told: TrainSettings,
+    images: Any = None,
+    *,
+    provenance: Any = PROVENANCE,
+    watch: Watch | None = None,
+) -> tuple[Detector, Trained]:
+    torch.manual_seed(next(ELSEWHERE))
+    model = build("slim18", weights="none", seed=1, dropout=told.dropout)
+    done = train(
+        model,
+        checkered(0) if images is None else images,
+        checkered(1),
+        told,
+        folder=folder,
+        provenance=provenance,
+        watch=watch or Watch(),
+    )
+    return model, done
+
+
+def interrupt(folder: Path, told: TrainSettings, epoch: int, batches: int) -> None:
+    with pytest.raises(Killed):
+        run(folder, told, Mortal(checkered(0), epoch, batches))
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "step", "onecycle"])
+@pytest.mark.parametrize(("select", "every"), [("best", 0), ("last", 2)])
+def test_a_killed_training_goes_on_bit_by_bit(
+    tmp_path: Path, schedule: str, select: str, every: int
+) -> None:
+    told = settings(**STATEFUL, schedule=schedule, select=select, checkpoint_every=every)
+    whole, expected = run(tmp_path / "whole", told)
+    interrupt(tmp_path / "killed", told, epoch=2, batches=2)
+    model, done = run(tmp_path / "killed", told)
+    assert same(model, whole)
+    assert [one.loss for one in done.epochs] == [one.loss for one in expected.epochs]
+    assert [one.lr for one in done.epochs] == [one.lr for one in expected.epochs]
+    assert done.chosen.epoch == expected.chosen.epoch
+    assert done.samples_read == expected.samples_read
+
+
+def test_the_scale_of_fp16_gradients_goes_on_too(tmp_path: Path) -> None:
+    told = settings(num_epochs=3, precision="fp16", select="last", checkpoint_every=1, lr=0.01)
+    interrupt(tmp_path / "killed", told, epoch=1, batches=1)
+    path = paths.resume(tmp_path / "killed")
+    content = tensor_files.load(path)
+    assert content["steps"]["scaler"]["scale"] > 0
+    content["steps"]["scaler"]["scale"] /= 2
+    tensor_files.save(path, content)
+    run(tmp_path / "killed", told)
+    assert (
+        tensor_files.load(path)["steps"]["scaler"]["scale"] == content["steps"]["scaler"]["scale"]
+    )
+
+
+def test_the_time_before_an_interruption_counts(tmp_path: Path) -> None:
+    interrupt(tmp_path, settings(num_epochs=2), epoch=1, batches=0)
+    path = paths.resume(tmp_path)
+    content = tensor_files.load(path)
+    tensor_files.save(path, {**content, "seconds": 1000.0})
+    _, done = run(tmp_path, settings(num_epochs=2))
+    assert done.seconds > 1000
+
+
+def test_a_provenance_tells_where_a_training_went_on_and_what_was_other_then(
+    tmp_path: Path,
+) -> None:
+    told = settings(num_epochs=3)
+    interrupt(tmp_path, told, epoch=1, batches=0)
+    run(tmp_path, told, provenance={**PROVENANCE, "threads": 2})
+    source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
+    assert source["resumed"] == [{"after_epoch": 1, "differs": ["threads 2 instead of 1"]}]
+
+
+def test_another_training_in_between_takes_the_state_away(tmp_path: Path) -> None:
+    told, other = settings(num_epochs=3), {**PROVENANCE, "model": "other"}
+    interrupt(tmp_path, told, epoch=2, batches=0)
+    with pytest.raises(Killed):
+        run(tmp_path, told, Mortal(checkered(0), 0, 1), provenance=other)
+    assert not paths.resume(tmp_path).exists()
+
+
+def test_weights_that_were_lost_meanwhile_are_written_again(tmp_path: Path) -> None:
+    told = settings(num_epochs=3, lr=0.05)
+    interrupt(tmp_path, told, epoch=2, batches=2)
+    paths.checkpoint(tmp_path).unlink()
+    model, done = run(tmp_path, told)
+    kept = checkpoint.restore(paths.checkpoint(tmp_path))
+    assert same(kept, model)
+    assert checkpoint.load(paths.checkpoint(tmp_path)).provenance["epochs"] == done.chosen.epoch
+
+
+def test_images_of_another_folder_make_another_training() -> None:
+    here: dict[str, Json] = {"data_root": "/a", "settings": {"lr": 1.0}}
+    there: dict[str, Json] = {**here, "data_root": "/b"}
+    assert resume.Claim.of(here, frozenset()) != resume.Claim.of(there, frozenset())
+
+
+def test_a_start_from_its_own_weights_is_the_same_training_once_they_are_replaced() -> None:
+    told: dict[str, Json] = {"settings": {"warm_start": True}, "start_sha256": "x"}
+    again: dict[str, Json] = {**told, "start_sha256": None, "started_from": "itself"}
+    neutral: frozenset[str] = frozenset()
+    assert resume.Claim.of(told, neutral).fingerprint == resume.Claim.of(again, neutral).fingerprint
+
+
+def test_at_most_one_epoch_is_lost(tmp_path: Path) -> None:
+    told = settings(num_epochs=4)
+    interrupt(tmp_path, told, epoch=3, batches=2)
+    images = checkered(0)
+    run(tmp_path, told, images)
+    assert images.passes == [3]
+
+
+def test_with_checkpoint_every_no_more_than_so_many_batches_are_lost(tmp_path: Path) -> None:
+    told = settings(num_epochs=1, checkpoint_every=1)
+    interrupt(tmp_path, told, epoch=0, batches=2)
+    kept = resume.find(paths.resume(tmp_path), resume.Claim.of(PROVENANCE, frozenset()))
+    assert kept is not None
+    assert kept[0].steps["sums"]["batches"] == 2
+
+
+def test_other_threads_or_versions_go_on_and_say_that_the_bits_may_differ(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupt(tmp_path, settings(), epoch=1, batches=0)
+    with caplog.at_level(logging.INFO, "trueface"):
+        run(tmp_path, settings(), provenance={**PROVENANCE, "threads": 8})
+    assert "goes on after epoch 1, but not bit by bit: threads 8 instead of 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"settings": {"lr": 0.01}}, {"train_images_sha256": "other"}, {"poison_record_sha256": "x"}],
+)
+def test_the_state_of_another_training_is_not_taken(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    interrupt(tmp_path, settings(), epoch=1, batches=0)
+    images = checkered(0)
+    run(tmp_path, settings(), images, provenance={**PROVENANCE, **changed})
+    assert images.passes == [0, 1]
+
+
+def test_what_cannot_change_a_result_does_not_keep_a_training_from_going_on() -> None:
+    neutral = TrainSettings.neutral
+    here: dict[str, Json] = {
+        "settings": {"lr": 1, "num_threads": 0, "data_root": "/a", "resume": True}
+    }
+    there: dict[str, Json] = {
+        "settings": {"lr": 1, "num_threads": 8, "data_root": "/b", "resume": True}
+    }
+    claims = [resume.Claim.of(one, neutral) for one in (here, there)]
+    assert claims[0].fingerprint == claims[1].fingerprint
+
+
+def test_resume_can_be_refused(tmp_path: Path) -> None:
+    interrupt(tmp_path, settings(), epoch=1, batches=0)
+    images = checkered(0)
+    run(tmp_path, settings(resume=False), images)
+    assert images.passes == [0, 1]
+
+
+def _lacking(path: Path) -> bytes:
+    content = tensor_files.load(path)
+    del content["epochs"]
+    tensor_files.save(path, content)
+    return path.read_bytes()
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    broken: dict[str, Callable[[], bytes]] = {
+        "cut off": lambda: content[: len(content) // 2],
+        "empty": lambda: b"",
+        "no state": lambda: b"hello",
+        "lacking": lambda: _lacking(path),
+    }
+    path.write_bytes(broken[how]())
+
+
+@pytest.mark.parametrize("how", ["cut off", "empty", "no state", "lacking"])
+def test_a_broken_state_is_told_and_the_training_begins_anew(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupt(tmp_path, settings(), epoch=1, batches=0)
+    damage(paths.resume(tmp_path), how)
+    images = checkered(0)
+    run(tmp_path, settings(), images)
+    assert images.passes == [0, 1]
+    assert "begins anew" in caplog.text
+
+
+def test_a_stopped_training_goes_on_in_the_middle_of_its_epoch(tmp_path: Path) -> None:
+    told = settings(num_epochs=2, dropout=0.3, select="last")
+    whole, _ = run(tmp_path / "whole", told)
+    stop, batches = threading.Event(), itertools.count()
+
+    def halt(**_metrics: float) -> None:
+        if next(batches) == 0:
+            stop.set()
+
+    with pytest.raises(JobError, match="stopped in epoch 1 of 2"):
+        run(tmp_path / "stopped", told, watch=Watch(progress=halt, stop=stop))
+    images = checkered(0)
+    model, _ = run(tmp_path / "stopped", told, images)
+    assert same(model, whole)
+
+
+def test_the_optimizers_kept_state_survives_an_interruption_after_the_best_epoch(
+    tmp_path: Path,
+) -> None:
+    told = settings(num_epochs=3, lr=0.05, save_optimizer=True)
+    run(tmp_path / "whole", told)
+    interrupt(tmp_path / "killed", told, epoch=2, batches=1)
+    run(tmp_path / "killed", told)
+    whole, kept = (
+        optimizer_state.load(paths.optimizer(tmp_path / name)) for name in ("whole", "killed")
+    )
+    assert whole.epoch == kept.epoch
+
+
+def test_an_optimizers_state_of_an_earlier_training_does_not_outlive_a_resumed_one(
+    tmp_path: Path,
+) -> None:
+    run(tmp_path, settings(num_epochs=1, save_optimizer=True))
+    resume.clear(paths.resume(tmp_path))
+    told = settings(num_epochs=1, checkpoint_every=1)
+    interrupt(tmp_path, told, epoch=0, batches=2)
+    run(tmp_path, told)
+    assert not paths.optimizer(tmp_path).exists()
+
+
+def test_a_disk_that_fails_takes_no_state_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(tmp_path, settings(), epoch=1, batches=0)
+    with monkeypatch.context() as broken:
+        broken.setattr(torch, "load", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        with pytest.raises(MachineError, match=r"cannot read .*resume\.pt: Input/output error"):
+            run(tmp_path, settings())
+    assert paths.resume(tmp_path).exists()
+
+
+def test_the_number_of_epochs_in_a_state_can_be_asked(tmp_path: Path) -> None:
+    interrupt(tmp_path, settings(num_epochs=4), epoch=3, batches=0)
+    assert resume.epochs(paths.resume(tmp_path)) == 3
+    assert resume.epochs(tmp_path / "absent.pt") is None

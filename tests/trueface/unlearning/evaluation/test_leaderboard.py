@@ -1,0 +1,378 @@
+"""The ladder: rows in their order, means over seeds, each seed beside its own references."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from launcher.api import UsageError
+from tests.trueface.unlearning.said import flips, leave, one_class, said, spoilt, told
+from trueface.runtime import paths
+from trueface.unlearning.evaluation.leaderboard import Group, Row, ladder
+from trueface.unlearning.evaluation.measures import us
+from trueface.unlearning.evaluation.sanity_checks import Sort
+from trueface.unlearning.record import Found, Probe, Relearn
+
+BASE = "gan:pre%20"
+PER_SEED = {0: 0, 1: 2, 2: 1}  # wrong answers that another seed adds
+
+
+def seeded(base: str, seed: int) -> str:
+    """Return an ID as it is where seeds are swept."""
+    return f"{base}@seed={seed}"
+
+
+def leave_flips(run: Path, method: str, wrong: int, *, seed: int = 0, **changed: Any) -> Path:
+    """Write an unlearning of one seed; the base has 24 wrong answers of 80."""
+    model, base = seeded(f"{BASE}~{method}", seed), seeded(BASE, seed)
+    before, after = flips(24, follows=30), flips(wrong + PER_SEED[seed], seed=seed)
+    return leave(run, told(model, base, seed=seed, **changed), before, after)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Two seeds of three methods and two references."""
+    for seed in (0, 1):
+        leave_flips(tmp_path, "scrub", 8, seed=seed)
+        leave_flips(tmp_path, "retrain", 4, seed=seed, seconds=100.0)
+        leave_flips(tmp_path, "corrected", 4, seed=seed)
+        leave_flips(tmp_path, "finetune", 20, seed=seed)
+    leave_flips(tmp_path, "aaa", 8)
+    return tmp_path
+
+
+def only(run: Path) -> Group:
+    """Return the one group of a run."""
+    (group,) = ladder(run).groups
+    return group
+
+
+def row(group: Group, name: str) -> Row:
+    """Return a row by its name."""
+    return next(one for one in group.rows if one.name == name)
+
+
+def test_rows_begin_with_the_references(study: Path) -> None:
+    group = only(study)
+    assert [one.name for one in group.rows] == [
+        "before", "corrected", "retrain", "finetune", "scrub", "aaa",
+    ]  # fmt: skip
+    assert group.base == BASE
+    assert row(group, "scrub").seeds == (0, 1)
+    assert row(group, "aaa").seeds == (0,)
+
+
+def test_measures_are_means_over_seeds(study: Path) -> None:
+    test = row(only(study), "scrub").values["test"]
+    assert test.mean == pytest.approx(1 - 9 / 80)
+    assert test.std == pytest.approx((2 / 80) / math.sqrt(2))
+    assert test.n == 2
+    assert row(only(study), "aaa").values["test"].std is None
+
+
+def test_each_seed_stands_beside_its_own_references(study: Path) -> None:
+    values = row(only(study), "scrub").values
+    assert values["gap_test"].mean == pytest.approx(4 / 80)
+    assert values["gap_test"].std == pytest.approx(0)
+    assert values["recovery"].mean == pytest.approx((16 / 20 + 14 / 18) / 2)
+    assert values["recovery_low"].mean < values["recovery"].mean < values["recovery_high"].mean
+    assert values["of_retrain"].mean == pytest.approx(0.1)
+    assert values["of_training"].mean == pytest.approx(0.05)
+
+
+def test_the_references_are_where_they_must_be(study: Path) -> None:
+    group = only(study)
+    assert row(group, "retrain").values["gap"].mean == 0
+    assert row(group, "retrain").values["tow"].mean == 1
+    assert row(group, "before").values["recovery"].mean == 0
+    assert row(group, "corrected").values["recovery"].mean == 1
+    assert row(group, "before").values["forget"].mean == 30 / 40
+    assert row(group, "before").values["seconds"].mean == 200
+    assert row(group, "before").values["samples"].mean == 6400
+
+
+def test_nothing_in_a_table_is_no_number(study: Path) -> None:
+    for one in only(study).rows:
+        assert all(math.isfinite(value.mean) for value in one.values.values())
+        assert not set(one.reasons) & set(one.values)
+
+
+def test_a_change_within_the_noise_of_retraining_is_told(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        leave_flips(tmp_path, "retrain", 4, seed=seed)
+        leave_flips(tmp_path, "ng", 22, seed=seed)
+    group = only(tmp_path)
+    assert [one.sort for one in row(group, "ng").alarms] == [Sort.NOISE]
+    assert row(group, "retrain").alarms == ()
+
+
+def test_two_retrained_seeds_tell_no_noise(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        leave_flips(tmp_path, "retrain", 4, seed=seed)
+        leave_flips(tmp_path, "ng", 22, seed=seed)
+    group = only(tmp_path)
+    assert row(group, "ng").alarms == ()
+    assert any("of 3 seeds or more, and there are 2" in note for note in group.notes)
+    assert any("no corrected model" in note for note in group.notes)
+
+
+def test_without_a_retrained_model_there_is_no_gap_and_a_reason(tmp_path: Path) -> None:
+    leave_flips(tmp_path, "ng", 22)
+    one = row(only(tmp_path), "ng")
+    assert "gap" not in one.values
+    assert "no model was retrained" in one.reasons["gap"]
+    assert "no model was retrained" in one.reasons["of_retrain"]
+    assert one.values["of_training"].mean == 0.05
+
+
+def test_a_broken_model_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> None:
+    leave_flips(tmp_path, "retrain", 4)
+    broken = flips(8)
+    broken["test"].logits[0] = math.nan
+    leave(tmp_path, told(f"{BASE}~ng@seed=0", f"{BASE}@seed=0"), flips(24), broken)
+    one = row(only(tmp_path), "ng")
+    assert [alarm.sort for alarm in one.alarms] == [Sort.BROKEN]
+    assert "test" not in one.values
+    assert "no finite numbers" in one.reasons["answers"]
+    assert one.values["seconds"].mean == 10
+
+
+def test_a_model_without_answers_says_why(tmp_path: Path) -> None:
+    leave(tmp_path, told(f"{BASE}~ng", BASE), None, None)
+    group = only(tmp_path)
+    assert "cannot read the answers" in row(group, "ng").reasons["answers"]
+    assert "cannot read the answers" in row(group, "before").reasons["answers"]
+
+
+def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path: Path) -> None:
+    leave_flips(tmp_path, "scrub", 8)
+    run = leave_flips(tmp_path, "ng", 8)
+    count = 1 << 25  # labels of 256 MiB
+    np.savez_compressed(
+        paths.answers_after(run),
+        test_trained=np.zeros(count, np.int64),
+        test_logits=np.zeros((1, 2), np.float32),
+    )
+    program = (
+        "import json, resource, sys\n"
+        "from pathlib import Path\n"
+        "from trueface.unlearning.evaluation.leaderboard import ladder\n"
+        "ladder(Path(sys.argv[1]))\n"  # whatever is loaded late has its memory
+        "taken = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 26),) * 2)\n"
+        "(group,) = ladder(Path(sys.argv[1])).groups\n"
+        "print(json.dumps({row.name: row.reasons.get('answers') for row in group.rows}))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    reasons = json.loads(ended.stdout)
+    assert "not enough memory" in reasons["ng"]
+    assert reasons["scrub"] is reasons["before"] is None
+
+
+def test_an_alarm_of_some_seeds_names_them(tmp_path: Path) -> None:
+    leave_flips(tmp_path, "scrub", 8)
+    broken = flips(8)
+    broken["test"].logits[0] = math.nan
+    leave(tmp_path, told(f"{BASE}~scrub@seed=1", f"{BASE}@seed=1", seed=1), flips(24), broken)
+    (alarm,) = row(only(tmp_path), "scrub").alarms
+    assert alarm.text.startswith("seed 1: ")
+
+
+def test_a_ruined_model_stands_below_the_working_ones_with_its_verdict(tmp_path: Path) -> None:
+    guess, lost = flips(4), flips(4)
+    guess["test"].logits[:] = np.random.default_rng(0).normal(size=(80, 2))
+    truth, names = lost["test"].true.tolist(), lost["test"].ids
+    lost["test"] = said(truth, spoilt(truth, 30), true=truth, ids=names)
+    made = {
+        "retrain": flips(4),
+        "scrub": flips(5, seed=3),
+        "finetune": guess,
+        "ng": guess,
+        "npo": lost,
+    }
+    for method, after in made.items():
+        leave(tmp_path, told(f"{BASE}~{method}@seed=0", f"{BASE}@seed=0"), flips(4), after)
+    group = only(tmp_path)
+    assert [(one.name, one.verdict) for one in group.rows] == [
+        ("before", ""), ("retrain", ""), ("finetune", "chance"), ("scrub", ""), ("ng", "chance"),
+        ("npo", "kept accuracy lost"),
+    ]  # fmt: skip
+
+
+def test_a_model_that_was_not_touched_has_that_verdict(tmp_path: Path) -> None:
+    leave_flips(tmp_path, "retrain", 4)
+    leave(
+        tmp_path,
+        told(f"{BASE}~ng@seed=0", f"{BASE}@seed=0"),
+        flips(24, follows=30),
+        flips(24, follows=30),
+    )
+    assert row(only(tmp_path), "ng").verdict == "untouched"
+
+
+def test_swept_settings_make_rows_of_their_own(tmp_path: Path) -> None:
+    for lr in ("0.1", "0.2"):
+        model = f"{BASE}~ng@lr={lr},unlearn.seed=3"
+        leave(tmp_path, told(model, BASE), flips(24), flips(8))
+    assert [one.name for one in only(tmp_path).rows] == ["before", "ng lr=0.1", "ng lr=0.2"]
+
+
+def test_other_bases_and_other_aims_make_groups_of_their_own(tmp_path: Path) -> None:
+    leave(tmp_path, told(f"{BASE}~ng", BASE), flips(24), flips(8))
+    leave(tmp_path, told("gan:pre%50~ng", "gan:pre%50", known=0.5), flips(24), flips(8))
+    found = [(group.base, group.known) for group in ladder(tmp_path).groups]
+    assert sorted(found) == [("gan:pre%20", 1.0), ("gan:pre%50", 0.5)]
+
+
+def test_a_forgotten_class_has_its_own_measures(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "goal": "class",
+        "classes": 3,
+        "class_names": ("a", "b", "c"),
+        "forgotten": (2,),
+        "rate": None,
+    }
+    lau = told(
+        "cifar~lau",
+        "cifar",
+        **given,
+        relearn=Relearn(steps=3, most=50, loss=0.1),
+        probe=Probe(before=1.0, after=0.99, chance=0.5),
+    )
+    retrain = told("cifar~retrain", "cifar", **given, relearn=Relearn(steps=12, most=50, loss=0.1))
+    leave(tmp_path, lau, one_class(40), one_class(0, wrong=3))
+    leave(tmp_path, retrain, one_class(40), one_class(0))
+    group = only(tmp_path)
+    one = row(group, "lau")
+    assert one.values["us"].mean == pytest.approx(us(100 * 77 / 80, 0))
+    assert one.values["test_forget"].mean == 0
+    assert row(group, "before").values["test_forget"].mean == 1
+    assert one.values["probe"].mean == 0.99
+    assert one.values["relearn"].mean == 3
+    assert one.values["anamnesis"].mean == 0.25
+    assert one.reasons["recovery"] == "no label was wrong"
+
+
+def test_what_was_found_and_what_a_patch_does_are_told(tmp_path: Path) -> None:
+    record = told(
+        f"{BASE}~ng",
+        BASE,
+        found=Found(flagged=10, hidden=8, right=6),
+        attack=0.1,
+        attack_before=0.9,
+    )
+    leave(tmp_path, record, flips(24), flips(8))
+    group = only(tmp_path)
+    values = row(group, "ng").values
+    assert (values["found_precision"].mean, values["found_recall"].mean) == (0.6, 0.75)
+    assert (values["attack"].mean, row(group, "before").values["attack"].mean) == (0.1, 0.9)
+
+
+def test_a_model_that_is_not_learned_again_says_so(tmp_path: Path) -> None:
+    record = told(f"{BASE}~ng", BASE, relearn=Relearn(steps=None, most=50, loss=0.1))
+    leave(tmp_path, record, flips(24), flips(8))
+    assert row(only(tmp_path), "ng").reasons["relearn"] == "not within 50 steps"
+
+
+def test_a_damaged_record_is_a_trouble_and_no_end(study: Path) -> None:
+    bad = study / "bad"
+    bad.mkdir()
+    paths.unlearning(bad).write_text("{")
+    found = ladder(study)
+    assert len(found.groups) == 1
+    assert "damaged" in found.troubles[0]
+
+
+def test_a_single_model_may_be_named(study: Path) -> None:
+    folder = study / paths.model_folder("model", seeded(f"{BASE}~scrub", 0))
+    assert [one.name for one in only(folder).rows] == ["before", "scrub"]
+
+
+def test_a_run_without_unlearning_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing was unlearned"):
+        ladder(tmp_path)
+
+
+def test_answers_without_a_part_are_told(tmp_path: Path) -> None:
+    parts = flips(8)
+    del parts["retain"]
+    leave(tmp_path, told(f"{BASE}~ng", BASE), flips(24), parts)
+    assert "no answers on retain" in row(only(tmp_path), "ng").reasons["answers"]
+
+
+def test_what_knew_half_of_the_wrong_labels_stands_beside_references_that_knew_all(
+    tmp_path: Path,
+) -> None:
+    for method, wrong in (("retrain", 6), ("corrected", 4)):
+        leave_flips(tmp_path, method, wrong)
+    half = told(f"{BASE}~relabel@known=0.5,seed=0", f"{BASE}@seed=0", known=0.5)
+    leave(tmp_path, half, flips(24), flips(8))
+    group = only(tmp_path)
+    assert [one.method for one in group.rows] == ["before", "corrected", "retrain", "relabel"]
+    one = row(group, "relabel known=0.5")
+    assert one.values["recovery"].mean == pytest.approx(16 / 20)
+    assert one.values["gap_test"].mean == pytest.approx(2 / 80)
+    assert not any("nothing was retrained" in note for note in group.notes)
+
+
+def test_what_changed_is_told_of_the_seeds_that_both_have(tmp_path: Path) -> None:
+    for seed, wrong in ((0, 4), (1, 12), (2, 8)):
+        base = f"{BASE}@seed={seed}"
+        leave(
+            tmp_path, told(f"{BASE}~retrain@seed={seed}", base, seed=seed), flips(24), flips(wrong)
+        )
+    done = told(f"{BASE}~ng@seed=0", f"{BASE}@seed=0", seed=0)
+    leave(tmp_path, done, flips(24), flips(24))
+    (alarm,) = [one for one in row(only(tmp_path), "ng").alarms if one.sort is Sort.NOISE]
+    assert "changed by +0.00 points" in alarm.text
+
+
+def test_a_class_that_was_never_known_makes_an_alarm(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "goal": "class", "classes": 3, "class_names": ("a", "b", "c"), "forgotten": (2,),
+        "rate": None,
+    }  # fmt: skip
+    leave(tmp_path, told("cifar~lau", "cifar", **given), one_class(0), one_class(0))
+    sorts = {alarm.sort for alarm in row(only(tmp_path), "lau").alarms}
+    assert Sort.NEVER_KNOWN in sorts
+
+
+def test_a_draw_that_is_swept_with_the_seed_is_part_of_the_repetition(tmp_path: Path) -> None:
+    for seed, draw in ((0, 7), (1, 8)):
+        variant = f"@seed={seed},poison_seed={draw}"
+        for method, wrong in (("retrain", 4), ("scrub", 8)):
+            said = told(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
+            leave(tmp_path, said, flips(24, follows=30), flips(wrong + PER_SEED[seed], seed=seed))
+    group = only(tmp_path)
+    assert group.base == BASE
+    assert row(group, "scrub").seeds == (0, 1)
+
+
+def test_draws_that_are_swept_alone_are_compared(tmp_path: Path) -> None:
+    for draw in (7, 8):
+        variant = f"@poison_seed={draw}"
+        said = told(f"{BASE}~retrain{variant}", f"{BASE}{variant}", seed=0)
+        leave(tmp_path, said, flips(24, follows=30), flips(4))
+    bases = {group.base for group in ladder(tmp_path).groups}
+    assert bases == {f"{BASE}@poison_seed=7", f"{BASE}@poison_seed=8"}
+
+
+def test_draws_of_one_seed_all_count_where_a_change_is_told_from_noise(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        for draw, wrong in ((7, 8), (8, 22)):  # with the first draw much has changed
+            variant = f"@seed={seed},poison_seed={draw + 10 * seed}"
+            for method, left in (("retrain", 4), ("ng", wrong)):
+                told_of = told(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
+                after = flips(left + PER_SEED[seed], seed=seed)
+                leave(tmp_path, told_of, flips(24, follows=30), after)
+    group = only(tmp_path)
+    assert row(group, "ng").values["test"].n == 6
+    assert row(group, "ng").alarms == ()

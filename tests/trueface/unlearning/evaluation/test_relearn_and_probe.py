@@ -1,0 +1,137 @@
+"""What is tried after an unlearning: learning again, and a probe of features."""
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from launcher.api import JobError
+from tests.trueface.unlearning.build import Problem, flipped, one_class
+from trueface.models.logits import last_layer
+from trueface.runtime.progress import Watch
+from trueface.unlearning.evaluation.relearn_and_probe import (
+    drawn,
+    forget_loss,
+    penultimate,
+    probe,
+    relearn,
+    separable,
+)
+
+WATCH = Watch()
+
+
+@pytest.fixture(scope="module")
+def points() -> Problem:
+    """A trained model that shall forget a class."""
+    return one_class()
+
+
+def headless(model: nn.Module, forgotten: int) -> nn.Module:
+    """Return a copy whose last layer never names a class: its features are as they were."""
+    model = copy.deepcopy(model)
+    _, layer = last_layer(model)
+    with torch.no_grad():
+        layer.bias[forgotten] -= 20
+    return model
+
+
+def test_a_model_that_forgot_nothing_needs_no_step(points: Problem) -> None:
+    target = forget_loss(points.model, points.forget, WATCH)
+    found = relearn(points.model, points.forget, WATCH, target=target)
+    assert found.steps == 0
+    assert found.loss == target
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_changed_last_layer_learns_again_at_once(points: Problem, precision: str) -> None:
+    watch = Watch(precision=precision)
+    target = forget_loss(points.model, points.forget, watch) + 0.05
+    after = headless(points.model, 2)
+    found = relearn(after, points.forget, watch, target=target, lr=0.1)
+    assert found.steps is not None
+    assert 0 < found.steps <= 200
+
+
+def test_a_model_is_not_changed_by_trying(points: Problem) -> None:
+    after = headless(points.model, 2)
+    kept = copy.deepcopy(after.state_dict())
+    relearn(after, points.forget, WATCH, target=0.5, most=5)
+    assert all(torch.equal(value, kept[name]) for name, value in after.state_dict().items())
+
+
+def test_what_takes_too_long_is_given_up(points: Problem) -> None:
+    found = relearn(headless(points.model, 2), points.forget, WATCH, target=0.0, most=3)
+    assert found.steps is None
+    assert found.most == 3
+
+
+def test_wrong_labels_are_what_flips_learn_again() -> None:
+    problem = flipped()
+    said_wrong = problem.forget.relabelled(problem.forget.true or ())
+    assert forget_loss(problem.model, problem.forget, WATCH) > forget_loss(
+        problem.model, said_wrong, WATCH
+    )
+
+
+def test_the_same_seed_takes_the_same_steps(points: Problem) -> None:
+    after = headless(points.model, 2)
+    first, second = (relearn(after, points.forget, WATCH, target=0.3, lr=0.1) for _ in range(2))
+    assert first == second
+
+
+def test_a_stop_ends_it(points: Problem) -> None:
+    watch = Watch(stop=threading.Event())
+    watch.stop.set()
+    with pytest.raises(JobError, match="stopped"):
+        relearn(points.model, points.forget, watch, target=0.0)
+    with pytest.raises(JobError, match="stopped"):
+        penultimate(points.model, points.forget, watch)
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_probe_finds_what_only_the_last_layer_forgot(pictures: bool) -> None:
+    problem = one_class(pictures=pictures)
+    after = headless(problem.model, 2)
+    found = probe(problem.model, after, problem.forget, problem.retain, WATCH)
+    assert found is not None
+    assert found.before == found.after
+    assert found.after > 0.9
+    assert found.chance == 0.5
+
+
+def test_a_probe_of_dead_features_is_at_chance(points: Problem) -> None:
+    after = copy.deepcopy(points.model)
+    with torch.no_grad():
+        for parameter in after.parameters():
+            parameter.zero_()
+    found = probe(points.model, after, points.forget, points.retain, WATCH)
+    assert found is not None
+    assert found.after == 0.5
+
+
+def test_a_probe_of_few_samples_says_nothing(points: Problem) -> None:
+    few = points.forget.some([0, 1, 2])
+    assert probe(points.model, points.model, few, points.retain, WATCH) is None
+
+
+def test_features_without_signal_are_at_chance() -> None:
+    random = np.random.default_rng(0)
+    first, second = (random.normal(size=(400, 4)).astype(np.float32) for _ in range(2))
+    assert separable(first, second) == pytest.approx(0.5, abs=0.1)
+
+
+def test_features_are_what_the_last_layer_gets(points: Problem) -> None:
+    features, positions = penultimate(points.model, points.forget, WATCH)
+    assert features.shape == (len(points.forget), 32)
+    assert positions.tolist() == list(points.forget.positions)
+
+
+def test_rows_are_drawn_once_and_in_order() -> None:
+    rows = list(drawn(100, 10, "some", 0))
+    assert rows == sorted(set(rows))
+    assert len(rows) == 10
+    assert list(drawn(3, 10, "some", 0)) == [0, 1, 2]

@@ -1,0 +1,211 @@
+"""Ruined models: each sort is told by its own alarm, and a sound model by none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.trueface.unlearning.said import flips, one_class, said, spoilt
+from trueface.evaluation.predictions import Answered
+from trueface.unlearning.evaluation.ruined_models import (
+    effective,
+    loss_beside,
+    lost,
+    paired,
+    ruined,
+)
+from trueface.unlearning.evaluation.sanity_checks import Sort
+
+K = 10
+PER_CLASS = 30
+Parts = dict[str, Answered]
+
+
+def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
+    """Return answers of a model of ten classes that shall forget class 0.
+
+    Args:
+        wrong: share of its answers on what is kept, spread over all other classes.
+        forgets: whether class 0 is gone.
+        seed: of where it is wrong.
+    """
+    random = np.random.default_rng(seed)
+
+    def answers(labels: Sequence[int], noise: int) -> Answered:
+        called = np.array(labels)
+        places = random.permutation(len(called))[: round(wrong * len(called))]
+        called[places] = (called[places] + random.integers(1, K, len(places))) % K
+        if forgets:
+            called = np.where(called == 0, random.integers(1, K, len(called)), called)
+        return said(labels, called.tolist(), classes=K, noise=seed + noise)
+
+    stay, gone = list(range(1, K)) * PER_CLASS, [0] * PER_CLASS
+    return {
+        "forget": answers(gone, 1),
+        "retain": answers(stay, 2),
+        "validation": answers(stay, 3),
+        "test": answers([*stay, *gone], 4),
+    }
+
+
+def of_class(
+    parts: Parts, before: Parts | None = None, retrained: Parts | None = None
+) -> set[Sort]:
+    """Return what a model of ten classes is warned of."""
+    alarms = ruined(parts, goal="class", before=before, retrained=retrained, forgotten=(0,))
+    return {alarm.sort for alarm in alarms}
+
+
+def of_flips(
+    parts: Parts, before: Parts | None = None, retrained: Parts | None = None
+) -> set[Sort]:
+    """Return what a detector is warned of."""
+    alarms = ruined(parts, goal="flips", before=before, retrained=retrained)
+    return {alarm.sort for alarm in alarms}
+
+
+def changed(parts: Parts, change: Mapping[int, int]) -> Parts:
+    """Return the answers with some classes called otherwise: {class: in its place}."""
+    columns = np.arange(K)
+    columns[list(change.values())] = list(change)
+    return {name: replace(part, logits=part.logits[:, columns]) for name, part in parts.items()}
+
+
+def test_a_model_that_forgot_and_lost_nothing_raises_none() -> None:
+    before = many(0.5, forgets=False)
+    assert of_class(many(0.5, seed=5), before, retrained=many(0.45, seed=9)) == set()
+    assert of_flips(flips(4), flips(10, follows=30), retrained=flips(3, seed=2)) == set()
+    assert [
+        *ruined(one_class(0, wrong=3), goal="class", before=one_class(40), forgotten=(2,))
+    ] == []
+
+
+def test_two_classes_answered_for_nine_are_told_with_their_names() -> None:
+    parts = many(0.1)
+    for part in parts.values():
+        part.logits[:, [0, *range(3, K)]] -= 50
+    names = [f"class {one}" for one in range(K)]
+    alarms = {
+        alarm.sort: alarm.text
+        for alarm in ruined(parts, goal="class", before=None, forgotten=(0,), names=names)
+    }
+    assert Sort.FEW_ANSWERS in alarms
+    assert "270 of 270 answers on the test are 'class " in alarms[Sort.FEW_ANSWERS]
+
+
+def test_a_guess_is_told_of_two_classes_and_of_many() -> None:
+    random = np.random.default_rng(0)
+    parts = flips(4)
+    parts["test"].logits[:] = random.normal(size=parts["test"].logits.shape)
+    assert of_flips(parts) == {Sort.CHANCE}
+    guess = many(0.1)
+    for part in guess.values():
+        part.logits[:] = random.normal(size=part.logits.shape)
+    assert of_class(guess) == {Sort.CHANCE}
+
+
+def test_a_detector_that_says_the_opposite_is_told() -> None:
+    parts = flips(4)
+    turned = {name: replace(one, logits=-one.logits) for name, one in parts.items()}
+    assert {Sort.BELOW_CHANCE, Sort.PERMUTED} <= of_flips(turned)
+
+
+def test_two_classes_under_each_others_name_are_told() -> None:
+    parts = changed(many(0.2), {1: 2, 2: 1})
+    (alarm,) = ruined(parts, goal="class", before=None, forgotten=(0,))
+    assert alarm.sort is Sort.PERMUTED
+    assert "'1' as '2', '2' as '1'" in alarm.text
+
+
+def test_accuracy_lost_on_what_was_kept_is_told_with_its_interval() -> None:
+    before = many(0.2, forgets=False)
+    (alarm,) = ruined(many(0.35, seed=5), goal="class", before=before, forgotten=(0,))
+    assert alarm.sort is Sort.LOST
+    assert "points [" in alarm.text
+    assert "the model before" in alarm.text
+
+
+def test_what_retraining_loses_too_is_not_lost_by_the_method() -> None:
+    before = many(0.2, forgets=False)
+    assert of_class(many(0.35, seed=5), before, retrained=many(0.36, seed=9)) == set()
+
+
+def test_wrong_answers_learned_by_heart_may_be_forgotten_but_not_half_of_what_was_kept() -> None:
+    before, after = flips(4, follows=40), flips(4)
+    truth = after["retain"].true.tolist()
+    after["retain"] = said(truth, spoilt(truth, 40, seed=3), true=truth)
+    assert of_flips(after, before) == {Sort.LOST}
+    after["retain"] = said(truth, spoilt(truth, 6, seed=3), true=truth)
+    assert of_flips(after, before) == set()
+
+
+def test_a_model_that_answers_as_before_is_told_to_the_bit_or_nearly() -> None:
+    before = flips(20, follows=30)
+    (alarm,) = ruined(flips(20, follows=30), goal="flips", before=before)
+    assert (alarm.sort, alarm.text.endswith("to the last bit")) == (Sort.UNTOUCHED, True)
+    nearly = {name: replace(one, logits=one.logits * 1.001) for name, one in before.items()}
+    (alarm,) = ruined(nearly, goal="flips", before=before)
+    assert (alarm.sort, "0 of" in alarm.text) == (Sort.UNTOUCHED, True)
+
+
+def test_other_samples_than_before_are_no_comparison() -> None:
+    before = {name: replace(one, ids=()) for name, one in flips(4).items()}
+    for part in before.values():
+        part.trained[:] = 1 - part.trained
+    assert of_flips(flips(16), before) == set()
+
+
+def test_too_few_samples_raise_none() -> None:
+    parts = {name: replace_rows(part, 10) for name, part in flips(40).items()}
+    assert of_flips(parts, parts | {"forget": flips(4)["forget"]}) == set()
+
+
+def replace_rows(part: Answered, count: int) -> Answered:
+    """Return the first rows."""
+    return Answered(
+        logits=part.logits[:count],
+        trained=part.trained[:count],
+        true=part.true[:count],
+        ids=part.ids[:count],
+    )
+
+
+def test_the_interval_of_a_loss_covers_it_in_95_percent_and_copies_are_one_picture() -> None:
+    random = np.random.default_rng(0)
+    inside = 0
+    for _ in range(1000):
+        drawn = random.choice([-1.0, 0.0, 1.0], size=300, p=[0.05, 0.8, 0.15])
+        _, low, high = paired(np.repeat(drawn, 4), [f"{at}" for at in range(300) for _ in range(4)])
+        inside += low <= 0.1 <= high
+    assert 0.93 <= inside / 1000 <= 0.97
+
+
+def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
+    truth = [0, 1] * 100
+    once = said(truth, spoilt(truth, 60), ids=tuple(f"pre:a/{at}" for at in range(200)))
+    ids = tuple(f"{net}:a/{at}" for net in ("pre", "fb") for at in range(200))
+    twice = said(truth * 2, spoilt(truth, 60) * 2, ids=ids)
+    ends = []
+    for part in (once, twice):
+        sound = replace(part, logits=np.eye(2, dtype=np.float32)[part.trained])
+        alarm = lost(part, [("before", sound)], what="the test", margin=0)
+        assert alarm is not None
+        ends.append(alarm.text)
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(("labels", "expected"), [([0] * 9, 1), ([0, 1, 2] * 3, 3)])
+def test_the_effective_number_of_classes(labels: list[int], expected: float) -> None:
+    assert effective(np.array(labels)) == pytest.approx(expected)
+
+
+def test_files_of_one_name_in_two_folders_are_two_pictures() -> None:
+    truth = [0, 1] * 100
+    named = tuple(f"train/{name}/12:{at}.png" for name in ("cat", "dog") for at in range(100))
+    bare = tuple(map(str, range(200)))
+    first, second = (
+        loss_beside(said(truth, spoilt(truth, 60), ids=ids), [("x", said(truth, truth, ids=ids))])
+        for ids in (named, bare)
+    )
+    assert first == second

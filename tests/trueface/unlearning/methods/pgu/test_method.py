@@ -1,0 +1,488 @@
+import copy
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from launcher.api import JobError, UsageError
+from tests.trueface.unlearning.build import Problem, flipped, one_class
+from trueface.data.examples import Examples, examples
+from trueface.evaluation.predictions import answered
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Unlearned, run
+from trueface.unlearning.hyperparameters import PguOptions, TrainingOptions
+from trueface.unlearning.methods.pgu import method
+from trueface.unlearning.methods.pgu.method import Moment, loss_of, verdict
+from trueface.unlearning.methods.pgu.subspaces import Sums, groups_of, layers_of, space
+from trueface.unlearning.plain_training import learn_plainly
+
+STRONG = {"lr": 0.5, "lr_end": 0.5, "epochs": 60, "retained": 0.6}  # forgets in a second
+
+
+def bits(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def last(done: Unlearned, name: str) -> float:
+    value = done.log[-1].metrics[name]
+    assert value is not None
+    return value
+
+
+def weights(model: nn.Module, name: str) -> Tensor:
+    """Return a layer's weights and bias, (G, O, D)."""
+    layer = layers_of(model)[name]
+    values = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+    groups = groups_of(layer)
+    return torch.cat([one.detach().reshape(groups, len(one) // groups, -1) for one in values], 2)
+
+
+def moved_inside(
+    problem: Problem, before: nn.Module, after: nn.Module, *, more: int, **of: Any
+) -> dict[str, float]:
+    """Return what share of each layer's way lies where the inputs of what is kept lie."""
+    sums = Sums(layers_of(before), of.get("positions", 64))
+    with torch.no_grad(), sums.listening():
+        for batch in problem.retain.batches("trained", epoch=None):
+            sums.positions = batch.positions
+            before(batch.inputs)
+    shares = {}
+    for name, found in sums.found.items():
+        way = weights(after, name) - weights(before, name)
+        one = space(found, of.get("retained", 0.95), of.get("energy", "s"), more)
+        if one.share == 0:
+            assert not way.any()
+        else:
+            assert way.any()
+            shares[name] = float((way - one.spared(way)).norm() / way.norm())
+    return shares
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"lr": 0.5, "lr_end": 0.1},
+        {"retained": 0.6},
+        {"retained": 0.9, "energy": "s2", "momentum": 0.9, "weight_decay": 1e-3},
+        {"positions": 7, "clip": 0.0, "retained": 0.8},
+    ],
+)
+def test_no_layer_moves_where_the_inputs_of_what_is_kept_lie(
+    pictures: bool, changed: dict[str, Any]
+) -> None:
+    problem = one_class(pictures=pictures, epochs=4)  # later its answers are so sure that it stays
+    before = copy.deepcopy(problem.model)
+    done = problem.run("pgu", options=changed)
+    shares = moved_inside(problem, before, done.model, more=1, **changed)
+    assert shares
+    assert max(shares.values()) < 1e-4
+
+
+def test_steps_for_wrong_labels_spare_the_sound_inputs_too() -> None:
+    problem = flipped(pictures=True, logits=2)
+    before = copy.deepcopy(problem.model)
+    options = {"retained": 0.9, "energy": "s2", "loss": "relabel", "most_loss": 1.0}
+    done = problem.run("pgu", options=options, force=True)
+    if not same(bits(done.model), bits(before)):
+        shares = moved_inside(problem, before, done.model, more=0, retained=0.9, energy="s2")
+        assert max(shares.values()) < 1e-4
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_class_is_forgotten_and_the_others_are_not(pictures: bool) -> None:
+    problem = one_class(pictures=pictures, epochs=4)
+    done = problem.run("pgu", options=STRONG)
+    assert last(done, "forget_accuracy_trained") <= 0.1
+    assert last(done, "val_accuracy") >= 0.9
+    assert done.log[1].metrics["gradient_left"] is not None
+    assert any("were left free" in note for note in done.notes)
+
+
+def test_answers_to_what_is_kept_move_less_than_to_what_is_forgotten() -> None:
+    problem = one_class(pictures=True)
+    before = {
+        name: answered(problem.model, some, Watch()).logits
+        for name, some in (("forget", problem.forget), ("retain", problem.retain))
+    }
+    done = problem.run("pgu", options={"lr": 0.2, "lr_end": 0.2})
+    moves = {
+        name: abs(answered(done.model, some, Watch()).logits - before[name]).mean()
+        for name, some in (("forget", problem.forget), ("retain", problem.retain))
+    }
+    assert moves["retain"] < moves["forget"] / 4
+
+
+def test_what_retains_all_changes_nothing() -> None:
+    problem = one_class(pictures=True)
+    before = bits(problem.model)
+    done = problem.run("pgu", options={"retained": 1.0})
+    assert same(before, bits(done.model))
+    assert done.samples_read == 0
+
+
+def test_batch_norms_stay_as_they_are() -> None:
+    problem = one_class(pictures=True)
+    before = copy.deepcopy(problem.model)
+    done = problem.run("pgu", options=STRONG)
+    for one, other in zip(before.modules(), done.model.modules(), strict=True):
+        if isinstance(one, nn.BatchNorm2d):
+            assert same(bits(one), bits(other))
+    assert all(value.requires_grad for value in done.model.parameters())
+    with pytest.raises(UsageError, match="bn"):
+        problem.run("pgu", options={"bn": "train"})
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("rule", ["class", "instances", "depoison"])
+def test_the_loss_is_finite_and_bounded_for_sure_answers(classes: int, rule: method.Rule) -> None:
+    logits = torch.zeros(4, classes)
+    logits[:, 0] = torch.tensor([1e4, -1e4, 20.0, 0.0])
+    logits.requires_grad_()
+    options = PguOptions(loss2=0.2)
+    loss = loss_of(logits, torch.zeros(4, dtype=torch.int64), rule, options)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad if logits.grad is not None else torch.tensor(torch.nan)).all()
+    assert (
+        float(loss.detach()) <= 3.0 + 0.2 * torch.tensor(float(classes)).log()
+    )  # -log(0.05) = 3.0
+
+
+def test_the_entropy_term_has_its_rules_sign() -> None:
+    labels, alone = torch.zeros(1, dtype=torch.int64), PguOptions(loss1=0.0, loss2=1.0)
+    sure, open_ = torch.tensor([[0.0, 9.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.0]])
+    for rule in ("class", "instances"):
+        assert loss_of(open_, labels, rule, alone) < loss_of(sure, labels, rule, alone)
+    assert loss_of(sure, labels, "depoison", alone) < loss_of(open_, labels, "depoison", alone)
+    two = torch.tensor([[1.0, 2.0]])
+    assert float(loss_of(two, labels, "depoison", alone)) == 0
+    assert float(loss_of(two, labels, "class", alone)) < -0.5
+
+
+def test_the_rule_of_instances_ends_where_members_look_like_strangers() -> None:
+    moments = [Moment(1.0, 0.9), Moment(0.95, 0.9)]
+    assert verdict("instances", moments, 0, 0.05) == (1, None)
+    moments.append(Moment(0.88, 0.89))
+    chosen, reason = verdict("instances", moments, 1, 0.05)
+    assert (chosen, reason is not None) == (2, True)
+    moments[-1] = Moment(0.5, 0.89)
+    assert verdict("instances", moments, 1, 0.05).chosen == 1
+
+
+def test_the_rule_of_a_class_ends_where_validation_falls_or_nothing_is_left() -> None:
+    start = Moment(1.0, 0.9)
+    assert verdict("class", [start, Moment(0.3, 0.86)], 0, 0.05) == (1, None)
+    assert verdict("class", [start, Moment(0.005, 0.86)], 0, 0.05).reason is not None
+    moments = [start, Moment(0.3, 0.9), Moment(0.2, 0.8)]
+    chosen, reason = verdict("class", moments, 1, 0.05)
+    assert (chosen, reason) == (1, "validation lost more than 5.0%")
+    assert verdict("class", [start, Moment(0.3, 0.8)], 0, 0.05).chosen == 0
+
+
+def test_a_class_that_costs_too_much_in_the_first_epoch_gives_the_model_back_as_it_came() -> None:
+    problem = one_class(epochs=4)
+    before = bits(problem.model)
+    options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
+    done = problem.run("pgu", options=options)
+    assert same(bits(done.model), before)
+    assert "as it came is given back; take a lower lr" in done.notes[-1]
+
+
+def test_the_rule_of_wrong_labels_keeps_the_best_on_validation() -> None:
+    moments = [Moment(0.9, 0.7), Moment(0.8, 0.8)]
+    assert verdict("depoison", moments, 0, 0.05) == (1, None)
+    moments.append(Moment(0.7, 0.75))
+    assert verdict("depoison", moments, 1, 0.05) == (1, None)
+    moments.append(Moment(0.6, 0.8))
+    assert verdict("depoison", moments, 1, 0.05) == (3, None)
+    moments.append(Moment(0.5, 0.6))
+    assert verdict("depoison", moments, 3, 0.05) == (3, "validation lost more than 5.0%")
+
+
+def test_instances_that_are_forgotten_in_one_epoch_went_too_fast() -> None:
+    problem = one_class(epochs=4)
+    options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
+    with pytest.raises(JobError, match="too fast"):
+        problem.run("pgu", options=options, goal="instances")
+
+
+def test_instances_no_better_answered_than_validation_are_left_alone() -> None:
+    problem = one_class()
+    wrong = examples(problem.forget.source.inputs[:8], [1] * 8)  # type: ignore[attr-defined]  # Held
+    before = bits(problem.model)
+    done = problem.run(
+        "pgu", forget=wrong, retain=problem.retain.some(range(40, 60)), goal="instances"
+    )
+    assert same(before, bits(done.model))
+    assert any("nothing changed" in note for note in done.notes)
+
+
+def memorised() -> Problem:
+    """Return a model that has learned some wrong labels by heart, of points without their class."""
+    random = torch.Generator().manual_seed(0)
+    inputs, labels = torch.randn(96, 24, generator=random), torch.arange(96) % 2
+    everything = examples(inputs, labels)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 48), nn.ReLU(), nn.Linear(48, 2)).eval()
+    checked = examples(torch.randn(64, 24, generator=random), torch.arange(64) % 2)
+    options = TrainingOptions(epochs=60, lr=0.1)
+    learn_plainly(model, everything, "trained", validation=checked, options=options, watch=Watch())
+    rows = list(range(96))
+    return Problem(
+        model=model,
+        forget=everything.some(rows[:16]),
+        retain=everything.some(rows[16:]),
+        validation=checked,
+        test=checked,
+        fresh=lambda: model,
+        classes=2,
+    )
+
+
+def test_instances_learned_by_heart_become_like_strangers() -> None:
+    problem = memorised()
+    done = problem.run("pgu", options={"retained": 0.4, "epochs": 100, "lr": 0.05, "batch_size": 8})
+    assert last(done, "forget_accuracy_trained") < 1.0
+    gap = abs(last(done, "forget_accuracy_trained") - last(done, "val_accuracy"))
+    first = done.log[0].metrics
+    assert gap < abs((first["forget_accuracy_trained"] or 0) - (first["val_accuracy"] or 0)) / 2
+
+
+@pytest.mark.parametrize("logits", [1, 2])
+@pytest.mark.parametrize("loss", ["paper", "relabel"])
+def test_wrong_labels_never_cost_validation(logits: int, loss: str) -> None:
+    problem = flipped(pictures=True, logits=logits)
+    options = {"loss": loss, "retained": 0.5, "energy": "s2"}
+    done = problem.run("pgu", options=options, force=True)
+    assert last(done, "val_accuracy") >= (done.log[0].metrics["val_accuracy"] or 0)
+    assert any("counted as sound" in note for note in done.notes)
+    assert any(note.startswith("forced") for note in done.notes)
+
+
+def test_relabelling_needs_a_label_that_is_wrong() -> None:
+    with pytest.raises(JobError, match="relabel"):
+        one_class().run("pgu", options={"loss": "relabel"})
+
+
+def test_a_bare_linear_layer_over_features_forgets() -> None:
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(96) % 3
+    inputs = torch.randn(3, 12, generator=random)[labels] * 2
+    inputs = inputs + 0.1 * torch.randn(96, 12, generator=random)
+    everything = examples(inputs, labels)
+    torch.manual_seed(0)
+    model = nn.Linear(12, 3)
+    options = TrainingOptions(epochs=20, lr=0.1)
+    learn_plainly(
+        model, everything, "trained", validation=everything, options=options, watch=Watch()
+    )
+    rows = torch.arange(96)
+    done = run(
+        "pgu",
+        model,
+        forget=everything.some(rows[labels == 2].tolist()),
+        retain=everything.some(rows[labels != 2].tolist()),
+        validation=everything,
+        options={**STRONG, "retained": 0.7},
+    )
+    assert last(done, "forget_accuracy_trained") == 0
+    assert last(done, "val_accuracy") == 1
+
+
+class Sorts(nn.Module):
+    """Convolutions of every sort in one network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8),
+            nn.ReLU(),
+            nn.Conv2d(8, 12, 3, stride=2, groups=4),
+            nn.ReLU(),
+            nn.Conv2d(12, 12, 1),
+            nn.Dropout(0.2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(12, 3),
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = self.layers(inputs)
+        return found
+
+
+def test_grouped_dilated_and_strided_layers_are_spared_too() -> None:
+    problem = one_class(pictures=True)
+    torch.manual_seed(0)
+    model, options = Sorts(), TrainingOptions(epochs=10, lr=0.05)
+    everything = problem.retain + problem.forget
+    learn_plainly(
+        model, everything, "trained", validation=problem.validation, options=options, watch=Watch()
+    )
+    before = copy.deepcopy(model)
+    changed = {"retained": 0.7, "lr": 0.5, "lr_end": 0.5, "positions": 9, "epochs": 5}
+    given = {"forget": problem.forget, "retain": problem.retain, "validation": problem.validation}
+    done = run("pgu", model, options={**changed, "most_loss": 1.0}, **given)  # type: ignore[arg-type]  # a mix
+    shares = moved_inside(problem, before, done.model, more=1, retained=0.7, positions=9)
+    assert len(shares) == 5
+    assert max(shares.values()) < 1e-4
+
+
+def test_a_frozen_body_stays_as_it_is() -> None:
+    problem = one_class(pictures=True)
+    body, head = problem.model[:-1], problem.model[-1]  # type: ignore[index]  # Sequential
+    body.requires_grad_(False)
+    before = bits(body)
+    start = bits(head)
+    done = problem.run("pgu", options=STRONG)
+    assert same(before, bits(done.model[:-1]))  # type: ignore[index]  # Sequential
+    assert not same(start, bits(done.model[-1]))  # type: ignore[index]  # Sequential
+    assert not any(value.requires_grad for value in body.parameters())
+
+
+def test_half_precision_forgets_as_well() -> None:
+    problem = one_class(pictures=True)
+    before = copy.deepcopy(problem.model)
+    done = problem.run("pgu", options=STRONG, watch=Watch(precision="bf16"))
+    assert last(done, "forget_accuracy_trained") <= 0.1
+    assert all(value.dtype == torch.float32 for value in done.model.parameters())
+    assert not same(bits(before), bits(done.model))
+
+
+def test_a_seed_gives_the_same_weights() -> None:
+    problem = one_class(pictures=True)
+    results = []
+    for _ in range(2):
+        given = copy.deepcopy(problem.model)
+        results.append(
+            bits(
+                run(
+                    "pgu",
+                    given,
+                    forget=problem.forget,
+                    retain=problem.retain,
+                    validation=problem.validation,
+                    seed=3,
+                ).model
+            )
+        )
+    assert same(*results)
+
+
+def test_it_can_be_stopped() -> None:
+    stop = threading.Event()
+    watch = Watch(stop=stop, progress=lambda **_: stop.set())
+    with pytest.raises(JobError, match="stopped"):
+        one_class().run("pgu", watch=watch)
+
+
+def test_what_is_known_of_all_serves_later_requests_without_it(tmp_path: Path) -> None:
+    problem = one_class(pictures=True)
+    start = copy.deepcopy(problem.model)
+    first = problem.run("pgu", cache=tmp_path)
+    wanted = bits(first.model)
+    assert first.cached_samples == len(problem.retain) + len(problem.forget)
+
+    given: dict[str, Any] = {"forget": problem.forget, "validation": problem.validation}
+    second = run("pgu", copy.deepcopy(start), cache=tmp_path, goal="class", **given)
+    assert same(wanted, bits(second.model))
+    assert second.cached_samples == first.cached_samples
+    assert second.samples_read == first.samples_read
+
+    other = problem.retain.some(range(10)) + problem.forget  # another division of the same samples
+    rest = problem.retain.some(range(10, len(problem.retain)))
+    third = run(
+        "pgu", start, cache=tmp_path, forget=other, retain=rest, validation=problem.validation
+    )
+    assert third.cached_samples == first.cached_samples
+    assert len(list(tmp_path.glob("covariances-*"))) == 1
+
+
+def test_a_chained_request_starts_from_what_the_last_one_kept(tmp_path: Path) -> None:
+    problem = one_class(classes=4, pictures=True)
+    first = problem.run("pgu", cache=tmp_path, options={"lr": 0.2})
+    labels = problem.retain.trained
+    rows = [row for row, label in enumerate(labels) if label == 2]
+    given: dict[str, Any] = {
+        "forget": problem.retain.some(rows), "validation": problem.validation, "goal": "class"
+    }  # fmt: skip
+    done = run("pgu", first.model, cache=tmp_path, **given)
+    assert any("earlier unlearning" in note for note in done.notes)
+    with pytest.raises(JobError, match="not among"):  # it is gone already
+        run("pgu", done.model, cache=tmp_path, **given)
+
+
+def test_without_cache_and_what_is_kept_it_says_what_to_do(tmp_path: Path) -> None:
+    problem = one_class()
+    with pytest.raises(JobError, match="give `retain`"):
+        problem.run("pgu", retain=None, goal="class")
+    with pytest.raises(JobError, match="give `retain`"):
+        problem.run("pgu", retain=None, goal="class", cache=tmp_path)
+
+
+def test_a_bias_that_no_longer_learns_has_covariances_of_its_own(tmp_path: Path) -> None:
+    problem = one_class()
+    start = copy.deepcopy(problem.model)
+    problem.run("pgu", cache=tmp_path, options={"epochs": 1})
+    start[0].bias.requires_grad_(False)  # type: ignore[index]  # a Sequential
+    before = bits(start)
+    done = replace(problem, model=start).run("pgu", cache=tmp_path, options={"epochs": 1})
+    assert torch.equal(bits(done.model)["0.bias"], before["0.bias"])
+    assert len(list(tmp_path.glob("covariances-*"))) == 2
+
+
+def test_other_samples_of_the_same_model_have_a_file_of_their_own(tmp_path: Path) -> None:
+    problem = one_class()
+    start = copy.deepcopy(problem.model)
+    few: Examples = problem.retain.some(range(20))
+    run(
+        "pgu",
+        copy.deepcopy(start),
+        forget=problem.forget,
+        retain=few,
+        validation=problem.validation,
+        cache=tmp_path,
+    )
+    problem.run("pgu", cache=tmp_path)
+    before = bits(problem.model)
+    alone = run(
+        "pgu", start, forget=problem.forget, retain=problem.retain, validation=problem.validation
+    )
+    assert same(before, bits(alone.model))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"epochs": 1},
+        {"batch_size": 1, "epochs": 2},
+        {"retained": 0.001},
+        {"retained": 0.9999999},
+        {"positions": 1},
+        {"loss1": 0.0, "loss2": 0.0},
+        {"offset": 1e-6},
+        {"offset": 0.999, "momentum": 0.99},
+    ],
+)
+def test_options_extremes_give_a_sound_model(changed: dict[str, Any]) -> None:
+    done = one_class(pictures=True).run("pgu", options=changed)
+    assert all(bool(value.isfinite().all()) for value in done.model.parameters())
+
+
+def test_a_layer_in_which_nothing_is_protected_is_told() -> None:
+    options = {"retained": 0.3, "energy": "s2", "rule": "instances"}
+    done = one_class(pictures=True).run("pgu", options=options)
+    assert any(note.startswith("nothing is protected in") for note in done.notes)

@@ -1,0 +1,246 @@
+"""The last layer fitted anew on cached features."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from tests.trueface.unlearning.build import Problem, flipped, one_class
+from trueface.data.examples import Examples, examples
+from trueface.runtime.progress import Watch
+from trueface.unlearning.methods.exact import DECAYS
+
+
+def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Tensor, Tensor]:
+    """Return a linear layer over features of unlike scales, which forgets some flipped labels."""
+    random = torch.Generator().manual_seed(seed)
+    scales = torch.tensor([3.0, 1.0, 0.3, 1.0, 0.1])
+    inputs = (torch.randn(240, 5, generator=random) * scales) + torch.tensor([5.0, 0, 1, -2, 0])
+    noise = torch.randn(240, classes, generator=random)
+    mix = torch.randn(5, classes, generator=random) / scales[:, None]
+    right = ((inputs - inputs.mean(0)) @ mix + noise).argmax(1)
+    trained = right.clone()
+    trained[:40] = (right[:40] + 1) % classes
+    every = examples(inputs, trained, right)
+    torch.manual_seed(seed)
+    model = nn.Linear(5, 1 if classes == 2 else classes, bias=bias)
+    problem = Problem(
+        model=model,
+        forget=every.some(range(40)),
+        retain=every.some(range(40, 200)),
+        validation=examples(inputs[200:], right[200:]),
+        test=every,
+        fresh=lambda: model,
+        classes=classes,
+    )
+    return problem, inputs[:200], right[:200]
+
+
+def probabilities(
+    model: nn.Module, inputs: Tensor
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    with torch.inference_mode():
+        said = model(inputs).double()
+    if said.shape[1] == 1:
+        said = torch.cat([torch.zeros_like(said), said], 1)
+    found: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = said.softmax(1).numpy()
+    return found
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("decay", [1.0, 0.01])
+def test_the_minimum_is_that_of_another_solver(classes: int, decay: float, bias: bool) -> None:
+    problem, inputs, right = lone(classes, bias=bias)
+    problem.run("exact", options={"decay": decay, "steps": 300})
+    scale = float(inputs.double().var(0, correction=0).mean().sqrt())
+    other = LogisticRegression(
+        C=1 / (decay * len(inputs)), fit_intercept=bias, tol=1e-9, max_iter=10_000
+    ).fit((inputs / scale).numpy().astype(np.float64), right.numpy())
+    expected = other.predict_proba((inputs / scale).numpy().astype(np.float64))
+    assert np.abs(probabilities(problem.model, inputs) - expected).max() < 1e-3
+    if classes == 2:
+        weight = problem.model.weight.detach().numpy() * scale  # type: ignore[operator]
+        assert np.abs(weight - other.coef_).max() < 1e-3
+
+
+def test_a_single_logit_stays_one_and_all_labels_are_put_right() -> None:
+    problem = flipped(pictures=True)
+    done = problem.run("exact")
+    assert done.log[-1].metrics["forget_accuracy_true"] == 1
+    assert done.log[-1].metrics["val_accuracy"] == 1
+    assert done.model[-1].weight.shape == (1, 16)  # type: ignore[index]  # a Sequential
+    assert len(done.log) == 2 + len(DECAYS)
+    assert "fitted on 64 samples" in done.notes[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_class_is_never_answered_again(pictures: bool, precision: str) -> None:
+    done = one_class(pictures=pictures).run("exact", watch=Watch(precision=precision))
+    assert done.log[-1].metrics["forget_accuracy_trained"] == 0
+    assert done.log[-1].metrics["val_accuracy"] == 1
+    assert "fitted on 64 samples" in done.notes[0]
+
+
+def test_the_body_stays_bit_for_bit() -> None:
+    problem = flipped(pictures=True, logits=2)
+    before = state(problem.model)
+    after = problem.run("exact").model.state_dict()
+    changed = {name for name, one in after.items() if not torch.equal(one, before[name])}
+    assert changed == {"8.weight", "8.bias"}
+
+
+def test_the_head_that_was_there_does_not_matter() -> None:
+    problem = flipped()
+    first = state(problem.run("exact").model)
+    with torch.no_grad():
+        problem.model[2].weight.fill_(3.0)  # type: ignore[index]
+    second = problem.run("exact").model.state_dict()
+    assert all(torch.equal(one, second[name]) for name, one in first.items())
+
+
+def test_the_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path) -> None:
+    problem = flipped(pictures=True)
+    first = problem.run("exact", cache=tmp_path)
+    held = state(first.model)
+    second = problem.run("exact", cache=tmp_path)  # with another head than at first
+    assert first.cached_samples == second.cached_samples >= 64
+    assert second.samples_read == 0
+    assert len(list(tmp_path.iterdir())) == 2
+    assert all(torch.equal(one, held[name]) for name, one in second.model.state_dict().items())
+
+
+def test_other_labels_and_another_division_find_the_same_features(tmp_path: Path) -> None:
+    problem = flipped()
+    every = problem.forget + problem.retain
+    problem.run("exact", cache=tmp_path)
+    problem.run(
+        "exact", cache=tmp_path, forget=every.some(range(9)), retain=every.some(range(9, 64))
+    )
+    sound = every.relabelled(every.true or ())
+    problem.run(
+        "exact",
+        cache=tmp_path,
+        forget=sound.some(range(9)),
+        retain=sound.some(range(9, 64)),
+        goal="instances",
+    )
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_another_body_has_features_of_its_own(tmp_path: Path) -> None:
+    problem = flipped()
+    problem.run("exact", cache=tmp_path)
+    with torch.no_grad():
+        problem.model[0].bias.add_(1.0)  # type: ignore[index]
+    problem.run("exact", cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_file_that_is_cut_off_is_made_again(tmp_path: Path) -> None:
+    problem = flipped()
+    held = state(problem.run("exact", cache=tmp_path).model)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:300])
+    again = problem.run("exact", cache=tmp_path).model.state_dict()
+    assert all(torch.equal(one, again[name]) for name, one in held.items())
+    assert all(path.stat().st_size > 300 for path in tmp_path.iterdir())
+
+
+def test_without_true_labels_it_is_fitted_on_what_is_kept() -> None:
+    problem, inputs, right = lone(2)
+    unknown = replace(problem.forget, true=None)
+    done = problem.run("exact", forget=unknown, goal="flips", options={"decay": 0.1})
+    assert "fitted on 160 samples" in done.notes[0]
+    alone = probabilities(done.model, inputs)
+    reference, _, _ = lone(2)
+    reference.run("exact", forget=unknown, goal="instances", options={"decay": 0.1})
+    assert np.array_equal(alone, probabilities(reference.model, inputs))
+    assert len(right) == 200
+
+
+def test_with_nothing_kept_the_forgotten_under_right_labels_are_enough() -> None:
+    problem = flipped()
+    done = problem.run("exact", retain=None, force=True)
+    assert f"fitted on {len(problem.forget)} samples" in done.notes[-1]
+    with pytest.raises(JobError, match="nothing to learn from"):
+        problem.run("exact", retain=None, force=True, goal="instances")
+
+
+def test_the_best_penalty_on_validation_is_taken() -> None:
+    problem, _, _ = lone(3)
+    done = problem.run("exact")
+    tried = [step.metrics for step in done.log[1:-1]]
+    best = max(tried, key=lambda one: (one["val_accuracy"] or 0, -(one["val_loss"] or 0)))
+    assert f"penalty {best['decay']:g}, the best of {len(DECAYS)}" in done.notes[0]
+    assert done.log[-1].metrics["val_accuracy"] == pytest.approx(best["val_accuracy"])
+
+
+def test_samples_of_two_sources_are_both_read() -> None:
+    problem, inputs, right = lone(2)
+    apart = problem.run(
+        "exact",
+        forget=examples(inputs[:40], 1 - right[:40], right[:40]),
+        retain=examples(inputs[40:], right[40:]),
+        options={"decay": 0.1},
+    )
+    together, _, _ = lone(2)
+    together.run("exact", options={"decay": 0.1})
+    found = probabilities(apart.model, inputs)
+    assert np.allclose(found, probabilities(together.model, inputs), atol=1e-5)
+
+
+def test_features_that_never_vary_and_one_step_do_no_harm() -> None:
+    every = examples(torch.ones(8, 3), [0, 1] * 4, [1, 0] * 4)
+    model = nn.Linear(3, 1)
+    problem = Problem(
+        model=model,
+        forget=every.some(range(2)),
+        retain=every.some(range(2, 8)),
+        validation=every,
+        test=every,
+        fresh=lambda: model,
+        classes=2,
+    )
+    problem.run("exact", options={"steps": 1, "decay": 0.0})
+    assert all(one.isfinite().all() for one in model.state_dict().values())
+
+
+def test_what_cannot_be_read_is_left_out() -> None:
+    problem = flipped()
+
+    class Gaps:
+        """A source of which every fourth sample cannot be read."""
+
+        identity = "gaps"
+
+        def __call__(self, positions, *, epoch, batch_size):  # type: ignore[no-untyped-def]
+            some = [position for position in positions if position % 4]
+            return problem.retain.source(some, epoch=epoch, batch_size=batch_size)
+
+    def gappy(some: Examples) -> Examples:
+        return replace(some, source=Gaps())
+
+    done = problem.run("exact", forget=gappy(problem.forget), retain=gappy(problem.retain))
+    assert "fitted on 48 samples" in done.notes[0]
+
+
+def test_it_stops_when_told() -> None:
+    stop = threading.Event()
+
+    def told(**_: object) -> None:
+        stop.set()
+
+    with pytest.raises(JobError, match="stopped"):
+        flipped().run("exact", watch=Watch(stop=stop, progress=told))

@@ -1,0 +1,246 @@
+"""Fisher forgetting."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from launcher.api import JobError
+from tests.trueface.unlearning.build import PER_CLASS, Problem, flipped, one_class
+from trueface.data.examples import Meter, examples
+from trueface.models.logits import wide
+from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Request
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.hyperparameters import FisherOptions
+from trueface.unlearning.methods.fisher import MORE, ROW_VARIANCE, _importances, variance
+from trueface.unlearning.plain_training import learn_plainly
+
+
+def asked(problem: Problem, options: FisherOptions | None = None, seed: int = 0) -> Request:
+    """Return a request as `run` makes it."""
+    return Request(
+        model=problem.model,
+        forget=problem.forget,
+        retain=problem.retain,
+        validation=problem.validation,
+        options=options or FisherOptions(),
+        goal="instances",
+        classes=problem.classes,
+        fresh=None,
+        learn=learn_plainly,
+        cache=Cache(None, Meter()),
+        meter=Meter(),
+        watch=Watch(),
+        seed=seed,
+    )
+
+
+def by_hand(problem: Problem) -> dict[str, Tensor]:
+    """Return the exact diagonal of the Fisher information, one image and class after another."""
+    named = dict(problem.model.named_parameters())
+    sums = {name: torch.zeros_like(one) for name, one in named.items()}
+    inputs = torch.cat([batch.inputs for batch in problem.retain.batches("trained", epoch=None)])
+    for image in inputs:
+        logs = wide(problem.model(image[None])).log_softmax(1)[0]
+        for log in logs:
+            found = torch.autograd.grad(log, tuple(named.values()), retain_graph=True)
+            for name, one in zip(named, found, strict=True):
+                sums[name] += log.exp().detach() * one.square()
+    return {name: one / len(inputs) for name, one in sums.items()}
+
+
+class Branching(nn.Module):
+    """A model that looks at its numbers, which cannot be vectorised."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the inner model's logits."""
+        logits: Tensor = self.inner(inputs)
+        return logits if float(logits.detach().sum()) < 1e9 else -logits
+
+
+class Striped(nn.Module):
+    """A model that asks for a memory format."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the inner model's logits."""
+        logits: Tensor = self.inner(inputs.contiguous(memory_format=torch.channels_last))
+        return logits
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_all_classes_weighted_are_the_exact_information(pictures: bool) -> None:
+    problem = one_class(pictures=pictures, epochs=2)
+    notes: list[str] = []
+    found, _ = _importances(asked(problem, FisherOptions(exact=True)), problem.retain, notes)
+    for name, one in by_hand(problem).items():
+        torch.testing.assert_close(found[name], one, rtol=1e-3, atol=1e-6)
+    assert notes == []
+
+
+def test_one_drawn_class_an_image_gives_the_same_on_average() -> None:
+    problem = flipped(epochs=2)
+    notes: list[str] = []
+    exact, _ = _importances(asked(problem, FisherOptions(exact=True)), problem.retain, notes)
+    drawn = [
+        _importances(asked(problem, seed=seed), problem.retain, notes)[0] for seed in range(40)
+    ]
+    mean = torch.stack([one["2.weight"] for one in drawn]).mean(0)
+    torch.testing.assert_close(mean, exact["2.weight"], rtol=0.25, atol=0.02)
+
+
+def test_a_model_that_cannot_be_vectorised_is_read_image_by_image() -> None:
+    problem = flipped(pictures=True, epochs=2)
+    branching = replace(problem, model=Branching(problem.model))
+    notes: list[str] = []
+    quick, loss = _importances(asked(problem), problem.retain, notes)
+    assert notes == []
+    slow, same = _importances(asked(branching), problem.retain, notes)
+    assert "one by one" in notes[0]
+    assert len(notes) == 1
+    assert loss == pytest.approx(same)
+    for name, one in quick.items():
+        torch.testing.assert_close(slow[f"inner.{name}"], one, rtol=1e-3, atol=1e-7)
+
+
+def test_a_memory_format_is_no_reason_to_read_image_by_image() -> None:
+    problem = flipped(pictures=True, epochs=2)
+    notes: list[str] = []
+    striped = replace(problem, model=Striped(problem.model))
+    found, _ = _importances(asked(striped), problem.retain, notes)
+    plain, _ = _importances(asked(problem), problem.retain, notes)
+    assert notes == []
+    for name, one in plain.items():
+        torch.testing.assert_close(found[f"inner.{name}"], one, rtol=1e-3, atol=1e-7)
+
+
+def test_what_nothing_needs_gets_the_cap() -> None:
+    options = FisherOptions(alpha=1e-4, most=50.0, most_last=7.0)
+    nothing = torch.zeros(3, 4, 2, 2)
+    torch.testing.assert_close(
+        variance(nothing, options, last=False), torch.full_like(nothing, 50e-4)
+    )
+    vector = torch.zeros(3)
+    torch.testing.assert_close(
+        variance(vector, options, last=False), torch.full_like(vector, 50e-4 * MORE)
+    )
+    matrix = torch.zeros(3, 4)
+    torch.testing.assert_close(
+        variance(matrix, options, last=True), torch.full_like(matrix, 7e-4 * MORE)
+    )
+
+
+def test_what_is_needed_more_moves_less_and_a_matrix_by_its_rows() -> None:
+    options = FisherOptions()
+    needed = torch.tensor([[1.0, 1.0], [100.0, 300.0]])
+    found = variance(needed, options, last=False)
+    torch.testing.assert_close(
+        found, options.alpha * torch.tensor([[1.0, 1.0], [1 / 150, 1 / 150]])
+    )
+
+
+def test_dead_weights_move_by_the_cap() -> None:
+    problem = flipped(pictures=True)
+    with torch.no_grad():
+        problem.model[3].weight.zero_()  # type: ignore[index]  # a Sequential
+        problem.model[4].weight.zero_()  # type: ignore[index]
+        problem.model[4].bias.fill_(-1.0)  # type: ignore[index]
+    problem.run("fisher", goal="instances", options={"alpha": 1e-4})
+    moved = problem.model[3].weight  # type: ignore[index]
+    assert float(moved.detach().std()) == pytest.approx((1e-4 * 1e3) ** 0.5, rel=0.1)
+
+
+def test_the_row_of_a_class_is_forgotten() -> None:
+    problem = one_class(pictures=True)
+    done = problem.run("fisher", options={"alpha": 1e-12})
+    last = done.model[-1]  # type: ignore[index]  # a Sequential
+    row = torch.cat([last.weight[2], last.bias[2:]]).detach()
+    assert 0 < float(row.abs().max()) < 5 * ROW_VARIANCE**0.5
+    assert float(last.weight[0].detach().abs().max()) > 0.1
+    assert done.notes == ()
+
+
+def test_a_single_logit_has_no_row_to_forget_and_says_so() -> None:
+    problem = flipped()
+    right = problem.validation
+    rows = [row for row, label in enumerate(right.trained) if label == 1]
+    rest = [row for row, label in enumerate(right.trained) if label == 0]
+    done = problem.run(
+        "fisher", forget=right.some(rows), retain=right.some(rest), goal="class", force=True
+    )
+    assert "no row of its own" in done.notes[1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("logits", [1, 2])
+def test_it_runs_on_one_logit_and_two_at_any_precision(logits: int, precision: str) -> None:
+    done = flipped(pictures=True, logits=logits).run("fisher", watch=Watch(precision=precision))
+    assert done.notes == ()
+    assert done.log[1].metrics["noise"]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_same_seed_gives_the_same_model_and_another_another(exact: bool) -> None:
+    states = [
+        flipped().run("fisher", seed=seed, options={"exact": exact}).model.state_dict()
+        for seed in (3, 3, 4)
+    ]
+    assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())
+    assert not torch.equal(states[0]["0.weight"], states[2]["0.weight"])
+
+
+def test_only_as_many_images_are_read_as_are_wanted() -> None:
+    problem = one_class()
+    assert problem.run("fisher", options={"samples": 7}).samples_read == 7
+    every = one_class().run("fisher", options={"samples": 10_000}).samples_read
+    assert every == 2 * PER_CLASS
+
+
+def test_more_noise_forgets_more() -> None:
+    little = one_class().run("fisher", goal="instances", options={"alpha": 1e-9})
+    much = one_class().run("fisher", goal="instances", options={"alpha": 1.0})
+    assert little.log[-1].metrics["forget_accuracy_trained"] == 1
+    assert (much.log[1].metrics["noise"] or 0) > 1e3 * (little.log[1].metrics["noise"] or 0)
+
+
+def test_a_lone_linear_layer_over_features_will_do() -> None:
+    inputs = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    labels = (inputs[:, 0] > 0).long()
+    every = examples(inputs, labels)
+    model = nn.Linear(4, 1)
+    problem = Problem(
+        model=model,
+        forget=every.some(range(5)),
+        retain=every.some(range(5, 30)),
+        validation=every,
+        test=every,
+        fresh=lambda: model,
+        classes=2,
+    )
+    before = model.weight.detach().clone()
+    logits = model(inputs[5:])[:, 0].detach()
+    loss = functional.binary_cross_entropy_with_logits(logits, labels[5:].float())
+    done = problem.run("fisher")
+    assert done.log[1].metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert not torch.equal(before, model.weight)
+
+
+def test_it_stops_when_told() -> None:
+    stop = threading.Event()
+
+    def told(**_: object) -> None:
+        stop.set()
+
+    with pytest.raises(JobError, match="stopped"):
+        flipped().run("fisher", watch=Watch(stop=stop, progress=told))

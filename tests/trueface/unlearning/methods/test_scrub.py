@@ -1,0 +1,162 @@
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from launcher.api import UsageError
+from tests.trueface.unlearning import checks
+from tests.trueface.unlearning.build import flipped, one_class
+from trueface.models.logits import cross_entropy, wide
+from trueface.runtime.progress import Watch
+from trueface.unlearning.hyperparameters import ScrubOptions
+from trueface.unlearning.methods import scrub
+from trueface.unlearning.methods.scrub import Checkpoint
+from trueface.unlearning.optimization import Descent, teach
+
+FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
+CLASS = {"lr": 0.1, "epochs": 10, "max_epochs": 5, "forget_batch": 4}
+OF_PICTURES = {"lr": 0.05, "epochs": 12, "max_epochs": 3, "forget_batch": 8, "alpha": 0.5}
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_without_max_steps_and_teacher_it_is_fine_tuning(pictures: bool) -> None:
+    problem = one_class(pictures=pictures)
+    plain = copy.deepcopy(problem.model)
+    options = ScrubOptions(max_epochs=0, alpha=0.0, gamma=1.0, lr=0.05, batch_size=16)
+    done = problem.run("scrub", options=options)
+    descent = Descent(plain.parameters(), options)
+    for epoch in range(options.epochs):
+        teach(plain, "train")
+        for batch in problem.retain.batches("trained", epoch=epoch, batch_size=16):
+            descent.step(cross_entropy(wide(plain(batch.inputs)), batch.labels))
+    assert not checks.moved(checks.weights(plain), done.model)
+
+
+def test_max_steps_come_before_min_steps_and_not_in_the_final_epochs() -> None:
+    done = one_class().run("scrub", options=FAST)
+    checks.sound(done, 6)
+    assert ["loss_forget" in step.metrics for step in done.log[1:-1]] == [True] * 3 + [False] * 3
+    assert next(iter(done.log[1].metrics)) == "loss"
+
+
+def test_the_first_max_step_moves_a_student_that_is_its_teacher() -> None:
+    problem = flipped()
+    before = checks.weights(problem.model)
+    options = {"epochs": 1, "max_epochs": 1, "gamma": 0.0, "alpha": 0.0, "weight_decay": 0.0}
+    assert checks.moved(before, problem.run("scrub", options=options).model)
+
+
+def test_max_steps_leave_batch_statistics_alone() -> None:
+    problem = flipped(pictures=True)
+    before = [one.clone() for one in problem.model.buffers()]
+    problem.run("scrub", options={**FAST, "bn": "eval"})
+    assert all(torch.equal(*pair) for pair in zip(before, problem.model.buffers(), strict=True))
+
+
+def test_the_divergence_is_that_of_the_formula_also_of_one_logit() -> None:
+    teacher, student = torch.tensor([[2.0], [-1.0]]), torch.tensor([[0.5], [0.0]])
+    expected = 0.0
+    for told, said in zip(teacher.flatten().tolist(), student.flatten().tolist(), strict=True):
+        p, q = (1 / (1 + math.exp(-one / 3)) for one in (told, said))
+        expected += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    found = scrub.divergence(wide(teacher), wide(student), 3.0)
+    assert float(found) == pytest.approx(9 * expected / 2, rel=1e-5)
+    assert float(scrub.divergence(wide(teacher), wide(teacher), 3.0)) == 0
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("logits", [1, 2])
+def test_wrong_labels_are_left(pictures: bool, logits: int) -> None:
+    done = flipped(pictures=pictures, logits=logits).run("scrub", options=FAST)
+    checks.sound(done, 6)
+    accuracies = [step.metrics["val_accuracy"] for step in done.log[1:-1]]
+    assert done.log[-1].metrics["val_accuracy"] == max(one or 0.0 for one in accuracies) > 0.9
+    assert done.log[-1].metrics["forget_accuracy_trained"] == 0
+    assert "best on validation" in done.notes[-1]
+
+
+@pytest.mark.parametrize(("pictures", "options"), [(False, CLASS), (True, OF_PICTURES)])
+def test_a_class_is_forgotten(pictures: bool, options: dict[str, float]) -> None:
+    done = one_class(pictures=pictures).run("scrub", options=options)
+    assert done.log[-1].metrics["forget_accuracy_trained"] == 0
+    assert (done.log[-1].metrics["val_accuracy"] or 0) > 0.9
+    assert done.notes == ()
+
+
+@pytest.mark.parametrize(("reference", "epoch"), [(1.0, 2), (0.0, 4), (0.55, 3), (0.75, 3)])
+def test_rewinding_takes_the_nearest_error_and_the_latest_of_equals(
+    reference: float, epoch: int
+) -> None:
+    found = [(1, 1.0), (2, 1.0), (3, 0.5), (4, 0.0)]
+    some = [Checkpoint(epoch=one, forget=accuracy, validation=0) for one, accuracy in found]
+    assert scrub.nearest(some, reference).epoch == epoch
+
+
+def test_rewinding_gives_back_an_epoch_as_it_was() -> None:
+    options = {**CLASS, "rewind": True, "max_epochs": 10, "lr": 0.2}
+    done = checks.instances().run("scrub", options=options)
+    epoch = int(done.notes[0].split()[3])
+    name = "forget_accuracy_trained"
+    assert done.notes[0].startswith(f"rewound to epoch {epoch} of 10")
+    assert done.log[-1].metrics[name] == done.log[epoch].metrics[name]
+
+
+def test_rewinding_means_nothing_for_a_class_or_wrong_labels_and_a_note_says_so() -> None:
+    options = {**FAST, "rewind": True}
+    of_class = one_class().run("scrub", options=options)
+    assert of_class.notes == (scrub.NO_REWIND["class"],)
+    assert not checks.moved(
+        checks.weights(of_class.model), one_class().run("scrub", options=FAST).model
+    )
+    assert flipped().run("scrub", options=options).notes[0] == scrub.NO_REWIND["flips"]
+
+
+def test_accuracies_cost_something_only_where_an_epoch_is_chosen_by_them() -> None:
+    problem, options = one_class(), {**FAST, "epochs": 3, "max_epochs": 1}
+    done = problem.run("scrub", options=options)
+    assert done.samples_read == len(problem.forget) + 3 * len(problem.retain)
+    assert "val_accuracy" in done.log[1].metrics
+    wrong = flipped()
+    done = wrong.run("scrub", options=options)
+    asked = len(wrong.forget)  # the forget set, once an epoch; validation is no part of the meter
+    assert done.samples_read == len(wrong.forget) + 3 * (len(wrong.retain) + asked)
+
+
+def test_rewinding_needs_validation_samples_of_the_same_classes() -> None:
+    problem = checks.instances()
+    rows = [row for row, label in enumerate(problem.forget.trained) if label == 0]
+    alone = problem.forget.some(rows)
+    kept = [row for row, label in enumerate(problem.validation.trained) if label != 0]
+    other = replace(problem, forget=alone, validation=problem.validation.some(kept))
+    assert other.run("scrub", options={**FAST, "rewind": True}).notes == (scrub.NONE_ALIKE,)
+
+
+def test_it_needs_what_is_kept() -> None:
+    with pytest.raises(UsageError, match="it was given none"):
+        flipped().run("scrub", retain=None)
+
+
+@pytest.mark.parametrize("changes", [{"max_epochs": 99}, {"gamma": 0.0}, {"temperature": 1e-3}])
+def test_extreme_settings_stay_finite(changes: dict[str, float]) -> None:
+    checks.sound(flipped().run("scrub", options={**FAST, **changes}), 6)
+
+
+@pytest.mark.parametrize("logits", [1, 2])
+def test_a_last_layer_alone_will_do(logits: int) -> None:
+    done = checks.over_features(logits).run("scrub", options=FAST)
+    assert (done.log[-1].metrics["forget_accuracy_true"] or 0) > 0.9
+
+
+def test_half_precision_will_do() -> None:
+    done = flipped(pictures=True).run("scrub", options=FAST, watch=Watch(precision="bf16"))
+    assert (done.log[-1].metrics["val_accuracy"] or 0) > 0.9
+
+
+def test_a_seed_fixes_the_result() -> None:
+    checks.repeats("scrub", FAST)
+
+
+def test_it_can_be_stopped() -> None:
+    checks.stops("scrub", {})

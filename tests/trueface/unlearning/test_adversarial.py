@@ -1,0 +1,182 @@
+"""Attacks by gradient: how far they go, where to, and that the closed form is the gradient."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.trueface.unlearning.build import network
+from trueface.models.logits import wide
+from trueface.unlearning.adversarial import (
+    Attack,
+    Part,
+    Range,
+    Spot,
+    away,
+    away_linear,
+    climb,
+    floats,
+    margin,
+    offsets,
+    other,
+    range_of,
+    to,
+    walk,
+)
+
+EVERYWHERE = Range(-torch.inf, torch.inf)
+
+
+def a_layer(classes: int) -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(12, classes)
+
+
+def some_points(count: int = 20) -> torch.Tensor:
+    return torch.randn(count, 12, generator=torch.Generator().manual_seed(1))
+
+
+def labels_of(layer: nn.Module, points: torch.Tensor) -> torch.Tensor:
+    return wide(layer(points)).argmax(1).detach()
+
+
+def test_bytes_become_fractions_and_other_inputs_stay() -> None:
+    assert floats(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0, 1]
+    assert floats(torch.tensor([-3.0, 300.0])).tolist() == [-3, 300]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([0.2, 0.9], (0, 1)), ([-1.0, 0.5], (-1, 0.5)), ([0.0, 3.0], (0, 3))]
+)
+def test_the_range_is_that_of_pixels_or_else_of_the_values(
+    values: list[float], expected: tuple[float, float]
+) -> None:
+    assert range_of([torch.tensor(values)]) == expected
+
+
+def test_the_range_is_that_of_the_whole_set_however_it_falls_into_batches() -> None:
+    points = torch.linspace(-2.0, 3.0, 12)
+    expected = Range(-2.0, 3.0)
+    assert range_of([points]) == expected
+    assert range_of(torch.split(points, 5)) == expected
+    assert range_of(torch.split(points.flip(0), 1)) == expected
+
+
+def test_the_likeliest_other_class_is_never_the_own_one() -> None:
+    logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [5.0, 5.0, 0.0]])
+    assert other(logits, torch.tensor([0, 2, 0])).tolist() == [1, 0, 1]
+
+
+def test_the_margin_is_the_cross_entropy_before_its_softplus() -> None:
+    logits, labels = torch.randn(9, 4), torch.arange(9) % 4
+    expected = functional.cross_entropy(logits, labels, reduction="none")
+    assert torch.allclose(functional.softplus(margin(logits, labels)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_the_closed_form_is_the_gradient(classes: int) -> None:
+    layer, points = a_layer(classes), some_points()
+    labels = labels_of(layer, points)
+    by_torch = away(lambda some: wide(layer(some)), labels)(points)
+    assert torch.allclose(away_linear(layer, labels)(points), by_torch, atol=1e-5)
+
+
+def test_the_slope_does_not_vanish_where_the_model_is_sure() -> None:
+    layer, points = a_layer(3), 1e4 * some_points()
+    labels = labels_of(layer, points)
+    assert bool(away_linear(layer, labels)(points).abs().sum(1).gt(0).all())
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_a_climb_changes_answers_and_stays_near(steps: int) -> None:
+    layer, points = a_layer(4), some_points()
+    labels = labels_of(layer, points)
+    moved = climb(away_linear(layer, labels), points, eps=2.0, steps=steps, within=EVERYWHERE)
+    assert bool((labels_of(layer, moved) != labels).all())
+    assert float((moved - points).abs().max()) <= 2.0 + 1e-5
+
+
+def test_a_climb_stays_within_its_range_and_leaves_its_start_alone() -> None:
+    layer, points = a_layer(4), some_points().abs()
+    labels, before = labels_of(layer, points), points.clone()
+    within = Range(0.0, torch.inf)
+    moved = climb(away_linear(layer, labels), points, eps=5.0, steps=3, within=within)
+    assert float(moved.min()) >= 0
+    assert torch.equal(points, before)
+
+
+def attacked(
+    attack: Attack, layer: nn.Linear, points: torch.Tensor, labels: torch.Tensor, size: int
+) -> torch.Tensor:
+    """Return the answers to points that are attacked in parts of a size."""
+
+    def parts() -> Iterator[Part]:
+        for rows in torch.split(torch.arange(len(points)), size):
+            spot = Spot(points[rows], 1.0, EVERYWHERE)
+            yield Part(rows, spot, labels[rows], away_linear(layer, labels[rows]))
+
+    pairs = attack.answers(lambda some: wide(layer(some)), parts)
+    assert torch.equal(torch.cat([rows for rows, _ in pairs]), torch.arange(len(points)))
+    return torch.cat([told for _, told in pairs])
+
+
+def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
+    layer, points = a_layer(4), some_points(64)
+    labels, ends = labels_of(layer, points), []
+    for size in (64, 16, 1):
+        attack = Attack(eps=0.01, most=10.0, steps=5)
+        ends.append((attacked(attack, layer, points, labels, size), attack.eps))
+    assert ends[0][1] > 0.01
+    for told, eps in ends[1:]:
+        assert eps == ends[0][1]
+        torch.testing.assert_close(told, ends[0][0], rtol=1e-4, atol=1e-4)
+
+
+def test_an_attack_grows_until_nearly_all_answers_change() -> None:
+    layer, points = a_layer(4), some_points()
+    labels, attack = labels_of(layer, points), Attack(eps=0.001, most=10.0, steps=5)
+    told = attacked(attack, layer, points, labels, len(points))
+    assert int((told.argmax(1) != labels).sum()) >= 0.95 * len(points)
+    assert 0.001 < attack.eps < 10
+
+
+def test_an_attack_of_a_fixed_size_does_not_grow() -> None:
+    layer, points = a_layer(4), some_points()
+    labels, attack = labels_of(layer, points), Attack(eps=1e-6, most=1e-6, steps=5)
+    told = attacked(attack, layer, points, labels, len(points))
+    assert torch.equal(told.argmax(1), labels)
+    assert attack.eps == 1e-6
+
+
+def test_a_walk_reaches_its_targets_within_the_radius() -> None:
+    layer, points = a_layer(4), some_points()
+    targets = (labels_of(layer, points) + 1) % 4
+    moved = walk(
+        to(lambda some: wide(layer(some)), targets),
+        points,
+        offsets(points.shape, 6.0, torch.Generator().manual_seed(2)),
+        radius=6.0,
+        steps=20,
+        within=EVERYWHERE,
+    )
+    assert torch.equal(labels_of(layer, moved), targets)
+    assert float((moved - points).norm(dim=1).max()) <= 6.0 + 1e-4
+
+
+def test_a_walk_over_images_stays_among_pixels_and_follows_its_seed() -> None:
+    model, images = network(3), torch.rand(6, 3, 8, 8)
+    targets = torch.arange(6) % 3
+
+    def once(seed: int) -> torch.Tensor:
+        random = torch.Generator().manual_seed(seed)
+        slope = to(lambda some: wide(model(some)), targets)
+        offset = offsets(images.shape, 1.0, random)
+        return walk(slope, images, offset, radius=1.0, steps=4, within=Range(0.0, 1.0))
+
+    assert torch.equal(once(1), once(1))
+    assert not torch.equal(once(1), once(2))
+    assert 0 <= float(once(1).min()) <= float(once(1).max()) <= 1
+    assert float((once(1) - images).flatten(1).norm(dim=1).max()) <= 1 + 1e-4
+    assert all(one.grad is None for one in model.parameters())

@@ -1,0 +1,282 @@
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from launcher.api import JobError
+from tests.trueface.unlearning.build import flipped
+from trueface.data.examples import Examples, Meter, examples
+from trueface.runtime.progress import Watch
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.label_noise import Findings, compared, confident, explained, find
+from trueface.unlearning.record import Found
+
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Features some of whose labels are wrong."""
+
+    model: nn.Module
+    retain: Examples
+    known: Examples
+    wrong: tuple[int, ...]  # places in `retain`
+
+    def find(
+        self, *, watch: Watch | None = None, seed: int = 0, cache: Path | None = None
+    ) -> Findings:
+        """Look for them."""
+        kept = Cache(cache, Meter())
+        return find(
+            self.model, self.retain, self.known, cache=kept, watch=watch or Watch(), seed=seed
+        )
+
+
+def gaussians(
+    separable: float,
+    *,
+    rate: float = 0.1,
+    count: int = 1000,
+    width: int = 64,
+    classes: int = 2,
+    known: int = 40,
+    one_way: bool = False,
+    seed: int = 1,
+) -> Hidden:
+    """Return Gaussian classes of which a line tells two apart with an accuracy of `separable`."""
+    chance = np.random.default_rng(seed)
+    true = np.arange(count + known) % classes
+    features = chance.standard_normal((count + known, width))
+    features[np.arange(count + known), true] += 2**0.5 * NormalDist().inv_cdf(separable)
+    wrong = chance.random(count + known) < (rate * 2 * true if one_way else rate)
+    wrong[count:] = True
+    trained = np.where(wrong, (true + 1) % classes, true)
+    torch.manual_seed(0)
+    model = nn.Linear(width, 1 if classes == 2 else classes).eval()
+    everything = examples(
+        torch.tensor(features, dtype=torch.float32), trained.tolist(), true.tolist()
+    )
+    return Hidden(
+        model=model,
+        retain=everything.some(range(count)),
+        known=everything.some(range(count, count + known)),
+        wrong=tuple(np.flatnonzero(wrong[:count]).tolist()),
+    )
+
+
+def shares(hidden: Hidden, findings: Findings) -> tuple[float, float]:
+    """Return precision and recall."""
+    found = compared(findings.rows, hidden.wrong)
+    assert found.precision is not None
+    assert found.recall is not None
+    return found.precision, found.recall
+
+
+@pytest.mark.parametrize(
+    ("separable", "one_way"),
+    [(0.95, False), (0.98, False), (0.995, False), (0.95, True), (0.98, True), (0.995, True)],
+)
+def test_most_of_the_hidden_are_found_where_a_line_tells_the_classes_apart(
+    separable: float, one_way: bool
+) -> None:
+    some = [gaussians(separable, width=16, one_way=one_way, seed=seed) for seed in range(3)]
+    found = [hidden.find() for hidden in some]
+    precision, recall = np.mean([*map(shares, some, found)], axis=0)
+    assert precision >= 0.8
+    assert recall >= 0.8
+    for hidden, findings in zip(some, found, strict=True):
+        assert findings.noise == pytest.approx(len(hidden.wrong) / 1000, abs=0.04)
+
+
+def test_where_classes_overlap_what_is_flagged_is_still_mostly_wrong() -> None:
+    hidden = gaussians(0.9)
+    precision, recall = shares(hidden, hidden.find())
+    assert precision >= 0.6
+    assert 0.4 <= recall <= 0.9
+
+
+def test_of_right_labels_hardly_one_is_flagged() -> None:
+    hidden = gaussians(0.98, rate=0.0)
+    assert len(hidden.find().rows) <= 20
+    assert compared(hidden.find().rows, hidden.wrong).recall is None
+
+
+def test_suggestions_are_other_classes_and_right_ones_where_the_flag_is() -> None:
+    hidden = gaussians(0.98, classes=4, count=1200)
+    found = hidden.find()
+    true = hidden.retain.labels("true")
+    precision, recall = shares(hidden, found)
+    assert min(precision, recall) >= 0.8
+    assert all(
+        label != hidden.retain.trained[row]
+        for row, label in zip(found.rows, found.suggested, strict=True)
+    )
+    said = dict(zip(found.rows, found.suggested, strict=True))
+    right = [said[row] == true[row] for row in hidden.wrong if row in said]
+    assert sum(right) >= 0.95 * len(right)
+
+
+def test_corrected_samples_have_fewer_wrong_labels() -> None:
+    hidden = gaussians(0.98)
+    corrected = hidden.find().corrected(hidden.retain)
+    true = corrected.labels("true")
+    left = sum(one != other for one, other in zip(corrected.trained, true, strict=True))
+    assert left <= 0.4 * len(hidden.wrong)
+    assert corrected.positions == hidden.retain.positions
+
+
+def test_what_is_hidden_from_a_trained_network_is_found() -> None:
+    problem = flipped(rate=0.25)
+    rows = range(len(problem.forget))
+    told, untold = problem.forget.some(rows[::2]), problem.forget.some(rows[1::2])
+    retain = problem.retain + untold
+    cache = Cache(None, Meter())
+    found = find(problem.model, retain, told, cache=cache, watch=Watch(), seed=0)
+    wrong = range(len(problem.retain), len(retain))
+    result = compared(found.rows, wrong)
+    assert (result.precision or 0) >= 0.8
+    assert (result.recall or 0) >= 0.8
+
+
+def test_true_labels_of_what_is_looked_through_are_not_used() -> None:
+    hidden = gaussians(0.98)
+    unknown = examples(torch.zeros(0, 64), ())
+    blind = Examples(
+        source=hidden.retain.source,
+        positions=hidden.retain.positions,
+        trained=hidden.retain.trained,
+        true=None,
+    )
+    cache = Cache(None, Meter())
+    found = find(hidden.model, blind, hidden.known, cache=cache, watch=Watch(), seed=0)
+    assert found == hidden.find()
+    alone = find(hidden.model, blind, unknown, cache=cache, watch=Watch(), seed=0)
+    assert min(shares(hidden, alone)) >= 0.75
+
+
+def test_the_same_seed_finds_the_same() -> None:
+    hidden = gaussians(0.95)
+    assert hidden.find(seed=3) == hidden.find(seed=3)
+
+
+def test_features_are_read_once(tmp_path: Path) -> None:
+    hidden = gaussians(0.95)
+    meter = Meter()
+    first = hidden.find(cache=tmp_path)
+    files = sorted(tmp_path.iterdir())
+    again = find(
+        hidden.model,
+        hidden.retain,
+        hidden.known,
+        cache=Cache(tmp_path, meter),
+        watch=Watch(),
+        seed=0,
+    )
+    assert first == again
+    assert sorted(tmp_path.iterdir()) == files
+    assert meter.samples == 0
+
+
+def test_bf16_finds_them_too() -> None:
+    hidden = gaussians(0.98)
+    assert min(shares(hidden, hidden.find(watch=Watch(precision="bf16")))) >= 0.75
+
+
+def test_a_constant_feature_does_no_harm() -> None:
+    inputs = torch.cat([torch.ones(60, 1), torch.arange(60.0)[:, None] % 2], 1)
+    labels = [int(row[1]) for row in inputs]
+    labels[4] = 1 - labels[4]
+    model = nn.Linear(2, 1)
+    cache = Cache(None, Meter())
+    empty = examples(inputs[:0], ())
+    found = find(model, examples(inputs, labels), empty, cache=cache, watch=Watch(), seed=0)
+    assert found.rows == (4,)
+
+
+@pytest.mark.parametrize(("separable", "rate"), [(0.995, 0.5), (0.5, 0.1), (0.98, 0.45)])
+def test_labels_that_tell_nothing_are_refused(separable: float, rate: float) -> None:
+    with pytest.raises(JobError, match=r"estimated (4|5|6)\d% of 1000 labels are wrong"):
+        gaussians(separable, rate=rate).find()
+
+
+def test_a_missing_class_is_refused() -> None:
+    hidden = gaussians(0.98)
+    ones = [row for row, label in enumerate(hidden.retain.trained) if label]
+    cache = Cache(None, Meter())
+    with pytest.raises(JobError, match="of class 0 0 samples"):
+        find(
+            hidden.model, hidden.retain.some(ones), hidden.known, cache=cache, watch=Watch(), seed=0
+        )
+
+
+def test_fewer_than_ten_of_a_class_are_refused() -> None:
+    with pytest.raises(JobError, match="of class 1 9 samples looked through, and each of 2"):
+        gaussians(0.98, rate=0.0, count=19, known=0).find()
+
+
+def test_it_stops() -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped"):
+        gaussians(0.98).find(watch=Watch(stop=stop))
+
+
+def test_a_broken_model_is_told() -> None:
+    hidden = gaussians(0.98)
+    body = nn.Linear(64, 8)
+    nn.init.constant_(body.weight, float("nan"))
+    model = nn.Sequential(body, nn.Linear(8, 1))
+    with pytest.raises(JobError):
+        find(
+            model,
+            hidden.retain,
+            hidden.known,
+            cache=Cache(None, Meter()),
+            watch=Watch(),
+            seed=0,
+        )
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    problem = flipped()
+    before = {name: value.clone() for name, value in problem.model.state_dict().items()}
+    find(
+        problem.model,
+        problem.retain + problem.forget,
+        problem.forget.some([]),
+        cache=Cache(None, Meter()),
+        watch=Watch(),
+        seed=0,
+    )
+    assert all(before[name].equal(value) for name, value in problem.model.state_dict().items())
+    assert not problem.model.training
+
+
+def test_thresholds_are_the_mean_confidence_of_each_class() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.1, 0.9], [0.4, 0.6], [0.2, 0.8]])
+    labels = np.array([0, 0, 0, 1, 1])
+    likely, noise = confident(probabilities, labels)
+    # of class 0 from 0.567 on, of class 1 from 0.7 on; the fourth is sure of neither
+    assert likely.tolist() == [0, 0, 1, 1, 1]
+    assert noise == pytest.approx(0.6 * 1 / 3)
+
+
+def test_a_label_must_be_explained_better_by_another_class() -> None:
+    labels = np.array([0] * 10 + [1] * 10)
+    likely = np.array([1, *[0] * 9, *[1] * 10])
+    probabilities = np.tile([0.3, 0.7], (20, 1))
+    posterior = explained(probabilities, labels, likely)
+    assert posterior.sum(1) == pytest.approx(np.ones(20))
+    assert posterior[0, 1] < 0.5 < 0.7 < posterior[15, 1]
+
+
+def test_shares_that_mean_nothing_are_none() -> None:
+    assert compared((1, 2, 3), (3, 4)) == Found(flagged=3, hidden=2, right=1)
+    assert compared((), (1,)).precision is None
+    assert compared((1,), ()).recall is None
