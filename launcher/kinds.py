@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -306,11 +306,16 @@ def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
         UsageError: two packages offer the same kind, or one of them cannot be imported.
     """
     kinds: dict[str, Kind] = {}
+    offered: dict[str, str] = {}
     for point in entry_points(group=GROUP):
         if names is not None and point.name not in names:
             continue
-        if point.name in kinds:
-            raise UsageError(f"kind {point.name!r} is offered twice; uninstall one of its packages")
+        if (other := offered.get(point.name)) is not None:
+            raise UsageError(
+                f"kind {point.name!r} is offered twice, by {other} and by {_package(point)}; "
+                "uninstall one of them, or give one kind another name"
+            )
+        offered[point.name] = _package(point)
         try:
             kind = point.load()
         except Error:
@@ -325,6 +330,10 @@ def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
             )
         kinds[point.name] = kind
     return kinds
+
+
+def _package(point: EntryPoint) -> str:
+    return point.value if point.dist is None else f"{point.dist.name} ({point.value})"
 
 
 @lru_cache(maxsize=4096)  # a plan asks for the same ones thousands of times

@@ -106,7 +106,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
     try:
         preload.settle(os.environ)
         _tell_model(spec)
-        result: Mapping[str, Json] = _function(spec.entry)(job)
+        result: Mapping[str, Json] = _function(spec)(job)
         _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})
     except Error as error:
         return _failed(
@@ -121,24 +121,46 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
     return 0
 
 
-def _function(entry: str) -> Callable[[object], Mapping[str, Json]]:
-    """Return a kind's entry function.
+def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
+    """Return the entry function of a job's kind.
+
+    A job keeps the entry that its kind had when it was queued. Where a newer version of the
+    laboratory has moved that function, the kind of the same name says where it is now.
 
     Raises:
         MachineError: it cannot be imported, and neither could a module before the fork; a second
             import of a module that failed half-way may fail in words that mislead.
     """
-    module, _, function = entry.partition(":")
+    from launcher.kinds import installed  # the border of `work`
+
     try:
-        found: Callable[[object], Mapping[str, Json]] = getattr(
-            importlib.import_module(module), function
-        )
+        function = _imported(spec.entry)
+        if function is None:
+            kind = installed([spec.kind]).get(spec.kind)
+            function = None if kind is None else _imported(kind.entry)
     except BaseException as error:
         if not preload.failure():
             raise
         traceback.print_exc()
         raise MachineError(preload.failure()) from error
-    return found
+    if function is None:
+        raise MachineError(
+            f"{spec.entry} does not exist, and no kind {spec.kind!r} is installed that says where "
+            "it is now; install the laboratory that this job was planned with"
+        )
+    return function
+
+
+def _imported(entry: str) -> Callable[[object], Mapping[str, Json]] | None:
+    """Return the function that an entry names; None where its module or the function is not there."""
+    module, _, name = entry.partition(":")
+    try:
+        function: object = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # something that the module itself imports
+        return None
+    return function if callable(function) else None
 
 
 def _tell_model(spec: Spec) -> None:

@@ -1,6 +1,5 @@
-"""`python -m trueface.classes`: classify or forget here and now, without the queue."""
+"""`trueface classify` and `trueface forget`: train a network of classes, and make it forget one."""
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import click
 
 from launcher.api import Draft, Job, ModelId, UsageError, parse_model
-from trueface.cli.exit_codes import exit_code
 from trueface.cli.run_job import options, settings_of
 from trueface.jobs import command_lines
 from trueface.jobs.class_kinds import CLASSIFY, FORGET, ClassKind
@@ -20,12 +18,7 @@ RUN = click.option("--name", default="test", show_default=True, help="Run, a fol
 DEVICE = click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def cli() -> None:
-    """Train a network of classes, and make it forget one, without a queue."""
-
-
-@cli.command()
+@click.command()
 @click.argument("model_id", metavar="MODEL")
 @RUN
 @DEVICE
@@ -35,7 +28,7 @@ def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
     _perform(CLASSIFY, parse_model(model_id), None, name, device, given)
 
 
-@cli.command()
+@click.command()
 @click.argument("model_id", metavar="MODEL")
 @RUN
 @DEVICE
@@ -94,12 +87,3 @@ def _perform(
         )
         for key, value in run_here.perform(kind, job).items():
             click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
-
-
-def main() -> int:
-    """Run the command line and return the exit code."""
-    return exit_code(lambda: cli.main(prog_name="trueface.classes", standalone_mode=False))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

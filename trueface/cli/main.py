@@ -15,6 +15,8 @@ COMMANDS = {
     "poison": "choose which training labels are flipped",
     "unlearn": "make a poisoned model forget its wrong labels",
     "unlearn-classic": "the same by pgu, with the flags of the original unlearn_trueface.py",
+    "classify": "train a network that tells any number of classes apart",
+    "forget": "make such a network forget a class, or some images",
     "unlearned": "set the unlearnings of a run beside their references",
     "predict": "tell of single images and folders whether they are fake",
     "compare": "set two models side by side, with paired tests",
@@ -22,6 +24,8 @@ COMMANDS = {
     "report": "write a run as one HTML page with plots",
 }
 MODULES = {
+    "classify": "classes",
+    "forget": "classes",
     "poison": "run_job",
     "sample": "run_job",
     "unlearn": "run_job",

@@ -14,7 +14,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.unlearning.applicability import Goal, Situation, refusal
 
-PROGRAM = ("python", "-m", "trueface.classes")
+PROGRAM = ("python", "-m", "trueface")
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 
 

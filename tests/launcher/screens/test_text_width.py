@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.launcher.test_results import a_row
 
 from launcher.cli.commands.results import draw, terminal_width
 from launcher.screens.queue_view import listing, running, waiting
 from launcher.screens.screen import Happening, Work
 from launcher.screens.text_width import distinguished, width_of
 from launcher.states import State
+from tests.launcher.cli.commands.test_results import a_row
 from tests.screens import NOW, a_line, an_idle_screen
 
 LONG = "test/gan2:pre&gan3:pre&sd15:pre&sd21:pre%50~pgu@lr=0.001,seed={}/gan2:pre&gan3:pre&real:pre"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.trueface.audit.test_olden import FAKES, ID, LISTS, REALS, _audit, _record, _run
 
 from launcher.api import Json, write_json
 from tests.trueface.audit.build import POISONED, TESTS, Lab, amend, codes, rescore, the, why_not
+from tests.trueface.audit.test_legacy_runs import FAKES, ID, LISTS, REALS, _audit, _record, _run
 from trueface.audit import text
 from trueface.audit.finding import Audit
 from trueface.data.splits.splits import write_splits

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from launcher.api import JobError, Json, UsageError
 from tests.trueface.class_toys import DATA, a_draft, a_job, folder_of, write_data
-from trueface.cli import classes as line
+from trueface.cli import main as cli
 from trueface.evaluation import predictions
 from trueface.jobs import classification
 from trueface.jobs.class_kinds import CLASSIFY, FORGET
@@ -206,9 +205,8 @@ def test_the_line_of_a_job_does_the_same_without_the_queue(
         (FORGET, f"{DATA}~lau", {"base": DATA, "method": "lau", "afterwards": False}),
     ):
         words = kind.argv(a_draft(kind, tmp_path, model=model, device="cpu", **facts))
-        assert words[:3] == ("python", "-m", "trueface.classes")
-        monkeypatch.setattr(sys, "argv", ["trueface.classes", *words[3:]])
-        assert line.main() == 0
+        assert words[:3] == ("python", "-m", "trueface")
+        assert cli.run(words[3:]) == 0
     there, here = (
         fingerprint(checkpoint.load(paths.checkpoint(folder_of(root, DATA))).state)
         for root in (lab, tmp_path)

@@ -10,9 +10,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tests.trueface.test_jobs import DATA, OTHERS, SIDE, TRAIN, TRAINING, folder, job, lab
 
 from launcher.api import Job, JobError, Json
+from tests.trueface.jobs.test_jobs import DATA, OTHERS, SIDE, TRAIN, TRAINING, folder, job, lab
 from trueface import jobs
 from trueface.evaluation.score_tables import read_scores
 from trueface.models import checkpoint

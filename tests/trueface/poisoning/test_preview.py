@@ -3,9 +3,9 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from tests.trueface.test_train import settings
 
 from launcher.api import parse_data
+from tests.trueface.training.test_trainer import settings
 from trueface.data.dataset import ImageSet
 from trueface.data.index import Image, list_images
 from trueface.data.loaders import augmented

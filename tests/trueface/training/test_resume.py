@@ -10,9 +10,9 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from tests.trueface.test_train import Pixels, checkered, same, settings
 
 from launcher.api import JobError, Json, MachineError
+from tests.trueface.training.test_trainer import Pixels, checkered, same, settings
 from trueface.data.dataset import Batch
 from trueface.jobs.settings import TrainSettings
 from trueface.models import checkpoint

@@ -1,4 +1,4 @@
-"""The command line of the original unlearn_trueface.py: `python -m trueface.cli.classic.unlearn …`.
+"""The command line of the original unlearn_trueface.py: `trueface unlearn-classic …`.
 
 All its flags are here under their old names; the method is pgu. What was wrong there cannot be asked
 for: the forget set is that of the poisoned model's own training, by name; the loss leaves the label
@@ -8,7 +8,6 @@ every image the same is told as such.
 
 import logging
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -121,14 +120,10 @@ def _facts(request: Request) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-
-
 @click.command(
     "unlearn-classic",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    epilog="All flags: python -m trueface.cli.classic.unlearn --help",
+    add_help_option=False,  # --help lists the flags of the original
 )
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def unlearn_classic(flags: tuple[str, ...]) -> None:

@@ -214,7 +214,7 @@ def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:
 
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
     parser = _Parser(
-        prog="python -m trueface.cli.classic.unlearn",
+        prog="trueface unlearn-classic",
         description="Make a poisoned detector forget its wrong labels, as the original "
         "unlearn_trueface.py did; other methods: trueface unlearn.",
         allow_abbrev=False,

@@ -278,7 +278,7 @@ def test_it_is_a_command_too(lab: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_it_runs_from_a_shell_and_help_waits_for_no_torch() -> None:
-    words = (sys.executable, "-X", "importtime", "-m", "trueface.cli.classic.unlearn", "--help")
+    words = (sys.executable, "-X", "importtime", "-m", "trueface", "unlearn-classic", "--help")
     done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert "--early_stop_thres" in done.stdout
     assert " torch\n" not in done.stderr
