@@ -15,13 +15,14 @@ import click
 from benchmarks.table import Row, draw, machine
 from launcher.cli.option_types import Value
 from launcher.job import Resources
-from launcher.scheduler.model import Decision, Machine, Rules, Running, Start, Waiting
+from launcher.scheduler.model import Decision, Machine, Running, Start, Waiting
 from launcher.scheduler.policy import decide
 from launcher.simulate.fleet import Fleet, read_fleet
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import Assumptions, study
 from launcher.simulate.trace import SHARES, draw_memory, read_trace
 from launcher.simulate.workload import fit
+from launcher.system.gpu_sharing import Rules
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
 GIB = 1024**3

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from launcher.gpu.resources import Promise
 from launcher.gpu.snapshot import GpuProcess
-from launcher.scheduler.model import Promise
 from launcher.screens.format import JobLine
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.screens.screen import Group, Happening, Memory, Scheduler, Screen, Work

@@ -9,11 +9,11 @@ from launcher.cli.select_jobs import select
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens.queue_view import listing, screen_lines
-from launcher.screens.snapshots import Snapshots
+from launcher.screens.snapshots import Snapshots, lines_of
 from launcher.screens.terminal import terminal_size, whole_screen
 from launcher.screens.text_table import Line
 from launcher.screens.watch import LOOK_EVERY_S, Watcher, follow
-from launcher.store.client import check_still_there, lines_of
+from launcher.store.client import check_still_there
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 

@@ -45,7 +45,7 @@ from launcher.gpu.promise_files import (
     new_name,
     write_publication,
 )
-from launcher.scheduler.model import MEMORY, Promise, is_cores
+from launcher.gpu.resources import MEMORY, Promise, is_cores
 from launcher.system.quotas import Quotas
 
 REFRESH_S = 5.0  # a file is renewed so often while it promises something

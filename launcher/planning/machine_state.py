@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.cli.commands.gpus import watch
 from launcher.errors import MachineError
-from launcher.gpu.monitor import Sight
+from launcher.gpu.monitor import Sight, watch
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.promise_files import claims_folder
 from launcher.gpu.promises import Board
@@ -17,7 +16,7 @@ from launcher.kinds import Kind
 from launcher.planning.estimates import History, past_job
 from launcher.planning.preview import Here
 from launcher.scheduler.gpu_accounting import Ledger, Ours
-from launcher.scheduler.model import Machine, Rules
+from launcher.scheduler.model import Machine
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.store.rows import visible_devices
@@ -25,6 +24,7 @@ from launcher.store.usage import UNTAUGHT, Lesson
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.environment import owners_environment
+from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 
 REMEMBERED = 2000  # jobs that ended last; more would take longer to read than they are worth

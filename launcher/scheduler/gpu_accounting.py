@@ -8,18 +8,10 @@ from types import MappingProxyType
 from launcher.gpu.monitor import Sight
 from launcher.gpu.process_owner import owner_of, parent_of
 from launcher.gpu.promises import Pledge
+from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
-from launcher.scheduler.model import (
-    ALONE,
-    JOBS,
-    MEMORY,
-    Running,
-    Start,
-    Waiting,
-    core_resource,
-    resource,
-)
+from launcher.scheduler.model import Running, Start, Waiting
 from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import UNTAUGHT, Lesson, claim_of

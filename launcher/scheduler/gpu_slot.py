@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
+from launcher.gpu.resources import ALONE, JOBS, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.model import ALONE, JOBS, Machine, Running, Waiting, resource
+from launcher.scheduler.model import Machine, Running, Waiting
 from launcher.units import format_bytes, format_seconds
 
 QUIET_SHARE = (

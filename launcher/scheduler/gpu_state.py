@@ -12,23 +12,14 @@ from typing import Any
 from launcher.gpu.monitor import Lookout, Sight
 from launcher.gpu.promises import Board, Pledge
 from launcher.gpu.recording import gpu_record
+from launcher.gpu.resources import MEMORY, Promise, core_resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of
-from launcher.scheduler.model import (
-    MEMORY,
-    Decision,
-    Machine,
-    Promise,
-    Rules,
-    Running,
-    Start,
-    Wait,
-    Waiting,
-    core_resource,
-)
+from launcher.scheduler.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.scheduler.policy import decide, evacuate
 from launcher.store.rows import Claim
 from launcher.system.files import Json, write_json
+from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.workers.memory_share import Portion, read_share, write_share
 

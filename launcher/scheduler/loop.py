@@ -27,7 +27,7 @@ from launcher.scheduler.attempt_watch import (
 from launcher.scheduler.ended_attempts import Endings
 from launcher.scheduler.gpu_accounting import waiting
 from launcher.scheduler.gpu_state import Accelerators
-from launcher.scheduler.model import Decision, Machine, Rules, Start
+from launcher.scheduler.model import Decision, Machine, Start
 from launcher.scheduler.patience import Patience
 from launcher.scheduler.policy import decide
 from launcher.scheduler.spawn_outage import Outage
@@ -41,6 +41,7 @@ from launcher.system import memory
 from launcher.system.backoff import Bars
 from launcher.system.error_log import Troubles
 from launcher.system.files import read_json
+from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.quotas import of_this_process
 from launcher.system.wakeup import Sleeper

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from launcher.gpu.resources import Promise
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
+from launcher.system.gpu_sharing import Rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,61 +43,6 @@ class Running:
     lone: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: nobody knows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How the owner of a queue shares the GPUs of the machine with others."""
-
-    reserve: int = 0  # bytes of each GPU that are left to others
-    max_per_gpu: int | None = None  # jobs of ours on one GPU at once
-    idle_s: float = 0.0  # a GPU is taken only when others have not used it for so long
-    devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
-
-
-LONGEST_NAME = 96  # characters of a resource's name, as claims are read
-# resources of the machine that schedulers promise, beside memory of a GPU, which goes by its UUID alone
-MEMORY = "memory"  # bytes of main memory
-CORES = "cores"  # how many; with the mask of those that its home may use, in hexadecimal digits
-JOBS = "jobs"  # how many jobs there are on a GPU, with its UUID
-ALONE = "alone"  # how many of them share it with nobody, likewise
-
-
-def resource(kind: str, of: str) -> str:
-    """Return the name of a resource of which there are several, such as jobs on one GPU."""
-    return f"{kind}:{of}"
-
-
-def core_resource(mask: int) -> str:
-    """Return the name of the cores in a mask; the same for all where a machine has too many for a name."""
-    name = resource(CORES, f"{mask:x}")
-    return name if len(name) <= LONGEST_NAME else CORES
-
-
-def is_cores(name: str) -> bool:
-    """Tell whether a resource is cores."""
-    return name.partition(":")[0] == CORES
-
-
-def shares_cores(name: str, mask: int) -> bool:
-    """Tell whether cores of this name may be the same as those in a mask."""
-    kind, _, of = name.partition(":")
-    if kind != CORES:
-        return False
-    try:
-        return not of or bool(int(of, 16) & mask)
-    except ValueError:
-        return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """What another home's scheduler has promised of one resource; of a GPU's memory, what nobody uses yet."""
-
-    user: str
-    device: str  # the resource: a GPU's UUID, or one of the names above
-    amount: int  # bytes, or how many
-    inside: bool = False  # its home shares the quota that limits ours, of cores or of memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,23 +13,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
 
+from launcher.gpu.resources import MEMORY, Promise, shares_cores
 from launcher.job import Resources
 from launcher.scheduler.backfill import Reservation
 from launcher.scheduler.explanations import cores, kept_back, place_of, placed, too_few, too_large
 from launcher.scheduler.gpu_pool import Pool
 from launcher.scheduler.gpu_slot import Card, Need, Turn, is_visible, need_alone, need_of
-from launcher.scheduler.model import (
-    MEMORY,
-    Decision,
-    Machine,
-    Promise,
-    Running,
-    Start,
-    Stop,
-    Wait,
-    Waiting,
-    shares_cores,
-)
+from launcher.scheduler.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
 from launcher.units import format_bytes
 
 

@@ -10,7 +10,7 @@ from launcher.gpu.promise_files import claims_folder
 from launcher.gpu.promises import Board
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import Gauge, Guest
-from launcher.store.client import seen_gpus
+from launcher.screens.snapshots import seen_gpus
 from launcher.store.rows import Claim
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home

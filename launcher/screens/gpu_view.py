@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from launcher.gpu.monitor import DRIVER_BYTES, unused_by_others
 from launcher.gpu.recording import gpu_record
+from launcher.gpu.resources import Promise
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.scheduler.model import Promise
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
 from launcher.system.files import Json

@@ -6,8 +6,10 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from launcher.errors import UsageError
 from launcher.gpu.monitor import Lookout
-from launcher.screens.format import harmless, job_line
+from launcher.gpu.recording import Look, read_recording
+from launcher.screens.format import JobLine, harmless, job_line
 from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled
 from launcher.screens.gpu_view import CURVE, Gauge
 from launcher.screens.screen import (
@@ -20,16 +22,18 @@ from launcher.screens.screen import (
     happening,
     remaining_s,
 )
-from launcher.states import State
-from launcher.store.client import seen_gpus, step_of
+from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, JobRow
 from launcher.store.rows import Group as Limit
 from launcher.store.screen_queries import Ending
-from launcher.system.daemon_control import scheduler_pid
+from launcher.system.daemon_control import (
+    scheduler_pid,
+)
 from launcher.system.files import read_json
 from launcher.system.home_checks import mounts, network_warning
 from launcher.system.paths import Home
+from launcher.workers.progress import Step, latest
 
 RECENT = 10  # ends that are listed
 WAITING = 40  # waiting jobs that are listed
@@ -246,3 +250,34 @@ def _recent(
         for one in events
         if one.job in rows
     )
+
+
+def seen_gpus(home: Home) -> Look | None:
+    """Return the GPUs as the scheduler last saw them; None: it never did, or nobody can tell."""
+    try:
+        return read_recording(home.gpus)[-1] if home.gpus.exists() else None
+    except UsageError:  # a newer launcher wrote it
+        return None
+
+
+def labels_of(home: Home) -> dict[str, str]:
+    """Return what people call each GPU, by its UUID."""
+    look = seen_gpus(home)
+    return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}
+
+
+def step_of(home: Home, job: JobRow) -> Step | None:
+    """Return how far a running job is."""
+    if job.state is not State.RUNNING:
+        return None
+    return latest(home.attempt(job.id, job.attempts).progress)
+
+
+def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:
+    """Return the lines of jobs as they are at this moment."""
+    needs = store.frames.needs(job.id for job in jobs if job.waits and job.state in OPEN)
+    begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
+    return [
+        job_line(job, step_of(home, job), started=begun.get(job.id), need=needs.get(job.id))
+        for job in jobs
+    ]

@@ -6,11 +6,12 @@ from heapq import heappop, heappush
 from typing import Protocol
 
 from launcher.job import Resources
-from launcher.scheduler.model import Machine, Rules, Start, Waiting
+from launcher.scheduler.model import Machine, Start, Waiting
 from launcher.scheduler.policy import Room
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.trace import TraceJob
 from launcher.store.user_actions import rank_of
+from launcher.system.gpu_sharing import Rules
 
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 

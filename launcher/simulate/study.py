@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.scheduler.model import Rules
 from launcher.simulate.baselines import Fifo, ShortestFirst
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
@@ -13,6 +12,7 @@ from launcher.simulate.queue_policy import Live
 from launcher.simulate.replay import Queue, Span, replay
 from launcher.simulate.workload import Workload
 from launcher.system.files import Json
+from launcher.system.gpu_sharing import Rules
 
 OURS, FIFO, SHORTEST = "launcher", "fifo", "sjf"
 POLICIES = (OURS, FIFO, SHORTEST)

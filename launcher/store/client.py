@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -11,13 +11,11 @@ import click
 
 from launcher import __version__
 from launcher.errors import MachineError, UsageError
-from launcher.gpu.recording import Look, read_recording
 from launcher.job import Context, this_context
-from launcher.screens.format import JobLine, harmless, job_line
-from launcher.states import OPEN, State
+from launcher.screens.format import harmless
+from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.recovery import refuse_damaged, trouble
-from launcher.store.rows import JobRow
 from launcher.system.daemon_control import (
     ensure_scheduler,
     scheduler_pid,
@@ -30,7 +28,6 @@ from launcher.system.environment import left_out_note, remembered
 from launcher.system.files import read_json
 from launcher.system.paths import Home, check_home, find_home, make_home
 from launcher.system.processes import cores
-from launcher.workers.progress import Step, latest
 
 GOING_ON = "`launcher start` goes on, as `launcher run` and `launcher retry` do"
 
@@ -182,34 +179,3 @@ def cores_for(home: Home) -> int:
     pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
     known = record.get("cpus")
     return known if pid and record.get("pid") == pid and isinstance(known, int) else cores()
-
-
-def seen_gpus(home: Home) -> Look | None:
-    """Return the GPUs as the scheduler last saw them; None: it never did, or nobody can tell."""
-    try:
-        return read_recording(home.gpus)[-1] if home.gpus.exists() else None
-    except UsageError:  # a newer launcher wrote it
-        return None
-
-
-def labels_of(home: Home) -> dict[str, str]:
-    """Return what people call each GPU, by its UUID."""
-    look = seen_gpus(home)
-    return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}
-
-
-def step_of(home: Home, job: JobRow) -> Step | None:
-    """Return how far a running job is."""
-    if job.state is not State.RUNNING:
-        return None
-    return latest(home.attempt(job.id, job.attempts).progress)
-
-
-def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:
-    """Return the lines of jobs as they are at this moment."""
-    needs = store.frames.needs(job.id for job in jobs if job.waits and job.state in OPEN)
-    begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
-    return [
-        job_line(job, step_of(home, job), started=begun.get(job.id), need=needs.get(job.id))
-        for job in jobs
-    ]

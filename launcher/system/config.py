@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import UsageError, known_words, nearest
 
 if TYPE_CHECKING:
-    from launcher.scheduler.model import Rules
+    from launcher.system.gpu_sharing import Rules
 
 MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
 WORDS = ("subsets", "modifiers")

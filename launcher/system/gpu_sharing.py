@@ -1,13 +1,24 @@
 """How the owner of a queue shares the machine's GPUs with others: the table [sharing] of config.toml."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import UsageError
-from launcher.scheduler.model import Rules
 from launcher.system.config import Fault, configuration_file, read_configuration, unknown
 from launcher.units import parse_bytes, parse_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How the owner of a queue shares the GPUs of the machine with others."""
+
+    reserve: int = 0  # bytes of each GPU that are left to others
+    max_per_gpu: int | None = None  # jobs of ours on one GPU at once
+    idle_s: float = 0.0  # a GPU is taken only when others have not used it for so long
+    devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
+
 
 TABLE = "sharing"
 EXPECTED = {

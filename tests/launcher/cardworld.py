@@ -6,10 +6,12 @@ from itertools import combinations
 
 from hypothesis import strategies as st
 
+from launcher.gpu.resources import Promise
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.model import Decision, Machine, Promise, Rules, Running, Start, Waiting
+from launcher.scheduler.model import Decision, Machine, Running, Start, Waiting
 from launcher.scheduler.policy import decide, wants_gpu
+from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu
 
 LIMITS = {"narrow": 1, "wide": 3}

@@ -16,8 +16,9 @@ from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError, nearest
 from launcher.job import Context, Resources, Spec, Terms, program_signature
 from launcher.scheduler.feasibility import impossible
-from launcher.scheduler.model import Machine, Rules, Waiting
+from launcher.scheduler.model import Machine, Waiting
 from launcher.screens.format import harmless
+from launcher.screens.snapshots import seen_gpus
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
@@ -25,7 +26,6 @@ from launcher.store.client import (
     open_queue,
     say_if_stopped,
     see_served,
-    seen_gpus,
 )
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import visible_devices
@@ -34,6 +34,7 @@ from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.environment import owners_environment
+from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 

@@ -12,10 +12,10 @@ import click
 
 from launcher.cli.main import VERBS, defaults, options_of
 from launcher.cli.main import verb as verb_of
-from launcher.scheduler.model import Rules
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
+from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import find_home
 from launcher.units import format_bytes, format_seconds
 

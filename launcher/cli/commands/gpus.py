@@ -3,18 +3,15 @@
 import json
 import os
 import sys
-import threading
-import time
 from pathlib import Path
 
 import click
 
 from launcher.cli.option_types import whole
-from launcher.errors import MachineError, UsageError, counted
-from launcher.gpu.monitor import POLL_S, Lookout
+from launcher.errors import UsageError, counted
+from launcher.gpu.monitor import watch
 from launcher.gpu.nvml import Nvml
-from launcher.gpu.recording import read_recording, record
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.recording import read_recording
 from launcher.screens.format import tabbed
 from launcher.screens.gpu_users import gauges_of, recalled, scheduler_sees
 from launcher.screens.gpu_view import draw
@@ -67,42 +64,6 @@ def command(as_json: bool, file: Path | None, looks: int | None) -> None:
         click.echo(tabbed(gauge.columns() for gauge in gauges))
     if file is not None:
         click.echo(f"recorded {counted(looks or 1, 'look')} in {file}", err=True)
-
-
-def watch(
-    probe: Nvml, file: Path | None, looks: int, *, patience_s: float = PATIENCE_S
-) -> tuple[GpuSnapshot, ...]:
-    """Look so many times and return what was seen last.
-
-    Args:
-        probe: the driver.
-        file: where each look is recorded, if anywhere.
-        looks: at least one.
-        patience_s: how long the driver may take for one.
-
-    Raises:
-        MachineError: the driver does not answer.
-    """
-    seen = threading.Event()
-    lookout = Lookout(probe.snapshot, seen.set)  # a driver that hangs cannot be interrupted
-    gpus: tuple[GpuSnapshot, ...] = ()
-    for number in range(looks):
-        if number:
-            seen.clear()
-            time.sleep(POLL_S)
-        lookout.ask()
-        answered = seen.wait(patience_s)
-        if lookout.trouble:
-            raise MachineError(f"the GPUs cannot be looked at: {lookout.trouble}")
-        if not answered or (sight := lookout.sight()) is None:
-            raise MachineError(
-                f"the GPUs' driver has not answered for {patience_s:.3g} s; "
-                "nvidia-smi and the kernel's log (dmesg) may say why"
-            )
-        gpus = sight.gpus
-        if file is not None:
-            record(file, gpus)
-    return gpus
 
 
 def _claims(home: Home) -> list[Claim]:

@@ -1,11 +1,5 @@
 """`launcher show`: all that is known of a job."""
 
-import json
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,16 +8,14 @@ from launcher.cli.complete import JOBS
 from launcher.cli.output import json_text
 from launcher.cli.select_jobs import HELP, only_job
 from launcher.errors import counted
-from launcher.job import CPU, Resources, Terms
-from launcher.screens.format import columns, harmless, iso, local, moment, named, zone
-from launcher.screens.job_records import job_records
+from launcher.screens.format import columns, harmless, named, zone
+from launcher.screens.job_details import _text, attempt_cells, event_cells, facts_of, record_of
+from launcher.screens.snapshots import labels_of
 from launcher.states import OPEN, State
-from launcher.store.client import labels_of, open_queue
-from launcher.store.queue import Store
+from launcher.store.client import open_queue
 from launcher.store.rows import JobRow
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
-from launcher.units import format_bytes, format_seconds
 
 EVENTS = 12  # the newest are what a person looks for
 LOG_LINES = 10
@@ -67,73 +59,6 @@ def command(job: str, as_json: bool) -> None:
         click.echo("\n".join(columns(facts)))
 
 
-def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) -> dict[str, Any]:
-    """Return all that is known of a job, as JSON has it.
-
-    Args:
-        home: whose queue.
-        store: its database.
-        row: the job.
-        needy: the open jobs that need it.
-    """
-    return {
-        "schema": 1,
-        **job_records(home, store, [row])[0],
-        "hash": row.hash,
-        "needs": store.read.needs_of(row.id),
-        "needed_by": [job.name for job in needy],
-        "cwd": store.read.folder_of(row.id),
-        "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
-        "spec": row.spec.record(),
-        "attempts": store.read.attempts_of(row.id),
-        "events": [
-            {"at": iso(at), "state": state, "reason": harmless(reason)}
-            for at, state, reason in store.read.events_of(row.id)
-        ],
-        "result": store.read.result_of(row.id),
-    }
-
-
-def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
-    """Give what a job does and asks for: names and values, as people write them."""
-    spec = record["spec"]
-    if record["hash"]:
-        yield "hash", _text(record["hash"])
-    for key in ("cwd", "folder", "log"):
-        if record[key]:
-            absent = " (not there yet)" if row.state in OPEN else " (not there)"
-            yield key, _text(record[key]) + ("" if Path(record[key]).exists() else absent)
-    for key in ("model", "base", "data", "images"):
-        if spec[key]:
-            yield key, _text(spec[key])
-    if spec["argv"]:
-        yield "argv", harmless(shlex.join(spec["argv"]))
-    if row.priority:
-        yield "priority", str(row.priority)
-    resources, terms = row.spec.resources, row.spec.terms
-    for part, usual in ((resources, Resources()), (terms, Terms())):
-        for one in fields(part):
-            value = getattr(part, one.name)
-            if value != getattr(usual, one.name):
-                name = one.name.removesuffix("_s").removeprefix("min_").replace("_", " ")
-                yield name, _term(one.name, value)
-    for key, value in spec["settings"].items():
-        if key == "argv" and spec["argv"]:
-            continue  # of a program: it stands above, as a shell reads it
-        yield f"  {_text(key)}", _text(value)
-
-
-def _term(name: str, value: Any) -> str:
-    """Return one of a job's terms as people write it."""
-    if name in {"ram", "min_vram"}:
-        return format_bytes(value)
-    if name == "not_before":
-        return moment(value)
-    if name.endswith("_s"):
-        return format_seconds(value)
-    return _text(value)
-
-
 def _say_needs(row: JobRow, needs: list[JobRow], needy: list[JobRow]) -> None:
     if needs:
         click.echo("\nneeds")
@@ -163,78 +88,3 @@ def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> No
     if lines:
         click.echo(f"\nthe log of attempt {number} ends with")
         click.echo("\n".join(f"  {harmless(line)}" for line in lines))
-
-
-def event_cells(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """Return the cells of events as `record_of` has them: when, which state, why."""
-    return [
-        (f"  {local(datetime.fromisoformat(one['at']).timestamp())}", one["state"], one["reason"])
-        for one in events
-    ]
-
-
-def attempt_cells(one: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
-    ended = one["ended"]
-    took = "" if ended is None else f"after {format_seconds(max(0.0, ended - one['claimed']))}"
-    where = ", ".join(labels.get(uuid, uuid) for uuid in one["device"].split(","))
-    return (
-        f"  {one['number']}",
-        local(one["claimed"]),
-        harmless(where) + _memory(one),
-        _how_it_ended(one["outcome"]),
-        took,
-    )
-
-
-def _memory(one: Mapping[str, Any]) -> str:
-    """Return what an attempt was promised of a GPU, and took there; '' for one on the CPU."""
-    if one["device"] == CPU:
-        return ""
-    promised = "alone" if one["claim"] is None else f"promised {format_bytes(one['claim'])}"
-    took = "" if one["peak"] is None else f", took {format_bytes(one['peak'])}"
-    return f", {promised}{took}"
-
-
-def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
-    """Return in one sentence how an attempt ended."""
-    match outcome:
-        case None:
-            return "runs"
-        case {"ending": "done"}:
-            return "done"
-        case {"ending": "failed", "error": str(why)}:
-            return harmless(f"failed: {why.partition(chr(10))[0]}")
-        case {"ending": "out-of-memory", "error": str(why)}:
-            return harmless(f"out of memory: {_shortage(outcome) or why.partition(chr(10))[0]}")
-        case {"ending": "lost", "why": str(why)}:
-            return harmless(f"lost: {why.partition(chr(10))[0]}")
-        case {"ending": "stopped", "by": str(by)}:
-            return harmless(f"stopped: its supervisor got {by}")
-        case {"ending": "stopped"}:
-            return "was asked to stop, and did"
-        case {"ending": "void"}:
-            return "was not started"
-    return harmless(str(outcome.get("ending", "unknown")))
-
-
-def _shortage(outcome: Mapping[str, Any]) -> str:
-    """Return what an attempt had of memory and what it lacked, in numbers; '' where it did not say."""
-    told = (("held", "held"), ("wanted", "wanted"), ("cap", "was held to"))
-    said = [
-        f"{word} {format_bytes(outcome[key])}{' more' if key == 'wanted' else ''}"
-        for key, word in told
-        if isinstance(outcome.get(key), int)
-    ]
-    return ", ".join(said)
-
-
-def _text(value: object) -> str:
-    match value:
-        case list() | tuple():
-            return harmless(" ".join(map(str, value)))
-        case float():
-            return f"{value:.6g}"
-        case dict():
-            return harmless(json.dumps(value))
-    return harmless(str(value))

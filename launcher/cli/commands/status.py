@@ -17,10 +17,10 @@ from launcher.errors import UsageError
 from launcher.screens.format import JobLine, iso, tabbed
 from launcher.screens.job_records import job_records
 from launcher.screens.queue_view import listing, screen_lines
-from launcher.screens.snapshots import RECENT, WAITING, Snapshots, scheduler_of
+from launcher.screens.snapshots import RECENT, WAITING, Snapshots, lines_of, scheduler_of
 from launcher.screens.terminal import say, width
 from launcher.states import ENDED, OPEN, State
-from launcher.store.client import lines_of, open_queue, revive_if_dead
+from launcher.store.client import open_queue, revive_if_dead
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from launcher.cli.commands.show import attempt_cells, event_cells, facts_of, record_of
 from launcher.errors import counted
 from launcher.screens.dashboard.key_bindings import JOB_HINTS, METRICS_HINTS
 from launcher.screens.dashboard.layout import Window
@@ -11,10 +10,11 @@ from launcher.screens.dashboard.log_tail import LogTail
 from launcher.screens.dashboard.metric_curves import Metrics
 from launcher.screens.dashboard.page import Drawn
 from launcher.screens.format import GLYPHS, harmless, named, zone
+from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
 from launcher.screens.queue_view import TONES
+from launcher.screens.snapshots import labels_of
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table
 from launcher.states import OPEN, State
-from launcher.store.client import labels_of
 from launcher.store.queue import Store
 from launcher.system.paths import Attempt, Home
 

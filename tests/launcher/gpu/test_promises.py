@@ -11,7 +11,7 @@ import pytest
 
 from launcher.gpu.promise_files import file_name
 from launcher.gpu.promises import LAG_S, REFRESH_S, STALE_S, Board, Pledge
-from launcher.scheduler.model import Promise
+from launcher.gpu.resources import Promise
 from launcher.system.processes import boot_id
 from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder

@@ -13,10 +13,11 @@ from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Breed, Resources
 from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of, waiting
 from launcher.scheduler.gpu_slot import QUIET_SHARE
-from launcher.scheduler.model import Machine, Rules, Start, Wait
+from launcher.scheduler.model import Machine, Start, Wait
 from launcher.scheduler.policy import decide, never
 from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import UNTAUGHT, Lesson
+from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.workers.memory_share import CONTEXT, Portion
 from tests.build import GIB, a_claim, a_gpu, a_spec

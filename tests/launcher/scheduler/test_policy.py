@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from launcher.gpu.resources import Promise
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.scheduler.model import Machine, Promise, Rules, Running, Start, Stop, Wait, Waiting
+from launcher.scheduler.model import Machine, Running, Start, Stop, Wait, Waiting
 from launcher.scheduler.policy import Room, decide, evacuate, never
+from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.cardworld import (
     LATE,

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from launcher.scheduler.model import Rules
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.predictions import Foresight, forecasts
 from launcher.simulate.queue_policy import Live
 from launcher.simulate.replay import Queue, Span, replay
 from launcher.simulate.study import Assumptions
 from launcher.simulate.trace import TraceJob
+from launcher.system.gpu_sharing import Rules
 
 GIB = 1024**3
 TRACES = Path(__file__).parents[4] / "shared" / "data" / "traces"

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.scheduler.model import Rules
 from launcher.system.config import Fault
-from launcher.system.gpu_sharing import Sharing, read_rules
+from launcher.system.gpu_sharing import Rules, Sharing, read_rules
 from tests.build import GIB
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.gpu.promises import Board, Pledge
-from launcher.scheduler.model import MEMORY, Machine, Promise, Start, core_resource
+from launcher.gpu.resources import MEMORY, Promise, core_resource
+from launcher.scheduler.model import Machine, Start
 from launcher.scheduler.policy import decide
 from launcher.system.quotas import Quotas, of_this_process
 from tests.build import GIB, a_waiting

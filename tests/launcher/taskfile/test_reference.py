@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.commands.kinds import settings
 from launcher.kinds import COMMAND, Kind, Role
 from launcher.taskfile.json_schema import _words, task_schema
-from launcher.taskfile.reference import reference, table
+from launcher.taskfile.reference import reference, settings, table
 from launcher.taskfile.values import RESOURCES
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import laboratory

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.commands.gpus import watch
 from launcher.errors import MachineError
+from launcher.gpu.monitor import watch
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.recording import Replay
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
