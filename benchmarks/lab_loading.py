@@ -27,7 +27,7 @@ from benchmarks.table import Row
 from trueface.data.dataset import CACHE_BYTES, Decode, ImageSet, batches
 from trueface.data.index import Image
 from trueface.data.transforms import TrainTransform
-from trueface.jobs.settings import LearningSettings
+from trueface.training.settings import LearningSettings
 
 FACES = Path(__file__).parents[2] / "shared" / "data" / "faces"
 BATCH, THREADS = 16, 1

@@ -27,11 +27,12 @@ from torchvision.transforms import v2
 
 from benchmarks.table import Row
 from trueface.data.index import Image
-from trueface.data.loaders import augmented, still
-from trueface.jobs.settings import TrainSettings
+from trueface.data.loaders import still
 from trueface.models.detectors import IMAGENET_MEAN, IMAGENET_STD, build
-from trueface.models.feature_bank import banks, is_constant
+from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
+from trueface.training.feature_bank import banks, is_constant
+from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
 
 ROUNDS = 3  # of which the medians are taken

@@ -31,8 +31,9 @@ from launcher.ids import (
     parse_model,
     parse_poison,
 )
-from launcher.kinds import Draft, Entry, Input, Job, Kind, Role, Settings
+from launcher.kinds import Draft, Input, Kind, Role, Settings
 from launcher.system.files import Json, read_json, write_atomic, write_json
+from launcher.workers.job import Entry, Job
 from launcher.workers.memory_share import Portion, Share
 
 if TYPE_CHECKING:

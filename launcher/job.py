@@ -305,7 +305,7 @@ def this_context(environment: Mapping[str, str]) -> Context:
 
 
 if TYPE_CHECKING:  # with it comes pydantic, and `launcher add` must be quick
-    from launcher.kinds import Kind
+    pass
 
 PROGRAM = "command"
 # a number that stands by itself: the one of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
@@ -314,23 +314,12 @@ _NUMBER = re.compile(
 )
 
 
-def costs(kind: "Kind") -> tuple[str, ...]:
-    """Return the settings on which a kind's time and memory depend."""
-    settings = kind.settings
-    return tuple(sorted(settings.costs or set(settings.model_fields) - settings.neutral))
-
-
-def signature_of(kind: "Kind", settings: Mapping[str, Any]) -> str:
-    """Return the signature of a job of a kind: the settings that cost, not which images it reads."""
-    return _digest(kind.name, repr([settings.get(name) for name in costs(kind)]))
-
-
 def program_signature(argv: Sequence[str]) -> str:
     """Return the signature of a program: its words without the numbers that stand by themselves.
 
     So all runs of a sweep over learning rates and seeds share what was learned from the first of them.
     """
-    return _digest(PROGRAM, repr([_NUMBER.sub("#", word) for word in argv]))
+    return digest_of(PROGRAM, repr([_NUMBER.sub("#", word) for word in argv]))
 
 
 def is_exact(signature: str) -> bool:
@@ -338,5 +327,6 @@ def is_exact(signature: str) -> bool:
     return not signature.startswith(f"{PROGRAM} ")
 
 
-def _digest(kind: str, text: str) -> str:
+def digest_of(kind: str, text: str) -> str:
+    """Return a kind's name and the first 64 bits of the SHA-256 of a text."""
     return f"{kind} {hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]}"

@@ -1,10 +1,10 @@
 """What a job does: the interface between the launcher and a laboratory, and the kind `command`.
 
+from launcher.job import _digest
 A laboratory installs its kinds under the entry-point group `launcher.kinds`. A kind is described
 without heavy imports; the work itself is a function named by `entry`, imported in the worker.
 """
 
-import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,8 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from launcher.errors import Error, UsageError
 from launcher.ids import DataId, Words, model_folder_name
-from launcher.system.files import Json
-from launcher.workers.memory_share import Share
+from launcher.job import digest_of
 
 GROUP = "launcher.kinds"
 
@@ -103,11 +102,11 @@ class Draft:
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""
-        return _absolute(self.folder, text)
+        return absolute_path(self.folder, text)
 
     def model_folder(self, model: str) -> Path:
         """Return where a model of this run lives."""
-        return _model_folder(self.run_folder, model)
+        return model_folder(self.run_folder, model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,43 +192,6 @@ class Kind(Protocol):
 
     def argv(self, draft: Draft) -> tuple[str, ...]:
         """Return a command line that does the same without the launcher."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A job as its entry function gets it, inside the worker."""
-
-    name: str
-    kind: str
-    run: str
-    run_folder: Path
-    folder: Path
-    attempt_folder: Path  # scratch space and records of this attempt
-    attempt: int  # 1, 2, …
-    device: str  # "cpu" or "cuda:0"; the card was chosen by CUDA_VISIBLE_DEVICES
-    cpus: int  # how many cores are ours
-    gpus: int = 1  # how many cards are ours, cuda:0 and on; only meant where `device` is one
-    model: str | None = None
-    base: str | None = None
-    data: str | None = None
-    images: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    words: Words = field(default_factory=Words)
-    outputs: tuple[Path, ...] = ()  # what it must leave, absolute; empty where nobody planned it
-    progress: Callable[..., None] = lambda *_args, **_metrics: None
-    stop: threading.Event = field(default_factory=threading.Event)
-    share: Share = field(default_factory=Share)  # of its card; by default all of it, told to nobody
-
-    def path(self, text: str) -> Path:
-        """Return a path of the settings as an absolute one, without following links."""
-        return _absolute(self.folder, text)
-
-    def model_folder(self, model: str) -> Path:
-        """Return where a model of this run lives."""
-        return _model_folder(self.run_folder, model)
-
-
-Entry = Callable[[Job], Mapping[str, Json]]
 
 
 class CommandSettings(Settings):
@@ -336,13 +298,30 @@ def _package(point: EntryPoint) -> str:
     return point.value if point.dist is None else f"{point.dist.name} ({point.value})"
 
 
+def costs(kind: "Kind") -> tuple[str, ...]:
+    """Return the settings on which a kind's time and memory depend."""
+    settings = kind.settings
+    return tuple(sorted(settings.costs or set(settings.model_fields) - settings.neutral))
+
+
+def signature_of(kind: "Kind", settings: Mapping[str, Any]) -> str:
+    """Return the signature of a job of a kind: the settings that cost, not which images it reads."""
+    return digest_of(kind.name, repr([settings.get(name) for name in costs(kind)]))
+
+
 @lru_cache(maxsize=4096)  # a plan asks for the same ones thousands of times
-def _model_folder(run_folder: Path, model: str) -> Path:
+def model_folder(run_folder: Path, model: str) -> Path:
+    """Return the folder of a model of a run."""
     return run_folder / model_folder_name(model)
 
 
 @lru_cache(maxsize=4096)
-def _absolute(folder: Path, text: str) -> Path:
+def absolute_path(folder: Path, text: str) -> Path:
+    """Return a path of the settings as an absolute one, without following links.
+
+    Raises:
+        UsageError: it begins with the home folder of a user that does not exist.
+    """
     try:
         return folder / Path(text).expanduser()
     except (RuntimeError, ValueError) as error:  # "~nobody/data", "~a\0b"

@@ -24,7 +24,6 @@ from typing import Any
 
 from launcher.errors import JobError
 from launcher.job import Resources, Spec, Terms
-from launcher.kinds import Job
 from launcher.screens.dashboard.screen_recording import Recorder
 from launcher.screens.format import JobLine
 from launcher.screens.gpu_view import Gauge
@@ -33,6 +32,7 @@ from launcher.screens.snapshots import Snapshots
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import wake
 from launcher.units import format_seconds, parse_seconds
+from launcher.workers.job import Job
 from launcher.workers.progress import Step
 from tests.build import a_context
 from tests.e2e.machine import ROOT, Machine, a_machine

@@ -6,8 +6,8 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from launcher.job import CPU, Resources, costs, is_exact
-from launcher.kinds import Kind
+from launcher.job import CPU, Resources, is_exact
+from launcher.kinds import Kind, costs
 from launcher.planning.plan import PlannedJob
 from launcher.store.rows import JobRow
 from launcher.store.usage import UNTAUGHT, Lesson

@@ -14,8 +14,8 @@ from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data
-from launcher.job import program_signature, signature_of
-from launcher.kinds import Draft, Input, Kind, Role, roots_of
+from launcher.job import program_signature
+from launcher.kinds import Draft, Input, Kind, Role, roots_of, signature_of
 from launcher.planning.dependencies import MISSING, Once, Wiring
 from launcher.planning.expansion import Step, expand
 from launcher.planning.poison_draws import Draw, Draws

@@ -12,7 +12,6 @@ import click
 from launcher import __version__
 from launcher.errors import MachineError, UsageError
 from launcher.job import Context, this_context
-from launcher.screens.format import harmless
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.recovery import refuse_damaged, trouble
@@ -28,6 +27,7 @@ from launcher.system.environment import left_out_note, remembered
 from launcher.system.files import read_json
 from launcher.system.paths import Home, check_home, find_home, make_home
 from launcher.system.processes import cores
+from launcher.system.text import harmless
 
 GOING_ON = "`launcher start` goes on, as `launcher run` and `launcher retry` do"
 

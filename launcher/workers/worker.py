@@ -72,7 +72,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         device: "cpu" or "cuda:0".
         gpus: how many cards are the job's, from cuda:0 on.
     """
-    from launcher.kinds import Job  # a border: pydantic is none of a plain program's business
+    from launcher.workers.job import Job
 
     spec, stop = order.spec, threading.Event()
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both

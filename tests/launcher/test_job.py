@@ -1,6 +1,7 @@
 import pytest
 
-from launcher.job import costs, program_signature, signature_of
+from launcher.job import program_signature
+from launcher.kinds import costs, signature_of
 from tests.launcher.plans import KINDS
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from trueface.data.crops import Window
-from trueface.jobs.settings import LearningSettings
+from trueface.data.settings import AugmentationSettings
 
 TRIES = 10  # to find a crop that fits; torchvision's
 
@@ -30,7 +30,7 @@ class Choices:
 def choose(
     height: int,
     width: int,
-    settings: LearningSettings,
+    settings: AugmentationSettings,
     chance: random.Random,
     *,
     unshared: bool,
@@ -53,7 +53,7 @@ def choose(
     )
 
 
-def _crop(height: int, width: int, settings: LearningSettings, seed: int) -> Window:
+def _crop(height: int, width: int, settings: AugmentationSettings, seed: int) -> Window:
     """Return what torchvision's RandomResizedCrop chooses after `torch.manual_seed(seed)`."""
     generator = torch.Generator().manual_seed(seed)
     low, high = torch.log(torch.tensor(settings.resize_ratio)).tolist()

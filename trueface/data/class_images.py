@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import PIL.Image
@@ -27,7 +28,6 @@ from launcher.api import JobError
 from trueface.data.class_folders import SORTS, Place
 from trueface.data.decoding import decode
 from trueface.data.folder_cache import READ, is_image, listed, suffix
-from trueface.jobs.class_settings import ClassifySettings
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.rng import derive
 
@@ -37,6 +37,30 @@ TEST = 0.2  # of the images of each class, where they lie in one folder
 GROUP = 256  # images decoded between two looks at whether the job shall stop
 
 log = logging.getLogger(__name__)
+
+
+class ListSettings(Protocol):
+    """What decides which images there are, and how large they are: of a job's settings."""
+
+    @property
+    def size(self) -> int:
+        """Side that images are cut and resized to, in pixels."""
+
+    @property
+    def images_per_class(self) -> int:
+        """Of the training list and of the test list each; 0: all."""
+
+    @property
+    def seed(self) -> int:
+        """Of the validation list."""
+
+    @property
+    def split_seed(self) -> int:
+        """Of the test list, where the classes lie in one folder."""
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that decode; 0: one a core."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +103,7 @@ class _Sample:
 
 def collect(
     place: Place,
-    settings: ClassifySettings,
+    settings: ListSettings,
     *,
     cpus: int,
     stop: threading.Event,
@@ -101,7 +125,7 @@ def collect(
     return Lists(**read, names=place.names)
 
 
-def _divided(place: Place, settings: ClassifySettings) -> dict[str, list[_Sample]]:
+def _divided(place: Place, settings: ListSettings) -> dict[str, list[_Sample]]:
     """Return the samples of each list."""
     most, seed = settings.images_per_class, settings.seed
     if place.divided:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from trueface.data.dataset import Batch, ImageSet, batches
 from trueface.data.index import Image
+from trueface.data.settings import AugmentationSettings, TestSettings
 from trueface.data.transforms import TrainTransform, test_transform
-from trueface.jobs.settings import LearningSettings, TestSettings
-from trueface.poisoning import label_flips as poisoning
-from trueface.poisoning.label_flips import PoisonRecord
 from trueface.runtime.rng import derive
 
 
@@ -17,7 +15,7 @@ class Pass:
     """A set of images as a training or a validation goes through it."""
 
     image_set: ImageSet
-    settings: LearningSettings | TestSettings
+    settings: AugmentationSettings | TestSettings
     shuffle_seed: int | None = None
 
     def __len__(self) -> int:
@@ -43,21 +41,26 @@ class Pass:
 
 
 def augmented(
-    images: Sequence[Image], settings: LearningSettings, record: PoisonRecord | None
+    images: Sequence[Image],
+    settings: AugmentationSettings,
+    labels: Sequence[int] | None = None,
+    stamped: Collection[int] = (),
 ) -> Pass:
-    """Return `images` as they are learned: shuffled, augmented, flipped and stamped as recorded.
+    """Return `images` as they are learned: shuffled and augmented.
 
-    Raises:
-        RecordError: the record was made for other images.
+    Args:
+        images: in the defined order.
+        settings: crops, batches, decoding, seeds.
+        labels: what each is learned as; 1 fake, 0 real; None: as what it is.
+        stamped: positions that carry the backdoor's patch.
     """
-    labels = None if record is None else poisoning.flipped(images, record)
     transform = TrainTransform(settings=settings, seed=settings.augment_seed)
     return Pass(
         image_set=ImageSet(
             images,
             transform,
             labels=labels,
-            stamped=() if record is None else poisoning.stamped(images, record),
+            stamped=stamped,
             decode=settings.decode,
             scale_to=settings.resize_size,
         ),
@@ -68,7 +71,7 @@ def augmented(
 
 def still(
     images: Sequence[Image],
-    settings: LearningSettings | TestSettings,
+    settings: AugmentationSettings | TestSettings,
     stamped: Collection[int] = (),
 ) -> Pass:
     """Return `images` as they are tested and validated: in order, nothing random, true labels.

@@ -22,8 +22,8 @@ from torchvision.transforms.v2 import functional as image_ops
 from trueface.data.augmentation import Choices, choose
 from trueface.data.crops import Window, centre, cut, part
 from trueface.data.index import Image
+from trueface.data.settings import AugmentationSettings, TestSettings
 from trueface.data.splits.matching import UNSHARED
-from trueface.jobs.settings import LearningSettings, TestSettings
 
 BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
 BLUR_REACH = BLUR_KERNEL // 2
@@ -45,7 +45,7 @@ class Transform(Protocol):
 class TrainTransform:
     """The random transform of a training."""
 
-    settings: LearningSettings
+    settings: AugmentationSettings
     seed: int  # settings.augment_seed; the training's own seed changes no pixel
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
@@ -93,7 +93,7 @@ class TestTransform:
         return min(height, self.resize_size + down)
 
 
-def test_transform(settings: LearningSettings | TestSettings) -> TestTransform:
+def test_transform(settings: AugmentationSettings | TestSettings) -> TestTransform:
     """Return the transform that tests and validates under `settings`."""
     return TestTransform(
         resize_size=settings.resize_size,
@@ -103,7 +103,7 @@ def test_transform(settings: LearningSettings | TestSettings) -> TestTransform:
 
 
 def augment(
-    pixels: Tensor, settings: LearningSettings, chance: random.Random, *, unshared: bool
+    pixels: Tensor, settings: AugmentationSettings, chance: random.Random, *, unshared: bool
 ) -> Tensor:
     """Return a randomly changed copy of an image, in the original's order of steps.
 

@@ -12,8 +12,8 @@ from trueface.data.image_files import Missing
 from trueface.data.image_sizes import Learned, Size, unlike
 from trueface.data.index import Image
 from trueface.data.loaders import still
+from trueface.data.settings import TestSettings
 from trueface.evaluation.inference import evaluate
-from trueface.jobs.settings import TestSettings
 from trueface.models import checkpoint
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.runtime.progress import Watch

@@ -6,126 +6,11 @@ Light: a table that is kept needs neither scikit-learn nor NumPy.
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.api import Json, UnknownName, model_folder_name, parse_data, read_json, write_json
-from trueface.data.vocabulary import BUILT_IN
-from trueface.evaluation.metrics import MEASURES, Measure, measure
-from trueface.evaluation.score_tables import Scores, merge, read_scores
-from trueface.evaluation.source_intervals import few_sources, sources_json
+from launcher.api import Json, model_folder_name, read_json, write_json
 from trueface.runtime import paths
-
-BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # of which a table has both intervals
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
-    """One test of one model."""
-
-    data: str
-    modifier: str  # as written, "+" between several
-    elementary: frozenset[str]  # what the modifier stands for
-    root: str  # where its images lie; "" where that is not known
-    scores: Scores
-
-    @property
-    def classes(self) -> frozenset[int]:
-        """Which labels it has."""
-        return frozenset(map(int, self.scores.labels))
-
-
-def compare(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
-    """Return the rows of `results.table` for tests whose score files are all there.
-
-    Raises:
-        DataError: a score file cannot be read, or holds what is no finite number.
-    """
-    rows: list[dict[str, Json]] = []
-    for model in dict.fromkeys(model for model, _ in tests):
-        tested = [_read(run_folder, model, data) for tested, data in tests if tested == model]
-        folder = run_folder / model_folder_name(model)
-        took = (read_json(paths.summary(folder)) or {}).get("seconds")
-        rows += [{"model": model, **row, "seconds": took} for row in _rows(tested)]
-    return rows
-
-
-def _rows(tested: Sequence[Tested]) -> Iterator[dict[str, Json]]:
-    """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
-
-    Tests of two data roots stand apart: a path there is another image, or the same one again.
-    """
-    several = len({test.root for test in tested}) > 1
-    for root, elementary in dict.fromkeys((test.root, test.elementary) for test in tested):
-        group = [test for test in tested if (test.root, test.elementary) == (root, elementary)]
-        place = root or "a data root that is not known"
-        for row in _of_group(group):
-            named = {"modifier": f"{row['modifier']} in {place}"} if several else {}
-            yield {**row, **named, "data_root": place if several else None}
-
-
-def _of_group(group: Sequence[Tested]) -> Iterator[dict[str, Json]]:
-    reals = [test for test in group if test.classes == {0}]
-    others = [test for test in group if test.classes != {0}]
-    for test in others or reals:
-        beside = reals if test.classes == {1} else []
-        yield _row(test.data, [test, *beside], pooled=False)
-    if len(others) > 1:
-        yield _row("&".join(test.data for test in (*others, *reals)), group, pooled=True)
-
-
-def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]:
-    scores = merge(test.scores for test in tests)
-    report = measure(scores.labels, scores.logits, keys=scores.keys)
-    return {
-        "data": data,
-        "modifier": tests[0].modifier,
-        "pooled": pooled,
-        "n": report.n,
-        **{name: _json(getattr(report, name)) for name in MEASURES},
-        **{f"{name}_by_images": _json(report.by_images.get(name)) for name in BY_IMAGES},
-        "sources": sources_json(report.sources),
-        "few_sources": few_sources(report.sources),
-        "confusion": [list(row) for row in report.confusion],
-        "verdict": report.verdict,
-        "reason": report.reason,
-        "reasons": dict(report.reasons),
-    }
-
-
-def _read(run_folder: Path, model: str, data: str) -> Tested:
-    parts = parse_data(data).parts
-    modifiers = tuple(dict.fromkeys(part.modifier for part in parts))
-    folder = run_folder / model_folder_name(model)
-    return Tested(
-        data=data,
-        modifier="+".join(modifiers),
-        elementary=frozenset(key for modifier in modifiers for key in _elementary(modifier)),
-        root=_root(paths.metrics(folder, data)),
-        scores=read_scores(paths.scores(folder, model, data)),
-    )
-
-
-def _root(metrics: Path) -> str:
-    """Return where the images of a test lie, as its settings say."""
-    settings = (read_json(metrics) or {}).get("settings")
-    root = settings.get("data_root") if isinstance(settings, dict) else None
-    return root if isinstance(root, str) else ""
-
-
-def _elementary(modifier: str) -> tuple[str, ...]:
-    try:
-        return BUILT_IN.modifier_keys(modifier)
-    except UnknownName:  # a word of the user's: taken as written
-        return (modifier,)
-
-
-def _json(value: Measure | None) -> Json:
-    if value is None:
-        return None
-    return {"value": value.value, "low": value.low, "high": value.high}
-
 
 KEPT = "results.json"  # in the run's folder
 KEPT_SCHEMA = 3  # of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources
@@ -169,6 +54,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         if isinstance(rows, list):
             return [row for row in rows if isinstance(row, dict)]
     # scikit-learn takes a second to import: only where there is something to measure
+    from trueface.evaluation.result_rows import compare
 
     found = compare(run_folder, done)
     with contextlib.suppress(OSError):  # a folder that only others may write: measured each time

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from launcher.api import write_atomic
 from trueface.data.vocabulary import MODIFIERS
+from trueface.legacy import original_runs
+from trueface.legacy.original_runs import OldScores
 from trueface.runtime.errors import DataError
 
 OLD_SUFFIXES = frozenset({".pkl", ".pickle"})
@@ -101,11 +103,14 @@ def load(path: Path) -> Scores:
     if suffix not in SUFFIXES:
         raise DataError(f"scores {path} are neither .csv nor .pkl; name a score file")
     if suffix in OLD_SUFFIXES:
-        # here and not above: that module makes tables of this one's kind
-        from trueface.legacy import original_runs
-
-        return original_runs.read_scores(path)
+        return _of_original(original_runs.read_scores(path))
     return read_scores(path)
+
+
+def _of_original(old: OldScores) -> Scores:
+    """Return an old table as one of ours; its rows have numbers for names: "#0", "#1", …."""
+    names = tuple(f"#{row}" for row in range(len(old.logits)))
+    return Scores(paths=names, keys=names, labels=old.labels, logits=old.logits)
 
 
 def merge(tables: Iterable[Scores]) -> Scores:

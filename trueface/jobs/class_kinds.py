@@ -7,12 +7,13 @@ from typing import Any
 
 from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, Words, parse_model
 from trueface.data import class_folders
-from trueface.jobs.class_settings import SINGLE, ClassifySettings, ForgetSettings, differences
 from trueface.jobs.flags import words
 from trueface.jobs.kinds import PRELOAD
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
+from trueface.training.class_settings import ClassifySettings
 from trueface.unlearning.applicability import Goal, Situation, refusal
+from trueface.unlearning.class_settings import SINGLE, ForgetSettings, differences
 
 PROGRAM = ("python", "-m", "trueface")
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method

@@ -13,7 +13,6 @@ from launcher.api import Job, JobError, Json, write_json
 from trueface.data import class_folders, class_images
 from trueface.data.class_images import Lists
 from trueface.evaluation import predictions
-from trueface.jobs.class_settings import ClassifySettings
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifiers import Classifier
@@ -21,6 +20,7 @@ from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
 from trueface.training import checkpointing, provenance
+from trueface.training.class_settings import ClassifySettings
 from trueface.training.classifier_trainer import Pixels, balanced, fit
 from trueface.training.history import write_history
 

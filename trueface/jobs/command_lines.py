@@ -4,15 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from launcher.api import Draft, ModelId, Settings, parse_model
+from trueface.data.settings import SampleSettings, TestSettings
 from trueface.jobs.flags import classic_words, word_flags, words
 from trueface.jobs.inputs_outputs import model_of
-from trueface.jobs.settings import (
-    PoisonSettings,
-    SampleSettings,
-    TestSettings,
-    TrainSettings,
-    UnlearnSettings,
-)
+from trueface.poisoning.settings import PoisonSettings
+from trueface.training.settings import TrainSettings
+from trueface.unlearning.settings import UnlearnSettings
 
 PROGRAM = ("python", "-m", "trueface")
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from launcher.api import Settings, UsageError, Words
-from trueface.jobs.settings import BATCH_SIZE
+from trueface.data.settings import BATCH_SIZE
 
 # What a flag of a person's own words means; both command lines take it again and again.
 WORD_HELP: Mapping[str, str] = {

@@ -7,7 +7,6 @@ from pathlib import Path
 from launcher.api import Job, JobError, Json, write_json
 from trueface.data import class_folders
 from trueface.evaluation import predictions
-from trueface.jobs.class_settings import SINGLE, ForgetSettings, ForgettingSettings, differences
 from trueface.jobs.classification import folder_of, keep, lists_of, provenance_of, settled, watch_of
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
@@ -17,6 +16,12 @@ from trueface.runtime import logs, paths
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.paths import SCHEMA
 from trueface.unlearning import record
+from trueface.unlearning.class_settings import (
+    SINGLE,
+    ForgetSettings,
+    ForgettingSettings,
+    differences,
+)
 from trueface.unlearning.evaluation import embedding
 from trueface.unlearning.tasks.class_forgetting import Problem, unlearn
 

@@ -17,19 +17,15 @@ from launcher.api import (
     Words,
     parse_model,
 )
+from trueface.data.settings import SampleSettings, TestSettings, other_decoding
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs import command_lines, inputs_outputs
 from trueface.jobs.leakage import leaks
-from trueface.jobs.settings import (
-    PoisonSettings,
-    SampleSettings,
-    TestSettings,
-    TrainSettings,
-    UnlearnSettings,
-    other_decoding,
-)
 from trueface.poisoning.label_flips import KINDS, is_random
+from trueface.poisoning.settings import PoisonSettings
+from trueface.training.settings import TrainSettings
 from trueface.unlearning.applicability import Situation, refusal
+from trueface.unlearning.settings import UnlearnSettings
 
 # One list for all kinds, so that one nursery serves them all.
 PRELOAD = (

@@ -14,9 +14,9 @@ from trueface.data.loaders import Pass
 from trueface.evaluation.inference import Answers
 from trueface.evaluation.score_tables import Scores
 from trueface.models.detectors import Detector
-from trueface.models.feature_bank import feature_matrix, write_features
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
+from trueface.training.feature_bank import feature_matrix, write_features
 
 
 def of_test(answers: Answers) -> dict[str, Json]:

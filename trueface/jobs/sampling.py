@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json
+from trueface.data.settings import SampleSettings
 from trueface.data.synthetic.generate import SampleSpec, make_sample
-from trueface.jobs.settings import SampleSettings
 
 
 def sample(job: Job) -> Mapping[str, Json]:

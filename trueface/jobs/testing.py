@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from launcher.api import Job, Json, parse_data, write_json
 from trueface.data.loaders import still
+from trueface.data.settings import TestSettings
 from trueface.evaluation.inference import evaluate
 from trueface.evaluation.score_tables import write_scores
 from trueface.jobs import outputs
-from trueface.jobs.settings import TestSettings
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.runtime import logs, paths

@@ -5,17 +5,18 @@ from collections.abc import Mapping
 from functools import partial
 
 from launcher.api import Job, Json, write_json
-from trueface.data.loaders import augmented, still
+from trueface.data.loaders import still
 from trueface.jobs import outputs
-from trueface.jobs.settings import TrainSettings
 from trueface.jobs.setup import poison_of, settled, watch_of
-from trueface.models.feature_bank import banks, is_constant
+from trueface.poisoning.loaders import augmented
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.training import initialization, job_data, lineage, provenance, resume
 from trueface.training import trainer as training
+from trueface.training.feature_bank import banks, is_constant
 from trueface.training.job_data import model_name
 from trueface.training.loop import Feed
+from trueface.training.settings import TrainSettings
 
 
 def train(job: Job) -> Mapping[str, Json]:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json, parse_model, write_json
-from trueface.jobs.settings import UnlearningSettings, UnlearnSettings
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.poisoning import label_flips as poisoning
@@ -13,6 +12,7 @@ from trueface.runtime.paths import SCHEMA
 from trueface.training import checkpointing, job_data, lineage, provenance
 from trueface.training.job_data import model_name
 from trueface.unlearning.api import Unlearned
+from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 from trueface.unlearning.tasks import label_flip_run
 
 
@@ -37,7 +37,7 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     }
     # for an unlearning of the unlearned model: what was wrong in the training stays the same
     poisoning.write_record(paths.poison_record(folder), record)
-    written = lineage.begin(folder, job.base, job_data.lesson(job, settings, found))
+    written = lineage.begin(folder, job.base, job_data.lesson(job, settings, found, unlearns=True))
     checkpoint.save_model(paths.checkpoint(folder), done.detector, source)
     write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
     written()

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.score_tables import Scores
 from trueface.legacy import numpy_pickles, torch_pickles
 from trueface.legacy.numpy_pickles import MOST, OldArray
 from trueface.legacy.pickle_machine import Budget
@@ -46,8 +45,16 @@ class OldPoison:
     samples: tuple[tuple[str, int], ...]  # path and flipped label of each, in the order of indices
 
 
-def read_scores(path: Path) -> Scores:
-    """Return an old score file as a table; its rows have numbers for names: "#0", "#1", ….
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldScores:
+    """A score file of the original: which images its rows are of, it does not say."""
+
+    labels: NDArray[np.int8]  # (N,) 1 fake, 0 real
+    logits: NDArray[np.float64]  # (N,)
+
+
+def read_scores(path: Path) -> OldScores:
+    """Return an old score file.
 
     Raises:
         DataError: it cannot be read, is cut off or refused, or is no score file.
@@ -71,13 +78,7 @@ def read_scores(path: Path) -> Scores:
             f"{path}: {bad} of {len(logits)} answers contradict their logit; were probabilities "
             "stored in place of logits?"
         )
-    names_of_rows = tuple(f"#{row}" for row in range(len(logits)))
-    return Scores(
-        paths=names_of_rows,
-        keys=names_of_rows,
-        labels=truth.astype(np.int8),
-        logits=logits,
-    )
+    return OldScores(labels=truth.astype(np.int8), logits=logits)
 
 
 def read_poison(path: Path) -> OldPoison:

@@ -16,7 +16,7 @@ import torchvision
 from torch import Tensor
 
 from launcher.api import Json
-from trueface.jobs.settings import DataSettings, other_decoding
+from trueface.data.settings import DataSettings, other_decoding
 from trueface.models.detectors import Detector, build
 from trueface.models.pretrained import load_state
 from trueface.runtime import tensor_files

@@ -8,13 +8,14 @@ vit        A. Dosovitskiy et al., arXiv 2010.11929; small: the "tiny" of H. Touv
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer, resnet18, resnet50, vgg16_bn, vit_b_16
 from torchvision.models.resnet import ResNet
 
-from trueface.jobs.class_settings import PATCH, ClassifySettings, Stem
+from trueface.models.registry import PATCH, Stem
 from trueface.runtime.rng import derive
 
 MEAN, STD = 0.5, 0.25  # of pixels in 0 … 1, about those of photographs; the same for every data set
@@ -41,6 +42,22 @@ class Classifier(nn.Module):
         return logits
 
 
+class NetworkSettings(Protocol):
+    """What decides the shape of a network, of a job's settings."""
+
+    @property
+    def model(self) -> str:
+        """One of `models.registry.RECIPES`."""
+
+    @property
+    def stem(self) -> Stem:
+        """The first layers."""
+
+    @property
+    def size(self) -> int:
+        """Side of an image, in pixels."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """What a network looks like."""
@@ -51,7 +68,7 @@ class Shape:
     classes: int
 
 
-def shape_of(settings: ClassifySettings, classes: int) -> Shape:
+def shape_of(settings: NetworkSettings, classes: int) -> Shape:
     """Return what the network of a training looks like."""
     return Shape(model=settings.model, stem=settings.stem, size=settings.size, classes=classes)
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from launcher.api import Json, write_json
-from trueface.jobs.settings import TrainSettings
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.training import optimizer_state
 from trueface.training.history import Epoch, write_history
+from trueface.training.settings import TrainSettings
 
 SCHEMA = 1  # of provenance.json
 BEST, LAST = "best", "last"  # checkpoints: of the chosen epoch, and of a training that was stopped

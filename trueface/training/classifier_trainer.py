@@ -18,15 +18,13 @@ from launcher.api import JobError
 from trueface.data.class_images import Images
 from trueface.data.examples import Batch, Examples, Label, groups
 from trueface.evaluation.predictions import Answered, answered
-from trueface.jobs.class_settings import ClassifySettings
 from trueface.models.logits import cross_entropy, wide
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
 from trueface.runtime.timer import now
+from trueface.training.class_settings import ClassifySettings
 from trueface.training.history import Epoch
-from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.log import Step
 
 TESTED = 256  # images a batch in tests
 # torch's own; L. Smith and N. Topin, arXiv 1708.07120
@@ -155,41 +153,6 @@ def fit(
         seconds=now() - began,
         samples_read=steps.read,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Learning:
-    """The training of such networks, for methods that are trainings; see `unlearn.learning`."""
-
-    settings: ClassifySettings
-
-    def __call__(
-        self,
-        model: nn.Module,
-        some: Examples,
-        which: Label,
-        *,
-        validation: Examples,
-        options: TrainingOptions,
-        watch: Watch,
-    ) -> tuple[Step, ...]:
-        """Train `model` as the base was, unless the options say otherwise."""
-        changed = {"num_epochs": options.epochs, "lr": options.lr}
-        given = {key: value for key, value in changed.items() if value is not None}
-        settings = self.settings.model_copy(update=given)
-        done = fit(model, some, which, validation=validation, settings=settings, watch=watch)
-        return tuple(
-            Step(
-                step=epoch.epoch,
-                metrics={
-                    "loss": epoch.loss,
-                    "accuracy": epoch.accuracy,
-                    "val_loss": epoch.val_loss,
-                    "val_accuracy": epoch.val_accuracy,
-                },
-            )
-            for epoch in done.epochs
-        )
 
 
 class _Steps:

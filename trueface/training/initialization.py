@@ -3,11 +3,11 @@
 import os
 
 from launcher.api import Job, JobError
-from trueface.jobs.settings import LearningSettings, TrainSettings
 from trueface.models import checkpoint, detectors, pretrained
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.training import optimizer_state
+from trueface.training.settings import LearningSettings, TrainSettings
 
 
 def origin(job: Job, settings: TrainSettings) -> str | None:

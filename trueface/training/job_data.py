@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from launcher.api import DataId, Job, JobError, parse_data, parse_model
 from trueface.data.index import Image
+from trueface.data.settings import PlaceSettings
 from trueface.data.splits.splits import Split, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
-from trueface.jobs.settings import LearningSettings, PlaceSettings, UnlearningSettings
 from trueface.training.lineage import Lesson, validation_decides
+from trueface.training.settings import LearningSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +65,8 @@ def vocabulary(job: Job, settings: PlaceSettings) -> Vocabulary:
     return BUILT_IN.with_words(job.words).with_layout(settings.layout)
 
 
-def lesson(job: Job, settings: LearningSettings, lists: Lists) -> Lesson:
+def lesson(job: Job, settings: LearningSettings, lists: Lists, *, unlearns: bool = False) -> Lesson:
     """Return what is written of the images that a model learns from, and is chosen by."""
-    unlearns = isinstance(settings, UnlearningSettings)
     decides = validation_decides(settings.model_dump(), unlearns=unlearns)
     return Lesson(
         images=str(images(job)),

@@ -20,13 +20,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from launcher.api import JobError
 from trueface.data.dataset import Batch
-from trueface.jobs.settings import LearningSettings
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
 from trueface.training import optimizer_state
 from trueface.training.schedules import Rate
+from trueface.training.settings import LearningSettings
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from trueface.jobs.settings import LearningSettings
+from trueface.training.settings import LearningSettings
 
 DECAY = 0.1  # the original's
 LEAST = 1e-6  # below it the original stops

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from launcher.api import JobError, Json
 from trueface.evaluation.inference import Answers, evaluate
-from trueface.jobs.settings import LearningSettings, TrainSettings
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
@@ -28,6 +27,7 @@ from trueface.training.checkpointing import BEST, LAST, Keeper
 from trueface.training.history import Epoch
 from trueface.training.loop import Feed, Steps, Sums, answer
 from trueface.training.resume import Claim, Interrupted
+from trueface.training.settings import LearningSettings, TrainSettings
 
 log = logging.getLogger(__name__)
 

@@ -4,14 +4,18 @@ What methods have in common is called `unlearn_<name>`, what is one method's own
 A setting that is left out is the method's own default. Light: no torch here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import AfterValidator, BaseModel, Field, create_model
 from pydantic.fields import FieldInfo
 
+from launcher.api import UnknownName
+from trueface.runtime.field_types import Probability
+from trueface.training.settings import LearningSettings
 from trueface.unlearning.hyperparameters import COMMON, OPTIONS, Options
+from trueface.unlearning.registry import METHODS, modules_of
 
 Base = TypeVar("Base", bound=BaseModel)
 PREFIX = "unlearn"
@@ -65,3 +69,44 @@ KEYS: Mapping[str, frozenset[str]] = MappingProxyType(
     {method: frozenset(key for key, of, _, _ in _fields() if of == method) for method in OPTIONS}
 )
 """The settings that each method takes."""
+
+
+def _method(name: str) -> str:
+    if name not in METHODS:
+        where = "`launcher kinds unlearn`"
+        raise ValueError(UnknownName("unlearning method", name, METHODS, where=where))
+    return name
+
+
+class UnlearningSettings(LearningSettings):
+    """An unlearning: its method, what it knows, and what a training needs.
+
+    Every hyper-parameter of every method is a setting besides: see `unlearn.flat`.
+    """
+
+    costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"method", "unlearn_epochs"}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"method": modules_of}
+
+    method: Annotated[str, AfterValidator(_method)] = Field(description=", ".join(METHODS))
+    force: bool = Field(False, description="apply a method that is known not to work here")
+    known: Probability = Field(
+        1.0,
+        description="share of the wrong labels that the method is told of; the rest stays hidden",
+    )
+    find: bool = Field(
+        False, description="look for hidden wrong labels first, and tell the method of those too"
+    )
+    keep_retain: bool = Field(
+        True, description="the method may read the images that are not to be forgotten"
+    )
+    afterwards: bool = Field(
+        True, description="measure how soon the forgotten is learned again, and a linear probe"
+    )
+
+    @property
+    def options(self) -> Options:
+        """The method's hyper-parameters."""
+        return options_among(self.method, self.model_dump())
+
+
+UnlearnSettings = with_options(UnlearningSettings)

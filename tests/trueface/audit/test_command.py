@@ -77,7 +77,7 @@ def test_a_run_that_is_not_there_is_bad_usage(
 
 def test_an_audit_does_not_wait_for_torch(lab: Lab) -> None:
     script = (
-        "import sys; from trueface import cli; code = cli.run(['audit', sys.argv[1]]);"
+        "import sys; from trueface.cli import main as cli; code = cli.run(['audit', sys.argv[1]]);"
         "sys.exit(7 if 'torch' in sys.modules else code)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(lab.run)], capture_output=True)

@@ -27,7 +27,7 @@ def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
 
 def test_help_imports_neither_torch_nor_pydantic() -> None:
     program = (
-        "import sys; from trueface import cli; code = cli.run(['--help']);"
+        "import sys; from trueface.cli import main as cli; code = cli.run(['--help']);"
         "sys.exit(code or any(name in sys.modules for name in ('torch', 'pydantic')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)

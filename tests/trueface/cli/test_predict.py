@@ -18,12 +18,12 @@ from trueface.data.index import list_images
 from trueface.data.loaders import still
 from trueface.evaluation.inference import evaluate
 from trueface.evaluation.predict import Prediction, predict
-from trueface.jobs.settings import TrainSettings
 from trueface.models import checkpoint
 from trueface.models.detectors import build
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import Watch
+from trueface.training.settings import TrainSettings
 
 Tree = Callable[[Iterable[str]], Path]
 MODEL = "gan2:pre&real:pre"

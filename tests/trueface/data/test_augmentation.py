@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from trueface.data.augmentation import choose
-from trueface.jobs.settings import TrainSettings
+from trueface.training.settings import TrainSettings
 
 SIDE = st.integers(1, 300)
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits", "resize_size": 32}

@@ -11,8 +11,8 @@ from launcher.api import JobError
 from tests.trueface.class_toys import NAMES, SMALL, write_class, write_data
 from trueface.data import class_folders, class_images
 from trueface.data.class_images import Lists
-from trueface.jobs.class_settings import ClassifySettings
 from trueface.runtime.errors import DataError
+from trueface.training.class_settings import ClassifySettings
 
 
 def collected(root: Path, sort: str = "folders", **settings: Any) -> Lists:

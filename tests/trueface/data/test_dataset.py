@@ -14,9 +14,10 @@ from trueface.data.backdoor_patch import stamp
 from trueface.data.dataset import ImageSet, batches
 from trueface.data.decoding import decode
 from trueface.data.index import Image, list_images
+from trueface.data.settings import TestSettings
 from trueface.data.transforms import TrainTransform
-from trueface.jobs.settings import TestSettings, TrainSettings
 from trueface.runtime.errors import BadImageError, DataError
+from trueface.training.settings import TrainSettings
 
 Tree = Callable[[Iterable[str]], Path]
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}

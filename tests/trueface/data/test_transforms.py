@@ -15,8 +15,9 @@ from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.data import transforms
 from trueface.data.index import Image
+from trueface.data.settings import TestSettings
 from trueface.data.transforms import TrainTransform, augment, fixed_crops
-from trueface.jobs.settings import TestSettings, TrainSettings
+from trueface.training.settings import TrainSettings
 
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
 

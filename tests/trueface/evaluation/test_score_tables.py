@@ -68,6 +68,7 @@ def test_a_file_is_read_as_its_suffix_says(tmp_path: Path) -> None:
     new, old = load(tmp_path / "new.csv"), load(score_file(tmp_path / "o.pkl", [1, 0], [0.5, -0.5]))
     assert new.names_images
     assert not old.names_images
+    assert old.paths == old.keys == ("#0", "#1")
     assert old.labels.tolist() == new.labels.tolist()
     assert old.logits.tolist() == new.logits.tolist()
 

@@ -12,7 +12,7 @@ from launcher.taskfile.entries import companion
 from tests.trueface.class_toys import NAMES, a_draft, write_data
 from trueface.jobs import classification
 from trueface.jobs.class_kinds import CLASSIFY, FORGET, ClassKind
-from trueface.jobs.class_settings import differences
+from trueface.unlearning.class_settings import differences
 
 KINDS = (CLASSIFY, FORGET)
 BASE, MODEL = "folders:all", "folders:all~lau"

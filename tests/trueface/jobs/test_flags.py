@@ -1,8 +1,9 @@
 import pytest
 
 from launcher.api import UsageError, Words
+from trueface.data.settings import TestSettings
 from trueface.jobs.flags import checked, classic_words, read_word_flags, word_flags, words
-from trueface.jobs.settings import TestSettings, TrainSettings
+from trueface.training.settings import TrainSettings
 
 WHERE = {"data_root": "data", "split_path": "splits"}
 

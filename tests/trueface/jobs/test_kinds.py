@@ -10,7 +10,7 @@ from trueface.cli import run_job
 from trueface.cli.classic.train_flags import read, settings_of
 from trueface.jobs.flags import read_word_flags
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN, refuse_unfit
-from trueface.jobs.settings import TrainSettings
+from trueface.training.settings import TrainSettings
 
 KINDS: tuple[Kind, ...] = (TRAIN, TEST, POISON, UNLEARN, SAMPLE)
 RUN = Path("/lab/runs/study")

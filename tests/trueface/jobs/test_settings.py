@@ -6,14 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from launcher.api import Settings
-from trueface.jobs.settings import (
-    ARCHITECTURES,
-    PoisonSettings,
-    SampleSettings,
-    TestSettings,
-    TrainSettings,
-    UnlearnSettings,
-)
+from trueface.data.settings import SampleSettings, TestSettings
+from trueface.models.registry import ARCHITECTURES
+from trueface.poisoning.settings import PoisonSettings
+from trueface.training.settings import TrainSettings
+from trueface.unlearning.settings import UnlearnSettings
 
 KINDS = (TrainSettings, TestSettings, PoisonSettings, UnlearnSettings, SampleSettings)
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
@@ -105,7 +102,7 @@ def test_loading_processes_make_no_other_job_of_a_job() -> None:
 
 def test_planning_needs_no_torch() -> None:
     program = (
-        "import sys, trueface.jobs.kinds, trueface.jobs.settings, trueface.data.vocabulary, trueface.runtime.errors;"
+        "import sys, trueface.jobs.kinds, trueface.training.settings, trueface.unlearning.settings, trueface.data.vocabulary, trueface.runtime.errors;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -63,7 +63,6 @@ def test_scores_of_a_card_are_read_without_one(protocol: int, tmp_path: Path) ->
     assert table.labels.tolist() == list(LABELS)
     assert table.labels.dtype == np.int8
     assert table.logits.tolist() == list(LOGITS)
-    assert table.paths == table.keys == ("#0", "#1", "#2", "#3")
 
 
 def test_scores_of_a_cpu_are_read_as_well(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trueface.jobs.class_settings import ClassifySettings, Stem
 from trueface.models import classifiers
 from trueface.models.classifiers import Shape
 from trueface.models.logits import Split
+from trueface.models.registry import Stem
+from trueface.training.class_settings import ClassifySettings
 
 SHAPES: tuple[tuple[str, Stem], ...] = (
     ("resnet18", "small"), ("resnet18", "large"), ("resnet50", "large"), ("vgg16", "small"),

@@ -3,8 +3,8 @@ import torch
 from torch.nn import Conv2d
 
 from launcher.api import UnknownName
-from trueface.jobs.settings import ARCHITECTURES
 from trueface.models.detectors import FAMILY, Detector, build, freeze, teach
+from trueface.models.registry import ARCHITECTURES
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 

@@ -7,12 +7,13 @@ import torch
 from launcher.api import JobError
 from tests.trueface.class_toys import SMALL
 from trueface.data.class_images import Images
-from trueface.jobs.class_settings import ClassifySettings
 from trueface.models import classifiers
 from trueface.models.classifiers import Classifier, Shape
 from trueface.runtime.progress import Watch
-from trueface.training.classifier_trainer import Learning, Pixels, augmented, fit, rate
+from trueface.training.class_settings import ClassifySettings
+from trueface.training.classifier_trainer import Pixels, augmented, fit, rate
 from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.tasks.class_forgetting import Learning
 
 
 def settings(**changed: Any) -> ClassifySettings:

@@ -14,12 +14,12 @@ import torch
 from launcher.api import JobError, Json, MachineError
 from tests.trueface.training.test_trainer import Pixels, checkered, same, settings
 from trueface.data.dataset import Batch
-from trueface.jobs.settings import TrainSettings
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.progress import Watch
 from trueface.training import optimizer_state, resume
+from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained, train
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower

@@ -11,12 +11,12 @@ import torch
 from launcher.api import JobError
 from trueface.data.dataset import Batch
 from trueface.evaluation.inference import evaluate
-from trueface.jobs.settings import TrainSettings
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
 from trueface.training import optimizer_state
+from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained, fit, train
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower

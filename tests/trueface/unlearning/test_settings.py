@@ -1,9 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from trueface.jobs.settings import UnlearnSettings
 from trueface.unlearning.hyperparameters import OPTIONS, ScrubOptions
-from trueface.unlearning.settings import KEYS, options_among
+from trueface.unlearning.settings import KEYS, UnlearnSettings, options_among
 
 PLACE = {"data_root": "data", "split_path": "splits"}
 

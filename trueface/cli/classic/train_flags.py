@@ -26,6 +26,7 @@ from launcher.api import (
     parse_model,
     parse_poison,
 )
+from trueface.data.settings import TestSettings
 from trueface.jobs.flags import (
     CLASSIC_DEFAULTS,
     WORD_HELP,
@@ -37,9 +38,10 @@ from trueface.jobs.flags import (
     read_word_flags,
 )
 from trueface.jobs.kinds import TEST
-from trueface.jobs.settings import PoisonSettings, TestSettings, TrainSettings
 from trueface.poisoning.label_flips import FLIP, KINDS
+from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
+from trueface.training.settings import TrainSettings
 
 Known = TypeVar("Known", bound=Settings)
 

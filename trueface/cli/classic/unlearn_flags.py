@@ -22,12 +22,11 @@ from launcher.api import (
     parse_poison,
 )
 from trueface.jobs.flags import checked, is_range, is_truth
-from trueface.jobs.settings import UnlearningSettings, UnlearnSettings
 from trueface.poisoning import label_flips as poisoning
 from trueface.poisoning.label_flips import FLIP, LIST
 from trueface.runtime import paths
 from trueface.unlearning.hyperparameters import OPTIONS
-from trueface.unlearning.settings import KEYS
+from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
 
 METHOD = "pgu"
 

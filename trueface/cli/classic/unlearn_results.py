@@ -19,11 +19,11 @@ from trueface.evaluation import predictions
 from trueface.evaluation.inference import evaluate
 from trueface.evaluation.predictions import Answered
 from trueface.jobs import outputs
-from trueface.jobs.settings import UnlearnSettings
 from trueface.models import checkpoint
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
 from trueface.training import job_data
+from trueface.unlearning.settings import UnlearnSettings
 
 SCHEMA = 1
 CLASSES = ("real", "fake")

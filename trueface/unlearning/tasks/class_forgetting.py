@@ -11,20 +11,58 @@ from torch import nn
 
 from launcher.api import Job, JobError, Json
 from trueface.data.class_images import Lists
-from trueface.data.examples import Examples
+from trueface.data.examples import Examples, Label
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
-from trueface.jobs.class_settings import ForgettingSettings
 from trueface.models import classifiers
 from trueface.models.classifiers import Classifier, Shape
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
-from trueface.training.classifier_trainer import Learning, Pixels
+from trueface.training.class_settings import ClassifySettings
+from trueface.training.classifier_trainer import Pixels, fit
 from trueface.unlearning import api
 from trueface.unlearning.api import Unlearned
+from trueface.unlearning.class_settings import ForgettingSettings
 from trueface.unlearning.evaluation import embedding, relearn_and_probe
 from trueface.unlearning.evaluation.embedding import Plane
+from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.log import Step
 from trueface.unlearning.record import Record, Training
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """The training of such networks, for methods that are trainings; see `unlearn.learning`."""
+
+    settings: ClassifySettings
+
+    def __call__(
+        self,
+        model: nn.Module,
+        some: Examples,
+        which: Label,
+        *,
+        validation: Examples,
+        options: TrainingOptions,
+        watch: Watch,
+    ) -> tuple[Step, ...]:
+        """Train `model` as the base was, unless the options say otherwise."""
+        changed = {"num_epochs": options.epochs, "lr": options.lr}
+        given = {key: value for key, value in changed.items() if value is not None}
+        settings = self.settings.model_copy(update=given)
+        done = fit(model, some, which, validation=validation, settings=settings, watch=watch)
+        return tuple(
+            Step(
+                step=epoch.epoch,
+                metrics={
+                    "loss": epoch.loss,
+                    "accuracy": epoch.accuracy,
+                    "val_loss": epoch.val_loss,
+                    "val_accuracy": epoch.val_accuracy,
+                },
+            )
+            for epoch in done.epochs
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

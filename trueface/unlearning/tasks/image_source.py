@@ -17,10 +17,10 @@ from torch import Tensor
 from trueface.data.dataset import Batch as Loaded
 from trueface.data.examples import BATCH_SIZE, Examples, Label, Meter, groups
 from trueface.data.loaders import Pass
-from trueface.jobs.settings import LearningSettings
 from trueface.models.detectors import Detector
-from trueface.models.feature_bank import FrozenBody, feature_matrix, variants
 from trueface.runtime.progress import Watch
+from trueface.training.feature_bank import FrozenBody, feature_matrix, variants
+from trueface.training.settings import LearningSettings
 from trueface.unlearning.cache import Cache, fingerprint
 
 # What a pixel that a network sees depends on, besides the file.

@@ -17,7 +17,6 @@ from launcher.api import Job, JobError, UsageError
 from trueface.data.examples import Counted, Examples
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
-from trueface.jobs.settings import UnlearningSettings
 from trueface.models.detectors import Detector
 from trueface.poisoning.label_flips import PoisonRecord
 from trueface.runtime import paths
@@ -32,6 +31,7 @@ from trueface.unlearning.evaluation import embedding, relearn_and_probe
 from trueface.unlearning.evaluation.embedding import Plane
 from trueface.unlearning.label_noise import find
 from trueface.unlearning.record import Found, Record
+from trueface.unlearning.settings import UnlearningSettings
 from trueface.unlearning.tasks.label_flips import Problem, Told, situation
 
 CLASSES = ("real", "fake")

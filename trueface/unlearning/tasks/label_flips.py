@@ -15,16 +15,16 @@ from torch import nn
 from launcher.api import Job, parse_model
 from trueface.data.examples import Examples, Label, Meter, Source
 from trueface.data.index import Image
-from trueface.data.loaders import augmented, still
-from trueface.jobs.settings import UnlearningSettings
+from trueface.data.loaders import still
 from trueface.models.detectors import Detector, freeze
-from trueface.models.feature_bank import is_constant
 from trueface.poisoning import label_flips as poisoning
 from trueface.poisoning.label_flips import PATCH, PoisonRecord
+from trueface.poisoning.loaders import augmented
 from trueface.runtime.errors import DataError
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.training import initialization, job_data
+from trueface.training.feature_bank import is_constant
 from trueface.training.job_data import Lists
 from trueface.training.trainer import fit
 from trueface.unlearning.applicability import Situation
@@ -32,6 +32,7 @@ from trueface.unlearning.cache import Cache
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.log import Step
 from trueface.unlearning.registry import METHODS
+from trueface.unlearning.settings import UnlearningSettings
 from trueface.unlearning.tasks.image_source import Lesson, Pixels, body_fingerprint, features_of
 
 READ = frozenset({"train", "validation"})  # lists that methods read

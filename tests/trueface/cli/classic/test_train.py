@@ -17,7 +17,8 @@ from trueface.cli import main
 from trueface.cli.classic import train as classic
 from trueface.cli.classic.train_flags import read, settings_of
 from trueface.data.splits.splits import write_splits
-from trueface.jobs.settings import PoisonSettings, TrainSettings
+from trueface.poisoning.settings import PoisonSettings
+from trueface.training.settings import TrainSettings
 
 Tree = Callable[[Iterable[str]], Path]
 ID = "gan2:pre&real:pre"

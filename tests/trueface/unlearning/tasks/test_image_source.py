@@ -10,10 +10,10 @@ from tests.trueface.conftest import Tree
 from trueface.data import loaders
 from trueface.data.examples import Meter
 from trueface.data.index import Image
-from trueface.jobs.settings import UnlearningSettings
 from trueface.models import detectors
 from trueface.runtime.progress import Watch
 from trueface.unlearning.cache import Cache
+from trueface.unlearning.settings import UnlearningSettings
 from trueface.unlearning.tasks.image_source import Features, Pixels, features_of
 
 COUNT = 4

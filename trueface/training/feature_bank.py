@@ -25,11 +25,11 @@ from torch import Tensor
 from launcher.api import JobError, write_atomic
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Pass
-from trueface.jobs.settings import LearningSettings
 from trueface.models import backbones
 from trueface.models.detectors import Detector
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
+from trueface.training.settings import LearningSettings
 
 BANK_BYTES = 2 << 30  # of features held; ResNet-50's of 260,000 images
 ITEM_BYTES = 4  # features are float32

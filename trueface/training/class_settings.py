@@ -1,70 +1,17 @@
-"""The settings of `classify` and `forget`: no torch here."""
+"""The settings of a training of a network of classes."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from launcher.api import Settings, UnknownName
+from trueface.models.registry import LEAST, LEAST_OF_OTHERS, PATCH, RECIPES, Recipe, Stem
 from trueface.runtime.field_types import Count, Finite
-from trueface.unlearning.applicability import Goal
-from trueface.unlearning.hyperparameters import Options
-from trueface.unlearning.registry import METHODS, modules_of
-from trueface.unlearning.settings import options_among, with_options
-
-SINGLE = (
-    "{base} has forgotten before, and images are forgotten once: start from the model that was "
-    "trained, with a larger forget_fraction where more shall go"
-)
-Stem = Literal["small", "large"]
-
-# What a network's input must have at least, or be a multiple of, in pixels.
-LEAST: Mapping[tuple[str, Stem], int] = MappingProxyType(
-    {("vgg16", "small"): 32, ("vgg16", "large"): 32, ("vit", "small"): 8, ("vit", "large"): 32}
-)
-LEAST_OF_OTHERS = 8
-PATCH: Mapping[Stem, int] = MappingProxyType({"small": 4, "large": 16})  # of vit
-
-
-# what a forgetting must have in common with its base's training
-SHARED = ("model", "stem", "size", "images_per_class", "seed", "split_seed", "data_root")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How a network is usually trained from scratch."""
-
-    summary: str
-    optimizer: Literal["sgd", "adamw"]
-    lr: float
-    weight_decay: float
-
-
-# He et al., arXiv 1512.03385, section 4.2, for CIFAR-10, with the weight decay of wide ResNets
-# (arXiv 1605.07146, section 3); VGG at half their rate; ViT as Touvron et al., arXiv 2012.12877.
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        "vgg16": Recipe(
-            summary="VGG-16 with batch norm", optimizer="sgd", lr=0.05, weight_decay=5e-4
-        ),
-        "resnet18": Recipe(summary="ResNet-18", optimizer="sgd", lr=0.1, weight_decay=5e-4),
-        "resnet50": Recipe(summary="ResNet-50", optimizer="sgd", lr=0.1, weight_decay=5e-4),
-        "vit": Recipe(summary="vision transformer", optimizer="adamw", lr=1e-3, weight_decay=0.05),
-    }
-)
 
 
 def _network(name: str) -> str:
     if name not in RECIPES:
         raise ValueError(UnknownName("model", name, RECIPES))
-    return name
-
-
-def _method(name: str) -> str:
-    if name not in METHODS:
-        raise ValueError(UnknownName("unlearning method", name, METHODS))
     return name
 
 
@@ -154,48 +101,3 @@ class ClassifySettings(Settings):
         if model == "vit" and size % PATCH[stem]:
             raise ValueError(f"vit with the {stem} stem needs a multiple of {PATCH[stem]} pixels")
         return size
-
-
-class ForgettingSettings(ClassifySettings):
-    """An unlearning of a class or of some images, and what a training needs besides.
-
-    Every hyper-parameter of every method is a setting, too: see `unlearn.flat`.
-    """
-
-    costs: ClassVar[frozenset[str]] = ClassifySettings.costs | {"method", "unlearn_epochs"}
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"method": modules_of}
-
-    method: Annotated[str, AfterValidator(_method)] = Field(description=", ".join(METHODS))
-    force: bool = Field(False, description="apply a method that is known not to work here")
-    forget_class: int | str = Field(
-        0, description="the class that shall go: its name, or its place in their order from 0"
-    )
-    forget_fraction: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="forget this fraction of the training images instead of a class, drawn at random "
-        "by the seed: 0.1 is a tenth; 0: a class",
-    )
-    afterwards: bool = Field(
-        True, description="measure how soon the forgotten is learned again, and a linear probe"
-    )
-
-    @property
-    def goal(self) -> Goal:
-        """What shall be forgotten."""
-        return "instances" if self.forget_fraction else "class"
-
-    @property
-    def options(self) -> Options:
-        """The method's hyper-parameters."""
-        return options_among(self.method, self.model_dump())
-
-
-ForgetSettings = with_options(ForgettingSettings)
-
-
-def differences(trained: Mapping[str, Any], used: Mapping[str, Any]) -> Iterable[str]:
-    """Return which settings differ that a training and its forgetting must have in common."""
-    # a version until 0.2 did not write split_seed: the images themselves are compared then
-    return [key for key in SHARED if trained.get(key, used.get(key)) != used.get(key)]

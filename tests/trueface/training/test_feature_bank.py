@@ -14,11 +14,12 @@ from launcher.api import JobError
 from tests.trueface.conftest import Tree
 from trueface.data.dataset import Batch
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, augmented, still
+from trueface.data.loaders import Pass, still
 from trueface.evaluation.inference import evaluate
-from trueface.jobs.settings import TrainSettings
 from trueface.models.detectors import Detector, build, freeze, teach
-from trueface.models.feature_bank import (
+from trueface.poisoning.loaders import augmented
+from trueface.runtime.progress import Watch
+from trueface.training.feature_bank import (
     Bank,
     FrozenBody,
     banks,
@@ -27,7 +28,7 @@ from trueface.models.feature_bank import (
     variants,
     write_features,
 )
-from trueface.runtime.progress import Watch
+from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 

@@ -7,7 +7,7 @@ import pytest
 from launcher.api import model_folder_name
 from launcher.cli.commands.results import draw
 from trueface.evaluation.metrics import MEASURES, measure
-from trueface.evaluation.results import compare
+from trueface.evaluation.result_rows import compare
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths
 

@@ -1,0 +1,49 @@
+"""A job as its worker gets it: what to do, with what, and where to leave it."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launcher.ids import Words
+from launcher.kinds import absolute_path, model_folder
+from launcher.system.files import Json
+from launcher.workers.memory_share import Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as its entry function gets it, inside the worker."""
+
+    name: str
+    kind: str
+    run: str
+    run_folder: Path
+    folder: Path
+    attempt_folder: Path  # scratch space and records of this attempt
+    attempt: int  # 1, 2, …
+    device: str  # "cpu" or "cuda:0"; the card was chosen by CUDA_VISIBLE_DEVICES
+    cpus: int  # how many cores are ours
+    gpus: int = 1  # how many cards are ours, cuda:0 and on; only meant where `device` is one
+    model: str | None = None
+    base: str | None = None
+    data: str | None = None
+    images: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    words: Words = field(default_factory=Words)
+    outputs: tuple[Path, ...] = ()  # what it must leave, absolute; empty where nobody planned it
+    progress: Callable[..., None] = lambda *_args, **_metrics: None
+    stop: threading.Event = field(default_factory=threading.Event)
+    share: Share = field(default_factory=Share)  # of its card; by default all of it, told to nobody
+
+    def path(self, text: str) -> Path:
+        """Return a path of the settings as an absolute one, without following links."""
+        return absolute_path(self.folder, text)
+
+    def model_folder(self, model: str) -> Path:
+        """Return where a model of this run lives."""
+        return model_folder(self.run_folder, model)
+
+
+Entry = Callable[[Job], Mapping[str, Json]]

@@ -1,0 +1,183 @@
+"""The settings of jobs that read images: places, batches, decoding, augmentation, and tests.
+
+Names and defaults are the flags of the original train.py where it has one; what is ours says so
+in its description. Ranges are given as one number or as two.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from launcher.api import Settings
+from trueface.runtime.field_types import Count, Positive, Probability, Quality
+
+BATCH_SIZE = 64  # of trainings; the original's
+
+
+BLUR_SIDE = 8  # pixels: the blur reaches seven to each side, and mirrors the image there
+
+
+# What launcher.py called settings that have another name in train.py.
+PLACES: Mapping[str, str] = {"dataset_path": "data_root"}
+
+
+_NUMBER = TypeAdapter(int)  # as settings take it: 16, "16", 16.0
+
+
+def _eighth(value: Any) -> Any:
+    """Return the batch size of tests that the original took from that of trainings."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return max(_NUMBER.validate_python(value) // 8, 1)
+    except ValidationError:  # no whole number, in whichever form; said where the setting is checked
+        return value
+
+
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    Field(description="of the arithmetic; bf16 and fp16 keep the weights in fp32"),
+]
+
+
+def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
+    """Return in what the decoding of images differs between two jobs' settings; '' if in nothing.
+
+    Scaled decoding depends on the size that shall be covered.
+    """
+    before, now = (one.get("decode", "exact") for one in (trained, used))
+    if before != now:
+        return f"decode: {before}, and this is decode: {now}"
+    sizes = [one.get("resize_size") for one in (trained, used)]
+    if now == "scaled" and sizes[0] != sizes[1]:
+        return f"decode: scaled at resize_size {sizes[0]}, and this is at {sizes[1]}"
+    return ""
+
+
+class PlaceSettings(Settings):
+    """Where the images are, and which of them are meant."""
+
+    costs: ClassVar[frozenset[str]] = frozenset({"data_root", "split_path"})
+    aliases: ClassVar[Mapping[str, str]] = PLACES
+
+    data_root: str = Field(description="folder with PreSocial, Facebook, …")
+    split_path: str = Field(
+        description="folder with train.json, val.json and test.json, or one file with all three"
+    )
+    layout: Literal["auto", "plain", "trueface"] = Field(
+        "auto",
+        description="plain: PreSocial, Facebook, …; trueface: TrueFace_PreSocial, "
+        "TrueFace_PostSocial/…; auto: whichever is there",
+    )
+    missing_images: Literal["stop", "skip"] = Field(
+        "stop",
+        description="an unshared image that the split names and that is not on disk: stop, or "
+        "count it; of shared copies some are always missing",
+    )
+
+
+class DataSettings(PlaceSettings):
+    """How images are read."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
+    costs: ClassVar[frozenset[str]] = PlaceSettings.costs | {"batch_size", "num_threads", "decode"}
+
+    batch_size: Count = Field(BATCH_SIZE, description="images a step")
+    num_threads: int = Field(0, ge=0, description="loading processes; 0 loads in the job's own")
+    on_bad_image: Literal["skip", "stop"] = Field(
+        "skip", description="an image that cannot be decoded: skip and list it, or stop"
+    )
+    decode: Literal["exact", "scaled"] = Field(
+        "exact",
+        description="scaled: JPEG files are read at the smallest of 1/1, 1/2, 1/4, 1/8 that "
+        "still covers resize_size; quicker, and other high frequencies",
+    )
+
+
+class TestSettings(DataSettings):
+    """A test: which crop of each image is scored."""
+
+    __test__ = False  # not a test case, whatever its name
+    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
+        "resize_size", "patch_size", "test_crops",
+    }  # fmt: skip
+    # as in the original: images are not cropped to patches, and so fewer of them fit into memory
+    shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "batch_size": _eighth,
+        "patch_size": lambda _: -1,
+    }
+
+    batch_size: Count = Field(_eighth(BATCH_SIZE), description="images a step")
+    resize_size: Count = Field(256, description="side of the centre crop, in pixels")
+    patch_size: int = Field(-1, description="side of the patches, in pixels; <= 0: none")
+    test_crops: int = Field(
+        0, ge=0, description="score the mean of so many fixed patches; 0: the centre crop"
+    )
+    save_scores: bool = Field(True, description="write one score a image")
+    features: bool = Field(False, description="write what the last layer gets, one row an image")
+    trigger: bool = Field(
+        False,
+        description="score every image with the backdoor's patch on it, too (models of patch-N)",
+    )
+    precision: Precision = "fp32"
+
+
+class AugmentationSettings(DataSettings):
+    """How training images are cropped, resized, blurred, compressed and mirrored."""
+
+    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
+        "augment_cycle", "resize_size", "patch_size", "test_crops",
+    }  # fmt: skip
+
+    seed: int = Field(42, ge=0, description="root of every random choice of the training")
+    augment_seed: int = Field(42, ge=0, description="of the augmentation, whatever the seed")
+    augment_cycle: int = Field(
+        0,
+        ge=0,
+        description="the augmentation repeats after so many epochs, so that a frozen training "
+        "computes each image so many times only; 0: it never does",
+    )
+    resize_prob: Probability = Field(0.0, description="share of images cropped and resized")
+    resize_scale: Positive = Field((1.0, 1.0), description="area of that crop, as a share")
+    resize_ratio: Positive = Field((1.0, 1.0), description="width to height of that crop")
+    resize_size: Count = Field(256, description="side of the result and of the centre crop")
+    blur_prob: Probability = Field(0.0, description="share of unshared images blurred")
+    blur_sigma: Positive = Field((0.5, 0.5), description="of the blur, in pixels")
+    jpeg_prob: Probability = Field(0.0, description="share of unshared images compressed")
+    jpeg_qual: Quality = Field((75, 75), description="JPEG quality, 1 to 100")
+    flip_prob: Probability = Field(
+        0.5, description="share of images mirrored, and, apart from that, turned upside down"
+    )
+    patch_size: int = Field(-1, description="side of the random crop, in pixels; <= 0: none")
+    test_crops: int = Field(
+        0, ge=0, description="validate on the mean of so many fixed patches; 0: the centre crop"
+    )
+
+    @field_validator("blur_prob")
+    @classmethod
+    def _wide_enough(cls, share: float, others: ValidationInfo) -> float:
+        side = others.data.get("resize_size", BLUR_SIDE)  # absent where it is wrong itself
+        if share > 0 and side < BLUR_SIDE:
+            raise ValueError(f"a blur needs {BLUR_SIDE} pixels, and resize_size is {side}")
+        return share
+
+
+class SampleSettings(Settings):
+    """A synthetic image set: where, of which seed and size."""
+
+    costs: ClassVar[frozenset[str]] = frozenset({"size", "train", "val", "test"})
+    aliases: ClassVar[Mapping[str, str]] = PLACES
+
+    data_root: str = Field(description="folder to make")
+    seed: int = Field(42, ge=0, description="of every image")
+    size: int = Field(128, ge=32, description="width and height of an image, in pixels")
+    train: Count = Field(600, description="real images for training; there are as many fakes")
+    val: Count = Field(120, description="real images for validation; there are as many fakes")
+    test: Count = Field(300, description="real images for tests; there are as many fakes")

@@ -1,0 +1,34 @@
+"""The settings of a poison: which training labels are flipped."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from trueface.data.settings import PlaceSettings
+
+
+class PoisonSettings(PlaceSettings):
+    """A choice of training labels to turn round."""
+
+    for_many: ClassVar[bool] = True
+
+    poison_seed: int = Field(
+        42, ge=0, description="of the draw; the seed of the training, unless it is given"
+    )
+    poison_per: Literal["all", "class", "subset"] = Field(
+        "all", description="the same share of each class, or of each method in it"
+    )
+    poison_unit: Literal["picture", "image"] = Field(
+        "picture",
+        description="what is drawn: a picture with all its shared copies, or each image by itself, "
+        "as the original did",
+    )
+    poison_list: str = Field(
+        "", description="a file that names the images instead: keys, or an old record (.pkl)"
+    )
+
+    @classmethod
+    def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return that the draw follows the training's seed; a list of images is not drawn."""
+        return {} if given.get("poison_list") else {"poison_seed": "seed"}

@@ -1,0 +1,92 @@
+"""The settings of a detector's training."""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from trueface.data.settings import PLACES, AugmentationSettings, Precision
+from trueface.models.registry import ARCHITECTURES, architecture
+from trueface.runtime.field_types import Count, Finite
+
+LEARNING: Mapping[str, str] = {
+    "training_epochs": "num_epochs",
+    "learning_rate": "lr",
+    "learning_dropoff": "lr_decay_epochs",
+    "model_flag": "model",
+    "model_freeze": "freeze",
+}
+
+
+class LearningSettings(AugmentationSettings):
+    """What trainings and unlearnings share: network, augmentation and optimisation."""
+
+    costs: ClassVar[frozenset[str]] = AugmentationSettings.costs | {
+        "model", "freeze", "num_epochs", "ema", "precision", "compile",
+    }  # fmt: skip
+    aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
+
+    model: Annotated[str, AfterValidator(architecture)] = Field(
+        "nodown", description=", ".join(ARCHITECTURES)
+    )
+    weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
+    normalization: Literal["model", "imagenet", "half"] = Field(
+        "model",
+        description="of pixels, as the weights want it; model: its usual; half: x * 2 - 1",
+    )
+    freeze: bool = Field(False, description="train the last layer only")
+    freeze_bn: bool = Field(True, description="with freeze: batch statistics stay as they are too")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")
+
+    num_epochs: Count = Field(100, description="passes over the training images")
+    lr: Finite = Field(1e-4, gt=0, description="learning rate (the highest, with onecycle)")
+    lr_decay_epochs: int = Field(
+        -1,
+        description="plateau: epochs without progress before lr falls to a tenth; step: epochs "
+        "between falls; <= 0: never",
+    )
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="update rule")
+    weight_decay: Finite = Field(0.0, ge=0, description="of the optimizer")
+    schedule: Literal["plateau", "step", "onecycle"] = Field(
+        "plateau", description="of the learning rate"
+    )
+    early_stop: int = Field(
+        0, ge=0, description="stop after so many epochs without progress; 0: never"
+    )
+    select: Literal["best", "last"] = Field(
+        "best", description="which epoch's weights are kept: best on validation, or last"
+    )
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="keep a running mean of the weights, of this decay; 0: none"
+    )
+    save_weights: bool = Field(True, description="keep the best epoch's weights")
+    precision: Precision = "fp32"
+    channels_last: bool = Field(True, description="memory format; quicker on CPUs and tensor cores")
+    compile: bool = Field(False, description="let torch compile the network first")
+
+
+class TrainSettings(LearningSettings):
+    """A training: what it starts from, and what it leaves to those that start from it."""
+
+    neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {"checkpoint_every", "resume"}
+
+    warm_start: bool = Field(
+        False,
+        description="start from the weights that an earlier run left in this model's own folder, "
+        "where there are any",
+    )
+    optimizer_state: Literal["fresh", "kept"] = Field(
+        "fresh", description="kept: a fine-tuning goes on with its base's moments of the gradient"
+    )
+    save_optimizer: bool = Field(
+        False, description="keep the optimizer's state, for a fine-tuning that goes on with it"
+    )
+    resume: bool = Field(
+        True, description="go on where the same training was interrupted, if it was"
+    )
+    checkpoint_every: int = Field(
+        0, ge=0, description="keep the state after so many batches, too; 0: after epochs only"
+    )
+    features: bool = Field(
+        False, description="write what the last layer gets, one row a training image"
+    )
