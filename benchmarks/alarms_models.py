@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.unlearning_flips import DATA as FACES
 from benchmarks.unlearning_flips import OTHER_SEED, Bench
 from launcher.api import Job, JobError, Json
-from trueface.jobs import classification as class_jobs
+from trueface.jobs.classes import classification as class_jobs
 from trueface.runtime import paths
 
 OBJECTS = "cifar10:all"

@@ -6,7 +6,7 @@ from typing import Any
 
 from launcher.api import Job, Json
 from trueface.evaluation import predictions
-from trueface.jobs import classification
+from trueface.jobs.classes import classification
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 

@@ -1,4 +1,9 @@
-"""A laboratory for real-or-fake image detectors: train, poison, test, unlearn."""
+"""A laboratory for real-or-fake image detectors: train, poison, test, unlearn.
+
+Start reading at `jobs.kinds`, then at `jobs.training`.
+In reading order: runtime, legacy, data, models, poisoning, evaluation, training, unlearning, jobs,
+audit, report, cli, __main__.
+"""
 
 __version__ = "0.3.0.dev0"
 __all__ = ["__version__"]

@@ -14,6 +14,8 @@ from launcher.errors import UsageError
 from launcher.job import LIMITS, is_device
 from launcher.units import parse_bytes, parse_seconds
 
+RUN = "add"  # the run of jobs that come from no task file
+
 FARTHEST_S = 10 * 365 * 86_400.0  # nobody waits longer; a larger number is a slip
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 UNHEARD = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of them
@@ -65,6 +67,9 @@ def whole(least: int, most: int | None = None) -> Value:
 def limited(name: str) -> Value:
     """Return the type of a number that task files and options take alike, see `LIMITS`."""
     return whole(*LIMITS[name])
+
+
+PRIORITY = limited("priority")
 
 
 def _whole_of(text: str, *, least: int, most: int | None) -> int:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The resources that schedulers of one machine promise: cores, main memory, GPUs; by their names."""
 
 from dataclasses import dataclass
 

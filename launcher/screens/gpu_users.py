@@ -5,12 +5,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from launcher.errors import UsageError
 from launcher.gpu.process_owner import on_record, owner_of, parent_of
 from launcher.gpu.promise_files import claims_folder
 from launcher.gpu.promises import Board
+from launcher.gpu.recording import Look, read_recording
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import Gauge, Guest
-from launcher.screens.snapshots import seen_gpus
 from launcher.store.rows import Claim
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
@@ -116,3 +117,17 @@ def scheduler_sees(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:
     """
     look = seen_gpus(home) if scheduler_pid(home) is not None else None
     return ((), 0.0) if look is None else (look.gpus, max(0.0, time.time() - look.at))
+
+
+def seen_gpus(home: Home) -> Look | None:
+    """Return the GPUs as the scheduler last saw them; None: it never did, or nobody can tell."""
+    try:
+        return read_recording(home.gpus)[-1] if home.gpus.exists() else None
+    except UsageError:  # a newer launcher wrote it
+        return None
+
+
+def labels_of(home: Home) -> dict[str, str]:
+    """Return what people call each GPU, by its UUID."""
+    look = seen_gpus(home)
+    return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}

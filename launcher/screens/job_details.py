@@ -1,4 +1,4 @@
-"""TODO."""
+"""All that is known of one job: as JSON, and as names and values for people."""
 
 import json
 import shlex

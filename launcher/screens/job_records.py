@@ -6,7 +6,8 @@ from typing import Any
 
 from launcher.job import CPU
 from launcher.screens.format import JobLine, harmless, iso
-from launcher.screens.snapshots import labels_of, lines_of
+from launcher.screens.gpu_users import labels_of
+from launcher.screens.snapshots import lines_of
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json

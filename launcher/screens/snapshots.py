@@ -6,11 +6,9 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from launcher.errors import UsageError
 from launcher.gpu.monitor import Lookout
-from launcher.gpu.recording import Look, read_recording
 from launcher.screens.format import JobLine, harmless, job_line
-from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled
+from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled, seen_gpus
 from launcher.screens.gpu_view import CURVE, Gauge
 from launcher.screens.screen import (
     Group,
@@ -250,20 +248,6 @@ def _recent(
         for one in events
         if one.job in rows
     )
-
-
-def seen_gpus(home: Home) -> Look | None:
-    """Return the GPUs as the scheduler last saw them; None: it never did, or nobody can tell."""
-    try:
-        return read_recording(home.gpus)[-1] if home.gpus.exists() else None
-    except UsageError:  # a newer launcher wrote it
-        return None
-
-
-def labels_of(home: Home) -> dict[str, str]:
-    """Return what people call each GPU, by its UUID."""
-    look = seen_gpus(home)
-    return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}
 
 
 def step_of(home: Home, job: JobRow) -> Step | None:

@@ -14,6 +14,8 @@ import click
 from launcher.screens.ascii import ENCODING, register
 from launcher.screens.text_table import Line, Tone, line, width_of
 
+FULL_WIDTH = 140
+
 WIDE, HIGH = 120, 40  # columns and rows where nobody can say how many there are
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen, no cursor
 _TOP, _TO_END, _BELOW = (
@@ -153,3 +155,10 @@ def _step_aside(number: int, _frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
     signal.signal(number, _step_aside)
     os.write(stdout, _ENTER.encode())
+
+
+def terminal_width() -> int:
+    """Return the terminal's columns; in a pipe or a file, where no name is cut, enough for all."""
+    if not sys.stdout.isatty():
+        return sys.maxsize
+    return shutil.get_terminal_size((FULL_WIDTH, 24)).columns

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.screens.format import why
-from launcher.screens.snapshots import seen_gpus
+from launcher.screens.gpu_users import seen_gpus
 from launcher.states import ENDED
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid

@@ -8,7 +8,7 @@ import PIL.Image
 import torch
 
 from launcher.api import Draft, Job
-from trueface.jobs.class_kinds import CLASSIFY, FORGET, ClassKind
+from trueface.jobs.classes.kinds import CLASSIFY, FORGET, ClassKind
 
 torch.set_num_threads(1)
 

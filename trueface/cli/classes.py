@@ -10,7 +10,7 @@ import click
 from launcher.api import Draft, Job, ModelId, UsageError, parse_model
 from trueface.cli.run_job import options, settings_of
 from trueface.jobs import command_lines
-from trueface.jobs.class_kinds import CLASSIFY, FORGET, ClassKind
+from trueface.jobs.classes.kinds import CLASSIFY, FORGET, ClassKind
 from trueface.jobs.kinds import refuse_unfit
 from trueface.runtime import logs, paths
 

@@ -1,7 +1,8 @@
-"""The entry functions of the kinds: from a job to files and numbers; glue and nothing else.
+"""The kinds of jobs and their entry functions: from a `Job` to files and numbers, glue and nothing else.
 
-Each takes a `Job`, with or without a launcher behind it, and returns flat numbers for tables. Each has
-a module of its own: what that one imports is what the results of its kind depend on.
+Start reading at `kinds`, then `training.train`.
+In reading order: kinds, inputs_outputs, flags, command_lines, leakage, setup, training, testing,
+poisoning, previewing, sampling, unlearning, outputs, classes.
 """
 
 from collections.abc import Mapping

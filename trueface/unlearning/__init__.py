@@ -1,9 +1,9 @@
 """Machine unlearning for any torch classifier: methods by name, and `run`, which applies one.
 
-    from trueface import unlearning
-    unlearned = unlearning.run("scrub", model, forget=…, retain=…, validation=…)
-
-Light: naming a method imports none of them; see `trueface.unlearning.api.run`.
+Start reading at `api.run`.
+In reading order: api, registry, hyperparameters, arguments, applicability, methods, optimization,
+plain_training, log, cache, importance, adversarial, label_noise, tasks, record, evaluation,
+settings, class_settings.
 """
 
 from importlib import import_module

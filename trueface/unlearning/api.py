@@ -28,7 +28,7 @@ from trueface.unlearning.cache import Cache
 from trueface.unlearning.hyperparameters import OPTIONS, DescentOptions, Options, TrainingOptions
 from trueface.unlearning.log import Step
 from trueface.unlearning.plain_training import Learn, learn_plainly
-from trueface.unlearning.registry import METHODS
+from trueface.unlearning.registry import METHODS, modules_of
 
 FELL = 0.1  # of validation accuracy, 0 to 1, that is told
 
@@ -221,8 +221,8 @@ def run(
     gpu_memory.begin(watch.device)
     began = now()
     torch.manual_seed(seed)
-    module = {"pgu": "pgu.method"}.get(name, name)
-    method: Method = importlib.import_module(f"trueface.unlearning.methods.{module}")
+    (module,) = modules_of(name)
+    method: Method = importlib.import_module(module)
     result = method.unlearn(request)
     seconds = now() - began - meter.making_seconds
     samples, peak_bytes = meter.samples, gpu_memory.end(watch.device)

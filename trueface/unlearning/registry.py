@@ -63,6 +63,9 @@ METHODS: Mapping[str, Facts] = MappingProxyType(
 )
 
 
+_MODULES = {"pgu": "pgu.method"}  # others: their own name
+
+
 def modules_of(method: str) -> tuple[str, ...]:
     """Return the modules that a method's name stands for: they are imported by that name."""
-    return (f"trueface.unlearning.{method}",)
+    return (f"trueface.unlearning.methods.{_MODULES.get(method, method)}",)

@@ -11,14 +11,14 @@ import click
 
 from launcher.cli.complete import FILES, GROUPS, JOBS
 from launcher.cli.missing_programs import missing_program
-from launcher.cli.option_types import DEVICE, HEARD, SIZE, WHEN, limited, span
+from launcher.cli.option_types import DEVICE, HEARD, PRIORITY, RUN, SIZE, WHEN, limited, span
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError, nearest
 from launcher.job import Context, Resources, Spec, Terms, program_signature
 from launcher.scheduler.feasibility import impossible
 from launcher.scheduler.model import Machine, Waiting
 from launcher.screens.format import harmless
-from launcher.screens.snapshots import seen_gpus
+from launcher.screens.gpu_users import seen_gpus
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
@@ -38,10 +38,8 @@ from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 
-RUN = "add"  # the run of jobs that come from no task file
 PREFIX = "command/"  # of every name
 TERMS = Terms()
-PRIORITY = limited("priority")
 
 
 @click.command(

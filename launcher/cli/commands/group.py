@@ -2,12 +2,11 @@
 
 import json
 import sys
-from collections import Counter
-from collections.abc import Sequence
 
 import click
 
 from launcher.cli.complete import GROUPS
+from launcher.cli.group_rows import Row, groups_of
 from launcher.cli.option_types import whole
 from launcher.cli.prompts import NOTHING_CHANGED
 from launcher.errors import UsageError, counted, nearest
@@ -15,10 +14,7 @@ from launcher.screens.format import columns, harmless, tabbed
 from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
-
-Row = dict[str, str | int]
 
 
 @click.command()
@@ -72,15 +68,6 @@ def command(
         click.echo("\n".join(columns(table, right=frozenset({1, 2, 3}))))
     else:
         click.echo(tabbed(map(_cells, rows)))
-
-
-def groups_of(store: Store, running: Sequence[JobRow]) -> list[Row]:
-    """Return the groups that have a limit, and how many of the running jobs are theirs."""
-    at_work = Counter(job.spec.terms.group for job in running)
-    return [
-        {"name": group.name, "limit": group.slots, "running": at_work[group.name]}
-        for group in store.read.groups()
-    ]
 
 
 def _with_waiting(store: Store, row: Row) -> Row:

@@ -1,21 +1,25 @@
 """`launcher results`: what came out of a run, as a table."""
 
-import importlib
-import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from textwrap import wrap
-from typing import Any
 
 import click
 
-from launcher.cli.commands.add import RUN
 from launcher.cli.complete import RUNS
+from launcher.cli.option_types import RUN
 from launcher.cli.output import Cell, csv_text, json_text, long_rows, markdown_text
+from launcher.cli.run_results import (
+    HEADER,
+    NOTHING,
+    Row,
+    collect,
+    draw,
+    number_columns,
+    result_cells,
+)
 from launcher.cli.select_jobs import RUN_PREFIX
 from launcher.errors import UsageError, known_words, nearest
-from launcher.kinds import Role, installed
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.screens.result_table import (
     Measured,
@@ -27,21 +31,14 @@ from launcher.screens.result_table import (
     pivot,
     short,
 )
-from launcher.screens.text_table import Column, Span, table, width_of
+from launcher.screens.terminal import terminal_width
+from launcher.screens.text_table import width_of
 from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
-Row = Mapping[str, Any]
-HEADER = ("model", "data", "n", "accuracy %", "balanced %", "AUC", "ECE", "loss", "", "made in")
 MARKDOWN_HEADER = (*(title or "verdict" for title in HEADER), "sources")
-NOTHING = "no results yet"
-FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
-FULL_WIDTH = 140
-FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
-_DISPENSABLE = {"made in": 5, "loss": 4, "ECE": 3, "n": 2, "AUC": 1}  # the highest goes first
-_SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
 
 
 class Format(StrEnum):
@@ -119,7 +116,7 @@ def _write_rows(rows: Sequence[Row], run: str, form: Format | None, *, everythin
             _say_csv(long_rows(rows))
         case Format.MARKDOWN:
             table = [MARKDOWN_HEADER, *map(_whole_cells, rows)]
-            click.echo(markdown_text(table, right=_numbers(HEADER)))
+            click.echo(markdown_text(table, right=number_columns(HEADER)))
         case None if not sys.stdout.isatty():
             click.echo(tabbed(map(_whole_cells, rows)))
         case _:
@@ -197,149 +194,5 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
     return [job for job in chosen if job.root == newest.root]
 
 
-def collect(jobs: Sequence[JobRow]) -> list[Row]:
-    """Return the rows of a run's tests, each laboratory telling its own."""
-    done = [job for job in jobs if job.state is State.DONE and job.spec.role == Role.TEST]
-    rows: list[Row] = []
-    for name in sorted({job.kind for job in done}):
-        kind = installed([name]).get(name)
-        if kind is None or not kind.results:
-            continue
-        module, _, function = kind.results.partition(":")
-        # here the laboratory's code enters the command line: only it can read its score files
-        table = getattr(importlib.import_module(module), function)
-        tests = [(job.spec.model, job.spec.data) for job in done if job.kind == name]
-        rows += table(done[0].spec.run_folder, tests)
-    return rows
-
-
-def terminal_width() -> int:
-    """Return the terminal's columns; in a pipe or a file, where no name is cut, enough for all."""
-    if not sys.stdout.isatty():
-        return sys.maxsize
-    return shutil.get_terminal_size((FULL_WIDTH, 24)).columns
-
-
-def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WIDTH) -> str:
-    """Return the table: pooled rows first, then balanced accuracy by model and data set.
-
-    Args:
-        rows: of `collect`.
-        everything: a row per model and data set instead.
-        width: columns of the terminal; where the whole table does not fit, accuracy, calibration
-            and loss stand without their intervals.
-    """
-    if not rows:
-        return NOTHING
-    pooled = [row for row in rows if row["pooled"]]
-    cells, header = (_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
-    if everything or not pooled:
-        return "\n".join([*_fitted(header, map(cells, rows), width), *_few_sources(rows, width)])
-    # a pooled row is named by its modifier: the whole ID would fill the line
-    short = [(cells(row)[0], row["modifier"], *cells(row)[2:]) for row in pooled]
-    lines = ["all sets of a modifier together, with 95 % intervals", ""]
-    lines += _fitted(header, short, width)
-    lines += _few_sources(pooled, width)
-    lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
-    lines += _pivot([row for row in rows if not row["pooled"]])
-    return "\n".join(lines)
-
-
-def _fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> list[str]:
-    """Return the table in so many columns; what a model's making took goes first where they are few."""
-    numbers = _numbers(header)
-    shapes = [
-        Column(
-            title=title,
-            right=index in numbers,
-            drop=_DISPENSABLE.get(title, 0),
-            least=0 if index in numbers or not title else _SHORTEST,
-            middle=title in {"model", "data"},
-        )
-        for index, title in enumerate(header)
-    ]
-    cells = (([Span(cell) for cell in row], None) for row in rows)
-    return [one.text for one in table(shapes, cells, width)]
-
-
-def _numbers(header: Sequence[str]) -> frozenset[int]:
-    return frozenset(
-        index for index, title in enumerate(header) if title not in {"model", "data", ""}
-    )
-
-
-def _pivot(rows: Sequence[Row]) -> list[str]:
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    data = list(dict.fromkeys(row["data"] for row in rows))
-    by_place = {(row["model"], row["data"]): row["balanced_accuracy"] for row in rows}
-    listed = [("model", *data)]
-    for model in models:
-        cells = [_percent(by_place.get((model, one))) for one in data]
-        listed.append((model, *cells))
-    return columns(listed, right=frozenset(range(1, len(data) + 1)))
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    seconds = row.get("seconds")
-    return (
-        harmless(row["model"]),
-        harmless(row["data"]),
-        str(row["n"]),
-        _interval(row["accuracy"], percent=True),
-        _interval(row["balanced_accuracy"], percent=True),
-        _interval(row["auc"], percent=False),
-        _interval(row["ece"], percent=False),
-        _plain(row.get("loss")),
-        row.get("verdict") or "",
-        "" if seconds is None else f"{seconds:.1f} s",
-    )
-
-
 def _whole_cells(row: Row) -> tuple[str, ...]:
-    return (*_cells(row), harmless(row.get("few_sources") or ""))
-
-
-def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
-    """Return lines on what so few sources of images tell; none where all rows have many."""
-    data: dict[str, list[str]] = {}
-    for row in rows:
-        if text := row.get("few_sources"):
-            data.setdefault(harmless(text), []).append(harmless(row["data"]))
-    same = len(data) == 1 and all(row.get("few_sources") for row in rows)
-    lines = [
-        f"{text}" if same else f"{', '.join(dict.fromkeys(names))}: {text}"
-        for text, names in data.items()
-    ]
-    told = [FEW_SOURCES, *(f"  {line}" for line in lines)] if lines else []
-    return (
-        ["", *(part for line in told for part in wrap(line, width, subsequent_indent="    "))]
-        if told
-        else []
-    )
-
-
-def _few_cells(row: Row) -> tuple[str, ...]:
-    whole = _cells(row)
-    return (
-        *whole[:2],
-        _percent(row["accuracy"]),
-        *whole[4:6],
-        *(_plain(row.get(key)) for key in ("ece", "loss")),
-        *whole[8:],
-    )
-
-
-def _percent(value: Row | None) -> str:
-    return "–" if value is None else f"{100 * value['value']:.1f}"
-
-
-def _plain(value: Row | None) -> str:
-    return "–" if value is None else f"{value['value']:.3f}"
-
-
-def _interval(value: Row | None, *, percent: bool) -> str:
-    if value is None:
-        return "–"
-    factor, digits = (100, 1) if percent else (1, 3)
-    middle, low, high = (factor * value[key] for key in ("value", "low", "high"))
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return (*result_cells(row), harmless(row.get("few_sources") or ""))

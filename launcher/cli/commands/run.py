@@ -14,9 +14,9 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.commands.results import collect, draw, terminal_width
 from launcher.cli.complete import TASK_FILES
 from launcher.cli.missing_programs import warn_of_missing_programs
+from launcher.cli.run_results import collect, draw
 from launcher.errors import TaskFileError, UsageError, counted
 from launcher.job import Context
 from launcher.planning.export import plan_commands, plan_json
@@ -28,6 +28,7 @@ from launcher.planning.submit import Action, Standing, Submitted, judge, resourc
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
+from launcher.screens.terminal import terminal_width
 from launcher.screens.watch import Watcher, watch_run
 from launcher.states import OPEN, State
 from launcher.store.client import (

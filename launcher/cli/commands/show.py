@@ -9,8 +9,8 @@ from launcher.cli.output import json_text
 from launcher.cli.select_jobs import HELP, only_job
 from launcher.errors import counted
 from launcher.screens.format import columns, harmless, named, zone
+from launcher.screens.gpu_users import labels_of
 from launcher.screens.job_details import _text, attempt_cells, event_cells, facts_of, record_of
-from launcher.screens.snapshots import labels_of
 from launcher.states import OPEN, State
 from launcher.store.client import open_queue
 from launcher.store.rows import JobRow

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.commands.results import terminal_width
 from launcher.cli.complete import FILES
 from launcher.cli.option_types import SIZE, Value, real, span, whole
 from launcher.errors import UsageError, counted
 from launcher.planning.load import plan_files
 from launcher.planning.machine_state import remember
 from launcher.screens.format import harmless
+from launcher.screens.terminal import terminal_width
 from launcher.simulate.fleet import Fleet, read_fleet
 from launcher.simulate.plan_jobs import Planned, planned_jobs
 from launcher.simulate.predictions import Foresight

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import click
 
-from launcher.cli.commands.group import Row, groups_of
 from launcher.cli.complete import JOBS
+from launcher.cli.group_rows import Row, groups_of
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError
 from launcher.screens.format import JobLine, iso, tabbed

@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 
 import click
 
-from launcher.cli.commands.add import PRIORITY
 from launcher.cli.complete import JOBS
+from launcher.cli.option_types import PRIORITY
 from launcher.cli.prompts import (
     ask,
     dry_run_option,

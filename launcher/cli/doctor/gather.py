@@ -20,7 +20,7 @@ from launcher.errors import Error, UsageError
 from launcher.gpu.promise_files import claims_folder
 from launcher.gpu.promises import Board
 from launcher.store.migrations import OLDEST_SQLITE
-from launcher.store.readonly import KNOWN_SCHEMA, look_at
+from launcher.store.opening import KNOWN_SCHEMA, look_at
 from launcher.system import cgroups
 from launcher.system.config import read_configuration
 from launcher.system.daemon_control import REVIVAL_WINDOW_S, scheduler_pid

@@ -10,9 +10,9 @@ from launcher.screens.dashboard.log_tail import LogTail
 from launcher.screens.dashboard.metric_curves import Metrics
 from launcher.screens.dashboard.page import Drawn
 from launcher.screens.format import GLYPHS, harmless, named, zone
+from launcher.screens.gpu_users import labels_of
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
 from launcher.screens.queue_view import TONES
-from launcher.screens.snapshots import labels_of
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table
 from launcher.states import OPEN, State
 from launcher.store.queue import Store

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from launcher.cli.commands.results import draw, terminal_width
+from launcher.cli.run_results import draw
 from launcher.screens.queue_view import listing, running, waiting
 from launcher.screens.screen import Happening, Work
+from launcher.screens.terminal import terminal_width
 from launcher.screens.text_width import distinguished, width_of
 from launcher.states import State
 from tests.launcher.cli.commands.test_results import a_row

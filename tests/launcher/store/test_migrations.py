@@ -12,8 +12,9 @@ import pytest
 
 from launcher.errors import StoreError
 from launcher.states import State
-from launcher.store import migrations
-from launcher.store.migrations import APPLICATION_ID, STEPS, Step, migrate, schema_of
+from launcher.store import migration_steps
+from launcher.store.migration_steps import APPLICATION_ID, STEPS, Step
+from launcher.store.migrations import migrate, schema_of
 from launcher.store.queue import Store
 from launcher.store.recovery import KEPT, back_up, backups
 from launcher.system.daemon_control import ensure_scheduler, wake
@@ -170,7 +171,7 @@ def written(home: Home, schema: int) -> None:
 
 
 def test_a_step_knows_the_data_of_its_day_by_itself() -> None:
-    tree = ast.parse(inspect.getsource(migrations))
+    tree = ast.parse(inspect.getsource(migration_steps))
     imported = {
         name
         for node in ast.walk(tree)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import StoreError
-from launcher.store.migrations import APPLICATION_ID, STEPS
+from launcher.store.migration_steps import APPLICATION_ID, STEPS
 from launcher.store.opening import SMALL_BYTES, open_database, worth_checking
 from launcher.store.recovery import back_up, backups, damaged, trouble
 from launcher.system.files import read_json

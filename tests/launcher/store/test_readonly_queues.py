@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import StoreError
-from launcher.store.migrations import STEPS
+from launcher.store.migration_steps import STEPS
 from launcher.store.opening import LOG_BYTES
 from launcher.store.queue import Store
 from launcher.system.paths import Home

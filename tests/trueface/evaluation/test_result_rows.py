@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from launcher.api import model_folder_name
-from launcher.cli.commands.results import draw
+from launcher.cli.run_results import draw
 from trueface.evaluation.metrics import MEASURES, measure
 from trueface.evaluation.result_rows import compare
 from trueface.evaluation.score_tables import Scores, write_scores

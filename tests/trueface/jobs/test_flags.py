@@ -12,11 +12,11 @@ def test_settings_become_flags_where_they_differ_from_their_defaults() -> None:
     given = {**WHERE, "lr": 1e-4, "freeze": True, "freeze_bn": False, "jpeg_qual": [30, 100]}
     assert list(classic_words(given, TrainSettings)) == [
         *("--data_root", "data", "--split_path", "splits"),
-        *("--freeze", "--no-freeze_bn", "--jpeg_qual", "30", "100"),
+        *("--jpeg_qual", "30", "100", "--freeze", "--no-freeze_bn"),
     ]
     assert list(words(given, TrainSettings)) == [
         *("--data-root", "data", "--split-path", "splits"),
-        *("--freeze", "--no-freeze-bn", "--jpeg-qual", "30,100"),
+        *("--jpeg-qual", "30,100", "--freeze", "--no-freeze-bn"),
     ]
 
 

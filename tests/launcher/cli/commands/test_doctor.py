@@ -11,8 +11,8 @@ from launcher.cli.doctor.facts import Driver, Logout, Torch
 from launcher.cli.doctor.gather import see_claims, see_disk, see_logout, see_queue
 from launcher.cli.doctor.gather_gpu import ask_driver, plugged_in, torch_here, try_torch
 from launcher.states import State
+from launcher.store.opening import KNOWN_SCHEMA, look_at
 from launcher.store.queue import Store
-from launcher.store.readonly import KNOWN_SCHEMA, look_at
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from tests.build import GIB, a_spec, enqueue

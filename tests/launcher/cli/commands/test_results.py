@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.commands.results import Format, _write_rows, draw, draw_pivot
+from launcher.cli.commands.results import Format, _write_rows, draw_pivot
 from launcher.cli.output import csv_text, json_text, long_rows, markdown_text
+from launcher.cli.run_results import draw
 from launcher.screens.result_table import of_result, pivot
 from launcher.states import Done
 from launcher.store.queue import Store

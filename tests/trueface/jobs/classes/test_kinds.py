@@ -10,13 +10,13 @@ from launcher.api import Kind, UnknownName, Words, load, parse_data, plan
 from launcher.kinds import Role, installed
 from launcher.taskfile.entries import companion
 from tests.trueface.class_toys import NAMES, a_draft, write_data
-from trueface.jobs import classification
-from trueface.jobs.class_kinds import CLASSIFY, FORGET, ClassKind
+from trueface.jobs.classes import classification
+from trueface.jobs.classes.kinds import CLASSIFY, FORGET, ClassKind
 from trueface.unlearning.class_settings import differences
 
 KINDS = (CLASSIFY, FORGET)
 BASE, MODEL = "folders:all", "folders:all~lau"
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def forgetting(root: Path, **changed: Any) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def test_the_two_laboratories_keep_to_themselves() -> None:
 
 
 def test_the_kinds_are_described_without_torch() -> None:
-    program = "import sys, trueface.jobs.class_kinds; sys.exit('torch' in sys.modules)"
+    program = "import sys, trueface.jobs.classes.kinds; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -13,8 +13,8 @@ from launcher.api import JobError, Json, UsageError
 from tests.trueface.class_toys import DATA, a_draft, a_job, folder_of, write_data
 from trueface.cli import main as cli
 from trueface.evaluation import predictions
-from trueface.jobs import classification
-from trueface.jobs.class_kinds import CLASSIFY, FORGET
+from trueface.jobs.classes import classification
+from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.models import checkpoint
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError

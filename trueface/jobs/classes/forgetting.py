@@ -7,7 +7,14 @@ from pathlib import Path
 from launcher.api import Job, JobError, Json, write_json
 from trueface.data import class_folders
 from trueface.evaluation import predictions
-from trueface.jobs.classification import folder_of, keep, lists_of, provenance_of, settled, watch_of
+from trueface.jobs.classes.classification import (
+    folder_of,
+    keep,
+    lists_of,
+    provenance_of,
+    settled,
+    watch_of,
+)
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifiers import Classifier, Shape

@@ -164,13 +164,13 @@ CLASSIFY = ClassKind(
     name="classify",
     role=Role.TRAIN,
     summary="train a network that tells classes apart",
-    entry="trueface.jobs.classification:classify",
+    entry="trueface.jobs.classes.classification:classify",
     settings=ClassifySettings,
 )
 FORGET = ClassKind(
     name="forget",
     role=Role.UNLEARN,
     summary="make such a network forget a class, or some images",
-    entry="trueface.jobs.forgetting:forget",
+    entry="trueface.jobs.classes.forgetting:forget",
     settings=ForgetSettings,
 )

@@ -25,7 +25,7 @@ from trueface.training.classifier_trainer import Pixels, balanced, fit
 from trueface.training.history import write_history
 
 if TYPE_CHECKING:
-    from trueface.jobs.forgetting import forget as forget
+    from trueface.jobs.classes.forgetting import forget as forget
 
 ANSWERS = "trained.npz"  # in the folder answers/, of a training
 
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
     """Import `forget` when it is asked for here, as by jobs that an earlier version queued."""
     if name != "forget":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("trueface.jobs.forgetting").forget
+    return import_module("trueface.jobs.classes.forgetting").forget
 
 
 def classify(job: Job) -> Mapping[str, Json]:

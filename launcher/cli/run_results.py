@@ -1,0 +1,169 @@
+"""The results of a run as a table for a terminal, which `run` and `results` print."""
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+
+from launcher.kinds import Role, installed
+from launcher.screens.format import columns, harmless
+from launcher.screens.terminal import FULL_WIDTH
+from launcher.screens.text_table import Column, Span, table
+from launcher.states import State
+from launcher.store.rows import JobRow
+
+Row = Mapping[str, Any]
+HEADER = ("model", "data", "n", "accuracy %", "balanced %", "AUC", "ECE", "loss", "", "made in")
+NOTHING = "no results yet"
+
+FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
+
+
+FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
+
+
+_DISPENSABLE = {"made in": 5, "loss": 4, "ECE": 3, "n": 2, "AUC": 1}  # the highest goes first
+
+
+_SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
+
+
+def collect(jobs: Sequence[JobRow]) -> list[Row]:
+    """Return the rows of a run's tests, each laboratory telling its own."""
+    done = [job for job in jobs if job.state is State.DONE and job.spec.role == Role.TEST]
+    rows: list[Row] = []
+    for name in sorted({job.kind for job in done}):
+        kind = installed([name]).get(name)
+        if kind is None or not kind.results:
+            continue
+        module, _, function = kind.results.partition(":")
+        # here the laboratory's code enters the command line: only it can read its score files
+        table = getattr(importlib.import_module(module), function)
+        tests = [(job.spec.model, job.spec.data) for job in done if job.kind == name]
+        rows += table(done[0].spec.run_folder, tests)
+    return rows
+
+
+def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WIDTH) -> str:
+    """Return the table: pooled rows first, then balanced accuracy by model and data set.
+
+    Args:
+        rows: of `collect`.
+        everything: a row per model and data set instead.
+        width: columns of the terminal; where the whole table does not fit, accuracy, calibration
+            and loss stand without their intervals.
+    """
+    if not rows:
+        return NOTHING
+    pooled = [row for row in rows if row["pooled"]]
+    cells, header = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
+    if everything or not pooled:
+        return "\n".join([*_fitted(header, map(cells, rows), width), *_few_sources(rows, width)])
+    # a pooled row is named by its modifier: the whole ID would fill the line
+    short = [(cells(row)[0], row["modifier"], *cells(row)[2:]) for row in pooled]
+    lines = ["all sets of a modifier together, with 95 % intervals", ""]
+    lines += _fitted(header, short, width)
+    lines += _few_sources(pooled, width)
+    lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
+    lines += _pivot([row for row in rows if not row["pooled"]])
+    return "\n".join(lines)
+
+
+def _fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> list[str]:
+    """Return the table in so many columns; what a model's making took goes first where they are few."""
+    numbers = number_columns(header)
+    shapes = [
+        Column(
+            title=title,
+            right=index in numbers,
+            drop=_DISPENSABLE.get(title, 0),
+            least=0 if index in numbers or not title else _SHORTEST,
+            middle=title in {"model", "data"},
+        )
+        for index, title in enumerate(header)
+    ]
+    cells = (([Span(cell) for cell in row], None) for row in rows)
+    return [one.text for one in table(shapes, cells, width)]
+
+
+def _pivot(rows: Sequence[Row]) -> list[str]:
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    data = list(dict.fromkeys(row["data"] for row in rows))
+    by_place = {(row["model"], row["data"]): row["balanced_accuracy"] for row in rows}
+    listed = [("model", *data)]
+    for model in models:
+        cells = [_percent(by_place.get((model, one))) for one in data]
+        listed.append((model, *cells))
+    return columns(listed, right=frozenset(range(1, len(data) + 1)))
+
+
+def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
+    """Return lines on what so few sources of images tell; none where all rows have many."""
+    data: dict[str, list[str]] = {}
+    for row in rows:
+        if text := row.get("few_sources"):
+            data.setdefault(harmless(text), []).append(harmless(row["data"]))
+    same = len(data) == 1 and all(row.get("few_sources") for row in rows)
+    lines = [
+        f"{text}" if same else f"{', '.join(dict.fromkeys(names))}: {text}"
+        for text, names in data.items()
+    ]
+    told = [FEW_SOURCES, *(f"  {line}" for line in lines)] if lines else []
+    return (
+        ["", *(part for line in told for part in wrap(line, width, subsequent_indent="    "))]
+        if told
+        else []
+    )
+
+
+def _few_cells(row: Row) -> tuple[str, ...]:
+    whole = result_cells(row)
+    return (
+        *whole[:2],
+        _percent(row["accuracy"]),
+        *whole[4:6],
+        *(plain_value(row.get(key)) for key in ("ece", "loss")),
+        *whole[8:],
+    )
+
+
+def _percent(value: Row | None) -> str:
+    return "–" if value is None else f"{100 * value['value']:.1f}"
+
+
+def number_columns(header: Sequence[str]) -> frozenset[int]:
+    """Return which columns of a table of results hold numbers."""
+    return frozenset(
+        index for index, title in enumerate(header) if title not in {"model", "data", ""}
+    )
+
+
+def result_cells(row: Row) -> tuple[str, ...]:
+    """Return the cells of a result below `HEADER`."""
+    seconds = row.get("seconds")
+    return (
+        harmless(row["model"]),
+        harmless(row["data"]),
+        str(row["n"]),
+        interval_text(row["accuracy"], percent=True),
+        interval_text(row["balanced_accuracy"], percent=True),
+        interval_text(row["auc"], percent=False),
+        interval_text(row["ece"], percent=False),
+        plain_value(row.get("loss")),
+        row.get("verdict") or "",
+        "" if seconds is None else f"{seconds:.1f} s",
+    )
+
+
+def plain_value(value: Row | None) -> str:
+    """Return a measure with three digits; a dash where there is none."""
+    return "–" if value is None else f"{value['value']:.3f}"
+
+
+def interval_text(value: Row | None, *, percent: bool) -> str:
+    """Return a measure with its interval; a dash where there is none."""
+    if value is None:
+        return "–"
+    factor, digits = (100, 1) if percent else (1, 3)
+    middle, low, high = (factor * value[key] for key in ("value", "low", "high"))
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,0 +1,5 @@
+"""The kinds `classify` and `forget`: networks of any number of classes.
+
+Start reading at `classification.classify`.
+In reading order: kinds, classification, forgetting.
+"""
