@@ -1,6 +1,6 @@
 """The GPUs of this machine through NVML, who uses them, and what is promised of them.
 
-Start reading at `nvml.Nvml.snapshot`.
+Start reading at `nvml.Nvml`.
 In reading order: snapshot, nvml, nvml_device, xid_errors, monitor, process_owner, recording,
 resources, promises, promise_files.
 """
