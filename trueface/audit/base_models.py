@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from launcher.api import model_folder_name, read_json
 from trueface.audit import legacy_runs
 from trueface.audit.model_folders import data_of, model_name, score_paths
 from trueface.audit.run_facts import Base, Tested
 from trueface.evaluation import score_tables
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import read_json
+from trueface.runtime.ids import model_folder_name
 
 NONE = np.zeros(0)
 

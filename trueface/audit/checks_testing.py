@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from launcher.api import Json
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Told
 from trueface.audit.run_facts import UNTESTED, Model, Tested, number
+from trueface.runtime.files import Json
 
 WRITING_S = 60.0  # between weights and their provenance: large files, slow disks
 SLACK_S = 2.0  # between files of one job; coarser file systems count in two seconds

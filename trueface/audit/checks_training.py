@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from launcher.api import Json
 from trueface.audit.finding import WARNING, Finding, Gap, Told
 from trueface.audit.run_facts import Model, number
 from trueface.data.splits.matching import UNSHARED
+from trueface.runtime.files import Json
 
 LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits
 LEAST_EPOCHS = 3  # of fewer, the first is the best by mere chance

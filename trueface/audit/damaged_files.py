@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.api import read_json
 from trueface.audit.run_facts import Tested
 from trueface.poisoning.label_flips import read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import RecordError
+from trueface.runtime.files import read_json
 from trueface.training.history import Epoch
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from launcher.api import Json
+from trueface.runtime.files import Json
 
 Severity = Literal["fault", "warning"]  # a fault makes a figure of the run wrong; a warning may
 

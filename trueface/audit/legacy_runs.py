@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from launcher.api import Json, read_json
 from trueface.audit.run_facts import Record, number
 from trueface.data.splits.matching import short_key
 from trueface.legacy import original_runs
 from trueface.runtime.errors import DataError, RecordError
+from trueface.runtime.files import Json, read_json
 
 RESULTS = "results.npy"
 CONFIG = "config.json"

@@ -3,9 +3,9 @@
 import contextlib
 from pathlib import Path
 
-from launcher.api import UsageError
 from trueface.audit import legacy_runs
 from trueface.runtime import paths
+from trueface.runtime.errors import UsageError
 
 MARKS = (
     "provenance.json",

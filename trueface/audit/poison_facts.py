@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.api import UsageError, parse_model, read_json
 from trueface.audit import legacy_runs
 from trueface.audit.run_facts import Record, number
 from trueface.data.index import Image
 from trueface.poisoning.label_flips import fingerprint, read_record
 from trueface.runtime import paths
-from trueface.runtime.errors import RecordError
+from trueface.runtime.errors import RecordError, UsageError
+from trueface.runtime.files import read_json
+from trueface.runtime.ids import parse_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

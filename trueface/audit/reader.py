@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from launcher.api import Json, UsageError, parse_data, parse_model, read_json
 from trueface.audit import damaged_files, legacy_runs
 from trueface.audit.base_models import base_of
 from trueface.audit.image_headers import Surveyor
@@ -25,7 +24,9 @@ from trueface.data.splits.splits import NAMES, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, SUBSETS, Vocabulary, names_real
 from trueface.evaluation import score_tables
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, UsageError
+from trueface.runtime.files import Json, read_json
+from trueface.runtime.ids import parse_data, parse_model
 from trueface.training import lineage
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from launcher.api import DataId, UnknownName, UsageError, parse_data
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, UnknownName, UsageError
+from trueface.runtime.ids import DataId, parse_data
 
 MODIFIERS = ("all",)
 ADVICE = "it needs train/<class>/ and test/<class>/ with images"

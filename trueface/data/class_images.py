@@ -24,11 +24,10 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
 
-from launcher.api import JobError
 from trueface.data.class_folders import SORTS, Place
 from trueface.data.decoding import decode
 from trueface.data.folder_cache import READ, is_image, listed, suffix
-from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import derive
 
 MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 GiB

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from launcher.api import MachineError
 from trueface.data.backdoor_patch import stamp
 from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
 from trueface.data.transforms import Transform
-from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.errors import BadImageError, DataError, MachineError
 
 CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
 DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from launcher.api import UsageError
+from trueface.runtime.errors import UsageError
 from trueface.runtime.rng import derive
 from trueface.runtime.timer import now
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import platformdirs
 
-from launcher.api import write_atomic
+from trueface.runtime.files import write_atomic
 
 # of the formats that `decoding` reads
 SUFFIXES = frozenset({"bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from launcher.api import Part
 from trueface.data.folder_cache import Folder, Listing
 from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary
 from trueface.runtime.errors import DataError
+from trueface.runtime.ids import Part
 
 CLASSES = {"fake": 1, "real": 0}
 

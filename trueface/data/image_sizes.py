@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import PIL.Image
 
-from launcher.api import Json
 from trueface.data.decoding import FORMATS
+from trueface.runtime.files import Json
 
 SAMPLE = 200  # headers of a training's images, 0.1 ms each
 SEED = 42  # of the sample

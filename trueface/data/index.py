@@ -20,11 +20,11 @@ from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.api import DataId, Part
 from trueface.data.folder_cache import READ, Listing, is_image, listed, open_listing
 from trueface.data.image_folders import CLASSES, Shelf, list_shelves, matching, modifier_folders
 from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary, names_real
 from trueface.runtime.errors import DataError
+from trueface.runtime.ids import DataId, Part
 
 SHAPE = "PreSocial/Real and PreSocial/Fake, or Real and Fake"
 SHOWN = 3  # examples in a message

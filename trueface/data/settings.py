@@ -15,8 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from launcher.api import Settings
-from trueface.runtime.field_types import Count, Positive, Probability, Quality
+from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 
 BATCH_SIZE = 64  # of trainings; the original's
 

@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from launcher.api import DataId, Part, UnknownName, UsageError, Words
+from trueface.runtime.errors import UnknownName, UsageError
+from trueface.runtime.ids import DataId, Part, Words
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
 

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from launcher.api import Json
 from trueface.evaluation import operating_point
 from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
 from trueface.evaluation.comparison_input import Side
@@ -29,6 +28,7 @@ from trueface.evaluation.source_variance import (
 )
 from trueface.evaluation.weighted_metrics import values
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import Json
 
 SCHEMA = 1  # of `document`
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from launcher.api import Json
 from trueface.data.image_files import Missing
 from trueface.data.image_sizes import Learned, Size, unlike
 from trueface.data.index import Image
@@ -16,6 +15,7 @@ from trueface.data.settings import TestSettings
 from trueface.evaluation.inference import evaluate
 from trueface.models import checkpoint
 from trueface.runtime.errors import CheckpointError, DataError
+from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 
 # what a test's crop and decoding depend on; the rest of a training's settings is not its model's

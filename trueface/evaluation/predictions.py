@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from launcher.api import JobError, write_atomic
 from trueface.data.examples import Examples, Label
 from trueface.models.logits import wide
 from trueface.runtime import npz_files
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, JobError
+from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 

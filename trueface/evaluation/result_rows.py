@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.api import Json, UnknownName, model_folder_name, parse_data, read_json
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.metrics import MEASURES, Measure, measure
 from trueface.evaluation.score_tables import Scores, merge, read_scores
 from trueface.evaluation.source_intervals import few_sources, sources_json
 from trueface.runtime import paths
+from trueface.runtime.errors import UnknownName
+from trueface.runtime.files import Json, read_json
+from trueface.runtime.ids import model_folder_name, parse_data
 
 BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # of which a table has both intervals
 

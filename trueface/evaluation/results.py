@@ -9,8 +9,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.api import Json, model_folder_name, read_json, write_json
 from trueface.runtime import paths
+from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.ids import model_folder_name
 
 KEPT = "results.json"  # in the run's folder
 KEPT_SCHEMA = 3  # of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from launcher.api import write_atomic
 from trueface.data.vocabulary import MODIFIERS
 from trueface.legacy import original_runs
 from trueface.legacy.original_runs import OldScores
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import write_atomic
 
 OLD_SUFFIXES = frozenset({".pkl", ".pickle"})
 SUFFIXES = frozenset({".csv", *OLD_SUFFIXES})

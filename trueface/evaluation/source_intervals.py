@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from launcher.api import Json
 from trueface.evaluation import operating_point
 from trueface.evaluation.bootstrap import Floats, Measure
 from trueface.evaluation.source_variance import (
@@ -17,6 +16,7 @@ from trueface.evaluation.source_variance import (
     standard_error,
     variances,
 )
+from trueface.runtime.files import Json
 
 BY_SHARE = frozenset({"accuracy", "ece", "loss"})  # where a class counts as often as it has images
 NAMES = ("real", "fake")

@@ -15,12 +15,12 @@ import torch
 import torchvision
 from torch import Tensor
 
-from launcher.api import Json
 from trueface.data.settings import DataSettings, other_decoding
 from trueface.models.detectors import Detector, build
 from trueface.models.pretrained import load_state
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, WeightsError
+from trueface.runtime.files import Json
 
 SCHEMA = 1
 GIT_TIMEOUT_S = 2.0  # a checkpoint does not wait for a slow network folder

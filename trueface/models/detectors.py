@@ -30,10 +30,9 @@ from torchvision.models import (
 )
 from torchvision.models.resnet import ResNet
 
-from launcher.api import UnknownName
 from trueface.models import backbones, pretrained
 from trueface.models.backbones import Head, Pooled, Slim18
-from trueface.runtime.errors import WeightsError
+from trueface.runtime.errors import UnknownName, WeightsError
 from trueface.runtime.rng import derive
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights

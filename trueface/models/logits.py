@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from launcher.api import JobError
+from trueface.runtime.errors import JobError
 
 
 def wide(logits: Tensor) -> Tensor:

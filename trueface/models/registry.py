@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from launcher.api import UnknownName
+from trueface.runtime.errors import UnknownName
 
 ARCHITECTURES: Mapping[str, str] = {
     "baseline": "ResNet-50",

@@ -18,10 +18,11 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from launcher.api import Poison, UnknownName, read_json, write_json
 from trueface.data.index import Image
 from trueface.data.splits.matching import pictures
-from trueface.runtime.errors import DataError, RecordError
+from trueface.runtime.errors import DataError, RecordError, UnknownName
+from trueface.runtime.files import read_json, write_json
+from trueface.runtime.ids import Poison
 
 SCHEMA = 2
 SEED = 42  # the original's constant

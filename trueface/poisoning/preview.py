@@ -9,9 +9,9 @@ import PIL.ImageDraw
 import torch
 from torch import Tensor
 
-from launcher.api import write_atomic
 from trueface.data.dataset import BadFile, ImageSet
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import write_atomic
 
 ROWS, EPOCHS = 8, 6  # images, and how often each is shown
 GAP, LABEL = 4, 14  # pixels between pictures, and above each row

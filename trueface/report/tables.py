@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from launcher.api import Json
 from trueface.evaluation.metrics import Measure, Report
 from trueface.evaluation.source_intervals import few_sources
 from trueface.report.content import Part, Row, Shown
 from trueface.report.svg import breakable
+from trueface.runtime.files import Json
 
 COLUMNS = (
     ("balanced_accuracy", "balanced accuracy"),

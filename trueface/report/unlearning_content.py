@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.api import MachineError
 from trueface.report.unlearning_columns import (
     BESIDE,
     COSTS,
@@ -18,7 +17,7 @@ from trueface.report.unlearning_columns import (
     Column,
 )
 from trueface.report.unlearning_files import Beliefs, Cloud, beliefs, cloud
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, MachineError
 from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation import leaderboard
 from trueface.unlearning.evaluation.leaderboard import Group, Spread

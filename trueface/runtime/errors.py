@@ -13,7 +13,12 @@ All of them are shown without a traceback.
 
 from pathlib import Path
 
-from launcher.api import MachineError, UsageError
+from launcher.api import Error as Error
+from launcher.api import JobError as JobError
+from launcher.api import MachineError as MachineError
+from launcher.api import UnknownName as UnknownName
+from launcher.api import UsageError as UsageError
+from launcher.api import nearest as nearest
 
 
 class DataError(UsageError):

@@ -1,8 +1,10 @@
-"""Kinds of numbers that settings take: counts, shares, and ranges that are one number or two."""
+"""The base of settings, and the numbers that they take: counts, fractions, ranges of one number or two."""
 
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+
+from launcher.api import Settings as Settings
 
 
 def _pair(value: Any) -> Any:  # the border to YAML and argv: anything may come in

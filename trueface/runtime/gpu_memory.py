@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
-from launcher.api import Job, JobError
+from launcher.api import Job
+from trueface.runtime.errors import JobError
 
 EVERY_S = 0.5  # torch takes some 100 µs to count its memory
 VISIBLE = "CUDA_VISIBLE_DEVICES"

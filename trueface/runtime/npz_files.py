@@ -16,8 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from launcher.api import MachineError
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, MachineError
 
 MEMBERS = 64  # of an archive; ours have sixteen at most
 MOST_BYTES = 1 << 31  # of all arrays of a file: 20 million answers to ten classes with their names

@@ -26,7 +26,9 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from launcher.api import UsageError, model_folder_name, write_atomic
+from trueface.runtime.errors import UsageError
+from trueface.runtime.files import write_atomic
+from trueface.runtime.ids import model_folder_name
 
 SCHEMA = 1  # of the JSON files that jobs write beside a model
 NAME_BYTES = 255  # the longest name of one file on the file systems of Linux

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from launcher.api import MachineError, write_atomic
+from trueface.runtime.errors import MachineError
+from trueface.runtime.files import write_atomic
 
 # What torch's reader stumbles with over files that are cut off, empty, or something else altogether.
 _STUMBLES = (

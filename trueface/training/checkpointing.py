@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from launcher.api import Json, write_json
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
+from trueface.runtime.files import Json, write_json
 from trueface.training import optimizer_state
 from trueface.training.history import Epoch, write_history
 from trueface.training.settings import TrainSettings

@@ -4,9 +4,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from launcher.api import Settings, UnknownName
 from trueface.models.registry import LEAST, LEAST_OF_OTHERS, PATCH, RECIPES, Recipe, Stem
-from trueface.runtime.field_types import Count, Finite
+from trueface.runtime.errors import UnknownName
+from trueface.runtime.field_types import Count, Finite, Settings
 
 
 def _network(name: str) -> str:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, AdamW, Optimizer
 
-from launcher.api import JobError
 from trueface.data.class_images import Images
 from trueface.data.examples import Batch, Examples, Label, groups
 from trueface.evaluation.predictions import Answered, answered
 from trueface.models.logits import cross_entropy, wide
+from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive

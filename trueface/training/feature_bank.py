@@ -22,11 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from launcher.api import JobError, write_atomic
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Pass
 from trueface.models import backbones
 from trueface.models.detectors import Detector
+from trueface.runtime.errors import JobError
+from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.training.settings import LearningSettings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from launcher.api import write_atomic
+from trueface.runtime.files import write_atomic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 import os
 
-from launcher.api import Job, JobError
+from launcher.api import Job
 from trueface.models import checkpoint, detectors, pretrained
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
+from trueface.runtime.errors import JobError
 from trueface.training import optimizer_state
 from trueface.training.settings import LearningSettings, TrainSettings
 

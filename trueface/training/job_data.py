@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
-from launcher.api import DataId, Job, JobError, parse_data, parse_model
+from launcher.api import Job
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.data.splits.splits import Split, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
+from trueface.runtime.errors import JobError
+from trueface.runtime.ids import DataId, parse_data, parse_model
 from trueface.training.lineage import Lesson, validation_decides
 from trueface.training.settings import LearningSettings
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from launcher.api import UsageError, Words, parse_data, read_json, write_json
 from trueface.data.vocabulary import Vocabulary
 from trueface.runtime import paths
+from trueface.runtime.errors import UsageError
+from trueface.runtime.files import read_json, write_json
+from trueface.runtime.ids import Words, parse_data
 
 SCHEMA = 1
 

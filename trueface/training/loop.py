@@ -18,9 +18,9 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from launcher.api import JobError
 from trueface.data.dataset import Batch
 from trueface.models.detectors import Detector, freeze, teach
+from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 import trueface
-from launcher.api import Job, Json, write_atomic
+from launcher.api import Job
 from trueface.data.dataset import ImageSet
 from trueface.data.image_sizes import Learned
 from trueface.models import checkpoint, detectors, pretrained
 from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import paths
+from trueface.runtime.files import Json, write_atomic
 from trueface.training import job_data as images_of
 from trueface.training.job_data import Lists
 from trueface.training.settings import LearningSettings

@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from launcher.api import Json
 from trueface.runtime import tensor_files
+from trueface.runtime.files import Json
 from trueface.training.history import Epoch
 
 SCHEMA = 1

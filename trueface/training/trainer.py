@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from launcher.api import JobError, Json
 from trueface.evaluation.inference import Answers, evaluate
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
+from trueface.runtime.errors import JobError
+from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training import optimizer_state, resume

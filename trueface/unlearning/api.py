@@ -14,11 +14,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from launcher.api import JobError, UnknownName, UsageError
 from trueface.data.examples import Counted, Examples, Meter
 from trueface.evaluation.predictions import answered
 from trueface.models.logits import wide
 from trueface.runtime import gpu_memory
+from trueface.runtime.errors import JobError, UnknownName, UsageError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now

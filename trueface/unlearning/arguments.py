@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from launcher.api import JobError, UnknownName, UsageError
 from trueface.data.examples import Examples
 from trueface.models.logits import wide
+from trueface.runtime.errors import JobError, UnknownName, UsageError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.unlearning.applicability import Goal

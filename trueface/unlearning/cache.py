@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from launcher.api import MachineError
 from trueface.data.examples import Meter
 from trueface.runtime import tensor_files
+from trueface.runtime.errors import MachineError
 from trueface.runtime.timer import now
 
 SCHEMA = 1

@@ -8,7 +8,7 @@ from pydantic import (
     Field,
 )
 
-from launcher.api import UnknownName
+from trueface.runtime.errors import UnknownName
 from trueface.training.class_settings import ClassifySettings
 from trueface.unlearning.applicability import Goal
 from trueface.unlearning.hyperparameters import Options

@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from launcher.api import JobError
 from trueface.data.examples import Examples, count, mixed, whole
 from trueface.evaluation.predictions import Answered, answered
 from trueface.models.logits import cross_entropy
+from trueface.runtime.errors import JobError
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import fingerprint
 

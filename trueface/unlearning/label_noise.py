@@ -43,9 +43,9 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it tells no types
 from torch import Tensor, nn
 
-from launcher.api import JobError
 from trueface.data.examples import Examples
 from trueface.models.logits import Split
+from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from launcher.api import JobError
+from trueface.runtime.errors import JobError
 from trueface.unlearning.hyperparameters import DescentOptions, Statistics
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

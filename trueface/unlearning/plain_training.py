@@ -5,10 +5,10 @@ from typing import Protocol
 
 from torch import nn
 
-from launcher.api import JobError
 from trueface.data.examples import Examples, Label
 from trueface.evaluation.predictions import answered
 from trueface.models.logits import cross_entropy, wide
+from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions

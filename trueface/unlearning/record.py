@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from launcher.api import read_json, write_json
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import read_json, write_json
 from trueface.unlearning.applicability import Goal
 
 SCHEMA = 1

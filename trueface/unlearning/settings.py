@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, Field, create_model
 from pydantic.fields import FieldInfo
 
-from launcher.api import UnknownName
+from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Probability
 from trueface.training.settings import LearningSettings
 from trueface.unlearning.hyperparameters import COMMON, OPTIONS, Options

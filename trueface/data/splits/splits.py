@@ -18,11 +18,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from launcher.api import DataId, write_atomic
 from trueface.data.index import Image, Survey, part_files, survey
 from trueface.data.splits.matching import UNSHARED, match, short_key
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import write_atomic
+from trueface.runtime.ids import DataId
 
 NAMES = ("train", "val", "test")
 SHOWN = 3  # examples in a message

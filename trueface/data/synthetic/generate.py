@@ -27,13 +27,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from launcher.api import Json, MachineError, read_json, write_json
 from trueface.data.splits.splits import write_splits
 from trueface.data.synthetic.fingerprints import TRACES, develop
 from trueface.data.synthetic.scenes import paint_scene
 from trueface.data.synthetic.social_networks import NETWORKS, share
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, MachineError
+from trueface.runtime.files import Json, read_json, write_json
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same spec would give other images

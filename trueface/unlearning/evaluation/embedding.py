@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from launcher.api import write_atomic
 from trueface.data.examples import Examples
 from trueface.runtime import npz_files
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import write_atomic
 from trueface.runtime.progress import Watch
 from trueface.unlearning.evaluation.relearn_and_probe import Features, drawn, penultimate
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from launcher.api import UsageError
 from trueface.evaluation.source_intervals import few_sources
+from trueface.runtime.errors import UsageError
 from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation.measurement import BEFORE, Measured, measured
 from trueface.unlearning.evaluation.ruined_models import RUINED

@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.api import MachineError
 from trueface.evaluation import predictions
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, MachineError
 from trueface.unlearning.evaluation import intervals
 from trueface.unlearning.evaluation.measures import (
     Parts,

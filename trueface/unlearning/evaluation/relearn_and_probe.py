@@ -16,10 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from launcher.api import JobError
 from trueface.data.examples import Examples, examples
 from trueface.evaluation.predictions import answered
 from trueface.models.logits import Split, cross_entropy, wide
+from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import numpy_stream

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.api import Error, ModelId, parse_model, read_json
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, Error
+from trueface.runtime.files import read_json
+from trueface.runtime.ids import ModelId, parse_model
 from trueface.unlearning import record
 from trueface.unlearning.record import Record
 

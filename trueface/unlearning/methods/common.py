@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
-from launcher.api import JobError
 from trueface.data.examples import Batch, Examples, Label
+from trueface.runtime.errors import JobError
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.optimization import Descent

@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim import LBFGS
 
-from launcher.api import JobError
 from trueface.data.examples import Examples, count, whole
 from trueface.models.logits import Split
+from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.cache import fingerprint

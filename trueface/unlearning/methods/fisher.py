@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.overrides import TorchFunctionMode
 
-from launcher.api import JobError
 from trueface.data.examples import Examples
 from trueface.models.logits import last_layer, wide
+from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import FisherOptions

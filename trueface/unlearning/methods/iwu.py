@@ -20,9 +20,9 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from launcher.api import JobError
 from trueface.data.examples import Examples
 from trueface.models.logits import cross_entropy
+from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import floats, offsets, range_of, to, walk
 from trueface.unlearning.api import Request, Result

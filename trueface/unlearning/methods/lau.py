@@ -27,9 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from launcher.api import JobError
 from trueface.data.examples import Examples
 from trueface.models.logits import Split, cross_entropy, wide
+from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import (

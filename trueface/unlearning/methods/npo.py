@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from launcher.api import JobError
 from trueface.data.examples import Batch, Examples
 from trueface.models.logits import cross_entropy
+from trueface.runtime.errors import JobError
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import NpoOptions
 from trueface.unlearning.log import Step

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from launcher.api import JobError
 from trueface.data.examples import Batch, Examples
 from trueface.models.logits import cross_entropy
+from trueface.runtime.errors import JobError
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import SalunOptions
 from trueface.unlearning.log import Step

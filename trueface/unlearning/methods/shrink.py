@@ -18,9 +18,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from launcher.api import JobError
 from trueface.data.examples import Examples
 from trueface.models.logits import cross_entropy
+from trueface.runtime.errors import JobError
 from trueface.unlearning.adversarial import away, climb, floats, other, range_of
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import ShrinkOptions

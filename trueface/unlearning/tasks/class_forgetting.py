@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from launcher.api import Job, JobError, Json
+from launcher.api import Job
 from trueface.data.class_images import Lists
 from trueface.data.examples import Examples, Label
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.models import classifiers
 from trueface.models.classifiers import Classifier, Shape
+from trueface.runtime.errors import JobError
+from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.training.class_settings import ClassifySettings

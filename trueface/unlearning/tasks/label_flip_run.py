@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from launcher.api import Job, JobError, UsageError
+from launcher.api import Job
 from trueface.data.examples import Counted, Examples
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.models.detectors import Detector
 from trueface.poisoning.label_flips import PoisonRecord
 from trueface.runtime import paths
+from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training.job_data import Lists

@@ -12,7 +12,7 @@ from typing import cast
 
 from torch import nn
 
-from launcher.api import Job, parse_model
+from launcher.api import Job
 from trueface.data.examples import Examples, Label, Meter, Source
 from trueface.data.index import Image
 from trueface.data.loaders import still
@@ -21,6 +21,7 @@ from trueface.poisoning import label_flips as poisoning
 from trueface.poisoning.label_flips import PATCH, PoisonRecord
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.errors import DataError
+from trueface.runtime.ids import parse_model
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.training import initialization, job_data

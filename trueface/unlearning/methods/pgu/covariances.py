@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from launcher.api import JobError
 from trueface.data.examples import Examples
+from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import fingerprint

@@ -25,8 +25,8 @@ from typing import Literal, NamedTuple, assert_never
 import torch
 from torch import Tensor, nn
 
-from launcher.api import JobError
 from trueface.models.logits import cross_entropy, probability_of
+from trueface.runtime.errors import JobError
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import PguOptions
 from trueface.unlearning.log import Step

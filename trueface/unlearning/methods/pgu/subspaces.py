@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from launcher.api import JobError
+from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive
 
 Layer = nn.Linear | nn.Conv2d
