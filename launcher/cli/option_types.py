@@ -69,9 +69,6 @@ def limited(name: str) -> Value:
     return whole(*LIMITS[name])
 
 
-PRIORITY = limited("priority")
-
-
 def _whole_of(text: str, *, least: int, most: int | None) -> int:
     stripped = text.strip()
     number = int(stripped) if _WHOLE.fullmatch(stripped) else None
@@ -163,3 +160,6 @@ def _device_of(text: str) -> str:
 
 
 DEVICE = Value("device", _device_of)
+
+
+PRIORITY = limited("priority")
