@@ -8,8 +8,13 @@ from dataclasses import replace
 
 from launcher.job import CPU, Resources
 from launcher.scheduler.explanations import cores
+from launcher.scheduler.inventory import Inventory
 from launcher.scheduler.model import Machine, Waiting
-from launcher.scheduler.policy import never
+
+
+def never(request: Waiting, machine: Machine) -> str:
+    """Return why a machine can never hold a job, though nobody else used it; '' where it can."""
+    return Inventory(machine).asks(request)[0]
 
 
 def impossible(job: Waiting, machine: Machine) -> str:

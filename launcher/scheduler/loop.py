@@ -24,11 +24,11 @@ from launcher.scheduler.attempt_watch import (
     find_out,
     watch,
 )
+from launcher.scheduler.backfill import Patience
 from launcher.scheduler.ended_attempts import Endings
 from launcher.scheduler.gpu_accounting import waiting
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.model import Decision, Machine, Start
-from launcher.scheduler.patience import Patience
 from launcher.scheduler.policy import decide
 from launcher.scheduler.spawn_outage import Outage
 from launcher.scheduler.start_jobs import BEING_BORN, Launches

@@ -5,9 +5,9 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.feasibility import never
 from launcher.scheduler.model import Machine, Waiting
 from launcher.scheduler.oom_policy import NEGLIGIBLE, Blame, Scene, blame
-from launcher.scheduler.policy import never
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.rows import Claim, Lane
 from launcher.store.transitions import Excuse

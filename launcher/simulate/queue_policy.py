@@ -7,7 +7,7 @@ from typing import Protocol
 
 from launcher.job import Resources
 from launcher.scheduler.model import Machine, Start, Waiting
-from launcher.scheduler.policy import Room
+from launcher.scheduler.policy import Policy
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.trace import TraceJob
 from launcher.store.user_actions import rank_of
@@ -48,7 +48,7 @@ class Live:
         """
         gpus = fleet.snapshots()
         machine = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, gpus=gpus, rules=rules)
-        self._room = Room(machine, explain=False)
+        self._policy = Policy(machine, explain=False)
         self._cards = {gpu.uuid: gpu.index for gpu in gpus}
         self._forecasts, self._each = forecasts, each
         self._jobs: dict[int, TraceJob] = {}
@@ -80,7 +80,7 @@ class Live:
 
     def take_back(self, job: TraceJob, took: float, now: float) -> None:  # noqa: ARG002
         """Take back the cards of a job that ended, and learn from it."""
-        self._room.ended(job.index)
+        self._policy.ended(job.index)
         self._forecasts.add(job, took)
         self._ended = True
 
@@ -91,7 +91,7 @@ class Live:
             self._ended = False
             self._new.clear()
             waiting = [self._waiting[index] for _, index in seen]
-            for entry, decision in zip(seen, self._room.decide(waiting, now), strict=True):
+            for entry, decision in zip(seen, self._policy.decide(waiting, now), strict=True):
                 if isinstance(decision, Start):
                     lane = _lane(self._jobs[decision.job])
                     self._hide(lane, entry)

@@ -7,8 +7,8 @@ from launcher.kinds import Kind
 from launcher.planning.estimates import Estimate, Source, forecast, past_job, wants_gpu
 from launcher.planning.plan import PlannedJob
 from launcher.planning.submit import resources_of
+from launcher.scheduler.inventory import wants_gpu as on_gpu
 from launcher.scheduler.model import Machine
-from launcher.scheduler.policy import wants_gpu as on_gpu
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
 from launcher.taskfile.scope import Asked

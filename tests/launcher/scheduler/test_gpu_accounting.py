@@ -11,10 +11,11 @@ from launcher.gpu.monitor import Sight
 from launcher.gpu.promises import Pledge
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Breed, Resources
+from launcher.scheduler.feasibility import never
 from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of, waiting
 from launcher.scheduler.gpu_slot import QUIET_SHARE
 from launcher.scheduler.model import Machine, Start, Wait
-from launcher.scheduler.policy import decide, never
+from launcher.scheduler.policy import decide
 from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import UNTAUGHT, Lesson
 from launcher.system.gpu_sharing import Rules

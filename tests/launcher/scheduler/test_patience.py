@@ -3,8 +3,8 @@
 import itertools
 
 from launcher.gpu.resources import Promise, core_resource
+from launcher.scheduler.backfill import KEPT_S, PASSED_S, Patience
 from launcher.scheduler.model import Machine, Running, Start, Wait, Waiting
-from launcher.scheduler.patience import KEPT_S, PASSED_S, Patience
 from launcher.scheduler.policy import decide
 from tests.build import GIB, a_waiting
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from launcher.gpu.resources import Promise
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
+from launcher.scheduler.feasibility import never
 from launcher.scheduler.model import Machine, Running, Start, Stop, Wait, Waiting
-from launcher.scheduler.policy import Room, decide, evacuate, never
+from launcher.scheduler.policy import Policy, decide, evacuate
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.cardworld import (
@@ -717,8 +718,8 @@ def test_another_card_is_taken_so_that_the_first_job_keeps_its_place() -> None:
     assert start.devices == ("GPU-1",)
 
 
-def test_a_room_without_running_jobs_is_the_machine_itself() -> None:
+def test_a_policy_without_running_jobs_sees_the_machine_itself() -> None:
     machine = Machine(cpus=2, gpus=(a_gpu(),))
-    room = Room(machine)
+    policy = Policy(machine)
     waiting = [a_waiting(1, min_vram=GIB)]
-    assert room.decide(waiting, 0.0) == decide(waiting, [], machine)
+    assert policy.decide(waiting, 0.0) == decide(waiting, [], machine)

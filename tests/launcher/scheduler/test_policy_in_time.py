@@ -4,8 +4,8 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.scheduler.model import Machine, Running, Waiting
-from launcher.scheduler.policy import Room
+from launcher.scheduler.model import Machine, Waiting
+from launcher.scheduler.policy import Policy
 from tests.build import GIB
 from tests.launcher.cardworld import (
     World,
@@ -24,18 +24,6 @@ ENDS = 250  # of jobs, until one must have had its turn
 
 slowly = settings(max_examples=100, deadline=None)
 arrivals = st.lists(st.integers(0, 6), min_size=10, max_size=10).map(sorted)
-
-
-class _Noting(Room):
-    """A room that tells which places it gave."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.given: dict[int, Running] = {}
-        super().__init__(machine)
-
-    def give(self, one: Running) -> None:
-        self.given[one.job] = one
-        super().give(one)
 
 
 def as_long_as_told(line: list[Waiting]) -> dict[int, int]:
@@ -189,16 +177,16 @@ def test_no_job_starves_where_everything_is_scarce(stream: Stream, told: bool) -
 
 @slowly
 @given(queues(10), arrivals, machines(), st.lists(st.integers(1, 20), min_size=10))
-def test_a_room_that_is_kept_decides_as_a_new_one_does(
+def test_a_policy_that_is_kept_decides_as_a_new_one_does(
     line: list[Waiting], times: list[int], machine: Machine, lasts: list[int]
 ) -> None:
-    kept = _Noting(machine)
+    kept = Policy(machine)
     world = World(machine=machine, lasts=lambda job: lasts[job % len(lasts)])
     for second in range(40):
         world.now = float(second)
-        for one in world.settle():
-            kept.take_back(kept.given.pop(one.job))
+        for run in world.settle():
+            kept.ended(run.job)
         world.line += [one for one, at in zip(line, times, strict=False) if at == second]
         waiting = world.line
         assert kept.decide(waiting, world.now) == world.decide()
-        assert list(kept.given.values()) == world.running
+        assert list(kept.inventory.running.values()) == world.running

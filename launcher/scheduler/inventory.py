@@ -1,0 +1,233 @@
+"""What is left of a machine while decisions are made one after the other: cores, memory, groups, GPUs."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from launcher.gpu.resources import MEMORY, Promise, shares_cores
+from launcher.job import Resources
+from launcher.scheduler.explanations import cores, kept_back, too_few, too_large
+from launcher.scheduler.gpu_pool import Pool
+from launcher.scheduler.gpu_slot import Card, Need, Turn, is_visible, need_alone, need_of
+from launcher.scheduler.model import Machine, Running, Waiting
+from launcher.units import format_bytes
+
+
+def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:
+    """Tell whether a job works on GPUs here: it says so, or prefers them and may have one."""
+    shown = None
+    if visible is not None and resources.accelerated:
+        shown = any(is_visible(gpu, visible) for gpu in machine.gpus)
+    return resources.works_on_gpu(there=bool(machine.gpus), shown=shown)
+
+
+class Inventory:
+    """Cores, main memory, places in groups and GPUs that are not promised to a running job."""
+
+    def __init__(
+        self, machine: Machine, running: Iterable[Running] = (), *, explain: bool = True
+    ) -> None:
+        """Take stock.
+
+        Args:
+            machine: what there is.
+            running: what of it is promised already, the oldest first.
+            explain: give reasons in numbers; without them a long queue is decided much faster.
+        """
+        self.machine, self.explain = machine, explain
+        self.turns: dict[int, Turn] = {}  # by identity of a running job: when it ends
+        self._cards = {gpu.uuid: Card(gpu, machine, self.turns) for gpu in machine.gpus}
+        self._shared_cores, self._shared_ram = _shared(machine)
+        self.cpus, self.ram = self._shared_cores.ours, self._shared_ram.ours
+        self.unused_ram = machine.ram_free
+        self._groups: Counter[str] = Counter()
+        self._given = 0
+        self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
+        self._pools: dict[tuple[object, ...], Pool] = {}
+        self._asked: dict[tuple[object, ...], tuple[str, tuple[Need, ...], Resources]] = {}
+        self._refused: dict[Need, str] = {}  # since something changed last
+        for run in running:
+            self.give(run)
+        self.unused_ram = machine.ram_free
+        for card in self._cards.values():
+            card.settle()
+
+    def give(self, run: Running) -> None:
+        """Count what a job takes as taken."""
+        self.running[id(run)] = run
+        self._given += 1
+        self.turns[id(run)] = (inf, self._given) if run.ends is None else (run.ends, 0)
+        self.cpus -= run.cpus
+        self.ram -= run.ram
+        self.unused_ram -= run.ram
+        self._groups[run.group] += 1
+        for uuid in run.devices:
+            if uuid in self._cards:  # else the machine has lost it
+                self._cards[uuid].give(run)
+        self._changed(run)
+
+    def take_back(self, run: Running) -> None:
+        """Count what an ended job took as free."""
+        del self.running[id(run)], self.turns[id(run)]
+        self.cpus += run.cpus
+        self.ram += run.ram
+        self.unused_ram += run.ram
+        self._groups[run.group] -= 1
+        for uuid in run.devices:
+            if uuid in self._cards:
+                self._cards[uuid].take_back(run)
+        self._changed(run)
+
+    def _changed(self, run: Running) -> None:
+        self._refused.clear()
+        for pool in self._pools.values():
+            for uuid in run.devices:
+                if uuid in self._cards:
+                    pool.changed(self._cards[uuid])
+
+    # --- cores, main memory, groups
+
+    def left_in(self, group: str) -> int | None:
+        """Return how many further jobs of a group may start; None: there is no limit."""
+        limit = self.machine.limits.get(group) if group else None
+        return None if limit is None else limit - self._groups[group]
+
+    def full(self, group: str) -> str:
+        """Return why no further job of a group may start, '' where one may."""
+        left = self.left_in(group)
+        if left is None or left > 0:
+            return ""
+        return f"group {group!r} runs {self._groups[group]} of at most {self.machine.limits[group]}"
+
+    def lacks(self, request: Waiting, cpus: int) -> str:
+        """Return which cores or how much main memory is missing, '' when there is enough."""
+        if cpus > self.cpus:
+            free, most = max(self.cpus, 0), self.machine.cpus
+            reason = f"needs {cores(cpus)}, {free} of {most} free"
+            shared = self._shared_cores
+            theirs = min(shared.there, shared.promised)
+            if not theirs:
+                return reason
+            users = ", ".join(shared.theirs)
+            return f"{reason}; {theirs} of {shared.there} cores are promised to jobs of {users}"
+        ram = request.resources.ram
+        if ram is None or (ram <= self.ram and ram <= self.unused_ram):
+            return ""
+        free = max(0, min(self.ram, self.unused_ram))
+        state = "not promised to others" if self.ram <= free else "not in use"
+        reason = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {state}"
+        for user, amount in self._shared_ram.theirs.items():
+            reason += f"; {format_bytes(amount)} are promised to jobs of {user}"
+        return reason
+
+    # --- GPUs
+
+    def pool(self, need: Need) -> Pool:
+        """Return the GPUs that a job with such a need may have."""
+        key = (need.device, need.visible, need.count > 1)
+        if key not in self._pools:
+            self._pools[key] = Pool(self._cards.values(), need)
+        return self._pools[key]
+
+    def lacks_gpu(self, need: Need) -> str:
+        """Return in numbers why there is no GPU for a job now, '' where there is one."""
+        if need not in self._refused:
+            pool = self.pool(need)
+            self._refused[need] = "" if pool.has_room(need) else self._refusal(need, pool)
+        return self._refused[need]
+
+    def _refusal(self, need: Need, pool: Pool) -> str:
+        if not self.explain:
+            return "has no room"
+        what = "a GPU that it shares with no other job" if need.lone else "a GPU"
+        if need.claim is not None:
+            what = format_bytes(need.claim) + (" on a GPU of its own" if need.lone else "")
+        if need.count > 1:
+            what = f"{need.count} GPUs" + (f" with {what} each" if need.claim is not None else "")
+        return f"needs {what}; {pool.refusals(need)}"
+
+    # --- what this machine can never give
+
+    def asks(self, request: Waiting) -> tuple[str, tuple[Need, ...]]:
+        """Return why the machine can never hold a job, and its needs of GPUs: any one of them, best first."""
+        # a lane's jobs share their resources
+        key = (
+            id(request.resources),
+            request.claim,
+            request.enough,
+            request.learned,
+            request.visible,
+        )
+        if key not in self._asked:
+            wants = wants_gpu(request.resources, self.machine, request.visible)
+            needs = self._needs(request) if wants else ()
+            # the resources are kept with it: while they live no others have their id
+            self._asked[key] = (self._never(request, needs), needs, request.resources)
+        return self._asked[key][:2]
+
+    def _needs(self, request: Waiting) -> tuple[Need, ...]:
+        """Return with what of GPUs a job can start.
+
+        What was learned and is more than the GPUs that it may have can give means: a GPU of its own. Only
+        what its owner asked for, or what it lacked when it failed, can be too much for a machine.
+        """
+        need, alone = need_of(request), need_alone(request)
+        if request.learned and not self.pool(need).could(need):
+            return (replace(need, claim=None, lone=True),)
+        return (need,) if alone is None else (need, alone)
+
+    def _never(self, request: Waiting, needs: Sequence[Need]) -> str:
+        asked, machine = request.resources, self.machine
+        if asked.ram is not None and asked.ram > machine.ram:
+            has = format_bytes(machine.ram)
+            return f"needs {format_bytes(asked.ram)} of memory, this machine has {has}"
+        if not needs:
+            return ""
+        if not machine.gpus:
+            why = f" ({machine.absent})" if machine.absent else ""
+            return f"needs a GPU, and this machine has none{why}"
+        need = needs[0]
+        pool = self.pool(need)
+        if len(pool.cards) < need.count:
+            return too_few(pool.cards, need, machine)
+        if len(pool.ours) < need.count:
+            return kept_back(pool.ours, need, machine)
+        if pool.could(need) or need.claim is None:
+            return ""
+        return too_large(need, pool, machine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What other homes leave us of cores or main memory, and what of theirs is in our way."""
+
+    there: int  # of which theirs are a part: our quota, or what the machine has
+    ours: int
+    theirs: Counter[str]  # user → how much
+
+    @property
+    def promised(self) -> int:
+        return sum(self.theirs.values())
+
+
+def _share(quota: int, there: int, promises: Iterable[Promise]) -> _Shared:
+    """Return what is left: what all promise counts against the machine, and against a quota what shares it."""
+    by_user, inside = Counter[str](), Counter[str]()
+    for promise in promises:
+        by_user[promise.user] += promise.amount
+        if promise.inside:
+            inside[promise.user] += promise.amount
+    of_quota = _Shared(there=quota, ours=quota - sum(inside.values()), theirs=inside)
+    of_machine = _Shared(there=there, ours=there - sum(by_user.values()), theirs=by_user)
+    return min(of_machine, of_quota, key=lambda shared: shared.ours)
+
+
+def _shared(machine: Machine) -> tuple[_Shared, _Shared]:
+    """Return what is shared with other homes of the cores, and of main memory."""
+    cores_of = [item for item in machine.foreign if shares_cores(item.device, machine.cores)]
+    memory = [item for item in machine.foreign if item.device == MEMORY]
+    return (
+        _share(machine.cpus, machine.cores_there, cores_of),
+        _share(machine.ram, machine.memory_there, memory),
+    )
