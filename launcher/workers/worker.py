@@ -134,33 +134,36 @@ def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
     from launcher.kinds import installed  # the border of `work`
 
     try:
-        function = _imported(spec.entry)
-        if function is None:
+        try:
+            return _imported(spec.entry)
+        except (ModuleNotFoundError, AttributeError) as error:
+            if not _is_absent(error, spec.entry):
+                raise  # something that the module itself lacks
             kind = installed([spec.kind]).get(spec.kind)
-            function = None if kind is None else _imported(kind.entry)
+            if kind is None or kind.entry in {"", spec.entry}:
+                raise
+            return _imported(kind.entry)
     except BaseException as error:
         if not preload.failure():
             raise
         traceback.print_exc()
         raise MachineError(preload.failure()) from error
-    if function is None:
-        raise MachineError(
-            f"{spec.entry} does not exist, and no kind {spec.kind!r} is installed that says where "
-            "it is now; install the laboratory that this job was planned with"
-        )
+
+
+def _imported(entry: str) -> Callable[[object], Mapping[str, Json]]:
+    module, _, name = entry.partition(":")
+    function: Callable[[object], Mapping[str, Json]] = getattr(
+        importlib.import_module(module), name
+    )
     return function
 
 
-def _imported(entry: str) -> Callable[[object], Mapping[str, Json]] | None:
-    """Return the function that an entry names; None where its module or the function is not there."""
+def _is_absent(error: ModuleNotFoundError | AttributeError, entry: str) -> bool:
+    """Tell whether an error says that the entry's module or its function is not there."""
     module, _, name = entry.partition(":")
-    try:
-        function: object = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # something that the module itself imports
-        return None
-    return function if callable(function) else None
+    if isinstance(error, AttributeError):
+        return error.name == name
+    return error.name is not None and f"{module}.".startswith(f"{error.name}.")
 
 
 def _tell_model(spec: Spec) -> None:

@@ -85,7 +85,7 @@ def test_reading_old_files_needs_no_torch(tmp_path: Path) -> None:
     path = score_file(tmp_path / "scores.pkl", LABELS, LOGITS)
     code = (
         "import sys; from pathlib import Path; from trueface.legacy.original_runs import read_scores;"
-        "assert len(read_scores(Path(sys.argv[1]))) == 4; assert 'torch' not in sys.modules"
+        "assert len(read_scores(Path(sys.argv[1])).logits) == 4; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, path], check=True)
 

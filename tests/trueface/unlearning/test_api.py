@@ -17,8 +17,9 @@ from tests.trueface.unlearning.build import Problem, flipped, network, one_class
 from trueface import unlearning
 from trueface.data.examples import Examples, Source, examples
 from trueface.runtime.progress import Watch
+from trueface.unlearning.api import Unlearned
 from trueface.unlearning.hyperparameters import OPTIONS
-from trueface.unlearning.registry import METHODS
+from trueface.unlearning.registry import METHODS, modules_of
 
 FLIPS = [name for name, facts in METHODS.items() if "flips" in facts.goals]
 CLASS = [name for name, facts in METHODS.items() if "class" in facts.goals]
@@ -62,14 +63,15 @@ def spied(problem: Problem) -> tuple[Problem, Spy]:
     ), spy
 
 
-def finite(done: unlearning.method.Unlearned) -> bool:
+def finite(done: Unlearned) -> bool:
     return all(bool(value.isfinite().all()) for value in done.model.state_dict().values())
 
 
 def test_every_named_method_is_there_with_its_options() -> None:
     assert set(METHODS) == set(OPTIONS)
     for name in METHODS:
-        assert callable(import_module(f"trueface.unlearning.{name}").unlearn)
+        (module,) = modules_of(name)
+        assert callable(import_module(module).unlearn)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
