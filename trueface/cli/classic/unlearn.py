@@ -128,4 +128,7 @@ def _facts(request: Request) -> dict[str, Any]:
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def unlearn_classic(flags: tuple[str, ...]) -> None:
     """Make a poisoned model forget, with the FLAGS of the original unlearn_trueface.py."""
-    run(flags)
+    try:
+        run(flags)
+    except SystemExit as end:  # argparse has printed its help
+        raise click.exceptions.Exit(0 if end.code is None else int(end.code)) from None
