@@ -80,8 +80,10 @@ class Lookout:
         overdue_s = self._clock() - since
         if overdue_s <= PATIENCE_S:
             return newest
-        told = f"the driver has not answered for {overdue_s:.0f} s"
-        gpus = tuple(replace(gpu, used=None, warnings=(*gpu.warnings, told)) for gpu in newest.gpus)
+        silence = f"the driver has not answered for {overdue_s:.0f} s"
+        gpus = tuple(
+            replace(gpu, used=None, warnings=(*gpu.warnings, silence)) for gpu in newest.gpus
+        )
         return replace(newest, gpus=gpus, idle=dict.fromkeys(newest.idle, 0.0))
 
     def overdue(self) -> bool:
@@ -107,9 +109,9 @@ class Lookout:
 
     def _judged(self, gpus: tuple[GpuSnapshot, ...], ours: Container[int], now: float) -> Sight:
         blind = self._newest is None or now - self._newest.at > GAP_S
-        known = {} if blind else self._quiet
+        quiet = {} if blind else self._quiet
         self._quiet = {
-            gpu.uuid: known.get(gpu.uuid, now) for gpu in gpus if unused_by_others(gpu, ours)
+            gpu.uuid: quiet.get(gpu.uuid, now) for gpu in gpus if unused_by_others(gpu, ours)
         }
         idle = {gpu.uuid: now - self._quiet.get(gpu.uuid, now) for gpu in gpus}
         return Sight(gpus=gpus, at=now, took_s=self._clock() - now, idle=idle)
@@ -131,8 +133,8 @@ def unused_by_others(gpu: GpuSnapshot, ours: Container[int] = ()) -> bool:
         return False
     if not gpu.processes and gpu.utilisation is not None and gpu.utilisation >= QUIET:
         return False  # inside a container the processes of others are not told, what they do is
-    known = [process.used for process in gpu.processes]
-    return None in known or gpu.used - sum(filter(None, known)) <= DRIVER_BYTES
+    used = [process.used for process in gpu.processes]
+    return None in used or gpu.used - sum(filter(None, used)) <= DRIVER_BYTES
 
 
 def watch(

@@ -67,11 +67,11 @@ class Nvml:
         self._reach()
         cards = self._cards()
         self._hear()
-        found = {card.uuid: self._look_at(card) for card in cards}
-        found |= {
-            uuid: self._unseen(known) for uuid, known in self._known.items() if uuid not in found
+        parts_of = {card.uuid: self._look_at(card) for card in cards}
+        parts_of |= {
+            uuid: self._unseen(card) for uuid, card in self._known.items() if uuid not in parts_of
         }
-        gpus = (gpu for parts in found.values() for gpu in parts)
+        gpus = (gpu for parts in parts_of.values() for gpu in parts)
         return tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig or 0)))
 
     # --- the library
@@ -129,7 +129,9 @@ class Nvml:
                 card.uuid = seen if seen and seen not in cards else f"{_UNNAMED}{index}"
             self._places[index] = card.uuid
             cards[card.uuid] = card
-        for uuid in [one for one in self._known if one.startswith(_UNNAMED) and one not in cards]:
+        for uuid in [
+            uuid for uuid in self._known if uuid.startswith(_UNNAMED) and uuid not in cards
+        ]:
             del self._known[uuid]  # it has told its UUID now
         return list(cards.values())
 

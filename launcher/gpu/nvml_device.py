@@ -140,16 +140,16 @@ def worn(card: Card) -> tuple[str, str]:
     return "", "a page of memory is to be retired at the next reset" if pending == 1 else ""
 
 
-def _possible(told: Any, most: int | None) -> int | None:
+def _possible(answer: Any, most: int | None) -> int | None:
     """Return a number that was told, None where it cannot be true."""
-    if told is None or most is None or not 0 <= told <= most:
+    if answer is None or most is None or not 0 <= answer <= most:
         return None
-    return int(told)
+    return int(answer)
 
 
 def _watts(milliwatts: Any) -> float | None:
-    told = _possible(milliwatts, _MOST_MW)
-    return None if told is None else told / 1000
+    value = _possible(milliwatts, _MOST_MW)
+    return None if value is None else value / 1000
 
 
 def _processes(part: Card, total: int | None) -> tuple[GpuProcess, ...] | None:
@@ -165,16 +165,16 @@ def _processes(part: Card, total: int | None) -> tuple[GpuProcess, ...] | None:
         pynvml.nvmlDeviceGetGraphicsRunningProcesses_v2,
     )
     used: dict[int, int | None] = {}
-    for one in (*computing, *(drawing or ())):
-        if not 0 < one.pid <= _PIDS:
+    for process in (*computing, *(drawing or ())):
+        if not 0 < process.pid <= _PIDS:
             return None
-        told = [used.get(one.pid), _possible(one.usedGpuMemory, total)]
-        used[one.pid] = max((amount for amount in told if amount is not None), default=None)
-    found = [
+        amounts = [used.get(process.pid), _possible(process.usedGpuMemory, total)]
+        used[process.pid] = max((amount for amount in amounts if amount is not None), default=None)
+    processes = [
         GpuProcess(pid=pid, used=amount, user=_user(pid), command=_command(pid))
         for pid, amount in used.items()
     ]
-    return tuple(sorted(found, key=lambda one: (-(one.used or 0), one.pid)))
+    return tuple(sorted(processes, key=lambda process: (-(process.used or 0), process.pid)))
 
 
 def _user(pid: int) -> str | None:

@@ -123,18 +123,18 @@ class ClaimsReader:
         Raises:
             OSError: the folder cannot be read.
         """
-        found = {}
+        publications = {}
         for name, uid in self._files(own):
             try:
-                one = parse(name, _content(f"{self._folder}/{name}", uid), login(uid))
+                publication = parse(name, _content(f"{self._folder}/{name}", uid), login(uid))
             except FileNotFoundError:
                 continue  # its publisher has just removed it
             except (OSError, ValueError, RecursionError) as error:
                 self._complain(name, getattr(error, "strerror", None) or str(error))
                 continue
-            if one is not None:
-                found[name] = one
-        return found
+            if publication is not None:
+                publications[name] = publication
+        return publications
 
     def _files(self, own: str) -> list[tuple[str, int]]:
         """Return the files that may count, each with its owner: of each user ours and the newest."""
@@ -144,7 +144,7 @@ class ClaimsReader:
             new.add(name)
         for name in new:
             self._sort_in(name)
-        found = []
+        files = []
         for uid, names in self._theirs.items():
             ages = {name: there.st_mtime_ns for name in names if (there := self._ask(name, uid))}
             newest = sorted(ages, key=lambda name: (name == own, ages[name], name), reverse=True)
@@ -153,8 +153,8 @@ class ClaimsReader:
             for name in newest[MOST_FILES:]:
                 self._passed[name] = self._inode(name)
             self._theirs[uid] = set(newest[:MOST_FILES])
-            found += [(name, uid) for name in newest[:MOST_FILES]]
-        return found
+            files += [(name, uid) for name in newest[:MOST_FILES]]
+        return files
 
     def _new(self) -> set[str]:
         """Return the files of fitting names of which nobody knows yet whether they count."""
@@ -264,13 +264,13 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
         fresh=fresh,
         user=user,
         within=frozenset(
-            one for one in (within if isinstance(within, list) else ()) if isinstance(one, str)
+            name for name in (within if isinstance(within, list) else ()) if isinstance(name, str)
         ),
         home=home if isinstance(home, str) else "",
     )
 
 
-def write_publication(folder: Path, name: str, one: Publication) -> None:
+def write_publication(folder: Path, name: str, publication: Publication) -> None:
     """Replace our file so that others read the old one or the new one; nothing is synced.
 
     Raises:
@@ -281,16 +281,19 @@ def write_publication(folder: Path, name: str, one: Publication) -> None:
         "schema": 1,
         "name": name,
         "boot": boot_id(),
-        "at": one.at,
-        "serial": one.serial,
-        "home": one.home,
-        "within": [*sorted(one.within)],
+        "at": publication.at,
+        "serial": publication.serial,
+        "home": publication.home,
+        "within": [*sorted(publication.within)],
         # a publisher that is not named takes us for a rival, which does no harm
-        "seen": {other: one.seen[other] for other in sorted(one.seen)[:MOST_PROMISES]},
+        "seen": {
+            other: publication.seen[other] for other in sorted(publication.seen)[:MOST_PROMISES]
+        },
         "promises": [
-            [device, one.settled.get(device, 0), one.fresh.get(device, 0)]
-            for device in sorted({*one.settled, *one.fresh})
-            if one.settled.get(device) or one.fresh.get(device)  # else it is all in use by now
+            [device, publication.settled.get(device, 0), publication.fresh.get(device, 0)]
+            for device in sorted({*publication.settled, *publication.fresh})
+            if publication.settled.get(device)
+            or publication.fresh.get(device)  # else it is all in use by now
         ],
     }
     data = json.dumps(record).encode()

@@ -137,7 +137,7 @@ class Board:
 
     def withdraw(self, jobs: Collection[int]) -> bool:
         """Take back what was promised to these jobs; return whether the others can know it."""
-        return self.publish([one for one in self._pledges if one.job not in jobs])
+        return self.publish([pledge for pledge in self._pledges if pledge.job not in jobs])
 
     def clear(self) -> bool:
         """Remove our file, as when nothing is promised; return whether it is gone.
@@ -183,29 +183,33 @@ class Board:
 
         That is all that others promised, but for what they promised after they had counted ours.
         """
-        found = self._look()
+        publications = self._look()
         # where others may take us for gone, we cannot rely on their having counted us
         if not self._stands or self._clock() - self._at > STALE_S / 2:
-            return self._sums(found)
-        later = {name for name, one in found.items() if one.seen.get(self._name) == self._serial}
-        return self._sums(found, later)
+            return self._sums(publications)
+        later = {
+            name
+            for name, publication in publications.items()
+            if publication.seen.get(self._name) == self._serial
+        }
+        return self._sums(publications, later)
 
     def _tell(self, seen: Mapping[str, Publication], fresh: Collection[int]) -> bool:
         """Write our file; return whether it is written."""
         now = self._clock()
-        told: dict[tuple[int, str], _Told] = {}
+        entries: dict[tuple[int, str], _Told] = {}
         settled, new = Counter[str](), Counter[str]()
         if not self._stands:
             self._name = new_name(self._uid)
-        for one in self._pledges:
-            before = self._told.get((one.job, one.device))
-            uses = _uses(one, before, now)
-            known = one.claim if one.job not in fresh else before.claim if before else 0
+        for pledge in self._pledges:
+            before = self._told.get((pledge.job, pledge.device))
+            uses = _uses(pledge, before, now)
+            counted = pledge.claim if pledge.job not in fresh else before.claim if before else 0
             least = min(used for _, used in uses)
-            held = max(0, min(known, one.claim) - least)
-            settled[one.device] += held
-            new[one.device] += max(0, one.claim - least) - held
-            told[one.job, one.device] = _Told(claim=one.claim, uses=uses)
+            held = max(0, min(counted, pledge.claim) - least)
+            settled[pledge.device] += held
+            new[pledge.device] += max(0, pledge.claim - least) - held
+            entries[pledge.job, pledge.device] = _Told(claim=pledge.claim, uses=uses)
         serial = secrets.token_hex(8)
         serials = {name: each.serial for name, each in seen.items()}
         ours = Publication(
@@ -221,7 +225,7 @@ class Board:
             write_publication(self._folder, self._name, ours)
         except (OSError, ValueError) as error:
             return self._fail("write", error)
-        self._told, self._serial, self._at, self._stands = told, serial, now, True
+        self._told, self._serial, self._at, self._stands = entries, serial, now, True
         self._settled = {key: amount for key, amount in settled.items() if amount}
         self._remove_left()
         return True
@@ -230,51 +234,59 @@ class Board:
         """Return what the others tell that counts, by file; and see whether our own file stands."""
         self._stands = False
         try:
-            found = self._reader.read(self._name)
+            publications = self._reader.read(self._name)
         except OSError as error:
             self._fail("read", error)
             return {}
-        own = {name for name, one in found.items() if self._is_ours(name, one)}
-        self._stands = self._name in own and found[self._name].serial == self._serial
+        own = {
+            name for name, publication in publications.items() if self._is_ours(name, publication)
+        }
+        self._stands = self._name in own and publications[self._name].serial == self._serial
         self._left = own - {self._name}
         for name in own:
-            del found[name]
+            del publications[name]
         now = self._clock()
-        for name, one in found.items():
-            if one.at - now > STALE_S:
+        for name, publication in publications.items():
+            if publication.at - now > STALE_S:
                 self._complain(name, "it is of the future")
-        return {name: one for name, one in found.items() if abs(now - one.at) <= STALE_S}
+        return {
+            name: publication
+            for name, publication in publications.items()
+            if abs(now - publication.at) <= STALE_S
+        }
 
     def _sums(
-        self, found: Mapping[str, Publication], later: Collection[str] = ()
+        self, publications: Mapping[str, Publication], later: Collection[str] = ()
     ) -> tuple[Promise, ...]:
         """Return each user's sum for each resource, without what is fresh in the files of `later`."""
         sums, me = Counter[tuple[str, str, bool]](), login(self._uid)
-        for name, one in found.items():
-            user = f"another home of {me}" if one.user == me else one.user
-            for amounts in (one.settled, {} if name in later else one.fresh):
+        for name, publication in publications.items():
+            user = f"another home of {me}" if publication.user == me else publication.user
+            for amounts in (publication.settled, {} if name in later else publication.fresh):
                 for device, amount in amounts.items():
-                    sums[user, device, self._is_inside(one, device)] += amount
+                    sums[user, device, self._is_inside(publication, device)] += amount
         return tuple(
             Promise(user=user, device=device, amount=amount, inside=inside)
             for (user, device, inside), amount in sorted(sums.items())
             if amount
         )
 
-    def _is_inside(self, one: Publication, device: str) -> bool:
+    def _is_inside(self, publication: Publication, device: str) -> bool:
         """Tell whether a publisher's cores or memory come out of the same quota as ours.
 
         Of one that does not tell, as earlier versions, what the machine has is all that is known.
         """
         limit = self._quotas.memory if device == MEMORY else self._quotas.cores
-        return bool(limit) and (device == MEMORY or is_cores(device)) and limit in one.within
+        return (
+            bool(limit) and (device == MEMORY or is_cores(device)) and limit in publication.within
+        )
 
-    def _is_ours(self, name: str, one: Publication) -> bool:
+    def _is_ours(self, name: str, publication: Publication) -> bool:
         """Tell whether a file is of our home: only one scheduler at a time works for it."""
         if name == self._name:
             return True
-        if one.home:
-            return one.home == self._home and name.split(".")[1] == str(self._uid)
+        if publication.home:
+            return publication.home == self._home and name.split(".")[1] == str(self._uid)
         return name == self._old_name
 
     def _remove_left(self) -> None:
@@ -312,6 +324,6 @@ def _uses(pledge: Pledge, before: _Told | None, now: float) -> tuple[tuple[float
 def _whole(pledges: Sequence[Pledge]) -> Counter[str]:
     """Return the sum of each resource, whatever of it is in use."""
     sums = Counter[str]()
-    for one in pledges:
-        sums[one.device] += one.claim
+    for pledge in pledges:
+        sums[pledge.device] += pledge.claim
     return sums

@@ -108,15 +108,15 @@ def read_recording(path: Path) -> tuple[Look, ...]:
 
 def gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
     """Return a GPU for JSON."""
-    found: dict[str, Json] = asdict(gpu)
-    return found
+    fields: dict[str, Json] = asdict(gpu)
+    return fields
 
 
 def _look(line: object) -> Look:
     match line:
         case {"schema": 1, "at": int() | float() as at, "gpus": list(gpus), **more}:
-            said = more.get("trouble")
-            trouble = said if isinstance(said, str) else ""
+            text = more.get("trouble")
+            trouble = text if isinstance(text, str) else ""
             return Look(at=float(at), gpus=tuple(map(_gpu, gpus)), trouble=trouble)
         case {"schema": schema} if schema != 1:
             raise ValueError(f"schema {schema!r} is not 1; a newer launcher wrote it")
@@ -129,7 +129,7 @@ def _gpu(record: object) -> GpuSnapshot:
     processes = values.get("processes")
     try:
         if processes is not None:
-            held = (GpuProcess(**_checked(one, GpuProcess)) for one in processes)
+            held = (GpuProcess(**_checked(process, GpuProcess)) for process in processes)
             values["processes"] = tuple(held)
         return GpuSnapshot(**values)
     except TypeError as error:  # one that must be there is not

@@ -215,16 +215,16 @@ def _void(attempt: Attempt) -> bool:
         return _first_line(attempt) == VOID
     if not attempt.folder.exists():
         return False  # it was there before the claim: who deleted it may be the job itself
-    said = attempt.folder / f".void-{os.getpid()}"
+    file = attempt.folder / f".void-{os.getpid()}"
     try:
-        write_whole(said, f"{VOID.decode()}\n")
-        attempt.started.hardlink_to(said)  # whole, and only where there is none
+        write_whole(file, f"{VOID.decode()}\n")
+        attempt.started.hardlink_to(file)  # whole, and only where there is none
     except FileNotFoundError:
         return False
     except FileExistsError:
         return _first_line(attempt) == VOID
     finally:
-        said.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
     return True
 
 

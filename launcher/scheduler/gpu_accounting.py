@@ -88,13 +88,17 @@ class Ledger:
             return False
         running = {claim.job: claim for claim in claims if claim.gpus}
         self.know(claims, alone)
-        told, unknown = self._told(sight.gpus, running)
+        by_driver, unknown = self._told(sight.gpus, running)
         earlier = {job: self._of(claim) for job, claim in running.items()}
         self._taken, self._seen = {}, sight
         for job, claim in running.items():
             untold = {uuid for uuid in claim.gpus if (job, uuid) in unknown or not self._named}
             self._taken[job] = self._measured(
-                claim, sight, earlier[job], told.get(job, {}), untold - told.get(job, {}).keys()
+                claim,
+                sight,
+                earlier[job],
+                by_driver.get(job, {}),
+                untold - by_driver.get(job, {}).keys(),
             )
         return True
 
@@ -115,8 +119,8 @@ class Ledger:
 
     def _of(self, claim: Claim) -> _Taken:
         """Return what is known of an attempt; nothing of one of which only an earlier one was seen."""
-        known = self._taken.get(claim.job)
-        return known if known is not None and known.number == claim.number else _Taken()
+        taken = self._taken.get(claim.job)
+        return taken if taken is not None and taken.number == claim.number else _Taken()
 
     def _measured(
         self,
@@ -135,26 +139,26 @@ class Ledger:
             told: what the driver says of its processes, by GPU.
             untold: its GPUs of which the driver cannot say that: there its worker's word counts.
         """
-        one = _Taken(number=claim.number, told=told, before=earlier.others)
+        taken = _Taken(number=claim.number, told=told, before=earlier.others)
         report = read_report(self._home.attempt(claim.job, claim.number))
         if report is not None:
-            one.context = _context(report, max(told.values(), default=None))
-            whole = report.reserved + one.context
-            one.reported = {uuid: whole for uuid in untold if _is_about(report, uuid, claim)}
-        one.others = {
-            gpu.uuid: max(0, gpu.used - one.used.get(gpu.uuid, 0))
+            taken.context = _context(report, max(told.values(), default=None))
+            whole = report.reserved + taken.context
+            taken.reported = {uuid: whole for uuid in untold if _is_about(report, uuid, claim)}
+        taken.others = {
+            gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
             for gpu in sight.gpus
             if gpu.uuid in claim.gpus and gpu.used is not None
         }
-        peaks = [*one.used.values(), *_peak(report, one.context)]
-        one.peak = max([*peaks, *([] if earlier.peak is None else [earlier.peak])], default=None)
-        return one
+        peaks = [*taken.used.values(), *_peak(report, taken.context)]
+        taken.peak = max([*peaks, *([] if earlier.peak is None else [earlier.peak])], default=None)
+        return taken
 
     def _told(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
     ) -> tuple[dict[int, dict[str, int]], set[tuple[int, str]]]:
         """Return what the driver says of our processes, by job; and where it knows them, not their memory."""
-        found: dict[int, dict[str, int]] = {}
+        used: dict[int, dict[str, int]] = {}
         unknown: set[tuple[int, str]] = set()
         for gpu in gpus:
             for process in gpu.processes or ():
@@ -165,11 +169,11 @@ class Ledger:
                 if not process.used:  # in a container some say zero
                     unknown.add((job, gpu.uuid))
                 else:
-                    there = found.setdefault(job, {})
+                    there = used.setdefault(job, {})
                     there[gpu.uuid] = there.get(gpu.uuid, 0) + process.used
         for job, uuid in unknown:
-            found.get(job, {}).pop(uuid, None)
-        return found, unknown
+            used.get(job, {}).pop(uuid, None)
+        return used, unknown
 
     def gpus(
         self, running: Iterable[Claim], seen: Iterable[GpuSnapshot]
@@ -191,7 +195,7 @@ class Ledger:
         """Return the places of the attempts that run, the oldest first: what they take, when they may end."""
         return [
             self._running(claim, lesson(claim.spec.signature) if claim.gpus else UNTAUGHT)
-            for claim in sorted(claims, key=lambda one: (one.claimed, one.job))
+            for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job))
         ]
 
     def _running(self, claim: Claim, lesson: Lesson) -> Running:
@@ -216,18 +220,18 @@ class Ledger:
         """
         if not claim.gpus:
             return None
-        known = self._of(claim)
-        peaks = [] if known.peak is None else [known.peak]
+        taken = self._of(claim)
+        peaks = [] if taken.peak is None else [taken.peak]
         report = read_report(self._home.attempt(claim.job, claim.number))
-        return max([*peaks, *_peak(report, known.context)], default=None)
+        return max([*peaks, *_peak(report, taken.context)], default=None)
 
     def crowd(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
-        known = self._of(claim)
+        taken = self._of(claim)
         return {
-            uuid: max(known.others[uuid], known.before.get(uuid, 0))
+            uuid: max(taken.others[uuid], taken.before.get(uuid, 0))
             for uuid in claim.gpus
-            if uuid in known.others
+            if uuid in taken.others
         }
 
     def portions(self, claims: Collection[Claim]) -> dict[tuple[int, int], Portion]:
@@ -237,7 +241,7 @@ class Ledger:
         the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
         """
         beside = Counter(uuid for claim in claims for uuid in claim.gpus)
-        found = {}
+        portions = {}
         for claim in claims:
             if not claim.gpus:
                 continue
@@ -246,8 +250,8 @@ class Ledger:
             if claim.claim is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
                 cap = max(claim.claim, *taken.used.values(), 0)
             portion = Portion() if cap is None else Portion(cap=cap, context=_steps(taken.context))
-            found[claim.job, claim.number] = portion
-        return found
+            portions[claim.job, claim.number] = portion
+        return portions
 
     def pledges(self, claims: Iterable[Claim], mask: int = -1) -> list[Pledge]:
         """Return what others must know of: promises to attempts that run, with what is in use of them.
@@ -257,9 +261,9 @@ class Ledger:
             mask: of the cores that they may be given.
         """
         totals = {gpu.uuid: gpu.total for gpu in (self._seen.gpus if self._seen else ())}
-        found = []
+        pledges = []
         for claim in claims:
-            found += pledges_of(
+            pledges += pledges_of(
                 Start(
                     job=claim.job,
                     devices=claim.gpus,
@@ -273,16 +277,16 @@ class Ledger:
                 used=self._of(claim).used,
                 mask=mask,
             )
-        return found
+        return pledges
 
 
-def _context(report: Report, told: int | None) -> int:
+def _context(report: Report, used: int | None) -> int:
     """Return what CUDA takes beside the allocator: what the worker knows, else the difference."""
     if report.context is not None:
         return report.context
-    if told is None or not report.reserved <= told <= report.reserved + LARGEST_CONTEXT:
+    if used is None or not report.reserved <= used <= report.reserved + LARGEST_CONTEXT:
         return CONTEXT
-    return told - report.reserved
+    return used - report.reserved
 
 
 def _steps(context: int) -> int:
@@ -321,18 +325,18 @@ def pledges_of(
         mask: of the cores that it may be given.
     """
     job = place.job
-    found = [Pledge(device=core_resource(mask), claim=place.cpus, used=None, job=job)]
+    pledges = [Pledge(device=core_resource(mask), claim=place.cpus, used=None, job=job)]
     if asked.ram:
-        found.append(Pledge(device=MEMORY, claim=asked.ram, used=None, job=job))
+        pledges.append(Pledge(device=MEMORY, claim=asked.ram, used=None, job=job))
     for uuid in place.devices:
         total = totals.get(uuid, 0)
         size = total // 4 if place.claim is None else place.claim
         if asked.exclusive:
             size = max(total, size)
-            found.append(Pledge(device=resource(ALONE, uuid), claim=1, used=None, job=job))
-        found.append(Pledge(device=uuid, claim=size, used=used.get(uuid), job=job))
-        found.append(Pledge(device=resource(JOBS, uuid), claim=1, used=None, job=job))
-    return found
+            pledges.append(Pledge(device=resource(ALONE, uuid), claim=1, used=None, job=job))
+        pledges.append(Pledge(device=uuid, claim=size, used=used.get(uuid), job=job))
+        pledges.append(Pledge(device=resource(JOBS, uuid), claim=1, used=None, job=job))
+    return pledges
 
 
 def waiting(ready: ReadyJob, lesson: Lesson) -> Waiting:

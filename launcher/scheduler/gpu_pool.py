@@ -20,20 +20,20 @@ class Pool:
 
     def __init__(self, cards: Iterable[Card], need: Need) -> None:
         """Choose the GPUs that fit a need by name, by its owner's choice, and as parts of a group."""
-        found = [card for card in cards if _is_named(card.gpu, need.device)]
+        named = [card for card in cards if _is_named(card.gpu, need.device)]
         if need.visible is not None:
-            found = [card for card in found if is_visible(card.gpu, need.visible)]
+            named = [card for card in named if is_visible(card.gpu, need.visible)]
         if (
             need.count > 1
         ):  # CUDA gives a process one instance of a divided card, and nothing beside
-            found = [card for card in found if card.gpu.mig is None]
-        self.cards = tuple(found)
-        self.ours = [card for card in found if card.is_ours]  # as config.toml says
-        known = [card.most_free for card in self.ours if card.most_free is not None]
-        self._totals = sorted(known, reverse=True)
+            named = [card for card in named if card.gpu.mig is None]
+        self.cards = tuple(named)
+        self.ours = [card for card in named if card.is_ours]  # as config.toml says
+        sizes = [card.most_free for card in self.ours if card.most_free is not None]
+        self._totals = sorted(sizes, reverse=True)
         # one that has failed and never told its size gives no hope beside others that did
         silent = [card for card in self.ours if card.most_free is None]
-        self._guessed = len([one for one in silent if not (one.gpu.fault and known)])
+        self._guessed = len([card for card in silent if not (card.gpu.fault and sizes)])
         self._place = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
         self._best = _Ranking(_emptiness)
         self._roomy = _Ranking(_room_beside)
@@ -104,9 +104,9 @@ class Pool:
     def refusals(self, need: Need) -> str:
         """Return why none of the GPUs can be had, in numbers; the likeliest are named."""
         first = sorted(entry[-1] for entry in self._named.entries[:NAMED])
-        said = "; ".join(self.cards[at].refusal(need) for at in first)
+        refusals = "; ".join(self.cards[at].refusal(need) for at in first)
         more = len(self.cards) - len(first)
-        return f"{said}; and {more} more" if more else said
+        return f"{refusals}; and {more} more" if more else refusals
 
 
 class _Ranking:

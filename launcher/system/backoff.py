@@ -22,8 +22,8 @@ class Bars(Generic[Key]):
     def bar(self, key: Key, now: float) -> None:
         """Pass one over from now on; who failed in the same pause is not punished twice."""
         self._bars = {
-            one: (end, span_s)
-            for one, (end, span_s) in self._bars.items()
+            other: (end, span_s)
+            for other, (end, span_s) in self._bars.items()
             if now < end + LONGEST_BAR_S
         }
         end, span_s = self._bars.get(key, (0.0, FIRST_BAR_S / 2))

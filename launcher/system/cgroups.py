@@ -157,11 +157,11 @@ def recorded_group(supervisor: Identity, text: str | None) -> Path | None:
 
 def members(group: Path) -> list[int]:
     """Return the pids of all processes in a group and in those below it."""
-    found: list[int] = []
+    pids: list[int] = []
     for folder, _, _ in os.walk(group):
         with contextlib.suppress(OSError, ValueError):
-            found += map(int, read_bytes(f"{folder}/cgroup.procs").split())
-    return [pid for pid in found if pid > 0]  # 0: of another container
+            pids += map(int, read_bytes(f"{folder}/cgroup.procs").split())
+    return [pid for pid in pids if pid > 0]  # 0: of another container
 
 
 def end(group: Path, spare: Callable[[int], bool], patience_s: float = PATIENCE_S) -> None:

@@ -130,7 +130,7 @@ class CodeIndex:
         door, _, symbol = name.rpartition(".")
         file = self.file(DOOR) if door == DOOR else None
         behind = () if file is None else self._code(file).imports
-        homes = {one.rpartition(".")[0] for one in behind if one.endswith(f".{symbol}")}
+        homes = {module.rpartition(".")[0] for module in behind if module.endswith(f".{symbol}")}
         yield from sorted(DECIDING & {name, door, *homes})
 
     def _below(self, module: str) -> Iterator[str]:
@@ -228,9 +228,9 @@ def _executed(tree: ast.AST) -> Iterator[ast.stmt]:
     """Yield every statement but those that only a type checker reads."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and _is_type_checking(node.test):
-            for one in node.orelse:
-                yield one
-                yield from _executed(one)
+            for statement in node.orelse:
+                yield statement
+                yield from _executed(statement)
         elif isinstance(node, ast.stmt):
             yield node
             yield from _executed(node)

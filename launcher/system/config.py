@@ -69,10 +69,10 @@ class Configuration:
         Raises:
             UsageError: there is at least one fault.
         """
-        in_order = sorted(faults, key=lambda one: self._line(one[0]))
+        in_order = sorted(faults, key=lambda fault: self._line(fault[0]))
         if in_order:
-            told = [f"{self.place(*keys)}: {message}" for keys, message in in_order]
-            raise UsageError("\n       ".join(told))
+            messages = [f"{self.place(*keys)}: {message}" for keys, message in in_order]
+            raise UsageError("\n       ".join(messages))
 
     def _line(self, keys: tuple[str, ...]) -> int:
         """Return the line of a key, or of what it is part of; 0 where that is not known."""
@@ -122,14 +122,14 @@ def read_configuration(
     if text is None or not text.strip():
         return Configuration(file=file, exists=text is not None)
     read = _parsed(file, text)
-    found = Configuration(file=file, exists=True, lines=_lines(text))
+    configuration = Configuration(file=file, exists=True, lines=_lines(text))
     faults: list[Fault] = []
-    known = (*KEYS, *(verbs or ()))
+    keys = (*KEYS, *(verbs or ()))
     for key, value in read.items():
         table = isinstance(value, dict)
-        if key not in known and not (table and verbs is None):
+        if key not in keys and not (table and verbs is None):
             what = f"a {'table' if table else 'key'} of the configuration"
-            faults.append(((key,), unknown(key, what, known)))
+            faults.append(((key,), unknown(key, what, keys)))
         elif key not in KEYS and not table:
             faults.append(((key,), f"{key}: expected a table of options, such as [{key}]"))
     home = _home(read.get("home"), faults)
@@ -140,7 +140,7 @@ def read_configuration(
         rules = sharing.read_rules(read["sharing"], faults)
     options = {key: value for key, value in read.items() if key not in KEYS}
     tables = {key: value for key, value in options.items() if isinstance(value, dict)}
-    found.refuse([*faults, *further(tables)])
+    configuration.refuse([*faults, *further(tables)])
     return Configuration(
         file=file,
         exists=True,
@@ -149,7 +149,7 @@ def read_configuration(
         modifiers=words["modifiers"],
         rules=rules,
         options=options,
-        lines=found.lines,
+        lines=configuration.lines,
     )
 
 
@@ -170,10 +170,10 @@ def absolute(what: str, text: str) -> Path:
     return path
 
 
-def unknown(name: str, what: str, known: Collection[str]) -> str:
+def unknown(name: str, what: str, names: Collection[str]) -> str:
     """Return what to say of a name that nobody knows there."""
-    close = nearest(name, known)
-    hint = f"did you mean {close!r}?" if close else known_words(name, sorted(known))
+    close = nearest(name, names)
+    hint = f"did you mean {close!r}?" if close else known_words(name, sorted(names))
     return f"{name!r} is not {what}; {hint}"
 
 
@@ -210,10 +210,10 @@ def _parsed(file: Path, text: str) -> dict[str, Any]:
     try:
         read: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        said = str(error)
-        where = re.search(_PLACED, said)
+        message = str(error)
+        where = re.search(_PLACED, message)
         line = where[1] if where and where[1] else text.count("\n") + 1
-        message = re.sub(_PLACED, "", said)
+        message = re.sub(_PLACED, "", message)
         raise UsageError(
             f"{file}:{line}: not valid TOML: {message[:1].lower()}{message[1:]}"
         ) from error
@@ -245,7 +245,7 @@ def _words(table: str, value: object, faults: list[Fault]) -> Iterator[tuple[str
         if not ids.is_word(word):
             message = f"{word!r} cannot stand in a data ID: letters, digits and _.+- only"
             faults.append(((table, word), message))
-        elif not listed or not all(isinstance(one, str) and one for one in listed):
+        elif not listed or not all(isinstance(item, str) and item for item in listed):
             message = f'{table}.{word}: expected "folder", or ["folder", "pattern-*"]'
             faults.append(((table, word), message))
         else:
@@ -254,17 +254,17 @@ def _words(table: str, value: object, faults: list[Fault]) -> Iterator[tuple[str
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:
     """Return where keys and tables stand, found line by line; tomllib does not tell."""
-    found: dict[tuple[str, ...], int] = {}
+    lines_of: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.split("\n"), 1):
         if header := re.fullmatch(_HEADER, line):
             table = _parts(header[1])
-            found.setdefault(table, number)
+            lines_of.setdefault(table, number)
         elif assigned := re.match(_ASSIGNED, line):
             keys = table + _parts(assigned[1])
             for length in range(len(table) + 1, len(keys) + 1):
-                found.setdefault(keys[:length], number)
-    return found
+                lines_of.setdefault(keys[:length], number)
+    return lines_of
 
 
 def _dashed(keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -47,11 +47,11 @@ def version_of(record: Mapping[str, Json]) -> Version:
 
 
 def _version(text: str, changed: int) -> Version:
-    found = re.match(r"(\d+(?:\.\d+)*)(.*)", text)
-    numbers = [int(one) for one in found[1].split(".")] if found else []
+    match = re.match(r"(\d+(?:\.\d+)*)(.*)", text)
+    numbers = [int(number) for number in match[1].split(".")] if match else []
     while numbers and not numbers[-1]:  # 0.3 and 0.3.0 are the same
         numbers.pop()
-    suffix = found[2] if found else text
+    suffix = match[2] if match else text
     early = re.match(r"[.-]?(a|b|rc|dev|alpha|beta)", suffix) is not None
     return Version(tuple(numbers), not early, suffix, changed)
 

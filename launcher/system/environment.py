@@ -87,31 +87,31 @@ def placed_environment(
         place: what holds whatever its owner had there.
         unless_set: what its owner may have set otherwise.
     """
-    found = {**unless_set, **owner, **place}
-    found.pop(RECORD, None)
+    variables = {**unless_set, **owner, **place}
+    variables.pop(RECORD, None)
     ours = {
         name: [text, owner.get(name)]
-        for name, text in found.items()
+        for name, text in variables.items()
         if owner.get(name) != text and name not in OURS
     }
-    return {**found, RECORD: json.dumps(ours)}
+    return {**variables, RECORD: json.dumps(ours)}
 
 
 def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment as its owner made it; what a job has changed of its own stays."""
-    found = {name: text for name, text in environ.items() if name != RECORD}
+    variables = {name: text for name, text in environ.items() if name != RECORD}
     if RECORD not in environ:
-        return found
+        return variables
     for name in OURS:
-        found.pop(name, None)
+        variables.pop(name, None)
     for name, (ours, before) in _record(environ[RECORD]).items():
-        if found.get(name) != ours:
+        if variables.get(name) != ours:
             continue
         if before is None:
-            del found[name]
+            del variables[name]
         else:
-            found[name] = before
-    return found
+            variables[name] = before
+    return variables
 
 
 def _record(text: str) -> dict[str, tuple[str, str | None]]:
@@ -120,9 +120,9 @@ def _record(text: str) -> dict[str, tuple[str, str | None]]:
         record = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    found: dict[str, tuple[str, str | None]] = {}
+    before_of: dict[str, tuple[str, str | None]] = {}
     for name, entry in record.items() if isinstance(record, dict) else ():
         match entry:
             case [str(ours), str() | None as before]:
-                found[name] = (ours, before)
-    return found
+                before_of[name] = (ours, before)
+    return before_of

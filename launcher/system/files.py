@@ -106,10 +106,10 @@ def sync(path: Path | str) -> None:
 def stamp(path: str) -> Stamp | None:
     """Return a stamp to tell later whether a file is the same; None where there is none."""
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except (OSError, ValueError):  # ValueError: no file can have such a name
         return None
-    return (0, 0) if Path(path).is_dir() else (found.st_size, found.st_mtime_ns)
+    return (0, 0) if Path(path).is_dir() else (status.st_size, status.st_mtime_ns)
 
 
 BLOCK_BYTES = 1 << 16
@@ -120,7 +120,7 @@ def tail_offset(file: BinaryIO, lines: int) -> int:
     """Return where the last `lines` lines begin, or the last 16 MiB where those are fewer."""
     position = end = file.seek(0, 2)
     lowest = max(0, end - MOST_BYTES)
-    found = 0
+    count = 0
     while position > lowest:
         size = min(BLOCK_BYTES, position - lowest)
         position -= size
@@ -129,11 +129,11 @@ def tail_offset(file: BinaryIO, lines: int) -> int:
         if position + size == end:
             block = block.removesuffix(b"\n")  # ends the last line, begins none
         inside = block.count(b"\n")
-        if found + inside < lines:
-            found += inside
+        if count + inside < lines:
+            count += inside
             continue
         cut = len(block)
-        for _ in range(lines - found):
+        for _ in range(lines - count):
             cut = block.rfind(b"\n", 0, cut)
         return position + cut + 1
     return lowest

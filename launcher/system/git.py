@@ -46,10 +46,10 @@ def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
         folder: where to look from.
         modules: of these is told which have changed files, of a package its `__init__.py`.
     """
-    said = _git(folder, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
-    if said is None:
+    output = _git(folder, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
+    if output is None:
         return None
-    commit, names = _read(said)
+    commit, names = _read(output)
     if commit is None:
         return None
     top = _git(folder, "rev-parse", "--show-toplevel") if names else None
@@ -65,19 +65,19 @@ def _inside(top: Path, names: Iterable[str], modules: Iterable[str]) -> dict[str
     return {module: (changed[file],) for module, file in files.items() if file in changed}
 
 
-def _read(said: bytes) -> tuple[str | None, list[str]]:
+def _read(output: bytes) -> tuple[str | None, list[str]]:
     """Return the commit, None before the first one, and the names of changed files."""
     commit, names = None, []
-    fields = iter(said.split(b"\0"))
-    for one in fields:
-        if one.startswith(b"# branch.oid "):
-            oid = one.split(b" ", 2)[2].decode("ascii")
+    fields = iter(output.split(b"\0"))
+    for entry in fields:
+        if entry.startswith(b"# branch.oid "):
+            oid = entry.split(b" ", 2)[2].decode("ascii")
             commit = oid if oid != "(initial)" else None
-        elif one[:2] in {b"1 ", b"2 ", b"u "}:
+        elif entry[:2] in {b"1 ", b"2 ", b"u "}:
             # before the name: type, XY, submodule, modes, hashes, for a moved file a score
-            before = {b"1": 8, b"2": 9, b"u": 10}[one[:1]]
-            names.append(os.fsdecode(one.split(b" ", before)[before]))
-            if one[:1] == _MOVED:
+            before = {b"1": 8, b"2": 9, b"u": 10}[entry[:1]]
+            names.append(os.fsdecode(entry.split(b" ", before)[before]))
+            if entry[:1] == _MOVED:
                 names.append(os.fsdecode(next(fields)))
     return commit, names
 
@@ -85,7 +85,7 @@ def _read(said: bytes) -> tuple[str | None, list[str]]:
 def _git(folder: Path, *words: str) -> bytes | None:
     """Return what git says, None where it fails, is absent or takes too long."""
     try:
-        said = subprocess.run(
+        process = subprocess.run(
             ["git", "--no-optional-locks", *words],
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -95,4 +95,4 @@ def _git(folder: Path, *words: str) -> bytes | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.stdout
+    return process.stdout

@@ -39,19 +39,19 @@ def read_rules(table: object, faults: list[Fault]) -> Rules:
     if not isinstance(table, dict):
         faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
         return Rules()
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in EXPECTED:
             faults.append(((TABLE, key), unknown(key, f"a key of [{TABLE}]", EXPECTED)))
             continue
         try:
-            found[name] = _READ[name](value)
+            values[name] = _READ[name](value)
         except UsageError:
             faults.append(((TABLE, key), f"{TABLE}.{key}: expected {EXPECTED[name]}"))
-    if "idle" in found:
-        found["idle_s"] = found.pop("idle")
-    return Rules(**found)
+    if "idle" in values:
+        values["idle_s"] = values.pop("idle")
+    return Rules(**values)
 
 
 class Sharing:
@@ -83,10 +83,10 @@ class Sharing:
 
 def _stamp(file: Path) -> tuple[float, int] | None:
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return found.st_mtime, found.st_size
+    return status.st_mtime, status.st_size
 
 
 def _size(value: object) -> int:
@@ -111,10 +111,10 @@ def _count(value: object) -> int:
 
 def _devices(value: object) -> tuple[str, ...]:
     listed = value if isinstance(value, list) else [value]
-    words = tuple(str(one) for one in listed)
-    for one, word in zip(listed, words, strict=True):
-        numbered = type(one) is int and one >= 0
-        named = isinstance(one, str) and (word.isdecimal() or word.startswith(("GPU-", "MIG-")))
+    words = tuple(str(item) for item in listed)
+    for item, word in zip(listed, words, strict=True):
+        numbered = type(item) is int and item >= 0
+        named = isinstance(item, str) and (word.isdecimal() or word.startswith(("GPU-", "MIG-")))
         if not (numbered or named):
             raise UsageError("expected a GPU")
     return words

@@ -139,31 +139,31 @@ def check_machine(record: Path, lives: Callable[[], bool]) -> None:
         "boot": boot_id(),
         "namespace": pid_namespace(),
     }
-    known: Mapping[str, Json] = {}
+    owner: Mapping[str, Json] = {}
     try:
-        known = read_json(record) or {}
-        if known.get("machine", here["machine"]) == here["machine"] and known != here:
-            if _is_elsewhere(known) and lives():
-                raise MachineError(_in_use(record.parent, known["namespace"]))
+        owner = read_json(record) or {}
+        if owner.get("machine", here["machine"]) == here["machine"] and owner != here:
+            if _is_elsewhere(owner) and lives():
+                raise MachineError(_in_use(record.parent, owner["namespace"]))
             write_json(record, here, mode=0o600)
     except OSError as error:
-        if "machine" not in known:  # else the disk is full, or so, and the older record does
+        if "machine" not in owner:  # else the disk is full, or so, and the older record does
             raise MachineError(
                 f"cannot put down in {record} whose home this is: {error.strerror}"
             ) from error
-    if known.get("machine", here["machine"]) != here["machine"]:
+    if owner.get("machine", here["machine"]) != here["machine"]:
         raise MachineError(
-            f"the queue's home {record.parent} belongs to machine {known.get('host')!r}, and this "
+            f"the queue's home {record.parent} belongs to machine {owner.get('host')!r}, and this "
             f"is {host!r}; set LAUNCHER_HOME to a folder of this machine, or delete {record} if it "
             "is the same machine renamed or installed anew"
         )
 
 
-def _is_elsewhere(known: Mapping[str, Json]) -> bool:
+def _is_elsewhere(owner: Mapping[str, Json]) -> bool:
     """Tell whether a home was last used in another PID namespace of this boot; older ones do not say."""
-    if known.get("boot") != boot_id() or None in (known.get("namespace"), pid_namespace()):
+    if owner.get("boot") != boot_id() or None in (owner.get("namespace"), pid_namespace()):
         return False
-    return known["namespace"] != pid_namespace()
+    return owner["namespace"] != pid_namespace()
 
 
 def _in_use(folder: Path, namespace: Json) -> str:
@@ -177,13 +177,13 @@ def _in_use(folder: Path, namespace: Json) -> str:
 def machine(id_file: Path = Path("/etc/machine-id")) -> str:
     """Return what tells this machine from others: a hash of its id, else of its name."""
     try:
-        known = id_file.read_text(encoding="ascii").strip()
+        machine_id = id_file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
-        known = ""
-    if not re.fullmatch("[0-9a-f]{32}", known):  # empty or 'uninitialized' in an image
-        known = os.uname().nodename
+        machine_id = ""
+    if not re.fullmatch("[0-9a-f]{32}", machine_id):  # empty or 'uninitialized' in an image
+        machine_id = os.uname().nodename
     # machine-id(5): the id itself is confidential, a program shows a hash of its own
-    return hashlib.sha256(f"launcher {known}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"launcher {machine_id}".encode()).hexdigest()[:32]
 
 
 def out_of_reach(verb: str, folder: Path, error: OSError) -> MachineError:

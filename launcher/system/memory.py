@@ -28,13 +28,13 @@ def limiting(root: Path = Path("/")) -> Path | None:
 
 def _limits(root: Path) -> dict[int, Path]:
     """Return limits of our group and those above it, each with the highest that has it."""
-    found = {}
+    controllers = {}
     for folder in folders(root):
         for name in ("memory.max", "memory.limit_in_bytes"):
             text = _read(folder / name).strip()
             if text.isdigit() and int(text) < _UNLIMITED:
-                found[int(text)] = folder
-    return found
+                controllers[int(text)] = folder
+    return controllers
 
 
 def available(root: Path = Path("/")) -> int:
@@ -85,9 +85,9 @@ def folders(root: Path) -> list[Path]:
         here = top / name.strip("/")
         chain = [here, *here.parents]
         # inside a container the path may be the host's, and not be there
-        found = [one for one in chain if one.is_relative_to(top) and one.is_dir()]
-        if found:
-            return found
+        present = [folder for folder in chain if folder.is_relative_to(top) and folder.is_dir()]
+        if present:
+            return present
     return []
 
 

@@ -220,13 +220,13 @@ def descendants(pid: int, skip: Callable[[int], bool] = lambda _: False) -> list
         pid: where to begin.
         skip: which of them to leave out, with all that is below them.
     """
-    found: list[int] = []
+    pids: list[int] = []
     todo = [pid]
     while todo:
         below = [child for child in _children(todo.pop()) if not skip(child)]
-        found += below
+        pids += below
         todo += below
-    return found
+    return pids
 
 
 def is_scheduler(pid: int) -> bool:
@@ -264,18 +264,18 @@ def _variable(pid: int, name: str) -> str | None:
     except OSError:  # it has ended, or is another user's
         return None
     start = os.fsencode(f"{name}=")
-    texts = (one[len(start) :] for one in environment.split(b"\0") if one.startswith(start))
+    texts = (entry[len(start) :] for entry in environment.split(b"\0") if entry.startswith(start))
     return next(map(os.fsdecode, texts), None)
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
+    pids: list[int] = []
     try:
         for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # a Path per thread is slow
-            found += map(int, read_bytes(f"/proc/{pid}/task/{task}/children").split())
+            pids += map(int, read_bytes(f"/proc/{pid}/task/{task}/children").split())
     except (FileNotFoundError, ProcessLookupError):
         pass  # it ended while we looked
-    return found
+    return pids
 
 
 def send(pid: int, number: signal.Signals) -> None:
@@ -321,7 +321,7 @@ def session(leader: int) -> list[int]:
 def marked(folder: Path) -> list[Identity]:
     """Return the processes that carry an attempt's mark, the eldest first."""
     mark = os.fsencode(f"{MARK}={folder}")
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -330,8 +330,8 @@ def marked(folder: Path) -> list[Identity]:
         except OSError:
             continue  # another user's, or it ended
         if mark in environment.split(b"\0") and (who := identity(int(entry.name))):
-            found.append(who)
-    return sorted(found, key=lambda who: (who.start_ticks, who.pid))
+            processes.append(who)
+    return sorted(processes, key=lambda who: (who.start_ticks, who.pid))
 
 
 def start_apart(

@@ -61,9 +61,9 @@ def known_of(kind: type[Part], record: object, what: str) -> Part:
     Raises:
         Unreadable: a known field is of another type.
     """
-    known = record if isinstance(record, Mapping) else {}
+    fields_of = record if isinstance(record, Mapping) else {}
     names, _ = _fields(kind)  # type: ignore[arg-type]  # likewise
-    return restored(kind, {name: known[name] for name in names if name in known}, what)
+    return restored(kind, {name: fields_of[name] for name in names if name in fields_of}, what)
 
 
 @cache
@@ -72,12 +72,12 @@ def _fields(kind: type) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...]]:
     types: dict[str, tuple[type, ...]] = {}
     for name, hint in get_type_hints(kind).items():
         alternatives = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-        plain = tuple(get_origin(one) or one for one in alternatives)
+        plain = tuple(get_origin(alternative) or alternative for alternative in alternatives)
         types[name] = (*plain, int) if float in plain else plain  # JSON has one kind of number
     required = tuple(
-        one.name
-        for one in fields(kind)
-        if one.default is MISSING and one.default_factory is MISSING
+        alternative.name
+        for alternative in fields(kind)
+        if alternative.default is MISSING and alternative.default_factory is MISSING
     )
     return types, required
 
@@ -88,6 +88,6 @@ def texts(value: object, what: str) -> tuple[str, ...]:
     Raises:
         Unreadable: it is none.
     """
-    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise Unreadable(f"{what} is no list of texts")

@@ -60,8 +60,8 @@ class Plain:
         return _CONTROL.sub(_visible, kept)
 
 
-def _visible(found: re.Match[bytes]) -> bytes:
-    return b"\\x%02x" % found[0][-1]
+def _visible(match: re.Match[bytes]) -> bytes:
+    return b"\\x%02x" % match[0][-1]
 
 
 def with_colours(text: str) -> str:
@@ -70,11 +70,11 @@ def with_colours(text: str) -> str:
     Who prints it sets them back with RESET.
     """
     pieces, end = [], 0
-    for found in _COLOUR.finditer(text):
-        if _hides(found[1]):
+    for match in _COLOUR.finditer(text):
+        if _hides(match[1]):
             continue
-        pieces += [harmless(text[end : found.start()]), found[0]]
-        end = found.end()
+        pieces += [harmless(text[end : match.start()]), match[0]]
+        end = match.end()
     return "".join([*pieces, harmless(text[end:])])
 
 

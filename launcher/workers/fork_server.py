@@ -90,12 +90,12 @@ class Supervisor:
     def news(self) -> News | None:
         """Take its message that the attempt has ended, or notice its death; None: neither came."""
         try:
-            said = self.channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            message = self.channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError:
             return News.DEAD
-        return News.ENDED if said else News.DEAD
+        return News.ENDED if message else News.DEAD
 
     def _tell(self, what: bytes, attempt: Attempt) -> None:
         try:
@@ -318,8 +318,8 @@ def _be_supervisor(
         os.setsid()
         server.close()
         signal.set_wakeup_fd(-1)
-        for one in (signal.SIGCHLD, signal.SIGINT):  # what is ignored stays so in a program
-            signal.signal(one, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGINT):  # what is ignored stays so in a program
+            signal.signal(number, signal.SIG_DFL)
         serve(home, channel, ahead=ahead)
     except BaseException:  # noqa: BLE001  # the fork's top: the story goes to the scheduler's log
         traceback.print_exc()

@@ -136,7 +136,7 @@ class Nurseries:
                 self._idle.setdefault(breed, []).append(supervisor)
         for breed, idle in self._idle.items():
             silent = idle if news is None else [o for o in idle if o.channel.fileno() in news]
-            for supervisor in [one for one in silent if _is_dead(one)]:
+            for supervisor in [server for server in silent if _is_dead(server)]:
                 idle.remove(supervisor)
                 supervisor.channel.close()
                 self._deaths[breed] += 1
@@ -144,8 +144,8 @@ class Nurseries:
     def retire(self) -> None:
         """Let go of breeds that nobody has asked for lately; who has an attempt sees it through."""
         now = time.monotonic()
-        self._hung = [one for one in self._hung if not one.collect()]
-        for breed in [one for one in self._living if now - self._used[one] > RETIRE_S]:
+        self._hung = [server for server in self._hung if not server.collect()]
+        for breed in [server for server in self._living if now - self._used[server] > RETIRE_S]:
             for supervisor in self._idle.pop(breed, []):
                 supervisor.channel.close()
             self._close(self._living.pop(breed))
@@ -156,7 +156,7 @@ class Nurseries:
         for nursery in self._living.values():
             yield nursery.socket.fileno()
         for idle in self._idle.values():
-            yield from (one.channel.fileno() for one in idle)
+            yield from (server.channel.fileno() for server in idle)
 
     def close(self) -> None:
         """Let all of them end; supervisors with an attempt see it through."""
@@ -183,7 +183,7 @@ class Nurseries:
         if len(faults) >= DEATHS:
             how = f"it {faults[-1].how}, {len(faults)} times"
             why = f"{_named(breed)} does not start: {how}; see {log}"
-            if breed in self._proven and not all(one.module for one in faults):
+            if breed in self._proven and not all(server.module for server in faults):
                 raise self._pass(breed, why)  # it is being installed anew
             raise Unfit(why)
         if breed not in self._proven:

@@ -63,8 +63,8 @@ class Leftovers:
         """Collect ended orphans that we adopted, but never the program `spare`."""
         peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
         with contextlib.suppress(ChildProcessError):
-            while (found := os.waitid(os.P_ALL, 0, peek)) and found.si_pid != spare:
-                os.waitpid(found.si_pid, 0)
+            while (child := os.waitid(os.P_ALL, 0, peek)) and child.si_pid != spare:
+                os.waitpid(child.si_pid, 0)
 
     def _is_foreign(self, pid: int) -> bool:
         return is_foreign(pid, self.attempt)

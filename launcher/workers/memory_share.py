@@ -108,16 +108,16 @@ class Share:
         if self._attempt is None or (now < self._report_at and not last):
             return
         self._report_at = now + REPORT_EVERY_S
-        told = Report(at=time.time(), reserved=reserved, peak=peak, context=context, uuid=uuid)
+        report = Report(at=time.time(), reserved=reserved, peak=peak, context=context, uuid=uuid)
         with contextlib.suppress(OSError):  # a full disk is no reason to end a training
-            _replace(self._attempt.memory, asdict(told))
+            _replace(self._attempt.memory, asdict(report))
 
     def _look(self, attempt: Attempt) -> None:
         try:
-            found = os.stat(attempt.share)  # noqa: PTH116  # twice a second; a Path costs as much again
+            status = os.stat(attempt.share)  # noqa: PTH116  # twice a second; a Path costs as much again
         except OSError:
             return
-        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+        seen = (status.st_mtime_ns, status.st_ino, status.st_size)
         if seen != self._seen:
             self._seen = seen
             self._portion = read_share(attempt) or self._portion

@@ -38,30 +38,30 @@ def read_shortage(text: str) -> Shortage | None:
     ends = _exceptions(lines)
     place = _cause(lines, ends)
     if place is not None:
-        told = _whole(lines, place)
-        where = _of_exception(told)
+        text = _whole(lines, place)
+        where = _of_exception(text)
         if where is not None and _follow(lines, place) <= _AFTER_EXCEPTION:
-            return _facts(where, told)
-    for one in range(len(lines) - 1, ends[-1] if ends else -1, -1):
-        if (where := _of_mention(lines[one])) is not None:
-            contrary = any(_OTHER_END.search(line) for line in lines[one + 1 :])
-            few = _follow(lines, one) <= _AFTER_MENTION and not contrary
-            return _facts(where, _whole(lines, one)) if few else None
+            return _facts(where, text)
+    for place in range(len(lines) - 1, ends[-1] if ends else -1, -1):
+        if (where := _of_mention(lines[place])) is not None:
+            contrary = any(_OTHER_END.search(line) for line in lines[place + 1 :])
+            few = _follow(lines, place) <= _AFTER_MENTION and not contrary
+            return _facts(where, _whole(lines, place)) if few else None
     return None
 
 
 def read_error(error: BaseException) -> Shortage | None:
     """Return the lack of memory that an exception is, or was raised from; None: it is another one."""
-    one: BaseException | None = error
+    cause: BaseException | None = error
     for _ in range(_MOST_CAUSES):
-        if one is None:
+        if cause is None:
             break
-        text = str(one)[:TAIL_BYTES]
-        for kind in type(one).__mro__:
+        text = str(cause)[:TAIL_BYTES]
+        for kind in type(cause).__mro__:
             name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
             if where := _of_exception(f"{name}: {text}"):
-                return _facts(where, f"{type(one).__name__}: {text}")
-        one = one.__cause__
+                return _facts(where, f"{type(cause).__name__}: {text}")
+        cause = cause.__cause__
     return None
 
 
@@ -90,7 +90,7 @@ _BELONGS = re.compile(
 
 def _exceptions(lines: Sequence[str]) -> list[int]:
     """Return which lines are those of exceptions that end something, first to last."""
-    found = []
+    places = []
     traced = False  # the next line that is not indented is an exception's, whatever its name
     for place, line in enumerate(lines):
         if line.startswith("Traceback (most recent call last)"):
@@ -98,20 +98,20 @@ def _exceptions(lines: Sequence[str]) -> list[int]:
         elif line and not line[0].isspace() and (traced or _EXCEPTION.match(line)):
             traced = False
             if not _MESSENGER.match(line):
-                found.append(place)
-    return found
+                places.append(place)
+    return places
 
 
 def _cause(lines: Sequence[str], ends: Sequence[int]) -> int | None:
     """Return the last exception, or the one that it was raised from where that is the shortage."""
-    found = None
+    cause = None
     for place in reversed(ends):
-        if found is not None and not any(one.startswith(_FROM) for one in lines[place:found]):
+        if cause is not None and not any(one.startswith(_FROM) for one in lines[place:cause]):
             break
-        found = place
+        cause = place
         if _of_exception(_whole(lines, place)):
             break
-    return found
+    return cause
 
 
 def _follow(lines: Sequence[str], place: int) -> int:
@@ -225,8 +225,8 @@ def _facts(where: Where, text: str) -> Shortage:
 
 def _held(text: str) -> int | None:
     """Return what the process held: with its context where that is told, else its allocator's."""
-    for told in (_IN_USE, _RESERVED):
-        if (amount := _amount(told, text)) is not None:
+    for pattern in (_IN_USE, _RESERVED):
+        if (amount := _amount(pattern, text)) is not None:
             return amount
     allocated = _amount(_ALLOCATED, text)
     if allocated is not None:
@@ -235,19 +235,19 @@ def _held(text: str) -> int | None:
 
 
 def _amount(pattern: re.Pattern[str], text: str) -> int | None:
-    found = pattern.search(text)
-    if found is None:
+    match = pattern.search(text)
+    if match is None:
         return None
-    number, unit = (part for part in found.groups() if part is not None)
+    number, unit = (part for part in match.groups() if part is not None)
     value = float(number.replace(",", "")) * 1024 ** _POWERS[unit[0].upper()]
     return round(value) if value < ABSURD else None
 
 
 def _of_shape(text: str) -> int | None:
     """Return the bytes of the tensor that TensorFlow names by its shape."""
-    found = _SHAPE.search(text)
-    if found is None:
+    match = _SHAPE.search(text)
+    if match is None:
         return None
-    sides = [int(side) for side in found[1].split(",") if side]
-    value = math.prod(sides) * _WIDTHS.get(found[2] or "float", 4)
+    sides = [int(side) for side in match[1].split(",") if side]
+    value = math.prod(sides) * _WIDTHS.get(match[2] or "float", 4)
     return value if value < ABSURD else None

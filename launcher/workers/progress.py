@@ -110,8 +110,8 @@ def _step(line: str) -> Step | None:
             math.isfinite(at) and abs(step) < _MOST_STEPS
         ):
             total = record.get("total")
-            known = total if isinstance(total, int) and abs(total) < _MOST_STEPS else None
-            return Step(at=at, step=step, total=known, metrics=metrics)
+            count = total if isinstance(total, int) and abs(total) < _MOST_STEPS else None
+            return Step(at=at, step=step, total=count, metrics=metrics)
     return None
 
 

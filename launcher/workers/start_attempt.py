@@ -150,10 +150,10 @@ def _void(error: OSError | ValueError | CannotStart) -> Void:
 
 
 def _cannot_start(order: Order, attempt: Attempt, error: CannotStart) -> Failed:
-    told = f"cannot start {order.spec.argv[0]!r}: {error}"
+    message = f"cannot start {order.spec.argv[0]!r}: {error}"
     with contextlib.suppress(OSError), attempt.log.open("a", encoding="utf-8") as log:
-        log.write(f"launcher: {told}\n")
-    return Failed(at=time.time(), error=told, exit_code=error.code)
+        log.write(f"launcher: {message}\n")
+    return Failed(at=time.time(), error=message, exit_code=error.code)
 
 
 def _close(descriptor: int) -> None:

@@ -179,7 +179,7 @@ class _Supervisor:
         if not self._alone:
             poll.register(self._channel, select.POLLIN)
         left_s = LONGEST_SLEEP_S if until is None else max(0.0, until - time.monotonic())
-        events = {found for found, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
+        events = {descriptor for descriptor, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
         self._signals.drain()
         if self._channel.fileno() in events:
             self._listen()
