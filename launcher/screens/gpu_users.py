@@ -37,14 +37,14 @@ def recalled(
     """
     by_uuid = {gpu.uuid: gpu for gpu in before}
     by_place = {(gpu.index, gpu.mig): gpu for gpu in before}
-    found = []
+    gpus_seen = []
     for gpu in gpus:
         nameless = gpu.uuid.startswith(NAMELESS)
-        known = by_place.get((gpu.index, gpu.mig)) if nameless else by_uuid.get(gpu.uuid)
-        if known is not None and nameless:
-            gpu = replace(gpu, uuid=known.uuid, name=known.name, total=known.total)
-        found.append(replace(gpu, fault=_fault(gpu, known, age_s)))
-    return found
+        recorded = by_place.get((gpu.index, gpu.mig)) if nameless else by_uuid.get(gpu.uuid)
+        if recorded is not None and nameless:
+            gpu = replace(gpu, uuid=recorded.uuid, name=recorded.name, total=recorded.total)
+        gpus_seen.append(replace(gpu, fault=_fault(gpu, recorded, age_s)))
+    return gpus_seen
 
 
 def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) -> list[Gauge]:
@@ -101,13 +101,13 @@ def _heads(claim: Claim, attempt: Attempt) -> tuple[Identity | None, ...]:
     return supervisor, on_record(attempt)
 
 
-def _fault(gpu: GpuSnapshot, known: GpuSnapshot | None, age_s: float) -> str:
+def _fault(gpu: GpuSnapshot, recorded: GpuSnapshot | None, age_s: float) -> str:
     """Return a GPU's fault, as the scheduler knows it where it does; an old one with its age."""
-    if known is None or not known.fault:
+    if recorded is None or not recorded.fault:
         return gpu.fault
     if age_s < FRESH_S or gpu.fault:
-        return known.fault
-    return f"{known.fault} (as the scheduler saw it {format_seconds(round(age_s))} ago)"
+        return recorded.fault
+    return f"{recorded.fault} (as the scheduler saw it {format_seconds(round(age_s))} ago)"
 
 
 def scheduler_sees(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:

@@ -90,9 +90,9 @@ class Gauge:
         """Return the GPU as a line for pipes: bytes, watts and shares, a dash for the unknown."""
         gpu = self.gpu
         idle = {None: None, True: "idle", False: "used"}[self.idle]
-        told = (gpu.used, gpu.total or None, self.ours, self.outstanding, gpu.utilisation)
+        columns = (gpu.used, gpu.total or None, self.ours, self.outstanding, gpu.utilisation)
         more = (gpu.temperature_c, gpu.power_w, gpu.power_limit_w)
-        numbers = (_plain(number) for number in (*told, *more))
+        numbers = (_plain(number) for number in (*columns, *more))
         why = "; ".join(filter(None, (gpu.fault, *gpu.warnings)))
         name = harmless(gpu.name)
         return (gpu.label, gpu.uuid, name, *numbers, idle or "-", self.health, harmless(why))
@@ -203,7 +203,7 @@ def notes(gauge: Gauge) -> list[tuple[str, Tone]]:
     said += [(_process(one), Tone.OTHERS) for one in others[:MOST_PROCESSES]]
     if len(others) > MOST_PROCESSES:
         said.append((f"and {len(others) - MOST_PROCESSES:,} more", Tone.OTHERS))
-    return said + [(told, Tone.OTHERS) for told in _untold(gpu)]
+    return said + [(columns, Tone.OTHERS) for columns in _untold(gpu)]
 
 
 def _untold(gpu: GpuSnapshot) -> list[str]:

@@ -23,19 +23,19 @@ def prospects(standings: Sequence[Standing], outlook: Outlook, width: int) -> It
         outlook: what is expected of them.
         width: columns.
     """
-    said = [_words(standings)]
+    parts = [_words(standings)]
     if any(one.action is not Action.CACHED for one in standings):
-        said += [
+        parts += [
             f"Now free: {_free(outlook.here)}",
             f"First wave: {_wave(outlook.wave)}",
             f"Job time: {_times(outlook)}",
             f"Disk: {_disk(outlook)}",
         ]
-        said += [
+        parts += [
             f"{counted(number, 'job')} can never start here, and `run` would refuse this: {harmless(why)}"
             for why, number in outlook.wave.hopeless.items()
         ]
-    for one in said:
+    for one in parts:
         for line in _wrapped(one, width):
             yield from _wrapped(line.replace(_KEPT, " "), width)
 
@@ -55,31 +55,31 @@ def time_each(one: KindSum | None, *, source: bool) -> str:
         return "-"
     if not one.known:
         return "no data yet"
-    told = f"~ {format_seconds(one.shortest)}"
+    text = f"~ {format_seconds(one.shortest)}"
     if format_seconds(one.longest) != format_seconds(one.shortest):
-        told += f" to {format_seconds(one.longest)}"
+        text += f" to {format_seconds(one.longest)}"
     if one.spread is not None:
-        told += f" ±{max(one.spread, _LEAST_SPREAD):.0%}".replace("%", " %")
-    return f"{told} measured" if source else told
+        text += f" ±{max(one.spread, _LEAST_SPREAD):.0%}".replace("%", " %")
+    return f"{text} measured" if source else text
 
 
 def _words(standings: Sequence[Standing]) -> str:
-    found: dict[str, tuple[str, ...]] = {}
+    words: dict[str, tuple[str, ...]] = {}
     for one in standings:
-        found |= {**one.job.words.subsets, **one.job.words.modifiers}
-    told = [f"{word} = {', '.join(folders)}" for word, folders in found.items()]
-    return harmless(f"Words of your own: {' · '.join(told)}") if told else ""
+        words |= {**one.job.words.subsets, **one.job.words.modifiers}
+    text = [f"{word} = {', '.join(folders)}" for word, folders in words.items()]
+    return harmless(f"Words of your own: {' · '.join(text)}") if text else ""
 
 
 def _free(here: Here) -> str:
     machine = here.machine
     absent = f" ({harmless(machine.absent)})" if machine.absent else ""
-    said = [_gpu(gpu, here) for gpu in machine.gpus] or [f"no GPU{absent}"]
+    parts = [_gpu(gpu, here) for gpu in machine.gpus] or [f"no GPU{absent}"]
     cores = max(0, machine.cpus - sum(one.cpus for one in here.running))
-    said.append(f"{cores} of {counted(machine.cpus, 'core')}")
+    parts.append(f"{cores} of {counted(machine.cpus, 'core')}")
     if machine.ram:
-        said.append(f"{format_bytes(machine.ram_free)} of {format_bytes(machine.ram)} memory")
-    return " · ".join(one.replace(" ", _KEPT) for one in said)
+        parts.append(f"{format_bytes(machine.ram_free)} of {format_bytes(machine.ram)} memory")
+    return " · ".join(one.replace(" ", _KEPT) for one in parts)
 
 
 def _gpu(gpu: GpuSnapshot, here: Here) -> str:
@@ -88,9 +88,9 @@ def _gpu(gpu: GpuSnapshot, here: Here) -> str:
     name = harmless(f"{gpu.label} {gpu.name.removeprefix('NVIDIA ')}")
     if gpu.used is None:
         return f"{name} does not say how much is free"
-    told = f"{name} {format_bytes(gpu.total - gpu.used)} of {format_bytes(gpu.total)}"
+    text = f"{name} {format_bytes(gpu.total - gpu.used)} of {format_bytes(gpu.total)}"
     ours = sum(gpu.uuid in one.devices for one in here.running)
-    return f"{told} (runs {counted(ours, 'job')} of ours)" if ours else told
+    return f"{text} (runs {counted(ours, 'job')} of ours)" if ours else text
 
 
 def _wave(wave: FirstWave) -> str:
@@ -98,39 +98,39 @@ def _wave(wave: FirstWave) -> str:
         f"{number} {kind} on {'the CPU' if device == CPU else device}"
         for (kind, device), number in wave.starts.items()
     ]
-    said = ", ".join(starts) or "nothing starts at once"
-    return f"{said}; {harmless(wave.hindrance)}" if wave.hindrance else said
+    parts = ", ".join(starts) or "nothing starts at once"
+    return f"{parts}; {harmless(wave.hindrance)}" if wave.hindrance else parts
 
 
 def _times(outlook: Outlook) -> str:
     """Add up what is known, and name what is not."""
-    known = [(kind, one) for kind, one in outlook.kinds.items() if one.known]
+    estimated = [(kind, one) for kind, one in outlook.kinds.items() if one.known]
     unknown = [kind for kind, one in outlook.kinds.items() if not one.known]
-    if not known:
+    if not estimated:
         return "no data yet; it comes from jobs that are done"
     sums = [
         f"{format_seconds(one.seconds)} for "
         + (kind if one.known == one.jobs else f"{one.known} of {one.jobs} {kind}")
-        for kind, one in known
+        for kind, one in estimated
     ]
-    runs = counted(sum(one.runs for _, one in known), "earlier run")
-    total = sum(one.seconds for _, one in known)
-    several = sum(one.known for _, one in known) > 1
-    said = [f"about {', '.join(sums)}{', one after the other,' if several else ''} from {runs}"]
+    runs = counted(sum(one.runs for _, one in estimated), "earlier run")
+    total = sum(one.seconds for _, one in estimated)
+    several = sum(one.known for _, one in estimated) > 1
+    parts = [f"about {', '.join(sums)}{', one after the other,' if several else ''} from {runs}"]
     if unknown:
         verb = "has" if len(unknown) == 1 else "have"
         counts = "is" if len(unknown) == 1 else "are"
-        said.append(f"{', '.join(unknown)} {verb} no history yet and {counts} not counted")
+        parts.append(f"{', '.join(unknown)} {verb} no history yet and {counts} not counted")
     if outlook.chain is not None and outlook.chain < total:
-        said.append(f"at least {format_seconds(outlook.chain)}, however many run side by side")
-    return "; ".join(said)
+        parts.append(f"at least {format_seconds(outlook.chain)}, however many run side by side")
+    return "; ".join(parts)
 
 
 def _disk(outlook: Outlook) -> str:
-    said = "no data yet"
+    parts = "no data yet"
     if outlook.disk is not None:
-        said = f"~ {format_bytes(outlook.disk)} of results"
+        parts = f"~ {format_bytes(outlook.disk)} of results"
         if outlook.disk_unknown:
-            said += f" ({counted(outlook.disk_unknown, 'job')} of unknown size not counted)"
+            parts += f" ({counted(outlook.disk_unknown, 'job')} of unknown size not counted)"
     free = outlook.here.disk_free
-    return said if free is None else f"{said}, {format_bytes(free)} free where runs/ lies"
+    return parts if free is None else f"{parts}, {format_bytes(free)} free where runs/ lies"

@@ -74,12 +74,12 @@ def short(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def read_metric(told: object) -> Metric | None:
+def read_metric(record: object) -> Metric | None:
     """Return what a laboratory or a job tells as a number; None where it is none."""
-    if _is_number(told):
-        return Metric(value=told)
-    if isinstance(told, Mapping) and "value" in told and set(told) <= {"value", *_BOUNDS}:
-        value, low, high = (told.get(key) for key in ("value", "low", "high"))
+    if _is_number(record):
+        return Metric(value=record)
+    if isinstance(record, Mapping) and "value" in record and set(record) <= {"value", *_BOUNDS}:
+        value, low, high = (record.get(key) for key in ("value", "low", "high"))
         if _is_number(value):
             return Metric(
                 value=value,
@@ -89,8 +89,8 @@ def read_metric(told: object) -> Metric | None:
     return None
 
 
-def _is_number(told: object) -> TypeGuard[float]:
-    return isinstance(told, int | float) and not isinstance(told, bool)
+def _is_number(record: object) -> TypeGuard[float]:
+    return isinstance(record, int | float) and not isinstance(record, bool)
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
@@ -111,8 +111,8 @@ def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Me
     return Measured(name=model or job, data=data, job=job, metrics=dict(_numbers(result)))
 
 
-def _numbers(told: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Metric]]:
-    for key, value in told.items():
+def _numbers(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Metric]]:
+    for key, value in record.items():
         if (metric := read_metric(value)) is not None:
             yield f"{above}{key}", metric
         elif isinstance(value, Mapping):

@@ -103,8 +103,8 @@ def terminal_size() -> tuple[int, int]:
 def styled(drawn: Line) -> str:
     """Return a line with the escape codes of its tones."""
     return "".join(
-        click.style(one.text, **style) if (style := STYLES[one.tone]) else one.text
-        for one in drawn.spans
+        click.style(span.text, **style) if (style := STYLES[span.tone]) else span.text
+        for span in drawn.spans
     )
 
 

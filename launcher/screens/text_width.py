@@ -134,10 +134,10 @@ def _told_apart(names: Sequence[str], width: int) -> dict[str, str]:
         if not able:
             break
         widths[max(able, key=lambda at: widths[at])] -= 1
-    told = [distinguished(column, room) for column, room in zip(columns, widths, strict=True)]
+    cut = [distinguished(column, room) for column, room in zip(columns, widths, strict=True)]
     pieces = zip(*columns, strict=True)
     return {
-        name: "".join(told[at][piece] for at, piece in enumerate(row))
+        name: "".join(cut[at][piece] for at, piece in enumerate(row))
         for name, row in zip(names, pieces, strict=True)
     }
 

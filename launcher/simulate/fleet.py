@@ -50,10 +50,10 @@ def read_fleet(text: str) -> Fleet:
     """
     totals: list[int] = []
     for part in text.split("+"):
-        found = _PART.fullmatch(part)
-        if found is None:
+        match = _PART.fullmatch(part)
+        if match is None:
             raise UsageError(f"{_LIKE}, got {text!r}")
-        number, size = int(found[1]), parse_bytes(found[2])
+        number, size = int(match[1]), parse_bytes(match[2])
         if not number or not size:
             raise UsageError(f"{part.strip()!r} is no GPU at all: {_LIKE}")
         if size > LARGEST_BYTES:

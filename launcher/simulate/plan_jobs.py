@@ -36,12 +36,12 @@ class Planned:
             Known.ON_CPU: "as measured here on the CPU",
             Known.UNKNOWN: f"{format_seconds(self.seconds)}, as none like them ran (--duration)",
         }
-        told = [
-            f"of {counted(count, 'job')} {words[one]}"
-            for one in Known
-            if (count := self.known.get(one, 0))
+        texts = [
+            f"of {counted(count, 'job')} {words[source]}"
+            for source in Known
+            if (count := self.known.get(source, 0))
         ]
-        return ", ".join(told)
+        return ", ".join(texts)
 
 
 def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vram: int) -> Planned:

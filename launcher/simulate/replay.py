@@ -106,7 +106,7 @@ class _Replay:
         self._spans.append(Span(job=job.index, ready=ready, start=start, end=now, cards=cards))
         if job.gpus:
             self._queue.take_back(job, now - start, now)
-        for one in self._needed.get(job.index, ()):
-            self._missing[one.index] -= 1
-            if not self._missing[one.index] and one.submitted <= now:
-                self._let_go(one, now)
+        for dependant in self._needed.get(job.index, ()):
+            self._missing[dependant.index] -= 1
+            if not self._missing[dependant.index] and dependant.submitted <= now:
+                self._let_go(dependant, now)

@@ -24,14 +24,16 @@ def draw_study(name: str, done: Study, *, width: int) -> str:
     load, assumed = done.workload, done.assumptions
     what = f"{counted(len(load.jobs), 'job')} of {name} on {assumed.fleet}"
     rows: list[Sequence[str]] = [_HEADER]
-    for one in done.outcomes:
-        times = (one.wait_mean, one.wait_p95, one.turnaround, one.makespan)
-        used = "–" if one.utilisation is None else f"{one.utilisation:.1%}".replace("%", " %")
-        rows.append((one.policy, used, *map(format_seconds, times)))
+    for outcome in done.outcomes:
+        times = (outcome.wait_mean, outcome.wait_p95, outcome.turnaround, outcome.makespan)
+        used = (
+            "–" if outcome.utilisation is None else f"{outcome.utilisation:.1%}".replace("%", " %")
+        )
+        rows.append((outcome.policy, used, *map(format_seconds, times)))
     rows.append(("lower bound", "", "", "", "", format_seconds(done.lower_bound)))
     table = columns(rows, right=frozenset(range(1, len(_HEADER))))
-    told = [f"Dropped: {_dropped(done)}", f"Assumed: {'; '.join(_assumed(assumed))}"]
-    notes = [line for one in told for line in _wrapped(one, width)]
+    paragraphs = [f"Dropped: {_dropped(done)}", f"Assumed: {'; '.join(_assumed(assumed))}"]
+    notes = [line for outcome in paragraphs for line in _wrapped(outcome, width)]
     return "\n".join([*_wrapped(what, width), "", *table, "", *notes])
 
 
@@ -55,16 +57,16 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _dropped(done: Study) -> str:
     load, fleet = done.workload, done.assumptions.fleet
-    said = []
+    parts = []
     if load.too_many_gpus:
-        said.append(
+        parts.append(
             f"{load.too_many_gpus:,} that ask for more than {counted(len(fleet.totals), 'GPU')}"
         )
     if load.too_much_vram:
-        said.append(f"{load.too_much_vram:,} that ask for more memory than enough of these have")
+        parts.append(f"{load.too_much_vram:,} that ask for more memory than enough of these have")
     if load.orphaned:
-        said.append(f"{load.orphaned:,} that need one of them")
-    return ", ".join(said) if said else "none, each can fit"
+        parts.append(f"{load.orphaned:,} that need one of them")
+    return ", ".join(parts) if parts else "none, each can fit"
 
 
 def _assumed(assumed: Assumptions) -> list[str]:
@@ -73,11 +75,11 @@ def _assumed(assumed: Assumptions) -> list[str]:
         Foresight.LEARNED: "launcher learns durations from jobs that ended",
         Foresight.NONE: "launcher knows no durations",
     }
-    said = [f"durations {assumed.durations}"] if assumed.durations else []
-    said += [f"memory {assumed.memory}", sharing(assumed), knows[assumed.foresight]]
-    said.append("fifo and sjf give whole GPUs, sjf knows all durations")
+    parts = [f"durations {assumed.durations}"] if assumed.durations else []
+    parts += [f"memory {assumed.memory}", sharing(assumed), knows[assumed.foresight]]
+    parts.append("fifo and sjf give whole GPUs, sjf knows all durations")
     if assumed.all_at_once:
-        said.append("all jobs come at once")
+        parts.append("all jobs come at once")
     elif assumed.load != 1:
-        said.append(f"jobs come {assumed.load:g} times as fast")
-    return said
+        parts.append(f"jobs come {assumed.load:g} times as fast")
+    return parts

@@ -33,8 +33,8 @@ class Pace:
             on = self._on[card]
             touched.update(dict.fromkeys(on))
             on.append(job)
-        for one in touched:
-            self._settle(one, now)
+        for neighbour in touched:
+            self._settle(neighbour, now)
 
     def next_end(self) -> float:
         """Return when the next job ends if no other starts, infinity when none runs."""
@@ -53,8 +53,8 @@ class Pace:
             touched.update(dict.fromkeys(on))
         for of in (self._left, self._since, self._factor, self._ends):
             del of[job]
-        for one in touched:
-            self._settle(one, now)
+        for neighbour in touched:
+            self._settle(neighbour, now)
         return job
 
     def _settle(self, job: int, now: float) -> None:

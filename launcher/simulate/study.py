@@ -99,7 +99,9 @@ def study(
     return Study(
         assumptions=assumptions,
         workload=workload,
-        outcomes=tuple(measure(policy, told, len(totals)) for policy, told in spans.items()),
+        outcomes=tuple(
+            measure(policy, policy_spans, len(totals)) for policy, policy_spans in spans.items()
+        ),
         lower_bound=lower_bound(
             workload.jobs, totals, slowdown=assumptions.slowdown, most=assumptions.most
         ),

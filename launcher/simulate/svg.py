@@ -23,8 +23,8 @@ class Svg:
             f'<rect x="{_number(x)}" y="{_number(y)}" width="{_number(width)}"'
             f' height="{_number(height)}" fill={quoteattr(fill)}'
         )
-        told = f"><title>{_text(note)}</title></rect>" if note else "/>"
-        self._parts.append(shape + told)
+        end = f"><title>{_text(note)}</title></rect>" if note else "/>"
+        self._parts.append(shape + end)
 
     def line(
         self,

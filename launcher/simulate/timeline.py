@@ -14,14 +14,14 @@ from launcher.units import format_seconds
 def slots(spans: Sequence[Span]) -> list[tuple[Span, int, int]]:
     """Return (span, card, place): of jobs that share a card at a time each has another place."""
     until: dict[int, list[float]] = {}  # card → when each of its places is free again
-    found = []
+    bars = []
     for span in sorted(spans, key=lambda span: (span.start, span.job)):
         for card in span.cards:
             places = until.setdefault(card, [])
             free = next((at for at, end in enumerate(places) if end <= span.start), len(places))
             places[free : free + 1] = [span.end]
-            found.append((span, card, free))
-    return found
+            bars.append((span, card, free))
+    return bars
 
 
 def crowd(
@@ -73,8 +73,8 @@ def queue_lengths(spans: Sequence[Span], samples: int, end: float) -> list[int]:
     waiting, before = 0, 0
     for at, change in changes:  # at one instant what starts is told first
         stretch = min(samples - 1, int(at / end * samples))
-        for one in range(before, stretch + 1):
-            most[one] = max(most[one], waiting)
+        for sample in range(before, stretch + 1):
+            most[sample] = max(most[sample], waiting)
         waiting += change
         most[stretch] = max(most[stretch], waiting)
         before = stretch
@@ -153,7 +153,13 @@ class Story:
 def draw_timeline(story: Story) -> str:
     """Return the picture as SVG."""
     spans = next(iter(story.spans.values()))
-    end = max((span.end for told in story.spans.values() for span in told), default=0.0) or 1.0
+    end = (
+        max(
+            (span.end for policy_spans in story.spans.values() for span in policy_spans),
+            default=0.0,
+        )
+        or 1.0
+    )
     rows = min(story.cards, MOST_ROWS)
     per_row = ceil(story.cards / rows)
     rows = ceil(story.cards / per_row)
@@ -256,7 +262,10 @@ def _name_rows(svg: Svg, frame: Frame, cards: int, per_row: int) -> None:
 
 
 def _draw_curves(svg: Svg, frame: Frame, spans: Mapping[str, Sequence[Span]]) -> None:
-    curves = {name: queue_lengths(told, SAMPLES, frame.end) for name, told in spans.items()}
+    curves = {
+        name: queue_lengths(policy_spans, SAMPLES, frame.end)
+        for name, policy_spans in spans.items()
+    }
     most = max((max(curve) for curve in curves.values()), default=0)
     marks = steps(float(max(1, most)), 4)
     top = marks[-1]

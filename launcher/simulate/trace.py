@@ -59,10 +59,10 @@ def read_trace(path: Path) -> tuple[TraceJob, ...]:
         else:
             jobs.append(job)
     if wrong:
-        told = wrong[:MOST_PROBLEMS]
-        more = "" if len(wrong) == len(told) else f" (the first {MOST_PROBLEMS} are shown)"
-        head = f"{counted(len(told), 'mistake')} in the trace {str(path)!r}{more}"
-        raise UsageError("\n  ".join([head, *told]))
+        shown = wrong[:MOST_PROBLEMS]
+        more = "" if len(wrong) == len(shown) else f" (the first {MOST_PROBLEMS} are shown)"
+        head = f"{counted(len(shown), 'mistake')} in the trace {str(path)!r}{more}"
+        raise UsageError("\n  ".join([head, *shown]))
     if not jobs:
         raise UsageError(f"the trace {str(path)!r} has no jobs; expected a line for each")
     return _from_zero(jobs)
@@ -98,8 +98,10 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
                 if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) != len(names):
-                    said = f"{counted(len(cells), 'cell')}, expected {len(names)} as in the header"
-                    yield table.line_num, said
+                    message = (
+                        f"{counted(len(cells), 'cell')}, expected {len(names)} as in the header"
+                    )
+                    yield table.line_num, message
                     continue
                 yield table.line_num, _job(number, cells, places)
     except FileNotFoundError as error:
@@ -116,10 +118,10 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
 
 def _places(names: list[str], path: Path) -> dict[str, int]:
     """Return in which column each thing stands."""
-    known = {**COLUMNS, "group": GROUP, "vram": ("vram",)}
+    columns = {**COLUMNS, "group": GROUP, "vram": ("vram",)}
     places = {
         what: names.index(name)
-        for what, choice in known.items()
+        for what, choice in columns.items()
         for name in choice[::-1]  # the first of the choice wins
         if name in names
     }

@@ -97,17 +97,17 @@ def _results(disk: Disk | None) -> Finding:
 def _disk(name: str, disk: Disk, least: tuple[int, int]) -> Finding:
     if disk.free is None or disk.total is None:
         return unknown(name, f"nobody tells how much room there is in {disk.path}")
-    told = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
+    summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
     advice = "`launcher clean` deletes what ended attempts left; then see `du -sh *`"
     if disk.free < least[0]:
-        return trouble(name, told, advice)
+        return trouble(name, summary, advice)
     if disk.free < least[1]:
-        return warning(name, told, advice)
+        return warning(name, summary, advice)
     if disk.files is not None and disk.files < FEW_FILES:
-        return warning(name, f"{told}, but room for {disk.files:,} more files only", advice)
+        return warning(name, f"{summary}, but room for {disk.files:,} more files only", advice)
     if is_remote(disk.kind):
-        return ok(name, f"{told} ({disk.kind}, over the network)")
-    return ok(name, told)
+        return ok(name, f"{summary} ({disk.kind}, over the network)")
+    return ok(name, summary)
 
 
 def _shared(disk: Disk | None) -> Finding:
@@ -118,14 +118,14 @@ def _shared(disk: Disk | None) -> Finding:
             "there is no /dev/shm, through which loaders pass images to a training",
             "train with num_threads: 0, or have /dev/shm mounted",
         )
-    told = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
+    summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
     if disk.free >= SHARED_BYTES:
-        return ok(name, told)
+        return ok(name, summary)
     if disk.total < SHARED_BYTES:
         advice = "start the container with more (docker run --shm-size 8g), or use few loaders"
     else:
         advice = f"see who fills it: ls -l {disk.path}"
-    return warning(name, f"{told}: loaders of images may die there", advice)
+    return warning(name, f"{summary}: loaders of images may die there", advice)
 
 
 def _claims(facts: Facts) -> Finding:
@@ -141,44 +141,44 @@ def _claims(facts: Facts) -> Finding:
 
 def _clock(facts: Facts) -> Finding:
     name, year = "clock", datetime.fromtimestamp(facts.now, UTC).year
-    told = moment(facts.now)
+    summary = moment(facts.now)
     if not _OLDEST_YEAR <= year <= _LAST_YEAR:
-        return trouble(name, f"it is not {told}", "set the clock: timedatectl set-ntp true")
+        return trouble(name, f"it is not {summary}", "set the clock: timedatectl set-ntp true")
     ahead_s = (facts.queue.newest or 0.0) - facts.now
     if ahead_s > _SKEW_S:
         return warning(
             name,
-            f"{told}; the queue saw something {format_seconds(ahead_s)} later: it was set back",
+            f"{summary}; the queue saw something {format_seconds(ahead_s)} later: it was set back",
             "check it (timedatectl); times of jobs and pauses are wrong until then",
         )
-    return ok(name, told)
+    return ok(name, summary)
 
 
 def _cores(cores: Cores) -> Finding:
     name = "cores"
-    told = f"{cores.usable} of {cores.machine} can be used"
+    summary = f"{cores.usable} of {cores.machine} can be used"
     why = []
     if cores.allowed < cores.machine:
         why.append(f"this shell may use {cores.allowed} (taskset, or a cgroup)")
     if cores.usable < cores.allowed:
         why.append("the cgroup limits their time")
     if why:
-        told += f": {', '.join(why)}"
+        summary += f": {', '.join(why)}"
     limits = {key: value for key, value in cores.threads.items() if value.strip()}
     if limits:
-        said = ", ".join(f"{key}={value}" for key, value in sorted(limits.items()))
+        limited = ", ".join(f"{key}={value}" for key, value in sorted(limits.items()))
         return warning(
             name,
-            f"{told}; {said} is set in this shell and holds for its jobs, whatever cores they get",
+            f"{summary}; {limited} is set in this shell and holds for its jobs, whatever cores they get",
             f"unset {' '.join(sorted(limits))}: each job is told its number of cores",
         )
     if cores.usable < 2:
         return warning(
             name,
-            f"{told}: a training and whatever loads its images share it",
+            f"{summary}: a training and whatever loads its images share it",
             "leave num_threads at 0, or get more cores (in a container: docker run --cpus)",
         )
-    return ok(name, told)
+    return ok(name, summary)
 
 
 def _open_files(limits: Limits) -> Finding:
@@ -199,13 +199,13 @@ def _processes(limits: Limits) -> Finding:
     soft, hard = limits.processes, limits.processes_most
     if soft is None:
         return ok(name, "no limit")
-    told = f"at most {soft:,} of one user, threads among them"
+    summary = f"at most {soft:,} of one user, threads among them"
     if soft >= FEW_PROCESSES:
-        return ok(name, told)
+        return ok(name, summary)
     advice = f"ulimit -u {hard or 'unlimited'} in this shell, before jobs are queued"
     if hard is not None and hard < FEW_PROCESSES:
         advice = "have an administrator raise nproc in /etc/security/limits.conf"
-    return warning(name, f"{told}: a training has hundreds", advice)
+    return warning(name, f"{summary}: a training has hundreds", advice)
 
 
 def _logout(logout: Logout) -> Finding:
@@ -231,7 +231,7 @@ def _groups(groups: Groups) -> Finding:
         return ok(
             name, "each supervisor has a control group: nothing that a job starts outlives it"
         )
-    told = "a daemon of a job may outlive it where its supervisor is killed: no control groups"
+    summary = "a daemon of a job may outlive it where its supervisor is killed: no control groups"
     advice = (
         "`launcher service install`: systemd lets the scheduler divide the group of its service"
     )
@@ -239,7 +239,7 @@ def _groups(groups: Groups) -> Finding:
         advice = (
             "have a writable cgroup2 file system mounted (for a container: with its own cgroup)"
         )
-    return ok(name, f"{told} ({groups.hindrance})", advice)
+    return ok(name, f"{summary} ({groups.hindrance})", advice)
 
 
 def _scheduler(queue: Queue, version: str) -> Finding:
@@ -254,8 +254,8 @@ def _scheduler(queue: Queue, version: str) -> Finding:
         )
     if queue.scheduler is None:
         if queue.waiting and not queue.stopped and not queue.damaged:
-            told = f"none lives, and {counted(queue.waiting, 'job')} wait or should run"
-            return warning(name, told, "`launcher status` starts one")
+            summary = f"none lives, and {counted(queue.waiting, 'job')} wait or should run"
+            return warning(name, summary, "`launcher status` starts one")
         return ok(name, "none lives, and none is needed")
     if queue.version is not None and queue.version != version:
         return warning(
@@ -298,12 +298,12 @@ def _queue(queue: Queue) -> Finding:
         )
     if not queue.exists:
         return ok(name, "there is none yet; `launcher run TASKFILE` or `launcher add` begins one")
-    told = counted(queue.waiting, "job")
-    return ok(name, f"{told} {'waits or runs' if queue.waiting == 1 else 'wait or run'}")
+    summary = counted(queue.waiting, "job")
+    return ok(name, f"{summary} {'waits or runs' if queue.waiting == 1 else 'wait or run'}")
 
 
 def _sqlite(facts: Facts) -> Finding:
-    have, least = (".".join(map(str, one)) for one in (facts.sqlite, facts.oldest_sqlite))
+    have, least = (".".join(map(str, version)) for version in (facts.sqlite, facts.oldest_sqlite))
     if facts.sqlite < facts.oldest_sqlite:
         return trouble(
             "SQLite", f"this Python has {have}, {least} is needed", "use a newer build of Python"

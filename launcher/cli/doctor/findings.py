@@ -53,24 +53,24 @@ class Finding:
         }
 
 
-def ok(name: str, told: str, advice: str = "") -> Finding:
+def ok(name: str, summary: str, advice: str = "") -> Finding:
     """Return that a thing is as it should be."""
-    return Finding(name=name, verdict=Verdict.OK, told=told, advice=advice)
+    return Finding(name=name, verdict=Verdict.OK, told=summary, advice=advice)
 
 
-def warning(name: str, told: str, advice: str) -> Finding:
+def warning(name: str, summary: str, advice: str) -> Finding:
     """Return that a thing may cost its owner something."""
-    return Finding(name=name, verdict=Verdict.WARNING, told=told, advice=advice)
+    return Finding(name=name, verdict=Verdict.WARNING, told=summary, advice=advice)
 
 
-def trouble(name: str, told: str, advice: str) -> Finding:
+def trouble(name: str, summary: str, advice: str) -> Finding:
     """Return that jobs cannot run well before this is mended."""
-    return Finding(name=name, verdict=Verdict.TROUBLE, told=told, advice=advice)
+    return Finding(name=name, verdict=Verdict.TROUBLE, told=summary, advice=advice)
 
 
-def unknown(name: str, told: str, advice: str = "") -> Finding:
+def unknown(name: str, summary: str, advice: str = "") -> Finding:
     """Return that nobody can say how a thing is, or that it does not matter here."""
-    return Finding(name=name, verdict=Verdict.UNKNOWN, told=told, advice=advice)
+    return Finding(name=name, verdict=Verdict.UNKNOWN, told=summary, advice=advice)
 
 
 def draw(findings: Sequence[Finding], width: int) -> list[Line]:

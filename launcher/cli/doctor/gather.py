@@ -157,10 +157,10 @@ def _unfit(home: Home) -> str:
     if there.st_uid != os.geteuid():
         return f"{home.folder} belongs to somebody else"
     try:
-        known = (read_json(home.record) or {}).get("machine")
+        owner = (read_json(home.record) or {}).get("machine")
     except OSError as error:
         return f"{home.record} cannot be read: {error.strerror}"
-    if known is not None and known != machine():
+    if owner is not None and owner != machine():
         return f"{home.folder} belongs to another machine"
     return ""
 
@@ -168,18 +168,18 @@ def _unfit(home: Home) -> str:
 def see_disk(path: Path, mountinfo: str) -> Disk:
     """Return how much room there is where a folder is, or will be."""
     real = without_links(path)
-    there = next((one for one in (real, *real.parents) if os.access(one, os.F_OK)), real)
+    there = next((folder for folder in (real, *real.parents) if os.access(folder, os.F_OK)), real)
     kind = file_system(mountinfo, there)
     try:
-        told = os.statvfs(there)
+        status = os.statvfs(there)
     except OSError:
         return Disk(path=str(path), kind=kind)
     return Disk(
         path=str(path),
         kind=kind,
-        total=told.f_blocks * told.f_frsize,
-        free=told.f_bavail * told.f_frsize,
-        files=told.f_favail if told.f_files else None,
+        total=status.f_blocks * status.f_frsize,
+        free=status.f_bavail * status.f_frsize,
+        files=status.f_favail if status.f_files else None,
         writable=os.access(there, os.W_OK | os.X_OK),
     )
 
@@ -231,7 +231,7 @@ def _kills(root: Path) -> bool | None:
                 return True
             case ["b", "false"]:
                 return False
-    found: bool | None = None
+    linger: bool | None = None
     folders = ("usr/lib/systemd", "etc/systemd", "run/systemd")
     files = [root / folder / "logind.conf" for folder in folders]
     for folder in folders:
@@ -241,8 +241,8 @@ def _kills(root: Path) -> bool | None:
             for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
                 key, _, value = line.partition("=")
                 if key.strip() == "KillUserProcesses":
-                    found = value.strip().lower() in {"yes", "true", "on", "1"}
-    return found
+                    linger = value.strip().lower() in {"yes", "true", "on", "1"}
+    return linger
 
 
 def _folder() -> Path | None:

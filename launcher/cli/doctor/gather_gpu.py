@@ -72,13 +72,13 @@ def _driver(probe: Nvml) -> Driver:
 
 def plugged_in(root: Path = Path("/")) -> dict[str, Any]:
     """Return what the kernel tells of NVIDIA's cards: whether it has their driver, and how many."""
-    found = 0
+    count = 0
     for device in (root / "sys/bus/pci/devices").glob("*"):
         with contextlib.suppress(OSError):
             vendor = (device / "vendor").read_text(encoding="ascii").strip()
             kind = (device / "class").read_text(encoding="ascii").strip()
-            found += vendor == _NVIDIA and kind.startswith(_DISPLAY)
-    return {"loaded": (root / "proc/driver/nvidia/version").exists(), "cards": found}
+            count += vendor == _NVIDIA and kind.startswith(_DISPLAY)
+    return {"loaded": (root / "proc/driver/nvidia/version").exists(), "cards": count}
 
 
 def _modes(gpus: tuple[GpuSnapshot, ...]) -> dict[int, int]:

@@ -54,23 +54,23 @@ def _driver(driver: Driver) -> Finding:
         )
     if driver.absent:
         return unknown(DRIVER, f"no GPUs: {driver.absent}; jobs run on the CPU")
-    told = f"NVIDIA's driver {driver.version}" if driver.version else "NVIDIA's driver answers"
+    summary = f"NVIDIA's driver {driver.version}" if driver.version else "NVIDIA's driver answers"
     if driver.cuda:
-        told += f", runs CUDA up to {_dotted(driver.cuda)}"
+        summary += f", runs CUDA up to {_dotted(driver.cuda)}"
     if not driver.gpus:
         return warning(
             DRIVER,
-            f"{told}, and lists no GPU; jobs run on the CPU",
+            f"{summary}, and lists no GPU; jobs run on the CPU",
             "in a container, start it with its GPUs (docker run --gpus all); else see nvidia-smi",
         )
-    return ok(DRIVER, told)
+    return ok(DRIVER, summary)
 
 
 def _cuda(driver: Driver, torch: Torch) -> Finding:
     if torch.version is None:
-        told = "torch is not installed in the Python of this command"
+        summary = "torch is not installed in the Python of this command"
         advice = "install it where your jobs run: pip install torch torchvision"
-        return warning(CUDA, told, advice) if driver.gpus else unknown(CUDA, told)
+        return warning(CUDA, summary, advice) if driver.gpus else unknown(CUDA, summary)
     name = f"torch {torch.version}"
     if torch.works is False:
         return trouble(
@@ -79,24 +79,24 @@ def _cuda(driver: Driver, torch: Torch) -> Finding:
     if torch.cuda is None:
         made = f"for {torch.other}" if torch.other else "for the CPU only"
         if driver.gpus:
-            told = f"{name} is made {made}: jobs cannot use NVIDIA's GPUs"
-            return warning(CUDA, told, f"install a torch that is made for CUDA; {_PICK}")
+            summary = f"{name} is made {made}: jobs cannot use NVIDIA's GPUs"
+            return warning(CUDA, summary, f"install a torch that is made for CUDA; {_PICK}")
         return ok(CUDA, f"{name} is made {made}")
-    told = f"{name} is made for CUDA {torch.cuda}"
+    summary = f"{name} is made for CUDA {torch.cuda}"
     if not driver.gpus:
-        return ok(CUDA, f"{told}; without GPUs it computes on the CPU")
+        return ok(CUDA, f"{summary}; without GPUs it computes on the CPU")
     needed = _version(torch.cuda)
     if driver.cuda is None or needed is None:
-        return unknown(CUDA, f"{told}; the driver does not tell which CUDA it runs")
+        return unknown(CUDA, f"{summary}; the driver does not tell which CUDA it runs")
     if needed[0] > driver.cuda[0]:
         return trouble(
             CUDA,
-            f"{told}, and the driver runs CUDA up to {_dotted(driver.cuda)}",
+            f"{summary}, and the driver runs CUDA up to {_dotted(driver.cuda)}",
             f"update the driver, or install a torch made for CUDA {driver.cuda[0]}; {_PICK}",
         )
     tried = f"; {torch.tried}" if torch.works else ""
     # CUDA 11 and later: a driver runs every program of its own major version
-    return ok(CUDA, f"{told}, which the driver runs{tried}")
+    return ok(CUDA, f"{summary}, which the driver runs{tried}")
 
 
 def _cards(driver: Driver) -> Finding:
@@ -107,9 +107,9 @@ def _cards(driver: Driver) -> Finding:
     alone = {gpu.index for gpu in gpus if driver.modes.get(gpu.index) in _EXCLUSIVE}
     parts = sum(gpu.mig is not None for gpu in gpus)
     named = Counter(gpu.name for gpu in gpus)
-    told = ", ".join(f"{number} × {name}" for name, number in named.items())
+    summary = ", ".join(f"{number} × {name}" for name, number in named.items())
     if parts:
-        told += f" ({parts} of them parts of divided cards (MIG))"
+        summary += f" ({parts} of them parts of divided cards (MIG))"
     if bad or closed:
         closed_told = [f"cuda:{index} lets nobody compute" for index in sorted(closed)]
         advice = "nothing starts there; " + (
@@ -118,9 +118,9 @@ def _cards(driver: Driver) -> Finding:
             else "dmesg tells more, and a reset or reboot may help"
         )
         healthy = len({gpu.uuid for gpu in gpus if not gpu.fault and gpu.index not in closed})
-        found = "; ".join([*bad, *closed_told])
+        problems = "; ".join([*bad, *closed_told])
         make = warning if healthy else trouble
-        return make(CARDS, f"{found}; {healthy} of {len(gpus)} can be used", advice)
+        return make(CARDS, f"{problems}; {healthy} of {len(gpus)} can be used", advice)
     if alone:
         which = ", ".join(f"cuda:{index}" for index in sorted(alone))
         return warning(
@@ -130,7 +130,7 @@ def _cards(driver: Driver) -> Finding:
         )
     if odd:
         return warning(CARDS, "; ".join(odd), "tell it to who looks after the machine")
-    return ok(CARDS, told)
+    return ok(CARDS, summary)
 
 
 def _visible(facts: Facts) -> Finding:
@@ -147,7 +147,7 @@ def _visible(facts: Facts) -> Finding:
         return ok(VISIBLE, "CUDA_VISIBLE_DEVICES is not set: jobs may use every GPU")
     wanted = visible_devices({"CUDA_VISIBLE_DEVICES": said}) or ()
     shown = [gpu.label for gpu in gpus if is_visible(gpu, wanted)]
-    lost = [one for one in wanted if not any(is_visible(gpu, (one,)) for gpu in gpus)]
+    lost = [process for process in wanted if not any(is_visible(gpu, (process,)) for gpu in gpus)]
     if not gpus:
         return ok(VISIBLE, f"CUDA_VISIBLE_DEVICES={said}, and there is no GPU")
     if not wanted or wanted[0] == "-1":
@@ -170,11 +170,11 @@ def _others(gpus: tuple[GpuSnapshot, ...], user: str) -> Finding:
     taken: dict[str, Counter[str]] = {}
     amounts: Counter[str] = Counter()
     for gpu in gpus:
-        for one in gpu.processes or ():
-            if one.user != user:
-                who = one.user or "somebody"
+        for process in gpu.processes or ():
+            if process.user != user:
+                who = process.user or "somebody"
                 taken.setdefault(who, Counter())[gpu.label] += 1
-                amounts[who] += one.used or 0
+                amounts[who] += process.used or 0
     blind = [gpu.label for gpu in gpus if gpu.processes is None and not gpu.fault]
     said = [
         f"{who} {f'{format_bytes(amounts[who])} ' if amounts[who] else ''}on {', '.join(labels)}"
@@ -182,8 +182,8 @@ def _others(gpus: tuple[GpuSnapshot, ...], user: str) -> Finding:
     ]
     if said:
         idle = sum(gpu.processes == () for gpu in gpus)
-        told = f"{'; '.join(said)}; {counted(idle, 'GPU')} without anybody"
-        return ok(OTHERS, told, "`launcher gpus` shows every process; jobs keep clear of them")
+        summary = f"{'; '.join(said)}; {counted(idle, 'GPU')} without anybody"
+        return ok(OTHERS, summary, "`launcher gpus` shows every process; jobs keep clear of them")
     if blind:
         return unknown(OTHERS, f"the driver does not tell who uses {', '.join(blind)}")
     return ok(OTHERS, "nobody else uses the GPUs now")

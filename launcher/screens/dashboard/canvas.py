@@ -61,9 +61,9 @@ class Canvas(Widget, can_focus=True):
 
 
 def _style(tone: Tone, *, colour: bool) -> Style:
-    told = STYLES[tone]
+    style = STYLES[tone]
     return Style(
-        color=told.get("fg") if colour else None,
-        bold=told.get("bold"),
-        dim=told.get("dim"),
+        color=style.get("fg") if colour else None,
+        bold=style.get("bold"),
+        dim=style.get("dim"),
     )

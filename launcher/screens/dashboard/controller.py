@@ -255,13 +255,13 @@ class Desk:
         if self._deed is not None:
             return self._deed.question(width)
         if self._typed is not None:
-            told = "  Enter keeps  Esc shows all"
-            room = max(8, width - len(told) - len("filter: _"))
+            text = "  Enter keeps  Esc shows all"
+            room = max(8, width - len(text) - len("filter: _"))
             typed = self._typed[-room:]
             spans = (
                 Span("filter: ", Tone.STRONG),
                 Span(f"{harmless(typed)}_"),
-                Span(told, Tone.DIM),
+                Span(text, Tone.DIM),
             )
             return Line(spans).cut(width)
         if self._trouble:
@@ -271,14 +271,14 @@ class Desk:
         keys = page.hints
         if self._read_only or self._source.store is None:
             keys = [one for one in keys if one[0] not in WATCHING]
-        told = ""
+        text = ""
         if page is self._overview and self._sought:
-            told = f"filter: {shortened(harmless(self._sought), 20)}, Esc shows all  "
+            text = f"filter: {shortened(harmless(self._sought), 20)}, Esc shows all  "
         elif self._source.store is None and self._source.home is None:
-            told = f"{self._source.note}  "
+            text = f"{self._source.note}  "
         elif self._read_only:
-            told = "read only  "
-        return Line((Span(told, Tone.WARN), *hints(keys, width - len(told)).spans)).cut(width)
+            text = "read only  "
+        return Line((Span(text, Tone.WARN), *hints(keys, width - len(text)).spans)).cut(width)
 
 
 def _one_line(error: Exception) -> str:

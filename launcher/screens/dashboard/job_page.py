@@ -153,10 +153,10 @@ class JobPage:
                 continue
             yield line(title, Tone.HEAD)
             columns = [_KEY] * (len(rows[0]) - 1) + [_TEXT]
-            told = [
+            cells = [
                 (tuple(map(Span, (*row, *[""] * (len(rows[0]) - len(row))))), None) for row in rows
             ]
-            yield from table(columns, told, width)
+            yield from table(columns, cells, width)
             yield line("")
 
     def _logged(self, width: int) -> list[Line]:

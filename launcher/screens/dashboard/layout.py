@@ -59,16 +59,16 @@ def laid_out(sections: Sequence[Section]) -> Layout:
         if lines:
             lines.append(line(""))
         tops.append(len(lines))
-        for one in section.lines:
+        for entry in section.lines:
             number = len(lines)
-            lines.append(one)
-            if one.job is None:
+            lines.append(entry)
+            if entry.job is None:
                 continue
             last = stops[-1] if stops else None
-            if last and last.end == number and last.job == one.job:
+            if last and last.end == number and last.job == entry.job:
                 stops.pop()
                 number = last.first
-            stops.append(Stop(section=section.name, job=one.job, first=number, end=len(lines)))
+            stops.append(Stop(section=section.name, job=entry.job, first=number, end=len(lines)))
     return Layout(lines=tuple(lines), stops=tuple(stops), tops=tuple(tops))
 
 

@@ -36,20 +36,20 @@ class LogTail:
             self._width = width
             self._lines = [piece for text in self._texts for piece in _folded(text, width)]
             if self._cut:
-                said = f"… only the last {MOST_BYTES >> 20} MiB; `launcher logs` prints all"
-                self._lines.insert(0, said[:width])
+                note = f"… only the last {MOST_BYTES >> 20} MiB; `launcher logs` prints all"
+                self._lines.insert(0, note[:width])
         return self._lines
 
     def _take(self, log: Path | None, *, back: bool) -> bool:
         """Read the log where it is not as it was; tell whether that was so."""
         try:
-            known = None
+            state = None
             if log is not None:
-                told = log.stat()
-                known = (log, told.st_size, told.st_mtime_ns)
-            if known == self._read or (back and _goes_on(self._read, known)):
+                status = log.stat()
+                state = (log, status.st_size, status.st_mtime_ns)
+            if state == self._read or (back and _goes_on(self._read, state)):
                 return False
-            self._read, self._texts, self._cut = known, [], False
+            self._read, self._texts, self._cut = state, [], False
             if log is None:
                 return True
             with log.open("rb") as file:

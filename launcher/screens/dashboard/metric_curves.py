@@ -74,17 +74,17 @@ def curves(steps: Sequence[Step]) -> dict[str, list[Point]]:
     for place, (before, after) in enumerate(pairwise(steps), start=1):
         if after.step < before.step:
             begin = place
-    found: dict[str, list[Point]] = {}
+    curves: dict[str, list[Point]] = {}
     for step in steps[begin:]:
         for name, value in step.metrics.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                found.setdefault(name, []).append((float(step.step), _real(value)))
+                curves.setdefault(name, []).append((float(step.step), _real(value)))
     rates = [
         (float(after.step), (after.step - before.step) / (after.at - before.at))
         for before, after in pairwise(steps[begin:])
         if after.at > before.at
     ]
-    return found | ({RATE: rates} if rates else {})
+    return curves | ({RATE: rates} if rates else {})
 
 
 def _real(value: float) -> float:

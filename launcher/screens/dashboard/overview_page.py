@@ -117,8 +117,8 @@ class Overview:
         first = next((n for n, one in enumerate(lines) if one.job in waiting), None)
         if first is None or first < self._window.end:
             return []
-        told = counted(len(waiting) + (self._screen.more if self._screen else 0), "waiting job")
-        return [line(f"{MARGIN}… {told} below: Tab goes to the next section", Tone.DIM).cut(width)]
+        count = counted(len(waiting) + (self._screen.more if self._screen else 0), "waiting job")
+        return [line(f"{MARGIN}… {count} below: Tab goes to the next section", Tone.DIM).cut(width)]
 
     def _lay_out(self, width: int) -> None:
         """Set up the lines for the newest screen, and find the chosen job among them."""
@@ -128,9 +128,9 @@ class Overview:
         self._drawn_for = (self._screen, width)
         before = self._chosen if self._moved else None
         self._layout = laid_out(_sections(self._screen, width - len(MARGIN)))
-        found = self._layout.find(before, self._place)
-        self._chosen = None if found is None else self._layout.stops[found]
-        self._place = found or 0
+        number = self._layout.find(before, self._place)
+        self._chosen = None if number is None else self._layout.stops[number]
+        self._place = number or 0
         if before is None or self._chosen is None:
             return
         if narrowed or self._place:
@@ -170,9 +170,9 @@ class Overview:
         if top is None:
             return
         self._window.top = top
-        found = next((n for n, stop in enumerate(self._layout.stops) if stop.first >= top), None)
-        if found is not None:
-            self._go(found)
+        number = next((n for n, stop in enumerate(self._layout.stops) if stop.first >= top), None)
+        if number is not None:
+            self._go(number)
 
     def _turn(self, lines: int) -> None:
         """Scroll by a screenful, and choose the first job there, or the last one at the end."""

@@ -22,9 +22,9 @@ _LAST = 1e11  # of them; no calendar goes much further
 
 def screen_text(screen: Screen) -> str:
     """Return a screen as a line of JSON, without what is as usual."""
-    told = _json(screen)
-    assert isinstance(told, dict)
-    record = {"schema": SCHEMA, **told}
+    content = _json(screen)
+    assert isinstance(content, dict)
+    record = {"schema": SCHEMA, **content}
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -111,8 +111,8 @@ def _json(value: object) -> Json:
             return value
     if not is_dataclass(value):
         raise TypeError(f"no JSON: {value!r}")
-    told = ((one, getattr(value, one.name)) for one in fields(value))
-    return {one.name: _json(part) for one, part in told if part != _usual(one)}
+    content = ((one, getattr(value, one.name)) for one in fields(value))
+    return {one.name: _json(part) for one, part in content if part != _usual(one)}
 
 
 def _usual(one: Field[Any]) -> Any:  # of any type
@@ -136,11 +136,11 @@ def _value(kind: Any, value: Any, place: str) -> Any:  # annotations are values 
             pairs = zip(kinds, value, strict=True)
             return origin(_value(one, part, f"{place}[{n}]") for n, (one, part) in enumerate(pairs))
     if origin is Mapping and isinstance(value, dict):
-        known, told = inside
+        known, content = inside
         return {
             _value(known, key, place): _harmless(part)
-            if told is Json
-            else _value(told, part, f"{place}.{key}")
+            if content is Json
+            else _value(content, part, f"{place}.{key}")
             for key, part in value.items()
         }
     if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):

@@ -194,10 +194,10 @@ class Replay:
 def _which(home: Home) -> tuple[int, int] | None:
     """Return what tells a database from another that takes its place; None: there is none."""
     try:
-        told = home.database.stat()
+        status = home.database.stat()
     except FileNotFoundError:
         return None
-    return told.st_dev, told.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _matching(screen: Screen, text: str) -> tuple[JobLine, ...]:
