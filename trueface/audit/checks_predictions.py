@@ -8,7 +8,8 @@ import numpy as np
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Idle, Severity, Told
 from trueface.audit.run_facts import UNTESTED, Model, Pooled, number, pooled
 from trueface.evaluation.bootstrap import Floats, Measure
-from trueface.evaluation.metrics import Labels, measure
+from trueface.evaluation.calibration import Labels
+from trueface.evaluation.measurement import measure
 
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
 # A fitted logit has its ceiling where the labels are right as often as they are. That answers lie beyond
@@ -68,12 +69,12 @@ def below_chance(model: Model) -> Iterator[Told]:
         looked = True
         if rough_auc(scores.labels, scores.logits) >= 0.5:
             continue  # an interval takes a second; no interval around it lies below one half
-        auc = measure(scores.labels, scores.logits, keys=scores.keys).auc
+        auc = measure(scores.labels, scores.logits, keys=scores.keys).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
             yield _worse(model, scores, auc, severity=WARNING if model.hopeless else FAULT)
             continue
         pictures = [key.replace("/", "_") for key in scores.keys]  # all of one source
-        auc = measure(scores.labels, scores.logits, keys=pictures).auc
+        auc = measure(scores.labels, scores.logits, keys=pictures).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
             yield _worse(model, scores, auc, severity=WARNING, by_images=True)
     if not looked:

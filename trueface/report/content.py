@@ -7,7 +7,8 @@ import numpy as np
 
 from trueface.audit.run_facts import Model, Tested
 from trueface.evaluation.bootstrap import Floats
-from trueface.evaluation.metrics import Labels, Report, breakdown, measure
+from trueface.evaluation.calibration import Labels
+from trueface.evaluation.measurement import Report, breakdown, measure
 from trueface.evaluation.score_tables import merge
 from trueface.runtime.errors import DataError
 

@@ -13,6 +13,7 @@ from trueface.audit import text
 from trueface.audit.finding import Audit, Finding
 from trueface.audit.image_headers import BROKEN
 from trueface.audit.run_facts import Model, Run
+from trueface.evaluation.metric_registry import METRICS
 from trueface.report import plots, tables, unlearning_section
 from trueface.report.content import Part, Row, Shown
 from trueface.report.style import CSS
@@ -136,8 +137,8 @@ def _overview(models: Sequence[Shown]) -> str:
     )
     inside = (
         '<div class="grid-of">'
-        + tables.heat_map(models, "balanced_accuracy", "Balanced accuracy")
-        + tables.heat_map(models, "auc", "AUC")
+        + tables.heat_map(models, METRICS["balanced_accuracy"])
+        + tables.heat_map(models, METRICS["auc"])
         + "</div>"
         if any(one.rows for one in models)
         else "<p>No model of this run was tested.</p>"

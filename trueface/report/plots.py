@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trueface.evaluation.bootstrap import Floats
-from trueface.evaluation.metrics import roc
+from trueface.evaluation.measurement import roc
 from trueface.report.content import Row
 from trueface.report.svg import Frame, Point, axes, diagonal, key, line, steps, svg, ticks, upright
 from trueface.training.history import Epoch
@@ -19,12 +19,12 @@ OUTSIDE = 0.005  # share of the logits that may lie beyond the ends of a histogr
 def roc_curves(rows: Sequence[Row]) -> str:
     """Return the ROC curves of a model, one for each row with both classes."""
     frame = Frame()
-    drawn = [row for row in rows if row.report.auc is not None]
+    drawn = [row for row in rows if "auc" in row.report.metrics]
     parts = [axes(frame, "false positive rate", "true positive rate"), diagonal(frame)]
     for series, row in enumerate(drawn):
         across, up, _ = roc(row.labels, row.logits)
         parts.append(line(frame, _thin(list(zip(across, up, strict=True))), series))
-    said = [f"{row.data} {row.report.auc.value:.3f}" for row in drawn if row.report.auc]
+    said = [f"{row.data} {row.report.metrics['auc'].value:.3f}" for row in drawn]
     picture = svg(frame, parts, title="ROC curves", description=f"Areas: {', '.join(said)}")
     return _figure("ROC", picture, key(said)) if drawn else ""
 
@@ -104,8 +104,8 @@ def over_epochs(
 def reliability(rows: Sequence[Row]) -> str:
     """Return how often answers of each confidence are right; on the diagonal they mean it."""
     frame = Frame()
-    drawn = [row for row in rows if row.pooled and row.report.auc is not None] or [
-        row for row in rows if row.report.auc is not None
+    drawn = [row for row in rows if row.pooled and "auc" in row.report.metrics] or [
+        row for row in rows if "auc" in row.report.metrics
     ]
     parts = [axes(frame, "probability of fake, as told", "share of fakes"), diagonal(frame)]
     for series, row in enumerate(drawn):
@@ -116,7 +116,7 @@ def reliability(rows: Sequence[Row]) -> str:
             for one in np.unique(bins)
         ]
         parts.append(line(frame, points, series, marks=True))
-    said = [f"{row.data} ECE {row.report.ece.value:.3f}" for row in drawn]
+    said = [f"{row.data} ECE {row.report.metrics['ece'].value:.3f}" for row in drawn]
     picture = svg(frame, parts, title="Reliability", description=", ".join(said))
     return _figure("Reliability of its confidence", picture, key(said)) if drawn else ""
 
