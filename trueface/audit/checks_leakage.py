@@ -92,12 +92,12 @@ def same_content(model: Model) -> Iterator[Outcome]:
 @check("changed-split", "lists that have changed since")
 def changed_lists(model: Model) -> Iterator[Outcome]:
     """Find tests and trainings whose lists are not those of the split as it is now."""
-    lists, known = model.lists, model.provenance or {}
-    then = known.get("splits")
+    lists, provenance = model.lists, model.provenance or {}
+    digests = provenance.get("splits")
     evidence: dict[str, int | float | str] = {}
     marks = 0
     for name, keys in (("train", lists.train), ("val", lists.val)):
-        mark = then.get(name) if isinstance(then, dict) else None
+        mark = digests.get(name) if isinstance(digests, dict) else None
         marks += isinstance(mark, str) and keys is not None
         if isinstance(mark, str) and keys is not None and mark != digest(keys):
             evidence[f"{name} list then, now"] = f"{mark[:12]}, {digest(keys)[:12]}"
@@ -127,8 +127,8 @@ def _keys(model: Model, test: Tested) -> frozenset[str]:
     if scores is None or not scores.names_images:
         return frozenset()
     root = (model.provenance or {}).get("data_root")
-    said = test.metrics.get("settings")
-    place = said.get("data_root") if isinstance(said, dict) else None
+    settings = test.metrics.get("settings")
+    place = settings.get("data_root") if isinstance(settings, dict) else None
     if isinstance(root, str) and isinstance(place, str) and place.startswith("/") and place != root:
         return frozenset()  # the same key is another picture there
     return frozenset(scores.keys)

@@ -56,8 +56,8 @@ def other_record(model: Model) -> Iterator[Outcome]:
         yield _unrecorded(model)
         return
     evidence: dict[str, int | float | str] = {}
-    known = model.provenance or {}
-    trained, mark = number(known, "train_images"), known.get("train_images_sha256")
+    provenance = model.provenance or {}
+    trained, mark = number(provenance, "train_images"), provenance.get("train_images_sha256")
     if trained is not None and trained != record.total:
         evidence |= {"record's total": record.total, "training images": int(trained)}
     if record.images_sha256 and isinstance(mark, str) and mark != record.images_sha256:
@@ -65,7 +65,7 @@ def other_record(model: Model) -> Iterator[Outcome]:
             "record's set (sha256)": record.images_sha256[:12],
             "training set (sha256)": mark[:12],
         }
-    then = known.get("poison_record_sha256")
+    then = provenance.get("poison_record_sha256")
     # an unlearning writes its base's record anew, maybe in a newer form
     if isinstance(then, str) and not model.unlearned and model.record_sha256 not in {None, then}:
         evidence |= {
@@ -218,12 +218,12 @@ def _of_other_lists(
     total: int, keys: tuple[str, ...], val: frozenset[str], test: frozenset[str] | None
 ) -> dict[str, int | float | str]:
     """Return what speaks against a record where the training list itself is not there."""
-    for name, one in (("validation", val), ("test", test or frozenset())):
-        inside = sum(key in one for key in keys)
+    for name, listed in (("validation", val), ("test", test or frozenset())):
+        inside = sum(key in listed for key in keys)
         if inside:
             return {
                 "record's total": total,
-                f"{name} list": len(one),
+                f"{name} list": len(listed),
                 "recorded keys": len(keys),
                 f"of them in the {name} list": inside,
             }
@@ -231,9 +231,9 @@ def _of_other_lists(
 
 
 def _classes(model: Model, keys: tuple[str, ...]) -> tuple[int, ...] | None:
-    found = [model.methods.get(key.partition("/")[0]) for key in keys]
-    known = tuple(label for label in found if label is not None)
-    return known if known and len(known) == len(found) else None
+    labels = [model.methods.get(key.partition("/")[0]) for key in keys]
+    known_labels = tuple(label for label in labels if label is not None)
+    return known_labels if known_labels and len(known_labels) == len(labels) else None
 
 
 def _has_both(model: Model) -> bool:

@@ -121,19 +121,21 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
         reason = "its provenance counts the flipped labels"
         yield NotApplicable(reason=reason)
         return
-    found = pooled(model)
-    if not found:
+    tables = pooled(model)
+    if not tables:
         yield Gap(reason=_no_scores(model))
         return
-    logits = np.concatenate([scores.logits for scores in found])
-    labels = np.concatenate([scores.labels for scores in found])
+    logits = np.concatenate([scores.logits for scores in tables])
+    labels = np.concatenate([scores.labels for scores in tables])
     finite = np.isfinite(logits)
     logits, labels = logits[finite], labels[finite]
     ceiling = abs(math.log((1 - model.rate) / model.rate)) if 0 < model.rate < 1 else math.inf
     sure = np.abs(logits) > ceiling + BEYOND
-    told = float(np.mean(1 / (1 + np.exp(-np.abs(logits[sure]))))) if sure.any() else 0.0
+    confidence = float(np.mean(1 / (1 + np.exp(-np.abs(logits[sure]))))) if sure.any() else 0.0
     right = float(np.mean((logits > 0)[sure] == (labels[sure] == 1))) if sure.any() else 0.0
-    allowed = told - ONE_SIDED * math.sqrt(told * (1 - told) / max(int(sure.sum()), 1))
+    allowed = confidence - ONE_SIDED * math.sqrt(
+        confidence * (1 - confidence) / max(int(sure.sum()), 1)
+    )
     enough = sure.sum() >= LEAST_SURE and sure.mean() >= SHARE_BEYOND
     if not enough or right < allowed:
         reason = (
@@ -153,7 +155,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
             f"beyond it by {BEYOND:g}": int(sure.sum()),
             "images": len(logits),
             "right of these": round(right, 4),
-            "sure of these": round(told, 4),
+            "sure of these": round(confidence, 4),
             "largest logit": round(float(np.abs(logits).max()), 3),
         },
     )
@@ -176,15 +178,15 @@ def undefined(model: Model) -> Iterator[Outcome]:
                 advice="no measure of them means anything; train with a lower lr, and test again",
                 evidence={"not finite": broken, "images": len(test.scores)},
             )
-    found = pooled(model)
-    if found and not any(len(np.unique(scores.labels)) == 2 for scores in found):
+    tables = pooled(model)
+    if tables and not any(len(np.unique(scores.labels)) == 2 for scores in tables):
         yield Finding(
             severity=WARNING,
             sentence="all tests have one class, so that AUC and balanced accuracy are undefined",
             advice="test the other class under the same modifiers, too",
             evidence={
-                "fake": sum(int(scores.labels.sum()) for scores in found),
-                "real": sum(int((scores.labels == 0).sum()) for scores in found),
+                "fake": sum(int(scores.labels.sum()) for scores in tables),
+                "real": sum(int((scores.labels == 0).sum()) for scores in tables),
             },
         )
     if not model.tests:

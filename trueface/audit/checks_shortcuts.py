@@ -30,12 +30,12 @@ def differ(model: Model, what: str, value: Callable[[Look], str]) -> Iterator[Ou
         yield Gap(reason=model.survey_trouble)
         return
     values = [(look.label, value(look)) for look in survey.looks]
-    sides = [[one for label, one in values if label == side and one] for side in (0, 1)]
-    if min(map(len, sides)) < LEAST:
-        counts = f"{len(sides[0])} real and {len(sides[1])} fake headers"
+    by_class = [[text for label, text in values if label == class_ and text] for class_ in (0, 1)]
+    if min(map(len, by_class)) < LEAST:
+        counts = f"{len(by_class[0])} real and {len(by_class[1])} fake headers"
         yield Gap(reason=f"{counts}; {LEAST} of each are needed")
         return
-    accuracy = told_apart(sides[0], sides[1])
+    accuracy = told_apart(by_class[0], by_class[1])
     if accuracy < TELLING:
         return
     yield Finding(
@@ -44,8 +44,8 @@ def differ(model: Model, what: str, value: Callable[[Look], str]) -> Iterator[Ou
         advice="bring both classes into one form before the training, or the model learns the form",
         evidence={
             "balanced accuracy": round(accuracy, 3),
-            "real": _counts(sides[0]),
-            "fake": _counts(sides[1]),
+            "real": _counts(by_class[0]),
+            "fake": _counts(by_class[1]),
         },
     )
 

@@ -32,11 +32,11 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
         if test.scores is None:
             continue
         there = len(test.scores)
-        told, left_out = number(test.metrics, "n"), number(test.metrics, "bad_images") or 0
-        if told is not None and told != there:
-            yield _missing(test, {"scores": there, "images in the metrics": int(told)})
+        tested, left_out = number(test.metrics, "n"), number(test.metrics, "bad_images") or 0
+        if tested is not None and tested != there:
+            yield _missing(test, {"scores": there, "images in the metrics": int(tested)})
         elif test.expected is None:
-            if told is None:
+            if tested is None:
                 reason = "neither metrics nor a test list tell how many images there are"
                 yield Gap(reason=reason)
         elif there + left_out < test.expected:
@@ -61,8 +61,8 @@ def other_reading(model: Model) -> Iterator[Outcome]:
     if not model.tests:
         yield Gap(reason=UNTESTED)
     for test in model.tests:
-        said = _said(test.metrics)
-        pairs = {key: (learned.get(key), said.get(key)) for key in _alike(learned, said)}
+        used = _settings(test.metrics)
+        pairs = {key: (learned.get(key), used.get(key)) for key in _alike(learned, used)}
         if not any(None not in pair for pair in pairs.values()):
             reason = f"the metrics of {test.data} do not tell how images were read; test again"
             yield Gap(reason=reason)
@@ -111,17 +111,17 @@ def stale_scores(model: Model) -> Iterator[Outcome]:
 @check("other-weights", "weights older or newer than their provenance")
 def other_weights(model: Model) -> Iterator[Outcome]:
     """Find weights that were written at another time than what is said of them."""
-    weights, told = model.weights_written, model.provenance_written
-    if weights is None or told is None:
+    weights, provenance = model.weights_written, model.provenance_written
+    if weights is None or provenance is None:
         missing = "weights lie in checkpoints/best.pt" if weights is None else "provenance.json"
         yield Gap(reason=f"no {missing}: both are needed")
-    elif abs(weights - told) > WRITING_S:
+    elif abs(weights - provenance) > WRITING_S:
         yield Finding(
             severity=WARNING,
-            sentence=f"the weights are {'newer' if weights > told else 'older'} than provenance.json: "
+            sentence=f"the weights are {'newer' if weights > provenance else 'older'} than provenance.json: "
             "it may tell of another training",
             advice="train again, or put weights and provenance of one training together",
-            evidence={"apart by, s": round(abs(weights - told), 1)},
+            evidence={"apart by, s": round(abs(weights - provenance), 1)},
         )
 
 
@@ -134,15 +134,15 @@ def _missing(test: Tested, evidence: Mapping[str, int | float | str]) -> Finding
     )
 
 
-def _alike(learned: Mapping[str, Json], said: Mapping[str, Json]) -> tuple[str, ...]:
+def _alike(learned: Mapping[str, Json], used: Mapping[str, Json]) -> tuple[str, ...]:
     """Return the settings that decide what a validation and a test see of an image."""
-    patches = any((number(one, "test_crops") or 0) > 0 for one in (learned, said))
+    patches = any((number(settings, "test_crops") or 0) > 0 for settings in (learned, used))
     if not patches:  # the patches of the training are no part of its validation
         return ("decode", "resize_size")
-    scaled = "scaled" in {learned.get("decode"), said.get("decode")}
+    scaled = "scaled" in {learned.get("decode"), used.get("decode")}
     return ("decode", "test_crops", "patch_size", *(("resize_size",) if scaled else ()))
 
 
-def _said(metrics: Mapping[str, Json]) -> Mapping[str, Json]:
-    found = metrics.get("settings")
-    return found if isinstance(found, dict) else metrics
+def _settings(metrics: Mapping[str, Json]) -> Mapping[str, Json]:
+    settings = metrics.get("settings")
+    return settings if isinstance(settings, dict) else metrics

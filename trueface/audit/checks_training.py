@@ -86,24 +86,24 @@ def first_epoch(model: Model) -> Iterator[Outcome]:
 @check("bad-images", "more than 1 % of images left out")
 def bad_images(model: Model) -> Iterator[Outcome]:
     """Find lists of which more than 1 % could not be decoded."""
-    known = [("training", number(model.summary, "bad_images"), number(model.summary, "images"))]
-    if known[0][1] is None and "train" in model.bad_lists:
+    counts = [("training", number(model.summary, "bad_images"), number(model.summary, "images"))]
+    if counts[0][1] is None and "train" in model.bad_lists:
         trained = number(model.provenance or {}, "train_images")
-        known = [("training", float(model.bad_lists["train"]), trained)]
+        counts = [("training", float(model.bad_lists["train"]), trained)]
     validated = number(model.provenance or {}, "val_images")
-    known.append(("validation", float(model.bad_lists.get("val", 0)), validated))
+    counts.append(("validation", float(model.bad_lists.get("val", 0)), validated))
     for test in model.tests:
         left_out, seen = number(test.metrics, "bad_images"), number(test.metrics, "n")
         total = None if left_out is None or seen is None else left_out + seen
-        known.append((f"test {test.data}", left_out, total))
-    told = [(name, bad, total) for name, bad, total in known if bad is not None and total]
-    unknown = [name for name, bad, total in known if bad is None or not total]
+        counts.append((f"test {test.data}", left_out, total))
+    complete = [(name, bad, total) for name, bad, total in counts if bad is not None and total]
+    unknown = [name for name, bad, total in counts if bad is None or not total]
     if unknown:
         reason = (
             f"nothing tells of images left out of {', '.join(unknown)}: summary.json or metrics"
         )
         yield Gap(reason=reason)
-    for name, bad, total in told:
+    for name, bad, total in complete:
         if bad > total * 0.01:
             yield Finding(
                 severity=WARNING,
@@ -156,7 +156,7 @@ def _reaches(settings: Settings, key: str) -> bool:
 
 def _set(settings: Settings, key: str, default: float) -> bool:
     value = settings.get(key)
-    return isinstance(value, list) and any(one != default for one in value)
+    return isinstance(value, list) and any(item != default for item in value)
 
 
 # a setting, when it does nothing, and why; below the functions that they ask

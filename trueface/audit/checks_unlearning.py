@@ -138,8 +138,10 @@ def _true_accuracies(model: Model) -> tuple[float, float] | None:
     series = model.unlearning.get("poison_train", [])
     if len(series) > 1:  # its forget set was read with clean labels
         return series[0][1] / 100, series[-1][1] / 100
-    found = [number(model.summary, f"forget_accuracy_true{when}") for when in ("_before", "")]
-    return None if found[0] is None or found[1] is None else (found[0], found[1])
+    accuracies = [number(model.summary, f"forget_accuracy_true{when}") for when in ("_before", "")]
+    return (
+        None if accuracies[0] is None or accuracies[1] is None else (accuracies[0], accuracies[1])
+    )
 
 
 def _losses(model: Model) -> list[float | None]:

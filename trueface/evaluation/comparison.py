@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.bootstrap import Counts, Floats, Measure, interval, resamples
-from trueface.evaluation.comparison_input import Side
-from trueface.evaluation.comparison_input import (
-    read_side as read_side,  # what is compared is read there
-)
+from trueface.evaluation.comparison_input import ComparisonInput
 from trueface.evaluation.measurement import Measured, Report, measured
 from trueface.evaluation.metric import Metric, resampled_values
 from trueface.evaluation.metric_registry import METRICS
@@ -68,8 +65,8 @@ class Paired:
 class Comparison:
     """All that is said of two models."""
 
-    before: Side
-    after: Side
+    before: ComparisonInput
+    after: ComparisonInput
     whole: Contrast
     paired: Paired | None
     unpaired: str | None  # why there are no paired tests
@@ -77,7 +74,9 @@ class Comparison:
     modifiers: Mapping[str, Contrast]
 
 
-def compare(before: Side, after: Side, *, same_order: bool = False, seed: int = 0) -> Comparison:
+def compare(
+    before: ComparisonInput, after: ComparisonInput, *, same_order: bool = False, seed: int = 0
+) -> Comparison:
     """Compare two models.
 
     Args:
@@ -89,10 +88,10 @@ def compare(before: Side, after: Side, *, same_order: bool = False, seed: int = 
     Raises:
         DataError: a logit that is no finite number, or `same_order` where labels do not agree.
     """
-    sides = before.scores, after.scores
+    tables = before.scores, after.scores
     paired, unpaired = None, None
     try:
-        paired = _tests(pair(*sides, same_order=same_order), seed)
+        paired = _tests(pair(*tables, same_order=same_order), seed)
     except DataError as error:
         if same_order:
             raise
@@ -101,11 +100,11 @@ def compare(before: Side, after: Side, *, same_order: bool = False, seed: int = 
     return Comparison(
         before=before,
         after=after,
-        whole=contrasted(*sides),
+        whole=contrasted(*tables),
         paired=paired,
         unpaired=unpaired,
-        subsets=_parts(*sides, "subsets", contrasted),
-        modifiers=_parts(*sides, "modifiers", contrasted),
+        subsets=_parts(*tables, "subsets", contrasted),
+        modifiers=_parts(*tables, "modifiers", contrasted),
     )
 
 
@@ -116,16 +115,16 @@ def contrast(before: Scores, after: Scores, *, same_order: bool = False, seed: i
     """
     pairs = _whole_pairs(before, after, same_order=same_order)
     if pairs is not None:
-        one = measured(pairs.labels, pairs.first, keys=pairs.keys, seed=seed)
-        two = measured(pairs.labels, pairs.second, keys=pairs.keys, seed=seed)
+        first = measured(pairs.labels, pairs.first, keys=pairs.keys, seed=seed)
+        second = measured(pairs.labels, pairs.second, keys=pairs.keys, seed=seed)
     else:
-        one = measured(before.labels, before.logits, keys=before.keys, seed=seed)
-        two = measured(after.labels, after.logits, keys=after.keys, seed=seed + 1)
+        first = measured(before.labels, before.logits, keys=before.keys, seed=seed)
+        second = measured(after.labels, after.logits, keys=after.keys, seed=seed + 1)
     return Contrast(
-        before=one.report,
-        after=two.report,
+        before=first.report,
+        after=second.report,
         difference={
-            name: difference(metric, one, two, together=pairs is not None)
+            name: difference(metric, first, second, together=pairs is not None)
             for name, metric in METRICS.items()
         },
         same_images=pairs is not None,
@@ -163,13 +162,13 @@ def difference(
 def document(comparison: Comparison) -> dict[str, Json]:
     """Return a comparison as JSON; a difference is after less before, shares are in 0 … 1."""
     whole = _contrast_json(comparison.whole)
-    for which, side in (("before", comparison.before), ("after", comparison.after)):
-        told: dict[str, Json] = {
-            "title": side.title,
-            "files": [str(file) for file in side.files],
-            "notes": [*side.notes],
+    for which, given in (("before", comparison.before), ("after", comparison.after)):
+        inputs: dict[str, Json] = {
+            "title": given.title,
+            "files": [str(file) for file in given.files],
+            "notes": [*given.notes],
         }
-        whole[which] = {**told, **_report_json(getattr(comparison.whole, which))}
+        whole[which] = {**inputs, **_report_json(getattr(comparison.whole, which))}
     return {
         "schema": SCHEMA,
         **whole,
@@ -259,8 +258,10 @@ def _parts(
     for name in dict.fromkeys(np.concatenate(names).tolist()):
         if not name:  # old files tell no modifier
             continue
-        one, two = before.rows(names[0] == name), after.rows(names[1] == name)
-        parts[name] = contrasted(one, two) if len(one) and len(two) else _alone(one, two)
+        first, second = before.rows(names[0] == name), after.rows(names[1] == name)
+        parts[name] = (
+            contrasted(first, second) if len(first) and len(second) else _alone(first, second)
+        )
     return parts
 
 
@@ -298,7 +299,10 @@ def _paired_json(paired: Paired | None, unpaired: str | None) -> dict[str, Json]
 def _contrast_json(contrast: Contrast) -> dict[str, Json]:
     reports = {"before": contrast.before, "after": contrast.after}
     return {
-        **{name: None if one is None else _report_json(one) for name, one in reports.items()},
+        **{
+            name: None if report is None else _report_json(report)
+            for name, report in reports.items()
+        },
         "difference": {
             name: None if value is None else asdict(value)
             for name, value in contrast.difference.items()

@@ -24,9 +24,9 @@ def roc_curves(rows: Sequence[Row]) -> str:
     for series, row in enumerate(drawn):
         across, up, _ = roc(row.labels, row.logits)
         parts.append(line(frame, _thin(list(zip(across, up, strict=True))), series))
-    said = [f"{row.data} {row.report.metrics['auc'].value:.3f}" for row in drawn]
-    picture = svg(frame, parts, title="ROC curves", description=f"Areas: {', '.join(said)}")
-    return _figure("ROC", picture, key(said)) if drawn else ""
+    areas = [f"{row.data} {row.report.metrics['auc'].value:.3f}" for row in drawn]
+    picture = svg(frame, parts, title="ROC curves", description=f"Areas: {', '.join(areas)}")
+    return _figure("ROC", picture, key(areas)) if drawn else ""
 
 
 def histogram(row: Row) -> str:
@@ -70,14 +70,14 @@ def learning_curves(epochs: Sequence[Epoch]) -> str:
         "validation": [(epoch.epoch, epoch.val_accuracy) for epoch in epochs],
     }
     best = max(epochs, key=lambda epoch: epoch.merit)
-    told = f"validation best in epoch {best.epoch}: {best.val_accuracy:.3f}"
-    return over_epochs(losses, "Loss by epoch", "loss", told) + over_epochs(
-        accuracies, "Accuracy by epoch", "accuracy", told
+    note = f"validation best in epoch {best.epoch}: {best.val_accuracy:.3f}"
+    return over_epochs(losses, "Loss by epoch", "loss", note) + over_epochs(
+        accuracies, "Accuracy by epoch", "accuracy", note
     )
 
 
 def over_epochs(
-    series: Mapping[str, Sequence[tuple[float, float]]], title: str, what: str, told: str
+    series: Mapping[str, Sequence[tuple[float, float]]], title: str, what: str, note: str
 ) -> str:
     """Return lines over epochs; values that are no finite numbers are left out."""
     finite = {
@@ -97,8 +97,8 @@ def over_epochs(
         line(frame, _thin(points), number, marks=len(points) <= 30)
         for number, points in enumerate(finite.values())
     ]
-    picture = svg(frame, parts, title=title, description=told)
-    return _figure(f"{title}<small>{told}</small>", picture, key(tuple(finite)))
+    picture = svg(frame, parts, title=title, description=note)
+    return _figure(f"{title}<small>{note}</small>", picture, key(tuple(finite)))
 
 
 def reliability(rows: Sequence[Row]) -> str:
@@ -112,13 +112,13 @@ def reliability(rows: Sequence[Row]) -> str:
         beliefs = np.exp(-np.logaddexp(0.0, -row.logits))
         bins = np.minimum((beliefs * BELIEFS).astype(int), BELIEFS - 1)
         points = [
-            (float(beliefs[bins == one].mean()), float((row.labels[bins == one] == 1).mean()))
-            for one in np.unique(bins)
+            (float(beliefs[bins == bin_].mean()), float((row.labels[bins == bin_] == 1).mean()))
+            for bin_ in np.unique(bins)
         ]
         parts.append(line(frame, points, series, marks=True))
-    said = [f"{row.data} ECE {row.report.metrics['ece'].value:.3f}" for row in drawn]
-    picture = svg(frame, parts, title="Reliability", description=", ".join(said))
-    return _figure("Reliability of its confidence", picture, key(said)) if drawn else ""
+    errors = [f"{row.data} ECE {row.report.metrics['ece'].value:.3f}" for row in drawn]
+    picture = svg(frame, parts, title="Reliability", description=", ".join(errors))
+    return _figure("Reliability of its confidence", picture, key(errors)) if drawn else ""
 
 
 def _figure(caption: str, picture: str, below: str) -> str:

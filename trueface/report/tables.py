@@ -35,22 +35,22 @@ def measures(rows: Sequence[Row | Part]) -> str:
 
 def heat_map(models: Sequence[Shown], metric: Metric) -> str:
     """Return models × data, coloured by a measure for which one half is chance."""
-    data = tuple(dict.fromkeys(row.data for one in models for row in one.rows))
+    data = tuple(dict.fromkeys(row.data for model in models for row in model.rows))
     values = {
-        (one.model.name, row.data): row.report.metrics[metric.name]
-        for one in models
-        for row in one.rows
+        (model.model.name, row.data): row.report.metrics[metric.name]
+        for model in models
+        for row in model.rows
         if metric.name in row.report.metrics
     }
     if not values:
         return ""
-    shown = [one for one in data if any(of == one for _, of in values)]
-    head = "".join(f'<th scope="col">{breakable(one)}</th>' for one in shown)
+    shown = [model for model in data if any(of == model for _, of in values)]
+    head = "".join(f'<th scope="col">{breakable(model)}</th>' for model in shown)
     body = "".join(
-        f'<tr><th scope="row">{escape(one.model.name)}</th>'
-        + "".join(_cell(values.get((one.model.name, of))) for of in shown)
+        f'<tr><th scope="row">{escape(model.model.name)}</th>'
+        + "".join(_cell(values.get((model.model.name, of))) for of in shown)
         + "</tr>"
-        for one in models
+        for model in models
     )
     return (
         f'<div class="wide"><table class="heat"><caption>{escape(metric.title)}, with 95 % '
@@ -87,15 +87,15 @@ def facts(pairs: Iterable[tuple[str, object]]) -> str:
 
 def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]]:
     """Return the values of a record by their path, "settings.lr"."""
-    found: list[tuple[str, object]] = []
+    pairs: list[tuple[str, object]] = []
     for name, value in record.items():
         if isinstance(value, dict):
-            found += flat(value, f"{above}{name}.")
+            pairs += flat(value, f"{above}{name}.")
         elif isinstance(value, list):
-            found.append((above + name, ", ".join(map(str, value))))
+            pairs.append((above + name, ", ".join(map(str, value))))
         else:
-            found.append((above + name, NO_VALUE if value is None else value))
-    return found
+            pairs.append((above + name, NO_VALUE if value is None else value))
+    return pairs
 
 
 def _line(row: Row | Part) -> str:

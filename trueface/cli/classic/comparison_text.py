@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from trueface.cli.text_tables import aligned, bracketed, frame, shown
 from trueface.evaluation.bootstrap import Measure
 from trueface.evaluation.comparison import Comparison, Contrast, Paired, SourceTest
-from trueface.evaluation.comparison_input import Side
+from trueface.evaluation.comparison_input import ComparisonInput
 from trueface.evaluation.measurement import CONSTANT, Report
 from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.significance import DeLong, McNemar
@@ -201,12 +201,12 @@ def _of(report: Report | None, name: str) -> Measure | None:
 
 def _notes(comparison: Comparison) -> Iterator[str]:
     sides = (comparison.before, comparison.whole.before), (comparison.after, comparison.whole.after)
-    for of_side, report in sides:
-        yield from (f"{of_side.title}: {note}" for note in _notes_of(of_side, report))
+    for compared, report in sides:
+        yield from (f"{compared.title}: {note}" for note in _notes_of(compared, report))
 
 
-def _notes_of(of_side: Side, report: Report | None) -> Iterator[str]:
-    yield from of_side.notes
+def _notes_of(compared: ComparisonInput, report: Report | None) -> Iterator[str]:
+    yield from compared.notes
     if report is None:
         return
     if report.verdict:
