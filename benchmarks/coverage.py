@@ -16,12 +16,12 @@ import click
 import numpy as np
 
 from launcher.screens.format import columns
-from trueface.evaluation import curves
 from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
-from trueface.evaluation.metrics import MEASURES
+from trueface.evaluation.calibration import Labels
+from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.source_intervals import over_sources
 from trueface.evaluation.source_variance import design
-from trueface.evaluation.weighted_metrics import Labels, values
 
 APART = 1.0  # how far the mean of either class lies from the threshold: an accuracy of 84 %
 STRETCH = 1.6  # of logits: a model that is a little too unsure of itself
@@ -81,8 +81,8 @@ def truth(setting: Setting) -> dict[str, float]:
     )
     shares = np.array([[sum(setting.real), sum(setting.fake)]]) / (ENDLESS / 100)
     once = np.ones((1, len(labels)), np.uint8)
-    found, _ = values(labels == 1, STRETCH * logits, once, MEASURES, shares)
-    return {name: float(value[0]) for name, value in found.items()}
+    whole = resampled_values(tuple(METRICS.values()), labels == 1, STRETCH * logits, once, shares)
+    return {name: float(value[0]) for name, value in whole.items()}
 
 
 def drawn(setting: Setting, random: np.random.Generator) -> tuple[Labels, Floats, list[str]]:
@@ -98,24 +98,24 @@ def drawn(setting: Setting, random: np.random.Generator) -> tuple[Labels, Floats
 
 
 def intervals(labels: Labels, logits: Floats, keys: Sequence[str], seed: int) -> dict[str, Measure]:
-    """Return the intervals over sources, as `metrics.measured` does.
+    """Return the intervals over sources, as `measurement.measured` does.
 
     Of those over images only the one of the EER is made, as no other is part of an interval here.
     """
     of, fake = design(keys, labels, seed), labels == 1
-    left, gaps = values(fake, logits, of.weights, MEASURES, of.scale)
+    left = resampled_values(tuple(METRICS.values()), fake, logits, of.weights, of.scale)
     points = {name: float(value[0]) for name, value in left.items()}
     by_images = {name: Measure(value=at, low=at, high=at) for name, at in points.items()}
-    spread = curves.values(fake, logits, resamples(keys, labels, seed))
+    spread = resampled_values([METRICS["eer"]], fake, logits, resamples(keys, labels, seed))
     by_images["eer"] = interval(points["eer"], spread["eer"])
-    return over_sources(by_images, fake, logits, of, left, gaps)
+    return over_sources(by_images, fake, logits, of, left)
 
 
 def coverage(setting: Setting, rounds: int, seed: int) -> dict[str, float]:
     """Return how often each measure's interval holds the truth, in percent."""
     random = np.random.default_rng(seed)
     true = truth(setting)
-    held = dict.fromkeys(MEASURES, 0)
+    held = dict.fromkeys(METRICS, 0)
     for number in range(rounds):
         for name, one in intervals(*drawn(setting, random), number).items():
             held[name] += one.low <= true[name] <= one.high

@@ -2,29 +2,29 @@
 
 from collections.abc import Iterator
 
-from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Told
+from trueface.audit.check import check
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model, Tested
 from trueface.data.splits.splits import digest
 
 EXAMPLES = 3
 
 
-def trained_on_tests(model: Model) -> Iterator[Told]:
+@check("train-test-overlap", "test images in the training list")
+def trained_on_tests(model: Model) -> Iterator[Outcome]:
     """Find test images whose keys stand in the training list."""
-    code, lists = "train-test-overlap", model.lists
+    lists = model.lists
     if lists.train is None:
-        yield Gap(code=code, model=model.name, reason=f"no training list: {_why(model)}")
+        yield Gap(reason=f"no training list: {_why(model)}")
         return
     tested = {key for test in model.tests for key in _keys(model, test)} or lists.test
     if not tested:
-        yield Gap(code=code, model=model.name, reason="neither scores nor a test list name images")
+        yield Gap(reason="neither scores nor a test list name images")
         return
     both = sorted(tested & lists.train)
     if both:
         yield Finding(
             severity=FAULT,
-            code=code,
-            model=model.name,
             sentence="images of the test stand in the training list",
             advice="make the lists anew (trueface splits), train and test again",
             evidence={
@@ -36,22 +36,21 @@ def trained_on_tests(model: Model) -> Iterator[Told]:
         )
 
 
-def validated_on_training(model: Model) -> Iterator[Told]:
+@check("validation-overlap", "validation images in another list")
+def validated_on_training(model: Model) -> Iterator[Outcome]:
     """Find validation images that stand in another list of the split."""
-    code, lists = "validation-overlap", model.lists
+    lists = model.lists
     if lists.val is None or (lists.train is None and lists.test is None):
         reason = f"fewer than two lists of the split: {_why(model)}"
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
         return
     for name, other in (("training", lists.train), ("test", lists.test)):
         if other is None:
-            yield Gap(code=code, model=model.name, reason=f"no {name} list: {_why(model)}")
+            yield Gap(reason=f"no {name} list: {_why(model)}")
         both = sorted(lists.val & (other or frozenset()))
         if both:
             yield Finding(
                 severity=FAULT,
-                code=code,
-                model=model.name,
                 sentence=f"images of the validation list stand in the {name} list, too",
                 advice="the chosen epoch or the test is not independent; make the lists anew",
                 evidence={
@@ -62,24 +61,23 @@ def validated_on_training(model: Model) -> Iterator[Told]:
             )
 
 
-def same_content(model: Model) -> Iterator[Told]:
+@check("same-content", "test files with the bytes of training files")
+def same_content(model: Model) -> Iterator[Outcome]:
     """Find test files whose bytes are those of a training file."""
-    code, survey = "same-content", model.survey
+    survey = model.survey
     if survey is None:
-        yield Gap(code=code, model=model.name, reason=model.survey_trouble)
+        yield Gap(reason=model.survey_trouble)
         return
     if not survey.tested:
         reason = "no score file names a file below the data root"
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
         return
     if survey.left:
         reason = f"no time was left for {survey.left} of {survey.tested} test files; give --seconds"
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
     if survey.copies:
         yield Finding(
             severity=FAULT,
-            code=code,
-            model=model.name,
             sentence="test files have the same bytes as training files, under other names",
             advice="take one of each pair out, make the lists anew, train and test again",
             evidence={
@@ -91,14 +89,15 @@ def same_content(model: Model) -> Iterator[Told]:
         )
 
 
-def changed_lists(model: Model) -> Iterator[Told]:
+@check("changed-split", "lists that have changed since")
+def changed_lists(model: Model) -> Iterator[Outcome]:
     """Find tests and trainings whose lists are not those of the split as it is now."""
-    code, lists, known = "changed-split", model.lists, model.provenance or {}
-    then = known.get("splits")
+    lists, provenance = model.lists, model.provenance or {}
+    digests = provenance.get("splits")
     evidence: dict[str, int | float | str] = {}
     marks = 0
     for name, keys in (("train", lists.train), ("val", lists.val)):
-        mark = then.get(name) if isinstance(then, dict) else None
+        mark = digests.get(name) if isinstance(digests, dict) else None
         marks += isinstance(mark, str) and keys is not None
         if isinstance(mark, str) and keys is not None and mark != digest(keys):
             evidence[f"{name} list then, now"] = f"{mark[:12]}, {digest(keys)[:12]}"
@@ -111,17 +110,15 @@ def changed_lists(model: Model) -> Iterator[Told]:
     if evidence:
         yield Finding(
             severity=WARNING,
-            code=code,
-            model=model.name,
             sentence="lists of the split have changed since the training or a test",
             advice="give the old ones with --split-path, or train and test again",
             evidence=evidence,
         )
     elif lists.train is None and lists.test is None:
-        yield Gap(code=code, model=model.name, reason=_why(model))
+        yield Gap(reason=_why(model))
     elif not marks:
         reason = "neither provenance.json nor metrics hold the checksum of a list as it was then"
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
 
 
 def _keys(model: Model, test: Tested) -> frozenset[str]:
@@ -130,8 +127,8 @@ def _keys(model: Model, test: Tested) -> frozenset[str]:
     if scores is None or not scores.names_images:
         return frozenset()
     root = (model.provenance or {}).get("data_root")
-    said = test.metrics.get("settings")
-    place = said.get("data_root") if isinstance(said, dict) else None
+    settings = test.metrics.get("settings")
+    place = settings.get("data_root") if isinstance(settings, dict) else None
     if isinstance(root, str) and isinstance(place, str) and place.startswith("/") and place != root:
         return frozenset()  # the same key is another picture there
     return frozenset(scores.keys)

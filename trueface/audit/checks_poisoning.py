@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator
 
-from trueface.audit.finding import FAULT, Finding, Gap, Idle, Told
+from trueface.audit.check import check
+from trueface.audit.checks_training import idle_settings
+from trueface.audit.finding import FAULT, Finding, Gap, NotApplicable, Outcome
 from trueface.audit.run_facts import Model, number
 
 TWO_SIDED = "flip"  # the kind of poison that draws from both classes
 
 
-def poisoned_validation(model: Model) -> Iterator[Told]:
+@check("poisoned-validation", "wrong labels in the validation list")
+def poisoned_validation(model: Model) -> Iterator[Outcome]:
     """Find wrong labels in the validation list: the best epoch was then chosen by them."""
-    code, record = "poisoned-validation", model.record
+    record = model.record
     flipped = number(model.provenance or {}, "flipped_val")
     if flipped:
         yield Finding(
             severity=FAULT,
-            code=code,
-            model=model.name,
             sentence="validation labels were turned round, so the best epoch was chosen by wrong ones",
             advice="train again: poison belongs into the training list only",
             evidence={"flipped validation labels": int(flipped), **_of_validation(model)},
@@ -25,19 +26,17 @@ def poisoned_validation(model: Model) -> Iterator[Told]:
     if record is None:
         if flipped is None:
             reason = "neither a provenance.json nor a poison record tells which labels were flipped"
-            yield Gap(code=code, model=model.name, reason=model.record_trouble or reason)
+            yield Gap(reason=model.record_trouble or reason)
         return
     if model.lists.val is None:
         if flipped is None:
-            yield Gap(code=code, model=model.name, reason=f"no validation list: {_why(model)}")
+            yield Gap(reason=f"no validation list: {_why(model)}")
         return
     train = model.lists.train or frozenset()
     inside = sum(key in model.lists.val and key not in train for key in record.keys)
     if inside:
         yield Finding(
             severity=FAULT,
-            code=code,
-            model=model.name,
             sentence="the poison record names images of the validation list",
             advice="poison the training list only, train again, and choose the epoch by true labels",
             evidence={
@@ -49,15 +48,16 @@ def poisoned_validation(model: Model) -> Iterator[Told]:
         )
 
 
-def other_record(model: Model) -> Iterator[Told]:
+@check("record-of-another-split", "a poison record of other images than the training's")
+def other_record(model: Model) -> Iterator[Outcome]:
     """Find a record that was drawn from another set than the training images."""
-    code, record = "record-of-another-split", model.record
+    record = model.record
     if record is None:
-        yield _unrecorded(model, code)
+        yield _unrecorded(model)
         return
     evidence: dict[str, int | float | str] = {}
-    known = model.provenance or {}
-    trained, mark = number(known, "train_images"), known.get("train_images_sha256")
+    provenance = model.provenance or {}
+    trained, mark = number(provenance, "train_images"), provenance.get("train_images_sha256")
     if trained is not None and trained != record.total:
         evidence |= {"record's total": record.total, "training images": int(trained)}
     if record.images_sha256 and isinstance(mark, str) and mark != record.images_sha256:
@@ -65,7 +65,7 @@ def other_record(model: Model) -> Iterator[Told]:
             "record's set (sha256)": record.images_sha256[:12],
             "training set (sha256)": mark[:12],
         }
-    then = known.get("poison_record_sha256")
+    then = provenance.get("poison_record_sha256")
     # an unlearning writes its base's record anew, maybe in a newer form
     if isinstance(then, str) and not model.unlearned and model.record_sha256 not in {None, then}:
         evidence |= {
@@ -86,44 +86,49 @@ def other_record(model: Model) -> Iterator[Told]:
     elif lists.val is not None:
         evidence |= _of_other_lists(record.total, record.keys, lists.val, lists.test)
     elif trained is None and not isinstance(mark, str):
-        yield Gap(code=code, model=model.name, reason=f"no training list: {_why(model)}")
+        yield Gap(reason=f"no training list: {_why(model)}")
     if evidence:
         yield Finding(
             severity=FAULT,
-            code=code,
-            model=model.name,
             sentence="the poison record is not one of this model's training images",
             advice="do not unlearn by it; poison again and train on that record",
             evidence={**evidence, "record": record.path},
         )
 
 
-def no_flips(model: Model) -> Iterator[Told]:
+@check("flag-without-effect", "poison or settings that changed nothing")
+def without_effect(model: Model) -> Iterator[Outcome]:
+    """Find poison and settings that were asked for and did nothing."""
+    yield from _no_flips(model)
+    yield from idle_settings(model)
+
+
+def _no_flips(model: Model) -> Iterator[Outcome]:
     """Find poison that was asked for and never reached the labels."""
-    code, record = "flag-without-effect", model.record
+    record = model.record
     flipped = number(model.provenance or {}, "flipped_train")
     if model.unlearned:
         reason = "its last job learned from the labels of an unlearning"
-        yield Idle(code=code, model=model.name, reason=reason)
+        yield NotApplicable(reason=reason)
         return
     if model.rate is None:
         if record is None:
-            yield _unrecorded(model, code)
+            yield _unrecorded(model)
         elif flipped is None:
             reason = "no provenance.json tells how many labels were turned round in the training"
-            yield Gap(code=code, model=model.name, reason=reason)
+            yield Gap(reason=reason)
         elif flipped == 0 and record.keys:
             yield _idle(model, "a poison record lies there, and no label was turned round", flipped)
         return
     if record is None:
         if model.record_trouble.startswith("cannot"):
-            yield Gap(code=code, model=model.name, reason=model.record_trouble)
+            yield Gap(reason=model.record_trouble)
             return
         yield _idle(model, f"{model.said_by} says poison, and there is no poison record", flipped)
         return
     if flipped is None:
         reason = "no provenance tells how many labels were turned round in the training"
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
     elif flipped == 0:
         yield _idle(model, f"{model.said_by} says poison, and no label was turned round", flipped)
     elif int(flipped) != len(record.keys):
@@ -131,27 +136,26 @@ def no_flips(model: Model) -> Iterator[Told]:
         yield _idle(model, sentence, flipped)
 
 
-def one_class(model: Model) -> Iterator[Told]:
+@check("one-class-forget-set", "recorded labels of one class only")
+def one_class(model: Model) -> Iterator[Outcome]:
     """Find a set to forget that holds one class, though both were to be poisoned."""
-    code, record = "one-class-forget-set", model.record
+    record = model.record
     yield from _one_class_unlearning(model)
     if record is None:
-        yield _unrecorded(model, code)
+        yield _unrecorded(model)
         return
     if record.kind != TWO_SIDED:
         reason = f"poison of kind {record.kind} is of one class on purpose"
-        yield Idle(code=code, model=model.name, reason=reason)
+        yield NotApplicable(reason=reason)
         return
     classes = record.classes or _classes(model, record.keys)
     if classes is None:
         reason = "nothing tells the class of the recorded keys: give --data-root"
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
         return
     if len(classes) > 1 and len(set(classes)) == 1 and _has_both(model):
         yield Finding(
             severity=FAULT,
-            code=code,
-            model=model.name,
             sentence=f"every recorded label is one of {_class_name(classes[0])} images, though both "
             "classes were to be poisoned",
             advice="an unlearning of this set forgets the class, not the poison; poison again, or "
@@ -160,7 +164,7 @@ def one_class(model: Model) -> Iterator[Told]:
         )
 
 
-def _one_class_unlearning(model: Model) -> Iterator[Told]:
+def _one_class_unlearning(model: Model) -> Iterator[Outcome]:
     """Find a forget set of which every image is on one side, by what the unlearning wrote."""
     series, lists = model.unlearning, model.lists
     if not series or model.record is None:
@@ -171,8 +175,6 @@ def _one_class_unlearning(model: Model) -> Iterator[Told]:
         if last is not None and last in {0.0, 100.0} and _constant(model):
             yield Finding(
                 severity=FAULT,
-                code="one-class-forget-set",
-                model=model.name,
                 sentence="the unlearned model gives one answer, and it is wrong or right for every "
                 "image to be forgotten: these are of one class",
                 advice="check which images were to be forgotten, and unlearn the recorded keys",
@@ -183,14 +185,14 @@ def _one_class_unlearning(model: Model) -> Iterator[Told]:
                 },
             )
             return
-        yield Gap(code="one-class-forget-set", model=model.name, reason=reason)
+        yield Gap(reason=reason)
 
 
-def _unrecorded(model: Model, code: str) -> Gap | Idle:
+def _unrecorded(model: Model) -> Gap | NotApplicable:
     """Return why nothing can be told without a poison record."""
     if model.rate is None and not model.record_trouble.startswith("cannot"):
-        return Idle(code=code, model=model.name, reason="no label of it is said to be wrong")
-    return Gap(code=code, model=model.name, reason=model.record_trouble)
+        return NotApplicable(reason="no label of it is said to be wrong")
+    return Gap(reason=model.record_trouble)
 
 
 def _constant(model: Model) -> bool:
@@ -206,8 +208,6 @@ def _idle(model: Model, sentence: str, flipped: float | None) -> Finding:
         evidence["recorded keys"] = len(model.record.keys)
     return Finding(
         severity=FAULT,
-        code="flag-without-effect",
-        model=model.name,
         sentence=sentence,
         advice="poison and train again; what was measured is not a poisoned model",
         evidence=evidence,
@@ -218,12 +218,12 @@ def _of_other_lists(
     total: int, keys: tuple[str, ...], val: frozenset[str], test: frozenset[str] | None
 ) -> dict[str, int | float | str]:
     """Return what speaks against a record where the training list itself is not there."""
-    for name, one in (("validation", val), ("test", test or frozenset())):
-        inside = sum(key in one for key in keys)
+    for name, listed in (("validation", val), ("test", test or frozenset())):
+        inside = sum(key in listed for key in keys)
         if inside:
             return {
                 "record's total": total,
-                f"{name} list": len(one),
+                f"{name} list": len(listed),
                 "recorded keys": len(keys),
                 f"of them in the {name} list": inside,
             }
@@ -231,9 +231,9 @@ def _of_other_lists(
 
 
 def _classes(model: Model, keys: tuple[str, ...]) -> tuple[int, ...] | None:
-    found = [model.methods.get(key.partition("/")[0]) for key in keys]
-    known = tuple(label for label in found if label is not None)
-    return known if known and len(known) == len(found) else None
+    labels = [model.methods.get(key.partition("/")[0]) for key in keys]
+    known_labels = tuple(label for label in labels if label is not None)
+    return known_labels if known_labels and len(known_labels) == len(labels) else None
 
 
 def _has_both(model: Model) -> bool:

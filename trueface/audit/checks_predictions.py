@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Idle, Severity, Told
+from trueface.audit.check import check
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome, Severity
 from trueface.audit.run_facts import UNTESTED, Model, Pooled, number, pooled
 from trueface.evaluation.bootstrap import Floats, Measure
-from trueface.evaluation.metrics import Labels, measure
+from trueface.evaluation.calibration import Labels
+from trueface.evaluation.measurement import measure
 
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
 # A fitted logit has its ceiling where the labels are right as often as they are. That answers lie beyond
@@ -24,9 +26,10 @@ NO_SCORES = "the score files of its tests are gone"
 NO_BOTH = "no tests under the same modifiers have both classes"
 
 
-def constant(model: Model) -> Iterator[Told]:
+@check("constant-predictor", "one answer for every image")
+def constant(model: Model) -> Iterator[Outcome]:
     """Find a model that gives nearly every image the same answer."""
-    code, looked = "constant-predictor", False
+    looked = False
     for scores in _of_both(model):
         looked = True
         share = float(np.mean(scores.logits > 0))
@@ -39,8 +42,6 @@ def constant(model: Model) -> Iterator[Told]:
         ]
         yield Finding(
             severity=WARNING if model.hopeless else FAULT,
-            code=code,
-            model=model.name,
             sentence=f"the model calls {max(share, 1 - share):.1%} of all images "
             f"{'fake' if share > 0.5 else 'real'}, whatever they are",
             advice="its accuracy is the share of one class and says nothing; look at the balanced one",
@@ -56,41 +57,38 @@ def constant(model: Model) -> Iterator[Told]:
     if shares is not None:
         yield from _constant_unlearning(model, shares)
     elif not looked:
-        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+        yield Gap(reason=_no_scores(model))
 
 
-def below_chance(model: Model) -> Iterator[Told]:
+@check("auc-below-chance", "a model worse than a coin")
+def below_chance(model: Model) -> Iterator[Outcome]:
     """Find a model that ranks real images above fakes more often than chance does."""
-    code, looked = "auc-below-chance", False
+    looked = False
     for scores in _of_both(model):
         if not np.isfinite(scores.logits).all():
             continue
         looked = True
         if rough_auc(scores.labels, scores.logits) >= 0.5:
             continue  # an interval takes a second; no interval around it lies below one half
-        auc = measure(scores.labels, scores.logits, keys=scores.keys).auc
+        auc = measure(scores.labels, scores.logits, keys=scores.keys).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
-            yield _worse(model, scores, auc, severity=WARNING if model.hopeless else FAULT)
+            yield _worse(scores, auc, severity=WARNING if model.hopeless else FAULT)
             continue
         pictures = [key.replace("/", "_") for key in scores.keys]  # all of one source
-        auc = measure(scores.labels, scores.logits, keys=pictures).auc
+        auc = measure(scores.labels, scores.logits, keys=pictures).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
-            yield _worse(model, scores, auc, severity=WARNING, by_images=True)
+            yield _worse(scores, auc, severity=WARNING, by_images=True)
     if not looked:
         broken = any(_of_both(model))
         reason = "scores are no finite numbers" if broken else _no_scores(model)
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
 
 
-def _worse(
-    model: Model, scores: Pooled, auc: Measure, *, severity: Severity, by_images: bool = False
-) -> Finding:
+def _worse(scores: Pooled, auc: Measure, *, severity: Severity, by_images: bool = False) -> Finding:
     sources = len({key.rpartition("/")[0] for key in scores.keys})
     of = "by images; over the sources it holds 0.5" if by_images else "over sources and images"
     return Finding(
         severity=severity,
-        code="auc-below-chance",
-        model=model.name,
         sentence=f"the area under the ROC curve is {auc.value:.3f}: worse than a coin"
         + (" for these images, if not for certain for other sources" if by_images else ""),
         advice="look for turned labels, a swapped class, or a model that unlearned the truth",
@@ -106,7 +104,8 @@ def _worse(
     )
 
 
-def noise_ceiling(model: Model) -> Iterator[Told]:
+@check("logits-above-noise-ceiling", "answers surer than such labels allow")
+def noise_ceiling(model: Model) -> Iterator[Outcome]:
     """Find answers that are surer than a model can be that was fitted to so many wrong labels.
 
     Where the provenance counts the flipped labels it is believed, and other checks hold the count
@@ -114,40 +113,39 @@ def noise_ceiling(model: Model) -> Iterator[Told]:
     fit of a logit lies between -ln((1 - p) / p) and its opposite. A network that learned them by heart
     goes beyond, and is wrong there; one that never saw them is as right as it is sure.
     """
-    code = "logits-above-noise-ceiling"
     if model.rate is None or model.unlearned or model.kind not in {"", "flip"}:
         reason = "it was not trained on labels that were turned round on both sides"
-        yield Idle(code=code, model=model.name, reason=reason)
+        yield NotApplicable(reason=reason)
         return
     if number(model.provenance or {}, "flipped_train") is not None:
         reason = "its provenance counts the flipped labels"
-        yield Idle(code=code, model=model.name, reason=reason)
+        yield NotApplicable(reason=reason)
         return
-    found = pooled(model)
-    if not found:
-        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+    tables = pooled(model)
+    if not tables:
+        yield Gap(reason=_no_scores(model))
         return
-    logits = np.concatenate([scores.logits for scores in found])
-    labels = np.concatenate([scores.labels for scores in found])
+    logits = np.concatenate([scores.logits for scores in tables])
+    labels = np.concatenate([scores.labels for scores in tables])
     finite = np.isfinite(logits)
     logits, labels = logits[finite], labels[finite]
     ceiling = abs(math.log((1 - model.rate) / model.rate)) if 0 < model.rate < 1 else math.inf
     sure = np.abs(logits) > ceiling + BEYOND
-    told = float(np.mean(1 / (1 + np.exp(-np.abs(logits[sure]))))) if sure.any() else 0.0
+    confidence = float(np.mean(1 / (1 + np.exp(-np.abs(logits[sure]))))) if sure.any() else 0.0
     right = float(np.mean((logits > 0)[sure] == (labels[sure] == 1))) if sure.any() else 0.0
-    allowed = told - ONE_SIDED * math.sqrt(told * (1 - told) / max(int(sure.sum()), 1))
+    allowed = confidence - ONE_SIDED * math.sqrt(
+        confidence * (1 - confidence) / max(int(sure.sum()), 1)
+    )
     enough = sure.sum() >= LEAST_SURE and sure.mean() >= SHARE_BEYOND
     if not enough or right < allowed:
         reason = (
             "nothing counts the labels that were turned round in the training, and answers cannot "
             "show that they were: that needs a provenance.json with flipped_train"
         )
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
         return
     yield Finding(
         severity=FAULT,
-        code=code,
-        model=model.name,
         sentence=f"with {model.rate:.0%} of the labels wrong, as {model.said_by} says, no fitted logit "
         f"exceeds {ceiling:.2f}; {sure.mean():.0%} of the test images lie more than {BEYOND:g} beyond, "
         "and are right as often as they are sure",
@@ -157,46 +155,42 @@ def noise_ceiling(model: Model) -> Iterator[Told]:
             f"beyond it by {BEYOND:g}": int(sure.sum()),
             "images": len(logits),
             "right of these": round(right, 4),
-            "sure of these": round(told, 4),
+            "sure of these": round(confidence, 4),
             "largest logit": round(float(np.abs(logits).max()), 3),
         },
     )
 
 
-def undefined(model: Model) -> Iterator[Told]:
+@check("undefined-metric", "scores that are no numbers, or of one class")
+def undefined(model: Model) -> Iterator[Outcome]:
     """Find scores that cannot be read or are no numbers, and tests without the other class."""
-    code = "undefined-metric"
     for test in model.tests:
         if test.scores is None:
-            yield Gap(code=code, model=model.name, reason=f"{test.data}: {test.trouble}")
+            yield Gap(reason=f"{test.data}: {test.trouble}")
             continue
         broken = int(np.count_nonzero(~np.isfinite(test.scores.logits)))
         if broken or not len(test.scores):
             yield Finding(
                 severity=FAULT,
-                code=code,
-                model=model.name,
                 sentence=f"scores of {test.data} are no finite numbers"
                 if broken
                 else f"the score file of {test.data} holds no image",
                 advice="no measure of them means anything; train with a lower lr, and test again",
                 evidence={"not finite": broken, "images": len(test.scores)},
             )
-    found = pooled(model)
-    if found and not any(len(np.unique(scores.labels)) == 2 for scores in found):
+    tables = pooled(model)
+    if tables and not any(len(np.unique(scores.labels)) == 2 for scores in tables):
         yield Finding(
             severity=WARNING,
-            code=code,
-            model=model.name,
             sentence="all tests have one class, so that AUC and balanced accuracy are undefined",
             advice="test the other class under the same modifiers, too",
             evidence={
-                "fake": sum(int(scores.labels.sum()) for scores in found),
-                "real": sum(int((scores.labels == 0).sum()) for scores in found),
+                "fake": sum(int(scores.labels.sum()) for scores in tables),
+                "real": sum(int((scores.labels == 0).sum()) for scores in tables),
             },
         )
     if not model.tests:
-        yield Gap(code=code, model=model.name, reason=_no_scores(model))
+        yield Gap(reason=_no_scores(model))
 
 
 def rough_auc(labels: Labels, logits: Floats) -> float:
@@ -225,8 +219,6 @@ def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
         if abs(last - share) < SAME:
             yield Finding(
                 severity=FAULT,
-                code="constant-predictor",
-                model=model.name,
                 sentence=f"after the unlearning the accuracy on the test list is the share of {side} "
                 f"images in it: the model calls every image {side}",
                 advice="this is no success; unlearn with smaller steps, and the right labels",

@@ -7,7 +7,8 @@ make the rule: of a property with many values, two samples of one class differ i
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Idle, Told
+from trueface.audit.check import check
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome
 from trueface.audit.run_facts import Look, Model
 
 LEAST = 20  # headers of a class; fewer tell nothing
@@ -16,60 +17,60 @@ DECIDING = 0.9  # a detector needs nothing else
 SHOWN = 4  # values a class in the evidence
 
 
-def differ(model: Model, code: str, what: str, value: Callable[[Look], str]) -> Iterator[Told]:
+def differ(model: Model, what: str, value: Callable[[Look], str]) -> Iterator[Outcome]:
     """Find a property of image files that tells the class of a training image.
 
     Args:
         model: with a survey of its training files.
-        code: of the finding.
         what: the property in words.
         value: the property; "" of an image that has none.
     """
     survey = model.survey
     if survey is None:
-        yield Gap(code=code, model=model.name, reason=model.survey_trouble)
+        yield Gap(reason=model.survey_trouble)
         return
     values = [(look.label, value(look)) for look in survey.looks]
-    sides = [[one for label, one in values if label == side and one] for side in (0, 1)]
-    if min(map(len, sides)) < LEAST:
-        counts = f"{len(sides[0])} real and {len(sides[1])} fake headers"
-        yield Gap(code=code, model=model.name, reason=f"{counts}; {LEAST} of each are needed")
+    by_class = [[text for label, text in values if label == class_ and text] for class_ in (0, 1)]
+    if min(map(len, by_class)) < LEAST:
+        counts = f"{len(by_class[0])} real and {len(by_class[1])} fake headers"
+        yield Gap(reason=f"{counts}; {LEAST} of each are needed")
         return
-    accuracy = told_apart(sides[0], sides[1])
+    accuracy = told_apart(by_class[0], by_class[1])
     if accuracy < TELLING:
         return
     yield Finding(
         severity=FAULT if accuracy >= DECIDING else WARNING,
-        code=code,
-        model=model.name,
         sentence=f"{what} alone tells fake from real images in {accuracy:.0%} of the cases",
         advice="bring both classes into one form before the training, or the model learns the form",
         evidence={
             "balanced accuracy": round(accuracy, 3),
-            "real": _counts(sides[0]),
-            "fake": _counts(sides[1]),
+            "real": _counts(by_class[0]),
+            "fake": _counts(by_class[1]),
         },
     )
 
 
-def in_format(model: Model) -> Iterator[Told]:
+@check("class-differs-in-format", "a class in another file format")
+def in_format(model: Model) -> Iterator[Outcome]:
     """Find a class in another file format."""
-    yield from differ(model, "class-differs-in-format", "the file format", lambda look: look.format)
+    yield from differ(model, "the file format", lambda look: look.format)
 
 
-def in_size(model: Model) -> Iterator[Told]:
+@check("class-differs-in-size", "a class of another image size")
+def in_size(model: Model) -> Iterator[Outcome]:
     """Find a class of another image size."""
-    yield from differ(model, "class-differs-in-size", "the image size", lambda look: look.size)
+    yield from differ(model, "the image size", lambda look: look.size)
 
 
-def in_tables(model: Model) -> Iterator[Told]:
+@check("class-differs-in-jpeg-tables", "a class with other JPEG tables")
+def in_tables(model: Model) -> Iterator[Outcome]:
     """Find a class compressed with other JPEG tables."""
-    code, survey = "class-differs-in-jpeg-tables", model.survey
+    survey = model.survey
     if survey is not None and len({look.label for look in survey.looks if look.tables}) < 2:
         reason = "one class or both have no JPEG files"  # they differ in format, if at all
-        yield Idle(code=code, model=model.name, reason=reason)
+        yield NotApplicable(reason=reason)
         return
-    yield from differ(model, code, "the JPEG quantisation", lambda look: look.tables)
+    yield from differ(model, "the JPEG quantisation", lambda look: look.tables)
 
 
 def told_apart(reals: Sequence[str], fakes: Sequence[str]) -> float:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Told
+from trueface.audit.check import check
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
 from trueface.audit.run_facts import UNTESTED, Model, Tested, number
 from trueface.runtime.files import Json
 
@@ -10,27 +11,36 @@ WRITING_S = 60.0  # between weights and their provenance: large files, slow disk
 SLACK_S = 2.0  # between files of one job; coarser file systems count in two seconds
 
 
-def missing_scores(model: Model) -> Iterator[Told]:
-    """Find tests with fewer scores than images in the split's list."""
-    code = "missing-scores"
+@check("missing-scores", "fewer scores than images")
+def missing_scores(model: Model) -> Iterator[Outcome]:
+    """Find tests whose scores are gone, or fewer than the images in the split's list."""
+    if model.scoreless:
+        yield Finding(
+            severity=FAULT,
+            sentence="tests left metrics, and their score files are gone",
+            advice="bring the files back, or test again: nothing tells what the metrics were made of",
+            evidence={
+                "tests without scores": len(model.scoreless),
+                "such as": model.scoreless[0],
+            },
+        )
     if not model.tests and not model.scoreless:
-        yield Gap(code=code, model=model.name, reason=UNTESTED)
+        yield Gap(reason=UNTESTED)
     if model.tests and all(test.scores is None for test in model.tests):
-        yield Gap(code=code, model=model.name, reason="no score file can be read; test again")
+        yield Gap(reason="no score file can be read; test again")
     for test in model.tests:
         if test.scores is None:
             continue
         there = len(test.scores)
-        told, left_out = number(test.metrics, "n"), number(test.metrics, "bad_images") or 0
-        if told is not None and told != there:
-            yield _missing(model, test, {"scores": there, "images in the metrics": int(told)})
+        tested, left_out = number(test.metrics, "n"), number(test.metrics, "bad_images") or 0
+        if tested is not None and tested != there:
+            yield _missing(test, {"scores": there, "images in the metrics": int(tested)})
         elif test.expected is None:
-            if told is None:
+            if tested is None:
                 reason = "neither metrics nor a test list tell how many images there are"
-                yield Gap(code=code, model=model.name, reason=reason)
+                yield Gap(reason=reason)
         elif there + left_out < test.expected:
             yield _missing(
-                model,
                 test,
                 {
                     "scores": there,
@@ -40,21 +50,22 @@ def missing_scores(model: Model) -> Iterator[Told]:
             )
 
 
-def other_reading(model: Model) -> Iterator[Told]:
+@check("other-preprocessing", "images read otherwise in a test")
+def other_reading(model: Model) -> Iterator[Outcome]:
     """Find a test that read images otherwise than the training did."""
-    code, learned = "other-preprocessing", model.settings
+    learned = model.settings
     if not learned:
         reason = "no provenance.json tells how the training read images"
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
         return
     if not model.tests:
-        yield Gap(code=code, model=model.name, reason=UNTESTED)
+        yield Gap(reason=UNTESTED)
     for test in model.tests:
-        said = _said(test.metrics)
-        pairs = {key: (learned.get(key), said.get(key)) for key in _alike(learned, said)}
+        used = _settings(test.metrics)
+        pairs = {key: (learned.get(key), used.get(key)) for key in _alike(learned, used)}
         if not any(None not in pair for pair in pairs.values()):
             reason = f"the metrics of {test.data} do not tell how images were read; test again"
-            yield Gap(code=code, model=model.name, reason=reason)
+            yield Gap(reason=reason)
         other = {
             key: f"{then} in the training, {now} in the test"
             for key, (then, now) in pairs.items()
@@ -63,22 +74,21 @@ def other_reading(model: Model) -> Iterator[Told]:
         if other:
             yield Finding(
                 severity=FAULT if other.keys() & {"decode", "resize_size"} else WARNING,
-                code=code,
-                model=model.name,
                 sentence=f"the test on {test.data} read images otherwise than the training",
                 advice="test again with the settings of the training",
                 evidence=other,
             )
 
 
-def stale_scores(model: Model) -> Iterator[Told]:
+@check("stale-scores", "scores older than the weights")
+def stale_scores(model: Model) -> Iterator[Outcome]:
     """Find scores that are older than the weights they are said to be of."""
-    code, written = "stale-scores", model.weights_written
+    written = model.weights_written
     if written is None:
-        yield Gap(code=code, model=model.name, reason="no weights lie in checkpoints/best.pt")
+        yield Gap(reason="no weights lie in checkpoints/best.pt")
         return
     if not any(test.written is not None for test in model.tests):
-        yield Gap(code=code, model=model.name, reason=UNTESTED)
+        yield Gap(reason=UNTESTED)
     old = [
         (test.data, test.written)
         for test in model.tests
@@ -87,8 +97,6 @@ def stale_scores(model: Model) -> Iterator[Told]:
     if old:
         yield Finding(
             severity=WARNING,
-            code=code,
-            model=model.name,
             sentence="scores are older than the weights: they may be of an earlier training",
             advice="test again (copying files can change their times, too)",
             evidence={
@@ -100,44 +108,41 @@ def stale_scores(model: Model) -> Iterator[Told]:
         )
 
 
-def other_weights(model: Model) -> Iterator[Told]:
+@check("other-weights", "weights older or newer than their provenance")
+def other_weights(model: Model) -> Iterator[Outcome]:
     """Find weights that were written at another time than what is said of them."""
-    code, weights, told = "other-weights", model.weights_written, model.provenance_written
-    if weights is None or told is None:
+    weights, provenance = model.weights_written, model.provenance_written
+    if weights is None or provenance is None:
         missing = "weights lie in checkpoints/best.pt" if weights is None else "provenance.json"
-        yield Gap(code=code, model=model.name, reason=f"no {missing}: both are needed")
-    elif abs(weights - told) > WRITING_S:
+        yield Gap(reason=f"no {missing}: both are needed")
+    elif abs(weights - provenance) > WRITING_S:
         yield Finding(
             severity=WARNING,
-            code=code,
-            model=model.name,
-            sentence=f"the weights are {'newer' if weights > told else 'older'} than provenance.json: "
+            sentence=f"the weights are {'newer' if weights > provenance else 'older'} than provenance.json: "
             "it may tell of another training",
             advice="train again, or put weights and provenance of one training together",
-            evidence={"apart by, s": round(abs(weights - told), 1)},
+            evidence={"apart by, s": round(abs(weights - provenance), 1)},
         )
 
 
-def _missing(model: Model, test: Tested, evidence: Mapping[str, int | float | str]) -> Finding:
+def _missing(test: Tested, evidence: Mapping[str, int | float | str]) -> Finding:
     return Finding(
         severity=WARNING,
-        code="missing-scores",
-        model=model.name,
         sentence=f"the scores of {test.data} are fewer than its images",
         advice="find the images that are missing on disk, and test again",
         evidence=evidence,
     )
 
 
-def _alike(learned: Mapping[str, Json], said: Mapping[str, Json]) -> tuple[str, ...]:
+def _alike(learned: Mapping[str, Json], used: Mapping[str, Json]) -> tuple[str, ...]:
     """Return the settings that decide what a validation and a test see of an image."""
-    patches = any((number(one, "test_crops") or 0) > 0 for one in (learned, said))
+    patches = any((number(settings, "test_crops") or 0) > 0 for settings in (learned, used))
     if not patches:  # the patches of the training are no part of its validation
         return ("decode", "resize_size")
-    scaled = "scaled" in {learned.get("decode"), said.get("decode")}
+    scaled = "scaled" in {learned.get("decode"), used.get("decode")}
     return ("decode", "test_crops", "patch_size", *(("resize_size",) if scaled else ()))
 
 
-def _said(metrics: Mapping[str, Json]) -> Mapping[str, Json]:
-    found = metrics.get("settings")
-    return found if isinstance(found, dict) else metrics
+def _settings(metrics: Mapping[str, Json]) -> Mapping[str, Json]:
+    settings = metrics.get("settings")
+    return settings if isinstance(settings, dict) else metrics

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from trueface.audit.finding import WARNING, Finding, Gap, Told
+from trueface.audit.check import check
+from trueface.audit.finding import WARNING, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model, number
 from trueface.data.splits.matching import UNSHARED
 from trueface.runtime.files import Json
@@ -14,40 +15,37 @@ HOPELESS = "of labels that are nearly as often wrong as right little can be lear
 Settings = Mapping[str, Json]
 
 
-def idle_settings(model: Model) -> Iterator[Told]:
+def idle_settings(model: Model) -> Iterator[Outcome]:
     """Find settings of a training that could not do anything."""
-    code, settings = "flag-without-effect", model.settings
+    settings = model.settings
     if not settings:
         reason = "no provenance.json tells the settings of the training"
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
         return
     for flag, why in _idle(settings, model.modifiers):
         yield Finding(
             severity=WARNING,
-            code=code,
-            model=model.name,
             sentence=f"{flag} had no effect: {why}",
             advice="leave it out, or set what it needs",
             evidence={flag: str(settings.get(flag))},
         )
 
 
-def loss(model: Model) -> Iterator[Told]:
+@check("loss-not-falling", "a loss that does not fall")
+def loss(model: Model) -> Iterator[Outcome]:
     """Find a training whose loss did not fall."""
-    code, epochs = "loss-not-falling", model.epochs
+    epochs = model.epochs
     if model.hopeless:
-        yield Gap(code=code, model=model.name, reason=HOPELESS)
+        yield Gap(reason=HOPELESS)
         return
     if len(epochs) < 2:
         reason = "fewer than two epochs in history.csv" if epochs else _no_history(model)
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
         return
     first, least = epochs[0].loss, min(epoch.loss for epoch in epochs[1:])
     if least > first * (1 - LEAST_FALL):
         yield Finding(
             severity=WARNING,
-            code=code,
-            model=model.name,
             sentence="the training loss did not fall",
             advice="take another lr, unfreeze more, or check labels and data",
             evidence={
@@ -58,24 +56,23 @@ def loss(model: Model) -> Iterator[Told]:
         )
 
 
-def first_epoch(model: Model) -> Iterator[Told]:
+@check("first-epoch-best", "a training that made things worse")
+def first_epoch(model: Model) -> Iterator[Outcome]:
     """Find a training whose first epoch was the best."""
-    code, epochs = "first-epoch-best", model.epochs
+    epochs = model.epochs
     if model.hopeless:
-        yield Gap(code=code, model=model.name, reason=HOPELESS)
+        yield Gap(reason=HOPELESS)
         return
     if len(epochs) < LEAST_EPOCHS:
         reason = (
             f"fewer than {LEAST_EPOCHS} epochs in history.csv" if epochs else _no_history(model)
         )
-        yield Gap(code=code, model=model.name, reason=reason)
+        yield Gap(reason=reason)
         return
     best = max(epochs, key=lambda epoch: epoch.merit)
     if best.epoch == epochs[0].epoch:
         yield Finding(
             severity=WARNING,
-            code=code,
-            model=model.name,
             sentence="the first epoch was the best on validation; what came later made it worse",
             advice="take a lower lr, or look for a fault in the training",
             evidence={
@@ -86,32 +83,30 @@ def first_epoch(model: Model) -> Iterator[Told]:
         )
 
 
-def bad_images(model: Model) -> Iterator[Told]:
+@check("bad-images", "more than 1 % of images left out")
+def bad_images(model: Model) -> Iterator[Outcome]:
     """Find lists of which more than 1 % could not be decoded."""
-    code = "bad-images"
-    known = [("training", number(model.summary, "bad_images"), number(model.summary, "images"))]
-    if known[0][1] is None and "train" in model.bad_lists:
+    counts = [("training", number(model.summary, "bad_images"), number(model.summary, "images"))]
+    if counts[0][1] is None and "train" in model.bad_lists:
         trained = number(model.provenance or {}, "train_images")
-        known = [("training", float(model.bad_lists["train"]), trained)]
+        counts = [("training", float(model.bad_lists["train"]), trained)]
     validated = number(model.provenance or {}, "val_images")
-    known.append(("validation", float(model.bad_lists.get("val", 0)), validated))
+    counts.append(("validation", float(model.bad_lists.get("val", 0)), validated))
     for test in model.tests:
         left_out, seen = number(test.metrics, "bad_images"), number(test.metrics, "n")
         total = None if left_out is None or seen is None else left_out + seen
-        known.append((f"test {test.data}", left_out, total))
-    told = [(name, bad, total) for name, bad, total in known if bad is not None and total]
-    unknown = [name for name, bad, total in known if bad is None or not total]
+        counts.append((f"test {test.data}", left_out, total))
+    complete = [(name, bad, total) for name, bad, total in counts if bad is not None and total]
+    unknown = [name for name, bad, total in counts if bad is None or not total]
     if unknown:
         reason = (
             f"nothing tells of images left out of {', '.join(unknown)}: summary.json or metrics"
         )
-        yield Gap(code=code, model=model.name, reason=reason)
-    for name, bad, total in told:
+        yield Gap(reason=reason)
+    for name, bad, total in complete:
         if bad > total * 0.01:
             yield Finding(
                 severity=WARNING,
-                code=code,
-                model=model.name,
                 sentence=f"more than 1 % of the images of the {name} could not be decoded",
                 advice="mend or remove the files listed in bad_images/, and run it again",
                 evidence={"left out": int(bad), "images": int(total)},
@@ -161,7 +156,7 @@ def _reaches(settings: Settings, key: str) -> bool:
 
 def _set(settings: Settings, key: str, default: float) -> bool:
     value = settings.get(key)
-    return isinstance(value, list) and any(one != default for one in value)
+    return isinstance(value, list) and any(item != default for item in value)
 
 
 # a setting, when it does nothing, and why; below the functions that they ask

@@ -1,4 +1,7 @@
-"""What an audit says: findings with their evidence, gaps where it could not look, what is not asked."""
+"""The outcomes of checks: findings with evidence, gaps where a check could not look, or does not apply.
+
+A check says what it found; `registry.judge` adds the code of the check and the model.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +20,11 @@ class Finding:
     """One thing that went wrong in an experiment."""
 
     severity: Severity
-    code: str  # of the check, "poisoned-validation"
-    model: str
     sentence: str  # what is wrong; lower case, no full stop
     advice: str  # what to do; likewise
     evidence: Mapping[str, int | float | str]
+    code: str = ""  # of the check, "poisoned-validation"
+    model: str = ""
 
     def as_json(self) -> dict[str, Json]:
         """Return all of it for a JSON file."""
@@ -39,9 +42,9 @@ class Finding:
 class Gap:
     """A check that could not be made."""
 
-    code: str
-    model: str
     reason: str
+    code: str = ""
+    model: str = ""
 
     def as_json(self) -> dict[str, Json]:
         """Return all of it for a JSON file."""
@@ -49,19 +52,19 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Idle:
-    """A check that does not apply to a model: there is nothing that it could have found."""
+class NotApplicable:
+    """A check that does not apply to a model: there is nothing that it could find."""
 
-    code: str
-    model: str
     reason: str
+    code: str = ""
+    model: str = ""
 
     def as_json(self) -> dict[str, Json]:
         """Return all of it for a JSON file."""
         return {"code": self.code, "model": self.model, "reason": self.reason}
 
 
-Told = Finding | Gap | Idle
+Outcome = Finding | Gap | NotApplicable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ class Audit:
     checks: tuple[tuple[str, str], ...]  # code and what it looks for, in order
     findings: tuple[Finding, ...]  # faults first
     gaps: tuple[Gap, ...]
-    idle: tuple[Idle, ...] = ()
+    not_applicable: tuple[NotApplicable, ...] = ()
 
     @property
     def faults(self) -> int:
@@ -84,9 +87,9 @@ class Audit:
     def unmade(self) -> frozenset[str]:
         """The checks that looked at no model: each has a gap, or nothing to ask, and no finding."""
         models: dict[str, set[str]] = {}
-        unasked: tuple[Gap | Idle, ...] = (*self.gaps, *self.idle)
-        for one in unasked:
-            models.setdefault(one.code, set()).add(one.model)
+        outcomes: tuple[Gap | NotApplicable, ...] = (*self.gaps, *self.not_applicable)
+        for outcome in outcomes:
+            models.setdefault(outcome.code, set()).add(outcome.model)
         made = {finding.code for finding in self.findings}
         return frozenset(
             code for code, of in models.items() if len(of) == len(self.models) and code not in made
@@ -102,5 +105,5 @@ class Audit:
             "findings": [finding.as_json() for finding in self.findings],
             "checks": dict(self.checks),
             "not_checked": [gap.as_json() for gap in self.gaps],
-            "does_not_apply": [one.as_json() for one in self.idle],
+            "does_not_apply": [outcome.as_json() for outcome in self.not_applicable],
         }

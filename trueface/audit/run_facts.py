@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trueface.evaluation.bootstrap import Floats
-from trueface.evaluation.metrics import Labels
+from trueface.evaluation.calibration import Labels
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.files import Json
 from trueface.training.history import Epoch

@@ -20,16 +20,16 @@ def count(number: int, what: str) -> str:
 
 def gaps(audit: Audit) -> Iterator[tuple[str, str, str]]:
     """Yield the checks that could not be made for one reason, of which models, and the reason."""
-    found: dict[tuple[str, str], list[str]] = {}
+    by_gap: dict[tuple[str, str], list[str]] = {}
     for gap in audit.gaps:
-        models = found.setdefault((gap.code, gap.reason), [])
+        models = by_gap.setdefault((gap.code, gap.reason), [])
         if gap.model not in models:
             models.append(gap.model)
-    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (code, reason), models in found.items():
-        alike.setdefault((reason, tuple(models)), []).append(code)
-    for (reason, whose), codes in alike.items():
-        whom = "every model" if len(whose) == len(audit.models) else ", ".join(whose)
+    by_models: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (code, reason), models in by_gap.items():
+        by_models.setdefault((reason, tuple(models)), []).append(code)
+    for (reason, names), codes in by_models.items():
+        whom = "every model" if len(names) == len(audit.models) else ", ".join(names)
         yield ", ".join(codes), whom, reason
 
 
@@ -42,19 +42,19 @@ def _finding(finding: Finding) -> Iterator[str]:
 
 
 def _conclusion(audit: Audit) -> Iterator[str]:
-    found = {finding.code for finding in audit.findings}
+    faulty = {finding.code for finding in audit.findings}
     unmade = audit.unmade
     faults, warnings = audit.faults, len(audit.findings) - audit.faults
     yield (
         f"{audit.run}: {count(len(audit.models), 'model')}, {count(faults, 'fault')}, "
         f"{count(warnings, 'warning')}"
     )
-    clean = [code for code, _ in audit.checks if code not in found and code not in unmade]
+    clean = [code for code, _ in audit.checks if code not in faulty and code not in unmade]
     yield f"checked, nothing found: {', '.join(clean) or '–'}"
     gapped = {gap.code for gap in audit.gaps}
-    idle = [code for code, _ in audit.checks if code in unmade - found - gapped]
-    if idle:
-        yield f"not asked, as they apply to no model here: {', '.join(idle)}"
+    not_applicable = [code for code, _ in audit.checks if code in unmade - faulty - gapped]
+    if not_applicable:
+        yield f"not asked, as they apply to no model here: {', '.join(not_applicable)}"
 
 
 def _gaps(audit: Audit) -> Iterator[str]:

@@ -62,19 +62,23 @@ def compare(
     A and B are a model's folder (runs/RUN/MODEL), a run's folder in which one model has scores, or
     a score file: .csv, or the original system's .pkl.
     """
-    sides = _sides(places, before, after)
+    inputs = _inputs(places, before, after)
     # scikit-learn takes a second to import; help and wrong arguments must not wait for it
     from trueface.cli.classic import comparison_text
     from trueface.evaluation import comparison as comparing
     from trueface.evaluation import comparison_input as reading
 
-    names = titles or reading.titles(*sides)
-    one, two = (reading.side(paths, title=name) for paths, name in zip(sides, names, strict=True))
-    found = comparing.compare(one, two, same_order=same_order)
-    click.echo(json.dumps(comparing.document(found)) if as_json else comparison_text.text(found))
+    names = titles or reading.titles(*inputs)
+    first, second = (
+        reading.read_input(paths, title=name) for paths, name in zip(inputs, names, strict=True)
+    )
+    comparison = comparing.compare(first, second, same_order=same_order)
+    click.echo(
+        json.dumps(comparing.document(comparison)) if as_json else comparison_text.text(comparison)
+    )
 
 
-def _sides(
+def _inputs(
     places: tuple[Path, ...], before: tuple[Path, ...], after: tuple[Path, ...]
 ) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     if len(places) == 2 and not before and not after:

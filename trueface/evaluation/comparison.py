@@ -8,25 +8,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation import operating_point
-from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
-from trueface.evaluation.comparison_input import Side
-from trueface.evaluation.comparison_input import (
-    read_side as read_side,  # what is compared is read there
-)
-from trueface.evaluation.metrics import MEASURES, Measured, Report, measured
+from trueface.evaluation.bootstrap import Counts, Floats, Measure, interval, resamples
+from trueface.evaluation.comparison_input import ComparisonInput
+from trueface.evaluation.measurement import Measured, Report, measured
+from trueface.evaluation.metric import Metric, resampled_values
+from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.score_tables import Scores
 from trueface.evaluation.significance import DeLong, McNemar, Pairs, delong, mcnemar, pair
-from trueface.evaluation.source_intervals import BY_SHARE, sources_json
+from trueface.evaluation.source_intervals import sources_json
 from trueface.evaluation.source_variance import (
     Design,
     Error,
-    Scale,
     by_source,
     design,
     standard_error,
 )
-from trueface.evaluation.weighted_metrics import values
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 
@@ -69,8 +65,8 @@ class Paired:
 class Comparison:
     """All that is said of two models."""
 
-    before: Side
-    after: Side
+    before: ComparisonInput
+    after: ComparisonInput
     whole: Contrast
     paired: Paired | None
     unpaired: str | None  # why there are no paired tests
@@ -78,7 +74,9 @@ class Comparison:
     modifiers: Mapping[str, Contrast]
 
 
-def compare(before: Side, after: Side, *, same_order: bool = False, seed: int = 0) -> Comparison:
+def compare(
+    before: ComparisonInput, after: ComparisonInput, *, same_order: bool = False, seed: int = 0
+) -> Comparison:
     """Compare two models.
 
     Args:
@@ -90,10 +88,10 @@ def compare(before: Side, after: Side, *, same_order: bool = False, seed: int = 
     Raises:
         DataError: a logit that is no finite number, or `same_order` where labels do not agree.
     """
-    sides = before.scores, after.scores
+    tables = before.scores, after.scores
     paired, unpaired = None, None
     try:
-        paired = _tests(pair(*sides, same_order=same_order), seed)
+        paired = _tests(pair(*tables, same_order=same_order), seed)
     except DataError as error:
         if same_order:
             raise
@@ -102,11 +100,11 @@ def compare(before: Side, after: Side, *, same_order: bool = False, seed: int = 
     return Comparison(
         before=before,
         after=after,
-        whole=contrasted(*sides),
+        whole=contrasted(*tables),
         paired=paired,
         unpaired=unpaired,
-        subsets=_parts(*sides, "subsets", contrasted),
-        modifiers=_parts(*sides, "modifiers", contrasted),
+        subsets=_parts(*tables, "subsets", contrasted),
+        modifiers=_parts(*tables, "modifiers", contrasted),
     )
 
 
@@ -117,54 +115,60 @@ def contrast(before: Scores, after: Scores, *, same_order: bool = False, seed: i
     """
     pairs = _whole_pairs(before, after, same_order=same_order)
     if pairs is not None:
-        one = measured(pairs.labels, pairs.first, keys=pairs.keys, seed=seed)
-        two = measured(pairs.labels, pairs.second, keys=pairs.keys, seed=seed)
+        first = measured(pairs.labels, pairs.first, keys=pairs.keys, seed=seed)
+        second = measured(pairs.labels, pairs.second, keys=pairs.keys, seed=seed)
     else:
-        one = measured(before.labels, before.logits, keys=before.keys, seed=seed)
-        two = measured(after.labels, after.logits, keys=after.keys, seed=seed + 1)
+        first = measured(before.labels, before.logits, keys=before.keys, seed=seed)
+        second = measured(after.labels, after.logits, keys=after.keys, seed=seed + 1)
     return Contrast(
-        before=one.report,
-        after=two.report,
+        before=first.report,
+        after=second.report,
         difference={
-            name: difference(name, one, two, together=pairs is not None) for name in MEASURES
+            name: difference(metric, first, second, together=pairs is not None)
+            for name, metric in METRICS.items()
         },
         same_images=pairs is not None,
     )
 
 
-def difference(name: str, one: Measured, two: Measured, *, together: bool) -> Measure | None:
-    """Return by how much the second exceeds the first in a measure, with its interval.
+def difference(
+    metric: Metric, before: Measured, after: Measured, *, together: bool
+) -> Measure | None:
+    """Return by how much the second model exceeds the first in a metric, with its interval.
 
     Args:
-        name: of the measure.
-        one: of one model.
-        two: of the other.
+        metric: which.
+        before: of one model.
+        after: of the other.
         together: both are of the same images, and what is hard for both cancels out.
     """
-    first, second = getattr(one.report, name), getattr(two.report, name)
+    name = metric.name
+    first, second = before.report.metrics.get(name), after.report.metrics.get(name)
     if first is None or second is None:
         return None
     value = second.value - first.value
-    if not (one.design.drawn or two.design.drawn):
-        return interval(value, two.spread[name] - one.spread[name])
-    if name == "tpr_at_1fpr" and not (together and _alike(name, one, two)):
-        return operating_point.shift(first, second)
-    error = _error(name, one, two, together=together)
+    by_images = partial(interval, value, after.spread[name] - before.spread[name])
+    if not (before.design.drawn or after.design.drawn):
+        return by_images()
+    alike = together and np.array_equal(before.left[name], after.left[name])
+    if metric.difference is not None and not alike:
+        return metric.difference(first, second)
+    error = _error(metric, before, after, together=together)
     if error.error == 0:  # in few sources by chance, and then images tell how far it may be off
-        return interval(value, two.spread[name] - one.spread[name])
-    return by_source(value, error, Scale.PLAIN if name == "loss" else Scale.SHIFT)
+        return by_images()
+    return by_source(value, error, metric.difference_scale)
 
 
 def document(comparison: Comparison) -> dict[str, Json]:
     """Return a comparison as JSON; a difference is after less before, shares are in 0 … 1."""
     whole = _contrast_json(comparison.whole)
-    for which, side in (("before", comparison.before), ("after", comparison.after)):
-        told: dict[str, Json] = {
-            "title": side.title,
-            "files": [str(file) for file in side.files],
-            "notes": [*side.notes],
+    for which, given in (("before", comparison.before), ("after", comparison.after)):
+        inputs: dict[str, Json] = {
+            "title": given.title,
+            "files": [str(file) for file in given.files],
+            "notes": [*given.notes],
         }
-        whole[which] = {**told, **_report_json(getattr(comparison.whole, which))}
+        whole[which] = {**inputs, **_report_json(getattr(comparison.whole, which))}
     return {
         "schema": SCHEMA,
         **whole,
@@ -182,17 +186,12 @@ def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> Pairs | 
     return None if pairs.only_first or pairs.only_second else pairs
 
 
-def _alike(name: str, one: Measured, two: Measured) -> bool:
-    return np.array_equal(one.left[name], two.left[name])
-
-
-def _error(name: str, one: Measured, two: Measured, *, together: bool) -> Error:
+def _error(metric: Metric, before: Measured, after: Measured, *, together: bool) -> Error:
     """Return the standard error over sources of a difference."""
-    even = name not in BY_SHARE
+    even, first, second = not metric.pooled, before.left[metric.name], after.left[metric.name]
     if together:
-        return standard_error(one.design, two.left[name] - one.left[name], even=even)
-    also = (two.design, two.left[name])
-    return standard_error(one.design, one.left[name], even=even, also=also)
+        return standard_error(before.design, second - first, even=even)
+    return standard_error(before.design, first, even=even, also=(after.design, second))
 
 
 def _tests(pairs: Pairs, seed: int) -> Paired:
@@ -214,21 +213,24 @@ def _tests(pairs: Pairs, seed: int) -> Paired:
 
 def _by_source(pairs: Pairs, of: Design, seed: int) -> dict[str, SourceTest]:
     """Return tests of equal accuracy, and of equal area where both classes are there."""
-    fake = pairs.labels == 1
-    names = ("accuracy", "auc") if len(of.strata) > 1 else ("accuracy",)
-    sides = pairs.first, pairs.second
-    first, second = (values(fake, logits, of.weights, names, of.scale)[0] for logits in sides)
+    metrics = [METRICS["accuracy"], *([METRICS["auc"]] if len(of.strata) > 1 else [])]
+
+    def values(logits: Floats, weights: Counts, scale: Floats | None = None) -> dict[str, Floats]:
+        return resampled_values(metrics, pairs.labels == 1, logits, weights, scale)
+
+    first, second = (values(logits, of.weights, of.scale) for logits in (pairs.first, pairs.second))
     tests = {}
-    for name in names:
+    for metric in metrics:
+        name = metric.name
         change = second[name] - first[name]
-        error, shift = standard_error(of, change, even=name not in BY_SHARE), float(change[0])
-        found = by_source(shift, error, Scale.SHIFT)
+        error, shift = standard_error(of, change, even=not metric.pooled), float(change[0])
+        measure = by_source(shift, error, metric.difference_scale)
         if error.error == 0:
             weights = resamples(pairs.keys, pairs.labels, seed)
-            before, after = (values(fake, logits, weights, [name])[0][name] for logits in sides)
-            found = interval(shift, after - before)
+            before, after = (values(logits, weights) for logits in (pairs.first, pairs.second))
+            measure = interval(shift, after[name] - before[name])
         tests[name] = SourceTest(
-            difference=found,
+            difference=measure,
             freedom=error.freedom,
             p=error.p(shift),
             alike=np.array_equal(_answers(name, pairs.first), _answers(name, pairs.second)),
@@ -256,8 +258,10 @@ def _parts(
     for name in dict.fromkeys(np.concatenate(names).tolist()):
         if not name:  # old files tell no modifier
             continue
-        one, two = before.rows(names[0] == name), after.rows(names[1] == name)
-        parts[name] = contrasted(one, two) if len(one) and len(two) else _alone(one, two)
+        first, second = before.rows(names[0] == name), after.rows(names[1] == name)
+        parts[name] = (
+            contrasted(first, second) if len(first) and len(second) else _alone(first, second)
+        )
     return parts
 
 
@@ -270,7 +274,7 @@ def _alone(before: Scores, after: Scores) -> Contrast:
     return Contrast(
         before=reports[0],
         after=reports[1],
-        difference=dict.fromkeys(MEASURES),
+        difference=dict.fromkeys(METRICS),
         same_images=False,
     )
 
@@ -295,7 +299,10 @@ def _paired_json(paired: Paired | None, unpaired: str | None) -> dict[str, Json]
 def _contrast_json(contrast: Contrast) -> dict[str, Json]:
     reports = {"before": contrast.before, "after": contrast.after}
     return {
-        **{name: None if one is None else _report_json(one) for name, one in reports.items()},
+        **{
+            name: None if report is None else _report_json(report)
+            for name, report in reports.items()
+        },
         "difference": {
             name: None if value is None else asdict(value)
             for name, value in contrast.difference.items()
@@ -305,4 +312,7 @@ def _contrast_json(contrast: Contrast) -> dict[str, Json]:
 
 
 def _report_json(report: Report) -> dict[str, Json]:
-    return {**asdict(report), "sources": sources_json(report.sources)}
+    whole = {**asdict(report), "sources": sources_json(report.sources)}
+    measures = whole.pop("metrics")
+    first = {key: whole.pop(key) for key in ("n", "sources")}
+    return {**first, **{name: measures.get(name) for name in METRICS}, **whole}

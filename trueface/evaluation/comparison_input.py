@@ -1,4 +1,4 @@
-"""One side of a comparison: the scores of a model, wherever they lie.
+"""What a comparison compares: the scores of a model, wherever they lie.
 
 runs/<run>/<model ID>                   all score files of a model
 runs/<run>                              the same, where one model alone of the run has scores
@@ -22,7 +22,7 @@ OF_TRAINING = "None_vs_"  # the original's trainings wrote those of training ima
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ComparisonInput:
     """The scores of one model, each image once."""
 
     title: str
@@ -31,17 +31,17 @@ class Side:
     notes: tuple[str, ...]  # what a reader has to know of them
 
 
-def read_side(*places: Path) -> Scores:
+def merged_scores(*places: Path) -> Scores:
     """Return the merged scores of a model's folder, a run's folder, or score files.
 
     Raises:
         DataError: no scores there, or those of several models.
     """
-    return side(places, title="").scores
+    return read_input(places, title="").scores
 
 
-def side(places: Sequence[Path], *, title: str) -> Side:
-    """Return what is compared, with a title; errors as in `read_side`.
+def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
+    """Return what is compared, with a title; errors as in `merged_scores`.
 
     An image in two files counts once. Rows of old files get the file's data ID as their folder, so
     that sources are told apart as far as can be.
@@ -51,11 +51,13 @@ def side(places: Sequence[Path], *, title: str) -> Side:
     scores = merge(tables)
     if not len(scores):
         raise DataError(f"no rows in {', '.join(map(str, files))}: test the model anew")
-    return Side(title=title, files=files, scores=scores, notes=tuple(_notes(tables, scores)))
+    return ComparisonInput(
+        title=title, files=files, scores=scores, notes=tuple(_notes(tables, scores))
+    )
 
 
 def titles(before: Sequence[Path], after: Sequence[Path]) -> tuple[str, str]:
-    """Return short names that tell two sides apart: of runs, models, files, or their paths."""
+    """Return short names that tell two inputs apart: of runs, models, files, or their paths."""
     (run, model), (other_run, other_model) = _place(before), _place(after)
     if run and other_run and (run, model) != (other_run, other_model):
         if run == other_run:
@@ -66,8 +68,8 @@ def titles(before: Sequence[Path], after: Sequence[Path]) -> tuple[str, str]:
             else (f"{run}/{model}", f"{other_run}/{other_model}")
         )
     if len(before) == len(after) == 1 and before != after:
-        one, other = before[0].stem, after[0].stem
-        return (one, other) if one != other else (str(before[0]), str(after[0]))
+        first, second = before[0].stem, after[0].stem
+        return (first, second) if first != second else (str(before[0]), str(after[0]))
     return "before", "after"
 
 
@@ -84,8 +86,8 @@ def score_files(path: Path) -> tuple[Path, ...]:
             f"there is no {path}: name a model's folder (runs/<run>/<model ID>), a run's folder or "
             "score files"
         )
-    if found := _of_model(path):
-        return found
+    if files := _of_model(path):
+        return files
     models = [folder for folder in sorted(path.iterdir()) if _of_model(folder)]
     if not models:
         raise DataError(f"no scores in {path}: test a model first, with --save_scores")

@@ -1,7 +1,7 @@
-"""What follows from the order of the scores: the areas and points of a model's curves.
+"""The curves of score tables: ROC curves of many resamples at once, and what is read from them.
 
-All for many resamples of one table at once: the table is sorted once, and a resample is how often
-each of its rows counts. Rows of equal scores make one point, as they cannot be told apart.
+The table is sorted once, and a resample is how often each of its rows counts. Rows of equal scores
+make one point, as they cannot be told apart.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,19 @@ from numpy.typing import NDArray
 
 from trueface.evaluation.bootstrap import Counts, Floats, Weights, chunks
 
-FPR_PERCENT = 1  # the share of reals that may be called fake, of `tpr_at_1fpr`
+FPR_PERCENT = 1  # the share of reals that may be called fake, of `tpr_at_fpr`
 NONE = np.float32(1e-9)  # in the place of 0 called fake
-NAMES = ("auc", "ap", "eer", "tpr_at_1fpr")
 
 Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The rows of a table from the highest logit to the lowest."""
+
+    rows: Indices  # (N,)
+    ends: Indices  # (T,) the last place of each run of equal logits
+    fake: Weights  # (N,) 1 fake, 0 real, in this order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,62 +46,65 @@ class Curve:
         return self.accused[:, -1].astype(np.float64)
 
 
-def values(
-    fake: NDArray[np.bool_], logits: Floats, weights: Counts, odds: Floats | None = None
-) -> dict[str, Floats]:
-    """Return area, average precision, equal error rate and TPR at 1 % FPR of each resample.
+def order(fake: NDArray[np.bool_], logits: Floats) -> Order:
+    """Sort a table of labels (N,) and logits (N,)."""
+    rows = np.argsort(-logits, kind="stable")
+    return Order(
+        rows=rows,
+        ends=np.flatnonzero(np.append(np.diff(logits[rows]) != 0, True)),
+        fake=fake[rows].astype(np.float32),
+    )
+
+
+def curve(of: Order, weights: Weights, odds: Floats | None = None) -> Curve:
+    """Return the curves of C resamples.
 
     Args:
+        of: a table of both classes.
+        weights: (C, N) how often each row counts.
+        odds: (C,) what a fake counts where a real counts 1; None: the same.
+    """
+    drawn = np.take(weights, of.rows, axis=1)
+    return Curve(
+        found=_sums(drawn * of.fake, of.ends),
+        accused=_sums(drawn * (1 - of.fake), of.ends),
+        odds=odds,
+    )
+
+
+def resampled(
+    statistic: Callable[[Curve], Floats], fake: NDArray[np.bool_], logits: Floats, weights: Counts
+) -> Floats:
+    """Return what a function of this module says of each resample: (R,).
+
+    Args:
+        statistic: of some curves, as `area`.
         fake: (N,) both classes.
         logits: (N,) higher = more fake.
         weights: (R, N) how often each row counts.
-        odds: (R,) what a fake counts where a real counts 1; None: the same.
-
-    Returns:
-        For each of `NAMES` (R,) in 0 … 1.
-
-    Sources: average precision is the sum of precisions weighted by the recall that each adds
-        (scikit-learn's, no interpolation). The equal error rate is where the line between two
-        neighbouring ROC points crosses FPR = 1 - TPR (ISO/IEC 19795-1: FMR = FNMR). TPR at 1 %
-        FPR is the largest that a threshold reaches with no more than 1 % of the reals called
-        fake: no line is drawn there, since no threshold lies on it.
     """
-    order = np.argsort(-logits, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(logits[order]) != 0, True))
-    positive = fake[order].astype(np.float32)
-    parts, at = [], 0
-    for part in chunks(weights):
-        drawn = np.take(part, order, axis=1)
-        curve = Curve(
-            found=_sums(drawn * positive, ends),
-            accused=_sums(drawn * (1 - positive), ends),
-            odds=None if odds is None else odds[at : at + len(part)],
-        )
-        at += len(part)
-        parts.append((_area(curve), _precision(curve), _equal(curve), _strict(curve)))
-    return {
-        name: np.concatenate(part)
-        for name, part in zip(NAMES, zip(*parts, strict=True), strict=True)
-    }
+    of = order(fake, logits)
+    return np.concatenate([statistic(curve(of, part)) for part in chunks(weights)])
 
 
-def _sums(drawn: Weights, ends: Indices) -> Weights:
-    sums = np.zeros((len(drawn), len(ends) + 1), np.float32)  # whole numbers, exact up to 2²⁴
-    if len(ends) == drawn.shape[1]:
-        np.cumsum(drawn, axis=1, out=sums[:, 1:])
-    else:
-        sums[:, 1:] = np.cumsum(drawn, axis=1)[:, ends]
-    return sums
+def plain_curve(fake: NDArray[np.bool_], logits: Floats) -> Curve:
+    """Return the one curve of a table in which each row counts once."""
+    return curve(order(fake, logits), np.ones((1, len(logits)), np.float32))
 
 
-def _area(curve: Curve) -> Floats:
+def area(curve: Curve) -> Floats:
+    """Return the areas under the curves (C,)."""
     wide = np.diff(curve.accused, axis=1)
     twice = curve.found[:, 1:] + curve.found[:, :-1]
-    area: Floats = np.einsum("ct,ct->c", wide, twice, dtype=np.float64) / 2
-    return area / (curve.fakes * curve.reals)
+    half: Floats = np.einsum("ct,ct->c", wide, twice, dtype=np.float64) / 2
+    return half / (curve.fakes * curve.reals)
 
 
-def _precision(curve: Curve) -> Floats:
+def average_precision(curve: Curve) -> Floats:
+    """Return the sum of precisions weighted by the recall that each adds (C,).
+
+    scikit-learn's definition: no interpolation.
+    """
     found = curve.found[:, 1:]
     accused = curve.accused[:, 1:]
     if curve.odds is not None:
@@ -104,7 +115,11 @@ def _precision(curve: Curve) -> Floats:
     return summed / curve.fakes
 
 
-def _equal(curve: Curve) -> Floats:
+def equal_error_rate(curve: Curve) -> Floats:
+    """Return where the line between two neighbouring points crosses FPR = 1 - TPR (C,).
+
+    Source: ISO/IEC 19795-1, FMR = FNMR.
+    """
     rows = np.arange(len(curve.found))
 
     def gap(at: Indices) -> Floats:  # FPR - FNR, times both counts: exact
@@ -120,12 +135,31 @@ def _equal(curve: Curve) -> Floats:
     return rate
 
 
-def _strict(curve: Curve) -> Floats:
+def tpr_at_fpr(curve: Curve) -> Floats:
+    """Return the largest TPR of a threshold that calls at most FPR_PERCENT of the reals fake (C,).
+
+    No line is drawn between points, since no threshold lies on it.
+    """
     rows = np.arange(len(curve.found))
     allowed = curve.reals * FPR_PERCENT
     beyond = _first(curve, lambda at: curve.accused[rows, at] * 100.0 > allowed)
     rate: Floats = curve.found[rows, beyond - 1] / curve.fakes
     return rate
+
+
+def threshold_at_fpr(fake: NDArray[np.bool_], logits: Floats) -> float:
+    """Return the threshold of `tpr_at_fpr`: what lies above it is called fake."""
+    reals = np.sort(logits[~fake])[::-1]
+    return float(reals[len(reals) * FPR_PERCENT // 100])
+
+
+def _sums(drawn: Weights, ends: Indices) -> Weights:
+    sums = np.zeros((len(drawn), len(ends) + 1), np.float32)  # whole numbers, exact up to 2²⁴
+    if len(ends) == drawn.shape[1]:
+        np.cumsum(drawn, axis=1, out=sums[:, 1:])
+    else:
+        sums[:, 1:] = np.cumsum(drawn, axis=1)[:, ends]
+    return sums
 
 
 def _first(curve: Curve, holds: Callable[[Indices], NDArray[np.bool_]]) -> Indices:
@@ -137,9 +171,3 @@ def _first(curve: Curve, holds: Callable[[Indices], NDArray[np.bool_]]) -> Indic
         there = holds(middle)
         low, high = np.where(there, low, middle), np.where(there, middle, high)
     return high
-
-
-def strict(fake: NDArray[np.bool_], logits: Floats) -> float:
-    """Return the threshold of `tpr_at_1fpr`: what lies above it is called fake."""
-    reals = np.sort(logits[~fake])[::-1]
-    return float(reals[len(reals) * FPR_PERCENT // 100])

@@ -32,7 +32,7 @@ def bracket(value: float, fake: NDArray[np.bool_], logits: Floats, of: Design) -
         of: what is left out of the table.
     """
     reals = np.sort(logits[~fake])[::-1]
-    above = logits > curves.strict(fake, logits)
+    above = logits > curves.threshold_at_fpr(fake, logits)
     accused = _error_of(above, ~fake, of)
     least, most = ends(ALLOWED, accused.half, Scale.SHARE)
     last = len(reals) - 1

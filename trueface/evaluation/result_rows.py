@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trueface.data.vocabulary import BUILT_IN
-from trueface.evaluation.metrics import MEASURES, Measure, measure
+from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.measurement import measure
+from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.score_tables import Scores, merge, read_scores
 from trueface.evaluation.source_intervals import few_sources, sources_json
 from trueface.runtime import paths
@@ -79,7 +81,7 @@ def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]
         "modifier": tests[0].modifier,
         "pooled": pooled,
         "n": report.n,
-        **{name: _json(getattr(report, name)) for name in MEASURES},
+        **{name: _json(report.metrics.get(name)) for name in METRICS},
         **{f"{name}_by_images": _json(report.by_images.get(name)) for name in BY_IMAGES},
         "sources": sources_json(report.sources),
         "few_sources": few_sources(report.sources),

@@ -14,6 +14,7 @@ from trueface.runtime.files import Json, read_json, write_json
 from trueface.runtime.ids import model_folder_name
 
 KEPT = "results.json"  # in the run's folder
+METRICS = Path(__file__).parent / "metrics"  # their code: a metric added or changed is measured
 KEPT_SCHEMA = 3  # of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources
 
 
@@ -30,10 +31,10 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         tests: (model ID, data ID) pairs; those without a score file, not done yet, are left out.
 
     Returns:
-        Rows with the keys model, data, modifier, pooled, n, accuracy, balanced_accuracy,
-        precision, recall, f1, auc, ap, eer, tpr_at_1fpr, ece, loss, accuracy_by_images,
-        balanced_accuracy_by_images, auc_by_images, sources, few_sources, confusion, verdict,
-        reason, reasons, data_root, seconds. A measure is {"value", "low", "high"}, or None where
+        Rows with the keys model, data, modifier, pooled, n, the name of each metric (accuracy,
+        balanced_accuracy, precision, recall, f1, auc, ap, eer, tpr_at_1fpr, ece, loss),
+        accuracy_by_images, balanced_accuracy_by_images, auc_by_images, sources, few_sources,
+        confusion, verdict, reason, reasons, data_root, seconds. A measure is {"value", "low", "high"}, or None where
         `reasons` says why; its interval is over the population of sources, `_by_images` over other
         images of the same ones. `sources` counts them by class, and `few_sources` says it in words
         where they are fewer than five. `reason` is why there is no measure of two classes,
@@ -51,21 +52,23 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     mark = _mark(run_folder, done)
     kept = read_json(run_folder / KEPT)
     if kept is not None and kept.get("schema") == KEPT_SCHEMA and kept.get("mark") == mark:
-        rows = kept["rows"]
-        if isinstance(rows, list):
-            return [row for row in rows if isinstance(row, dict)]
+        kept_rows = kept["rows"]
+        if isinstance(kept_rows, list):
+            return [row for row in kept_rows if isinstance(row, dict)]
     # scikit-learn takes a second to import: only where there is something to measure
     from trueface.evaluation.result_rows import compare
 
-    found = compare(run_folder, done)
+    rows = compare(run_folder, done)
     with contextlib.suppress(OSError):  # a folder that only others may write: measured each time
-        write_json(run_folder / KEPT, {"schema": KEPT_SCHEMA, "mark": mark, "rows": list(found)})
-    return found
+        write_json(run_folder / KEPT, {"schema": KEPT_SCHEMA, "mark": mark, "rows": list(rows)})
+    return rows
 
 
 def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
     """Return what changes when a row of the table may change."""
     digest = hashlib.sha256(str(KEPT_SCHEMA).encode())
+    for path in sorted(METRICS.glob("*.py")):
+        digest.update(path.read_bytes())
     for model, data in tests:
         folder = run_folder / model_folder_name(model)
         files = (
@@ -76,6 +79,6 @@ def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
         for path in files:
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
-                told = json.dumps([model, data, path.name, status.st_size, status.st_mtime_ns])
-                digest.update(told.encode())
+                entry = json.dumps([model, data, path.name, status.st_size, status.st_mtime_ns])
+                digest.update(entry.encode())
     return digest.hexdigest()

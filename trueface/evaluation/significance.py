@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.bootstrap import Floats
-from trueface.evaluation.metrics import Labels
+from trueface.evaluation.calibration import Labels
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.errors import DataError
 

@@ -1,6 +1,6 @@
 """The report of a run: one HTML page that needs no other file and no network.
 
-Start reading at `page`.
+Start reading at `page`, then templates/page.html.
 In reading order: page, content, tables, plots, svg, label_placement, histograms, scatter,
 embedding_plot, unlearning_section, unlearning_content, unlearning_columns, unlearning_files, style.
 """

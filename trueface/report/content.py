@@ -7,7 +7,8 @@ import numpy as np
 
 from trueface.audit.run_facts import Model, Tested
 from trueface.evaluation.bootstrap import Floats
-from trueface.evaluation.metrics import Labels, Report, breakdown, measure
+from trueface.evaluation.calibration import Labels
+from trueface.evaluation.measurement import Report, breakdown, measure
 from trueface.evaluation.score_tables import merge
 from trueface.runtime.errors import DataError
 
@@ -82,12 +83,12 @@ def _parts(model: Model) -> Iterator[Part]:
     if not tables:
         return
     try:
-        found = breakdown(merge(tables))
+        parts = breakdown(merge(tables))
     except DataError:  # said of the test that it comes from
         return
-    for name, group in found.subsets.items():
+    for name, group in parts.subsets.items():
         yield Part(data=name, report=group.beside or group.report)
-    for name, report in found.modifiers.items():
+    for name, report in parts.modifiers.items():
         yield Part(data=name, report=report)
 
 
@@ -101,15 +102,15 @@ def _arranged(tables: Sequence[_Table]) -> Iterator[tuple[str, bool, list[_Table
 
 
 def _row(data: str, pooled: bool, members: Sequence[_Table]) -> Row:
-    found: dict[str, tuple[str, int, float]] = {}
+    unique: dict[str, tuple[str, int, float]] = {}
     for table in members:
         for mark, key, label, logit in zip(
             table.marks, table.keys, table.labels, table.logits, strict=True
         ):
-            found.setdefault(mark, (key, int(label), float(logit)))
-    labels = np.array([label for _, label, _ in found.values()], np.int8)
-    logits = np.array([logit for _, _, logit in found.values()], np.float64)
-    keys = [key for key, _, _ in found.values()]
+            unique.setdefault(mark, (key, int(label), float(logit)))
+    labels = np.array([label for _, label, _ in unique.values()], np.int8)
+    logits = np.array([logit for _, _, logit in unique.values()], np.float64)
+    keys = [key for key, _, _ in unique.values()]
     report = measure(labels, logits, keys=keys)
     return Row(data=data, pooled=pooled, labels=labels, logits=logits, report=report)
 

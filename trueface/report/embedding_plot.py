@@ -53,15 +53,15 @@ def cloud(
     edge = f'<path class="edge" d="M8 8H{SIDE - 8}V{SIDE - 8}H8Z"/>'
     parts = [edge]
     for kind, chosen in (("kept", ~forget), ("forgotten", forget)):
-        for series, one in enumerate(classes):
-            which = np.flatnonzero(chosen & (label == one))
+        for series, class_ in enumerate(classes):
+            which = np.flatnonzero(chosen & (label == class_))
             if len(which):
                 path = "".join(_sign(kind, *pixels[row]) for row in which)
                 parts.append(f'<path class="{kind} s{series % SERIES}" d="{path}"/>')
-    told = f"{int((~forget).sum())} kept, {int(forget.sum())} to be forgotten"
+    description = f"{int((~forget).sum())} kept, {int(forget.sum())} to be forgotten"
     out = beyond(places, shown)
-    told += f"; {out:.0%} lie beyond the edge" if out else ""
-    return svg(frame, parts, title=f"Features {name}", description=told)
+    description += f"; {out:.0%} lie beyond the edge" if out else ""
+    return svg(frame, parts, title=f"Features {name}", description=description)
 
 
 def _sign(kind: str, x: float, y: float) -> str:

@@ -33,9 +33,9 @@ def histogram(
         axes(frame, "probability", "share", y_ticks=ticks(0, top, 3)),
         *(steps(frame, EDGES, shares(beliefs), f"belief-{which}") for which, beliefs in drawn),
     ]
-    told = "; ".join(f"{which}: median {np.median(beliefs):.3f}" for which, beliefs in drawn)
+    medians = "; ".join(f"{which}: median {np.median(beliefs):.3f}" for which, beliefs in drawn)
     title = f"Probability of the label as trained, {name}"
-    return svg(frame, parts, title=title, description=told)
+    return svg(frame, parts, title=title, description=medians)
 
 
 def greatest(groups: Sequence[NDArray[np.float64]]) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trueface.evaluation.bootstrap import Floats
-from trueface.evaluation.metrics import roc
+from trueface.evaluation.measurement import roc
 from trueface.report.content import Row
 from trueface.report.svg import Frame, Point, axes, diagonal, key, line, steps, svg, ticks, upright
 from trueface.training.history import Epoch
@@ -19,14 +19,14 @@ OUTSIDE = 0.005  # share of the logits that may lie beyond the ends of a histogr
 def roc_curves(rows: Sequence[Row]) -> str:
     """Return the ROC curves of a model, one for each row with both classes."""
     frame = Frame()
-    drawn = [row for row in rows if row.report.auc is not None]
+    drawn = [row for row in rows if "auc" in row.report.metrics]
     parts = [axes(frame, "false positive rate", "true positive rate"), diagonal(frame)]
     for series, row in enumerate(drawn):
         across, up, _ = roc(row.labels, row.logits)
         parts.append(line(frame, _thin(list(zip(across, up, strict=True))), series))
-    said = [f"{row.data} {row.report.auc.value:.3f}" for row in drawn if row.report.auc]
-    picture = svg(frame, parts, title="ROC curves", description=f"Areas: {', '.join(said)}")
-    return _figure("ROC", picture, key(said)) if drawn else ""
+    areas = [f"{row.data} {row.report.metrics['auc'].value:.3f}" for row in drawn]
+    picture = svg(frame, parts, title="ROC curves", description=f"Areas: {', '.join(areas)}")
+    return _figure("ROC", picture, key(areas)) if drawn else ""
 
 
 def histogram(row: Row) -> str:
@@ -70,14 +70,14 @@ def learning_curves(epochs: Sequence[Epoch]) -> str:
         "validation": [(epoch.epoch, epoch.val_accuracy) for epoch in epochs],
     }
     best = max(epochs, key=lambda epoch: epoch.merit)
-    told = f"validation best in epoch {best.epoch}: {best.val_accuracy:.3f}"
-    return over_epochs(losses, "Loss by epoch", "loss", told) + over_epochs(
-        accuracies, "Accuracy by epoch", "accuracy", told
+    note = f"validation best in epoch {best.epoch}: {best.val_accuracy:.3f}"
+    return over_epochs(losses, "Loss by epoch", "loss", note) + over_epochs(
+        accuracies, "Accuracy by epoch", "accuracy", note
     )
 
 
 def over_epochs(
-    series: Mapping[str, Sequence[tuple[float, float]]], title: str, what: str, told: str
+    series: Mapping[str, Sequence[tuple[float, float]]], title: str, what: str, note: str
 ) -> str:
     """Return lines over epochs; values that are no finite numbers are left out."""
     finite = {
@@ -97,28 +97,28 @@ def over_epochs(
         line(frame, _thin(points), number, marks=len(points) <= 30)
         for number, points in enumerate(finite.values())
     ]
-    picture = svg(frame, parts, title=title, description=told)
-    return _figure(f"{title}<small>{told}</small>", picture, key(tuple(finite)))
+    picture = svg(frame, parts, title=title, description=note)
+    return _figure(f"{title}<small>{note}</small>", picture, key(tuple(finite)))
 
 
 def reliability(rows: Sequence[Row]) -> str:
     """Return how often answers of each confidence are right; on the diagonal they mean it."""
     frame = Frame()
-    drawn = [row for row in rows if row.pooled and row.report.auc is not None] or [
-        row for row in rows if row.report.auc is not None
+    drawn = [row for row in rows if row.pooled and "auc" in row.report.metrics] or [
+        row for row in rows if "auc" in row.report.metrics
     ]
     parts = [axes(frame, "probability of fake, as told", "share of fakes"), diagonal(frame)]
     for series, row in enumerate(drawn):
         beliefs = np.exp(-np.logaddexp(0.0, -row.logits))
         bins = np.minimum((beliefs * BELIEFS).astype(int), BELIEFS - 1)
         points = [
-            (float(beliefs[bins == one].mean()), float((row.labels[bins == one] == 1).mean()))
-            for one in np.unique(bins)
+            (float(beliefs[bins == bin_].mean()), float((row.labels[bins == bin_] == 1).mean()))
+            for bin_ in np.unique(bins)
         ]
         parts.append(line(frame, points, series, marks=True))
-    said = [f"{row.data} ECE {row.report.ece.value:.3f}" for row in drawn]
-    picture = svg(frame, parts, title="Reliability", description=", ".join(said))
-    return _figure("Reliability of its confidence", picture, key(said)) if drawn else ""
+    errors = [f"{row.data} ECE {row.report.metrics['ece'].value:.3f}" for row in drawn]
+    picture = svg(frame, parts, title="Reliability", description=", ".join(errors))
+    return _figure("Reliability of its confidence", picture, key(errors)) if drawn else ""
 
 
 def _figure(caption: str, picture: str, below: str) -> str:

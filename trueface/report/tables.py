@@ -3,22 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from trueface.evaluation.metrics import Measure, Report
+from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.measurement import Report
+from trueface.evaluation.metric import Metric
+from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.source_intervals import few_sources
 from trueface.report.content import Part, Row, Shown
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json
 
-COLUMNS = (
-    ("balanced_accuracy", "balanced accuracy"),
-    ("auc", "AUC"),
-    ("accuracy", "accuracy"),
-    ("ap", "AP"),
-    ("f1", "F1"),
-    ("eer", "EER"),
-    ("tpr_at_1fpr", "TPR at 1 % FPR"),
-    ("ece", "ECE"),
-)
+COLUMNS = tuple(metric for metric in METRICS.values() if metric.in_report)
 # two ends and the middle of a scale that people who do not see all colours can read: brown is
 # worse than chance, blue better (C. Brewer's PuOr and RdBu)
 BELOW, CHANCE, ABOVE = (179, 88, 6), (247, 247, 247), (33, 102, 172)
@@ -28,7 +22,7 @@ NO_VALUE = "–"
 
 def measures(rows: Sequence[Row | Part]) -> str:
     """Return a table of all measures with their intervals."""
-    head = "".join(f'<th scope="col">{name}</th>' for _, name in COLUMNS)
+    head = "".join(f'<th scope="col">{escape(metric.heading)}</th>' for metric in COLUMNS)
     return (
         '<div class="wide"><table class="measures"><caption>Value and 95 % interval over the '
         "population of sources (folders); of a class of one source, of this one. Positive is fake. "
@@ -39,27 +33,27 @@ def measures(rows: Sequence[Row | Part]) -> str:
     )
 
 
-def heat_map(models: Sequence[Shown], field: str, name: str) -> str:
+def heat_map(models: Sequence[Shown], metric: Metric) -> str:
     """Return models × data, coloured by a measure for which one half is chance."""
-    data = tuple(dict.fromkeys(row.data for one in models for row in one.rows))
+    data = tuple(dict.fromkeys(row.data for model in models for row in model.rows))
     values = {
-        (one.model.name, row.data): found
-        for one in models
-        for row in one.rows
-        if isinstance(found := getattr(row.report, field), Measure)
+        (model.model.name, row.data): row.report.metrics[metric.name]
+        for model in models
+        for row in model.rows
+        if metric.name in row.report.metrics
     }
     if not values:
         return ""
-    shown = [one for one in data if any(of == one for _, of in values)]
-    head = "".join(f'<th scope="col">{breakable(one)}</th>' for one in shown)
+    shown = [model for model in data if any(of == model for _, of in values)]
+    head = "".join(f'<th scope="col">{breakable(model)}</th>' for model in shown)
     body = "".join(
-        f'<tr><th scope="row">{escape(one.model.name)}</th>'
-        + "".join(_cell(values.get((one.model.name, of))) for of in shown)
+        f'<tr><th scope="row">{escape(model.model.name)}</th>'
+        + "".join(_cell(values.get((model.model.name, of))) for of in shown)
         + "</tr>"
-        for one in models
+        for model in models
     )
     return (
-        f'<div class="wide"><table class="heat"><caption>{escape(name)}, with 95 % '
+        f'<div class="wide"><table class="heat"><caption>{escape(metric.title)}, with 95 % '
         f"intervals; blue above chance (0.5), brown below it</caption><thead><tr><td></td>{head}</tr>"
         f"</thead><tbody>{body}</tbody>"
         "</table></div>"
@@ -93,36 +87,36 @@ def facts(pairs: Iterable[tuple[str, object]]) -> str:
 
 def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]]:
     """Return the values of a record by their path, "settings.lr"."""
-    found: list[tuple[str, object]] = []
+    pairs: list[tuple[str, object]] = []
     for name, value in record.items():
         if isinstance(value, dict):
-            found += flat(value, f"{above}{name}.")
+            pairs += flat(value, f"{above}{name}.")
         elif isinstance(value, list):
-            found.append((above + name, ", ".join(map(str, value))))
+            pairs.append((above + name, ", ".join(map(str, value))))
         else:
-            found.append((above + name, NO_VALUE if value is None else value))
-    return found
+            pairs.append((above + name, NO_VALUE if value is None else value))
+    return pairs
 
 
 def _line(row: Row | Part) -> str:
-    cells = "".join(f"<td>{_measure(row.report, field)}</td>" for field, _ in COLUMNS)
+    cells = "".join(f"<td>{_measure(row.report, metric.name)}</td>" for metric in COLUMNS)
     return (
         f'<tr><th scope="row">{_data(row)}</th><td>{row.report.n}{_sources(row.report)}</td>{cells}'
         f'<td class="left">{escape(row.report.verdict) or NO_VALUE}</td></tr>'
     )
 
 
-def _measure(report: Report, field: str) -> str:
-    found = getattr(report, field)
-    if not isinstance(found, Measure):
+def _measure(report: Report, name: str) -> str:
+    measure = report.metrics.get(name)
+    if measure is None:
         return NO_VALUE
-    images = report.by_images.get(field)
+    images = report.by_images.get(name)
     title = (
         f' title="by images of these sources alone: {images.low:.3f}–{images.high:.3f}"'
-        if images and images != found
+        if images and images != measure
         else ""
     )
-    return f"{found.value:.3f}<small{title}>{found.low:.3f}–{found.high:.3f}</small>"
+    return f"{measure.value:.3f}<small{title}>{measure.low:.3f}–{measure.high:.3f}</small>"
 
 
 def _sources(report: Report) -> str:

@@ -9,8 +9,8 @@ import pytest
 from tests.trueface.oldfiles import score_file
 from trueface.cli import main
 from trueface.cli.classic import comparison_text
-from trueface.evaluation.comparison import compare, contrast, document, read_side
-from trueface.evaluation.comparison_input import Side, side, titles
+from trueface.evaluation.comparison import compare, contrast, document
+from trueface.evaluation.comparison_input import ComparisonInput, merged_scores, read_input, titles
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -90,8 +90,8 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def of(*places: Path, title: str = "x") -> Side:
-    return side(places, title=title)
+def of(*places: Path, title: str = "x") -> ComparisonInput:
+    return read_input(places, title=title)
 
 
 def confused(confusion: tuple[tuple[int, int], tuple[int, int]]) -> Scores:
@@ -134,7 +134,7 @@ def test_the_command_prints_the_original_s_report_first(
 def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_notes() -> None:
     constant = confused(((5, 0), (7, 0)))
     assert "Precision: 0.00%" in comparison_text.performance("x", ((5, 0), (7, 0)))
-    one = Side(title="all real", files=(), scores=constant, notes=())
+    one = ComparisonInput(title="all real", files=(), scores=constant, notes=())
     text = comparison_text.text(compare(one, one))
     assert "all real: not defined, as no image was called fake: Precision" in text
     assert "nan" not in text
@@ -204,7 +204,7 @@ def test_sources_that_do_not_differ_leave_open_what_their_images_do() -> None:
     sure = np.where(labels == 1, 2.0, -2.0) + np.random.default_rng(0).normal(0, 0.1, 120)
     first, second = (np.where(np.arange(120) % 20 // 4 == wrong, -sure, sure) for wrong in (0, 1))
     sides = [
-        Side(
+        ComparisonInput(
             title=name,
             scores=Scores(paths=keys, keys=keys, labels=labels, logits=logits),
             files=(),
@@ -283,14 +283,14 @@ def test_an_image_of_two_files_counts_once_and_a_second_opinion_is_told(tmp_path
 def test_a_run_of_several_models_asks_which(runs: Path) -> None:
     write_run(runs / "clean", 1.0, model="other")
     with pytest.raises(DataError, match=r"2 models .* name one of them: .*gan2.*other"):
-        read_side(runs / "clean")
+        merged_scores(runs / "clean")
 
 
 @pytest.mark.parametrize(("place", "said"), [("none", "there is no"), ("empty", "no scores in")])
 def test_a_place_without_scores_is_named(tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=said):
-        read_side(tmp_path / place)
+        merged_scores(tmp_path / place)
 
 
 def test_images_that_one_model_alone_saw_are_counted_and_left_out_of_paired_tests(
@@ -312,7 +312,7 @@ def test_images_that_one_model_alone_saw_are_counted_and_left_out_of_paired_test
 def test_flipped_labels_on_one_side_are_no_pairs_and_the_reason_is_told(runs: Path) -> None:
     one = scores("A", 1, 1.0)
     other = Scores(paths=one.paths, keys=one.keys, labels=np.zeros(40, np.int8), logits=one.logits)
-    sides = [Side(title="", files=(), scores=table, notes=()) for table in (one, other)]
+    sides = [ComparisonInput(title="", files=(), scores=table, notes=()) for table in (one, other)]
     found = compare(*sides)
     assert found.paired is None
     assert found.unpaired is not None
@@ -339,8 +339,8 @@ def test_old_runs_are_compared_without_paired_tests_and_it_is_said_why(
     assert "### Performance 20_poison ###" in out
     assert "None: old score files name no images, and the original shuffled them" in out
     assert "\ngan2:pre      40" in out
-    assert read_side(one).keys[:2] == ("gan2:pre/#0", "gan2:pre/#1")
-    assert len(read_side(one)) == 80  # its training's scores are left out
+    assert merged_scores(one).keys[:2] == ("gan2:pre/#0", "gan2:pre/#1")
+    assert len(merged_scores(one)) == 80  # its training's scores are left out
 
 
 def test_old_runs_of_one_order_are_paired_on_the_user_s_word(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_old_runs_of_one_order_are_paired_on_the_user_s_word(tmp_path: Path) -> 
 def test_scores_of_ours_stand_before_old_ones_of_the_same_folder(tmp_path: Path) -> None:
     folder = old_run(tmp_path / "run", 1.0) / MODEL
     write_scores(paths.scores(folder, MODEL, "gan2:pre"), scores("StyleGAN2", 1, 1.0))
-    assert read_side(folder).names_images
+    assert merged_scores(folder).names_images
 
 
 def test_sides_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:

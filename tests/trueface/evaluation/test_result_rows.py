@@ -6,7 +6,8 @@ import pytest
 
 from launcher.api import model_folder_name
 from launcher.cli.run_results import draw
-from trueface.evaluation.metrics import MEASURES, measure
+from trueface.evaluation.measurement import measure
+from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.result_rows import compare
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths
@@ -34,7 +35,7 @@ def test_a_row_holds_every_measure_or_the_reason_why_not(run: Path) -> None:
     rows = compare(run, [(MODEL, data) for data, _, _ in TESTS])
     assert [row["data"] for row in rows] == ["gan2:pre", "gan3:pre", "gan2:pre&gan3:pre&real:pre"]
     for row in rows:
-        assert set(MEASURES) <= set(row)
+        assert set(METRICS) <= set(row)
         assert row["reasons"] == {}
     (alone,) = compare(run, [(MODEL, "gan2:pre")])
     assert alone["precision"] is alone["eer"] is None
@@ -49,11 +50,11 @@ def test_a_row_s_measures_are_those_of_its_images(run: Path) -> None:
     logits = np.array([float(f"{logit:.9g}") for logit in np.concatenate(tables)])
     labels = np.repeat(np.array([label for _, _, label in TESTS], np.int8), 30)
     report = measure(labels, logits, keys=[f"{s}/{n}" for _, s, _ in TESTS for n in range(30)])
-    assert report.ap is not None
+    assert report.metrics.get("ap") is not None
     assert pooled["ap"] == {
-        "value": report.ap.value,
-        "low": report.ap.low,
-        "high": report.ap.high,
+        "value": report.metrics["ap"].value,
+        "low": report.metrics["ap"].low,
+        "high": report.metrics["ap"].high,
     }
 
 

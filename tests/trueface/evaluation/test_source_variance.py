@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.coverage import SHOWN, Setting, coverage
-from trueface.evaluation.metrics import measure
+from trueface.evaluation.measurement import measure
 from trueface.evaluation.source_variance import Scale, design, ends, standard_error
 
 
@@ -46,9 +46,9 @@ def test_of_one_source_the_interval_is_of_its_images_and_says_so() -> None:
     keys = [f"{label}/{n}" for n, label in enumerate(labels)]
     report = measure(labels, logits, keys=keys)
     assert report.sources == {0: 1, 1: 1}
-    assert report.auc == report.by_images["auc"]
-    width = report.accuracy.high - report.accuracy.low
-    p = report.accuracy.value
+    assert report.metrics.get("auc") == report.by_images["auc"]
+    width = report.metrics["accuracy"].high - report.metrics["accuracy"].low
+    p = report.metrics["accuracy"].value
     assert width == pytest.approx(2 * 1.96 * math.sqrt(p * (1 - p) / 400), rel=0.1)
 
 
@@ -60,7 +60,7 @@ def test_more_images_of_the_same_three_sources_do_not_narrow_an_interval() -> No
         labels = np.repeat(np.array([0, 1], np.int8), 3 * count)
         logits = np.concatenate([shift - 1, shift + 1]) + random.normal(size=6 * count)
         keys = [f"{n // (3 * count)}{n % 3}/{n}" for n in range(6 * count)]
-        auc = measure(labels, logits, keys=keys).auc
+        auc = measure(labels, logits, keys=keys).metrics.get("auc")
         assert auc is not None
         widths.append(auc.high - auc.low)
     assert widths[1] > 0.8 * widths[0] > 0.1
@@ -83,7 +83,7 @@ def test_an_equal_error_rate_is_no_surer_than_its_images(counts: tuple[int, ...]
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
     report = measure(labels, logits, keys=keys + others)
-    found = report.eer
+    found = report.metrics.get("eer")
     assert found is not None
     assert found.low <= report.by_images["eer"].low < found.value
     assert found.high >= report.by_images["eer"].high > found.value

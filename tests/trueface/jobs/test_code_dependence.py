@@ -145,7 +145,7 @@ def test_unlearning_does_not_depend_on_statistics(kind: str) -> None:
         "evaluation.bootstrap",
         "evaluation.curves",
         "evaluation.source_variance",
-        "evaluation.weighted_metrics",
+        "evaluation.weighted_scores",
         "unlearning.evaluation.intervals",
     }
     modules = {f"trueface.{name}" for name in statistics}

@@ -9,27 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from trueface.cli.text_tables import aligned, bracketed, frame, shown
 from trueface.evaluation.bootstrap import Measure
 from trueface.evaluation.comparison import Comparison, Contrast, Paired, SourceTest
-from trueface.evaluation.comparison_input import Side
-from trueface.evaluation.metrics import CONSTANT, Report
+from trueface.evaluation.comparison_input import ComparisonInput
+from trueface.evaluation.measurement import CONSTANT, Report
+from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.significance import DeLong, McNemar
 from trueface.evaluation.source_intervals import few_sources, sources_json
 
 LABELS = ("Real", "Fake")
 SMALLEST = 1e-300  # of a p: below it the arithmetic has no numbers
-TITLES = {
-    "accuracy": "Accuracy %",
-    "balanced_accuracy": "Balanced accuracy %",
-    "precision": "Precision %",
-    "recall": "Recall %",
-    "f1": "F1 score %",
-    "auc": "AUC",
-    "ap": "Average precision",
-    "eer": "Equal error rate %",
-    "tpr_at_1fpr": "TPR at 1% FPR %",
-    "ece": "Calibration error",
-    "loss": "Loss",
-}
-PLAIN = frozenset({"auc", "ap", "ece", "loss"})  # shown as they are, not in %
 
 Confusion = Sequence[Sequence[int]]
 
@@ -164,15 +151,14 @@ def _sources(paired: Paired) -> str:
 
 
 def _by_source(name: str, test: SourceTest) -> str:
-    told = f"{TITLES[name].removesuffix(' %').lower() if name != 'auc' else 'AUC'} "
+    metric = METRICS[name]
+    subject = metric.heading
     if test.alike:
-        return f"{told}does not differ"
+        return f"{subject} does not differ"
     if test.p is None:
-        scale = 1 if name in PLAIN else 100
-        return (
-            f"{told}changes alike in every source; by images by {bracketed(test.difference, scale)}"
-        )
-    return f"{told}{_p(test.p)} (t, {test.freedom:.1f} degrees of freedom)"
+        change = bracketed(test.difference, metric.factor)
+        return f"{subject} changes alike in every source; by images by {change}"
+    return f"{subject} {_p(test.p)} (t, {test.freedom:.1f} degrees of freedom)"
 
 
 def _p(value: float) -> str:
@@ -181,10 +167,10 @@ def _p(value: float) -> str:
 
 def _intervals(whole: Contrast) -> list[str]:
     rows: list[tuple[str, ...]] = [("", "Before", "After", "Difference")]
-    for name, title in TITLES.items():
-        scale = 1 if name in PLAIN else 100
+    for name, metric in METRICS.items():
+        title = f"{metric.title} %" if metric.percent else metric.title
         cells = (_of(whole.before, name), _of(whole.after, name), whole.difference[name])
-        rows.append((title, *(bracketed(cell, scale) for cell in cells)))
+        rows.append((title, *(bracketed(cell, metric.factor) for cell in cells)))
     how = "both resampled together" if whole.same_images else "each resampled by itself"
     few = "; ".join(
         dict.fromkeys(
@@ -210,23 +196,23 @@ def _parts(title: str, parts: Mapping[str, Contrast]) -> list[str]:
 
 
 def _of(report: Report | None, name: str) -> Measure | None:
-    return None if report is None else getattr(report, name)
+    return None if report is None else report.metrics.get(name)
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
     sides = (comparison.before, comparison.whole.before), (comparison.after, comparison.whole.after)
-    for of_side, report in sides:
-        yield from (f"{of_side.title}: {note}" for note in _notes_of(of_side, report))
+    for compared, report in sides:
+        yield from (f"{compared.title}: {note}" for note in _notes_of(compared, report))
 
 
-def _notes_of(of_side: Side, report: Report | None) -> Iterator[str]:
-    yield from of_side.notes
+def _notes_of(compared: ComparisonInput, report: Report | None) -> Iterator[str]:
+    yield from compared.notes
     if report is None:
         return
     if report.verdict:
         yield f"verdict: {report.verdict}"
     by_reason: dict[str, list[str]] = {}
     for name, reason in report.reasons.items():
-        by_reason.setdefault(reason, []).append(TITLES[name].removesuffix(" %"))
+        by_reason.setdefault(reason, []).append(METRICS[name].title)
     for reason, names in by_reason.items():
         yield f"not defined, as {reason}: {', '.join(names)}"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from trueface.evaluation import curves
 from trueface.evaluation.bootstrap import Floats, Measure
+from trueface.evaluation.calibration import BINS, sure_bins
 from trueface.evaluation.predictions import UNKNOWN, Answered
-from trueface.evaluation.weighted_metrics import BINS, sure_bins
 from trueface.runtime.errors import DataError
 from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation import intervals
@@ -130,7 +130,7 @@ def calibration_error(part: Answered, labels: Classes) -> float:
     """Return the expected calibration error of the predicted class.
 
     Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width over 0 … 1; of
-        two classes over 0.5 … 1, the same as `weighted_metrics.calibration_error`.
+        two classes over 0.5 … 1, the same as `calibration.calibration_error`.
     """
     confidence = np.exp(log_probabilities(part).max(1))
     if part.logits.shape[1] == 2:
@@ -152,8 +152,11 @@ def ranking(part: Answered, labels: Classes) -> Mapping[str, float]:
     positive = labels == 1
     if positive.all() or not positive.any():
         raise Unmeasured("all samples are of one class")
-    found = curves.values(positive, _margin(part), np.ones((1, len(part)), np.uint8))
-    return {name: float(found[name][0]) for name in ("auc", "eer")}
+    curve = curves.plain_curve(positive, _margin(part))
+    return {
+        "auc": float(curves.area(curve)[0]),
+        "eer": float(curves.equal_error_rate(curve)[0]),
+    }
 
 
 def tuned(test: Answered, validation: Answered) -> float:

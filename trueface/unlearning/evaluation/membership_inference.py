@@ -176,10 +176,10 @@ def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -
     values, member, names = _told(forget, outside, (members, others, labels))
     inside, sureness = member == 1, -values[:, 0]
     weights = np.concatenate([np.ones(len(members), np.int64), counts])[None].astype(np.uint16)
-    (value,) = curves.values(inside, sureness, weights)["tpr_at_1fpr"]
+    (value,) = curves.resampled(curves.tpr_at_fpr, inside, sureness, weights)
     drawn = resamples(names, 2 * np.concatenate(of) + member, seed)
     drawn = drawn if counts.max() == 1 else drawn.astype(np.uint16) * weights
-    spread = curves.values(inside, sureness, drawn)["tpr_at_1fpr"]
+    spread = curves.resampled(curves.tpr_at_fpr, inside, sureness, drawn)
     found = interval(float(value), spread)
     pictures_in = len({name for name, own in zip(names, inside, strict=True) if own})
     return unvaried(found.value, pictures_in) if found.low == found.high else found

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from trueface.evaluation.metrics import measure
+from trueface.evaluation.measurement import measure
 from trueface.evaluation.predictions import Answered
 from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation.cross_entropy import log_probabilities

@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 from scipy.special import stdtrit
 
-from trueface.evaluation.metrics import CONSTANT
+from trueface.evaluation.measurement import CONSTANT
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested

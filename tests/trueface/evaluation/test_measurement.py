@@ -13,16 +13,15 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from trueface.evaluation.bootstrap import RESAMPLES, resamples
-from trueface.evaluation.metrics import (
-    MEASURES,
-    Measure,
+from trueface.evaluation.bootstrap import RESAMPLES, Measure, resamples
+from trueface.evaluation.calibration import calibration_error
+from trueface.evaluation.measurement import (
     breakdown,
-    calibration_error,
     measure,
     measured,
     roc,
 )
+from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.errors import DataError
 
@@ -39,22 +38,22 @@ def drawn(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list
 def test_values_are_those_of_scikit_learn() -> None:
     labels, logits, keys = drawn(400, 1.0)
     report = measure(labels, np.round(logits, 1), keys=keys)
-    assert report.auc is not None
-    assert report.auc.value == pytest.approx(roc_auc_score(labels, np.round(logits, 1)))
+    assert report.metrics.get("auc") is not None
+    assert report.metrics["auc"].value == pytest.approx(roc_auc_score(labels, np.round(logits, 1)))
     probabilities = 1 / (1 + np.exp(-np.round(logits, 1)))
-    assert report.loss.value == pytest.approx(log_loss(labels, probabilities))
+    assert report.metrics["loss"].value == pytest.approx(log_loss(labels, probabilities))
 
 
 def test_values_of_a_table_small_enough_to_count_by_hand() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     logits = np.array([-1.0, -2.0, 1.0, 3.0, 0.0])  # exactly 0 counts as real
     report = measure(labels, logits, keys=list("abcde"))
-    assert report.balanced_accuracy is not None
-    assert report.auc is not None
+    assert report.metrics.get("balanced_accuracy") is not None
+    assert report.metrics.get("auc") is not None
     assert report.confusion == ((2, 1), (1, 1))
-    assert report.accuracy.value == pytest.approx(3 / 5)
-    assert report.balanced_accuracy.value == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert report.auc.value == pytest.approx(5 / 6)
+    assert report.metrics["accuracy"].value == pytest.approx(3 / 5)
+    assert report.metrics["balanced_accuracy"].value == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert report.metrics["auc"].value == pytest.approx(5 / 6)
 
 
 def test_calibration_is_perfect_when_confidence_is_the_share_of_right_answers() -> None:
@@ -68,7 +67,12 @@ def test_calibration_is_perfect_when_confidence_is_the_share_of_right_answers() 
 def test_every_value_lies_in_its_interval(shift: float) -> None:
     labels, logits, keys = drawn(120, shift)
     report = measure(labels, logits - shift / 2, keys=keys)
-    for value in (report.accuracy, report.auc, report.ece, report.loss):
+    for value in (
+        report.metrics.get("accuracy"),
+        report.metrics.get("auc"),
+        report.metrics.get("ece"),
+        report.metrics.get("loss"),
+    ):
         assert value is not None
         assert value.low <= value.value <= value.high
 
@@ -78,15 +82,17 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     for seed in range(60):
         labels, logits, keys = drawn(200, 0.0, seed)
         report = measure(labels, logits, keys=keys)
-        assert report.auc is not None
+        assert report.metrics.get("auc") is not None
         held += report.verdict == "chance"
-        assert report.auc.low <= report.auc.value <= report.auc.high
+        assert (
+            report.metrics["auc"].low <= report.metrics["auc"].value <= report.metrics["auc"].high
+        )
     assert held >= 51  # 57 expected; fewer than 51 has a probability of 1 in 200
 
 
 def test_the_interval_of_an_area_is_as_wide_as_the_formula_of_hanley_and_mcneil_says() -> None:
     labels, logits, keys = drawn(600, 1.0)
-    auc = measure(labels, logits, keys=keys).auc
+    auc = measure(labels, logits, keys=keys).metrics.get("auc")
     assert auc is not None
     a, n = auc.value, 300
     q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
@@ -96,9 +102,11 @@ def test_the_interval_of_an_area_is_as_wide_as_the_formula_of_hanley_and_mcneil_
 
 def test_copies_of_an_image_do_not_narrow_an_interval() -> None:
     labels, logits, keys = drawn(100, 0.5)
-    once = measure(labels, logits, keys=keys).auc
-    thrice = measure(np.tile(labels, 3), np.tile(logits, 3), keys=keys * 3).auc
-    apart = measure(np.tile(labels, 3), np.tile(logits, 3), keys=[str(n) for n in range(300)]).auc
+    once = measure(labels, logits, keys=keys).metrics.get("auc")
+    thrice = measure(np.tile(labels, 3), np.tile(logits, 3), keys=keys * 3).metrics.get("auc")
+    apart = measure(
+        np.tile(labels, 3), np.tile(logits, 3), keys=[str(n) for n in range(300)]
+    ).metrics.get("auc")
     assert once is not None
     assert thrice is not None
     assert apart is not None
@@ -113,10 +121,10 @@ def test_the_same_table_has_the_same_intervals() -> None:
 
 def test_one_class_alone_has_no_area_and_says_why() -> None:
     report = measure(np.ones(4, np.int8), np.array([1.0, 2.0, -1.0, 3.0]), keys=list("abcd"))
-    assert report.auc is None
-    assert report.balanced_accuracy is None
+    assert report.metrics.get("auc") is None
+    assert report.metrics.get("balanced_accuracy") is None
     assert report.reason == "all images are fake"
-    assert report.accuracy.value == pytest.approx(0.75)
+    assert report.metrics["accuracy"].value == pytest.approx(0.75)
     assert report.verdict == ""
 
 
@@ -155,16 +163,16 @@ def test_sources_that_differ_widen_an_interval_as_more_images_cannot() -> None:
     apart = [f"folder{source}/{number}" for number, source in enumerate(sources)]
     wide = measure(labels, logits, keys=apart)
     narrow = measure(labels, logits, keys=[str(number) for number in range(4000)])
-    assert wide.auc is not None
-    assert narrow.auc is not None
-    assert narrow.auc.high - narrow.auc.low < 0.04
-    assert wide.auc.high - wide.auc.low > 0.15
+    assert wide.metrics.get("auc") is not None
+    assert narrow.metrics.get("auc") is not None
+    assert narrow.metrics["auc"].high - narrow.metrics["auc"].low < 0.04
+    assert wide.metrics["auc"].high - wide.metrics["auc"].low > 0.15
 
 
 def test_a_source_of_one_image_does_no_harm() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     keys = ["a/1", "a/2", "b/1", "c/1", "d/1"]
-    auc = measure(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).auc
+    auc = measure(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).metrics.get("auc")
     assert auc is not None
     assert 0 < auc.low < 1
     assert auc.high == 1.0
@@ -173,11 +181,13 @@ def test_a_source_of_one_image_does_no_harm() -> None:
 def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
     labels, logits, keys = drawn(200, 50.0)
     report = measure(labels, logits - 25, keys=keys)
-    assert report.accuracy.value == report.accuracy.high == 1
-    assert report.accuracy.low == pytest.approx(0.025 ** (1 / 200))  # no error on 200 images
-    assert _value(report.recall) == 1
-    assert report.recall is not None
-    assert report.recall.low == pytest.approx(0.025 ** (1 / 100))
+    assert report.metrics["accuracy"].value == report.metrics["accuracy"].high == 1
+    assert report.metrics["accuracy"].low == pytest.approx(
+        0.025 ** (1 / 200)
+    )  # no error on 200 images
+    assert _value(report.metrics.get("recall")) == 1
+    assert report.metrics.get("recall") is not None
+    assert report.metrics["recall"].low == pytest.approx(0.025 ** (1 / 100))
 
 
 @pytest.mark.parametrize("count", [40, 400])
@@ -196,8 +206,8 @@ def test_few_sources_leave_the_area_of_a_good_model_open_but_do_not_make_it_a_gu
     keys = [f"{label}{s}/{n}" for n, (label, s) in enumerate(zip(labels, sources, strict=True))]
     report = measure(labels, logits, keys=keys)
     assert report.sources == {0: 2, 1: 2}
-    assert report.auc is not None
-    assert report.auc.low < 0.5 < report.by_images["auc"].low
+    assert report.metrics.get("auc") is not None
+    assert report.metrics["auc"].low < 0.5 < report.by_images["auc"].low
     assert report.verdict == ""
 
 
@@ -216,10 +226,14 @@ def tied(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
 def test_measures_of_two_classes_are_those_of_scikit_learn() -> None:
     labels, logits, keys = tied(400)
     report = measure(labels, logits, keys=keys)
-    assert _value(report.precision) == pytest.approx(precision_score(labels, logits > 0))
-    assert _value(report.recall) == pytest.approx(recall_score(labels, logits > 0))
-    assert _value(report.f1) == pytest.approx(f1_score(labels, logits > 0))
-    assert _value(report.ap) == pytest.approx(average_precision_score(labels, logits))
+    assert _value(report.metrics.get("precision")) == pytest.approx(
+        precision_score(labels, logits > 0)
+    )
+    assert _value(report.metrics.get("recall")) == pytest.approx(recall_score(labels, logits > 0))
+    assert _value(report.metrics.get("f1")) == pytest.approx(f1_score(labels, logits > 0))
+    assert _value(report.metrics.get("ap")) == pytest.approx(
+        average_precision_score(labels, logits)
+    )
 
 
 def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
@@ -227,13 +241,13 @@ def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
     # is met where both error rates are 1/4
     labels = np.array([1, 0, 1, 1, 0, 0, 0, 1], np.int8)
     report = measure(labels, -np.arange(8.0), keys=list("abcdefgh"))
-    assert _value(report.eer) == pytest.approx(1 / 4)
+    assert _value(report.metrics.get("eer")) == pytest.approx(1 / 4)
     # two reals against one fake between them: FPR jumps from 1/2 to 1/2 while TPR goes 0 to 1
     between = measure(np.array([0, 1, 0], np.int8), np.array([3.0, 2.0, 1.0]), keys=list("abc"))
-    assert _value(between.eer) == pytest.approx(1 / 2)
+    assert _value(between.metrics.get("eer")) == pytest.approx(1 / 2)
     # one tie of all is the diagonal, which meets FPR = 1 - TPR in the middle
     alike = measure(np.array([0, 1, 1], np.int8), np.ones(3), keys=list("abc"))
-    assert _value(alike.eer) == pytest.approx(1 / 2)
+    assert _value(alike.metrics.get("eer")) == pytest.approx(1 / 2)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -241,12 +255,14 @@ def test_rates_at_thresholds_are_those_of_trying_every_threshold(seed: int) -> N
     labels, logits, keys = tied(350, seed)
     report = measure(labels, logits, keys=keys)
     fpr, tpr, _ = roc_curve(labels, logits, drop_intermediate=False)
-    assert _value(report.tpr_at_1fpr) == pytest.approx(tpr[fpr <= 0.01].max())
+    assert _value(report.metrics.get("tpr_at_1fpr")) == pytest.approx(tpr[fpr <= 0.01].max())
     after = int(np.argmax(fpr >= 1 - tpr))
     grid = np.linspace(0, 1, 100_001)
     x = fpr[after - 1] + grid * (fpr[after] - fpr[after - 1])
     y = tpr[after - 1] + grid * (tpr[after] - tpr[after - 1])
-    assert _value(report.eer) == pytest.approx(x[np.argmin(np.abs(x - (1 - y)))], abs=1e-4)
+    assert _value(report.metrics.get("eer")) == pytest.approx(
+        x[np.argmin(np.abs(x - (1 - y)))], abs=1e-4
+    )
 
 
 def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() -> None:
@@ -277,11 +293,11 @@ def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() ->
 def test_without_an_image_called_fake_there_is_no_precision() -> None:
     labels = np.array([0, 1, 1], np.int8)
     report = measure(labels, np.array([-1.0, -2.0, -3.0]), keys=list("abc"))
-    assert report.precision is None
+    assert report.metrics.get("precision") is None
     assert report.reasons == {"precision": "no image was called fake"}
     assert report.reason is None
-    assert _value(report.recall) == 0
-    assert _value(report.f1) == 0
+    assert _value(report.metrics.get("recall")) == 0
+    assert _value(report.metrics.get("f1")) == 0
 
 
 def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() -> None:
@@ -291,8 +307,8 @@ def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() ->
             labels = (random.random(count) < share).astype(np.int8)
             logits = np.round(random.normal(size=count) * 3, random.integers(0, 2))
             report = measure(labels, logits, keys=[f"s/{n}" for n in range(count)])
-            for name in MEASURES:
-                value = getattr(report, name)
+            for name in METRICS:
+                value = report.metrics.get(name)
                 assert (value is None) == (name in report.reasons)
                 if value is not None:
                     assert np.isfinite([value.value, value.low, value.high]).all()
@@ -303,9 +319,14 @@ def test_of_fakes_alone_the_recall_is_known_and_of_reals_alone_it_is_not() -> No
     logits = np.array([1.0, -1.0, 2.0, 3.0])
     fakes = measure(np.ones(4, np.int8), logits, keys=list("abcd"))
     reals = measure(np.zeros(4, np.int8), logits, keys=list("abcd"))
-    assert _value(fakes.recall) == 0.75
-    assert fakes.precision is fakes.ap is fakes.eer is None
-    assert reals.recall is None
+    assert _value(fakes.metrics.get("recall")) == 0.75
+    assert (
+        fakes.metrics.get("precision")
+        is fakes.metrics.get("ap")
+        is fakes.metrics.get("eer")
+        is None
+    )
+    assert reals.metrics.get("recall") is None
     assert reals.reasons["recall"] == "all images are real"
 
 
@@ -326,17 +347,17 @@ def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
     )
     parts = breakdown(scores)
     assert list(parts.subsets) == ["StyleGAN2/a", "FFHQ"]
-    assert {name: part.accuracy.value for name, part in parts.modifiers.items()} == {
+    assert {name: part.metrics["accuracy"].value for name, part in parts.modifiers.items()} == {
         "pre": 1.0,
         "fb": 0.0,
         "MyNet": 0.0,
     }
     fakes = parts.subsets["StyleGAN2/a"]
     assert fakes.report.n == 20
-    assert fakes.report.auc is None
+    assert fakes.report.metrics.get("auc") is None
     assert fakes.beside is not None
     assert fakes.beside.n == 30  # the reals of MyNet are no match for fakes of pre and fb
-    assert _value(fakes.beside.auc) == 0.5
+    assert _value(fakes.beside.metrics.get("auc")) == 0.5
 
 
 def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
@@ -349,7 +370,7 @@ def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
     )
     parts = breakdown(scores)
     assert parts.subsets["x"].beside is None
-    assert parts.subsets["x"].report.auc is not None
+    assert parts.subsets["x"].report.metrics.get("auc") is not None
     assert list(parts.modifiers) == ["none"]
 
 

@@ -1,78 +1,52 @@
-"""What the scores of a model are worth: point values by scikit-learn, and their intervals.
+"""What the scores of a model are worth: every metric of a score table, with its intervals.
 
 Positive = fake throughout: precision is how many of those called fake are, recall how many of the
-fakes were called so. A measure that cannot be told is `None`, with the reason beside it.
+fakes were called so. A metric that is undefined is missing, with the reason beside it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    balanced_accuracy_score,
-    confusion_matrix,
-    f1_score,
-    log_loss,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn.metrics import confusion_matrix, roc_curve
 
-from trueface.evaluation import curves, source_variance
-from trueface.evaluation.bootstrap import Floats, interval, resamples, unbiased
-from trueface.evaluation.bootstrap import Measure as Measure  # part of `Report`
+from trueface.evaluation import source_variance
+from trueface.evaluation.bootstrap import Floats, Measure, resamples
+from trueface.evaluation.calibration import Labels
+from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.score_tables import Scores
 from trueface.evaluation.source_intervals import opened, over_sources
 from trueface.evaluation.source_variance import Design
-from trueface.evaluation.weighted_metrics import MEASURES as MEASURES  # of every `Report`
-from trueface.evaluation.weighted_metrics import Labels as Labels
-from trueface.evaluation.weighted_metrics import calibration_error as calibration_error
-from trueface.evaluation.weighted_metrics import probabilities, values
 from trueface.runtime.errors import DataError
 
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
-OF_ANY_CLASS = frozenset({"accuracy", "ece", "loss"})  # what one class alone has, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All measures of one score table; `None` where `reasons` says why there can be none."""
+    """All metrics of one score table."""
 
     n: int
     sources: Mapping[int, int]  # folders that the images of each class (0 real) come from
-    accuracy: Measure
-    balanced_accuracy: Measure | None
-    precision: Measure | None
-    recall: Measure | None
-    f1: Measure | None
-    auc: Measure | None
-    ap: Measure | None  # average precision
-    eer: Measure | None  # equal error rate
-    tpr_at_1fpr: Measure | None
-    ece: Measure
-    loss: Measure
+    metrics: Mapping[str, Measure]  # by name; those that `reasons` has are undefined
     confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
-    reason: str | None  # why there is no measure of two classes
-    reasons: Mapping[str, str]  # of every measure that is None
+    reason: str | None  # why there is no metric of two classes
+    reasons: Mapping[str, str]  # why a metric is undefined, by name
     verdict: str  # "constant", "chance", "below chance", the first and one more, or ""
-    by_images: Mapping[
-        str, Measure
-    ]  # other images of the very same sources: intervals of each measure
+    # of other images of the very same sources: intervals of each metric
+    by_images: Mapping[str, Measure]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A report, and what it rests on: each of its measures on every resample."""
+    """A report, and what it rests on: each of its metrics on every resample."""
 
     report: Report
     spread: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
     design: Design
-    left: Mapping[str, Floats]  # name → (F,) on what of the table is left: see `uncertainty`
+    left: Mapping[str, Floats]  # name → (F,) on what of the table is left: see `source_variance`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +66,7 @@ class Breakdown:
 
 
 def measure(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 0) -> Report:
-    """Return every measure of a score table with its interval.
+    """Return every metric of a score table with its interval.
 
     Args:
         labels: (N,) 1 fake, 0 real.
@@ -104,8 +78,8 @@ def measure(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 
         DataError: empty, or a logit that is no finite number: such a model has no score.
 
     Intervals are over the population that the sources come from, where a class has several; of a
-    class of one source they are of this source. See `uncertainty`; where no class has several, and
-    for `by_images`, `bootstrap`. That of the calibration error is wide rather than narrow. A share
+    class of one source they are of this source. See `source_variance`; where no class has several,
+    and for `by_images`, `bootstrap`. That of the calibration error is wide rather than narrow. A share
     that is 0 or 1 without exception has the interval of no error on as many images.
     """
     return measured(labels, logits, keys=keys, seed=seed).report
@@ -118,24 +92,26 @@ def measured(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int =
     """
     _check(labels, logits)
     fake, called = labels == 1, logits > 0
-    reasons = _reasons(fake, called)
-    known = [name for name in MEASURES if name not in reasons]
-    points = _points(labels, logits, known)
-    weights = resamples(keys, labels, seed)
-    spread, _ = values(fake, logits, weights, known)
-    shown = {**spread, "ece": unbiased(points["ece"], spread["ece"])}
+    undefined = {name: metric.why_undefined(fake, called) for name, metric in METRICS.items()}
+    reasons = {name: reason for name, reason in undefined.items() if reason}
+    defined = [metric for name, metric in METRICS.items() if name not in reasons]
+    spread = resampled_values(defined, fake, logits, resamples(keys, labels, seed))
     design = source_variance.design(keys, labels, seed)
-    left, gaps = values(fake, logits, design.weights, known, design.scale)
-    by_images = {name: opened(name, interval(points[name], shown[name]), design) for name in known}
-    found = dict(by_images)
+    left = resampled_values(defined, fake, logits, design.weights, design.scale)
+    by_images = {
+        metric.name: opened(
+            metric, metric.image_interval(metric.value(labels, logits), spread[metric.name]), design
+        )
+        for metric in defined
+    }
+    measures = dict(by_images)
     if design.drawn:
-        wider = over_sources(by_images, fake, logits, design, left, gaps)
-        found |= {name: one for name, one in wider.items() if one.low < one.high}
-    every: dict[str, Any] = {**dict.fromkeys(reasons), **found}
+        wider = over_sources(by_images, fake, logits, design, left)
+        measures |= {name: measure for name, measure in wider.items() if measure.low < measure.high}
     report = Report(
         n=len(labels),
         sources=design.sources,
-        **every,
+        metrics=measures,
         confusion=_confusion(labels, logits),
         reason=reasons.get("auc"),
         reasons=reasons,
@@ -199,37 +175,6 @@ def _check(labels: Labels, logits: Floats) -> None:
         raise DataError(f"{broken} of {len(logits)} logits are no finite numbers")
 
 
-def _reasons(fake: NDArray[np.bool_], called: NDArray[np.bool_]) -> dict[str, str]:
-    """Return why there is no such measure, for each that there is not."""
-    if fake.all():
-        reason = "all images are fake"
-        return {name: reason for name in MEASURES if name not in OF_ANY_CLASS | {"recall"}}
-    if not fake.any():
-        return {name: "all images are real" for name in MEASURES if name not in OF_ANY_CLASS}
-    return {} if called.any() else {"precision": "no image was called fake"}
-
-
-def _points(labels: Labels, logits: Floats, known: Sequence[str]) -> dict[str, float]:
-    called = logits > 0
-    once = np.ones((1, len(labels)), np.uint8)
-    by_threshold = {
-        "accuracy": accuracy_score,
-        "balanced_accuracy": balanced_accuracy_score,
-        "precision": precision_score,
-        "recall": recall_score,
-        "f1": f1_score,
-    }
-    by_order = {"auc": roc_auc_score, "ap": average_precision_score}
-    points = {name: score(labels, called) for name, score in by_threshold.items() if name in known}
-    points |= {name: score(labels, logits) for name, score in by_order.items() if name in known}
-    if "eer" in known:
-        of_curve = curves.values(labels == 1, logits, once)
-        points |= {name: float(of_curve[name][0]) for name in ("eer", "tpr_at_1fpr")}
-    points["ece"] = calibration_error(labels, logits)
-    points["loss"] = log_loss(labels, probabilities(logits), labels=[0, 1])
-    return points
-
-
 def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[int, int]]:
     (a, b), (c, d) = confusion_matrix(labels, logits > 0, labels=[0, 1]).tolist()
     return (a, b), (c, d)
@@ -243,9 +188,9 @@ def _verdict(logits: Floats, auc: Measure | None) -> str:
     if auc is None:
         return ""
     share = float(np.mean(logits > 0))
-    told = ["constant"] if max(share, 1 - share) > CONSTANT else []
+    words = ["constant"] if max(share, 1 - share) > CONSTANT else []
     if auc.low <= 0.5 <= auc.high:
-        told.append("chance")
+        words.append("chance")
     elif auc.high < 0.5:
-        told.append("below chance")
-    return ", ".join(told)
+        words.append("below chance")
+    return ", ".join(words)

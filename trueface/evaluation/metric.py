@@ -1,0 +1,134 @@
+"""What a metric is: a name, its point value, its value under resampling, and its intervals.
+
+A metric is one object at the top of a module in metrics/; `metric_registry` collects them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.evaluation.bootstrap import Counts, Floats, Measure, interval
+from trueface.evaluation.calibration import Labels
+from trueface.evaluation.source_variance import Design, Scale, by_source, standard_error
+from trueface.evaluation.weighted_scores import WeightedScores, weighted
+
+REAL, FAKE = 0, 1
+BOTH = frozenset({REAL, FAKE})
+# the scale of a difference of two values: that of shares lies in -1 … 1
+DIFFERENCE: Mapping[Scale, Scale] = {Scale.SHARE: Scale.SHIFT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSample:
+    """What an interval over sources may rest on."""
+
+    by_images: Measure  # the value with its interval over images
+    fake: NDArray[np.bool_]  # (N,)
+    logits: Floats  # (N,)
+    design: Design  # what is left out of the table
+    left: Floats  # (F,) the metric on what is left; the first is that of the whole table
+
+
+class OverSources(Protocol):
+    """Return a metric's value with its interval over the population of sources."""
+
+    def __call__(self, metric: "Metric", sample: SourceSample, /) -> Measure:
+        """See the class."""
+
+
+def jackknife(metric: "Metric", sample: SourceSample) -> Measure:
+    """Return the interval of Student's t with the error of leaving one source out at a time."""
+    error = standard_error(sample.design, sample.left, even=not metric.pooled)
+    return by_source(float(sample.by_images.value), error, metric.scale)
+
+
+def always(_fake: NDArray[np.bool_], _called: NDArray[np.bool_]) -> str:
+    """Return "": a metric that is defined wherever the classes that it needs are there."""
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One number that tells what the scores of a model are worth.
+
+    Args:
+        name: key in JSON, CSV and `--metric`: lower case, digits and underscores.
+        title: in a comparison: "Average precision".
+        short: column title in a report: "AP"; the title where it is empty.
+        value: from labels (N,), 1 fake, and logits (N,), higher = more fake, to the value.
+        resampled: the same of many weightings of a table: (C,), NaN where it is undefined.
+        scale: the range of the value, and with it the shape of its interval.
+        needs: the labels without which the metric is undefined.
+        undefined: why it is undefined all the same, from fake (N,) and called fake (N,).
+        pooled: a class counts as often as it has images, as in an accuracy; else alike.
+        of_fakes: a fraction of the fakes alone, as a recall is.
+        percent: shown in % by `trueface compare`.
+        in_report: a column of the tables in `trueface report`.
+        image_interval: from the value and its resamples (R,) to the interval over images.
+        source_interval: the interval over the population of sources.
+        difference: from two values with intervals to the interval of their difference, where
+            leaving sources out tells too little of it.
+    """
+
+    name: str
+    title: str
+    short: str = ""
+    value: Callable[[Labels, Floats], float]
+    resampled: Callable[[WeightedScores], Floats]
+    scale: Scale = Scale.SHARE
+    needs: frozenset[int] = BOTH
+    undefined: Callable[[NDArray[np.bool_], NDArray[np.bool_]], str] = always
+    pooled: bool = False
+    of_fakes: bool = False
+    percent: bool = False
+    in_report: bool = True
+    image_interval: Callable[[float, Floats], Measure] = interval
+    source_interval: OverSources = jackknife
+    difference: Callable[[Measure, Measure], Measure] | None = None
+
+    @property
+    def heading(self) -> str:
+        """The title of its column."""
+        return self.short or self.title
+
+    @property
+    def factor(self) -> int:
+        """What a value is multiplied by where it is shown."""
+        return 100 if self.percent else 1
+
+    @property
+    def difference_scale(self) -> Scale:
+        """The scale of a difference of two values."""
+        return DIFFERENCE.get(self.scale, Scale.PLAIN)
+
+    def why_undefined(self, fake: NDArray[np.bool_], called: NDArray[np.bool_]) -> str:
+        """Return why a table has no such value; "" where it has one.
+
+        Args:
+            fake: (N,).
+            called: (N,) called fake.
+        """
+        if REAL in self.needs and fake.all():
+            return "all images are fake"
+        if FAKE in self.needs and not fake.any():
+            return "all images are real"
+        return self.undefined(fake, called)
+
+
+def resampled_values(
+    metrics: Sequence[Metric],
+    fake: NDArray[np.bool_],
+    logits: Floats,
+    weights: Counts,
+    scale: Floats | None = None,
+) -> dict[str, Floats]:
+    """Return each metric under every weighting (R,), by its name; arguments as of `weighted`."""
+    chunks: dict[str, list[Floats]] = {metric.name: [] for metric in metrics}
+    for scores in weighted(fake, logits, weights, scale):
+        with np.errstate(invalid="ignore", divide="ignore"):  # a resample without a class: NaN
+            for metric in metrics:
+                chunks[metric.name].append(metric.resampled(scores))
+    return {name: np.concatenate(values) for name, values in chunks.items()}

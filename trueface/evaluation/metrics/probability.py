@@ -1,0 +1,55 @@
+"""Metrics of the probabilities that the logits stand for."""
+
+import numpy as np
+from sklearn.metrics import log_loss
+
+from trueface.evaluation.bootstrap import Floats, Measure, interval, unbiased
+from trueface.evaluation.calibration import Labels, calibration_error, probabilities
+from trueface.evaluation.metric import Metric, SourceSample
+from trueface.evaluation.source_variance import Scale, standard_error, variances
+from trueface.evaluation.weighted_scores import weighted
+
+
+def _loss(labels: Labels, logits: Floats) -> float:
+    return float(log_loss(labels, probabilities(logits), labels=[0, 1]))
+
+
+def _unbiased_interval(value: float, resampled: Floats) -> Measure:
+    return interval(value, unbiased(value, resampled))
+
+
+def _wide_interval(_: Metric, sample: SourceSample) -> Measure:
+    """Return a calibration error with its interval over sources: wide rather than narrow.
+
+    It is a sum of absolute gaps, and chance widens every gap. By how much depends on the true gap;
+    the low end has it at its most, as of no gap at all: the mean of |noise| in each bin.
+    """
+    design, value = sample.design, float(sample.by_images.value)
+    tables = weighted(sample.fake, sample.logits, design.weights, design.scale)
+    gaps = np.concatenate([scores.gaps / scores.images[:, None] for scores in tables])
+    half = standard_error(design, sample.left, even=False).half
+    widened = float(np.sqrt(2 * variances(design, gaps) / np.pi).sum())
+    return Measure(value=value, low=max(value - widened - half, 0.0), high=min(value + half, 1.0))
+
+
+ECE = Metric(
+    name="ece",
+    title="Calibration error",
+    short="ECE",
+    value=calibration_error,
+    resampled=lambda scores: np.abs(scores.gaps).sum(1) / scores.images,
+    needs=frozenset(),
+    pooled=True,
+    image_interval=_unbiased_interval,
+    source_interval=_wide_interval,
+)
+LOSS = Metric(
+    name="loss",
+    title="Loss",
+    value=_loss,
+    resampled=lambda scores: scores.loss / scores.images,
+    scale=Scale.LOSS,
+    needs=frozenset(),
+    pooled=True,
+    in_report=False,  # it has no upper end, and ECE says more of two models' confidence
+)
