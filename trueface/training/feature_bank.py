@@ -24,8 +24,8 @@ from torch import Tensor
 
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Pass
-from trueface.models import backbones
 from trueface.models.detectors import Detector
+from trueface.models.folding import folded
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
@@ -46,7 +46,8 @@ class FrozenBody:
 
     def __init__(self, model: Detector, *, device: str = "cpu", precision: str = "fp32") -> None:
         form = torch.channels_last if model.channels_last else torch.contiguous_format
-        network = backbones.folded(model.network).to(memory_format=form)
+        network = folded(model.network, model.spec.head, side=model.spec.input_size)
+        network = network.to(memory_format=form)
         twin = Detector(
             model.spec,
             network,
@@ -54,12 +55,12 @@ class FrozenBody:
             channels_last=model.channels_last,
         )
         self._model, self._device, self._precision = twin.eval().to(device), device, precision
-        self.width = model.width
+        self.width = model.feature_dim
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return the features (B, F) of pixels (B, 3, H, W) or (B, K, 3, H, W), on the device."""
         with torch.no_grad(), autocast(self._device, self._precision):
-            return self._model.features(pixels.to(self._device))
+            return self._model.forward_features(pixels.to(self._device))
 
 
 class FeatureMatrix(NamedTuple):

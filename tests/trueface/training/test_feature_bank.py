@@ -104,7 +104,7 @@ class TestBody:
         random = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8, generator=random)
         with torch.inference_mode():
-            expected = model.features(pixels)
+            expected = model.forward_features(pixels)
         found = FrozenBody(model)(pixels)
         assert found.dtype == torch.float32
         # the tolerance that features.py tells
@@ -224,7 +224,7 @@ class TestBank:
         model, feed = settled(), still(images, settings())
         bank = Bank(FrozenBody(model), feed, variants=1, watch=Watch())
         plain = evaluate(model, feed(0), total=COUNT, watch=Watch())
-        held = evaluate(model, bank(0), total=COUNT, watch=Watch(), answer=model.head)
+        held = evaluate(model, bank(0), total=COUNT, watch=Watch(), answer=model.forward_head)
         assert held.positions.tolist() == plain.positions.tolist()
         np.testing.assert_allclose(held.logits, plain.logits, rtol=1e-4, atol=1e-5)
 
@@ -232,11 +232,11 @@ class TestBank:
 def test_validation_has_the_first_claim_to_the_memory(images: Sequence[Image]) -> None:
     model, given = settled(), settings()
     feeds = augmented(images, given, None), still(images[:4], given)
-    need = 4 * model.width * 4
+    need = 4 * model.feature_dim * 4
     learned, tested = banks(model, *feeds, given, Watch(), limit_bytes=need)
     assert (learned.held_bytes, tested.held_bytes) == (0, need)
     learned, tested = banks(model, *feeds, given, Watch())
-    assert (learned.held_bytes, tested.held_bytes) == (COUNT * model.width * 4, need)
+    assert (learned.held_bytes, tested.held_bytes) == (COUNT * model.feature_dim * 4, need)
 
 
 def test_a_stop_does_not_leave_half_a_validation(images: Sequence[Image]) -> None:
@@ -257,7 +257,7 @@ def learned(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, Tensor]:
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for epoch in range(3):
         for batch in bank(epoch) if banked else feed(epoch):
-            logits = model.head(batch.images) if banked else model(batch.images)
+            logits = model.forward_head(batch.images) if banked else model(batch.images)
             loss = functional.binary_cross_entropy_with_logits(logits, batch.labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch
@@ -309,7 +309,7 @@ class TestMatrix:
         images[2].path.unlink()
         model, feed = settled(), still(images, settings())
         found = feature_matrix(model, feed, Watch())
-        assert found.features.shape == (COUNT - 1, model.width)
+        assert found.features.shape == (COUNT - 1, model.feature_dim)
         assert found.features.dtype == np.float32
         assert found.positions.tolist() == [at for at in range(COUNT) if at != 2]
 

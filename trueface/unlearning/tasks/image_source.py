@@ -137,7 +137,7 @@ def features_of(
     def make() -> dict[str, Tensor]:
         found = feature_matrix(model, pixels.tested, watch)
         meter.samples += len(found.positions)
-        rows = torch.full((count, model.width), torch.nan)
+        rows = torch.full((count, model.feature_dim), torch.nan)
         rows[torch.from_numpy(found.positions)] = torch.from_numpy(found.features)
         return {"rows": rows}
 
@@ -149,9 +149,7 @@ def features_of(
 
 def body_fingerprint(model: Detector) -> str:
     """Return a checksum of all that a model's features depend on."""
-    state = model.network.state_dict()
-    body = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    return f"{fingerprint(body)}/{model.normalization}"
+    return f"{fingerprint(model.body_state)}/{model.normalization}"
 
 
 @dataclass(frozen=True, slots=True)
