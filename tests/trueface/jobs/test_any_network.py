@@ -44,7 +44,7 @@ from trueface.runtime.progress import Watch
 lab, data = Path(sys.argv[1]), "gan2:pre&real:pre"
 whole = {
     "model": "patches", "weights": "none", "num_epochs": 2, "lr": 0.01, "batch_size": 8,
-    "resize_size": 16, "afterwards": False,
+    "resize_size": 12, "afterwards": False,
 }
 learning = {key: value for key, value in whole.items() if key != "afterwards"}
 frozen = {"freeze": True, "flip_prob": 0}
@@ -74,7 +74,7 @@ jobs.unlearn(
         settings=whole | frozen | {"method": "exact", "weights": str(weights)})
 )
 tested = jobs.test(
-    job(lab, "test", exact, data=data, settings={"resize_size": 16, "features": True})
+    job(lab, "test", exact, data=data, settings={"resize_size": 12, "features": True})
 )
 files = sorted((lab / "data").rglob("*.png"))[:3]
 answers = predict(weights, files, batch_size=2, watch=Watch()).answers
@@ -95,7 +95,7 @@ json.dump(
 
 def test_a_new_file_is_enough_for_every_job(tree: Tree, tmp_path: Path) -> None:
     folders = "Fake/StyleGAN2/conf-f-psi-1", "Real/FFHQ"
-    tree((f"PreSocial/{place}/{number:05}.png" for place in folders for number in range(12)), 16)
+    tree(f"PreSocial/{place}/{number:05}.png" for place in folders for number in range(12))
     (tmp_path / "splits").mkdir()
     for name, numbers in (("train", range(6)), ("val", range(6, 9)), ("test", range(9, 12))):
         keys = [f"{place.split('/', 1)[1]}/{number:05}" for place in folders for number in numbers]

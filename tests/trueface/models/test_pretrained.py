@@ -100,9 +100,9 @@ class TestAdoption:
 
 
 def test_layers_of_the_body_that_torchvision_calls_classifier_are_taken() -> None:
-    network = nn.Sequential()
-    network.add_module("classifier", nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 1)))
-    ours = network.classifier[1].weight.clone()
+    network, head = nn.Sequential(), nn.Linear(4, 1)
+    network.add_module("classifier", nn.Sequential(nn.LayerNorm(4), head))
+    ours = head.weight.detach().clone()
     published = {
         "classifier.0.weight": torch.full((4,), 2.0),
         "classifier.0.bias": torch.full((4,), 3.0),
