@@ -81,8 +81,6 @@ class Bank:
     Args:
         body: from pixels to features.
         feed: the images; its bad ones are left out, and listed, as ever.
-        variants: how many epochs differ in their pixels: 1 for a validation, see `variants`;
-            0: all of them, and nothing is held.
         watch: device and stop.
         limit_bytes: of the features held; what is beyond it, whole variants, is made again.
     """
@@ -92,11 +90,11 @@ class Bank:
         body: FrozenBody,
         feed: Pass,
         *,
-        variants: int,
         watch: Watch,
         limit_bytes: int = BANK_BYTES,
     ) -> None:
         self._body, self._feed, self._watch = body, feed, watch
+        variants = feed.image_set.transform.id.period  # 0: none comes again, and none is held
         each_bytes = max(len(feed) * body.width * ITEM_BYTES, 1)
         self._variants, self._room = variants, min(variants, limit_bytes // each_bytes)
         self._held: dict[int, FeatureMatrix] = {}
@@ -157,16 +155,6 @@ class _Stopped(Exception):
     """A person wants the work to end."""
 
 
-def variants(settings: LearningSettings) -> int:
-    """Return how many different passes the augmentation gives; 0: no end of them."""
-    chances = (
-        settings.resize_prob, settings.blur_prob, settings.jpeg_prob, settings.flip_prob,
-    )  # fmt: skip
-    if settings.patch_size <= 0 and not any(chances):
-        return 1
-    return settings.augment_cycle
-
-
 def is_constant(settings: LearningSettings) -> bool:
     """Return whether the body of a network that is trained like this stays as it is, bit by bit."""
     return settings.freeze and settings.freeze_bn
@@ -196,11 +184,10 @@ def banks(
     """
     body = FrozenBody(model, device=watch.device, precision=settings.precision)
     calm = Watch(device=watch.device)  # a validation that is half done would be none
-    tested = Bank(body, validation, variants=1, watch=calm, limit_bytes=limit_bytes)
+    tested = Bank(body, validation, watch=calm, limit_bytes=limit_bytes)
     learned = Bank(
         body,
         training,
-        variants=variants(settings),
         watch=watch,
         limit_bytes=limit_bytes - tested.held_bytes,
     )

@@ -25,7 +25,10 @@ class LearningSettings(AugmentationSettings):
         "model", "freeze", "num_epochs", "ema", "precision", "compile",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"model": modules_of_model}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **AugmentationSettings.modules,
+        "model": modules_of_model,
+    }
 
     model: Annotated[str, AfterValidator(model_name)] = Field(
         "nodown", description=", ".join(SPECS)
