@@ -28,7 +28,8 @@ from torchvision.transforms import v2
 from benchmarks.table import Row
 from trueface.data.index import Image
 from trueface.data.loaders import still
-from trueface.models.detectors import IMAGENET_MEAN, IMAGENET_STD, build
+from trueface.models.detectors import build
+from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
 from trueface.training.feature_bank import banks, is_constant

@@ -2,6 +2,6 @@
 
 Start reading at `index.list_images`.
 In reading order: vocabulary, index, image_folders, folder_cache, settings, decoding, partial_jpeg,
-partial_png, transforms, augmentation, crops, dataset, loaders, examples, class_folders,
+partial_png, augmentations, transforms, crops, dataset, loaders, examples, class_folders,
 class_images, image_files, image_sizes, backdoor_patch, splits, synthetic.
 """

@@ -15,6 +15,7 @@ from pydantic import (
     field_validator,
 )
 
+from trueface.data.augmentations.registry import with_augmentations
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 
 BATCH_SIZE = 64  # of trainings; the original's
@@ -128,6 +129,7 @@ class TestSettings(DataSettings):
     precision: Precision = "fp32"
 
 
+@with_augmentations
 class AugmentationSettings(DataSettings):
     """How training images are cropped, resized, blurred, compressed and mirrored."""
 

@@ -1,6 +1,7 @@
 """What happens to an image between its file and the network.
 
     training    resize crop* → centre crop → (unshared only: blur* → JPEG*) → flips* → patch*
+                → registered augmentations
     testing     centre crop, or a few fixed patches of it
 
 Steps with * are random. Their randomness is a function of seed, image and epoch, and of nothing
@@ -10,7 +11,9 @@ stay uint8; the network turns whole batches into normalised float32, as its weig
 
 import io
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import PIL.Image
@@ -19,11 +22,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as image_ops
 
-from trueface.data.augmentation import Choices, choose
+from trueface.data.augmentations.further import Further, further_of
+from trueface.data.augmentations.steps import Parameters, Steps
 from trueface.data.crops import Window, centre, cut, part
 from trueface.data.index import Image
 from trueface.data.settings import AugmentationSettings, TestSettings
 from trueface.data.splits.matching import UNSHARED
+from trueface.runtime.files import Json
 
 BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
 BLUR_REACH = BLUR_KERNEL // 2
@@ -31,8 +36,21 @@ JPEG_CELL = 16  # pixels that are coded apart from all others: blocks of 8 x 8, 
 JPEG_REACH = 2  # pixels by which the upsampling of colour looks into the next cell
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformId:
+    """What the pixels that a network sees depend on besides the file, its decoding and the epoch."""
+
+    identity: Mapping[str, Json]  # two transforms of one identity give the same pixels
+    period: int  # how many epochs differ, after which they come again; 1: none; 0: no end of them
+    is_test: bool  # whether images are seen exactly as in a test of the same settings
+
+
 class Transform(Protocol):
     """From decoded pixels to what the network sees."""
+
+    @property
+    def id(self) -> TransformId:
+        """What its pixels depend on, and how many epochs differ."""
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return (3, h, w) or (crops, 3, h, w) of (3, H, W), uint8."""
@@ -41,33 +59,63 @@ class Transform(Protocol):
         """Return the row of the image from which on it changes nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainTransform:
     """The random transform of a training."""
 
     settings: AugmentationSettings
     seed: int  # settings.augment_seed; the training's own seed changes no pixel
 
+    @cached_property
+    def steps(self) -> Steps:
+        """The original's five steps."""
+        return Steps.of(self.settings)
+
+    @cached_property
+    def further(self) -> tuple[Further, ...]:
+        """The augmentations of other files that are active."""
+        return further_of(self.settings)
+
+    @cached_property
+    def id(self) -> TransformId:
+        """What its pixels depend on, and how many epochs differ."""
+        cycle = self.settings.augment_cycle
+        is_random = self.steps.is_random or any(each.is_random for each in self.further)
+        identity = {"augment_seed": self.seed, "augment_cycle": cycle, **self.steps.identity}
+        for each in self.further:
+            identity |= each.identity
+        return TransformId(
+            identity=identity,
+            period=cycle if is_random else 1,
+            is_test=not is_random and not self.further and self.settings.test_crops == 0,
+        )
+
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return the image as the network sees it in this epoch, (3, h, w) uint8."""
         height, width = pixels.shape[-2:]
-        chosen = self._chosen(height, width, image, epoch)
-        return changed(pixels, chosen, self.settings.resize_size)
+        parameters = self._parameters(height, width, image, epoch)
+        seen = changed(pixels, parameters, self.settings.resize_size)
+        for each in self.further:
+            seen = each(seen, self._stream(image, epoch), unshared=image.modifier in UNSHARED)
+        return seen
 
     def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
         """Return the first row that does not get into what the network sees in this epoch."""
-        chosen = self._chosen(height, width, image, epoch)
-        if chosen.crop is not None:
-            return chosen.crop.bottom
+        parameters = self._parameters(height, width, image, epoch)
+        if parameters.crop is not None:
+            return parameters.crop.bottom
         size = self.settings.resize_size
         down, _ = centre(height, width, size)
-        return min(height, max(0, views(chosen, size).soft.bottom + down))
+        return min(height, max(0, views(parameters, size).soft.bottom + down))
 
-    def _chosen(self, height: int, width: int, image: Image, epoch: int) -> Choices:
+    def _parameters(self, height: int, width: int, image: Image, epoch: int) -> Parameters:
+        chance = random.Random(self._stream(image, epoch))
+        return self.steps.draw(height, width, chance, unshared=image.modifier in UNSHARED)
+
+    def _stream(self, image: Image, epoch: int) -> str:
         cycle = self.settings.augment_cycle
         turn = epoch % cycle if cycle > 0 else epoch
-        chance = random.Random(f"augment/{self.seed}/{turn}/{image.name}")
-        return choose(height, width, self.settings, chance, unshared=image.modifier in UNSHARED)
+        return f"augment/{self.seed}/{turn}/{image.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +125,26 @@ class TestTransform:
     __test__ = False  # not a test case, whatever its name
 
     resize_size: int
-    patch_size: int
+    patch_size: int  # side of the patches; <= 0: that of the centre crop
     crops: int  # 0: the whole centre crop
+
+    @property
+    def id(self) -> TransformId:
+        """The same pixels in every epoch."""
+        identity = {
+            "resize_size": self.resize_size,
+            "patch_size": self.patch_size,
+            "test_crops": self.crops,
+        }
+        return TransformId(identity=identity, period=1, is_test=True)
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:  # noqa: ARG002  # see Transform
         """Return the centre crop (3, h, w), or `crops` patches of it (crops, 3, h, w), uint8."""
         square: Tensor = image_ops.center_crop(pixels, [self.resize_size, self.resize_size])
         if self.crops == 0:
             return square
-        return fixed_crops(square, self.crops, self.patch_size)
+        side = self.patch_size if self.patch_size > 0 else self.resize_size
+        return fixed_crops(square, self.crops, side)
 
     def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:  # noqa: ARG002  # see Transform
         """Return the first row below the centre crop."""
@@ -97,52 +156,36 @@ def test_transform(settings: AugmentationSettings | TestSettings) -> TestTransfo
     """Return the transform that tests and validates under `settings`."""
     return TestTransform(
         resize_size=settings.resize_size,
-        patch_size=settings.patch_size if settings.patch_size > 0 else settings.resize_size,
+        patch_size=settings.patch_size,
         crops=settings.test_crops,
     )
 
 
-def augment(
-    pixels: Tensor, settings: AugmentationSettings, chance: random.Random, *, unshared: bool
-) -> Tensor:
-    """Return a randomly changed copy of an image, in the original's order of steps.
-
-    Args:
-        pixels: (3, H, W) uint8.
-        settings: probabilities and ranges.
-        chance: where every random choice comes from.
-        unshared: whether blur and JPEG may be applied; shared images have had theirs.
-    """
-    height, width = pixels.shape[-2:]
-    chosen = choose(height, width, settings, chance, unshared=unshared)
-    return changed(pixels, chosen, settings.resize_size)
-
-
-def changed(pixels: Tensor, chosen: Choices, size: int) -> Tensor:
-    """Return an image after the steps that were chosen.
+def changed(pixels: Tensor, parameters: Parameters, size: int) -> Tensor:
+    """Return an image after the steps that were parameters.
 
     Blur and JPEG are done where the patch will see them, and no further: the result is, to the
     bit, that of doing every step on the whole image.
 
     Args:
         pixels: (3, H, W) uint8.
-        chosen: for an image of this height and width.
+        parameters: for an image of this height and width.
         size: side of the square that a resize makes, and that is cut from the centre.
     """
     height, width = pixels.shape[-2:]
     down, right = centre(height, width, size)
-    if chosen.crop is not None:
-        pixels, down, right = _resized(pixels, chosen.crop, size), 0, 0
-    view = views(chosen, size)
+    if parameters.crop is not None:
+        pixels, down, right = _resized(pixels, parameters.crop, size), 0, 0
+    view = views(parameters, size)
     pixels = cut(pixels, view.soft.moved(down, right))
-    if chosen.sigma is not None:
-        sigma = [chosen.sigma, chosen.sigma]
+    if parameters.sigma is not None:
+        sigma = [parameters.sigma, parameters.sigma]
         pixels = image_ops.gaussian_blur(pixels.contiguous(), [BLUR_KERNEL, BLUR_KERNEL], sigma)
         pixels = part(pixels, view.soft, view.coded)
-    if chosen.quality is not None:
-        pixels = part(compressed(pixels, chosen.quality), view.coded, view.seen)
+    if parameters.quality is not None:
+        pixels = part(compressed(pixels, parameters.quality), view.coded, view.seen)
     pixels = part(pixels, view.seen, view.patch)  # black where the patch is larger than the square
-    flips = [axis for axis, flip in ((-1, chosen.mirrored), (-2, chosen.turned)) if flip]
+    flips = [axis for axis, flip in ((-1, parameters.mirrored), (-2, parameters.turned)) if flip]
     return pixels.flip(flips) if flips else pixels
 
 
@@ -156,15 +199,15 @@ class Views:
     soft: Window  # what the blur must know for that
 
 
-def views(chosen: Choices, size: int) -> Views:
-    """Return what the chosen steps need of a square of this side."""
+def views(parameters: Parameters, size: int) -> Views:
+    """Return what the drawn steps need of a square of this side."""
     whole = Window(top=0, left=0, height=size, width=size)
-    patch = chosen.patch or whole
-    patch = patch.flipped(size, mirrored=chosen.mirrored, turned=chosen.turned)
+    patch = parameters.patch or whole
+    patch = patch.flipped(size, mirrored=parameters.mirrored, turned=parameters.turned)
     coded = seen = patch.within(size)
-    if chosen.quality is not None:
+    if parameters.quality is not None:
         coded = seen.wider(JPEG_REACH, size, multiple=JPEG_CELL)
-    soft = coded if chosen.sigma is None else coded.wider(BLUR_REACH, size)
+    soft = coded if parameters.sigma is None else coded.wider(BLUR_REACH, size)
     return Views(patch=patch, seen=seen, coded=coded, soft=soft)
 
 

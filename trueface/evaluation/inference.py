@@ -40,7 +40,7 @@ def evaluate(
         total: how many images the set has, for the progress.
         watch: device, precision, progress, stop.
         answer: from what `batches` hold to logits (B, 1), in the place of `model` itself; for
-            batches of features `model.head`.
+            batches of features `model.forward_head`.
 
     Raises:
         JobError: stopped; no image came, or one twice; or a logit is no finite number: such a model has

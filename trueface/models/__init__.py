@@ -1,5 +1,6 @@
 """The networks by name, their weights and their checkpoints.
 
-Start reading at `detectors`.
-In reading order: registry, backbones, detectors, classifiers, logits, pretrained, checkpoint.
+Start reading at `registry`.
+In reading order: registry, head, detectors, classifiers, logits, pretrained, checkpoint, folding,
+architectures.
 """

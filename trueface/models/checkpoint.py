@@ -30,8 +30,8 @@ GIT_TIMEOUT_S = 2.0  # a checkpoint does not wait for a slow network folder
 class Checkpoint:
     """A trained model as it lies on disk."""
 
-    arch: str  # a key of `models.FAMILY`
-    normalization: str = "model"  # of pixels; see `models.build`
+    arch: str  # a key of `registry.SPECS`
+    normalization: str = "model"  # of pixels; see `detectors.build`
     state: Mapping[str, Tensor]  # torchvision's parameter names
     provenance: Mapping[str, Json]
 

@@ -1,62 +1,36 @@
-"""The family of detectors: convolutional networks with one logit, positive = fake.
+"""Detectors: networks with one logit, positive = fake, and the preprocessing that belongs to them.
 
-    baseline    ResNet-50                    nodown      the same, first convolution with stride 1
-    baseline18  ResNet-18                    nodown18    the same, first convolution with stride 1
-    squeezenet  SqueezeNet 1.1               mobilenet   MobileNet v2
-    slim18      ResNet-18 an eighth as wide, on a high-pass residual: the member for CPUs
-
-"No down-sampling in the first layer" keeps the traces that a generator leaves at the highest
-frequencies: D. Gragnaniello et al., "Are GAN generated images easy to detect?", ICME 2021,
-arXiv 2104.02617, section 4. Parameters have torchvision's names, so that its files fit.
+Any network that `@register_model` names can be one; see `registry`. Its parameters keep the names that
+its own library gives them, so that published files fit.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import (
-    MobileNet_V2_Weights,
-    ResNet18_Weights,
-    ResNet50_Weights,
-    SqueezeNet1_1_Weights,
-    WeightsEnum,
-    mobilenet_v2,
-    resnet18,
-    resnet50,
-    squeezenet1_1,
-)
-from torchvision.models.resnet import ResNet
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from trueface.models import backbones, pretrained
-from trueface.models.backbones import Head, Pooled, Slim18
-from trueface.runtime.errors import UnknownName, WeightsError
+from trueface.models import pretrained
+from trueface.models.head import Head, head_of, inputs_of
+from trueface.models.registry import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SPECS,
+    Spec,
+    Triple,
+    maker_of_model,
+    spec_of,
+)
+from trueface.runtime.errors import JobError, UnknownName, WeightsError
 from trueface.runtime.rng import derive
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights
-IMAGENET_STD = (0.229, 0.224, 0.225)
-RESIDUAL_STD = 6 / 255  # six grey levels: about the spread of a photograph's high-pass residual
-
-Triple = tuple[float, float, float]
-OWN = "model"  # the normalization that belongs to the member
+OWN = "model"  # the normalization that belongs to the architecture
 # "half" takes pixels to -1 … 1, as weights that come from TensorFlow want them
 NORMALIZATIONS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
     {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """One member of the family; how its input is usually normalised belongs to it."""
-
-    name: str
-    make: Callable[[], nn.Module]
-    published: WeightsEnum | None = None  # ImageNet weights; None: it starts from random ones
-    stride: int = 2  # of the first convolution
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
 
 
 class Detector(nn.Module):
@@ -94,80 +68,70 @@ class Detector(nn.Module):
         logits: Tensor = self.network(self._normalised(pixels))
         return logits.view(len(pixels), -1).mean(1, keepdim=True)
 
-    def features(self, pixels: Tensor) -> Tensor:
+    def forward_features(self, pixels: Tensor) -> Tensor:
         """Return what the last layer gets, (B, F) float32.
 
-        Of K crops it is their mean: as the last layer is linear, `head` makes of it the mean logit.
+        Of K crops it is their mean: as the last layer is linear, `forward_head` makes of it the
+        mean logit.
 
         Args:
             pixels: as for `forward`.
-        """
-        found = backbones.body(self.network, self._normalised(pixels)).float()  # (B·K, F)
-        return found.view(len(pixels), -1, found.shape[1]).mean(1)
 
-    def head(self, features: Tensor) -> Tensor:
+        Raises:
+            JobError: the last layer is not called once with (B, F) in a pass.
+        """
+        images = self._normalised(pixels)
+        with inputs_of(self.head) as inputs:
+            self.network.forward(images)  # not compiled: that would leave the collecting out
+        if len(inputs) != 1 or inputs[0].shape != (len(images), self.feature_dim):
+            raise JobError(
+                f"layer {self.spec.head!r} of model {self.spec.name} must be called once with "
+                f"(batch, {self.feature_dim}), and was with "
+                f"{', '.join(str(tuple(each.shape)) for each in inputs) or 'nothing'}"
+            )
+        features = inputs[0].float()  # (B·K, F)
+        return features.view(len(pixels), -1, self.feature_dim).mean(1)
+
+    def forward_head(self, features: Tensor) -> Tensor:
         """Return the logits (B, 1) of features (B, F)."""
-        return self.network.fc(features)  # type: ignore[no-any-return, operator]  # torch: Any
+        return self.head(features)  # type: ignore[no-any-return]  # torch: modules return Any
 
     @property
-    def last(self) -> nn.Linear:
+    def head(self) -> nn.Linear:
         """The last layer, from features to the logit."""
-        return backbones.last(self.network)
+        return head_of(self.network, self.spec.head)
 
-    def take_last(self, layer: nn.Linear) -> None:
+    def replace_head(self, layer: nn.Linear) -> None:
         """Put another last layer in the place of this one.
 
         No setter of a property: torch would keep a module that is assigned beside it, unused.
         """
-        self.network.fc = layer
+        self.network.set_submodule(self.spec.head, layer)
 
     @property
-    def width(self) -> int:
+    def feature_dim(self) -> int:
         """How many features an image has."""
-        return self.last.in_features
+        return self.head.in_features
+
+    @property
+    def body_state(self) -> dict[str, Tensor]:
+        """All parameters and buffers but those of the last layer, by name."""
+        prefix = f"{self.spec.head}."
+        state = self.network.state_dict()
+        return {name: value for name, value in state.items() if not name.startswith(prefix)}
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         images = pixels.flatten(0, -4)  # (B·K, 3, H, W)
+        side = self.spec.input_size
+        if side is not None and images.shape[-2:] != (side, side):
+            raise JobError(
+                f"model {self.spec.name} takes images of {side} by {side} pixels, and these are of "
+                f"{images.shape[-1]} by {images.shape[-2]}; set resize_size to {side}"
+            )
         if images.dtype == torch.uint8:
             images = images.to(torch.float32) / 255
         form = torch.channels_last if self.channels_last else torch.contiguous_format
         return ((images - self.mean) / self.std).contiguous(memory_format=form)
-
-
-def _squeezenet() -> nn.Module:
-    return Pooled(squeezenet1_1().features, width=512)
-
-
-def _mobilenet() -> nn.Module:
-    network = mobilenet_v2()
-    return Pooled(network.features, width=network.last_channel)
-
-
-FAMILY: Mapping[str, Spec] = MappingProxyType(
-    {
-        spec.name: spec
-        for spec in (
-            Spec(name="baseline", make=resnet50, published=ResNet50_Weights.DEFAULT),
-            Spec(name="nodown", make=resnet50, published=ResNet50_Weights.DEFAULT, stride=1),
-            Spec(name="baseline18", make=resnet18, published=ResNet18_Weights.DEFAULT),
-            Spec(name="nodown18", make=resnet18, published=ResNet18_Weights.DEFAULT, stride=1),
-            Spec(name="slim18", make=Slim18, stride=1, mean=(0, 0, 0), std=(RESIDUAL_STD,) * 3),
-            Spec(name="squeezenet", make=_squeezenet, published=SqueezeNet1_1_Weights.DEFAULT),
-            Spec(name="mobilenet", make=_mobilenet, published=MobileNet_V2_Weights.DEFAULT),
-        )
-    }
-)
-
-
-def member(name: str) -> Spec:
-    """Return the member of the family that is called `name`.
-
-    Raises:
-        UnknownName: there is none.
-    """
-    if name not in FAMILY:
-        raise UnknownName("model", name, FAMILY)
-    return FAMILY[name]
 
 
 def build(
@@ -179,36 +143,35 @@ def build(
     normalization: str = OWN,
     channels_last: bool = True,
 ) -> Detector:
-    """Return a member of the family, in evaluation mode.
+    """Return a detector in evaluation mode.
 
     Args:
-        name: a key of `FAMILY`.
-        weights: "default" (the published ImageNet weights, random where a member has none),
-            "none" (random), or the path of a state dict; see `weights.chosen_weights` for the
+        name: a key of `registry.SPECS`.
+        weights: "default" (the published ImageNet weights, random where there are none),
+            "none" (random), or the path of a state dict; see `pretrained.chosen_weights` for the
             environment.
         seed: root seed; random weights come from its stream "weights".
         dropout: probability before the last layer.
-        normalization: of the pixels, as the weights want it; "model" is the member's own.
+        normalization: of the pixels, as the weights want it; "model" is the architecture's own.
         channels_last: memory format; on a CPU 1.2 to 1.5 times as fast.
 
     Raises:
-        UnknownName: no such member, or normalization.
+        UnknownName: no such architecture, or normalization.
         WeightsError: the weights cannot be had, or are another network's.
     """
-    spec = member(name)
+    spec = spec_of(name)
     if normalization != OWN and normalization not in NORMALIZATIONS:
         raise UnknownName("normalization", normalization, (OWN, *NORMALIZATIONS))
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(derive("weights", seed))
-        network = spec.make()
-        network.fc = Head(backbones.last(network).in_features, dropout)
-    if weights == "default" and spec.published is not None:
-        state = pretrained.published_state(spec.published)
-        pretrained.adopt(network, state, f"the ImageNet weights of {name}")
+        network = maker_of_model(name)()
+        head = Head(head_of(network, spec.head).in_features, dropout)
+        network.set_submodule(spec.head, head)
+    if weights == "default" and spec.weights_url is not None:
+        state = pretrained.published_state(spec.weights_url)
+        pretrained.adopt(network, state, f"the ImageNet weights of {name}", head=spec.head)
     elif weights not in {"default", "none"}:
-        _adopt_file(network, Path(weights), name)
-    if isinstance(network, ResNet) and spec.stride == 1:
-        network.conv1.stride = (1, 1)  # the same weights on a grid twice as fine
+        _adopt_file(network, Path(weights), spec)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Detector(spec, network, normalization=normalization, channels_last=channels_last).eval()
@@ -218,16 +181,16 @@ def weights_sha256(name: str, weights: str) -> str | None:
     """Return the checksum of the weights that `build` starts from; None: they are random.
 
     Raises:
-        UnknownName: no such member.
+        UnknownName: no such architecture.
         WeightsError: the file cannot be read.
     """
-    return pretrained.fingerprint(weights, member(name).published)
+    return pretrained.fingerprint(weights, spec_of(name).weights_url)
 
 
 def freeze(model: Detector) -> None:
     """Let only the last layer learn."""
-    for name, parameter in model.network.named_parameters():
-        parameter.requires_grad_(name.startswith("fc."))
+    model.network.requires_grad_(requires_grad=False)
+    model.head.requires_grad_(requires_grad=True)
 
 
 def teach(model: nn.Module, *, fixed_statistics: bool) -> None:
@@ -235,26 +198,27 @@ def teach(model: nn.Module, *, fixed_statistics: bool) -> None:
     model.train()
     if fixed_statistics:
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, _BatchNorm):
                 module.eval()
 
 
-def _adopt_file(network: nn.Module, path: Path, name: str) -> None:
+def _adopt_file(network: nn.Module, path: Path, spec: Spec) -> None:
     state = pretrained.read_state(path)
     try:
-        pretrained.adopt(network, state, f"weights {path}")
+        pretrained.adopt(network, state, f"weights {path}", head=spec.head)
     except WeightsError as error:
-        others = [other for other in FAMILY if other != name and _fits(other, state)]
+        others = [name for name in SPECS if name != spec.name and _fits(name, state)]
         advice = f"they fit model {' and '.join(others)}" if others else pretrained.REMEDY
         raise WeightsError(f"{error}; {advice}") from error
 
 
 def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
+    spec = spec_of(name)
     with torch.random.fork_rng(devices=()), torch.device("meta"):
-        own = FAMILY[name].make().state_dict()
-    left = {
+        own = maker_of_model(name)().state_dict()
+    shapes = {
         key: value.shape
         for key, value in own.items()
-        if not key.startswith(pretrained.LAST) and not key.endswith(pretrained.COUNTER)
+        if not key.startswith(f"{spec.head}.") and not key.endswith(pretrained.COUNTER)
     }
-    return all(key in state and state[key].shape == shape for key, shape in left.items())
+    return all(key in state and state[key].shape == shape for key, shape in shapes.items())

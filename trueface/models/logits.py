@@ -4,13 +4,12 @@ The softmax of (0, z) is (1 - sigmoid(z), sigmoid(z)), and its cross entropy is 
 that no method needs to know how many logits a model has.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.models.detectors import Detector
+from trueface.models.head import inputs_of
 from trueface.runtime.errors import JobError
 
 
@@ -39,15 +38,21 @@ def probability_of(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Return the last linear layer of a model, in the order of its registration, and its name.
+    """Return the last linear layer of a model and its name.
+
+    A detector says which one it is; of other models it is the last in the order of registration.
 
     Raises:
         JobError: it has none.
     """
-    found = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.Linear)]
-    if not found:
+    if isinstance(model, Detector):
+        return f"network.{model.spec.head}", model.head
+    layers = [
+        (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
+    ]
+    if not layers:
         raise JobError("this model has no linear layer, so it cannot be split into body and head")
-    return found[-1]
+    return layers[-1]
 
 
 class Split:
@@ -70,27 +75,18 @@ class Split:
         Raises:
             JobError: what the head gives is not what the model gives.
         """
-        with self._caught() as caught:
-            said = wide(self.model(inputs))
+        with inputs_of(self.head) as caught:
+            logits = wide(self.model(inputs))
         if len(caught) != 1:
             raise JobError(f"layer {self.name} was used {len(caught)} times in one pass, not once")
-        found = caught[0].float().reshape(len(inputs), -1, self.width).mean(1)
-        again = wide(functional.linear(found, self.head.weight.float(), _bias(self.head)))
-        if again.shape != said.shape or not torch.allclose(again, said, rtol=0.05, atol=0.05):
+        features = caught[0].float().reshape(len(inputs), -1, self.width).mean(1)
+        again = wide(functional.linear(features, self.head.weight.float(), _bias(self.head)))
+        if again.shape != logits.shape or not torch.allclose(again, logits, rtol=0.05, atol=0.05):
             raise JobError(
                 f"the model's answer is not that of its last linear layer ({self.name}), so it "
                 "cannot be split into body and head"
             )
-        return found
-
-    @contextmanager
-    def _caught(self) -> Iterator[list[Tensor]]:
-        caught: list[Tensor] = []
-        handle = self.head.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
-        try:
-            yield caught
-        finally:
-            handle.remove()
+        return features
 
 
 def _bias(layer: nn.Linear) -> Tensor | None:

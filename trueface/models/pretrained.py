@@ -1,26 +1,27 @@
 """Weights that a network starts from: read without executing anything, checked, adopted.
 
-A file is a state dict of torchvision's names, alone or inside a checkpoint, of any float type. Its
-last layer is taken where it has one logit, and left where it names ImageNet's classes.
+A file is a state dict of the network's own names, alone or inside a checkpoint, of any float type.
+Its last layer is taken where it has one logit, and left where it names ImageNet's classes.
 """
 
 import contextlib
 import hashlib
 import io
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import WeightsError
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
 CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word
-LAST = ("fc.", "classifier.")  # last layers of torchvision's networks
+# last layers of torchvision's networks, which ours may lack: see `pooled`
+FOREIGN_HEADS = ("fc.", "classifier.")
 COUNTER = ".num_batches_tracked"  # of batch norms; older and converted files have none
 REMEDY = (
     "give a state dict of this network (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the environment)"
@@ -88,71 +89,80 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> No
     network.load_state_dict(dict(state))
 
 
-def adopt(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+def adopt(network: nn.Module, state: Mapping[str, Tensor], what: str, *, head: str) -> None:
     """Load `state`, but keep our own last layer where that of `state` names ImageNet's classes.
+
+    Args:
+        network: with a last layer of one logit.
+        state: of the network's names; a last layer may have another library's.
+        what: begins a message.
+        head: dotted name of the network's last layer.
 
     Raises:
         WeightsError: another network's, or a last layer of neither one logit nor 1,000 classes.
     """
-    own = network.state_dict()
-    classes = {
-        len(tensor)
-        for name, tensor in state.items()
-        if name.startswith(LAST) and name.endswith("weight") and tensor.dim()
+    own, prefix = network.state_dict(), f"{head}."
+    last = {
+        name
+        for name in state
+        if name.startswith(prefix) or (name not in own and name.startswith(FOREIGN_HEADS))
     }
+    classes = {len(state[name]) for name in last if name.endswith("weight") and state[name].dim()}
     if other := classes - {1, CLASSES}:
         raise WeightsError(
             f"{what} have a last layer of {min(other)} classes, a detector has one logit; only a "
-            f"layer of ImageNet's {CLASSES} classes is replaced: remove {' and '.join(LAST)} from "
-            "the file to start with a new one"
+            f"layer of ImageNet's {CLASSES} classes is replaced: remove {', '.join(sorted(last))} "
+            "from the file to start with a new one"
         )
     fitting = {
         name: tensor
         for name, tensor in state.items()
-        if not name.startswith(LAST) or (name.startswith("fc.") and len(tensor) == 1)
+        if name not in last or (name.startswith(prefix) and len(tensor) == 1)
     }
     fitting |= {
         name: tensor
         for name, tensor in own.items()
-        if name not in fitting and (name.startswith("fc.") or name.endswith(COUNTER))
+        if name not in fitting and (name.startswith(prefix) or name.endswith(COUNTER))
     }
     load_state(network, fitting, what)
 
 
-def published_state(published: WeightsEnum) -> Mapping[str, Tensor]:
-    """Return torchvision's own weights, from its cache or from the network.
+def published_state(url: str) -> Mapping[str, Tensor]:
+    """Return published weights from torch's cache, or from the network.
 
     Raises:
         WeightsError: they are not there and cannot be downloaded, or their checksum is wrong.
     """
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # torch announces a download there
-            state: Mapping[str, Tensor] = published.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
+            state: Mapping[str, Tensor] = torch.hub.load_state_dict_from_url(
+                url, progress=False, check_hash=True, weights_only=True
+            )
+    except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise WeightsError(
-            f"the published weights {published} cannot be had: {_first(error)}; {REMEDY}"
+            f"the published weights {url} cannot be had: {_first(error)}; {REMEDY}"
         ) from error
     return state
 
 
-def fingerprint(weights: str, published: WeightsEnum | None) -> str | None:
+def fingerprint(weights: str, url: str | None) -> str | None:
     """Return the SHA-256 of the file that a network started from, in hexadecimal digits.
 
     Args:
         weights: "default", "none" or a path.
-        published: what "default" means for this network; None: random weights.
+        url: what "default" means for this network; None: random weights.
 
     Returns:
-        None where the weights are random, or where torchvision keeps no copy of its own.
+        None where the weights are random, or where torch keeps no copy of its own.
 
     Raises:
         WeightsError: the file cannot be read.
     """
-    if weights == "none" or (weights == "default" and published is None):
+    if weights == "none" or (weights == "default" and url is None):
         return None
     path = Path(weights)
-    if weights == "default" and published is not None:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
+    if weights == "default" and url is not None:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
         if not path.is_file():
             return None
     try:

@@ -1,10 +1,12 @@
 """The settings of a training of a network of classes."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from trueface.models.registry import LEAST, LEAST_OF_OTHERS, PATCH, RECIPES, Recipe, Stem
+from trueface.models.registry import LEAST_SIZE, RECIPES, Recipe, Stem, modules_of_classifier
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Count, Finite, Settings
 
@@ -19,6 +21,9 @@ class ClassifySettings(Settings):
     """A training of a network that tells classes apart."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        "model": modules_of_classifier
+    }
     costs: ClassVar[frozenset[str]] = frozenset(
         {
             "data_root", "model", "stem", "size", "images_per_class", "num_epochs", "batch_size",
@@ -80,8 +85,8 @@ class ClassifySettings(Settings):
     def recipe(self) -> Recipe:
         """How the network is trained, what was given in the place of what is usual."""
         usual = RECIPES[self.model]
-        return Recipe(
-            summary=usual.summary,
+        return replace(
+            usual,
             optimizer=usual.optimizer if self.optimizer == "usual" else self.optimizer,
             lr=usual.lr if self.lr is None else self.lr,
             weight_decay=usual.weight_decay if self.weight_decay is None else self.weight_decay,
@@ -93,11 +98,12 @@ class ClassifySettings(Settings):
         model, stem = others.data.get("model"), others.data.get("stem")
         if model is None or stem is None:  # wrong themselves, and said to be
             return size
-        least = LEAST.get((model, stem), LEAST_OF_OTHERS)
+        recipe = RECIPES[model]
+        patch, least = recipe.patch.get(stem, 1), recipe.least_size.get(stem, LEAST_SIZE)
         if size < least:
             raise ValueError(
                 f"{model} with the {stem} stem needs {least} pixels, and this is {size}"
             )
-        if model == "vit" and size % PATCH[stem]:
-            raise ValueError(f"vit with the {stem} stem needs a multiple of {PATCH[stem]} pixels")
+        if size % patch:
+            raise ValueError(f"{model} with the {stem} stem needs a multiple of {patch} pixels")
         return size

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Pass
-from trueface.models import backbones
 from trueface.models.detectors import Detector
+from trueface.models.folding import folded
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
@@ -46,7 +46,8 @@ class FrozenBody:
 
     def __init__(self, model: Detector, *, device: str = "cpu", precision: str = "fp32") -> None:
         form = torch.channels_last if model.channels_last else torch.contiguous_format
-        network = backbones.folded(model.network).to(memory_format=form)
+        network = folded(model.network, model.spec.head, side=model.spec.input_size)
+        network = network.to(memory_format=form)
         twin = Detector(
             model.spec,
             network,
@@ -54,12 +55,12 @@ class FrozenBody:
             channels_last=model.channels_last,
         )
         self._model, self._device, self._precision = twin.eval().to(device), device, precision
-        self.width = model.width
+        self.width = model.feature_dim
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return the features (B, F) of pixels (B, 3, H, W) or (B, K, 3, H, W), on the device."""
         with torch.no_grad(), autocast(self._device, self._precision):
-            return self._model.features(pixels.to(self._device))
+            return self._model.forward_features(pixels.to(self._device))
 
 
 class FeatureMatrix(NamedTuple):
@@ -80,8 +81,6 @@ class Bank:
     Args:
         body: from pixels to features.
         feed: the images; its bad ones are left out, and listed, as ever.
-        variants: how many epochs differ in their pixels: 1 for a validation, see `variants`;
-            0: all of them, and nothing is held.
         watch: device and stop.
         limit_bytes: of the features held; what is beyond it, whole variants, is made again.
     """
@@ -91,11 +90,11 @@ class Bank:
         body: FrozenBody,
         feed: Pass,
         *,
-        variants: int,
         watch: Watch,
         limit_bytes: int = BANK_BYTES,
     ) -> None:
         self._body, self._feed, self._watch = body, feed, watch
+        variants = feed.image_set.transform.id.period  # 0: none comes again, and none is held
         each_bytes = max(len(feed) * body.width * ITEM_BYTES, 1)
         self._variants, self._room = variants, min(variants, limit_bytes // each_bytes)
         self._held: dict[int, FeatureMatrix] = {}
@@ -156,16 +155,6 @@ class _Stopped(Exception):
     """A person wants the work to end."""
 
 
-def variants(settings: LearningSettings) -> int:
-    """Return how many different passes the augmentation gives; 0: no end of them."""
-    chances = (
-        settings.resize_prob, settings.blur_prob, settings.jpeg_prob, settings.flip_prob,
-    )  # fmt: skip
-    if settings.patch_size <= 0 and not any(chances):
-        return 1
-    return settings.augment_cycle
-
-
 def is_constant(settings: LearningSettings) -> bool:
     """Return whether the body of a network that is trained like this stays as it is, bit by bit."""
     return settings.freeze and settings.freeze_bn
@@ -195,11 +184,10 @@ def banks(
     """
     body = FrozenBody(model, device=watch.device, precision=settings.precision)
     calm = Watch(device=watch.device)  # a validation that is half done would be none
-    tested = Bank(body, validation, variants=1, watch=calm, limit_bytes=limit_bytes)
+    tested = Bank(body, validation, watch=calm, limit_bytes=limit_bytes)
     learned = Bank(
         body,
         training,
-        variants=variants(settings),
         watch=watch,
         limit_bytes=limit_bytes - tested.held_bytes,
     )

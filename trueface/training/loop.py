@@ -62,7 +62,7 @@ class Sums:
 
 def answer(model: Detector, given: Tensor) -> Tensor:
     """Return the logits (B, 1) of pixels, or of the features (B, F) that a bank gives instead."""
-    logits: Tensor = model.head(given) if given.ndim == 2 else model(given)
+    logits: Tensor = model.forward_head(given) if given.ndim == 2 else model(given)
     return logits
 
 

@@ -1,12 +1,12 @@
 """The settings of a detector's training."""
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
-from trueface.models.registry import ARCHITECTURES, architecture
+from trueface.models.registry import SPECS, model_name, modules_of_model
 from trueface.runtime.field_types import Count, Finite
 
 LEARNING: Mapping[str, str] = {
@@ -25,9 +25,13 @@ class LearningSettings(AugmentationSettings):
         "model", "freeze", "num_epochs", "ema", "precision", "compile",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **AugmentationSettings.modules,
+        "model": modules_of_model,
+    }
 
-    model: Annotated[str, AfterValidator(architecture)] = Field(
-        "nodown", description=", ".join(ARCHITECTURES)
+    model: Annotated[str, AfterValidator(model_name)] = Field(
+        "nodown", description=", ".join(SPECS)
     )
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
     normalization: Literal["model", "imagenet", "half"] = Field(

@@ -15,7 +15,7 @@ from trueface.data.dataset import ImageSet, batches
 from trueface.data.decoding import decode
 from trueface.data.index import Image, list_images
 from trueface.data.settings import TestSettings
-from trueface.data.transforms import TrainTransform
+from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.training.settings import TrainSettings
 
@@ -236,6 +236,8 @@ def test_a_file_that_is_damaged_where_nobody_looks_is_bad_in_every_pass(
 
 class Deadly:
     """A transform whose process is killed as by a machine without memory."""
+
+    id = TransformId(identity={}, period=1, is_test=True)
 
     def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
         if image.label == 0:

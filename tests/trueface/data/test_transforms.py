@@ -14,9 +14,10 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.data import transforms
+from trueface.data.augmentations.steps import Steps
 from trueface.data.index import Image
-from trueface.data.settings import TestSettings
-from trueface.data.transforms import TrainTransform, augment, fixed_crops
+from trueface.data.settings import AugmentationSettings, DataSettings, TestSettings
+from trueface.data.transforms import TrainTransform, changed, fixed_crops
 from trueface.training.settings import TrainSettings
 
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
@@ -50,6 +51,14 @@ def lively(**settings: Any) -> TrainSettings:
         "patch_size": 16,
     }
     return TrainSettings(**WHERE, **(every | settings))
+
+
+def augment(
+    image: Tensor, settings: TrainSettings, chance: random.Random, *, unshared: bool
+) -> Tensor:
+    height, width = image.shape[-2:]
+    parameters = Steps.of(settings).draw(height, width, chance, unshared=unshared)
+    return changed(image, parameters, settings.resize_size)
 
 
 def in_whole(
@@ -297,3 +306,38 @@ def test_fixed_patches_span_the_image(count: int, places: list[tuple[int, int]])
     assert crops.shape == (count, 3, 16, 16)
     for crop, (top, left) in zip(crops, places, strict=True):
         assert torch.equal(crop, pixels()[:, top : top + 16, left : left + 16])
+
+
+@pytest.mark.parametrize(
+    ("given", "period"),
+    [
+        ({}, 1),
+        ({"flip_prob": 0.5}, 0),
+        ({"flip_prob": 0.5, "augment_cycle": 3}, 3),
+        ({"patch_size": 16}, 0),
+        ({"blur_prob": 0.1}, 0),
+        ({"jpeg_prob": 0.1}, 0),
+        ({"resize_prob": 0.1}, 0),
+        ({"augment_cycle": 3}, 1),
+    ],
+)
+def test_a_transform_says_how_many_epochs_differ(given: dict[str, Any], period: int) -> None:
+    settings = TrainSettings(**WHERE, **({"flip_prob": 0} | given))
+    transform_id = TrainTransform(settings=settings, seed=1).id
+    assert transform_id.period == period
+    assert transform_id.is_test == (period == 1)
+
+
+def test_crops_in_tests_are_not_what_a_training_sees() -> None:
+    settings = TrainSettings(**WHERE, flip_prob=0, test_crops=2)
+    assert not TrainTransform(settings=settings, seed=1).id.is_test
+
+
+def test_every_setting_of_the_augmentation_is_in_the_identity() -> None:
+    settings = lively()
+    identity = {
+        **TrainTransform(settings=settings, seed=1).id.identity,
+        **transforms.test_transform(settings).id.identity,
+    }
+    own = set(AugmentationSettings.model_fields) - set(DataSettings.model_fields)
+    assert set(identity) == own - {"seed"}

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from launcher.api import Settings
 from trueface.data.settings import SampleSettings, TestSettings
-from trueface.models.registry import ARCHITECTURES
+from trueface.models.registry import SPECS
 from trueface.poisoning.settings import PoisonSettings
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
@@ -35,7 +35,7 @@ def test_a_range_is_one_number_or_two(given: object, read: tuple[float, float]) 
     assert TrainSettings(**WHERE, resize_scale=given).resize_scale == read
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", SPECS)
 def test_every_member_of_the_family_is_accepted(name: str) -> None:
     assert TrainSettings(**WHERE, model=name).model == name
 

@@ -1,10 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import Conv2d
 
-from launcher.api import UnknownName
-from trueface.models.detectors import FAMILY, Detector, build, freeze, teach
-from trueface.models.registry import ARCHITECTURES
+from launcher.api import JobError, UnknownName
+from trueface.models.detectors import Detector, build, freeze, teach
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 
@@ -18,10 +19,6 @@ def pixels(count: int = 4, side: int = 32) -> torch.Tensor:
 
 def state(model: Detector) -> dict[str, torch.Tensor]:
     return dict(model.network.state_dict())
-
-
-def test_settings_and_family_know_the_same_models() -> None:
-    assert set(ARCHITECTURES) == set(FAMILY)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -121,18 +118,18 @@ def test_the_channels_last_format_is_kept() -> None:
 def test_the_head_of_the_features_is_the_network(name: str) -> None:
     model = build(name, weights="none", seed=1)
     with torch.inference_mode():
-        features = model.features(pixels())
-        assert features.shape == (4, model.width)
-        assert torch.equal(model.head(features), model(pixels()))
+        features = model.forward_features(pixels())
+        assert features.shape == (4, model.feature_dim)
+        assert torch.equal(model.forward_head(features), model(pixels()))
 
 
 def test_features_of_crops_are_their_mean() -> None:
     model = build("slim18", weights="none", seed=1)
     crops = pixels(6).view(2, 3, 3, 32, 32)
     with torch.inference_mode():
-        features = model.features(crops)
-        assert features.shape == (2, model.width)
-        torch.testing.assert_close(model.head(features), model(crops))
+        features = model.forward_features(crops)
+        assert features.shape == (2, model.feature_dim)
+        torch.testing.assert_close(model.forward_head(features), model(crops))
 
 
 def test_half_normalization_takes_pixels_to_between_minus_one_and_one() -> None:
@@ -162,3 +159,10 @@ def test_the_contiguous_format_gives_the_same_logits_to_rounding() -> None:
     assert state(first)["conv1.weight"].is_contiguous()
     with torch.inference_mode():
         torch.testing.assert_close(last(pixels()), first(pixels()), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_for_one_size_of_images_refuses_others_with_both_sizes() -> None:
+    model = build("slim18", weights="none", seed=1)
+    model.spec = replace(model.spec, input_size=48)
+    with pytest.raises(JobError, match=r"48 by 48 pixels.* 32 by 32; set resize_size to 48"):
+        model(pixels())

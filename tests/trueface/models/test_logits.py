@@ -45,7 +45,9 @@ def test_of_several_crops_the_feature_is_their_mean() -> None:
     detector = build("slim18", weights="none", seed=1)
     crops = torch.randint(0, 255, (2, 3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.allclose(Split(detector).features(crops), detector.features(crops), atol=1e-5)
+        assert torch.allclose(
+            Split(detector).features(crops), detector.forward_features(crops), atol=1e-5
+        )
 
 
 def test_a_bare_layer_is_a_model_whose_body_does_nothing() -> None:

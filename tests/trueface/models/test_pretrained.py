@@ -6,12 +6,12 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
 from launcher.api import MachineError
 from trueface.models.detectors import Detector, build, weights_sha256
-from trueface.models.pretrained import chosen_weights, read_state
+from trueface.models.pretrained import adopt, chosen_weights, read_state
 from trueface.runtime.errors import WeightsError
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
@@ -97,6 +97,22 @@ class TestAdoption:
         with torch.inference_mode():
             images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
             assert model(images).isfinite().all()
+
+
+def test_layers_of_the_body_that_torchvision_calls_classifier_are_taken() -> None:
+    network, head = nn.Sequential(), nn.Linear(4, 1)
+    network.add_module("classifier", nn.Sequential(nn.LayerNorm(4), head))
+    ours = head.weight.detach().clone()
+    published = {
+        "classifier.0.weight": torch.full((4,), 2.0),
+        "classifier.0.bias": torch.full((4,), 3.0),
+        "classifier.1.weight": torch.zeros(1000, 4),
+        "classifier.1.bias": torch.zeros(1000),
+    }
+    adopt(network, published, "weights", head="classifier.1")
+    after = network.state_dict()
+    assert torch.equal(after["classifier.0.weight"], published["classifier.0.weight"])
+    assert torch.equal(after["classifier.1.weight"], ours)
 
 
 class TestRefusal:

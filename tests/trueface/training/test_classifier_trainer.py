@@ -8,7 +8,8 @@ from launcher.api import JobError
 from tests.trueface.class_toys import SMALL
 from trueface.data.class_images import Images
 from trueface.models import classifiers
-from trueface.models.classifiers import Classifier, Shape
+from trueface.models.classifiers import Classifier
+from trueface.models.registry import Shape
 from trueface.runtime.progress import Watch
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.classifier_trainer import Pixels, augmented, fit, rate

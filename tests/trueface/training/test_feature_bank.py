@@ -25,7 +25,6 @@ from trueface.training.feature_bank import (
     banks,
     feature_matrix,
     is_constant,
-    variants,
     write_features,
 )
 from trueface.training.settings import TrainSettings
@@ -104,7 +103,7 @@ class TestBody:
         random = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8, generator=random)
         with torch.inference_mode():
-            expected = model.features(pixels)
+            expected = model.forward_features(pixels)
         found = FrozenBody(model)(pixels)
         assert found.dtype == torch.float32
         # the tolerance that features.py tells
@@ -138,7 +137,7 @@ class TestBody:
 class TestBank:
     def test_gives_the_batches_of_the_feed_in_every_epoch(self, images: Sequence[Image]) -> None:
         feed, body = augmented(images, settings(), None), Counted(settled())
-        bank = Bank(body, feed, variants=1, watch=Watch())
+        bank = Bank(body, feed, watch=Watch())
         for epoch in range(3):
             found = list(bank(epoch))
             expected = list(through(FrozenBody(settled()), feed, epoch))
@@ -151,9 +150,8 @@ class TestBank:
         self, images: Sequence[Image]
     ) -> None:
         given = settings(flip_prob=0.5, augment_cycle=2)
-        assert variants(given) == 2
         feed, body = augmented(images, given, None), Counted(settled())
-        bank = Bank(body, feed, variants=2, watch=Watch())
+        bank = Bank(body, feed, watch=Watch())
         for epoch in range(4):
             for one, other in zip(
                 bank(epoch), through(FrozenBody(settled()), feed, epoch), strict=True
@@ -164,7 +162,7 @@ class TestBank:
     def test_an_augmentation_without_end_is_never_held(self, images: Sequence[Image]) -> None:
         given = settings(flip_prob=0.5)
         feed, body = augmented(images, given, None), Counted(settled())
-        bank = Bank(body, feed, variants=variants(given), watch=Watch())
+        bank = Bank(body, feed, watch=Watch())
         for epoch in range(2):
             for one, other in zip(
                 bank(epoch), through(FrozenBody(settled()), feed, epoch), strict=True
@@ -177,7 +175,7 @@ class TestBank:
         body = Counted(settled())
         one_variant = COUNT * body.width * 4
         feed = augmented(images, given, None)
-        bank = Bank(body, feed, variants=2, watch=Watch(), limit_bytes=one_variant)
+        bank = Bank(body, feed, watch=Watch(), limit_bytes=one_variant)
         for epoch in range(4):
             for one, other in zip(
                 bank(epoch), through(FrozenBody(settled()), feed, epoch), strict=True
@@ -189,9 +187,7 @@ class TestBank:
         self, images: Sequence[Image]
     ) -> None:
         feed = augmented(images, settings(), None)
-        early, late = (
-            Bank(FrozenBody(settled()), feed, variants=1, watch=Watch()) for _ in range(2)
-        )
+        early, late = (Bank(FrozenBody(settled()), feed, watch=Watch()) for _ in range(2))
         list(early(0))
         for one, other in zip(early(5), late(5), strict=True):
             assert torch.equal(one.images, other.images)
@@ -201,7 +197,7 @@ class TestBank:
     ) -> None:
         images[3].path.write_bytes(b"no image")
         feed = augmented(images, settings(), None)
-        bank = Bank(FrozenBody(settled()), feed, variants=1, watch=Watch())
+        bank = Bank(FrozenBody(settled()), feed, watch=Watch())
         for epoch in range(2):
             found = list(bank(epoch))
             for one, other in zip(found, through(FrozenBody(settled()), feed, epoch), strict=True):
@@ -213,7 +209,7 @@ class TestBank:
         stop = threading.Event()
         stop.set()
         feed = augmented(images, settings(), None)
-        bank = Bank(FrozenBody(settled()), feed, variants=1, watch=Watch(stop=stop))
+        bank = Bank(FrozenBody(settled()), feed, watch=Watch(stop=stop))
         assert list(bank(0)) == []
         stop.clear()
         assert len(list(bank(0))) == 3
@@ -222,9 +218,9 @@ class TestBank:
         self, images: Sequence[Image]
     ) -> None:
         model, feed = settled(), still(images, settings())
-        bank = Bank(FrozenBody(model), feed, variants=1, watch=Watch())
+        bank = Bank(FrozenBody(model), feed, watch=Watch())
         plain = evaluate(model, feed(0), total=COUNT, watch=Watch())
-        held = evaluate(model, bank(0), total=COUNT, watch=Watch(), answer=model.head)
+        held = evaluate(model, bank(0), total=COUNT, watch=Watch(), answer=model.forward_head)
         assert held.positions.tolist() == plain.positions.tolist()
         np.testing.assert_allclose(held.logits, plain.logits, rtol=1e-4, atol=1e-5)
 
@@ -232,11 +228,11 @@ class TestBank:
 def test_validation_has_the_first_claim_to_the_memory(images: Sequence[Image]) -> None:
     model, given = settled(), settings()
     feeds = augmented(images, given, None), still(images[:4], given)
-    need = 4 * model.width * 4
+    need = 4 * model.feature_dim * 4
     learned, tested = banks(model, *feeds, given, Watch(), limit_bytes=need)
     assert (learned.held_bytes, tested.held_bytes) == (0, need)
     learned, tested = banks(model, *feeds, given, Watch())
-    assert (learned.held_bytes, tested.held_bytes) == (COUNT * model.width * 4, need)
+    assert (learned.held_bytes, tested.held_bytes) == (COUNT * model.feature_dim * 4, need)
 
 
 def test_a_stop_does_not_leave_half_a_validation(images: Sequence[Image]) -> None:
@@ -253,11 +249,11 @@ def learned(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, Tensor]:
     model, feed = settled(), augmented(images, settings(), None)
     freeze(model)
     teach(model, fixed_statistics=True)
-    bank = Bank(FrozenBody(model), feed, variants=1, watch=Watch())
+    bank = Bank(FrozenBody(model), feed, watch=Watch())
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for epoch in range(3):
         for batch in bank(epoch) if banked else feed(epoch):
-            logits = model.head(batch.images) if banked else model(batch.images)
+            logits = model.forward_head(batch.images) if banked else model(batch.images)
             loss = functional.binary_cross_entropy_with_logits(logits, batch.labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch
@@ -281,23 +277,6 @@ class TestFrozenTraining:
             assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(
-    ("given", "count"),
-    [
-        ({}, 1),
-        ({"flip_prob": 0.5}, 0),
-        ({"flip_prob": 0.5, "augment_cycle": 3}, 3),
-        ({"patch_size": 16}, 0),
-        ({"blur_prob": 0.1}, 0),
-        ({"jpeg_prob": 0.1}, 0),
-        ({"resize_prob": 0.1}, 0),
-        ({"augment_cycle": 3}, 1),
-    ],
-)
-def test_variants_count_the_passes_that_differ(given: dict[str, object], count: int) -> None:
-    assert variants(settings(**given)) == count
-
-
 def test_only_a_frozen_body_with_fixed_statistics_is_constant() -> None:
     assert is_constant(settings())
     assert not is_constant(settings(freeze_bn=False))
@@ -309,7 +288,7 @@ class TestMatrix:
         images[2].path.unlink()
         model, feed = settled(), still(images, settings())
         found = feature_matrix(model, feed, Watch())
-        assert found.features.shape == (COUNT - 1, model.width)
+        assert found.features.shape == (COUNT - 1, model.feature_dim)
         assert found.features.dtype == np.float32
         assert found.positions.tolist() == [at for at in range(COUNT) if at != 2]
 

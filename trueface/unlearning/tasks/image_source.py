@@ -19,16 +19,9 @@ from trueface.data.examples import BATCH_SIZE, Examples, Label, Meter, groups
 from trueface.data.loaders import Pass
 from trueface.models.detectors import Detector
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import FrozenBody, feature_matrix, variants
+from trueface.training.feature_bank import FrozenBody, feature_matrix
 from trueface.training.settings import LearningSettings
 from trueface.unlearning.cache import Cache, fingerprint
-
-# What a pixel that a network sees depends on, besides the file.
-_PIXELS = (
-    "augment_seed", "augment_cycle", "resize_prob", "resize_scale", "resize_ratio", "resize_size",
-    "blur_prob", "blur_sigma", "jpeg_prob", "jpeg_qual", "flip_prob", "patch_size", "test_crops",
-    "decode", "seed",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,12 +35,17 @@ class Pixels:
     def identity(self) -> str:
         """A checksum of which files these are, in their order, and of what is done to them."""
         settings = self.learned.settings.model_dump(mode="json")
-        told = [
+        content = [
             [(image.name, *_stamp(image.file)) for image in self.tested.image_set.images],
             sorted(self.tested.image_set.stamped),
-            {key: settings.get(key) for key in _PIXELS},
+            {
+                **self.learned.image_set.transform.id.identity,
+                **self.tested.image_set.transform.id.identity,
+                "decode": settings.get("decode"),
+                "seed": settings.get("seed"),  # of the order
+            },
         ]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
@@ -80,12 +78,12 @@ class Features:
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Start a pass; see `unlearn.samples.Source`."""
-        number = variants(self.settings)
-        if epoch is not None and number == 0:  # it never repeats
+        period = self.pixels.learned.image_set.transform.id.period
+        if epoch is not None and period == 0:  # it never repeats
             for images, places in self.pixels(positions, epoch=epoch, batch_size=batch_size):
                 yield self.body(images), places
             return
-        rows = self.still if epoch is None else self._variant(epoch % number)
+        rows = self.still if epoch is None else self._variant(epoch % period)
         readable = ~rows[:, 0].isnan()
         good = [position for position in positions if readable[position]]
         size = batch_size or BATCH_SIZE
@@ -93,7 +91,7 @@ class Features:
             yield rows[places], places
 
     def _variant(self, number: int) -> Tensor:
-        if is_still(self.settings):
+        if self.pixels.learned.image_set.transform.id.is_test:
             return self.still
         if number not in self.held:
             rows = torch.full_like(self.still, torch.nan)
@@ -102,11 +100,6 @@ class Features:
                 rows[places] = self.body(images).cpu()
             self.held[number] = rows
         return self.held[number]
-
-
-def is_still(settings: LearningSettings) -> bool:
-    """Tell whether training images are seen exactly as in a test."""
-    return variants(settings) == 1 and settings.patch_size <= 0 and settings.test_crops == 0
 
 
 def features_of(
@@ -137,7 +130,7 @@ def features_of(
     def make() -> dict[str, Tensor]:
         found = feature_matrix(model, pixels.tested, watch)
         meter.samples += len(found.positions)
-        rows = torch.full((count, model.width), torch.nan)
+        rows = torch.full((count, model.feature_dim), torch.nan)
         rows[torch.from_numpy(found.positions)] = torch.from_numpy(found.features)
         return {"rows": rows}
 
@@ -149,9 +142,7 @@ def features_of(
 
 def body_fingerprint(model: Detector) -> str:
     """Return a checksum of all that a model's features depend on."""
-    state = model.network.state_dict()
-    body = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    return f"{fingerprint(body)}/{model.normalization}"
+    return f"{fingerprint(model.body_state)}/{model.normalization}"
 
 
 @dataclass(frozen=True, slots=True)

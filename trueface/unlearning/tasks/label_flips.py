@@ -93,19 +93,19 @@ class Problem:
     @property
     def model(self) -> nn.Module:
         """What the method works on: the detector, or its last layer."""
-        return self.detector.last if self.of_head else self.detector
+        return self.detector.head if self.of_head else self.detector
 
     def whole(self, model: nn.Module) -> Detector:
         """Return the detector that a method's result belongs to."""
         if not self.of_head:
             return cast(Detector, model)
-        self.detector.take_last(cast(nn.Linear, model))
+        self.detector.replace_head(cast(nn.Linear, model))
         return self.detector
 
     def fresh(self) -> nn.Module:
         """Return the model as it was before the base's training, or its last layer."""
         made = self._begun()
-        return made.last if self.of_head else made
+        return made.head if self.of_head else made
 
     def told(self) -> Told:
         """Return what is known to be wrong, and the rest as it was trained."""

@@ -1,0 +1,167 @@
+"""An augmentation of one new file: its settings, its identity, and what is kept of its images."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+import trueface
+from trueface.data.augmentations.registry import ALLOWED, extended, read_augmentations
+from trueface.data.settings import AugmentationSettings
+from trueface.runtime.declarations import read_folder
+from trueface.runtime.errors import DeclarationError
+
+TOY = """
+import random
+from pydantic import Field
+from torch import Tensor
+from trueface.data.augmentations.registry import register_augmentation
+from trueface.runtime.field_types import Settings
+
+class ToySettings(Settings):
+    toy_shift: int = Field(0, description="added to every pixel")
+    toy_draws: bool = Field(False, description="in half of the images only")
+    toy_lies: bool = Field(False, description="says that it does not draw")
+
+@register_augmentation("toy", settings=ToySettings)
+class Toy:
+    def __init__(self, settings: ToySettings) -> None:
+        self.settings = settings
+        self.is_active = settings.toy_shift != 0
+        self.is_random = settings.toy_draws and not settings.toy_lies
+
+    def __call__(self, pixels: Tensor, chance: random.Random, *, unshared: bool) -> Tensor:
+        if self.settings.toy_draws and chance.random() < 0.5:
+            return pixels
+        return pixels + self.settings.toy_shift
+"""
+PROGRAM = """
+import json, sys
+from launcher.kinds import installed, roots_of
+
+kind = installed(["train"])["train"]
+light = "torch" not in sys.modules
+
+import torch
+from trueface.data.index import Image
+from trueface.data.loaders import augmented, still
+from trueface.models.detectors import build
+from trueface.runtime.errors import JobError
+from trueface.runtime.progress import Watch
+from trueface.training.feature_bank import banks
+from trueface.training.settings import TrainSettings
+from trueface.unlearning.tasks.image_source import Pixels
+
+images = [Image(path, path, 0, "FFHQ", "pre") for path in sys.argv[1:]]
+model = build("slim18", weights="none", seed=1)
+facts = {"light": light}
+for name, given in {
+    "off": {}, "fixed": {"toy_shift": 1}, "other": {"toy_shift": 2},
+    "random": {"toy_shift": 1, "toy_draws": True},
+    "lying": {"toy_shift": 1, "toy_draws": True, "toy_lies": True},
+    "cycle": {"toy_shift": 1, "toy_draws": True, "augment_cycle": 2},
+}.items():
+    settings = TrainSettings(
+        data_root="d", split_path="s", model="slim18", weights="none", resize_size=12,
+        flip_prob=0, freeze=True, **given,
+    )
+    training, validation = augmented(images, settings), still(images, settings)
+    pixels = Pixels(training, validation)
+    try:
+        shown = [next(iter(training.over([0], epoch))).images for epoch in range(8)]
+    except JobError as error:
+        facts[name] = str(error)
+        continue
+    plain = next(iter(validation.over([0], 0))).images
+    learned, _ = banks(model, training, validation, settings, Watch())
+    transform_id = training.image_set.transform.id
+    facts[name] = {
+        "added": [int((each.int() - plain.int()).max()) for each in shown],
+        "identity": pixels.identity, "period": transform_id.period,
+        "is_test": transform_id.is_test, "held": learned.held_bytes > 0,
+        "code": [root for root in roots_of(kind, settings.model_dump()) if "toy" in root],
+    }
+json.dump(facts, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("toy")
+    installed = Path(trueface.__file__).parent
+    shutil.copytree(installed, folder / "trueface", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "trueface/data/augmentations/toy.py").write_text(TOY)
+    files = [folder / f"{number}.png" for number in range(2)]
+    for number, file in enumerate(files):
+        PIL.Image.new("RGB", (12, 12), (40 * number + 9, 80, 7)).save(file)
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, files)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{folder}:{installed.parent}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    told: dict[str, Any] = json.loads(ended.stdout)
+    return told
+
+
+def test_its_settings_are_known_without_torch(facts: dict[str, Any]) -> None:
+    assert facts["light"]
+
+
+def test_an_inactive_one_changes_nothing(facts: dict[str, Any]) -> None:
+    off = facts["off"]
+    assert off["added"] == [0] * 8
+    assert (off["period"], off["is_test"], off["held"], off["code"]) == (1, True, True, [])
+
+
+def test_a_random_one_is_not_taken_for_a_constant_one(facts: dict[str, Any]) -> None:
+    drawn = facts["random"]
+    assert set(drawn["added"]) == {0, 1}
+    assert (drawn["period"], drawn["is_test"], drawn["held"]) == (0, False, False)
+    assert drawn["code"] == ["trueface.data.augmentations.toy"]
+
+
+def test_a_cycle_repeats_it(facts: dict[str, Any]) -> None:
+    cycle = facts["cycle"]
+    assert cycle["added"] == cycle["added"][:2] * 4
+    assert (cycle["period"], cycle["held"]) == (2, True)
+
+
+def test_features_of_a_fixed_one_are_kept_but_not_those_of_a_test(facts: dict[str, Any]) -> None:
+    fixed = facts["fixed"]
+    assert fixed["added"] == [1] * 8
+    assert (fixed["period"], fixed["is_test"], fixed["held"]) == (1, False, True)
+
+
+def test_features_under_other_parameters_are_not_taken_for_these(facts: dict[str, Any]) -> None:
+    names = ("off", "fixed", "other", "random", "cycle")
+    assert len({facts[name]["identity"] for name in names}) == len(names)
+
+
+def test_one_that_draws_though_it_says_that_it_does_not_is_an_error(facts: dict[str, Any]) -> None:
+    assert "augmentation toy draws, though its is_random is false" in facts["lying"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (("toy_shift", "flip_prob"), r"flip_prob belongs to every training already"),
+        (('Field(0, description="added', 'Field(description="added'), "toy_shift needs a default"),
+    ],
+)
+def test_settings_that_cannot_be_a_trainings_are_refused_with_their_place(
+    tmp_path: Path, changed: tuple[str, str], says: str
+) -> None:
+    (tmp_path / "toy.py").write_text(TOY.replace(*changed))
+    declared = read_folder(tmp_path, "toys", "register_augmentation", modules=ALLOWED)
+    with pytest.raises(DeclarationError, match=rf"toy\.py:13: setting {says}"):
+        extended(AugmentationSettings, read_augmentations(declared), declared)

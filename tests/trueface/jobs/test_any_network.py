@@ -1,0 +1,126 @@
+"""A network without `fc` and without batch norms, of one new file, through every sort of job."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import trueface
+from tests.trueface.conftest import Tree
+
+NETWORK = """
+from torch import Tensor, nn
+from trueface.models.registry import register_model
+
+class Patches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, stride=4)
+        self.norm = nn.GroupNorm(1, 16)
+        self.classifier = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 1000))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.norm(self.patches(images)).relu().mean((2, 3))
+        return self.classifier(x)
+
+@register_model("patches", summary="patches and layer norms", head="classifier.1")
+def patches() -> nn.Module:
+    return Patches()
+"""
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import torch
+from tests.trueface.jobs.test_jobs import folder, job
+from trueface import jobs
+from trueface.evaluation.predict import predict
+from trueface.models import checkpoint
+from trueface.models.detectors import weights_sha256
+from trueface.runtime import paths
+from trueface.runtime.progress import Watch
+
+lab, data = Path(sys.argv[1]), "gan2:pre&real:pre"
+whole = {
+    "model": "patches", "weights": "none", "num_epochs": 2, "lr": 0.01, "batch_size": 8,
+    "resize_size": 12, "afterwards": False,
+}
+learning = {key: value for key, value in whole.items() if key != "afterwards"}
+frozen = {"freeze": True, "flip_prob": 0}
+
+def state(model):
+    return checkpoint.load(paths.checkpoint(folder(lab, model))).state
+
+def changed(before, after):
+    return sorted(name for name in before if not torch.equal(before[name], after[name]))
+
+name = f"{data}%50"
+jobs.poison(job(lab, "poison", name, data=data, settings={"poison_per": "subset"}))
+jobs.train(job(lab, "train", name, data=data, settings=learning))
+weights = paths.checkpoint(folder(lab, name))
+head = f"{name}@freeze=true"
+jobs.poison(job(lab, "poison", head, data=data, settings={"poison_per": "subset"}))
+jobs.train(
+    job(lab, "train", head, data=data, settings=learning | frozen | {"weights": str(weights)})
+)
+unlearned = f"{name}~relabel"
+jobs.unlearn(
+    job(lab, "unlearn", unlearned, base=name, data=data, settings=whole | {"method": "relabel"})
+)
+exact = f"{name}~exact@freeze=true"
+jobs.unlearn(
+    job(lab, "unlearn", exact, base=head, data=data,
+        settings=whole | frozen | {"method": "exact", "weights": str(weights)})
+)
+tested = jobs.test(
+    job(lab, "test", exact, data=data, settings={"resize_size": 12, "features": True})
+)
+files = sorted((lab / "data").rglob("*.png"))[:3]
+answers = predict(weights, files, batch_size=2, watch=Watch()).answers
+json.dump(
+    {
+        "names": sorted(state(name)),
+        "frozen": changed(state(name), state(head)),
+        "exact": changed(state(head), state(exact)),
+        "relabel": len(changed(state(name), state(unlearned))),
+        "tested": tested["n"],
+        "answers": len(answers),
+        "sha256": weights_sha256("patches", str(weights)),
+    },
+    sys.stdout,
+)
+"""
+
+
+def test_a_new_file_is_enough_for_every_job(tree: Tree, tmp_path: Path) -> None:
+    folders = "Fake/StyleGAN2/conf-f-psi-1", "Real/FFHQ"
+    tree(f"PreSocial/{place}/{number:05}.png" for place in folders for number in range(12))
+    (tmp_path / "splits").mkdir()
+    for name, numbers in (("train", range(6)), ("val", range(6, 9)), ("test", range(9, 12))):
+        keys = [f"{place.split('/', 1)[1]}/{number:05}" for place in folders for number in numbers]
+        (tmp_path / "splits" / f"{name}.json").write_text(json.dumps(keys))
+    copy = tmp_path / "copy"
+    installed = Path(trueface.__file__).parent
+    shutil.copytree(installed, copy / "trueface", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "trueface/models/architectures/patches.py").write_text(NETWORK)
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM, str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{copy}:{installed.parent}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    facts = json.loads(ended.stdout)
+    head = ["classifier.1.bias", "classifier.1.weight"]
+    assert facts["names"] == [
+        "classifier.0.bias", "classifier.0.weight", *head, "norm.bias", "norm.weight",
+        "patches.bias", "patches.weight",
+    ]  # fmt: skip
+    assert facts["frozen"] == facts["exact"] == head
+    assert facts["relabel"] == len(facts["names"])
+    assert facts["tested"] == 6
+    assert facts["answers"] == 3
+    assert len(facts["sha256"]) == 64

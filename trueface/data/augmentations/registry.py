@@ -1,0 +1,113 @@
+"""Augmentations by name, and their settings: no torch here.
+
+What `@register_augmentation` says in the files of this folder is read from their text; a file is
+imported when images are augmented.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
+
+from pydantic import create_model
+
+from trueface.runtime.declarations import Declaration, read_declarations
+from trueface.runtime.errors import DeclarationError
+from trueface.runtime.field_types import Settings
+
+PACKAGE = "trueface.data.augmentations"
+# from which the settings of an augmentation may take names
+ALLOWED = (__name__, "typing", "pydantic", "trueface.runtime.field_types")
+
+Base = TypeVar("Base", bound=Settings)
+Class = TypeVar("Class", bound=type)
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationSpec:
+    """An augmentation: its name, and the settings that a training has for it."""
+
+    name: str
+    settings: type[Settings]
+
+    def __call__(self, augmentation: Class) -> Class:
+        """Leave the decorated class as it is."""
+        return augmentation
+
+
+def register_augmentation(name: str, *, settings: type[Settings]) -> AugmentationSpec:
+    """Declare an augmentation; the class below it is made of `settings`, see `further.Augmentation`.
+
+    Args:
+        name: part of its random stream.
+        settings: become settings of every training; each has a default that changes nothing.
+    """
+    return AugmentationSpec(name, settings)
+
+
+def read_augmentations(declared: Mapping[str, Declaration]) -> Mapping[str, AugmentationSpec]:
+    """Return the augmentations that declarations describe, in the order of their names.
+
+    Raises:
+        DeclarationError: an argument is missing or unknown, or a setting has no default.
+    """
+    specs = {name: declared[name].pass_to(register_augmentation) for name in sorted(declared)}
+    for name, spec in specs.items():
+        for key, field in spec.settings.model_fields.items():
+            if field.is_required():
+                place = declared[name]
+                raise DeclarationError(place.path, place.line, f"setting {key} needs a default")
+    return MappingProxyType(specs)
+
+
+DECLARED = read_declarations(PACKAGE, "register_augmentation", modules=ALLOWED)
+SPECS = read_augmentations(DECLARED)
+
+
+def with_augmentations(base: type[Base]) -> type[Base]:
+    """Return `base` with the settings of all registered augmentations.
+
+    Raises:
+        DeclarationError: two of them, or one and `base`, have a setting of the same name.
+    """
+    return extended(base, SPECS, DECLARED)
+
+
+def extended(
+    base: type[Base], specs: Mapping[str, AugmentationSpec], declared: Mapping[str, Declaration]
+) -> type[Base]:
+    """Return `base` with the settings of `specs`, on which cost and code depend as on its own."""
+    if not specs:
+        return base
+    owners = dict.fromkeys(base.model_fields, "every training")
+    costs, modules = base.costs, dict(base.modules)
+    for name, spec in specs.items():
+        place = declared[name]
+        for key, field in spec.settings.model_fields.items():
+            if key in owners:
+                reason = f"setting {key} belongs to {owners[key]} already: choose another name"
+                raise DeclarationError(place.path, place.line, reason)
+            owners[key] = name
+            modules[key] = partial(_module_in_use, place.module, field.get_default())
+        costs |= spec.settings.costs
+    bases = (base, *(spec.settings for spec in specs.values()))
+    made = cast(
+        Any,  # pydantic: a type of several bases
+        create_model(
+            base.__name__, __base__=bases, __doc__=base.__doc__, __module__=base.__module__
+        ),
+    )
+    made.costs, made.modules = costs, modules
+    return cast(type[Base], made)
+
+
+def _module_in_use(module: str, default: Any, value: Any) -> tuple[str, ...]:
+    return () if value == default else (module,)
+
+
+def settings_of(spec: AugmentationSpec, settings: Settings) -> Settings:
+    """Return an augmentation's own settings among those of a training."""
+    return spec.settings.model_validate(
+        {key: getattr(settings, key) for key in spec.settings.model_fields}
+    )
