@@ -6,7 +6,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from launcher.job import CPU, Resources, is_exact
+from launcher.job import CPU, is_exact
 from launcher.kinds import Kind, costs
 from launcher.planning.plan import PlannedJob
 from launcher.store.rows import JobRow
@@ -170,14 +170,7 @@ def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
 
 def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:
     """Tell whether a job will work on a GPU, where the machine has some or has none."""
-    asked = job.resources
-    resources = Resources(
-        min_vram=asked.min_vram,
-        device=asked.device,
-        accelerated=job.accelerated,
-        gpus=asked.gpus or 1,
-    )
-    return resources.works_on_gpu(there=gpus)
+    return job.resources.works_on_gpu(there=gpus)
 
 
 def past_job(row: JobRow, seconds: float, device: str) -> Past:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import Place, Problem, Severity
 from launcher.ids import canonical, parse_data
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.planning.model_graph import Made, Makings
 from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry
 from launcher.taskfile.parser import TaskFile
-from launcher.taskfile.scope import Asked
 from launcher.taskfile.settings import Settled, spelt
 from launcher.taskfile.yaml_tree import plain_value
 
@@ -32,7 +32,7 @@ class Step:
     name: str
     place: Place
     settings: Settled
-    asked: Asked
+    request: JobRequest
     model: str | None = None
     base: str | None = None
     data: str | None = None
@@ -72,7 +72,7 @@ def _making_steps(made: Made) -> Iterator[Step]:
         name=f"{wish.kind.name}/{made.model}",
         place=wish.place,
         settings=wish.variant.settings,
-        asked=wish.asked,
+        request=wish.request,
         model=str(made.model),
         base=None if made.base is None else str(made.base),
         data=str(data),
@@ -81,8 +81,8 @@ def _making_steps(made: Made) -> Iterator[Step]:
     choice, poisoner = wish.variant.poison_settings, wish.poison_kind
     if poisoner is not None and choice is not None:
         name = f"{poisoner.name}/{made.model}"
-        asked = wish.poison_asked or wish.asked
-        yield replace(step, kind=poisoner, name=name, settings=choice, asked=asked)
+        request = wish.poison_request or wish.request
+        yield replace(step, kind=poisoner, name=name, settings=choice, request=request)
     yield step
 
 
@@ -112,18 +112,18 @@ class _Tests:
         ]
         for _, entry in sorted(own, key=lambda pair: pair[0]):
             if isinstance(entry, TestEntry):
-                yield from _test_steps(model, entry, entry.kind, entry.settings, entry.asked)
+                yield from _test_steps(model, entry, entry.kind, entry.settings, entry.request)
             elif made.wish.kind.name in entry.kinds:
                 yield from _test_steps(model, entry, *entry.kinds[made.wish.kind.name])
 
     def of_earlier_models(self) -> Iterator[Step]:
         """Give the tests of models that an earlier run made."""
         for model, entry in self.earlier:
-            yield from _test_steps(model, entry, entry.kind, entry.settings, entry.asked)
+            yield from _test_steps(model, entry, entry.kind, entry.settings, entry.request)
 
 
 def _test_steps(
-    model: str, entry: AutoTest | TestEntry, kind: Kind, settings: Settled, asked: Asked
+    model: str, entry: AutoTest | TestEntry, kind: Kind, settings: Settled, request: JobRequest
 ) -> Iterator[Step]:
     for one in entry.data:
         data = str(one.value)
@@ -132,7 +132,7 @@ def _test_steps(
             name=f"{kind.name}/{model}/{data}",
             place=one.node.place,
             settings=settings,
-            asked=asked,
+            request=request,
             model=model,
             data=data,
             images=str(kind.images(one.value)),
@@ -153,7 +153,7 @@ def _plain_steps(entries: Iterable[object], role: Role) -> Iterator[Step]:
                 name=f"{entry.kind.name}/{name}",
                 place=entry.place,
                 settings=entry.settings,
-                asked=entry.asked,
+                request=entry.request,
             )
 
 

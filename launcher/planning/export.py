@@ -84,13 +84,13 @@ def _job_record(standing: Standing, estimate: Estimate) -> dict[str, Json]:
             "vram": job.resources.min_vram,
             "min_vram": job.resources.min_vram,  # its name in earlier versions
             "device": job.resources.device,
-            "gpus": job.resources.gpus,
+            "gpus": job.gpus,
             "exclusive": job.resources.exclusive,
-            "priority": job.resources.priority,
+            "priority": job.priority,
             "ram": job.resources.ram,
-            "rerun": job.resources.rerun,
-            "retries": job.resources.retries,
-            "time_limit_s": job.resources.time_limit_s,
+            "rerun": job.terms.rerun,
+            "retries": job.terms.retries,
+            "time_limit_s": job.terms.time_limit_s,
         },
         "hash": job.hash,
     }

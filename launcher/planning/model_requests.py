@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import Place, Problem
 from launcher.ids import ModelId, Poison, Stage, canonical
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.taskfile.entries import TrainEntry, UnlearnEntry, Variant, companion
 from launcher.taskfile.parser import TaskFile
-from launcher.taskfile.scope import Asked
 from launcher.taskfile.settings import known_settings
 from launcher.taskfile.values import At
 from launcher.taskfile.yaml_tree import Scalar
@@ -26,9 +26,9 @@ class Wish:
     plain: ModelId  # with its base as it is written, without variants
     base: At[ModelId] | None
     variant: Variant
-    asked: Asked
+    request: JobRequest
     poison_kind: Kind | None = None
-    poison_asked: Asked | None = None
+    poison_request: JobRequest | None = None
 
     @property
     def name(self) -> tuple[tuple[str, str], ...]:
@@ -134,9 +134,9 @@ def _trainings(entry: TrainEntry, everywhere: FilePoison) -> Iterator[Wish]:
                 plain=plain,
                 base=base,
                 variant=variant,
-                asked=entry.asked,
+                request=entry.request,
                 poison_kind=None if poison.value is None else entry.poison_kind,
-                poison_asked=entry.poison_asked,
+                poison_request=entry.poison_request,
             )
 
 
@@ -164,5 +164,5 @@ def _unlearnings(
                     plain=without_variants(base.value).unlearned(method.value),
                     base=base,
                     variant=variant,
-                    asked=entry.asked,
+                    request=entry.request,
                 )

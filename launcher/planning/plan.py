@@ -14,7 +14,7 @@ from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data
-from launcher.job import program_signature
+from launcher.job import Resources, Terms, program_signature
 from launcher.kinds import Draft, Input, Kind, Role, roots_of, signature_of
 from launcher.planning.dependencies import MISSING, Once, Wiring
 from launcher.planning.expansion import Step, expand
@@ -23,7 +23,6 @@ from launcher.system.files import Json
 from launcher.taskfile.header import Reuse
 from launcher.taskfile.legacy_names import Wanted
 from launcher.taskfile.parser import TaskFile
-from launcher.taskfile.scope import Asked
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
@@ -45,8 +44,10 @@ class PlannedJob:
     settings: Mapping[str, Json]
     words: Words  # the user's own among those of its data
     needs: tuple[str, ...]  # names of earlier jobs, in the plan's order
-    resources: Asked
-    accelerated: bool  # a GPU is worth having
+    resources: Resources
+    terms: Terms
+    priority: int
+    gpus: int | None  # as its file says; None: it does not
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
@@ -230,8 +231,8 @@ class _Working:
             name=step.name.partition("/")[2] if step.model is None else None,
             settings=step.settings.values,
             words=_words(step, self.task.words),
-            device=step.asked.device,
-            gpus=step.asked.gpus or 1,
+            device=step.request.resources.device,
+            gpus=step.request.resources.gpus,
             found=self._found,
         )
 
@@ -335,7 +336,9 @@ def _planned(
         words=words,
         needs=tuple(need.name for need in needs),
         resources=_resources(step),
-        accelerated=step.kind.role in _LEARNING or step.asked.gpus is not None,
+        terms=step.request.terms,
+        priority=step.request.priority,
+        gpus=step.request.gpus,
         inputs=tuple(one.path for one in files.inputs),
         outputs=files.outputs,
         argv=files.argv,
@@ -349,17 +352,18 @@ def _planned(
     )
 
 
-def _resources(step: Step) -> Asked:
-    """Return what a step asks for; a program that asks for a GPU gets one or waits.
+def _resources(step: Step) -> Resources:
+    """Return what a step asks of the machine; a program that asks for a GPU gets one or waits.
 
     A laboratory's kind knows what to do where there is none; a program got its arguments for the
     GPU that its entry asks for, as that of `launcher add` does.
     """
-    asked = step.asked
-    on_gpu = asked.gpus is not None or asked.min_vram is not None or asked.exclusive
-    if step.kind.entry or asked.device != "auto" or not on_gpu:
-        return asked
-    return replace(asked, device="cuda")
+    request = step.request
+    resources = request.resources
+    if not step.kind.entry and resources.device == "auto" and request.wants_gpu:
+        resources = replace(resources, device="cuda")
+    accelerated = step.kind.role in _LEARNING or request.gpus is not None
+    return replace(resources, accelerated=accelerated)
 
 
 def _hash(

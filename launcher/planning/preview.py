@@ -11,7 +11,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU, Breed, Resources
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.submit import Action, Standing, resources_of
+from launcher.planning.submit import Action, Standing
 from launcher.scheduler.feasibility import impossible
 from launcher.scheduler.gpu_accounting import waiting
 from launcher.scheduler.model import Machine, Running, Start
@@ -191,10 +191,10 @@ def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
     again = {one.number for one in standings if one.action is Action.RUN}
     known = {one.number: one.job for one in standings if one.number is not None}
     line = [one for one in here.ready if one.id not in again]
-    for place, job in enumerate(_first_of_each_lane(standings, here.machine.cpus)):
+    for place, job in enumerate(_first_of_each_lane(standings, here.machine.cpus, here.now)):
         number = -1 - place  # no job of the queue has such a one
         known[number] = job
-        rank = rank_of(here.now, job.resources.priority)
+        rank = rank_of(here.now, job.priority)
         line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, here)))
     unseen = [one for one in line if here.machine.absent and one.lane.resources.may_need_gpu]
     line = [one for one in line if one not in unseen]
@@ -258,11 +258,11 @@ def refusals(plan: Plan, hopeless: Mapping[str, int], unset: Iterable[str]) -> l
 
 def _lane(job: PlannedJob, here: Here) -> Lane:
     """Return the lane in which a job of the plan would wait."""
-    resources = resources_of(job)
+    resources = job.resources
     if not resources.may_need_gpu:
-        return Lane(group="", resources=resources, breed=Breed())
+        return Lane(group=job.terms.group, resources=resources, breed=Breed())
     return Lane(
-        group="",
+        group=job.terms.group,
         resources=resources,
         breed=Breed(),
         signature=job.signature,
@@ -270,15 +270,17 @@ def _lane(job: PlannedJob, here: Here) -> Lane:
     )
 
 
-def _first_of_each_lane(standings: Sequence[Standing], most: int) -> list[PlannedJob]:
+def _first_of_each_lane(standings: Sequence[Standing], most: int, now: float) -> list[PlannedJob]:
     """Return which jobs the scheduler would look at: of those that ask for the same, the first."""
     ended = {one.job.name for one in standings if one.action is Action.CACHED}
-    lanes: Counter[tuple[Resources, str]] = Counter()
+    lanes: Counter[tuple[Resources, str, str]] = Counter()
     found = []
-    for one in sorted(standings, key=lambda one: -one.job.resources.priority):
-        if one.action is Action.RUN and ended.issuperset(one.job.needs):
-            resources = resources_of(one.job)
-            alike = (resources, one.job.signature if resources.may_need_gpu else "")
+    for one in sorted(standings, key=lambda one: -one.job.priority):
+        due = one.job.terms.not_before is None or one.job.terms.not_before <= now
+        if due and one.action is Action.RUN and ended.issuperset(one.job.needs):
+            resources = one.job.resources
+            memory = one.job.signature if resources.may_need_gpu else ""
+            alike = (resources, memory, one.job.terms.group)
             lanes[alike] += 1
             if lanes[alike] <= most:
                 found.append(one.job)

@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import model_folder_name, read_words
-from launcher.job import Context, Resources, Spec, Terms
+from launcher.job import Context, Spec
 from launcher.kinds import Role
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.states import OPEN, State
@@ -17,7 +16,6 @@ from launcher.store.queue import NewJob, Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START, Reuse
-from launcher.taskfile.scope import Asked
 
 MOST_CHANGES = 3  # told in one line of a reason
 LONGEST_VALUE = 40  # characters of a setting that was changed
@@ -290,35 +288,12 @@ def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
         outputs=tuple(map(str, job.outputs)),
         sources=job.sources,
         log_link=_log_link(job, root / "runs" / run),
-        resources=resources_of(job),
-        terms=_terms(job.resources),
-        priority=job.resources.priority,
+        resources=job.resources,
+        terms=job.terms,
+        priority=job.priority,
         hash=job.hash,
         signature=job.signature,
     )
-
-
-def resources_of(job: PlannedJob) -> Resources:
-    """Return what a planned job asks of the machine, as the queue keeps it."""
-    return _resources(job.resources, accelerated=job.accelerated)
-
-
-@lru_cache(maxsize=256)
-def _resources(asked: Asked, *, accelerated: bool) -> Resources:
-    return Resources(
-        cpus=asked.cpus,
-        min_vram=asked.min_vram,
-        device=asked.device,
-        accelerated=accelerated,
-        ram=asked.ram,
-        gpus=asked.gpus or 1,
-        exclusive=asked.exclusive,
-    )
-
-
-@lru_cache(maxsize=256)
-def _terms(asked: Asked) -> Terms:
-    return Terms(rerun=asked.rerun, retries=asked.retries, time_limit_s=asked.time_limit_s)
 
 
 def _log_link(job: PlannedJob, run_folder: Path) -> str | None:

@@ -2,6 +2,6 @@
 
 Start reading at `parser.parse`.
 In reading order: parser, yaml_tree, includes, interpolation, legacy_names, header, scope, settings,
-sections, entry_reader, values, matrix, entries, overrides, vocabulary, json_schema,
+sections, entry_reader, values, resources, matrix, entries, overrides, vocabulary, json_schema,
 json_schema_types, reference.
 """

@@ -5,9 +5,10 @@ kind's own settings; a setting that has such a name is given under `settings:`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from launcher.errors import Place
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.taskfile.entries import companion
 from launcher.taskfile.legacy_names import POISON_RATE, current, poison_of_rate
@@ -22,9 +23,10 @@ from launcher.taskfile.matrix import (
     read_sweep,
     without,
 )
-from launcher.taskfile.scope import Asked, Scope
+from launcher.taskfile.resources import RESOURCE_HINTS, request_for
+from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import Given, all_settings, known_settings, old_names, unknown_key
-from launcher.taskfile.values import RESOURCE_HINTS, is_null, read_asked
+from launcher.taskfile.values import is_null
 from launcher.taskfile.yaml_tree import Fields, Node, Scalar
 
 _COMMON = ("resources", "settings")
@@ -49,8 +51,6 @@ _HINTS: Mapping[str, str] = {
 # What `launcher add` can say of a program, and an entry of a task file cannot yet.
 _PROGRAM_HINTS: Mapping[str, str] = {
     "after": "an entry has no order; queue it with launcher add --after JOB -- PROGRAM",
-    "group": "an entry has no group; queue it with launcher add --group NAME -- PROGRAM",
-    "not_before": "an entry starts when there is room; launcher add --not-before TIME -- PROGRAM",
     "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
     "cwd": "it starts where launcher run does; write argv: [env, -C, FOLDER, PROGRAM]",
     "env": "it has the environment of launcher run; write argv: [env, NAME=VALUE, PROGRAM]",
@@ -67,7 +67,7 @@ class Raw:
     place: Place
     words: Mapping[str, Node]
     own: Given
-    asked: Asked
+    request: JobRequest
     combinations: tuple[Combination, ...]  # of its own matrix
 
 
@@ -116,7 +116,7 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
         place=node.place,
         words=words,
         own=own,
-        asked=asked_for(kind, words.get("resources"), scope),
+        request=request_for(kind, words.get("resources"), node.place, scope),
         combinations=_own_combinations(words.get("matrix"), models, own, scope),
     )
 
@@ -124,9 +124,10 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
 def _hint(kind: Kind, name: str) -> str:
     """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
     plain = name.replace("-", "_")
-    if not kind.entry and (hint := _PROGRAM_HINTS.get(_SAME.get(plain, plain))):
-        return hint
-    return _HINTS.get(plain, "")
+    if kind.entry:
+        return _HINTS.get(plain, "")
+    meant = _SAME.get(plain, plain)
+    return _PROGRAM_HINTS.get(meant, _HINTS.get(meant, ""))
 
 
 def _poisoners(kind: Kind, scope: Scope) -> list[Kind]:
@@ -182,19 +183,6 @@ def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope)
             blame_neutral(key, scope.problems)
         sweeps += [] if sweep is None else [sweep]
     return sweeps
-
-
-def asked_for(kind: Kind, node: Node | None, scope: Scope) -> Asked:
-    """Return what jobs of an entry ask for; `node` is its own word on it."""
-    asked = scope.asked_by(kind)
-    asked = asked if node is None or is_null(node) else read_asked(node, asked, scope)
-    for fields in scope.forced_asked:
-        for key, value in fields.pairs:
-            if key.text not in scope.kinds:
-                asked = read_asked(replace(fields, pairs=((key, value),)), asked, scope)
-            elif key.text == kind.name:
-                asked = read_asked(value, asked, scope)
-    return asked
 
 
 def needed(raw: Raw, word: str, scope: Scope) -> Node | None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from functools import partial
 
 from launcher.errors import Problem, nearest
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE, current, poison_of_rate
 from launcher.taskfile.matrix import (
@@ -21,7 +22,8 @@ from launcher.taskfile.matrix import (
     without,
 )
 from launcher.taskfile.overrides import Overrides
-from launcher.taskfile.scope import Asked, Scope
+from launcher.taskfile.resources import RESOURCE_HINTS, read_request
+from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import (
     ALL_WORDS,
     Given,
@@ -30,7 +32,7 @@ from launcher.taskfile.settings import (
     old_names,
     unknown_key,
 )
-from launcher.taskfile.values import RESOURCE_HINTS, is_null, listed, read_asked
+from launcher.taskfile.values import is_null, listed
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
 
 MOST_NAME_BYTES = 100
@@ -83,6 +85,7 @@ def read_preamble(
     kinds: Mapping[str, Kind],
     overrides: Overrides,
     problems: list[Problem],
+    now: float,
 ) -> Preamble:
     """Read all but the sections.
 
@@ -91,16 +94,17 @@ def read_preamble(
         kinds: every installed kind, with the words of the user.
         overrides: what the command line sets.
         problems: where complaints are added.
+        now: seconds since 1970.
     """
     top = {key.text: (key, node) for key, node in root.pairs}
-    scope = Scope(kinds=kinds, problems=problems)
+    scope = Scope(kinds=kinds, problems=problems, now=now)
     reuse = _reuse(top, scope)
     forced = dict(overrides.settings)
     kind_forced: dict[str, Given] = dict(overrides.kind_settings)
     if reuse is Reuse.WEIGHTS:
         key, node = top["reuse"]
         kind_forced |= _warm(kinds, key, node, kind_forced)
-    asked, kind_asked = _resources(top, scope)
+    request, kind_requests = _resources(top, scope)
     defaults, kind_defaults = _defaults(top, scope)
     sweeps = _matrix(top, scope, tuple(forced))
     scope = replace(
@@ -109,9 +113,9 @@ def read_preamble(
         kind_defaults=kind_defaults,
         forced=forced,
         kind_forced=kind_forced,
-        asked=asked,
-        kind_asked=kind_asked,
-        forced_asked=tuple(overrides.resources),
+        request=request,
+        kind_requests=kind_requests,
+        forced_resources=tuple(overrides.resources),
         poison=_poison(top, scope),
         forced_poison=overrides.poison,
     )
@@ -217,20 +221,21 @@ def _pass_env(top: Top, scope: Scope) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _resources(top: Top, scope: Scope) -> tuple[Asked, dict[str, Asked]]:
-    asked, by_kind = Asked(), dict[str, Asked]()
+def _resources(top: Top, scope: Scope) -> tuple[JobRequest, dict[str, JobRequest]]:
+    """Return what all jobs ask for, and those of single kinds."""
+    request, by_kind = JobRequest(), dict[str, JobRequest]()
     if "resources" not in top or is_null(top["resources"][1]):
-        return asked, by_kind
+        return request, by_kind
     node = top["resources"][1]
     if not isinstance(node, Fields):
-        return read_asked(node, asked, scope), by_kind
+        return read_request(node, request, scope), by_kind
     own = [pair for pair in node.pairs if pair[0].text in scope.kinds]
     general = tuple(pair for pair in node.pairs if pair not in own)
-    asked = read_asked(replace(node, pairs=general), asked, scope, also=scope.kinds)
-    for key, one in own:
-        if not is_null(one):
-            by_kind[key.text] = read_asked(one, asked, scope)
-    return asked, by_kind
+    request = read_request(replace(node, pairs=general), request, scope, also=scope.kinds)
+    for key, value in own:
+        if not is_null(value):
+            by_kind[key.text] = read_request(value, request, scope)
+    return request, by_kind
 
 
 def _defaults(top: Top, scope: Scope) -> tuple[Given, dict[str, Given]]:

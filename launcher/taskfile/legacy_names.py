@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from launcher.errors import Problem, Severity
+from launcher.job_options.registry import renamed_options
 from launcher.kinds import Kind, Role
 from launcher.taskfile.includes import merged
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
@@ -29,7 +30,6 @@ _COMMANDS: Mapping[str, str] = {
     "features": "has no effect, as in the original",
 }
 _OLD = "old-name"
-OLD_RESOURCES: Mapping[str, str] = {"min_vram": "vram"}  # of earlier task files
 _LISTING = frozenset({"only_list", "dry_run"})
 SWITCHES = frozenset({*_LISTING, "parse"})  # what a file is wanted for
 OLD_WORDS = (*_RENAMED, *_COMMANDS, "device_override", "min_vram", "clean_run", POISON_RATE)
@@ -73,7 +73,7 @@ def resources_today(asked: Fields, problems: list[Problem]) -> Fields:
     """Return resources by their names of today; note which have older ones, blame what is there twice."""
     pairs: dict[str, tuple[Scalar, Node]] = {}
     for key, node in asked.pairs:
-        name = OLD_RESOURCES.get(key.text, key.text)
+        name = renamed_options().get(key.text, key.text)
         if name != key.text:
             problems.append(old_note(key, f"{key.text} is called {name} today"))
         if name in pairs:

@@ -12,6 +12,7 @@
 Sections are the names of the installed kinds. What a file asks for is worked out by `plan`.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,10 +25,10 @@ from launcher.taskfile.includes import read_whole
 from launcher.taskfile.interpolation import without_echoes
 from launcher.taskfile.legacy_names import Wanted, gathered, translate
 from launcher.taskfile.overrides import laid_over, read_overrides
+from launcher.taskfile.resources import RESOURCE_HINTS
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
-from launcher.taskfile.values import RESOURCE_HINTS
 from launcher.taskfile.vocabulary import kinds_with
 from launcher.taskfile.yaml_tree import Fields, Scalar
 
@@ -42,6 +43,7 @@ class Surroundings:
     environment: Mapping[str, str] = field(default_factory=dict)  # for ${NAME}
     settings: Sequence[str] = ()  # "key=value", stronger than the file
     words: Words = NO_WORDS  # of the user's configuration
+    now: float = field(default_factory=time.time)  # seconds since 1970, for `not_before`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ def parse(
     read = read_whole(text, file, include or _refuse, around.environment, translated, problems)
     root = laid_over(read.root, overrides, problems)
     kinds, words = kinds_with(root, around.kinds, around.words, problems)
-    said = read_preamble(root, kinds, overrides, problems)
+    said = read_preamble(root, kinds, overrides, problems, around.now)
     sections = _sections(root, said.scopes)
     _blame_unused(said, sections, problems)
     if not sections.entries and not problems:

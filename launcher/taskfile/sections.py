@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from launcher.ids import is_word
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.taskfile.entries import (
     AutoTest,
@@ -15,10 +16,11 @@ from launcher.taskfile.entries import (
     Variant,
     companion,
 )
-from launcher.taskfile.entry_reader import Raw, asked_for, needed, sort_entry
+from launcher.taskfile.entry_reader import Raw, needed, sort_entry
 from launcher.taskfile.legacy_names import old_note
 from launcher.taskfile.matrix import Combination, label
-from launcher.taskfile.scope import Asked, Scope
+from launcher.taskfile.resources import request_for
+from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import Given, Settled, known_settings, settle
 from launcher.taskfile.values import (
     POISONED,
@@ -68,7 +70,7 @@ def read_auto_test(
     """
     if is_null(node):
         return None
-    kinds: dict[str, tuple[Kind, Settled, Asked]] = {}
+    kinds: dict[str, tuple[Kind, Settled, JobRequest]] = {}
     for maker in makers:
         tester = companion(scope.kinds, maker, Role.TEST)
         if tester is None:
@@ -77,7 +79,7 @@ def read_auto_test(
             continue
         settled = settle(tester, scope.given(tester, {}), key.place, scope.problems)
         if settled is not None:
-            kinds[maker.name] = (tester, settled, asked_for(tester, None, scope))
+            kinds[maker.name] = (tester, settled, request_for(tester, None, key.place, scope))
     testers = {tester.name: tester for tester, _, _ in kinds.values()}
     testers = testers or {one.name: one for one in scope.kinds.values() if one.role is Role.TEST}
     read = [read_data(one, testers.values(), scope) for one in listed(node)]
@@ -119,7 +121,7 @@ def _short_form(kind: Kind, node: Node, scope: Scope) -> Raw:
         place=node.place,
         words={"model": every, "method": node},
         own={},
-        asked=asked_for(kind, None, scope),
+        request=request_for(kind, None, node.place, scope),
         combinations=({},),
     )
 
@@ -155,8 +157,10 @@ def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
         wide=len(poisons) == 1 and poison is not words.get("poison"),
         variants=variants,
         poison_kind=poisoner,
-        asked=raw.asked,
-        poison_asked=raw.asked if poisoner is None else asked_for(poisoner, None, scope),
+        request=raw.request,
+        poison_request=raw.request
+        if poisoner is None
+        else request_for(poisoner, None, raw.place, scope),
     )
 
 
@@ -187,7 +191,7 @@ def _unlearn(raw: Raw, scope: Scope) -> UnlearnEntry | None:
         combination=scope.combination,
         base=base,
         methods=tuple(methods),
-        asked=raw.asked,
+        request=raw.request,
     )
 
 
@@ -247,7 +251,7 @@ def _test(raw: Raw, scope: Scope) -> TestEntry | None:
         model=tested,
         data=tuple(one for one in read if one is not None),
         settings=settings,
-        asked=raw.asked,
+        request=raw.request,
     )
 
 
@@ -260,7 +264,9 @@ def _plain(raw: Raw, scope: Scope) -> PlainEntry | None:
     settings = settle(raw.kind, scope.given(raw.kind, raw.own), raw.place, scope.problems)
     if settings is None:
         return None
-    return PlainEntry(kind=raw.kind, place=raw.place, name=name, settings=settings, asked=raw.asked)
+    return PlainEntry(
+        kind=raw.kind, place=raw.place, name=name, settings=settings, request=raw.request
+    )
 
 
 def _is_name(text: str) -> bool:

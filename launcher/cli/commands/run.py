@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import TASK_FILES
+from launcher.cli.group_rows import absent_groups, check_groups
 from launcher.cli.missing_programs import warn_of_missing_programs
 from launcher.cli.run_results import collect, draw
 from launcher.errors import TaskFileError, UsageError, counted
@@ -24,7 +25,7 @@ from launcher.planning.load import plan_files
 from launcher.planning.machine_state import look_around, remember
 from launcher.planning.plan import Plan
 from launcher.planning.preview import Here, hopeless_jobs, look_ahead, refusals
-from launcher.planning.submit import Action, Standing, Submitted, judge, resources_of, submit
+from launcher.planning.submit import Action, Standing, Submitted, judge, submit
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
@@ -130,6 +131,7 @@ def command(
             # all of them are judged before any is queued: a refusal leaves nothing behind
             judged = [(made, _standings(store, made, force=force)) for made in plans]
             _check_possible(home, store, judged)
+            check_groups(store, _groups_of(plans))
             contexts = [context_to_store((*made.pass_env, *pass_env)) for made in plans]
             submitted = [
                 _queue(store, made, standings, context)
@@ -161,7 +163,7 @@ def _check_possible(
         UsageError: some jobs would wait for ever.
     """
     standings = [one for _, found in judged for one in found if one.action is not Action.CACHED]
-    asked = {resources_of(one.job) for one in standings}
+    asked = {one.job.resources for one in standings}
     if any(one.may_need_gpu for one in asked):
         here = look_around(home, store, Path.cwd() / "runs", time.time())
     else:  # the driver need not be asked
@@ -172,6 +174,11 @@ def _check_possible(
     ]
     if refused:
         raise UsageError("; ".join(refused) + "; nothing is queued")
+
+
+def _groups_of(plans: Iterable[Plan]) -> list[str]:
+    """Return the groups that jobs of some plans name, each once."""
+    return [*dict.fromkeys(job.terms.group for plan in plans for job in plan.jobs)]
 
 
 @contextmanager
@@ -225,6 +232,7 @@ def _list(
             standings = _standings(store, made, force="--force" in options)
             unset_ones = unset(os.environ, (*made.pass_env, *pass_env))
             reasons = refusals(made, hopeless_jobs(standings, here), unset_ones)
+            reasons += absent_groups(store, _groups_of([made]))
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 shown += plan_commands(standings)

@@ -13,13 +13,13 @@ from pydantic import create_model
 
 from launcher.errors import Problem, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
+from launcher.job_options.registry import job_options
 from launcher.kinds import COMMAND, Kind, Role, Settings, installed
 from launcher.taskfile.entries import companion
 from launcher.taskfile.entry_reader import WORDS
 from launcher.taskfile.header import TOP, name_fault
 from launcher.taskfile.json_schema import task_schema
 from launcher.taskfile.parser import Surroundings, TaskFile, parse
-from launcher.taskfile.values import RESOURCES
 from launcher.taskfile.yaml_tree import plain_value, read_document
 from launcher.units import parse_bytes, parse_seconds
 from tests.launcher.conftest import Launcher
@@ -213,7 +213,9 @@ def test_every_resource_is_described() -> None:
     schema: Any = SCHEMA
     told = schema["$defs"]["resources"]["properties"]
     today = {name: one for name, one in told.items() if "deprecated" not in one}
-    assert {name: one["description"] for name, one in today.items()} == dict(RESOURCES)
+    assert {name: one["description"] for name, one in today.items()} == {
+        name: option.summary for name, option in job_options().items()
+    }
     assert told["min_vram"]["description"] == "old name; write vram"
 
 

@@ -96,11 +96,12 @@ def test_poisons_are_read_in_their_order_and_zero_is_clean() -> None:
 
 def test_resources_of_an_entry_stand_on_those_of_the_file() -> None:
     trainings = [one for one in read(GOOD).entries if isinstance(one, TrainEntry)]
-    assert [one.asked.cpus for one in trainings] == [2, 2, 4]
-    asked = trainings[2].asked
-    assert (asked.min_vram, asked.device, asked.priority) == (2 * 2**30, "cuda:1", 7)
-    assert (asked.ram, asked.retries, asked.time_limit_s) == (3 * 2**30, 2, 5400.0)
-    assert asked.rerun == "never"
+    assert [one.request.resources.cpus for one in trainings] == [2, 2, 4]
+    request = trainings[2].request
+    resources, terms = request.resources, request.terms
+    assert (resources.min_vram, resources.device, request.priority) == (2 * 2**30, "cuda:1", 7)
+    assert (resources.ram, terms.retries, terms.time_limit_s) == (3 * 2**30, 2, 5400.0)
+    assert terms.rerun == "never"
 
 
 def test_words_of_a_command_stay_as_they_are_written() -> None:
