@@ -17,7 +17,7 @@ MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we kno
 MOST_LISTED = 5  # missing paths named in one warning
 
 
-class Once:
+class ExistenceCache:
     """Asks once for each path whether it exists."""
 
     def __init__(self, exists: Callable[[Path], bool]) -> None:
@@ -45,7 +45,7 @@ class _Lack:
     remedy: str = ""
 
 
-class Wiring:
+class Dependencies:
     """Who makes what, and so who needs whom."""
 
     def __init__(self, root: Path, there: Callable[[Path], bool]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from launcher.errors import Problem
 from launcher.planning.estimates import Estimate
 from launcher.planning.plan import Plan
-from launcher.planning.preview import Outlook
+from launcher.planning.preview import Preview
 from launcher.planning.submit import Action, Standing
 from launcher.system.files import Json
 from launcher.system.git import WorkTree
@@ -15,7 +15,7 @@ from launcher.system.git import WorkTree
 def plan_json(
     plan: Plan,
     standings: Sequence[Standing],
-    outlook: Outlook,
+    preview: Preview,
     tree: WorkTree | None = None,
     *,
     refused: Sequence[str] = (),
@@ -30,11 +30,11 @@ def plan_json(
         "git": None if tree is None else tree.record(),
         "jobs": [
             _job_record(one, estimate)
-            for one, estimate in zip(standings, outlook.estimates, strict=True)
+            for one, estimate in zip(standings, preview.estimates, strict=True)
         ],
         "refused": bool(refused),
         "refusals": list(refused),
-        **outlook.record(),
+        **preview.record(),
         "warnings": [_problem_record(one) for one in plan.warnings],
     }
 

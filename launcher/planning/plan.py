@@ -16,7 +16,7 @@ from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data
 from launcher.job import Resources, Terms, program_signature
 from launcher.kinds import Draft, Input, Kind, Role, roots_of, signature_of
-from launcher.planning.dependencies import MISSING, Once, Wiring
+from launcher.planning.dependencies import MISSING, Dependencies, ExistenceCache
 from launcher.planning.expansion import Step, expand
 from launcher.planning.poison_draws import Draw, Draws
 from launcher.system.files import Json
@@ -104,27 +104,29 @@ def plan(
     Raises:
         TaskFileError: all that is wrong with the file; nothing of it may be queued.
     """
-    working = _Working(task, root, Once(exists), cache(content), partial(_sources, closure, digest))
-    for step in expand(task, working.on_disk, working.problems):
-        working.enter(step)
-    working.complete_draws()
-    if any(one.severity is Severity.ERROR for one in working.problems):
-        raise TaskFileError(task.in_order(working.problems))
-    wanted = working.of_phases()
+    builder = _PlanBuilder(
+        task, root, ExistenceCache(exists), cache(content), partial(_sources, closure, digest)
+    )
+    for step in expand(task, builder.on_disk, builder.problems):
+        builder.enter(step)
+    builder.complete_draws()
+    if any(one.severity is Severity.ERROR for one in builder.problems):
+        raise TaskFileError(task.in_order(builder.problems))
+    wanted = builder.of_phases()
     if not wanted:
-        raise TaskFileError([*task.in_order(working.problems), _no_job(task)])
+        raise TaskFileError([*task.in_order(builder.problems), _no_job(task)])
     return Plan(
         file=task.file,
         name=task.name,
         about=task.about,
-        run_folder=working.run_folder,
+        run_folder=builder.run_folder,
         jobs=wanted,
-        left_out=working.left_out(wanted),
+        left_out=builder.left_out(wanted),
         reuse=task.reuse,
         pass_env=task.pass_env,
         wanted=task.wanted,
         kinds=task.kinds,
-        warnings=task.in_order([*working.problems, *working.wiring.missing_inputs()]),
+        warnings=task.in_order([*builder.problems, *builder.dependencies.missing_inputs()]),
     )
 
 
@@ -145,7 +147,7 @@ class _Files:
     argv: tuple[str, ...]
 
 
-class _Working:
+class _PlanBuilder:
     """A plan while it is made."""
 
     def __init__(
@@ -159,7 +161,7 @@ class _Working:
         self.task, self.root = task, root
         self.run_folder = root / "runs" / task.name
         self.problems = list(task.problems)
-        self.wiring = Wiring(root, there)
+        self.dependencies = Dependencies(root, there)
         self._there, self._content = there, content
         self._sources = cache(sources)
         self._jobs: dict[str, PlannedJob] = {}
@@ -184,7 +186,7 @@ class _Working:
         if draw is not None:
             self._share(draw, step, files)
             return
-        needs = self.wiring.connect(step, files.inputs, files.outputs, self.problems)
+        needs = self.dependencies.connect(step, files.inputs, files.outputs, self.problems)
         self._jobs[step.name] = self._planned(step, files, draft.words, needs, step.name)
 
     def _planned(
@@ -197,7 +199,7 @@ class _Working:
             words,
             [self._needed(need, step) for need in needs],
             sources=self._sources(roots_of(step.kind, step.settings.values)),
-            given=[self._content(path) for path in self.wiring.given[reader]],
+            given=[self._content(path) for path in self.dependencies.given[reader]],
         )
 
     def _needed(self, name: str, step: Step) -> PlannedJob:
@@ -207,7 +209,7 @@ class _Working:
     def _share(self, draw: Draw, step: Step, files: "_Files") -> None:
         """Let an earlier job do what this step asks for, too."""
         first = draw.step.name
-        self.wiring.make(draw.step, files.outputs, self.problems)
+        self.dependencies.make(draw.step, files.outputs, self.problems)
         alone = self._planned(step, files, draw.draft.words, self._jobs[first].needs, first)
         draw.models[str(step.model)] = alone.hash
 
@@ -277,7 +279,7 @@ class _Working:
             absent = next((path for path in outputs if not self._there(path)), None)
             if absent is not None:
                 what = f"what {need} makes (phases leaves it out)"
-                self.wiring.lack(job.name, absent, what)
+                self.dependencies.lack(job.name, absent, what)
         return replace(job, needs=tuple(need for need in job.needs if need in kept))
 
 

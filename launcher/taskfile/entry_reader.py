@@ -60,7 +60,7 @@ _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Raw:
+class RawEntry:
     """An entry whose keys were told apart, its values not yet read."""
 
     kind: Kind
@@ -71,7 +71,7 @@ class Raw:
     combinations: tuple[Combination, ...]  # of its own matrix
 
 
-def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
+def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     """Part an entry into words of the language and settings; blame what is neither."""
     models = [kind, *_poisoners(kind, scope)]
     allowed = {name for one in models for name in known_settings(one)}
@@ -111,7 +111,7 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
             )
         )
     own = {name: pair for name, pair in own.items() if name in allowed}
-    return Raw(
+    return RawEntry(
         kind=kind,
         place=node.place,
         words=words,
@@ -185,7 +185,7 @@ def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope)
     return sweeps
 
 
-def needed(raw: Raw, word: str, scope: Scope) -> Node | None:
+def needed(raw: RawEntry, word: str, scope: Scope) -> Node | None:
     """Return the value of a word that an entry must have; blame its absence."""
     found = raw.words.get(word)
     if found is not None and not is_null(found):

@@ -68,7 +68,7 @@ class Reuse(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preamble:
+class Header:
     """What holds for all sections."""
 
     name: str
@@ -80,13 +80,13 @@ class Preamble:
     sweeps: tuple[Sweep, ...]
 
 
-def read_preamble(
+def read_header(
     root: Fields,
     kinds: Mapping[str, Kind],
     overrides: Overrides,
     problems: list[Problem],
     now: float,
-) -> Preamble:
+) -> Header:
     """Read all but the sections.
 
     Args:
@@ -122,7 +122,7 @@ def read_preamble(
     about = top["about"][1] if "about" in top else None
     if about is not None and not isinstance(about, Scalar):
         scope.blame(about.place, "wrong-type", "about: expected one line of text")
-    return Preamble(
+    return Header(
         name=_name(top, root, scope),
         about=about.text if isinstance(about, Scalar) and not is_null(about) else "",
         phases=_phases(top, scope),

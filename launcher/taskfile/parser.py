@@ -20,8 +20,8 @@ from launcher.errors import Problem, Severity, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.kinds import Kind, Role
 from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry
-from launcher.taskfile.header import TOP, Preamble, Reuse, read_preamble
-from launcher.taskfile.includes import read_whole
+from launcher.taskfile.header import TOP, Header, Reuse, read_header
+from launcher.taskfile.includes import read_merged
 from launcher.taskfile.interpolation import without_echoes
 from launcher.taskfile.legacy_names import Wanted, gathered, translate
 from launcher.taskfile.overrides import laid_over, read_overrides
@@ -36,7 +36,7 @@ _MAKERS = (Role.TRAIN, Role.UNLEARN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class ParseContext:
     """What a task file may depend on besides its text."""
 
     kinds: Mapping[str, Kind]
@@ -86,7 +86,7 @@ def parse(
     text: str,
     *,
     file: str,
-    around: Surroundings,
+    context: ParseContext,
     include: Callable[[str], str] | None = None,
 ) -> TaskFile:
     """Read the text of a task file.
@@ -97,27 +97,27 @@ def parse(
     Args:
         text: of the file.
         file: what its errors call it; the paths of what it includes start in its folder.
-        around: installed kinds, environment, what the command line sets.
+        context: installed kinds, environment, what the command line sets.
         include: gives the text of another file; none can be included without it.
 
     Raises:
         TaskFileError: it is not a YAML mapping, so that nothing more can be said.
     """
     problems: list[Problem] = []
-    overrides = read_overrides(around.settings, around.kinds, problems)
+    overrides = read_overrides(context.settings, context.kinds, problems)
     wanted: list[Wanted] = []  # by each file: the task file is the last to be read in full
 
     def translated(root: Fields) -> Fields:
-        found = translate(root, around.kinds, problems)
+        found = translate(root, context.kinds, problems)
         wanted.append(found.wanted)
         return found.root
 
-    read = read_whole(text, file, include or _refuse, around.environment, translated, problems)
+    read = read_merged(text, file, include or _refuse, context.environment, translated, problems)
     root = laid_over(read.root, overrides, problems)
-    kinds, words = kinds_with(root, around.kinds, around.words, problems)
-    said = read_preamble(root, kinds, overrides, problems, around.now)
-    sections = _sections(root, said.scopes)
-    _blame_unused(said, sections, problems)
+    kinds, words = kinds_with(root, context.kinds, context.words, problems)
+    header = read_header(root, kinds, overrides, problems, context.now)
+    sections = _sections(root, header.scopes)
+    _blame_unused(header, sections, problems)
     if not sections.entries and not problems:
         known = ", ".join(sorted(_names(kinds)))
         place, hint = root.place, f"add a section: {known}"
@@ -126,14 +126,14 @@ def parse(
     return TaskFile(
         file=file,
         files=read.files,
-        name=said.name,
-        about=said.about,
+        name=header.name,
+        about=header.about,
         entries=sections.entries,
         kinds=kinds,
         words=words,
-        phases=said.phases,
-        reuse=said.reuse,
-        pass_env=said.pass_env,
+        phases=header.phases,
+        reuse=header.reuse,
+        pass_env=header.pass_env,
         wanted=overrides.wanted
         or next((one for one in wanted if one is not Wanted.RUN), Wanted.RUN),
         problems=_in_order(gathered(_sure(problems, read.sound)), read.files),
@@ -212,9 +212,9 @@ def _makes(key: Scalar, scope: Scope) -> bool:
     return kind is not None and kind.role in _MAKERS
 
 
-def _blame_unused(said: Preamble, sections: _Sections, problems: list[Problem]) -> None:
+def _blame_unused(header: Header, sections: _Sections, problems: list[Problem]) -> None:
     """Blame a sweep in which no entry takes part: it would make the same models again and again."""
-    if not said.sweeps or not sections.whole:
+    if not header.sweeps or not sections.whole:
         return
     used: set[str] = set()
     for entry in sections.entries:
@@ -222,12 +222,12 @@ def _blame_unused(said: Preamble, sections: _Sections, problems: list[Problem]) 
             used |= {key for variant in entry.variants for key in variant.paired}
         elif isinstance(entry, UnlearnEntry):
             used |= {key for _, some in entry.methods for one in some for key in one.paired}
-    forced = {key for given in said.scopes[0].kind_forced.values() for key in given}
-    for key in (one.key for sweep in said.sweeps for one in sweep.first):
+    forced = {key for given in header.scopes[0].kind_forced.values() for key in given}
+    for key in (one.key for sweep in header.sweeps for one in sweep.first):
         name = key.text
         if name in forced and name not in used:
             message = f"--set takes the place of this sweep of {name}"
-            said.scopes[0].note(key.place, "matrix", message)
+            header.scopes[0].note(key.place, "matrix", message)
         elif name not in used:
             message = f"matrix: {name!r} changes no model: each has a {name} of its own, or none"
             hint = f"take {name} out of defaults and entries, or sweep it in them"

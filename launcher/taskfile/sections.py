@@ -16,7 +16,7 @@ from launcher.taskfile.entries import (
     Variant,
     companion,
 )
-from launcher.taskfile.entry_reader import Raw, needed, sort_entry
+from launcher.taskfile.entry_reader import RawEntry, needed, read_raw_entry
 from launcher.taskfile.legacy_names import old_note
 from launcher.taskfile.matrix import Combination, label
 from launcher.taskfile.resources import request_for
@@ -95,7 +95,7 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
     if kind.role is Role.POISON:
         _blame_poison(kind, node, scope)
         return None
-    raw = sort_entry(kind, node, scope)
+    raw = read_raw_entry(kind, node, scope)
     match kind.role:
         case Role.TRAIN:
             return _train(raw, scope)
@@ -113,10 +113,10 @@ def _blame_poison(kind: Kind, node: Node, scope: Scope) -> None:
     scope.blame(node.place, "poison-section", message, hint)
 
 
-def _short_form(kind: Kind, node: Node, scope: Scope) -> Raw:
+def _short_form(kind: Kind, node: Node, scope: Scope) -> RawEntry:
     """Read `unlearn: [relabel, retrain]` as these methods on every poisoned model."""
     every = Scalar(node.source, node.line, node.column, 1, POISONED, plain=True)
-    return Raw(
+    return RawEntry(
         kind=kind,
         place=node.place,
         words={"model": every, "method": node},
@@ -126,7 +126,7 @@ def _short_form(kind: Kind, node: Node, scope: Scope) -> Raw:
     )
 
 
-def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
+def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
     kind, words = raw.kind, raw.words
     model = words.get("model")  # null is a new model, and so is no word at all
     if isinstance(model, Scalar) and model.plain and model.text == "None":
@@ -164,7 +164,7 @@ def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
     )
 
 
-def _unlearn(raw: Raw, scope: Scope) -> UnlearnEntry | None:
+def _unlearn(raw: RawEntry, scope: Scope) -> UnlearnEntry | None:
     kind = raw.kind
     model = raw.words.get("model")
     every = isinstance(model, Scalar) and model.text == POISONED
@@ -196,7 +196,7 @@ def _unlearn(raw: Raw, scope: Scope) -> UnlearnEntry | None:
 
 
 def _variants(
-    raw: Raw, more: Given, scope: Scope, poisoner: Kind | None = None
+    raw: RawEntry, more: Given, scope: Scope, poisoner: Kind | None = None
 ) -> tuple[Variant, ...]:
     """Return each way in which an entry is done; none where a setting is wrong."""
     found: list[Variant] = []
@@ -234,7 +234,7 @@ def _name(swept: Combination, settled: Settled, poisoned: Settled | None) -> Nam
     return tuple((key, label(one, values[key])) for key, one in swept.items() if key in values)
 
 
-def _test(raw: Raw, scope: Scope) -> TestEntry | None:
+def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
     kind = raw.kind
     model, data = needed(raw, "model", scope), needed(raw, "data", scope)
     tested = None if model is None else read_model(model, kind, scope)
@@ -255,7 +255,7 @@ def _test(raw: Raw, scope: Scope) -> TestEntry | None:
     )
 
 
-def _plain(raw: Raw, scope: Scope) -> PlainEntry | None:
+def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:
     node = raw.words.get("name")
     name = node.text if isinstance(node, Scalar) and not is_null(node) else None
     if node is not None and not is_null(node) and (name is None or not _is_name(name)):

@@ -19,7 +19,7 @@ from launcher.taskfile.entries import companion
 from launcher.taskfile.entry_reader import WORDS
 from launcher.taskfile.header import TOP, name_fault
 from launcher.taskfile.json_schema import task_schema
-from launcher.taskfile.parser import Surroundings, TaskFile, parse
+from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from launcher.taskfile.yaml_tree import plain_value, read_document
 from launcher.units import parse_bytes, parse_seconds
 from tests.launcher.conftest import Launcher
@@ -104,7 +104,7 @@ def values_of(text: str) -> Any:
 
 def understood(text: str) -> TaskFile:
     """Read a task file as the launcher does."""
-    return parse(text, file="x.yaml", around=Surroundings(kinds=TOYS))
+    return parse(text, file="x.yaml", context=ParseContext(kinds=TOYS))
 
 
 def faults(text: str, schema: Mapping[str, Any] = SCHEMA) -> list[tuple[str | int, ...]]:
