@@ -109,8 +109,8 @@ class Dependencies:
         notes = [f"read by {_first(lacks[0].jobs)}"]
         if len(lacks) > 1:
             message = f"{len(lacks)} inputs are not there, and no job makes them"
-            notes = [f"{one.what}: {self._short(one.path)}" for one in lacks[:MOST_LISTED]]
-        remedies = dict.fromkeys(one.remedy for one in lacks if one.remedy)
+            notes = [f"{lack.what}: {self._short(lack.path)}" for lack in lacks[:MOST_LISTED]]
+        remedies = dict.fromkeys(lack.remedy for lack in lacks if lack.remedy)
         if len(lacks) > MOST_LISTED:
             notes.append(f"and {len(lacks) - MOST_LISTED} more")
         return Problem(

@@ -199,6 +199,6 @@ def _summary(alike: _Alike) -> tuple[float, float | None, int | None]:
     middle = median(alike.seconds)
     spread = None
     if len(alike.seconds) >= FEWEST and middle > 0:
-        spread = median(abs(one - middle) for one in alike.seconds) / middle
+        spread = median(abs(span_s - middle) for span_s in alike.seconds) / middle
     disk = round(median(alike.disks)) if alike.disks else None
     return middle, spread, disk

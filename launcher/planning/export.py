@@ -35,13 +35,17 @@ def plan_json(
         "refused": bool(refused),
         "refusals": list(refused),
         **preview.record(),
-        "warnings": [_problem_record(one) for one in plan.warnings],
+        "warnings": [_problem_record(warning) for warning in plan.warnings],
     }
 
 
 def plan_commands(standings: Iterable[Standing]) -> list[str]:
     """Return a command line for each job that would run, in their order, a line each."""
-    return [" ".join(map(_quoted, one.job.argv)) for one in standings if one.action is Action.RUN]
+    return [
+        " ".join(map(_quoted, standing.job.argv))
+        for standing in standings
+        if standing.action is Action.RUN
+    ]
 
 
 def _quoted(word: str) -> str:

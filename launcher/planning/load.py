@@ -85,7 +85,7 @@ def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Pl
         try:
             plans.append(plan(load(path, settings=settings)))
         except TaskFileError as error:
-            problems += [one for one in error.problems if one not in problems]
+            problems += [problem for problem in error.problems if problem not in problems]
         except UsageError as error:
             if len(paths) == 1:
                 raise

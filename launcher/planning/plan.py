@@ -78,7 +78,9 @@ class Plan:
     def missing(self) -> tuple[Problem, ...]:
         """What the jobs read and nobody makes, as errors: with one of them nothing is queued."""
         return tuple(
-            replace(one, severity=Severity.ERROR) for one in self.warnings if one.code == MISSING
+            replace(warning, severity=Severity.ERROR)
+            for warning in self.warnings
+            if warning.code == MISSING
         )
 
 
@@ -110,7 +112,7 @@ def plan(
     for step in expand(task, builder.on_disk, builder.problems):
         builder.enter(step)
     builder.complete_draws()
-    if any(one.severity is Severity.ERROR for one in builder.problems):
+    if any(problem.severity is Severity.ERROR for problem in builder.problems):
         raise TaskFileError(task.in_order(builder.problems))
     wanted = builder.of_phases()
     if not wanted:

@@ -136,7 +136,7 @@ def preview_plan(
         history: what was done before.
         here: the machine.
     """
-    estimates = tuple(forecast(one.job, history) for one in standings)
+    estimates = tuple(forecast(standing.job, history) for standing in standings)
     open_ones = [
         (one.job, estimate)
         for one, estimate in zip(standings, estimates, strict=True)
@@ -149,7 +149,7 @@ def preview_plan(
         wave=_first_wave(standings, machine_state),
         kinds=_kind_sums(open_ones),
         chain=_longest_chain(open_ones),
-        disk=sum(known) if (known := [one for one in disks if one is not None]) else None,
+        disk=sum(known) if (known := [disk for disk in disks if disk is not None]) else None,
         disk_unknown=disks.count(None),
     )
 
@@ -162,7 +162,7 @@ def _kind_sums(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> dict[str, KindSum
 
 
 def _kind_sum(estimates: Sequence[Estimate]) -> KindSum:
-    known = [one for one in estimates if one.seconds is not None]
+    known = [estimate for estimate in estimates if estimate.seconds is not None]
     times = [one.seconds or 0.0 for one in known]
     spreads = [one.spread for one in known if one.spread is not None]
     # jobs with the same estimate rest on the same runs
@@ -190,8 +190,8 @@ def _longest_chain(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> float | None:
 
 def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> FirstWave:
     """Ask the scheduler's own policy what it would start, beside and behind what waits already."""
-    again = {one.number for one in standings if one.action is Action.RUN}
-    known = {one.number: one.job for one in standings if one.number is not None}
+    again = {standing.number for standing in standings if standing.action is Action.RUN}
+    known = {standing.number: standing.job for standing in standings if standing.number is not None}
     line = [one for one in machine_state.ready if one.id not in again]
     for place, job in enumerate(
         _first_of_each_lane(standings, machine_state.machine.cpus, machine_state.now)
@@ -236,10 +236,10 @@ def hopeless_jobs(standings: Sequence[Standing], machine_state: MachineState) ->
     """Return why jobs of the plan can never start on this machine, and how many those are."""
     found: Counter[str] = Counter()
     known: dict[tuple[object, ...], str] = {}
-    for one in standings:
-        if one.action is Action.CACHED:
+    for standing in standings:
+        if standing.action is Action.CACHED:
             continue
-        lane = _lane(one.job, machine_state)
+        lane = _lane(standing.job, machine_state)
         if (key := (lane.resources, lane.signature)) not in known:
             job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
             known[key] = impossible(
@@ -280,7 +280,7 @@ def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
 
 def _first_of_each_lane(standings: Sequence[Standing], most: int, now: float) -> list[PlannedJob]:
     """Return which jobs the scheduler would look at: of those that ask for the same, the first."""
-    ended = {one.job.name for one in standings if one.action is Action.CACHED}
+    ended = {standing.job.name for standing in standings if standing.action is Action.CACHED}
     lanes: Counter[tuple[Resources, str, str]] = Counter()
     found = []
     for one in sorted(standings, key=lambda one: -one.job.priority):

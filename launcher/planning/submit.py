@@ -156,7 +156,7 @@ def _refuse_other(job: PlannedJob, row: JobRow | None) -> None:
     what, remedy = f"is {row.state}", f"run phases: [{job.kind}] first"
     changes = [] if row.hash == job.hash else _changes(job, row, ())
     # whether a training started from its own earlier weights says nothing about these weights
-    changes = [one for one in changes if not one.startswith(f"{WARM_START} ")]
+    changes = [change for change in changes if not change.startswith(f"{WARM_START} ")]
     if not changes and row.state is State.DONE:
         return
     if row.state in OPEN:
@@ -242,7 +242,7 @@ def submit(
     with store.writing():
         run = store.run(root, plan.name)
         rows = store.read.jobs_of(root, plan.name)
-        queued = [one for one in standings if one.action is Action.RUN]
+        queued = [standing for standing in standings if standing.action is Action.RUN]
         fresh = [one for one in queued if one.job.name not in rows]
         again = [one for one in queued if one.job.name in rows]
         for one in again:  # what they need may be new itself: it is said below
@@ -253,9 +253,9 @@ def submit(
         store.put_new(run, context, [_new(one, root, plan.name, numbers) for one in fresh], now)
         for one in again:
             store.set_needs(numbers[one.job.name], [numbers[need] for need in one.job.needs], now)
-    actions = [one.action for one in standings]
+    actions = [standing.action for standing in standings]
     return Submitted(
-        jobs=tuple(numbers[one.job.name] for one in standings),
+        jobs=tuple(numbers[standing.job.name] for standing in standings),
         queued=actions.count(Action.RUN),
         joined=actions.count(Action.JOIN),
         cached=actions.count(Action.CACHED),

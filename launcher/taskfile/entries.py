@@ -100,9 +100,11 @@ def companion(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
 
     Kinds are of one laboratory whose work lies in one module, or else in one package.
     """
-    candidates = [one for one in kinds.values() if one.role is role]
+    candidates = [kind for kind in kinds.values() if kind.role is role]
     for laboratory in (_module, _package):
-        ours = [one for one in candidates if laboratory(one) == laboratory(kind) != ""]
+        ours = [
+            candidate for candidate in candidates if laboratory(candidate) == laboratory(kind) != ""
+        ]
         if ours:
             candidates = ours
             break

@@ -74,7 +74,7 @@ class RawEntry:
 def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     """Part an entry into words of the language and settings; blame what is neither."""
     models = [kind, *_poisoners(kind, scope)]
-    allowed = {name for one in models for name in known_settings(one)}
+    allowed = {name for model in models for name in known_settings(model)}
     words: dict[str, Node] = {}
     own: dict[str, tuple[Scalar, Node]] = {}
     for key, value in node.pairs:
@@ -96,7 +96,7 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     if "settings" in words and not is_null(words["settings"]):
         scope.blame(words["settings"].place, "wrong-type", "expected settings such as {lr: 0.001}")
     for name in [name for name in own if name not in allowed]:
-        elsewhere = [one.name for one in scope.kinds.values() if name in known_settings(one)]
+        elsewhere = [kind.name for kind in scope.kinds.values() if name in known_settings(kind)]
         known = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
         what, hint = f"a setting of {kind.name}", _hint(kind, name)
         scope.problems.append(
@@ -155,7 +155,10 @@ def _own_combinations(
     """Return the combinations of an entry's own matrix, without what the command line sets."""
     if node is None or is_null(node):
         return ({},)
-    forced = {*scope.forced, *(key for one in kinds for key in scope.kind_forced.get(one.name, {}))}
+    forced = {
+        *scope.forced,
+        *(key for kind in kinds for key in scope.kind_forced.get(kind.name, {})),
+    }
     sweeps = read_matrix(
         node, lambda fields: _own_sweeps(fields, kinds, own, scope), scope.problems
     )
@@ -168,7 +171,7 @@ def _own_combinations(
 
 def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope) -> list[Sweep]:
     """Return the sweeps of one mapping of an entry's matrix."""
-    known = {name for one in kinds for name in known_settings(one)}
+    known = {name for kind in kinds for name in known_settings(kind)}
     sweeps: list[Sweep] = []
     for name, (key, value) in _named_today(fields, kinds, scope).items():
         if name not in known:

@@ -212,12 +212,12 @@ def _pass_env(top: Top, scope: Scope) -> tuple[str, ...]:
     if "pass_env" not in top or is_null(top["pass_env"][1]):
         return ()
     found = []
-    for one in listed(top["pass_env"][1]):
-        if isinstance(one, Scalar) and _VARIABLE.fullmatch(one.text):
-            found.append(one.text)
+    for node in listed(top["pass_env"][1]):
+        if isinstance(node, Scalar) and _VARIABLE.fullmatch(node.text):
+            found.append(node.text)
             continue
         hint = "its value comes from the shell in which `launcher run` is typed"
-        scope.blame(one.place, "pass-env", "pass_env: expected the name of a variable", hint)
+        scope.blame(node.place, "pass-env", "pass_env: expected the name of a variable", hint)
     return tuple(found)
 
 
@@ -340,7 +340,7 @@ def _sweeps(fields: Fields, scope: Scope) -> list[Sweep]:
 
 def _is_matrix(node: Fields | Items) -> bool:
     """Tell whether a node is a matrix of a kind's settings; `poison: [0, 20]` is none."""
-    return isinstance(node, Fields) or any(isinstance(one, Fields) for one in node.nodes)
+    return isinstance(node, Fields) or any(isinstance(node, Fields) for node in node.nodes)
 
 
 def _sweeps_of(

@@ -137,7 +137,7 @@ class _Reading:
             return self.of(self.include(path), path, tuple(above))
         except TaskFileError as error:
             self.sound = False
-            self.problems += [one for one in error.problems if one not in self.problems]
+            self.problems += [problem for problem in error.problems if problem not in self.problems]
         except UsageError as error:
             self._blame(node, "include", str(error))
         return None

@@ -75,7 +75,7 @@ def _value(text: str, start: int, source: Source, problems: list[Problem]) -> No
         # as many spaces as the key is long, so that places in it are places in the argument
         node = read_document(" " * start + text[start:], FILE, problems, source)
     except TaskFileError as error:
-        problems.extend(one for one in error.problems if one not in problems)
+        problems.extend(problem for problem in error.problems if problem not in problems)
         return None
     return Scalar(source, 0, start, 1, "", plain=True) if node is None else node
 

@@ -67,7 +67,7 @@ class TaskFile:
     @property
     def errors(self) -> tuple[Problem, ...]:
         """The problems for which nothing may be queued."""
-        return tuple(one for one in self.problems if one.severity is Severity.ERROR)
+        return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
     def in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
         """Return each problem once, in the order of the files and of the lines in them."""
@@ -146,7 +146,11 @@ def _sure(problems: Iterable[Problem], sound: bool) -> list[Problem]:
 
     What seems to be missing may stand in an included file that could not be read.
     """
-    return [one for one in without_echoes(problems) if sound or one.code != "missing-setting"]
+    return [
+        problem
+        for problem in without_echoes(problems)
+        if sound or problem.code != "missing-setting"
+    ]
 
 
 def _refuse(path: str) -> str:
@@ -238,8 +242,8 @@ def _blame_unused(header: Header, sections: _Sections, problems: list[Problem]) 
 def _warn_untested(root: Fields, found: Iterable[Entry], scope: Scope) -> None:
     """Warn of an autotest in a file that makes no model."""
     entries = list(found)
-    auto = next((one for one in entries if isinstance(one, AutoTest)), None)
-    makes = any(isinstance(one, TrainEntry | UnlearnEntry) for one in entries)
+    auto = next((entry for entry in entries if isinstance(entry, AutoTest)), None)
+    makes = any(isinstance(entry, TrainEntry | UnlearnEntry) for entry in entries)
     if auto is not None and not makes and not scope.problems:
         key = next(key for key, _ in root.pairs if key.text == "autotest")
         message = "autotest tests the models that this file makes, and it makes none"

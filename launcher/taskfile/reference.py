@@ -179,7 +179,7 @@ def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
             "",
             "It has no section of its own: `poison` in an entry of a training asks for it.",
         ]
-    rows = [_setting(one.cells()) for one in settings(kind)]
+    rows = [_setting(setting.cells()) for setting in settings(kind)]
     if own := [row for row in rows if row not in told]:
         head = ("setting", "takes", "default", "meaning", "old names")
         lines += ["", *table(head, own)]

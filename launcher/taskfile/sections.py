@@ -47,10 +47,10 @@ def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]
     nodes = node.nodes if isinstance(node, Items) else (node,)
     if kind.role is Role.POISON and not isinstance(node, Items):
         _blame_poison(kind, node, scope)
-    elif kind.role is Role.UNLEARN and nodes and all(isinstance(one, Scalar) for one in nodes):
+    elif kind.role is Role.UNLEARN and nodes and all(isinstance(node, Scalar) for node in nodes):
         yield _unlearn(_short_form(kind, node, scope), scope)
     elif isinstance(node, Items):
-        yield from (_entry(kind, one, scope) for one in nodes)
+        yield from (_entry(kind, node, scope) for node in nodes)
     else:
         message = f"{kind.name}: expected a list"
         scope.blame(node.place, "wrong-type", message, "begin each entry with '- '")
@@ -81,8 +81,10 @@ def read_auto_test(
         if settled is not None:
             kinds[maker.name] = (tester, settled, request_for(tester, None, key.place, scope))
     testers = {tester.name: tester for tester, _, _ in kinds.values()}
-    testers = testers or {one.name: one for one in scope.kinds.values() if one.role is Role.TEST}
-    read = [read_data(one, testers.values(), scope) for one in listed(node)]
+    testers = testers or {
+        kind.name: kind for kind in scope.kinds.values() if kind.role is Role.TEST
+    }
+    read = [read_data(node, testers.values(), scope) for node in listed(node)]
     found = tuple(one for one in read if one is not None)
     return AutoTest(place=key.place, combination=scope.combination, data=found, kinds=kinds)
 
@@ -138,7 +140,7 @@ def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
     poison = scope.forced_poison or words.get("poison", scope.poison)
     poisons = read_poisons(poison, scope) if poison is not None else ()
     poisoner = None
-    if poison is not None and any(one.value is not None for one in poisons or ()):
+    if poison is not None and any(poison.value is not None for poison in poisons or ()):
         poisoner = companion(scope.kinds, kind, Role.POISON)
         if poisoner is None:
             message = f"no kind, or more than one, could poison the labels of {kind.name}"
@@ -175,14 +177,14 @@ def _unlearn(raw: RawEntry, scope: Scope) -> UnlearnEntry | None:
     if method is not None and not nodes:
         scope.blame(method.place, "wrong-type", "expected at least one unlearning method")
     methods = []
-    for one in nodes:
-        if not isinstance(one, Scalar) or not is_word(one.text):
-            scope.blame(one.place, "wrong-type", "expected the name of an unlearning method")
+    for node in nodes:
+        if not isinstance(node, Scalar) or not is_word(node.text):
+            scope.blame(node.place, "wrong-type", "expected the name of an unlearning method")
             continue
-        by_method = {"method": (one, one)} if "method" in known_settings(kind) else {}
+        by_method = {"method": (node, node)} if "method" in known_settings(kind) else {}
         variants = _variants(raw, by_method, scope)
         if variants:
-            methods.append((At(one.text, one), variants))
+            methods.append((At(node.text, node), variants))
     if (base is None and not every) or not methods or len(methods) < len(nodes):
         return None
     return UnlearnEntry(
@@ -238,7 +240,7 @@ def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
     kind = raw.kind
     model, data = needed(raw, "model", scope), needed(raw, "data", scope)
     tested = None if model is None else read_model(model, kind, scope)
-    read = [] if data is None else [read_data(one, (kind,), scope) for one in listed(data)]
+    read = [] if data is None else [read_data(node, (kind,), scope) for node in listed(data)]
     settings = settle(kind, scope.given(kind, raw.own), raw.place, scope.problems)
     if data is not None and not listed(data):
         scope.blame(data.place, "wrong-type", "expected at least one data ID")

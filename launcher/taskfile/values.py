@@ -111,7 +111,7 @@ def read_poisons(node: Node, scope: Scope) -> tuple[At[Poison | None], ...] | No
     nodes = listed(node)
     if not nodes:
         scope.blame(node.place, "wrong-type", "expected at least one percentage such as 20")
-    found = [_poison(one, scope) for one in nodes]
+    found = [_poison(node, scope) for node in nodes]
     read = tuple(one for one in found if one is not None)
     return read if nodes and len(read) == len(nodes) else None
 

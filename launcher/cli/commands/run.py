@@ -113,7 +113,7 @@ def command(
         form = _form(dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands})
         warn_of_missing_programs(plans)
         if dry_run:
-            options = [word for one in settings for word in ("--set", one)]
+            options = [word for setting in settings for word in ("--set", setting)]
             options += ["--force"] if force else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
             return _list(plans, taskfiles, form, options, pass_env)
@@ -163,7 +163,7 @@ def _check_possible(
         UsageError: some jobs would wait for ever.
     """
     standings = [one for _, found in judged for one in found if one.action is not Action.CACHED]
-    asked = {one.job.resources for one in standings}
+    asked = {standing.job.resources for standing in standings}
     if any(one.may_need_gpu for one in asked):
         machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
     else:  # the driver need not be asked
