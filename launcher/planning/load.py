@@ -10,7 +10,7 @@ from launcher.errors import Place, Problem, TaskFileError, UsageError, nearest
 from launcher.ids import Words
 from launcher.kinds import installed
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.plan import plan as work_out
+from launcher.planning.plan_builder import plan as work_out
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
 from launcher.taskfile.parser import ParseContext, TaskFile, parse

@@ -134,7 +134,7 @@ def preview_plan(
     Args:
         standings: its jobs beside what the queue knows of them; needs come before what needs them.
         history: what was done before.
-        here: the machine.
+        machine_state: the machine and its queue.
     """
     estimates = tuple(forecast(standing.job, history) for standing in standings)
     open_ones = [

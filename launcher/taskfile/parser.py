@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from launcher.errors import Problem, Severity, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.kinds import Kind, Role
+from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry
-from launcher.taskfile.header import TOP, Header, Reuse, read_header
+from launcher.taskfile.header import Header, Reuse, read_header
 from launcher.taskfile.includes import read_merged
 from launcher.taskfile.interpolation import without_echoes
 from launcher.taskfile.legacy_names import Wanted, gathered, translate

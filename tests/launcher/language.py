@@ -7,7 +7,8 @@ import pytest
 
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind
-from launcher.planning.plan import Plan, PlannedJob, plan
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan_builder import plan
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from tests.launcher.toylab import laboratory
 

@@ -8,7 +8,8 @@ from typing import Any
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kinds import COMMAND, Kind
 from launcher.planning.estimates import History, Past
-from launcher.planning.plan import Plan, PlannedJob, plan
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan_builder import plan
 from launcher.planning.preview import MachineState
 from launcher.planning.submit import Action, Standing
 from launcher.scheduler.model import Machine

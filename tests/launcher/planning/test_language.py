@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.planning.plan import plan
+from launcher.planning.plan_builder import plan
 from tests.launcher.language import ROOT, a_plan, marked, names, notes, read, refusal
 
 # --- poison and unlearning

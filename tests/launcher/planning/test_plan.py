@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from launcher.errors import TaskFileError
 from launcher.kinds import COMMAND, Kind, Role
-from launcher.planning.plan import Plan, PlannedJob, plan
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan_builder import plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 

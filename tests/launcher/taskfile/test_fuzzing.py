@@ -9,7 +9,7 @@ import pytest
 
 from launcher.errors import Problem, TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind, installed
-from launcher.planning.plan import plan
+from launcher.planning.plan_builder import plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 

@@ -15,9 +15,10 @@ from launcher.errors import Problem, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
 from launcher.job_options.registry import job_options
 from launcher.kinds import COMMAND, Kind, Role, Settings, installed
+from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import companion
 from launcher.taskfile.entry_reader import WORDS
-from launcher.taskfile.header import TOP, name_fault
+from launcher.taskfile.header import name_fault
 from launcher.taskfile.json_schema import task_schema
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from launcher.taskfile.yaml_tree import plain_value, read_document

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Kind, Plan, TaskFileError
-from launcher.planning.plan import plan
+from launcher.planning.plan_builder import plan
 from launcher.taskfile.parser import ParseContext, parse
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 
