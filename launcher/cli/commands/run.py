@@ -131,7 +131,7 @@ def command(
             # all of them are judged before any is queued: a refusal leaves nothing behind
             judged = [(plan, _standings(store, plan, force=force)) for plan in plans]
             _check_possible(home, store, judged)
-            check_groups(store, _groups_of(plans))
+            check_groups(store, _groups_of(standings for _, standings in judged))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
                 _queue(store, plan, standings, context)
@@ -178,9 +178,11 @@ def _check_possible(
         raise UsageError("; ".join(refused) + "; nothing is queued")
 
 
-def _groups_of(plans: Iterable[Plan]) -> list[str]:
-    """Return the groups that jobs of some plans name, each once."""
-    return [*dict.fromkeys(job.terms.group for plan in plans for job in plan.jobs)]
+def _groups_of(plans: Iterable[Sequence[Standing]]) -> list[str]:
+    """Return the groups of the jobs that have to run, each once."""
+    standings = (standing for plan in plans for standing in plan)
+    to_run = (standing.job for standing in standings if standing.action is Action.RUN)
+    return [*dict.fromkeys(job.terms.group for job in to_run)]
 
 
 @contextmanager
@@ -234,7 +236,7 @@ def _list(
             standings = _standings(store, plan, force="--force" in options)
             unset_ones = unset(os.environ, (*plan.pass_env, *pass_env))
             reasons = refusals(plan, hopeless_jobs(standings, machine_state), unset_ones)
-            reasons += absent_groups(store, _groups_of([plan]))
+            reasons += absent_groups(store, _groups_of([standings]))
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 shown += plan_commands(standings)
