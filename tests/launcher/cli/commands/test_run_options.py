@@ -52,9 +52,7 @@ def test_a_group_of_a_task_file_that_is_not_there_is_refused_as_launcher_add_doe
     launcher: Launcher, store: Store, task_file: str
 ) -> None:
     launcher("group", "nights", "--limit", "2")
-    message = (
-        "there is no group 'night'; did you mean 'nights'? `launcher group night --limit N` makes"
-    )
+    message = "is no group 'night'; did you mean 'nights'? `launcher group night --limit N` makes"
     dry = launcher("run", task_file, "--dry-run")
     assert (dry.code, message in " ".join(dry.out.split())) == (2, True)
     told = json.loads(launcher("run", task_file, "--dry-run", "--json").out)
