@@ -11,7 +11,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from launcher.system.environment import owners_environment
 from launcher.system.files import Json
@@ -19,21 +19,9 @@ from launcher.system.stored_fields import Unreadable, known_of, restored, texts
 
 CPU = "cpu"
 MOST_GPUS = 64  # that a job may ask for
-# (least, most) of what a job may ask for in whole numbers, wherever somebody writes it
-LIMITS: Mapping[str, tuple[int, int]] = {
-    "cpus": (1, 100_000),
-    "gpus": (0, MOST_GPUS),
-    "priority": (-(2**31) + 1, 2**31 - 1),
-    "retries": (0, 1000),  # the pause doubles each time, and must stay a number
-}
+LONGEST_BACKOFF_S = 3600.0  # the pause before a retry doubles up to this
 RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
 KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
-
-
-def within(name: str) -> str:
-    """Return in words which numbers a resource of `LIMITS` takes."""
-    least, most = LIMITS[name]
-    return f"a whole number from {least:,} to {most:,}"
 
 
 def is_device(text: str) -> bool:
@@ -303,9 +291,6 @@ def this_context(environment: Mapping[str, str]) -> Context:
         affinity=tuple(sorted(os.sched_getaffinity(0))),
     )
 
-
-if TYPE_CHECKING:  # with it comes pydantic, and `launcher add` must be quick
-    pass
 
 PROGRAM = "command"
 # a number that stands by itself: the one of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b

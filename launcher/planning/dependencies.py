@@ -17,7 +17,7 @@ MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we kno
 MOST_LISTED = 5  # missing paths named in one warning
 
 
-class Once:
+class ExistenceCache:
     """Asks once for each path whether it exists."""
 
     def __init__(self, exists: Callable[[Path], bool]) -> None:
@@ -45,7 +45,7 @@ class _Lack:
     remedy: str = ""
 
 
-class Wiring:
+class Dependencies:
     """Who makes what, and so who needs whom."""
 
     def __init__(self, root: Path, there: Callable[[Path], bool]) -> None:
@@ -109,8 +109,8 @@ class Wiring:
         notes = [f"read by {_first(lacks[0].jobs)}"]
         if len(lacks) > 1:
             message = f"{len(lacks)} inputs are not there, and no job makes them"
-            notes = [f"{one.what}: {self._short(one.path)}" for one in lacks[:MOST_LISTED]]
-        remedies = dict.fromkeys(one.remedy for one in lacks if one.remedy)
+            notes = [f"{lack.what}: {self._short(lack.path)}" for lack in lacks[:MOST_LISTED]]
+        remedies = dict.fromkeys(lack.remedy for lack in lacks if lack.remedy)
         if len(lacks) > MOST_LISTED:
             notes.append(f"and {len(lacks) - MOST_LISTED} more")
         return Problem(

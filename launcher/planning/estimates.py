@@ -6,7 +6,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from launcher.job import CPU, Resources, is_exact
+from launcher.job import CPU, is_exact
 from launcher.kinds import Kind, costs
 from launcher.planning.plan import PlannedJob
 from launcher.store.rows import JobRow
@@ -170,14 +170,7 @@ def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
 
 def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:
     """Tell whether a job will work on a GPU, where the machine has some or has none."""
-    asked = job.resources
-    resources = Resources(
-        min_vram=asked.min_vram,
-        device=asked.device,
-        accelerated=job.accelerated,
-        gpus=asked.gpus or 1,
-    )
-    return resources.works_on_gpu(there=gpus)
+    return job.resources.works_on_gpu(there=gpus)
 
 
 def past_job(row: JobRow, seconds: float, device: str) -> Past:
@@ -206,6 +199,6 @@ def _summary(alike: _Alike) -> tuple[float, float | None, int | None]:
     middle = median(alike.seconds)
     spread = None
     if len(alike.seconds) >= FEWEST and middle > 0:
-        spread = median(abs(one - middle) for one in alike.seconds) / middle
+        spread = median(abs(span_s - middle) for span_s in alike.seconds) / middle
     disk = round(median(alike.disks)) if alike.disks else None
     return middle, spread, disk

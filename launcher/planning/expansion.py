@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import Place, Problem, Severity
 from launcher.ids import canonical, parse_data
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
-from launcher.planning.model_graph import Made, Makings
+from launcher.planning.model_graph import ModelGraph, PlannedModel
 from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry
 from launcher.taskfile.parser import TaskFile
-from launcher.taskfile.scope import Asked
 from launcher.taskfile.settings import Settled, spelt
 from launcher.taskfile.yaml_tree import plain_value
 
@@ -32,7 +32,7 @@ class Step:
     name: str
     place: Place
     settings: Settled
-    asked: Asked
+    request: JobRequest
     model: str | None = None
     base: str | None = None
     data: str | None = None
@@ -47,15 +47,15 @@ def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Proble
         on_disk: tells whether an earlier run made the model of that ID.
         problems: where errors and warnings are added.
     """
-    makings = Makings(task, on_disk, problems)
-    made = makings.in_order()
-    tests = _Tests(task, makings)
+    graph = ModelGraph(task, on_disk, problems)
+    planned = graph.in_order()
+    tests = _Tests(task, graph)
     first = next(
         (at for at, entry in enumerate(task.entries) if not isinstance(entry, PlainEntry)), 0
     )
     steps = list(_plain_steps(task.entries, Role.DATA))
     steps += _plain_steps(task.entries[:first], Role.PLAIN)
-    for one in made:
+    for one in planned:
         steps += _making_steps(one)
         steps += tests.of(one)
     steps += tests.of_earlier_models()
@@ -63,33 +63,33 @@ def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Proble
     return list(_without_doubles(steps, problems))
 
 
-def _making_steps(made: Made) -> Iterator[Step]:
+def _making_steps(planned: PlannedModel) -> Iterator[Step]:
     """Give the job that makes a model, behind the one that poisons its labels."""
-    wish = made.wish
-    data = made.model.last.data
+    request = planned.request
+    data = planned.model.last.data
     step = Step(
-        kind=wish.kind,
-        name=f"{wish.kind.name}/{made.model}",
-        place=wish.place,
-        settings=wish.variant.settings,
-        asked=wish.asked,
-        model=str(made.model),
-        base=None if made.base is None else str(made.base),
+        kind=request.kind,
+        name=f"{request.kind.name}/{planned.model}",
+        place=request.place,
+        settings=request.variant.settings,
+        request=request.job_request,
+        model=str(planned.model),
+        base=None if planned.base is None else str(planned.base),
         data=str(data),
-        images=str(wish.reader.images(data)),
+        images=str(request.reader.images(data)),
     )
-    choice, poisoner = wish.variant.poison_settings, wish.poison_kind
+    choice, poisoner = request.variant.poison_settings, request.poison_kind
     if poisoner is not None and choice is not None:
-        name = f"{poisoner.name}/{made.model}"
-        asked = wish.poison_asked or wish.asked
-        yield replace(step, kind=poisoner, name=name, settings=choice, asked=asked)
+        name = f"{poisoner.name}/{planned.model}"
+        job_request = request.poison_job_request or request.job_request
+        yield replace(step, kind=poisoner, name=name, settings=choice, request=job_request)
     yield step
 
 
 class _Tests:
     """Which tests stand behind which model."""
 
-    def __init__(self, task: TaskFile, makings: Makings) -> None:
+    def __init__(self, task: TaskFile, graph: ModelGraph) -> None:
         self.automatic: dict[int, list[tuple[int, AutoTest]]] = {}  # by combination
         self.by_model: dict[str, list[tuple[int, TestEntry]]] = {}
         self.earlier: list[tuple[str, TestEntry]] = []
@@ -97,33 +97,33 @@ class _Tests:
             if isinstance(entry, AutoTest):
                 self.automatic.setdefault(entry.combination, []).append((at, entry))
             elif isinstance(entry, TestEntry):
-                for model in makings.find(entry.model, entry.combination):
-                    if makings.makes(model):
+                for model in graph.find(entry.model, entry.combination):
+                    if graph.makes(model):
                         self.by_model.setdefault(str(model), []).append((at, entry))
                     else:
                         self.earlier.append((str(model), entry))
 
-    def of(self, made: Made) -> Iterator[Step]:
+    def of(self, planned: PlannedModel) -> Iterator[Step]:
         """Give the tests of a model that this file makes, in the order of the file."""
-        model = str(made.model)
+        model = str(planned.model)
         own: list[tuple[int, AutoTest | TestEntry]] = [
-            *self.automatic.get(made.wish.combination, ()),
+            *self.automatic.get(planned.request.combination, ()),
             *self.by_model.get(model, ()),
         ]
         for _, entry in sorted(own, key=lambda pair: pair[0]):
             if isinstance(entry, TestEntry):
-                yield from _test_steps(model, entry, entry.kind, entry.settings, entry.asked)
-            elif made.wish.kind.name in entry.kinds:
-                yield from _test_steps(model, entry, *entry.kinds[made.wish.kind.name])
+                yield from _test_steps(model, entry, entry.kind, entry.settings, entry.request)
+            elif planned.request.kind.name in entry.kinds:
+                yield from _test_steps(model, entry, *entry.kinds[planned.request.kind.name])
 
     def of_earlier_models(self) -> Iterator[Step]:
         """Give the tests of models that an earlier run made."""
         for model, entry in self.earlier:
-            yield from _test_steps(model, entry, entry.kind, entry.settings, entry.asked)
+            yield from _test_steps(model, entry, entry.kind, entry.settings, entry.request)
 
 
 def _test_steps(
-    model: str, entry: AutoTest | TestEntry, kind: Kind, settings: Settled, asked: Asked
+    model: str, entry: AutoTest | TestEntry, kind: Kind, settings: Settled, request: JobRequest
 ) -> Iterator[Step]:
     for one in entry.data:
         data = str(one.value)
@@ -132,7 +132,7 @@ def _test_steps(
             name=f"{kind.name}/{model}/{data}",
             place=one.node.place,
             settings=settings,
-            asked=asked,
+            request=request,
             model=model,
             data=data,
             images=str(kind.images(one.value)),
@@ -153,7 +153,7 @@ def _plain_steps(entries: Iterable[object], role: Role) -> Iterator[Step]:
                 name=f"{entry.kind.name}/{name}",
                 place=entry.place,
                 settings=entry.settings,
-                asked=entry.asked,
+                request=entry.request,
             )
 
 

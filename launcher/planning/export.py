@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from launcher.errors import Problem
 from launcher.planning.estimates import Estimate
 from launcher.planning.plan import Plan
-from launcher.planning.preview import Outlook
+from launcher.planning.preview import Preview
 from launcher.planning.submit import Action, Standing
 from launcher.system.files import Json
 from launcher.system.git import WorkTree
@@ -15,7 +15,7 @@ from launcher.system.git import WorkTree
 def plan_json(
     plan: Plan,
     standings: Sequence[Standing],
-    outlook: Outlook,
+    preview: Preview,
     tree: WorkTree | None = None,
     *,
     refused: Sequence[str] = (),
@@ -30,18 +30,22 @@ def plan_json(
         "git": None if tree is None else tree.record(),
         "jobs": [
             _job_record(one, estimate)
-            for one, estimate in zip(standings, outlook.estimates, strict=True)
+            for one, estimate in zip(standings, preview.estimates, strict=True)
         ],
         "refused": bool(refused),
         "refusals": list(refused),
-        **outlook.record(),
-        "warnings": [_problem_record(one) for one in plan.warnings],
+        **preview.record(),
+        "warnings": [_problem_record(warning) for warning in plan.warnings],
     }
 
 
 def plan_commands(standings: Iterable[Standing]) -> list[str]:
     """Return a command line for each job that would run, in their order, a line each."""
-    return [" ".join(map(_quoted, one.job.argv)) for one in standings if one.action is Action.RUN]
+    return [
+        " ".join(map(_quoted, standing.job.argv))
+        for standing in standings
+        if standing.action is Action.RUN
+    ]
 
 
 def _quoted(word: str) -> str:
@@ -84,13 +88,13 @@ def _job_record(standing: Standing, estimate: Estimate) -> dict[str, Json]:
             "vram": job.resources.min_vram,
             "min_vram": job.resources.min_vram,  # its name in earlier versions
             "device": job.resources.device,
-            "gpus": job.resources.gpus,
+            "gpus": job.gpus,
             "exclusive": job.resources.exclusive,
-            "priority": job.resources.priority,
+            "priority": job.priority,
             "ram": job.resources.ram,
-            "rerun": job.resources.rerun,
-            "retries": job.resources.retries,
-            "time_limit_s": job.resources.time_limit_s,
+            "rerun": job.terms.rerun,
+            "retries": job.terms.retries,
+            "time_limit_s": job.terms.time_limit_s,
         },
         "hash": job.hash,
     }

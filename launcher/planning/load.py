@@ -10,10 +10,10 @@ from launcher.errors import Place, Problem, TaskFileError, UsageError, nearest
 from launcher.ids import Words
 from launcher.kinds import installed
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.plan import plan as work_out
+from launcher.planning.plan_builder import plan as work_out
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
-from launcher.taskfile.parser import Surroundings, TaskFile, parse
+from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from launcher.taskfile.settings import spelt
 from launcher.taskfile.yaml_tree import MOST_BYTES
 
@@ -33,13 +33,13 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
         TaskFileError: it is not a YAML mapping, so that nothing more can be said.
     """
     own = read_configuration(os.environ)
-    around = Surroundings(
+    context = ParseContext(
         kinds=installed(),
         environment=os.environ,
         settings=settings,
         words=Words(subsets=own.subsets, modifiers=own.modifiers),
     )
-    return read_taskfile(Path(path), around)
+    return read_taskfile(Path(path), context)
 
 
 def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
@@ -67,9 +67,9 @@ def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
     return made
 
 
-def read_taskfile(path: Path, around: Surroundings) -> TaskFile:
+def read_taskfile(path: Path, context: ParseContext) -> TaskFile:
     """Read a task file and what it includes, as `load` does."""
-    return parse(_text(path), file=str(path), around=around, include=lambda one: _text(Path(one)))
+    return parse(_text(path), file=str(path), context=context, include=lambda one: _text(Path(one)))
 
 
 def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Plan]:
@@ -85,7 +85,7 @@ def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Pl
         try:
             plans.append(plan(load(path, settings=settings)))
         except TaskFileError as error:
-            problems += [one for one in error.problems if one not in problems]
+            problems += [problem for problem in error.problems if problem not in problems]
         except UsageError as error:
             if len(paths) == 1:
                 raise

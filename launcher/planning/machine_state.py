@@ -14,7 +14,7 @@ from launcher.gpu.promise_files import claims_folder
 from launcher.gpu.promises import Board
 from launcher.kinds import Kind
 from launcher.planning.estimates import History, past_job
-from launcher.planning.preview import Here
+from launcher.planning.preview import MachineState
 from launcher.scheduler.gpu_accounting import Ledger, Ours
 from launcher.scheduler.model import Machine
 from launcher.store.client import cores_for
@@ -30,7 +30,7 @@ from launcher.system.paths import Home
 REMEMBERED = 2000  # jobs that ended last; more would take longer to read than they are worth
 
 
-def look_around(home: Home, store: Store | None, results: Path, now: float) -> Here:
+def read_machine_state(home: Home, store: Store | None, results: Path, now: float) -> MachineState:
     """Look at the machine as a scheduler does; nothing is written.
 
     Args:
@@ -41,7 +41,7 @@ def look_around(home: Home, store: Store | None, results: Path, now: float) -> H
     """
     cpus = cores_for(home)
     claims = store.scheduling.claims() if store else []
-    lesson = store.scheduling.lesson if store else _nothing
+    lesson = store.scheduling.lesson if store else _untaught
     ledger = Ledger(home, Ours())
     absent = ""
     try:
@@ -60,7 +60,7 @@ def look_around(home: Home, store: Store | None, results: Path, now: float) -> H
         rules=replace(rules, idle_s=0.0),  # who has not watched does not know who was there
         foreign=Board(claims_folder(os.environ), home.folder).others(),
     )
-    return Here(
+    return MachineState(
         now=now,
         machine=machine,
         running=tuple(ledger.running(claims, lesson)),
@@ -71,14 +71,14 @@ def look_around(home: Home, store: Store | None, results: Path, now: float) -> H
     )
 
 
-def _nothing(_: str) -> Lesson:
+def _untaught(_: str) -> Lesson:
     return UNTAUGHT
 
 
-def remember(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> History:
+def read_history(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> History:
     """Return what was done before by jobs of these kinds."""
     past = store.read.done_lately(REMEMBERED) if store else []
-    lesson = store.scheduling.lesson if store else _nothing
+    lesson = store.scheduling.lesson if store else _untaught
     known = (past_job(*one) for one in past if one[0].kind in kinds)
     return History(known, kinds, gpus=gpus, lesson=lesson)
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import Place, Problem
 from launcher.ids import ModelId, Poison, Stage, canonical
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.taskfile.entries import TrainEntry, UnlearnEntry, Variant, companion
 from launcher.taskfile.parser import TaskFile
-from launcher.taskfile.scope import Asked
 from launcher.taskfile.settings import known_settings
 from launcher.taskfile.values import At
 from launcher.taskfile.yaml_tree import Scalar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Wish:
+class ModelRequest:
     """What one entry asks for: a model, or one for each variant of its base."""
 
     kind: Kind
@@ -26,13 +26,13 @@ class Wish:
     plain: ModelId  # with its base as it is written, without variants
     base: At[ModelId] | None
     variant: Variant
-    asked: Asked
+    job_request: JobRequest
     poison_kind: Kind | None = None
-    poison_asked: Asked | None = None
+    poison_job_request: JobRequest | None = None
 
     @property
     def name(self) -> tuple[tuple[str, str], ...]:
-        """The swept settings of this wish, those of a poison only where there is one."""
+        """The swept settings of this request, those of a poison only where there is one."""
         if self.poison_kind is not None:
             return self.variant.name
         known = known_settings(self.kind)
@@ -56,7 +56,7 @@ class FilePoison:
     poison: Poison | None
     clean: frozenset[str]  # names without it of what is made with it, and not without
 
-    def told(self, model: ModelId) -> ModelId:
+    def with_poison(self, model: ModelId) -> ModelId:
         """Return the model with the poison in every stage that has it without saying so."""
         if self.poison is None or not self.clean:
             return model
@@ -94,8 +94,10 @@ def _clean_name(stage: Stage, poison: Poison | None) -> str:
     return str(Stage(canonical(stage.data), said, stage.methods))
 
 
-def wishes_of(task: TaskFile, everywhere: FilePoison, problems: list[Problem]) -> Iterator[Wish]:
-    """Give a wish for each poison and variant of each training, then for each of each unlearning.
+def model_requests(
+    task: TaskFile, shared_poison: FilePoison, problems: list[Problem]
+) -> Iterator[ModelRequest]:
+    """Give a request for each poison and variant of each training, then for each of each unlearning.
 
     Combinations of the file's matrix come one after another.
     """
@@ -104,28 +106,30 @@ def wishes_of(task: TaskFile, everywhere: FilePoison, problems: list[Problem]) -
         if isinstance(entry, TrainEntry | UnlearnEntry):
             by_combination.setdefault(entry.combination, []).append(entry)
     for _, entries in sorted(by_combination.items()):
-        trained: list[Wish] = []
+        trained: list[ModelRequest] = []
         for entry in entries:
             if isinstance(entry, TrainEntry):
-                trained += _trainings(entry, everywhere)
+                trained += _trainings(entry, shared_poison)
         yield from trained
-        poisoned = {str(wish.plain): wish for wish in trained if wish.plain.last.poison}
+        poisoned = {str(request.plain): request for request in trained if request.plain.last.poison}
         for entry in entries:
             if isinstance(entry, UnlearnEntry):
-                named = entry.base and At(everywhere.told(entry.base.value), entry.base.node)
-                bases = [At(w.plain, w.node) for w in poisoned.values()]
+                named = entry.base and At(
+                    shared_poison.with_poison(entry.base.value), entry.base.node
+                )
+                bases = [At(request.plain, request.node) for request in poisoned.values()]
                 yield from _unlearnings(entry, task.kinds, [named] if named else bases, problems)
 
 
-def _trainings(entry: TrainEntry, everywhere: FilePoison) -> Iterator[Wish]:
+def _trainings(entry: TrainEntry, shared_poison: FilePoison) -> Iterator[ModelRequest]:
     clean: At[Poison | None] = At(None, entry.data.node)
-    base = entry.base and At(everywhere.told(entry.base.value), entry.base.node)
+    base = entry.base and At(shared_poison.with_poison(entry.base.value), entry.base.node)
     for poison in entry.poisons or (clean,):
         stage = Stage(entry.data.value, poison.value)
         start = () if base is None else without_variants(base.value).stages
         plain = ModelId((*start, stage))
         for variant in entry.variants:
-            yield Wish(
+            yield ModelRequest(
                 kind=entry.kind,
                 reader=entry.kind,
                 place=entry.place,
@@ -134,9 +138,9 @@ def _trainings(entry: TrainEntry, everywhere: FilePoison) -> Iterator[Wish]:
                 plain=plain,
                 base=base,
                 variant=variant,
-                asked=entry.asked,
+                job_request=entry.request,
                 poison_kind=None if poison.value is None else entry.poison_kind,
-                poison_asked=entry.poison_asked,
+                poison_job_request=entry.poison_request,
             )
 
 
@@ -145,7 +149,7 @@ def _unlearnings(
     kinds: Mapping[str, Kind],
     bases: Sequence[At[ModelId]],
     problems: list[Problem],
-) -> Iterator[Wish]:
+) -> Iterator[ModelRequest]:
     reader = companion(kinds, entry.kind, Role.TRAIN) or entry.kind
     if not bases:
         message = "no training of this file is poisoned, so there is nothing to unlearn"
@@ -155,7 +159,7 @@ def _unlearnings(
     for base in bases:
         for method, variants in entry.methods:
             for variant in variants:
-                yield Wish(
+                yield ModelRequest(
                     kind=entry.kind,
                     reader=reader,
                     place=entry.place,
@@ -164,5 +168,5 @@ def _unlearnings(
                     plain=without_variants(base.value).unlearned(method.value),
                     base=base,
                     variant=variant,
-                    asked=entry.asked,
+                    job_request=entry.request,
                 )

@@ -1,34 +1,17 @@
-"""A task file worked out: every job with its files, its needs and its hash.
+"""The plan of a task file: its jobs in the order of their needs, as the queue and the screens read it."""
 
-Pure but for four questions it asks through its arguments: whether a path exists, which modules a
-kind's work imports, what their code is, and what is in a file that no job makes.
-"""
-
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
-from launcher.errors import Error, Problem, Severity, TaskFileError
-from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data
-from launcher.job import program_signature
-from launcher.kinds import Draft, Input, Kind, Role, roots_of, signature_of
-from launcher.planning.dependencies import MISSING, Once, Wiring
-from launcher.planning.expansion import Step, expand
-from launcher.planning.poison_draws import Draw, Draws
+from launcher.errors import Problem, Severity
+from launcher.ids import Words
+from launcher.job import Resources, Terms
+from launcher.kinds import Kind, Role
+from launcher.planning.dependencies import MISSING
 from launcher.system.files import Json
 from launcher.taskfile.header import Reuse
 from launcher.taskfile.legacy_names import Wanted
-from launcher.taskfile.parser import TaskFile
-from launcher.taskfile.scope import Asked
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
-_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
-_PREPARING = frozenset({Role.DATA, Role.POISON})
-_LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +28,10 @@ class PlannedJob:
     settings: Mapping[str, Json]
     words: Words  # the user's own among those of its data
     needs: tuple[str, ...]  # names of earlier jobs, in the plan's order
-    resources: Asked
-    accelerated: bool  # a GPU is worth having
+    resources: Resources
+    terms: Terms
+    priority: int
+    gpus: int | None  # as its file says; None: it does not
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
@@ -77,311 +62,7 @@ class Plan:
     def missing(self) -> tuple[Problem, ...]:
         """What the jobs read and nobody makes, as errors: with one of them nothing is queued."""
         return tuple(
-            replace(one, severity=Severity.ERROR) for one in self.warnings if one.code == MISSING
+            replace(warning, severity=Severity.ERROR)
+            for warning in self.warnings
+            if warning.code == MISSING
         )
-
-
-def plan(
-    task: TaskFile,
-    *,
-    root: Path,
-    exists: Callable[[Path], bool],
-    digest: Callable[[str], str],
-    content: Callable[[Path], str],
-    closure: Callable[[tuple[str, ...]], Collection[str]] = tuple,
-) -> Plan:
-    """Work out every job of a task file.
-
-    Args:
-        task: the file.
-        root: absolute; relative paths in settings start here, results lie in <root>/runs/<name>.
-        exists: tells whether a path is there.
-        digest: gives a digest of the code of a module.
-        content: gives a digest of an input that is there and that no job makes.
-        closure: gives modules with all those of their laboratory that they import.
-
-    Raises:
-        TaskFileError: all that is wrong with the file; nothing of it may be queued.
-    """
-    working = _Working(task, root, Once(exists), cache(content), partial(_sources, closure, digest))
-    for step in expand(task, working.on_disk, working.problems):
-        working.enter(step)
-    working.complete_draws()
-    if any(one.severity is Severity.ERROR for one in working.problems):
-        raise TaskFileError(task.in_order(working.problems))
-    wanted = working.of_phases()
-    if not wanted:
-        raise TaskFileError([*task.in_order(working.problems), _no_job(task)])
-    return Plan(
-        file=task.file,
-        name=task.name,
-        about=task.about,
-        run_folder=working.run_folder,
-        jobs=wanted,
-        left_out=working.left_out(wanted),
-        reuse=task.reuse,
-        pass_env=task.pass_env,
-        wanted=task.wanted,
-        kinds=task.kinds,
-        warnings=task.in_order([*working.problems, *working.wiring.missing_inputs()]),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Sources:
-    """The modules whose code decides the results of a job, and a digest of each."""
-
-    digests: Mapping[str, str]
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Files:
-    """What a kind says of one job."""
-
-    inputs: tuple[Input, ...]
-    outputs: tuple[Path, ...]
-    argv: tuple[str, ...]
-
-
-class _Working:
-    """A plan while it is made."""
-
-    def __init__(
-        self,
-        task: TaskFile,
-        root: Path,
-        there: Callable[[Path], bool],
-        content: Callable[[Path], str],
-        sources: Callable[[tuple[str, ...]], _Sources],
-    ) -> None:
-        self.task, self.root = task, root
-        self.run_folder = root / "runs" / task.name
-        self.problems = list(task.problems)
-        self.wiring = Wiring(root, there)
-        self._there, self._content = there, content
-        self._sources = cache(sources)
-        self._jobs: dict[str, PlannedJob] = {}
-        self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
-        self._draws = Draws()
-        self._found: dict[Any, Any] = {}  # what kinds looked up, shared by all drafts
-
-    def on_disk(self, model: str) -> bool:
-        """Tell whether an earlier run made a model."""
-        return self._there(self.run_folder / model_folder_name(model))
-
-    def enter(self, step: Step) -> None:
-        """Work out one job; tell why it cannot be."""
-        try:
-            draft = self._draft(step)
-            files = _files(step, draft)
-        except Error as error:  # a laboratory's own check
-            self.problems.append(Problem(code="setting", message=str(error), place=step.place))
-            return
-        self._refuse(step, draft)
-        draw = self._draws.first(step, draft, files.inputs)
-        if draw is not None:
-            self._share(draw, step, files)
-            return
-        needs = self.wiring.connect(step, files.inputs, files.outputs, self.problems)
-        self._jobs[step.name] = self._planned(step, files, draft.words, needs, step.name)
-
-    def _planned(
-        self, step: Step, files: "_Files", words: Words, needs: Iterable[str], reader: str
-    ) -> PlannedJob:
-        """Return a job; `reader` is the one that is known to read the same."""
-        return _planned(
-            step,
-            files,
-            words,
-            [self._needed(need, step) for need in needs],
-            sources=self._sources(roots_of(step.kind, step.settings.values)),
-            given=[self._content(path) for path in self.wiring.given[reader]],
-        )
-
-    def _needed(self, name: str, step: Step) -> PlannedJob:
-        own = self._draws.hash_for(name, step)
-        return self._jobs[name] if own is None else replace(self._jobs[name], hash=own)
-
-    def _share(self, draw: Draw, step: Step, files: "_Files") -> None:
-        """Let an earlier job do what this step asks for, too."""
-        first = draw.step.name
-        self.wiring.make(draw.step, files.outputs, self.problems)
-        alone = self._planned(step, files, draw.draft.words, self._jobs[first].needs, first)
-        draw.models[str(step.model)] = alone.hash
-
-    def complete_draws(self) -> None:
-        """Tell the jobs that choose for several models what they write, now that all are known."""
-        for draw in self._draws.shared():
-            files = _files(draw.step, draw.whole)
-            job = self._jobs[draw.step.name]
-            self._jobs[job.name] = replace(job, outputs=files.outputs, argv=files.argv)
-
-    def _draft(self, step: Step) -> Draft:
-        return Draft(
-            kind=step.kind.name,
-            run=self.task.name,
-            run_folder=self.run_folder,
-            folder=self.root,
-            model=step.model,
-            base=step.base,
-            data=step.data,
-            images=step.images,
-            name=step.name.partition("/")[2] if step.model is None else None,
-            settings=step.settings.values,
-            words=_words(step, self.task.words),
-            device=step.asked.device,
-            gpus=step.asked.gpus or 1,
-            found=self._found,
-        )
-
-    def _refuse(self, step: Step, draft: Draft) -> None:
-        """Tell why a kind refuses a job."""
-        start = step.model if step.kind.role is Role.TEST else step.base
-        makers = self._made_by.get(start or "", ())
-        if step.model is not None and step.kind.role in _MAKERS:
-            self._made_by[step.model] = (*makers, draft)
-        if self.task.phases and step.kind.name not in self.task.phases:
-            return
-        self.problems += [
-            Problem(code="refused", message=reason, place=step.place)
-            for reason in step.kind.refusals(draft, makers)
-        ]
-
-    def of_phases(self) -> tuple[PlannedJob, ...]:
-        """Return the jobs of the kinds that are wanted, with the data and the poison that they need.
-
-        Their hashes are those of the whole plan, so that a study done phase by phase is done once.
-        What a job needs of another phase must be there already, else it is missing.
-        """
-        jobs, phases = self._jobs, self.task.phases
-        if not phases:
-            return tuple(jobs.values())
-        kept = {name for name, job in jobs.items() if job.kind in phases}
-        kept |= {
-            need for name in kept for need in jobs[name].needs if jobs[need].role in _PREPARING
-        }
-        return tuple(self._alone(job, kept) for name, job in jobs.items() if name in kept)
-
-    def left_out(self, wanted: Iterable[PlannedJob]) -> tuple[PlannedJob, ...]:
-        """Return the jobs that `wanted` need and that are not among them."""
-        kept = {job.name for job in wanted}
-        needs = {need for name in kept for need in self._jobs[name].needs}
-        return tuple(job for name, job in self._jobs.items() if name in needs - kept)
-
-    def _alone(self, job: PlannedJob, kept: Collection[str]) -> PlannedJob:
-        """Return a job without needs that are left out; what these did not make yet is missing."""
-        for need in job.needs:
-            outputs = () if need in kept else self._jobs[need].outputs
-            absent = next((path for path in outputs if not self._there(path)), None)
-            if absent is not None:
-                what = f"what {need} makes (phases leaves it out)"
-                self.wiring.lack(job.name, absent, what)
-        return replace(job, needs=tuple(need for need in job.needs if need in kept))
-
-
-def _sources(
-    closure: Callable[[tuple[str, ...]], Collection[str]],
-    digest: Callable[[str], str],
-    roots: tuple[str, ...],
-) -> _Sources:
-    digests = {module: digest(module) for module in closure(roots)}
-    return _Sources(digests, json.dumps(digests, sort_keys=True))
-
-
-def _no_job(task: TaskFile) -> Problem:
-    """Return the problem of a file that is all right, but from which nothing follows."""
-    why = "the file asks for no job"
-    if task.phases:
-        why = f"no job is of the kind {' or '.join(task.phases)}, and phases wants no other"
-    hint = "change phases" if task.phases else "add a section such as train"
-    return Problem(code="no-jobs", message=f"{task.file}: {why}", hint=hint)
-
-
-def _words(step: Step, words: Words) -> Words:
-    """Return those of the user's words that stand in a job's data, unions written out or not."""
-    if not words or step.images is None:
-        return NO_WORDS
-    images = parse_data(step.images)
-    return words.used_by(DataId((*images, *step.kind.elementary(images))))
-
-
-def _files(step: Step, draft: Draft) -> _Files:
-    return _Files(
-        inputs=tuple(step.kind.inputs(draft)),
-        outputs=tuple(step.kind.outputs(draft)),
-        argv=tuple(step.kind.argv(draft)),
-    )
-
-
-def _planned(
-    step: Step,
-    files: _Files,
-    words: Words,
-    needs: Sequence[PlannedJob],
-    *,
-    sources: _Sources,
-    given: Sequence[str],
-) -> PlannedJob:
-    return PlannedJob(
-        name=step.name,
-        kind=step.kind.name,
-        role=step.kind.role,
-        model=step.model,
-        base=step.base,
-        data=step.data,
-        images=step.images,
-        settings=step.settings.values,
-        words=words,
-        needs=tuple(need.name for need in needs),
-        resources=_resources(step),
-        accelerated=step.kind.role in _LEARNING or step.asked.gpus is not None,
-        inputs=tuple(one.path for one in files.inputs),
-        outputs=files.outputs,
-        argv=files.argv,
-        entry=step.kind.entry,
-        preload=step.kind.preload,
-        sources=sources.digests,
-        hash=_hash(step, words, needs, sources, given),
-        signature=signature_of(step.kind, step.settings.values)
-        if step.kind.entry
-        else program_signature(files.argv),
-    )
-
-
-def _resources(step: Step) -> Asked:
-    """Return what a step asks for; a program that asks for a GPU gets one or waits.
-
-    A laboratory's kind knows what to do where there is none; a program got its arguments for the
-    GPU that its entry asks for, as that of `launcher add` does.
-    """
-    asked = step.asked
-    on_gpu = asked.gpus is not None or asked.min_vram is not None or asked.exclusive
-    if step.kind.entry or asked.device != "auto" or not on_gpu:
-        return asked
-    return replace(asked, device="cuda")
-
-
-def _hash(
-    step: Step,
-    words: Words,
-    needs: Iterable[PlannedJob],
-    sources: _Sources,
-    given: Sequence[str],
-) -> str:
-    """Return a digest of everything that determines the job's result."""
-    record: dict[str, Json] = {
-        "kind": step.kind.name,
-        "entry": step.kind.entry,
-        "model": step.model,
-        "base": step.base,
-        "images": step.images,
-        "settings": step.settings.text,
-        "needs": [*sorted(need.hash for need in needs)],
-        "sources": sources.text,
-        "given": list(given),
-    }
-    if words:
-        record["words"] = words.record()
-    text = _encode(record)
-    return hashlib.sha256(text.encode()).hexdigest()

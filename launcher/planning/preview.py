@@ -11,7 +11,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU, Breed, Resources
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.submit import Action, Standing, resources_of
+from launcher.planning.submit import Action, Standing
 from launcher.scheduler.feasibility import impossible
 from launcher.scheduler.gpu_accounting import waiting
 from launcher.scheduler.model import Machine, Running, Start
@@ -25,7 +25,7 @@ _LAST = 1 << 62  # behind every job that is queued already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
+class MachineState:
     """The machine and its queue at one instant."""
 
     now: float
@@ -71,10 +71,10 @@ class KindSum:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class Preview:
     """What is expected of a plan."""
 
-    here: Here
+    machine_state: MachineState
     estimates: tuple[Estimate, ...]  # of the plan's jobs, in their order
     wave: FirstWave
     kinds: Mapping[str, KindSum]  # of what has to run
@@ -84,11 +84,11 @@ class Outlook:
 
     def record(self) -> dict[str, Json]:
         """Return what holds for the plan as a whole as JSON."""
-        machine = self.here.machine
+        machine = self.machine_state.machine
         return {
             "machine": {
                 "cpus": machine.cpus,
-                "cpus_free": machine.cpus - sum(one.cpus for one in self.here.running),
+                "cpus_free": machine.cpus - sum(one.cpus for one in self.machine_state.running),
                 "ram_bytes": machine.ram,
                 "ram_free_bytes": machine.ram_free,
                 "gpus": [_gpu_record(gpu) for gpu in machine.gpus],
@@ -109,7 +109,7 @@ class Outlook:
             "disk": {
                 "bytes": self.disk,
                 "unknown_jobs": self.disk_unknown,
-                "free_bytes": self.here.disk_free,
+                "free_bytes": self.machine_state.disk_free,
             },
         }
 
@@ -126,28 +126,30 @@ def _gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
     }
 
 
-def look_ahead(standings: Sequence[Standing], history: History, here: Here) -> Outlook:
+def preview_plan(
+    standings: Sequence[Standing], history: History, machine_state: MachineState
+) -> Preview:
     """Return what is expected of a plan.
 
     Args:
         standings: its jobs beside what the queue knows of them; needs come before what needs them.
         history: what was done before.
-        here: the machine.
+        machine_state: the machine and its queue.
     """
-    estimates = tuple(forecast(one.job, history) for one in standings)
+    estimates = tuple(forecast(standing.job, history) for standing in standings)
     open_ones = [
         (one.job, estimate)
         for one, estimate in zip(standings, estimates, strict=True)
         if one.action is not Action.CACHED
     ]
     disks = [estimate.disk for _, estimate in open_ones]
-    return Outlook(
-        here=here,
+    return Preview(
+        machine_state=machine_state,
         estimates=estimates,
-        wave=_first_wave(standings, here),
+        wave=_first_wave(standings, machine_state),
         kinds=_kind_sums(open_ones),
         chain=_longest_chain(open_ones),
-        disk=sum(known) if (known := [one for one in disks if one is not None]) else None,
+        disk=sum(known) if (known := [disk for disk in disks if disk is not None]) else None,
         disk_unknown=disks.count(None),
     )
 
@@ -160,7 +162,7 @@ def _kind_sums(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> dict[str, KindSum
 
 
 def _kind_sum(estimates: Sequence[Estimate]) -> KindSum:
-    known = [one for one in estimates if one.seconds is not None]
+    known = [estimate for estimate in estimates if estimate.seconds is not None]
     times = [one.seconds or 0.0 for one in known]
     spreads = [one.spread for one in known if one.spread is not None]
     # jobs with the same estimate rest on the same runs
@@ -186,25 +188,29 @@ def _longest_chain(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> float | None:
     return max(ends.values(), default=0.0)
 
 
-def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
+def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> FirstWave:
     """Ask the scheduler's own policy what it would start, beside and behind what waits already."""
-    again = {one.number for one in standings if one.action is Action.RUN}
-    known = {one.number: one.job for one in standings if one.number is not None}
-    line = [one for one in here.ready if one.id not in again]
-    for place, job in enumerate(_first_of_each_lane(standings, here.machine.cpus)):
+    again = {standing.number for standing in standings if standing.action is Action.RUN}
+    known = {standing.number: standing.job for standing in standings if standing.number is not None}
+    line = [one for one in machine_state.ready if one.id not in again]
+    for place, job in enumerate(
+        _first_of_each_lane(standings, machine_state.machine.cpus, machine_state.now)
+    ):
         number = -1 - place  # no job of the queue has such a one
         known[number] = job
-        rank = rank_of(here.now, job.resources.priority)
-        line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, here)))
-    unseen = [one for one in line if here.machine.absent and one.lane.resources.may_need_gpu]
+        rank = rank_of(machine_state.now, job.priority)
+        line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, machine_state)))
+    unseen = [
+        one for one in line if machine_state.machine.absent and one.lane.resources.may_need_gpu
+    ]
     line = [one for one in line if one not in unseen]
     line.sort(key=lambda one: (one.rank, one.id if one.id > 0 else _LAST - one.id))
-    machine = here.machine
-    asked = [waiting(one, here.lesson(one.lane.signature)) for one in line]
+    machine = machine_state.machine
+    asked = [waiting(one, machine_state.lesson(one.lane.signature)) for one in line]
     devices = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
-    hindrance, hopeless = "", hopeless_jobs(standings, here)
-    for decision in decide(asked, here.running, machine, here.now):
+    hindrance, hopeless = "", hopeless_jobs(standings, machine_state)
+    for decision in decide(asked, machine_state.running, machine, machine_state.now):
         found = known.get(decision.job)
         if found is not None and isinstance(decision, Start):
             where = "+".join(devices[uuid] for uuid in decision.devices) or CPU
@@ -213,7 +219,7 @@ def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
             hindrance = f"{found.name} {_named(decision.reason, known)}"
     held_up = next((known[one.id] for one in unseen if one.id in known), None)
     if held_up is not None and not hindrance:
-        hindrance = f"{held_up.name} waits for its GPU: {here.machine.absent}"
+        hindrance = f"{held_up.name} waits for its GPU: {machine_state.machine.absent}"
     return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
 
 
@@ -226,17 +232,19 @@ def _named(reason: str, known: Mapping[int, PlannedJob]) -> str:
     return re.sub(r"(?<= )-[1-9][0-9]*\b", name, reason)
 
 
-def hopeless_jobs(standings: Sequence[Standing], here: Here) -> dict[str, int]:
+def hopeless_jobs(standings: Sequence[Standing], machine_state: MachineState) -> dict[str, int]:
     """Return why jobs of the plan can never start on this machine, and how many those are."""
     found: Counter[str] = Counter()
     known: dict[tuple[object, ...], str] = {}
-    for one in standings:
-        if one.action is Action.CACHED:
+    for standing in standings:
+        if standing.action is Action.CACHED:
             continue
-        lane = _lane(one.job, here)
+        lane = _lane(standing.job, machine_state)
         if (key := (lane.resources, lane.signature)) not in known:
             job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
-            known[key] = impossible(waiting(job, here.lesson(lane.signature)), here.machine)
+            known[key] = impossible(
+                waiting(job, machine_state.lesson(lane.signature)), machine_state.machine
+            )
         if known[key]:
             found[known[key]] += 1
     return dict(found)
@@ -256,29 +264,31 @@ def refusals(plan: Plan, hopeless: Mapping[str, int], unset: Iterable[str]) -> l
     return [*reasons, *(f"{name} of pass_env is not set in this shell" for name in unset)]
 
 
-def _lane(job: PlannedJob, here: Here) -> Lane:
+def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
     """Return the lane in which a job of the plan would wait."""
-    resources = resources_of(job)
+    resources = job.resources
     if not resources.may_need_gpu:
-        return Lane(group="", resources=resources, breed=Breed())
+        return Lane(group=job.terms.group, resources=resources, breed=Breed())
     return Lane(
-        group="",
+        group=job.terms.group,
         resources=resources,
         breed=Breed(),
         signature=job.signature,
-        visible=here.visible,
+        visible=machine_state.visible,
     )
 
 
-def _first_of_each_lane(standings: Sequence[Standing], most: int) -> list[PlannedJob]:
+def _first_of_each_lane(standings: Sequence[Standing], most: int, now: float) -> list[PlannedJob]:
     """Return which jobs the scheduler would look at: of those that ask for the same, the first."""
-    ended = {one.job.name for one in standings if one.action is Action.CACHED}
-    lanes: Counter[tuple[Resources, str]] = Counter()
+    ended = {standing.job.name for standing in standings if standing.action is Action.CACHED}
+    lanes: Counter[tuple[Resources, str, str]] = Counter()
     found = []
-    for one in sorted(standings, key=lambda one: -one.job.resources.priority):
-        if one.action is Action.RUN and ended.issuperset(one.job.needs):
-            resources = resources_of(one.job)
-            alike = (resources, one.job.signature if resources.may_need_gpu else "")
+    for one in sorted(standings, key=lambda one: -one.job.priority):
+        due = one.job.terms.not_before is None or one.job.terms.not_before <= now
+        if due and one.action is Action.RUN and ended.issuperset(one.job.needs):
+            resources = one.job.resources
+            memory = one.job.signature if resources.may_need_gpu else ""
+            alike = (resources, memory, one.job.terms.group)
             lanes[alike] += 1
             if lanes[alike] <= most:
                 found.append(one.job)

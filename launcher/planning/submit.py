@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import model_folder_name, read_words
-from launcher.job import Context, Resources, Spec, Terms
+from launcher.job import Context, Spec
 from launcher.kinds import Role
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.states import OPEN, State
@@ -17,7 +16,6 @@ from launcher.store.queue import NewJob, Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START, Reuse
-from launcher.taskfile.scope import Asked
 
 MOST_CHANGES = 3  # told in one line of a reason
 LONGEST_VALUE = 40  # characters of a setting that was changed
@@ -158,7 +156,7 @@ def _refuse_other(job: PlannedJob, row: JobRow | None) -> None:
     what, remedy = f"is {row.state}", f"run phases: [{job.kind}] first"
     changes = [] if row.hash == job.hash else _changes(job, row, ())
     # whether a training started from its own earlier weights says nothing about these weights
-    changes = [one for one in changes if not one.startswith(f"{WARM_START} ")]
+    changes = [change for change in changes if not change.startswith(f"{WARM_START} ")]
     if not changes and row.state is State.DONE:
         return
     if row.state in OPEN:
@@ -244,7 +242,7 @@ def submit(
     with store.writing():
         run = store.run(root, plan.name)
         rows = store.read.jobs_of(root, plan.name)
-        queued = [one for one in standings if one.action is Action.RUN]
+        queued = [standing for standing in standings if standing.action is Action.RUN]
         fresh = [one for one in queued if one.job.name not in rows]
         again = [one for one in queued if one.job.name in rows]
         for one in again:  # what they need may be new itself: it is said below
@@ -255,9 +253,9 @@ def submit(
         store.put_new(run, context, [_new(one, root, plan.name, numbers) for one in fresh], now)
         for one in again:
             store.set_needs(numbers[one.job.name], [numbers[need] for need in one.job.needs], now)
-    actions = [one.action for one in standings]
+    actions = [standing.action for standing in standings]
     return Submitted(
-        jobs=tuple(numbers[one.job.name] for one in standings),
+        jobs=tuple(numbers[standing.job.name] for standing in standings),
         queued=actions.count(Action.RUN),
         joined=actions.count(Action.JOIN),
         cached=actions.count(Action.CACHED),
@@ -290,35 +288,12 @@ def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
         outputs=tuple(map(str, job.outputs)),
         sources=job.sources,
         log_link=_log_link(job, root / "runs" / run),
-        resources=resources_of(job),
-        terms=_terms(job.resources),
-        priority=job.resources.priority,
+        resources=job.resources,
+        terms=job.terms,
+        priority=job.priority,
         hash=job.hash,
         signature=job.signature,
     )
-
-
-def resources_of(job: PlannedJob) -> Resources:
-    """Return what a planned job asks of the machine, as the queue keeps it."""
-    return _resources(job.resources, accelerated=job.accelerated)
-
-
-@lru_cache(maxsize=256)
-def _resources(asked: Asked, *, accelerated: bool) -> Resources:
-    return Resources(
-        cpus=asked.cpus,
-        min_vram=asked.min_vram,
-        device=asked.device,
-        accelerated=accelerated,
-        ram=asked.ram,
-        gpus=asked.gpus or 1,
-        exclusive=asked.exclusive,
-    )
-
-
-@lru_cache(maxsize=256)
-def _terms(asked: Asked) -> Terms:
-    return Terms(rerun=asked.rerun, retries=asked.retries, time_limit_s=asked.time_limit_s)
 
 
 def _log_link(job: PlannedJob, run_folder: Path) -> str | None:

@@ -6,7 +6,7 @@ from textwrap import wrap
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.planning.preview import FirstWave, Here, KindSum, Outlook
+from launcher.planning.preview import FirstWave, KindSum, MachineState, Preview
 from launcher.planning.submit import Action, Standing
 from launcher.screens.format import harmless
 from launcher.units import format_bytes, format_seconds
@@ -15,25 +15,25 @@ _LEAST_SPREAD = 0.01
 _KEPT = "\u00a0"  # a space at which no line is broken
 
 
-def prospects(standings: Sequence[Standing], outlook: Outlook, width: int) -> Iterator[str]:
+def prospects(standings: Sequence[Standing], preview: Preview, width: int) -> Iterator[str]:
     """Give the lines; where nothing has to run, only what the user's own words stand for.
 
     Args:
         standings: the plan's jobs beside what the queue knows of them.
-        outlook: what is expected of them.
+        preview: what is expected of them.
         width: columns.
     """
     parts = [_words(standings)]
     if any(one.action is not Action.CACHED for one in standings):
         parts += [
-            f"Now free: {_free(outlook.here)}",
-            f"First wave: {_wave(outlook.wave)}",
-            f"Job time: {_times(outlook)}",
-            f"Disk: {_disk(outlook)}",
+            f"Now free: {_free(preview.machine_state)}",
+            f"First wave: {_wave(preview.wave)}",
+            f"Job time: {_times(preview)}",
+            f"Disk: {_disk(preview)}",
         ]
         parts += [
             f"{counted(number, 'job')} can never start here, and `run` would refuse this: {harmless(why)}"
-            for why, number in outlook.wave.hopeless.items()
+            for why, number in preview.wave.hopeless.items()
         ]
     for one in parts:
         for line in _wrapped(one, width):
@@ -67,29 +67,29 @@ def _words(standings: Sequence[Standing]) -> str:
     words: dict[str, tuple[str, ...]] = {}
     for one in standings:
         words |= {**one.job.words.subsets, **one.job.words.modifiers}
-    text = [f"{word} = {', '.join(folders)}" for word, folders in words.items()]
-    return harmless(f"Words of your own: {' · '.join(text)}") if text else ""
+    texts = [f"{word} = {', '.join(folders)}" for word, folders in words.items()]
+    return harmless(f"Words of your own: {' · '.join(texts)}") if texts else ""
 
 
-def _free(here: Here) -> str:
-    machine = here.machine
+def _free(machine_state: MachineState) -> str:
+    machine = machine_state.machine
     absent = f" ({harmless(machine.absent)})" if machine.absent else ""
-    parts = [_gpu(gpu, here) for gpu in machine.gpus] or [f"no GPU{absent}"]
-    cores = max(0, machine.cpus - sum(one.cpus for one in here.running))
+    parts = [_gpu(gpu, machine_state) for gpu in machine.gpus] or [f"no GPU{absent}"]
+    cores = max(0, machine.cpus - sum(one.cpus for one in machine_state.running))
     parts.append(f"{cores} of {counted(machine.cpus, 'core')}")
     if machine.ram:
         parts.append(f"{format_bytes(machine.ram_free)} of {format_bytes(machine.ram)} memory")
     return " · ".join(one.replace(" ", _KEPT) for one in parts)
 
 
-def _gpu(gpu: GpuSnapshot, here: Here) -> str:
+def _gpu(gpu: GpuSnapshot, machine_state: MachineState) -> str:
     if gpu.fault:
         return harmless(f"{gpu.label} {gpu.fault}")
     name = harmless(f"{gpu.label} {gpu.name.removeprefix('NVIDIA ')}")
     if gpu.used is None:
         return f"{name} does not say how much is free"
     text = f"{name} {format_bytes(gpu.total - gpu.used)} of {format_bytes(gpu.total)}"
-    ours = sum(gpu.uuid in one.devices for one in here.running)
+    ours = sum(gpu.uuid in one.devices for one in machine_state.running)
     return f"{text} (runs {counted(ours, 'job')} of ours)" if ours else text
 
 
@@ -98,14 +98,14 @@ def _wave(wave: FirstWave) -> str:
         f"{number} {kind} on {'the CPU' if device == CPU else device}"
         for (kind, device), number in wave.starts.items()
     ]
-    parts = ", ".join(starts) or "nothing starts at once"
-    return f"{parts}; {harmless(wave.hindrance)}" if wave.hindrance else parts
+    text = ", ".join(starts) or "nothing starts at once"
+    return f"{text}; {harmless(wave.hindrance)}" if wave.hindrance else text
 
 
-def _times(outlook: Outlook) -> str:
+def _times(preview: Preview) -> str:
     """Add up what is known, and name what is not."""
-    estimated = [(kind, one) for kind, one in outlook.kinds.items() if one.known]
-    unknown = [kind for kind, one in outlook.kinds.items() if not one.known]
+    estimated = [(kind, one) for kind, one in preview.kinds.items() if one.known]
+    unknown = [kind for kind, one in preview.kinds.items() if not one.known]
     if not estimated:
         return "no data yet; it comes from jobs that are done"
     sums = [
@@ -121,16 +121,16 @@ def _times(outlook: Outlook) -> str:
         verb = "has" if len(unknown) == 1 else "have"
         counts = "is" if len(unknown) == 1 else "are"
         parts.append(f"{', '.join(unknown)} {verb} no history yet and {counts} not counted")
-    if outlook.chain is not None and outlook.chain < total:
-        parts.append(f"at least {format_seconds(outlook.chain)}, however many run side by side")
+    if preview.chain is not None and preview.chain < total:
+        parts.append(f"at least {format_seconds(preview.chain)}, however many run side by side")
     return "; ".join(parts)
 
 
-def _disk(outlook: Outlook) -> str:
+def _disk(preview: Preview) -> str:
     parts = "no data yet"
-    if outlook.disk is not None:
-        parts = f"~ {format_bytes(outlook.disk)} of results"
-        if outlook.disk_unknown:
-            parts += f" ({counted(outlook.disk_unknown, 'job')} of unknown size not counted)"
-    free = outlook.here.disk_free
+    if preview.disk is not None:
+        parts = f"~ {format_bytes(preview.disk)} of results"
+        if preview.disk_unknown:
+            parts += f" ({counted(preview.disk_unknown, 'job')} of unknown size not counted)"
+    free = preview.machine_state.disk_free
     return parts if free is None else f"{parts}, {format_bytes(free)} free where runs/ lies"

@@ -9,7 +9,7 @@ from textwrap import wrap
 from launcher.errors import counted
 from launcher.planning.estimates import Estimate, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.preview import Outlook
+from launcher.planning.preview import Preview
 from launcher.planning.submit import Action, Standing
 from launcher.screens.format import columns, harmless
 from launcher.screens.plan_preview import prospects, time_each
@@ -38,7 +38,7 @@ _Pair = tuple[Standing, Estimate]
 def draw_plan(
     plan: Plan,
     standings: Sequence[Standing],
-    outlook: Outlook,
+    preview: Preview,
     *,
     taskfile: str,
     start: str,
@@ -52,7 +52,7 @@ def draw_plan(
     Args:
         plan: the plan.
         standings: each of its jobs beside what the queue knows of it, in the plan's order.
-        outlook: what is expected of them.
+        preview: what is expected of them.
         taskfile: the path to show.
         start: the command that would queue the plan, to paste.
         tree: the working tree, where there is one.
@@ -64,10 +64,12 @@ def draw_plan(
     width = max(width, NARROWEST)
     inner = width - len(_GAP)
     blocks: list[Iterable[str]] = [
-        _header(plan, outlook.here.now, taskfile=harmless(taskfile), tree=tree, width=width),
-        _indented(_table(standings, outlook, inner)),
-        _indented(_lines(standings, shown, outlook, inner)),
-        _indented(prospects(standings, outlook, inner)),
+        _header(
+            plan, preview.machine_state.now, taskfile=harmless(taskfile), tree=tree, width=width
+        ),
+        _indented(_table(standings, preview, inner)),
+        _indented(_lines(standings, shown, preview, inner)),
+        _indented(prospects(standings, preview, inner)),
         *(_narrow(str(warning), width) for warning in plan.warnings),
         _last_lines(standings, harmless(start), refused, width),
     ]
@@ -115,14 +117,14 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     return f"* not committed: {named}{more} (part of {', '.join(kinds)})"
 
 
-def _table(standings: Sequence[Standing], outlook: Outlook, width: int) -> list[str]:
+def _table(standings: Sequence[Standing], preview: Preview, width: int) -> list[str]:
     """Return one line for each kind, and the sum."""
     kinds: dict[str, list[_Pair]] = {}
-    for one, estimate in zip(standings, outlook.estimates, strict=True):
+    for one, estimate in zip(standings, preview.estimates, strict=True):
         kinds.setdefault(one.job.kind, []).append((one, estimate))
     lines: list[str] = []
     for memory, time in _TABLES:
-        lines = _table_with(kinds, outlook, width, memory=memory, time=time)
+        lines = _table_with(kinds, preview, width, memory=memory, time=time)
         if max(map(len, lines)) <= width:
             break
     if len(kinds) > 1:
@@ -131,12 +133,12 @@ def _table(standings: Sequence[Standing], outlook: Outlook, width: int) -> list[
 
 
 def _table_with(
-    kinds: Mapping[str, Sequence[_Pair]], outlook: Outlook, width: int, *, memory: int, time: int
+    kinds: Mapping[str, Sequence[_Pair]], preview: Preview, width: int, *, memory: int, time: int
 ) -> list[str]:
-    gpus = bool(outlook.here.machine.gpus)
+    gpus = bool(preview.machine_state.machine.gpus)
     rows = [["KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"]]
     for name, pairs in kinds.items():
-        told = time_each(outlook.kinds.get(name), source=time == 2)
+        told = time_each(preview.kinds.get(name), source=time == 2)
         vram = _vram_each(pairs, gpus=gpus, source=memory == 2)
         rows.append([name, *_counts(pairs), vram, told, _why(pairs)])
     if len(kinds) > 1:
@@ -182,7 +184,7 @@ def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
 
 
 def _lines(
-    standings: Sequence[Standing], shown: Sequence[Standing], outlook: Outlook, width: int
+    standings: Sequence[Standing], shown: Sequence[Standing], preview: Preview, width: int
 ) -> Iterator[str]:
     """Give each job: name, real data that was added, memory, after what, why; then what changed."""
     if not shown:
@@ -190,7 +192,7 @@ def _lines(
         return
     jobs = {one.job.name: one.job for one in standings}
     named = min(max(len(one.job.name) for one in shown), int(width * _NAMES_SHARE))
-    cells = _cells(shown, outlook.estimates, jobs, width - named - len(_GAP))
+    cells = _cells(shown, preview.estimates, jobs, width - named - len(_GAP))
     for one, cell in zip(shown, cells, strict=True):
         name = one.job.name
         if len(name) > named:

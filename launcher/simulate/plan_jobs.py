@@ -8,7 +8,6 @@ from enum import StrEnum
 from launcher.errors import counted
 from launcher.planning.estimates import History, forecast, seconds_on_cpu, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.submit import resources_of
 from launcher.simulate.trace import TraceJob
 from launcher.units import format_seconds
 
@@ -93,7 +92,7 @@ def _traced(
 ) -> TraceJob:
     expected = forecast(job, history)
     on_gpu = wants_gpu(job, gpus=True)
-    asked = resources_of(job)
+    asked = job.resources
     return TraceJob(
         index=index,
         submitted=0.0,
@@ -102,7 +101,7 @@ def _traced(
         vram=(expected.vram or vram) if on_gpu else None,
         group=job.kind,
         exclusive=asked.exclusive,
-        priority=job.resources.priority,
+        priority=job.priority,
         needs=tuple(needs),
         forecast=expected.seconds,
     )

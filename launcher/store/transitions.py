@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from launcher.job import LONGEST_BACKOFF_S
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, State, Stopped, Void, ending
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim, known_record, read_lane
@@ -13,7 +14,6 @@ from launcher.units import format_seconds
 
 EXCUSED_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
-LONGEST_BACKOFF_S = 3600.0
 VOID_PAUSE_S = 1.0  # between attempts that nobody starts
 SIGNALLED_PAUSE_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
 UNSTARTED = "this machine could not start it"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from launcher.errors import Place
 from launcher.ids import DataId, ModelId, Poison
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
-from launcher.taskfile.scope import Asked
 from launcher.taskfile.settings import Settled
 from launcher.taskfile.values import At
 
@@ -40,8 +40,8 @@ class TrainEntry:
     )
     variants: tuple[Variant, ...]
     poison_kind: Kind | None  # makes the poison records; None where nothing is poisoned
-    asked: Asked
-    poison_asked: Asked
+    request: JobRequest
+    poison_request: JobRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class UnlearnEntry:
     combination: int
     base: At[ModelId] | None  # None: every poisoned model that is trained here
     methods: tuple[tuple[At[str], tuple[Variant, ...]], ...]
-    asked: Asked
+    request: JobRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class TestEntry:
     model: At[ModelId]
     data: tuple[At[DataId], ...]
     settings: Settled
-    asked: Asked
+    request: JobRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class AutoTest:
     place: Place
     combination: int
     data: tuple[At[DataId], ...]
-    kinds: Mapping[str, tuple[Kind, Settled, Asked]]  # by the kind that makes the model
+    kinds: Mapping[str, tuple[Kind, Settled, JobRequest]]  # by the kind that makes the model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class PlainEntry:
     place: Place
     name: str | None
     settings: Settled
-    asked: Asked
+    request: JobRequest
 
 
 Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | PlainEntry
@@ -100,9 +100,11 @@ def companion(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
 
     Kinds are of one laboratory whose work lies in one module, or else in one package.
     """
-    candidates = [one for one in kinds.values() if one.role is role]
+    candidates = [kind for kind in kinds.values() if kind.role is role]
     for laboratory in (_module, _package):
-        ours = [one for one in candidates if laboratory(one) == laboratory(kind) != ""]
+        ours = [
+            candidate for candidate in candidates if laboratory(candidate) == laboratory(kind) != ""
+        ]
         if ours:
             candidates = ours
             break

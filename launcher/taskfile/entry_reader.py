@@ -5,9 +5,10 @@ kind's own settings; a setting that has such a name is given under `settings:`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from launcher.errors import Place
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.taskfile.entries import companion
 from launcher.taskfile.legacy_names import POISON_RATE, current, poison_of_rate
@@ -22,9 +23,10 @@ from launcher.taskfile.matrix import (
     read_sweep,
     without,
 )
-from launcher.taskfile.scope import Asked, Scope
+from launcher.taskfile.resources import RESOURCE_HINTS, request_for
+from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import Given, all_settings, known_settings, old_names, unknown_key
-from launcher.taskfile.values import RESOURCE_HINTS, is_null, read_asked
+from launcher.taskfile.values import is_null
 from launcher.taskfile.yaml_tree import Fields, Node, Scalar
 
 _COMMON = ("resources", "settings")
@@ -49,8 +51,6 @@ _HINTS: Mapping[str, str] = {
 # What `launcher add` can say of a program, and an entry of a task file cannot yet.
 _PROGRAM_HINTS: Mapping[str, str] = {
     "after": "an entry has no order; queue it with launcher add --after JOB -- PROGRAM",
-    "group": "an entry has no group; queue it with launcher add --group NAME -- PROGRAM",
-    "not_before": "an entry starts when there is room; launcher add --not-before TIME -- PROGRAM",
     "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
     "cwd": "it starts where launcher run does; write argv: [env, -C, FOLDER, PROGRAM]",
     "env": "it has the environment of launcher run; write argv: [env, NAME=VALUE, PROGRAM]",
@@ -60,21 +60,21 @@ _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Raw:
+class RawEntry:
     """An entry whose keys were told apart, its values not yet read."""
 
     kind: Kind
     place: Place
     words: Mapping[str, Node]
     own: Given
-    asked: Asked
+    request: JobRequest
     combinations: tuple[Combination, ...]  # of its own matrix
 
 
-def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
+def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     """Part an entry into words of the language and settings; blame what is neither."""
     models = [kind, *_poisoners(kind, scope)]
-    allowed = {name for one in models for name in known_settings(one)}
+    allowed = {name for model in models for name in known_settings(model)}
     words: dict[str, Node] = {}
     own: dict[str, tuple[Scalar, Node]] = {}
     for key, value in node.pairs:
@@ -96,7 +96,7 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
     if "settings" in words and not is_null(words["settings"]):
         scope.blame(words["settings"].place, "wrong-type", "expected settings such as {lr: 0.001}")
     for name in [name for name in own if name not in allowed]:
-        elsewhere = [one.name for one in scope.kinds.values() if name in known_settings(one)]
+        elsewhere = [kind.name for kind in scope.kinds.values() if name in known_settings(kind)]
         known = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
         what, hint = f"a setting of {kind.name}", _hint(kind, name)
         scope.problems.append(
@@ -111,12 +111,12 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
             )
         )
     own = {name: pair for name, pair in own.items() if name in allowed}
-    return Raw(
+    return RawEntry(
         kind=kind,
         place=node.place,
         words=words,
         own=own,
-        asked=asked_for(kind, words.get("resources"), scope),
+        request=request_for(kind, words.get("resources"), node.place, scope),
         combinations=_own_combinations(words.get("matrix"), models, own, scope),
     )
 
@@ -124,9 +124,10 @@ def sort_entry(kind: Kind, node: Fields, scope: Scope) -> Raw:
 def _hint(kind: Kind, name: str) -> str:
     """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
     plain = name.replace("-", "_")
-    if not kind.entry and (hint := _PROGRAM_HINTS.get(_SAME.get(plain, plain))):
-        return hint
-    return _HINTS.get(plain, "")
+    if kind.entry:
+        return _HINTS.get(plain, "")
+    meant = _SAME.get(plain, plain)
+    return _PROGRAM_HINTS.get(meant, _HINTS.get(meant, ""))
 
 
 def _poisoners(kind: Kind, scope: Scope) -> list[Kind]:
@@ -154,7 +155,10 @@ def _own_combinations(
     """Return the combinations of an entry's own matrix, without what the command line sets."""
     if node is None or is_null(node):
         return ({},)
-    forced = {*scope.forced, *(key for one in kinds for key in scope.kind_forced.get(one.name, {}))}
+    forced = {
+        *scope.forced,
+        *(key for kind in kinds for key in scope.kind_forced.get(kind.name, {})),
+    }
     sweeps = read_matrix(
         node, lambda fields: _own_sweeps(fields, kinds, own, scope), scope.problems
     )
@@ -167,7 +171,7 @@ def _own_combinations(
 
 def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope) -> list[Sweep]:
     """Return the sweeps of one mapping of an entry's matrix."""
-    known = {name for one in kinds for name in known_settings(one)}
+    known = {name for kind in kinds for name in known_settings(kind)}
     sweeps: list[Sweep] = []
     for name, (key, value) in _named_today(fields, kinds, scope).items():
         if name not in known:
@@ -184,20 +188,7 @@ def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope)
     return sweeps
 
 
-def asked_for(kind: Kind, node: Node | None, scope: Scope) -> Asked:
-    """Return what jobs of an entry ask for; `node` is its own word on it."""
-    asked = scope.asked_by(kind)
-    asked = asked if node is None or is_null(node) else read_asked(node, asked, scope)
-    for fields in scope.forced_asked:
-        for key, value in fields.pairs:
-            if key.text not in scope.kinds:
-                asked = read_asked(replace(fields, pairs=((key, value),)), asked, scope)
-            elif key.text == kind.name:
-                asked = read_asked(value, asked, scope)
-    return asked
-
-
-def needed(raw: Raw, word: str, scope: Scope) -> Node | None:
+def needed(raw: RawEntry, word: str, scope: Scope) -> Node | None:
     """Return the value of a word that an entry must have; blame its absence."""
     found = raw.words.get(word)
     if found is not None and not is_null(found):

@@ -1,60 +1,37 @@
 """What a task file says before its sections: name, words of the user, defaults, resources, matrix."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
 
 from launcher.errors import Problem, nearest
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
-from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE, current, poison_of_rate
+from launcher.taskfile.defaults import (
+    Top,
+    read_default_poison,
+    read_defaults,
+    read_sweeps,
+    scopes_of,
+)
 from launcher.taskfile.matrix import (
     Sweep,
-    Swept,
-    blame_neutral,
-    by_setting,
-    combinations,
-    is_neutral,
-    read_matrix,
-    read_sweep,
-    without,
 )
 from launcher.taskfile.overrides import Overrides
-from launcher.taskfile.scope import Asked, Scope
+from launcher.taskfile.resources import read_request
+from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import (
-    ALL_WORDS,
     Given,
-    all_settings,
     known_settings,
-    old_names,
-    unknown_key,
 )
-from launcher.taskfile.values import RESOURCE_HINTS, is_null, listed, read_asked
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
+from launcher.taskfile.values import is_null, listed
+from launcher.taskfile.yaml_tree import Fields, Node, Scalar
 
 MOST_NAME_BYTES = 100
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TIED = "[{seed: 1, poison_seed: 7}, …]"
-_SWEPT_ROLES = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})
-
-TOP = (
-    "name",
-    "about",
-    "include",
-    "phases",
-    "reuse",
-    "pass_env",
-    "subsets",
-    "modifiers",
-    "defaults",
-    "resources",
-    "matrix",
-    "autotest",
-)
-Top = Mapping[str, tuple[Scalar, Node]]  # the file's words
 
 
 class Reuse(StrEnum):
@@ -66,7 +43,7 @@ class Reuse(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preamble:
+class Header:
     """What holds for all sections."""
 
     name: str
@@ -78,12 +55,13 @@ class Preamble:
     sweeps: tuple[Sweep, ...]
 
 
-def read_preamble(
+def read_header(
     root: Fields,
     kinds: Mapping[str, Kind],
     overrides: Overrides,
     problems: list[Problem],
-) -> Preamble:
+    now: float,
+) -> Header:
     """Read all but the sections.
 
     Args:
@@ -91,40 +69,41 @@ def read_preamble(
         kinds: every installed kind, with the words of the user.
         overrides: what the command line sets.
         problems: where complaints are added.
+        now: seconds since 1970.
     """
     top = {key.text: (key, node) for key, node in root.pairs}
-    scope = Scope(kinds=kinds, problems=problems)
+    scope = Scope(kinds=kinds, problems=problems, now=now)
     reuse = _reuse(top, scope)
     forced = dict(overrides.settings)
     kind_forced: dict[str, Given] = dict(overrides.kind_settings)
     if reuse is Reuse.WEIGHTS:
         key, node = top["reuse"]
         kind_forced |= _warm(kinds, key, node, kind_forced)
-    asked, kind_asked = _resources(top, scope)
-    defaults, kind_defaults = _defaults(top, scope)
-    sweeps = _matrix(top, scope, tuple(forced))
+    request, kind_requests = _resources(top, scope)
+    defaults, kind_defaults = read_defaults(top, scope)
+    sweeps = read_sweeps(top, scope, tuple(forced))
     scope = replace(
         scope,
         defaults=defaults,
         kind_defaults=kind_defaults,
         forced=forced,
         kind_forced=kind_forced,
-        asked=asked,
-        kind_asked=kind_asked,
-        forced_asked=tuple(overrides.resources),
-        poison=_poison(top, scope),
+        request=request,
+        kind_requests=kind_requests,
+        forced_resources=tuple(overrides.resources),
+        poison=read_default_poison(top, scope),
         forced_poison=overrides.poison,
     )
     about = top["about"][1] if "about" in top else None
     if about is not None and not isinstance(about, Scalar):
         scope.blame(about.place, "wrong-type", "about: expected one line of text")
-    return Preamble(
+    return Header(
         name=_name(top, root, scope),
         about=about.text if isinstance(about, Scalar) and not is_null(about) else "",
         phases=_phases(top, scope),
         reuse=reuse,
         pass_env=_pass_env(top, scope),
-        scopes=tuple(_scopes(scope, sweeps)),
+        scopes=tuple(scopes_of(scope, sweeps)),
         sweeps=tuple(sweeps),
     )
 
@@ -208,185 +187,30 @@ def _pass_env(top: Top, scope: Scope) -> tuple[str, ...]:
     if "pass_env" not in top or is_null(top["pass_env"][1]):
         return ()
     found = []
-    for one in listed(top["pass_env"][1]):
-        if isinstance(one, Scalar) and _VARIABLE.fullmatch(one.text):
-            found.append(one.text)
+    for node in listed(top["pass_env"][1]):
+        if isinstance(node, Scalar) and _VARIABLE.fullmatch(node.text):
+            found.append(node.text)
             continue
         hint = "its value comes from the shell in which `launcher run` is typed"
-        scope.blame(one.place, "pass-env", "pass_env: expected the name of a variable", hint)
+        scope.blame(node.place, "pass-env", "pass_env: expected the name of a variable", hint)
     return tuple(found)
 
 
-def _resources(top: Top, scope: Scope) -> tuple[Asked, dict[str, Asked]]:
-    asked, by_kind = Asked(), dict[str, Asked]()
+def _resources(top: Top, scope: Scope) -> tuple[JobRequest, dict[str, JobRequest]]:
+    """Return what all jobs ask for, and those of single kinds."""
+    request, by_kind = JobRequest(), dict[str, JobRequest]()
     if "resources" not in top or is_null(top["resources"][1]):
-        return asked, by_kind
+        return request, by_kind
     node = top["resources"][1]
     if not isinstance(node, Fields):
-        return read_asked(node, asked, scope), by_kind
+        return read_request(node, request, scope), by_kind
     own = [pair for pair in node.pairs if pair[0].text in scope.kinds]
     general = tuple(pair for pair in node.pairs if pair not in own)
-    asked = read_asked(replace(node, pairs=general), asked, scope, also=scope.kinds)
-    for key, one in own:
-        if not is_null(one):
-            by_kind[key.text] = read_asked(one, asked, scope)
-    return asked, by_kind
-
-
-def _defaults(top: Top, scope: Scope) -> tuple[Given, dict[str, Given]]:
-    by_kind: dict[str, Given] = {}
-    if "defaults" not in top or is_null(top["defaults"][1]):
-        return {}, by_kind
-    node = top["defaults"][1]
-    if not isinstance(node, Fields):
-        scope.blame(node.place, "wrong-type", "defaults: expected settings: {lr: 0.001}")
-        return {}, by_kind
-    general: list[tuple[Scalar, Node]] = []
-    for key, value in node.pairs:
-        kind = scope.kinds.get(key.text)
-        if kind is not None and isinstance(value, Fields):
-            by_kind[key.text] = _known(value.pairs, [kind], f"a setting of {key.text}", scope)
-        elif kind is None and key.text != POISON_RATE:
-            general.append((key, value))
-        elif kind is not None and kind.role is not Role.POISON and not is_null(value):
-            message = f"defaults: expected settings of {key.text} such as {{lr: 0.001}}"
-            scope.blame(value.place, "wrong-type", message)
-    return _known(general, scope.kinds.values(), "a setting of any kind", scope), by_kind
-
-
-def _poison(top: Top, scope: Scope) -> Node | None:
-    """Return `defaults: {poison: 20}`, what every training has that says nothing itself."""
-    node = top["defaults"][1] if "defaults" in top else None
-    for key, value in node.pairs if isinstance(node, Fields) else ():
-        if key.text == POISON_RATE:
-            return poison_of_rate(key, value, scope.problems)
-        kind = scope.kinds.get(key.text)
-        if kind is not None and kind.role is Role.POISON and not isinstance(value, Fields):
-            return value
-    return None
-
-
-def _known(
-    pairs: Iterable[tuple[Scalar, Node]],
-    kinds: Iterable[Kind],
-    what: str,
-    scope: Scope,
-    hints: Callable[[str], str] = lambda _: "",
-) -> dict[str, tuple[Scalar, Node]]:
-    """Return the settings among `pairs` by the names of today; blame what is none.
-
-    `hints` may know what to do with a name that is no setting there.
-    """
-    found = list(kinds)
-    names = {name for kind in found for name in known_settings(kind)}
-    said: dict[str, tuple[Scalar, Node]] = {}
-    for key, value in pairs:
-        now = current(key, found, scope.problems)
-        if now.text in said:
-            message = f"{now.text!r} is given twice, by its name of today and by an old one"
-            scope.blame(key.place, "duplicate-key", message, "leave one of them out")
-        elif now.text in names:
-            said[now.text] = (now, value)
-        else:
-            also = scope.kinds if len(found) > 1 else ()
-            hint = RESOURCE_HINTS.get(now.text, hints(now.text))
-            if now.text not in RESOURCE_HINTS and (now.text in OLD_WORDS or now.text in TOP):
-                hint = "it is no setting: write it at the top of the file"
-            where = all_settings(found[0]) if len(found) == 1 else ALL_WORDS
-            problem = unknown_key(
-                now, what, names, nearby=also, hint=hint, where=where, old=old_names(found)
-            )
-            scope.problems.append(problem)
-    return said
-
-
-def _matrix(top: Top, scope: Scope, forced: Sequence[str]) -> list[Sweep]:
-    """Read the file's sweeps, but for those of settings that the command line sets."""
-    if "matrix" not in top or is_null(top["matrix"][1]):
-        return []
-    sweeps = read_matrix(top["matrix"][1], lambda one: _sweeps(one, scope), scope.problems)
-    _blame_twice(sweeps, scope)
-    for one in (one for sweep in sweeps for one in sweep.first if one.key.text in forced):
-        message = f"--set takes the place of this sweep of {one.key.text}"
-        scope.note(one.key.place, "matrix", message)
-    return list(without(sweeps, lambda one: one.key.text in forced))
-
-
-def _sweeps(fields: Fields, scope: Scope) -> list[Sweep]:
-    """Read one mapping of the file's matrix: sweeps for all kinds, and below the name of one."""
-    makers = {name: kind for name, kind in scope.kinds.items() if kind.role in _SWEPT_ROLES}
-    general: list[tuple[Scalar, Node]] = []
-    of_kind: list[Sweep] = []
-    for key, value in fields.pairs:
-        if key.text in makers and isinstance(value, Fields | Items) and _is_matrix(value):
-            kind = makers[key.text]
-            read = partial(_sweeps_of, kinds=[kind], name=kind.name, scope=scope)
-            of_kind += read_matrix(value, read, scope.problems)
-        elif key.text in makers and makers[key.text].role is not Role.POISON:
-            message = f"matrix: expected sweeps of {key.text} such as {{seed: [1, 2, 3]}}"
-            scope.blame(value.place, "wrong-type", message)
-        elif key.text in scope.kinds:
-            scope.blame(key.place, "matrix", *_not_swept(scope.kinds[key.text]))
-        else:
-            general.append((key, value))
-    rest = replace(fields, pairs=tuple(general))
-    return [*_sweeps_of(rest, kinds=[*makers.values()], name=None, scope=scope), *of_kind]
-
-
-def _is_matrix(node: Fields | Items) -> bool:
-    """Tell whether a node is a matrix of a kind's settings; `poison: [0, 20]` is none."""
-    return isinstance(node, Fields) or any(isinstance(one, Fields) for one in node.nodes)
-
-
-def _sweeps_of(
-    fields: Fields, *, kinds: Sequence[Kind], name: str | None, scope: Scope
-) -> list[Sweep]:
-    """Read the sweeps of settings: of the kind of that name, or of any of several kinds."""
-    what = f"a setting of {name}" if name else "a setting of anything that makes models"
-    sweeps: list[Sweep] = []
-
-    def elsewhere(setting: str) -> str:
-        others = [kind for kind in scope.kinds.values() if kind.role in _SWEPT_ROLES]
-        if name and any(setting in known_settings(kind) for kind in others):
-            return f"settings of several kinds are tied right below matrix: {_TIED}"
-        return ""
-
-    for key, value in _known(fields.pairs, kinds, what, scope, elsewhere).values():
-        sweep = read_sweep(key, value, scope.problems, name)
-        if sweep is not None and is_neutral(key.text, scope.kinds.values()):
-            blame_neutral(key, scope.problems)
-        sweeps += [] if sweep is None else [sweep]
-    return sweeps
-
-
-def _not_swept(kind: Kind) -> tuple[str, str]:
-    """Return why a kind is no setting to be swept, and what to write instead."""
-    if kind.role is Role.POISON:
-        hint = f"write {kind.name}: [0, 20] in a training's entry, or below defaults"
-        return "matrix: several poisons need no matrix", hint
-    return f"matrix: {kind.name} makes no model", "a matrix sweeps settings of what makes models"
-
-
-def _blame_twice(sweeps: Sequence[Sweep], scope: Scope) -> None:
-    """Blame a sweep of a setting for all kinds where it is also swept for one of them."""
-    every = [one for sweep in sweeps for one in sweep.first]
-    general = {(one.key.text, one.key.place.file) for one in every if one.kind is None}
-    for one in every:
-        if one.kind is not None and (one.key.text, one.key.place.file) in general:
-            message = f"matrix: {one.key.text} is swept for all kinds and for {one.kind}"
-            hint = "sweep it for the kinds that are meant, each below its name"
-            scope.blame(one.key.place, "matrix", message, hint)
-
-
-def _scopes(scope: Scope, sweeps: Sequence[Sweep]) -> Iterable[Scope]:
-    """Give the scope of each combination of the file's matrix."""
-    for number, chosen in enumerate(combinations(sweeps, scope.problems)):
-        by_kind: dict[str, dict[str, Swept]] = {}
-        for one in chosen:
-            if one.kind is not None:
-                by_kind.setdefault(one.kind, {})[one.key.text] = one
-        general = by_setting(one for one in chosen if one.kind is None)
-        yield replace(scope, combination=number, chosen=general, kind_chosen=by_kind)
+    request = read_request(replace(node, pairs=general), request, scope, also=scope.kinds)
+    for key, value in own:
+        if not is_null(value):
+            by_kind[key.text] = read_request(value, request, scope)
+    return request, by_kind
 
 
 def _or(words: Iterable[str]) -> str:

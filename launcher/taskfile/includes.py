@@ -21,7 +21,7 @@ _MERGED = frozenset({"defaults", "resources", "subsets", "modifiers", "matrix"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
+class MergedFile:
     """A task file with all that it includes."""
 
     root: Fields
@@ -29,14 +29,14 @@ class Whole:
     sound: bool  # False when an included file could not be read
 
 
-def read_whole(
+def read_merged(
     text: str,
     file: str,
     include: Callable[[str], str],
     environment: Mapping[str, str],
     translated: Callable[[Fields], Fields],
     problems: list[Problem],
-) -> Whole:
+) -> MergedFile:
     """Read a task file and all that it includes, each file once.
 
     Args:
@@ -52,7 +52,7 @@ def read_whole(
     """
     reading = _Reading(include, environment, translated, problems)
     root = reading.of(text, file, ())
-    return Whole(root=root, files=tuple(reading.files), sound=reading.sound)
+    return MergedFile(root=root, files=tuple(reading.files), sound=reading.sound)
 
 
 def merged(first: Fields, second: Fields) -> Fields:
@@ -137,7 +137,7 @@ class _Reading:
             return self.of(self.include(path), path, tuple(above))
         except TaskFileError as error:
             self.sound = False
-            self.problems += [one for one in error.problems if one not in self.problems]
+            self.problems += [problem for problem in error.problems if problem not in self.problems]
         except UsageError as error:
             self._blame(node, "include", str(error))
         return None

@@ -5,10 +5,11 @@ plan finds, such as a model that nobody makes, a subset that the laboratory lack
 missing, it lets pass.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
-from launcher.job import LIMITS
+from launcher.job_options.registry import JobOption, job_options, renamed_options
 from launcher.kinds import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import companion
@@ -25,6 +26,7 @@ from launcher.taskfile.json_schema_types import (
     old_name,
     one_of,
     one_or_more,
+    option_form,
     or_null,
     pattern,
     ref,
@@ -32,10 +34,8 @@ from launcher.taskfile.json_schema_types import (
     sweep,
     types_of,
     values,
-    whole,
 )
-from launcher.taskfile.legacy_names import OLD_RESOURCES, OLD_WORDS, POISON_RATE
-from launcher.taskfile.values import RESOURCES
+from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -225,20 +225,21 @@ def _method(kind: Kind) -> Form:
 
 def _resources() -> Form:
     """Return what a job may ask for."""
-    takes: Form = {
-        "cpus": whole(*LIMITS["cpus"]),
-        "ram": ref("size"),
-        "vram": any_of(ref("size"), {"const": "auto"}),
-        "gpus": whole(*LIMITS["gpus"]),
-        "device": ref("device"),
-        "exclusive": any_of({"type": "boolean"}, ref("variable")),
-        "time_limit": ref("time"),
-        "priority": whole(*LIMITS["priority"]),
-        "retries": whole(*LIMITS["retries"]),
-        "rerun": one_of("again", "never"),
+    options = job_options()
+    takes = {name: option_form(option.takes) for name, option in options.items()}
+    today = {
+        name: {
+            "description": option.summary,
+            **({"default": _default(option)} if option.default else {}),
+            **takes[name],
+        }
+        for name, option in options.items()
     }
-    asked = {name: {"description": RESOURCES[name], **one} for name, one in takes.items()}
-    return {**asked, **{old: old_name(now, takes[now]) for old, now in OLD_RESOURCES.items()}}
+    return {**today, **{old: old_name(now, takes[now]) for old, now in renamed_options().items()}}
+
+
+def _default(option: JobOption) -> Json:
+    return option.default if option.takes.is_text else cast("Json", json.loads(option.default))
 
 
 def _share() -> Form:

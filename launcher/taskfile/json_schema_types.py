@@ -10,6 +10,16 @@ from typing import Any
 
 from pydantic import BeforeValidator, PlainValidator, WrapValidator
 
+from launcher.job_options.value_types import (
+    AUTO,
+    Choice,
+    Device,
+    Size,
+    Span,
+    Truth,
+    ValueType,
+    Whole,
+)
 from launcher.kinds import Kind, Settings
 
 Form = dict[str, Any]  # a piece of JSON
@@ -108,6 +118,24 @@ def one_of(*words: str) -> Form:
 def whole(least: int, most: int) -> Form:
     """Return the form of a whole number within bounds, or a variable."""
     return any_of({"type": "integer", "minimum": least, "maximum": most}, ref("variable"))
+
+
+def option_form(takes: ValueType) -> Form:
+    """Return the form of what a job option takes."""
+    match takes:
+        case Whole(least=least, most=int(most)):
+            return whole(least, most)
+        case Truth():
+            return any_of({"type": "boolean"}, ref("variable"))
+        case Size(auto=auto):
+            return any_of(ref("size"), {"const": AUTO}) if auto else ref("size")
+        case Span():
+            return ref("time")
+        case Choice(words=words):
+            return one_of(*words)
+        case Device():
+            return ref("device")
+    return PLAIN
 
 
 def pattern(text: str, description: str) -> Form:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from launcher.errors import Problem, Severity
+from launcher.job_options.registry import renamed_options
 from launcher.kinds import Kind, Role
 from launcher.taskfile.includes import merged
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
@@ -29,7 +30,6 @@ _COMMANDS: Mapping[str, str] = {
     "features": "has no effect, as in the original",
 }
 _OLD = "old-name"
-OLD_RESOURCES: Mapping[str, str] = {"min_vram": "vram"}  # of earlier task files
 _LISTING = frozenset({"only_list", "dry_run"})
 SWITCHES = frozenset({*_LISTING, "parse"})  # what a file is wanted for
 OLD_WORDS = (*_RENAMED, *_COMMANDS, "device_override", "min_vram", "clean_run", POISON_RATE)
@@ -73,7 +73,7 @@ def resources_today(asked: Fields, problems: list[Problem]) -> Fields:
     """Return resources by their names of today; note which have older ones, blame what is there twice."""
     pairs: dict[str, tuple[Scalar, Node]] = {}
     for key, node in asked.pairs:
-        name = OLD_RESOURCES.get(key.text, key.text)
+        name = renamed_options().get(key.text, key.text)
         if name != key.text:
             problems.append(old_note(key, f"{key.text} is called {name} today"))
         if name in pairs:
@@ -107,7 +107,7 @@ def poison_of_rate(key: Scalar, node: Node, problems: list[Problem]) -> Node:
     """Return poisons in percent where the original gave a share from 0 to 1."""
     problems.append(old_note(key, "poison_rate is called poison today, and counts in percent"))
     if isinstance(node, Items):
-        return replace(node, nodes=tuple(_percent(one, problems) for one in node.nodes))
+        return replace(node, nodes=tuple(_percent(node, problems) for node in node.nodes))
     return _percent(node, problems)
 
 
@@ -157,7 +157,7 @@ class _Translation:
             return True
         settings = [kind.settings for kind in self.kinds.values()]
         return word not in self.kinds and any(
-            word in one.model_fields or word in one.aliases for one in settings
+            word in setting.model_fields or word in setting.aliases for setting in settings
         )
 
     def _setting(self, key: Scalar, node: Node) -> None:
@@ -170,7 +170,7 @@ class _Translation:
         today = _RENAMED[key.text]
         if key.text == "test_list" and isinstance(node, Items):
             # the original's list of tests holds entries; what autotest was given, data IDs
-            today = "test" if any(isinstance(one, Fields) for one in node.nodes) else today
+            today = "test" if any(isinstance(node, Fields) for node in node.nodes) else today
         self.problems.append(old_note(key, f"{key.text} is called {today} today"))
         self._put(replace(key, text=today), node)
 
@@ -253,18 +253,18 @@ def gathered(problems: Iterable[Problem]) -> list[Problem]:
     """Return the problems with all notes on old names of one file as one, told at the first."""
     by_file: dict[str, list[Problem]] = {}
     others: list[Problem] = []
-    for one in dict.fromkeys(problems):
-        if one.code == _OLD and one.place is not None:
-            by_file.setdefault(one.place.file, []).append(one)
+    for problem in dict.fromkeys(problems):
+        if problem.code == _OLD and problem.place is not None:
+            by_file.setdefault(problem.place.file, []).append(problem)
         else:
-            others.append(one)
+            others.append(problem)
     return [*others, *(_as_one(notes) for notes in by_file.values())]
 
 
 def _as_one(notes: list[Problem]) -> Problem:
     if len(notes) == 1:
         return notes[0]
-    lines = [(one.place.line if one.place else 0, one) for one in notes]
+    lines = [(note.place.line if note.place else 0, note) for note in notes]
     told = [
         f"line {line}: {one.message}" + (f"; {one.hint}" if one.hint else "")
         for line, one in sorted(lines, key=lambda pair: pair[0])

@@ -92,12 +92,12 @@ def read_sweep(
     elif isinstance(node, Scalar):
         values += [] if node.value is None else [Swept(key=key, node=node, label=None, kind=kind)]
     else:
-        values += [Swept(key=key, node=one, label=None, kind=kind) for one in node.nodes]
+        values += [Swept(key=key, node=node, label=None, kind=kind) for node in node.nodes]
     if not values:
         message = f"matrix: {key.text} has no values"
         hint = f"write {key.text}: [1, 2, 3]"
         problems.append(Problem(code="matrix", message=message, place=node.place, hint=hint))
-    bundles = [(one,) for one in values]
+    bundles = [(value,) for value in values]
     sound &= _distinct(bundles, problems)
     return Sweep(values=tuple(bundles)) if values and sound else None
 
@@ -119,7 +119,7 @@ def _read_tied(
             problems.append(odd)
             sound = False
         elif made:
-            order = [one.name for one in (bundles or made)[0]]
+            order = [value.name for value in (bundles or made)[0]]
             bundles += [_in_order(one, order) for one in made]
         sound &= bool(made)
     if not sound or not _distinct(bundles, problems):
@@ -136,9 +136,9 @@ def _read_item(
         hint = "a matrix is a mapping of sweeps, or a list of mappings"
         problems.append(_wrong(message, item.place, hint))
         return []
-    before = sum(one.severity is Severity.ERROR for one in problems)
+    before = sum(problem.severity is Severity.ERROR for problem in problems)
     sweeps = product(item)
-    if sum(one.severity is Severity.ERROR for one in problems) > before:
+    if sum(problem.severity is Severity.ERROR for problem in problems) > before:
         return []
     return [made for made in combinations(sweeps, problems) if made]
 
@@ -228,7 +228,7 @@ def blame_neutral(key: Scalar, problems: list[Problem]) -> None:
     """Add the problem of a sweep that would make the same model again and again; once for a list."""
     message = f"matrix: {key.text} cannot change a result, so there is nothing to compare"
     hint = f"write one {key.text} outside of the matrix"
-    if any(one.message == message for one in problems):
+    if any(problem.message == message for problem in problems):
         return
     problems.append(Problem(code="matrix", message=message, place=key.place, hint=hint))
 

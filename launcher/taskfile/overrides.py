@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import Problem, TaskFileError
+from launcher.job_options.registry import job_options, renamed_options
 from launcher.kinds import Kind, Role
 from launcher.taskfile.includes import merged
 from launcher.taskfile.legacy_names import (
-    OLD_RESOURCES,
     OLD_WORDS,
     SWITCHES,
     Wanted,
@@ -20,7 +20,6 @@ from launcher.taskfile.legacy_names import (
     translate,
 )
 from launcher.taskfile.settings import OPTION, all_settings, known_settings, old_names, unknown_key
-from launcher.taskfile.values import RESOURCES
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, Source, read_document
 
 FILE = OPTION
@@ -76,7 +75,7 @@ def _value(text: str, start: int, source: Source, problems: list[Problem]) -> No
         # as many spaces as the key is long, so that places in it are places in the argument
         node = read_document(" " * start + text[start:], FILE, problems, source)
     except TaskFileError as error:
-        problems.extend(one for one in error.problems if one not in problems)
+        problems.extend(problem for problem in error.problems if problem not in problems)
         return None
     return Scalar(source, 0, start, 1, "", plain=True) if node is None else node
 
@@ -171,8 +170,8 @@ class _Reading:
             self.made.settings[now.text] = (now, node)
             return
         hint = ""
-        if now.text in RESOURCES or now.text in OLD_RESOURCES:
-            hint = f"--set resources.{OLD_RESOURCES.get(now.text, now.text)}=…"
+        if now.text in job_options() or now.text in renamed_options():
+            hint = f"--set resources.{renamed_options().get(now.text, now.text)}=…"
         elif now.text in (*_NESTED, *self.kinds):
             hint = f"one key of it at a time: --set {now.text}.KEY=VALUE"
         what = "a setting of any kind"
@@ -213,7 +212,7 @@ def _resource_named(fields: Fields) -> tuple[Scalar, tuple[str, ...]]:
     below = (key.text,) if isinstance(node, Fields) else ()
     if isinstance(node, Fields):
         key = node.pairs[0][0]
-    return key, (*below, OLD_RESOURCES.get(key.text, key.text))
+    return key, (*below, renamed_options().get(key.text, key.text))
 
 
 def _fields(key: Scalar, node: Node) -> Fields:

@@ -12,22 +12,24 @@
 Sections are the names of the installed kinds. What a file asks for is worked out by `plan`.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import Problem, Severity, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.kinds import Kind, Role
+from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry
-from launcher.taskfile.header import TOP, Preamble, Reuse, read_preamble
-from launcher.taskfile.includes import read_whole
+from launcher.taskfile.header import Header, Reuse, read_header
+from launcher.taskfile.includes import read_merged
 from launcher.taskfile.interpolation import without_echoes
 from launcher.taskfile.legacy_names import Wanted, gathered, translate
 from launcher.taskfile.overrides import laid_over, read_overrides
+from launcher.taskfile.resources import RESOURCE_HINTS
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
-from launcher.taskfile.values import RESOURCE_HINTS
 from launcher.taskfile.vocabulary import kinds_with
 from launcher.taskfile.yaml_tree import Fields, Scalar
 
@@ -35,13 +37,14 @@ _MAKERS = (Role.TRAIN, Role.UNLEARN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class ParseContext:
     """What a task file may depend on besides its text."""
 
     kinds: Mapping[str, Kind]
     environment: Mapping[str, str] = field(default_factory=dict)  # for ${NAME}
     settings: Sequence[str] = ()  # "key=value", stronger than the file
     words: Words = NO_WORDS  # of the user's configuration
+    now: float = field(default_factory=time.time)  # seconds since 1970, for `not_before`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ class TaskFile:
     @property
     def errors(self) -> tuple[Problem, ...]:
         """The problems for which nothing may be queued."""
-        return tuple(one for one in self.problems if one.severity is Severity.ERROR)
+        return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
     def in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
         """Return each problem once, in the order of the files and of the lines in them."""
@@ -84,7 +87,7 @@ def parse(
     text: str,
     *,
     file: str,
-    around: Surroundings,
+    context: ParseContext,
     include: Callable[[str], str] | None = None,
 ) -> TaskFile:
     """Read the text of a task file.
@@ -95,27 +98,27 @@ def parse(
     Args:
         text: of the file.
         file: what its errors call it; the paths of what it includes start in its folder.
-        around: installed kinds, environment, what the command line sets.
+        context: installed kinds, environment, what the command line sets.
         include: gives the text of another file; none can be included without it.
 
     Raises:
         TaskFileError: it is not a YAML mapping, so that nothing more can be said.
     """
     problems: list[Problem] = []
-    overrides = read_overrides(around.settings, around.kinds, problems)
+    overrides = read_overrides(context.settings, context.kinds, problems)
     wanted: list[Wanted] = []  # by each file: the task file is the last to be read in full
 
     def translated(root: Fields) -> Fields:
-        found = translate(root, around.kinds, problems)
+        found = translate(root, context.kinds, problems)
         wanted.append(found.wanted)
         return found.root
 
-    read = read_whole(text, file, include or _refuse, around.environment, translated, problems)
+    read = read_merged(text, file, include or _refuse, context.environment, translated, problems)
     root = laid_over(read.root, overrides, problems)
-    kinds, words = kinds_with(root, around.kinds, around.words, problems)
-    said = read_preamble(root, kinds, overrides, problems)
-    sections = _sections(root, said.scopes)
-    _blame_unused(said, sections, problems)
+    kinds, words = kinds_with(root, context.kinds, context.words, problems)
+    header = read_header(root, kinds, overrides, problems, context.now)
+    sections = _sections(root, header.scopes)
+    _blame_unused(header, sections, problems)
     if not sections.entries and not problems:
         known = ", ".join(sorted(_names(kinds)))
         place, hint = root.place, f"add a section: {known}"
@@ -124,14 +127,14 @@ def parse(
     return TaskFile(
         file=file,
         files=read.files,
-        name=said.name,
-        about=said.about,
+        name=header.name,
+        about=header.about,
         entries=sections.entries,
         kinds=kinds,
         words=words,
-        phases=said.phases,
-        reuse=said.reuse,
-        pass_env=said.pass_env,
+        phases=header.phases,
+        reuse=header.reuse,
+        pass_env=header.pass_env,
         wanted=overrides.wanted
         or next((one for one in wanted if one is not Wanted.RUN), Wanted.RUN),
         problems=_in_order(gathered(_sure(problems, read.sound)), read.files),
@@ -144,7 +147,11 @@ def _sure(problems: Iterable[Problem], sound: bool) -> list[Problem]:
 
     What seems to be missing may stand in an included file that could not be read.
     """
-    return [one for one in without_echoes(problems) if sound or one.code != "missing-setting"]
+    return [
+        problem
+        for problem in without_echoes(problems)
+        if sound or problem.code != "missing-setting"
+    ]
 
 
 def _refuse(path: str) -> str:
@@ -210,9 +217,9 @@ def _makes(key: Scalar, scope: Scope) -> bool:
     return kind is not None and kind.role in _MAKERS
 
 
-def _blame_unused(said: Preamble, sections: _Sections, problems: list[Problem]) -> None:
+def _blame_unused(header: Header, sections: _Sections, problems: list[Problem]) -> None:
     """Blame a sweep in which no entry takes part: it would make the same models again and again."""
-    if not said.sweeps or not sections.whole:
+    if not header.sweeps or not sections.whole:
         return
     used: set[str] = set()
     for entry in sections.entries:
@@ -220,12 +227,12 @@ def _blame_unused(said: Preamble, sections: _Sections, problems: list[Problem]) 
             used |= {key for variant in entry.variants for key in variant.paired}
         elif isinstance(entry, UnlearnEntry):
             used |= {key for _, some in entry.methods for one in some for key in one.paired}
-    forced = {key for given in said.scopes[0].kind_forced.values() for key in given}
-    for key in (one.key for sweep in said.sweeps for one in sweep.first):
+    forced = {key for given in header.scopes[0].kind_forced.values() for key in given}
+    for key in (one.key for sweep in header.sweeps for one in sweep.first):
         name = key.text
         if name in forced and name not in used:
             message = f"--set takes the place of this sweep of {name}"
-            said.scopes[0].note(key.place, "matrix", message)
+            header.scopes[0].note(key.place, "matrix", message)
         elif name not in used:
             message = f"matrix: {name!r} changes no model: each has a {name} of its own, or none"
             hint = f"take {name} out of defaults and entries, or sweep it in them"
@@ -236,8 +243,8 @@ def _blame_unused(said: Preamble, sections: _Sections, problems: list[Problem]) 
 def _warn_untested(root: Fields, found: Iterable[Entry], scope: Scope) -> None:
     """Warn of an autotest in a file that makes no model."""
     entries = list(found)
-    auto = next((one for one in entries if isinstance(one, AutoTest)), None)
-    makes = any(isinstance(one, TrainEntry | UnlearnEntry) for one in entries)
+    auto = next((entry for entry in entries if isinstance(entry, AutoTest)), None)
+    makes = any(isinstance(entry, TrainEntry | UnlearnEntry) for entry in entries)
     if auto is not None and not makes and not scope.problems:
         key = next(key for key, _ in root.pairs if key.text == "autotest")
         message = "autotest tests the models that this file makes, and it makes none"

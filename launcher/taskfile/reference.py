@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from launcher.job_options.registry import job_options
 from launcher.kinds import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.json_schema import task_schema
@@ -110,7 +111,7 @@ def reference(kinds: Mapping[str, Kind]) -> str:
     parts = [
         _file(schema, kinds),
         _values(),
-        _resources(schema),
+        _resources(),
         *(_kind(kind, schema, told) for kind in kinds.values()),
         _old(schema),
     ]
@@ -147,14 +148,13 @@ def _values() -> str:
     return "\n".join([*head, "A variable may stand for every single value."])
 
 
-def _resources(schema: Form) -> str:
-    asked = schema["$defs"]["resources"]["properties"]
+def _resources() -> str:
     rows = [
-        (f"`{name}`", form["description"])
-        for name, form in asked.items()
-        if "deprecated" not in form  # stands among the old words
+        (f"`{name}`", option.takes.expected, _code(option.default), f"{option.help}.")
+        for name, option in job_options().items()
     ]
-    return "\n".join(["### Resources", "", *table(("resource", "takes"), rows)])
+    head = ("option", "takes", "default", "meaning")
+    return "\n".join(["### Resources", "", *table(head, rows)])
 
 
 def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
@@ -179,7 +179,7 @@ def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
             "",
             "It has no section of its own: `poison` in an entry of a training asks for it.",
         ]
-    rows = [_setting(one.cells()) for one in settings(kind)]
+    rows = [_setting(setting.cells()) for setting in settings(kind)]
     if own := [row for row in rows if row not in told]:
         head = ("setting", "takes", "default", "meaning", "old names")
         lines += ["", *table(head, own)]

@@ -8,30 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import Place, Problem, Severity
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.matrix import Combination
 from launcher.taskfile.settings import Given, known_settings
 from launcher.taskfile.yaml_tree import Fields, Node, Scalar
-from launcher.units import Bytes
 
 _WITHOUT_GPU = frozenset({Role.DATA, Role.POISON})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a job asks of the machine and of the queue."""
-
-    cpus: int = 1
-    min_vram: Bytes | None = None  # promised to it on each of its GPUs; None: as was learned
-    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N" or "cuda:N:M"
-    exclusive: bool = False  # it shares its GPUs with nobody
-    gpus: int | None = None  # where it works on GPUs: on how many, all or none; None: not said
-    priority: int = 0  # higher goes first
-    ram: Bytes | None = None  # main memory that is promised to it
-    rerun: str = "again"  # or "never"
-    retries: int = 0
-    time_limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +34,13 @@ class Scope:
     kind_chosen: Mapping[str, Combination] = field(default_factory=dict)
     forced: Given = field(default_factory=dict)
     kind_forced: Mapping[str, Given] = field(default_factory=dict)
-    asked: Asked = field(default_factory=Asked)
-    kind_asked: Mapping[str, Asked] = field(default_factory=dict)
-    forced_asked: tuple[Fields, ...] = ()  # `--set resources.cpus=2`: above what an entry asks for
+    request: JobRequest = field(default_factory=JobRequest)
+    kind_requests: Mapping[str, JobRequest] = field(default_factory=dict)
+    forced_resources: tuple[Fields, ...] = ()  # `--set resources.cpus=2`: stronger than an entry
     poison: Node | None = None  # of every training that says nothing itself
     forced_poison: Node | None = None  # of every training
     combination: int = 0  # which of the file's combinations this is
+    now: float = 0.0  # seconds since 1970, for times that are relative
 
     def blame(self, place: Place, code: str, message: str, hint: str = "") -> None:
         """Add one error."""
@@ -93,13 +78,11 @@ class Scope:
         stronger = {*entry, *self.kind_forced.get(name, {})}
         return {key: one for key, one in swept.items() if key in known and key not in stronger}
 
-    def asked_by(self, kind: Kind) -> Asked:
+    def request_of(self, kind: Kind) -> JobRequest:
         """Return what jobs of a kind ask for if they say nothing themselves."""
-        if kind.name in self.kind_asked:
-            return self.kind_asked[kind.name]
-        if kind.role in _WITHOUT_GPU:  # a card that is asked for all is not for them
-            return replace(self.asked, device="auto", min_vram=None, gpus=None, exclusive=False)
-        return self.asked
+        if kind.name in self.kind_requests:
+            return self.kind_requests[kind.name]
+        return self.request.without_gpu() if kind.role in _WITHOUT_GPU else self.request
 
 
 def _as_given(combination: Combination) -> Given:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from launcher.ids import is_word
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.taskfile.entries import (
     AutoTest,
@@ -15,10 +16,11 @@ from launcher.taskfile.entries import (
     Variant,
     companion,
 )
-from launcher.taskfile.entry_reader import Raw, asked_for, needed, sort_entry
+from launcher.taskfile.entry_reader import RawEntry, needed, read_raw_entry
 from launcher.taskfile.legacy_names import old_note
 from launcher.taskfile.matrix import Combination, label
-from launcher.taskfile.scope import Asked, Scope
+from launcher.taskfile.resources import request_for
+from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import Given, Settled, known_settings, settle
 from launcher.taskfile.values import (
     POISONED,
@@ -45,10 +47,10 @@ def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]
     nodes = node.nodes if isinstance(node, Items) else (node,)
     if kind.role is Role.POISON and not isinstance(node, Items):
         _blame_poison(kind, node, scope)
-    elif kind.role is Role.UNLEARN and nodes and all(isinstance(one, Scalar) for one in nodes):
+    elif kind.role is Role.UNLEARN and nodes and all(isinstance(node, Scalar) for node in nodes):
         yield _unlearn(_short_form(kind, node, scope), scope)
     elif isinstance(node, Items):
-        yield from (_entry(kind, one, scope) for one in nodes)
+        yield from (_entry(kind, node, scope) for node in nodes)
     else:
         message = f"{kind.name}: expected a list"
         scope.blame(node.place, "wrong-type", message, "begin each entry with '- '")
@@ -68,7 +70,7 @@ def read_auto_test(
     """
     if is_null(node):
         return None
-    kinds: dict[str, tuple[Kind, Settled, Asked]] = {}
+    kinds: dict[str, tuple[Kind, Settled, JobRequest]] = {}
     for maker in makers:
         tester = companion(scope.kinds, maker, Role.TEST)
         if tester is None:
@@ -77,10 +79,12 @@ def read_auto_test(
             continue
         settled = settle(tester, scope.given(tester, {}), key.place, scope.problems)
         if settled is not None:
-            kinds[maker.name] = (tester, settled, asked_for(tester, None, scope))
+            kinds[maker.name] = (tester, settled, request_for(tester, None, key.place, scope))
     testers = {tester.name: tester for tester, _, _ in kinds.values()}
-    testers = testers or {one.name: one for one in scope.kinds.values() if one.role is Role.TEST}
-    read = [read_data(one, testers.values(), scope) for one in listed(node)]
+    testers = testers or {
+        kind.name: kind for kind in scope.kinds.values() if kind.role is Role.TEST
+    }
+    read = [read_data(node, testers.values(), scope) for node in listed(node)]
     found = tuple(one for one in read if one is not None)
     return AutoTest(place=key.place, combination=scope.combination, data=found, kinds=kinds)
 
@@ -93,7 +97,7 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
     if kind.role is Role.POISON:
         _blame_poison(kind, node, scope)
         return None
-    raw = sort_entry(kind, node, scope)
+    raw = read_raw_entry(kind, node, scope)
     match kind.role:
         case Role.TRAIN:
             return _train(raw, scope)
@@ -111,20 +115,20 @@ def _blame_poison(kind: Kind, node: Node, scope: Scope) -> None:
     scope.blame(node.place, "poison-section", message, hint)
 
 
-def _short_form(kind: Kind, node: Node, scope: Scope) -> Raw:
+def _short_form(kind: Kind, node: Node, scope: Scope) -> RawEntry:
     """Read `unlearn: [relabel, retrain]` as these methods on every poisoned model."""
     every = Scalar(node.source, node.line, node.column, 1, POISONED, plain=True)
-    return Raw(
+    return RawEntry(
         kind=kind,
         place=node.place,
         words={"model": every, "method": node},
         own={},
-        asked=asked_for(kind, None, scope),
+        request=request_for(kind, None, node.place, scope),
         combinations=({},),
     )
 
 
-def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
+def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
     kind, words = raw.kind, raw.words
     model = words.get("model")  # null is a new model, and so is no word at all
     if isinstance(model, Scalar) and model.plain and model.text == "None":
@@ -136,7 +140,7 @@ def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
     poison = scope.forced_poison or words.get("poison", scope.poison)
     poisons = read_poisons(poison, scope) if poison is not None else ()
     poisoner = None
-    if poison is not None and any(one.value is not None for one in poisons or ()):
+    if poison is not None and any(poison.value is not None for poison in poisons or ()):
         poisoner = companion(scope.kinds, kind, Role.POISON)
         if poisoner is None:
             message = f"no kind, or more than one, could poison the labels of {kind.name}"
@@ -155,12 +159,14 @@ def _train(raw: Raw, scope: Scope) -> TrainEntry | None:
         wide=len(poisons) == 1 and poison is not words.get("poison"),
         variants=variants,
         poison_kind=poisoner,
-        asked=raw.asked,
-        poison_asked=raw.asked if poisoner is None else asked_for(poisoner, None, scope),
+        request=raw.request,
+        poison_request=raw.request
+        if poisoner is None
+        else request_for(poisoner, None, raw.place, scope),
     )
 
 
-def _unlearn(raw: Raw, scope: Scope) -> UnlearnEntry | None:
+def _unlearn(raw: RawEntry, scope: Scope) -> UnlearnEntry | None:
     kind = raw.kind
     model = raw.words.get("model")
     every = isinstance(model, Scalar) and model.text == POISONED
@@ -171,14 +177,14 @@ def _unlearn(raw: Raw, scope: Scope) -> UnlearnEntry | None:
     if method is not None and not nodes:
         scope.blame(method.place, "wrong-type", "expected at least one unlearning method")
     methods = []
-    for one in nodes:
-        if not isinstance(one, Scalar) or not is_word(one.text):
-            scope.blame(one.place, "wrong-type", "expected the name of an unlearning method")
+    for node in nodes:
+        if not isinstance(node, Scalar) or not is_word(node.text):
+            scope.blame(node.place, "wrong-type", "expected the name of an unlearning method")
             continue
-        by_method = {"method": (one, one)} if "method" in known_settings(kind) else {}
+        by_method = {"method": (node, node)} if "method" in known_settings(kind) else {}
         variants = _variants(raw, by_method, scope)
         if variants:
-            methods.append((At(one.text, one), variants))
+            methods.append((At(node.text, node), variants))
     if (base is None and not every) or not methods or len(methods) < len(nodes):
         return None
     return UnlearnEntry(
@@ -187,12 +193,12 @@ def _unlearn(raw: Raw, scope: Scope) -> UnlearnEntry | None:
         combination=scope.combination,
         base=base,
         methods=tuple(methods),
-        asked=raw.asked,
+        request=raw.request,
     )
 
 
 def _variants(
-    raw: Raw, more: Given, scope: Scope, poisoner: Kind | None = None
+    raw: RawEntry, more: Given, scope: Scope, poisoner: Kind | None = None
 ) -> tuple[Variant, ...]:
     """Return each way in which an entry is done; none where a setting is wrong."""
     found: list[Variant] = []
@@ -230,11 +236,11 @@ def _name(swept: Combination, settled: Settled, poisoned: Settled | None) -> Nam
     return tuple((key, label(one, values[key])) for key, one in swept.items() if key in values)
 
 
-def _test(raw: Raw, scope: Scope) -> TestEntry | None:
+def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
     kind = raw.kind
     model, data = needed(raw, "model", scope), needed(raw, "data", scope)
     tested = None if model is None else read_model(model, kind, scope)
-    read = [] if data is None else [read_data(one, (kind,), scope) for one in listed(data)]
+    read = [] if data is None else [read_data(node, (kind,), scope) for node in listed(data)]
     settings = settle(kind, scope.given(kind, raw.own), raw.place, scope.problems)
     if data is not None and not listed(data):
         scope.blame(data.place, "wrong-type", "expected at least one data ID")
@@ -247,11 +253,11 @@ def _test(raw: Raw, scope: Scope) -> TestEntry | None:
         model=tested,
         data=tuple(one for one in read if one is not None),
         settings=settings,
-        asked=raw.asked,
+        request=raw.request,
     )
 
 
-def _plain(raw: Raw, scope: Scope) -> PlainEntry | None:
+def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:
     node = raw.words.get("name")
     name = node.text if isinstance(node, Scalar) and not is_null(node) else None
     if node is not None and not is_null(node) and (name is None or not _is_name(name)):
@@ -260,7 +266,9 @@ def _plain(raw: Raw, scope: Scope) -> PlainEntry | None:
     settings = settle(raw.kind, scope.given(raw.kind, raw.own), raw.place, scope.problems)
     if settings is None:
         return None
-    return PlainEntry(kind=raw.kind, place=raw.place, name=name, settings=settings, asked=raw.asked)
+    return PlainEntry(
+        kind=raw.kind, place=raw.place, name=name, settings=settings, request=raw.request
+    )
 
 
 def _is_name(text: str) -> bool:

@@ -74,7 +74,9 @@ def accepted(kind: Kind, name: str, value: str) -> str | None:
     try:
         kind.settings.model_validate({name: value})
     except ValidationError as error:
-        refusals = [one for one in error.errors(include_url=False) if one["loc"][:1] == (name,)]
+        refusals = [
+            detail for detail in error.errors(include_url=False) if detail["loc"][:1] == (name,)
+        ]
         unknown = _unknown_name(refusals[0]) if refusals else None
         return value if not refusals else None if unknown is None else unknown.suggestion
     return value
@@ -105,9 +107,11 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
                 raise
             made = kind.settings.model_validate(values | as_text)
     except ValidationError as error:
-        told = {one.message for one in problems if one.code == "missing-setting"}
+        told = {problem.message for problem in problems if problem.code == "missing-setting"}
         problems += [
-            one for one in _complaints(kind, error, given, where) if one.message not in told
+            complaint
+            for complaint in _complaints(kind, error, given, where)
+            if complaint.message not in told
         ]  # a setting that every entry lacks is missing in the defaults: once is enough
         return None
     except UsageError as error:  # a laboratory's own check
@@ -173,16 +177,16 @@ def _said_value(node: Node) -> Any:  # the border to pydantic: any YAML value
     if isinstance(node, Scalar):
         return node.text if isinstance(node.value, bool) else node.value
     if isinstance(node, Items):
-        return [_said_value(one) for one in node.nodes]
+        return [_said_value(node) for node in node.nodes]
     return {key.text: _said_value(one) for key, one in node.pairs}
 
 
 def _texts(error: ValidationError, given: Given) -> dict[str, Json]:
     """Return what was written for settings that want texts and got plain numbers."""
     wanting = {
-        one["loc"]
-        for one in error.errors(include_url=False, include_context=False, include_input=False)
-        if one["type"] == "string_type"
+        detail["loc"]
+        for detail in error.errors(include_url=False, include_context=False, include_input=False)
+        if detail["type"] == "string_type"
     }
     texts: dict[str, Json] = {}
     for name, (_, node) in given.items():
@@ -190,8 +194,10 @@ def _texts(error: ValidationError, given: Given) -> dict[str, Json]:
             texts[name] = node.text
         elif isinstance(node, Items) and any((name, i) in wanting for i in range(len(node.nodes))):
             texts[name] = [
-                one.text if isinstance(one, Scalar) and one.value is not None else plain_value(one)
-                for one in node.nodes
+                node.text
+                if isinstance(node, Scalar) and node.value is not None
+                else plain_value(node)
+                for node in node.nodes
             ]
     return texts
 
@@ -223,13 +229,13 @@ def _complaints(
 
 def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
     """Make one problem of all that pydantic says of one setting (a union says it per branch)."""
-    deep = [one for one in errors if any(isinstance(step, int) for step in one["loc"][1:])]
+    deep = [error for error in errors if any(isinstance(step, int) for step in error["loc"][1:])]
     if isinstance(node, Items) and deep:
         errors = deep
         step = next(step for step in deep[0]["loc"][1:] if isinstance(step, int))
         node = node.nodes[step] if step < len(node.nodes) else node
     elif isinstance(node, Scalar):
-        errors = [one for one in errors if one not in deep] or errors
+        errors = [error for error in errors if error not in deep] or errors
     if (unknown := _unknown_name(errors[0])) is not None:
         return Problem(
             code="setting",
@@ -238,7 +244,7 @@ def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
             hint=f"did you mean '{unknown.suggestion}'?" if unknown.suggestion else "",
             notes=(unknown.listing,),
         )
-    wanted = list(dict.fromkeys(_expected(one) for one in errors if one["type"] in _EXPECTED))
+    wanted = list(dict.fromkeys(_expected(error) for error in errors if error["type"] in _EXPECTED))
     if wanted:
         message = f"{name}: expected {' or '.join(wanted)}, got {_shown(plain_value(node))}"
     else:

@@ -1,43 +1,21 @@
-"""The words of the experiment language, read where they are written: IDs, poisons, resources.
+"""The words of the experiment language, read where they are written: IDs and poisons.
 
 Each reader returns what it read together with its place, or tells the problem and returns None.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from launcher.errors import IdError, Problem, Severity, UnknownName, UsageError, nearest
+from launcher.errors import IdError, Problem, Severity, UnknownName, nearest
 from launcher.ids import DataId, ModelId, Poison, find_word, parse_data, parse_model, parse_poison
-from launcher.job import LIMITS, is_device, within
 from launcher.kinds import Kind, Role
-from launcher.taskfile.legacy_names import OLD_RESOURCES, resources_today
-from launcher.taskfile.scope import Asked, Scope
-from launcher.taskfile.settings import accepted, all_settings, known_settings, unknown_key
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
-from launcher.units import parse_bytes, parse_seconds
+from launcher.taskfile.scope import Scope
+from launcher.taskfile.settings import accepted, all_settings, known_settings
+from launcher.taskfile.yaml_tree import Items, Node, Scalar
 
-RESOURCES: Mapping[str, str] = {
-    "cpus": within("cpus"),
-    "device": "auto, cpu, or a GPU such as cuda:0",
-    "exclusive": "true or false: it shares its GPUs with nobody",
-    "gpus": f"{within('gpus')}; it gets all of them or waits",
-    "priority": within("priority"),
-    "ram": "an amount such as 16GiB",
-    "rerun": "again or never: what follows when it was stopped, or nobody can know how an attempt ended",
-    "retries": within("retries"),
-    "time_limit": "a time such as 8h or 1h30m",
-    "vram": "an amount such as 16GiB that each of its GPUs must have free, or auto",
-}
-
-# For a resource that is written where it is none.
-RESOURCE_HINTS: Mapping[str, str] = {
-    **{name: f"it goes below resources: {{{name}: …}}" for name in RESOURCES},
-    **{old: f"it is resources: {{{now}: …}} today" for old, now in OLD_RESOURCES.items()},
-}
 POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
-AUTO = "auto"
 
 _CUT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
 
@@ -133,7 +111,7 @@ def read_poisons(node: Node, scope: Scope) -> tuple[At[Poison | None], ...] | No
     nodes = listed(node)
     if not nodes:
         scope.blame(node.place, "wrong-type", "expected at least one percentage such as 20")
-    found = [_poison(one, scope) for one in nodes]
+    found = [_poison(node, scope) for node in nodes]
     read = tuple(one for one in found if one is not None)
     return read if nodes and len(read) == len(nodes) else None
 
@@ -162,76 +140,3 @@ def _poison(node: Node, scope: Scope) -> At[Poison | None] | None:
             )
         )
     return At(poison, node)
-
-
-def read_asked(node: Node, above: Asked, scope: Scope, also: Iterable[str] = ()) -> Asked:
-    """Read a mapping of resources on top of those that hold above it; `also` could stand there."""
-    if not isinstance(node, Fields):
-        scope.blame(node.place, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
-        return above
-    asked = above
-    _blame_contradiction(node, scope)
-    # `gpus` has the last word
-    today = resources_today(node, scope.problems)
-    for key, one in sorted(today.pairs, key=lambda pair: pair[0].text == "gpus"):
-        if key.text not in RESOURCES:
-            scope.problems.append(unknown_key(key, "a resource", RESOURCES, nearby=also))
-            continue
-        try:
-            asked = _with(asked, key.text, one)
-        except UsageError as error:
-            scope.blame(one.place, "resources", f"{key.text}: {error}")
-    return asked
-
-
-def _blame_contradiction(node: Fields, scope: Scope) -> None:
-    """Blame resources that want a GPU and none; what two files say is merged, and is none."""
-    said = {key.text: one for key, one in node.pairs if isinstance(one, Scalar)}
-    if "gpus" not in said or "device" not in said:
-        return
-    gpus, device = said["gpus"], said["device"]
-    contrary = (gpus.text != "0" and device.text == "cpu") or (
-        gpus.text == "0" and device.text.startswith("cuda")
-    )
-    if contrary and gpus.place.file == device.place.file:
-        message = f"gpus: {gpus.text} and device: {device.text} contradict each other"
-        scope.blame(node.place, "resources", message)
-
-
-def _with(asked: Asked, name: str, node: Node) -> Asked:
-    """Return `asked` with one resource set.
-
-    Raises:
-        UsageError: the value does not fit; says what was expected.
-    """
-    value = node.value if isinstance(node, Scalar) else None
-    text = node.text if isinstance(node, Scalar) else ""
-    if name == "vram":
-        return replace(asked, min_vram=None if text == AUTO else parse_bytes(text))
-    if type(value) is int and name in LIMITS and not _within(name, value):
-        raise UsageError(f"expected {within(name)}, got {value}")
-    if name == "gpus" and type(value) is int:
-        device = "auto" if asked.device == "cpu" else asked.device
-        return replace(asked, device="cpu" if value == 0 else device, gpus=value or None)
-    if name == "exclusive" and isinstance(value, bool):
-        return replace(asked, exclusive=value)
-    if name == "ram":
-        return replace(asked, ram=parse_bytes(text))
-    if name == "time_limit" and (span_s := parse_seconds(text)) > 0:
-        return replace(asked, time_limit_s=span_s)
-    if name == "rerun" and text in {"again", "never"}:
-        return replace(asked, rerun=text)
-    if name == "retries" and type(value) is int:
-        return replace(asked, retries=value)
-    if name == "device" and is_device(text):
-        return replace(asked, device=text)
-    if name == "cpus" and type(value) is int:
-        return replace(asked, cpus=value)
-    if name == "priority" and type(value) is int:
-        return replace(asked, priority=value)
-    raise UsageError(f"expected {RESOURCES[name]}")
-
-
-def _within(name: str, value: int) -> bool:
-    least, most = LIMITS[name]
-    return least <= value <= most

@@ -49,7 +49,9 @@ def _folders(
     section: str, key: Scalar, node: Node, kinds: Mapping[str, Kind], problems: list[Problem]
 ) -> tuple[str, ...]:
     nodes = listed(node)
-    texts = tuple(one.text for one in nodes if isinstance(one, Scalar) and one.value is not None)
+    texts = tuple(
+        node.text for node in nodes if isinstance(node, Scalar) and node.value is not None
+    )
     if len(texts) < len(nodes) or not texts:
         message = f"{section}: expected a folder, a pattern of folders, or a list of them"
         problems.append(Problem(code="wrong-type", message=message, place=node.place))

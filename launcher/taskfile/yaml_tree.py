@@ -164,7 +164,7 @@ def plain_value(node: Node) -> Any:  # the border to pydantic: any YAML value
         case Scalar():
             return node.value
         case Items(nodes=nodes):
-            return [plain_value(one) for one in nodes]
+            return [plain_value(node) for node in nodes]
         case Fields(pairs=pairs):
             return {key.text: plain_value(one) for key, one in pairs}
 

@@ -7,8 +7,9 @@ import pytest
 
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind
-from launcher.planning.plan import Plan, PlannedJob, plan
-from launcher.taskfile.parser import Surroundings, TaskFile, parse
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan_builder import plan
+from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
@@ -29,10 +30,10 @@ def read(
             raise UsageError(f"no task file {path!r}")
         return files[path]
 
-    around = Surroundings(kinds=kinds, environment=environment or {}, settings=settings)
+    around = ParseContext(kinds=kinds, environment=environment or {}, settings=settings)
     named = text.startswith(("name:", "run_name:"))
     return parse(
-        text if named else f"name: x\n{text}", file="x.yaml", around=around, include=include
+        text if named else f"name: x\n{text}", file="x.yaml", context=around, include=include
     )
 
 

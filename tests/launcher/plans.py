@@ -8,11 +8,12 @@ from typing import Any
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kinds import COMMAND, Kind
 from launcher.planning.estimates import History, Past
-from launcher.planning.plan import Plan, PlannedJob, plan
-from launcher.planning.preview import Here
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan_builder import plan
+from launcher.planning.preview import MachineState
 from launcher.planning.submit import Action, Standing
 from launcher.scheduler.model import Machine
-from launcher.taskfile.parser import Surroundings, parse
+from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
 GIB = 1 << 30
@@ -33,7 +34,7 @@ autotest: [real:pre]
 def a_plan(text: str = TOYS) -> Plan:
     """What a task file asks for, in a project without any files."""
     return plan(
-        parse(text, file="toys.yaml", around=Surroundings(kinds=KINDS)),
+        parse(text, file="toys.yaml", context=ParseContext(kinds=KINDS)),
         root=Path("/project"),
         exists=lambda _: False,
         digest=lambda _: "d",
@@ -76,11 +77,11 @@ def a_gpu(index: int = 0, free: float = 39.0, total: float = 40.0) -> GpuSnapsho
     )
 
 
-def here(*gpus: GpuSnapshot, cpus: int = 4, **changes: Any) -> Here:
+def here(*gpus: GpuSnapshot, cpus: int = 4, **changes: Any) -> MachineState:
     """A machine on which nothing runs."""
     machine = Machine(cpus=cpus, ram=16 * GIB, ram_free=12 * GIB, gpus=gpus)
     values: dict[str, Any] = {"now": NOON, "machine": machine, "disk_free": 412 * GIB}
-    return Here(**values | changes)
+    return MachineState(**values | changes)
 
 
 def done_before(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,16 @@ from typing import Any
 import click
 
 from launcher.cli.complete import FILES, GROUPS, JOBS
+from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import missing_program
-from launcher.cli.option_types import DEVICE, HEARD, PRIORITY, RUN, SIZE, WHEN, limited, span
+from launcher.cli.option_types import RUN, typed
 from launcher.cli.select_jobs import HELP, select
-from launcher.errors import UsageError, nearest
-from launcher.job import Context, Resources, Spec, Terms, program_signature
+from launcher.errors import UsageError
+from launcher.job import CPU, Context, Resources, Spec, program_signature
+from launcher.job_options.consistency import device_fault, on_command_line, terms_fault
+from launcher.job_options.registry import job_options
+from launcher.job_options.request import JobRequest
+from launcher.job_options.value_types import Choice, Truth, ValueType
 from launcher.scheduler.feasibility import impossible
 from launcher.scheduler.model import Machine, Waiting
 from launcher.screens.format import harmless
@@ -29,36 +34,43 @@ from launcher.store.client import (
 )
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import visible_devices
-from launcher.store.transitions import LONGEST_BACKOFF_S
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.environment import owners_environment
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from launcher.units import format_seconds
 
 PREFIX = "command/"  # of every name
-TERMS = Terms()
+
+Verb = Callable[..., Any]
+
+
+def _job_options(verb: Verb) -> Verb:
+    """Add the options of the table to a verb."""
+    for option in reversed([*job_options().values()]):
+        default = f"  [default: {option.default}]" if option.default else ""
+        switch = isinstance(option.takes, Truth)
+        verb = click.option(
+            option.flag,
+            option.name,
+            is_flag=switch or None,  # False would mean that it may stand without a value
+            type=bool if switch else _type_of(option.takes),
+            shell_complete=GROUPS if option.name == "group" else None,
+            help=f"{option.help}.{'' if switch else default}",
+        )(verb)
+    return verb
+
+
+def _type_of(takes: ValueType) -> click.ParamType[Any]:
+    return click.Choice(takes.words) if isinstance(takes, Choice) else typed(takes)
 
 
 @click.command(
     context_settings={"allow_interspersed_args": False}, epilog=f"JOB of --after: {HELP}"
 )
 @click.option("--name", help="The job's name; by default command/ and a number.")
-@click.option("--cpus", type=limited("cpus"), default=1, show_default=True)
-@click.option("--ram", type=SIZE, help="Main memory that is promised to it, such as 8GiB.")
-@click.option(
-    "--gpus",
-    type=limited("gpus"),
-    help="How many GPUs it gets, all of them or none; without --gpus or --vram it sees none.",
-)
-@click.option("--vram", type=SIZE, help="GPU memory that is promised to it on each, such as 10GiB.")
-@click.option("--device", type=DEVICE, help="Which GPU, as `launcher gpus` counts: cuda:1.")
-@click.option("--exclusive", is_flag=True, help="Share its GPUs with nobody.")
-@click.option(
-    "--priority", type=PRIORITY, default=0, show_default=True, help="Higher starts sooner."
-)
+@_job_options
 @click.option(
     "--after",
     multiple=True,
@@ -73,61 +85,15 @@ TERMS = Terms()
     help="Store this variable though it looks like a secret; repeatable.",
 )
 @click.option("--hold", is_flag=True, help="Wait for `launcher release`.")
-@click.option("--not-before", type=WHEN, help="18:00, 2026-12-24T18:00 (local) or +2h.")
-@click.option("--time-limit", "time_limit_s", type=span(), help="End it after so long, such as 8h.")
-@click.option("--warn", "warn_s", type=span(), help="Send --signal so long before the limit.")
-@click.option("--signal", "warn_signal", type=HEARD, help="What --warn sends.  [default: SIGTERM]")
-@click.option(
-    "--retries",
-    type=limited("retries"),
-    default=TERMS.retries,
-    help="How often it runs again after it failed.",
-)
-@click.option(
-    "--backoff",
-    "backoff_s",
-    type=span(most_s=LONGEST_BACKOFF_S),
-    default=f"{TERMS.backoff_s:g}s",
-    show_default=True,
-    help="Pause before the first retry; doubles each time, up to an hour.",
-)
-@click.option(
-    "--grace",
-    "grace_s",
-    type=span(),
-    default=f"{TERMS.grace_s:g}s",
-    show_default=True,
-    help="From SIGTERM to SIGKILL.",
-)
-@click.option(
-    "--group",
-    default="",
-    shell_complete=GROUPS,
-    help="Share the limit that `launcher group` gave it.",
-)
-@click.option(
-    "--rerun",
-    type=click.Choice(["again", "never"]),
-    default=TERMS.rerun,
-    show_default=True,
-    help="What follows when it was stopped, or nobody can know how it ended; never: it fails.",
-)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=FILES)
 def command(
     program: tuple[str, ...],
     *,
     name: str | None,
-    cpus: int,
-    ram: int | None,
-    gpus: int | None,
-    vram: int | None,
-    device: str | None,
-    exclusive: bool,
-    priority: int,
     after: tuple[str, ...],
     hold: bool,
     pass_env: tuple[str, ...],
-    **terms: Any,
+    **options: Any,
 ) -> None:
     """Queue PROGRAM with its arguments; it starts here, as it is typed, without a shell.
 
@@ -143,12 +109,11 @@ def command(
     if name is not None and name != os.fsencode(name).decode(errors="replace"):
         raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
     name = None if name is None else name.removeprefix(PREFIX) or name
-    resources = _resources(gpus, vram, device, exclusive=exclusive, cpus=cpus, ram=ram)
-    agreed = _terms(terms)
+    request = _request(options)
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
-        _check_group(store, agreed.group)
-        _check_possible(home, resources)
+        check_groups(store, [request.terms.group])
+        _check_possible(home, request.resources)
         spec = Spec(
             name="" if name is None else f"{PREFIX}{name}",
             kind="command",
@@ -157,9 +122,9 @@ def command(
             root=str(home.folder),
             argv=program,
             signature=program_signature(program),
-            resources=resources,
-            terms=agreed,
-            priority=priority,
+            resources=request.resources,
+            terms=request.terms,
+            priority=request.priority,
         )
         job = _put(store, spec, context, after, State.HELD if hold else State.QUEUED)
         wake(home)  # first: an idle scheduler starts the program within milliseconds
@@ -230,58 +195,26 @@ def _unused(store: Store, run: int) -> str:
     return name
 
 
-def _terms(asked: dict[str, Any]) -> Terms:
-    limit_s, warn_s, signal = asked["time_limit_s"], asked["warn_s"], asked["warn_signal"]
-    if limit_s == 0:
-        raise UsageError("--time-limit: expected more than 0s; without it there is no limit")
-    if warn_s is not None and limit_s is None:
-        raise UsageError(
-            "--warn counts back from --time-limit: say that, too, such as --time-limit 8h"
-        )
-    if warn_s is not None and limit_s is not None and warn_s >= limit_s:
-        raise UsageError(
-            f"--warn: expected a time shorter than --time-limit, which is {format_seconds(limit_s)}"
-        )
-    if signal is not None and warn_s is None:
-        raise UsageError(f"--signal: {signal} is sent by --warn; say when, such as --warn 5m")
-    given = {key: value for key, value in asked.items() if value is not None}
-    return Terms(**given)
-
-
-def _resources(
-    gpus: int | None,
-    vram: int | None,
-    device: str | None,
-    *,
-    exclusive: bool,
-    cpus: int,
-    ram: int | None,
-) -> Resources:
-    """Return what a program asks for; it works on GPUs where anything is said of them.
+def _request(options: Mapping[str, Any]) -> JobRequest:
+    """Return what a program asks for; it works on GPUs where an option asks for one.
 
     Raises:
-        UsageError: that contradicts itself.
+        UsageError: the options contradict each other.
     """
-    wanted = vram is not None or exclusive or (device or "cpu") != "cpu" or bool(gpus)
-    if wanted and (gpus == 0 or device == "cpu"):
-        said = "--gpus 0" if gpus == 0 else "--device cpu"
-        raise UsageError(
-            f"{said} contradicts the other options, which ask for a GPU; leave it out, or them"
-        )
-    if (gpus or 1) > 1 and (device or "").startswith("cuda:"):
-        raise UsageError(
-            f"--device {device} is one GPU, --gpus asks for {gpus}; leave one of them out"
-        )
-    if not wanted:
-        return Resources(cpus=cpus, device="cpu", ram=ram)
-    return Resources(
-        cpus=cpus,
-        device=device or "cuda",
-        ram=ram,
-        gpus=gpus or 1,
-        min_vram=vram,
-        exclusive=exclusive,
-    )
+    given = {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }
+    if fault := device_fault(given, on_command_line):
+        raise UsageError(fault)
+    request = JobRequest()
+    for name, option in job_options().items():
+        if name in given:
+            request = option.apply(request, given[name])
+    if fault := terms_fault(request.terms, on_command_line):
+        raise UsageError(fault)
+    if request.resources.device != "auto":
+        return request
+    return request.on_device("cuda" if request.wants_gpu or "vram" in given else CPU)
 
 
 def _check_possible(home: Home, resources: Resources) -> None:
@@ -306,14 +239,3 @@ def _check_possible(home: Home, resources: Resources) -> None:
     )
     if why := impossible(job, machine):
         raise UsageError(f"this machine can never run it: {harmless(why)}")
-
-
-def _check_group(store: Store, group: str) -> None:
-    known = [one.name for one in store.read.groups()]
-    if not group or group in known:
-        return
-    close = nearest(group, known)
-    hint = f"; did you mean {close!r}?" if close else ";"
-    raise UsageError(
-        f"there is no group {group!r}{hint} `launcher group {group} --limit N` makes one"
-    )

@@ -15,16 +15,17 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import TASK_FILES
+from launcher.cli.group_rows import absent_groups, check_groups
 from launcher.cli.missing_programs import warn_of_missing_programs
 from launcher.cli.run_results import collect, draw
 from launcher.errors import TaskFileError, UsageError, counted
 from launcher.job import Context
 from launcher.planning.export import plan_commands, plan_json
 from launcher.planning.load import plan_files
-from launcher.planning.machine_state import look_around, remember
+from launcher.planning.machine_state import read_history, read_machine_state
 from launcher.planning.plan import Plan
-from launcher.planning.preview import Here, hopeless_jobs, look_ahead, refusals
-from launcher.planning.submit import Action, Standing, Submitted, judge, resources_of, submit
+from launcher.planning.preview import MachineState, hopeless_jobs, preview_plan, refusals
+from launcher.planning.submit import Action, Standing, Submitted, judge, submit
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
@@ -108,19 +109,19 @@ def command(
     """
     with _uncollected():
         plans = plan_files(taskfiles, settings=settings)
-        dry_run = dry_run or any(made.wanted is Wanted.LIST for made in plans)
+        dry_run = dry_run or any(plan.wanted is Wanted.LIST for plan in plans)
         form = _form(dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands})
         warn_of_missing_programs(plans)
         if dry_run:
-            options = [word for one in settings for word in ("--set", one)]
+            options = [word for setting in settings for word in ("--set", setting)]
             options += ["--force"] if force else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
             return _list(plans, taskfiles, form, options, pass_env)
-    results = any(made.wanted is Wanted.RESULTS for made in plans)
-    for made in plans:
+    results = any(plan.wanted is Wanted.RESULTS for plan in plans)
+    for plan in plans:
         if not results:
-            _refuse_missing(made)
-        for warning in made.warnings:
+            _refuse_missing(plan)
+        for warning in plan.warnings:
             click.echo(str(warning), err=True)
     if results:
         return _tell_results(plans)
@@ -128,12 +129,13 @@ def command(
     with open_queue(make=True) as (home, store):
         with _uncollected():
             # all of them are judged before any is queued: a refusal leaves nothing behind
-            judged = [(made, _standings(store, made, force=force)) for made in plans]
+            judged = [(plan, _standings(store, plan, force=force)) for plan in plans]
             _check_possible(home, store, judged)
-            contexts = [context_to_store((*made.pass_env, *pass_env)) for made in plans]
+            check_groups(store, _groups_of(standings for _, standings in judged))
+            contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
-                _queue(store, made, standings, context)
-                for (made, standings), context in zip(judged, contexts, strict=True)
+                _queue(store, plan, standings, context)
+                for (plan, standings), context in zip(judged, contexts, strict=True)
             ]
         since = store.read.last_event()  # what starts at once is told, too
         try:
@@ -161,17 +163,26 @@ def _check_possible(
         UsageError: some jobs would wait for ever.
     """
     standings = [one for _, found in judged for one in found if one.action is not Action.CACHED]
-    asked = {resources_of(one.job) for one in standings}
+    asked = {standing.job.resources for standing in standings}
     if any(one.may_need_gpu for one in asked):
-        here = look_around(home, store, Path.cwd() / "runs", time.time())
+        machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
     else:  # the driver need not be asked
-        here = Here(now=time.time(), machine=Machine(cpus=cores_for(home), ram=memory.total()))
+        machine_state = MachineState(
+            now=time.time(), machine=Machine(cpus=cores_for(home), ram=memory.total())
+        )
     refused = [
         f"{counted(number, 'job')} can never start here: {harmless(why)}"
-        for why, number in hopeless_jobs(standings, here).items()
+        for why, number in hopeless_jobs(standings, machine_state).items()
     ]
     if refused:
         raise UsageError("; ".join(refused) + "; nothing is queued")
+
+
+def _groups_of(plans: Iterable[Sequence[Standing]]) -> list[str]:
+    """Return the groups of the jobs that have to run, each once."""
+    standings = (standing for plan in plans for standing in plan)
+    to_run = (standing.job for standing in standings if standing.action is Action.RUN)
+    return [*dict.fromkeys(job.terms.group for job in to_run)]
 
 
 @contextmanager
@@ -184,9 +195,9 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _standings(store: Store | None, made: Plan, *, force: bool) -> list[Standing]:
-    rows = store.read.jobs_of(Path.cwd(), made.name) if store else {}
-    return judge(made, rows, stamp, force=force)
+def _standings(store: Store | None, plan: Plan, *, force: bool) -> list[Standing]:
+    rows = store.read.jobs_of(Path.cwd(), plan.name) if store else {}
+    return judge(plan, rows, stamp, force=force)
 
 
 def _form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
@@ -218,27 +229,28 @@ def _list(
     shown: list[str] = []
     records: list[Json] = []
     with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
-        here = look_around(home, store, Path.cwd() / "runs", time.time())
-        kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
-        history = remember(store, kinds, gpus=bool(here.machine.gpus))
-        for made, path in zip(plans, taskfiles, strict=True):
-            standings = _standings(store, made, force="--force" in options)
-            unset_ones = unset(os.environ, (*made.pass_env, *pass_env))
-            reasons = refusals(made, hopeless_jobs(standings, here), unset_ones)
+        machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
+        kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
+        history = read_history(store, kinds, gpus=bool(machine_state.machine.gpus))
+        for plan, path in zip(plans, taskfiles, strict=True):
+            standings = _standings(store, plan, force="--force" in options)
+            unset_ones = unset(os.environ, (*plan.pass_env, *pass_env))
+            reasons = refusals(plan, hopeless_jobs(standings, machine_state), unset_ones)
+            reasons += absent_groups(store, _groups_of([standings]))
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 shown += plan_commands(standings)
-                _warn(made, reasons)
+                _warn(plan, reasons)
                 continue
-            outlook = look_ahead(standings, history, here)
-            tree = worktree(Path.cwd(), {module for job in made.jobs for module in job.sources})
+            preview = preview_plan(standings, history, machine_state)
+            tree = worktree(Path.cwd(), {module for job in plan.jobs for module in job.sources})
             if form is Form.JSON:
-                records.append(plan_json(made, standings, outlook, tree, refused=reasons))
+                records.append(plan_json(plan, standings, preview, tree, refused=reasons))
                 continue
             listing = draw_plan(
-                made,
+                plan,
                 standings,
-                outlook,
+                preview,
                 taskfile=path,
                 start=shlex.join(["launcher", "run", path, *options]),
                 tree=tree,
@@ -256,9 +268,9 @@ def _list(
     return UsageError.exit_code if refused and form is not Form.JSON else 0
 
 
-def _warn(made: Plan, reasons: Sequence[str]) -> None:
+def _warn(plan: Plan, reasons: Sequence[str]) -> None:
     """Tell beside command lines what a listing says below them."""
-    for warning in made.warnings:
+    for warning in plan.warnings:
         click.echo(str(warning), err=True)
     if reasons:
         click.echo(refusal(reasons), err=True)
@@ -267,24 +279,24 @@ def _warn(made: Plan, reasons: Sequence[str]) -> None:
 def _tell_results(plans: Iterable[Plan]) -> int:
     """Print the tables of runs: what `parse: true` of the original's file asks for."""
     with open_queue() as (_, store):
-        for made in plans:
-            rows = [*store.read.jobs_of(Path.cwd(), made.name).values()]
+        for plan in plans:
+            rows = [*store.read.jobs_of(Path.cwd(), plan.name).values()]
             click.echo(draw(collect(rows), width=terminal_width()))
     return 0
 
 
-def _refuse_missing(made: Plan) -> None:
+def _refuse_missing(plan: Plan) -> None:
     """Raise what a dry run only warns of: nothing is queued that must fail."""
-    if made.missing:
-        raise TaskFileError(made.missing)
+    if plan.missing:
+        raise TaskFileError(plan.missing)
 
 
-def _queue(store: Store, made: Plan, standings: Sequence[Standing], context: Context) -> Submitted:
-    one = submit(store, Path.cwd(), made, standings, context, time.time())
+def _queue(store: Store, plan: Plan, standings: Sequence[Standing], context: Context) -> Submitted:
+    one = submit(store, Path.cwd(), plan, standings, context, time.time())
     said = [f"{one.queued} queued"]
     said += [f"{one.joined} under way already"] if one.joined else []
     said += [f"{one.cached} done before"] if one.cached else []
-    click.echo(f"{made.name}: {counted(len(one.jobs), 'job')}, {', '.join(said)}", err=True)
+    click.echo(f"{plan.name}: {counted(len(one.jobs), 'job')}, {', '.join(said)}", err=True)
     return one
 
 

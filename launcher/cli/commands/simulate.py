@@ -13,7 +13,7 @@ from launcher.cli.complete import FILES
 from launcher.cli.option_types import SIZE, Value, real, span, whole
 from launcher.errors import UsageError, counted
 from launcher.planning.load import plan_files
-from launcher.planning.machine_state import remember
+from launcher.planning.machine_state import read_history
 from launcher.screens.format import harmless
 from launcher.screens.terminal import terminal_width
 from launcher.simulate.fleet import Fleet, read_fleet
@@ -164,7 +164,7 @@ def _of_taskfile(file: str, seconds: float, vram: int) -> Planned:
     kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
     home = find_home(os.environ)
     with open_queue() if home.exists() else nullcontext((home, None)) as (_, store):
-        history = remember(store, kinds, gpus=True)
+        history = read_history(store, kinds, gpus=True)
         return planned_jobs(plans, history, seconds=seconds, vram=vram)
 
 

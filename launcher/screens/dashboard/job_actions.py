@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from launcher.errors import counted
-from launcher.job import LIMITS
+from launcher.job_options.terms import PRIORITY
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Line, Span, Tone, shortened, width_of
 from launcher.states import OPEN, State
@@ -126,8 +126,7 @@ def _hurried(job: JobRow, by: int) -> Deed | str:
     if job.state not in {State.QUEUED, State.HELD}:
         return f"job {job.id} is {job.state}: only what waits has a priority that matters"
     priority = job.priority + by
-    least, most = LIMITS["priority"]
-    if not least <= priority <= most:
+    if not PRIORITY.holds(priority):
         return f"job {job.id} has priority {job.priority}: there is none beyond"
     return Deed(
         job=job,

@@ -3,15 +3,14 @@ from typing import Any, ClassVar
 
 import pytest
 
+from launcher.job import Resources
 from launcher.kinds import Kind
 from launcher.planning.estimates import Estimate, Source, forecast, past_job, wants_gpu
 from launcher.planning.plan import PlannedJob
-from launcher.planning.submit import resources_of
 from launcher.scheduler.inventory import wants_gpu as on_gpu
 from launcher.scheduler.model import Machine
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
-from launcher.taskfile.scope import Asked
 from launcher.units import Bytes
 from tests.build import a_gpu, a_seat, a_spec, enqueue, job_row
 from tests.launcher.plans import GIB, KINDS, a_history, a_plan, done_before, named
@@ -78,27 +77,27 @@ def test_only_the_settings_that_a_kind_names_as_costly_matter() -> None:
 @pytest.mark.parametrize(
     ("asked", "accelerated", "wants"),
     [
-        (Asked(), True, True),
-        (Asked(), False, False),
-        (Asked(device="cpu"), True, False),
-        (Asked(device="cuda:1"), False, True),
-        (Asked(min_vram=Bytes(GIB)), False, True),
+        (Resources(), True, True),
+        (Resources(), False, False),
+        (Resources(device="cpu"), True, False),
+        (Resources(device="cuda:1"), False, True),
+        (Resources(min_vram=Bytes(GIB)), False, True),
     ],
 )
 def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
-    asked: Asked, accelerated: bool, wants: bool
+    asked: Resources, accelerated: bool, wants: bool
 ) -> None:
-    job = a_job(resources=asked, accelerated=accelerated)
+    job = a_job(resources=replace(asked, accelerated=accelerated))
     assert wants_gpu(job, gpus=True) is wants
     # one that names a GPU waits for it
     assert wants_gpu(job, gpus=False) is (asked.device == "cuda:1")
     for gpus in ((), (a_gpu(),)):
-        asks, machine = resources_of(job), Machine(cpus=2, gpus=gpus)
+        asks, machine = job.resources, Machine(cpus=2, gpus=gpus)
         assert wants_gpu(job, gpus=bool(gpus)) is on_gpu(asks, machine)
 
 
 def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:
-    job = a_job(resources=Asked(min_vram=Bytes(2 * GIB)))
+    job = a_job(resources=Resources(min_vram=Bytes(2 * GIB)))
     found = forecast(job, a_history(gpus=True))
     assert (found.vram, found.vram_source) == (2 * GIB, Source.DECLARED)
     assert forecast(job, a_history()).vram is None

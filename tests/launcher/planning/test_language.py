@@ -2,8 +2,7 @@
 
 import pytest
 
-from launcher.planning.plan import plan
-from launcher.planning.submit import resources_of
+from launcher.planning.plan_builder import plan
 from tests.launcher.language import ROOT, a_plan, marked, names, notes, read, refusal
 
 # --- poison and unlearning
@@ -237,7 +236,10 @@ def test_resources_of_entry_kind_and_file_stand_on_each_other() -> None:
         "test/ring:pre/dot:pre": 1,
     }
     assert {one.ram for one in asked.values()} == {2**30}
-    assert (asked["train/ring:pre"].priority, asked["poison/dot:pre%20"].priority) == (4, 0)
+    assert (
+        {one.name: one.priority for one in made.jobs}["train/ring:pre"],
+        {one.name: one.priority for one in made.jobs}["poison/dot:pre%20"],
+    ) == (4, 0)
 
 
 def test_memory_is_an_amount_or_left_to_what_was_measured() -> None:
@@ -252,7 +254,7 @@ def test_a_job_has_no_gpu_one_or_several() -> None:
     for gpus, device, count in ((1, "auto", 1), (0, "cpu", None), (2, "auto", 2), (64, "auto", 64)):
         made = a_plan(f"resources: {{gpus: {gpus}}}\ntrain: [{{data: dot:pre}}]\n")
         assert made.jobs[0].resources.device == device
-        assert made.jobs[0].resources.gpus == count
+        assert made.jobs[0].gpus == count
     problem = refusal("resources: {gpus: 65}\ntrain: [{data: dot:pre}]\n")
     assert marked(problem) == ("x.yaml", 2, "65")
     assert "a whole number from 0 to 64" in problem.message
@@ -265,7 +267,7 @@ def test_a_job_may_have_its_gpus_for_itself_but_not_what_needs_none() -> None:
         "resources: {exclusive: true, gpus: 2}\n"
         "train: [{data: dot:pre, poison: 20}]\nautotest: [dot:pre]\n"
     )
-    told = {one.kind: (one.resources.exclusive, one.resources.gpus) for one in made.jobs}
+    told = {one.kind: (one.resources.exclusive, one.gpus) for one in made.jobs}
     assert told["train"] == (True, 2)
     assert told["poison"] == (False, None)
     problem = refusal("resources: {exclusive: maybe}\ntrain: [{data: dot:pre}]\n")
@@ -280,7 +282,7 @@ def test_a_program_that_asks_for_a_gpu_waits_for_one_and_a_kind_of_a_laboratory_
     plain, own = a_plan(f"{command}}}]\n"), a_plan(f"{command}, resources: {{{asks}}}}}]\n")
     assert (plain.jobs[0].resources.device, own.jobs[0].resources.device) == ("auto", "cuda")
     assert plain.jobs[0].hash == own.jobs[0].hash
-    held = resources_of(own.jobs[0])
+    held = own.jobs[0].resources
     assert held.works_on_gpu(there=False)
     both = f"train: [{{data: dot:pre}}]\n{command}}}]\n"
     for where, device in (

@@ -541,9 +541,9 @@ def test_a_resource_is_not_set_by_two_of_its_names(kind: str) -> None:
     [
         ("after: prep", "launcher add --after JOB -- PROGRAM"),
         ("depends: prep", "launcher add --after JOB -- PROGRAM"),
-        ("group: downloads", "launcher add --group NAME -- PROGRAM"),
-        ("not_before: '22:00'", "launcher add --not-before TIME -- PROGRAM"),
-        ("not-before: '22:00'", "launcher add --not-before TIME -- PROGRAM"),
+        ("group: downloads", "it goes below resources: {group: …}"),
+        ("not_before: '22:00'", "it goes below resources: {not_before: …}"),
+        ("not-before: '22:00'", "it goes below resources: {not_before: …}"),
         ("hold: true", "launcher add --hold -- PROGRAM"),
         ("cwd: /tmp", "argv: [env, -C, FOLDER, PROGRAM]"),
         ("env: {A: b}", "argv: [env, NAME=VALUE, PROGRAM]"),

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from launcher.errors import TaskFileError
 from launcher.kinds import COMMAND, Kind, Role
-from launcher.planning.plan import Plan, PlannedJob, plan
-from launcher.taskfile.parser import Surroundings, parse
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan_builder import plan
+from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
@@ -40,7 +41,7 @@ def a_plan(
         parse(
             f"name: x\n{text}" if not text.startswith("name") else text,
             file="x.yaml",
-            around=Surroundings(kinds=kinds),
+            context=ParseContext(kinds=kinds),
         ),
         root=ROOT,
         exists=lambda path: path in found,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from launcher.job import CPU, Breed, Resources
 from launcher.planning.estimates import Past
 from launcher.planning.plan import Plan
-from launcher.planning.preview import FirstWave, Here, Outlook, look_ahead
+from launcher.planning.preview import FirstWave, MachineState, Preview, preview_plan
 from launcher.planning.submit import Action, Standing
 from launcher.scheduler.model import Machine, Running
 from launcher.store.rows import Lane, ReadyJob
@@ -24,13 +24,13 @@ from tests.launcher.plans import (
 )
 
 
-def outlook(made: Plan, around: Here, *past: Past, done: int = 0) -> Outlook:
+def outlook(made: Plan, around: MachineState, *past: Past, done: int = 0) -> Preview:
     history = a_history(*past, gpus=bool(around.machine.gpus))
-    return look_ahead(standings(made, done), history, around)
+    return preview_plan(standings(made, done), history, around)
 
 
-def waves(judged: Sequence[Standing], around: Here) -> FirstWave:
-    return look_ahead(judged, a_history(), around).wave
+def waves(judged: Sequence[Standing], around: MachineState) -> FirstWave:
+    return preview_plan(judged, a_history(), around).wave
 
 
 def in_the_queue(job: int, rank: float = 0.0, cpus: int = 1) -> ReadyJob:

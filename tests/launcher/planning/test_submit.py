@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.planning.plan import Plan, plan
+from launcher.planning.plan import Plan
+from launcher.planning.plan_builder import plan
 from launcher.planning.submit import Submitted, judge, submit
 from launcher.states import Done, State
 from launcher.store.queue import Store

@@ -11,7 +11,7 @@ from launcher.ids import Words
 from launcher.planning.estimates import History
 from launcher.planning.export import plan_commands, plan_json
 from launcher.planning.plan import Plan
-from launcher.planning.preview import Here, look_ahead, refusals
+from launcher.planning.preview import MachineState, preview_plan, refusals
 from launcher.planning.submit import Action, Standing, judge, submit
 from launcher.scheduler.model import Running
 from launcher.screens.plan_view import MOST_LISTED, draw_plan
@@ -49,14 +49,14 @@ def drawn(
     made: Plan,
     judged: list[Standing],
     *,
-    around: Here | None = None,
+    around: MachineState | None = None,
     history: History | None = None,
     width: int = 120,
     tree: WorkTree | None = None,
     everything: bool = False,
     refused: Sequence[str] = (),
 ) -> str:
-    outlook = look_ahead(judged, history or a_history(), around or here())
+    outlook = preview_plan(judged, history or a_history(), around or here())
     return draw_plan(
         made,
         judged,
@@ -70,7 +70,7 @@ def drawn(
     )
 
 
-def a_busy_day() -> tuple[Plan, list[Standing], Here, History]:
+def a_busy_day() -> tuple[Plan, list[Standing], MachineState, History]:
     """A plan of which a part is done, a part was changed and a part failed, beside two cards."""
     needs = "resources: {train: {vram: 11.2GiB}, unlearn: {vram: 4GiB}}\n"
     more = f'  - {{model: dot:pre, data: "{LONG}"}}\n'
@@ -196,7 +196,7 @@ def test_the_json_holds_the_whole_plan() -> None:
     text = f"{TOYS}resources: {{train: {{vram: 1GiB}}}}\n"
     made = a_plan(text.replace("data: dot:pre,", "data: dot:pre, lr: 0.5,"))
     judged = standings(made)
-    outlook = look_ahead(judged, a_history(done_before(made.jobs[1], 9.0)), here())
+    outlook = preview_plan(judged, a_history(done_before(made.jobs[1], 9.0)), here())
     record = json.loads(json.dumps(plan_json(made, judged, outlook, TREE)))
     assert (record["schema"], record["refused"]) == (1, False)
     assert [one["name"] for one in record["jobs"]] == [job.name for job in made.jobs]
@@ -221,7 +221,7 @@ def test_the_json_holds_the_whole_plan() -> None:
 
 def test_warnings_in_json_know_their_place() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
-    outlook = look_ahead(standings(made), a_history(), here())
+    outlook = preview_plan(standings(made), a_history(), here())
     (warning,) = json.loads(json.dumps(plan_json(made, standings(made), outlook)))["warnings"]
     assert (warning["code"], warning["file"]) == ("missing-input", "toys.yaml")
     assert (warning["line"], warning["column"]) == (2, 10)

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from launcher.job import Terms
+from launcher.job import LONGEST_BACKOFF_S, Terms
 from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
 from launcher.store.queue import Store
-from launcher.store.transitions import LONGEST_BACKOFF_S, LOST_LIMIT, Excuse
+from launcher.store.transitions import LOST_LIMIT, Excuse
 from launcher.system.paths import Home
 from tests.build import a_seat, a_spec, claimed, endings, enqueue, job_row
 

@@ -9,8 +9,8 @@ import pytest
 
 from launcher.errors import Problem, TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind, installed
-from launcher.planning.plan import plan
-from launcher.taskfile.parser import Surroundings, parse
+from launcher.planning.plan_builder import plan
+from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
 TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
@@ -179,10 +179,10 @@ def attempt(
     text: str, kinds: Mapping[str, Kind], settings: tuple[str, ...], *, there: bool
 ) -> tuple[str, tuple[Problem, ...]]:
     """Read and plan a text; return what was told and why, and nothing where a plan was made."""
-    around = Surroundings(kinds=kinds, environment=ENVIRONMENT, settings=settings)
+    around = ParseContext(kinds=kinds, environment=ENVIRONMENT, settings=settings)
     try:
         plan(
-            parse(text, file="x.yaml", around=around, include=include),
+            parse(text, file="x.yaml", context=around, include=include),
             root=Path("/project"),
             exists=lambda _: there,
             digest=lambda _: "d",

@@ -13,13 +13,14 @@ from pydantic import create_model
 
 from launcher.errors import Problem, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
+from launcher.job_options.registry import job_options
 from launcher.kinds import COMMAND, Kind, Role, Settings, installed
+from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import companion
 from launcher.taskfile.entry_reader import WORDS
-from launcher.taskfile.header import TOP, name_fault
+from launcher.taskfile.header import name_fault
 from launcher.taskfile.json_schema import task_schema
-from launcher.taskfile.parser import Surroundings, TaskFile, parse
-from launcher.taskfile.values import RESOURCES
+from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from launcher.taskfile.yaml_tree import plain_value, read_document
 from launcher.units import parse_bytes, parse_seconds
 from tests.launcher.conftest import Launcher
@@ -104,7 +105,7 @@ def values_of(text: str) -> Any:
 
 def understood(text: str) -> TaskFile:
     """Read a task file as the launcher does."""
-    return parse(text, file="x.yaml", around=Surroundings(kinds=TOYS))
+    return parse(text, file="x.yaml", context=ParseContext(kinds=TOYS))
 
 
 def faults(text: str, schema: Mapping[str, Any] = SCHEMA) -> list[tuple[str | int, ...]]:
@@ -213,7 +214,9 @@ def test_every_resource_is_described() -> None:
     schema: Any = SCHEMA
     told = schema["$defs"]["resources"]["properties"]
     today = {name: one for name, one in told.items() if "deprecated" not in one}
-    assert {name: one["description"] for name, one in today.items()} == dict(RESOURCES)
+    assert {name: one["description"] for name, one in today.items()} == {
+        name: option.summary for name, option in job_options().items()
+    }
     assert told["min_vram"]["description"] == "old name; write vram"
 
 

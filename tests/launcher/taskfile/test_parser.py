@@ -9,10 +9,10 @@ import pytest
 from launcher.errors import TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind
 from launcher.planning.load import read_taskfile
-from launcher.planning.plan import plan
+from launcher.planning.plan_builder import plan
 from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry, TrainEntry, UnlearnEntry
 from launcher.taskfile.header import MOST_NAME_BYTES, name_fault
-from launcher.taskfile.parser import Surroundings, TaskFile, parse
+from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
@@ -42,7 +42,7 @@ command:
 
 
 def read(text: str) -> TaskFile:
-    task = parse(text, file="x.yaml", around=Surroundings(kinds=KINDS))
+    task = parse(text, file="x.yaml", context=ParseContext(kinds=KINDS))
     assert not task.problems, [str(one) for one in task.problems]
     return task
 
@@ -55,7 +55,7 @@ def told(text: str, name: str = "tasks/x.yaml") -> str:
 
 
 def refuse(text: str, name: str) -> None:
-    task = parse(text, file=name, around=Surroundings(kinds=KINDS))
+    task = parse(text, file=name, context=ParseContext(kinds=KINDS))
     plan(
         task,
         root=Path("/root"),
@@ -96,11 +96,12 @@ def test_poisons_are_read_in_their_order_and_zero_is_clean() -> None:
 
 def test_resources_of_an_entry_stand_on_those_of_the_file() -> None:
     trainings = [one for one in read(GOOD).entries if isinstance(one, TrainEntry)]
-    assert [one.asked.cpus for one in trainings] == [2, 2, 4]
-    asked = trainings[2].asked
-    assert (asked.min_vram, asked.device, asked.priority) == (2 * 2**30, "cuda:1", 7)
-    assert (asked.ram, asked.retries, asked.time_limit_s) == (3 * 2**30, 2, 5400.0)
-    assert asked.rerun == "never"
+    assert [one.request.resources.cpus for one in trainings] == [2, 2, 4]
+    request = trainings[2].request
+    resources, terms = request.resources, request.terms
+    assert (resources.min_vram, resources.device, request.priority) == (2 * 2**30, "cuda:1", 7)
+    assert (resources.ram, terms.retries, terms.time_limit_s) == (3 * 2**30, 2, 5400.0)
+    assert terms.rerun == "never"
 
 
 def test_words_of_a_command_stay_as_they_are_written() -> None:
@@ -175,7 +176,7 @@ def test_every_problem_lies_on_a_line_of_its_file() -> None:
 def test_the_laboratory_of_the_model_tests_it() -> None:
     kinds = {**laboratory(), **laboratory("toy")}
     text = "name: x\ntoytrain: [{data: dot:pre}]\ntrain: [{data: dot:pre}]\nautotest: [dot:pre]\n"
-    task = parse(text, file="x.yaml", around=Surroundings(kinds=kinds))
+    task = parse(text, file="x.yaml", context=ParseContext(kinds=kinds))
     assert [one.code for one in task.problems] == ["no-test-kind", "no-test-kind"]
 
 
@@ -183,18 +184,18 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "quickstart.yaml").write_text("name: x")
     path = tmp_path / "quikstart.yaml"
     with pytest.raises(UsageError) as caught:
-        read_taskfile(path, Surroundings(kinds=KINDS))
+        read_taskfile(path, ParseContext(kinds=KINDS))
     assert str(caught.value) == (
         f"no task file '{path}', did you mean {tmp_path / 'quickstart.yaml'}?"
     )
     with pytest.raises(UsageError, match="is a folder; give the path of a task file, such as"):
-        read_taskfile(tmp_path, Surroundings(kinds=KINDS))
+        read_taskfile(tmp_path, ParseContext(kinds=KINDS))
     with pytest.raises(UsageError, match=r"no task file .*; give the path of one"):
-        read_taskfile(tmp_path / "none" / "x.yaml", Surroundings(kinds=KINDS))
+        read_taskfile(tmp_path / "none" / "x.yaml", ParseContext(kinds=KINDS))
     with pytest.raises(UsageError, match="cannot read task file"):
-        read_taskfile(Path("/" + "x" * 300), Surroundings(kinds=KINDS))
+        read_taskfile(Path("/" + "x" * 300), ParseContext(kinds=KINDS))
     with pytest.raises(UsageError, match="cannot read task file"):
-        read_taskfile(Path("a\0b"), Surroundings(kinds=KINDS))
+        read_taskfile(Path("a\0b"), ParseContext(kinds=KINDS))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_a_file_that_is_no_text_is_refused_at_the_byte(
     path = tmp_path / "x.yaml"
     path.write_bytes(data)
     with pytest.raises(TaskFileError) as caught:
-        read_taskfile(path, Surroundings(kinds=KINDS))
+        read_taskfile(path, ParseContext(kinds=KINDS))
     problem = caught.value.problems[0]
     assert problem.place is not None
     assert (problem.place.line, problem.place.column) == (line, column)
@@ -224,7 +225,7 @@ def test_a_huge_file_is_refused_before_it_is_read_whole() -> None:
     with pytest.raises(
         UsageError, match=r"'/dev/zero' is no task file: it has more than 4,194,304"
     ):
-        read_taskfile(Path("/dev/zero"), Surroundings(kinds=KINDS))
+        read_taskfile(Path("/dev/zero"), ParseContext(kinds=KINDS))
 
 
 @pytest.mark.parametrize(

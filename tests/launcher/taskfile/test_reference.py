@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher.job_options.registry import job_options
 from launcher.kinds import COMMAND, Kind, Role
 from launcher.taskfile.json_schema import _words, task_schema
 from launcher.taskfile.reference import reference, settings, table
-from launcher.taskfile.values import RESOURCES
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import laboratory
 
@@ -57,7 +57,8 @@ def test_what_has_to_be_given_is_marked() -> None:
 
 def test_every_resource_stands_in_it() -> None:
     assert all(
-        f"| `{name}` | {takes} |" in section("Resources") for name, takes in RESOURCES.items()
+        f"| `{name}` | {option.takes.expected} |" in section("Resources")
+        for name, option in job_options().items()
     )
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Kind, Plan, TaskFileError
-from launcher.planning.plan import plan
-from launcher.taskfile.parser import Surroundings, parse
+from launcher.planning.plan_builder import plan
+from launcher.taskfile.parser import ParseContext, parse
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (TRAIN, TEST, POISON, UNLEARN, SAMPLE)}
@@ -22,7 +22,7 @@ def worked_out(text: str, root: Path = Path("/lab")) -> Plan:
     task = parse(
         text,
         file="study.yaml",
-        around=Surroundings(kinds=KINDS, environment={}),
+        context=ParseContext(kinds=KINDS, environment={}),
         include=lambda path: Path(path).read_text(),
     )
     return plan(task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: "")

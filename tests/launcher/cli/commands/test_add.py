@@ -224,7 +224,7 @@ def test_what_the_machine_can_never_give_is_refused_and_not_queued(
         (("--ram", "x"), "expected an amount of memory such as 16GiB, got 'x'"),
         (("--cpus", "0"), "expected a whole number from 1 to 100,000, got '0'"),
         (("--time-limit", "8"), "'8' has no unit"),
-        (("--time-limit", "0s"), "--time-limit: expected more than 0s"),
+        (("--time-limit", "0s"), "expected more than 0s"),
         (("--time-limit", "99999d"), "expected at most 87,600h, got '99999d'"),
         (("--warn", "5m"), "--warn counts back from --time-limit: say that, too"),
         (("--time-limit", "5m", "--warn", "5m"), "expected a time shorter than --time-limit"),

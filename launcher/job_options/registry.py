@@ -1,0 +1,84 @@
+"""The table of job options: one row each, from which everything else about them follows.
+
+Each module of this room may register rows; `job_options` imports them all, once.
+"""
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from launcher import job_options as room
+from launcher.job import Resources, Terms
+from launcher.job_options.request import JobRequest
+from launcher.job_options.value_types import ValueType
+
+_OPTIONS: dict[str, "JobOption"] = {}
+_PARTS: Mapping[str, type] = {"resources": Resources, "terms": Terms}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOption:
+    """One option of a job."""
+
+    name: str  # in a task file; `launcher add` writes it with hyphens
+    takes: ValueType
+    help: str  # a sentence without its end: "GPU memory reserved for it on each GPU"
+    field: str = ""  # that it sets: "priority", or one of Resources or Terms: "resources.cpus"
+    change: Callable[[JobRequest, Any], JobRequest] | None = None  # where it sets more than a field
+    default: str = ""  # as a task file would write it
+    old_names: tuple[str, ...] = ()  # of earlier task files
+
+    @property
+    def flag(self) -> str:
+        """The option of `launcher add`: --time-limit."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def summary(self) -> str:
+        """What it does, and what it takes."""
+        return f"{self.help} ({self.takes.expected})"
+
+    def apply(self, request: JobRequest, value: object) -> JobRequest:
+        """Return the request with this option set to a value of its type."""
+        if self.change is not None:
+            return self.change(request, value)
+        part, _, name = self.field.rpartition(".")
+        if not part:
+            return replace(request, **{name: value})  # type: ignore[arg-type]  # checked by register_option
+        changed = replace(getattr(request, part), **{name: value})
+        return replace(request, **{part: changed})
+
+
+def register_options(*options: JobOption) -> None:
+    """Add rows to the table.
+
+    Raises:
+        ValueError: two rows have one name, or one sets a field that no job has.
+    """
+    for option in options:
+        taken = {name for row in _OPTIONS.values() for name in (row.name, *row.old_names)}
+        if twice := taken & {option.name, *option.old_names}:
+            raise ValueError(f"two job options are called {min(twice)!r}; give one another name")
+        part, _, name = option.field.rpartition(".")
+        known = {field.name for field in fields(_PARTS.get(part, JobRequest))}
+        if option.change is None and (name not in known or part not in {"", *_PARTS}):
+            raise ValueError(f"job option {option.name!r} sets {option.field!r}, which no job has")
+        _OPTIONS[option.name] = option
+
+
+@cache
+def job_options() -> Mapping[str, JobOption]:
+    """Return every option by its name: those of `machine`, of `terms`, then those of other modules."""
+    names = [module.name for module in pkgutil.iter_modules(room.__path__)]
+    for name in ("machine", "terms", *names):
+        import_module(f"{room.__name__}.{name}")
+    return _OPTIONS
+
+
+@cache
+def renamed_options() -> Mapping[str, str]:
+    """Return the earlier names of options, each with that of today."""
+    return {old: row.name for row in job_options().values() for old in row.old_names}

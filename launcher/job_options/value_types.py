@@ -1,0 +1,281 @@
+"""What an option takes: numbers, amounts of memory, times, dates, signals; each reads it from text.
+
+A type is read in the same way from a task file and from a command line, with the same limits and
+the same messages; both name the option before the message.
+"""
+
+import re
+import signal
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from launcher.errors import UsageError
+from launcher.job import is_device
+from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
+
+AUTO = "auto"
+FARTHEST_S = 10 * 365 * 86_400.0  # nobody waits longer; a larger number is a slip
+UNHEARD = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of them
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+
+
+class ValueType(Protocol):
+    """How the value of an option is written."""
+
+    @property
+    def metavar(self) -> str:
+        """One word for the value in a help text: SIZE."""
+
+    @property
+    def expected(self) -> str:
+        """What the option takes, after "expected"."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the value may stand in quotes in a task file; a number or a truth may not."""
+
+    def read(self, text: str, now: float) -> object:
+        """Return the value that a text means.
+
+        Args:
+            text: as it is written.
+            now: seconds since 1970, for times that are relative.
+
+        Raises:
+            UsageError: it is no such value; says what was expected.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number within limits; `most` None: there is no upper limit."""
+
+    least: int
+    most: int | None = None
+    metavar: str = "NUMBER"
+    is_text: bool = False
+
+    @property
+    def expected(self) -> str:
+        """The limits in words."""
+        limits = f"from {self.least:,} to {self.most:,}" if self.most is not None else ""
+        return f"a whole number {limits or f'of at least {self.least:,}'}"
+
+    def holds(self, number: int) -> bool:
+        """Tell whether a number is within the limits."""
+        return self.least <= number and (self.most is None or number <= self.most)
+
+    def read(self, text: str, now: float) -> int:  # noqa: ARG002  # a number needs no clock
+        """Return the number."""
+        stripped = text.strip()
+        number = int(stripped) if _WHOLE.fullmatch(stripped) else None
+        if number is None or not self.holds(number):
+            raise UsageError(f"expected {self.expected}, got {text!r}")
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A number within limits."""
+
+    least: float
+    most: float
+    metavar: str = "NUMBER"
+    is_text: bool = False
+
+    @property
+    def expected(self) -> str:
+        """The limits in words."""
+        return f"a number from {self.least:g} to {self.most:g}"
+
+    def read(self, text: str, now: float) -> float:  # noqa: ARG002
+        """Return the number."""
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not self.least <= value <= self.most:
+            raise UsageError(f"expected {self.expected}, got {text!r}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """True or false; on a command line the option alone means true."""
+
+    metavar: str = ""
+    expected: str = "true or false"
+    is_text: bool = False
+
+    def read(self, text: str, now: float) -> bool:  # noqa: ARG002
+        """Return whether it is true."""
+        for value in (True, False):
+            word = str(value)
+            if text in {word.lower(), word, word.upper()}:  # as YAML 1.2 has them
+                return value
+        raise UsageError(f"expected {self.expected}, got {text!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """An amount of memory in bytes; with `auto` the word auto, too, which is read as `AUTO`."""
+
+    auto: bool = False
+    metavar: str = "SIZE"
+    is_text: bool = True
+
+    @property
+    def expected(self) -> str:
+        """An example."""
+        return f"an amount such as 16GiB{', or auto' if self.auto else ''}"
+
+    def read(self, text: str, now: float) -> Bytes | str:  # noqa: ARG002
+        """Return the number of bytes."""
+        return AUTO if self.auto and text == AUTO else parse_bytes(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time in seconds."""
+
+    most_s: float = FARTHEST_S
+    positive: bool = False  # 0s is refused
+    bare: bool = False  # a number without a unit means seconds
+    metavar: str = "SPAN"
+    is_text: bool = True
+
+    @property
+    def expected(self) -> str:
+        """An example, and the limit where it is a tight one."""
+        limit = f", at most {format_seconds(self.most_s)}" if self.most_s < FARTHEST_S else ""
+        return f"a time such as 8h or 1h30m{limit}"
+
+    def read(self, text: str, now: float) -> float:  # noqa: ARG002
+        """Return the seconds."""
+        number = self.bare and text.replace(".", "", 1).isdecimal()
+        span_s = float(text) if number else parse_seconds(text)
+        if span_s > self.most_s:
+            raise UsageError(f"expected at most {self.most_s / 3600:,.0f}h, got {text!r}")
+        if self.positive and span_s == 0:
+            raise UsageError("expected more than 0s; without it there is no limit")
+        return span_s
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+    metavar: str = "WORD"
+    is_text: bool = True
+
+    @property
+    def expected(self) -> str:
+        """The words."""
+        return " or ".join(self.words)
+
+    def read(self, text: str, now: float) -> str:  # noqa: ARG002
+        """Return the word."""
+        if text not in self.words:
+            raise UsageError(f"expected {self.expected}, got {text!r}")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a job may work: auto, cpu, cuda, or one GPU."""
+
+    metavar: str = "DEVICE"
+    expected: str = "auto, cpu, cuda, or a GPU such as cuda:1"
+    is_text: bool = True
+
+    def read(self, text: str, now: float) -> str:  # noqa: ARG002
+        """Return the device."""
+        if not is_device(text):
+            raise UsageError(f"expected {self.expected}, got {text!r}")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal that a program can handle, with SIG before its name or without."""
+
+    metavar: str = "SIGNAL"
+    expected: str = "a signal that a program can handle, such as SIGUSR1"
+    is_text: bool = True
+
+    def read(self, text: str, now: float) -> str:  # noqa: ARG002
+        """Return the signal's full name."""
+        name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+        if name not in {number.name for number in signal.Signals if number not in UNHEARD}:
+            raise UsageError(f"expected {self.expected}, got {text!r}")
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A name, such as that of a group."""
+
+    metavar: str = "NAME"
+    expected: str = "a name"
+    is_text: bool = True
+
+    def read(self, text: str, now: float) -> str:  # noqa: ARG002
+        """Return the name."""
+        return text
+
+
+class TimeOver(UsageError):
+    """The time that is given lies in the past."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time to come, in local time."""
+
+    metavar: str = "TIME"
+    expected: str = "a time such as 18:00, 2026-12-24T18:00 or +2h30m"
+    is_text: bool = True
+
+    def read(self, text: str, now: float) -> float:
+        """Return the time in seconds since 1970.
+
+        Args:
+            text: `2026-12-24T18:00`, `2026-12-24 18:00`, a date alone, `18:00` (the next), or `+2h30m`.
+            now: seconds since 1970.
+
+        Raises:
+            TimeOver: it is over already.
+            UsageError: it is none of these, or far away.
+        """
+        stripped = text.strip()
+        if stripped.startswith("+"):
+            at = now + parse_seconds(stripped[1:])
+        else:
+            at = _next_time_of_day(stripped, now) or self._of_date(stripped)
+        if at < now:
+            raise TimeOver(f"{text!r} is over already; give a later time")
+        if at > now + FARTHEST_S:
+            raise UsageError(f"{text!r} is more than ten years away; give an earlier time")
+        return at
+
+    def _of_date(self, text: str) -> float:
+        try:
+            return datetime.fromisoformat(text).timestamp()
+        except (ValueError, OverflowError, OSError):
+            raise UsageError(f"expected {self.expected}, got {text!r}") from None
+
+
+def _next_time_of_day(text: str, now: float) -> float | None:
+    """Return the next time that local clocks show `text`, None when it is no time of day."""
+    try:
+        time_of_day = datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007  # a time without a day
+    except ValueError:
+        return None
+    today = datetime.fromtimestamp(now).astimezone().date()
+    # built from the date each time: a day is not always 24 hours long
+    days = (today + timedelta(days=count) for count in range(2))
+    times = (datetime.combine(day, time_of_day).timestamp() for day in days)
+    return next((at for at in times if at > now), None)

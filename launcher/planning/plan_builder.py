@@ -1,0 +1,226 @@
+"""A task file worked out: every job with its files, its needs and its hash.
+
+Pure but for four questions it asks through its arguments: whether a path exists, which modules a
+kind's work imports, what their code is, and what is in a file that no job makes.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import Error, Problem, Severity, TaskFileError
+from launcher.ids import Words, model_folder_name
+from launcher.kinds import Draft, Role, roots_of
+from launcher.planning.dependencies import Dependencies, ExistenceCache
+from launcher.planning.expansion import Step, expand
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.planned_job import (
+    JobFiles,
+    JobSources,
+    files_of,
+    planned_job,
+    sources_of,
+    words_of,
+)
+from launcher.planning.poison_draws import Draw, Draws
+from launcher.taskfile.parser import TaskFile
+
+_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
+
+
+_PREPARING = frozenset({Role.DATA, Role.POISON})
+
+
+def plan(
+    task: TaskFile,
+    *,
+    root: Path,
+    exists: Callable[[Path], bool],
+    digest: Callable[[str], str],
+    content: Callable[[Path], str],
+    closure: Callable[[tuple[str, ...]], Collection[str]] = tuple,
+) -> Plan:
+    """Work out every job of a task file.
+
+    Args:
+        task: the file.
+        root: absolute; relative paths in settings start here, results lie in <root>/runs/<name>.
+        exists: tells whether a path is there.
+        digest: gives a digest of the code of a module.
+        content: gives a digest of an input that is there and that no job makes.
+        closure: gives modules with all those of their laboratory that they import.
+
+    Raises:
+        TaskFileError: all that is wrong with the file; nothing of it may be queued.
+    """
+    builder = _PlanBuilder(
+        task, root, ExistenceCache(exists), cache(content), partial(sources_of, closure, digest)
+    )
+    for step in expand(task, builder.on_disk, builder.problems):
+        builder.enter(step)
+    builder.complete_draws()
+    if any(problem.severity is Severity.ERROR for problem in builder.problems):
+        raise TaskFileError(task.in_order(builder.problems))
+    wanted = builder.of_phases()
+    if not wanted:
+        raise TaskFileError([*task.in_order(builder.problems), _no_job(task)])
+    return Plan(
+        file=task.file,
+        name=task.name,
+        about=task.about,
+        run_folder=builder.run_folder,
+        jobs=wanted,
+        left_out=builder.left_out(wanted),
+        reuse=task.reuse,
+        pass_env=task.pass_env,
+        wanted=task.wanted,
+        kinds=task.kinds,
+        warnings=task.in_order([*builder.problems, *builder.dependencies.missing_inputs()]),
+    )
+
+
+class _PlanBuilder:
+    """A plan while it is made."""
+
+    def __init__(
+        self,
+        task: TaskFile,
+        root: Path,
+        there: Callable[[Path], bool],
+        content: Callable[[Path], str],
+        sources: Callable[[tuple[str, ...]], JobSources],
+    ) -> None:
+        self.task, self.root = task, root
+        self.run_folder = root / "runs" / task.name
+        self.problems = list(task.problems)
+        self.dependencies = Dependencies(root, there)
+        self._there, self._content = there, content
+        self._sources = cache(sources)
+        self._jobs: dict[str, PlannedJob] = {}
+        self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
+        self._draws = Draws()
+        self._found: dict[Any, Any] = {}  # what kinds looked up, shared by all drafts
+
+    def on_disk(self, model: str) -> bool:
+        """Tell whether an earlier run made a model."""
+        return self._there(self.run_folder / model_folder_name(model))
+
+    def enter(self, step: Step) -> None:
+        """Work out one job; tell why it cannot be."""
+        try:
+            draft = self._draft(step)
+            files = files_of(step, draft)
+        except Error as error:  # a laboratory's own check
+            self.problems.append(Problem(code="setting", message=str(error), place=step.place))
+            return
+        self._refuse(step, draft)
+        draw = self._draws.first(step, draft, files.inputs)
+        if draw is not None:
+            self._share(draw, step, files)
+            return
+        needs = self.dependencies.connect(step, files.inputs, files.outputs, self.problems)
+        self._jobs[step.name] = self._planned(step, files, draft.words, needs, step.name)
+
+    def _planned(
+        self, step: Step, files: JobFiles, words: Words, needs: Iterable[str], reader: str
+    ) -> PlannedJob:
+        """Return a job; `reader` is the one that is known to read the same."""
+        return planned_job(
+            step,
+            files,
+            words,
+            [self._needed(need, step) for need in needs],
+            sources=self._sources(roots_of(step.kind, step.settings.values)),
+            given=[self._content(path) for path in self.dependencies.given[reader]],
+        )
+
+    def _needed(self, name: str, step: Step) -> PlannedJob:
+        own = self._draws.hash_for(name, step)
+        return self._jobs[name] if own is None else replace(self._jobs[name], hash=own)
+
+    def _share(self, draw: Draw, step: Step, files: JobFiles) -> None:
+        """Let an earlier job do what this step asks for, too."""
+        first = draw.step.name
+        self.dependencies.make(draw.step, files.outputs, self.problems)
+        alone = self._planned(step, files, draw.draft.words, self._jobs[first].needs, first)
+        draw.models[str(step.model)] = alone.hash
+
+    def complete_draws(self) -> None:
+        """Tell the jobs that choose for several models what they write, now that all are known."""
+        for draw in self._draws.shared():
+            files = files_of(draw.step, draw.whole)
+            job = self._jobs[draw.step.name]
+            self._jobs[job.name] = replace(job, outputs=files.outputs, argv=files.argv)
+
+    def _draft(self, step: Step) -> Draft:
+        return Draft(
+            kind=step.kind.name,
+            run=self.task.name,
+            run_folder=self.run_folder,
+            folder=self.root,
+            model=step.model,
+            base=step.base,
+            data=step.data,
+            images=step.images,
+            name=step.name.partition("/")[2] if step.model is None else None,
+            settings=step.settings.values,
+            words=words_of(step, self.task.words),
+            device=step.request.resources.device,
+            gpus=step.request.resources.gpus,
+            found=self._found,
+        )
+
+    def _refuse(self, step: Step, draft: Draft) -> None:
+        """Tell why a kind refuses a job."""
+        start = step.model if step.kind.role is Role.TEST else step.base
+        makers = self._made_by.get(start or "", ())
+        if step.model is not None and step.kind.role in _MAKERS:
+            self._made_by[step.model] = (*makers, draft)
+        if self.task.phases and step.kind.name not in self.task.phases:
+            return
+        self.problems += [
+            Problem(code="refused", message=reason, place=step.place)
+            for reason in step.kind.refusals(draft, makers)
+        ]
+
+    def of_phases(self) -> tuple[PlannedJob, ...]:
+        """Return the jobs of the kinds that are wanted, with the data and the poison that they need.
+
+        Their hashes are those of the whole plan, so that a study done phase by phase is done once.
+        What a job needs of another phase must be there already, else it is missing.
+        """
+        jobs, phases = self._jobs, self.task.phases
+        if not phases:
+            return tuple(jobs.values())
+        kept = {name for name, job in jobs.items() if job.kind in phases}
+        kept |= {
+            need for name in kept for need in jobs[name].needs if jobs[need].role in _PREPARING
+        }
+        return tuple(self._alone(job, kept) for name, job in jobs.items() if name in kept)
+
+    def left_out(self, wanted: Iterable[PlannedJob]) -> tuple[PlannedJob, ...]:
+        """Return the jobs that `wanted` need and that are not among them."""
+        kept = {job.name for job in wanted}
+        needs = {need for name in kept for need in self._jobs[name].needs}
+        return tuple(job for name, job in self._jobs.items() if name in needs - kept)
+
+    def _alone(self, job: PlannedJob, kept: Collection[str]) -> PlannedJob:
+        """Return a job without needs that are left out; what these did not make yet is missing."""
+        for need in job.needs:
+            outputs = () if need in kept else self._jobs[need].outputs
+            absent = next((path for path in outputs if not self._there(path)), None)
+            if absent is not None:
+                what = f"what {need} makes (phases leaves it out)"
+                self.dependencies.lack(job.name, absent, what)
+        return replace(job, needs=tuple(need for need in job.needs if need in kept))
+
+
+def _no_job(task: TaskFile) -> Problem:
+    """Return the problem of a file that is all right, but from which nothing follows."""
+    why = "the file asks for no job"
+    if task.phases:
+        why = f"no job is of the kind {' or '.join(task.phases)}, and phases wants no other"
+    hint = "change phases" if task.phases else "add a section such as train"
+    return Problem(code="no-jobs", message=f"{task.file}: {why}", hint=hint)

@@ -1,0 +1,150 @@
+"""One table of options: task files and `launcher add` read the same rows, with the same limits."""
+
+import click
+import pytest
+
+from launcher.cli.commands.add import command
+from launcher.cli.main import options_of
+from launcher.errors import UsageError
+from launcher.job import Resources, Terms
+from launcher.job_options.registry import JobOption, job_options, register_options
+from launcher.job_options.request import JobRequest
+from launcher.job_options.value_types import Span, Truth, Word
+from tests.launcher.language import a_plan, refusal
+
+# An example of each option, as a task file has it, and what it makes of a request.
+EXAMPLES = {
+    "cpus": ("2", JobRequest(resources=Resources(cpus=2))),
+    "ram": ("1KiB", JobRequest(resources=Resources(ram=1024))),
+    "vram": ("1KiB", JobRequest(resources=Resources(min_vram=1024))),
+    "gpus": ("2", JobRequest(resources=Resources(gpus=2), gpus=2)),
+    "device": ("cuda:1", JobRequest(resources=Resources(device="cuda:1"))),
+    "exclusive": ("true", JobRequest(resources=Resources(exclusive=True))),
+    "priority": ("3", JobRequest(priority=3)),
+    "group": ("night", JobRequest(terms=Terms(group="night"))),
+    "not_before": ("+2h", JobRequest(terms=Terms(not_before=7300.0))),
+    "time_limit": ("8h", JobRequest(terms=Terms(time_limit_s=28_800.0))),
+    "warn": ("5m", JobRequest(terms=Terms(warn_s=300.0))),
+    "signal": ("usr1", JobRequest(terms=Terms(warn_signal="SIGUSR1"))),
+    "retries": ("3", JobRequest(terms=Terms(retries=3))),
+    "backoff": ("1m", JobRequest(terms=Terms(backoff_s=60.0))),
+    "grace": ("2m", JobRequest(terms=Terms(grace_s=120.0))),
+    "rerun": ("never", JobRequest(terms=Terms(rerun="never"))),
+}
+WRONG = {
+    "cpus": "0",
+    "ram": "8",
+    "vram": "much",
+    "gpus": "65",
+    "device": "gpu0",
+    "priority": "high",
+    "not_before": "tomorrow",
+    "time_limit": "0s",
+    "warn": "99999d",
+    "signal": "KILL",
+    "retries": "1001",
+    "backoff": "2h",
+    "grace": "30",
+    "rerun": "maybe",
+}
+
+
+@pytest.mark.parametrize("name", job_options())
+def test_an_option_sets_what_its_row_says(name: str) -> None:
+    option = job_options()[name]
+    text, expected = EXAMPLES[name]
+    assert option.apply(JobRequest(), option.takes.read(text, 100.0)) == expected
+
+
+@pytest.mark.parametrize("name", job_options())
+def test_the_default_that_is_told_is_the_one_that_holds(name: str) -> None:
+    option = job_options()[name]
+    if option.default:
+        value = option.takes.read(option.default, 0.0)
+        assert option.apply(JobRequest(), value) == JobRequest()
+
+
+@pytest.mark.parametrize("name", job_options())
+def test_a_task_file_and_the_command_line_take_every_option(name: str) -> None:
+    assert job_options()[name].flag.removeprefix("--") in options_of(command)
+    text, expected = EXAMPLES[name]
+    more = {"warn": ", time_limit: 8h", "signal": ", warn: 1m, time_limit: 8h"}.get(name, "")
+    (job,) = a_plan(f"resources: {{{name}: {text}{more}}}\ntrain: [{{data: dot:pre}}]\n").jobs
+    if name == "not_before":
+        assert job.terms.not_before is not None
+    elif not more:
+        assert (job.terms, job.priority) == (expected.terms, expected.priority)
+
+
+@pytest.mark.parametrize(("name", "text"), WRONG.items())
+def test_both_refuse_a_wrong_value_in_the_same_words(name: str, text: str) -> None:
+    option = job_options()[name]
+    with pytest.raises(UsageError) as refused:
+        option.takes.read(text, 100.0)
+    problem = refusal(f"resources: {{{name}: {text}}}\ntrain: [{{data: dot:pre}}]\n")
+    assert problem.message == f"{name}: {refused.value}"
+    (flag,) = (one for one in command.params if one.name == name)
+    with pytest.raises(click.BadParameter) as shown:
+        flag.type.convert(text, flag, None)
+    wording = "'maybe' is not one of 'again', 'never'" if name == "rerun" else str(refused.value)
+    assert wording in shown.value.message
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("{warn: 5m}", "warn counts back from time_limit: say that, too, such as time_limit: 8h"),
+        ("{warn: 5m, time_limit: 5m}", "warn: expected a time shorter than time_limit"),
+        ("{signal: USR1}", "signal: SIGUSR1 is sent by warn; say when, such as warn: 5m"),
+        ("{gpus: 2, device: 'cuda:1'}", "device: cuda:1 is one GPU, gpus: 2 asks for 2"),
+    ],
+)
+def test_options_that_do_not_fit_are_told_as_on_the_command_line(said: str, message: str) -> None:
+    problem = refusal(f"train: [{{data: dot:pre, resources: {said}}}]\nautotest: [dot:pre]\n")
+    assert problem.message.startswith(message)
+    assert problem.place is not None
+    assert problem.place.line == 2
+
+
+def test_an_option_that_every_entry_inherits_is_blamed_once() -> None:
+    text = "resources: {warn: 5m}\ntrain: [{data: dot:pre}, {data: ring:pre}]\n"
+    assert "warn counts back" in refusal(text).message
+
+
+def test_an_entry_may_complete_what_the_file_begins() -> None:
+    text = "resources: {warn: 5m}\ntrain: [{data: dot:pre, resources: {time_limit: 8h}}]\n"
+    (job,) = a_plan(text).jobs
+    assert (job.terms.warn_s, job.terms.time_limit_s) == (300.0, 28_800.0)
+
+
+def test_a_date_that_is_over_delays_nothing_in_a_file_that_is_run_again() -> None:
+    text = "resources: {not_before: 2001-01-01}\ntrain: [{data: dot:pre}]\n"
+    made = a_plan(text)
+    assert made.jobs[0].terms.not_before is None
+    assert any("is over already, so it delays nothing" in str(one) for one in made.warnings)
+
+
+def test_the_terms_of_a_job_change_no_hash() -> None:
+    text = "train: [{data: dot:pre}]\n"
+    asked = "resources: {group: night, not_before: +2h, backoff: 1m, grace: 2m}\n"
+    assert [job.hash for job in a_plan(text).jobs] == [
+        job.hash for job in a_plan(asked + text).jobs
+    ]
+
+
+def test_two_options_of_one_name_are_refused() -> None:
+    for name in ("retries", "min_vram"):
+        with pytest.raises(ValueError, match="two job options are called"):
+            register_options(JobOption(name=name, takes=Word(), help="x", field="terms.group"))
+
+
+def test_an_option_that_sets_nothing_is_refused() -> None:
+    for field in ("terms.colour", "colour", "colours.group"):
+        with pytest.raises(ValueError, match="which no job has"):
+            register_options(JobOption(name="colour", takes=Span(), help="x", field=field))
+    assert "colour" not in job_options()
+
+
+@pytest.mark.parametrize("text", ["true", "True", "TRUE", "false", "False", "FALSE"])
+def test_a_truth_is_written_as_in_yaml(text: str) -> None:
+    assert Truth().read(text, 0.0) == (text.lower() == "true")
