@@ -29,7 +29,7 @@ MODULES = {
     "poison": "run_job",
     "sample": "run_job",
     "unlearn": "run_job",
-    "unlearn_classic": "classic.unlearn",
+    "unlearn-classic": "classic.unlearn",
     "unlearned": "leaderboard",
 }  # others: their own name
 # The original's programs.
