@@ -1,6 +1,5 @@
 """What a job does: the interface between the launcher and a laboratory, and the kind `command`.
 
-from launcher.job import _digest
 A laboratory installs its kinds under the entry-point group `launcher.kinds`. A kind is described
 without heavy imports; the work itself is a function named by `entry`, imported in the worker.
 """
