@@ -1,8 +1,8 @@
 """The sections of docs/extending.md are true: each one's file works in a copy of the project.
 
 A section is a heading, a `python` block whose first line names its file, and a `console` block: lines
-with `$ ` are commands, run without a shell in the copy's root; the lines below one appear in its
-output, in their order; `…` stands for any text.
+with `$ ` are commands, run without a shell in the copy's root (`> FILE` at the end keeps the output in a
+file); the lines below one appear in its output, in their order; `…` stands for any text.
 """
 
 import os
@@ -30,10 +30,11 @@ FILE = re.compile(r"# (?P<path>(?:launcher|trueface|tasks)/[\w/]+\.py)\n")
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A command, and what it prints."""
+    """A command, what it prints, and the file that keeps that ("": none)."""
 
     command: Command
     lines: tuple[str, ...]
+    target: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +79,10 @@ def _steps(console: str) -> Iterator[Step]:
         shown, *output = [line for _, line in group]
         if number == 0:
             raise ValueError(f"a console begins with a command, not with {shown!r}")
-        for command in commands(shown.removeprefix("$ ")):
-            yield Step(command=command, lines=tuple(line for line in output if line.strip()))
+        text, _, target = shown.removeprefix("$ ").partition(" > ")
+        expected = tuple(line for line in output if line.strip())
+        for command in commands(text):
+            yield Step(command=command, lines=expected, target=target.strip())
 
 
 def missing_lines(output: str, lines: Iterable[str]) -> list[str]:
@@ -129,10 +132,12 @@ class Project:
 
     def run(self, command: Command) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
+        environment = self._environment() | dict(command.environment)
         return subprocess.run(
-            [BIN / command.words[0], *command.words[1:]],
+            command.words,
+            executable=shutil.which(command.words[0], path=environment["PATH"]),
             cwd=self.tree,
-            env=self._environment() | dict(command.environment),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -165,6 +170,8 @@ def test_a_section_does_what_it_shows(section: Section, project: Project) -> Non
         assert "Traceback" not in ended.stdout, message
         assert not missing_lines(ended.stdout, step.lines), message
         assert ended.returncode == 0 or step.lines, message
+        if step.target:
+            (project.tree / step.target).write_text(ended.stdout, encoding="utf-8")
 
 
 def test_every_thing_has_at_most_one_section() -> None:
