@@ -138,7 +138,7 @@ def test_one_model_must_be_named_and_be_there(lab: Path, words: list[str]) -> No
 
 def test_wrong_arguments_are_told_before_torch_is_imported(lab: Path) -> None:
     program = (
-        "import sys; from trueface import cli;"
+        "import sys; from trueface.cli import main as cli;"
         "code = cli.run(['predict', 'data', '--model', 'gan3:pre']);"
         "sys.exit(code if 'torch' not in sys.modules else 99)"
     )
@@ -179,7 +179,7 @@ def test_settings_younger_than_a_checkpoint_take_their_usual_value(lab: Path) ->
 
 def test_a_terminal_gets_a_table(lab: Path) -> None:
     ours, theirs = pty.openpty()
-    program = "import sys; from trueface import cli; sys.exit(cli.run(sys.argv[1:]))"
+    program = "import sys; from trueface.cli import main as cli; sys.exit(cli.run(sys.argv[1:]))"
     words = ["-c", program, "predict", "data", "--model", MODEL, "--device", "cpu"]
     done = subprocess.run(
         [sys.executable, *words], stdout=theirs, stderr=subprocess.PIPE, check=False
