@@ -1,10 +1,11 @@
 """The sections of docs/extending.md are true: each one's file works in a copy of the project.
 
 A section is a heading, a `python` block whose first line names its file, and a `console` block: lines
-with `$ ` are commands, run without a shell in the copy's root (`> FILE` at the end keeps the output in a
-file); the lines below one appear in its output, in their order; `…` stands for any text.
+with `$ ` are commands, run without a shell in the copy's root (`> FILE` or `>> FILE` at the end keeps the
+output in a file); the lines below one appear in its output, in their order; `…` stands for any text.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -21,19 +22,29 @@ from tests.build import end_everything
 from tests.documents import EXTENDING, TREE, Command, blocks, commands
 from tests.sandbox import BIN, DEADLINE_S
 
-THINGS = ("detector", "objective", "metric", "unlearning method", "audit check", "job option")
+THINGS = (
+    "detector",
+    "augmentation",
+    "objective",
+    "metric",
+    "unlearning method",
+    "audit check",
+    "job option",
+)
 MOST_LINES = 30  # of a file: more is no example
 COPIED = ("launcher", "trueface", "tasks", "setup.cfg")
 HEADING = re.compile(r"^## (?P<title>To add an? (?P<thing>[\w ]+))$", re.MULTILINE)
+REDIRECTED = re.compile(r"\s(>>?)\s+(?=\S+$)")
 FILE = re.compile(r"# (?P<path>(?:launcher|trueface|tasks)/[\w/]+\.py)\n")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A command, what it prints, and the file that keeps that ("": none)."""
+    """A command, what it prints, and where that is kept: an open mode and a file ("": nowhere)."""
 
     command: Command
     lines: tuple[str, ...]
+    mode: str = "w"
     target: str = ""
 
 
@@ -45,6 +56,12 @@ class Section:
     path: str
     code: str
     steps: tuple[Step, ...]
+
+    @property
+    def images(self) -> str:
+        """A name for the image set that its commands make: equal for equal commands."""
+        texts = [step.command.text for step in self.steps if "sample" in step.command.words]
+        return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def read_sections(page: Path) -> Iterator[Section]:
@@ -79,21 +96,27 @@ def _steps(console: str) -> Iterator[Step]:
         shown, *output = [line for _, line in group]
         if number == 0:
             raise ValueError(f"a console begins with a command, not with {shown!r}")
-        text, _, target = shown.removeprefix("$ ").partition(" > ")
+        text, arrow, target, *_ = *REDIRECTED.split(shown.removeprefix("$ "), maxsplit=1), "", ""
+        mode = "a" if arrow == ">>" else "w"
         expected = tuple(line for line in output if line.strip())
         for command in commands(text):
-            yield Step(command=command, lines=expected, target=target.strip())
+            yield Step(command=command, lines=expected, mode=mode, target=target)
 
 
 def missing_lines(output: str, lines: Iterable[str]) -> list[str]:
     """Return the lines that do not follow each other in the output; `…` stands for any text."""
-    rest = iter([printed.strip() for printed in output.splitlines()])
-    patterns = {line: re.escape(line.strip()).replace("…", ".*") for line in lines}
+    rest = iter([_spaced(printed) for printed in output.splitlines()])
+    patterns = {line: re.escape(_spaced(line)).replace("…", ".*") for line in lines}
     return [
         line
         for line, pattern in patterns.items()
-        if not any(re.fullmatch(pattern, printed) for printed in rest)
+        if not any(re.search(pattern, printed) for printed in rest)
     ]
+
+
+def _spaced(line: str) -> str:
+    """Return a line with one space in place of tabs and columns."""
+    return " ".join(line.split())
 
 
 SECTIONS = tuple(chain.from_iterable(read_sections(page) for page in EXTENDING))
@@ -101,12 +124,12 @@ SECTIONS = tuple(chain.from_iterable(read_sections(page) for page in EXTENDING))
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder `data/` of every copy: what one section's commands make, the next ones find."""
+    """A folder for image sets: what one section's commands make, the next ones find."""
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture
-def project(tmp_path: Path, data: Path) -> Iterator["Project"]:
+def project(tmp_path: Path) -> Iterator["Project"]:
     """A copy of the project without queue and results."""
     tree = tmp_path / "project"
     for name in COPIED:
@@ -115,7 +138,6 @@ def project(tmp_path: Path, data: Path) -> Iterator["Project"]:
             shutil.copytree(path, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, tree / name)
-    (tree / "data").symlink_to(data)
     made = Project(tree=tree, home=Home(tmp_path / "home"))
     try:
         yield made
@@ -159,7 +181,10 @@ class Project:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.thing.replace(" ", "-"))
-def test_a_section_does_what_it_shows(section: Section, project: Project) -> None:
+def test_a_section_does_what_it_shows(section: Section, project: Project, data: Path) -> None:
+    images = data / section.images
+    images.mkdir(exist_ok=True)
+    (project.tree / "data").symlink_to(images)
     path = project.tree / section.path
     assert path.parent.is_dir()
     assert not path.exists(), "the file would replace one of the project"
@@ -171,7 +196,8 @@ def test_a_section_does_what_it_shows(section: Section, project: Project) -> Non
         assert not missing_lines(ended.stdout, step.lines), message
         assert ended.returncode == 0 or step.lines, message
         if step.target:
-            (project.tree / step.target).write_text(ended.stdout, encoding="utf-8")
+            with (project.tree / step.target).open(step.mode, encoding="utf-8") as file:
+                file.write(ended.stdout)
 
 
 def test_every_thing_has_at_most_one_section() -> None:
@@ -204,11 +230,13 @@ $ launcher wait quick
 
 
 @pytest.mark.slow
-def test_a_file_of_a_section_is_imported_from_the_copy(tmp_path: Path, project: Project) -> None:
+def test_a_file_of_a_section_is_imported_from_the_copy(
+    tmp_path: Path, project: Project, data: Path
+) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE, encoding="utf-8")
     (section,) = read_sections(page)
-    test_a_section_does_what_it_shows(section, project)
+    test_a_section_does_what_it_shows(section, project, data)
 
 
 @pytest.mark.parametrize(
@@ -222,8 +250,8 @@ def test_a_section_in_another_form_is_refused(old: str, new: str, tmp_path: Path
         list(read_sections(page))
 
 
-def test_lines_are_looked_for_whole_and_in_order() -> None:
-    output = "one 1\n  two 2\nthree"
-    assert missing_lines(output, ["one …", "two 2"]) == []
-    assert missing_lines(output, ["one"]) == ["one"]
-    assert missing_lines(output, ["three", "two 2"]) == ["two 2"]
+def test_lines_are_looked_for_in_their_order() -> None:
+    output = "accuracy\t0.9\n  loss  0.1\ndone"
+    assert missing_lines(output, ["accuracy …", "loss 0.1"]) == []
+    assert missing_lines(output, ["accuracy 1"]) == ["accuracy 1"]
+    assert missing_lines(output, ["done", "loss 0.1"]) == ["loss 0.1"]
