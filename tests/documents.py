@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TREE = Path(__file__).parents[1]
-PAGES = (TREE / "README.md", *sorted((TREE / "docs").glob("*.md")))
+# run by tests/test_extending.py, each section in a copy of the tree
+EXTENDING = tuple(sorted((TREE / "docs").glob("extending*.md")))
+PAGES = (
+    TREE / "README.md",
+    TREE / "CONTRIBUTING.md",
+    *(page for page in sorted((TREE / "docs").glob("*.md")) if page not in EXTENDING),
+)
 
 _FENCE = re.compile(r"^```(\w*)\s*$")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -15,6 +21,8 @@ _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _QUOTED = re.compile(r"`((?:launcher|trueface) [^`]+)`")
 _ALONE = re.compile(r"`(--[^`\n]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+_FILE = re.compile(r"\b(?:launcher|trueface|tests|benchmarks)/[\w/]+\.py\b")
+_DOTTED = re.compile(r"\b(?:launcher|trueface|benchmarks)(?!\.(?:py|conf)\b)(?:\.[A-Za-z_]\w*)+")
 _ASSIGNED = re.compile(r"^([A-Z][A-Z0-9_]*)=(.*)$")
 
 
@@ -47,21 +55,21 @@ def blocks(page: Path, language: str | None = None) -> Iterator[Block]:
     Raises:
         ValueError: a block that nobody closes.
     """
-    found: list[str] | None = None
-    begun, said = 0, ""
+    lines: list[str] | None = None
+    start, label = 0, ""
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         fence = _FENCE.match(line)
-        if found is None and fence:
-            found, begun, said = [], number, fence[1]
-        elif found is not None and line == "```":
-            if language in (None, said):
-                text = "\n".join(found) + "\n"
-                yield Block(page=page, line=begun, language=said, text=text)
-            found = None
-        elif found is not None:
-            found.append(line)
-    if found is not None:
-        raise ValueError(f"{page.name}:{begun}: the block is not closed")
+        if lines is None and fence:
+            lines, start, label = [], number, fence[1]
+        elif lines is not None and line == "```":
+            if language in (None, label):
+                text = "\n".join(lines) + "\n"
+                yield Block(page=page, line=start, language=label, text=text)
+            lines = None
+        elif lines is not None:
+            lines.append(line)
+    if lines is not None:
+        raise ValueError(f"{page.name}:{start}: the block is not closed")
 
 
 def commands(text: str) -> Iterator[Command]:
@@ -84,35 +92,37 @@ def commands(text: str) -> Iterator[Command]:
         yield from (_command(words) for words in parts if words)
 
 
-def told(page: Path) -> Iterator[str]:
+def quoted(page: Path) -> Iterator[str]:
     """Give the commands that a page names within its text and tables."""
-    text = page.read_text(encoding="utf-8")
-    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    for found in _QUOTED.finditer(outside.replace("\n", " ")):
-        yield found[1]
+    for match in _QUOTED.finditer(_outside(page).replace("\n", " ")):
+        yield match[1]
 
 
 def options(page: Path) -> Iterator[str]:
     """Give the options that a page names by themselves, without their command."""
-    text = page.read_text(encoding="utf-8")
-    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    for found in _ALONE.finditer(outside):
-        yield from _OPTION.findall(found[1])
+    for match in _ALONE.finditer(_outside(page)):
+        yield from _OPTION.findall(match[1])
 
 
 def links(page: Path) -> Iterator[str]:
     """Give the targets of a page's links and pictures."""
-    text = page.read_text(encoding="utf-8")
-    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    for found in _LINK.finditer(outside):
-        yield found[1]
+    for match in _LINK.finditer(_outside(page)):
+        yield match[1]
+
+
+def files(page: Path) -> frozenset[str]:
+    """Return the source files that a page names, such as launcher/ids.py."""
+    return frozenset(_FILE.findall(page.read_text(encoding="utf-8")))
+
+
+def dotted_names(page: Path) -> frozenset[str]:
+    """Return the modules, and names in modules, that a page names, such as launcher.api.plan."""
+    return frozenset(_DOTTED.findall(page.read_text(encoding="utf-8")))
 
 
 def anchors(page: Path) -> frozenset[str]:
     """Return what can stand behind '#' in a link to a page."""
-    text = page.read_text(encoding="utf-8")
-    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    titles = (found[1] for found in _HEADING.finditer(outside))
+    titles = (match[1] for match in _HEADING.finditer(_outside(page)))
     return frozenset(
         re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles
     )
@@ -131,10 +141,16 @@ def between(text: str, begin: str, end: str) -> str:
     return inner
 
 
+def _outside(page: Path) -> str:
+    """Return the text of a page without its fenced blocks."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def _command(words: list[str]) -> Command:
     text = shlex.join(words)
     environment = []
-    while words and (found := _ASSIGNED.match(words[0])):
-        environment.append((found[1], found[2]))
+    while words and (match := _ASSIGNED.match(words[0])):
+        environment.append((match[1], match[2]))
         words = words[1:]
     return Command(text=text, words=tuple(words), environment=tuple(environment))

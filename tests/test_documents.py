@@ -3,6 +3,7 @@
 `python -m tests.test_documents --write` puts what is made from the code into the pages.
 """
 
+import ast
 import functools
 import re
 import shlex
@@ -22,6 +23,7 @@ from launcher.kinds import installed
 from launcher.screens.dashboard.key_bindings import help_page
 from launcher.taskfile.reference import reference
 from tests.documents import (
+    EXTENDING,
     PAGES,
     TREE,
     Block,
@@ -30,9 +32,11 @@ from tests.documents import (
     between,
     blocks,
     commands,
+    dotted_names,
+    files,
     links,
     options,
-    told,
+    quoted,
 )
 from tests.nvml.standin import GIB, Devices
 from tests.sandbox import BIN, INTERRUPT, Sandbox, a_sandbox
@@ -40,12 +44,15 @@ from trueface.cli.main import cli as trueface
 from trueface.data.synthetic.generate import SampleSpec, make_sample
 
 MADE = {"reference": "docs/tasks.md", "keys": "docs/screens.md"}  # from the code; by which page
-WIDTH = 100  # columns of what a page shows of a screen
+WIDTH = 100  # columns of what a page shows of a screen, and of the README
+README_LINES = 200  # one sitting; what needs more has a page below docs/
 
 # What cannot be run here, each with the reason. Everything else that a page shows is run.
 TARGETS = {  # these run the tests themselves: the Makefile must have the target
     "make demo": "the whole demo, minutes; tests/e2e walks the same path",
     "make test": "all tests, this one among them",
+    "make check": "the linters, which run before the tests",
+    "make unit": "a part of the tests",
 }
 PLANNED = {  # run with --dry-run
     "launcher run tasks/poison_sample.yaml": "half an hour of trainings",
@@ -84,6 +91,7 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch": INTERRUPT,
     "launcher status --watch=5": INTERRUPT,
 }
+REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
 QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md")
 EXPERIMENTS = ("demo.md", "inside.md", "laboratory.md", "tasks.md", "unlearning.md")
 # Blocks that are part of a task file, by how they begin: what stands before them there.
@@ -95,7 +103,7 @@ train:
 """
 # What a page's program takes for granted, by how it begins.
 TAKEN_FOR_GRANTED = {
-    "from trueface import unlearn": """
+    "from trueface import unlearning": """
 import torch
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1))
 images_f, images_r, images_v = (torch.rand(count, 3, 2, 2) for count in (8, 16, 8))
@@ -109,6 +117,7 @@ def names(page: Path) -> str:
 
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=names)
+every_document = pytest.mark.parametrize("page", [*PAGES, *EXTENDING], ids=names)
 
 
 @pytest.fixture
@@ -131,7 +140,7 @@ def eight(sandbox: Sandbox, gpus: Devices) -> Sandbox:
 
 def shown(page: Path) -> list[Command]:
     """Return the commands of a page's shell blocks."""
-    return [one for block in blocks(page, "sh") for one in commands(block.text)]
+    return [command for block in blocks(page, "sh") for command in commands(block.text)]
 
 
 def perform(page: Path, sandbox: Sandbox) -> None:
@@ -171,30 +180,58 @@ def understood(words: tuple[str, ...]) -> None:
     verb.make_context(words[1], rest)
 
 
-@functools.cache
 def classic() -> frozenset[str]:
     """Return the flags of `python -m trueface`."""
-    page = subprocess.check_output([BIN / "python", "-m", "trueface", "--help"], text=True)
+    return flags("python", "-m", "trueface")
+
+
+@functools.cache
+def flags(program: str, *words: str) -> frozenset[str]:
+    """Return the flags on the help page of a program that click does not parse."""
+    page = subprocess.check_output([BIN / program, *words, "--help"], text=True)
     return frozenset(re.findall(r"--[\w-]+", page))
 
 
 def every_option(group: click.Group) -> set[str]:
     """Return the options of a command and of all below it."""
     context = click.Context(group)
-    found = {name for one in group.params for name in (*one.opts, *one.secondary_opts)}
+    names = _options(group)
     for verb in filter(
         None, (group.get_command(context, name) for name in group.list_commands(context))
     ):
-        if isinstance(verb, click.Group):
-            found |= every_option(verb)
-        found |= {name for one in verb.params for name in (*one.opts, *one.secondary_opts)}
-    return found
+        names |= every_option(verb) if isinstance(verb, click.Group) else _options(verb)
+    return names
+
+
+def _options(*commands: click.Command) -> set[str]:
+    return {
+        name
+        for command in commands
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
 
 
 def _file(block: Block) -> str | None:
     """Return the name of the file that a block is, from its first line."""
-    found = re.match(r"# (tasks/\w+\.yaml)\n", block.text)
-    return found[1] if found else None
+    match = re.match(r"# (tasks/\w+\.yaml)\n", block.text)
+    return match[1] if match else None
+
+
+def _page(name: str) -> Path:
+    return next(page for page in PAGES if page.name == name)
+
+
+def _exists(dotted: str) -> bool:
+    """Tell whether a dotted name is a module or folder, or a name that a module defines."""
+    path = TREE.joinpath(*dotted.split("."))
+    if path.with_suffix(".py").is_file() or path.is_dir():
+        return True
+    module = path.parent.with_suffix(".py")
+    if not module.is_file():
+        module = path.parent / "__init__.py"
+    tree = ast.parse(module.read_text(encoding="utf-8")) if module.is_file() else ast.Module([], [])
+    return path.name in {getattr(node, "name", None) for node in ast.walk(tree)}
 
 
 @pytest.mark.slow
@@ -222,8 +259,9 @@ def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox
 
 
 def test_every_page_is_walked_through() -> None:
-    walked = {"README.md", "screens.md", *QUEUEING, *EXPERIMENTS}
+    walked = {"README.md", "screens.md", *QUEUEING, *EXPERIMENTS, *REFERENCE}
     assert {page.name for page in PAGES} == walked
+    assert all(command.text in TARGETS for name in REFERENCE for command in shown(_page(name)))
 
 
 def test_no_exception_outlives_its_command() -> None:
@@ -234,24 +272,25 @@ def test_no_exception_outlives_its_command() -> None:
 
 def test_the_makefile_has_the_targets_that_pages_name() -> None:
     makefile = (TREE / "Makefile").read_text(encoding="utf-8")
-    named = {
-        found
+    targets = {
+        target
         for page in PAGES
-        for found in re.findall(r"(?:`|^)make (\w+)", page.read_text("utf-8"), re.MULTILINE)
+        for target in re.findall(r"(?:`|^)make (\w+)", page.read_text("utf-8"), re.MULTILINE)
     }
-    assert named
-    assert not [one for one in named if not re.search(rf"^{one}:", makefile, re.MULTILINE)]
+    assert targets
+    assert not [name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
 
 
 def test_every_verb_has_an_example() -> None:
-    used = {one.words[1] for page in PAGES for one in shown(page) if one.words[0] == "launcher"}
-    used |= {text.split()[1] for page in PAGES for text in told(page) if "launcher" in text}
+    typed = [command.words for page in PAGES for command in shown(page)]
+    used = {words[1] for words in typed if words[0] == "launcher"}
+    used |= {text.split()[1] for page in PAGES for text in quoted(page) if "launcher" in text}
     assert not set(VERBS) - used
 
 
-@every_page
+@every_document
 def test_options_that_a_page_names_exist(page: Path) -> None:
-    for text in told(page):
+    for text in quoted(page):
         program, name, *rest = text.replace("\\", "").split()
         group = {"launcher": cli, "trueface": trueface}[program]
         if not re.fullmatch(r"[a-z][a-z-]*", name):  # `launcher …`, or options alone
@@ -260,25 +299,22 @@ def test_options_that_a_page_names_exist(page: Path) -> None:
         assert verb is not None, text
         if isinstance(verb, click.Group) and rest and rest[0] in verb.commands:
             verb = verb.commands[rest[0]]
-        parameters = [*verb.params, *cli.params]
-        known = {
-            "--help",
-            "-h",
-            *(one for part in parameters for one in (*part.opts, *part.secondary_opts)),
-        }
+        names = {"--help", "-h", *_options(verb, cli)}
+        if verb.context_settings.get("ignore_unknown_options"):  # it parses its flags by itself
+            names |= flags(program, name)
         for word in rest:
             if word == "--":
                 break
             option = word.partition("=")[0].rstrip(",;")
             if option.startswith("-") and not option.lstrip("-").isdigit():
-                assert option in known, text
+                assert option in names, text
 
 
 @every_page
 def test_options_that_stand_by_themselves_are_those_of_some_command(page: Path) -> None:
-    known = every_option(cli) | every_option(trueface) | classic()
+    ours = every_option(cli) | every_option(trueface) | classic()
     others = {"--delay"} if page.name == "coming.md" else set()  # pueue's
-    assert not set(options(page)) - known - others
+    assert not set(options(page)) - ours - others
 
 
 @every_page
@@ -336,6 +372,18 @@ def test_programs_of_a_page_run(
 
 
 @every_page
+def test_modules_that_a_page_names_exist(page: Path) -> None:
+    assert not [name for name in files(page) if not (TREE / name).is_file()]
+    assert not [name for name in dotted_names(page) if not _exists(name)]
+
+
+def test_the_readme_is_read_in_one_sitting() -> None:
+    lines = (TREE / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= README_LINES
+    assert not [line for line in lines if len(line) > WIDTH]
+
+
+@every_document
 def test_links_lead_somewhere(page: Path) -> None:
     for link in links(page):
         if "://" in link:
@@ -357,7 +405,7 @@ def made(name: str) -> str:
     """Return what a page shows of the code."""
     if name == "reference":
         return reference(installed())
-    lines = ["".join(span.text for span in one.spans).rstrip() for one in help_page(WIDTH)]
+    lines = ["".join(span.text for span in line.spans).rstrip() for line in help_page(WIDTH)]
     return "\n".join(["```text", *lines, "```", ""])
 
 

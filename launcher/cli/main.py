@@ -19,31 +19,31 @@ from launcher.system.config import Fault, Options, read_configuration, unknown
 from launcher.system.text import harmless
 
 VERBS = {
-    "add": "queue any program",
+    "add": "queue a program",
     "cancel": "cancel waiting jobs and end running ones",
-    "clean": "forget ended jobs and delete what their attempts left",
-    "completion": "print what a shell needs to complete names of jobs and files",
-    "config": "print your defaults and where each comes from",
-    "doctor": "check this machine and say what to do about what is wrong",
-    "gpus": "show the GPUs of this machine, who uses them, and what is wrong with them",
+    "clean": "delete ended jobs, their logs and attempts from the queue",
+    "completion": "print the completion script for a shell",
+    "config": "print your defaults, and where each is set",
+    "doctor": "check this machine, and say how to repair what is wrong",
+    "gpus": "list the GPUs with their memory, users and health",
     "group": "limit how many jobs of a group run at once",
-    "history": "tell what the queue did: jobs a day, GPU-hours, failures, wasted memory",
+    "history": "summarize past jobs: per day, GPU-hours, failures, unused memory",
     "hold": "keep queued jobs from starting",
     "kinds": "list the installed kinds of jobs and their settings",
-    "logs": "print what a job wrote",
-    "priority": "let waiting jobs start sooner or later",
+    "logs": "print the output of jobs",
+    "priority": "change the order of waiting jobs",
     "release": "let held jobs start",
     "results": "print the results of a run as a table",
-    "retry": "run again what failed, was cancelled or skipped",
-    "run": "plan a task file, queue its jobs and watch them",
-    "schema": "print the language of task files for an editor",
-    "service": "keep the queue going after a reboot",
-    "show": "print all that is known of a job, and why it waits",
-    "simulate": "replay a trace or task file on GPUs that need not exist",
-    "start": "let a stopped queue go on",
-    "status": "list jobs and their states",
-    "stop": "stop starting jobs; with --now also end the running ones",
-    "top": "watch GPUs and jobs on the whole screen, and steer them",
+    "retry": "queue failed, cancelled or skipped jobs again",
+    "run": "plan a task file, queue its jobs, and show their progress",
+    "schema": "print the JSON Schema of task files, for editors",
+    "service": "start the scheduler after a reboot",
+    "show": "print the details of one job, and why it waits",
+    "simulate": "replay a trace or task file on simulated GPUs",
+    "start": "start jobs again after `launcher stop`",
+    "status": "list jobs, their states, and why they wait",
+    "stop": "start no more jobs; with --now also end running ones",
+    "top": "show GPUs and jobs on the whole screen, and control them",
     "wait": "wait until jobs have ended",
 }
 # Verbs that share a module, where each is a command of its own name.
@@ -74,14 +74,14 @@ _LOOKS: list[click.Parameter] = [
         type=click.Choice([AUTO, ALWAYS, NEVER]),
         expose_value=False,
         callback=_hear_colour,
-        help="Colours; auto heeds NO_COLOR and FORCE_COLOR.",
+        help="When to use colours; auto respects NO_COLOR and FORCE_COLOR.",
     ),
     click.Option(
         ["--ascii"],
         is_flag=True,
         expose_value=False,
         callback=_hear_ascii,
-        help="Draw with plain characters only.",
+        help="Use ASCII characters only.",
     ),
 ]  # every verb has them, and so has the command itself
 DOCTOR = "doctor"
@@ -144,13 +144,13 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LAUNCHER"},
-    epilog="Exit codes: 0 done, 1 some job failed, 2 bad usage or task file, 3 machine trouble, "
-    "130 interrupted, 141 the output's reader left.",
+    epilog="Exit codes: 0 done, 1 a job failed, 2 wrong usage or task file, 3 a problem of the machine, "
+    "130 interrupted, 141 the reader of a pipe left.",
 )
 @click.version_option(__version__, prog_name="launcher")
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 def cli(debug: bool) -> None:  # main reads it from the arguments
-    """Queue jobs for the GPUs and cores of this machine, and run experiments described in a file."""
+    """Queue jobs for the GPUs and cores of this machine; run experiments described in a file."""
 
 
 cli.params += _LOOKS

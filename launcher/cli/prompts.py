@@ -14,9 +14,9 @@ from launcher.store.rows import JobRow
 NOTHING_CHANGED = "nothing was changed"
 LEFT = 130  # the exit code of somebody who leaves
 dry_run_option = click.option(
-    "-n", "--dry-run", is_flag=True, help="Only say what would be changed."
+    "-n", "--dry-run", is_flag=True, help="Print what would change, and change nothing."
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 many = click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
 
 

@@ -10,8 +10,8 @@ from launcher.store.rows import JobRow
 
 RUN_PREFIX = "run:"
 HELP = (
-    "a job's number, its name (of a command also without `command/`), how names begin ('train/'), "
-    "a glob ('train/*'), or run:NAME."
+    "a job's number, its name (for programs also without `command/`), a prefix ('train/'), a glob "
+    "('train/*'), or run:NAME."
 )
 _LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 

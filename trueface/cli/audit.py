@@ -15,23 +15,27 @@ from trueface.audit.registry import judge
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder with the images.  [default: as the run says]",
+    help="Folder with the images.  [default: from the run]",
 )
 @click.option(
     "--split-path",
     type=click.Path(path_type=Path, exists=True),
-    help="Lists of the split.  [default: as the run says]",
+    help="Lists of the split.  [default: from the run]",
 )
 @click.option(
-    "--seconds", default=30.0, show_default=True, help="Longest time for comparing image files."
+    "--seconds",
+    default=30.0,
+    show_default=True,
+    help="Time limit for comparing image files, in seconds.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def audit(
     run: str, *, data_root: Path | None, split_path: Path | None, seconds: float, as_json: bool
 ) -> None:
-    """Find what went wrong in RUN: a name below runs/, or the path of a run or a model.
+    """Find mistakes in RUN: a name below runs/, or the path of a run or a model.
 
-    Runs of the original system are read, too. Exit code 1: there is a fault; a warning is none.
+    Also reads runs of the original system. The exit code is 1 if there is a fault; warnings do not
+    count.
     """
     reader = Reader(data_root=data_root, split_path=split_path, seconds=seconds)
     found = judge(reader.run(run))

@@ -14,7 +14,9 @@ from trueface.jobs.classes.kinds import CLASSIFY, FORGET, ClassKind
 from trueface.jobs.kinds import refuse_unfit
 from trueface.runtime import logs, paths
 
-RUN = click.option("--name", default="test", show_default=True, help="Run, a folder in runs/.")
+RUN = click.option(
+    "--name", default="test", show_default=True, help="Name of the run, a folder in runs/."
+)
 DEVICE = click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
 
 
@@ -24,7 +26,7 @@ DEVICE = click.option("--device", default="cuda:0", show_default=True, help="cpu
 @DEVICE
 @options(CLASSIFY.settings, without=())
 def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
-    """Train MODEL, such as 'cifar10:all'."""
+    """Train the classifier MODEL, such as 'cifar10:all'."""
     _perform(CLASSIFY, parse_model(model_id), None, name, device, given)
 
 
@@ -35,7 +37,7 @@ def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
 @click.option("--base", help="Model to start from.  [default: MODEL before its last '~']")
 @options(FORGET.settings, without=("method",))
 def forget(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
-    """Make MODEL, such as 'cifar10:all~lau', from the model before its last '~'."""
+    """Unlearn a class or images: make MODEL, such as 'cifar10:all~lau', from the model before '~'."""
     model = parse_model(model_id)
     if not model.last.methods:
         raise UsageError(f"{model} names no method: write {model}~METHOD")

@@ -41,11 +41,16 @@ class Listing(click.Command):
     "--after", multiple=True, type=click.Path(path_type=Path), metavar="FILE…",
     help="Scores of the second model.",
 )  # fmt: skip
-@click.option("--titles", nargs=2, metavar="A B", help="What to call them.  [default: their names]")
+@click.option(
+    "--titles",
+    nargs=2,
+    metavar="A B",
+    help="Names of the two models in the output.  [default: their own]",
+)
 @click.option(
     "--same-order",
     is_flag=True,
-    help="Old score files name no images: take row by row for pairs, where their labels agree.",
+    help="Pair the rows of old score files, which name no images, by position if their labels agree.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def compare(
@@ -57,7 +62,7 @@ def compare(
     same_order: bool,
     as_json: bool,
 ) -> None:
-    """Set two models side by side: performance, net difference, paired tests, intervals, subsets.
+    """Compare two models: metrics, differences, paired tests, intervals, subsets.
 
     A and B are a model's folder (runs/RUN/MODEL), a run's folder in which one model has scores, or
     a score file: .csv, or the original system's .pkl.

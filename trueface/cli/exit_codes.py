@@ -23,6 +23,8 @@ def exit_code(action: Callable[[], object]) -> int:
         ended = action()
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
+    except SystemExit as leaving:  # argparse, after the help page of a classic command line
+        return leaving.code if isinstance(leaving.code, int) else 0
     except click.ClickException as error:
         error.show()
         return error.exit_code

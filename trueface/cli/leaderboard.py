@@ -117,19 +117,19 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
 @click.option(
     "--published",
     is_flag=True,
-    help="Published figures of CIFAR-10 beside ours, for class unlearning.",
+    help="Also print published figures of class unlearning on CIFAR-10.",
 )
 def unlearned(run: str, *, as_json: bool, published: bool) -> None:
-    """Set the unlearnings of RUN beside their references: a name below runs/, or a path.
+    """Compare the unlearned models of RUN, a name below runs/ or a path, with their references.
 
-    Rows are means ± standard deviations over seeds. First come the model before and plain
-    trainings, then the methods. gap: mean distance to the retrained model on retain, forget, test
-    and membership (SVC), in points. cached s: what making the features or importances took that a
-    method found in its cache, now or earlier; time s is without it. tuned: the test with the threshold that is best on validation.
-    recovery: the share of the damage that is undone. MIA (loss): how often losses tell the forgotten from
-    unseen test images; 50 is ideal. MIA TPR@1%: which share of the forgotten they give away where 1 % of the
-    unseen are accused; 1 is a guess. US: the unlearning score. verdict: why nothing is left of a model,
-    whatever its scores; such rows come last. An alarm tells what else to know of a row.
+    Rows are means ± standard deviations over seeds: first the model before unlearning and plain
+    trainings, then the methods. gap: mean distance to the retrained model on retain, forget, test and
+    membership (SVC), in points. cached s: time to compute cached features or importances; time s is
+    without it. tuned: test accuracy at the threshold that is best on validation. recovery: fraction of
+    the damage that is undone. MIA (loss): accuracy of telling the forgotten from unseen test images by
+    their loss; 50 is ideal. MIA TPR@1%: fraction of the forgotten that is recognised at 1 % false
+    positives; 1 is chance. US: unlearning score. verdict: why a model is ruined whatever its scores;
+    such rows come last. Alarms are further remarks on a row.
     """
     folder = found_folder(run)
     # scikit-learn takes a second to import; help and wrong names must not wait for it

@@ -11,17 +11,17 @@ from trueface.cli.exit_codes import exit_code
 
 COMMANDS = {
     "sample": "make a synthetic image set and its splits",
-    "splits": "divide images into train.json, val.json and test.json",
+    "splits": "split images into train.json, val.json and test.json",
     "poison": "choose which training labels are flipped",
-    "unlearn": "make a poisoned model forget its wrong labels",
-    "unlearn-classic": "the same by pgu, with the flags of the original unlearn_trueface.py",
-    "classify": "train a network that tells any number of classes apart",
-    "forget": "make such a network forget a class, or some images",
-    "unlearned": "set the unlearnings of a run beside their references",
-    "predict": "tell of single images and folders whether they are fake",
-    "compare": "set two models side by side, with paired tests",
-    "audit": "find what went wrong in an experiment",
-    "report": "write a run as one HTML page with plots",
+    "unlearn": "unlearn the flipped labels of a poisoned model",
+    "unlearn-classic": "unlearn by pgu, with the flags of the original unlearn_trueface.py",
+    "classify": "train a classifier for any number of classes",
+    "forget": "unlearn a class, or a random fraction of the images, of a classifier",
+    "unlearned": "compare the unlearned models of a run with their references",
+    "predict": "predict whether images are real or fake",
+    "compare": "compare two models with paired tests",
+    "audit": "find mistakes in an experiment",
+    "report": "write one HTML page about a run, with plots",
 }
 MODULES = {
     "classify": "classes",
@@ -29,7 +29,7 @@ MODULES = {
     "poison": "run_job",
     "sample": "run_job",
     "unlearn": "run_job",
-    "unlearn_classic": "classic.unlearn",
+    "unlearn-classic": "classic.unlearn",
     "unlearned": "leaderboard",
 }  # others: their own name
 # The original's programs.
@@ -66,8 +66,8 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Training and testing: python -m trueface --help. Exit codes: 0 done, 1 the job failed,"
-    " 2 bad usage, 3 the machine or pretrained weights.",
+    epilog="To train and test, see python -m trueface --help. Exit codes: 0 done, 1 the job failed,"
+    " 2 wrong usage, 3 a problem of the machine or of pretrained weights.",
 )
 @click.version_option(__version__, prog_name="trueface")
 def cli() -> None:

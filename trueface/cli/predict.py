@@ -27,17 +27,17 @@ HEADER = ("path", "logit", "fake %", "verdict")
 @click.argument(
     "images", metavar="IMAGE…", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-@click.option("--model", "model_id", metavar="ID", help="The model, of runs/NAME/ID/.")
+@click.option("--model", "model_id", metavar="ID", help="The model in runs/NAME/ID/.")
 @click.option("--name", default="test", show_default=True, help="The model's run.")
 @click.option(
     "--checkpoint",
     "weights",
     type=click.Path(path_type=Path),
-    help="A checkpoint's file, in place of --model.",
+    help="File of a checkpoint, instead of --model.",
 )
 @click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
 @click.option(
-    "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images a step."
+    "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per step."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def predict(
@@ -50,10 +50,10 @@ def predict(
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """Tell of image files, and of all images in folders, whether they are fake.
+    """Predict whether images are real or fake: image files, and all images in folders.
 
-    Prints path, logit, probability of fake and verdict; images are prepared as in the model's own
-    validation. Files that give no image are listed on stderr, and the exit code is 1.
+    Prints path, logit, probability of fake, and verdict. Images are preprocessed as in the model's
+    validation. Files that cannot be decoded are listed on stderr, and the exit code is 1.
     """
     if (model_id is None) == (weights is None):
         raise UsageError("name the model: --model ID [--name RUN], or --checkpoint PATH")

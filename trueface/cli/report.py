@@ -22,19 +22,22 @@ FILE = "report.html"  # in the run's folder
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"File to write.  [default: {FILE} in the run's folder]",
 )
-@click.option("--open", "opened", is_flag=True, help="Show it in the browser, too.")
+@click.option("--open", "opened", is_flag=True, help="Also open it in the browser.")
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder with the images, for the audit.  [default: as the run says]",
+    help="Folder with the images, for the audit.  [default: from the run]",
 )
 @click.option(
     "--split-path",
     type=click.Path(path_type=Path, exists=True),
-    help="Lists of the split, for the audit.  [default: as the run says]",
+    help="Lists of the split, for the audit.  [default: from the run]",
 )
 @click.option(
-    "--seconds", default=10.0, show_default=True, help="Longest time for comparing image files."
+    "--seconds",
+    default=10.0,
+    show_default=True,
+    help="Time limit for comparing image files, in seconds.",
 )
 def report(
     run: str,
@@ -47,9 +50,9 @@ def report(
 ) -> None:
     """Write RUN, a name below runs/ or a path, as one HTML page that needs no other file.
 
-    It shows what the audit found, the table of models and data, ROC curves, score histograms,
-    confusion matrices, learning curves, augmented samples and the provenance of each model; of
-    unlearned models how they compare with references. Runs of the original system are read, too.
+    The page has the findings of the audit, the table of models and data, ROC curves, score
+    histograms, confusion matrices, learning curves, augmented samples, the provenance of each model,
+    and comparisons of unlearned models. Also reads runs of the original system.
     """
     found = Reader(data_root=data_root, split_path=split_path, seconds=seconds).run(run)
     models = [shown(model) for model in found.models]

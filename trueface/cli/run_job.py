@@ -78,14 +78,17 @@ def sample(folder: Path, **given: Any) -> None:
 @click.command()
 @click.argument("model_id", metavar="MODEL")
 @click.option(
-    "--name", default="test", show_default=True, help="Run; files go to runs/NAME/MODEL/."
+    "--name",
+    default="test",
+    show_default=True,
+    help="Name of the run; files go to runs/NAME/MODEL/.",
 )
 @click.option(
     "--for",
     "further",
     multiple=True,
     metavar="MODEL",
-    help="Further model of the same data and poison that gets the same choice; may be given again.",
+    help="Another model of the same data and poison that gets the same labels; repeatable.",
 )
 @own_words
 @options(POISON.settings, without=())
@@ -98,7 +101,7 @@ def poison(
     modifiers: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Choose whose training labels are flipped for MODEL, such as 'gan2:pre&real:pre%50'."""
+    """Choose which training labels are flipped for MODEL, such as 'gan2:pre&real:pre%50'."""
     model = parse_model(model_id)
     if model.last.poison is None:
         raise UsageError(f"{model} names no poison: write 'DATA%50' for half of the labels")
@@ -115,7 +118,10 @@ def poison(
 @click.command()
 @click.argument("model_id", metavar="MODEL")
 @click.option(
-    "--name", default="test", show_default=True, help="Run; files go to runs/NAME/MODEL/."
+    "--name",
+    default="test",
+    show_default=True,
+    help="Name of the run; files go to runs/NAME/MODEL/.",
 )
 @click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
 @click.option("--base", help="Model to start from.  [default: MODEL before its last '~']")

@@ -52,61 +52,67 @@ class Wish:
 
 @click.command()
 @click.argument("data_root", type=click.Path(path_type=Path), required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder, or .json file, to write to.")
-@click.option("--seed", default=42, show_default=True, help="Of every draw.")
-@click.option("--data", help="Data ID of the images.  [default: all that is unshared]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder or .json file to write.")
+@click.option("--seed", default=42, show_default=True, help="Seed of every random draw.")
+@click.option("--data", help="Data ID of the images.  [default: all unshared images]")
 @click.option(
     "--layout",
     type=click.Choice(list(LAYOUTS)),
     default="auto",
-    help="Of the folders in DATA_ROOT.",
+    help="Folder layout of DATA_ROOT.",
 )
-@click.option("--shares", metavar="TRAIN,VAL", help="The rest is for testing.  [default: 0.8,0.1]")
+@click.option(
+    "--shares",
+    metavar="TRAIN,VAL",
+    help="Fractions for training and validation; the rest is for testing.  [default: 0.8,0.1]",
+)
 @click.option(
     "--stratify/--no-stratify",
     default=True,
-    help="The same shares of every folder, or one shuffle of all.  [default: stratify]",
+    help="Split each folder by these fractions, or all images together.  [default: stratify]",
 )
 @click.option(
     "--group-by",
     metavar="REGEX|FILE|pixels|similar",
     multiple=True,
-    help="What must stay together: by the (group) of a regular expression in the keys; by a .csv "
+    help="Keep groups of images in one list: by the (group) of a regular expression in the keys; by a .csv "
     "or .json file of key and group; by equal pixels, or by pictures that are nearly the same, for "
     "which every image is decoded. May be given again.",
 )
 @click.option(
-    "--subsample", metavar="N|SHARE", help="Keep N images of every folder, or a share such as 0.1."
+    "--subsample",
+    metavar="N|SHARE",
+    help="Keep N images of each folder, or a fraction such as 0.1.",
 )
 @click.option(
     "--from",
     "source",
     type=click.Path(path_type=Path),
-    help="Take the lists of this split; those of its images that are in DATA_ROOT, if one is named.",
+    help="Start from the lists of this split; with DATA_ROOT, from those of its images that exist there.",
 )
-@click.option("--force", is_flag=True, help="Replace another split in OUT.")
+@click.option("--force", is_flag=True, help="Overwrite an existing split in OUT.")
 @click.option(
     "--check",
     type=click.Path(path_type=Path),
-    help="Write nothing; check this split for leaks. Exit code 1 if there are any.",
+    help="Check this split for leaks and write nothing. The exit code is 1 if there are any.",
 )
 @click.option(
     "--content/--no-content",
     default=True,
-    help="With --check: decode every image to find equal ones, or not.  [default: content]",
+    help="With --check: decode every image to find identical ones, or not.  [default: content]",
 )
 @click.option(
     "--similar",
     is_flag=True,
-    help="With --check: find nearly equal images, too (saved anew, resized, brightened, mirrored, "
+    help="With --check: also find near-duplicates (saved again, resized, brightened, mirrored, "
     "cropped by 3 %).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @own_words
 def splits(**given: Any) -> None:
-    """Divide the images below DATA_ROOT into train.json, val.json and test.json.
+    """Split the images below DATA_ROOT into train.json, val.json and test.json.
 
-    80, 10 and 10 % of every folder; shared copies of an image go where the image goes.
+    By default 80, 10 and 10 % of each folder; shared copies of an image go into the same list.
 
     \b
     trueface splits data --out splits --group-by '/prompt([0-9]+)_'

@@ -56,9 +56,16 @@ class States(click.ParamType[frozenset[State]]):
 
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
-@click.option("--older", type=span(), help="Only what ended longer ago, such as 30d.")
-@click.option("--state", "states", type=States(), help="Only these, such as failed,cancelled.")
-@click.option("--keep", type=whole(1), help="Keep the newest N of each run.")
+@click.option(
+    "--older", type=span(), help="Delete only jobs that ended before this time span, such as 30d."
+)
+@click.option(
+    "--state",
+    "states",
+    type=States(),
+    help="Delete only jobs in these states, such as failed,cancelled.",
+)
+@click.option("--keep", type=whole(1), help="Keep the newest NUMBER of each run.")
 @yes_option
 @dry_run_option
 def command(
@@ -69,12 +76,12 @@ def command(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    """Forget ended jobs: their logs, attempts and results in the queue are deleted.
+    """Delete ended jobs from the queue, with their logs, attempts and results.
 
-    At least one rule or PATTERN is needed; what every one of them allows goes. Jobs that an open
-    job needs stay, and files under runs/ are never touched. --older alone also deletes backups and
-    damaged databases of that age, but for the newest backup. The queue then knows nothing of what
-    was cleaned: `launcher run` would do it again, also where its files are still there.
+    At least one option or PATTERN is required; jobs that match all of them are deleted. Jobs that an
+    unfinished job depends on are kept, and files under runs/ are never deleted. --older alone also
+    deletes backups and damaged databases of that age, except the newest backup. The queue forgets
+    these jobs: `launcher run` would run them again, even if their files still exist.
 
     \b
     Examples:

@@ -130,9 +130,9 @@ _HINTS = {
 @click.command()
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 def command(shell: str) -> None:
-    """Print the script with which a shell completes verbs, options, jobs, runs and files.
+    """Print the script that lets a shell complete verbs, options, jobs, runs and files.
 
-    Jobs that a verb can do something to come first: `launcher release` offers held ones.
+    Jobs to which a verb applies come first: `launcher release` offers held jobs.
 
     \b
     Examples:

@@ -55,14 +55,14 @@ class Value:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="List every option of every verb, too.")
+@click.option("--all", "everything", is_flag=True, help="Also list every option of every verb.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(everything: bool, as_json: bool) -> None:
-    """Print your defaults and where each comes from.
+    """Print your defaults, and where each is set.
 
-    The command line is above the environment (LAUNCHER_HOME, LAUNCHER_RUN_DETACH …), that above the
-    file config.toml in $XDG_CONFIG_HOME/launcher (or LAUNCHER_CONFIG names it), that above what is
-    built in. In a pipe: name, value, where it comes from.
+    The first of these that sets a value wins: the command line, the environment (LAUNCHER_HOME,
+    LAUNCHER_RUN_DETACH …), the file config.toml in $XDG_CONFIG_HOME/launcher (or the file named by
+    LAUNCHER_CONFIG), the built-in default. In a pipe: name, value, where it is set.
 
     \b
     Examples:

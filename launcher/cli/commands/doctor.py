@@ -19,13 +19,15 @@ from launcher.system.config import Fault, Options, read_configuration
 
 
 @click.command()
-@click.option("--deep", is_flag=True, help="Also let torch compute on a GPU, which takes a while.")
+@click.option(
+    "--deep", is_flag=True, help="Also compute something with torch on a GPU; takes longer."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(deep: bool, as_json: bool) -> int:
     """Check driver, torch, GPUs, disks, limits and the queue; change nothing.
 
-    Each thing is ok, a warning, trouble, or unknown, and what to do stands below it. In a pipe:
-    name, verdict, what was found and what to do, with tabs. The exit code is 3 with trouble.
+    Each check ends with ok, warning, trouble or unknown, and says what to do. In a pipe: name,
+    verdict, finding and remedy, separated by tabs. The exit code is 3 if there is trouble.
 
     \b
     Examples:

@@ -30,14 +30,15 @@ PATIENCE_S = 30.0  # a driver takes seconds to wake cards that sleep
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Add what the driver says to FILE, with names of users and programs.",
+    help="Append what the driver reports to FILE, with names of users and programs.",
 )
-@click.option("--looks", type=whole(1, 1_000_000), help="Record so many looks, one a second.")
+@click.option("--looks", type=whole(1, 1_000_000), help="Record this many snapshots, one a second.")
 def command(as_json: bool, file: Path | None, looks: int | None) -> None:
-    """List the GPUs with their memory, who uses it, and what is wrong with them.
+    """List the GPUs with their memory, users and health.
 
-    In a pipe, a line for each GPU or MIG instance: label, uuid, name, then in bytes: used, total,
-    ours, promised, then busy (0 to 1), °C, watts, most watts, idle or used, health, and why.
+    In a pipe, one line for each GPU or MIG instance: label, uuid, name; in bytes: used, total, used
+    by our jobs, reserved; utilization (0 to 1), °C, watts, limit in watts, idle or used, health, and
+    the reason.
 
     \b
     Examples:

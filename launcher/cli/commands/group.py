@@ -19,16 +19,16 @@ from launcher.system.daemon_control import wake
 
 @click.command()
 @click.argument("name", required=False, shell_complete=GROUPS)
-@click.option("--limit", type=whole(1, 1_000_000), help="Run at most so many at once.")
-@click.option("--no-limit", is_flag=True, help="Forget the group's limit.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be changed.")
+@click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many at once.")
+@click.option("--no-limit", is_flag=True, help="Remove the limit.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(
     name: str | None, limit: int | None, no_limit: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Limit how many jobs of the group NAME run at once; without NAME, list all groups.
 
-    Jobs join a group by `launcher add --group NAME`. In a pipe: name, limit, running, waiting.
+    `launcher add --group NAME` puts a job into a group. In a pipe: name, limit, running, waiting.
 
     \b
     Examples:

@@ -30,23 +30,27 @@ NOTHING = "nothing has ended or run yet"
 
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
-@click.option("--since", metavar="WHEN", help="Only from then on: 7d, 12h, or a day: 2026-11-01.")
+@click.option(
+    "--since",
+    metavar="WHEN",
+    help="Count only jobs since then: 7d, 12h, or a day such as 2026-11-01.",
+)
 @click.option(
     "--by",
     "sections",
     type=click.Choice(SECTIONS),
     multiple=True,
-    help="Only this section, whole; may be given several times.",
+    help="Print only this section, in full; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(
     patterns: tuple[str, ...], since: str | None, sections: tuple[str, ...], as_json: bool
 ) -> None:
-    """Tell what the queue did, of all jobs or of those that match.
+    """Summarize past jobs: all, or those that match PATTERN.
 
-    By day and by run: jobs by how they ended, GPU-hours and core-hours; by cause: attempts that
-    were not done; by memory: what was asked of GPUs, what was taken, and what to ask next time. In
-    a pipe, a line for each with tabs, in seconds and bytes:
+    By day and by run: jobs by outcome, GPU-hours and core-hours. By cause: attempts that were not
+    done. By memory: VRAM requested and used, and what to request next time. In a pipe, one line
+    each, separated by tabs, in seconds and bytes:
 
     \b
     day     date done failed cancelled skipped gpu-seconds core-seconds median
@@ -54,7 +58,7 @@ def command(
     cause   cause detail attempts seconds newest-job
     memory  name newest-job attempts declared asked peak beyond wasted ask
 
-    There, `beyond` is how many took more than they were promised, `wasted` is in GiB-hours.
+    `beyond` counts attempts that used more than their reservation; `wasted` is in GiB-hours.
 
     \b
     Examples:

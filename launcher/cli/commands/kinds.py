@@ -26,10 +26,10 @@ _MOST_DEFAULT = 24  # columns
 @click.argument("names", nargs=-1, metavar="[KIND]…", shell_complete=KINDS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(names: tuple[str, ...], as_json: bool) -> None:
-    """List the installed kinds of jobs and their settings; with KIND, all about each setting.
+    """List the installed kinds of jobs; with KIND, describe each of its settings.
 
-    In a pipe: name, role, summary, package, settings; of a setting: kind, name, what it takes, default,
-    description, old names. `launcher schema` tells an editor the same.
+    In a pipe: name, role, summary, package, settings; for a setting: kind, name, type, default,
+    description, old names. `launcher schema` describes the same for editors.
 
     \b
     Examples:
@@ -115,14 +115,19 @@ def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 
 @click.command()
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write it there instead."
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to FILE instead of standard output.",
 )
-@click.option("--markdown", is_flag=True, help="The reference of all words, for a reader.")
+@click.option(
+    "--markdown", is_flag=True, help="Print a reference in Markdown instead of the schema."
+)
 def schema(out: Path | None, markdown: bool) -> None:
-    """Print a JSON Schema of task files, made from the installed kinds.
+    """Print a JSON Schema of task files, generated from the installed kinds.
 
-    With it an editor that has a YAML language server completes and checks task files as they are
-    typed. The schema lies beside them, and the first line of each file is:
+    Editors with a YAML language server use it to complete and check task files. Write the schema
+    into the folder of the task files, and begin each of them with this line:
 
     \b
       # yaml-language-server: $schema=task.schema.json

@@ -51,11 +51,13 @@ class Output(Protocol):
 
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
-@click.option("-n", "--lines", type=whole(1), help="Only the last lines.")
-@click.option("-f", "--follow", is_flag=True, help="Go on as the jobs write, until they end.")
-@click.option("--attempt", type=whole(1), help="An earlier attempt than the newest.")
+@click.option("-n", "--lines", type=whole(1), help="Print the last NUMBER lines only.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the output until the jobs end.")
+@click.option("--attempt", type=whole(1), help="Print this attempt instead of the newest.")
 @click.option(
-    "--raw", is_flag=True, help="Every byte as the program wrote it; it may steer a terminal."
+    "--raw",
+    is_flag=True,
+    help="Print every byte unchanged; control characters may affect the terminal.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(
@@ -66,15 +68,14 @@ def command(
     raw: bool,
     as_json: bool,
 ) -> None:
-    """Print the standard output and error of jobs: of each the newest attempt.
+    """Print the standard output and error of jobs, from their newest attempts.
 
-    No log can steer a terminal: there its colours pass, and other control characters are shown as
-    text (\\x1b); in a pipe escape sequences are left out. --raw gives every byte. -n looks at the
-    last 16 MiB at most, and so does --json. With -f, a job that has not started yet is waited for,
-    and retries are followed.
+    In a terminal, colours are kept and other control characters are printed as text (\\x1b); in a
+    pipe, escape sequences are removed. --raw prints every byte. -n and --json read the last 16 MiB
+    at most. -f waits for a job that has not started yet, and continues with its retries.
 
-    Logs of several jobs are printed one after another; with -f as they grow, each line whole and
-    behind its job's name (in a pipe: name, tab, line).
+    Logs of several jobs are printed one after another; with -f, line by line as they grow, each
+    line after its job's name (in a pipe: name, tab, line).
 
     \b
     Examples:

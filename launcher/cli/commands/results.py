@@ -52,27 +52,32 @@ class Format(StrEnum):
 
 @click.command()
 @click.argument("run", required=False, shell_complete=RUNS)
-@click.option("--all", "everything", is_flag=True, help="A row per model and data set, not pooled.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Print a row for each model and data set, without pooling.",
+)
 @click.option(
     "--metric",
     metavar="NAME",
-    help="Only this number, models × data: balanced_accuracy, eer, or any that the jobs returned.",
+    help="Print only this metric, models × data: balanced_accuracy, eer, or any that the jobs returned.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice([one.value for one in Format]),
-    help="How it is written.  [default: table in a terminal, lines with tabs in a pipe]",
+    help="Output format.  [default: table in a terminal, lines with tabs in a pipe]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(
     run: str | None, everything: bool, metric: str | None, form: str | None, as_json: bool
 ) -> None:
-    """Print the table models × data of RUN; of the newest run when none is named.
+    """Print the results of RUN, models × data; without RUN, those of the newest run.
 
-    Real images are joined with each set of fakes that has the same modifier. Intervals are 95 %.
-    CSV holds every number in full, with its interval in columns of their own; with --metric it
-    holds the numbers alone.
+    Real images are joined with each set of fakes of the same modifier. Intervals are 95 % confidence
+    intervals. CSV has full precision, with intervals in separate columns; with --metric it has the
+    values only.
 
     \b
     Examples:

@@ -65,27 +65,27 @@ class Form(StrEnum):
 @click.argument(
     "taskfiles", nargs=-1, required=True, metavar="TASKFILE…", shell_complete=TASK_FILES
 )
-@click.option("--dry-run", "-n", is_flag=True, help="List what would run and why; write nothing.")
+@click.option("--dry-run", "-n", is_flag=True, help="List what would run, and why; queue nothing.")
 @click.option(
     "--json", "as_json", is_flag=True, help="With --dry-run: the plan as JSON (schema 1)."
 )
 @click.option("--all", "everything", is_flag=True, help="With --dry-run: list every job.")
-@click.option("--commands", is_flag=True, help="With --dry-run: only command lines for a shell.")
+@click.option("--commands", is_flag=True, help="With --dry-run: print shell commands only.")
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A setting (lr=0.01, train.lr=0.01) or word (name=quick, resources.cpus=2), over the file.",
+    help="Override the file: a setting (lr=0.01, train.lr=0.01) or a key (name=quick, resources.cpus=2).",
 )
 @click.option(
     "--pass-env",
     multiple=True,
     metavar="NAME",
-    help="Store this variable though it looks like a secret; repeatable.",
+    help="Pass this variable to the jobs although its name looks like a secret; repeatable.",
 )
-@click.option("--detach", is_flag=True, help="Queue the jobs and come back at once.")
-@click.option("--force", is_flag=True, help="Run again what is done already.")
+@click.option("--detach", is_flag=True, help="Queue the jobs and return at once.")
+@click.option("--force", is_flag=True, help="Run all jobs again, also those that are done.")
 def command(
     taskfiles: tuple[str, ...],
     dry_run: bool,
@@ -97,10 +97,10 @@ def command(
     force: bool,
     pass_env: tuple[str, ...],
 ) -> int:
-    """Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
+    """Queue the jobs of TASKFILE and show their progress; Ctrl-C leaves the view, not the jobs.
 
-    What is done already, with the same settings, code and files, is not done again. A dry run ends
-    with 2 where the run would be refused; with --json it says why, and ends with 0.
+    Jobs that are done with the same settings, code and files do not run again. A dry run exits with
+    2 if the run would be refused; with --json it prints the reasons and exits with 0.
 
     \b
     Examples:

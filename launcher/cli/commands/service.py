@@ -30,7 +30,7 @@ class Manager(Enum):
 
 @click.group()
 def command() -> None:
-    """Have the machine start the scheduler when it boots.
+    """Start the scheduler when the machine boots.
 
     \b
     Examples:

@@ -26,7 +26,7 @@ NEEDS = 10  # jobs that are listed; the others are counted
 @click.argument("job", shell_complete=JOBS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(job: str, as_json: bool) -> None:
-    """Print what JOB does, why it is in its state, its attempts and its events.
+    """Print the settings, state, attempts and events of JOB.
 
     \b
     Examples:

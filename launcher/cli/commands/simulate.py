@@ -41,17 +41,19 @@ _TASKFILES = (".yaml", ".yml")
     type=Value("gpus", read_fleet),
     required=True,
     metavar="NxSIZE",
-    help="The machine: 8x24GiB, or 2x80GiB+6x24GiB.",
+    help="GPUs of the machine, such as 8x24GiB or 2x80GiB+6x24GiB.",
 )
-@click.option("--jobs", type=whole(1), metavar="N", help="Only the first N jobs.")
-@click.option("--all-at-once", is_flag=True, help="All jobs come at the beginning.")
-@click.option("--load", type=real(0.01, 100), default="1", help="Jobs come so many times as fast.")
+@click.option("--jobs", type=whole(1), metavar="N", help="Replay the first N jobs only.")
+@click.option("--all-at-once", is_flag=True, help="Submit all jobs at the beginning.")
+@click.option(
+    "--load", type=real(0.01, 100), default="1", help="Multiply the arrival rate by this."
+)
 @click.option(
     "--slowdown",
     type=real(1, 10),
     default="1.3",
     show_default=True,
-    help="So much longer each of two jobs on a GPU takes; each of n: this to the power of n - 1.",
+    help="Factor on the time of each of two jobs that share a GPU; for n jobs, its power of n - 1.",
 )
 @click.option(
     "--max-per-gpu",
@@ -60,7 +62,7 @@ _TASKFILES = (".yaml", ".yml")
     default=2,
     show_default=True,
     metavar="N",
-    help="So many jobs share a GPU at most.",
+    help="Let at most this many jobs share a GPU.",
 )
 @click.option(
     "--forecast",
@@ -68,14 +70,22 @@ _TASKFILES = (".yaml", ".yml")
     type=click.Choice([one.value for one in Foresight]),
     default=Foresight.LEARNED.value,
     show_default=True,
-    help="What the policy expects of durations: the true ones, what ended jobs teach, nothing.",
+    help="Durations that the policy knows: the true ones, those learned from ended jobs, or none.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the memory that is drawn.")
 @click.option(
-    "--vram", type=SIZE, help="What each job claims that says nothing, in place of drawn memory."
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the VRAM requests that are drawn.",
 )
-@click.option("--duration", type=span(), help="Of a task file's job that never ran.  [default: 1h]")
-@click.option("--timeline", metavar="FILE.svg", help="Also draw what ran where and when.")
+@click.option(
+    "--vram", type=SIZE, help="VRAM request of each job that has none, instead of drawing it."
+)
+@click.option(
+    "--duration", type=span(), help="Duration of a task file's job that never ran.  [default: 1h]"
+)
+@click.option("--timeline", metavar="FILE.svg", help="Also draw what ran where and when, as SVG.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(
     file: str,
@@ -92,15 +102,15 @@ def command(
     timeline: str | None,
     as_json: bool,
 ) -> None:
-    """Replay FILE on a machine that need not exist, with the scheduler's own policy.
+    """Replay FILE on simulated GPUs, with the policy of the scheduler. Nothing is run.
 
     FILE is a trace (CSV with columns such as submit_s, duration_s, gpus, vc) or a task file, whose
-    jobs take as long as they did before. Beside the policy stand first-come-first-served and
-    shortest-first, which give whole GPUs, and a bound that nothing can beat. Nothing is run.
+    jobs take as long as they took before. The results stand beside first-come-first-served (FIFO)
+    and shortest-job-first (SJF), which assign whole GPUs, and a lower bound of the makespan.
 
-    A trace names no memory, so each job's claim is drawn: 2 GiB 10 %, 3 GiB 15 %, 4 GiB 20 %,
-    6 GiB 20 %, 8 GiB 15 %, 11 GiB 10 %, 16 GiB 6 %, 22 GiB 4 % of the jobs. What can never fit
-    is dropped and counted. Cores and main memory are never short.
+    A trace has no VRAM requests, so they are drawn: 2 GiB for 10 % of the jobs, 3 GiB 15 %, 4 GiB
+    20 %, 6 GiB 20 %, 8 GiB 15 %, 11 GiB 10 %, 16 GiB 6 %, 22 GiB 4 %. Jobs that can never fit are
+    dropped and counted. Cores and main memory are unlimited.
 
     \b
     Examples:

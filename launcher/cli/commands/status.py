@@ -68,12 +68,12 @@ class Report:
     is_flag=False,
     flag_value="",
     metavar="[=SEC]",
-    help=f"Go on until Ctrl-C, with a new picture every SEC ({EVERY_S:g}) seconds; a number is SEC.",
+    help=f"Repeat every SEC ({EVERY_S:g}) seconds until Ctrl-C.",
 )
-@click.option("--all", "everything", is_flag=True, help="List every job, however many.")
-@click.option("--header", is_flag=True, help="In a pipe, begin with the names of the columns.")
+@click.option("--all", "everything", is_flag=True, help="List every job.")
+@click.option("--header", is_flag=True, help="In a pipe, print the names of the columns first.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
-@click.option("--exit-status", is_flag=True, help="Exit with 1 when a listed job failed.")
+@click.option("--exit-status", is_flag=True, help="Exit with 1 if a listed job failed.")
 def command(
     patterns: tuple[str, ...],
     watch: str | None,
@@ -82,12 +82,14 @@ def command(
     as_json: bool,
     exit_status: bool,
 ) -> int:
-    """List what runs, what waits and why, and what ended lately.
+    """List running jobs, waiting jobs with the reason, and jobs that ended last.
 
-    That is all that runs, the first 40 that wait, and the last 10 that ended; what is left out is
-    counted, in JSON as "truncated" and "left_out". --all lists every job, PATTERN all that match.
-    In a pipe: id, run, name, state, since, and why, with tabs; with --watch, a line for each change
-    from now on.
+    Without options it lists all running jobs, the first 40 waiting ones, and the last 10 that ended.
+    Jobs left out are counted, in JSON as "truncated" and "left_out". --all lists every job, PATTERN
+    all that match.
+
+    In a pipe: id, run, name, state, time of the last change, and reason, separated by tabs; with
+    --watch, one line for each change from now on.
 
     \b
     Examples:

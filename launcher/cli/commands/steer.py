@@ -31,7 +31,7 @@ from launcher.system.daemon_control import ensure_scheduler, wake
 @many
 @dry_run_option
 def hold(patterns: tuple[str, ...], dry_run: bool) -> None:
-    """Keep queued jobs from starting until `launcher release`; running ones are left alone.
+    """Keep queued jobs from starting until `launcher release`; running jobs are not affected.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def hold(patterns: tuple[str, ...], dry_run: bool) -> None:
 @many
 @dry_run_option
 def release(patterns: tuple[str, ...], dry_run: bool) -> None:
-    """Let jobs start that `launcher hold` or `launcher add --hold` keeps waiting.
+    """Let jobs start that were held by `launcher hold` or `launcher add --hold`.
 
     \b
     Examples:
@@ -78,10 +78,10 @@ def release(patterns: tuple[str, ...], dry_run: bool) -> None:
 @many
 @dry_run_option
 def priority(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
-    """Give waiting jobs the priority NUMBER: first the number, then which jobs.
+    """Set the priority of waiting jobs: first the number, then the jobs.
 
-    Higher starts sooner, 0 is usual. A point is worth a day of waiting: a job with priority 1
-    starts before those of priority 0 that were queued less than a day before it.
+    Higher starts sooner; the default is 0. A point is worth a day of waiting: a job with priority 1
+    starts before jobs with priority 0 that were queued less than a day earlier.
 
     \b
     Examples:
@@ -108,10 +108,10 @@ def priority(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
 @yes_option
 @dry_run_option
 def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
-    """Cancel jobs, and skip those that need them.
+    """Cancel jobs, and skip jobs that depend on them.
 
-    A running job gets SIGTERM, saves what it can, and is killed after its grace (30 s if nothing
-    else was said) with all its children. That needs --yes where nobody can be asked.
+    A running job gets SIGTERM, and SIGKILL after its grace period (30 s by default), with all its
+    child processes. Without a terminal to ask for confirmation this needs --yes.
 
     \b
     Examples:
@@ -154,14 +154,16 @@ def _would(job: JobRow) -> str:
 
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
-@click.option("--failed", is_flag=True, help="All jobs that failed; of PATTERN, if one is given.")
-@click.option("--force", is_flag=True, help="Also run again what is done.")
+@click.option(
+    "--failed", is_flag=True, help="Select failed jobs: all, or those that match PATTERN."
+)
+@click.option("--force", is_flag=True, help="Also select jobs that are done.")
 @dry_run_option
 def retry(patterns: tuple[str, ...], failed: bool, force: bool, dry_run: bool) -> None:
-    """Queue ended jobs again, with the settings that they had.
+    """Queue ended jobs again, with the same settings.
 
-    With them go what they need and what was skipped because of them. Retries count from zero. A
-    job that was held when it was cancelled is held again.
+    Jobs that they depend on, and jobs that were skipped because of them, are queued, too. Retries
+    count from zero. A job that was held when it was cancelled is held again.
 
     \b
     Examples:

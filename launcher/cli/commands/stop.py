@@ -18,12 +18,12 @@ MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all 
 
 
 @click.command()
-@click.option("--now", is_flag=True, help="End running jobs too; they go back to the queue.")
+@click.option("--now", is_flag=True, help="Also end running jobs; they go back to the queue.")
 def command(now: bool) -> None:
-    """Start no more jobs; `launcher start`, `launcher run` or `launcher retry` goes on.
+    """Start no more jobs until `launcher start`, `launcher run` or `launcher retry`.
 
-    Running jobs finish; what `launcher add` queues meanwhile waits. With --now they get SIGTERM,
-    save what they can, and are queued again; one that must never run twice (`--rerun never`) fails.
+    Running jobs finish; jobs added by `launcher add` wait. With --now running jobs get SIGTERM and are
+    queued again; a job with `--rerun never` fails instead.
 
     \b
     Examples:
@@ -78,7 +78,7 @@ def _say_failed(jobs: Sequence[JobRow]) -> None:
 
 @click.command()
 def start() -> None:
-    """Let a queue go on that `launcher stop` has stopped.
+    """Start jobs again after `launcher stop`.
 
     \b
     Examples:

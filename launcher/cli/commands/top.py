@@ -31,13 +31,13 @@ LEAST_SPEED, MOST_SPEED = 0.01, 100_000.0
 
 
 @click.command()
-@click.option("--read-only", is_flag=True, help="Only look: no key changes anything.")
-@click.option("--once", is_flag=True, help="Print one picture, also into a pipe, and exit.")
+@click.option("--read-only", is_flag=True, help="Disable all keys that change the queue.")
+@click.option("--once", is_flag=True, help="Print the screen once, also into a pipe, and exit.")
 @click.option(
     "--record",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Append what is shown to FILE, a line of JSON for each change.",
+    help="Append each change of the screen to FILE as a line of JSON.",
 )
 @click.option(
     "--replay",
@@ -51,14 +51,14 @@ LEAST_SPEED, MOST_SPEED = 0.01, 100_000.0
     type=real(LEAST_SPEED, MOST_SPEED),
     default=1.0,
     show_default=True,
-    help="Seconds of the recording that pass in one.",
+    help="Speed of the replay.",
 )
 def command(
     read_only: bool, once: bool, record: Path | None, replay: Path | None, speed: float
 ) -> int:
-    """Watch GPUs, running and waiting jobs, and what ended; open, hold, cancel and retry jobs.
+    """Show GPUs and jobs on the whole screen; open, hold, cancel and retry jobs.
 
-    ? lists all keys. Leaving it changes nothing: the jobs go on.
+    The key ? lists all keys. Leaving the screen does not affect the jobs.
 
     \b
     Examples:

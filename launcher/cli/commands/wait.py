@@ -88,14 +88,13 @@ class Waiter:
 
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
-@click.option("--timeout", type=span(bare=True), help="Give up after so long, with exit code 3.")
+@click.option("--timeout", type=span(bare=True), help="Give up after this time, with exit code 3.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1): all jobs.")
 def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
-    """Wait until the jobs have ended; all open ones when none is named.
+    """Wait until the jobs have ended; without PATTERN, all queued and running jobs.
 
-    A whole name means the newest job of that name.
-
-    Exit code 0 when all are done, 1 when one failed, was cancelled or skipped; those are printed.
+    A full name means the newest job of that name. The exit code is 0 if all jobs are done, and 1 if
+    one failed, was cancelled or skipped; these are printed.
 
     \b
     Examples:
