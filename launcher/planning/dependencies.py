@@ -22,16 +22,16 @@ class ExistenceCache:
 
     def __init__(self, exists: Callable[[Path], bool]) -> None:
         self.exists = exists
-        self.known: dict[Path, bool] = {}
+        self.answers: dict[Path, bool] = {}
 
     def __call__(self, path: Path) -> bool:
         """Tell whether the path is there."""
-        if path not in self.known:
+        if path not in self.answers:
             try:
-                self.known[path] = self.exists(path)
+                self.answers[path] = self.exists(path)
             except (OSError, ValueError):  # a name too long, or with a character no name may have
-                self.known[path] = False
-        return self.known[path]
+                self.answers[path] = False
+        return self.answers[path]
 
 
 @dataclass(slots=True)
@@ -64,16 +64,16 @@ class Dependencies:
         """Enter a job; return the earlier jobs that make what it reads."""
         needs: set[str] = set()
         given = self.given[step.name] = []
-        for one in inputs:
-            path = _normal(one.path)
+        for file in inputs:
+            path = _normal(file.path)
             makers = {self.makers[above] for above in _with_parents(path) if above in self.makers}
             makers.update(self.data_makers.get(path, ()))
-            if not makers and self.there(one.path):
-                given.append(one.path)
+            if not makers and self.there(file.path):
+                given.append(file.path)
             elif not makers:
                 if path not in self.lacks:
                     self.lacks[path] = _Lack(
-                        path, one.what, self._place(step, path), remedy=one.remedy
+                        path, file.what, self._place(step, path), remedy=file.remedy
                     )
                 self.lacks[path].jobs.append(step.name)
             needs |= makers
@@ -140,9 +140,9 @@ class Dependencies:
             if not isinstance(node, Scalar) or not node.text:
                 continue
             with contextlib.suppress(RuntimeError):  # "~nobody": no path, then
-                said = os.path.normpath(self.root / Path(node.text).expanduser())
-                if len(said) > length and (path == said or path.startswith(said + "/")):
-                    best, length = node.place, len(said)
+                given = os.path.normpath(self.root / Path(node.text).expanduser())
+                if len(given) > length and (path == given or path.startswith(given + "/")):
+                    best, length = node.place, len(given)
         return best
 
     def _short(self, path: str) -> str:
@@ -161,7 +161,7 @@ def _first(names: Sequence[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _with_parents(path: str) -> tuple[str, ...]:
-    found = [path]
-    while len(above := found[-1].rpartition("/")[0]) > 0:
-        found.append(above)
-    return tuple(found)
+    paths = [path]
+    while len(above := paths[-1].rpartition("/")[0]) > 0:
+        paths.append(above)
+    return tuple(paths)

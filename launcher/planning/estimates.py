@@ -81,7 +81,7 @@ class _Alike:
 
     seconds: list[float] = field(default_factory=list)
     disks: list[int] = field(default_factory=list)
-    told: tuple[float, float | None, int | None] | None = None
+    summary: tuple[float, float | None, int | None] | None = None
 
 
 class History:
@@ -112,14 +112,14 @@ class History:
         self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
         self._alike: dict[_Signature, _Alike] = {}
         self._kinds: set[str] = set()
-        for one in past:
-            if one.kind in self._settings:
-                self._kinds.add(one.kind)
-                text = self._text(one.kind, one.settings)
-                key = (one.kind, one.images, one.fresh, one.on_gpu, text)
+        for job in past:
+            if job.kind in self._settings:
+                self._kinds.add(job.kind)
+                text = self._text(job.kind, job.settings)
+                key = (job.kind, job.images, job.fresh, job.on_gpu, text)
                 alike = self._alike.setdefault(key, _Alike())
-                alike.seconds.append(one.seconds)
-                alike.disks += [] if one.disk is None else [one.disk]
+                alike.seconds.append(job.seconds)
+                alike.disks += [] if job.disk is None else [job.disk]
 
     def like(self, job: PlannedJob, *, on_gpu: bool | None = None) -> _Alike | None:
         """Return what was done that is like a job, None where there is nothing.
@@ -144,9 +144,9 @@ def forecast(job: PlannedJob, history: History) -> Estimate:
     alike = history.like(job)
     if alike is None:
         return Estimate(vram=vram, peaks=peaks)
-    if alike.told is None:
-        alike.told = _summary(alike)
-    seconds, spread, disk = alike.told
+    if alike.summary is None:
+        alike.summary = _summary(alike)
+    seconds, spread, disk = alike.summary
     runs = len(alike.seconds)
     return Estimate(seconds=seconds, spread=spread, disk=disk, runs=runs, vram=vram, peaks=peaks)
 

@@ -55,9 +55,9 @@ def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Proble
     )
     steps = list(_plain_steps(task.entries, Role.DATA))
     steps += _plain_steps(task.entries[:first], Role.PLAIN)
-    for one in planned:
-        steps += _making_steps(one)
-        steps += tests.of(one)
+    for model in planned:
+        steps += _making_steps(model)
+        steps += tests.of(model)
     steps += tests.of_earlier_models()
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
     return list(_without_doubles(steps, problems))
@@ -125,17 +125,17 @@ class _Tests:
 def _test_steps(
     model: str, entry: AutoTest | TestEntry, kind: Kind, settings: Settled, request: JobRequest
 ) -> Iterator[Step]:
-    for one in entry.data:
-        data = str(one.value)
+    for tested in entry.data:
+        data = str(tested.value)
         yield Step(
             kind=kind,
             name=f"{kind.name}/{model}/{data}",
-            place=one.node.place,
+            place=tested.node.place,
             settings=settings,
             request=request,
             model=model,
             data=data,
-            images=str(kind.images(one.value)),
+            images=str(kind.images(tested.value)),
         )
 
 

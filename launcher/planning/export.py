@@ -29,8 +29,8 @@ def plan_json(
         "run_folder": str(plan.run_folder),
         "git": None if tree is None else tree.record(),
         "jobs": [
-            _job_record(one, estimate)
-            for one, estimate in zip(standings, preview.estimates, strict=True)
+            _job_record(standing, estimate)
+            for standing, estimate in zip(standings, preview.estimates, strict=True)
         ],
         "refused": bool(refused),
         "refusals": list(refused),

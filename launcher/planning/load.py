@@ -69,7 +69,9 @@ def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
 
 def read_taskfile(path: Path, context: ParseContext) -> TaskFile:
     """Read a task file and what it includes, as `load` does."""
-    return parse(_text(path), file=str(path), context=context, include=lambda one: _text(Path(one)))
+    return parse(
+        _text(path), file=str(path), context=context, include=lambda name: _text(Path(name))
+    )
 
 
 def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Plan]:
@@ -98,14 +100,14 @@ def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Pl
 
 def _twice(plans: Sequence[Plan]) -> Iterator[Problem]:
     """Give a problem for each two files that ask for a job of one name in different ways."""
-    known: dict[tuple[Path, str], tuple[Plan, PlannedJob]] = {}
-    told: set[tuple[str, str]] = set()
+    first_jobs: dict[tuple[Path, str], tuple[Plan, PlannedJob]] = {}
+    reported: set[tuple[str, str]] = set()
     for made in plans:
         for job in made.jobs:
-            other, first = known.setdefault((made.run_folder, job.name), (made, job))
-            if first.hash == job.hash or (other.file, made.file) in told:
+            other, first = first_jobs.setdefault((made.run_folder, job.name), (made, job))
+            if first.hash == job.hash or (other.file, made.file) in reported:
                 continue
-            told.add((other.file, made.file))  # what follows from it differs, too
+            reported.add((other.file, made.file))  # what follows from it differs, too
             before, after = first.settings, job.settings
             notes = [
                 f"{key}: {spelt(before.get(key))} and {spelt(after[key])}"
@@ -155,7 +157,9 @@ def _text(path: Path) -> str:
 
 def _neighbours(path: Path) -> list[str]:
     try:
-        return sorted(one.name for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml"))
+        return sorted(
+            file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")
+        )
     except (OSError, ValueError):
         return []
 

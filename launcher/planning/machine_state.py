@@ -79,13 +79,13 @@ def read_history(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) 
     """Return what was done before by jobs of these kinds."""
     past = store.read.done_lately(REMEMBERED) if store else []
     lesson = store.scheduling.lesson if store else _untaught
-    known = (past_job(*one) for one in past if one[0].kind in kinds)
-    return History(known, kinds, gpus=gpus, lesson=lesson)
+    jobs = (past_job(*done) for done in past if done[0].kind in kinds)
+    return History(jobs, kinds, gpus=gpus, lesson=lesson)
 
 
 def _free_at(folder: Path) -> int | None:
     """Return the free bytes of the file system on which a folder is, or will be."""
-    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
     try:
         return shutil.disk_usage(there).free
     except OSError:

@@ -90,7 +90,10 @@ class ModelGraph:
         requests = self._candidates(named.value, combination)
         for request in requests:
             self._place(request)
-        models = _meant(named.value, [one for request in requests for one in self._placed[request]])
+        models = _meant(
+            named.value,
+            [named_model for request in requests for named_model in self._placed[request]],
+        )
         plain = {str(without_variants(model)) for model in models}
         if len(plain) > 1:  # in other words than any of them, which are made in different ways
             self._problems.append(_ambiguous(named, plain))
@@ -111,35 +114,35 @@ class ModelGraph:
         text = str(plain)
         # those of other combinations may come later, in their turn
         exact: Name | int = combination if plain == model else tuple(sorted(model.last.variant))
-        found = self._by_variant.get((text, exact)) or self._by_plain.get(text)
-        if found is None and not self._on_disk(str(model)):
-            found = self._with_same_meaning(plain)
+        candidates = self._by_variant.get((text, exact)) or self._by_plain.get(text)
+        if candidates is None and not self._on_disk(str(model)):
+            candidates = self._with_same_meaning(plain)
             if plain == model:
-                found = [
-                    request for request in found if request.combination == combination
-                ] or found
-        return found or []
+                candidates = [
+                    request for request in candidates if request.combination == combination
+                ] or candidates
+        return candidates or []
 
     def _place(self, request: ModelRequest) -> None:
         """Put the models of a request behind what they start from, and that behind its own start."""
         waiting = [] if request in self._placed else [request]
         while waiting:  # no recursion: chains may be of any length
-            one = waiting[-1]
-            named = one.base
-            bases = [] if named is None else self._candidates(named.value, one.combination)
+            current = waiting[-1]
+            named = current.base
+            bases = [] if named is None else self._candidates(named.value, current.combination)
             before = [base for base in bases if base not in self._placed]
             if before:
                 waiting += reversed(before)
                 continue
             waiting.pop()
-            if one not in self._placed:
-                self._placed[one] = self._planned(one)
+            if current not in self._placed:
+                self._placed[current] = self._planned(current)
 
     def _planned(self, request: ModelRequest) -> tuple[NamedModel, ...]:
         if request.base is None:
             return self._enter(request, None)
         bases = self._find(request.base, request.combination)
-        return tuple(found for base in bases for found in self._enter(request, base))
+        return tuple(named_model for base in bases for named_model in self._enter(request, base))
 
     def _enter(self, request: ModelRequest, base: ModelId | None) -> tuple[NamedModel, ...]:
         planned = PlannedModel(request=request, model=_model(request, base), base=base)
@@ -167,8 +170,8 @@ class ModelGraph:
             for request in self._requests:
                 for meaning in self._meanings(request.plain):
                     self._by_meaning.setdefault(meaning, []).append(request)
-        found = (self._by_meaning.get(meaning) for meaning in self._meanings(plain))
-        return next((requests for requests in found if requests), [])
+        matches = (self._by_meaning.get(meaning) for meaning in self._meanings(plain))
+        return next((requests for requests in matches if requests), [])
 
     def _meanings(self, model: ModelId) -> Iterator[str]:
         for reader in self._readers.values():
@@ -184,7 +187,7 @@ class ModelGraph:
                 continue
             for request in requests:
                 if request in self._placed:
-                    yield from (str(one.model) for one in self._placed[request])
+                    yield from (str(named_model.model) for named_model in self._placed[request])
                 elif request.base is None:
                     yield name
 
@@ -196,12 +199,12 @@ class ModelGraph:
                 except UnknownName as error:
                     return unknown_word(error, named.node)
         text = str(named.value)
-        known = list(dict.fromkeys(self._similar_names(text)))
+        names = list(dict.fromkeys(self._similar_names(text)))
         # a file with hundreds of these is not helped by hundreds of slow suggestions
-        close = nearest(text, known) if len(self._problems) < MOST_PROBLEMS else None
-        notes = [f"made here: {', '.join(known[:MOST_LISTED])}"] if known else []
-        if len(known) > MOST_LISTED:
-            notes[0] += f" and {len(known) - MOST_LISTED} more"
+        close = nearest(text, names) if len(self._problems) < MOST_PROBLEMS else None
+        notes = [f"made here: {', '.join(names[:MOST_LISTED])}"] if names else []
+        if len(names) > MOST_LISTED:
+            notes[0] += f" and {len(names) - MOST_LISTED} more"
         return Problem(
             code="unknown-model",
             message=f"model {text!r} is neither made here nor in the folder of the run",
@@ -211,11 +214,11 @@ class ModelGraph:
         )
 
 
-def _meant(named: ModelId, found: Iterable[NamedModel]) -> tuple[ModelId, ...]:
-    """Return those of the models found that `named` stands for."""
-    fitting = [one for one in found if _fits(named, one.name)]
-    exact = [one for one in fitting if one.name == named]
-    return tuple(dict.fromkeys(one.model for one in exact or fitting))
+def _meant(named: ModelId, models: Iterable[NamedModel]) -> tuple[ModelId, ...]:
+    """Return those of some models that `named` stands for."""
+    fitting = [named_model for named_model in models if _fits(named, named_model.name)]
+    exact = [named_model for named_model in fitting if named_model.name == named]
+    return tuple(dict.fromkeys(named_model.model for named_model in exact or fitting))
 
 
 def _ambiguous(named: At[ModelId], plain: Iterable[str]) -> Problem:
@@ -231,7 +234,9 @@ def _ambiguous(named: At[ModelId], plain: Iterable[str]) -> Problem:
 def _fits(named: ModelId, model: ModelId) -> bool:
     """Tell whether each variant that is named is the one that the model has."""
     stages = zip(named.stages, model.stages, strict=True)
-    return all(not one.variant or set(one.variant) == set(two.variant) for one, two in stages)
+    return all(
+        not first.variant or set(first.variant) == set(second.variant) for first, second in stages
+    )
 
 
 def _model(request: ModelRequest, base: ModelId | None) -> ModelId:

@@ -35,8 +35,8 @@ class ModelRequest:
         """The swept settings of this request, those of a poison only where there is one."""
         if self.poison_kind is not None:
             return self.variant.name
-        known = known_settings(self.kind)
-        return tuple(pair for pair in self.variant.name if pair[0] in known)
+        own = known_settings(self.kind)
+        return tuple(pair for pair in self.variant.name if pair[0] in own)
 
 
 def without_variants(model: ModelId) -> ModelId:
@@ -78,7 +78,7 @@ def file_poison(task: TaskFile) -> FilePoison:
 
     def name(entry: TrainEntry) -> str:
         start = () if entry.base is None else entry.base.value.stages
-        return "#".join(_clean_name(one, poison) for one in (*start, Stage(entry.data.value)))
+        return "#".join(_clean_name(stage, poison) for stage in (*start, Stage(entry.data.value)))
 
     own = {
         name(entry)
@@ -90,8 +90,8 @@ def file_poison(task: TaskFile) -> FilePoison:
 
 def _clean_name(stage: Stage, poison: Poison | None) -> str:
     """Return a stage without that poison and without its variant, its data in one order."""
-    said = None if stage.poison == poison else stage.poison
-    return str(Stage(canonical(stage.data), said, stage.methods))
+    shown = None if stage.poison == poison else stage.poison
+    return str(Stage(canonical(stage.data), shown, stage.methods))
 
 
 def model_requests(

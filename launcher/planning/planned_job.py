@@ -103,7 +103,7 @@ def planned_job(
         terms=step.request.terms,
         priority=step.request.priority,
         gpus=step.request.gpus,
-        inputs=tuple(one.path for one in files.inputs),
+        inputs=tuple(file.path for file in files.inputs),
         outputs=files.outputs,
         argv=files.argv,
         entry=step.kind.entry,

@@ -54,7 +54,7 @@ class Draws:
         if draw is None:
             return None
         named = (draw.models.get(model) for model in (step.model, step.base) if model is not None)
-        return next((known for known in named if known is not None), None)
+        return next((job for job in named if job is not None), None)
 
     def shared(self) -> Iterator[Draw]:
         """Give the jobs that choose for more models than one."""

@@ -88,7 +88,7 @@ class Preview:
         return {
             "machine": {
                 "cpus": machine.cpus,
-                "cpus_free": machine.cpus - sum(one.cpus for one in self.machine_state.running),
+                "cpus_free": machine.cpus - sum(job.cpus for job in self.machine_state.running),
                 "ram_bytes": machine.ram,
                 "ram_free_bytes": machine.ram_free,
                 "gpus": [_gpu_record(gpu) for gpu in machine.gpus],
@@ -97,12 +97,12 @@ class Preview:
             "time": {
                 "kinds": {
                     kind: {
-                        "jobs": one.jobs,
-                        "known": one.known,
-                        "seconds": one.seconds if one.known else None,
-                        "runs": one.runs,
+                        "jobs": kind_sum.jobs,
+                        "known": kind_sum.known,
+                        "seconds": kind_sum.seconds if kind_sum.known else None,
+                        "runs": kind_sum.runs,
                     }
-                    for kind, one in self.kinds.items()
+                    for kind, kind_sum in self.kinds.items()
                 },
                 "chain_seconds": self.chain,
             },
@@ -138,9 +138,9 @@ def preview_plan(
     """
     estimates = tuple(forecast(standing.job, history) for standing in standings)
     open_ones = [
-        (one.job, estimate)
-        for one, estimate in zip(standings, estimates, strict=True)
-        if one.action is not Action.CACHED
+        (standing.job, estimate)
+        for standing, estimate in zip(standings, estimates, strict=True)
+        if standing.action is not Action.CACHED
     ]
     disks = [estimate.disk for _, estimate in open_ones]
     return Preview(
@@ -149,7 +149,7 @@ def preview_plan(
         wave=_first_wave(standings, machine_state),
         kinds=_kind_sums(open_ones),
         chain=_longest_chain(open_ones),
-        disk=sum(known) if (known := [disk for disk in disks if disk is not None]) else None,
+        disk=sum(sizes) if (sizes := [disk for disk in disks if disk is not None]) else None,
         disk_unknown=disks.count(None),
     )
 
@@ -162,18 +162,23 @@ def _kind_sums(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> dict[str, KindSum
 
 
 def _kind_sum(estimates: Sequence[Estimate]) -> KindSum:
-    known = [estimate for estimate in estimates if estimate.seconds is not None]
-    times = [one.seconds or 0.0 for one in known]
-    spreads = [one.spread for one in known if one.spread is not None]
+    estimated = [estimate for estimate in estimates if estimate.seconds is not None]
+    times = [estimate.seconds or 0.0 for estimate in estimated]
+    spreads = [estimate.spread for estimate in estimated if estimate.spread is not None]
     # jobs with the same estimate rest on the same runs
     return KindSum(
         jobs=len(estimates),
-        known=len(known),
+        known=len(estimated),
         seconds=sum(times),
         spread=median(spreads) if spreads else None,
         shortest=min(times, default=0.0),
         longest=max(times, default=0.0),
-        runs=sum({(one.seconds, one.spread, one.disk): one.runs for one in known}.values()),
+        runs=sum(
+            {
+                (estimate.seconds, estimate.spread, estimate.disk): estimate.runs
+                for estimate in estimated
+            }.values()
+        ),
     )
 
 
@@ -192,7 +197,7 @@ def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> F
     """Ask the scheduler's own policy what it would start, beside and behind what waits already."""
     again = {standing.number for standing in standings if standing.action is Action.RUN}
     known = {standing.number: standing.job for standing in standings if standing.number is not None}
-    line = [one for one in machine_state.ready if one.id not in again]
+    line = [ready for ready in machine_state.ready if ready.id not in again]
     for place, job in enumerate(
         _first_of_each_lane(standings, machine_state.machine.cpus, machine_state.now)
     ):
@@ -201,12 +206,14 @@ def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> F
         rank = rank_of(machine_state.now, job.priority)
         line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, machine_state)))
     unseen = [
-        one for one in line if machine_state.machine.absent and one.lane.resources.may_need_gpu
+        ready
+        for ready in line
+        if machine_state.machine.absent and ready.lane.resources.may_need_gpu
     ]
-    line = [one for one in line if one not in unseen]
-    line.sort(key=lambda one: (one.rank, one.id if one.id > 0 else _LAST - one.id))
+    line = [ready for ready in line if ready not in unseen]
+    line.sort(key=lambda ready: (ready.rank, ready.id if ready.id > 0 else _LAST - ready.id))
     machine = machine_state.machine
-    asked = [waiting(one, machine_state.lesson(one.lane.signature)) for one in line]
+    asked = [waiting(ready, machine_state.lesson(ready.lane.signature)) for ready in line]
     devices = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
     hindrance, hopeless = "", hopeless_jobs(standings, machine_state)
@@ -217,7 +224,7 @@ def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> F
             starts[found.kind, where] += 1
         elif found is not None and not hindrance and decision.reason not in hopeless:
             hindrance = f"{found.name} {_named(decision.reason, known)}"
-    held_up = next((known[one.id] for one in unseen if one.id in known), None)
+    held_up = next((known[ready.id] for ready in unseen if ready.id in known), None)
     if held_up is not None and not hindrance:
         hindrance = f"{held_up.name} waits for its GPU: {machine_state.machine.absent}"
     return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
@@ -283,13 +290,13 @@ def _first_of_each_lane(standings: Sequence[Standing], most: int, now: float) ->
     ended = {standing.job.name for standing in standings if standing.action is Action.CACHED}
     lanes: Counter[tuple[Resources, str, str]] = Counter()
     found = []
-    for one in sorted(standings, key=lambda one: -one.job.priority):
-        due = one.job.terms.not_before is None or one.job.terms.not_before <= now
-        if due and one.action is Action.RUN and ended.issuperset(one.job.needs):
-            resources = one.job.resources
-            memory = one.job.signature if resources.may_need_gpu else ""
-            alike = (resources, memory, one.job.terms.group)
+    for standing in sorted(standings, key=lambda standing: -standing.job.priority):
+        due = standing.job.terms.not_before is None or standing.job.terms.not_before <= now
+        if due and standing.action is Action.RUN and ended.issuperset(standing.job.needs):
+            resources = standing.job.resources
+            memory = standing.job.signature if resources.may_need_gpu else ""
+            alike = (resources, memory, standing.job.terms.group)
             lanes[alike] += 1
             if lanes[alike] <= most:
-                found.append(one.job)
+                found.append(standing.job)
     return found

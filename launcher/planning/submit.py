@@ -71,10 +71,10 @@ def judge(
         row = rows.get(job.name)
         again = [need for need in job.needs if _may_differ(standings[need], plan)]
         if row is None:
-            one = Standing(job=job, action=Action.RUN, state="new", reason="new")
+            standing = Standing(job=job, action=Action.RUN, state="new", reason="new")
         else:
-            one = _judge_known(job, row, stamp, again=again, forced=forced)
-        standings[job.name] = one
+            standing = _judge_known(job, row, stamp, again=again, forced=forced)
+        standings[job.name] = standing
     return list(standings.values())
 
 
@@ -182,25 +182,25 @@ def _to_run(
 def _changes(job: PlannedJob, row: JobRow, again: Sequence[str]) -> list[str]:
     """Say in a few words each why the hash is another."""
     before = row.spec
-    found = [
+    changes = [
         f"{key} {_shown(before.settings, key)} → {_shown(job.settings, key)}"
         for key in sorted({*job.settings, *before.settings})
         if job.settings.get(key) != before.settings.get(key)
     ]
-    found += [
+    changes += [
         f"{module} {_digest(before.sources.get(module))} → {_digest(digest)}"
         for module, digest in job.sources.items()
         if before.sources.get(module) != digest
     ]
     if job.images != before.images:
-        found.append(f"images {before.images} → {job.images}")
+        changes.append(f"images {before.images} → {job.images}")
     words = read_words(before.words)
     if job.words != words:
         names = {*job.words.subsets, *job.words.modifiers, *words.subsets, *words.modifiers}
-        found.append(f"other folders of {', '.join(sorted(names))}")
+        changes.append(f"other folders of {', '.join(sorted(names))}")
     if again:
-        found.append(f"{again[0]} runs again")
-    return found or ["its inputs changed"]
+        changes.append(f"{again[0]} runs again")
+    return changes or ["its inputs changed"]
 
 
 def _shown(settings: Mapping[str, Json], key: str) -> str:
@@ -243,16 +243,20 @@ def submit(
         run = store.run(root, plan.name)
         rows = store.read.jobs_of(root, plan.name)
         queued = [standing for standing in standings if standing.action is Action.RUN]
-        fresh = [one for one in queued if one.job.name not in rows]
-        again = [one for one in queued if one.job.name in rows]
-        for one in again:  # what they need may be new itself: it is said below
-            store.put(run, context, _new(one, root, plan.name), now)
+        fresh = [standing for standing in queued if standing.job.name not in rows]
+        again = [standing for standing in queued if standing.job.name in rows]
+        for standing in again:  # what they need may be new itself: it is said below
+            store.put(run, context, _new(standing, root, plan.name), now)
         first = store.next_number()  # not before: a job that is put again may use a number up
         numbers = {name: row.id for name, row in rows.items()}
-        numbers |= {one.job.name: first + index for index, one in enumerate(fresh)}
-        store.put_new(run, context, [_new(one, root, plan.name, numbers) for one in fresh], now)
-        for one in again:
-            store.set_needs(numbers[one.job.name], [numbers[need] for need in one.job.needs], now)
+        numbers |= {standing.job.name: first + index for index, standing in enumerate(fresh)}
+        store.put_new(
+            run, context, [_new(standing, root, plan.name, numbers) for standing in fresh], now
+        )
+        for standing in again:
+            store.set_needs(
+                numbers[standing.job.name], [numbers[need] for need in standing.job.needs], now
+            )
     actions = [standing.action for standing in standings]
     return Submitted(
         jobs=tuple(numbers[standing.job.name] for standing in standings),
@@ -262,9 +266,11 @@ def submit(
     )
 
 
-def _new(one: Standing, root: Path, run: str, numbers: Mapping[str, int] | None = None) -> NewJob:
-    needs = [] if numbers is None else [numbers[need] for need in one.job.needs]
-    return NewJob(spec=spec_of(one.job, root, run), needs=needs, reason=one.reason)
+def _new(
+    standing: Standing, root: Path, run: str, numbers: Mapping[str, int] | None = None
+) -> NewJob:
+    needs = [] if numbers is None else [numbers[need] for need in standing.job.needs]
+    return NewJob(spec=spec_of(standing.job, root, run), needs=needs, reason=standing.reason)
 
 
 def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:

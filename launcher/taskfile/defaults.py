@@ -56,12 +56,12 @@ def read_sweeps(top: Top, scope: Scope, forced: Sequence[str]) -> list[Sweep]:
     """Read the file's sweeps, but for those of settings that the command line sets."""
     if "matrix" not in top or is_null(top["matrix"][1]):
         return []
-    sweeps = read_matrix(top["matrix"][1], lambda one: _sweeps(one, scope), scope.problems)
+    sweeps = read_matrix(top["matrix"][1], lambda fields: _sweeps(fields, scope), scope.problems)
     _blame_twice(sweeps, scope)
-    for one in (one for sweep in sweeps for one in sweep.first if one.key.text in forced):
-        message = f"--set takes the place of this sweep of {one.key.text}"
-        scope.note(one.key.place, "matrix", message)
-    return list(without(sweeps, lambda one: one.key.text in forced))
+    for swept in (swept for sweep in sweeps for swept in sweep.first if swept.key.text in forced):
+        message = f"--set takes the place of this sweep of {swept.key.text}"
+        scope.note(swept.key.place, "matrix", message)
+    return list(without(sweeps, lambda swept: swept.key.text in forced))
 
 
 def _sweeps(fields: Fields, scope: Scope) -> list[Sweep]:
@@ -121,23 +121,23 @@ def _not_swept(kind: Kind) -> tuple[str, str]:
 
 def _blame_twice(sweeps: Sequence[Sweep], scope: Scope) -> None:
     """Blame a sweep of a setting for all kinds where it is also swept for one of them."""
-    every = [one for sweep in sweeps for one in sweep.first]
-    general = {(one.key.text, one.key.place.file) for one in every if one.kind is None}
-    for one in every:
-        if one.kind is not None and (one.key.text, one.key.place.file) in general:
-            message = f"matrix: {one.key.text} is swept for all kinds and for {one.kind}"
+    every = [swept for sweep in sweeps for swept in sweep.first]
+    general = {(swept.key.text, swept.key.place.file) for swept in every if swept.kind is None}
+    for swept in every:
+        if swept.kind is not None and (swept.key.text, swept.key.place.file) in general:
+            message = f"matrix: {swept.key.text} is swept for all kinds and for {swept.kind}"
             hint = "sweep it for the kinds that are meant, each below its name"
-            scope.blame(one.key.place, "matrix", message, hint)
+            scope.blame(swept.key.place, "matrix", message, hint)
 
 
 def scopes_of(scope: Scope, sweeps: Sequence[Sweep]) -> Iterable[Scope]:
     """Give the scope of each combination of the file's matrix."""
     for number, chosen in enumerate(combinations(sweeps, scope.problems)):
         by_kind: dict[str, dict[str, Swept]] = {}
-        for one in chosen:
-            if one.kind is not None:
-                by_kind.setdefault(one.kind, {})[one.key.text] = one
-        general = by_setting(one for one in chosen if one.kind is None)
+        for swept in chosen:
+            if swept.kind is not None:
+                by_kind.setdefault(swept.kind, {})[swept.key.text] = swept
+        general = by_setting(swept for swept in chosen if swept.kind is None)
         yield replace(scope, combination=number, chosen=general, kind_chosen=by_kind)
 
 
@@ -188,24 +188,24 @@ def settings_among(
 
     `hints` may know what to do with a name that is no setting there.
     """
-    found = list(kinds)
-    names = {name for kind in found for name in known_settings(kind)}
-    said: dict[str, tuple[Scalar, Node]] = {}
+    own = list(kinds)
+    names = {name for kind in own for name in known_settings(kind)}
+    settings: dict[str, tuple[Scalar, Node]] = {}
     for key, value in pairs:
-        now = current(key, found, scope.problems)
-        if now.text in said:
+        now = current(key, own, scope.problems)
+        if now.text in settings:
             message = f"{now.text!r} is given twice, by its name of today and by an old one"
             scope.blame(key.place, "duplicate-key", message, "leave one of them out")
         elif now.text in names:
-            said[now.text] = (now, value)
+            settings[now.text] = (now, value)
         else:
-            also = scope.kinds if len(found) > 1 else ()
+            also = scope.kinds if len(own) > 1 else ()
             hint = RESOURCE_HINTS.get(now.text, hints(now.text))
             if now.text not in RESOURCE_HINTS and (now.text in OLD_WORDS or now.text in TOP):
                 hint = "it is no setting: write it at the top of the file"
-            where = all_settings(found[0]) if len(found) == 1 else ALL_WORDS
+            where = all_settings(own[0]) if len(own) == 1 else ALL_WORDS
             problem = unknown_key(
-                now, what, names, nearby=also, hint=hint, where=where, old=old_names(found)
+                now, what, names, nearby=also, hint=hint, where=where, old=old_names(own)
             )
             scope.problems.append(problem)
-    return said
+    return settings

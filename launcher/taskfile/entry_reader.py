@@ -131,22 +131,22 @@ def _hint(kind: Kind, name: str) -> str:
 
 
 def _poisoners(kind: Kind, scope: Scope) -> list[Kind]:
-    found = companion(scope.kinds, kind, Role.POISON) if kind.role is Role.TRAIN else None
-    return [] if found is None else [found]
+    poisoner = companion(scope.kinds, kind, Role.POISON) if kind.role is Role.TRAIN else None
+    return [] if poisoner is None else [poisoner]
 
 
 def _named_today(
     fields: Fields, kinds: Iterable[Kind], scope: Scope
 ) -> dict[str, tuple[Scalar, Node]]:
     """Return settings by the names that they have today, and note which have older ones."""
-    found: dict[str, tuple[Scalar, Node]] = {}
+    settings: dict[str, tuple[Scalar, Node]] = {}
     for key, value in fields.pairs:
         now = current(key, kinds, scope.problems)
-        if now.text in found:
+        if now.text in settings:
             message, hint = f"{now.text!r} is given twice", "leave one of them out"
             scope.blame(key.place, "duplicate-key", message, hint)
-        found[now.text] = (now, value)
-    return found
+        settings[now.text] = (now, value)
+    return settings
 
 
 def _own_combinations(
@@ -162,10 +162,10 @@ def _own_combinations(
     sweeps = read_matrix(
         node, lambda fields: _own_sweeps(fields, kinds, own, scope), scope.problems
     )
-    for one in (one for sweep in sweeps for one in sweep.first if one.key.text in forced):
-        message = f"--set takes the place of this sweep of {one.key.text}"
-        scope.note(one.key.place, "matrix", message)
-    left = list(without(sweeps, lambda one: one.key.text in forced))
+    for swept in (swept for sweep in sweeps for swept in sweep.first if swept.key.text in forced):
+        message = f"--set takes the place of this sweep of {swept.key.text}"
+        scope.note(swept.key.place, "matrix", message)
+    left = list(without(sweeps, lambda swept: swept.key.text in forced))
     return tuple(by_setting(chosen) for chosen in combinations(left, scope.problems))
 
 
@@ -190,10 +190,10 @@ def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope)
 
 def needed(raw: RawEntry, word: str, scope: Scope) -> Node | None:
     """Return the value of a word that an entry must have; blame its absence."""
-    found = raw.words.get(word)
-    if found is not None and not is_null(found):
-        return found
+    node = raw.words.get(word)
+    if node is not None and not is_null(node):
+        return node
     wanted = {"model": "a model ID", "data": "a data ID", "method": "a method"}[word]
-    place = raw.place if found is None else found.place
+    place = raw.place if node is None else node.place
     scope.blame(place, "missing-word", f"{raw.kind.name} needs '{word}': {wanted}")
     return None

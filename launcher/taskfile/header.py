@@ -169,31 +169,31 @@ def _phases(top: Top, scope: Scope) -> tuple[str, ...]:
     if "phases" not in top or is_null(top["phases"][1]):
         return ()
     node = top["phases"][1]
-    found = []
-    for one in listed(node):
-        word = one.text if isinstance(one, Scalar) else ""
+    phases = []
+    for item in listed(node):
+        word = item.text if isinstance(item, Scalar) else ""
         if word in scope.kinds:
-            found.append(word)
+            phases.append(word)
             continue
         close = nearest(word, scope.kinds) if word else None
         hint = f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(scope.kinds))}"
-        scope.blame(one.place, "phases", "phases: expected the name of a kind of jobs", hint)
+        scope.blame(item.place, "phases", "phases: expected the name of a kind of jobs", hint)
     if not listed(node):
         scope.blame(node.place, "phases", "phases: expected at least one kind of jobs")
-    return tuple(found)
+    return tuple(phases)
 
 
 def _pass_env(top: Top, scope: Scope) -> tuple[str, ...]:
     if "pass_env" not in top or is_null(top["pass_env"][1]):
         return ()
-    found = []
+    names = []
     for node in listed(top["pass_env"][1]):
         if isinstance(node, Scalar) and _VARIABLE.fullmatch(node.text):
-            found.append(node.text)
+            names.append(node.text)
             continue
         hint = "its value comes from the shell in which `launcher run` is typed"
         scope.blame(node.place, "pass-env", "pass_env: expected the name of a variable", hint)
-    return tuple(found)
+    return tuple(names)
 
 
 def _resources(top: Top, scope: Scope) -> tuple[JobRequest, dict[str, JobRequest]]:

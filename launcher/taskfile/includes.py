@@ -98,11 +98,11 @@ class _Reading:
         self.files.append(file)
         root = read_document(text, file, self.problems)
         if not isinstance(root, Fields):
-            said = "is empty" if root is None else "is not a mapping"
+            fault = "is empty" if root is None else "is not a mapping"
             first = text.splitlines()[0] if text.strip() else ""
             place = Place(file=file, line=1, column=1, text=first) if root is None else root.place
             begin = "train: []" if above else "name: my-study"
-            message = f"the task file {said}: begin with '{begin}'"
+            message = f"the task file {fault}: begin with '{begin}'"
             problem = Problem(code="no-mapping", message=message, place=place)
             raise TaskFileError([*self.problems, problem])
         if "${" in text:
@@ -112,9 +112,9 @@ class _Reading:
         own = replace(root, pairs=tuple(pair for pair in root.pairs if pair[0].text != WORD))
         whole = replace(own, pairs=())
         for node in named:
-            for one in node.nodes if isinstance(node, Items) else (node,):
-                found = self._included(one, file, (*above, file))
-                whole = whole if found is None else merged(whole, found)
+            for path in node.nodes if isinstance(node, Items) else (node,):
+                included = self._included(path, file, (*above, file))
+                whole = whole if included is None else merged(whole, included)
         return merged(whole, own)
 
     def _included(self, node: Node, file: str, above: Sequence[str]) -> Fields | None:

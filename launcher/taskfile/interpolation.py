@@ -25,19 +25,23 @@ def filled(root: Fields, environment: Mapping[str, str], problems: list[Problem]
 
 def without_echoes(problems: Iterable[Problem]) -> list[Problem]:
     """Return the problems without those of values that lack a variable: they say nothing more."""
-    found = list(problems)
-    lacking = [one.place for one in found if one.code == CODE and one.place is not None]
-    return [one for one in found if one.code == CODE or not _lies_at(one.place, lacking)]
+    every = list(problems)
+    lacking = [
+        problem.place for problem in every if problem.code == CODE and problem.place is not None
+    ]
+    return [
+        problem for problem in every if problem.code == CODE or not _lies_at(problem.place, lacking)
+    ]
 
 
 def _lies_at(place: Place | None, lacking: Iterable[Place]) -> bool:
     if place is None:
         return False
     return any(
-        (place.file, place.line) == (one.file, one.line)
+        (place.file, place.line) == (variable.file, variable.line)
         # a value begins at most a quote and a few words before the variable in it
-        and place.column <= one.column < place.column + place.length
-        for one in lacking
+        and place.column <= variable.column < place.column + place.length
+        for variable in lacking
     )
 
 
@@ -61,7 +65,7 @@ class _Filling:
             case Items(nodes=nodes):
                 return replace(node, nodes=tuple(map(self.of, nodes)))
             case Fields(pairs=pairs):
-                return replace(node, pairs=tuple((key, self.of(one)) for key, one in pairs))
+                return replace(node, pairs=tuple((key, self.of(value)) for key, value in pairs))
 
     def _text(self, node: Scalar) -> Scalar:
         text, end = "", 0

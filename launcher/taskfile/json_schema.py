@@ -15,9 +15,9 @@ from launcher.system.files import Json
 from launcher.taskfile.entries import companion
 from launcher.taskfile.header import MOST_NAME_BYTES, Reuse
 from launcher.taskfile.json_schema_types import (
+    ANNOTATIONS,
     NAME,
     PLAIN,
-    TOLD,
     WORD,
     Form,
     any_of,
@@ -146,7 +146,7 @@ def _old_words(kinds: Mapping[str, Kind]) -> Form:
         POISON_RATE: _share(),
     }
     sections = _sections(kinds)
-    tests = [one for one in (sections.get("test"), or_null(_IDS)) if one is not None]
+    tests = [form for form in (sections.get("test"), or_null(_IDS)) if form is not None]
     special["test_list"] = old_name("autotest, or test", any_of(*tests))
     if "train" in sections:
         special["train_list"] = old_name("train", sections["train"])
@@ -155,8 +155,8 @@ def _old_words(kinds: Mapping[str, Kind]) -> Form:
     today = {old: now for kind in kinds.values() for old, now in kind.settings.aliases.items()}
     known = _settings(list(kinds.values()))
     beside = {
-        name: old_name(f"defaults: {{{today.get(name, name)}: …}}", one)
-        for name, one in known.items()
+        name: old_name(f"defaults: {{{today.get(name, name)}: …}}", form)
+        for name, form in known.items()
         if name not in kinds
     }
     return {**beside, **special}
@@ -164,19 +164,19 @@ def _old_words(kinds: Mapping[str, Kind]) -> Form:
 
 def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
     """Return for each kind its settings one by one, all of them, their sweeps, and its entry."""
-    found: Form = {}
+    forms: Form = {}
     for name, kind in kinds.items():
-        found |= types_of(kind)
-        for key, one in settings_of(kind).items():
-            found[f"{name}.{key}"] = one
+        forms |= types_of(kind)
+        for key, form in settings_of(kind).items():
+            forms[f"{name}.{key}"] = form
             if kind.role in _MAKERS:
-                found[f"{name}.{key}{VALUES}"] = sweep(ref(f"{name}.{key}"))
-        found[f"{name}.settings"] = mapping(_settings([kind]))
+                forms[f"{name}.{key}{VALUES}"] = sweep(ref(f"{name}.{key}"))
+        forms[f"{name}.settings"] = mapping(_settings([kind]))
         if kind.role in _MAKERS:
-            found[f"{name}.matrix"] = matrix(_settings([kind], VALUES))
+            forms[f"{name}.matrix"] = matrix(_settings([kind], VALUES))
         if kind.role is not Role.POISON:
-            found[f"{name}.entry"] = _entry(kinds, kind)
-    return found
+            forms[f"{name}.entry"] = _entry(kinds, kind)
+    return forms
 
 
 def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
@@ -251,12 +251,12 @@ def _share() -> Form:
 def _poisons(kinds: Mapping[str, Kind]) -> Form:
     """Return what `defaults` takes below the name of a kind that poisons: its settings, or rates."""
     rates = one_or_more(ref("poison"))
-    found: Form = {
+    forms: Form = {
         name: any_of(ref(f"{name}.settings"), rates)
         for name, kind in kinds.items()
         if kind.role is Role.POISON
     }
-    return {**found, POISON_RATE: _share()} if found else {}
+    return {**forms, POISON_RATE: _share()} if forms else {}
 
 
 def _settings(kinds: Sequence[Kind], suffix: str = "") -> Form:
@@ -267,12 +267,12 @@ def _settings(kinds: Sequence[Kind], suffix: str = "") -> Form:
         suffix: `VALUES` for sweeps.
     """
     names = dict.fromkeys(name for kind in kinds for name in kind.settings.model_fields)
-    found: Form = {name: _shared(kinds, name, suffix) for name in names}
+    forms: Form = {name: _shared(kinds, name, suffix) for name in names}
     for kind in kinds:
         for old, now in kind.settings.aliases.items():
-            if old not in found and now in names:
-                found[old] = old_name(now, found[now])
-    return found
+            if old not in forms and now in names:
+                forms[old] = old_name(now, forms[now])
+    return forms
 
 
 def _shared(kinds: Iterable[Kind], name: str, suffix: str) -> Form:
@@ -283,7 +283,9 @@ def _shared(kinds: Iterable[Kind], name: str, suffix: str) -> Form:
     forms: list[Form] = []
     refs: list[Form] = []
     for kind in plainly or knowing:
-        form = {key: one for key, one in settings_of(kind)[name].items() if key not in TOLD}
+        form = {
+            key: value for key, value in settings_of(kind)[name].items() if key not in ANNOTATIONS
+        }
         if form not in forms:
             forms.append(form)
             refs.append(ref(f"{kind.name}.{name}{suffix}"))
@@ -292,8 +294,8 @@ def _shared(kinds: Iterable[Kind], name: str, suffix: str) -> Form:
 
 def _by_kind(kinds: Mapping[str, Kind], part: str, suffix: str = "") -> Form:
     """Return all settings for all kinds, and below the name of each kind its own."""
-    found = _settings(list(kinds.values()), suffix)
+    forms = _settings(list(kinds.values()), suffix)
     for name, kind in kinds.items():
         own = {"description": f"of {name} alone: {kind.summary}", **ref(f"{name}.{part}")}
-        found[name] = any_of(own, found[name]) if name in found else own
-    return found
+        forms[name] = any_of(own, forms[name]) if name in forms else own
+    return forms

@@ -42,21 +42,23 @@ _VARIABLE = r"\$\{"
 
 PLAIN: Form = {"type": ["string", "number", "boolean"]}  # what YAML makes of words without quotes
 
-TOLD = frozenset({"description", "default", "examples"})
+ANNOTATIONS = frozenset({"description", "default", "examples"})
 _SCALARS = frozenset({"string", "integer", "number", "boolean"})
 _ASKING_MORE = frozenset({"enum", "const", "pattern", "minLength", "maxLength", "format"})
 
 
 def settings_of(kind: Kind) -> dict[str, Form]:
     """Return what each setting of a kind takes, with its description and default."""
-    said = _model(kind.settings, kind.name)
-    return {name: _setting(kind, name, one) for name, one in said.get("properties", {}).items()}
+    schema = _model(kind.settings, kind.name)
+    return {name: _setting(kind, name, form) for name, form in schema.get("properties", {}).items()}
 
 
 def types_of(kind: Kind) -> dict[str, Form]:
     """Return what `settings_of` refers to, by the names that it uses."""
-    said = _model(kind.settings, kind.name)
-    return {f"{kind.name}.types.{key}": _widened(one) for key, one in said.get("$defs", {}).items()}
+    schema = _model(kind.settings, kind.name)
+    return {
+        f"{kind.name}.types.{key}": _widened(form) for key, form in schema.get("$defs", {}).items()
+    }
 
 
 def values() -> Form:
@@ -96,7 +98,7 @@ def any_of(*forms: Form) -> Form:
     flat: list[Form] = []
     for form in forms:
         flat += form["anyOf"] if set(form) == {"anyOf"} else [form]
-    once = list({json.dumps(one, sort_keys=True): one for one in flat}.values())
+    once = list({json.dumps(form, sort_keys=True): form for form in flat}.values())
     return once[0] if len(once) == 1 else {"anyOf": once}
 
 
@@ -179,17 +181,19 @@ def old_name(now: str, form: Form) -> Form:
     return {**inner, "description": message, "deprecated": True, "deprecationMessage": message}
 
 
-def _setting(kind: Kind, name: str, said: Form) -> Form:
+def _setting(kind: Kind, name: str, schema: Form) -> Form:
     """Return the form of one setting as a task file may give it."""
-    takes = _widened(said)
+    takes = _widened(schema)
     field = kind.settings.model_fields[name]
     before = BeforeValidator | PlainValidator | WrapValidator
-    items = said.get("prefixItems") or [said.get("items", {})]
-    if said.get("type") == "array" and any(isinstance(one, before) for one in field.metadata):
+    items = schema.get("prefixItems") or [schema.get("items", {})]
+    if schema.get("type") == "array" and any(
+        isinstance(validator, before) for validator in field.metadata
+    ):
         # pydantic cannot tell what a validator makes a list of; ours make it of one value
-        core = {key: one for key, one in takes.items() if key not in TOLD}
-        told = {key: one for key, one in takes.items() if key in TOLD}
-        takes = {**told, **any_of(_widened(items[0]), {**core, "minItems": 1})}
+        core = {key: value for key, value in takes.items() if key not in ANNOTATIONS}
+        annotations = {key: value for key, value in takes.items() if key in ANNOTATIONS}
+        takes = {**annotations, **any_of(_widened(items[0]), {**core, "minItems": 1})}
     return takes
 
 
@@ -198,23 +202,25 @@ def _model(settings: type[Settings], kind: str) -> Form:
     return settings.model_json_schema(ref_template=f"#/$defs/{kind}.types.{{model}}")
 
 
-def _widened(said: Form) -> Form:
+def _widened(schema: Form) -> Form:
     """Return pydantic's schema as files need it: texts unquoted, and variables for single values."""
-    told: Form = {key: one for key, one in said.items() if key in TOLD}
-    core = {key: one for key, one in said.items() if key not in told and key != "title"}
+    annotations: Form = {key: value for key, value in schema.items() if key in ANNOTATIONS}
+    core = {
+        key: value for key, value in schema.items() if key not in annotations and key != "title"
+    }
     for key in ("anyOf", "oneOf"):
         if key in core:  # a variable is good for each of them, which oneOf would not allow
-            return {**told, **any_of(*(_widened(one) for one in core[key]))}
+            return {**annotations, **any_of(*(_widened(form) for form in core[key]))}
     for key in ("items", "additionalProperties", "contains"):
         if isinstance(core.get(key), dict):
             core[key] = _widened(core[key])
     for key in ("prefixItems", "allOf"):
         if key in core:
-            core[key] = [_widened(one) for one in core[key]]
+            core[key] = [_widened(form) for form in core[key]]
     if "properties" in core:
-        core["properties"] = {key: _widened(one) for key, one in core["properties"].items()}
+        core["properties"] = {key: _widened(form) for key, form in core["properties"].items()}
     if core.get("type") == "string" and not _ASKING_MORE & set(core):
-        return {**told, **core, **PLAIN}
+        return {**annotations, **core, **PLAIN}
     if core.get("type") in _SCALARS or "enum" in core or "const" in core:
-        return {**told, **any_of(core, ref("variable"))}
-    return {**told, **core}
+        return {**annotations, **any_of(core, ref("variable"))}
+    return {**annotations, **core}

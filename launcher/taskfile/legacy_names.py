@@ -93,10 +93,10 @@ def _with_resources_of_today(
         if key.text != "resources" or not isinstance(node, Fields):
             return node
         inner = [
-            (name, resources_today(one, problems))
-            if name.text in kinds and isinstance(one, Fields)
-            else (name, one)
-            for name, one in node.pairs
+            (name, resources_today(value, problems))
+            if name.text in kinds and isinstance(value, Fields)
+            else (name, value)
+            for name, value in node.pairs
         ]
         return resources_today(replace(node, pairs=tuple(inner)), problems)
 
@@ -191,8 +191,8 @@ class _Translation:
         if not isinstance(there[1], Fields):
             return  # that it is none is told where it is read
         kinds = list(self.kinds.values())
-        said = {current(one, kinds, []).text: (one, value) for one, value in there[1].pairs}
-        first, value = said.get(key.text, (None, None))
+        given = {current(word, kinds, []).text: (word, value) for word, value in there[1].pairs}
+        first, value = given.get(key.text, (None, None))
         if first is not None and not isinstance(value, Fields):
             message = f"{key.text!r} is given twice, here and in line {first.line + 1}"
             self.problems.append(_twice(key, message))
@@ -265,13 +265,13 @@ def _as_one(notes: list[Problem]) -> Problem:
     if len(notes) == 1:
         return notes[0]
     lines = [(note.place.line if note.place else 0, note) for note in notes]
-    told = [
-        f"line {line}: {one.message}" + (f"; {one.hint}" if one.hint else "")
-        for line, one in sorted(lines, key=lambda pair: pair[0])
+    listing = [
+        f"line {line}: {note.message}" + (f"; {note.hint}" if note.hint else "")
+        for line, note in sorted(lines, key=lambda pair: pair[0])
     ]
     first = min(lines, key=lambda pair: pair[0])[1]
     message = f"{len(notes)} old names are understood; today they are others"
-    return replace(first, message=message, hint="", notes=tuple(told))
+    return replace(first, message=message, hint="", notes=tuple(listing))
 
 
 def _twice(key: Scalar, message: str) -> Problem:

@@ -83,12 +83,12 @@ def read_sweep(
     values: list[Swept] = []
     sound = True
     if isinstance(node, Fields):
-        for name, one in node.pairs:
+        for name, value in node.pairs:
             if not is_variant_value(name.text):
                 message = "a label stands in model IDs: letters, digits and _.+- only"
                 problems.append(Problem(code="matrix", message=message, place=name.place))
                 sound = False
-            values.append(Swept(key=key, node=one, label=name.text, kind=kind))
+            values.append(Swept(key=key, node=value, label=name.text, kind=kind))
     elif isinstance(node, Scalar):
         values += [] if node.value is None else [Swept(key=key, node=node, label=None, kind=kind)]
     else:
@@ -120,7 +120,7 @@ def _read_tied(
             sound = False
         elif made:
             order = [value.name for value in (bundles or made)[0]]
-            bundles += [_in_order(one, order) for one in made]
+            bundles += [_in_order(bundle, order) for bundle in made]
         sound &= bool(made)
     if not sound or not _distinct(bundles, problems):
         return []
@@ -145,14 +145,14 @@ def _read_item(
 
 def _odd(made: Sequence[Swept], first: Sequence[Swept], place: Place) -> Problem | None:
     """Return the problem of a combination of other settings than the first one; None if it is not."""
-    wanted, given = ({one.name: one for one in some} for some in (first, made))
-    more = [one for name, one in given.items() if name not in wanted]
+    wanted, given = ({swept.name: swept for swept in bundle} for bundle in (first, made))
+    more = [swept for name, swept in given.items() if name not in wanted]
     less = [name for name in wanted if name not in given]
     if not more and not less:
         return None
     differs = f"lacks {' and '.join(less)}" if less else "has more"
     if more:
-        names = " and ".join(one.name for one in more)
+        names = " and ".join(swept.name for swept in more)
         differs = f"{f'{differs}, and ' if less else ''}has {names}, which the first has not"
     return Problem(
         code="matrix",
@@ -164,7 +164,7 @@ def _odd(made: Sequence[Swept], first: Sequence[Swept], place: Place) -> Problem
 
 
 def _in_order(bundle: Iterable[Swept], order: Sequence[str]) -> tuple[Swept, ...]:
-    return tuple(sorted(bundle, key=lambda one: order.index(one.name)))
+    return tuple(sorted(bundle, key=lambda swept: order.index(swept.name)))
 
 
 def _wrong(message: str, place: Place, hint: str) -> Problem:
@@ -176,14 +176,14 @@ def _distinct(bundles: Sequence[tuple[Swept, ...]], problems: list[Problem]) -> 
     names: set[tuple[str, ...]] = set()
     seen: set[tuple[str, ...]] = set()
     for bundle in bundles:
-        values = [plain_value(one.node) for one in bundle]
-        name = tuple(label(one, value) for one, value in zip(bundle, values, strict=True))
-        known = tuple(map(_comparable, values))
-        if name not in names and known not in seen:
+        values = [plain_value(swept.node) for swept in bundle]
+        name = tuple(label(swept, value) for swept, value in zip(bundle, values, strict=True))
+        comparable = tuple(map(_comparable, values))
+        if name not in names and comparable not in seen:
             names.add(name)
-            seen.add(known)
+            seen.add(comparable)
             continue
-        problems.append(_alike(bundle, name, twice=known in seen))
+        problems.append(_alike(bundle, name, twice=comparable in seen))
         return False
     return True
 
@@ -196,8 +196,8 @@ def _alike(bundle: Sequence[Swept], name: Sequence[str], *, twice: bool) -> Prob
         message = "matrix: this combination is there twice" if tied else ""
         message = message or f"matrix: {key} has this value twice"
         return Problem(code="matrix", message=message, place=place, hint="leave one of them out")
-    said = ",".join(f"{one.name}={text}" for one, text in zip(bundle, name, strict=True))
-    what, called = ("two combinations", said) if tied else (f"two values of {key}", name[0])
+    names = ",".join(f"{swept.name}={text}" for swept, text in zip(bundle, name, strict=True))
+    what, called = ("two combinations", names) if tied else (f"two values of {key}", name[0])
     return Problem(
         code="matrix",
         message=f"matrix: {what} would both be called {called!r} in an ID",
@@ -215,13 +215,13 @@ def _comparable(value: Json) -> str:
             return repr(float(value)) if abs(value) < 1 << 53 else repr(value)
         case list():
             return f"[{','.join(map(_comparable, value))}]"
-    return repr({key: _comparable(one) for key, one in value.items()})
+    return repr({key: _comparable(inner) for key, inner in value.items()})
 
 
 def is_neutral(name: str, kinds: Iterable[Kind]) -> bool:
     """Tell whether a setting can change no result: every kind that has it says so."""
     having = [kind.settings for kind in kinds if name in kind.settings.model_fields]
-    return bool(having) and all(name in one.neutral for one in having)
+    return bool(having) and all(name in settings.neutral for settings in having)
 
 
 def blame_neutral(key: Scalar, problems: list[Problem]) -> None:
@@ -236,8 +236,11 @@ def blame_neutral(key: Scalar, problems: list[Problem]) -> None:
 def without(sweeps: Iterable[Sweep], forced: Callable[[Swept], bool]) -> Iterator[Sweep]:
     """Give the sweeps without the settings that the command line sets, each combination once."""
     for sweep in sweeps:
-        kept = [tuple(one for one in bundle if not forced(one)) for bundle in sweep.values]
-        once = {tuple(_comparable(plain_value(one.node)) for one in some): some for some in kept}
+        kept = [tuple(swept for swept in bundle if not forced(swept)) for bundle in sweep.values]
+        once = {
+            tuple(_comparable(plain_value(swept.node)) for swept in bundle): bundle
+            for bundle in kept
+        }
         if kept[0]:
             yield replace(sweep, values=tuple(once.values()))
 
@@ -259,7 +262,7 @@ def combinations(sweeps: Sequence[Sweep], problems: list[Problem]) -> list[tuple
 
 def by_setting(chosen: Iterable[Swept]) -> dict[str, Swept]:
     """Return swept values by the names of their settings."""
-    return {one.key.text: one for one in chosen}
+    return {swept.key.text: swept for swept in chosen}
 
 
 def label(swept: Swept, value: Json) -> str:

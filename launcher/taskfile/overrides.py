@@ -199,7 +199,7 @@ def _tied(root: Fields, fields: Fields) -> Scalar | None:
         return None
     below: Node | None = root
     while isinstance(below, Fields) and isinstance(node, Fields):
-        below = next((one for name, one in below.pairs if name.text == key.text), None)
+        below = next((inner for name, inner in below.pairs if name.text == key.text), None)
         key, node = node.pairs[0]
         if isinstance(below, Items):
             return key

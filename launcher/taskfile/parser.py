@@ -109,9 +109,9 @@ def parse(
     wanted: list[Wanted] = []  # by each file: the task file is the last to be read in full
 
     def translated(root: Fields) -> Fields:
-        found = translate(root, context.kinds, problems)
-        wanted.append(found.wanted)
-        return found.root
+        translated_file = translate(root, context.kinds, problems)
+        wanted.append(translated_file.wanted)
+        return translated_file.root
 
     read = read_merged(text, file, include or _refuse, context.environment, translated, problems)
     root = laid_over(read.root, overrides, problems)
@@ -136,7 +136,7 @@ def parse(
         reuse=header.reuse,
         pass_env=header.pass_env,
         wanted=overrides.wanted
-        or next((one for one in wanted if one is not Wanted.RUN), Wanted.RUN),
+        or next((word for word in wanted if word is not Wanted.RUN), Wanted.RUN),
         problems=_in_order(gathered(_sure(problems, read.sound)), read.files),
         whole=sections.whole and read.sound,
     )
@@ -161,10 +161,10 @@ def _refuse(path: str) -> str:
 def _in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
     rank = {file: number for number, file in enumerate(files)}
 
-    def at(one: Problem) -> tuple[int, int, int]:
-        if one.place is None:
+    def at(problem: Problem) -> tuple[int, int, int]:
+        if problem.place is None:
             return (-1, 0, 0)
-        return (rank.get(one.place.file, -1), one.place.line, one.place.column)
+        return (rank.get(problem.place.file, -1), problem.place.line, problem.place.column)
 
     return tuple(sorted(dict.fromkeys(problems), key=at))
 
@@ -175,24 +175,24 @@ def _names(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
 
 def _sections(root: Fields, scopes: Sequence[Scope]) -> _Sections:
     """Read every section, those of models and tests once for each combination of the matrix."""
-    found: list[Entry] = []
+    entries: list[Entry] = []
     whole = True
     for scope in scopes:
         read = _read_sections(root, scope)
-        found += read.entries
+        entries += read.entries
         whole &= read.whole
-    _warn_untested(root, found, scopes[0])
-    return _Sections(entries=tuple(found), whole=whole)
+    _warn_untested(root, entries, scopes[0])
+    return _Sections(entries=tuple(entries), whole=whole)
 
 
 def _read_sections(root: Fields, scope: Scope) -> _Sections:
-    found: list[Entry] = []
+    entries: list[Entry] = []
     whole = True
     makers = [scope.kinds[key.text] for key, node in root.pairs if _makes(key, scope)]
     for key, node in root.pairs:
         if key.text == "autotest":
             auto = read_auto_test(key, node, makers, scope)
-            found += [] if auto is None else [auto]
+            entries += [] if auto is None else [auto]
         elif key.text in scope.kinds:
             kind = scope.kinds[key.text]
             here = scope
@@ -201,7 +201,7 @@ def _read_sections(root: Fields, scope: Scope) -> _Sections:
                     continue
                 here = replace(scope, chosen={}, kind_chosen={})
             read = list(read_section(kind, node, here))
-            found += [one for one in read if one is not None]
+            entries += [entry for entry in read if entry is not None]
             whole &= kind.role not in _MAKERS or None not in read
         elif key.text not in TOP:
             known = (*TOP, *_names(scope.kinds))
@@ -209,7 +209,7 @@ def _read_sections(root: Fields, scope: Scope) -> _Sections:
             problem = unknown_key(key, "a section of a task file", known, hint=hint)
             scope.problems.append(problem)
             whole = False
-    return _Sections(entries=tuple(found), whole=whole)
+    return _Sections(entries=tuple(entries), whole=whole)
 
 
 def _makes(key: Scalar, scope: Scope) -> bool:
@@ -226,9 +226,14 @@ def _blame_unused(header: Header, sections: _Sections, problems: list[Problem]) 
         if isinstance(entry, TrainEntry):
             used |= {key for variant in entry.variants for key in variant.paired}
         elif isinstance(entry, UnlearnEntry):
-            used |= {key for _, some in entry.methods for one in some for key in one.paired}
+            used |= {
+                key
+                for _, variants in entry.methods
+                for variant in variants
+                for key in variant.paired
+            }
     forced = {key for given in header.scopes[0].kind_forced.values() for key in given}
-    for key in (one.key for sweep in header.sweeps for one in sweep.first):
+    for key in (swept.key for sweep in header.sweeps for swept in sweep.first):
         name = key.text
         if name in forced and name not in used:
             message = f"--set takes the place of this sweep of {name}"
@@ -240,9 +245,9 @@ def _blame_unused(header: Header, sections: _Sections, problems: list[Problem]) 
             problems.append(Problem(code="matrix", message=message, place=place, hint=hint))
 
 
-def _warn_untested(root: Fields, found: Iterable[Entry], scope: Scope) -> None:
+def _warn_untested(root: Fields, read: Iterable[Entry], scope: Scope) -> None:
     """Warn of an autotest in a file that makes no model."""
-    entries = list(found)
+    entries = list(read)
     auto = next((entry for entry in entries if isinstance(entry, AutoTest)), None)
     makes = any(isinstance(entry, TrainEntry | UnlearnEntry) for entry in entries)
     if auto is not None and not makes and not scope.problems:

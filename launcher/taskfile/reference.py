@@ -107,12 +107,12 @@ def reference(kinds: Mapping[str, Kind]) -> str:
     """Return the reference of task files that use these kinds, as Markdown below a `##` heading."""
     kinds = {kind.name: kind for kind in sorted(kinds.values(), key=_place)}
     schema = cast("Form", task_schema(kinds))
-    told: dict[_Cells, str] = {}
+    shown: dict[_Cells, str] = {}
     parts = [
         _file(schema, kinds),
         _values(),
         _resources(),
-        *(_kind(kind, schema, told) for kind in kinds.values()),
+        *(_kind(kind, schema, shown) for kind in kinds.values()),
         _old(schema),
     ]
     return "\n\n".join(parts) + "\n"
@@ -141,9 +141,9 @@ def _values() -> str:
     for name, form in values().items():
         if name == "words":
             continue
-        told = form if "description" in form else form["anyOf"][0]
+        described = form if "description" in form else form["anyOf"][0]
         short = _SHORT.get(name, "a variable").partition(" ")[2]
-        rows.append((short, told["description"]))
+        rows.append((short, described["description"]))
     head = ["### Values", "", *table(("value", "what it is"), rows), ""]
     return "\n".join([*head, "A variable may stand for every single value."])
 
@@ -157,13 +157,13 @@ def _resources() -> str:
     return "\n".join(["### Resources", "", *table(head, rows)])
 
 
-def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
+def _kind(kind: Kind, schema: Form, shown: dict[_Cells, str]) -> str:
     """Return the section of a kind: the words of its entries, then its settings.
 
     Args:
         kind: which.
         schema: of all kinds.
-        told: settings that a kind above has in the same words, by them; its own are added.
+        shown: settings that a kind above has in the same words, by them; its own are added.
     """
     lines = [f"### {kind.name}", "", _sentence(kind.summary)]
     entry = schema["$defs"].get(f"{kind.name}.entry")
@@ -180,14 +180,14 @@ def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
             "It has no section of its own: `poison` in an entry of a training asks for it.",
         ]
     rows = [_setting(setting.cells()) for setting in settings(kind)]
-    if own := [row for row in rows if row not in told]:
+    if own := [row for row in rows if row not in shown]:
         head = ("setting", "takes", "default", "meaning", "old names")
         lines += ["", *table(head, own)]
     same: dict[str, list[str]] = {}
     for row in rows:
-        if row in told:
-            same.setdefault(told[row], []).append(row[0])
-        told.setdefault(row, kind.name)
+        if row in shown:
+            same.setdefault(shown[row], []).append(row[0])
+        shown.setdefault(row, kind.name)
     for name, shared in same.items():
         lines += ["", f"As in [{name}](#{name}): {', '.join(shared)}."]
     return "\n".join(lines)
@@ -220,7 +220,7 @@ def _word(name: str, form: Form, *, required: bool = False) -> tuple[str, str, s
 def _setting(cells: _Cells) -> _Cells:
     name, takes, default, description, old = cells
     shown = default if default == "(required)" else _code(default)
-    names = ", ".join(_code(one) for one in old.split(", ") if one)
+    names = ", ".join(_code(name) for name in old.split(", ") if name)
     return (_code(name), takes, shown, description.replace("<", "\\<"), names)
 
 
@@ -234,20 +234,20 @@ def _takes(form: Form) -> str:
 
 
 def _either(forms: Sequence[Form]) -> str:
-    told: list[str] = []
+    phrases: list[str] = []
     for form in forms:
         items = form.get("items") if form.get("type") == "array" else None
         each = _takes(items) if items else ""
-        if each and each in told:
-            one = "or a list of them"
+        if each and each in phrases:
+            phrase = "or a list of them"
         elif items is not None:
-            one = f"a list, each {each}"
+            phrase = f"a list, each {each}"
         else:
-            one = _takes(form)
-        if one and one not in told:
-            told.append(one)
-    many = "or a list of them" in told
-    words = " or ".join(one for one in told if one != "or a list of them")
+            phrase = _takes(form)
+        if phrase and phrase not in phrases:
+            phrases.append(phrase)
+    many = "or a list of them" in phrases
+    words = " or ".join(phrase for phrase in phrases if phrase != "or a list of them")
     return f"{words}, or a list of them" if many else words
 
 
@@ -262,10 +262,10 @@ def _referred(name: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     """Return the lines of a Markdown table; columns that are empty everywhere are left out."""
-    found = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]
-    kept = [index for index in range(len(head)) if any(row[index] for row in found)]
+    texts = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    kept = [index for index in range(len(head)) if any(row[index] for row in texts)]
     lines = [tuple(head[index] for index in kept), tuple("---" for _ in kept)]
-    lines += [tuple(row[index] for index in kept) for row in found]
+    lines += [tuple(row[index] for index in kept) for row in texts]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
@@ -298,8 +298,8 @@ def settings(kind: Kind) -> tuple[Setting, ...]:
 def in_words(form: Form) -> str:
     """Return in plain words what a form takes; that a variable may stand there is not said."""
     if "anyOf" in form:
-        told = dict.fromkeys(in_words(one) for one in form["anyOf"])
-        return " or ".join(one for one in told if one)
+        words = dict.fromkeys(in_words(word) for word in form["anyOf"])
+        return " or ".join(word for word in words if word)
     if "enum" in form:
         return " or ".join(map(_shown, form["enum"]))
     if "const" in form:
@@ -317,7 +317,7 @@ def in_words(form: Form) -> str:
 
 
 def _list_in_words(form: Form) -> str:
-    items = [in_words(one) for one in form.get("prefixItems", ())]
+    items = [in_words(item) for item in form.get("prefixItems", ())]
     if len(set(items)) > 1:
         return f"a list of {', '.join(items)}"
     item = items[0] if items else in_words(form.get("items", {}))
@@ -333,8 +333,8 @@ def _list_in_words(form: Form) -> str:
 def _bounds(form: Form) -> str:
     if "minimum" in form and "maximum" in form:
         return f" from {form['minimum']:g} to {form['maximum']:g}"
-    said = [f"{words} {form[key]:g}" for key, words in _BOUNDS.items() if key in form]
-    return f", {' and '.join(said)}" if said else ""
+    bounds = [f"{words} {form[key]:g}" for key, words in _BOUNDS.items() if key in form]
+    return f", {' and '.join(bounds)}" if bounds else ""
 
 
 def _shown(value: Json) -> str:

@@ -71,12 +71,16 @@ class Scope:
     def swept(self, kind: Kind, entry: Given) -> Combination:
         """Return which of the file's sweeps this entry takes part in: where it has no own word."""
         name = kind.name
-        said = {*self.kind_defaults.get(name, {}), *entry, *self.kind_forced.get(name, {})}
-        general = {key: one for key, one in self.chosen.items() if key not in said}
+        given = {*self.kind_defaults.get(name, {}), *entry, *self.kind_forced.get(name, {})}
+        general = {key: swept_value for key, swept_value in self.chosen.items() if key not in given}
         known = set(known_settings(kind))
         swept = {**general, **self.kind_chosen.get(name, {})}
         stronger = {*entry, *self.kind_forced.get(name, {})}
-        return {key: one for key, one in swept.items() if key in known and key not in stronger}
+        return {
+            key: swept_value
+            for key, swept_value in swept.items()
+            if key in known and key not in stronger
+        }
 
     def request_of(self, kind: Kind) -> JobRequest:
         """Return what jobs of a kind ask for if they say nothing themselves."""
@@ -86,7 +90,7 @@ class Scope:
 
 
 def _as_given(combination: Combination) -> Given:
-    return {key: (one.key, one.node) for key, one in combination.items()}
+    return {key: (swept.key, swept.node) for key, swept in combination.items()}
 
 
 def _read_by(kind: Kind, given: Given) -> Given:

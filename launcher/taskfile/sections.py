@@ -85,8 +85,8 @@ def read_auto_test(
         kind.name: kind for kind in scope.kinds.values() if kind.role is Role.TEST
     }
     read = [read_data(node, testers.values(), scope) for node in listed(node)]
-    found = tuple(one for one in read if one is not None)
-    return AutoTest(place=key.place, combination=scope.combination, data=found, kinds=kinds)
+    data = tuple(data_id for data_id in read if data_id is not None)
+    return AutoTest(place=key.place, combination=scope.combination, data=data, kinds=kinds)
 
 
 def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
@@ -201,9 +201,9 @@ def _variants(
     raw: RawEntry, more: Given, scope: Scope, poisoner: Kind | None = None
 ) -> tuple[Variant, ...]:
     """Return each way in which an entry is done; none where a setting is wrong."""
-    found: list[Variant] = []
+    variants: list[Variant] = []
     for chosen in raw.combinations:
-        own = {**raw.own, **{key: (one.key, one.node) for key, one in chosen.items()}, **more}
+        own = {**raw.own, **{key: (swept.key, swept.node) for key, swept in chosen.items()}, **more}
         given = scope.given(raw.kind, own)
         settled = settle(raw.kind, given, raw.place, scope.problems)
         poisoned = None
@@ -217,23 +217,23 @@ def _variants(
         if poisoner is not None:
             paired = {**paired, **scope.swept(poisoner, own)}
         name = _name({**paired, **chosen}, settled, poisoned)
-        found.append(
+        variants.append(
             Variant(name=name, paired=frozenset(paired), settings=settled, poison_settings=poisoned)
         )
-    return tuple(found)
+    return tuple(variants)
 
 
 def _followed(poisoner: Kind, given: Given, training: Settled) -> Given:
     """Return the settings of a poison that nobody gives, and that the training's decide."""
     values = {name: plain_value(node) for name, (_, node) in given.items()}
     leaders = poisoner.settings.followed(values).items()
-    return {name: training.given[one] for name, one in leaders if one in training.given}
+    return {name: training.given[leader] for name, leader in leaders if leader in training.given}
 
 
 def _name(swept: Combination, settled: Settled, poisoned: Settled | None) -> Name:
     """Return what tells a variant from its sisters, as an ID shows it."""
     values = {**({} if poisoned is None else poisoned.values), **settled.values}
-    return tuple((key, label(one, values[key])) for key, one in swept.items() if key in values)
+    return tuple((key, label(value, values[key])) for key, value in swept.items() if key in values)
 
 
 def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
@@ -251,7 +251,7 @@ def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
         place=raw.place,
         combination=scope.combination,
         model=tested,
-        data=tuple(one for one in read if one is not None),
+        data=tuple(data_id for data_id in read if data_id is not None),
         settings=settings,
         request=raw.request,
     )

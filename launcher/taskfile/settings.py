@@ -107,11 +107,11 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
                 raise
             made = kind.settings.model_validate(values | as_text)
     except ValidationError as error:
-        told = {problem.message for problem in problems if problem.code == "missing-setting"}
+        reported = {problem.message for problem in problems if problem.code == "missing-setting"}
         problems += [
             complaint
             for complaint in _complaints(kind, error, given, where)
-            if complaint.message not in told
+            if complaint.message not in reported
         ]  # a setting that every entry lacks is missing in the defaults: once is enough
         return None
     except UsageError as error:  # a laboratory's own check
@@ -178,7 +178,7 @@ def _said_value(node: Node) -> Any:  # the border to pydantic: any YAML value
         return node.text if isinstance(node.value, bool) else node.value
     if isinstance(node, Items):
         return [_said_value(node) for node in node.nodes]
-    return {key.text: _said_value(one) for key, one in node.pairs}
+    return {key.text: _said_value(value) for key, value in node.pairs}
 
 
 def _texts(error: ValidationError, given: Given) -> dict[str, Json]:
@@ -206,8 +206,8 @@ def _complaints(
     kind: Kind, error: ValidationError, given: Given, where: Place
 ) -> Iterable[Problem]:
     by_name: dict[str, list[Any]] = {}
-    for one in error.errors(include_url=False):
-        by_name.setdefault(str(one["loc"][0]) if one["loc"] else "", []).append(one)
+    for detail in error.errors(include_url=False):
+        by_name.setdefault(str(detail["loc"][0]) if detail["loc"] else "", []).append(detail)
     lacking = [name for name, errors in by_name.items() if errors[0]["type"] == "missing"]
     lacking = [f"'{name}'" for name in lacking if name not in given]
     if lacking:
@@ -270,8 +270,8 @@ def _expected(error: Mapping[str, Any]) -> str:
 def _said(error: Mapping[str, Any]) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    said = str(error["msg"])
-    return said[:1].lower() + said[1:]
+    message = str(error["msg"])
+    return message[:1].lower() + message[1:]
 
 
 def _quoted(expected: str) -> list[str]:

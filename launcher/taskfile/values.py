@@ -96,11 +96,11 @@ def _warn_comment(node: Scalar, scope: Scope) -> None:
 
 def unknown_word(error: UnknownName, node: Scalar) -> Problem:
     """Return the problem of a subset or modifier that a laboratory does not know."""
-    found = find_word(node.text, error.name, modifier="modifier" in error.what)
+    span = find_word(node.text, error.name, modifier="modifier" in error.what)
     return Problem(
         code="unknown-name",
         message=f"unknown {error.what} {error.name!r}",
-        place=node.place if found is None else node.part(*found),
+        place=node.place if span is None else node.part(*span),
         hint=f"did you mean '{error.suggestion}'?" if error.suggestion else "",
         notes=(error.listing,),
     )
@@ -111,8 +111,8 @@ def read_poisons(node: Node, scope: Scope) -> tuple[At[Poison | None], ...] | No
     nodes = listed(node)
     if not nodes:
         scope.blame(node.place, "wrong-type", "expected at least one percentage such as 20")
-    found = [_poison(node, scope) for node in nodes]
-    read = tuple(one for one in found if one is not None)
+    poisons = [_poison(node, scope) for node in nodes]
+    read = tuple(poison for poison in poisons if poison is not None)
     return read if nodes and len(read) == len(nodes) else None
 
 

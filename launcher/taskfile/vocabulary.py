@@ -20,21 +20,21 @@ def kinds_with(
         words: of the user's configuration.
         problems: where complaints are added.
     """
-    found: dict[str, dict[str, tuple[str, ...]]] = {
+    by_section: dict[str, dict[str, tuple[str, ...]]] = {
         "subsets": dict(words.subsets),
         "modifiers": dict(words.modifiers),
     }
-    for section, node in ((key.text, node) for key, node in root.pairs if key.text in found):
+    for section, node in ((key.text, node) for key, node in root.pairs if key.text in by_section):
         if not isinstance(node, Fields):
             if not is_null(node):
                 message = f"{section}: expected words such as {{mine: MyFolder}}"
                 problems.append(Problem(code="wrong-type", message=message, place=node.place))
             continue
-        for key, one in node.pairs:
-            folders = _folders(section, key, one, kinds, problems)
+        for key, value in node.pairs:
+            folders = _folders(section, key, value, kinds, problems)
             if folders:
-                found[section][key.text] = folders
-    whole = Words(subsets=found["subsets"], modifiers=found["modifiers"])
+                by_section[section][key.text] = folders
+    whole = Words(subsets=by_section["subsets"], modifiers=by_section["modifiers"])
     if not whole:
         return kinds, whole
     try:

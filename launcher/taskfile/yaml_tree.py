@@ -166,7 +166,7 @@ def plain_value(node: Node) -> Any:  # the border to pydantic: any YAML value
         case Items(nodes=nodes):
             return [plain_value(node) for node in nodes]
         case Fields(pairs=pairs):
-            return {key.text: plain_value(one) for key, one in pairs}
+            return {key.text: plain_value(value) for key, value in pairs}
 
 
 @dataclass(slots=True)
@@ -262,9 +262,9 @@ class _Builder:
         return Fields(self.source, mark.line, mark.column, tuple(pairs.values()))
 
     def _merged(self, key: Scalar, node: Node) -> Iterator[tuple[Scalar, Node]]:
-        for one in node.nodes if isinstance(node, Items) else (node,):
-            if isinstance(one, Fields):
-                yield from one.pairs
+        for item in node.nodes if isinstance(node, Items) else (node,):
+            if isinstance(item, Fields):
+                yield from item.pairs
             else:
                 self._blame(key.place, "yaml-merge", "'<<' takes in mappings only")
 
@@ -290,7 +290,7 @@ def _stop(place: Place, code: str, message: str) -> NoReturn:
 
 
 def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
-    said = error.problem or "cannot be read"
+    fault = error.problem or "cannot be read"
     mark, begun = error.problem_mark, error.context_mark
     at_end = mark is None or _is_past(source, mark.line)
     shown = begun if at_end and begun is not None else mark
@@ -298,7 +298,7 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     if at_end and (begun is None or _is_past(source, begun.line)):
         line, column = _last_open(source.lines)
     place = source.place(line, column)
-    hint = next((hint for piece, hint in _SYNTAX_HINTS.items() if piece in said), "")
+    hint = next((hint for piece, hint in _SYNTAX_HINTS.items() if piece in fault), "")
     if at_end or (begun is not None and shown is begun):
         hint = "this is not closed"
     if "${" in place.text[: column + 1]:
@@ -310,7 +310,7 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
         notes.append(f"{error.context} that begins in line {begun.line + 1}")
     return Problem(
         code="yaml-syntax",
-        message=f"not valid YAML: {said}",
+        message=f"not valid YAML: {fault}",
         place=place,
         hint=hint,
         notes=tuple(notes),

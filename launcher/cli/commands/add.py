@@ -223,8 +223,8 @@ def _check_possible(home: Home, resources: Resources) -> None:
     Raises:
         UsageError: it is more than there is, or config.toml leaves it out.
     """
-    known = resources.may_need_gpu and scheduler_pid(home) is not None
-    look = seen_gpus(home) if known else None
+    watched = resources.may_need_gpu and scheduler_pid(home) is not None
+    look = seen_gpus(home) if watched else None
     machine = Machine(
         cpus=cores_for(home),
         ram=memory.total() or resources.ram or 0,

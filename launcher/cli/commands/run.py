@@ -139,15 +139,15 @@ def command(
             ]
         since = store.read.last_event()  # what starts at once is told, too
         try:
-            if any(one.queued or one.joined for one in submitted):
+            if any(submission.queued or submission.joined for submission in submitted):
                 lift_stop(home)
                 set_off(home)
             if detach:
                 return 0
-            for one in submitted:
-                watcher = Watcher(home, store, one.jobs, since=since)
+            for submission in submitted:
+                watcher = Watcher(home, store, submission.jobs, since=since)
                 watch_run(watcher, live=sys.stderr.isatty())
-                code = max(code, _conclude(store, one))
+                code = max(code, _conclude(store, submission))
         except KeyboardInterrupt:
             _say_left(store, submitted)
             return LEFT
@@ -162,9 +162,11 @@ def _check_possible(
     Raises:
         UsageError: some jobs would wait for ever.
     """
-    standings = [one for _, found in judged for one in found if one.action is not Action.CACHED]
+    standings = [
+        standing for _, part in judged for standing in part if standing.action is not Action.CACHED
+    ]
     asked = {standing.job.resources for standing in standings}
-    if any(one.may_need_gpu for one in asked):
+    if any(resources.may_need_gpu for resources in asked):
         machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
     else:  # the driver need not be asked
         machine_state = MachineState(
@@ -260,8 +262,8 @@ def _list(
             )
             shown += ["", listing] if shown else [listing]
     if form is Form.JSON:
-        one: Json = {"schema": 1, "plans": records}
-        shown.append(json.dumps(records[0] if len(records) == 1 else one))
+        document: Json = {"schema": 1, "plans": records}
+        shown.append(json.dumps(records[0] if len(records) == 1 else document))
     for text in shown:
         click.echo(text)
     # who asks for JSON gets the plan, and reads in it that it would be refused
@@ -292,17 +294,17 @@ def _refuse_missing(plan: Plan) -> None:
 
 
 def _queue(store: Store, plan: Plan, standings: Sequence[Standing], context: Context) -> Submitted:
-    one = submit(store, Path.cwd(), plan, standings, context, time.time())
-    said = [f"{one.queued} queued"]
-    said += [f"{one.joined} under way already"] if one.joined else []
-    said += [f"{one.cached} done before"] if one.cached else []
-    click.echo(f"{plan.name}: {counted(len(one.jobs), 'job')}, {', '.join(said)}", err=True)
-    return one
+    submission = submit(store, Path.cwd(), plan, standings, context, time.time())
+    parts = [f"{submission.queued} queued"]
+    parts += [f"{submission.joined} under way already"] if submission.joined else []
+    parts += [f"{submission.cached} done before"] if submission.cached else []
+    click.echo(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}", err=True)
+    return submission
 
 
 def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
     """Tell someone who leaves the view what goes on, and how to come back."""
-    numbers = [number for one in submitted for number in one.jobs]
+    numbers = [number for submission in submitted for number in submission.jobs]
     left = sum(row.state in OPEN for row in store.read.jobs_by_id(numbers))
     click.echo(
         f"\n{counted(left, 'job')} {'goes' if left == 1 else 'go'} on; "
@@ -312,8 +314,8 @@ def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
     )
 
 
-def _conclude(store: Store, one: Submitted) -> int:
-    rows = store.read.jobs_by_id(one.jobs)
+def _conclude(store: Store, submission: Submitted) -> int:
+    rows = store.read.jobs_by_id(submission.jobs)
     table = collect(rows)
     if table:
         click.echo(draw(table, width=terminal_width()))
