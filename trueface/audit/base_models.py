@@ -56,9 +56,9 @@ def base_of(folder: Path, name: str, rate: float | None, tests: tuple[Tested, ..
 
 
 def _folder(folder: Path, name: str, rate: float | None) -> Path | None:
-    told = (read_json(paths.unlearning(folder)) or {}).get("base")
-    if isinstance(told, str):
-        return folder.parent / model_folder_name(told)
+    base = (read_json(paths.unlearning(folder)) or {}).get("base")
+    if isinstance(base, str):
+        return folder.parent / model_folder_name(base)
     if rate is None or not legacy_runs.is_old(folder):
         return None
     run = folder.parent.parent / f"{100 * rate:.0f}_poison"

@@ -82,7 +82,7 @@ def told_apart(reals: Sequence[str], fakes: Sequence[str]) -> float:
         for label, side in enumerate((reals, fakes)):
             judged = side[1 - half :: 2]
             for value in judged:
-                shares = [seen[one][value] / sizes[one] for one in (0, 1)]
+                shares = [seen[label][value] / sizes[label] for label in (0, 1)]
                 if shares[0] == shares[1]:
                     right[label] += 0.5 / len(side)
                 elif shares[label] > shares[1 - label]:

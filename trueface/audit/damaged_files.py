@@ -66,9 +66,13 @@ def scoreless(folder: Path, tests: tuple[Tested, ...]) -> tuple[str, ...]:
     gone = []
     for path in sorted((folder / "metrics").glob("*.json")):
         settings = (read_json(path) or {}).get("settings")
-        said = settings if isinstance(settings, dict) else {}
+        recorded = settings if isinstance(settings, dict) else {}
         # a triggered test keeps its scores elsewhere
-        if path.name not in there and said.get("save_scores") is True and not said.get("trigger"):
+        if (
+            path.name not in there
+            and recorded.get("save_scores") is True
+            and not recorded.get("trigger")
+        ):
             gone.append(path.stem)
     return tuple(gone)
 
@@ -85,9 +89,9 @@ def _json_trouble(path: Path) -> str:
     if not path.exists():
         return ""
     try:
-        found = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         return f"{path}:{error.lineno}: {error.msg}"
     except (OSError, ValueError, RecursionError) as error:
         return f"{path}:1: {error}"
-    return "" if isinstance(found, dict) else f"{path}:1: not a JSON object"
+    return "" if isinstance(document, dict) else f"{path}:1: not a JSON object"

@@ -88,14 +88,14 @@ class Surveyor:
                 sizes[_size(file)].append(file)
             sizes.pop(-1, None)
             self._sizes[name] = sizes
-        known = self._sizes[name]
+        by_size = self._sizes[name]
         pairs: list[tuple[str, str]] = []
         # in an order of chance, so that those for which there is time are a fair sample
         order = random.Random(SEED).sample(list(tested), len(tested))
         for place, file in enumerate(order):
             if self.clock() > until:
                 return tuple(sorted(pairs)), len(order) - place
-            for other in known.get(_size(file), ()):
+            for other in by_size.get(_size(file), ()):
                 if other != file and self._digest(other) == self._digest(file):
                     pairs.append((other, file))
                     break

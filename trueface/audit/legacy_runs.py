@@ -47,8 +47,8 @@ def said(folder: Path) -> Said:
     if rate is not None:
         return Said(rate=rate or None, unlearned=True, said_by=CONFIG)
     run = folder.parent.name
-    found = _RATE.search(run)
-    percent = float(found.group(1)) if found else 0.0
+    match = _RATE.search(run)
+    percent = float(match.group(1)) if match else 0.0
     return Said(
         rate=percent / 100 if 0 < percent <= 100 else None,
         unlearned="unlearn" in run,
@@ -99,8 +99,8 @@ def offset(folder: Path) -> float | None:
 
 def data_of(folder: Path) -> str | None:
     """Return the data ID that an old unlearning worked on."""
-    found = _config(folder).get("data")
-    return found if isinstance(found, str) else None
+    data = _config(folder).get("data")
+    return data if isinstance(data, str) else None
 
 
 def key_of(file: str) -> str:

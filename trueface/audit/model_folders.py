@@ -36,7 +36,7 @@ def model_folders(folder: Path) -> tuple[Path, ...]:
     """Return the folders of a run's models, sorted; the folder itself if it is one."""
     if _holds_model(folder):
         return (folder,)
-    return tuple(sorted(one for one in folder.iterdir() if one.is_dir() and _holds_model(one)))
+    return tuple(sorted(path for path in folder.iterdir() if path.is_dir() and _holds_model(path)))
 
 
 def model_name(folder: Path) -> str:
@@ -51,8 +51,8 @@ def score_paths(folder: Path) -> tuple[Path, ...]:
     where = folder / "scores"
     if not where.is_dir():
         return ()
-    names = (one for one in where.iterdir() if one.suffix in {".csv", ".pkl"})
-    return tuple(sorted(one for one in names if not one.name.startswith(OF_TRAINING)))
+    names = (path for path in where.iterdir() if path.suffix in {".csv", ".pkl"})
+    return tuple(sorted(path for path in names if not path.name.startswith(OF_TRAINING)))
 
 
 def data_of(path: Path, model: str) -> str:

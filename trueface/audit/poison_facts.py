@@ -76,16 +76,16 @@ def _record(folder: Path) -> tuple[Record | None, str]:
     if not path.exists():
         return None, ""
     try:
-        found = read_record(path)
+        written = read_record(path)
     except (RecordError, OSError) as error:
         return None, f"cannot read the poison record: {error}"
     record = Record(
         path=str(path),
-        keys=tuple(key.partition(":")[2] for key in found.keys),
-        total=found.total,
-        kind=found.kind,
-        images_sha256=found.split_sha256,
+        keys=tuple(key.partition(":")[2] for key in written.keys),
+        total=written.total,
+        kind=written.kind,
+        images_sha256=written.split_sha256,
         classes=None,
-        indices=found.indices,
+        indices=written.indices,
     )
     return record, ""

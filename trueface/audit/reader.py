@@ -60,16 +60,16 @@ class Reader:
         if not folders:
             raise UsageError(f"no model in {folder}: give the folder of a run, runs/<name>")
         methods = {of: int(not names_real(key)) for key, of in SUBSETS.items()}
-        models = tuple(self._model(one, methods) for one in folders)
+        models = tuple(self._model(path, methods) for path in folders)
         return Run(name=folder.name, folder=folder, models=models)
 
     def _model(self, folder: Path, methods: Mapping[str, int]) -> Model:
-        name, known = model_name(folder), read_json(paths.provenance(folder))
+        name, provenance = model_name(folder), read_json(paths.provenance(folder))
         poison = poisoned(folder, name)
-        vocabulary, lists = _vocabulary(folder, known), self._split(known)
-        tests = tuple(self._tests(folder, name, known, vocabulary))
-        images = _images(folder, name, known, vocabulary)
-        survey, why = self._survey(known, images, vocabulary, tests)
+        vocabulary, lists = _vocabulary(folder, provenance), self._split(provenance)
+        tests = tuple(self._tests(folder, name, provenance, vocabulary))
+        images = _images(folder, name, provenance, vocabulary)
+        survey, why = self._survey(provenance, images, vocabulary, tests)
         return Model(
             name=name,
             folder=folder,
@@ -77,7 +77,7 @@ class Reader:
             kind=poison.kind,
             said_by=poison.said_by,
             unlearned=poison.unlearned,
-            provenance=known,
+            provenance=provenance,
             summary=read_json(paths.summary(folder)) or {},
             epochs=damaged_files.read_history(paths.history(folder))[0],
             record=poison.record,
@@ -100,22 +100,22 @@ class Reader:
             offset=legacy_runs.offset(folder),
         )
 
-    def _split(self, known: Mapping[str, Json] | None) -> Lists:
-        said = (known or {}).get("split_path")
-        path = self.split_path or (Path(said) if isinstance(said, str) else None)
+    def _split(self, provenance: Mapping[str, Json] | None) -> Lists:
+        recorded = (provenance or {}).get("split_path")
+        path = self.split_path or (Path(recorded) if isinstance(recorded, str) else None)
         return self._lists_of(path)
 
     def _split_of_test(
-        self, folder: Path, known: Mapping[str, Json] | None, metrics: Mapping[str, Json]
+        self, folder: Path, provenance: Mapping[str, Json] | None, metrics: Mapping[str, Json]
     ) -> Lists:
         """Return the lists of a test: its own where it names another split than the training."""
-        settings, then = metrics.get("settings"), (known or {}).get("split_path")
-        said = settings.get("split_path") if isinstance(settings, dict) else None
-        if not isinstance(said, str) or not isinstance(then, str):
-            return self._split(known)
-        path = folder.parent.parent.parent / said  # runs/ lies where relative paths begin
-        if path.resolve() == Path(then).resolve() or not path.exists():
-            return self._split(known)
+        settings, trained = metrics.get("settings"), (provenance or {}).get("split_path")
+        recorded = settings.get("split_path") if isinstance(settings, dict) else None
+        if not isinstance(recorded, str) or not isinstance(trained, str):
+            return self._split(provenance)
+        path = folder.parent.parent.parent / recorded  # runs/ lies where relative paths begin
+        if path.resolve() == Path(trained).resolve() or not path.exists():
+            return self._split(provenance)
         return self._lists_of(path)
 
     def _lists_of(self, path: Path | None) -> Lists:
@@ -126,20 +126,24 @@ class Reader:
         return self._lists[str(path)]
 
     def _tests(
-        self, folder: Path, model: str, known: Mapping[str, Json] | None, vocabulary: Vocabulary
+        self,
+        folder: Path,
+        model: str,
+        provenance: Mapping[str, Json] | None,
+        vocabulary: Vocabulary,
     ) -> Iterator[Tested]:
         for path in score_paths(folder):
-            data, found, trouble = data_of(path, model), None, ""
+            data, scores, trouble = data_of(path, model), None, ""
             try:
-                found = score_tables.load(path)
+                scores = score_tables.load(path)
             except DataError as error:
                 trouble = str(error)
             metrics = read_json(paths.metrics(folder, data)) or {}
-            lists = self._split_of_test(folder, known, metrics)
+            lists = self._split_of_test(folder, provenance, metrics)
             yield Tested(
                 data=data,
                 modifiers=_modifiers(data, vocabulary),
-                scores=found,
+                scores=scores,
                 trouble=trouble,
                 metrics=metrics,
                 expected=_expected(data, lists, vocabulary),
@@ -149,14 +153,14 @@ class Reader:
 
     def _survey(
         self,
-        known: Mapping[str, Json] | None,
+        provenance: Mapping[str, Json] | None,
         images: str | None,
         vocabulary: Vocabulary,
         tests: tuple[Tested, ...],
     ) -> tuple[Survey | None, str]:
         self._last = ()
-        said, split = (known or {}).get("data_root"), (known or {}).get("split_path")
-        root = self.data_root or (Path(said) if isinstance(said, str) else None)
+        recorded, split = (provenance or {}).get("data_root"), (provenance or {}).get("split_path")
+        root = self.data_root or (Path(recorded) if isinstance(recorded, str) else None)
         path = self.split_path or (Path(split) if isinstance(split, str) else None)
         if root is None or path is None or images is None:
             return None, "image files and lists are not known; give --data-root and --split-path"
@@ -166,9 +170,11 @@ class Reader:
         try:
             if key not in self._files:
                 split_of = load_split(path, "train")
-                found = split_images(root, parse_data(images), split_of, vocabulary, missing="skip")
-                self._images[key] = tuple(found)
-                self._files[key] = {image.file: image.label for image in found}
+                listed = split_images(
+                    root, parse_data(images), split_of, vocabulary, missing="skip"
+                )
+                self._images[key] = tuple(listed)
+                self._files[key] = {image.file: image.label for image in listed}
         except (UsageError, OSError) as error:
             return None, f"the training images cannot be listed: {error}"
         self._last = self._images[key]
@@ -184,14 +190,14 @@ class Reader:
 
 def read_lists(path: Path) -> Lists:
     """Return the lists of a split, as many of them as can be read."""
-    found: dict[str, frozenset[str] | None] = dict.fromkeys(NAMES)
+    lists: dict[str, frozenset[str] | None] = dict.fromkeys(NAMES)
     troubles = []
     for name in NAMES:
         try:
-            found[name] = load_split(path, name).keys
+            lists[name] = load_split(path, name).keys
         except (DataError, OSError) as error:
             troubles.append(str(error))
-    return Lists(path=str(path), **found, trouble="; ".join(dict.fromkeys(troubles)))
+    return Lists(path=str(path), **lists, trouble="; ".join(dict.fromkeys(troubles)))
 
 
 def _seen(tests: tuple[Tested, ...]) -> Mapping[str, int]:
@@ -205,32 +211,32 @@ def _seen(tests: tuple[Tested, ...]) -> Mapping[str, int]:
     }
 
 
-def _vocabulary(folder: Path, known: Mapping[str, Json] | None) -> Vocabulary:
+def _vocabulary(folder: Path, provenance: Mapping[str, Json] | None) -> Vocabulary:
     learned = lineage.read(folder)
-    found = learned.lessons[-1].vocabulary if learned and learned.lessons else BUILT_IN
-    settings = (known or {}).get("settings")
+    vocabulary = learned.lessons[-1].vocabulary if learned and learned.lessons else BUILT_IN
+    settings = (provenance or {}).get("settings")
     how = settings.get("layout") if isinstance(settings, dict) else None
-    return found.with_layout(how) if isinstance(how, str) else found
+    return vocabulary.with_layout(how) if isinstance(how, str) else vocabulary
 
 
 def _images(
-    folder: Path, name: str, known: Mapping[str, Json] | None, vocabulary: Vocabulary
+    folder: Path, name: str, provenance: Mapping[str, Json] | None, vocabulary: Vocabulary
 ) -> str | None:
     """Return the data ID of a model's training images; None where nothing tells it."""
-    told = (known or {}).get("images")
-    if isinstance(told, str):
-        return told
-    said = legacy_runs.data_of(folder)
+    recorded = (provenance or {}).get("images")
+    if isinstance(recorded, str):
+        return recorded
+    legacy = legacy_runs.data_of(folder)
     with contextlib.suppress(UsageError):
-        data = parse_data(said) if said else parse_model(name).last.data
+        data = parse_data(legacy) if legacy else parse_model(name).last.data
         return str(vocabulary.images(data))
     return None
 
 
 def _modifiers(data: str, vocabulary: Vocabulary) -> frozenset[str]:
     with contextlib.suppress(UsageError):
-        found = map(partial(_elementary, vocabulary), {part.modifier for part in parse_data(data)})
-        return frozenset(key for keys in found for key in keys)
+        keys = map(partial(_elementary, vocabulary), {part.modifier for part in parse_data(data)})
+        return frozenset(key for group in keys for key in group)
     return frozenset({data})
 
 
@@ -249,7 +255,7 @@ def _expected(data: str, lists: Lists, vocabulary: Vocabulary) -> int | None:
         methods = [vocabulary.methods(part.subset) for part in parse_data(data)]
     except UsageError:
         return None
-    return sum(any(one.holds(key.partition("/")[0]) for one in methods) for key in lists.test)
+    return sum(any(method.holds(key.partition("/")[0]) for method in methods) for key in lists.test)
 
 
 def _bad_lists(folder: Path) -> Mapping[str, int]:

@@ -125,8 +125,8 @@ class Model:
     @property
     def settings(self) -> Mapping[str, Json]:
         """The settings of its training; empty where nothing tells them."""
-        found = (self.provenance or {}).get("settings")
-        return found if isinstance(found, dict) else {}
+        recorded = (self.provenance or {}).get("settings")
+        return recorded if isinstance(recorded, dict) else {}
 
     @property
     def hopeless(self) -> bool:

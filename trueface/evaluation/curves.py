@@ -31,19 +31,19 @@ class Order:
 class Curve:
     """The points of the ROC curves of C resamples, from "all are real" to "all are fake"."""
 
-    found: Weights  # (C, T + 1) fakes called fake, rising from 0
-    accused: Weights  # (C, T + 1) reals called fake, rising from 0
+    true_positives: Weights  # (C, T + 1) fakes called fake, rising from 0
+    false_positives: Weights  # (C, T + 1) reals called fake, rising from 0
     odds: Floats | None  # (C,) what a fake counts where a real counts 1; None: the same
 
     @property
     def fakes(self) -> Floats:
         """How many fakes there are, (C,)."""
-        return self.found[:, -1].astype(np.float64)
+        return self.true_positives[:, -1].astype(np.float64)
 
     @property
     def reals(self) -> Floats:
         """How many reals there are, (C,)."""
-        return self.accused[:, -1].astype(np.float64)
+        return self.false_positives[:, -1].astype(np.float64)
 
 
 def order(fake: NDArray[np.bool_], logits: Floats) -> Order:
@@ -66,8 +66,8 @@ def curve(of: Order, weights: Weights, odds: Floats | None = None) -> Curve:
     """
     drawn = np.take(weights, of.rows, axis=1)
     return Curve(
-        found=_sums(drawn * of.fake, of.ends),
-        accused=_sums(drawn * (1 - of.fake), of.ends),
+        true_positives=_sums(drawn * of.fake, of.ends),
+        false_positives=_sums(drawn * (1 - of.fake), of.ends),
         odds=odds,
     )
 
@@ -94,8 +94,8 @@ def plain_curve(fake: NDArray[np.bool_], logits: Floats) -> Curve:
 
 def area(curve: Curve) -> Floats:
     """Return the areas under the curves (C,)."""
-    wide = np.diff(curve.accused, axis=1)
-    twice = curve.found[:, 1:] + curve.found[:, :-1]
+    wide = np.diff(curve.false_positives, axis=1)
+    twice = curve.true_positives[:, 1:] + curve.true_positives[:, :-1]
     half: Floats = np.einsum("ct,ct->c", wide, twice, dtype=np.float64) / 2
     return half / (curve.fakes * curve.reals)
 
@@ -105,13 +105,13 @@ def average_precision(curve: Curve) -> Floats:
 
     scikit-learn's definition: no interpolation.
     """
-    found = curve.found[:, 1:]
-    accused = curve.accused[:, 1:]
+    hits = curve.true_positives[:, 1:]
+    alarms = curve.false_positives[:, 1:]
     if curve.odds is not None:
-        accused = np.divide(accused, curve.odds[:, None], dtype=np.float32, casting="same_kind")
-    called = np.maximum(found + accused, NONE)  # none called: nothing found either
-    added = np.diff(curve.found, axis=1)
-    summed: Floats = np.einsum("ct,ct->c", added, found / called, dtype=np.float64)
+        alarms = np.divide(alarms, curve.odds[:, None], dtype=np.float32, casting="same_kind")
+    called = np.maximum(hits + alarms, NONE)  # none called: nothing found either
+    added = np.diff(curve.true_positives, axis=1)
+    summed: Floats = np.einsum("ct,ct->c", added, hits / called, dtype=np.float64)
     return summed / curve.fakes
 
 
@@ -120,17 +120,17 @@ def equal_error_rate(curve: Curve) -> Floats:
 
     Source: ISO/IEC 19795-1, FMR = FNMR.
     """
-    rows = np.arange(len(curve.found))
+    rows = np.arange(len(curve.true_positives))
 
     def gap(at: Indices) -> Floats:  # FPR - FNR, times both counts: exact
-        found, accused = curve.found[rows, at], curve.accused[rows, at]
-        level: Floats = accused * curve.fakes - (curve.fakes - found) * curve.reals
+        hits, alarms = curve.true_positives[rows, at], curve.false_positives[rows, at]
+        level: Floats = alarms * curve.fakes - (curve.fakes - hits) * curve.reals
         return level
 
     after = _first(curve, lambda at: gap(at) >= 0)
     before = after - 1  # "all are real" has a gap below 0
     along = -gap(before) / (gap(after) - gap(before))
-    low, high = curve.accused[rows, before], curve.accused[rows, after]
+    low, high = curve.false_positives[rows, before], curve.false_positives[rows, after]
     rate: Floats = (low + along * (high - low)) / curve.reals
     return rate
 
@@ -140,10 +140,10 @@ def tpr_at_fpr(curve: Curve) -> Floats:
 
     No line is drawn between points, since no threshold lies on it.
     """
-    rows = np.arange(len(curve.found))
+    rows = np.arange(len(curve.true_positives))
     allowed = curve.reals * FPR_PERCENT
-    beyond = _first(curve, lambda at: curve.accused[rows, at] * 100.0 > allowed)
-    rate: Floats = curve.found[rows, beyond - 1] / curve.fakes
+    beyond = _first(curve, lambda at: curve.false_positives[rows, at] * 100.0 > allowed)
+    rate: Floats = curve.true_positives[rows, beyond - 1] / curve.fakes
     return rate
 
 
@@ -164,8 +164,8 @@ def _sums(drawn: Weights, ends: Indices) -> Weights:
 
 def _first(curve: Curve, holds: Callable[[Indices], NDArray[np.bool_]]) -> Indices:
     """Return for each resample the first point that `holds`; it does at the last, not at 0."""
-    low = np.zeros(len(curve.found), np.intp)
-    high = np.full(len(curve.found), curve.found.shape[1] - 1, np.intp)
+    low = np.zeros(len(curve.true_positives), np.intp)
+    high = np.full(len(curve.true_positives), curve.true_positives.shape[1] - 1, np.intp)
     while np.any(high - low > 1):
         middle = (low + high) // 2
         there = holds(middle)

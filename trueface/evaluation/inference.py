@@ -51,19 +51,19 @@ def evaluate(
     positions: list[Tensor] = []
     labels: list[Tensor] = []
     logits: list[Tensor] = []
-    seen, told_at = 0, time.monotonic()
+    seen, reported_at = 0, time.monotonic()
     with torch.inference_mode():
         for batch in batches:
             if watch.stop.is_set():
                 raise JobError(f"stopped after {seen} of {total} images; nothing was written")
             with autocast(watch.device, watch.precision):
-                said = answer(batch.images.to(watch.device))  # (B, 1)
-            logits.append(said.float().squeeze(1).cpu())
+                outputs = answer(batch.images.to(watch.device))  # (B, 1)
+            logits.append(outputs.float().squeeze(1).cpu())
             positions.append(batch.indices)
             labels.append(batch.labels.squeeze(1))
             seen += len(batch.indices)
-            if time.monotonic() - told_at > REPORT_EVERY_S:
-                told_at = time.monotonic()
+            if time.monotonic() - reported_at > REPORT_EVERY_S:
+                reported_at = time.monotonic()
                 watch.progress(step=seen, total=total)
     if not logits:
         raise JobError(f"not one of {total} images was scored")

@@ -92,7 +92,7 @@ def predict(weights: Path, files: Sequence[Path], *, batch_size: int, watch: Wat
     answered_files = [answer.path for answer in answers]
     return Predictions(
         answers=answers,
-        bad=tuple(Missing(path=one.path, reason=one.reason) for one in bad),
+        bad=tuple(Missing(path=missing.path, reason=missing.reason) for missing in bad),
         learned=learned,
         unlike={} if learned is None else dict(unlike(answered_files, learned)),
         crop=settings.resize_size,

@@ -46,10 +46,10 @@ class Answered:
     def accuracy(self, which: Label) -> float | None:
         """Return the share of right answers, in 0 … 1; None where no label is known."""
         labels = self.labels(which)
-        known = labels != UNKNOWN
-        if not known.any():
+        labelled = labels != UNKNOWN
+        if not labelled.any():
             return None
-        return float(np.mean(self.logits.argmax(1)[known] == labels[known]))
+        return float(np.mean(self.logits.argmax(1)[labelled] == labels[labelled]))
 
 
 def answered(
@@ -76,18 +76,18 @@ def answered(
             seen += batch.positions.tolist()
     if not logits:
         raise JobError(f"not one of {len(some)} samples could be read")
-    found = torch.cat(logits).numpy()
-    broken = int((~np.isfinite(found)).any(1).sum())
+    outputs = torch.cat(logits).numpy()
+    broken = int((~np.isfinite(outputs)).any(1).sum())
     if broken:
         raise JobError(
-            f"{broken} of {len(found)} answers are no finite numbers: the model is broken; take a "
+            f"{broken} of {len(outputs)} answers are no finite numbers: the model is broken; take a "
             "lower lr, or fewer steps"
         )
     rows = {position: row for row, position in enumerate(some.positions)}
     chosen = [rows[position] for position in seen]
     true = some.true or (UNKNOWN,) * len(some)
     return Answered(
-        logits=found,
+        logits=outputs,
         trained=np.array([some.trained[row] for row in chosen], np.int64),
         true=np.array([true[row] for row in chosen], np.int64),
         ids=() if ids is None else tuple(ids[row] for row in chosen),

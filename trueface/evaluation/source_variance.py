@@ -159,8 +159,8 @@ def standard_error(
 
 def variances(of: Design, values: Floats) -> Floats:
     """Return the variances of several values at once: (F, B) to (B,)."""
-    found: Floats = np.sum([_variance(part, values, at) for part, at in _places(of)], axis=0)
-    return found
+    summed: Floats = np.sum([_variance(part, values, at) for part, at in _places(of)], axis=0)
+    return summed
 
 
 def by_source(value: float, error: Error, scale: Scale) -> Measure:
@@ -186,11 +186,11 @@ def ends(value: float, half: float, scale: Scale) -> tuple[float, float]:
             share, width = (value, half) if scale is Scale.SHARE else ((value + 1) / 2, half / 2)
             steep = share * (1 - share)
             if steep <= 0:
-                found = max(share - width, 0.0), min(share + width, 1.0)
+                low_high = max(share - width, 0.0), min(share + width, 1.0)
             else:
                 middle, move = math.log(share / (1 - share)), min(width / steep, STEEPEST)
-                found = _share(middle - move), _share(middle + move)
-            return found if scale is Scale.SHARE else (2 * found[0] - 1, 2 * found[1] - 1)
+                low_high = _share(middle - move), _share(middle + move)
+            return low_high if scale is Scale.SHARE else (2 * low_high[0] - 1, 2 * low_high[1] - 1)
 
 
 def at_limit(value: float, pictures: int) -> Measure:
@@ -246,14 +246,14 @@ def _variance(stratum: Stratum, values: Floats, at: slice) -> Floats:
     # how far the value of each part lies from that of all: exact for a mean
     away = np.moveaxis(values[0] - values[at], 0, -1) * (1 - parts) / parts
     away = away - (away @ parts)[..., None]
-    found: Floats = (away**2) @ _factors(parts)
-    return found
+    summed: Floats = (away**2) @ _factors(parts)
+    return summed
 
 
 def _factors(parts: Floats) -> Floats:
     """Return what makes squared distances an unbiased estimate where only sources differ."""
-    found: Floats = parts**2 / (1 - 2 * parts + np.sum(parts**2))
-    return found
+    factors: Floats = parts**2 / (1 - 2 * parts + np.sum(parts**2))
+    return factors
 
 
 def _freedom(parts: Floats) -> float:

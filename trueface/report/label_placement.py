@@ -79,26 +79,26 @@ def placed(
     """
     marks = [mark(*place) for place in places]
     covered = [*taken, *marks]
-    found: dict[int, Label] = {}
-    for one in sorted(range(len(names)), key=lambda one: -_crowd(places, one)):
+    labels: dict[int, Label] = {}
+    for index in sorted(range(len(names)), key=lambda index: -_crowd(places, index)):
         best: tuple[float, Label] | None = None
-        for label in _candidates(names[one], *places[one]):
+        for label in _candidates(names[index], *places[index]):
             cost = sum(label.box.overlap(other) for other in covered)
             cost += 1000 * label.box.outside(room)
             if label.leader:
-                cost += _crossed(label, places[one], covered, own=marks[one])
+                cost += _crossed(label, places[index], covered, own=marks[index])
             if best is None or cost < best[0]:
                 best = cost, label
             if not cost:
                 break
         if best is not None:
-            found[one] = best[1]
+            labels[index] = best[1]
             covered.append(best[1].box)
-    return [found[one] for one in range(len(names))]
+    return [labels[index] for index in range(len(names))]
 
 
-def _crowd(places: Sequence[tuple[float, float]], one: int) -> int:
-    return sum(math.dist(places[one], other) < RINGS_PX[-2] for other in places)
+def _crowd(places: Sequence[tuple[float, float]], index: int) -> int:
+    return sum(math.dist(places[index], other) < RINGS_PX[-2] for other in places)
 
 
 def _candidates(text: str, x: float, y: float) -> Iterator[Label]:

@@ -50,40 +50,40 @@ def scatter(
         across: what the first axis is called.
         up: what the second one is called.
     """
-    shown = [one for one in marks if one.time > 0 and math.isfinite(one.time)]
+    shown = [method for method in marks if method.time > 0 and math.isfinite(method.time)]
     if not shown:
         return ""
-    levels = [(name, one) for name, one in (("before", before), ("retrain", retrain))]
-    known = [(name, one) for name, one in levels if one is not None]
+    references = (("before", before), ("retrain", retrain))
+    levels = [(name, value) for name, value in references if value is not None]
     frame = Frame(
         width=WIDTH,
         height=HEIGHT,
         left=54,
-        x=_decades([one.time for one in shown]),
-        y=_range(shown, [one for _, one in known]),
+        x=_decades([method.time for method in shown]),
+        y=_range(shown, [value for _, value in levels]),
     )
-    known = [(name, one) for name, one in known if one >= frame.y[0]]
-    places = [_place(frame, one) for one in shown]
+    levels = [(name, value) for name, value in levels if value >= frame.y[0]]
+    places = [_place(frame, method) for method in shown]
     times, names = _log_ticks(*frame.x)
     parts = [
         axes(frame, across, up, x_ticks=times, x_names=names, y_ticks=ticks(*frame.y, 6)),
         upright(frame, 0.0) if frame.x[0] < 0 < frame.x[1] else "",
-        *(level(frame, one) for _, one in known),
-        *(_mark(frame, one, *place) for one, place in zip(shown, places, strict=True)),
-        *_names(frame, shown, places, known),
+        *(level(frame, value) for _, value in levels),
+        *(_mark(frame, method, *place) for method, place in zip(shown, places, strict=True)),
+        *_names(frame, shown, places, levels),
     ]
-    told = "; ".join(
-        f"{one.name}: {number(_short(one.time))} and {one.quality:.3f}" for one in shown
+    description = "; ".join(
+        f"{method.name}: {number(_short(method.time))} and {method.quality:.3f}" for method in shown
     )
     title = f"{up[:1].upper()}{up[1:]} by {across}"
-    return svg(frame, parts, title=title, description=told)
+    return svg(frame, parts, title=title, description=description)
 
 
 def _names(
     frame: Frame,
     shown: Sequence[Mark],
     places: Sequence[tuple[float, float]],
-    known: Sequence[tuple[str, float]],
+    levels: Sequence[tuple[str, float]],
 ) -> Iterator[str]:
     (left, bottom), (right, top) = (
         frame.at(frame.x[0], frame.y[0]),
@@ -91,15 +91,16 @@ def _names(
     )
     room = Box(left=left + 2, top=top, right=right + frame.right, bottom=bottom - 1)
     taken = [mark(*place) for place in places] + [
-        _whisker(frame, one, place[0]) for one, place in zip(shown, places, strict=True)
+        _whisker(frame, method, place[0]) for method, place in zip(shown, places, strict=True)
     ]
-    for name, value in known:
+    for name, value in levels:
         _, y = frame.at(frame.x[0], value)
         chosen = _line_name(f"{name} {value:.3f}", y, (left, right), taken)
         taken.append(chosen.box)
         yield _text(chosen, "weak-label")
     texts = [
-        f"{one.name} {one.quality:.3f}" if one.quality < frame.y[0] else one.name for one in shown
+        f"{method.name} {method.quality:.3f}" if method.quality < frame.y[0] else method.name
+        for method in shown
     ]
     for label, place in zip(placed(texts, places, room=room, taken=taken), places, strict=True):
         if label.leader:
@@ -116,7 +117,7 @@ def _line_name(text: str, y: float, ends: tuple[float, float], taken: Sequence[B
         for down in (-4, 12)
         for x in (left + 4, right)
     ]
-    return min(choices, key=lambda one: sum(one.box.overlap(other) for other in taken))
+    return min(choices, key=lambda label: sum(label.box.overlap(other) for other in taken))
 
 
 def _text(label: Label, kind: str) -> str:
@@ -126,18 +127,18 @@ def _text(label: Label, kind: str) -> str:
     )
 
 
-def _mark(frame: Frame, one: Mark, x: float, y: float) -> str:
+def _mark(frame: Frame, method: Mark, x: float, y: float) -> str:
     """Return a mark: its shape tells its role, not its colour alone."""
     whisker = ""
-    if one.spread and one.quality >= frame.y[0]:
-        box = _whisker(frame, one, x)
+    if method.spread and method.quality >= frame.y[0]:
+        box = _whisker(frame, method, x)
         whisker = f'<path class="whisker" d="M{x:.1f} {box.top:.1f}V{box.bottom:.1f}"/>'
-    return whisker + _shape(one.role, x, y, below=one.quality < frame.y[0])
+    return whisker + _shape(method.role, x, y, below=method.quality < frame.y[0])
 
 
-def _place(frame: Frame, one: Mark) -> tuple[float, float]:
-    x, y = frame.at(math.log10(one.time), one.quality)
-    return x, y - (RAISED_PX if one.quality < frame.y[0] else 0)
+def _place(frame: Frame, method: Mark) -> tuple[float, float]:
+    x, y = frame.at(math.log10(method.time), method.quality)
+    return x, y - (RAISED_PX if method.quality < frame.y[0] else 0)
 
 
 def _shape(role: Role, x: float, y: float, *, below: bool) -> str:
@@ -150,10 +151,10 @@ def _shape(role: Role, x: float, y: float, *, below: bool) -> str:
     return f'<path class="of-broken" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
 
 
-def _whisker(frame: Frame, one: Mark, x: float) -> Box:
-    spread = one.spread or 0.0
-    _, top = frame.at(0, one.quality + spread)
-    _, bottom = frame.at(0, one.quality - spread)
+def _whisker(frame: Frame, method: Mark, x: float) -> Box:
+    spread = method.spread or 0.0
+    _, top = frame.at(0, method.quality + spread)
+    _, bottom = frame.at(0, method.quality - spread)
     return Box(left=x - 1, top=top, right=x + 1, bottom=bottom)
 
 
@@ -167,9 +168,9 @@ def _range(shown: Sequence[Mark], levels: Sequence[float]) -> tuple[float, float
 
     Broken models, and the one before, may lie below it: beside them all others would look alike.
     """
-    sound = [one for one in shown if one.role != "broken" and one.name != BEFORE]
-    values = [value for one in sound for value in _reach(one)]
-    every = [*levels, *(value for one in shown for value in _reach(one))]
+    sound = [method for method in shown if method.role != "broken" and method.name != BEFORE]
+    values = [value for method in sound for value in _reach(method)]
+    every = [*levels, *(value for method in shown for value in _reach(method))]
     chosen = values or every
     if max(every) - min(every) <= max(STRETCH * (max(chosen) - min(chosen)), ALWAYS):
         chosen = every
@@ -178,8 +179,8 @@ def _range(shown: Sequence[Mark], levels: Sequence[float]) -> tuple[float, float
     return max(low - pad, 0.0), min(high + pad, 1.0)
 
 
-def _reach(one: Mark) -> tuple[float, float]:
-    return one.quality - (one.spread or 0.0), one.quality + (one.spread or 0.0)
+def _reach(method: Mark) -> tuple[float, float]:
+    return method.quality - (method.spread or 0.0), method.quality + (method.spread or 0.0)
 
 
 def _log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:

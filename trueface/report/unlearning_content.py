@@ -90,16 +90,16 @@ def unlearnings(run: Path) -> Unlearnings | None:
 
 def _base(group: Group, entries: Sequence[Entry]) -> tuple[Base, list[str]]:
     rows = tuple(map(_row, group.rows))
-    known = {name for row in rows for name in row.values}
-    hidden = {VALIDATION.name} if TEST.name in known else set()
-    hidden |= {OF_TRAINING.name} if OF_RETRAIN.name in known else set()
-    idle = {name for name in known if name.startswith("cached_") and not _any(rows, name)}
+    measured = {name for row in rows for name in row.values}
+    hidden = {VALIDATION.name} if TEST.name in measured else set()
+    hidden |= {OF_TRAINING.name} if OF_RETRAIN.name in measured else set()
+    idle = {name for name in measured if name.startswith("cached_") and not _any(rows, name)}
     troubles: list[str] = []
     sure, clouds = [], []
     for row in rows:
-        own = [one for one in entries if one.row == (row.method, row.told)]
+        own = [entry for entry in entries if entry.row == (row.method, row.told)]
         try:
-            sure.append(beliefs(row.name, row.method, [one.folder for one in own]))
+            sure.append(beliefs(row.name, row.method, [entry.folder for entry in own]))
         except (DataError, MachineError) as error:
             troubles.append(str(error))
         try:
@@ -112,21 +112,21 @@ def _base(group: Group, entries: Sequence[Entry]) -> tuple[Base, list[str]]:
         goal=group.goal,
         class_names=group.class_names,
         about=tuple(_about(group, entries)),
-        columns=tuple(one for one in wanted if one.name in known - hidden),
-        costs=tuple(one for one in COSTS if one.name in known - idle),
-        quality=_first(QUALITY[group.goal], known),
-        time=_first(TIMES, known),
+        columns=tuple(entry for entry in wanted if entry.name in measured - hidden),
+        costs=tuple(entry for entry in COSTS if entry.name in measured - idle),
+        quality=_first(QUALITY[group.goal], measured),
+        time=_first(TIMES, measured),
         rows=rows,
         notes=group.notes,
-        beliefs=tuple(one for one in sure if one is not None),
-        clouds=tuple(one for one in clouds if one is not None),
+        beliefs=tuple(entry for entry in sure if entry is not None),
+        clouds=tuple(entry for entry in clouds if entry is not None),
     )
     return base, troubles
 
 
 def _row(row: leaderboard.Row) -> Row:
     unread = row.reasons.get("answers")
-    told = () if unread is None or row.alarms else (unread,)
+    unread_note = () if unread is None or row.alarms else (unread,)
     return Row(
         method=row.method,
         told=row.told,
@@ -134,19 +134,19 @@ def _row(row: leaderboard.Row) -> Row:
         seeds=len(row.seeds),
         values=row.values,
         reasons=row.reasons,
-        alarms=tuple(one.text for one in row.alarms),
+        alarms=tuple(alarm.text for alarm in row.alarms),
         verdict=row.verdict,
-        notes=(*told, *row.notes),
+        notes=(*unread_note, *row.notes),
     )
 
 
 def _cloud(row: Row, entries: Sequence[Entry]) -> Cloud | None:
     """Return the features of the first seed that has them."""
     facts = METHODS.get(row.method)
-    for entry in sorted(entries, key=lambda one: one.record.seed):
-        found = cloud(row.name, entry.folder, anew=facts is not None and facts.fresh)
-        if found is not None:
-            return found
+    for entry in sorted(entries, key=lambda entry_: entry_.record.seed):
+        points = cloud(row.name, entry.folder, anew=facts is not None and facts.fresh)
+        if points is not None:
+            return points
     return None
 
 
@@ -156,8 +156,8 @@ def _about(group: Group, entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
             yield "to be forgotten", "wrong labels"
         case "class":
             names = [
-                group.class_names[one] if one < len(group.class_names) else str(one)
-                for one in group.forgotten
+                group.class_names[entry] if entry < len(group.class_names) else str(entry)
+                for entry in group.forgotten
             ]
             yield "to be forgotten", f"{', '.join(names)}, of {group.classes} classes"
         case "instances":
@@ -170,7 +170,7 @@ def _about(group: Group, entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
     if group.rate is not None:
         yield "wrong labels", f"{group.rate:.0%} of the training set"
         yield "known by name", f"{group.known:.0%} of them"
-    forced = sorted({one.record.method for one in entries if one.record.forced})
+    forced = sorted({entry.record.method for entry in entries if entry.record.forced})
     if forced:
         yield "forced", f"{', '.join(forced)}: known not to work here"
 
@@ -179,13 +179,19 @@ def _any(rows: Sequence[Row], name: str) -> bool:
     return any(row.values[name].mean for row in rows if name in row.values)
 
 
-def _first(columns: Sequence[Column], known: set[str]) -> Column | None:
-    return next((one for one in columns if one.name in known), None)
+def _first(columns: Sequence[Column], measured: set[str]) -> Column | None:
+    return next((column for column in columns if column.name in measured), None)
 
 
 def _made_of(entry: Entry, group: Group) -> bool:
-    told = entry.record
-    return (seedless(told.base), told.goal, told.forgotten, told.fraction, told.known) == (
+    record = entry.record
+    return (
+        seedless(record.base),
+        record.goal,
+        record.forgotten,
+        record.fraction,
+        record.known,
+    ) == (
         group.base,
         group.goal,
         group.forgotten,

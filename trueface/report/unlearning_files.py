@@ -76,15 +76,15 @@ def cloud(name: str, folder: Path, *, anew: bool) -> Cloud | None:
     path = paths.plane(folder)
     if not path.is_file():
         return None
-    found = embedding.read(path)
-    whole = np.isfinite(found.before).all(1) & np.isfinite(found.after).all(1)
+    plane = embedding.read(path)
+    whole = np.isfinite(plane.before).all(1) & np.isfinite(plane.after).all(1)
     if not whole.any():
         raise DataError(f"{path} holds no finite features")
     return Cloud(
         name=name,
         anew=anew,
-        before=found.before[whole],
-        after=found.after[whole],
-        label=found.label[whole],
-        forget=found.forget[whole],
+        before=plane.before[whole],
+        after=plane.after[whole],
+        label=plane.label[whole],
+        forget=plane.forget[whole],
     )

@@ -29,20 +29,20 @@ ANEW = (
 MARKS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
 
 
-def section(found: Unlearnings | None) -> str:
+def section(unlearnings: Unlearnings | None) -> str:
     """Return the whole section; nothing for a run without unlearning."""
-    if found is None:
+    if unlearnings is None:
         return ""
-    troubles = "".join(f"<li>{escape(one)}</li>" for one in found.troubles)
+    troubles = "".join(f"<li>{escape(trouble)}</li>" for trouble in unlearnings.troubles)
     left_out = f"<p>Not shown:</p><ul>{troubles}</ul>" if troubles else ""
     return (
-        f'<section id="unlearning"><h2>Unlearning</h2>{INTRODUCTION if found.bases else ""}'
-        f"{''.join(map(_base, found.bases))}{left_out}</section>"
+        f'<section id="unlearning"><h2>Unlearning</h2>{INTRODUCTION if unlearnings.bases else ""}'
+        f"{''.join(map(_base, unlearnings.bases))}{left_out}</section>"
     )
 
 
 def _base(base: Base) -> str:
-    notes = "".join(f"<li>{escape(one)}</li>" for one in base.notes)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in base.notes)
     inside = (
         _table(base),
         f"<ul>{notes}</ul>" if notes else "",
@@ -60,7 +60,7 @@ def _table(base: Base) -> str:
         f"Mean and standard deviation over seeds; {MARKS['up']} more is better, {MARKS['down']} less "
         f"is, the rest should be as after retraining. {NO_VALUE}: not measured, or undefined."
     )
-    return _ladder(caption, base.rows, base.columns, said=True)
+    return _ladder(caption, base.rows, base.columns, remarks=True)
 
 
 def _costs(base: Base) -> str:
@@ -68,15 +68,15 @@ def _costs(base: Base) -> str:
         "What it took, and what is left of the forgotten: steps to learn it again, and how well a "
         "linear probe of the features tells it from the rest."
     )
-    return _ladder(caption, base.rows, base.costs, said=False) if base.costs else ""
+    return _ladder(caption, base.rows, base.costs, remarks=False) if base.costs else ""
 
 
-def _ladder(caption: str, rows: Sequence[Row], columns: Sequence[Column], *, said: bool) -> str:
+def _ladder(caption: str, rows: Sequence[Row], columns: Sequence[Column], *, remarks: bool) -> str:
     head = "".join(f'<th scope="col">{_heading(column)}</th>' for column in columns)
     return (
         f'<div class="wide"><table class="measures ladder"><caption>{caption}</caption><thead><tr>'
         f'<th scope="col" class="left">method</th><th scope="col">seeds</th>{head}</tr></thead>'
-        + "".join(_row(row, columns, said=said) for row in rows)
+        + "".join(_row(row, columns, remarks=remarks) for row in rows)
         + "</table></div>"
     )
 
@@ -92,21 +92,21 @@ def _heading(column: Column) -> str:
     return f"{escape(column.title)} {MARKS[column.better]}".rstrip()
 
 
-def _row(row: Row, columns: Sequence[Column], *, said: bool) -> str:
+def _row(row: Row, columns: Sequence[Column], *, remarks: bool) -> str:
     cells = "".join(_cell(row, column) for column in columns)
-    told = f"<small>{escape(row.told)}</small>" if row.told else ""
-    told += f'<small><span class="tag">{escape(row.verdict)}</span></small>' if row.verdict else ""
+    small = f"<small>{escape(row.told)}</small>" if row.told else ""
+    small += f'<small><span class="tag">{escape(row.verdict)}</span></small>' if row.verdict else ""
     below = [
-        *(f'<p><span class="tag">alarm</span> {escape(one)}</p>' for one in row.alarms),
-        *(f"<p>{escape(one)}</p>" for one in row.notes),
+        *(f'<p><span class="tag">alarm</span> {escape(text)}</p>' for text in row.alarms),
+        *(f"<p>{escape(text)}</p>" for text in row.notes),
     ]
     more = (
         f'<tr class="said"><td class="left" colspan="{len(columns) + 2}">{"".join(below)}</td></tr>'
     )
     return (
         f'<tbody class="{"reference" if row.reference else "method"}"><tr>'
-        f'<th scope="row">{escape(row.method)}{told}</th><td>{row.seeds}</td>{cells}</tr>'
-        f"{more if said and below else ''}</tbody>"
+        f'<th scope="row">{escape(row.method)}{small}</th><td>{row.seeds}</td>{cells}</tr>'
+        f"{more if remarks and below else ''}</tbody>"
     )
 
 
@@ -162,7 +162,7 @@ def _against_time(base: Base) -> str:
     if not picture:
         return ""
     key = _sign(SQUARE, "reference") + _sign(DISC, "unlearning")
-    if any(one.role == "broken" for one in marks):
+    if any(mark.role == "broken" for mark in marks):
         key += _sign(CROSS, "broken, see its alarm")
     caption = (
         f"{escape(up[:1].upper() + up[1:])} against time<small>Upper left is best; whiskers are "
@@ -176,9 +176,9 @@ def _against_time(base: Base) -> str:
     )
 
 
-def _sign(shape: str, told: str) -> str:
+def _sign(shape: str, name: str) -> str:
     return (
-        f'<li><svg width="10" height="10" aria-hidden="true">{shape}</svg><span>{told}</span></li>'
+        f'<li><svg width="10" height="10" aria-hidden="true">{shape}</svg><span>{name}</span></li>'
     )
 
 
@@ -189,33 +189,33 @@ def _role(row: Row) -> Role:
 
 
 def _level(rows: Iterable[Row], name: str, column: Column) -> float | None:
-    found = [
+    values = [
         row.values[column.name]
         for row in rows
         if (row.method, row.told) == (name, "") and column.name in row.values
     ]
-    return found[0].mean if found else None
+    return values[0].mean if values else None
 
 
 def _beliefs(base: Base) -> str:
     shown = base.beliefs
     if not shown:
         return ""
-    groups = [group for one in shown for group in (one.before, one.after)]
+    groups = [group for belief in shown for group in (belief.before, belief.after)]
     top = histograms.greatest(groups)
-    anew = [one.after for one in shown if one.method == "retrain"]
+    anew = [belief.after for belief in shown if belief.method == "retrain"]
     retrain = np.concatenate(anew) if anew else None
     cards = "".join(
-        f'<div class="card"><h4>{escape(one.name)}</h4>'
+        f'<div class="card"><h4>{escape(belief.name)}</h4>'
         + histograms.histogram(
-            one.name,
-            before=one.before,
-            after=one.after,
-            retrain=None if one.method == "retrain" else retrain,
+            belief.name,
+            before=belief.before,
+            after=belief.after,
+            retrain=None if belief.method == "retrain" else retrain,
             top=top,
         )
         + "</div>"
-        for one in shown
+        for belief in shown
     )
     named = '<span class="swatch belief-before"></span>before <span class="swatch belief-after"></span>after'
     named += ' <span class="swatch belief-retrain"></span>retrained' if anew else ""
@@ -234,16 +234,16 @@ def _features(base: Base) -> str:
         return ""
     classes = sorted({int(label) for cloud in base.clouds for label in cloud.label})
     names = [
-        base.class_names[one] if 0 <= one < len(base.class_names) else f"class {one}"
-        for one in classes
+        base.class_names[item] if 0 <= item < len(base.class_names) else f"class {item}"
+        for item in classes
     ]
-    lost = {int(one) for cloud in base.clouds for one in cloud.label[cloud.forget]}
+    lost = {int(item) for cloud in base.clouds for item in cloud.label[cloud.forget]}
     key = "".join(
         f'<li><svg width="22" height="10" aria-hidden="true"><path class="kept s{place % SERIES}" '
-        f'd="M4 5h0"/>{_cross(place) if one in lost else ""}</svg><span>{escape(name)}</span></li>'
-        for place, (one, name) in enumerate(zip(classes, names, strict=True))
+        f'd="M4 5h0"/>{_cross(place) if item in lost else ""}</svg><span>{escape(name)}</span></li>'
+        for place, (item, name) in enumerate(zip(classes, names, strict=True))
     )
-    anew = any(one.anew for one in base.clouds)
+    anew = any(item.anew for item in base.clouds)
     return (
         "<h4>Features in the plane</h4><p>Dots are kept, crosses are to be forgotten. The axes are "
         "the principal ones of the features before; what lies beyond the frame is drawn on its "
@@ -262,15 +262,15 @@ def _side_by_side(clouds: Sequence[Cloud], classes: Sequence[int]) -> str:
     first = clouds[0]
     shown = embedding_plot.limits(first.before)
     pictures = [("before", "before", first.before, False)]
-    pictures += [(one.name, f"after {one.name}", one.after, one.anew) for one in clouds]
+    pictures += [(cloud.name, f"after {cloud.name}", cloud.after, cloud.anew) for cloud in clouds]
     cards = []
     for name, title, places, anew in pictures:
         out = embedding_plot.beyond(places, shown)
-        said = [
+        words = [
             *(["trained anew"] if anew else []),
             *([f"{out:.0%} beyond the frame"] if out else []),
         ]
-        small = f"<small>{', '.join(said) or '&nbsp;'}</small>"  # else plots stand askew
+        small = f"<small>{', '.join(words) or '&nbsp;'}</small>"  # else plots stand askew
         picture = embedding_plot.cloud(
             title, places, classes=classes, label=first.label, forget=first.forget, shown=shown
         )
@@ -281,7 +281,7 @@ def _side_by_side(clouds: Sequence[Cloud], classes: Sequence[int]) -> str:
 def _by_start(clouds: Sequence[Cloud]) -> list[list[Cloud]]:
     """Return the clouds by what they have in common: samples, and features before."""
     groups: dict[bytes, list[Cloud]] = {}
-    for one in clouds:
-        same = one.before.tobytes() + one.label.tobytes() + one.forget.tobytes()
-        groups.setdefault(same, []).append(one)
+    for cloud in clouds:
+        same = cloud.before.tobytes() + cloud.label.tobytes() + cloud.forget.tobytes()
+        groups.setdefault(same, []).append(cloud)
     return list(groups.values())

@@ -1,4 +1,8 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -6,13 +10,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import fbeta_score
 
+import trueface
+from trueface.evaluation import results
 from trueface.evaluation.bootstrap import Measure
 from trueface.evaluation.comparison import contrast
 from trueface.evaluation.measurement import measure
 from trueface.evaluation.metric_registry import METRICS, collect
 from trueface.evaluation.metrics.confusion import ACCURACY, F1
-from trueface.evaluation.score_tables import Scores
+from trueface.evaluation.score_tables import Scores, write_scores
+from trueface.runtime import paths
 
 # values and intervals of earlier versions: metrics that became objects must not change them
 EARLIER = json.loads((Path(__file__).parents[2] / "data/metric_values.json").read_text())
@@ -90,3 +98,54 @@ def test_two_metrics_of_one_name_are_refused_and_both_modules_are_named() -> Non
     second.__dict__["AGAIN"] = replace(ACCURACY, title="Another")
     with pytest.raises(ValueError, match=r"accuracy: in metrics\.first and in metrics\.second"):
         collect([first, second])
+
+
+NEW_METRIC = """
+from sklearn.metrics import fbeta_score
+
+from trueface.evaluation.metric import Metric
+
+def resampled(scores):
+    hits = 5 * scores.true_positives
+    return hits / (hits + 4 * scores.false_negatives + scores.false_positives)
+
+F2 = Metric(
+    name="f2",
+    title="F2 score",
+    value=lambda labels, logits: fbeta_score(labels, logits > 0, beta=2),
+    resampled=resampled,
+)
+"""
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from trueface.evaluation.results import table
+from trueface.report.tables import COLUMNS
+(row,) = table(Path(sys.argv[1]), [("m", "gan2:pre")])
+print(json.dumps([row["f2"], [metric.heading for metric in COLUMNS]]))
+"""
+
+
+def test_a_new_file_adds_a_metric_to_tables_that_were_kept_and_to_the_report(
+    tmp_path: Path,
+) -> None:
+    labels, logits, keys = table("few and tied")
+    scores = Scores(paths=keys, keys=keys, labels=labels, logits=logits)
+    write_scores(paths.scores(tmp_path / "run" / "m", "m", "gan2:pre"), scores)
+    assert "f2" not in results.table(tmp_path / "run", [("m", "gan2:pre")])[0]
+    tree = tmp_path / "tree" / "trueface"
+    without = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(trueface.__file__).parent, tree, ignore=without)
+    (tree / "evaluation/metrics/f2.py").write_text(NEW_METRIC)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "run")],
+        cwd=tree.parent,
+        env={**os.environ, "PYTHONPATH": str(tree.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    row, headings = json.loads(done.stdout)
+    assert row["value"] == pytest.approx(fbeta_score(labels, logits > 0, beta=2))
+    assert row["low"] < row["value"] < row["high"]
+    assert headings[-2:] == ["F2 score", "ECE"]
