@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from trueface.audit.check import check
 from trueface.audit.finding import WARNING, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model, number
+from trueface.data.augmentations.registry import SPECS
 from trueface.data.splits.matching import UNSHARED
 from trueface.runtime.files import Json
 
@@ -136,7 +137,12 @@ def _no_history(model: Model) -> str:
 def _steady(settings: Settings) -> bool:
     """Tell whether nothing in the augmentation is random."""
     chances = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob")
-    return all(_off(settings, key) for key in chances) and not _above(settings, "patch_size", 0)
+    further = [field for spec in SPECS.values() for field in spec.settings.model_fields.items()]
+    return (
+        all(_off(settings, key) for key in chances)
+        and not _above(settings, "patch_size", 0)
+        and all(settings.get(key, field.default) == field.default for key, field in further)
+    )
 
 
 def _above(settings: Settings, key: str, least: float) -> bool:

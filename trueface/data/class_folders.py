@@ -121,11 +121,11 @@ def number(names: Sequence[str], wanted: int | str) -> int:
     except ValueError:
         place = -1
     if not 0 <= place < len(names):
-        told = ", ".join(f"{at} {name}" for at, name in enumerate(names))
-        raise UsageError(f"there is no class {wanted!r} to forget; there are {told}")
+        listed = ", ".join(f"{at} {name}" for at, name in enumerate(names))
+        raise UsageError(f"there is no class {wanted!r} to forget; there are {listed}")
     return place
 
 
 def _folders(folder: Path) -> tuple[str, ...]:
     """Return the names of the folders in a folder, sorted as torchvision sorts them."""
-    return tuple(sorted(one.name for one in folder.iterdir() if one.is_dir()))
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))

@@ -1,6 +1,6 @@
 """The images of a data set of classes, decoded once and held in memory, in three lists.
 
-Validation is a share of the training images, class by class, that is never learned from. Which ones
+Validation is a fraction of the training images, class by class, that is never learned from. Which ones
 these are follows from the seed; which ones a smaller set holds, and which ones of an undivided folder
 are the test, does not, so that seeds can be compared.
 """
@@ -136,7 +136,7 @@ def _divided(place: Place, settings: ListSettings) -> dict[str, list[_Sample]]:
         test, learned = _chosen(test, most), _chosen(learned, most)
     validation, train = _parted(learned, VALIDATION, f"validation/{seed}")
     for what, samples in (("training", train), ("test", test)):
-        empty = set(range(len(place.names))) - {one.label for one in samples}
+        empty = set(range(len(place.names))) - {sample.label for sample in samples}
         if empty:
             name = place.names[min(empty)]
             raise DataError(
@@ -159,18 +159,18 @@ def _samples(place: Place, part: str) -> list[_Sample]:
         return wanted
 
     try:
-        found = ImageFolder(folder, is_valid_file=is_wanted)
+        dataset = ImageFolder(folder, is_valid_file=is_wanted)
     except FileNotFoundError as error:  # also where a class has no image
         instead = f"; passed over: {listed(others)}; {READ}" if others else ""
         raise DataError(f"cannot read the classes in {folder}: {error}{instead}") from error
     if others:
         log.warning("folder=%s passed_over=%s; %s", folder, listed(others), READ)
-    if tuple(found.classes) != place.names:
-        other = sorted(set(found.classes) ^ set(place.names))
+    if tuple(dataset.classes) != place.names:
+        other = sorted(set(dataset.classes) ^ set(place.names))
         raise DataError(f"{folder} has other classes than train/: {', '.join(other)}")
     return [
         _Sample(Path(path).relative_to(place.root).as_posix(), label, Path(path))
-        for path, label in found.samples
+        for path, label in dataset.samples
     ]
 
 
@@ -178,11 +178,11 @@ def _packed(place: Place, part: str) -> tuple[np.ndarray, list[int]]:
     """Return torchvision's arrays, (N, H, W, 3) or (N, H, W) uint8, and labels."""
     kind = {"cifar10": CIFAR10, "fashion": FashionMNIST}[place.sort]
     try:
-        found = kind(place.root, train=part == "train", download=False)
+        dataset = kind(place.root, train=part == "train", download=False)
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         folder = place.root / SORTS[place.sort].packed
         raise DataError(f"cannot read torchvision's files in {folder}: {error}") from error
-    return np.asarray(found.data), [int(label) for label in found.targets]
+    return np.asarray(dataset.data), [int(label) for label in dataset.targets]
 
 
 def _chosen(samples: Sequence[_Sample], most: int) -> list[_Sample]:
@@ -191,24 +191,26 @@ def _chosen(samples: Sequence[_Sample], most: int) -> list[_Sample]:
 
 
 def _parted(
-    samples: Sequence[_Sample], share: float, stream: str
+    samples: Sequence[_Sample], fraction: float, stream: str
 ) -> tuple[list[_Sample], list[_Sample]]:
-    """Return a share of each class, one at least, and the rest, both in order."""
-    return _drawn(samples, lambda count: max(1, round(share * count)), stream)
+    """Return a fraction of each class, one at least, and the rest, both in order."""
+    return _drawn(samples, lambda count: max(1, round(fraction * count)), stream)
 
 
 def _drawn(
     samples: Sequence[_Sample], count: Callable[[int], int], stream: str
 ) -> tuple[list[_Sample], list[_Sample]]:
     by_class: dict[int, list[_Sample]] = {}
-    for one in samples:
-        by_class.setdefault(one.label, []).append(one)
+    for sample in samples:
+        by_class.setdefault(sample.label, []).append(sample)
     drawn: set[str] = set()
-    for label, those in by_class.items():
+    for label, members in by_class.items():
         draw = random.Random(derive(f"{stream}/{label}", 0))
-        drawn |= {one.name for one in draw.sample(those, min(count(len(those)), len(those)))}
-    return [one for one in samples if one.name in drawn], [
-        one for one in samples if one.name not in drawn
+        drawn |= {
+            sample.name for sample in draw.sample(members, min(count(len(members)), len(members)))
+        }
+    return [sample for sample in samples if sample.name in drawn], [
+        sample for sample in samples if sample.name not in drawn
     ]
 
 
@@ -230,8 +232,8 @@ def _read(
         pixels[row] = image
     return Images(
         pixels=pixels,
-        labels=tuple(one.label for one in samples),
-        names=tuple(one.name for one in samples),
+        labels=tuple(sample.label for sample in samples),
+        names=tuple(sample.name for sample in samples),
     )
 
 

@@ -1,6 +1,6 @@
 """Images and labels in batches: decoded, transformed, counted.
 
-Every image of a set is delivered once per pass or told to be bad; a pass that loses one for any
+Every image of a set is delivered once per pass or listed as bad; a pass that loses one for any
 other reason is an error. Small sets are kept decoded in memory, so that later passes read no file.
 """
 
@@ -103,9 +103,9 @@ class ImageSet(Dataset[Tensor | BadFile]):
         return stamp(seen) if index in self.stamped else seen
 
     def _pixels(self, index: int) -> Tensor:
-        known = self._decoded.get(index)
-        if known is not None:
-            return known
+        kept = self._decoded.get(index)
+        if kept is not None:
+            return kept
         image = self.images[index]
         # A loading process ends with the pass: what it kept would never be asked for again.
         if self._room_bytes <= 0 or get_worker_info() is not None:

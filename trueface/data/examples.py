@@ -71,7 +71,7 @@ class Examples:
 
     def __add__(self, other: "Examples") -> "Examples":
         """Return both; true labels are known if both know theirs."""
-        known = self.true is not None and other.true is not None
+        both_true = self.true is not None and other.true is not None
         source, offset = self.source, 0
         if source.identity != other.source.identity:
             offset = max(self.positions, default=-1) + 1
@@ -80,14 +80,14 @@ class Examples:
             source=source,
             positions=self.positions + tuple(place + offset for place in other.positions),
             trained=self.trained + other.trained,
-            true=(self.true or ()) + (other.true or ()) if known else None,
+            true=(self.true or ()) + (other.true or ()) if both_true else None,
         )
 
     @property
     def identity(self) -> str:
         """What is equal for the same samples with the same trained labels, and for no others."""
-        told = repr((self.source.identity, self.positions, self.trained))
-        return hashlib.sha256(told.encode()).hexdigest()
+        content = repr((self.source.identity, self.positions, self.trained))
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def labels(self, which: Label) -> tuple[int, ...]:
         """Return the labels of one sort.
@@ -186,16 +186,16 @@ class Joined:
             second = places >= self.offset
             sides = ((self.first, ~second, 0), (self.second, second, self.offset))
             loaded = [
-                (inputs, found + offset)
+                (inputs, places_read + offset)
                 for source, chosen, offset in sides
                 if chosen.any()
-                for inputs, found in source(
+                for inputs, places_read in source(
                     (places[chosen] - offset).tolist(), epoch=epoch, batch_size=len(places)
                 )
             ]
             if loaded:
-                inputs, found = zip(*loaded, strict=True)
-                yield torch.cat(inputs), torch.cat(found)
+                inputs, places_read = zip(*loaded, strict=True)
+                yield torch.cat(inputs), torch.cat(places_read)
 
 
 @dataclass(frozen=True)
@@ -331,12 +331,12 @@ def count(parts: Sequence[Examples]) -> int:
     return sum(map(len, parts))
 
 
-def mixed(some: Examples) -> Examples:
+def mixed(examples: Examples) -> Examples:
     """Return them in an order in which classes alternate, the same for the same positions."""
     random = torch.Generator().manual_seed(derive("mixed", 0))  # of no seed: caches serve them all
-    return some.some(torch.randperm(len(some), generator=random).tolist())
+    return examples.some(torch.randperm(len(examples), generator=random).tolist())
 
 
-def _sorted(some: Examples) -> Examples:
-    rows = {position: row for row, position in enumerate(some.positions)}
-    return some.some([rows[position] for position in sorted(rows)])
+def _sorted(examples: Examples) -> Examples:
+    rows = {position: row for row, position in enumerate(examples.positions)}
+    return examples.some([rows[position] for position in sorted(rows)])

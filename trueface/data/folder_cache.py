@@ -140,15 +140,15 @@ class Listing:
         mark = self._mark(path)
         if mark is None:
             return None
-        known = self._kept().get(below)
-        if known is not None and known.mark == mark:
-            return known
+        kept = self._kept().get(below)
+        if kept is not None and kept.mark == mark:
+            return kept
         began = self._clock()
-        found = Folder(mark, *self._look(path))
+        folder = Folder(mark, *self._look(path))
         # what changes within the same tick of its clock as the last time would leave no trace
         if max(mark.mtime_ns, mark.ctime_ns) + RACY_NS <= began:
-            self._new[below] = found
-        return found
+            self._new[below] = folder
+        return folder
 
     def is_link(self, below: str) -> bool:
         """Tell whether a path below the data root is a link itself; not if nothing is there."""

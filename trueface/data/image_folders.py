@@ -18,10 +18,10 @@ CLASSES = {"fake": 1, "real": 0}
 log = logging.getLogger(__name__)
 
 
-class Shelf(NamedTuple):
+class ImageFolder(NamedTuple):
     """One folder with images, or one that may have some."""
 
-    folder: str
+    path: str
     below: str  # what the keys of its images begin with: "StyleGAN2/conf-f-psi-1/", or ""
     names: tuple[str, ...]
     label: int
@@ -32,9 +32,9 @@ class Shelf(NamedTuple):
     broken: bool = False  # a link that leads nowhere, in place of a folder
 
 
-def list_shelves(
+def list_image_folders(
     data_root: Path, part: Part, vocabulary: Vocabulary, listing: Listing
-) -> Iterator[Shelf]:
+) -> Iterator[ImageFolder]:
     """Yield the folders of one part in the defined order."""
     methods, root = vocabulary.methods(part.subset), str(data_root / "_")[:-1]  # also where it is /
     for modifier in vocabulary.modifier_keys(part.modifier):
@@ -43,14 +43,16 @@ def list_shelves(
             log.info("part=%s modifier=%s reason=no such folder", part, modifier)
         for folder in folders:
             below = folder.relative_to(data_root).as_posix()
-            for shelf in _class_shelves(listing, "" if below == "." else f"{below}/", methods):
-                yield shelf._replace(
-                    folder=root + shelf.folder,
+            for image_folder in _class_folders(
+                listing, "" if below == "." else f"{below}/", methods
+            ):
+                yield image_folder._replace(
+                    path=root + image_folder.path,
                     modifier=vocabulary.modifier_name(modifier),
                 )
 
 
-def _class_shelves(listing: Listing, above: str, methods: Methods) -> Iterator[Shelf]:
+def _class_folders(listing: Listing, above: str, methods: Methods) -> Iterator[ImageFolder]:
     """Yield the folders with images in the class folders of one folder; paths are below the root."""
     modifier_folder = listing.folder(above.rstrip("/"))
     for class_name in modifier_folder.folders if modifier_folder else ():
@@ -62,7 +64,7 @@ def _class_shelves(listing: Listing, above: str, methods: Methods) -> Iterator[S
             yield _broken(f"{above}{class_name}", label)
             continue
         if label in methods.flat:
-            yield Shelf(f"{above}{class_name}", "", class_folder.images, label, "", "",
+            yield ImageFolder(f"{above}{class_name}", "", class_folder.images, label, "", "",
                         class_folder.mark[:2], class_folder.others)  # fmt: skip
         for method in filter(methods.holds, class_folder.folders):
             for below, folder in _walk(listing, f"{above}{class_name}/", method):
@@ -70,12 +72,12 @@ def _class_shelves(listing: Listing, above: str, methods: Methods) -> Iterator[S
                 if folder is None:
                     yield _broken(path, label)
                 else:
-                    yield Shelf(path, f"{below}/", folder.images, label,
+                    yield ImageFolder(path, f"{below}/", folder.images, label,
                                 method, "", folder.mark[:2], folder.others)  # fmt: skip
 
 
-def _broken(path: str, label: int) -> Shelf:
-    return Shelf(path, "", (), label, "", "", (-1, -1), broken=True)
+def _broken(path: str, label: int) -> ImageFolder:
+    return ImageFolder(path, "", (), label, "", "", (-1, -1), broken=True)
 
 
 def modifier_folders(
@@ -90,7 +92,7 @@ def modifier_folders(
     """
     own = vocabulary.own_folders(modifier)
     names = vocabulary.folders(modifier)
-    there = tuple(dict.fromkeys(one for name in names for one in matching(data_root, name)))
+    there = tuple(dict.fromkeys(folder for name in names for folder in matching(data_root, name)))
     if own is None and len(there) > 1:
         raise DataError(
             f"two folders for modifier {modifier!r}: {there[0]} and {there[1]}; say which is meant "
@@ -105,9 +107,9 @@ def matching(data_root: Path, name: str) -> Iterator[Path]:
     if os.path.isdir(data_root / name):  # noqa: PTH112
         yield data_root / name
     elif glob.has_magic(name):
-        for found in sorted(glob.glob(name, root_dir=data_root)):  # noqa: PTH207  # Path.glob refuses patterns such as a**
-            if (data_root / found).is_dir():
-                yield data_root / found
+        for folder in sorted(glob.glob(name, root_dir=data_root)):  # noqa: PTH207  # Path.glob refuses patterns such as a**
+            if (data_root / folder).is_dir():
+                yield data_root / folder
 
 
 def _walk(listing: Listing, root: str, method: str) -> list[tuple[str, Folder | None]]:
@@ -119,14 +121,14 @@ def _walk(listing: Listing, root: str, method: str) -> list[tuple[str, Folder | 
     links alone the shortest and first one counts. So none leads in a circle, and folders full of
     links to each other are as many as they are.
     """
-    found: dict[str, Folder | None] = {}
+    folders: dict[str, Folder | None] = {}
     seen: set[tuple[int, int]] = set()
     own, links = [method], list[str]()
     while own or links:
         below = own.pop(0) if own else links.pop(0)
         folder = listing.folder(root + below)
         if folder is None:  # a link to nowhere, or a folder that was removed just now
-            found[below] = None
+            folders[below] = None
             continue
         if folder.mark[:2] in seen:
             log.warning(
@@ -135,9 +137,9 @@ def _walk(listing: Listing, root: str, method: str) -> list[tuple[str, Folder | 
             )  # fmt: skip
             continue
         seen.add(folder.mark[:2])
-        found[below] = folder
+        folders[below] = folder
         for name in folder.folders:
             if not name.startswith("."):
                 inner = f"{below}/{name}"
                 (links if listing.is_link(root + inner) else own).append(inner)
-    return sorted(found.items(), key=lambda one: one[0].split("/"))
+    return sorted(folders.items(), key=lambda item: item[0].split("/"))

@@ -21,7 +21,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trueface.data.folder_cache import READ, Listing, is_image, listed, open_listing
-from trueface.data.image_folders import CLASSES, Shelf, list_shelves, matching, modifier_folders
+from trueface.data.image_folders import (
+    CLASSES,
+    ImageFolder,
+    list_image_folders,
+    matching,
+    modifier_folders,
+)
 from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary, names_real
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import DataId, Part
@@ -144,25 +150,25 @@ def survey(
     seen: set[str] = set()  # folders: whichever part names one has all its images
     places: dict[tuple[int, int], str] = {}
     for part in dict.fromkeys(data):
-        there = list(list_shelves(data_root, part, vocabulary, listing))
-        broken |= {shelf.folder: None for shelf in there if _leads_nowhere(shelf)}
-        shelves = [shelf for shelf in there if not shelf.broken]
-        if not any(shelf.names for shelf in shelves):
+        there = list(list_image_folders(data_root, part, vocabulary, listing))
+        broken |= {folder.path: None for folder in there if _leads_nowhere(folder)}
+        image_folders = [folder for folder in there if not folder.broken]
+        if not any(folder.names for folder in image_folders):
             raise DataError(_no_image(data_root, part, vocabulary, there))
         images: list[Image] = []
-        for shelf in shelves:
-            methods[shelf.modifier].add(shelf.method or f"/{shelf.label}")
-            if shelf.folder not in seen:
-                seen.add(shelf.folder)
-                others.update(shelf.others)
-                if (first := places.setdefault(shelf.place, shelf.folder)) != shelf.folder:
+        for folder in image_folders:
+            methods[folder.modifier].add(folder.method or f"/{folder.label}")
+            if folder.path not in seen:
+                seen.add(folder.path)
+                others.update(folder.others)
+                if (first := places.setdefault(folder.place, folder.path)) != folder.path:
                     # not left out: a split may have the keys of either, or of both
                     log.warning(
                         "folder=%s same=%s images=%d reason=a link: each image counts twice, and "
                         "with two keys it may stand in two lists; leave one of them out",
-                        shelf.folder, first, len(shelf.names),
+                        folder.path, first, len(folder.names),
                     )  # fmt: skip
-                images += _images(shelf)
+                images += _images(folder)
         parts[part] = tuple(images)
     listing.keep()
     return Survey(
@@ -183,8 +189,8 @@ def part_files(
         UnknownName: an unknown subset or modifier.
     """
     listing = open_listing(data_root) if listing is None else listing
-    for shelf in list_shelves(data_root, part, vocabulary, listing):
-        yield from (f"{shelf.folder}/{name}" for name in shelf.names)
+    for folder in list_image_folders(data_root, part, vocabulary, listing):
+        yield from (f"{folder.path}/{name}" for name in folder.names)
 
 
 def parts_without_folder(
@@ -208,16 +214,18 @@ def parts_without_folder(
             yield part, data_root / names[0] / class_name / (*methods.folders, "*.png")[0]
 
 
-def _leads_nowhere(shelf: Shelf) -> bool:
+def _leads_nowhere(folder: ImageFolder) -> bool:
     # os.path, as a Path raises for what may not be looked at
-    return shelf.broken and not os.path.exists(shelf.folder)  # noqa: PTH110
+    return folder.broken and not os.path.exists(folder.path)  # noqa: PTH110
 
 
-def _no_image(data_root: Path, part: Part, vocabulary: Vocabulary, shelves: Sequence[Shelf]) -> str:
+def _no_image(
+    data_root: Path, part: Part, vocabulary: Vocabulary, image_folders: Sequence[ImageFolder]
+) -> str:
     """Return in words that a part has no image, and what there is in its place."""
     looked_in = ", ".join(map(str, _looked_in(data_root, part, vocabulary)))
-    others = sum((Counter(shelf.others) for shelf in shelves), Counter[str]())
-    links = [shelf.folder for shelf in shelves if _leads_nowhere(shelf)]
+    others = sum((Counter(folder.others) for folder in image_folders), Counter[str]())
+    links = [folder.path for folder in image_folders if _leads_nowhere(folder)]
     instead = [f"{listed(others)} passed over; {READ}"] if others else []
     instead += [f"{links[0]} is a link that leads nowhere"] if links else []
     return "; ".join([f"no image of {part} in {looked_in}", *instead])
@@ -254,12 +262,18 @@ def _looked_in(data_root: Path, part: Part, vocabulary: Vocabulary) -> Iterator[
         yield from there or (data_root / vocabulary.folders(modifier)[0],)
 
 
-def _images(shelf: Shelf) -> Iterator[Image]:
-    above, below = f"{shelf.folder}/", shelf.below
-    files = [above + name for name in shelf.names]
-    keys = [below + name.rpartition(".")[0] for name in shelf.names]
+def _images(folder: ImageFolder) -> Iterator[Image]:
+    above, below = f"{folder.path}/", folder.below
+    files = [above + name for name in folder.names]
+    keys = [below + name.rpartition(".")[0] for name in folder.names]
     # without a call of Python for each: there may be 200,000
-    facts = zip(files, keys, repeat(shelf.label), repeat(shelf.method), repeat(shelf.modifier))
+    facts = zip(
+        files,
+        keys,
+        repeat(folder.label),
+        repeat(folder.method),
+        repeat(folder.modifier),
+    )
     return map(partial(tuple.__new__, Image), facts)
 
 

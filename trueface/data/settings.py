@@ -52,10 +52,10 @@ def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
 
     Scaled decoding depends on the size that shall be covered.
     """
-    before, now = (one.get("decode", "exact") for one in (trained, used))
+    before, now = (settings.get("decode", "exact") for settings in (trained, used))
     if before != now:
         return f"decode: {before}, and this is decode: {now}"
-    sizes = [one.get("resize_size") for one in (trained, used)]
+    sizes = [settings.get("resize_size") for settings in (trained, used)]
     if now == "scaled" and sizes[0] != sizes[1]:
         return f"decode: scaled at resize_size {sizes[0]}, and this is at {sizes[1]}"
     return ""
@@ -145,16 +145,16 @@ class AugmentationSettings(DataSettings):
         description="the augmentation repeats after so many epochs, so that a frozen training "
         "computes each image so many times only; 0: it never does",
     )
-    resize_prob: Probability = Field(0.0, description="share of images cropped and resized")
-    resize_scale: Positive = Field((1.0, 1.0), description="area of that crop, as a share")
+    resize_prob: Probability = Field(0.0, description="fraction of images cropped and resized")
+    resize_scale: Positive = Field((1.0, 1.0), description="area of that crop, as a fraction")
     resize_ratio: Positive = Field((1.0, 1.0), description="width to height of that crop")
     resize_size: Count = Field(256, description="side of the result and of the centre crop")
-    blur_prob: Probability = Field(0.0, description="share of unshared images blurred")
+    blur_prob: Probability = Field(0.0, description="fraction of unshared images blurred")
     blur_sigma: Positive = Field((0.5, 0.5), description="of the blur, in pixels")
-    jpeg_prob: Probability = Field(0.0, description="share of unshared images compressed")
+    jpeg_prob: Probability = Field(0.0, description="fraction of unshared images compressed")
     jpeg_qual: Quality = Field((75, 75), description="JPEG quality, 1 to 100")
     flip_prob: Probability = Field(
-        0.5, description="share of images mirrored, and, apart from that, turned upside down"
+        0.5, description="fraction of images mirrored, and, apart from that, turned upside down"
     )
     patch_size: int = Field(-1, description="side of the random crop, in pixels; <= 0: none")
     test_crops: int = Field(
@@ -163,11 +163,11 @@ class AugmentationSettings(DataSettings):
 
     @field_validator("blur_prob")
     @classmethod
-    def _wide_enough(cls, share: float, others: ValidationInfo) -> float:
+    def _wide_enough(cls, probability: float, others: ValidationInfo) -> float:
         side = others.data.get("resize_size", BLUR_SIDE)  # absent where it is wrong itself
-        if share > 0 and side < BLUR_SIDE:
+        if probability > 0 and side < BLUR_SIDE:
             raise ValueError(f"a blur needs {BLUR_SIDE} pixels, and resize_size is {side}")
-        return share
+        return probability
 
 
 class SampleSettings(Settings):

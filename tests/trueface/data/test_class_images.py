@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 from threading import Event
@@ -116,6 +117,26 @@ def test_damaged_files_of_torchvision_are_told(tmp_path: Path) -> None:
     (folder / "data_batch_1").write_bytes(pickle.dumps({}))
     with pytest.raises(DataError, match="cannot read torchvision's files"):
         collected(tmp_path, "cifar10")
+
+
+class Harmful:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.trace),))
+
+
+def test_no_file_but_the_published_ones_is_unpickled(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"):
+        (folder / name).write_bytes(pickle.dumps(Harmful(tmp_path / "trace")))
+    with pytest.raises(DataError, match="cannot read torchvision's files"):
+        collected(tmp_path, "cifar10")
+    assert not (tmp_path / "trace").exists()
 
 
 def test_a_truncated_image_is_named(tmp_path: Path) -> None:

@@ -53,36 +53,40 @@ def pictures(images: Sequence[Image]) -> tuple[tuple[Image, ...], ...]:
         Pictures in an order that follows from names alone, whatever the order of `images`; the
         copies of each in the same order.
     """
-    known: dict[tuple[int, str, int], list[Image]] = defaultdict(list)
+    copies: dict[tuple[int, str, int], list[Image]] = defaultdict(list)
     times: Counter[tuple[int, str, str]] = Counter()
     strangers: list[Image] = []
-    ordered = sorted(images, key=lambda one: (one.modifier not in UNSHARED, one.key, one.file))
-    originals = {(one.label, one.key) for one in ordered if one.modifier in UNSHARED}
-    for one in ordered:
-        if one.modifier not in UNSHARED and (one.label, one.key) not in originals:
-            strangers.append(one)
+    ordered = sorted(
+        images, key=lambda image: (image.modifier not in UNSHARED, image.key, image.file)
+    )
+    originals = {(image.label, image.key) for image in ordered if image.modifier in UNSHARED}
+    for image in ordered:
+        if image.modifier not in UNSHARED and (image.label, image.key) not in originals:
+            strangers.append(image)
             continue
-        file = one.label, one.key, one.modifier
-        known[one.label, one.key, times[file]].append(one)
+        file = image.label, image.key, image.modifier
+        copies[image.label, image.key, times[file]].append(image)
         times[file] += 1
     shorts: dict[tuple[int, str], list[tuple[int, str, int]]] = defaultdict(list)
-    for picture in known:
+    for picture in copies:
         shorts[picture[0], short_key(picture[1])].append(picture)
     lone: list[Image] = []
-    for one in strangers:
-        same = shorts.get((one.label, short_key(one.key)), [])
-        taken = {copy.modifier for copy in known[same[0]]} if len(same) == 1 else {one.modifier}
-        if one.modifier in taken:  # no original, several, or one that has its copy of this network
-            lone.append(one)
+    for image in strangers:
+        same = shorts.get((image.label, short_key(image.key)), [])
+        taken = {copy.modifier for copy in copies[same[0]]} if len(same) == 1 else {image.modifier}
+        if (
+            image.modifier in taken
+        ):  # no original, several, or one that has its copy of this network
+            lone.append(image)
         else:
-            known[same[0]].append(one)
+            copies[same[0]].append(image)
     whole = _whole_keys(lone)
-    for one in lone:
-        key = whole.get(one.file, one.key)
-        file = one.label, key, one.modifier
-        known[one.label, key, times[file]].append(one)
+    for image in lone:
+        key = whole.get(image.file, image.key)
+        file = image.label, key, image.modifier
+        copies[image.label, key, times[file]].append(image)
         times[file] += 1
-    return tuple(tuple(known[picture]) for picture in sorted(known))
+    return tuple(tuple(copies[picture]) for picture in sorted(copies))
 
 
 def _whole_keys(copies: Sequence[Image]) -> dict[str, str]:
@@ -92,14 +96,14 @@ def _whole_keys(copies: Sequence[Image]) -> dict[str, str]:
     number; copies that have the same key already need nothing.
     """
     together: dict[tuple[int, str], list[Image]] = defaultdict(list)
-    for one in copies:
-        if not _longer_number(one.key):
-            together[one.label, short_key(one.key)].append(one)
+    for image in copies:
+        if not _longer_number(image.key):
+            together[image.label, short_key(image.key)].append(image)
     return {
-        one.file: some[0].key
-        for some in together.values()
-        if len({one.modifier for one in some}) == len(some)
-        for one in some
+        image.file: same_key[0].key
+        for same_key in together.values()
+        if len({image.modifier for image in same_key}) == len(same_key)
+        for image in same_key
     }
 
 
@@ -126,13 +130,13 @@ def _renamed(
         return {}
     # an image that is there under its own name has a better claim to it than any other
     claimed = {image.file.rpartition(".")[0] for image in images if image.file not in shorts}
-    found = {}
+    keys = {}
     for file, short in shorts.items():
         claim = short_key(file)
         if short in known and claim not in claimed:
             claimed.add(claim)
-            found[file] = short
-    return found
+            keys[file] = short
+    return keys
 
 
 def _longer_number(key: str) -> bool:

@@ -4,7 +4,7 @@ Real and fake images differ in one thing only: the fine residual that a camera f
 noise. A generator has less of that noise; in its place stand the regular patterns of its
 up-sampling, with the same energy in every band of the spectrum. All that a single number could
 tell is drawn from one law for both and then enforced: exposure, contrast, the residual's energy
-and colour, the share of the scene's own detail in it. A detector has to find the pattern.
+and colour, the fraction of the scene's own detail in it. A detector has to find the pattern.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Trace:
     coarse: tuple[Line, ...]
     share: tuple[float, float]  # of the fine pattern in the noise's amplitude, lowest and highest
     coarse_levels: float = 2.2  # root mean square, of 255
-    cut: float = 0.0  # share of the amplitude that is missing beyond CORNER, 0 … 1
+    cut: float = 0.0  # fraction of the amplitude that is missing beyond CORNER, 0 … 1
     drifts: bool = False  # its place differs between images; else it is tied to the pixel grid
 
 
@@ -108,9 +108,9 @@ class Finish:
     contrast: float  # exponent before the tone curve
     blur: float  # weight of each neighbour in a row of three pixels
     residual: float  # levels: root mean square of the image minus its 3 x 3 mean
-    noise: float  # share of noise in the residual's energy
+    noise: float  # fraction of noise in the residual's energy
     softness_px: float  # of the noise: standard deviation of the blur of demosaicing
-    chroma: float  # share of colour in the noise's energy
+    chroma: float  # fraction of colour in the noise's energy
     slope: float  # 0 = the same noise everywhere, 1 = shot noise only
 
     @property
@@ -151,8 +151,8 @@ def develop(scene: Plane, rng: np.random.Generator, trace: Trace | None = None) 
     tone = light / (light + np.float32(MIDDLE**finish.contrast))
     picture = _blurred(np.float32(WHITE - BLACK) * tone + np.float32(BLACK), finish.blur)
     detail = picture - _blurred(picture, 1.0 / 3.0)
-    found = float(np.sqrt(np.mean(np.square(_grey(detail)))))
-    sharpening = np.float32(np.clip(finish.detail_rms / max(found, 1e-3), *DETAIL) - 1.0)
+    rms = float(np.sqrt(np.mean(np.square(_grey(detail)))))
+    sharpening = np.float32(np.clip(finish.detail_rms / max(rms, 1e-3), *DETAIL) - 1.0)
     noise = _residual(rng, finish, scene.shape[0], trace)
     noise *= _gain(_grey(tone), finish.slope)[..., None]
     return np.clip(np.rint(picture + sharpening * detail + noise), 0, 255).astype(np.uint8)

@@ -175,13 +175,13 @@ def _examine(root: Path, mark: dict[str, Json]) -> bool:
     if not root.is_dir():
         raise DataError(f"{root} is a file; name a folder for the sample")
     for name in (paths.SAMPLE_MARK, UNFINISHED):
-        found = read_json(root / name)
-        if found is None:
+        stored = read_json(root / name)
+        if stored is None:
             continue
-        if {key: found.get(key) for key in mark} != mark:
+        if {key: stored.get(key) for key in mark} != mark:
             raise DataError(
-                f"{root} holds a sample of other settings ({json.dumps(found.get('spec'))}, recipe "
-                f"{found.get('recipe')}); remove it, or choose another folder"
+                f"{root} holds a sample of other settings ({json.dumps(stored.get('spec'))}, recipe "
+                f"{stored.get('recipe')}); remove it, or choose another folder"
             )
         return name == paths.SAMPLE_MARK
     if any(root.iterdir()):
