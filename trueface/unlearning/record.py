@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import read_json, write_json
-from trueface.unlearning.applicability import Goal
+from trueface.unlearning.registry import Goal
 
 SCHEMA = 1
 

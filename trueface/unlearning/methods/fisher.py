@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.overrides import TorchFunctionMode
@@ -31,12 +32,14 @@ from torch.overrides import TorchFunctionMode
 from trueface.data.examples import Examples
 from trueface.models.logits import last_layer, wide
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count
 from trueface.runtime.rng import derive
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import FisherOptions
+from trueface.unlearning.hyperparameters import Options, Positive
 from trueface.unlearning.importance import learnable
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import kept
+from trueface.unlearning.methods.common import retain_set
+from trueface.unlearning.registry import register_method
 
 EPSILON = 1e-8  # under the importances, which may be 0
 MORE = 10.0  # variance of the last layer, of biases and of norms, times
@@ -48,7 +51,25 @@ SMALL = 20_000  # weights; larger convolutions take 1.5 to 4 times as long at on
 log = logging.getLogger(__name__)
 
 
-def unlearn(request: Request) -> Result:
+class FisherOptions(Options):
+    """Fisher forgetting. Defaults: the selective-synaptic-dampening repository's."""
+
+    alpha: Positive = Field(1e-6, description="scale of the noise's variance")
+    most: Positive = Field(1e3, description="largest inverse importance")
+    most_last: Positive = Field(1e2, description="the same for the last layer")
+    samples: Count | None = Field(None, description="kept images to read; default: all")
+    exact: bool = Field(
+        False, description="every class of every image, weighted; else one class drawn from them"
+    )
+
+
+@register_method(
+    "fisher",
+    summary="noise on what the kept need least",
+    hyperparameters=FisherOptions,
+    needs={"retain set"},
+)
+def fisher(request: Request) -> Result:
     """Add noise to the weights, in place.
 
     Raises:
@@ -81,7 +102,7 @@ def variance(importance: Tensor, options: FisherOptions, *, last: bool) -> Tenso
 
 def _chosen(request: Request) -> Examples:
     """Return the kept images that are read."""
-    retain, samples = kept(request), request.own(FisherOptions).samples
+    retain, samples = retain_set(request), request.own(FisherOptions).samples
     if samples is None or samples >= len(retain):
         return retain
     random = torch.Generator().manual_seed(derive("fisher images", request.seed))

@@ -17,20 +17,34 @@ from contextlib import closing
 from itertools import count
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from trueface.data.examples import Batch, Examples
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import NpoOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.log import Step
 from trueface.unlearning.methods.common import descend
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 
-def unlearn(request: Request) -> Result:
+class NpoOptions(DescentOptions):
+    """Negative preference optimisation."""
+
+    epochs: Count = Field(5, description="passes over the forget set")
+    beta: Positive = Field(0.1, description="how soon the gradient fades")
+    retain_weight: NotNegative = Field(1.0, description="of what is kept in the loss; 0: unread")
+
+
+@register_method(
+    "npo", summary="negative preference: a bounded negative gradient", hyperparameters=NpoOptions
+)
+def npo(request: Request) -> Result:
     """Leave the trained labels of the forget set, and hold what is kept.
 
     Raises:

@@ -15,30 +15,53 @@ for those of one class make it no longer differ from others; gradients are clipp
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.data.examples import Batch, Examples
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import SalunOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import descend, kept
-from trueface.unlearning.methods.rl import ONLY_OTHER, drawn
+from trueface.unlearning.methods.common import descend, retain_set
+from trueface.unlearning.methods.random_labels import ONLY_OTHER, drawn
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 TRUE_LABELS = "wrong labels were put right instead of drawn at random (SalUn's corrective variant)"
 
 
-def unlearn(request: Request) -> Result:
+class SalunOptions(DescentOptions):
+    """SalUn. Defaults: the authors' for a tenth of CIFAR-10."""
+
+    epochs: Count = Field(10, description="passes over both sets")
+    lr: Positive = Field(0.013, description="learning rate")
+    weight_decay: NotNegative = Field(5e-4, description="of the weights")
+    batch_size: Count = Field(256, description="images a step")
+    share: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        0.5, description="of all weights that may learn"
+    )
+    bn: Statistics = Field("train", description="batch statistics while it learns what is kept")
+
+
+@register_method(
+    "salun",
+    summary="relabelling of the salient weights only",
+    hyperparameters=SalunOptions,
+    needs={"retain set"},
+)
+def salun(request: Request) -> Result:
     """Relabel the forget set and learn both sets with the salient weights.
 
     Raises:
         JobError: stopped, nothing to retain, or no finite result.
     """
-    options, rest = request.own(SalunOptions), kept(request)
+    options, rest = request.own(SalunOptions), retain_set(request)
     descent = Descent(request.model.parameters(), options)
     masks = salient(saliency(request, descent.parameters, options.batch_size), options.share)
     log = []

@@ -22,19 +22,23 @@ classes. A class that shall go is in no validation set, so there is nothing to r
 import copy
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Batch, Examples
 from trueface.evaluation.predictions import answered
 from trueface.models.logits import cross_entropy
+from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import ScrubOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import descend, kept
+from trueface.unlearning.methods.common import descend, retain_set
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 APART = 1e-6  # divergence from which its slope is more than rounding
 NO_REWIND = {
@@ -54,13 +58,39 @@ class Checkpoint:
     state: dict[str, Tensor] = field(default_factory=dict)  # on the CPU
 
 
-def unlearn(request: Request) -> Result:
+class ScrubOptions(DescentOptions):
+    """SCRUB. Defaults: the authors' for CIFAR-10, large scale."""
+
+    epochs: Count = Field(3, description="passes over what is kept")
+    max_epochs: Annotated[int, Field(ge=0)] = Field(
+        2, description="of these with a pass over the forgotten before"
+    )
+    lr: Positive = Field(5e-4, description="learning rate")
+    weight_decay: NotNegative = Field(5e-4, description="of the weights")
+    batch_size: Count = Field(128, description="kept images a step")
+    forget_batch: Count = Field(32, description="forgotten images a step")
+    gamma: NotNegative = Field(0.99, description="weight of the labels of what is kept")
+    alpha: NotNegative = Field(0.001, description="weight of the teacher on what is kept")
+    temperature: Positive = Field(4.0, description="of both distillations")
+    rewind: bool = Field(
+        False, description="SCRUB+R: the epoch whose error on the forgotten is that of validation"
+    )
+    bn: Statistics = Field("train", description="batch statistics while it learns what is kept")
+
+
+@register_method(
+    "scrub",
+    summary="a student that leaves its teacher on the forgotten",
+    hyperparameters=ScrubOptions,
+    needs={"retain set"},
+)
+def scrub(request: Request) -> Result:
     """Distil the model into itself, away from the forgotten.
 
     Raises:
         JobError: stopped, nothing to retain, or no finite result.
     """
-    options, rest = request.own(ScrubOptions), kept(request)
+    options, rest = request.own(ScrubOptions), retain_set(request)
     teacher = copy.deepcopy(request.model).eval().requires_grad_(False)
     up, down = (Descent(request.model.parameters(), options) for _ in range(2))
     alike = _alike(request) if options.rewind and request.goal == "instances" else None

@@ -184,7 +184,7 @@ class Problem:
 
     def _same_start(self) -> bool:
         """Tell whether a new start would have the body that the model has."""
-        if not METHODS[self._settings.method].fresh:
+        if "untrained model" not in METHODS[self._settings.method].needs:
             return True
         return body_fingerprint(self._begun()) == body_fingerprint(self.detector)
 

@@ -20,15 +20,17 @@ inside the protected space, is not in their public code and is left out.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, assert_never
+from typing import Annotated, Literal, NamedTuple, assert_never
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.models.logits import cross_entropy, probability_of
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import PguOptions
+from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
 from trueface.unlearning.log import Step
 from trueface.unlearning.methods.pgu import covariances, subspaces
 from trueface.unlearning.methods.pgu.projection import (
@@ -43,6 +45,7 @@ from trueface.unlearning.methods.pgu.projection import (
 )
 from trueface.unlearning.methods.pgu.subspaces import Layer, groups_of
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import FLIPS, Limit, register_method
 
 Rule = Literal["class", "instances", "depoison"]
 FORGOTTEN = 0.005  # forget accuracy at which there is nothing left to do; ours, not the authors'
@@ -62,7 +65,53 @@ class Verdict(NamedTuple):
     reason: str | None  # why it ends here; None: it goes on
 
 
-def unlearn(request: Request) -> Result:
+class PguOptions(AnnealedOptions):
+    """Projected gradient unlearning. Defaults: the authors' for CIFAR-10 instances."""
+
+    epochs: Count = Field(20, description="most passes; the paper's 100 with its stop rule")
+    lr: Positive = Field(0.05, description="first learning rate")
+    lr_end: Positive = Field(0.01, description="last learning rate")
+    batch_size: Count = Field(128, description="images a step")
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.0, description="of the steps")
+    bn: Literal["eval"] = Field("eval", description="batch norms are left as they are")
+    retained: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        0.95, description="share of the inputs' spectrum that is protected; 1: all, nothing moves"
+    )
+    energy: Literal["s", "s2"] = Field(
+        "s", description="spectrum: singular values as in the authors' code, or their squares"
+    )
+    positions: Count = Field(
+        64, description="places of each image that a convolution's inputs are taken at"
+    )
+    offset: Annotated[Finite, Field(gt=0, lt=1)] = Field(0.05, description="keeps the loss finite")
+    loss1: NotNegative = Field(1.0, description="weight of leaving the label")
+    loss2: NotNegative = Field(0.2, description="weight of the entropy term")
+    rule: Literal["auto", "class", "instances", "depoison"] = Field(
+        "auto", description="loss and stop rule; auto: by what shall be forgotten"
+    )
+    loss: Literal["paper", "relabel"] = Field(
+        "paper", description="relabel: towards the true label instead of away from the wrong one"
+    )
+    most_loss: Finite = Field(0.05, description="accuracy that may be lost before it stops, 0 to 1")
+
+
+LIMITS = (
+    Limit(
+        goals=FLIPS,
+        random_flips=True,
+        reason="protects all directions in which kept images lie, and images whose labels were "
+        "flipped at random lie in the same ones: hardly any of its step is left",
+    ),
+)
+
+
+@register_method(
+    "pgu",
+    summary="projected gradient: only where the kept do not lie",
+    hyperparameters=PguOptions,
+    limits=LIMITS,
+)
+def projected_gradient(request: Request) -> Result:
     """Take projected steps until the rule of what is forgotten says stop.
 
     Raises:

@@ -15,9 +15,9 @@ from trueface.data.examples import Examples, examples
 from trueface.evaluation.predictions import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned, run
-from trueface.unlearning.hyperparameters import PguOptions, TrainingOptions
+from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.methods.pgu import method
-from trueface.unlearning.methods.pgu.method import Moment, loss_of, verdict
+from trueface.unlearning.methods.pgu.method import Moment, PguOptions, loss_of, verdict
 from trueface.unlearning.methods.pgu.subspaces import Sums, groups_of, layers_of, space
 from trueface.unlearning.plain_training import learn_plainly
 

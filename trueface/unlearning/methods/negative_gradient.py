@@ -17,18 +17,36 @@ chance, and any rate too high makes a constant answer: it is here as what others
 from collections import deque
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from trueface.models.logits import cross_entropy
+from trueface.runtime.field_types import Probability
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import NgOptions
+from trueface.unlearning.hyperparameters import DescentOptions, Positive
 from trueface.unlearning.log import Step
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 LATEST = 256  # answers that end a pass: an accuracy of 50 % is then known to about 3 points
 FELL = 0.1  # validation accuracy whose loss is worth a note
 Measured = Mapping[str, float | None]  # see `Request.measured`
 
 
-def unlearn(request: Request) -> Result:
+class NgOptions(DescentOptions):
+    """Negative gradient. Defaults: Unlearn-Saliency's baseline, 5 epochs at 1e-4."""
+
+    lr: Positive = Field(1e-4, description="learning rate")
+    stop_at: Probability | None = Field(
+        None,
+        description="stop when the forget set gets its trained labels so seldom; default: of a "
+        "class 0, of instances as often as validation, of flips as seldom as validation errs",
+    )
+
+
+@register_method(
+    "ng", summary="negative gradient: up the loss of the forgotten", hyperparameters=NgOptions
+)
+def negative_gradient(request: Request) -> Result:
     """Go up the gradient of the forget set's loss, and stop by the rule.
 
     Raises:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 from torch.optim import LBFGS
@@ -28,12 +29,14 @@ from torch.optim import LBFGS
 from trueface.data.examples import Examples, count, whole
 from trueface.models.logits import Split
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.cache import fingerprint
-from trueface.unlearning.hyperparameters import ExactOptions
+from trueface.unlearning.hyperparameters import NotNegative, Options
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import kept
+from trueface.unlearning.methods.common import retain_set
+from trueface.unlearning.registry import register_method
 
 DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.01, 1e-3, 1e-4)
 """Penalties tried; stronger is a constant, weaker an interpolation of a thousand features."""
@@ -70,7 +73,24 @@ class Scaled:
         return float((head.logits(self.features).argmax(1) == self.labels).double().mean())
 
 
-def unlearn(request: Request) -> Result:
+class ExactOptions(Options):
+    """The last layer refitted."""
+
+    decay: NotNegative | None = Field(
+        None,
+        description="penalty on squared weights, for features of a mean variance of 1; default: "
+        "several, the best on validation",
+    )
+    steps: Count = Field(100, description="L-BFGS steps for each")
+
+
+@register_method(
+    "exact",
+    summary="the last layer fitted anew on cached features",
+    hyperparameters=ExactOptions,
+    needs={"retain set"},
+)
+def exact(request: Request) -> Result:
     """Fit the last layer anew, in place; nothing else of the model changes.
 
     Raises:
@@ -164,7 +184,7 @@ def _sound(request: Request) -> tuple[Examples, ...]:
     if request.goal == "flips" and request.forget.true is not None:
         forgotten = request.forget.relabelled(request.forget.true)
         return (forgotten,) if request.retain is None else (forgotten, request.retain)
-    return (kept(request),)
+    return (retain_set(request),)
 
 
 def _read(

@@ -14,14 +14,17 @@ otherwise: those of the training are sound for what is kept.
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import Field
 
 from trueface.models.logits import cross_entropy
+from trueface.runtime.field_types import Count
 from trueface.runtime.rng import numpy_stream
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import RlOptions
+from trueface.unlearning.hyperparameters import DescentOptions
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import descend, kept
+from trueface.unlearning.methods.common import descend, retain_set
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 ONLY_OTHER = (
     "there are two classes, so a label other than the wrong one is the true one: this was a "
@@ -29,14 +32,23 @@ ONLY_OTHER = (
 )
 
 
-def unlearn(request: Request) -> Result:
+class RlOptions(DescentOptions):
+    """Random labels: L. Graves et al., AAAI 2021."""
+
+    epochs: Count = Field(3, description="passes")
+    redraw: bool = Field(False, description="new random labels in every epoch")
+    with_retain: bool = Field(False, description="learn from the kept images as well")
+
+
+@register_method("rl", summary="random labels for the forgotten", hyperparameters=RlOptions)
+def random_labels(request: Request) -> Result:
     """Train the model on, the forget set under random other labels.
 
     Raises:
         JobError: stopped, nothing to retain where that was asked for, or no finite result.
     """
     options = request.own(RlOptions)
-    rest = kept(request) if options.with_retain else None
+    rest = retain_set(request) if options.with_retain else None
     descent = Descent(request.model.parameters(), options)
     log = []
     for epoch in range(options.epochs):

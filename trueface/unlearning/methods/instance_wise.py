@@ -18,24 +18,46 @@ from collections.abc import Iterator
 from itertools import count
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.data.examples import Examples
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import floats, offsets, range_of, to, walk
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import IwuOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.importance import importances, learnable
 from trueface.unlearning.log import Step
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
 Held = list[tuple[nn.Parameter, Tensor, Tensor]]  # with what it was, and how firm each entry is
 
 
-def unlearn(request: Request) -> Result:
+class IwuOptions(DescentOptions):
+    """Instance-wise unlearning. Defaults: the authors' for CIFAR-10."""
+
+    epochs: Count = Field(100, description="most passes")
+    weight_decay: NotNegative = Field(1e-4, description="of the weights")
+    batch_size: Count = Field(32, description="forgotten images a step")
+    adversarial: Count = Field(20, description="adversarial examples an image")
+    adversarial_batch: Count = Field(256, description="adversarial examples a step")
+    radius: Positive = Field(4.0, description="of the attack, L2, in the inputs' units")
+    attack_steps: Count = Field(100, description="of the attack")
+    importance: NotNegative = Field(1.0, description="weight of what holds important weights")
+    most: Count = Field(256, description="forgotten images used; more are drawn from")
+
+
+@register_method(
+    "iwu",
+    summary="instance-wise unlearning with adversarial examples",
+    hyperparameters=IwuOptions,
+)
+def instance_wise(request: Request) -> Result:
     """Train the model until no instance has its label, or for all epochs.
 
     Raises:

@@ -21,15 +21,17 @@ It moves no feature: whoever trains a new last layer finds what was forgotten.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
 from trueface.models.logits import Split, cross_entropy, wide
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.runtime.precision import autocast
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import (
@@ -44,9 +46,10 @@ from trueface.unlearning.adversarial import (
     range_of,
 )
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import LauOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.log import Step
 from trueface.unlearning.optimization import Descent
+from trueface.unlearning.registry import FLIPS, FORGETTING, Limit, register_method
 
 ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048
 FIRST = {"partial": 0.5, "full": 4 / 255}  # eps, in mean absolute features or the inputs' range
@@ -81,7 +84,60 @@ class Teaching(NamedTuple):
     hard: Tensor  # (N,) classes, never a sample's own
 
 
-def unlearn(request: Request) -> Result:
+class LauOptions(DescentOptions):
+    """Layer attack unlearning."""
+
+    epochs: Count = Field(20, description="most passes; it stops when all is forgotten")
+    lr: Positive = Field(0.01, description="learning rate")
+    batch_size: Count = Field(128, description="features a step")
+    clip: NotNegative = Field(0.0, description="largest norm of a gradient; 0: any")
+    pgd: Literal["partial", "full"] = Field(
+        "partial", description="attack on features through the last layer, or on images"
+    )
+    double_softmax: bool = Field(True, description="smooth the distillation's target twice")
+    alpha: Probability = Field(0.5, description="share of the distillation in the loss")
+    temperature: Positive = Field(4.0, description="of the distillation")
+    eps: Positive | None = Field(
+        None,
+        description="of the attack, in mean absolute features, or of images in their range; "
+        "default: grows until 95 % of the answers change",
+    )
+    attack_steps: Count = Field(10, description="of the attack")
+    share: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        1.0, description="of the forget set that is read"
+    )
+
+
+LIMITS = (
+    Limit(
+        goals=FLIPS,
+        classes="several",
+        reason="sends what is forgotten over the nearest border, which of flipped labels is seldom "
+        "that of the true one; take relabel, or exact where the backbone is frozen",
+    ),
+    Limit(
+        goals=FLIPS,
+        classes="two",
+        reason="sends what is forgotten over the nearest border, and of two classes the other one "
+        "is all that lies there: of flipped labels it would only relabel the last layer; take "
+        "relabel, or exact where the backbone is frozen",
+    ),
+    Limit(
+        goals=FORGETTING,
+        classes="two",
+        reason="sends what is forgotten over the nearest border, and of two classes the other one "
+        "is all that lies there: it would swap predictions and forget nothing",
+    ),
+)
+
+
+@register_method(
+    "lau",
+    summary="layer attack: the last layer against adversarial features",
+    hyperparameters=LauOptions,
+    limits=LIMITS,
+)
+def layer_attack(request: Request) -> Result:
     """Move the last layer until no forgotten sample is answered with its label.
 
     Raises:
