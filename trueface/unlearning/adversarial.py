@@ -80,10 +80,12 @@ class Attack:
             attacked, flipped, count = [], 0, 0
             for rows, at, labels, slope in parts():
                 eps = self.eps * at.unit
-                told = answer(climb(slope, at.points, eps=eps, steps=self.steps, within=at.within))
-                flipped += int((told.argmax(1) != labels).sum())
+                logits = answer(
+                    climb(slope, at.points, eps=eps, steps=self.steps, within=at.within)
+                )
+                flipped += int((logits.argmax(1) != labels).sum())
                 count += len(labels)
-                attacked.append((rows, told))
+                attacked.append((rows, logits))
             if flipped >= FLIPPED * count or self.eps >= self.most:
                 return attacked
             self.eps *= 2
@@ -124,8 +126,8 @@ def away(answer: Answer, labels: Tensor) -> Slope:
     def slope(points: Tensor) -> Tensor:
         points = points.detach().requires_grad_()
         with torch.enable_grad():
-            (found,) = torch.autograd.grad(margin(answer(points), labels).sum(), points)
-        return found
+            (gradient,) = torch.autograd.grad(margin(answer(points), labels).sum(), points)
+        return gradient
 
     return slope
 

@@ -94,10 +94,10 @@ def variance(importance: Tensor, options: FisherOptions, *, last: bool) -> Tenso
         last: it belongs to the last layer.
     """
     most = options.most_last if last else options.most
-    found = options.alpha * (1 / (importance + EPSILON)).clamp(max=most)
-    if found.ndim > 1:
-        found = found.mean(1, keepdim=True).expand_as(importance)
-    return found * MORE if last or found.ndim == 1 else found
+    spread = options.alpha * (1 / (importance + EPSILON)).clamp(max=most)
+    if spread.ndim > 1:
+        spread = spread.mean(1, keepdim=True).expand_as(importance)
+    return spread * MORE if last or spread.ndim == 1 else spread
 
 
 def _chosen(request: Request) -> Examples:
@@ -111,17 +111,17 @@ def _chosen(request: Request) -> Examples:
 
 
 def _importances(
-    request: Request, some: Examples, notes: list[str]
+    request: Request, samples: Examples, notes: list[str]
 ) -> tuple[dict[str, Tensor], float]:
     """Return the importance of each weight, and the mean loss for the labels of the training."""
-    weights = {name: one.detach() for name, one in learnable(request.model).items()}
-    sums = {name: torch.zeros_like(one, dtype=torch.float32) for name, one in weights.items()}
+    weights = {name: value.detach() for name, value in learnable(request.model).items()}
+    sums = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in weights.items()}
     random = torch.Generator().manual_seed(derive("fisher classes", request.seed))
-    count = sum(one.numel() for one in weights.values())
+    count = sum(value.numel() for value in weights.values())
     size = max(1, min(MOST_IMAGES, GRADIENT_BYTES // (4 * count)))
     read, loss = 0, 0.0
     at_once = count <= SMALL or torch.device(request.watch.device).type != "cpu"
-    for batch in some.batches("trained", epoch=None, batch_size=size):
+    for batch in samples.batches("trained", epoch=None, batch_size=size):
         inputs = batch.inputs.to(request.watch.device)
         with torch.no_grad():
             logs = request.logits(inputs).log_softmax(1).cpu()
@@ -135,13 +135,13 @@ def _importances(
             if not at_once:
                 _add_singly(request, inputs, given, sums)
         read += len(inputs)
-        request.watch.progress(step=read, total=len(some), loss=loss / read)
+        request.watch.progress(step=read, total=len(samples), loss=loss / read)
     if not read:
-        raise JobError(f"not one of {len(some)} kept samples could be read")
-    for name, one in sums.items():
-        if not one.isfinite().all():
+        raise JobError(f"not one of {len(samples)} kept samples could be read")
+    for name, value in sums.items():
+        if not value.isfinite().all():
             raise JobError(f"importances of {name} are no finite numbers: take precision fp32")
-    return {name: one / read for name, one in sums.items()}, loss / read
+    return {name: value / read for name, value in sums.items()}, loss / read
 
 
 def _factors(logs: Tensor, exact: bool, random: torch.Generator) -> list[Tensor]:
@@ -166,18 +166,18 @@ def _add_at_once(
 ) -> bool:
     """Add squared gradients of single images, all of a batch at once; False: torch cannot."""
 
-    def told(weights: dict[str, Tensor], image: Tensor, factor: Tensor) -> Tensor:
+    def log_likelihood(weights: dict[str, Tensor], image: Tensor, factor: Tensor) -> Tensor:
         with _Plain():
             logits = wide(functional_call(request.model, weights, (image[None],)))
         return (logits.log_softmax(1)[0] * factor).sum()
 
     try:
-        found = vmap(grad(told), in_dims=(None, 0, 0))(dict(weights), inputs, factors)
+        gradients = vmap(grad(log_likelihood), in_dims=(None, 0, 0))(dict(weights), inputs, factors)
     except RuntimeError as error:
         log.info("fisher=%s reason=%s", "one by one", str(error).partition("\n")[0])
         return False
-    for name, one in found.items():
-        sums[name].add_(one.float().square().sum(0))
+    for name, gradient in gradients.items():
+        sums[name].add_(gradient.float().square().sum(0))
     return True
 
 
@@ -192,8 +192,8 @@ class _Plain(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call what a model calls, but for the memory format that it asks for."""
-        given = {key: one for key, one in (kwargs or {}).items() if key != "memory_format"}
-        return func(*args, **given)
+        arguments = {key: value for key, value in (kwargs or {}).items() if key != "memory_format"}
+        return func(*args, **arguments)
 
 
 def _add_singly(
@@ -203,11 +203,11 @@ def _add_singly(
     weights = learnable(request.model)
     for image, factor in zip(inputs, factors, strict=True):
         request.check_stop()
-        told = (wide(request.model(image[None])).log_softmax(1)[0] * factor).sum()
-        found = torch.autograd.grad(told, tuple(weights.values()), allow_unused=True)
-        for name, one in zip(weights, found, strict=True):
-            if one is not None:
-                sums[name].add_(one.float().square())
+        log_likelihood = (wide(request.model(image[None])).log_softmax(1)[0] * factor).sum()
+        gradients = torch.autograd.grad(log_likelihood, tuple(weights.values()), allow_unused=True)
+        for name, gradient in zip(weights, gradients, strict=True):
+            if gradient is not None:
+                sums[name].add_(gradient.float().square())
 
 
 def _rows(request: Request, notes: list[str]) -> list[int]:
@@ -227,7 +227,7 @@ def _disturb(
     """Add the noise and return its mean size over all weights, as a root of the mean square."""
     random = torch.Generator().manual_seed(derive("fisher noise", request.seed))
     _, head = last_layer(request.model)
-    own = {id(one) for one in head.parameters()}
+    own = {id(parameter) for parameter in head.parameters()}
     squares, count = 0.0, 0
     with torch.no_grad():
         for name, weight in learnable(request.model).items():

@@ -1,8 +1,8 @@
-"""Instance-wise unlearning: away from the labels of some instances, held by what lies around them.
+"""Instance-wise unlearning: gradient ascent on the forget set, regularised by adversarial examples.
 
-Adversarial examples of the instances, each near one and pulled to a class drawn at random, stand
-for what is to be kept, and no kept image is read; a penalty holds the weights that the instances
-need little. It ends as soon as none of the instances is answered with its label.
+Adversarial examples of the forget set, each moved towards a class drawn at random, take the place of
+the retain set, which is not read. A penalty keeps the weights that matter least to the forget set
+near their values. Training stops when no forgotten sample is predicted as its label.
 
 Source: S. Cha et al., "Learning to unlearn: instance-wise unlearning for pre-trained classifiers",
 AAAI 2024, arXiv 2301.11578; importances by R. Aljundi et al., "Memory aware synapses",
@@ -63,10 +63,10 @@ def instance_wise(request: Request) -> Result:
     Raises:
         JobError: nothing could be read, stopped, or no finite result.
     """
-    options, some = request.own(IwuOptions), drawn(request)
+    options, subset = request.own(IwuOptions), drawn(request)
     request.model.eval()
-    instances = _read(request, some)
-    held = _held(request, some)
+    instances = _read(request, subset)
+    held = _held(request, subset)
     nearby = _cycled(request, *around(request, instances))
     random = torch.Generator().manual_seed(derive("iwu/order", request.seed))
     descent, log, left = Descent(request.model.parameters(), options), [], _left(request, instances)
@@ -76,8 +76,8 @@ def instance_wise(request: Request) -> Result:
         losses = []
         for rows in torch.split(_shuffled(instances[1], random), options.batch_size):
             teach(request.model, options.bn)
-            forget = (instances[0][rows], instances[1][rows])
-            losses.append(descent.step(_loss(request, forget, next(nearby), held)))
+            batch = (instances[0][rows], instances[1][rows])
+            losses.append(descent.step(_loss(request, batch, next(nearby), held)))
             left = _left(request, instances)
             if left == 0:
                 break
@@ -97,27 +97,30 @@ def drawn(request: Request) -> Examples:
     return request.forget.some(sorted(order[: request.own(IwuOptions).most].tolist()))
 
 
-def _read(request: Request, some: Examples) -> Pair:
+def _read(request: Request, forget: Examples) -> Pair:
     """Return the instances, on the device."""
     inputs, labels = [], []
-    for batch in some.batches("trained", epoch=None):
+    for batch in forget.batches("trained", epoch=None):
         request.check_stop()
         inputs.append(floats(batch.inputs))
         labels.append(batch.labels)
     if not inputs:
-        raise JobError(f"not one of {len(some)} samples could be read")
+        raise JobError(f"not one of {len(forget)} samples could be read")
     device = request.watch.device
     return torch.cat(inputs).to(device), torch.cat(labels).to(device)
 
 
-def _held(request: Request, some: Examples) -> Held:
+def _held(request: Request, forget: Examples) -> Held:
     """Return all weights with how they are held: the least important for the instances firmest."""
     options = request.own(IwuOptions)
     if options.importance == 0:
         return []
     weights = learnable(request.model)
-    found = importances(request, [some], "norm", batch_size=options.batch_size)
-    return [(one, one.detach().clone(), firmness(found[name])) for name, one in weights.items()]
+    importance = importances(request, [forget], "norm", batch_size=options.batch_size)
+    return [
+        (weight, weight.detach().clone(), firmness(importance[name]))
+        for name, weight in weights.items()
+    ]
 
 
 def firmness(importance: Tensor) -> Tensor:
@@ -187,5 +190,5 @@ def _left(request: Request, instances: Pair) -> float:
     request.check_stop()
     request.model.eval()
     size = request.own(IwuOptions).adversarial_batch
-    told = [request.logits(part).argmax(1) for part in torch.split(instances[0], size)]
-    return float((torch.cat(told) == instances[1]).float().mean())
+    predictions = [request.logits(part).argmax(1) for part in torch.split(instances[0], size)]
+    return float((torch.cat(predictions) == instances[1]).float().mean())

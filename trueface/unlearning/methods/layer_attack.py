@@ -57,7 +57,7 @@ LARGEST = 16  # how many times the first eps it may become
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class ForgetFeatures:
     """The forget set as features, and the layer that reads them."""
 
     features: Tensor  # (N, F) float32
@@ -146,33 +146,33 @@ def layer_attack(request: Request) -> Result:
     """
     options = request.own(LauOptions)
     request.model.eval()
-    known = _read(request, drawn(request.forget, options.share, request.seed))
+    forget = _read(request, drawn(request.forget, options.share, request.seed))
     first = options.eps or FIRST[options.pgd]
     attack = Attack(first, options.eps or LARGEST * first, options.attack_steps)
-    descent = Descent(known.head.parameters(), options)
+    descent = Descent(forget.head.parameters(), options)
     random = torch.Generator().manual_seed(derive("lau/order", request.seed))
-    log, left = [], _share(known)
+    log, left = [], _share(forget)
     for epoch in range(options.epochs):
         if left == 0:
             break
-        loss = _epoch(request, known, _taught(request, known, attack), descent, random)
-        left = _share(known)
+        loss = _epoch(request, forget, _taught(request, forget, attack), descent, random)
+        left = _share(forget)
         log.append(Step(step=epoch + 1, metrics={"loss": loss, "forget_accuracy_trained": left}))
         request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-    notes = [f"read {len(known.labels)} of {len(request.forget)} forgotten samples"]
+    notes = [f"read {len(forget.labels)} of {len(request.forget)} forgotten samples"]
     if left > 0:
         notes.append(f"{left:.1%} of these still have their answer: more epochs, or a higher lr")
     return Result(model=request.model, log=tuple(log), notes=tuple(notes))
 
 
-def drawn(some: Examples, share: float, seed: int) -> Examples:
+def drawn(forget: Examples, fraction: float, seed: int) -> Examples:
     """Return a share of some samples, at least one, drawn by the seed, in their order."""
     random = torch.Generator().manual_seed(derive("lau/share", seed))
-    count = max(1, round(share * len(some)))
-    return some.some(sorted(torch.randperm(len(some), generator=random)[:count].tolist()))
+    count = max(1, round(fraction * len(forget)))
+    return forget.some(sorted(torch.randperm(len(forget), generator=random)[:count].tolist()))
 
 
-def _read(request: Request, forget: Examples) -> Known:
+def _read(request: Request, forget: Examples) -> ForgetFeatures:
     """Return the forget set as features; every sample is read once."""
     split, features, labels, positions = Split(request.model), [], [], []
     ends: list[Tensor] = []  # the least and the greatest input of each batch
@@ -187,7 +187,7 @@ def _read(request: Request, forget: Examples) -> Known:
     if not features:
         raise JobError(f"not one of {len(forget)} samples could be read")
     places = {position: place for place, position in enumerate(forget.positions)}
-    return Known(
+    return ForgetFeatures(
         features=torch.cat(features),
         labels=torch.cat(labels).to(device),
         examples=forget.some([places[position] for position in positions]),
@@ -196,78 +196,84 @@ def _read(request: Request, forget: Examples) -> Known:
     )
 
 
-def _share(known: Known) -> float:
+def _share(forget: ForgetFeatures) -> float:
     """Return how many samples are still answered with their label, 0 to 1."""
-    return float(torch.cat(list(known.left())).float().mean())
+    return float(torch.cat(list(forget.left())).float().mean())
 
 
 @torch.no_grad()
-def _taught(request: Request, known: Known, attack: Attack) -> Teaching:
+def _taught(request: Request, forget: ForgetFeatures, attack: Attack) -> Teaching:
     """Return what the head says now, of attacked samples where it gives their label."""
     partial = request.own(LauOptions).pgd == "partial"
-    soft = torch.cat([known.answers(part) for part in torch.split(known.features, ROWS)])
-    kept = (soft.argmax(1) == known.labels).nonzero().squeeze(1)
+    soft = torch.cat([forget.answers(part) for part in torch.split(forget.features, ROWS)])
+    kept = (soft.argmax(1) == forget.labels).nonzero().squeeze(1)
     parts = _by_features if partial else _by_inputs
-    answer = known.answers if partial else request.logits
-    for rows, told in attack.answers(answer, lambda: parts(request, known, kept)):
-        soft[rows] = told
-    best = other(soft, known.labels)
-    pair = torch.stack([known.labels, best], 1)
+    answer = forget.answers if partial else request.logits
+    for rows, logits in attack.answers(answer, lambda: parts(request, forget, kept)):
+        soft[rows] = logits
+    best = other(soft, forget.labels)
+    pair = torch.stack([forget.labels, best], 1)
     swapped = soft.scatter(1, pair, soft.gather(1, pair.flip(1)))
-    failed = soft.argmax(1) == known.labels
+    failed = soft.argmax(1) == forget.labels
     return Teaching(torch.where(failed[:, None], swapped, soft), best)
 
 
-def _by_features(request: Request, known: Known, kept: Tensor) -> Iterator[Part]:
+def _by_features(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[Part]:
     """Yield the features of rows `kept`, and how to attack them through the head."""
-    unit = float(known.features.abs().mean())
-    within = Range(0.0 if float(known.features.min()) >= 0 else -torch.inf, torch.inf)
+    unit = float(forget.features.abs().mean())
+    within = Range(0.0 if float(forget.features.min()) >= 0 else -torch.inf, torch.inf)
     for rows in torch.split(kept, ROWS):
         request.check_stop()
-        labels, spot = known.labels[rows], Spot(known.features[rows], unit, within)
-        yield Part(rows, spot, labels, away_linear(known.head, labels))
+        labels, spot = forget.labels[rows], Spot(forget.features[rows], unit, within)
+        yield Part(rows, spot, labels, away_linear(forget.head, labels))
 
 
-def _by_inputs(request: Request, known: Known, kept: Tensor) -> Iterator[Part]:
+def _by_inputs(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[Part]:
     """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
     device, size = request.watch.device, request.own(LauOptions).batch_size
-    rows = dict(zip(known.examples.positions, range(len(known.labels)), strict=True))
-    some = known.examples.some(kept.tolist())
-    for batch in some.batches("trained", epoch=None, batch_size=size):
+    rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
+    correct = forget.examples.some(kept.tolist())
+    for batch in correct.batches("trained", epoch=None, batch_size=size):
         request.check_stop()
         points, labels = floats(batch.inputs.to(device)), batch.labels.to(device)
-        spot = Spot(points, known.within.width, known.within)
-        of_batch = torch.tensor([rows[int(one)] for one in batch.positions], device=device)
+        spot = Spot(points, forget.within.width, forget.within)
+        of_batch = torch.tensor(
+            [rows[int(position)] for position in batch.positions], device=device
+        )
         yield Part(of_batch, spot, labels, away(request.logits, labels))
 
 
 def _epoch(
-    request: Request, known: Known, taught: Teaching, descent: Descent, random: torch.Generator
+    request: Request,
+    forget: ForgetFeatures,
+    taught: Teaching,
+    descent: Descent,
+    random: torch.Generator,
 ) -> float:
     """Teach the head in one pass, or in as much of one as it takes; return the mean loss."""
     options, losses = request.own(LauOptions), []
-    order = torch.randperm(len(known.labels), generator=random).to(known.labels.device)
+    order = torch.randperm(len(forget.labels), generator=random).to(forget.labels.device)
     for rows in torch.split(order, options.batch_size):
         request.check_stop()
-        said = known.answers(known.features[rows])
-        told = said.detach()
-        kept = told.argmax(1) == known.labels[rows]
-        if not kept.any() and not any(part.any() for part in known.left()):
+        logits = forget.answers(forget.features[rows])
+        detached = logits.detach()
+        kept = detached.argmax(1) == forget.labels[rows]
+        if not kept.any() and not any(part.any() for part in forget.left()):
             break
-        hard = torch.where(kept, taught.hard[rows], told.argmax(1))
-        soft = torch.where(kept[:, None], taught.soft[rows], told)
-        losses.append(descent.step(_loss(said, hard, soft, options)))
+        hard = torch.where(kept, taught.hard[rows], detached.argmax(1))
+        soft = torch.where(kept[:, None], taught.soft[rows], detached)
+        losses.append(descent.step(_loss(logits, hard, soft, options)))
     return sum(losses) / len(losses)
 
 
-def _loss(said: Tensor, hard: Tensor, soft: Tensor, options: LauOptions) -> Tensor:
+def _loss(logits: Tensor, hard: Tensor, soft: Tensor, options: LauOptions) -> Tensor:
     """Return cross entropy and distillation in their shares, the latter with a second softmax."""
     warmth = options.temperature
     target = soft.softmax(1) if options.double_softmax else soft
     distilled = functional.kl_div(
-        (said / warmth).log_softmax(1),
+        (logits / warmth).log_softmax(1),
         (target / warmth).log_softmax(1),
         log_target=True,
         reduction="batchmean",
     )
-    return (1 - options.alpha) * cross_entropy(said, hard) + options.alpha * warmth**2 * distilled
+    return (1 - options.alpha) * cross_entropy(logits, hard) + options.alpha * warmth**2 * distilled

@@ -105,18 +105,18 @@ def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tu
     """Return what a person should know of where it began and where it ended."""
     notes = []
     forget, target = _share(last, "forget_accuracy_trained"), aim(request, last)
-    told = f"the forget set gets its trained labels in {forget:.1%}"
+    result = f"the forget set gets its trained labels in {forget:.1%}"
     if forget > target:
         notes.append(
-            f"{told} after {epochs} epochs, {target:.1%} were wanted: take a higher lr or more "
+            f"{result} after {epochs} epochs, {target:.1%} were wanted: take a higher lr or more "
             "epochs (of answers that are quite sure the gradient all but vanishes)"
         )
     elif not epochs:
-        notes.append(f"{told} already, no more than {target:.1%}: nothing was changed")
-    left, found = _share(first, "val_accuracy"), _share(last, "val_accuracy")
-    if left - found > FELL:
+        notes.append(f"{result} already, no more than {target:.1%}: nothing was changed")
+    left, right = _share(first, "val_accuracy"), _share(last, "val_accuracy")
+    if left - right > FELL:
         notes.append(
-            f"validation accuracy fell from {left:.1%} to {found:.1%}: this loss has no floor, "
+            f"validation accuracy fell from {left:.1%} to {right:.1%}: this loss has no floor, "
             "take a lower lr or npo"
         )
     return tuple(notes)

@@ -86,14 +86,14 @@ def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -
     return (2 / beta) * functional.softplus(beta * (begun - lost)).mean()
 
 
-def _endless(some: Examples | None, options: NpoOptions) -> Generator[Batch]:
+def _endless(retain: Examples | None, options: NpoOptions) -> Generator[Batch]:
     """Yield batches of what is kept, pass after pass; none where it is not to be read."""
-    if some is None or options.retain_weight == 0:
+    if retain is None or options.retain_weight == 0:
         return
     for epoch in count():
         read = False
-        for batch in some.batches("trained", epoch=epoch, batch_size=options.batch_size):
+        for batch in retain.batches("trained", epoch=epoch, batch_size=options.batch_size):
             read = True
             yield batch
         if not read:
-            raise JobError(f"not one of {len(some)} kept samples could be read")
+            raise JobError(f"not one of {len(retain)} kept samples could be read")

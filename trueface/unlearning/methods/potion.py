@@ -159,13 +159,13 @@ def _note(request: Request, taken: _Trial | None, start: float, target: float) -
             "validation accuracy: the model is left as it was"
         )
     end = _forgotten(request)
-    said = (
+    summary = (
         f"c {taken.c:.4g} (alpha {taken.alpha:.4g}) was taken in trial {taken.number}: forget "
         f"accuracy went from {start:.4f} to {end:.4f}"
     )
     if end <= target:
-        return said
+        return summary
     return (
-        f"{said}, not to {target:.4f}: more trials did not reach it or cost too much validation "
+        f"{summary}, not to {target:.4f}: more trials did not reach it or cost too much validation "
         "accuracy"
     )

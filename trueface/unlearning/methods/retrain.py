@@ -97,6 +97,6 @@ def restart(request: Request) -> Result:
     Raises:
         JobError: no retain set, no untrained model, stopped, or no finite result.
     """
-    known = request.goal == "flips" and request.forget.true is not None
-    samples = correct_labels(request) if known else retain_set(request)
+    correctable = request.goal == "flips" and request.forget.true is not None
+    samples = correct_labels(request) if correctable else retain_set(request)
     return train(request, new_model(request), samples, "trained")

@@ -10,11 +10,11 @@ left alone; convolutions are looked at with their own stride, not 1; inputs are 
 augmentation and dropout, so that those of what is kept are exactly those of all less those of the
 forgotten; every epoch takes steps, the first one too; the forget set is shuffled; steps may be
 shortened (`clip`); when to stop is read off the validation set, never the test set; a class is done
-when none of it is told any more. Answers that are very sure give next to no gradient in the bounded
-loss, and need more epochs or a larger rate. For wrong labels the sound part's inputs are
-found by the same difference: wrong labels that nobody knows of count as sound. Images whose labels
+when none of it is predicted any more. Answers that are very sure give next to no gradient in the bounded
+loss, and need more epochs or a larger rate. For flipped labels the unflipped part's inputs are
+found by the same difference: hidden flips count as unflipped. Images whose labels
 were flipped at random lie where the sound ones lie, and little of the gradient is left: the log's
-`gradient_left` says how much. The authors' second stage for wrong labels, which learns a scale
+`gradient_left` says how much. The authors' second stage for flipped labels, which learns a scale
 inside the protected space, is not in their public code and is left out.
 """
 
@@ -131,7 +131,7 @@ def projected_gradient(request: Request) -> Result:
             "what is kept was not read: its inputs are those of the model before an earlier unlearning",
         )
     if rule == "depoison":
-        notes += ("wrong labels that are not among the forgotten counted as sound",)
+        notes += ("flipped labels outside the forget set counted as true",)
     log, reason = _descend(request, options, rule, free)
     covariances.bequeath(request, kept, layers, options.positions)
     return Result(model=request.model, log=log, notes=(*notes, reason))
@@ -141,7 +141,7 @@ def rule_of(request: Request, options: PguOptions) -> Rule:
     """Return which loss and stop rule hold.
 
     Raises:
-        JobError: relabelling is wanted where no label is known to be wrong.
+        JobError: relabelling is wanted where no label is known to be flipped.
     """
     if options.loss == "relabel" and request.forget.true in (None, request.forget.trained):
         raise JobError(
@@ -156,7 +156,7 @@ def rule_of(request: Request, options: PguOptions) -> Rule:
 def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> Tensor:
     """Return the loss of wide logits (B, K) and the labels (B,) to leave; finite for sure answers.
 
-    The first term is bounded by -log(offset). The second makes answers uncertain; of wrong labels
+    The first term is bounded by -log(offset). The second makes answers uncertain; of flipped labels
     it makes the other classes' answer certain, and of two classes it is nothing.
     """
     first = -torch.log(1 + options.offset - probability_of(logits, labels)).mean()
@@ -185,7 +185,7 @@ def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float
         case "instances":
             if now.validation > now.forget:
                 last = moments[-2:]
-                gaps = [abs(one.validation - one.forget) for one in last]
+                gaps = [abs(moment.validation - moment.forget) for moment in last]
                 chosen = epoch if gaps[-1] <= gaps[0] else epoch - 1
                 return Verdict(chosen, "the forgotten are answered no better than validation")
         case "class":
@@ -209,39 +209,41 @@ def _free(
 ) -> tuple[list[Free], tuple[str, ...]]:
     """Return the layers that may move, and what to tell of them."""
     device, more = torch.device(request.watch.device), int(rule == "class")
-    found, shares, numbers = [], dict[str, float](), [0, 0]
+    free, shares, numbers = [], dict[str, float](), [0, 0]
     for name, covariance in kept.of.items():
         request.check_stop()
-        one = subspaces.space(
+        space = subspaces.space(
             covariance.to(device, subspaces.wide(device)), options.retained, options.energy, more
         )
-        layer, shares[name] = layers[name], one.share
+        layer, shares[name] = layers[name], space.share
         outputs = layer.weight.shape[0] / groups_of(layer)
-        width = one.basis.shape[1] * groups_of(layer)
-        numbers[0] += round(outputs * (width - sum(one.protected)))
+        width = space.basis.shape[1] * groups_of(layer)
+        numbers[0] += round(outputs * (width - sum(space.protected)))
         numbers[1] += round(outputs * width)
-        if one.share > 0:
-            found.append(Free(layer, one))
-    if not found:
+        if space.share > 0:
+            free.append(Free(layer, space))
+    if not free:
         return [], ("no direction is free of what is kept, so nothing was changed",)
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
-    told = f"{numbers[0] / numbers[1]:.1%} of the directions of {len(shares)} layers were left free"
+    summary = (
+        f"{numbers[0] / numbers[1]:.1%} of the directions of {len(shares)} layers were left free"
+    )
     spread = f" ({shares[least]:.1%} in {least or 'it'} to {shares[most]:.1%} in {most or 'it'})"
-    notes: tuple[str, ...] = (told + (spread if len(shares) > 1 else ""),)
+    notes: tuple[str, ...] = (summary + (spread if len(shares) > 1 else ""),)
     bare = sum(share == 1 for share in shares.values())
     if bare:  # as the authors' rule has it
         notes += (
             f"nothing is protected in {bare} layers, as one direction holds more than retained "
             f"({options.retained:g}) of their inputs",
         )
-    return found, notes
+    return free, notes
 
 
 def _descend(
     request: Request, options: PguOptions, rule: Rule, free: list[Free]
 ) -> tuple[tuple[Step, ...], str]:
     """Take the steps and put the chosen weights back; return the log and how it ended."""
-    parameters = [one for layer, _ in free for one in parameters_of(layer)]
+    parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
     moments, log = [_moment(request.measured(counted=True))], []
@@ -253,11 +255,11 @@ def _descend(
         for epoch in range(options.epochs):
             lr = options.lr * (options.lr_end / options.lr) ** (epoch / options.epochs)
             descent.rate(lr)
-            told = _epoch(request, options, rule, free, descent, epoch=epoch)
+            numbers = _epoch(request, options, rule, free, descent, epoch=epoch)
             settle(free, start)
             measured = request.measured(counted=True)
-            log.append(Step(step=epoch + 1, metrics={**told, "lr": lr, **measured}))
-            request.watch.progress(step=epoch + 1, total=options.epochs, loss=told["loss"])
+            log.append(Step(step=epoch + 1, metrics={**numbers, "lr": lr, **measured}))
+            request.watch.progress(step=epoch + 1, total=options.epochs, loss=numbers["loss"])
             moments.append(_moment(measured))
             now = verdict(rule, moments, now.chosen, options.most_loss)
             states[epoch + 1] = copies(parameters)
