@@ -20,7 +20,7 @@ from torch.nn import functional
 from trueface.models.logits import wide
 
 STRIDE = 2.5  # length of all steps together, in radii: Madry's, so that every corner is in reach
-FLIPPED = 0.95  # share of attacked answers that must change; below it an attack grows
+FLIPPED = 0.95  # fraction of attacked predictions that must change; below it an attack grows
 TINY = 1e-12  # where a gradient is zero the step is, too
 
 Answer = Callable[[Tensor], Tensor]  # inputs (B, …) to wide logits (B, K)

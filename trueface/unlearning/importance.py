@@ -21,7 +21,7 @@ from trueface.unlearning.cache import fingerprint
 
 Sort = Literal["loss", "norm"]  # squared gradient of the loss; size of that of the output's norm
 Importances = Mapping[str, Tensor]  # by name of the parameter, of its shape, float32
-CONSTANT = 0.99  # share of answers from which a model says the same of all
+CONSTANT = 0.99  # fraction of predictions of one class from which a model counts as constant
 
 
 def learnable(model: nn.Module) -> dict[str, nn.Parameter]:

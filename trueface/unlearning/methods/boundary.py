@@ -46,7 +46,7 @@ class ShrinkOptions(DescentOptions):
 
     epochs: Count = Field(10, description="passes")
     lr: Positive = Field(1e-4, description="learning rate")
-    bound: Positive = Field(0.1, description="of the attack, as a share of the inputs' range")
+    bound: Positive = Field(0.1, description="of the attack, as a fraction of the inputs' range")
 
 
 class ExpandOptions(DescentOptions):

@@ -1,6 +1,6 @@
-"""Fisher forgetting: noise on each weight, the more the less the kept images need it.
+"""Fisher forgetting: noise on each weight, larger where its Fisher information is small.
 
-How much they need it is the diagonal of the Fisher information, the mean over kept images x and
+Only the diagonal of the Fisher information is used: the mean over kept images x and
 over classes y drawn from p(y | x) of the squared gradient of log p(y | x). Source: A. Golatkar,
 A. Achille, S. Soatto, "Eternal sunshine of the spotless net: selective forgetting in deep
 networks", CVPR 2020, arXiv 1911.04933. Constants and what is special for the last layer, vectors
@@ -10,7 +10,8 @@ and the row of a class are those of the code published with selective synaptic d
 We differ in this. One class an image is drawn from p, where that code goes through all K, each
 weighted by p: the same on average at a K-th of the time (`exact` asks for all). Gradients of single
 images are made for a batch at once; where torch cannot vectorise a model, one after another. They
-are float32 at any precision: torch has no vectorised half precision for batch norm. The importances are not kept in the cache: they follow from what is kept, so from the request itself.
+are float32 at any precision: torch has no vectorised half precision for batch norm. The
+importances are not cached, since they depend on the retain set, hence on the request.
 The row of a class has a variance of 1e-4, without that code's factor of 10 for the last layer.
 
 Where that code and the paper differ, we follow the code: its noise grows as F^(-1/2) where an
@@ -65,7 +66,7 @@ class FisherOptions(Options):
 
 @register_method(
     "fisher",
-    summary="noise on what the kept need least",
+    summary="noise on the weights of least Fisher information for the retain set",
     hyperparameters=FisherOptions,
     needs={"retain set"},
 )

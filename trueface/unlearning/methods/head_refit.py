@@ -69,7 +69,7 @@ class Scaled:
         return functional.cross_entropy(head.logits(self.features), self.labels)
 
     def accuracy(self, head: Head) -> float:
-        """Return the share of right answers, in 0 … 1."""
+        """Return the accuracy, in 0 … 1."""
         return float((head.logits(self.features).argmax(1) == self.labels).double().mean())
 
 
@@ -86,7 +86,7 @@ class ExactOptions(Options):
 
 @register_method(
     "exact",
-    summary="the last layer fitted anew on cached features",
+    summary="the last layer refitted on cached features",
     hyperparameters=ExactOptions,
     needs={"retain set"},
 )

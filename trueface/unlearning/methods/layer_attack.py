@@ -1,4 +1,4 @@
-"""Layer attack unlearning: the last layer learns what attacked features are taken for.
+"""Layer attack unlearning: the last layer is trained on the predictions for adversarial features.
 
 The body stays as it is, bit for bit. Features of the forget set are computed once; then, epoch by
 epoch, the head of the epoch's start is the teacher. Features that it still calls by their label are
@@ -95,7 +95,7 @@ class LauOptions(DescentOptions):
         "partial", description="attack on features through the last layer, or on images"
     )
     double_softmax: bool = Field(True, description="smooth the distillation's target twice")
-    alpha: Probability = Field(0.5, description="share of the distillation in the loss")
+    alpha: Probability = Field(0.5, description="weight of the distillation in the loss")
     temperature: Positive = Field(4.0, description="of the distillation")
     eps: Positive | None = Field(
         None,
@@ -133,7 +133,7 @@ LIMITS = (
 
 @register_method(
     "lau",
-    summary="layer attack: the last layer against adversarial features",
+    summary="layer attack: the last layer trained on adversarial features",
     hyperparameters=LauOptions,
     limits=LIMITS,
 )
@@ -166,7 +166,7 @@ def layer_attack(request: Request) -> Result:
 
 
 def drawn(forget: Examples, fraction: float, seed: int) -> Examples:
-    """Return a share of some samples, at least one, drawn by the seed, in their order."""
+    """Return a fraction of the forget set, at least one sample, drawn by the seed, in its order."""
     random = torch.Generator().manual_seed(derive("lau/share", seed))
     count = max(1, round(fraction * len(forget)))
     return forget.some(sorted(torch.randperm(len(forget), generator=random)[:count].tolist()))

@@ -1,4 +1,4 @@
-"""Negative gradient: up the loss of the forgotten, until they are answered like unseen samples.
+"""Negative gradient: gradient ascent on the forget set, until its accuracy is that of unseen samples.
 
 Source: the baseline of A. Golatkar et al., "Eternal sunshine of the spotless net", CVPR 2020, arXiv
 1911.04933; A. Thudi et al., "Unrolling SGD", EuroS&P 2022, arXiv 2109.13398. The loss has no floor,
@@ -44,10 +44,10 @@ class NgOptions(DescentOptions):
 
 
 @register_method(
-    "ng", summary="negative gradient: up the loss of the forgotten", hyperparameters=NgOptions
+    "ng", summary="negative gradient: gradient ascent on the forget set", hyperparameters=NgOptions
 )
 def negative_gradient(request: Request) -> Result:
-    """Go up the gradient of the forget set's loss, and stop by the rule.
+    """Ascend the gradient of the forget set's loss until the stop rule holds.
 
     Raises:
         JobError: stopped, or no finite result.

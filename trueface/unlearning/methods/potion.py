@@ -1,4 +1,4 @@
-"""Potion: dampening without labels, its strength searched until the poison has no effect.
+"""Potion: label-free dampening, with a search for the strength at which the poison has no effect.
 
 Importances are the size of the gradient of the mean L2 norm of the logits, for the forgotten and
 for all; those for all are kept in the cache. From the original weights each trial dampens those
@@ -45,7 +45,7 @@ class PotionOptions(Options):
     """Potion's search for the strength of the dampening."""
 
     stop_at: Probability = Field(
-        0.2, description="rho: forget accuracy to reach, as a share of what it was"
+        0.2, description="rho: forget accuracy to reach, as a fraction of what it was"
     )
     start: Positive = Field(1e-6, description="first c of alpha = percentile 100 - ln(1 + 100 c)")
     growth: Annotated[Finite, Field(gt=1)] = Field(1.1, description="of c from trial to trial")
@@ -56,7 +56,7 @@ class PotionOptions(Options):
 
 @register_method(
     "potion",
-    summary="dampening with a searched strength, no labels",
+    summary="label-free dampening with a search for its strength",
     hyperparameters=PotionOptions,
     needs={"retain set"},
 )

@@ -40,7 +40,7 @@ class RlOptions(DescentOptions):
     with_retain: bool = Field(False, description="learn from the kept images as well")
 
 
-@register_method("rl", summary="random labels for the forgotten", hyperparameters=RlOptions)
+@register_method("rl", summary="random labels for the forget set", hyperparameters=RlOptions)
 def random_labels(request: Request) -> Result:
     """Train the model on, the forget set under random other labels.
 

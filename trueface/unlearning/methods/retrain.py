@@ -25,7 +25,7 @@ from trueface.unlearning.registry import FLIPS, register_method
 
 @register_method(
     "retrain",
-    summary="a new training without the forgotten",
+    summary="a new training without the forget set",
     hyperparameters=TrainingOptions,
     needs={"retain set", "untrained model"},
 )
@@ -40,7 +40,7 @@ def retrain(request: Request) -> Result:
 
 @register_method(
     "finetune",
-    summary="the model trained on, on what is kept",
+    summary="the model trained further on the retain set",
     hyperparameters=TrainingOptions,
     needs={"retain set"},
 )
@@ -55,7 +55,7 @@ def finetune(request: Request) -> Result:
 
 @register_method(
     "relabel",
-    summary="the model trained on, flipped labels corrected",
+    summary="the model trained further, flipped labels corrected",
     hyperparameters=TrainingOptions,
     needs={"true labels"},
     goals=FLIPS,
@@ -87,7 +87,7 @@ def corrected(request: Request) -> Result:
 
 @register_method(
     "restart",
-    summary="a new start, trained for an unlearning's budget on sound labels",
+    summary="a new training with an unlearning's budget",
     hyperparameters=TrainingOptions,
     needs={"retain set", "untrained model"},
 )

@@ -1,4 +1,4 @@
-"""SalUn: random labels for the forgotten, learned by the salient weights alone.
+"""SalUn: random labels for the forget set, learned by the salient weights alone.
 
 Source: C. Fan et al., "SalUn: empowering machine unlearning via gradient-based weight saliency",
 ICLR 2024, arXiv 2310.12508, equations 3 to 5. The mask holds the largest entries of |gradient of
@@ -53,7 +53,7 @@ class SalunOptions(DescentOptions):
 
 @register_method(
     "salun",
-    summary="relabelling of the salient weights only",
+    summary="random labels, learned by the salient weights alone",
     hyperparameters=SalunOptions,
     needs={"retain set"},
 )

@@ -1,4 +1,4 @@
-"""SCRUB: a student that leaves its teacher on the forgotten and stays with it on what is kept.
+"""SCRUB: distillation that maximises the divergence on the forget set and minimises it on the retain set.
 
 Source: M. Kurmanji et al., "Towards unbounded machine unlearning", NeurIPS 2023, arXiv 2302.09880,
 section 3, defaults of its code for CIFAR-10. Student and teacher are the model as it came. Each
@@ -80,7 +80,7 @@ class ScrubOptions(DescentOptions):
 
 @register_method(
     "scrub",
-    summary="a student that leaves its teacher on the forgotten",
+    summary="distillation away from the teacher on the forget set",
     hyperparameters=ScrubOptions,
     needs={"retain set"},
 )

@@ -1,4 +1,4 @@
-"""Selective synaptic dampening: weights that matter far more to the forgotten are made smaller.
+"""Selective synaptic dampening: weights of high importance for the forget set are scaled down.
 
 No training: one gradient pass over everything, kept in the cache, and one over the forget set. A
 weight is dampened where its importance for the forgotten is more than alpha times that for all, to

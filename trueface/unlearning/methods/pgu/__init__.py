@@ -1,4 +1,4 @@
-"""Projected gradient unlearning: steps that spare where the kept images lie.
+"""Projected gradient unlearning: steps orthogonal to the inputs of the retain set.
 
 Start reading at `method.unlearn`.
 In reading order: method, projection, subspaces, covariances.

@@ -1,7 +1,7 @@
-"""Projected gradient unlearning: up the loss of the forgotten, but not where the kept lie.
+"""Projected gradient unlearning: gradient ascent orthogonal to the inputs of the retain set.
 
-Every step of a layer is freed of the directions in which the layer's inputs lie for what is kept, so
-that answers to these hardly move. Source: T. Hoang et al., "Learn to unlearn for deep neural
+The gradient of each layer is projected onto the complement of the subspace of the layer's inputs for
+the retain set, so that predictions on that set hardly change. Source: T. Hoang et al., "Learn to unlearn for deep neural
 networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv 2312.04095,
 section 4; rules and constants as in the authors' code.
 
@@ -75,7 +75,8 @@ class PguOptions(AnnealedOptions):
     momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.0, description="of the steps")
     bn: Literal["eval"] = Field("eval", description="batch norms are left as they are")
     retained: Annotated[Finite, Field(gt=0, le=1)] = Field(
-        0.95, description="share of the inputs' spectrum that is protected; 1: all, nothing moves"
+        0.95,
+        description="fraction of the inputs' spectrum that is protected; 1: all, nothing moves",
     )
     energy: Literal["s", "s2"] = Field(
         "s", description="spectrum: singular values as in the authors' code, or their squares"
@@ -107,7 +108,7 @@ LIMITS = (
 
 @register_method(
     "pgu",
-    summary="projected gradient: only where the kept do not lie",
+    summary="gradient ascent orthogonal to the inputs of the retain set",
     hyperparameters=PguOptions,
     limits=LIMITS,
 )

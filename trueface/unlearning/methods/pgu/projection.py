@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trueface.unlearning.methods.pgu.subspaces import Layer, Space, groups_of, learns_bias
 
-LEAK = 0.8e-4  # share of a layer's way that may lie where it must not; 1e-4 is promised
+LEAK = 0.8e-4  # fraction of a layer's way that may lie where it must not; 1e-4 is promised
 
 
 class Free(NamedTuple):
@@ -25,7 +25,7 @@ def parameters_of(layer: Layer) -> list[nn.Parameter]:
 
 
 def project(free: Sequence[Free], decay: float) -> Tensor:
-    """Free the gradients of what is protected; return their new length as a share of the old."""
+    """Free the gradients of what is protected; return their new length as a fraction of the old."""
     before, after = [], []
     for layer, space in free:
         if layer.weight.grad is None:  # not used in this pass

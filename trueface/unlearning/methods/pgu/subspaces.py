@@ -46,7 +46,7 @@ class Space:
 
     @property
     def share(self) -> float:
-        """The share of all directions that is left free."""
+        """The fraction of all directions that is left free."""
         groups, width, _ = self.basis.shape
         return 1 - sum(self.protected) / (groups * width)
 
@@ -201,13 +201,13 @@ def hashed(numbers: Tensor) -> Tensor:
 
 
 def space(covariance: Tensor, retained: float, energy: Energy, more: int = 0) -> Space:
-    """Return the directions that hold a share of the inputs' spectrum.
+    """Return the directions that hold a fraction of the inputs' spectrum.
 
-    Of the values in falling order those are counted whose running sum is at most that share.
+    Of the values in falling order those are counted whose running sum is at most that fraction.
 
     Args:
         covariance: (G, D, D), not negative but for rounding; what is below 0 counts as 0.
-        retained: the share.
+        retained: the fraction.
         energy: "s" for singular values of the inputs, "s2" for their squares.
         more: directions besides those counted.
     """
