@@ -20,7 +20,7 @@ inside the protected space, is not in their public code and is left out.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple, assert_never
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -43,26 +43,10 @@ from trueface.unlearning.methods.pgu.projection import (
     settle,
     stay,
 )
+from trueface.unlearning.methods.pgu.stop_rule import Moment, Rule, Verdict, verdict
 from trueface.unlearning.methods.pgu.subspaces import Layer, groups_of
 from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import FLIPS, Limit, register_method
-
-Rule = Literal["class", "instances", "depoison"]
-FORGOTTEN = 0.005  # forget accuracy at which there is nothing left to do; ours, not the authors'
-
-
-class Moment(NamedTuple):
-    """What the rules look at after an epoch; the first one is the model as it came."""
-
-    forget: float  # accuracy on the forget set against the labels that were trained
-    validation: float
-
-
-class Verdict(NamedTuple):
-    """What follows from the moments so far."""
-
-    chosen: int  # the moment whose model is the result if nothing better comes
-    reason: str | None  # why it ends here; None: it goes on
 
 
 class PguOptions(AnnealedOptions):
@@ -167,38 +151,6 @@ def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> 
     else:
         second = -_entropy(logits)
     return options.loss1 * first + options.loss2 * second
-
-
-def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float) -> Verdict:
-    """Return which model to keep and whether to go on.
-
-    Args:
-        rule: what is forgotten.
-        moments: the model as it came, and each epoch's.
-        before: what was chosen an epoch ago.
-        most_loss: validation accuracy that may be lost.
-    """
-    start, now, epoch = moments[0], moments[-1], len(moments) - 1
-    gone = now.forget <= FORGOTTEN
-    fell = start.validation - now.validation > most_loss
-    chosen = epoch
-    match rule:
-        case "instances":
-            if now.validation > now.forget:
-                last = moments[-2:]
-                gaps = [abs(moment.validation - moment.forget) for moment in last]
-                chosen = epoch if gaps[-1] <= gaps[0] else epoch - 1
-                return Verdict(chosen, "the forgotten are answered no better than validation")
-        case "class":
-            if fell:
-                return Verdict(before, f"validation lost more than {most_loss:.1%}")
-        case "depoison":
-            chosen = epoch if now.validation >= moments[before].validation else before
-            if fell:
-                return Verdict(chosen, f"validation lost more than {most_loss:.1%}")
-        case _:
-            assert_never(rule)
-    return Verdict(chosen, "the forgotten are answered as trained no more" if gone else None)
 
 
 def _free(
