@@ -28,13 +28,13 @@ from benchmarks.alarms_ruins import ruins
 from benchmarks.table import machine
 from trueface.evaluation import predictions
 from trueface.runtime import paths
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation import ruined_models
 from trueface.unlearning.evaluation.measurement import ANEW
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
 from trueface.unlearning.evaluation.ruined_models import RUINED, judged
 from trueface.unlearning.evaluation.sanity_checks import Sort, noise
 from trueface.unlearning.evaluation.unlearned_models import Entry, find, one_of
+from trueface.unlearning.registry import Goal
 
 Cells = Sequence[str]
 CALIBRATION = (1, 2)  # seeds from whose honest models the thresholds of `ruin` keep their distance

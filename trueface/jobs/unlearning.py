@@ -4,16 +4,23 @@ import logging
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json, parse_model, write_json
+from trueface.data.index import Image
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.poisoning import label_flips as poisoning
+from trueface.poisoning.label_flips import PoisonRecord
 from trueface.runtime import logs, paths
+from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
-from trueface.training import checkpointing, job_data, lineage, provenance
-from trueface.training.job_data import model_name
+from trueface.training import checkpointing, initialization, job_data, lineage, provenance
+from trueface.training.job_data import Lists, model_name
+from trueface.unlearning import record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 from trueface.unlearning.tasks import label_flip_run
+from trueface.unlearning.tasks.label_flips import PoisonedDetector
+
+log = logging.getLogger(__name__)
 
 
 def unlearn(job: Job) -> Mapping[str, Json]:
@@ -28,16 +35,17 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
     poisoned_by = paths.poison_record(job.model_folder(job.base))
-    record = poisoning.read_record(poisoned_by)
-    found = job_data.of_training(job, settings)
-    done = label_flip_run.unlearn(job, settings, found, record, watch_of(job, settings.precision))
+    poison = poisoning.read_record(poisoned_by)
+    lists = job_data.of_training(job, settings)
+    poisoned = _poisoned_detector(job, job.base, settings, lists, poison)
+    done = label_flip_run.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
-        **provenance.of_learning(job, settings, found, poisoned_by),
+        **provenance.of_learning(job, settings, lists, poisoned_by),
         **provenance.of_start(job, settings, job.base),
     }
-    # for an unlearning of the unlearned model: what was wrong in the training stays the same
-    poisoning.write_record(paths.poison_record(folder), record)
-    written = lineage.begin(folder, job.base, job_data.lesson(job, settings, found, unlearns=True))
+    # for an unlearning of the unlearned model: the flips of the training stay the same
+    poisoning.write_record(paths.poison_record(folder), poison)
+    written = lineage.begin(folder, job.base, job_data.lesson(job, settings, lists, unlearns=True))
     checkpoint.save_model(paths.checkpoint(folder), done.detector, source)
     write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
     written()
@@ -46,6 +54,39 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.unlearned.log]
     write_json(paths.summary(folder), {"schema": SCHEMA, **result, "log": rows})
     return result
+
+
+def _poisoned_detector(
+    job: Job, base: str, settings: UnlearningSettings, lists: Lists, poison: PoisonRecord
+) -> PoisonedDetector:
+    """Return the job's base with its images.
+
+    Raises:
+        CheckpointError: the base cannot be read, or is of another architecture.
+    """
+    before = "#".join(map(str, parse_model(base).stages[:-1])) or None
+    folder = job.model_folder(base)
+    return PoisonedDetector(
+        detector=initialization.start(job, settings, base),
+        fresh=lambda: initialization.start(job, settings, before),
+        lists=lists,
+        test=_test_images(job, settings),
+        poison=poison,
+        training=record.training(folder),
+        cache=folder / "cache",
+        name=base,
+        unlearned_name=model_name(job),
+    )
+
+
+def _test_images(job: Job, settings: UnlearningSettings) -> tuple[Image, ...]:
+    """Return the test images of the job's data; none where the split has no such list of them."""
+    try:
+        images, _ = job_data.of_split(job, settings, job_data.images(job), "test")
+    except DataError as error:
+        log.warning("test=none reason=%s", error)
+        return ()
+    return images
 
 
 def _numbers(done: Unlearned) -> dict[str, Json]:

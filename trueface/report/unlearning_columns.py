@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from trueface.unlearning.applicability import Goal
+from trueface.unlearning.registry import Goal
 
 Better = Literal["up", "down", ""]
 Kind = Literal["share", "count", "number", "bytes"]

@@ -18,11 +18,10 @@ from trueface.report.unlearning_columns import (
 )
 from trueface.report.unlearning_files import Beliefs, Cloud, beliefs, cloud
 from trueface.runtime.errors import DataError, MachineError
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation import leaderboard
 from trueface.unlearning.evaluation.leaderboard import Group, Spread
 from trueface.unlearning.evaluation.unlearned_models import Entry, find, seedless
-from trueface.unlearning.registry import METHODS
+from trueface.unlearning.registry import METHODS, Goal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +141,11 @@ def _row(row: leaderboard.Row) -> Row:
 
 def _cloud(row: Row, entries: Sequence[Entry]) -> Cloud | None:
     """Return the features of the first seed that has them."""
-    facts = METHODS.get(row.method)
+    method = METHODS.get(row.method)
     for entry in sorted(entries, key=lambda entry_: entry_.record.seed):
-        points = cloud(row.name, entry.folder, anew=facts is not None and facts.fresh)
+        points = cloud(
+            row.name, entry.folder, anew=method is not None and "untrained model" in method.needs
+        )
         if points is not None:
             return points
     return None

@@ -20,7 +20,7 @@ from torch.nn import functional
 from trueface.models.logits import wide
 
 STRIDE = 2.5  # length of all steps together, in radii: Madry's, so that every corner is in reach
-FLIPPED = 0.95  # share of attacked answers that must change; below it an attack grows
+FLIPPED = 0.95  # fraction of attacked predictions that must change; below it an attack grows
 TINY = 1e-12  # where a gradient is zero the step is, too
 
 Answer = Callable[[Tensor], Tensor]  # inputs (B, …) to wide logits (B, K)
@@ -80,10 +80,12 @@ class Attack:
             attacked, flipped, count = [], 0, 0
             for rows, at, labels, slope in parts():
                 eps = self.eps * at.unit
-                told = answer(climb(slope, at.points, eps=eps, steps=self.steps, within=at.within))
-                flipped += int((told.argmax(1) != labels).sum())
+                logits = answer(
+                    climb(slope, at.points, eps=eps, steps=self.steps, within=at.within)
+                )
+                flipped += int((logits.argmax(1) != labels).sum())
                 count += len(labels)
-                attacked.append((rows, told))
+                attacked.append((rows, logits))
             if flipped >= FLIPPED * count or self.eps >= self.most:
                 return attacked
             self.eps *= 2
@@ -124,8 +126,8 @@ def away(answer: Answer, labels: Tensor) -> Slope:
     def slope(points: Tensor) -> Tensor:
         points = points.detach().requires_grad_()
         with torch.enable_grad():
-            (found,) = torch.autograd.grad(margin(answer(points), labels).sum(), points)
-        return found
+            (gradient,) = torch.autograd.grad(margin(answer(points), labels).sum(), points)
+        return gradient
 
     return slope
 

@@ -1,15 +1,15 @@
-"""What an unlearning method is given and what it gives back, and the call that applies one.
+"""What an unlearning method is given and what it returns, and the call that applies one.
 
-A method knows samples, classes and a torch model: neither files nor data IDs nor the launcher, and
-nothing of detectors. The module `trueface.unlearning.<name>` offers `unlearn(request) -> Result`.
+A method works on samples, classes and a torch model: it knows neither files nor data IDs nor the
+launcher, and nothing of detectors. It is a function from `Request` to `Result`, in a file of
+`trueface.unlearning.methods`, below `@register_method`.
 """
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +23,16 @@ from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.unlearning import arguments
-from trueface.unlearning.applicability import Goal, Situation, refusal, unfit
+from trueface.unlearning.applicability import Situation, refusal, unfit
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.hyperparameters import OPTIONS, DescentOptions, Options, TrainingOptions
+from trueface.unlearning.hyperparameters import DescentOptions, Options
 from trueface.unlearning.log import Step
 from trueface.unlearning.plain_training import Learn, learn_plainly
-from trueface.unlearning.registry import METHODS, modules_of
+from trueface.unlearning.registry import METHODS, Goal, load
 
-FELL = 0.1  # of validation accuracy, 0 to 1, that is told
+NOTABLE_LOSS = 0.1  # of validation accuracy, 0 to 1, that is worth a note
 
-Known = TypeVar("Known", bound=Options)
+Own = TypeVar("Own", bound=Options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Request:
     watch: Watch
     seed: int
 
-    def own(self, kind: type[Known]) -> Known:
+    def own(self, kind: type[Own]) -> Own:
         """Return the method's options."""
         if not isinstance(self.options, kind):
             raise TypeError(f"these are {type(self.options).__name__}, not {kind.__name__}")
@@ -71,26 +71,26 @@ class Request:
 
         Args:
             model: None: the one at hand.
-            counted: it decides how the method goes on, so its time and samples are the method's.
+            counted: the method uses the numbers, so their time and samples count as the method's.
 
         Raises:
             JobError: a logit is no finite number.
         """
         model = self.model if model is None else model
         with nullcontext() if counted else self.meter.aside():
-            forgotten = answered(model, self.forget, self.watch)
-            checked = answered(model, self.validation, self.watch)
+            forget = answered(model, self.forget, self.watch)
+            validation = answered(model, self.validation, self.watch)
         return {
-            "forget_accuracy_trained": forgotten.accuracy("trained"),
-            "forget_accuracy_true": forgotten.accuracy("true"),
-            "val_accuracy": checked.accuracy("trained"),
+            "forget_accuracy_trained": forget.accuracy("trained"),
+            "forget_accuracy_true": forget.accuracy("true"),
+            "val_accuracy": validation.accuracy("trained"),
         }
 
     def check_stop(self) -> None:
-        """End the work where a person wants it to end.
+        """Stop where a stop was requested.
 
         Raises:
-            JobError: so it is.
+            JobError: it was.
         """
         if self.watch.stop.is_set():
             raise JobError("stopped; nothing was written, the next attempt begins anew")
@@ -98,7 +98,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a method gives back."""
+    """What a method returns."""
 
     model: nn.Module
     log: tuple[Step, ...] = ()  # steps from 1, in order
@@ -107,23 +107,21 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unlearned:
-    """What a method made, and what it took."""
+    """The unlearned model, and what it took to make it."""
 
     model: nn.Module
-    log: tuple[Step, ...]  # the first is the model as it came, the last the one that is given back
+    log: tuple[Step, ...]  # the first is the model as it came, the last the one that is returned
     seconds: float  # of the method alone, without what the cache holds or was made for it
     samples_read: int  # of both sets in that time, repeated ones counted again
-    cached_seconds: float  # that it took to make what the method found in the cache, now or earlier
+    cached_seconds: (
+        float  # that it took, now or earlier, to make what the method read from the cache
+    )
     cached_samples: int
-    peak_bytes: int | None  # most memory while the method ran, where the system tells it
+    peak_bytes: int | None  # most memory while the method ran; None: unknown
     notes: tuple[str, ...]
 
 
-class Method(Protocol):
-    """A module of a method."""
-
-    def unlearn(self, request: Request) -> Result:
-        """Make a model forget."""
+Method = Callable[[Request], Result]
 
 
 def run(
@@ -152,20 +150,20 @@ def run(
     Args:
         name: a key of `METHODS`.
         model: on the device of `watch`.
-        forget: what shall go; of flipped labels `trained` is the wrong one, `true` the right one.
-        validation: clean samples that were not trained on; of a class that shall go they are left
+        forget: what shall go; of flipped labels `trained` is the flipped one, `true` the true one.
+        validation: clean samples that were not trained on; those of a class that shall go are left
             out.
         retain: the rest of the training set; None: it must not be read.
-        options: hyper-parameters that differ from the paper's; see `trueface.unlearning.hyperparameters`.
-        goal: "flips" (wrong labels), "class" or "instances"; None: what the labels say.
-        fresh: makes the model as it was before its training, on any device; for retrain, corrected,
-            restart.
+        options: hyperparameters that differ from the paper's; the method's file has them all.
+        goal: "flips" (flipped labels), "class" or "instances"; None: what the labels say.
+        fresh: makes the model as it was before its training, on any device; for methods that need an
+            untrained model.
         learn: how such models are trained; for methods that are trainings.
         cache: folder for what later calls can use again; None: nothing is kept.
         watch: device, precision, progress, stop; None: the model's device, fp32.
         seed: of every random choice.
         force: apply a method that is known not to work here all the same.
-        situation: what is known besides, such as the rate of flips; None: what the samples say.
+        situation: further facts, such as the rate of flips; None: what the samples say.
 
     Raises:
         UnknownName: there is no such method.
@@ -175,39 +173,32 @@ def run(
     if name not in METHODS:
         raise UnknownName("unlearning method", name, METHODS, where="docs/unlearning.md")
     watch, meter = watch or Watch(device=_device(model)), Meter()
-    chosen = arguments.options_of(name, {} if options is None else options)
+    method = load(name)
+    chosen = arguments.options_of(method.method, {} if options is None else options)
     arguments.check_sorts(model, forget, retain, validation, goal)
     classes = arguments.classes_of(model, forget, watch)
-    wanted = goal or arguments.goal_of(forget, retain)
-    if wanted == "class":  # how a class is answered that shall go tells nothing of what is kept
-        gone = set(forget.trained)
-        kept = [row for row, label in enumerate(validation.trained) if label not in gone]
-        validation = validation.some(kept)
+    goal = goal or arguments.goal_of(forget, retain)
+    if goal == "class":  # predictions on a forgotten class say nothing of what is kept
+        validation = _without_classes(validation, forget.trained)
     arguments.check(forget, retain, validation, classes)
-    own_training = OPTIONS[name] is TrainingOptions and learn is not learn_plainly
-    if watch.precision == "fp16" and not own_training:
-        raise UsageError(
-            f"{name} does not scale its gradients, and those of fp16 would vanish; take bf16 or fp32"
-        )
-    where = situation or Situation(goal=wanted)
-    where = replace(
-        where,
-        goal=wanted,
+    arguments.check_precision(name, chosen, watch.precision, plain=learn is learn_plainly)
+    situation = replace(
+        situation or Situation(goal=goal),
+        goal=goal,
         classes=classes,
         retain=retain is not None,
         true=forget.true is not None,
     )
-    reason = refusal(name, where, force=force)
+    reason = refusal(name, situation, force=force)
     if reason is not None:
         raise UsageError(reason)
-    forced = unfit(name, where)
     request = Request(
         model=model,
         forget=_counted(forget, meter),
         retain=None if retain is None else _counted(retain, meter),
         validation=validation,
         options=chosen,
-        goal=wanted,
+        goal=goal,
         classes=classes,
         fresh=fresh,
         learn=learn,
@@ -216,16 +207,22 @@ def run(
         watch=watch,
         seed=seed,
     )
+    forced = unfit(name, situation)
+    notes = () if forced is None else (f"forced: {forced}",)
+    return _apply(method.function, request, notes)
+
+
+def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearned:
+    """Call a method; return its result with what it took and measured before and after."""
+    meter, device = request.meter, request.watch.device
     before = Step(step=0, metrics=request.measured())
     meter.samples, meter.making_seconds = 0, 0.0
-    gpu_memory.begin(watch.device)
+    gpu_memory.begin(device)
     began = now()
-    torch.manual_seed(seed)
-    (module,) = modules_of(name)
-    method: Method = importlib.import_module(module)
-    result = method.unlearn(request)
+    torch.manual_seed(request.seed)
+    result = method(request)
     seconds = now() - began - meter.making_seconds
-    samples, peak_bytes = meter.samples, gpu_memory.end(watch.device)
+    samples, peak_bytes = meter.samples, gpu_memory.end(device)
     result.model.eval()
     _refuse_broken(result.model)
     number = max((step.step for step in result.log), default=0) + 1
@@ -239,15 +236,20 @@ def run(
         cached_samples=meter.cached_samples,
         peak_bytes=peak_bytes,
         notes=(
-            *(() if forced is None else (f"forced: {forced}",)),
+            *notes,
             *result.notes,
-            *_told(before.metrics, after.metrics, request, own=result.notes),
+            *_warnings(before.metrics, after.metrics, request, own=result.notes),
         ),
     )
 
 
+def _without_classes(samples: Examples, classes: Collection[int]) -> Examples:
+    gone = set(classes)
+    return samples.some([row for row, label in enumerate(samples.trained) if label not in gone])
+
+
 def _refuse_broken(model: nn.Module) -> None:
-    """Refuse weights that are no finite numbers, also where no answer shows it."""
+    """Refuse weights that are no finite numbers, also where no prediction shows it."""
     for key, value in model.state_dict().items():
         broken = int((~value.isfinite()).sum()) if value.is_floating_point() else 0
         if broken:
@@ -257,7 +259,7 @@ def _refuse_broken(model: nn.Module) -> None:
             )
 
 
-def _told(
+def _warnings(
     before: Mapping[str, float | None],
     after: Mapping[str, float | None],
     request: Request,
@@ -265,21 +267,26 @@ def _told(
     own: tuple[str, ...],
 ) -> Iterator[str]:
     """Yield what a person should know whichever method it was."""
-    first, last = (of["val_accuracy"] for of in (before, after))
-    if first is not None and last is not None and last < first - FELL:
+    first, last = before["val_accuracy"], after["val_accuracy"]
+    if first is not None and last is not None and last < first - NOTABLE_LOSS:
         yield f"validation accuracy fell from {first:.1%} to {last:.1%}"
-    wrong, still = (of["forget_accuracy_trained"] for of in (before, after))
-    steps = isinstance(request.options, DescentOptions) and not own  # else the method has said it
-    if steps and request.goal != "flips" and wrong and wrong == still:
+    trained = before["forget_accuracy_trained"]
+    steps = isinstance(request.options, DescentOptions) and not own  # otherwise it has its own note
+    if (
+        steps
+        and request.goal != "flips"
+        and trained
+        and trained == after["forget_accuracy_trained"]
+    ):
         yield (
-            f"the forgotten are answered as before ({wrong:.1%} with their labels): take a higher "
-            "lr, or more epochs"
+            f"predictions on the forget set are unchanged ({trained:.1%} with their labels): take a "
+            "higher lr, or more epochs"
         )
 
 
 def _device(model: nn.Module) -> str:
-    return next((str(one.device) for one in model.parameters()), "cpu")
+    return next((str(parameter.device) for parameter in model.parameters()), "cpu")
 
 
-def _counted(some: Examples, meter: Meter) -> Examples:
-    return replace(some, source=Counted(some.source, meter))
+def _counted(samples: Examples, meter: Meter) -> Examples:
+    return replace(samples, source=Counted(samples.source, meter))

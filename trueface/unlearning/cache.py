@@ -43,7 +43,7 @@ class Cache:
         kept = None if path is None else _kept(path)
         if kept is None:
             began, before = now(), self._meter.samples
-            tensors = {key: one.detach().cpu() for key, one in make().items()}
+            tensors = {key: tensor.detach().cpu() for key, tensor in make().items()}
             seconds, samples = now() - began, self._meter.samples - before
             self._meter.samples = before
             if path is not None:

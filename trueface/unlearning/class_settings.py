@@ -10,9 +10,8 @@ from pydantic import (
 
 from trueface.runtime.errors import UnknownName
 from trueface.training.class_settings import ClassifySettings
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.hyperparameters import Options
-from trueface.unlearning.registry import METHODS, modules_of
+from trueface.unlearning.registry import METHODS, Goal, modules_of
 from trueface.unlearning.settings import options_among, with_options
 
 SINGLE = (
@@ -34,7 +33,7 @@ def _method(name: str) -> str:
 class ForgettingSettings(ClassifySettings):
     """An unlearning of a class or of some images, and what a training needs besides.
 
-    Every hyper-parameter of every method is a setting, too: see `unlearn.flat`.
+    Every hyperparameter of every method is a setting, too: see `settings.with_options`.
     """
 
     costs: ClassVar[frozenset[str]] = ClassifySettings.costs | {"method", "unlearn_epochs"}
@@ -66,7 +65,7 @@ class ForgettingSettings(ClassifySettings):
 
     @property
     def options(self) -> Options:
-        """The method's hyper-parameters."""
+        """The method's hyperparameters."""
         return options_among(self.method, self.model_dump())
 
 

@@ -21,7 +21,7 @@ from trueface.unlearning.cache import fingerprint
 
 Sort = Literal["loss", "norm"]  # squared gradient of the loss; size of that of the output's norm
 Importances = Mapping[str, Tensor]  # by name of the parameter, of its shape, float32
-CONSTANT = 0.99  # share of answers from which a model says the same of all
+CONSTANT = 0.99  # fraction of predictions of one class from which a model counts as constant
 
 
 def learnable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -30,10 +30,12 @@ def learnable(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         JobError: there is none.
     """
-    found = {name: one for name, one in model.named_parameters() if one.requires_grad}
-    if not found:
+    weights = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
+    if not weights:
         raise JobError("no parameter of this model may be changed: all of them are frozen")
-    return found
+    return weights
 
 
 def importances(
@@ -53,7 +55,7 @@ def importances(
     """
     request.model.eval()
     weights = learnable(request.model)
-    sums = {name: torch.zeros_like(one, dtype=torch.float32) for name, one in weights.items()}
+    sums = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
     read = 0
     for part in parts:
         for batch in mixed(part).batches("trained", epoch=None, batch_size=batch_size):
@@ -61,19 +63,19 @@ def importances(
             logits = request.logits(batch.inputs)
             labels = batch.labels.to(logits.device)
             loss = cross_entropy(logits, labels) if sort == "loss" else logits.norm(dim=1).mean()
-            found = torch.autograd.grad(loss, tuple(weights.values()), allow_unused=True)
-            for name, one in zip(weights, found, strict=True):
-                if one is not None:
-                    size = one.float().square() if sort == "loss" else one.float().abs()
+            gradients = torch.autograd.grad(loss, tuple(weights.values()), allow_unused=True)
+            for name, gradient in zip(weights, gradients, strict=True):
+                if gradient is not None:
+                    size = gradient.float().square() if sort == "loss" else gradient.float().abs()
                     sums[name].add_(size, alpha=len(batch.positions))
             read += len(batch.positions)
             request.watch.progress(step=read, total=count(parts), loss=float(loss.detach()))
     if not read:
         raise JobError(f"not one of {count(parts)} samples could be read")
-    for name, one in sums.items():
-        if not one.isfinite().all():
+    for name, total in sums.items():
+        if not total.isfinite().all():
             raise JobError(f"importances of {name} are no finite numbers: take precision fp32")
-    return {name: one / read for name, one in sums.items()}
+    return {name: total / read for name, total in sums.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class Dampening:
     @property
     def count(self) -> int:
         """How many weights may be dampened."""
-        return sum(one.numel() for one in self.weights.values())
+        return sum(weight.numel() for weight in self.weights.values())
 
     def ratios(self) -> Tensor:
         """Return how much more each weight matters to the forgotten, all in one row.
@@ -97,7 +99,7 @@ class Dampening:
         """
         pairs = ((self.forgotten[name], self.everything[name]) for name in self.weights)
         return torch.cat(
-            [(one / whole).nan_to_num(0.0, torch.inf).flatten() for one, whole in pairs]
+            [(forgotten / whole).nan_to_num(0.0, torch.inf).flatten() for forgotten, whole in pairs]
         )
 
     def apply(self, alpha: float, strength: float) -> int:
@@ -109,9 +111,9 @@ class Dampening:
         dampened = 0
         with torch.no_grad():
             for name, weight in self.weights.items():
-                one, whole = self.forgotten[name], self.everything[name]
-                chosen = one > alpha * whole
-                left = (strength * whole / one).clamp(max=1.0)
+                forgotten, whole = self.forgotten[name], self.everything[name]
+                chosen = forgotten > alpha * whole
+                left = (strength * whole / forgotten).clamp(max=1.0)
                 before = self.original[name]
                 weight.copy_(torch.where(chosen, before * left.to(before.dtype), before))
                 dampened += int(chosen.sum())
@@ -143,9 +145,9 @@ def dampening(request: Request, sort: Sort, *, batch_size: int) -> Dampening:
     device = request.watch.device
     return Dampening(
         weights=weights,
-        original={name: one.detach().clone() for name, one in weights.items()},
+        original={name: value.detach().clone() for name, value in weights.items()},
         forgotten=importances(request, whole(request.forget, None), sort, batch_size=size),
-        everything={name: one.to(device) for name, one in everything.items()},
+        everything={name: value.to(device) for name, value in everything.items()},
     )
 
 
@@ -189,5 +191,5 @@ def _accuracy(answers: Answered) -> float:
 
 
 def _constant(answers: Answered) -> bool:
-    said = torch.from_numpy(answers.logits).argmax(1)
-    return int(said.bincount().max()) > CONSTANT * len(said)
+    predicted = torch.from_numpy(answers.logits).argmax(1)
+    return int(predicted.bincount().max()) > CONSTANT * len(predicted)

@@ -1,4 +1,4 @@
-"""Looking for wrong labels that nobody knows of, among the samples that are to be kept.
+"""Search for flipped labels in the retain set, by confident learning.
 
 Confident learning: C. Northcutt, L. Jiang and I. Chuang, "Confident learning: estimating uncertainty
 in dataset labels", JAIR 70 (2021), arXiv 1911.00068, section 3. Out-of-fold probabilities of a
@@ -6,11 +6,11 @@ logistic regression on the model's standardised features; a threshold per class,
 probability of those labelled so (eq. 2); a sample is likely of the class that is the most probable
 among those that reach their thresholds, and is flagged where that is not its label.
 
-Where we differ: a threshold at the mean cuts a quarter of the wrong labels off even where classes
+Where we differ: a threshold at the mean cuts off a quarter of the flipped labels even where classes
 lie far apart. So flagged labels are corrected, and the regression is fitted anew, `ROUNDS` times;
 its out-of-fold probabilities are calibrated, and a label is flagged where another class explains it
 better: p(true class | x) p(label | true class), the second from the counts of the round before.
-Measured on two Gaussian classes of 64 features, 1000 samples, 10 % of the labels turned round, means
+Measured on two Gaussian classes of 64 features, 1000 samples, 10 % of the labels flipped, means
 of four draws; precision and recall, first by confident learning alone, then in the end:
 
     a line tells apart   90 %           95 %           98 %           99.5 %
@@ -19,9 +19,9 @@ of four draws; precision and recall, first by confident learning alone, then in 
     one way, at first                   0.79, 0.58     0.89, 0.60     0.96, 0.60
     one way, in the end                 0.92, 0.81     0.97, 0.90     1.00, 0.93
 
-What cannot be had: where classes overlap, a wrong label near the border looks like a right one of
-the other side. At 10 % wrong labels the best of all rules has, at a precision of 0.80, a recall of
-0.69 where 90 % can be told apart, of 0.91 at 95 %, of 0.99 at 98 %; with fewer wrong labels it is
+What cannot be had: where classes overlap, a flipped label near the border looks like a right one of
+the other side. At 10 % flipped labels the best of all rules has, at a precision of 0.80, a recall of
+0.69 where 90 % can be told apart, of 0.91 at 95 %, of 0.99 at 98 %; with fewer flipped labels it is
 less, and few samples of many features are as bad as an overlap, as the line that is found there is
 not the best one. From about 40 % on nothing tells which of the two sides is right: this is refused.
 
@@ -72,15 +72,15 @@ class Findings:
 
     rows: tuple[int, ...]  # places in what was looked through, rising
     suggested: tuple[int, ...]  # the likely class of each
-    noise: float  # estimated share of wrong labels, in 0 … 1
+    noise: float  # estimated fraction of flipped labels, in 0 … 1
     read: int  # samples that were judged; the others could not be read
 
-    def corrected(self, some: Examples) -> Examples:
+    def corrected(self, examples: Examples) -> Examples:
         """Return what was looked through with the suggested labels, as if trained with them."""
-        labels = list(some.trained)
+        labels = list(examples.trained)
         for row, label in zip(self.rows, self.suggested, strict=True):
             labels[row] = label
-        return some.relabelled(labels)
+        return examples.relabelled(labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,29 +107,29 @@ class _Samples:
 
 
 def find(
-    model: nn.Module, retain: Examples, known: Examples, *, cache: Cache, watch: Watch, seed: int
+    model: nn.Module, retain: Examples, flipped: Examples, *, cache: Cache, watch: Watch, seed: int
 ) -> Findings:
-    """Look for wrong labels in `retain`, whose true ones are not used.
+    """Look for flipped labels in `retain`, whose true ones are not used.
 
     Args:
         model: on the device of `watch`; it is left in evaluation mode.
-        retain: samples some of whose trained labels are wrong.
-        known: samples whose labels are known to be wrong; where their true ones are known, the
+        retain: samples of which a fraction of the trained labels are flipped.
+        flipped: samples whose labels are known to be flipped; where their true ones are known, the
             regression learns from them as well. May be empty.
         cache: keeps the features.
         watch: device, precision, stop.
         seed: of the folds.
 
     Raises:
-        JobError: a class is missing or has too few samples, more labels seem to be wrong than can
-            be told from the right ones, or it was stopped.
+        JobError: a class is missing or has too few samples, more labels seem to be flipped than can
+            be told from the true ones, or it was stopped.
     """
     classes = max(2, Split(model).head.out_features)
     _refuse_few(np.array(retain.trained, np.int64), classes, "looked through")
     features, rows = _features(model, retain, cache, watch)
     labels = np.array(retain.trained, np.int64)[rows]
     _refuse_few(labels, classes, "could be read")
-    sure = known if known.true is not None else known.some([])
+    sure = flipped if flipped.true is not None else flipped.some([])
     sure_features, sure_rows = _features(model, sure, cache, watch)
     mean, scale = features.mean(0), features.std(0)
     scale[scale < TINY] = 1.0
@@ -154,18 +154,18 @@ def find(
 
 
 def compared(rows: Collection[int], hidden: Collection[int]) -> Found:
-    """Return how well wrong labels were found, where somebody knows them; see its two shares.
+    """Return precision and recall of a search for flipped labels, where these are known.
 
     Args:
         rows: places that were flagged.
-        hidden: places of all wrong labels.
+        hidden: places of all flipped labels.
     """
     flagged, wrong = set(rows), set(hidden)
     return Found(flagged=len(flagged), hidden=len(wrong), right=len(flagged & wrong))
 
 
 def confident(probabilities: Floats, labels: Classes) -> tuple[Classes, float]:
-    """Return the likely classes (N,) by confident learning, and the estimated share of wrong labels.
+    """Return the likely classes (N,) by confident learning, and the estimated fraction of flipped labels.
 
     Args:
         probabilities: (N, K), out of fold.
@@ -175,7 +175,7 @@ def confident(probabilities: Floats, labels: Classes) -> tuple[Classes, float]:
         distribution. A sample that no class is confident of keeps its label and is not counted.
     """
     classes = probabilities.shape[1]
-    enough = np.array([probabilities[labels == one, one].mean() for one in range(classes)])
+    enough = np.array([probabilities[labels == label, label].mean() for label in range(classes)])
     reached = np.where(probabilities >= enough, probabilities, -1.0)
     sure = reached.max(1) >= 0
     likely = np.where(sure, reached.argmax(1), labels)
@@ -205,7 +205,7 @@ def explained(probabilities: Floats, labels: Classes, likely: Classes) -> Floats
 
 
 def _judged(samples: _Samples, watch: Watch) -> tuple[Classes, float]:
-    """Return the likely classes (N,), and the estimated share of wrong labels."""
+    """Return the likely classes (N,), and the estimated fraction of flipped labels."""
     strength = _strength(samples, watch)
     likely, noise = confident(
         _out_of_fold(samples, samples.labels, strength, watch), samples.labels
@@ -215,8 +215,8 @@ def _judged(samples: _Samples, watch: Watch) -> tuple[Classes, float]:
         counts = np.bincount(likely, minlength=samples.classes)
         if counts.min() < FEWEST:  # a class was all but called wrong; its samples teach no more
             break
-        found = _out_of_fold(samples, likely, strength, watch)
-        posterior = explained(_calibrated(found, likely), samples.labels, likely)
+        predicted = _out_of_fold(samples, likely, strength, watch)
+        posterior = explained(_calibrated(predicted, likely), samples.labels, likely)
         noise = float(1 - posterior[np.arange(len(likely)), samples.labels].mean())
         before, likely = likely, posterior.argmax(1)
         watch.progress(step=number + 1, total=ROUNDS, flagged=int((likely != samples.labels).sum()))
@@ -229,19 +229,21 @@ def _strength(samples: _Samples, watch: Watch) -> float:
     """Return the inverse penalty whose probabilities fit the given labels best, out of fold."""
     chance = np.random.default_rng(samples.seed)
     share = min(1.0, SEARCHED / len(samples.labels))
-    rows = [np.flatnonzero(samples.labels == one) for one in range(samples.classes)]
-    taken = [chance.permutation(one)[: max(FEWEST, round(share * len(one)))] for one in rows]
-    some = samples.some(np.sort(np.concatenate(taken)))
+    rows = [np.flatnonzero(samples.labels == label) for label in range(samples.classes)]
+    taken = [
+        chance.permutation(members)[: max(FEWEST, round(share * len(members)))] for members in rows
+    ]
+    subset = samples.some(np.sort(np.concatenate(taken)))
     losses = []
     for strength in STRENGTHS:
-        found = _out_of_fold(some, some.labels, strength, watch)
-        losses.append(-np.log(found[np.arange(len(found)), some.labels] + TINY).mean())
+        predicted = _out_of_fold(subset, subset.labels, strength, watch)
+        losses.append(-np.log(predicted[np.arange(len(predicted)), subset.labels] + TINY).mean())
     return STRENGTHS[int(np.argmin(losses))]
 
 
 def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: Watch) -> Floats:
     """Return the probabilities (N, K) that regressions give to samples they did not learn from."""
-    found = np.zeros((len(target), samples.classes))
+    predicted = np.zeros((len(target), samples.classes))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=samples.seed)
     for learned, judged in folds.split(samples.features, samples.labels):
         if watch.stop.is_set():
@@ -249,8 +251,8 @@ def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: Wat
         features = np.concatenate([samples.features[learned], samples.sure_features])
         labels = np.concatenate([target[learned], samples.sure_labels])
         fitted = _fitted(features, labels, strength)
-        found[np.ix_(judged, fitted.classes_)] = fitted.predict_proba(samples.features[judged])
-    return found
+        predicted[np.ix_(judged, fitted.classes_)] = fitted.predict_proba(samples.features[judged])
+    return predicted
 
 
 def _calibrated(probabilities: Floats, target: Classes) -> Floats:
@@ -268,33 +270,33 @@ def _fitted(features: NDArray[np.floating], labels: Classes, strength: float) ->
 
 
 def _features(
-    model: nn.Module, some: Examples, cache: Cache, watch: Watch
+    model: nn.Module, examples: Examples, cache: Cache, watch: Watch
 ) -> tuple[NDArray[np.float32], Classes]:
     """Return the features (N, F) of those that can be read, and their places (N,) in `some`."""
-    if not len(some):
+    if not len(examples):
         return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
     split = Split(model.eval())
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         with torch.inference_mode(), autocast(watch.device, watch.precision):
-            for batch in some.batches("trained", epoch=None):
+            for batch in examples.batches("trained", epoch=None):
                 if watch.stop.is_set():
                     raise JobError("stopped; nothing was written, the next attempt begins anew")
                 yield split.features(batch.inputs.to(watch.device)).cpu(), batch.positions
 
     def make() -> dict[str, Tensor]:
-        found = list(batches())
-        if not found:
-            raise JobError(f"not one of {len(some)} samples could be read")
-        features, positions = (torch.cat(parts) for parts in zip(*found, strict=True))
+        batches_read = list(batches())
+        if not batches_read:
+            raise JobError(f"not one of {len(examples)} samples could be read")
+        features, positions = (torch.cat(parts) for parts in zip(*batches_read, strict=True))
         return {"features": features, "positions": positions}
 
-    follows_from = (fingerprint(model), some.identity, watch.precision)
+    follows_from = (fingerprint(model), examples.identity, watch.precision)
     kept = cache.tensors("found_features", follows_from, make)
     if not kept["features"].isfinite().all():
         raise JobError("the model's features are no finite numbers: it is broken")
-    places = {position: row for row, position in enumerate(some.positions)}
-    rows = np.array([places[int(one)] for one in kept["positions"]], np.int64)
+    places = {position: row for row, position in enumerate(examples.positions)}
+    rows = np.array([places[int(position)] for position in kept["positions"]], np.int64)
     return kept["features"].numpy(), rows
 
 
@@ -303,7 +305,7 @@ def _refuse_few(labels: Classes, classes: int, what: str) -> None:
     scarce = int(counts.argmin())
     if counts[scarce] < FEWEST:
         raise JobError(
-            f"cannot look for wrong labels: of class {scarce} {counts[scarce]} samples {what}, and "
+            f"cannot look for flipped labels: of class {scarce} {counts[scarce]} samples {what}, and "
             f"each of {classes} classes needs {FEWEST}; take more data, or do without find"
         )
 
@@ -311,8 +313,8 @@ def _refuse_few(labels: Classes, classes: int, what: str) -> None:
 def _refuse_noise(noise: float, count: int) -> None:
     if noise >= TOO_NOISY:
         raise JobError(
-            f"cannot tell wrong labels from right ones: an estimated {noise:.0%} of {count} labels "
+            f"cannot tell flipped labels from true ones: an estimated {noise:.0%} of {count} labels "
             f"are wrong, or the model's features do not tell the classes apart; below "
-            f"{TOO_NOISY:.0%} they can be found. Tell more of the wrong labels (known), or take a "
+            f"{TOO_NOISY:.0%} they can be found. Give more of the flipped labels (known), or take a "
             "better model"
         )

@@ -33,7 +33,7 @@ class Descent:
     """Steps of plain SGD; each gradient is finite, and no longer than `clip`."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], options: DescentOptions) -> None:
-        self.parameters = [one for one in parameters if one.requires_grad]
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         if not self.parameters:
             raise JobError("no parameter of this model may learn")
         self._clip = options.clip
@@ -77,4 +77,4 @@ class Descent:
 
 def _frozen(module: nn.Module) -> bool:
     own = list(module.parameters(recurse=False))
-    return bool(own) and not any(one.requires_grad for one in own)
+    return bool(own) and not any(parameter.requires_grad for parameter in own)

@@ -12,27 +12,27 @@ from pydantic import TypeAdapter, ValidationError
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import read_json, write_json
-from trueface.unlearning.applicability import Goal
+from trueface.unlearning.registry import Goal
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """How well wrong labels were found of which nobody had told."""
+    """The outcome of a search for hidden flipped labels."""
 
-    flagged: int  # called wrong
-    hidden: int  # wrong, and not known to be
-    right: int  # of the flagged those that are wrong
+    flagged: int  # called flipped
+    hidden: int  # flipped, and not given to the method
+    right: int  # of the flagged those that are flipped
 
     @property
     def precision(self) -> float | None:
-        """The share of the flagged that is wrong; None: none was flagged."""
+        """The fraction of the flagged that is flipped; None: none was flagged."""
         return self.right / self.flagged if self.flagged else None
 
     @property
     def recall(self) -> float | None:
-        """The share of the hidden that was flagged; None: none was hidden."""
+        """The fraction of the hidden that was flagged; None: none was hidden."""
         return self.right / self.hidden if self.hidden else None
 
 
@@ -64,7 +64,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """All that is told of one unlearning but its answers; times of the method in seconds."""
+    """One unlearning: settings, times in seconds, and results but for the predictions."""
 
     method: str
     model: str  # ID
@@ -75,8 +75,8 @@ class Record:
     forgotten: tuple[int, ...]  # classes; () for flips and instances
     seed: int
     fraction: float | None = None  # of the training images that was to be forgotten, for instances
-    rate: float | None  # share of the training labels that was flipped
-    known: float  # share of these that was known by name
+    rate: float | None  # fraction of the training labels that was flipped
+    known: float  # fraction of these that the method was given
     found: Found | None  # None: nothing was looked for
     forced: bool  # the method was known not to work here
     options: Mapping[str, Any]  # JSON; its recursive type is too deep for pydantic
@@ -124,11 +124,11 @@ def read(folder: Path) -> Record | None:
     try:
         return _adapter().validate_python(raw)
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
-            for one in error.errors(include_url=False)[:3]
+        reasons = "; ".join(
+            f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}"
+            for reason in error.errors(include_url=False)[:3]
         )
-        raise DataError(f"{path} does not tell of an unlearning as it should: {told}") from error
+        raise DataError(f"{path} is no valid record of an unlearning: {reasons}") from error
 
 
 def training(folder: Path) -> Training:
@@ -137,9 +137,9 @@ def training(folder: Path) -> Training:
     Raises:
         DataError: its record cannot be understood.
     """
-    told = read(folder)
-    if told is not None:
-        return Training(seconds=told.training_seconds, samples=told.training_samples)
+    entry = read(folder)
+    if entry is not None:
+        return Training(seconds=entry.training_seconds, samples=entry.training_samples)
     summary = read_json(paths.summary(folder)) or {}
     seconds, samples = summary.get("seconds"), summary.get("samples_read")
     return Training(
@@ -158,7 +158,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value

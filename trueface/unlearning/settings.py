@@ -1,10 +1,10 @@
-"""Methods' hyper-parameters as settings of a job: one flat vocabulary for files and command lines.
+"""Methods' hyperparameters as settings of a job: one flat vocabulary for files and command lines.
 
 What methods have in common is called `unlearn_<name>`, what is one method's own `<method>_<name>`.
 A setting that is left out is the method's own default. Light: no torch here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
@@ -14,59 +14,68 @@ from pydantic.fields import FieldInfo
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Probability
 from trueface.training.settings import LearningSettings
-from trueface.unlearning.hyperparameters import COMMON, OPTIONS, Options
+from trueface.unlearning.hyperparameters import COMMON, Options
 from trueface.unlearning.registry import METHODS, modules_of
 
 Base = TypeVar("Base", bound=BaseModel)
-PREFIX = "unlearn"
 
 
-def _fields() -> Iterator[tuple[str, str, str, FieldInfo]]:
-    """Yield each hyper-parameter: its flat name, its method, its own name, what it is."""
-    for method, options in OPTIONS.items():
-        for name, field in options.model_fields.items():
-            prefix = PREFIX if name in COMMON else method
-            yield f"{prefix}_{name}", method, name, field
+def flat_name(method: str, name: str) -> str:
+    """Return how task files call a hyperparameter of a method."""
+    return f"unlearn_{name}" if name in COMMON else f"{method}_{name}"
 
 
-def _described(key: str, method: str, field: FieldInfo) -> str:
-    text = f"{field.description}"
-    if key.startswith(f"{PREFIX}_"):
-        return f"{text} (of methods that take steps; default: the method's)"
+def _common_description(field: FieldInfo) -> str:
+    return f"{field.description} (of methods that take steps; default: the method's)"
+
+
+def _description(method: str, field: FieldInfo) -> str:
     value = field.get_default()
-    if value is None:  # then its text says what happens
-        return f"{method}: {text}"
-    return f"{method}: {text} (default: {str(value).lower() if isinstance(value, bool) else value})"
+    if value is None:  # the text says what happens then
+        return f"{method}: {field.description}"
+    default = str(value).lower() if isinstance(value, bool) else value
+    return f"{method}: {field.description} (default: {default})"
+
+
+def _optional(field: FieldInfo, description: str) -> tuple[Any, Any]:
+    kind = field.rebuild_annotation()
+    kind = kind if type(None) in get_args(kind) else kind | None
+    return kind, Field(None, description=description)
 
 
 def with_options(base: type[Base]) -> type[Base]:
-    """Return `base` with every hyper-parameter of every method as an optional setting."""
-    fields: dict[str, Any] = {}
-    for key, method, _, field in _fields():
-        if key not in fields:
-            kind = field.rebuild_annotation()
-            known = kind if type(None) in get_args(kind) else kind | None
-            fields[key] = (known, Field(None, description=_described(key, method, field)))
+    """Return `base` with every hyperparameter of every method as an optional setting."""
+    fields: dict[str, Any] = {
+        f"unlearn_{name}": _optional(field, _common_description(field))
+        for name, field in COMMON.items()
+    }
+    for method in METHODS.values():
+        for name, field in method.hyperparameters.model_fields.items():
+            if name not in COMMON:
+                key = flat_name(method.name, name)
+                fields[key] = _optional(field, _description(method.name, field))
     made: type[Base] = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
     return made
 
 
 def options_among(method: str, settings: Mapping[str, Any]) -> Options:
-    """Return a method's hyper-parameters among a job's settings.
+    """Return a method's hyperparameters among a job's settings.
 
     Raises:
         ValidationError: a value that it does not take.
     """
-    given = {
-        name: settings[key]
-        for key, of, name, _ in _fields()
-        if of == method and settings.get(key) is not None
-    }
-    return OPTIONS[method].model_validate(given)
+    hyperparameters = METHODS[method].hyperparameters
+    values = {name: settings.get(flat_name(method, name)) for name in hyperparameters.model_fields}
+    return hyperparameters.model_validate(
+        {name: value for name, value in values.items() if value is not None}
+    )
 
 
 KEYS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {method: frozenset(key for key, of, _, _ in _fields() if of == method) for method in OPTIONS}
+    {
+        name: frozenset(flat_name(name, key) for key in method.hyperparameters.model_fields)
+        for name, method in METHODS.items()
+    }
 )
 """The settings that each method takes."""
 
@@ -79,9 +88,9 @@ def _method(name: str) -> str:
 
 
 class UnlearningSettings(LearningSettings):
-    """An unlearning: its method, what it knows, and what a training needs.
+    """An unlearning: its method, what the method is given, and what a training needs.
 
-    Every hyper-parameter of every method is a setting besides: see `unlearn.flat`.
+    Every hyperparameter of every method is a setting, too: see `with_options`.
     """
 
     costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"method", "unlearn_epochs"}
@@ -94,10 +103,10 @@ class UnlearningSettings(LearningSettings):
     force: bool = Field(False, description="apply a method that is known not to work here")
     known: Probability = Field(
         1.0,
-        description="share of the wrong labels that the method is told of; the rest stays hidden",
+        description="fraction of the flipped labels that the method is given; the rest stays hidden",
     )
     find: bool = Field(
-        False, description="look for hidden wrong labels first, and tell the method of those too"
+        False, description="look for hidden flipped labels first, and give the method those too"
     )
     keep_retain: bool = Field(
         True, description="the method may read the images that are not to be forgotten"
@@ -108,7 +117,7 @@ class UnlearningSettings(LearningSettings):
 
     @property
     def options(self) -> Options:
-        """The method's hyper-parameters."""
+        """The method's hyperparameters."""
         return options_among(self.method, self.model_dump())
 
 

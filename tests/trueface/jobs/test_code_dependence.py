@@ -115,7 +115,7 @@ def test_modules_that_lists_by_hand_forgot_run_their_jobs_again(edited: dict[str
     ]
     assert {"classify", "forget"} <= again["trueface.models.pretrained"]
     assert again["trueface.unlearning.methods.scrub"] == {"unlearn"}
-    assert again["trueface.unlearning.methods.lau"] == {"forget"}
+    assert again["trueface.unlearning.methods.layer_attack"] == {"forget"}
     assert again["trueface.unlearning.methods.npo"] == set()  # no job takes this method
     assert again["trueface.report.page"] == again["trueface.jobs.kinds"] == set()
     assert again["trueface.jobs.testing"] == {"test"}

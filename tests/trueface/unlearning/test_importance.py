@@ -14,11 +14,11 @@ from trueface.data.examples import Counted, Meter, examples, mixed, whole
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.hyperparameters import SsdOptions
 from trueface.unlearning.importance import Dampening, Sort, dampening, guard, importances
+from trueface.unlearning.methods.ssd import SsdOptions
 from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.registry import Goal
 
 SORTS: tuple[Sort, ...] = ("loss", "norm")
 

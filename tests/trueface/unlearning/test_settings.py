@@ -1,35 +1,36 @@
 import pytest
 from pydantic import ValidationError
 
-from trueface.unlearning.hyperparameters import OPTIONS, ScrubOptions
+from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import KEYS, UnlearnSettings, options_among
 
+SCRUB = METHODS["scrub"].hyperparameters
 PLACE = {"data_root": "data", "split_path": "splits"}
 
 
 def test_every_hyper_parameter_is_a_setting() -> None:
     fields = set(UnlearnSettings.model_fields)
-    for method, options in OPTIONS.items():
-        assert len(KEYS[method]) == len(options.model_fields)
-        assert KEYS[method] <= fields
+    for name, method in METHODS.items():
+        assert len(KEYS[name]) == len(method.hyperparameters.model_fields)
+        assert KEYS[name] <= fields
 
 
 def test_what_is_left_out_is_the_methods_own() -> None:
-    for method, options in OPTIONS.items():
-        settings = UnlearnSettings.model_validate({**PLACE, "method": method})
-        assert settings.options == options()
+    for name, method in METHODS.items():
+        settings = UnlearnSettings.model_validate({**PLACE, "method": name})
+        assert settings.options == method.hyperparameters()
 
 
 def test_common_and_own_ones_reach_the_method() -> None:
     settings = UnlearnSettings.model_validate(
         {**PLACE, "method": "scrub", "unlearn_epochs": "2", "scrub_alpha": "0.5", "lau_alpha": 1}
     )
-    assert settings.options == ScrubOptions(epochs=2, alpha=0.5)
+    assert settings.options == SCRUB.model_validate({"epochs": 2, "alpha": 0.5})
 
 
 def test_a_training_keeps_its_own_learning_rate() -> None:
     settings = UnlearnSettings.model_validate({**PLACE, "method": "scrub", "lr": 0.5})
-    assert settings.options == ScrubOptions()
+    assert settings.options == SCRUB()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from trueface.jobs.flags import checked, is_range, is_truth
 from trueface.poisoning import label_flips as poisoning
 from trueface.poisoning.label_flips import FLIP, LIST
 from trueface.runtime import paths
-from trueface.unlearning.hyperparameters import OPTIONS
+from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
 
 METHOD = "pgu"
@@ -259,7 +259,7 @@ def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
 
 def _told(key: str, field: FieldInfo) -> FieldInfo:
     """Return what tells of a setting: the method's own words, where it is one of its own."""
-    own = OPTIONS[METHOD].model_fields
+    own = METHODS[METHOD].hyperparameters.model_fields
     return own.get(key.removeprefix("unlearn_").removeprefix(f"{METHOD}_"), field)
 
 

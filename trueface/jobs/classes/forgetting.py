@@ -67,9 +67,11 @@ def _forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
         earlier=() if earlier is None else earlier.forgotten,
         training=record.training(base),
         cache=base / "cache",
+        base=job.base,
+        model=job.model or "",
     )
     model = _revived(kept, shape, paths.checkpoint(base), settings).to(job.device)
-    done = unlearn(job, problem, model, watch_of(job, settings))
+    done = unlearn(problem, model, watch_of(job, settings))
     predictions.write(paths.answers_before(folder), done.before)
     predictions.write(paths.answers_after(folder), done.after)
     if done.embedding is not None:

@@ -12,8 +12,9 @@ from trueface.jobs.kinds import PRELOAD
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
-from trueface.unlearning.applicability import Goal, Situation, refusal
+from trueface.unlearning.applicability import Situation, refusal
 from trueface.unlearning.class_settings import SINGLE, ForgetSettings, differences
+from trueface.unlearning.registry import Goal
 
 PROGRAM = ("python", "-m", "trueface")
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method

@@ -14,12 +14,11 @@ import numpy as np
 
 from trueface.evaluation.source_intervals import few_sources
 from trueface.runtime.errors import UsageError
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation.measurement import BEFORE, Measured, measured
 from trueface.unlearning.evaluation.ruined_models import RUINED
 from trueface.unlearning.evaluation.sanity_checks import Alarm, Sort, never_known, noise
 from trueface.unlearning.evaluation.unlearned_models import Entry, find, network_of, seedless
-from trueface.unlearning.registry import METHODS
+from trueface.unlearning.registry import METHODS, Goal
 
 REFERENCES = (BEFORE, "corrected", "retrain", "finetune", "relabel", "restart")
 CHANGED: Mapping[Goal, tuple[str, str]] = {  # what tells that anything was forgotten

@@ -16,11 +16,11 @@ from trueface.evaluation.bootstrap import Floats, Measure
 from trueface.evaluation.calibration import BINS, sure_bins
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.runtime.errors import DataError
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation import intervals
 from trueface.unlearning.evaluation.cross_entropy import log_probabilities as log_probabilities
 from trueface.unlearning.evaluation.cross_entropy import loss as loss
 from trueface.unlearning.evaluation.cross_entropy import losses as losses
+from trueface.unlearning.registry import Goal
 
 Parts = Mapping[str, Answered]  # "forget", "retain", "validation", "test": the last may be absent
 Classes = NDArray[np.int64]

@@ -24,7 +24,6 @@ from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.evaluation.source_variance import unvaried
 from trueface.runtime.rng import numpy_stream
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation.intervals import pictures, resampled_means
 from trueface.unlearning.evaluation.measures import (
     Classes,
@@ -37,6 +36,7 @@ from trueface.unlearning.evaluation.measures import (
     right,
     rows,
 )
+from trueface.unlearning.registry import Goal
 
 LEAST = 50  # samples of either side: with 100 in all a share is known to 10 points
 LEAST_OTHERS = 1000  # for 1 % of others: it is then ten of them, and known to 0.6 points

@@ -15,12 +15,12 @@ from scipy.optimize import linear_sum_assignment
 
 from trueface.evaluation.measurement import measure
 from trueface.evaluation.predictions import Answered
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation.cross_entropy import log_probabilities
 from trueface.unlearning.evaluation.intervals import pictures
 from trueface.unlearning.evaluation.measures import Parts, Unmeasured, kept, right, tested
 from trueface.unlearning.evaluation.retrain_gap import LEAST_DAMAGE, matched
 from trueface.unlearning.evaluation.sanity_checks import Alarm, Sort, alarms, broken
+from trueface.unlearning.registry import Goal
 
 # what leaves nothing of a model; other alarms are about what it can be compared with
 RUINED = frozenset(

@@ -14,8 +14,8 @@ from scipy.special import stdtrit
 
 from trueface.evaluation.measurement import CONSTANT
 from trueface.evaluation.predictions import UNKNOWN, Answered
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
+from trueface.unlearning.registry import Goal
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
 NEARLY = 0.9  # share of one answer below which such an accuracy is a coincidence

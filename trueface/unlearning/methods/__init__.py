@@ -1,6 +1,7 @@
-"""The unlearning methods, a file each. None imports another, but salun its random labels.
+"""The unlearning methods, a file each: what `@register_method` decorates is a method.
 
-Start reading at `rl`, the shortest.
-In reading order: retrain, finetune, relabel, corrected, restart, common, exact, rl, salun, ng, npo,
-scrub, ssd, potion, fisher, iwu, lau, shrink, expand, pgu.
+A new file needs no entry elsewhere. None imports another; salun alone takes labels from random_labels.
+Start reading at `random_labels`, the shortest.
+In reading order: common, retrain, random_labels, salun, negative_gradient, npo, scrub, head_refit,
+ssd, potion, fisher, boundary, layer_attack, instance_wise, pgu.
 """

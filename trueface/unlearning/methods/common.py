@@ -1,4 +1,4 @@
-"""One pass over samples, a step down a loss for each batch of them."""
+"""What several methods do: a pass of gradient steps, and a training."""
 
 from collections.abc import Callable, Iterable
 
@@ -20,7 +20,7 @@ def descend(
     """Take one step for each batch and return the mean loss.
 
     Args:
-        request: tells the device, and whether to stop.
+        request: gives the device, and whether to stop.
         descent: takes the steps.
         batches: one pass.
         loss: of a batch; its labels lie on the device.
@@ -38,46 +38,46 @@ def descend(
     return sum(losses) / len(losses)
 
 
-def kept(request: Request) -> Examples:
-    """Return what is to be kept.
+def retain_set(request: Request) -> Examples:
+    """Return the samples to keep.
 
     Raises:
-        JobError: there is nothing.
+        JobError: there are none.
     """
     if request.retain is None or not len(request.retain):
         raise JobError("there is nothing to learn from: no images that are not to be forgotten")
     return request.retain
 
 
-def corrected(request: Request) -> Examples:
-    """Return the forget set under its right labels, with what is kept as it was trained.
+def correct_labels(request: Request) -> Examples:
+    """Return the forget set with its true labels, and the retain set as it was trained.
 
     Raises:
-        JobError: the right labels are not known.
+        JobError: the true labels are not known.
     """
     if request.forget.true is None:
-        raise JobError("the right labels of what is to be forgotten are not known")
-    sound = request.forget.relabelled(request.forget.true)
-    return sound if request.retain is None else sound + request.retain
+        raise JobError("the true labels of what is to be forgotten are not known")
+    relabelled = request.forget.relabelled(request.forget.true)
+    return relabelled if request.retain is None else relabelled + request.retain
 
 
-def started(request: Request) -> nn.Module:
-    """Return a new model, as the one at hand was before its training.
+def new_model(request: Request) -> nn.Module:
+    """Return a model as the one at hand was before its training.
 
     Raises:
-        JobError: nobody said how to make one.
+        JobError: the request cannot make one.
     """
     if request.fresh is None:
         raise JobError("a new start needs `fresh`: a function that makes the untrained model")
     return request.fresh().to(request.watch.device)
 
 
-def learned(request: Request, model: nn.Module, some: Examples, which: Label) -> Result:
-    """Train a model on samples the way its sort is trained."""
+def train(request: Request, model: nn.Module, samples: Examples, label: Label) -> Result:
+    """Train a model in place, as models of its sort are trained."""
     log = request.learn(
         model,
-        some,
-        which,
+        samples,
+        label,
         validation=request.validation,
         options=request.own(TrainingOptions),
         watch=request.watch,

@@ -1,6 +1,6 @@
-"""Fisher forgetting: noise on each weight, the more the less the kept images need it.
+"""Fisher forgetting: noise on each weight, larger where its Fisher information is small.
 
-How much they need it is the diagonal of the Fisher information, the mean over kept images x and
+Only the diagonal of the Fisher information is used: the mean over kept images x and
 over classes y drawn from p(y | x) of the squared gradient of log p(y | x). Source: A. Golatkar,
 A. Achille, S. Soatto, "Eternal sunshine of the spotless net: selective forgetting in deep
 networks", CVPR 2020, arXiv 1911.04933. Constants and what is special for the last layer, vectors
@@ -10,7 +10,8 @@ and the row of a class are those of the code published with selective synaptic d
 We differ in this. One class an image is drawn from p, where that code goes through all K, each
 weighted by p: the same on average at a K-th of the time (`exact` asks for all). Gradients of single
 images are made for a batch at once; where torch cannot vectorise a model, one after another. They
-are float32 at any precision: torch has no vectorised half precision for batch norm. The importances are not kept in the cache: they follow from what is kept, so from the request itself.
+are float32 at any precision: torch has no vectorised half precision for batch norm. The
+importances are not cached, since they depend on the retain set, hence on the request.
 The row of a class has a variance of 1e-4, without that code's factor of 10 for the last layer.
 
 Where that code and the paper differ, we follow the code: its noise grows as F^(-1/2) where an
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.overrides import TorchFunctionMode
@@ -31,12 +33,14 @@ from torch.overrides import TorchFunctionMode
 from trueface.data.examples import Examples
 from trueface.models.logits import last_layer, wide
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count
 from trueface.runtime.rng import derive
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import FisherOptions
+from trueface.unlearning.hyperparameters import Options, Positive
 from trueface.unlearning.importance import learnable
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import kept
+from trueface.unlearning.methods.common import retain_set
+from trueface.unlearning.registry import register_method
 
 EPSILON = 1e-8  # under the importances, which may be 0
 MORE = 10.0  # variance of the last layer, of biases and of norms, times
@@ -48,7 +52,25 @@ SMALL = 20_000  # weights; larger convolutions take 1.5 to 4 times as long at on
 log = logging.getLogger(__name__)
 
 
-def unlearn(request: Request) -> Result:
+class FisherOptions(Options):
+    """Fisher forgetting. Defaults: the selective-synaptic-dampening repository's."""
+
+    alpha: Positive = Field(1e-6, description="scale of the noise's variance")
+    most: Positive = Field(1e3, description="largest inverse importance")
+    most_last: Positive = Field(1e2, description="the same for the last layer")
+    samples: Count | None = Field(None, description="kept images to read; default: all")
+    exact: bool = Field(
+        False, description="every class of every image, weighted; else one class drawn from them"
+    )
+
+
+@register_method(
+    "fisher",
+    summary="noise on the weights of least Fisher information for the retain set",
+    hyperparameters=FisherOptions,
+    needs={"retain set"},
+)
+def fisher(request: Request) -> Result:
     """Add noise to the weights, in place.
 
     Raises:
@@ -73,15 +95,15 @@ def variance(importance: Tensor, options: FisherOptions, *, last: bool) -> Tenso
         last: it belongs to the last layer.
     """
     most = options.most_last if last else options.most
-    found = options.alpha * (1 / (importance + EPSILON)).clamp(max=most)
-    if found.ndim > 1:
-        found = found.mean(1, keepdim=True).expand_as(importance)
-    return found * MORE if last or found.ndim == 1 else found
+    spread = options.alpha * (1 / (importance + EPSILON)).clamp(max=most)
+    if spread.ndim > 1:
+        spread = spread.mean(1, keepdim=True).expand_as(importance)
+    return spread * MORE if last or spread.ndim == 1 else spread
 
 
 def _chosen(request: Request) -> Examples:
     """Return the kept images that are read."""
-    retain, samples = kept(request), request.own(FisherOptions).samples
+    retain, samples = retain_set(request), request.own(FisherOptions).samples
     if samples is None or samples >= len(retain):
         return retain
     random = torch.Generator().manual_seed(derive("fisher images", request.seed))
@@ -90,17 +112,17 @@ def _chosen(request: Request) -> Examples:
 
 
 def _importances(
-    request: Request, some: Examples, notes: list[str]
+    request: Request, samples: Examples, notes: list[str]
 ) -> tuple[dict[str, Tensor], float]:
     """Return the importance of each weight, and the mean loss for the labels of the training."""
-    weights = {name: one.detach() for name, one in learnable(request.model).items()}
-    sums = {name: torch.zeros_like(one, dtype=torch.float32) for name, one in weights.items()}
+    weights = {name: value.detach() for name, value in learnable(request.model).items()}
+    sums = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in weights.items()}
     random = torch.Generator().manual_seed(derive("fisher classes", request.seed))
-    count = sum(one.numel() for one in weights.values())
+    count = sum(value.numel() for value in weights.values())
     size = max(1, min(MOST_IMAGES, GRADIENT_BYTES // (4 * count)))
     read, loss = 0, 0.0
     at_once = count <= SMALL or torch.device(request.watch.device).type != "cpu"
-    for batch in some.batches("trained", epoch=None, batch_size=size):
+    for batch in samples.batches("trained", epoch=None, batch_size=size):
         inputs = batch.inputs.to(request.watch.device)
         with torch.no_grad():
             logs = request.logits(inputs).log_softmax(1).cpu()
@@ -114,13 +136,13 @@ def _importances(
             if not at_once:
                 _add_singly(request, inputs, given, sums)
         read += len(inputs)
-        request.watch.progress(step=read, total=len(some), loss=loss / read)
+        request.watch.progress(step=read, total=len(samples), loss=loss / read)
     if not read:
-        raise JobError(f"not one of {len(some)} kept samples could be read")
-    for name, one in sums.items():
-        if not one.isfinite().all():
+        raise JobError(f"not one of {len(samples)} kept samples could be read")
+    for name, value in sums.items():
+        if not value.isfinite().all():
             raise JobError(f"importances of {name} are no finite numbers: take precision fp32")
-    return {name: one / read for name, one in sums.items()}, loss / read
+    return {name: value / read for name, value in sums.items()}, loss / read
 
 
 def _factors(logs: Tensor, exact: bool, random: torch.Generator) -> list[Tensor]:
@@ -145,18 +167,18 @@ def _add_at_once(
 ) -> bool:
     """Add squared gradients of single images, all of a batch at once; False: torch cannot."""
 
-    def told(weights: dict[str, Tensor], image: Tensor, factor: Tensor) -> Tensor:
+    def log_likelihood(weights: dict[str, Tensor], image: Tensor, factor: Tensor) -> Tensor:
         with _Plain():
             logits = wide(functional_call(request.model, weights, (image[None],)))
         return (logits.log_softmax(1)[0] * factor).sum()
 
     try:
-        found = vmap(grad(told), in_dims=(None, 0, 0))(dict(weights), inputs, factors)
+        gradients = vmap(grad(log_likelihood), in_dims=(None, 0, 0))(dict(weights), inputs, factors)
     except RuntimeError as error:
         log.info("fisher=%s reason=%s", "one by one", str(error).partition("\n")[0])
         return False
-    for name, one in found.items():
-        sums[name].add_(one.float().square().sum(0))
+    for name, gradient in gradients.items():
+        sums[name].add_(gradient.float().square().sum(0))
     return True
 
 
@@ -171,8 +193,8 @@ class _Plain(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call what a model calls, but for the memory format that it asks for."""
-        given = {key: one for key, one in (kwargs or {}).items() if key != "memory_format"}
-        return func(*args, **given)
+        arguments = {key: value for key, value in (kwargs or {}).items() if key != "memory_format"}
+        return func(*args, **arguments)
 
 
 def _add_singly(
@@ -182,11 +204,11 @@ def _add_singly(
     weights = learnable(request.model)
     for image, factor in zip(inputs, factors, strict=True):
         request.check_stop()
-        told = (wide(request.model(image[None])).log_softmax(1)[0] * factor).sum()
-        found = torch.autograd.grad(told, tuple(weights.values()), allow_unused=True)
-        for name, one in zip(weights, found, strict=True):
-            if one is not None:
-                sums[name].add_(one.float().square())
+        log_likelihood = (wide(request.model(image[None])).log_softmax(1)[0] * factor).sum()
+        gradients = torch.autograd.grad(log_likelihood, tuple(weights.values()), allow_unused=True)
+        for name, gradient in zip(weights, gradients, strict=True):
+            if gradient is not None:
+                sums[name].add_(gradient.float().square())
 
 
 def _rows(request: Request, notes: list[str]) -> list[int]:
@@ -206,7 +228,7 @@ def _disturb(
     """Add the noise and return its mean size over all weights, as a root of the mean square."""
     random = torch.Generator().manual_seed(derive("fisher noise", request.seed))
     _, head = last_layer(request.model)
-    own = {id(one) for one in head.parameters()}
+    own = {id(parameter) for parameter in head.parameters()}
     squares, count = 0.0, 0
     with torch.no_grad():
         for name, weight in learnable(request.model).items():

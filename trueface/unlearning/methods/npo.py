@@ -17,20 +17,34 @@ from contextlib import closing
 from itertools import count
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from trueface.data.examples import Batch, Examples
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import NpoOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.log import Step
 from trueface.unlearning.methods.common import descend
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 
-def unlearn(request: Request) -> Result:
+class NpoOptions(DescentOptions):
+    """Negative preference optimisation."""
+
+    epochs: Count = Field(5, description="passes over the forget set")
+    beta: Positive = Field(0.1, description="how soon the gradient fades")
+    retain_weight: NotNegative = Field(1.0, description="of what is kept in the loss; 0: unread")
+
+
+@register_method(
+    "npo", summary="negative preference: a bounded negative gradient", hyperparameters=NpoOptions
+)
+def npo(request: Request) -> Result:
     """Leave the trained labels of the forget set, and hold what is kept.
 
     Raises:
@@ -72,14 +86,14 @@ def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -
     return (2 / beta) * functional.softplus(beta * (begun - lost)).mean()
 
 
-def _endless(some: Examples | None, options: NpoOptions) -> Generator[Batch]:
+def _endless(retain: Examples | None, options: NpoOptions) -> Generator[Batch]:
     """Yield batches of what is kept, pass after pass; none where it is not to be read."""
-    if some is None or options.retain_weight == 0:
+    if retain is None or options.retain_weight == 0:
         return
     for epoch in count():
         read = False
-        for batch in some.batches("trained", epoch=epoch, batch_size=options.batch_size):
+        for batch in retain.batches("trained", epoch=epoch, batch_size=options.batch_size):
             read = True
             yield batch
         if not read:
-            raise JobError(f"not one of {len(some)} kept samples could be read")
+            raise JobError(f"not one of {len(retain)} kept samples could be read")

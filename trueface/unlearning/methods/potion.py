@@ -1,4 +1,4 @@
-"""Potion: dampening without labels, its strength searched until the poison has no effect.
+"""Potion: label-free dampening, with a search for the strength at which the poison has no effect.
 
 Importances are the size of the gradient of the mean L2 norm of the logits, for the forgotten and
 for all; those for all are kept in the cache. From the original weights each trial dampens those
@@ -18,14 +18,18 @@ where not even the first does the model is left as it was. The notes say what wa
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
 from trueface.evaluation.predictions import answered
+from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import PotionOptions
+from trueface.unlearning.hyperparameters import Options, Positive
 from trueface.unlearning.importance import Dampening, Guard, dampening, guard
 from trueface.unlearning.log import Step
+from trueface.unlearning.registry import register_method
 
 LOOK = 10  # measured trials from one look at validation to the next: c grows to 2.6 times
 
@@ -37,7 +41,26 @@ class _Trial:
     alpha: float
 
 
-def unlearn(request: Request) -> Result:
+class PotionOptions(Options):
+    """Potion's search for the strength of the dampening."""
+
+    stop_at: Probability = Field(
+        0.2, description="rho: forget accuracy to reach, as a fraction of what it was"
+    )
+    start: Positive = Field(1e-6, description="first c of alpha = percentile 100 - ln(1 + 100 c)")
+    growth: Annotated[Finite, Field(gt=1)] = Field(1.1, description="of c from trial to trial")
+    trials: Count = Field(500, description="at most")
+    most_loss: Finite = Field(0.05, description="validation accuracy that may be lost, 0 to 1")
+    batch_size: Count = Field(64, description="images a gradient; the same for both sets")
+
+
+@register_method(
+    "potion",
+    summary="label-free dampening with a search for its strength",
+    hyperparameters=PotionOptions,
+    needs={"retain set"},
+)
+def potion(request: Request) -> Result:
     """Dampen the weights that make the forgotten what they are, in place.
 
     Raises:
@@ -136,13 +159,13 @@ def _note(request: Request, taken: _Trial | None, start: float, target: float) -
             "validation accuracy: the model is left as it was"
         )
     end = _forgotten(request)
-    said = (
+    summary = (
         f"c {taken.c:.4g} (alpha {taken.alpha:.4g}) was taken in trial {taken.number}: forget "
         f"accuracy went from {start:.4f} to {end:.4f}"
     )
     if end <= target:
-        return said
+        return summary
     return (
-        f"{said}, not to {target:.4f}: more trials did not reach it or cost too much validation "
+        f"{summary}, not to {target:.4f}: more trials did not reach it or cost too much validation "
         "accuracy"
     )

@@ -1,18 +1,102 @@
-"""Retraining: a new model from the retained images alone, the reference of every other method.
+"""Five methods that are a training: of a new model, or of the one at hand, on retained images.
 
-Start, settings and seed are those of the first training; only the forgotten images are missing.
-Source: exact unlearning as L. Bourtoule et al. define it, "Machine unlearning", IEEE S&P 2021,
-arXiv 1912.03817, section III.
+retrain: exact unlearning as L. Bourtoule et al. define it, "Machine unlearning", IEEE S&P 2021, arXiv
+    1912.03817, section III: start, settings and seed of the first training, without the forget
+    set. The reference of every other method.
+finetune: the baseline "fine-tune" (catastrophic forgetting of all layers, CF) of S. Goel et al.,
+    "Towards adversarial evaluations for inexact machine unlearning", arXiv 2201.06640, section 4.
+relabel: fine-tuning on all images with the flipped labels corrected. In a two-class task a known
+    flip gives the true label, y* = 1 - y, so no image is lost. The plainest corrective method:
+    others must beat it at equal time. Setting: S. Goel et al., "Corrective machine unlearning",
+    TMLR 2024, arXiv 2402.14015. Without a retain set the forget set alone is relabelled.
+corrected: a new training on all images with the flipped labels corrected: the ceiling for flipped
+    labels, rows (a) and (c) of the ladder that every unlearning of flips is compared with.
+restart: the weights that the training began with, trained for an unlearning's budget. The baseline
+    without any unlearning: if the same steps from pretrained weights come as far, a method has
+    gained nothing from the poisoned model. Flipped labels are corrected where the true ones are
+    known; otherwise only the retain set is learned.
 """
 
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.methods.common import kept, learned, started
+from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.methods.common import correct_labels, new_model, retain_set, train
+from trueface.unlearning.registry import FLIPS, register_method
 
 
-def unlearn(request: Request) -> Result:
-    """Train a fresh model on the retained images; the forget set is never read.
+@register_method(
+    "retrain",
+    summary="a new training without the forget set",
+    hyperparameters=TrainingOptions,
+    needs={"retain set", "untrained model"},
+)
+def retrain(request: Request) -> Result:
+    """Train a new model on the retain set; the forget set is never read.
 
     Raises:
-        JobError: there is nothing to retain or to start from, stopped, or no finite result.
+        JobError: no retain set, no untrained model, stopped, or no finite result.
     """
-    return learned(request, started(request), kept(request), "trained")
+    return train(request, new_model(request), retain_set(request), "trained")
+
+
+@register_method(
+    "finetune",
+    summary="the model trained further on the retain set",
+    hyperparameters=TrainingOptions,
+    needs={"retain set"},
+)
+def finetune(request: Request) -> Result:
+    """Train the model further, on the retain set.
+
+    Raises:
+        JobError: no retain set, stopped, or no finite result.
+    """
+    return train(request, request.model, retain_set(request), "trained")
+
+
+@register_method(
+    "relabel",
+    summary="the model trained further, flipped labels corrected",
+    hyperparameters=TrainingOptions,
+    needs={"true labels"},
+    goals=FLIPS,
+)
+def relabel(request: Request) -> Result:
+    """Train the model further, on all images with their true labels.
+
+    Raises:
+        JobError: stopped, or no finite result.
+    """
+    return train(request, request.model, correct_labels(request), "trained")
+
+
+@register_method(
+    "corrected",
+    summary="a new training, flipped labels corrected",
+    hyperparameters=TrainingOptions,
+    needs={"retain set", "true labels", "untrained model"},
+    goals=FLIPS,
+)
+def corrected(request: Request) -> Result:
+    """Train a new model on all images with their true labels.
+
+    Raises:
+        JobError: no untrained model, stopped, or no finite result.
+    """
+    return train(request, new_model(request), correct_labels(request), "trained")
+
+
+@register_method(
+    "restart",
+    summary="a new training with an unlearning's budget",
+    hyperparameters=TrainingOptions,
+    needs={"retain set", "untrained model"},
+)
+def restart(request: Request) -> Result:
+    """Train a new model for `epochs`.
+
+    Raises:
+        JobError: no retain set, no untrained model, stopped, or no finite result.
+    """
+    correctable = request.goal == "flips" and request.forget.true is not None
+    samples = correct_labels(request) if correctable else retain_set(request)
+    return train(request, new_model(request), samples, "trained")

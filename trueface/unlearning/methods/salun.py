@@ -1,4 +1,4 @@
-"""SalUn: random labels for the forgotten, learned by the salient weights alone.
+"""SalUn: random labels for the forget set, learned by the salient weights alone.
 
 Source: C. Fan et al., "SalUn: empowering machine unlearning via gradient-based weight saliency",
 ICLR 2024, arXiv 2310.12508, equations 3 to 5. The mask holds the largest entries of |gradient of
@@ -8,37 +8,62 @@ is kept; weights outside the mask are put back after each step, since weight dec
 would move them without a gradient.
 
 Labels are never the trained one, as in the paper's equation 5; its code draws from all classes.
-Wrong labels are put right where the true ones are known: a relabelling that only salient weights
+Flipped labels are corrected where the true ones are known: a relabelling that only salient weights
 learn. Two things the authors do not do: batch statistics stay fixed while the forget set is read,
 for those of one class make it no longer differ from others; gradients are clipped, after the mask.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.data.examples import Batch, Examples
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import SalunOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import descend, kept
-from trueface.unlearning.methods.rl import ONLY_OTHER, drawn
+from trueface.unlearning.methods.common import descend, retain_set
+from trueface.unlearning.methods.random_labels import ONLY_OTHER, drawn
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
-TRUE_LABELS = "wrong labels were put right instead of drawn at random (SalUn's corrective variant)"
+TRUE_LABELS = (
+    "flipped labels were corrected instead of drawn at random (SalUn's corrective variant)"
+)
 
 
-def unlearn(request: Request) -> Result:
+class SalunOptions(DescentOptions):
+    """SalUn. Defaults: the authors' for a tenth of CIFAR-10."""
+
+    epochs: Count = Field(10, description="passes over both sets")
+    lr: Positive = Field(0.013, description="learning rate")
+    weight_decay: NotNegative = Field(5e-4, description="of the weights")
+    batch_size: Count = Field(256, description="images a step")
+    share: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        0.5, description="of all weights that may learn"
+    )
+    bn: Statistics = Field("train", description="batch statistics while it learns what is kept")
+
+
+@register_method(
+    "salun",
+    summary="random labels, learned by the salient weights alone",
+    hyperparameters=SalunOptions,
+    needs={"retain set"},
+)
+def salun(request: Request) -> Result:
     """Relabel the forget set and learn both sets with the salient weights.
 
     Raises:
         JobError: stopped, nothing to retain, or no finite result.
     """
-    options, rest = request.own(SalunOptions), kept(request)
+    options, rest = request.own(SalunOptions), retain_set(request)
     descent = Descent(request.model.parameters(), options)
     masks = salient(saliency(request, descent.parameters, options.batch_size), options.share)
     log = []
@@ -46,8 +71,8 @@ def unlearn(request: Request) -> Result:
     def loss(batch: Batch) -> Tensor:
         return cross_entropy(request.logits(batch.inputs), batch.labels)
 
-    def read(some: Examples, epoch: int) -> Iterable[Batch]:
-        return some.batches("trained", epoch=epoch, batch_size=options.batch_size)
+    def read(samples: Examples, epoch: int) -> Iterable[Batch]:
+        return samples.batches("trained", epoch=epoch, batch_size=options.batch_size)
 
     with only(descent, masks):
         for epoch in range(options.epochs):
@@ -68,14 +93,14 @@ def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: i
         JobError: stopped, or a gradient is no finite number.
     """
     chosen = list(parameters)
-    sums = [torch.zeros_like(one) for one in chosen]
+    sums = [torch.zeros_like(parameter) for parameter in chosen]
     request.model.eval()
     for batch in request.forget.batches("trained", epoch=None, batch_size=batch_size):
         request.check_stop()
         labels = batch.labels.to(request.watch.device)
         loss = cross_entropy(request.logits(batch.inputs), labels)
-        found = torch.autograd.grad(loss, chosen, allow_unused=True)
-        for total, gradient in zip(sums, found, strict=True):
+        gradients = torch.autograd.grad(loss, chosen, allow_unused=True)
+        for total, gradient in zip(sums, gradients, strict=True):
             if gradient is not None:
                 total += gradient
     if not all(bool(total.isfinite().all()) for total in sums):
@@ -85,26 +110,26 @@ def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: i
 
 def salient(importances: list[Tensor], share: float) -> list[Tensor]:
     """Return masks of the largest entries over all tensors together, at least one of them."""
-    flat = torch.cat([one.flatten() for one in importances])
+    flat = torch.cat([importance.flatten() for importance in importances])
     count = max(1, round(share * flat.numel()))
     mask = torch.zeros_like(flat, dtype=torch.bool)
     mask[flat.topk(count, sorted=False).indices] = True
-    parts = torch.split(mask, [one.numel() for one in importances])
-    return [part.view_as(one) for part, one in zip(parts, importances, strict=True)]
+    parts = torch.split(mask, [importance.numel() for importance in importances])
+    return [part.view_as(importance) for part, importance in zip(parts, importances, strict=True)]
 
 
 @contextmanager
 def only(descent: Descent, masks: list[Tensor]) -> Iterator[None]:
     """Let steps move nothing outside of masks, one a parameter; all else stays bit by bit."""
     pairs = list(zip(descent.parameters, masks, strict=True))
-    begun = [one.detach().clone() for one in descent.parameters]
+    begun = [parameter.detach().clone() for parameter in descent.parameters]
 
     @torch.no_grad()
     def put_back(*_: object) -> None:
         for (parameter, mask), start in zip(pairs, begun, strict=True):
             parameter.copy_(torch.where(mask, parameter, start))
 
-    handles = [one.register_hook(mask.mul) for one, mask in pairs]  # type: ignore[no-untyped-call]  # torch
+    handles = [parameter.register_hook(mask.mul) for parameter, mask in pairs]  # type: ignore[no-untyped-call]  # torch
     handles.append(descent.optimizer.register_step_post_hook(put_back))
     try:
         yield

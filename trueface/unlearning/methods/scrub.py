@@ -1,4 +1,4 @@
-"""SCRUB: a student that leaves its teacher on the forgotten and stays with it on what is kept.
+"""SCRUB: distillation that maximises the divergence on the forget set and minimises it on the retain set.
 
 Source: M. Kurmanji et al., "Towards unbounded machine unlearning", NeurIPS 2023, arXiv 2302.09880,
 section 3, defaults of its code for CIFAR-10. Student and teacher are the model as it came. Each
@@ -11,9 +11,9 @@ hide: until the two differ, the max step goes up the cross entropy of the traine
 Gradients are clipped, since the max step has no ceiling, and each kind of step has its own momentum:
 with one for both, as in the authors' code, the ascent rolls on into the min step (a toy class was
 forgotten with all else at half its accuracy, and with nothing lost so). The divergence also grows
-by more certainty in the same answer; whether anything is forgotten is told by the log alone.
+by more certainty in the same answer; only the log shows whether anything is forgotten.
 
-Which epoch is given back: the last; of wrong labels the one with the best validation accuracy, since
+Which epoch is returned: the last; for flipped labels the one with the best validation accuracy, since
 those shall be answered right and not like unseen samples; with `rewind` (SCRUB+R) the one whose
 error on the forget set is nearest to that of the last epoch on validation samples of the same
 classes. A class that shall go is in no validation set, so there is nothing to rewind to.
@@ -22,24 +22,28 @@ classes. A class that shall go is in no validation set, so there is nothing to r
 import copy
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Batch, Examples
 from trueface.evaluation.predictions import answered
 from trueface.models.logits import cross_entropy
+from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import ScrubOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import descend, kept
+from trueface.unlearning.methods.common import descend, retain_set
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 APART = 1e-6  # divergence from which its slope is more than rounding
 NO_REWIND = {
     "class": "no rewinding: validation holds no sample of a class that shall go to compare with",
-    "flips": "no rewinding: wrong labels shall be answered right, so validation chose the epoch",
+    "flips": "no rewinding: flipped labels shall be corrected, so validation chose the epoch",
 }
 NONE_ALIKE = "no rewinding: validation holds no sample of the forgotten ones' classes"
 
@@ -54,13 +58,39 @@ class Checkpoint:
     state: dict[str, Tensor] = field(default_factory=dict)  # on the CPU
 
 
-def unlearn(request: Request) -> Result:
+class ScrubOptions(DescentOptions):
+    """SCRUB. Defaults: the authors' for CIFAR-10, large scale."""
+
+    epochs: Count = Field(3, description="passes over what is kept")
+    max_epochs: Annotated[int, Field(ge=0)] = Field(
+        2, description="of these with a pass over the forgotten before"
+    )
+    lr: Positive = Field(5e-4, description="learning rate")
+    weight_decay: NotNegative = Field(5e-4, description="of the weights")
+    batch_size: Count = Field(128, description="kept images a step")
+    forget_batch: Count = Field(32, description="forgotten images a step")
+    gamma: NotNegative = Field(0.99, description="weight of the labels of what is kept")
+    alpha: NotNegative = Field(0.001, description="weight of the teacher on what is kept")
+    temperature: Positive = Field(4.0, description="of both distillations")
+    rewind: bool = Field(
+        False, description="SCRUB+R: the epoch whose error on the forgotten is that of validation"
+    )
+    bn: Statistics = Field("train", description="batch statistics while it learns what is kept")
+
+
+@register_method(
+    "scrub",
+    summary="distillation away from the teacher on the forget set",
+    hyperparameters=ScrubOptions,
+    needs={"retain set"},
+)
+def scrub(request: Request) -> Result:
     """Distil the model into itself, away from the forgotten.
 
     Raises:
         JobError: stopped, nothing to retain, or no finite result.
     """
-    options, rest = request.own(ScrubOptions), kept(request)
+    options, rest = request.own(ScrubOptions), retain_set(request)
     teacher = copy.deepcopy(request.model).eval().requires_grad_(False)
     up, down = (Descent(request.model.parameters(), options) for _ in range(2))
     alike = _alike(request) if options.rewind and request.goal == "instances" else None
@@ -101,12 +131,14 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
 
 def best(checkpoints: list[Checkpoint]) -> Checkpoint:
     """Return the one with the best validation accuracy, the latest of equals."""
-    return max(checkpoints, key=lambda one: (one.validation, one.epoch))
+    return max(checkpoints, key=lambda checkpoint: (checkpoint.validation, checkpoint.epoch))
 
 
 def nearest(checkpoints: list[Checkpoint], reference: float) -> Checkpoint:
     """Return the one with a forget accuracy nearest to `reference`, the latest of equals."""
-    return min(checkpoints, key=lambda one: (abs(one.forget - reference), -one.epoch))
+    return min(
+        checkpoints, key=lambda checkpoint: (abs(checkpoint.forget - reference), -checkpoint.epoch)
+    )
 
 
 def _away(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
@@ -127,8 +159,8 @@ def _near(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
 
 def _apart(request: Request, teacher: nn.Module, batch: Batch, student: Tensor) -> Tensor:
     with torch.no_grad():
-        told = request.logits(batch.inputs, teacher)
-    return divergence(told, student, request.own(ScrubOptions).temperature)
+        target = request.logits(batch.inputs, teacher)
+    return divergence(target, student, request.own(ScrubOptions).temperature)
 
 
 def _alike(request: Request) -> Examples | None:
@@ -158,15 +190,15 @@ def _taken(
         notes.append(NO_REWIND.get(request.goal, NONE_ALIKE))
     if alike is not None:
         reference = answered(request.model, alike, request.watch).accuracy("trained") or 0.0
-        one = nearest(checkpoints, reference)
+        checkpoint = nearest(checkpoints, reference)
         notes.append(
-            f"rewound to epoch {one.epoch} of {options.epochs}: {1 - one.forget:.1%} of the forget "
+            f"rewound to epoch {checkpoint.epoch} of {options.epochs}: {1 - checkpoint.forget:.1%} of the forget "
             f"set are answered wrong, of validation's same classes {1 - reference:.1%}"
         )
     elif checkpoints:
-        one = best(checkpoints)
-        notes.append(f"epoch {one.epoch} of {options.epochs} was best on validation")
+        checkpoint = best(checkpoints)
+        notes.append(f"epoch {checkpoint.epoch} of {options.epochs} was best on validation")
     else:
         return tuple(notes)
-    request.model.load_state_dict(one.state)
+    request.model.load_state_dict(checkpoint.state)
     return tuple(notes)

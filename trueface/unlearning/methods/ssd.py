@@ -1,4 +1,4 @@
-"""Selective synaptic dampening: weights that matter far more to the forgotten are made smaller.
+"""Selective synaptic dampening: weights of high importance for the forget set are scaled down.
 
 No training: one gradient pass over everything, kept in the cache, and one over the forget set. A
 weight is dampened where its importance for the forgotten is more than alpha times that for all, to
@@ -13,13 +13,35 @@ that every weight is selected, and the model destroyed. Each trial starts from t
 where none stands the model is left as it was, and the notes say so.
 """
 
+from pydantic import Field
+
+from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import SsdOptions
+from trueface.unlearning.hyperparameters import Options, Positive
 from trueface.unlearning.importance import Dampening, Guard, dampening, guard
 from trueface.unlearning.log import Step
+from trueface.unlearning.registry import register_method
 
 
-def unlearn(request: Request) -> Result:
+class SsdOptions(Options):
+    """Selective synaptic dampening."""
+
+    alpha: Positive = Field(10.0, description="importance ratio from which a weight is dampened")
+    strength: Positive = Field(1.0, description="lambda: how much of it is left")
+    search: bool = Field(
+        True, description="alpha is doubled until validation stands; never lowered"
+    )
+    most_loss: Finite = Field(0.05, description="validation accuracy that may be lost, 0 to 1")
+    batch_size: Count = Field(64, description="images a gradient; the same for both sets")
+
+
+@register_method(
+    "ssd",
+    summary="selective synaptic dampening",
+    hyperparameters=SsdOptions,
+    needs={"retain set"},
+)
+def dampen(request: Request) -> Result:
     """Dampen the weights that the forgotten need most, in place.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A class, or some images, that shall go as an unlearning problem: solved by a method, and measured."""
+"""Unlearning of a class, or of a subset of images, from end to end: applied, and measured."""
 
 import copy
 import random
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from launcher.api import Job
 from trueface.data.class_images import Lists
 from trueface.data.examples import Examples, Label
 from trueface.evaluation import predictions
@@ -35,7 +34,7 @@ from trueface.unlearning.record import Record, Training
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """The training of such networks, for methods that are trainings; see `unlearn.learning`."""
+    """The training of such networks, for methods that are trainings; see `plain_training.Learn`."""
 
     settings: ClassifySettings
 
@@ -70,7 +69,7 @@ class Learning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What shall be forgotten, and what is known of the base."""
+    """What shall be forgotten, and the facts of the base's training."""
 
     lists: Lists
     shape: Shape
@@ -79,6 +78,8 @@ class Problem:
     earlier: tuple[int, ...]  # classes that the base was made to forget before, and shall not learn
     training: Training  # of the base
     cache: Path
+    base: str = ""  # its model ID, for the record
+    model: str = ""  # the model ID of what is made of it
 
     @property
     def gone(self) -> tuple[int, ...]:
@@ -89,7 +90,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A network that has forgotten, and all that is told of it."""
+    """A network that has forgotten, with its record and predictions."""
 
     model: nn.Module
     record: Record
@@ -99,7 +100,7 @@ class Done:
     numbers: dict[str, Json]  # for tables
 
 
-def unlearn(job: Job, problem: Problem, model: Classifier, watch: Watch) -> Done:
+def unlearn(problem: Problem, model: Classifier, watch: Watch) -> Done:
     """Make `model` forget, in place; write nothing but the caches.
 
     Raises:
@@ -115,7 +116,7 @@ def unlearn(job: Job, problem: Problem, model: Classifier, watch: Watch) -> Done
         model,
         forget=parts["forget"],
         retain=parts["retain"],
-        validation=_known(parts["validation"], problem.earlier),
+        validation=_without_classes(parts["validation"], problem.earlier),
         options=settings.options,
         goal=settings.goal,
         fresh=lambda: _fresh(problem, watch.device),
@@ -128,19 +129,19 @@ def unlearn(job: Job, problem: Problem, model: Classifier, watch: Watch) -> Done
     after = _answers(problem, unlearned.model, parts, watch)
     done = Done(
         model=unlearned.model,
-        record=_record(job, problem, unlearned),
+        record=_record(problem, unlearned),
         before=before,
         after=after,
         embedding=None,
         numbers=_numbers(problem, unlearned, before, after),
     )
-    return done if base is None else _looked_into(done, base, parts, watch, settings.seed)
+    return done if base is None else _measured_afterwards(done, base, parts, watch, settings.seed)
 
 
-def _looked_into(
+def _measured_afterwards(
     done: Done, base: nn.Module, parts: Mapping[str, Examples], watch: Watch, seed: int
 ) -> Done:
-    """Return the same with what is tried on the model afterwards."""
+    """Return `done` with how soon the model learns the forgotten again, a probe and an embedding."""
     forget, retain = parts["forget"], parts["retain"]
     target = relearn_and_probe.forget_loss(base, forget, watch, seed=seed)
     relearn = relearn_and_probe.relearn(done.model, forget, watch, target=target, seed=seed)
@@ -172,21 +173,21 @@ def _parts(problem: Problem, device: str) -> dict[str, Examples]:
 def _divided(problem: Problem) -> tuple[list[int], list[int]]:
     """Return the places of the training images that shall go, and of those that shall be kept."""
     labels = problem.lists.train.labels
-    known = [at for at, label in enumerate(labels) if label not in problem.earlier]
+    present = [at for at, label in enumerate(labels) if label not in problem.earlier]
     if problem.forgotten is None:
-        gone = set(drawn(known, problem.settings.forget_fraction, problem.settings.seed))
+        gone = set(drawn(present, problem.settings.forget_fraction, problem.settings.seed))
     else:
-        gone = {at for at in known if labels[at] == problem.forgotten}
+        gone = {at for at in present if labels[at] == problem.forgotten}
         if not gone:
             name = problem.lists.names[problem.forgotten]
             raise JobError(f"no training image is of class {name!r}: there is nothing to forget")
-    return sorted(gone), [at for at in known if at not in gone]
+    return sorted(gone), [at for at in present if at not in gone]
 
 
 def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
-    """Return a fraction of some places, in order: one at least, and never all.
+    """Return a fraction of the places, in order: at least one, and never all.
 
-    Every method with the same seed is given the same ones, and so is the retrained model.
+    Every method with the same seed gets the same ones, and so does the retrained model.
 
     Args:
         places: of the images to draw from; two at least.
@@ -197,9 +198,8 @@ def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
     return sorted(random.Random(derive("forget", seed)).sample(places, count))
 
 
-def _known(some: Examples, gone: Collection[int]) -> Examples:
-    """Return the samples whose class is not gone."""
-    return some.some([row for row, label in enumerate(some.trained) if label not in gone])
+def _without_classes(examples: Examples, gone: Collection[int]) -> Examples:
+    return examples.some([row for row, label in enumerate(examples.trained) if label not in gone])
 
 
 def _answers(
@@ -209,9 +209,9 @@ def _answers(
     named = {"validation": lists.validation.names, "test": lists.test.names}
     return {
         name: predictions.answered(
-            model, some, watch, [named.get(name, lists.train.names)[at] for at in some.positions]
+            model, part, watch, [named.get(name, lists.train.names)[at] for at in part.positions]
         )
-        for name, some in parts.items()
+        for name, part in parts.items()
     }
 
 
@@ -223,12 +223,12 @@ def _fresh(problem: Problem, device: str) -> nn.Module:
     return made.to(device)
 
 
-def _record(job: Job, problem: Problem, done: Unlearned) -> Record:
+def _record(problem: Problem, done: Unlearned) -> Record:
     settings = problem.settings
     return Record(
         method=settings.method,
-        model=job.model or "",
-        base=job.base or "",
+        model=problem.model,
+        base=problem.base,
         goal=settings.goal,
         classes=len(problem.lists.names),
         class_names=problem.lists.names,
@@ -263,21 +263,22 @@ def _numbers(
     after: Mapping[str, Answered],
 ) -> dict[str, Json]:
     """Return accuracies on both training parts, and on the test; where a class goes, of both sorts."""
-    found: dict[str, Json] = {"steps": len(done.log) - 2}
-    for when, said in (("_before", before), ("", after)):
-        found[f"retain_accuracy{when}"] = said["retain"].accuracy("trained")
-        found[f"forget_accuracy{when}"] = said["forget"].accuracy("trained")
+    numbers: dict[str, Json] = {"steps": len(done.log) - 2}
+    for when, parts in (("_before", before), ("", after)):
+        numbers[f"retain_accuracy{when}"] = parts["retain"].accuracy("trained")
+        numbers[f"forget_accuracy{when}"] = parts["forget"].accuracy("trained")
         if problem.forgotten is None:
-            found[f"test_accuracy{when}"] = said["test"].accuracy("trained")
+            numbers[f"test_accuracy{when}"] = parts["test"].accuracy("trained")
             continue
-        gone = np.isin(said["test"].trained, problem.gone)
-        right = said["test"].logits.argmax(1) == said["test"].trained
-        found[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
-        found[f"test_forget_accuracy{when}"] = float(right[gone].mean())
-    found |= {
+        test = parts["test"]
+        gone = np.isin(test.trained, problem.gone)
+        right = test.logits.argmax(1) == test.trained
+        numbers[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
+        numbers[f"test_forget_accuracy{when}"] = float(right[gone].mean())
+    numbers |= {
         "seconds": done.seconds,
         "samples_read": done.samples_read,
         "cached_seconds": done.cached_seconds,
         "cached_samples": done.cached_samples,
     }
-    return found
+    return numbers

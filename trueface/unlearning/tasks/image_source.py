@@ -35,7 +35,7 @@ class Pixels:
     def identity(self) -> str:
         """A checksum of which files these are, in their order, and of what is done to them."""
         settings = self.learned.settings.model_dump(mode="json")
-        content = [
+        description = [
             [(image.name, *_stamp(image.file)) for image in self.tested.image_set.images],
             sorted(self.tested.image_set.stamped),
             {
@@ -45,12 +45,12 @@ class Pixels:
                 "seed": settings.get("seed"),  # of the order
             },
         ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(description).encode()).hexdigest()
 
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Start a pass; see `unlearn.samples.Source`."""
+        """Start a pass; see `examples.Source`."""
         if not len(positions):
             return
         feed = self.tested if epoch is None else self.learned
@@ -64,7 +64,7 @@ class Features:
 
     pixels: Pixels
     body: FrozenBody
-    told: str  # what the features follow from besides the images: the body's checksum
+    body_checksum: str  # what the features follow from besides the images: the body's checksum
     still: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
     settings: LearningSettings
     held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
@@ -72,12 +72,12 @@ class Features:
     @property
     def identity(self) -> str:
         """The pixels', and the body's."""
-        return f"{self.pixels.identity}/{self.told}"
+        return f"{self.pixels.identity}/{self.body_checksum}"
 
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Start a pass; see `unlearn.samples.Source`."""
+        """Start a pass; see `examples.Source`."""
         period = self.pixels.learned.image_set.transform.id.period
         if epoch is not None and period == 0:  # it never repeats
             for images, places in self.pixels(positions, epoch=epoch, batch_size=batch_size):
@@ -119,25 +119,27 @@ def features_of(
         settings: of the training.
         cache: keeps the features.
         watch: device, precision, stop.
-        meter: the cache's; is told how many images were read.
+        meter: the cache's; counts the images that are read.
 
     Raises:
         JobError: stopped, or the features are no finite numbers.
     """
-    told = body_fingerprint(model)
+    body_checksum = body_fingerprint(model)
     count = len(pixels.tested)
 
     def make() -> dict[str, Tensor]:
-        found = feature_matrix(model, pixels.tested, watch)
-        meter.samples += len(found.positions)
+        matrix = feature_matrix(model, pixels.tested, watch)
+        meter.samples += len(matrix.positions)
         rows = torch.full((count, model.feature_dim), torch.nan)
-        rows[torch.from_numpy(found.positions)] = torch.from_numpy(found.features)
+        rows[torch.from_numpy(matrix.positions)] = torch.from_numpy(matrix.features)
         return {"rows": rows}
 
-    follows_from = (told, pixels.identity, watch.precision)
+    follows_from = (body_checksum, pixels.identity, watch.precision)
     still = cache.tensors("features", follows_from, make)["rows"]
     body = FrozenBody(model, device=watch.device, precision=watch.precision)
-    return Features(pixels=pixels, body=body, told=told, still=still, settings=settings)
+    return Features(
+        pixels=pixels, body=body, body_checksum=body_checksum, still=still, settings=settings
+    )
 
 
 def body_fingerprint(model: Detector) -> str:
@@ -165,7 +167,7 @@ class Lesson:
 def _stamp(file: str) -> tuple[int, int]:
     """Return size and time of a file: another image may come to lie under the same name."""
     try:
-        found = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
+        status = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
     except OSError:  # it is read as little as it is stamped
         return 0, 0
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns

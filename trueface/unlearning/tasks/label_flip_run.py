@@ -1,7 +1,7 @@
-"""An unlearning as a job does it: the problem set up, the method applied, everything measured.
+"""Unlearning of flipped labels from end to end: the method applied, and everything measured.
 
-What is written beside the model is enough for every later table: the answers before and after, and
-`unlearning.json`.
+What `write` puts beside the model is enough for every later table: the predictions before and
+after, and `unlearning.json`.
 """
 
 import copy
@@ -13,17 +13,14 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from launcher.api import Job
-from trueface.data.examples import Counted, Examples
+from trueface.data.examples import Counted, Examples, Meter
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.models.detectors import Detector
-from trueface.poisoning.label_flips import PoisonRecord
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
-from trueface.training.job_data import Lists
 from trueface.unlearning import api, record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.applicability import refusal
@@ -33,7 +30,13 @@ from trueface.unlearning.evaluation.embedding import Plane
 from trueface.unlearning.label_noise import find
 from trueface.unlearning.record import Found, Record
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks.label_flips import Problem, Told, situation
+from trueface.unlearning.tasks.label_flips import (
+    MethodSets,
+    Part,
+    PoisonedDetector,
+    Problem,
+    situation,
+)
 
 CLASSES = ("real", "fake")
 
@@ -42,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A detector that has unlearned, and all that is told of it."""
+    """A detector that has unlearned, with its record and predictions."""
 
     detector: Detector
     unlearned: Unlearned
@@ -52,101 +55,103 @@ class Done:
     embedding: Plane | None  # None: it was not asked for
 
 
-def unlearn(
-    job: Job, settings: UnlearningSettings, found: Lists, poison: PoisonRecord, watch: Watch
-) -> Done:
-    """Make the job's model from its poisoned base; write nothing but the caches.
+def unlearn(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Watch) -> Done:
+    """Make a poisoned detector unlearn its flipped labels, in place; write nothing but the caches.
 
     Raises:
         UsageError: the method cannot work here.
         JobError: stopped, nothing to forget, or no finite result.
     """
-    where = situation(settings, poison)
+    where = situation(settings, poisoned.poison)
     reason = refusal(settings.method, where, force=settings.force)
     if reason is not None:
         raise UsageError(reason)
-    problem = Problem(job, settings, found, poison, watch)
-    parts = problem.parts()
-    before = {
-        name: predictions.answered(problem.model, part.some, watch, part.ids)
-        for name, part in parts.items()
-    }
-    attacked = problem.attack()
-    attack_before = None if attacked is None else _success(problem.model, attacked, watch)
-    told, looked, looked_s = _looked_for(problem, settings, watch)
-    options = settings.options
+    problem = Problem(poisoned, settings, watch)
+    parts, attacked = problem.parts(), problem.attack()
+    before = _answers(problem.model, parts, watch)
+    attack_before = None if attacked is None else _attack_success(problem.model, attacked, watch)
+    sets, found, seconds = _with_found_flips(problem, poisoned.cache, settings, watch)
     base = copy.deepcopy(problem.model) if settings.afterwards else None
     unlearned = api.run(
         settings.method,
         problem.model,
-        forget=told.forget,
-        retain=told.retain if settings.keep_retain else None,
-        validation=parts["validation"].some,
-        options=options,
+        forget=sets.forget,
+        retain=sets.retain if settings.keep_retain else None,
+        validation=parts["validation"].examples,
+        options=settings.options,
         goal="flips",
         fresh=problem.fresh,
         learn=problem.learn,
-        cache=problem.cache_folder,
+        cache=poisoned.cache,
         watch=watch,
         seed=settings.seed,
         force=settings.force,
         situation=where,
     )
-    unlearned = replace(unlearned, seconds=unlearned.seconds + looked_s)
-    after = {
-        name: predictions.answered(unlearned.model, part.some, watch, part.ids)
-        for name, part in parts.items()
-    }
-    training = record.training(job.model_folder(job.base or ""))
-    told_of = Record(
+    unlearned = replace(unlearned, seconds=unlearned.seconds + seconds)
+    entry = replace(
+        _record(poisoned, settings, unlearned, problem.meter),
+        found=found,
+        attack=None if attacked is None else _attack_success(unlearned.model, attacked, watch),
+        attack_before=attack_before,
+    )
+    done = Done(
+        detector=problem.whole(unlearned.model),
+        unlearned=unlearned,
+        record=entry,
+        before=before,
+        after=_answers(unlearned.model, parts, watch),
+        embedding=None,
+    )
+    return done if base is None else _measured_afterwards(done, base, parts, watch, settings.seed)
+
+
+def _measured_afterwards(
+    done: Done, base: nn.Module, parts: Mapping[str, Part], watch: Watch, seed: int
+) -> Done:
+    """Return `done` with how soon the model learns the forgotten again, and with its embedding."""
+    model, forget = done.unlearned.model, parts["forget"].examples
+    target = relearn_and_probe.forget_loss(base, forget, watch, seed=seed)
+    relearn = relearn_and_probe.relearn(model, forget, watch, target=target, seed=seed)
+    plane = embedding.plane(base, model, forget, parts["retain"].examples, watch, seed=seed)
+    return replace(done, record=replace(done.record, relearn=relearn), embedding=plane)
+
+
+def _record(
+    poisoned: PoisonedDetector, settings: UnlearningSettings, unlearned: Unlearned, meter: Meter
+) -> Record:
+    return Record(
         method=settings.method,
-        model=job.model or "",
-        base=job.base or "",
+        model=poisoned.unlearned_name,
+        base=poisoned.name,
         goal="flips",
         classes=2,
         class_names=CLASSES,
         forgotten=(),
         seed=settings.seed,
-        rate=float(poison.rate),
+        rate=float(poisoned.poison.rate),
         known=settings.known,
-        found=looked,
+        found=None,
         forced=settings.force,
-        options=options.model_dump(mode="json"),
+        options=settings.options.model_dump(mode="json"),
         notes=unlearned.notes,
         seconds=unlearned.seconds,
         samples_read=unlearned.samples_read,
-        cached_seconds=unlearned.cached_seconds + problem.meter.cached_seconds,
-        cached_samples=unlearned.cached_samples + problem.meter.cached_samples,
+        cached_seconds=unlearned.cached_seconds + meter.cached_seconds,
+        cached_samples=unlearned.cached_samples + meter.cached_samples,
         peak_bytes=unlearned.peak_bytes,
-        training_seconds=training.seconds,
-        training_samples=training.samples,
+        training_seconds=poisoned.training.seconds,
+        training_samples=poisoned.training.samples,
         relearn=None,
         probe=None,
-        attack=None if attacked is None else _success(unlearned.model, attacked, watch),
-        attack_before=attack_before,
+        attack=None,
+        attack_before=None,
         log=tuple({"step": step.step, **step.metrics} for step in unlearned.log),
-    )
-    seen = None
-    if base is not None:
-        forget, retain = parts["forget"].some, parts["retain"].some
-        target = relearn_and_probe.forget_loss(base, forget, watch, seed=settings.seed)
-        relearn = relearn_and_probe.relearn(
-            unlearned.model, forget, watch, target=target, seed=settings.seed
-        )
-        told_of = replace(told_of, relearn=relearn)
-        seen = embedding.plane(base, unlearned.model, forget, retain, watch, seed=settings.seed)
-    return Done(
-        detector=problem.whole(unlearned.model),
-        unlearned=unlearned,
-        record=told_of,
-        before=before,
-        after=after,
-        embedding=seen,
     )
 
 
 def write(folder: Path, done: Done) -> None:
-    """Write what tells of an unlearning beside its model."""
+    """Write record, predictions and embedding into the folder of the unlearned model."""
     predictions.write(paths.answers_before(folder), done.before)
     predictions.write(paths.answers_after(folder), done.after)
     if done.embedding is None:
@@ -156,45 +161,52 @@ def write(folder: Path, done: Done) -> None:
     record.write(folder, done.record)
 
 
-def _looked_for(
-    problem: Problem, settings: UnlearningSettings, watch: Watch
-) -> tuple[Told, Found | None, float]:
-    """Return what the method is told, with wrong labels that were found where they are looked for.
+def _answers(model: nn.Module, parts: Mapping[str, Part], watch: Watch) -> dict[str, Answered]:
+    return {
+        name: predictions.answered(model, part.examples, watch, part.ids)
+        for name, part in parts.items()
+    }
 
-    The last is how many seconds that took, without what the cache holds.
+
+def _with_found_flips(
+    problem: Problem, folder: Path, settings: UnlearningSettings, watch: Watch
+) -> tuple[MethodSets, Found | None, float]:
+    """Return the method's sets, hidden flips moved to the forget set where they are looked for.
+
+    The last is how many seconds the search took, without what the cache holds.
     """
-    told = problem.told()
+    sets = problem.method_sets()
     if not settings.find:
-        return told, None, 0.0
+        return sets, None, 0.0
     meter = problem.meter
     began, made = now(), meter.making_seconds
-    retain, known = (
-        replace(some, source=Counted(some.source, meter)) for some in (told.retain, told.forget)
+    retain, forget = (
+        replace(examples, source=Counted(examples.source, meter))
+        for examples in (sets.retain, sets.forget)
     )
-    cache = Cache(problem.cache_folder, meter)
-    findings = find(problem.model, retain, known, cache=cache, watch=watch, seed=settings.seed)
+    cache = Cache(folder, meter)
+    findings = find(problem.model, retain, forget, cache=cache, watch=watch, seed=settings.seed)
     seconds = now() - began - (meter.making_seconds - made)
     flagged = findings.rows
-    places = [told.retain.positions[row] for row in flagged]
-    hidden = sum(problem.is_wrong(place) for place in told.retain.positions)
-    right = sum(problem.is_wrong(place) for place in places)
+    hidden = sum(problem.is_flipped(place) for place in sets.retain.positions)
+    right = sum(problem.is_flipped(sets.retain.positions[row]) for row in flagged)
     log.info("find=%d right=%d hidden=%d", len(flagged), right, hidden)
-    if not flagged and not len(told.forget):
+    if not flagged and not len(sets.forget):
         raise JobError(
-            f"no wrong label was found among {len(told.retain)}, and none is known: there is "
+            f"no flipped label was found among {len(sets.retain)}, and none is given: there is "
             "nothing to forget"
         )
-    chosen = replace(told.retain.some(flagged), true=findings.suggested)
+    moved = replace(sets.retain.some(flagged), true=findings.suggested)
     gone = set(flagged)
-    rest = told.retain.some([row for row in range(len(told.retain)) if row not in gone])
+    rest = sets.retain.some([row for row in range(len(sets.retain)) if row not in gone])
     return (
-        Told(forget=told.forget + chosen, retain=rest),
+        MethodSets(forget=sets.forget + moved, retain=rest),
         Found(flagged=len(flagged), hidden=hidden, right=right),
         seconds,
     )
 
 
-def _success(model: nn.Module, attacked: Examples, watch: Watch) -> float:
-    """Return the share of fakes with a patch on that are called real."""
-    said = predictions.answered(model, attacked, watch)
-    return float(np.mean(said.logits.argmax(1) == 0))
+def _attack_success(model: nn.Module, attacked: Examples, watch: Watch) -> float:
+    """Return the fraction of fakes with a patch on that are predicted real."""
+    predicted = predictions.answered(model, attacked, watch)
+    return float(np.mean(predicted.logits.argmax(1) == 0))

@@ -1,18 +1,17 @@
-"""A poisoned detector as an unlearning problem: what a method is told, and what is true besides.
+"""A poisoned detector as an unlearning problem: what a method is given, and what it is measured on.
 
-A method is told of the wrong labels that are known (`known`, `find`); it is measured on all of them.
-Where the body stays as it is the problem is one of the last layer, and samples are features.
+A method is given a fraction of the flipped labels (`known`, `find`); it is measured on all of them.
+Where the backbone stays as it is, the problem is one of the last layer, and samples are features.
 """
 
-import logging
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 from torch import nn
 
-from launcher.api import Job
 from trueface.data.examples import Examples, Label, Meter, Source
 from trueface.data.index import Image
 from trueface.data.loaders import still
@@ -20,11 +19,8 @@ from trueface.models.detectors import Detector, freeze
 from trueface.poisoning import label_flips as poisoning
 from trueface.poisoning.label_flips import PATCH, PoisonRecord
 from trueface.poisoning.loaders import augmented
-from trueface.runtime.errors import DataError
-from trueface.runtime.ids import parse_model
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
-from trueface.training import initialization, job_data
 from trueface.training.feature_bank import is_constant
 from trueface.training.job_data import Lists
 from trueface.training.trainer import fit
@@ -32,63 +28,70 @@ from trueface.unlearning.applicability import Situation
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.log import Step
+from trueface.unlearning.record import Training
 from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import UnlearningSettings
 from trueface.unlearning.tasks.image_source import Lesson, Pixels, body_fingerprint, features_of
 
 READ = frozenset({"train", "validation"})  # lists that methods read
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisonedDetector:
+    """A detector that was trained on flipped labels, with the images of its training and test."""
+
+    detector: Detector  # on the device; unlearning changes it in place
+    fresh: Callable[[], Detector]  # makes it as it was before its training
+    lists: Lists
+    test: tuple[Image, ...]  # () without a test list
+    poison: PoisonRecord  # which labels of `lists` were flipped
+    training: Training  # what its training took
+    cache: Path  # folder for what later unlearnings of it can use again
+    name: str = ""  # its model ID, for the record
+    unlearned_name: str = ""  # the model ID of what is made of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Samples with the truth, to measure on, and what each is called."""
+    """Samples with their true labels, to measure on, and the ID of each."""
 
-    some: Examples
+    examples: Examples
     ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a method is told."""
+class MethodSets:
+    """The forget set and the retain set, as a method is given them."""
 
     forget: Examples
     retain: Examples
 
 
 class Problem:
-    """One poisoned detector, its images, and which labels of them are wrong.
+    """A poisoned detector, or its last layer, with the examples to unlearn and to measure on.
 
     Args:
-        job: the unlearning; its base is the detector.
-        settings: of the job.
-        found: the images of the base's training.
-        record: which of their labels are wrong.
+        poisoned: the detector and its images.
+        settings: of the unlearning.
         watch: device, precision, progress, stop.
     """
 
     def __init__(
-        self,
-        job: Job,
-        settings: UnlearningSettings,
-        found: Lists,
-        record: PoisonRecord,
-        watch: Watch,
+        self, poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Watch
     ) -> None:
-        self._job, self._settings, self._found, self._record = job, settings, found, record
-        self._watch, self.meter = watch, Meter()
-        self.detector = initialization.start(job, settings, job.base)
+        self._poisoned, self._settings, self._watch = poisoned, settings, watch
+        self.meter = Meter()
+        self.detector = poisoned.detector
         if settings.freeze:
             freeze(self.detector)
-        self.cache_folder = job.model_folder(job.base or "") / "cache"
         self.of_head = is_constant(settings) and self._same_start()
-        self._true = tuple(image.label for image in found.train)
-        self._wrong = frozenset(poisoning.positions(found.train, record))
-        learned = augmented(found.train, settings, record)
+        train, record = poisoned.lists.train, poisoned.poison
+        self._true = tuple(image.label for image in train)
+        self._flipped = frozenset(poisoning.positions(train, record))
+        learned = augmented(train, settings, record)
         self._trained = learned.image_set.labels
-        stamped = poisoning.stamped(found.train, record)
-        self._train = self._source(Pixels(learned, still(found.train, settings, stamped)), "train")
+        stamped = poisoning.stamped(train, record)
+        self._train = self._source(Pixels(learned, still(train, settings, stamped)), "train")
 
     @property
     def model(self) -> nn.Module:
@@ -104,49 +107,44 @@ class Problem:
 
     def fresh(self) -> nn.Module:
         """Return the model as it was before the base's training, or its last layer."""
-        made = self._begun()
-        return made.head if self.of_head else made
+        detector = self._poisoned.fresh()
+        return detector.head if self.of_head else detector
 
-    def told(self) -> Told:
-        """Return what is known to be wrong, and the rest as it was trained."""
-        wrong = sorted(self._wrong)
-        count = round(len(wrong) * self._settings.known)
+    def method_sets(self) -> MethodSets:
+        """Return the fraction `known` of the flipped examples, and the rest as it was trained."""
+        flipped = sorted(self._flipped)
+        count = round(len(flipped) * self._settings.known)
         draw = random.Random(derive("known", self._settings.seed))
-        known = frozenset(draw.sample(wrong, count))
-        rest = [place for place in range(len(self._true)) if place not in known]
+        forget = frozenset(draw.sample(flipped, count))
+        rest = [place for place in range(len(self._true)) if place not in forget]
         retain = self._examples(rest)
-        believed = Examples(
-            source=retain.source,
-            positions=retain.positions,
-            trained=retain.trained,
-            true=retain.trained,  # nobody knows better
-        )
-        return Told(forget=self._examples(sorted(known)), retain=believed)
+        # the hidden flips among them pass for true labels
+        as_trained = replace(retain, true=retain.trained)
+        return MethodSets(forget=self._examples(sorted(forget)), retain=as_trained)
 
-    def is_wrong(self, position: int) -> bool:
-        """Tell whether the label of a training image was turned round."""
-        return position in self._wrong
+    def is_flipped(self, position: int) -> bool:
+        """Return whether the label of a training image was flipped."""
+        return position in self._flipped
 
     def parts(self) -> dict[str, Part]:
-        """Return what is measured: forget (every wrong label), retain, validation, test if any."""
-        sound = [place for place in range(len(self._true)) if place not in self._wrong]
-        train = self._found.train
+        """Return what is measured: forget (every flipped label), retain, validation, test if any."""
+        unflipped = [place for place in range(len(self._true)) if place not in self._flipped]
+        lists = self._poisoned.lists
         parts = {
-            "forget": self._part(self._examples(sorted(self._wrong)), train),
-            "retain": self._part(self._examples(sound), train),
-            "validation": self._clean(self._found.val, "validation"),
+            "forget": self._part(self._examples(sorted(self._flipped)), lists.train),
+            "retain": self._part(self._examples(unflipped), lists.train),
+            "validation": self._clean(lists.val, "validation"),
         }
-        test = self._test_images()
-        if test:
-            parts["test"] = self._clean(test, "test")
+        if self._poisoned.test:
+            parts["test"] = self._clean(self._poisoned.test, "test")
         return parts
 
     def attack(self) -> Examples | None:
         """Return the fakes of the test list with the backdoor's patch on; None without one."""
-        fakes = [image for image in self._test_images() if image.label]
-        if self._record.kind != PATCH or not fakes:
+        fakes = [image for image in self._poisoned.test if image.label]
+        if self._poisoned.poison.kind != PATCH or not fakes:
             return None
-        return self._clean(fakes, "attacked", stamped=range(len(fakes))).some
+        return self._clean(fakes, "attacked", stamped=range(len(fakes))).examples
 
     def learn(
         self,
@@ -158,7 +156,7 @@ class Problem:
         options: TrainingOptions,
         watch: Watch,
     ) -> tuple[Step, ...]:
-        """Train as the base was trained; see `unlearn.learning.Learn`."""
+        """Train as the base was trained; see `plain_training.Learn`."""
         detector = self.whole(model)
         changed = {"num_epochs": options.epochs, "lr": options.lr}
         given = {key: value for key, value in changed.items() if value is not None}
@@ -183,21 +181,17 @@ class Problem:
         )
 
     def _same_start(self) -> bool:
-        """Tell whether a new start would have the body that the model has."""
-        if not METHODS[self._settings.method].fresh:
+        """Return whether a new start would have the backbone that the model has."""
+        if "untrained model" not in METHODS[self._settings.method].needs:
             return True
-        return body_fingerprint(self._begun()) == body_fingerprint(self.detector)
-
-    def _begun(self) -> Detector:
-        before = parse_model(self._job.base or "").stages[:-1]
-        return initialization.start(self._job, self._settings, "#".join(map(str, before)) or None)
+        return body_fingerprint(self._poisoned.fresh()) == body_fingerprint(self.detector)
 
     def _source(self, pixels: Pixels, what: str) -> Source:
         if not self.of_head:
             return pixels
         # what is measured alone is no cost of a method
         meter = self.meter if what in READ else Meter()
-        cache = Cache(self.cache_folder / what, meter)
+        cache = Cache(self._poisoned.cache / what, meter)
         return features_of(pixels, self.detector, self._settings, cache, self._watch, meter=meter)
 
     def _examples(self, positions: Sequence[int]) -> Examples:
@@ -208,32 +202,24 @@ class Problem:
             true=tuple(self._true[position] for position in positions),
         )
 
-    def _part(self, some: Examples, images: Sequence[Image]) -> Part:
-        return Part(some=some, ids=tuple(images[place].name for place in some.positions))
+    def _part(self, examples: Examples, images: Sequence[Image]) -> Part:
+        ids = tuple(images[place].name for place in examples.positions)
+        return Part(examples=examples, ids=ids)
 
     def _clean(self, images: Sequence[Image], what: str, stamped: Sequence[int] = ()) -> Part:
         feed = still(images, self._settings, stamped)
         labels = tuple(image.label for image in images)
-        some = Examples(
+        examples = Examples(
             source=self._source(Pixels(feed, feed), what),
             positions=tuple(range(len(images))),
             trained=labels,
             true=labels,
         )
-        return self._part(some, images)
-
-    def _test_images(self) -> tuple[Image, ...]:
-        try:
-            return job_data.of_split(self._job, self._settings, job_data.images(self._job), "test")[
-                0
-            ]
-        except DataError as error:  # no such list, or nothing of these parts in it
-            log.warning("test=none reason=%s", error)
-            return ()
+        return self._part(examples, images)
 
 
 def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:
-    """Return what is known of a problem before its images are read: which methods fit it?"""
+    """Return the facts of a problem that decide, before its images are read, which methods fit."""
     return Situation(
         goal="flips",
         rate=float(record.rate),

@@ -182,7 +182,7 @@ def test_a_class_or_data_that_are_not_there_are_told(lab: Path) -> None:
         forgotten(lab, "lau", forget_class="violet")
     with pytest.raises(DataError, match="no data folder"):
         classification.classify(a_job(lab, DATA, data_root="absent"))
-    with pytest.raises(UsageError, match="no label is wrong"):
+    with pytest.raises(UsageError, match="no label is flipped"):
         forgotten(lab, "relabel")
 
 

@@ -83,7 +83,7 @@ def test_images_that_shall_go_name_no_class_and_are_forgotten_once(tmp_path: Pat
     wanted = {"forget_fraction": 0.1, "forget_class": "violet"}
     assert forgetting(there, method="rl", model="folders:all~rl", **wanted) == ()
     (reason,) = forgetting(there, method="relabel", model="folders:all~relabel", **wanted)
-    assert "no label is wrong" in reason
+    assert "no label is flipped" in reason
     makers = [
         a_draft(CLASSIFY, there, model=BASE),
         a_draft(FORGET, there, model=MODEL, base=BASE, method="lau"),
@@ -103,7 +103,7 @@ def test_a_base_of_a_version_that_knew_no_seed_of_the_test_list_is_taken() -> No
 
 def test_methods_that_cannot_work_are_refused_unless_forced(tmp_path: Path) -> None:
     (reason,) = forgetting(tmp_path, method="relabel", model="folders:all~relabel")
-    assert "no label is wrong" in reason
+    assert "no label is flipped" in reason
     assert forgetting(tmp_path, method="relabel", model="folders:all~relabel", force=True) == ()
     for name in ("ada", "bob"):
         (tmp_path / "data" / name).mkdir(parents=True)

@@ -12,10 +12,10 @@ from trueface.data.examples import Examples, examples
 from trueface.evaluation.predictions import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import run
-from trueface.unlearning.applicability import Goal
 from trueface.unlearning.evaluation.measures import Parts
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.registry import Goal
 
 TRAINED, TESTED = 40, 120  # points of a class
 LEARNING = TrainingOptions(epochs=10, lr=0.1)

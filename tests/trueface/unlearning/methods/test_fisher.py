@@ -15,8 +15,13 @@ from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.hyperparameters import FisherOptions
-from trueface.unlearning.methods.fisher import MORE, ROW_VARIANCE, _importances, variance
+from trueface.unlearning.methods.fisher import (
+    MORE,
+    ROW_VARIANCE,
+    FisherOptions,
+    _importances,
+    variance,
+)
 from trueface.unlearning.plain_training import learn_plainly
 
 

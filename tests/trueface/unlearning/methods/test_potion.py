@@ -9,8 +9,7 @@ import torch
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.runtime.progress import Watch
-from trueface.unlearning.hyperparameters import PotionOptions
-from trueface.unlearning.methods.potion import _trials
+from trueface.unlearning.methods.potion import PotionOptions, _trials
 
 
 def weights(problem: Problem) -> list[torch.Tensor]:

@@ -8,8 +8,9 @@ from launcher.api import UsageError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import Problem, flipped, one_class, perceptron
 from trueface.runtime.progress import Watch
-from trueface.unlearning.hyperparameters import SalunOptions
-from trueface.unlearning.methods import rl, salun
+from trueface.unlearning.methods import random_labels as rl
+from trueface.unlearning.methods import salun
+from trueface.unlearning.methods.salun import SalunOptions
 from trueface.unlearning.optimization import Descent
 
 FAST = {"lr": 0.05, "epochs": 10}

@@ -10,9 +10,8 @@ from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import flipped, one_class
 from trueface.models.logits import cross_entropy, wide
 from trueface.runtime.progress import Watch
-from trueface.unlearning.hyperparameters import ScrubOptions
 from trueface.unlearning.methods import scrub
-from trueface.unlearning.methods.scrub import Checkpoint
+from trueface.unlearning.methods.scrub import Checkpoint, ScrubOptions
 from trueface.unlearning.optimization import Descent, teach
 
 FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}

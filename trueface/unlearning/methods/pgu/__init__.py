@@ -1,5 +1,5 @@
-"""Projected gradient unlearning: steps that spare where the kept images lie.
+"""Projected gradient unlearning: steps orthogonal to the inputs of the retain set.
 
-Start reading at `method.unlearn`.
-In reading order: method, projection, subspaces, covariances.
+Start reading at `method.projected_gradient`.
+In reading order: method, stop_rule, projection, subspaces, covariances.
 """

@@ -45,10 +45,10 @@ def kept(request: Request, layers: Layers, most: int) -> Covariances:
     """
     everything = _all(request, layers, most)
     gone = members([request.forget])
-    known = torch.isin(gone, everything.members)
-    if not bool(known.all()):
+    present = torch.isin(gone, everything.members)
+    if not bool(present.all()):
         raise JobError(
-            f"{int((~known).sum())} of {len(gone)} samples that are to be forgotten are not among "
+            f"{int((~present).sum())} of {len(gone)} samples that are to be forgotten are not among "
             f"the {len(everything.members)} whose inputs were kept for this model, so these cannot "
             "be told from what is kept; give `retain` once, or another cache folder"
         )
@@ -65,13 +65,15 @@ def kept(request: Request, layers: Layers, most: int) -> Covariances:
     )
 
 
-def bequeath(request: Request, found: Covariances, layers: Layers, most: int) -> None:
+def bequeath(request: Request, covariances: Covariances, layers: Layers, most: int) -> None:
     """Leave the covariances of what is kept to the model as it is now, for a later request."""
     model = fingerprint(request.model)
-    if model == found.model:
+    if model == covariances.model:
         return
     follows = _follows(request, model, layers, most)
-    request.cache.tensors(INHERITED, follows, lambda: {**found.of, MEMBERS: found.members})
+    request.cache.tensors(
+        INHERITED, follows, lambda: {**covariances.of, MEMBERS: covariances.members}
+    )
 
 
 def summed(
@@ -85,8 +87,8 @@ def summed(
     sums = Sums(layers, most)
     request.model.eval()
     with torch.no_grad(), sums.listening():
-        for some in parts:
-            for batch in some.batches("trained", epoch=None):
+        for part in parts:
+            for batch in part.batches("trained", epoch=None):
                 request.check_stop()
                 sums.positions = batch.positions
                 request.logits(batch.inputs)
@@ -96,8 +98,8 @@ def summed(
 def members(parts: Sequence[Examples]) -> Tensor:
     """Return a number for each sample that is its own in all sources, sorted."""
     numbers = [
-        hashed(hashed(torch.tensor(some.positions)) + derive(some.source.identity, 0))
-        for some in parts
+        hashed(hashed(torch.tensor(part.positions)) + derive(part.source.identity, 0))
+        for part in parts
     ]
     ordered: Tensor = torch.unique(torch.cat(numbers))
     return ordered
@@ -109,10 +111,10 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
     if request.retain is None:
         for name in (NAME, INHERITED):
             try:
-                found = request.cache.tensors(name, follows, _missing)
+                tensors = request.cache.tensors(name, follows, _missing)
             except _MissingError:
                 continue
-            return _told(found, model, inherited=name == INHERITED)
+            return _covariances(tensors, model, inherited=name == INHERITED)
         raise JobError(
             "pgu spares the inputs of what is kept, and of this model they are not known: the cache "
             "holds none, and what is kept may not be read; give `retain` and a cache folder once"
@@ -120,26 +122,28 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
     parts = [request.retain, request.forget]
     wanted = members(parts)
     made = _maker(request, parts, layers, most, wanted)
-    found = request.cache.tensors(NAME, follows, made)
-    if not torch.equal(found[MEMBERS], wanted):  # an earlier request was given other samples
+    tensors = request.cache.tensors(NAME, follows, made)
+    if not torch.equal(tensors[MEMBERS], wanted):  # an earlier request was given other samples
         digest = str(wanted.tolist())
-        found = request.cache.tensors(NAME, (*follows, digest), made)
-    return _told(found, model)
+        tensors = request.cache.tensors(NAME, (*follows, digest), made)
+    return _covariances(tensors, model)
 
 
 def _maker(
     request: Request, parts: Sequence[Examples], layers: Layers, most: int, wanted: Tensor
 ) -> Callable[[], dict[str, Tensor]]:
     def made() -> dict[str, Tensor]:
-        found = summed(request, parts, layers, most)
-        return {**{name: one.float() for name, one in found.items()}, MEMBERS: wanted}
+        sums = summed(request, parts, layers, most)
+        return {**{name: value.float() for name, value in sums.items()}, MEMBERS: wanted}
 
     return made
 
 
-def _told(found: Mapping[str, Tensor], model: str, *, inherited: bool = False) -> Covariances:
-    sums = {name: one for name, one in found.items() if name != MEMBERS}
-    return Covariances(of=sums, members=found[MEMBERS], model=model, inherited=inherited)
+def _covariances(
+    tensors: Mapping[str, Tensor], model: str, *, inherited: bool = False
+) -> Covariances:
+    sums = {name: value for name, value in tensors.items() if name != MEMBERS}
+    return Covariances(of=sums, members=tensors[MEMBERS], model=model, inherited=inherited)
 
 
 def _missing() -> dict[str, Tensor]:
@@ -147,5 +151,5 @@ def _missing() -> dict[str, Tensor]:
 
 
 def _follows(request: Request, model: str, layers: Layers, most: int) -> list[str]:
-    told = [f"{name} bias={learns_bias(layer)}" for name, layer in layers.items()]
-    return [model, request.watch.precision, f"positions={most}", *told]
+    names = [f"{name} bias={learns_bias(layer)}" for name, layer in layers.items()]
+    return [model, request.watch.precision, f"positions={most}", *names]

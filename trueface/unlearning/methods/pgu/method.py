@@ -1,7 +1,7 @@
-"""Projected gradient unlearning: up the loss of the forgotten, but not where the kept lie.
+"""Projected gradient unlearning: gradient ascent orthogonal to the inputs of the retain set.
 
-Every step of a layer is freed of the directions in which the layer's inputs lie for what is kept, so
-that answers to these hardly move. Source: T. Hoang et al., "Learn to unlearn for deep neural
+The gradient of each layer is projected onto the complement of the subspace of the layer's inputs for
+the retain set, so that predictions on that set hardly change. Source: T. Hoang et al., "Learn to unlearn for deep neural
 networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv 2312.04095,
 section 4; rules and constants as in the authors' code.
 
@@ -10,25 +10,27 @@ left alone; convolutions are looked at with their own stride, not 1; inputs are 
 augmentation and dropout, so that those of what is kept are exactly those of all less those of the
 forgotten; every epoch takes steps, the first one too; the forget set is shuffled; steps may be
 shortened (`clip`); when to stop is read off the validation set, never the test set; a class is done
-when none of it is told any more. Answers that are very sure give next to no gradient in the bounded
-loss, and need more epochs or a larger rate. For wrong labels the sound part's inputs are
-found by the same difference: wrong labels that nobody knows of count as sound. Images whose labels
+when none of it is predicted any more. Answers that are very sure give next to no gradient in the bounded
+loss, and need more epochs or a larger rate. For flipped labels the unflipped part's inputs are
+found by the same difference: hidden flips count as unflipped. Images whose labels
 were flipped at random lie where the sound ones lie, and little of the gradient is left: the log's
-`gradient_left` says how much. The authors' second stage for wrong labels, which learns a scale
+`gradient_left` says how much. The authors' second stage for flipped labels, which learns a scale
 inside the protected space, is not in their public code and is left out.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, assert_never
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.models.logits import cross_entropy, probability_of
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import PguOptions
+from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
 from trueface.unlearning.log import Step
 from trueface.unlearning.methods.pgu import covariances, subspaces
 from trueface.unlearning.methods.pgu.projection import (
@@ -41,28 +43,60 @@ from trueface.unlearning.methods.pgu.projection import (
     settle,
     stay,
 )
+from trueface.unlearning.methods.pgu.stop_rule import Moment, Rule, Verdict, verdict
 from trueface.unlearning.methods.pgu.subspaces import Layer, groups_of
 from trueface.unlearning.optimization import Descent, teach
-
-Rule = Literal["class", "instances", "depoison"]
-FORGOTTEN = 0.005  # forget accuracy at which there is nothing left to do; ours, not the authors'
+from trueface.unlearning.registry import FLIPS, Limit, register_method
 
 
-class Moment(NamedTuple):
-    """What the rules look at after an epoch; the first one is the model as it came."""
+class PguOptions(AnnealedOptions):
+    """Projected gradient unlearning. Defaults: the authors' for CIFAR-10 instances."""
 
-    forget: float  # accuracy on the forget set against the labels that were trained
-    validation: float
+    epochs: Count = Field(20, description="most passes; the paper's 100 with its stop rule")
+    lr: Positive = Field(0.05, description="first learning rate")
+    lr_end: Positive = Field(0.01, description="last learning rate")
+    batch_size: Count = Field(128, description="images a step")
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.0, description="of the steps")
+    bn: Literal["eval"] = Field("eval", description="batch norms are left as they are")
+    retained: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        0.95,
+        description="fraction of the inputs' spectrum that is protected; 1: all, nothing moves",
+    )
+    energy: Literal["s", "s2"] = Field(
+        "s", description="spectrum: singular values as in the authors' code, or their squares"
+    )
+    positions: Count = Field(
+        64, description="places of each image that a convolution's inputs are taken at"
+    )
+    offset: Annotated[Finite, Field(gt=0, lt=1)] = Field(0.05, description="keeps the loss finite")
+    loss1: NotNegative = Field(1.0, description="weight of leaving the label")
+    loss2: NotNegative = Field(0.2, description="weight of the entropy term")
+    rule: Literal["auto", "class", "instances", "depoison"] = Field(
+        "auto", description="loss and stop rule; auto: by what shall be forgotten"
+    )
+    loss: Literal["paper", "relabel"] = Field(
+        "paper", description="relabel: towards the true label instead of away from the wrong one"
+    )
+    most_loss: Finite = Field(0.05, description="accuracy that may be lost before it stops, 0 to 1")
 
 
-class Verdict(NamedTuple):
-    """What follows from the moments so far."""
+LIMITS = (
+    Limit(
+        goals=FLIPS,
+        random_flips=True,
+        reason="protects all directions in which kept images lie, and images whose labels were "
+        "flipped at random lie in the same ones: hardly any of its step is left",
+    ),
+)
 
-    chosen: int  # the moment whose model is the result if nothing better comes
-    reason: str | None  # why it ends here; None: it goes on
 
-
-def unlearn(request: Request) -> Result:
+@register_method(
+    "pgu",
+    summary="gradient ascent orthogonal to the inputs of the retain set",
+    hyperparameters=PguOptions,
+    limits=LIMITS,
+)
+def projected_gradient(request: Request) -> Result:
     """Take projected steps until the rule of what is forgotten says stop.
 
     Raises:
@@ -82,7 +116,7 @@ def unlearn(request: Request) -> Result:
             "what is kept was not read: its inputs are those of the model before an earlier unlearning",
         )
     if rule == "depoison":
-        notes += ("wrong labels that are not among the forgotten counted as sound",)
+        notes += ("flipped labels outside the forget set counted as true",)
     log, reason = _descend(request, options, rule, free)
     covariances.bequeath(request, kept, layers, options.positions)
     return Result(model=request.model, log=log, notes=(*notes, reason))
@@ -92,7 +126,7 @@ def rule_of(request: Request, options: PguOptions) -> Rule:
     """Return which loss and stop rule hold.
 
     Raises:
-        JobError: relabelling is wanted where no label is known to be wrong.
+        JobError: relabelling is wanted where no label is known to be flipped.
     """
     if options.loss == "relabel" and request.forget.true in (None, request.forget.trained):
         raise JobError(
@@ -107,7 +141,7 @@ def rule_of(request: Request, options: PguOptions) -> Rule:
 def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> Tensor:
     """Return the loss of wide logits (B, K) and the labels (B,) to leave; finite for sure answers.
 
-    The first term is bounded by -log(offset). The second makes answers uncertain; of wrong labels
+    The first term is bounded by -log(offset). The second makes answers uncertain; of flipped labels
     it makes the other classes' answer certain, and of two classes it is nothing.
     """
     first = -torch.log(1 + options.offset - probability_of(logits, labels)).mean()
@@ -119,38 +153,6 @@ def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> 
     return options.loss1 * first + options.loss2 * second
 
 
-def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float) -> Verdict:
-    """Return which model to keep and whether to go on.
-
-    Args:
-        rule: what is forgotten.
-        moments: the model as it came, and each epoch's.
-        before: what was chosen an epoch ago.
-        most_loss: validation accuracy that may be lost.
-    """
-    start, now, epoch = moments[0], moments[-1], len(moments) - 1
-    gone = now.forget <= FORGOTTEN
-    fell = start.validation - now.validation > most_loss
-    chosen = epoch
-    match rule:
-        case "instances":
-            if now.validation > now.forget:
-                last = moments[-2:]
-                gaps = [abs(one.validation - one.forget) for one in last]
-                chosen = epoch if gaps[-1] <= gaps[0] else epoch - 1
-                return Verdict(chosen, "the forgotten are answered no better than validation")
-        case "class":
-            if fell:
-                return Verdict(before, f"validation lost more than {most_loss:.1%}")
-        case "depoison":
-            chosen = epoch if now.validation >= moments[before].validation else before
-            if fell:
-                return Verdict(chosen, f"validation lost more than {most_loss:.1%}")
-        case _:
-            assert_never(rule)
-    return Verdict(chosen, "the forgotten are answered as trained no more" if gone else None)
-
-
 def _free(
     request: Request,
     kept: covariances.Covariances,
@@ -160,39 +162,41 @@ def _free(
 ) -> tuple[list[Free], tuple[str, ...]]:
     """Return the layers that may move, and what to tell of them."""
     device, more = torch.device(request.watch.device), int(rule == "class")
-    found, shares, numbers = [], dict[str, float](), [0, 0]
+    free, shares, numbers = [], dict[str, float](), [0, 0]
     for name, covariance in kept.of.items():
         request.check_stop()
-        one = subspaces.space(
+        space = subspaces.space(
             covariance.to(device, subspaces.wide(device)), options.retained, options.energy, more
         )
-        layer, shares[name] = layers[name], one.share
+        layer, shares[name] = layers[name], space.share
         outputs = layer.weight.shape[0] / groups_of(layer)
-        width = one.basis.shape[1] * groups_of(layer)
-        numbers[0] += round(outputs * (width - sum(one.protected)))
+        width = space.basis.shape[1] * groups_of(layer)
+        numbers[0] += round(outputs * (width - sum(space.protected)))
         numbers[1] += round(outputs * width)
-        if one.share > 0:
-            found.append(Free(layer, one))
-    if not found:
+        if space.share > 0:
+            free.append(Free(layer, space))
+    if not free:
         return [], ("no direction is free of what is kept, so nothing was changed",)
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
-    told = f"{numbers[0] / numbers[1]:.1%} of the directions of {len(shares)} layers were left free"
+    summary = (
+        f"{numbers[0] / numbers[1]:.1%} of the directions of {len(shares)} layers were left free"
+    )
     spread = f" ({shares[least]:.1%} in {least or 'it'} to {shares[most]:.1%} in {most or 'it'})"
-    notes: tuple[str, ...] = (told + (spread if len(shares) > 1 else ""),)
+    notes: tuple[str, ...] = (summary + (spread if len(shares) > 1 else ""),)
     bare = sum(share == 1 for share in shares.values())
     if bare:  # as the authors' rule has it
         notes += (
             f"nothing is protected in {bare} layers, as one direction holds more than retained "
             f"({options.retained:g}) of their inputs",
         )
-    return found, notes
+    return free, notes
 
 
 def _descend(
     request: Request, options: PguOptions, rule: Rule, free: list[Free]
 ) -> tuple[tuple[Step, ...], str]:
     """Take the steps and put the chosen weights back; return the log and how it ended."""
-    parameters = [one for layer, _ in free for one in parameters_of(layer)]
+    parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
     moments, log = [_moment(request.measured(counted=True))], []
@@ -204,11 +208,11 @@ def _descend(
         for epoch in range(options.epochs):
             lr = options.lr * (options.lr_end / options.lr) ** (epoch / options.epochs)
             descent.rate(lr)
-            told = _epoch(request, options, rule, free, descent, epoch=epoch)
+            numbers = _epoch(request, options, rule, free, descent, epoch=epoch)
             settle(free, start)
             measured = request.measured(counted=True)
-            log.append(Step(step=epoch + 1, metrics={**told, "lr": lr, **measured}))
-            request.watch.progress(step=epoch + 1, total=options.epochs, loss=told["loss"])
+            log.append(Step(step=epoch + 1, metrics={**numbers, "lr": lr, **measured}))
+            request.watch.progress(step=epoch + 1, total=options.epochs, loss=numbers["loss"])
             moments.append(_moment(measured))
             now = verdict(rule, moments, now.chosen, options.most_loss)
             states[epoch + 1] = copies(parameters)

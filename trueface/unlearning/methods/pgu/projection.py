@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trueface.unlearning.methods.pgu.subspaces import Layer, Space, groups_of, learns_bias
 
-LEAK = 0.8e-4  # share of a layer's way that may lie where it must not; 1e-4 is promised
+LEAK = 0.8e-4  # fraction of a layer's way that may lie where it must not; 1e-4 is promised
 
 
 class Free(NamedTuple):
@@ -25,17 +25,21 @@ def parameters_of(layer: Layer) -> list[nn.Parameter]:
 
 
 def project(free: Sequence[Free], decay: float) -> Tensor:
-    """Free the gradients of what is protected; return their new length as a share of the old."""
+    """Free the gradients of what is protected; return their new length as a fraction of the old."""
     before, after = [], []
     for layer, space in free:
         if layer.weight.grad is None:  # not used in this pass
             continue
         whole = _matrix(
-            layer, [_gradient(one) + decay * one.detach() for one in parameters_of(layer)]
+            layer,
+            [
+                _gradient(parameter) + decay * parameter.detach()
+                for parameter in parameters_of(layer)
+            ],
         )
         spared = space.spared(whole)
-        for one, part in zip(parameters_of(layer), _parts(layer, spared), strict=True):
-            _gradient(one).copy_(part)
+        for parameter, part in zip(parameters_of(layer), _parts(layer, spared), strict=True):
+            _gradient(parameter).copy_(part)
         before.append(whole.square().sum())
         after.append(spared.square().sum())
     lengths = torch.stack([torch.stack(after).sum(), torch.stack(before).sum()]).sqrt()
@@ -78,41 +82,45 @@ def stay(free: Sequence[Free], start: Sequence[Tensor]) -> None:
 @contextmanager
 def alone(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Let no other parameter learn meanwhile: batch norms, and layers without free directions."""
-    chosen = {id(one) for one in parameters}
-    others = [one for one in model.parameters() if one.requires_grad and id(one) not in chosen]
-    for one in others:
-        one.requires_grad_(False)
+    chosen = {id(parameter) for parameter in parameters}
+    others = [
+        parameter
+        for parameter in model.parameters()
+        if parameter.requires_grad and id(parameter) not in chosen
+    ]
+    for parameter in others:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for one in others:
-            one.requires_grad_(True)
+        for parameter in others:
+            parameter.requires_grad_(True)
 
 
 def copies(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """Return copies of the values of parameters."""
-    return [one.detach().clone() for one in parameters]
+    return [parameter.detach().clone() for parameter in parameters]
 
 
 def put_back(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
     """Give parameters values that they had before."""
     with torch.no_grad():
-        for one, value in zip(parameters, values, strict=True):
-            one.copy_(value)
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
 
 
 def _matrix(layer: Layer, values: Sequence[Tensor]) -> Tensor:
     """Return a weight, and a bias behind it, as (G, O, D)."""
     groups, outputs = groups_of(layer), len(values[0])
-    return torch.cat([one.reshape(groups, outputs // groups, -1) for one in values], 2)
+    return torch.cat([value.reshape(groups, outputs // groups, -1) for value in values], 2)
 
 
 def _parts(layer: Layer, matrix: Tensor) -> list[Tensor]:
     """Return what `_matrix` put together."""
     values = parameters_of(layer)
-    widths = [one.numel() // one.shape[0] for one in values]
+    widths = [value.numel() // value.shape[0] for value in values]
     parts = torch.split(matrix, widths, 2)
-    return [part.reshape(one.shape) for part, one in zip(parts, values, strict=True)]
+    return [part.reshape(value.shape) for part, value in zip(parts, values, strict=True)]
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

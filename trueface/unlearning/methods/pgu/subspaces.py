@@ -46,7 +46,7 @@ class Space:
 
     @property
     def share(self) -> float:
-        """The share of all directions that is left free."""
+        """The fraction of all directions that is left free."""
         groups, width, _ = self.basis.shape
         return 1 - sum(self.protected) / (groups * width)
 
@@ -98,29 +98,29 @@ class Sums:
 
         return caught
 
-    def _add(self, name: str, layer: Layer, given: Tensor) -> None:
+    def _add(self, name: str, layer: Layer, inputs: Tensor) -> None:
         samples = len(self.positions)
-        told = samples > 0 and len(given) % samples == 0
-        view = seen(layer, given, samples if told else 1)
+        single = samples > 0 and len(inputs) % samples == 0
+        view = seen(layer, inputs, samples if single else 1)
         places = len(view.windows)
-        taken = torch.arange(places, device=given.device).expand(samples if told else 1, -1)
-        if told and places > self._most:
-            taken = drawn(self.positions.to(given.device), places, self._most, name)
+        taken = torch.arange(places, device=inputs.device).expand(samples if single else 1, -1)
+        if single and places > self._most:
+            taken = drawn(self.positions.to(inputs.device), places, self._most, name)
         scale = places / taken.shape[1]
-        with exactly(given.device):
-            for some in patches(layer, view, taken):
-                part = some.mT @ some
+        with exactly(inputs.device):
+            for columns in patches(layer, view, taken):
+                part = columns.mT @ columns
                 if name not in self._sums:
-                    self._sums[name] = torch.zeros_like(part, dtype=wide(given.device))
+                    self._sums[name] = torch.zeros_like(part, dtype=wide(inputs.device))
                 self._sums[name].add_(part, alpha=scale)
 
 
 def layers_of(model: nn.Module) -> dict[str, Layer]:
     """Return the linear and convolutional layers whose weights may learn."""
     return {
-        name: one
-        for name, one in model.named_modules()
-        if isinstance(one, nn.Linear | nn.Conv2d) and one.weight.requires_grad
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.weight.requires_grad
     }
 
 
@@ -174,10 +174,10 @@ def patches(layer: Layer, view: View, taken: Tensor) -> Iterator[Tensor]:
     starts = torch.arange(samples, device=taken.device) * view.size
     for at in range(0, samples, step):
         rows = view.windows[taken[at : at + step]] + starts[at : at + step, None, None]
-        some = view.rows[rows].float()  # (b, n, cells, G·C)
-        some = some.view(-1, cells, groups, channels).permute(2, 0, 3, 1)
-        some = some.reshape(groups, -1, channels * cells)
-        yield functional.pad(some, (0, 1), value=1.0) if learns_bias(layer) else some
+        blocks = view.rows[rows].float()  # (b, n, cells, G·C)
+        blocks = blocks.view(-1, cells, groups, channels).permute(2, 0, 3, 1)
+        blocks = blocks.reshape(groups, -1, channels * cells)
+        yield (functional.pad(blocks, (0, 1), value=1.0) if learns_bias(layer) else blocks)
 
 
 def drawn(positions: Tensor, places: int, most: int, name: str) -> Tensor:
@@ -201,13 +201,13 @@ def hashed(numbers: Tensor) -> Tensor:
 
 
 def space(covariance: Tensor, retained: float, energy: Energy, more: int = 0) -> Space:
-    """Return the directions that hold a share of the inputs' spectrum.
+    """Return the directions that hold a fraction of the inputs' spectrum.
 
-    Of the values in falling order those are counted whose running sum is at most that share.
+    Of the values in falling order those are counted whose running sum is at most that fraction.
 
     Args:
         covariance: (G, D, D), not negative but for rounding; what is below 0 counts as 0.
-        retained: the share.
+        retained: the fraction.
         energy: "s" for singular values of the inputs, "s2" for their squares.
         more: directions besides those counted.
     """
@@ -259,8 +259,8 @@ def _eigen(covariance: Tensor) -> tuple[Tensor, Tensor]:
     count = int(used.sum())
     values, vectors = even.new_zeros(even.shape[:2]), torch.zeros_like(even)
     if count:
-        found, directions = _solved(even[:, used][:, :, used])
-        values[:, :count] = found.flip(-1).clamp(min=0)
+        solved, directions = _solved(even[:, used][:, :, used])
+        values[:, :count] = solved.flip(-1).clamp(min=0)
         vectors[:, used, :count] = directions.flip(-1)
     unused = (~used).nonzero().squeeze(1)
     vectors[:, unused, torch.arange(count, len(used), device=unused.device)] = 1

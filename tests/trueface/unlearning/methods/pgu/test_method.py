@@ -15,9 +15,9 @@ from trueface.data.examples import Examples, examples
 from trueface.evaluation.predictions import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned, run
-from trueface.unlearning.hyperparameters import PguOptions, TrainingOptions
-from trueface.unlearning.methods.pgu import method
-from trueface.unlearning.methods.pgu.method import Moment, loss_of, verdict
+from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.methods.pgu.method import PguOptions, loss_of
+from trueface.unlearning.methods.pgu.stop_rule import Moment, Rule, verdict
 from trueface.unlearning.methods.pgu.subspaces import Sums, groups_of, layers_of, space
 from trueface.unlearning.plain_training import learn_plainly
 
@@ -144,7 +144,7 @@ def test_batch_norms_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("rule", ["class", "instances", "depoison"])
-def test_the_loss_is_finite_and_bounded_for_sure_answers(classes: int, rule: method.Rule) -> None:
+def test_the_loss_is_finite_and_bounded_for_sure_answers(classes: int, rule: Rule) -> None:
     logits = torch.zeros(4, classes)
     logits[:, 0] = torch.tensor([1e4, -1e4, 20.0, 0.0])
     logits.requires_grad_()
@@ -265,7 +265,7 @@ def test_wrong_labels_never_cost_validation(logits: int, loss: str) -> None:
     options = {"loss": loss, "retained": 0.5, "energy": "s2"}
     done = problem.run("pgu", options=options, force=True)
     assert last(done, "val_accuracy") >= (done.log[0].metrics["val_accuracy"] or 0)
-    assert any("counted as sound" in note for note in done.notes)
+    assert any("counted as true" in note for note in done.notes)
     assert any(note.startswith("forced") for note in done.notes)
 
 

@@ -15,8 +15,7 @@ from trueface.evaluation.predictions import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request, Unlearned
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.hyperparameters import IwuOptions
-from trueface.unlearning.methods.iwu import around, firmness
+from trueface.unlearning.methods.instance_wise import IwuOptions, around, firmness
 from trueface.unlearning.plain_training import learn_plainly
 
 SOON = {"lr": 0.01, "attack_steps": 10}  # few steps for few instances

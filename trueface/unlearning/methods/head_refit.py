@@ -1,7 +1,7 @@
 """The last layer alone fitted anew, on cached features: exact where the body was never trained.
 
 Of a frozen backbone nothing but the last layer has seen a label, so that refitting it without the
-forgotten, or with their labels put right, is retraining itself: the loss is convex, and its minimum
+forgotten, or with their labels corrected, is retraining itself: the loss is convex, and its minimum
 does not depend on where the search begins. Where other layers were trained too, what they took from
 the forgotten stays in the features; this is then a start, not an unlearning. Source: head refit as
 the linear case of exact unlearning, A. Golatkar et al., "Mixed-privacy forgetting in deep
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 from torch.optim import LBFGS
@@ -28,12 +29,14 @@ from torch.optim import LBFGS
 from trueface.data.examples import Examples, count, whole
 from trueface.models.logits import Split
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.cache import fingerprint
-from trueface.unlearning.hyperparameters import ExactOptions
+from trueface.unlearning.hyperparameters import NotNegative, Options
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import kept
+from trueface.unlearning.methods.common import retain_set
+from trueface.unlearning.registry import register_method
 
 DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.01, 1e-3, 1e-4)
 """Penalties tried; stronger is a constant, weaker an interpolation of a thousand features."""
@@ -50,8 +53,8 @@ class Head:
 
     def logits(self, features: Tensor) -> Tensor:
         """Return wide logits (N, K), float64, of features (N, F)."""
-        found = functional.linear(features, self.weight, self.bias)
-        return torch.cat([torch.zeros_like(found), found], 1) if found.shape[1] == 1 else found
+        logits = functional.linear(features, self.weight, self.bias)
+        return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +69,28 @@ class Scaled:
         return functional.cross_entropy(head.logits(self.features), self.labels)
 
     def accuracy(self, head: Head) -> float:
-        """Return the share of right answers, in 0 … 1."""
+        """Return the accuracy, in 0 … 1."""
         return float((head.logits(self.features).argmax(1) == self.labels).double().mean())
 
 
-def unlearn(request: Request) -> Result:
+class ExactOptions(Options):
+    """The last layer refitted."""
+
+    decay: NotNegative | None = Field(
+        None,
+        description="penalty on squared weights, for features of a mean variance of 1; default: "
+        "several, the best on validation",
+    )
+    steps: Count = Field(100, description="L-BFGS steps for each")
+
+
+@register_method(
+    "exact",
+    summary="the last layer refitted on cached features",
+    hyperparameters=ExactOptions,
+    needs={"retain set"},
+)
+def exact(request: Request) -> Result:
     """Fit the last layer anew, in place; nothing else of the model changes.
 
     Raises:
@@ -80,7 +100,7 @@ def unlearn(request: Request) -> Result:
     options = request.own(ExactOptions)
     request.model.eval()
     split = Split(request.model)
-    if not all(one.requires_grad for one in split.head.parameters()):
+    if not all(parameter.requires_grad for parameter in split.head.parameters()):
         raise JobError(f"the last layer ({split.name}) is frozen, and exact changes nothing else")
     sound = _sound(request)
     features, labels = _read(request, split, whole(request.forget, request.retain), sound)
@@ -101,7 +121,7 @@ def unlearn(request: Request) -> Result:
 
 
 def fitted(
-    request: Request, some: Scaled, start: Head, *, decay: float, steps: int
+    request: Request, examples: Scaled, start: Head, *, decay: float, steps: int
 ) -> tuple[Head, float]:
     """Return the minimum of mean loss + decay / 2 · squared weights, and its mean loss.
 
@@ -123,16 +143,16 @@ def fitted(
     def closure() -> float:
         request.check_stop()
         optimizer.zero_grad(set_to_none=True)
-        loss = some.loss(head) + decay / 2 * weight.square().sum()
+        loss = examples.loss(head) + decay / 2 * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         return float(loss.detach())
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch
-    found = Head(weight=weight.detach(), bias=None if bias is None else bias.detach())
-    loss = float(some.loss(found))
+    fit = Head(weight=weight.detach(), bias=None if bias is None else bias.detach())
+    loss = float(examples.loss(fit))
     if not math.isfinite(loss):
         raise JobError(f"the loss became {loss} with penalty {decay:g}: take a larger decay")
-    return found, loss
+    return fit, loss
 
 
 def _best(
@@ -146,16 +166,16 @@ def _best(
         weight=learned.features.new_zeros(shape),
         bias=learned.features.new_zeros(shape[0]) if _has_bias(split) else None,
     )
-    found: list[tuple[float, float, float, Head]] = []
+    candidates: list[tuple[float, float, float, Head]] = []
     log = []
     for decay in decays:
         head, loss = fitted(request, learned, head, decay=decay, steps=options.steps)
         accuracy, tested_loss = tested.accuracy(head), float(tested.loss(head))
-        found.append((-accuracy, tested_loss, decay, head))
+        candidates.append((-accuracy, tested_loss, decay, head))
         metrics = {"loss": loss, "decay": decay, "val_accuracy": accuracy, "val_loss": tested_loss}
-        log.append(Step(step=len(found), metrics=metrics))
-        request.watch.progress(step=len(found), total=len(decays), loss=loss)
-    _, _, decay, head = min(found, key=lambda one: one[:2])
+        log.append(Step(step=len(candidates), metrics=metrics))
+        request.watch.progress(step=len(candidates), total=len(decays), loss=loss)
+    _, _, decay, head = min(candidates, key=lambda candidate: candidate[:2])
     return decay, head, tuple(log)
 
 
@@ -164,7 +184,7 @@ def _sound(request: Request) -> tuple[Examples, ...]:
     if request.goal == "flips" and request.forget.true is not None:
         forgotten = request.forget.relabelled(request.forget.true)
         return (forgotten,) if request.retain is None else (forgotten, request.retain)
-    return (kept(request),)
+    return (retain_set(request),)
 
 
 def _read(
@@ -178,15 +198,15 @@ def _read(
     body = _fingerprint(split)
     features, labels = [], []
     made = {part.source.identity: _features(request, split, body, part) for part in parts}
-    for some in wanted:
-        found, positions = made[some.source.identity]
+    for part in wanted:
+        cached, positions = made[part.source.identity]
         rows = {int(position): row for row, position in enumerate(positions)}
         chosen = [
             (rows[position], label)
-            for position, label in zip(some.positions, some.trained, strict=True)
+            for position, label in zip(part.positions, part.trained, strict=True)
             if position in rows
         ]
-        features.append(found[[row for row, _ in chosen]])
+        features.append(cached[[row for row, _ in chosen]])
         labels += [label for _, label in chosen]
     if not labels:
         raise JobError(f"not one of {count(wanted)} samples could be read")
@@ -194,37 +214,39 @@ def _read(
     return torch.cat(features).to(device, torch.float64), torch.tensor(labels, device=device)
 
 
-def _features(request: Request, split: Split, body: str, some: Examples) -> tuple[Tensor, Tensor]:
+def _features(
+    request: Request, split: Split, body: str, examples: Examples
+) -> tuple[Tensor, Tensor]:
     """Return features (N, F) float32 and positions (N,), from the cache where they are there."""
 
     def make() -> dict[str, Tensor]:
         features, positions = [], []
         with torch.inference_mode(), autocast(request.watch.device, request.watch.precision):
-            for batch in some.batches("trained", epoch=None):
+            for batch in examples.batches("trained", epoch=None):
                 request.check_stop()
                 features.append(split.features(batch.inputs.to(request.watch.device)).cpu())
                 positions.append(batch.positions)
         if not features:
-            raise JobError(f"not one of {len(some)} samples could be read")
-        found = torch.cat(features)
-        if not found.isfinite().all():
+            raise JobError(f"not one of {len(examples)} samples could be read")
+        rows = torch.cat(features)
+        if not rows.isfinite().all():
             raise JobError("features are no finite numbers: the model is broken")
-        return {"features": found, "positions": torch.cat(positions)}
+        return {"features": rows, "positions": torch.cat(positions)}
 
-    told = (body, some.source.identity, repr(some.positions), request.watch.precision)
-    found = request.cache.tensors("features", told, make)
-    return found["features"], found["positions"]
+    follows = (body, examples.source.identity, repr(examples.positions), request.watch.precision)
+    cached = request.cache.tensors("features", follows, make)
+    return cached["features"], cached["positions"]
 
 
 def _fingerprint(split: Split) -> str:
     """Return what is equal for the same body, whatever the last layer holds."""
-    own = {id(one) for one in split.head.parameters()}
-    found = {
+    own = {id(parameter) for parameter in split.head.parameters()}
+    body = {
         name: value
         for name, value in (*split.model.named_parameters(), *split.model.named_buffers())
         if id(value) not in own
     }
-    return f"{fingerprint(found)} {split.model}"
+    return f"{fingerprint(body)} {split.model}"
 
 
 def _has_bias(split: Split) -> bool:

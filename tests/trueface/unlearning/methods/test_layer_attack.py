@@ -15,7 +15,7 @@ from trueface.evaluation.predictions import answered
 from trueface.models.logits import last_layer
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned
-from trueface.unlearning.methods.lau import drawn
+from trueface.unlearning.methods.layer_attack import drawn
 
 
 def accuracy_on_others(model: nn.Module, problem: Problem) -> float:
@@ -88,7 +88,7 @@ def test_the_layer_is_the_same_however_many_features_are_attacked_at_a_time(
 ) -> None:
     layers = []
     for rows in (4096, 5):
-        monkeypatch.setattr("trueface.unlearning.methods.lau.ROWS", rows)
+        monkeypatch.setattr("trueface.unlearning.methods.layer_attack.ROWS", rows)
         layers.append(last_layer(one_class(classes=10).run("lau", options={"lr": 0.01}).model)[1])
     torch.testing.assert_close(layers[0].weight, layers[1].weight, rtol=1e-4, atol=1e-5)
 

@@ -1,8 +1,8 @@
-"""Instance-wise unlearning: away from the labels of some instances, held by what lies around them.
+"""Instance-wise unlearning: gradient ascent on the forget set, regularised by adversarial examples.
 
-Adversarial examples of the instances, each near one and pulled to a class drawn at random, stand
-for what is to be kept, and no kept image is read; a penalty holds the weights that the instances
-need little. It ends as soon as none of the instances is answered with its label.
+Adversarial examples of the forget set, each moved towards a class drawn at random, take the place of
+the retain set, which is not read. A penalty keeps the weights that matter least to the forget set
+near their values. Training stops when no forgotten sample is predicted as its label.
 
 Source: S. Cha et al., "Learning to unlearn: instance-wise unlearning for pre-trained classifiers",
 AAAI 2024, arXiv 2301.11578; importances by R. Aljundi et al., "Memory aware synapses",
@@ -18,33 +18,55 @@ from collections.abc import Iterator
 from itertools import count
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.data.examples import Examples
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import floats, offsets, range_of, to, walk
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import IwuOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.importance import importances, learnable
 from trueface.unlearning.log import Step
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
 Held = list[tuple[nn.Parameter, Tensor, Tensor]]  # with what it was, and how firm each entry is
 
 
-def unlearn(request: Request) -> Result:
+class IwuOptions(DescentOptions):
+    """Instance-wise unlearning. Defaults: the authors' for CIFAR-10."""
+
+    epochs: Count = Field(100, description="most passes")
+    weight_decay: NotNegative = Field(1e-4, description="of the weights")
+    batch_size: Count = Field(32, description="forgotten images a step")
+    adversarial: Count = Field(20, description="adversarial examples an image")
+    adversarial_batch: Count = Field(256, description="adversarial examples a step")
+    radius: Positive = Field(4.0, description="of the attack, L2, in the inputs' units")
+    attack_steps: Count = Field(100, description="of the attack")
+    importance: NotNegative = Field(1.0, description="weight of what holds important weights")
+    most: Count = Field(256, description="forgotten images used; more are drawn from")
+
+
+@register_method(
+    "iwu",
+    summary="instance-wise unlearning with adversarial examples",
+    hyperparameters=IwuOptions,
+)
+def instance_wise(request: Request) -> Result:
     """Train the model until no instance has its label, or for all epochs.
 
     Raises:
         JobError: nothing could be read, stopped, or no finite result.
     """
-    options, some = request.own(IwuOptions), drawn(request)
+    options, subset = request.own(IwuOptions), drawn(request)
     request.model.eval()
-    instances = _read(request, some)
-    held = _held(request, some)
+    instances = _read(request, subset)
+    held = _held(request, subset)
     nearby = _cycled(request, *around(request, instances))
     random = torch.Generator().manual_seed(derive("iwu/order", request.seed))
     descent, log, left = Descent(request.model.parameters(), options), [], _left(request, instances)
@@ -54,8 +76,8 @@ def unlearn(request: Request) -> Result:
         losses = []
         for rows in torch.split(_shuffled(instances[1], random), options.batch_size):
             teach(request.model, options.bn)
-            forget = (instances[0][rows], instances[1][rows])
-            losses.append(descent.step(_loss(request, forget, next(nearby), held)))
+            batch = (instances[0][rows], instances[1][rows])
+            losses.append(descent.step(_loss(request, batch, next(nearby), held)))
             left = _left(request, instances)
             if left == 0:
                 break
@@ -75,27 +97,30 @@ def drawn(request: Request) -> Examples:
     return request.forget.some(sorted(order[: request.own(IwuOptions).most].tolist()))
 
 
-def _read(request: Request, some: Examples) -> Pair:
+def _read(request: Request, forget: Examples) -> Pair:
     """Return the instances, on the device."""
     inputs, labels = [], []
-    for batch in some.batches("trained", epoch=None):
+    for batch in forget.batches("trained", epoch=None):
         request.check_stop()
         inputs.append(floats(batch.inputs))
         labels.append(batch.labels)
     if not inputs:
-        raise JobError(f"not one of {len(some)} samples could be read")
+        raise JobError(f"not one of {len(forget)} samples could be read")
     device = request.watch.device
     return torch.cat(inputs).to(device), torch.cat(labels).to(device)
 
 
-def _held(request: Request, some: Examples) -> Held:
+def _held(request: Request, forget: Examples) -> Held:
     """Return all weights with how they are held: the least important for the instances firmest."""
     options = request.own(IwuOptions)
     if options.importance == 0:
         return []
     weights = learnable(request.model)
-    found = importances(request, [some], "norm", batch_size=options.batch_size)
-    return [(one, one.detach().clone(), firmness(found[name])) for name, one in weights.items()]
+    importance = importances(request, [forget], "norm", batch_size=options.batch_size)
+    return [
+        (weight, weight.detach().clone(), firmness(importance[name]))
+        for name, weight in weights.items()
+    ]
 
 
 def firmness(importance: Tensor) -> Tensor:
@@ -165,5 +190,5 @@ def _left(request: Request, instances: Pair) -> float:
     request.check_stop()
     request.model.eval()
     size = request.own(IwuOptions).adversarial_batch
-    told = [request.logits(part).argmax(1) for part in torch.split(instances[0], size)]
-    return float((torch.cat(told) == instances[1]).float().mean())
+    predictions = [request.logits(part).argmax(1) for part in torch.split(instances[0], size)]
+    return float((torch.cat(predictions) == instances[1]).float().mean())

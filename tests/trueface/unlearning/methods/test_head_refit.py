@@ -14,7 +14,7 @@ from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.data.examples import Examples, examples
 from trueface.runtime.progress import Watch
-from trueface.unlearning.methods.exact import DECAYS
+from trueface.unlearning.methods.head_refit import DECAYS
 
 
 def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Tensor, Tensor]:

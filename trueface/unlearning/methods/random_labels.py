@@ -1,4 +1,4 @@
-"""Random labels: the model is trained on, with a wrong class for each forgotten sample.
+"""Random labels: the model is trained further, with a random other label for each forgotten sample.
 
 Source: L. Graves, V. Nagisetty, V. Ganesh, "Amnesiac machine learning", AAAI 2021, arXiv
 2010.10981. A label is never the one that was trained; of a class that shall go it is one of the
@@ -7,21 +7,24 @@ comes nearer to an even answer over the other classes.
 
 Without `with_retain` only the forget set is read, as in the tables of LAU (arXiv 2312.16823); with
 it both are shuffled together, as in the repository of selective synaptic dampening (arXiv
-2308.07707), which keeps far more. Batch statistics stay as they are in both cases unless told
-otherwise: those of the training are sound for what is kept.
+2308.07707), which keeps far more. Batch statistics stay as they are in both cases by
+default: those of the training are sound for what is kept.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import Field
 
 from trueface.models.logits import cross_entropy
+from trueface.runtime.field_types import Count
 from trueface.runtime.rng import numpy_stream
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import RlOptions
+from trueface.unlearning.hyperparameters import DescentOptions
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import descend, kept
+from trueface.unlearning.methods.common import descend, retain_set
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 ONLY_OTHER = (
     "there are two classes, so a label other than the wrong one is the true one: this was a "
@@ -29,24 +32,33 @@ ONLY_OTHER = (
 )
 
 
-def unlearn(request: Request) -> Result:
+class RlOptions(DescentOptions):
+    """Random labels: L. Graves et al., AAAI 2021."""
+
+    epochs: Count = Field(3, description="passes")
+    redraw: bool = Field(False, description="new random labels in every epoch")
+    with_retain: bool = Field(False, description="learn from the kept images as well")
+
+
+@register_method("rl", summary="random labels for the forget set", hyperparameters=RlOptions)
+def random_labels(request: Request) -> Result:
     """Train the model on, the forget set under random other labels.
 
     Raises:
         JobError: stopped, nothing to retain where that was asked for, or no finite result.
     """
     options = request.own(RlOptions)
-    rest = kept(request) if options.with_retain else None
+    rest = retain_set(request) if options.with_retain else None
     descent = Descent(request.model.parameters(), options)
     log = []
     for epoch in range(options.epochs):
         forget = request.forget.relabelled(drawn(request, epoch if options.redraw else 0))
-        some = forget if rest is None else forget + rest
+        samples = forget if rest is None else forget + rest
         teach(request.model, options.bn)
         loss = descend(
             request,
             descent,
-            some.batches("trained", epoch=epoch, batch_size=options.batch_size),
+            samples.batches("trained", epoch=epoch, batch_size=options.batch_size),
             lambda batch: cross_entropy(request.logits(batch.inputs), batch.labels),
         )
         request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
@@ -63,7 +75,7 @@ def drawn(request: Request, epoch: int) -> tuple[int, ...]:
     trained = request.forget.trained
     random = numpy_stream(f"random labels/{epoch}", request.seed)
     gone = set(trained) if request.goal == "class" else set()
-    left = [one for one in range(request.classes) if one not in gone]
+    left = [label for label in range(request.classes) if label not in gone]
     if gone and left:
         return tuple(random.choice(left, len(trained)).tolist())
     return _others(trained, request.classes, random)

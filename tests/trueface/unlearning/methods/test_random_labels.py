@@ -10,8 +10,8 @@ from trueface.data.examples import Meter, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.hyperparameters import RlOptions
-from trueface.unlearning.methods import rl
+from trueface.unlearning.methods import random_labels as rl
+from trueface.unlearning.methods.random_labels import RlOptions
 from trueface.unlearning.plain_training import learn_plainly
 
 FAST = {"lr": 0.05, "epochs": 20}

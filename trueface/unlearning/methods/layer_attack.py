@@ -1,4 +1,4 @@
-"""Layer attack unlearning: the last layer learns what attacked features are taken for.
+"""Layer attack unlearning: the last layer is trained on the predictions for adversarial features.
 
 The body stays as it is, bit for bit. Features of the forget set are computed once; then, epoch by
 epoch, the head of the epoch's start is the teacher. Features that it still calls by their label are
@@ -21,15 +21,17 @@ It moves no feature: whoever trains a new last layer finds what was forgotten.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
 from trueface.models.logits import Split, cross_entropy, wide
 from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.runtime.precision import autocast
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import (
@@ -44,9 +46,10 @@ from trueface.unlearning.adversarial import (
     range_of,
 )
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import LauOptions
+from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.log import Step
 from trueface.unlearning.optimization import Descent
+from trueface.unlearning.registry import FLIPS, FORGETTING, Limit, register_method
 
 ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048
 FIRST = {"partial": 0.5, "full": 4 / 255}  # eps, in mean absolute features or the inputs' range
@@ -54,7 +57,7 @@ LARGEST = 16  # how many times the first eps it may become
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class ForgetFeatures:
     """The forget set as features, and the layer that reads them."""
 
     features: Tensor  # (N, F) float32
@@ -81,7 +84,60 @@ class Teaching(NamedTuple):
     hard: Tensor  # (N,) classes, never a sample's own
 
 
-def unlearn(request: Request) -> Result:
+class LauOptions(DescentOptions):
+    """Layer attack unlearning."""
+
+    epochs: Count = Field(20, description="most passes; it stops when all is forgotten")
+    lr: Positive = Field(0.01, description="learning rate")
+    batch_size: Count = Field(128, description="features a step")
+    clip: NotNegative = Field(0.0, description="largest norm of a gradient; 0: any")
+    pgd: Literal["partial", "full"] = Field(
+        "partial", description="attack on features through the last layer, or on images"
+    )
+    double_softmax: bool = Field(True, description="smooth the distillation's target twice")
+    alpha: Probability = Field(0.5, description="weight of the distillation in the loss")
+    temperature: Positive = Field(4.0, description="of the distillation")
+    eps: Positive | None = Field(
+        None,
+        description="of the attack, in mean absolute features, or of images in their range; "
+        "default: grows until 95 % of the answers change",
+    )
+    attack_steps: Count = Field(10, description="of the attack")
+    share: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        1.0, description="of the forget set that is read"
+    )
+
+
+LIMITS = (
+    Limit(
+        goals=FLIPS,
+        classes="several",
+        reason="sends what is forgotten over the nearest border, which of flipped labels is seldom "
+        "that of the true one; take relabel, or exact where the backbone is frozen",
+    ),
+    Limit(
+        goals=FLIPS,
+        classes="two",
+        reason="sends what is forgotten over the nearest border, and of two classes the other one "
+        "is all that lies there: of flipped labels it would only relabel the last layer; take "
+        "relabel, or exact where the backbone is frozen",
+    ),
+    Limit(
+        goals=FORGETTING,
+        classes="two",
+        reason="sends what is forgotten over the nearest border, and of two classes the other one "
+        "is all that lies there: it would swap predictions and forget nothing",
+    ),
+)
+
+
+@register_method(
+    "lau",
+    summary="layer attack: the last layer trained on adversarial features",
+    hyperparameters=LauOptions,
+    limits=LIMITS,
+)
+def layer_attack(request: Request) -> Result:
     """Move the last layer until no forgotten sample is answered with its label.
 
     Raises:
@@ -90,33 +146,33 @@ def unlearn(request: Request) -> Result:
     """
     options = request.own(LauOptions)
     request.model.eval()
-    known = _read(request, drawn(request.forget, options.share, request.seed))
+    forget = _read(request, drawn(request.forget, options.share, request.seed))
     first = options.eps or FIRST[options.pgd]
     attack = Attack(first, options.eps or LARGEST * first, options.attack_steps)
-    descent = Descent(known.head.parameters(), options)
+    descent = Descent(forget.head.parameters(), options)
     random = torch.Generator().manual_seed(derive("lau/order", request.seed))
-    log, left = [], _share(known)
+    log, left = [], _share(forget)
     for epoch in range(options.epochs):
         if left == 0:
             break
-        loss = _epoch(request, known, _taught(request, known, attack), descent, random)
-        left = _share(known)
+        loss = _epoch(request, forget, _taught(request, forget, attack), descent, random)
+        left = _share(forget)
         log.append(Step(step=epoch + 1, metrics={"loss": loss, "forget_accuracy_trained": left}))
         request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-    notes = [f"read {len(known.labels)} of {len(request.forget)} forgotten samples"]
+    notes = [f"read {len(forget.labels)} of {len(request.forget)} forgotten samples"]
     if left > 0:
         notes.append(f"{left:.1%} of these still have their answer: more epochs, or a higher lr")
     return Result(model=request.model, log=tuple(log), notes=tuple(notes))
 
 
-def drawn(some: Examples, share: float, seed: int) -> Examples:
-    """Return a share of some samples, at least one, drawn by the seed, in their order."""
+def drawn(forget: Examples, fraction: float, seed: int) -> Examples:
+    """Return a fraction of the forget set, at least one sample, drawn by the seed, in its order."""
     random = torch.Generator().manual_seed(derive("lau/share", seed))
-    count = max(1, round(share * len(some)))
-    return some.some(sorted(torch.randperm(len(some), generator=random)[:count].tolist()))
+    count = max(1, round(fraction * len(forget)))
+    return forget.some(sorted(torch.randperm(len(forget), generator=random)[:count].tolist()))
 
 
-def _read(request: Request, forget: Examples) -> Known:
+def _read(request: Request, forget: Examples) -> ForgetFeatures:
     """Return the forget set as features; every sample is read once."""
     split, features, labels, positions = Split(request.model), [], [], []
     ends: list[Tensor] = []  # the least and the greatest input of each batch
@@ -131,7 +187,7 @@ def _read(request: Request, forget: Examples) -> Known:
     if not features:
         raise JobError(f"not one of {len(forget)} samples could be read")
     places = {position: place for place, position in enumerate(forget.positions)}
-    return Known(
+    return ForgetFeatures(
         features=torch.cat(features),
         labels=torch.cat(labels).to(device),
         examples=forget.some([places[position] for position in positions]),
@@ -140,78 +196,84 @@ def _read(request: Request, forget: Examples) -> Known:
     )
 
 
-def _share(known: Known) -> float:
+def _share(forget: ForgetFeatures) -> float:
     """Return how many samples are still answered with their label, 0 to 1."""
-    return float(torch.cat(list(known.left())).float().mean())
+    return float(torch.cat(list(forget.left())).float().mean())
 
 
 @torch.no_grad()
-def _taught(request: Request, known: Known, attack: Attack) -> Teaching:
+def _taught(request: Request, forget: ForgetFeatures, attack: Attack) -> Teaching:
     """Return what the head says now, of attacked samples where it gives their label."""
     partial = request.own(LauOptions).pgd == "partial"
-    soft = torch.cat([known.answers(part) for part in torch.split(known.features, ROWS)])
-    kept = (soft.argmax(1) == known.labels).nonzero().squeeze(1)
+    soft = torch.cat([forget.answers(part) for part in torch.split(forget.features, ROWS)])
+    kept = (soft.argmax(1) == forget.labels).nonzero().squeeze(1)
     parts = _by_features if partial else _by_inputs
-    answer = known.answers if partial else request.logits
-    for rows, told in attack.answers(answer, lambda: parts(request, known, kept)):
-        soft[rows] = told
-    best = other(soft, known.labels)
-    pair = torch.stack([known.labels, best], 1)
+    answer = forget.answers if partial else request.logits
+    for rows, logits in attack.answers(answer, lambda: parts(request, forget, kept)):
+        soft[rows] = logits
+    best = other(soft, forget.labels)
+    pair = torch.stack([forget.labels, best], 1)
     swapped = soft.scatter(1, pair, soft.gather(1, pair.flip(1)))
-    failed = soft.argmax(1) == known.labels
+    failed = soft.argmax(1) == forget.labels
     return Teaching(torch.where(failed[:, None], swapped, soft), best)
 
 
-def _by_features(request: Request, known: Known, kept: Tensor) -> Iterator[Part]:
+def _by_features(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[Part]:
     """Yield the features of rows `kept`, and how to attack them through the head."""
-    unit = float(known.features.abs().mean())
-    within = Range(0.0 if float(known.features.min()) >= 0 else -torch.inf, torch.inf)
+    unit = float(forget.features.abs().mean())
+    within = Range(0.0 if float(forget.features.min()) >= 0 else -torch.inf, torch.inf)
     for rows in torch.split(kept, ROWS):
         request.check_stop()
-        labels, spot = known.labels[rows], Spot(known.features[rows], unit, within)
-        yield Part(rows, spot, labels, away_linear(known.head, labels))
+        labels, spot = forget.labels[rows], Spot(forget.features[rows], unit, within)
+        yield Part(rows, spot, labels, away_linear(forget.head, labels))
 
 
-def _by_inputs(request: Request, known: Known, kept: Tensor) -> Iterator[Part]:
+def _by_inputs(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[Part]:
     """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
     device, size = request.watch.device, request.own(LauOptions).batch_size
-    rows = dict(zip(known.examples.positions, range(len(known.labels)), strict=True))
-    some = known.examples.some(kept.tolist())
-    for batch in some.batches("trained", epoch=None, batch_size=size):
+    rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
+    correct = forget.examples.some(kept.tolist())
+    for batch in correct.batches("trained", epoch=None, batch_size=size):
         request.check_stop()
         points, labels = floats(batch.inputs.to(device)), batch.labels.to(device)
-        spot = Spot(points, known.within.width, known.within)
-        of_batch = torch.tensor([rows[int(one)] for one in batch.positions], device=device)
+        spot = Spot(points, forget.within.width, forget.within)
+        of_batch = torch.tensor(
+            [rows[int(position)] for position in batch.positions], device=device
+        )
         yield Part(of_batch, spot, labels, away(request.logits, labels))
 
 
 def _epoch(
-    request: Request, known: Known, taught: Teaching, descent: Descent, random: torch.Generator
+    request: Request,
+    forget: ForgetFeatures,
+    taught: Teaching,
+    descent: Descent,
+    random: torch.Generator,
 ) -> float:
     """Teach the head in one pass, or in as much of one as it takes; return the mean loss."""
     options, losses = request.own(LauOptions), []
-    order = torch.randperm(len(known.labels), generator=random).to(known.labels.device)
+    order = torch.randperm(len(forget.labels), generator=random).to(forget.labels.device)
     for rows in torch.split(order, options.batch_size):
         request.check_stop()
-        said = known.answers(known.features[rows])
-        told = said.detach()
-        kept = told.argmax(1) == known.labels[rows]
-        if not kept.any() and not any(part.any() for part in known.left()):
+        logits = forget.answers(forget.features[rows])
+        detached = logits.detach()
+        kept = detached.argmax(1) == forget.labels[rows]
+        if not kept.any() and not any(part.any() for part in forget.left()):
             break
-        hard = torch.where(kept, taught.hard[rows], told.argmax(1))
-        soft = torch.where(kept[:, None], taught.soft[rows], told)
-        losses.append(descent.step(_loss(said, hard, soft, options)))
+        hard = torch.where(kept, taught.hard[rows], detached.argmax(1))
+        soft = torch.where(kept[:, None], taught.soft[rows], detached)
+        losses.append(descent.step(_loss(logits, hard, soft, options)))
     return sum(losses) / len(losses)
 
 
-def _loss(said: Tensor, hard: Tensor, soft: Tensor, options: LauOptions) -> Tensor:
+def _loss(logits: Tensor, hard: Tensor, soft: Tensor, options: LauOptions) -> Tensor:
     """Return cross entropy and distillation in their shares, the latter with a second softmax."""
     warmth = options.temperature
     target = soft.softmax(1) if options.double_softmax else soft
     distilled = functional.kl_div(
-        (said / warmth).log_softmax(1),
+        (logits / warmth).log_softmax(1),
         (target / warmth).log_softmax(1),
         log_target=True,
         reduction="batchmean",
     )
-    return (1 - options.alpha) * cross_entropy(said, hard) + options.alpha * warmth**2 * distilled
+    return (1 - options.alpha) * cross_entropy(logits, hard) + options.alpha * warmth**2 * distilled

@@ -1,4 +1,4 @@
-"""Negative gradient: up the loss of the forgotten, until they are answered like unseen samples.
+"""Negative gradient: gradient ascent on the forget set, until its accuracy is that of unseen samples.
 
 Source: the baseline of A. Golatkar et al., "Eternal sunshine of the spotless net", CVPR 2020, arXiv
 1911.04933; A. Thudi et al., "Unrolling SGD", EuroS&P 2022, arXiv 2109.13398. The loss has no floor,
@@ -17,19 +17,37 @@ chance, and any rate too high makes a constant answer: it is here as what others
 from collections import deque
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from trueface.models.logits import cross_entropy
+from trueface.runtime.field_types import Probability
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import NgOptions
+from trueface.unlearning.hyperparameters import DescentOptions, Positive
 from trueface.unlearning.log import Step
 from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import register_method
 
 LATEST = 256  # answers that end a pass: an accuracy of 50 % is then known to about 3 points
 FELL = 0.1  # validation accuracy whose loss is worth a note
 Measured = Mapping[str, float | None]  # see `Request.measured`
 
 
-def unlearn(request: Request) -> Result:
-    """Go up the gradient of the forget set's loss, and stop by the rule.
+class NgOptions(DescentOptions):
+    """Negative gradient. Defaults: Unlearn-Saliency's baseline, 5 epochs at 1e-4."""
+
+    lr: Positive = Field(1e-4, description="learning rate")
+    stop_at: Probability | None = Field(
+        None,
+        description="stop when the forget set gets its trained labels so seldom; default: of a "
+        "class 0, of instances as often as validation, of flips as seldom as validation errs",
+    )
+
+
+@register_method(
+    "ng", summary="negative gradient: gradient ascent on the forget set", hyperparameters=NgOptions
+)
+def negative_gradient(request: Request) -> Result:
+    """Ascend the gradient of the forget set's loss until the stop rule holds.
 
     Raises:
         JobError: stopped, or no finite result.
@@ -87,18 +105,18 @@ def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tu
     """Return what a person should know of where it began and where it ended."""
     notes = []
     forget, target = _share(last, "forget_accuracy_trained"), aim(request, last)
-    told = f"the forget set gets its trained labels in {forget:.1%}"
+    result = f"the forget set gets its trained labels in {forget:.1%}"
     if forget > target:
         notes.append(
-            f"{told} after {epochs} epochs, {target:.1%} were wanted: take a higher lr or more "
+            f"{result} after {epochs} epochs, {target:.1%} were wanted: take a higher lr or more "
             "epochs (of answers that are quite sure the gradient all but vanishes)"
         )
     elif not epochs:
-        notes.append(f"{told} already, no more than {target:.1%}: nothing was changed")
-    left, found = _share(first, "val_accuracy"), _share(last, "val_accuracy")
-    if left - found > FELL:
+        notes.append(f"{result} already, no more than {target:.1%}: nothing was changed")
+    left, right = _share(first, "val_accuracy"), _share(last, "val_accuracy")
+    if left - right > FELL:
         notes.append(
-            f"validation accuracy fell from {left:.1%} to {found:.1%}: this loss has no floor, "
+            f"validation accuracy fell from {left:.1%} to {right:.1%}: this loss has no floor, "
             "take a lower lr or npo"
         )
     return tuple(notes)

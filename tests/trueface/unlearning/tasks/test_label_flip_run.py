@@ -1,0 +1,121 @@
+"""Flipped labels unlearned from a script: images, a detector and settings, no job of the launcher."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.api import JobError, UsageError, parse_poison
+from tests.trueface.conftest import Tree
+from trueface.data.index import Image
+from trueface.models import detectors
+from trueface.models.detectors import Detector
+from trueface.poisoning import label_flips as poisoning
+from trueface.runtime import paths
+from trueface.runtime.progress import Watch
+from trueface.training.job_data import Lists
+from trueface.unlearning import record
+from trueface.unlearning.record import Training
+from trueface.unlearning.settings import UnlearningSettings
+from trueface.unlearning.tasks import label_flip_run
+from trueface.unlearning.tasks.label_flips import PoisonedDetector
+
+COUNT = 20
+
+
+def settings(**changes: object) -> UnlearningSettings:
+    return UnlearningSettings.model_validate(
+        {
+            "data_root": "data", "split_path": "splits", "method": "relabel", "model": "slim18",
+            "weights": "none", "resize_size": 12, "num_epochs": 1, "batch_size": 8, "flip_prob": 0,
+            "afterwards": False, **changes,
+        }
+    )  # fmt: skip
+
+
+def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
+    names = [
+        f"PreSocial/{kind}/A/{number:05}.png"
+        for kind in ("Fake", "Real")
+        for number in range(COUNT)
+    ]
+    root = tree(names)
+    images = tuple(
+        Image(str(root / name), name[10:-4], int("Fake" in name), "A", "pre") for name in names
+    )
+
+    def detector() -> Detector:
+        return detectors.build("slim18", weights="none", seed=1)
+
+    train = images[: COUNT // 2] + images[-COUNT // 2 :]
+    rest = images[COUNT // 2 : -COUNT // 2]
+    poison = parse_poison("20")
+    assert poison is not None
+    return PoisonedDetector(
+        detector=detector(),
+        fresh=detector,
+        lists=Lists(train=train, val=rest[::2], splits=()),
+        test=rest[1::2],
+        poison=poisoning.choose(train, poison, 1),
+        training=Training(seconds=1.0, samples=100),
+        cache=cache,
+        name="a:pre%20",
+        unlearned_name="a:pre%20~relabel",
+    )
+
+
+@pytest.fixture
+def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
+    return poisoned(tree, tmp_path / "cache")
+
+
+def test_a_script_unlearns_flips_and_keeps_what_tells_of_it(
+    problem: PoisonedDetector, tmp_path: Path
+) -> None:
+    done = label_flip_run.unlearn(problem, settings(), Watch())
+    sizes = {name: len(answers) for name, answers in done.after.items()}
+    assert sizes == {"forget": 4, "retain": 16, "validation": 10, "test": 10}
+    assert done.detector is problem.detector
+    assert done.unlearned.samples_read == 20
+    (tmp_path / "model").mkdir()
+    label_flip_run.write(tmp_path / "model", done)
+    written = record.read(tmp_path / "model")
+    assert written is not None
+    assert (written.base, written.model, written.rate) == ("a:pre%20", "a:pre%20~relabel", 0.2)
+    assert written.training_samples == 100
+    assert paths.answers_after(tmp_path / "model").exists()
+
+
+def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
+    problem: PoisonedDetector,
+) -> None:
+    done = label_flip_run.unlearn(problem, settings(known=0.5, keep_retain=False), Watch())
+    assert len(done.after["forget"]) == 4
+    assert done.unlearned.samples_read == 2
+
+
+def test_the_last_layer_alone_starts_from_the_same_backbone(problem: PoisonedDetector) -> None:
+    body = {name: value.clone() for name, value in problem.detector.state_dict().items()}
+    done = label_flip_run.unlearn(
+        replace(problem, test=()), settings(method="retrain", freeze=True, num_epochs=2), Watch()
+    )
+    assert set(done.after) == {"forget", "retain", "validation"}
+    changed = {
+        name for name, value in done.detector.state_dict().items() if not value.equal(body[name])
+    }
+    assert changed
+    assert len({name.rpartition(".")[0] for name in changed}) == 1
+    assert problem.cache.exists()  # features of the images
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [({"method": "pgu"}, UsageError), ({"known": 0.0}, UsageError), ({}, JobError)],
+)
+def test_what_cannot_work_or_is_stopped_is_refused(
+    problem: PoisonedDetector, changes: dict[str, object], error: type[Exception]
+) -> None:
+    watch = Watch()
+    watch.stop.set()
+    with pytest.raises(error):
+        label_flip_run.unlearn(problem, settings(**changes), watch)

@@ -1,0 +1,169 @@
+"""Boundary unlearning: the forget set is moved over a decision boundary, to another class.
+
+shrink: to the nearest other class. One step of the fast gradient sign method against the model as
+    it came finds that class; then the model is trained on the forget set with these classes.
+expand: to a class of its own, which is then dropped. The last layer gets one more row, the model is
+    trained on the forget set with that class, and the row is removed again: predictions are then
+    those of the other rows.
+
+Source: M. Chen et al., "Boundary unlearning: rapid forgetting of deep networks via shifting the
+decision boundary", CVPR 2023, arXiv 2303.11570. Differences in both: batch statistics stay as they
+are, because those of the forget set alone would break all other predictions. In shrink:
+  - where the step does not leave the own class, the likeliest other one is taken; otherwise the
+    sample would be taught its label once more;
+  - the nearest class is found once for each sample, as it is tested, not anew for every augmented
+    view: two passes more instead of two an epoch. Of two classes it is the other one;
+  - the bound is a fraction of the inputs' range, which is the paper's for images in 0 … 1.
+In expand the row is a layer beside the last one, on the same features, so that the model never
+changes its shape, and a single logit z becomes the three 0, z and the row's.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trueface.data.examples import Examples
+from trueface.models.logits import Split, cross_entropy, wide
+from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Count
+from trueface.runtime.precision import autocast
+from trueface.runtime.rng import derive
+from trueface.unlearning.adversarial import away, climb, floats, other, range_of
+from trueface.unlearning.api import Request, Result
+from trueface.unlearning.hyperparameters import DescentOptions, Positive
+from trueface.unlearning.log import Step
+from trueface.unlearning.methods.common import descend
+from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.registry import FORGETTING, register_method
+
+
+class ShrinkOptions(DescentOptions):
+    """Boundary shrink."""
+
+    epochs: Count = Field(10, description="passes")
+    lr: Positive = Field(1e-4, description="learning rate")
+    bound: Positive = Field(0.1, description="of the attack, as a fraction of the inputs' range")
+
+
+class ExpandOptions(DescentOptions):
+    """Boundary expanding."""
+
+    epochs: Count = Field(10, description="passes")
+    lr: Positive = Field(1e-4, description="learning rate")
+
+
+@register_method(
+    "shrink",
+    summary="boundary shrink: to the nearest other class",
+    hyperparameters=ShrinkOptions,
+)
+def shrink(request: Request) -> Result:
+    """Train the model on the forget set with the nearest other classes.
+
+    Raises:
+        JobError: nothing could be read, stopped, or no finite result.
+    """
+    options = request.own(ShrinkOptions)
+    moved = nearest(request, options.bound)
+    descent, log = Descent(request.model.parameters(), options), []
+    for epoch in range(options.epochs):
+        teach(request.model, options.bn)
+        loss = descend(
+            request,
+            descent,
+            moved.batches("trained", epoch=epoch, batch_size=options.batch_size),
+            lambda batch: cross_entropy(request.logits(batch.inputs), batch.labels),
+        )
+        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
+        log.append(Step(step=epoch + 1, metrics={"loss": loss, **request.measured()}))
+    return Result(model=request.model, log=tuple(log))
+
+
+@register_method(
+    "expand",
+    summary="boundary expanding: to a class of its own, which is dropped",
+    hyperparameters=ExpandOptions,
+    goals=FORGETTING,
+    other_goals="sends the forgotten to a class that is dropped; a flipped label needs a true one",
+)
+def expand(request: Request) -> Result:
+    """Train the model on the forget set with a class more, and drop that class.
+
+    Raises:
+        JobError: the model is no body with a last layer, stopped, or no finite result.
+    """
+    options, split = request.own(ExpandOptions), Split(request.model)
+    row = _row(split, request.classes, request.seed, request.watch.device)
+    descent, log = Descent((*request.model.parameters(), row), options), []
+    for epoch in range(options.epochs):
+        teach(request.model, options.bn)
+        loss = descend(
+            request,
+            descent,
+            request.forget.batches("trained", epoch=epoch, batch_size=options.batch_size),
+            lambda batch: _loss(request, split, row, batch.inputs),
+        )
+        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
+        log.append(Step(step=epoch + 1, metrics={"loss": loss, **request.measured()}))
+    return Result(model=request.model, log=tuple(log))
+
+
+def nearest(request: Request, bound: float) -> Examples:
+    """Return the forget set, each sample labelled with the class that lies nearest to it.
+
+    Args:
+        request: the model as it came, and the forget set.
+        bound: of the attack, in the inputs' range.
+
+    Raises:
+        JobError: nothing could be read, or stopped.
+    """
+    if request.classes == 2:
+        return request.forget.relabelled([1 - label for label in request.forget.trained])
+    request.model.eval()
+    # a pass of its own: samples of one batch do not tell what the others' lie between
+    within = range_of(_inputs(request))
+    nearest_class: dict[int, int] = {}
+    for batch in request.forget.batches("trained", epoch=None):
+        request.check_stop()
+        points = floats(batch.inputs.to(request.watch.device))
+        labels = batch.labels.to(request.watch.device)
+        slope, eps = away(request.logits, labels), bound * within.width
+        attacked = climb(slope, points, eps=eps, steps=1, within=within)
+        with torch.no_grad():
+            classes = other(request.logits(attacked), labels)
+        nearest_class.update(zip(batch.positions.tolist(), classes.tolist(), strict=True))
+    rows = [
+        row for row, position in enumerate(request.forget.positions) if position in nearest_class
+    ]
+    if not rows:
+        raise JobError(f"not one of {len(request.forget)} samples could be read")
+    readable = request.forget.some(rows)
+    return readable.relabelled([nearest_class[position] for position in readable.positions])
+
+
+def _inputs(request: Request) -> Iterator[Tensor]:
+    for batch in request.forget.batches("trained", epoch=None):
+        request.check_stop()
+        yield floats(batch.inputs)
+
+
+def _row(split: Split, classes: int, seed: int, device: str) -> nn.Parameter:
+    """Return a row (F + 1,) as Xavier's among K + 1, the last entry its bias, 0."""
+    reach = math.sqrt(6 / (split.width + classes + 1))
+    random = torch.Generator().manual_seed(derive("expand/row", seed))
+    weights = (2 * torch.rand(split.width, generator=random) - 1) * reach
+    return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(device))
+
+
+def _loss(request: Request, split: Split, row: Tensor, inputs: Tensor) -> Tensor:
+    """Return the cross entropy with the class that is dropped, of a softmax over K + 1."""
+    with autocast(request.watch.device, request.watch.precision):
+        features = split.features(inputs.to(request.watch.device))  # (B, F)
+    own = wide(functional.linear(features, split.head.weight, split.head.bias))
+    logits = torch.cat([own, (features @ row[:-1] + row[-1])[:, None]], 1)  # (B, K + 1)
+    return cross_entropy(logits, torch.full((len(logits),), request.classes, device=logits.device))
