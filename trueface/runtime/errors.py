@@ -1,6 +1,7 @@
 """Errors of the laboratory.
 
     launcher.api.UsageError      exit code 2
+    ├── DeclarationError         2   a plug-in whose file does not say plainly what it is
     └── DataError                2   a data folder, split or data ID that gives no images
         ├── BadImageError        1   a file that cannot be decoded, where the settings say `stop`
         ├── CheckpointError      1   a trained model that is absent, broken or another one
@@ -19,6 +20,14 @@ from launcher.api import MachineError as MachineError
 from launcher.api import UnknownName as UnknownName
 from launcher.api import UsageError as UsageError
 from launcher.api import nearest as nearest
+
+
+class DeclarationError(UsageError):
+    """A plug-in's declaration cannot be read without importing its file, or is made twice."""
+
+    def __init__(self, path: Path, line: int, reason: str) -> None:
+        self.path, self.line, self.reason = path, line, reason
+        super().__init__(f"{path}:{line}: {reason}")
 
 
 class DataError(UsageError):

@@ -1,0 +1,135 @@
+"""Declarations are read from files that cannot be imported here: each begins with `import absent`."""
+
+from pathlib import Path
+
+import pytest
+
+from trueface.runtime.declarations import Declaration, read_declarations, read_folder
+from trueface.runtime.errors import DeclarationError
+
+MODULES = frozenset({"pydantic", "typing", "trueface.runtime.field_types"})
+HEAD = """\
+import absent
+from typing import Annotated
+from pydantic import BaseModel, Field
+from trueface.runtime import field_types
+from trueface.runtime.field_types import Count as Whole
+from elsewhere import register, heavy
+"""
+
+
+def declared(folder: Path, text: str, name: str = "tool.py") -> dict[str, Declaration]:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(HEAD + text)
+    return read_folder(folder, "tools", "register", modules=MODULES)
+
+
+def refusal(folder: Path, text: str) -> str:
+    with pytest.raises(DeclarationError) as caught:
+        declared(folder, text)
+    return str(caught.value)
+
+
+def test_a_declaration_is_read_without_importing_its_file(tmp_path: Path) -> None:
+    text = '@register("saw", summary="cuts", needs={"wood"}, size=2 ** 3)\ndef saw(): ...\n'
+    read = declared(tmp_path, text, "sub/hand.py")
+    assert read == {
+        "saw": Declaration(
+            name="saw",
+            arguments={"summary": "cuts", "needs": {"wood"}, "size": 8},
+            module="tools.sub.hand",
+            attribute="saw",
+            path=tmp_path / "sub" / "hand.py",
+            line=7,
+        )
+    }
+
+
+def test_constants_and_classes_of_the_file_are_evaluated_with_what_they_use(tmp_path: Path) -> None:
+    read = declared(
+        tmp_path,
+        "TEETH = 12\n"
+        "COUNTS = (TEETH, len('ab'))\n"
+        "class Base(BaseModel):\n    own: 'Base | None' = None\n"
+        "class Options(Base):\n"
+        "    teeth: Whole = Field(TEETH)\n"
+        "    share: field_types.Probability = 0.5\n"
+        "@register('saw', options=Options, counts=COUNTS)\nclass Saw: ...\n",
+    )
+    arguments = read["saw"].arguments
+    assert arguments["counts"] == (12, 2)
+    assert arguments["options"](teeth=3).model_dump() == {"own": None, "teeth": 3, "share": 0.5}
+    assert arguments["options"].__module__ == "tools.tool"
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        arguments["options"](teeth=0)
+
+
+def test_files_come_in_the_order_of_their_names_and_may_declare_several(tmp_path: Path) -> None:
+    declared(tmp_path, "@register('c')\ndef c(): ...\n", "b.py")
+    read = declared(tmp_path, "@register('z')\n@register('y')\ndef z(): ...\n", "a.py")
+    assert [(name, one.attribute) for name, one in read.items()] == [
+        ("z", "z"),
+        ("y", "z"),
+        ("c", "c"),
+    ]
+
+
+def test_a_name_declared_twice_is_refused_with_both_places(tmp_path: Path) -> None:
+    declared(tmp_path, "@register('saw')\ndef saw(): ...\n", "a.py")
+    with pytest.raises(DeclarationError) as caught:
+        declared(tmp_path, "\n@register('saw')\ndef saw(): ...\n", "b.py")
+    assert str(caught.value).startswith(f"{tmp_path / 'b.py'}:8: register('saw')")
+    assert f"{tmp_path / 'a.py'}:7" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("@register('saw', size=heavy.SIZE)\ndef saw(): ...", 7, "'heavy' is imported from another"),
+        ("\nSIZE = heavy(3)\n@register('saw', size=SIZE)\ndef saw(): ...", 8, "'heavy' is imported"),
+        ("@register('saw', make=saw)\ndef saw(): ...", 7, "'saw' cannot be known without"),
+        ("@register('saw', size=missing)\ndef saw(): ...", 7, "NameError: name 'missing'"),
+        ("@register('saw', size=1 + 'a')\ndef saw(): ...", 7, "TypeError"),
+        ("@register()\ndef saw(): ...", 7, "register takes the name first"),
+        ("@register('saw', 3)\ndef saw(): ...", 7, "everything else by keyword"),
+        ("@register(3)\ndef saw(): ...", 7, "register takes a name first, not 3"),
+        ("@register('saw', **heavy)\ndef saw(): ...", 7, "everything else by keyword"),
+        ("class Options(BaseModel):\n    teeth = 3\n@register('saw', o=Options)\ndef saw(): ...", 7,
+         "PydanticUserError"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused_with_file_line_and_what_is_allowed(
+    tmp_path: Path, text: str, line: int, reason: str
+) -> None:
+    message = refusal(tmp_path, text)
+    assert message.startswith(f"{tmp_path / 'tool.py'}:{line}: ")
+    assert reason in message
+    if "register takes" not in reason:
+        assert "trueface.runtime.field_types" in message
+
+
+def test_a_file_that_is_no_python_is_refused_with_its_line(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "@register('saw'\ndef saw(): ...\n")
+    assert message.startswith(f"{tmp_path / 'tool.py'}:7: ")
+
+
+def test_arguments_that_a_function_does_not_take_are_refused_with_file_and_line(
+    tmp_path: Path,
+) -> None:
+    def build(name: str, *, size: int) -> tuple[str, int]:
+        return name, size
+
+    read = declared(tmp_path, "@register('saw', size=3)\ndef saw(): ...\n")
+    assert read["saw"].pass_to(build) == ("saw", 3)
+    read = declared(tmp_path, "@register('saw', length=3)\ndef saw(): ...\n")
+    with pytest.raises(
+        DeclarationError, match=r"tool.py:7: .*unexpected keyword argument 'length'"
+    ):
+        read["saw"].pass_to(build)
+
+
+def test_a_package_is_found_by_its_name() -> None:
+    assert read_declarations("trueface.runtime", "nothing_is_called_so", modules=()) == {}
+    with pytest.raises(ModuleNotFoundError, match=r"no package trueface\.absent"):
+        read_declarations("trueface.absent", "register", modules=())

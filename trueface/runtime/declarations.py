@@ -1,0 +1,216 @@
+"""Declarations of plug-ins, read from the text of their files: nothing of them is imported.
+
+A plug-in registers itself with a decorator, `@register_method("ng", summary=..., needs=...)`, in a
+file that imports torch. Plans and help texts need what the decorator says, and must not wait for
+torch. So a file is parsed, and of its top level are evaluated only the decorator's arguments and
+what they name: constants and classes of the file, and what it imports from an allowed module.
+"""
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trueface.runtime.errors import DeclarationError
+
+Built = TypeVar("Built")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What one decorator says, and of which function or class."""
+
+    name: str  # the decorator's first argument
+    arguments: Mapping[str, Any]  # its keyword arguments, evaluated
+    module: str  # dotted, of the file
+    attribute: str  # the decorated function or class
+    path: Path
+    line: int
+
+    def pass_to(self, function: Callable[..., Built]) -> Built:
+        """Call `function` with the name and the arguments.
+
+        Raises:
+            DeclarationError: the function does not take them; says file, line and reason.
+        """
+        try:
+            return function(self.name, **self.arguments)
+        except (TypeError, ValueError) as error:
+            raise DeclarationError(self.path, self.line, str(error)) from error
+
+    def load(self) -> Any:
+        """Import the module and return the decorated function or class."""
+        return getattr(importlib.import_module(self.module), self.attribute)
+
+
+def read_declarations(
+    package: str, decorator: str, *, modules: Collection[str]
+) -> dict[str, Declaration]:
+    """Return what `@decorator(...)` declares in the files of a package, by name, in their order.
+
+    Args:
+        package: dotted; its parents are imported, the package itself and its modules are not.
+        decorator: name of the function, as in `register_method`.
+        modules: dotted names of those that a declaration may take names from; they are imported.
+
+    Raises:
+        DeclarationError: a declaration cannot be read, or a name is declared twice.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"no package {package}")
+    return read_folder(
+        Path(spec.submodule_search_locations[0]), package, decorator, modules=modules
+    )
+
+
+def read_folder(
+    folder: Path, package: str, decorator: str, *, modules: Collection[str]
+) -> dict[str, Declaration]:
+    """Return the same of a folder whose files would be imported as modules of `package`."""
+    declarations: dict[str, Declaration] = {}
+    for path in sorted(folder.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if f"{decorator}(" not in text:
+            continue
+        parts = path.relative_to(folder).with_suffix("").parts
+        module = ".".join((package, *(part for part in parts if part != "__init__")))
+        for declaration in _declarations(path, text, module, decorator, modules):
+            earlier = declarations.setdefault(declaration.name, declaration)
+            if earlier is not declaration:
+                raise DeclarationError(
+                    declaration.path,
+                    declaration.line,
+                    f"{decorator}({declaration.name!r}) stands in {earlier.path}:{earlier.line} "
+                    "already: give one of them another name",
+                )
+    return declarations
+
+
+def _declarations(
+    path: Path, text: str, module: str, decorator: str, modules: Collection[str]
+) -> Iterator[Declaration]:
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise DeclarationError(path, error.lineno or 1, f"not valid Python: {error.msg}") from error
+    source = _Source(path, module, modules, _bindings(tree))
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and _last_name(call.func) == decorator:
+                name, arguments = source.arguments(call, decorator)
+                yield Declaration(
+                    name=name,
+                    arguments=arguments,
+                    module=module,
+                    attribute=node.name,
+                    path=path,
+                    line=call.lineno,
+                )
+
+
+def _last_name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _bindings(tree: ast.Module) -> dict[str, ast.stmt]:
+    """Return the statements of the top level by the names that they bind."""
+    bindings: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                names = [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names = [node.name]
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                names = [name]
+            case _:
+                names = []
+        bindings.update(dict.fromkeys(names, node))
+    return bindings
+
+
+@dataclass(slots=True)
+class _Source:
+    """One file, and the values of those of its names that declarations use."""
+
+    path: Path
+    module: str
+    modules: Collection[str]
+    bindings: Mapping[str, ast.stmt]
+    namespace: dict[str, Any] = field(default_factory=dict)
+    visited: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.namespace["__name__"] = self.module  # the `__module__` of classes
+
+    def arguments(self, call: ast.Call, decorator: str) -> tuple[str, dict[str, Any]]:
+        if len(call.args) != 1 or any(keyword.arg is None for keyword in call.keywords):
+            raise self._error(
+                call, f"{decorator} takes the name first, and everything else by keyword"
+            )
+        name = self._value(call.args[0])
+        if not isinstance(name, str) or not name:
+            raise self._error(call, f"{decorator} takes a name first, not {name!r}")
+        return name, {str(word.arg): self._value(word.value) for word in call.keywords}
+
+    def _value(self, node: ast.expr) -> Any:
+        self._bind_names_in(node)
+        return self._run(node, ast.Expression(node), eval)
+
+    def _bind_names_in(self, node: ast.AST) -> None:
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
+                self._bind(inner)
+
+    def _bind(self, name: ast.Name) -> None:
+        """Give a name its value; one that the file does not bind is a built-in, or a local one."""
+        if name.id in self.visited:
+            return
+        self.visited.add(name.id)
+        match self.bindings.get(name.id):
+            case None:
+                return
+            case ast.Import() | ast.ImportFrom() as node:
+                self.namespace[name.id] = self._imported(name, node)
+            case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+                self.namespace[name.id] = self._value(value)
+            case ast.ClassDef() as node:
+                self._bind_names_in(node)
+                self._run(node, ast.Module([node], []), exec)
+            case _:
+                raise self._error(name, f"{name.id!r} cannot be known without importing this file")
+
+    def _imported(self, name: ast.Name, node: ast.Import | ast.ImportFrom) -> Any:
+        for alias in node.names:
+            top = alias.name.partition(".")[0]
+            if name.id != (alias.asname or top):
+                continue
+            if isinstance(node, ast.Import):
+                if alias.name in self.modules:
+                    return importlib.import_module(alias.name if alias.asname else top)
+            elif node.module in self.modules:
+                return getattr(importlib.import_module(str(node.module)), alias.name)
+            elif f"{node.module}.{alias.name}" in self.modules:
+                return importlib.import_module(f"{node.module}.{alias.name}")
+        raise self._error(name, f"{name.id!r} is imported from another module")
+
+    def _run(self, node: ast.stmt | ast.expr, tree: ast.Expression | ast.Module, how: Any) -> Any:
+        try:
+            return how(compile(tree, str(self.path), how.__name__), self.namespace)
+        except (AttributeError, NameError, RuntimeError, TypeError, ValueError) as error:
+            raise self._error(node, f"{type(error).__name__}: {error}") from error
+
+    def _error(self, node: ast.stmt | ast.expr, reason: str) -> DeclarationError:
+        allowed = ", ".join(sorted(self.modules))
+        return DeclarationError(
+            self.path,
+            node.lineno,
+            f"{reason}\n  a declaration may use literals, built-ins, constants and classes of its "
+            f"file, and names imported from {allowed}",
+        )
