@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from launcher.api import Job, Json, write_json
-from trueface.data.loaders import still
+from trueface.data.loaders import Feed, still
 from trueface.jobs import outputs
 from trueface.jobs.setup import poison_of, settled, watch_of
 from trueface.poisoning.loaders import augmented
@@ -15,7 +15,7 @@ from trueface.training import initialization, job_data, lineage, provenance, res
 from trueface.training import trainer as training
 from trueface.training.feature_bank import banks, is_constant
 from trueface.training.job_data import model_name
-from trueface.training.loop import Feed
+from trueface.training.objectives.registry import objectives
 from trueface.training.settings import TrainSettings
 
 
@@ -30,7 +30,8 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
     folder = job.model_folder(model_name(job))
     found = job_data.of_training(job, settings)
     record, poisoned_by = poison_of(job)
-    learned = augmented(found.train, settings, record)
+    columns = objectives()[settings.objective].columns
+    learned = augmented(found.train, settings, record, columns)
     checked = still(found.val, settings)
     origin = initialization.origin(job, settings)
     state = initialization.state_of(job, settings, origin)

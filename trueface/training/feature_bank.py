@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, batch_of
 from trueface.data.loaders import Pass
 from trueface.models import backbones
 from trueface.models.detectors import Detector
@@ -141,15 +141,11 @@ class Bank:
     def _again(self, held: FeatureMatrix, epoch: int) -> Iterator[Batch]:
         rows = {int(position): row for row, position in enumerate(held.positions)}
         features = torch.from_numpy(held.features)
-        labels = self._feed.image_set.labels
         for group in _groups(self._feed, epoch):
             good = [position for position in group if position in rows]
             if good:
-                yield Batch(
-                    images=features[[rows[position] for position in good]].to(self._watch.device),
-                    labels=torch.tensor([[float(labels[at])] for at in good]),
-                    indices=torch.tensor(good),
-                )
+                chosen = features[[rows[position] for position in good]]
+                yield batch_of(self._feed.image_set, good, chosen.to(self._watch.device))
 
 
 class _Stopped(Exception):

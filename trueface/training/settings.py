@@ -1,13 +1,15 @@
 """The settings of a detector's training."""
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
 from trueface.models.registry import ARCHITECTURES, architecture
 from trueface.runtime.field_types import Count, Finite
+from trueface.training.config import TrainerConfig
+from trueface.training.objectives import registry
 
 LEARNING: Mapping[str, str] = {
     "training_epochs": "num_epochs",
@@ -17,6 +19,12 @@ LEARNING: Mapping[str, str] = {
     "model_freeze": "freeze",
 }
 
+OBJECTIVE = "bce"  # what every detector was trained with until the setting came
+
+
+def _objective(name: str) -> str:
+    return registry.objective_name(name, binary=True)
+
 
 class LearningSettings(AugmentationSettings):
     """What trainings and unlearnings share: network, augmentation and optimisation."""
@@ -25,6 +33,10 @@ class LearningSettings(AugmentationSettings):
         "model", "freeze", "num_epochs", "ema", "precision", "compile",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        "objective": registry.modules_of
+    }
+    added: ClassVar[frozenset[str]] = frozenset({"objective"})
 
     model: Annotated[str, AfterValidator(architecture)] = Field(
         "nodown", description=", ".join(ARCHITECTURES)
@@ -38,6 +50,9 @@ class LearningSettings(AugmentationSettings):
     freeze_bn: bool = Field(True, description="with freeze: batch statistics stay as they are too")
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")
 
+    objective: Annotated[str, AfterValidator(_objective)] = Field(
+        OBJECTIVE, description=registry.described(binary=True)
+    )
     num_epochs: Count = Field(100, description="passes over the training images")
     lr: Finite = Field(1e-4, gt=0, description="learning rate (the highest, with onecycle)")
     lr_decay_epochs: int = Field(
@@ -63,6 +78,16 @@ class LearningSettings(AugmentationSettings):
     precision: Precision = "fp32"
     channels_last: bool = Field(True, description="memory format; quicker on CPUs and tensor cores")
     compile: bool = Field(False, description="let torch compile the network first")
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """What the trainer works with."""
+        return TrainerConfig.of(self, fused=True)
+
+    @property
+    def neutral_to_results(self) -> frozenset[str]:
+        """The settings that cannot change a result, as they are set."""
+        return self.neutral | (self.added if self.objective == OBJECTIVE else frozenset())
 
 
 class TrainSettings(LearningSettings):

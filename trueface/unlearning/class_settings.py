@@ -38,7 +38,9 @@ class ForgettingSettings(ClassifySettings):
     """
 
     costs: ClassVar[frozenset[str]] = ClassifySettings.costs | {"method", "unlearn_epochs"}
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"method": modules_of}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **ClassifySettings.modules, "method": modules_of,
+    }  # fmt: skip
 
     method: Annotated[str, AfterValidator(_method)] = Field(description=", ".join(METHODS))
     force: bool = Field(False, description="apply a method that is known not to work here")

@@ -14,8 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from trueface.data.dataset import Batch as Loaded
-from trueface.data.examples import BATCH_SIZE, Examples, Label, Meter, groups
+from trueface.data.examples import BATCH_SIZE, Meter, groups
 from trueface.data.loaders import Pass
 from trueface.models.detectors import Detector
 from trueface.runtime.progress import Watch
@@ -152,23 +151,6 @@ def body_fingerprint(model: Detector) -> str:
     state = model.network.state_dict()
     body = {name: value for name, value in state.items() if not name.startswith("fc.")}
     return f"{fingerprint(body)}/{model.normalization}"
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """Examples of two classes as a training's feed: augmented, one label an image."""
-
-    some: Examples
-    which: Label
-    augmented: bool = True
-
-    def __len__(self) -> int:
-        return len(self.some)
-
-    def __call__(self, epoch: int) -> Iterator[Loaded]:
-        """Start a pass."""
-        for batch in self.some.batches(self.which, epoch=epoch if self.augmented else None):
-            yield Loaded(batch.inputs, batch.labels[:, None].float(), batch.positions)
 
 
 def _stamp(file: str) -> tuple[int, int]:

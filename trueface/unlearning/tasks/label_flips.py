@@ -15,7 +15,7 @@ from torch import nn
 from launcher.api import Job
 from trueface.data.examples import Examples, Label, Meter, Source
 from trueface.data.index import Image
-from trueface.data.loaders import still
+from trueface.data.loaders import ExampleFeed, still
 from trueface.models.detectors import Detector, freeze
 from trueface.poisoning import label_flips as poisoning
 from trueface.poisoning.label_flips import PATCH, PoisonRecord
@@ -34,7 +34,7 @@ from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.log import Step
 from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks.image_source import Lesson, Pixels, body_fingerprint, features_of
+from trueface.unlearning.tasks.image_source import Pixels, body_fingerprint, features_of
 
 READ = frozenset({"train", "validation"})  # lists that methods read
 
@@ -164,9 +164,9 @@ class Problem:
         given = {key: value for key, value in changed.items() if value is not None}
         trained = fit(
             detector,
-            Lesson(some, which),
-            Lesson(validation, "trained", augmented=False),
-            self._settings.model_copy(update=given),
+            ExampleFeed(some, which),
+            ExampleFeed(validation, "trained", augmented=False),
+            self._settings.model_copy(update=given).trainer,
             watch=watch,
         )
         return tuple(
