@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 from launcher.api import Job, Json, parse_model
+from trueface.jobs import job_data
+from trueface.jobs.job_data import model_name
 from trueface.jobs.poisoning import chosen
 from trueface.jobs.setup import poison_of
 from trueface.poisoning.loaders import augmented
 from trueface.poisoning.preview import write_preview
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
-from trueface.training import job_data
-from trueface.training.job_data import model_name
 from trueface.training.settings import TrainSettings
 
 

@@ -4,13 +4,14 @@ import logging
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json, parse_model, write_json
+from trueface.jobs import job_data, model_origin
+from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
-from trueface.training import checkpointing, job_data, lineage, provenance
-from trueface.training.job_data import model_name
+from trueface.training import checkpointing, lineage, provenance
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 from trueface.unlearning.tasks import label_flip_run
@@ -29,11 +30,12 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
     poisoned_by = paths.poison_record(job.model_folder(job.base))
     record = poisoning.read_record(poisoned_by)
-    found = job_data.of_training(job, settings)
+    place, found = job_data.place(job, settings), job_data.of_training(job, settings)
+    start = model_origin.start_from(job, settings, job.base)
     done = label_flip_run.unlearn(job, settings, found, record, watch_of(job, settings.precision))
     source = {
-        **provenance.of_learning(job, settings, found, poisoned_by),
-        **provenance.of_start(job, settings, job.base),
+        **provenance.of_learning(model_origin.run(job), settings, place, found, poisoned_by),
+        **provenance.of_start(start, settings),
     }
     # for an unlearning of the unlearned model: what was wrong in the training stays the same
     poisoning.write_record(paths.poison_record(folder), record)

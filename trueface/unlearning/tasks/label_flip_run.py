@@ -23,7 +23,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
-from trueface.training.job_data import Lists
+from trueface.training.image_lists import Lists
 from trueface.unlearning import api, record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.applicability import refusal

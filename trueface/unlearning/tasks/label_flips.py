@@ -24,9 +24,9 @@ from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_model
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
-from trueface.training import initialization, job_data
 from trueface.training.feature_bank import is_constant
-from trueface.training.job_data import Lists
+from trueface.training.image_lists import Lists, Place, data_of, load_list
+from trueface.training.initialization import Start, load_start
 from trueface.training.trainer import fit
 from trueface.unlearning.applicability import Situation
 from trueface.unlearning.cache import Cache
@@ -78,7 +78,7 @@ class Problem:
     ) -> None:
         self._job, self._settings, self._found, self._record = job, settings, found, record
         self._watch, self.meter = watch, Meter()
-        self.detector = initialization.start(job, settings, job.base)
+        self.detector = self._start(job.base)
         if settings.freeze:
             freeze(self.detector)
         self.cache_folder = job.model_folder(job.base or "") / "cache"
@@ -190,7 +190,12 @@ class Problem:
 
     def _begun(self) -> Detector:
         before = parse_model(self._job.base or "").stages[:-1]
-        return initialization.start(self._job, self._settings, "#".join(map(str, before)) or None)
+        return self._start("#".join(map(str, before)) or None)
+
+    def _start(self, base: str | None) -> Detector:
+        job, settings = self._job, self._settings
+        start = Start.of(settings, base, path=job.path, model_folder=job.model_folder)
+        return load_start(start, settings, job.device)
 
     def _source(self, pixels: Pixels, what: str) -> Source:
         if not self.of_head:
@@ -223,10 +228,10 @@ class Problem:
         return self._part(some, images)
 
     def _test_images(self) -> tuple[Image, ...]:
+        job = self._job
         try:
-            return job_data.of_split(self._job, self._settings, job_data.images(self._job), "test")[
-                0
-            ]
+            place = Place.of(self._settings, job.words, job.path)
+            return load_list(place, data_of(job.images, job.model, job.words), "test")[0]
         except DataError as error:  # no such list, or nothing of these parts in it
             log.warning("test=none reason=%s", error)
             return ()
