@@ -9,6 +9,7 @@ what they name: constants and classes of the file, and what it imports from an a
 import ast
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from trueface.runtime.errors import DeclarationError
 
 Built = TypeVar("Built")
+_AT_THE_MARGIN = re.compile(r"\n[^\s)#]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ def _declarations(
     path: Path, text: str, module: str, decorator: str, modules: Collection[str]
 ) -> Iterator[Declaration]:
     try:
-        tree = ast.parse(text)
+        tree = _parse(text, decorator)
     except SyntaxError as error:
         raise DeclarationError(path, error.lineno or 1, f"not valid Python: {error.msg}") from error
     source = _Source(path, module, modules, _bindings(tree))
@@ -112,6 +114,18 @@ def _declarations(
                     path=path,
                     line=call.lineno,
                 )
+
+
+def _parse(text: str, decorator: str) -> ast.Module:
+    """Parse a file down to its last decorated statement: what follows cannot count, and costs time."""
+    statement = re.compile(r"\n(?:async def|def|class) ").search(text, text.rfind(f"{decorator}("))
+    below = _AT_THE_MARGIN.search(text, statement.end()) if statement else None
+    if below:
+        try:
+            return ast.parse(text[: below.start()])
+        except SyntaxError:  # that line was part of a string
+            pass
+    return ast.parse(text)
 
 
 def _last_name(node: ast.expr) -> str:

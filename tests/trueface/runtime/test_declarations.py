@@ -65,6 +65,12 @@ def test_constants_and_classes_of_the_file_are_evaluated_with_what_they_use(tmp_
         arguments["options"](teeth=0)
 
 
+def test_what_stands_below_the_last_declaration_does_not_count(tmp_path: Path) -> None:
+    first = '@register("saw")\ndef saw(\n    edge,\n):\n    """Cuts.\n\n# wood\n'
+    for below in ('"""\n', '"""\n\ndef rest():\n    heavy()\n', 'and\nmore"""\n\nLATER = 1\n'):
+        assert list(declared(tmp_path, first + below)) == ["saw"]
+
+
 def test_files_come_in_the_order_of_their_names_and_may_declare_several(tmp_path: Path) -> None:
     declared(tmp_path, "@register('c')\ndef c(): ...\n", "b.py")
     read = declared(tmp_path, "@register('z')\n@register('y')\ndef z(): ...\n", "a.py")
