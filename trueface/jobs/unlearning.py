@@ -28,18 +28,18 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     folder, model_id = job.model_folder(model_name(job)), parse_model(model_name(job))
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
-    poisoned_by = paths.poison_record(job.model_folder(job.base))
-    record = poisoning.read_record(poisoned_by)
-    place, found = job_data.place(job, settings), job_data.of_training(job, settings)
+    record_path = paths.poison_record(job.model_folder(job.base))
+    record = poisoning.read_record(record_path)
+    place, lists = job_data.place(job, settings), job_data.of_training(job, settings)
     start = model_origin.start_from(job, settings, job.base)
-    done = label_flip_run.unlearn(job, settings, found, record, watch_of(job, settings.precision))
+    done = label_flip_run.unlearn(job, settings, lists, record, watch_of(job, settings.precision))
     source = {
-        **provenance.of_learning(model_origin.run(job), settings, place, found, poisoned_by),
+        **provenance.of_learning(model_origin.run(job), settings, place, lists, record_path),
         **provenance.of_start(start, settings),
     }
     # for an unlearning of the unlearned model: what was wrong in the training stays the same
     poisoning.write_record(paths.poison_record(folder), record)
-    written = lineage.begin(folder, job.base, job_data.lesson(job, settings, found, unlearns=True))
+    written = lineage.begin(folder, job.base, job_data.lesson(job, settings, lists, unlearns=True))
     checkpoint.save_model(paths.checkpoint(folder), done.detector, source)
     write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
     written()

@@ -34,7 +34,7 @@ from trueface.training.settings import LearningSettings
 
 BANK_BYTES = 2 << 30  # of features held; ResNet-50's of 260,000 images
 ITEM_BYTES = 4  # features are float32
-TOLD_EVERY_S = 10.0  # in the log, while a bank is filled before the first step
+LOG_EVERY_S = 10.0  # in the log, while a bank is filled before the first step
 
 Body = Callable[[Tensor], Tensor]  # pixels as `Detector.forward` takes them -> (B, F) float32
 
@@ -99,7 +99,7 @@ class Bank:
         each_bytes = max(len(feed) * body.width * ITEM_BYTES, 1)
         self._variants, self._room = variants, min(variants, limit_bytes // each_bytes)
         self._held: dict[int, FeatureMatrix] = {}
-        self._told_at = time.monotonic()
+        self._logged_at = time.monotonic()
         self.held_bytes = self._room * each_bytes
         log.info(
             "features=%d images=%d variants=%d held=%d bytes=%d",
@@ -129,13 +129,13 @@ class Bank:
     def _variant(self, number: int) -> FeatureMatrix | None:
         unshuffled = replace(self._feed, shuffle_seed=None)
         try:
-            return _gather(self._made(unshuffled(number)), self._watch.stop, self._tell)
+            return _gather(self._made(unshuffled(number)), self._watch.stop, self._log_progress)
         except _Stopped:
             return None
 
-    def _tell(self, images: int) -> None:
-        if time.monotonic() - self._told_at > TOLD_EVERY_S or images == len(self):
-            self._told_at = time.monotonic()
+    def _log_progress(self, images: int) -> None:
+        if time.monotonic() - self._logged_at > LOG_EVERY_S or images == len(self):
+            self._logged_at = time.monotonic()
             log.info("state=making features images=%d of=%d", images, len(self))
 
     def _again(self, held: FeatureMatrix, epoch: int) -> Iterator[Batch]:
@@ -212,22 +212,22 @@ def feature_matrix(model: Detector, feed: Pass, watch: Watch) -> FeatureMatrix:
     batches = replace(feed, shuffle_seed=None)(0)
     made = (batch._replace(images=body(batch.images)) for batch in batches)
     try:
-        found = _gather(
+        matrix = _gather(
             made, watch.stop, lambda images: watch.progress(step=images, total=len(feed))
         )
     except _Stopped as error:
         raise JobError(f"stopped after {error} images; no features were written") from error
-    broken = int((~np.isfinite(found.features)).any(1).sum())
+    broken = int((~np.isfinite(matrix.features)).any(1).sum())
     if broken:
         raise JobError(
-            f"the features of {broken} of {len(found.positions)} images are no finite numbers: the "
+            f"the features of {broken} of {len(matrix.positions)} images are no finite numbers: the "
             "model is broken, train it again with a lower lr"
         )
-    return found
+    return matrix
 
 
 def write_features(
-    path: Path, found: FeatureMatrix, *, paths: Sequence[str], labels: Sequence[int]
+    path: Path, matrix: FeatureMatrix, *, paths: Sequence[str], labels: Sequence[int]
 ) -> None:
     """Write arrays features (N, F), paths (N,) and labels (N,) as one .npz, atomically.
 
@@ -235,23 +235,23 @@ def write_features(
 
     Args:
         path: the file; its folder is made.
-        found: the features.
+        matrix: the features.
         paths: of all images of the set, also of those that could not be read.
         labels: of all images of the set, 1 fake.
     """
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        features=found.features,
-        paths=np.array([paths[position] for position in found.positions], dtype=np.str_),
-        labels=np.array([labels[position] for position in found.positions], dtype=np.int8),
+        features=matrix.features,
+        paths=np.array([paths[position] for position in matrix.positions], dtype=np.str_),
+        labels=np.array([labels[position] for position in matrix.positions], dtype=np.int8),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())
 
 
 def _gather(
-    batches: Iterator[Batch], stop: threading.Event, tell: Callable[[int], None]
+    batches: Iterator[Batch], stop: threading.Event, progress: Callable[[int], None]
 ) -> FeatureMatrix:
     """Collect the features of one pass, in the order in which they come."""
     features: list[NDArray[np.float32]] = []
@@ -261,7 +261,7 @@ def _gather(
             raise _Stopped(str(len(positions)))
         features.append(batch.images.cpu().numpy())
         positions += batch.indices.tolist()
-        tell(len(positions))
+        progress(len(positions))
     return FeatureMatrix(np.concatenate(features), np.array(positions, dtype=np.int64))
 
 

@@ -101,7 +101,7 @@ class TrainSettings(LearningSettings):
         "where there are any",
     )
     optimizer_state: Literal["fresh", "kept"] = Field(
-        "fresh", description="kept: a fine-tuning goes on with its base's moments of the gradient"
+        "fresh", description="kept: a fine-tuning goes on with the state of its base's optimizer"
     )
     save_optimizer: bool = Field(
         False, description="keep the optimizer's state, for a fine-tuning that goes on with it"
