@@ -104,9 +104,9 @@ def ours(case: Case, train: Sequence[Image], val: Sequence[Image]) -> float:
     began = time.perf_counter()
     learned, tested, watch = augmented(train, settings, None), still(val, settings), Watch()
     if is_constant(settings):
-        fit(model, *banks(model, learned, tested, settings, watch), settings, watch=watch)
+        fit(model, *banks(model, learned, tested, settings, watch), settings.trainer, watch=watch)
     else:
-        fit(model, learned, tested, settings, watch=watch)
+        fit(model, learned, tested, settings.trainer, watch=watch)
     return time.perf_counter() - began
 
 

@@ -38,7 +38,9 @@ class Settings(BaseModel):
     """Base of a kind's settings: unknown names and numbers without end are refused.
 
     A subclass may name in `neutral` the settings that cannot change a result, such as a number of
-    threads: they stay out of a job's hash, so that changing them runs nothing again. `costs` names
+    threads: they stay out of a job's hash, so that changing them runs nothing again. `added` names
+    settings that came after jobs had been done: at their default, which is how those jobs were done,
+    they stay out of the hash, too. `costs` names
     those on which time and memory depend: jobs that agree in them are expected to take the same.
     `aliases` names settings of older programs by today's names. `shared` tells how this kind reads
     a value that a task file gives for all kinds (under `defaults`), or that it does not give at all.
@@ -50,11 +52,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
     neutral: ClassVar[frozenset[str]] = frozenset()
+    added: ClassVar[frozenset[str]] = frozenset()
     costs: ClassVar[frozenset[str]] = frozenset()
     aliases: ClassVar[Mapping[str, str]] = {}
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {}
     for_many: ClassVar[bool] = False
+
+    @classmethod
+    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of a job's settings that are part of its hash."""
+        defaults = {name: cls.model_fields[name].default for name in cls.added}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in cls.neutral and (name not in defaults or value != defaults[name])
+        }
 
     @classmethod
     def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others

@@ -118,8 +118,8 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
         problems.append(Problem(code="setting", message=str(error), place=where))
         return None
     dumped = made.model_dump(mode="json")
-    telling = {key: value for key, value in dumped.items() if key not in kind.settings.neutral}
-    return Settled(values=dumped, given=given, text=json.dumps(telling, sort_keys=True))
+    decisive = kind.settings.decisive(dumped)
+    return Settled(values=dumped, given=given, text=json.dumps(decisive, sort_keys=True))
 
 
 def old_names(kinds: Iterable[Kind]) -> dict[str, str]:

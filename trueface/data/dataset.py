@@ -7,10 +7,11 @@ other reason is an error. Small sets are kept decoded in memory, so that later p
 import logging
 import os
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from trueface.data.backdoor_patch import stamp
 from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
 from trueface.data.transforms import Transform
-from trueface.runtime.errors import BadImageError, DataError, MachineError
+from trueface.runtime.errors import BadImageError, DataError, JobError, MachineError
 
 CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
 DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
@@ -30,12 +31,37 @@ Decode = Literal["exact", "scaled"]
 log = logging.getLogger(__name__)
 
 
-class Batch(NamedTuple):
-    """What the network gets in one step; a NamedTuple, because torch can pin its memory."""
+NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 
-    images: Tensor  # (B, 3, H, W) or (B, crops, 3, H, W), uint8
-    labels: Tensor  # (B, 1) float32, as trained: 1 fake
+
+class Batch(NamedTuple):
+    """What the network gets in one step."""
+
+    images: Tensor  # (B, 3, H, W) or (B, crops, 3, H, W), uint8; or features (B, F)
+    labels: Tensor  # (B, 1) float32, as trained: 1 fake; of classes (B,) int64
     indices: Tensor  # (B,) int64, positions in the set
+    columns: Mapping[str, Tensor] = NO_COLUMNS  # (B,) int64 each, such as quality and group
+
+    def column(self, name: str) -> Tensor:
+        """Return what an objective needs to know of the images besides their labels, (B,) int64.
+
+        Raises:
+            JobError: the images come without it.
+        """
+        if name not in self.columns:
+            raise JobError(
+                f"this objective needs the {name} of every image, and these images come without; "
+                "take another objective"
+            )
+        return self.columns[name]
+
+    def to(self, device: str) -> "Batch":
+        """Return the batch on a device; positions stay where they are."""
+        return self._replace(
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            columns={name: values.to(device) for name, values in self.columns.items()},
+        )
 
 
 class BadFile(NamedTuple):
@@ -58,6 +84,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
             `poison.flipped`, and only for the training split.
         transform: from decoded pixels to what the network sees.
         stamped: positions that carry the backdoor's patch, on what the network sees.
+        columns: what else batches tell of each image, by name: a number an image.
         decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
         scale_to: shortest side that is needed, in pixels; for scaled only.
         cache_bytes: how much memory decoded images may take.
@@ -70,6 +97,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         *,
         labels: Sequence[int] | None = None,
         stamped: Collection[int] = (),
+        columns: Mapping[str, Sequence[int]] = NO_COLUMNS,
         decode: Decode = "exact",
         scale_to: int = 0,
         cache_bytes: int = CACHE_BYTES,
@@ -82,6 +110,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.labels = tuple(image.label for image in images) if labels is None else tuple(labels)
         self.transform = transform
         self.stamped = frozenset(stamped)
+        self.columns = {name: torch.tensor(values) for name, values in columns.items()}
         self.scale_to = scale_to if decode == "scaled" else None
         self.epoch = 0
         self.bad: dict[int, BadFile] = {}
@@ -169,7 +198,7 @@ def batches(
             gone = {file.position for file in bad}
             good = [at for at in group if at not in gone]
             image_set.sound.update(good)
-            yield _batch(image_set, good, pixels)
+            yield batch_of(image_set, good, pixels)
     if seen == 0 or seen + left_out != len(order):
         raise DataError(f"{seen} of {len(order)} images could be read, {left_out} are bad")
 
@@ -201,10 +230,13 @@ def _note(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage) -> None:
         log.warning("image=%s state=left out reason=%s", bad.path, bad.reason)
 
 
-def _batch(image_set: ImageSet, indices: Sequence[int], pixels: Tensor) -> Batch:
+def batch_of(image_set: ImageSet, indices: Sequence[int], images: Tensor) -> Batch:
+    """Return a batch of those positions of a set: their labels and columns with `images`."""
     labels = [[float(image_set.labels[index])] for index in indices]
+    positions = torch.tensor(indices, dtype=torch.int64)
     return Batch(
-        images=pixels,
+        images=images,
         labels=torch.tensor(labels, dtype=torch.float32),
-        indices=torch.tensor(indices, dtype=torch.int64),
+        indices=positions,
+        columns={name: values[positions] for name, values in image_set.columns.items()},
     )

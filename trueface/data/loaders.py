@@ -1,13 +1,51 @@
 """Images on their way into a network: which ones, with which labels, augmented or as they are."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Protocol
 
 from trueface.data.dataset import Batch, ImageSet, batches
+from trueface.data.examples import Examples, Label
 from trueface.data.index import Image
 from trueface.data.settings import AugmentationSettings, TestSettings
 from trueface.data.transforms import TrainTransform, test_transform
 from trueface.runtime.rng import derive
+
+# what an objective may ask for besides images and labels; equal values get equal numbers from 0
+COLUMNS: Mapping[str, Callable[[Image], str]] = MappingProxyType(
+    {"quality": attrgetter("modifier"), "group": attrgetter("method")}
+)
+
+
+class Feed(Protocol):
+    """Images with labels that come in batches, as often as they are asked for."""
+
+    def __len__(self) -> int:
+        """Return how many images one pass has."""
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass; its order and its augmentation are functions of `epoch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleFeed:
+    """Examples as a feed, with one sort of their labels as classes from 0, (B,) int64."""
+
+    examples: Examples
+    label: Label
+    augmented: bool = True  # and shuffled; else as they are tested, in order
+    batch_size: int | None = None  # None: as the source likes
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass."""
+        number = epoch if self.augmented else None
+        for batch in self.examples.batches(self.label, epoch=number, batch_size=self.batch_size):
+            yield Batch(batch.inputs, batch.labels, batch.positions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +83,7 @@ def augmented(
     settings: AugmentationSettings,
     labels: Sequence[int] | None = None,
     stamped: Collection[int] = (),
+    columns: Collection[str] = (),
 ) -> Pass:
     """Return `images` as they are learned: shuffled and augmented.
 
@@ -53,6 +92,7 @@ def augmented(
         settings: crops, batches, decoding, seeds.
         labels: what each is learned as; 1 fake, 0 real; None: as what it is.
         stamped: positions that carry the backdoor's patch.
+        columns: of `COLUMNS`, that batches shall have.
     """
     transform = TrainTransform(settings=settings, seed=settings.augment_seed)
     return Pass(
@@ -61,6 +101,7 @@ def augmented(
             transform,
             labels=labels,
             stamped=stamped,
+            columns={name: _numbers(images, COLUMNS[name]) for name in columns},
             decode=settings.decode,
             scale_to=settings.resize_size,
         ),
@@ -89,3 +130,10 @@ def still(
         scale_to=settings.resize_size,
     )
     return Pass(image_set=image_set, settings=settings)
+
+
+def _numbers(images: Sequence[Image], value: Callable[[Image], str]) -> list[int]:
+    """Return the place of each image's value among the sorted values of all."""
+    values = [value(image) for image in images]
+    places = {name: place for place, name in enumerate(sorted(set(values)))}
+    return [places[name] for name in values]

@@ -1,8 +1,8 @@
 """The kinds of jobs and their entry functions: from a `Job` to files and numbers, glue and nothing else.
 
 Start reading at `kinds`, then `training.train`.
-In reading order: kinds, inputs_outputs, flags, command_lines, leakage, setup, training, testing,
-poisoning, previewing, sampling, unlearning, outputs, classes.
+In reading order: kinds, inputs_outputs, flags, command_lines, leakage, setup, job_data, model_origin,
+training, testing, poisoning, previewing, sampling, unlearning, outputs, classes.
 """
 
 from collections.abc import Mapping

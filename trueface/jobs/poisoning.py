@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from launcher.api import Job, JobError, Json, Poison, parse_model
 from trueface.data.index import Image
+from trueface.jobs import job_data
+from trueface.jobs.job_data import model_name
 from trueface.poisoning import label_flips as poisoning
 from trueface.poisoning.from_list import read_list
 from trueface.poisoning.label_flips import PoisonRecord
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
-from trueface.training import job_data
-from trueface.training.job_data import model_name
 
 
 def poison(job: Job) -> Mapping[str, Json]:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 from launcher.api import Job, Json, parse_model
+from trueface.jobs import job_data
+from trueface.jobs.job_data import model_name
 from trueface.jobs.poisoning import chosen
 from trueface.jobs.setup import poison_of
 from trueface.poisoning.loaders import augmented
 from trueface.poisoning.preview import write_preview
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
-from trueface.training import job_data
-from trueface.training.job_data import model_name
 from trueface.training.settings import TrainSettings
 
 
@@ -22,11 +22,11 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
         choice: how labels would be chosen for its poison; None: as its record says.
     """
     settings = TrainSettings.model_validate(job.settings)
-    found = job_data.of_training(job, settings)
+    lists = job_data.of_training(job, settings)
     wanted = parse_model(model_name(job)).last.poison
     record = poison_of(job)[0] if choice is None else None
     if choice is not None and wanted is not None:
-        record = chosen(job, choice, found.train, wanted)
+        record = chosen(job, choice, lists.train, wanted)
     path = paths.preview(job.model_folder(model_name(job)))
-    shown = write_preview(path, augmented(found.train, settings, record).image_set)
-    return {"images": len(found.train), "shown": shown, "preview": str(path)}
+    shown = write_preview(path, augmented(lists.train, settings, record).image_set)
+    return {"images": len(lists.train), "shown": shown, "preview": str(path)}

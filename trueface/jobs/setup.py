@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from launcher.api import Job, parse_model
+from trueface.jobs.job_data import model_name
 from trueface.poisoning import label_flips as poisoning
 from trueface.poisoning.label_flips import PoisonRecord
 from trueface.runtime import gpu_memory, paths
 from trueface.runtime.progress import Watch
-from trueface.training.job_data import model_name
 
 
 def settled(job: Job) -> Job:

@@ -8,14 +8,13 @@ from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
 from trueface.evaluation.inference import evaluate
 from trueface.evaluation.score_tables import write_scores
-from trueface.jobs import outputs
+from trueface.jobs import job_data, outputs
+from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.timer import now
-from trueface.training import job_data
-from trueface.training.job_data import model_name
 
 
 def test(job: Job) -> Mapping[str, Json]:

@@ -5,22 +5,22 @@ from collections.abc import Mapping
 from functools import partial
 
 from launcher.api import Job, Json, write_json
-from trueface.data.loaders import still
-from trueface.jobs import outputs
+from trueface.data.loaders import Feed, still
+from trueface.jobs import job_data, model_origin, outputs
+from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import poison_of, settled, watch_of
 from trueface.poisoning.loaders import augmented
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
-from trueface.training import initialization, job_data, lineage, provenance, resume
+from trueface.training import initialization, lineage, provenance, resume
 from trueface.training import trainer as training
 from trueface.training.feature_bank import banks, is_constant
-from trueface.training.job_data import model_name
-from trueface.training.loop import Feed
+from trueface.training.objectives.registry import objectives
 from trueface.training.settings import TrainSettings
 
 
 def train(job: Job) -> Mapping[str, Json]:
-    """Train the job's model; see `train.train` for its files."""
+    """Train the job's model; see `trainer.train` for its files."""
     settings = TrainSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
         return _train(settled(job), settings)
@@ -28,19 +28,20 @@ def train(job: Job) -> Mapping[str, Json]:
 
 def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
     folder = job.model_folder(model_name(job))
-    found = job_data.of_training(job, settings)
-    record, poisoned_by = poison_of(job)
-    learned = augmented(found.train, settings, record)
-    checked = still(found.val, settings)
-    origin = initialization.origin(job, settings)
-    state = initialization.state_of(job, settings, origin)
+    place, lists = job_data.place(job, settings), job_data.of_training(job, settings)
+    record, record_path = poison_of(job)
+    columns = objectives()[settings.objective].columns
+    learned = augmented(lists.train, settings, record, columns)
+    checked = still(lists.val, settings)
+    start = model_origin.start(job, settings)
+    state = initialization.load_optimizer_state(start, settings)
     source = {
-        **provenance.of_learning(job, settings, found, poisoned_by),
+        **provenance.of_learning(model_origin.run(job), settings, place, lists, record_path),
         **provenance.of_labels(learned.image_set, checked.image_set),
-        **provenance.of_start(job, settings, origin, optimizer=state is not None),
+        **provenance.of_start(start, settings, optimizer=state is not None),
     }
-    further, lesson = origin == job.model, job_data.lesson(job, settings, found)
-    model = initialization.start(job, settings, origin)
+    lesson = job_data.lesson(job, settings, lists)
+    model = initialization.load_start(start, settings, job.device)
     feeds: tuple[Feed, Feed] = (learned, checked)
     if is_constant(settings):
         feeds = banks(model, learned, checked, settings, watch_of(job, settings.precision))
@@ -53,14 +54,14 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
         watch=watch_of(job),
         state=state,
         noted=partial(outputs.list_bad_images, folder, learned, checked),
-        begin=partial(lineage.begin, folder, job.base, lesson, further=further),
+        begin=partial(lineage.begin, folder, job.base, lesson, further=start.own),
     )
     if settings.features:
         outputs.keep_features(
-            folder, "train", model, still(found.train, settings), watch_of(job, settings.precision)
+            folder, "train", model, still(lists.train, settings), watch_of(job, settings.precision)
         )
     result = {
-        "images": len(found.train),
+        "images": len(lists.train),
         "poisoned": 0 if record is None else len(record.keys),
         "bad_images": outputs.count_bad_images(paths.bad_images(folder, "train")),
         **_numbers(trained),

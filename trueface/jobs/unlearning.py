@@ -5,15 +5,17 @@ from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json, parse_model, write_json
 from trueface.data.index import Image
+from trueface.jobs import job_data, model_origin
+from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.poisoning import label_flips as poisoning
-from trueface.poisoning.label_flips import PoisonRecord
 from trueface.runtime import logs, paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
-from trueface.training import checkpointing, initialization, job_data, lineage, provenance
-from trueface.training.job_data import Lists, model_name
+from trueface.training import checkpointing, initialization, lineage, provenance
+from trueface.training.image_lists import Lists
+from trueface.training.initialization import Start
 from trueface.unlearning import record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
@@ -34,17 +36,17 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     folder, model_id = job.model_folder(model_name(job)), parse_model(model_name(job))
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
-    poisoned_by = paths.poison_record(job.model_folder(job.base))
-    poison = poisoning.read_record(poisoned_by)
-    lists = job_data.of_training(job, settings)
-    poisoned = _poisoned_detector(job, job.base, settings, lists, poison)
+    record_path = paths.poison_record(job.model_folder(job.base))
+    place, lists = job_data.place(job, settings), job_data.of_training(job, settings)
+    start = model_origin.start_from(job, settings, job.base)
+    poisoned = _poisoned_detector(job, job.base, start, settings, lists)
     done = label_flip_run.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
-        **provenance.of_learning(job, settings, lists, poisoned_by),
-        **provenance.of_start(job, settings, job.base),
+        **provenance.of_learning(model_origin.run(job), settings, place, lists, record_path),
+        **provenance.of_start(start, settings),
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same
-    poisoning.write_record(paths.poison_record(folder), poison)
+    poisoning.write_record(paths.poison_record(folder), poisoned.poison)
     written = lineage.begin(folder, job.base, job_data.lesson(job, settings, lists, unlearns=True))
     checkpoint.save_model(paths.checkpoint(folder), done.detector, source)
     write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
@@ -57,7 +59,7 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
 
 
 def _poisoned_detector(
-    job: Job, base: str, settings: UnlearningSettings, lists: Lists, poison: PoisonRecord
+    job: Job, base: str, start: Start, settings: UnlearningSettings, lists: Lists
 ) -> PoisonedDetector:
     """Return the job's base with its images.
 
@@ -65,13 +67,14 @@ def _poisoned_detector(
         CheckpointError: the base cannot be read, or is of another architecture.
     """
     before = "#".join(map(str, parse_model(base).stages[:-1])) or None
+    untrained = model_origin.start_from(job, settings, before)
     folder = job.model_folder(base)
     return PoisonedDetector(
-        detector=initialization.start(job, settings, base),
-        fresh=lambda: initialization.start(job, settings, before),
+        detector=initialization.load_start(start, settings, job.device),
+        fresh=lambda: initialization.load_start(untrained, settings, job.device),
         lists=lists,
         test=_test_images(job, settings),
-        poison=poison,
+        poison=poisoning.read_record(paths.poison_record(folder)),
         training=record.training(folder),
         cache=folder / "cache",
         name=base,

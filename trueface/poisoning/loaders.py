@@ -1,6 +1,6 @@
 """Training images with the labels and the patches that a poison record gives them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from trueface.data import loaders
 from trueface.data.index import Image
@@ -10,7 +10,10 @@ from trueface.poisoning.label_flips import PoisonRecord, flipped, stamped
 
 
 def augmented(
-    images: Sequence[Image], settings: AugmentationSettings, record: PoisonRecord | None
+    images: Sequence[Image],
+    settings: AugmentationSettings,
+    record: PoisonRecord | None,
+    columns: Collection[str] = (),
 ) -> Pass:
     """Return `images` as they are learned: shuffled, augmented, flipped and stamped as recorded.
 
@@ -18,7 +21,11 @@ def augmented(
         RecordError: the record was made for other images.
     """
     if record is None:
-        return loaders.augmented(images, settings)
+        return loaders.augmented(images, settings, columns=columns)
     return loaders.augmented(
-        images, settings, labels=flipped(images, record), stamped=stamped(images, record)
+        images,
+        settings,
+        labels=flipped(images, record),
+        stamped=stamped(images, record),
+        columns=columns,
     )

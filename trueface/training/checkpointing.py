@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
+
+from torch import nn
 
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
@@ -15,7 +18,7 @@ SCHEMA = 1  # of provenance.json
 BEST, LAST = "best", "last"  # checkpoints: of the chosen epoch, and of a training that was stopped
 
 
-class Keeper:
+class Checkpointing:
     """Writes history, weights, provenance and the optimizer's state, each whole or not at all.
 
     Args:
@@ -46,20 +49,21 @@ class Keeper:
         self,
         epochs: Sequence[Epoch],
         name: str | None,
-        model: Detector,
-        taken: Callable[[], optimizer_state.State],
+        model: nn.Module,
+        optimizer: Callable[[], optimizer_state.State],
     ) -> None:
-        """Keep what an epoch came to; see `train.fit`."""
+        """Write the files of an epoch; see `trainer.fit`."""
+        detector = cast(Detector, model)
         self._noted()
         write_history(paths.history(self._folder), epochs)
         if name == BEST:
-            self._best(model, len(epochs))
+            self._best(detector, len(epochs))
             if self._settings.save_optimizer:
-                kept = optimizer_state.Kept(epoch=len(epochs), state=taken())
+                kept = optimizer_state.Kept(epoch=len(epochs), state=optimizer())
                 optimizer_state.save(paths.optimizer(self._folder), kept)
         elif name == LAST and self._settings.save_weights:
             path = paths.last_checkpoint(self._folder)
-            checkpoint.save_model(path, model, {**self._provenance, "epochs": len(epochs)})
+            checkpoint.save_model(path, detector, {**self._provenance, "epochs": len(epochs)})
 
     def confirm(self, epochs: Sequence[Epoch], chosen: Epoch, model: Detector) -> None:
         """Write the chosen weights again: those on disk may be of an epoch that came out otherwise.
@@ -79,9 +83,9 @@ class Keeper:
                 paths.optimizer(self._folder).unlink(missing_ok=True)
             self._written = self._begin() if self._settings.save_weights else _nothing
         if self._settings.save_weights:
-            told = {**self._provenance, "epochs": epoch}
-            checkpoint.save_model(paths.checkpoint(self._folder), model, told)
-            write_json(paths.provenance(self._folder), {"schema": SCHEMA, **told})
+            provenance = {**self._provenance, "epochs": epoch}
+            checkpoint.save_model(paths.checkpoint(self._folder), model, provenance)
+            write_json(paths.provenance(self._folder), {"schema": SCHEMA, **provenance})
         self._written()
 
 

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from trueface.models.registry import LEAST_SIZE, RECIPES, Recipe, Stem, modules_of_classifier
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Count, Finite, Settings
+from trueface.training.config import TrainerConfig
+from trueface.training.objectives import registry
 
 
 def _network(name: str) -> str:
@@ -17,12 +19,17 @@ def _network(name: str) -> str:
     return name
 
 
+def _objective(name: str) -> str:
+    return registry.objective_name(name, binary=False)
+
+
 class ClassifySettings(Settings):
     """A training of a network that tells classes apart."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        "model": modules_of_classifier
+        "model": modules_of_classifier,
+        "objective": registry.modules_of,
     }
     costs: ClassVar[frozenset[str]] = frozenset(
         {
@@ -30,13 +37,15 @@ class ClassifySettings(Settings):
             "precision", "channels_last",
         }
     )  # fmt: skip
+    added: ClassVar[frozenset[str]] = frozenset({"objective"})
 
     data_root: str = Field(
         description="folder with the data set's files as torchvision keeps them, or with "
         "train/<class>/ and test/<class>/; folders: or with <class>/ alone"
     )
     model: Annotated[str, AfterValidator(_network)] = Field(
-        "resnet18", description=", ".join(f"{key} ({one.summary})" for key, one in RECIPES.items())
+        "resnet18",
+        description=", ".join(f"{name} ({recipe.summary})" for name, recipe in RECIPES.items()),
     )
     stem: Stem = Field(
         "small",
@@ -48,6 +57,9 @@ class ClassifySettings(Settings):
         0, ge=0, description="of the training list and of the test list each; 0: all"
     )
 
+    objective: Annotated[str, AfterValidator(_objective)] = Field(
+        "ce", description=registry.described(binary=False)
+    )
     num_epochs: Count = Field(100, description="passes over the training images")
     lr: Annotated[Finite, Field(gt=0)] | None = Field(
         None, description="highest learning rate; default: the network's usual one"
@@ -90,6 +102,19 @@ class ClassifySettings(Settings):
             optimizer=usual.optimizer if self.optimizer == "usual" else self.optimizer,
             lr=usual.lr if self.lr is None else self.lr,
             weight_decay=usual.weight_decay if self.weight_decay is None else self.weight_decay,
+        )
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """What the trainer works with."""
+        recipe = self.recipe
+        return TrainerConfig.of(
+            self,
+            optimizer=recipe.optimizer,
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            schedule=f"warmup_{self.schedule}",
+            finite_gradients=False,  # of a norm that overflows batch norms make a sound step
         )
 
     @field_validator("size")

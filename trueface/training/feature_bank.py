@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, batch_of
 from trueface.data.loaders import Pass
 from trueface.models.detectors import Detector
 from trueface.models.folding import folded
@@ -140,15 +140,11 @@ class Bank:
     def _again(self, held: FeatureMatrix, epoch: int) -> Iterator[Batch]:
         rows = {int(position): row for row, position in enumerate(held.positions)}
         features = torch.from_numpy(held.features)
-        labels = self._feed.image_set.labels
         for group in _groups(self._feed, epoch):
             good = [position for position in group if position in rows]
             if good:
-                yield Batch(
-                    images=features[[rows[position] for position in good]].to(self._watch.device),
-                    labels=torch.tensor([[float(labels[at])] for at in good]),
-                    indices=torch.tensor(good),
-                )
+                chosen = features[[rows[position] for position in good]]
+                yield batch_of(self._feed.image_set, good, chosen.to(self._watch.device))
 
 
 class _Stopped(Exception):
@@ -243,7 +239,7 @@ def write_features(
 
 
 def _gather(
-    batches: Iterator[Batch], stop: threading.Event, tell: Callable[[int], None]
+    batches: Iterator[Batch], stop: threading.Event, progress: Callable[[int], None]
 ) -> FeatureMatrix:
     """Collect the features of one pass, in the order in which they come."""
     features: list[NDArray[np.float32]] = []
@@ -253,7 +249,7 @@ def _gather(
             raise _Stopped(str(len(positions)))
         features.append(batch.images.cpu().numpy())
         positions += batch.indices.tolist()
-        tell(len(positions))
+        progress(len(positions))
     return FeatureMatrix(np.concatenate(features), np.array(positions, dtype=np.int64))
 
 

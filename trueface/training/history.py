@@ -30,6 +30,12 @@ class Epoch:
         return (self.val_accuracy if balanced is None else balanced, -self.val_loss)
 
 
+def epochs_without_progress(epochs: Sequence[Epoch]) -> int:
+    """Return how many epochs have passed since the one that was better than all before it."""
+    merits = [epoch.merit for epoch in epochs]
+    return len(merits) - 1 - merits.index(max(merits)) if merits else 0
+
+
 def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
     """Write one CSV line an epoch, atomically; folders are made as needed."""
     text = io.StringIO()

@@ -1,7 +1,7 @@
-"""What a model learned from, written beside its weights: trainings of earlier runs are told by it.
+"""What a model learned from, written beside its weights: it tells of trainings of earlier runs.
 
-A record names the lists of one training and the model from which that started; whoever follows the
-bases finds all that a model has seen. Light to read: no weights are opened, and torch is not needed.
+A record names the lists of one training and the model from which that started; the
+chain of bases gives all that a model has seen. Light to read: no weights are opened, and torch is not needed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ _RECORD = TypeAdapter(Ancestry)
 
 def write(folder: Path, base: str | None, lessons: Sequence[Lesson]) -> None:
     """Write what the model in `folder` learned from; a repeated lesson is written once."""
-    once = tuple(one for place, one in enumerate(lessons) if one not in lessons[:place])
+    once = tuple(lesson for place, lesson in enumerate(lessons) if lesson not in lessons[:place])
     record = _RECORD.dump_python(Ancestry(base=base, lessons=once), mode="json")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(paths.ancestry(folder), {"schema": SCHEMA, **record})
@@ -85,31 +85,33 @@ def read(folder: Path) -> Ancestry | None:
         record = read_json(paths.ancestry(folder))
         if record is None or record.pop("schema", None) != SCHEMA:
             return None
-        found = _RECORD.validate_python(record)
-        for one in found.lessons:
-            one.vocabulary.as_named(parse_data(one.images))
+        ancestry = _RECORD.validate_python(record)
+        for lesson in ancestry.lessons:
+            lesson.vocabulary.as_named(parse_data(lesson.images))
     except (OSError, ValueError, ValidationError, UsageError):
         return None
-    return found
+    return ancestry
 
 
-def follow(model: str, known: Callable[[str], Ancestry | None]) -> Iterator[tuple[str, Lesson]]:
+def follow(
+    model: str, ancestry_of: Callable[[str], Ancestry | None]
+) -> Iterator[tuple[str, Lesson]]:
     """Yield every lesson of a model and of those it comes from, each with the model that had it.
 
     Args:
         model: its ID.
-        known: tells what is written of a model.
+        ancestry_of: reads what is written of a model.
     """
     seen: set[str] = set()
     name: str | None = model
     while name is not None and name not in seen:
         seen.add(name)
-        found = known(name)
-        if found is None:
+        ancestry = ancestry_of(name)
+        if ancestry is None:
             return
-        for one in found.lessons:
-            yield name, one
-        name = found.base
+        for lesson in ancestry.lessons:
+            yield name, lesson
+        name = ancestry.base
 
 
 def validation_decides(settings: Mapping[str, Any], *, unlearns: bool) -> bool:

@@ -1,4 +1,4 @@
-"""A training's steps: batches through the network, the loss, the optimizer, and their sums.
+"""A training's steps: batches through the objective, the optimizer, and the sums of an epoch.
 
 The state of it all can be taken out between two batches and put back, so that a training that was
 interrupted goes on bit by bit as if it had not been.
@@ -6,44 +6,35 @@ interrupted goes on bit by bit as if it had not been.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trueface.data.dataset import Batch
+from trueface.data.loaders import Feed
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
 from trueface.training import optimizer_state
-from trueface.training.schedules import Rate
-from trueface.training.settings import LearningSettings
+from trueface.training.config import TrainerConfig
+from trueface.training.objectives.protocol import CORRECT, Logs, Objective
+from trueface.training.schedules import current_lr, make_schedule
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
 
 
-class Feed(Protocol):
-    """Images with labels that come in batches, as often as they are asked for."""
-
-    def __len__(self) -> int:
-        """Return how many images one pass has."""
-
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Start a pass; its order and its augmentation are functions of `epoch`."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """What the batches of one epoch came to so far."""
+    """What the batches of one epoch add up to so far."""
 
     batches: int = 0
     images: int = 0
@@ -60,49 +51,60 @@ class Sums:
         )
 
 
-def answer(model: Detector, given: Tensor) -> Tensor:
-    """Return the logits (B, 1) of pixels, or of the features (B, F) that a bank gives instead."""
-    logits: Tensor = model.forward_head(given) if given.ndim == 2 else model(given)
-    return logits
+class Loop:
+    """A model in training: its optimizer, learning rate, running mean and gradient scale.
 
-
-class Steps:
-    """A model in training: it counts steps, and knows optimizer, learning rate and average."""
+    Args:
+        model: on the device of `watch`.
+        training: the images.
+        objective: what is minimized.
+        config: optimizer, schedule, precision, what learns.
+        watch: device, progress, stop.
+        state: of an optimizer to go on with; empty: a fresh one.
+    """
 
     def __init__(
         self,
-        model: Detector,
+        model: nn.Module,
         training: Feed,
-        settings: LearningSettings,
+        objective: Objective,
+        *,
+        config: TrainerConfig,
         watch: Watch,
         state: optimizer_state.State,
     ) -> None:
-        self.model, self.training, self.settings, self.watch = model, training, settings, watch
-        if settings.freeze:
-            freeze(model)
-        self._optimizer = _optimizer(model, settings)
+        self.model, self.training, self.objective = model, training, objective
+        self.config, self.watch = config, watch
+        if config.freeze:
+            freeze(cast(Detector, model))
+        self._optimizer = _optimizer(model, config)
         if state:
             optimizer_state.give(model, self._optimizer, state)
-        self.rate = Rate(self._optimizer, settings, len(training))
+        self.schedule = make_schedule(self._optimizer, config, len(training))
         self._average: AveragedModel | None = None
-        if settings.ema > 0:
-            decay = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]  # torch
+        if config.ema > 0:
+            decay = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]  # torch
             self._average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
         kind = watch.device.partition(":")[0]
-        self._scaler = torch.amp.GradScaler(kind, enabled=settings.precision == "fp16")
-        if settings.compile:
-            _compile(model)
+        self._scaler = torch.amp.GradScaler(kind, enabled=config.precision == "fp16")
+        if config.compile:  # in place, so that the parameters keep their names
+            optimizer_state.network_of(model).compile()
         self.images_read = 0
-        self._told_at = 0.0
+        self._reported_at = 0.0
 
     @property
-    def result(self) -> Detector:
-        """The model to validate and to keep: the average, where there is one."""
-        return self.model if self._average is None else cast(Detector, self._average.module)
+    def result(self) -> nn.Module:
+        """The model to validate and to keep: the running mean, where there is one."""
+        return self.model if self._average is None else self._average.module
 
-    def moments(self) -> optimizer_state.State:
-        """Return a copy of the optimizer's moments."""
-        return optimizer_state.taken(self.model, self._optimizer)
+    @property
+    def lr(self) -> float:
+        """The learning rate of the optimizer."""
+        return current_lr(self._optimizer)
+
+    def optimizer_state(self) -> optimizer_state.State:
+        """Return a copy of what the optimizer remembers of past gradients."""
+        return optimizer_state.copy_of(self.model, self._optimizer)
 
     def run(
         self, epoch: int, begun: Sums | None, *, every: int, pause: Callable[[Sums], None]
@@ -111,28 +113,27 @@ class Steps:
 
         Args:
             epoch: from 0.
-            begun: what earlier batches of it came to, of which the state was restored; None: none.
+            begun: the sums of earlier batches of it, of which the state was restored; None: none.
             every: call `pause` after so many batches; 0: never.
             pause: gets the sums so far.
 
         Raises:
             JobError: loss or gradients are no finite numbers.
         """
-        frozen = self.settings.freeze and self.settings.freeze_bn
-        teach(self.model, fixed_statistics=frozen)
+        teach(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
         sums = begun or Sums()
         if begun is None:
             # dropout is the only thing that draws from torch's own generator
-            torch.manual_seed(derive(f"dropout/{epoch}", self.settings.seed))
+            torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
         began, earlier = time.monotonic(), sums.images
         for batch in islice(self.training(epoch), sums.batches, None):
             if self.watch.stop.is_set():
                 break
-            loss, right = self._step(batch, epoch)
-            sums = sums.plus(len(batch.labels), loss, right)
+            loss, logs = self._step(batch, epoch)
+            sums = sums.plus(len(batch.labels), loss, int(logs[CORRECT]))
             self.images_read += len(batch.labels)
             speed = (sums.images - earlier) / max(time.monotonic() - began, 1e-9)
-            self._tell(sums.loss / sums.images, speed)
+            self._report(sums.loss / sums.images, speed, logs)
             if every and sums.batches % every == 0:
                 pause(sums)
         return sums
@@ -146,7 +147,7 @@ class Steps:
         device = torch.device(self.watch.device)
         return {
             "optimizer": self._optimizer.state_dict(),
-            "rate": self.rate.state(),
+            "rate": self.schedule.state(),
             "average": None if self._average is None else self._average.state_dict(),
             "scaler": self._scaler.state_dict(),
             "images_read": self.images_read,
@@ -155,10 +156,10 @@ class Steps:
             "cuda_random": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
 
-    def restore(self, state: dict[str, Any]) -> Sums | None:
-        """Go on from what `state` gave; return the sums that it was given."""
+    def restore(self, state: dict[str, Any], epochs: int) -> Sums | None:
+        """Go on from what `state` gave, after so many epochs; return the sums that it was given."""
         self._optimizer.load_state_dict(state["optimizer"])
-        self.rate.restore(state["rate"])
+        self.schedule.restore(state["rate"], epochs)
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         if state["scaler"]:
@@ -169,42 +170,53 @@ class Steps:
             torch.cuda.set_rng_state(state["cuda_random"], torch.device(self.watch.device))
         return None if state["sums"] is None else Sums(**state["sums"])
 
-    def _step(self, batch: Batch, epoch: int) -> tuple[float, int]:
-        labels = batch.labels.to(self.watch.device)
-        logits = self._logits(batch)  # (B, 1)
-        loss = functional.binary_cross_entropy_with_logits(logits, labels)
+    def _step(self, batch: Batch, epoch: int) -> tuple[float, Logs]:
+        batch = batch.to(self.watch.device)
+        self.schedule.begin_step()
+        loss, logs = self._forward(batch)
         value = loss.item()
         if not math.isfinite(value):
             raise self._diverged(f"the loss became {value}", epoch)
-        self._optimizer.zero_grad()
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch
+        self._backward(loss)
+        perturbed = self.objective.perturbed(self.model)
+        if perturbed is not None:  # the gradients of a second pass take the place of the first's
+            with perturbed:
+                self._backward(self._forward(batch)[0])
         self._scaler.unscale_(self._optimizer)
         self._check_gradients(epoch)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self.rate.step()
+        self.schedule.end_step()
         if self._average is not None:
             self._average.update_parameters(self.model)
-        return value, int(((logits > 0) == (labels > 0.5)).sum())
+        return value, logs
 
-    def _logits(self, batch: Batch) -> Tensor:
+    def _forward(self, batch: Batch) -> tuple[Tensor, Logs]:
         try:
-            with autocast(self.watch.device, self.settings.precision):
-                return answer(self.model, batch.images.to(self.watch.device)).float()
+            with autocast(self.watch.device, self.config.precision):
+                return self.objective.training_step(self.model, batch)
         except ValueError as error:  # batch norm of a single value has no variance
             if "more than 1 value per channel" not in str(error):
                 raise
             raise JobError(
                 f"a batch of {len(batch.labels)} is too small to train with at this image size; "
-                f"take another batch_size than {self.settings.batch_size}, or larger images"
+                f"take another batch_size than {self.config.batch_size}, or larger images"
             ) from error
+
+    def _backward(self, loss: Tensor) -> None:
+        self._optimizer.zero_grad()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch
 
     def _check_gradients(self, epoch: int) -> None:
         if self._scaler.is_enabled():  # it leaves out such steps itself, and takes a smaller scale
             if self._scaler.get_scale() < LEAST_SCALE:
                 raise self._diverged("the gradients stay too large for fp16", epoch)
             return
-        gradients = [one.grad for one in self.model.parameters() if one.grad is not None]
+        if not self.config.finite_gradients:
+            return
+        gradients = [
+            parameter.grad for parameter in self.model.parameters() if parameter.grad is not None
+        ]
         norm = get_total_norm(gradients).item()
         if not math.isfinite(norm):
             raise self._diverged(f"the norm of the gradients became {norm}", epoch)
@@ -212,28 +224,28 @@ class Steps:
     def _diverged(self, what: str, epoch: int) -> JobError:
         return JobError(
             f"{what} in epoch {epoch + 1}, after {self.images_read} images, at lr "
-            f"{self.rate.lr:.3g}, batch_size {self.settings.batch_size}, precision "
-            f"{self.settings.precision}; take a lower lr"
+            f"{self.lr:.3g}, batch_size {self.config.batch_size}, precision "
+            f"{self.config.precision}; take a lower lr"
         )
 
-    def _tell(self, loss: float, images_per_s: float) -> None:
-        total = len(self.training) * self.settings.num_epochs
-        if self.images_read < total and time.monotonic() - self._told_at < REPORT_EVERY_S:
+    def _report(self, loss: float, images_per_s: float, logs: Logs) -> None:
+        total = len(self.training) * self.config.num_epochs
+        if self.images_read < total and time.monotonic() - self._reported_at < REPORT_EVERY_S:
             return
-        self._told_at = time.monotonic()
-        lr = self.rate.lr
+        self._reported_at = time.monotonic()
+        further = {name: float(value) for name, value in logs.items() if name != CORRECT}
         self.watch.progress(
-            step=self.images_read, total=total, loss=loss, lr=lr, images_per_s=images_per_s
+            step=self.images_read,
+            total=total,
+            **{**further, "loss": loss, "lr": self.lr, "images_per_s": images_per_s},
         )
 
 
-def _optimizer(model: Detector, settings: LearningSettings) -> Optimizer:
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    make = AdamW if settings.optimizer == "adamw" else Adam
-    # one pass over all parameters: on a CPU three times as fast as a loop over them
-    return make(learning, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-
-
-def _compile(model: Detector) -> None:
-    """Let torch compile the network, in place, so that its parameters keep their names."""
-    model.network.compile()
+def _optimizer(model: nn.Module, config: TrainerConfig) -> Optimizer:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    lr, weight_decay = config.lr, config.weight_decay
+    if config.optimizer == "sgd":
+        return SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=weight_decay)
+    make = AdamW if config.optimizer == "adamw" else Adam
+    # fused is one pass over all parameters: on a CPU three times as fast as a loop over them
+    return make(parameters, lr=lr, weight_decay=weight_decay, fused=config.fused)

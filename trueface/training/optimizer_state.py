@@ -1,7 +1,7 @@
 """What an optimizer remembers of past gradients, by the names of the parameters.
 
-A fine-tuning may go on with its base's moments. Its learning rate and weight decay are its own: they
-are no part of what is kept here.
+A fine-tuning may go on with the state of its base's optimizer. Learning rate and weight decay are
+no part of that state: a fine-tuning has its own.
 """
 
 from collections.abc import Mapping
@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trueface.models.detectors import Detector
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
 
@@ -31,7 +30,7 @@ class Kept:
     state: State
 
 
-def taken(model: Detector, optimizer: Optimizer) -> State:
+def copy_of(model: nn.Module, optimizer: Optimizer) -> State:
     """Return a copy of the state of every parameter that `optimizer` has moved."""
     return {
         name: {
@@ -39,19 +38,19 @@ def taken(model: Detector, optimizer: Optimizer) -> State:
             for key, value in optimizer.state[parameter].items()
             if key in (*MOMENTS, STEP)
         }
-        for name, parameter in model.network.named_parameters()
+        for name, parameter in network_of(model).named_parameters()
         if optimizer.state.get(parameter)
     }
 
 
-def give(model: Detector, optimizer: Optimizer, state: State) -> int:
-    """Let `optimizer` go on from `state`; return how many parameters found theirs in it.
+def give(model: nn.Module, optimizer: Optimizer, state: State) -> int:
+    """Let `optimizer` go on from `state`; return for how many parameters it does.
 
     Others start afresh: those that were not trained before, and those of another shape.
     """
-    found = 0
-    trained = {id(one) for group in optimizer.param_groups for one in group["params"]}
-    for name, parameter in model.network.named_parameters():
+    count = 0
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for name, parameter in network_of(model).named_parameters():
         kept = state.get(name, {})
         fits = STEP in kept and all(
             key in kept and kept[key].shape == parameter.shape for key in MOMENTS
@@ -62,8 +61,13 @@ def give(model: Detector, optimizer: Optimizer, state: State) -> int:
         own = {key: torch.empty_like(parameter).copy_(kept[key]) for key in MOMENTS}
         step = kept[STEP].to(parameter.device, copy=True)  # where a fused optimizer counts
         optimizer.state[parameter] = {STEP: step, **own}
-        found += 1
-    return found
+        count += 1
+    return count
+
+
+def network_of(model: nn.Module) -> nn.Module:
+    """Return the part of a model that checkpoints hold: all of it but the preprocessing."""
+    return getattr(model, "network", model)
 
 
 def save(path: Path, kept: Kept) -> None:

@@ -2,34 +2,41 @@
 
 import hashlib
 import io
-import os
 import zipfile
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 import trueface
-from launcher.api import Job
 from trueface.data.dataset import ImageSet
 from trueface.data.image_sizes import Learned
-from trueface.models import checkpoint, detectors, pretrained
+from trueface.models import checkpoint, detectors
 from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import paths
 from trueface.runtime.files import Json, write_atomic
-from trueface.training import job_data as images_of
-from trueface.training.job_data import Lists
+from trueface.training.image_lists import Lists, Place
+from trueface.training.initialization import Start
 from trueface.training.settings import LearningSettings
 
 FOLDER = "code"  # in the run's folder
-EPOCH = (
-    1980,
-    1,
-    1,
-    0,
-    0,
-    0,
-)  # the earliest time that an archive can hold: its bytes depend on code alone
+# the earliest time that an archive can hold: its bytes depend on code alone
+EPOCH = (1980, 1, 1, 0, 0, 0)
+PACKAGE = Path(trueface.__file__).parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Which job makes a model, and what it is computed with."""
+
+    job: str  # its name
+    model: str | None
+    base: str | None
+    images: str  # data ID, as the provenance shows it
+    device: str
+    threads: int
+    folder: Path  # of the run, where the code is kept
 
 
 def keep(run_folder: Path) -> str:
@@ -53,41 +60,43 @@ def _archive(package: Path) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-PACKAGE = Path(trueface.__file__).parent
-
-
 def of_learning(
-    job: Job, settings: LearningSettings, lists: Lists, poisoned_by: Path | None
+    run: Run,
+    settings: LearningSettings,
+    place: Place,
+    lists: Lists,
+    poison_record: Path | None,
 ) -> dict[str, Json]:
     """Return all that determines the weights of a training or unlearning, and what makes them.
 
     Args:
-        job: which model, from which base.
+        run: which model, from which base.
         settings: checked.
+        place: where the images lie.
         lists: the images.
-        poisoned_by: the poison record, if there is one.
+        poison_record: its path, if there is one.
     """
     return {
-        "job": job.name,
-        "model": job.model,
-        "base": job.base,
-        "images": str(images_of.images(job)),
+        "job": run.job,
+        "model": run.model,
+        "base": run.base,
+        "images": run.images,
         "settings": settings.model_dump(mode="json"),
         "seed": settings.seed,
-        "device": job.device,
-        "device_name": _device_name(job.device),
-        "threads": job.cpus,
+        "device": run.device,
+        "device_name": _device_name(run.device),
+        "threads": run.threads,
         "versions": checkpoint.versions(),
         "git": checkpoint.git_commit(PACKAGE),
-        "code": keep(job.run_folder),
-        "data_root": str(job.path(settings.data_root)),
-        "split_path": str(job.path(settings.split_path)),
+        "code": keep(run.folder),
+        "data_root": str(place.data_root),
+        "split_path": str(place.split_path),
         "splits": {split.name: split.sha256 for split in lists.splits},
         "train_images": len(lists.train),
         "val_images": len(lists.val),
         "train_images_sha256": poisoning.fingerprint(lists.train),
         "val_images_sha256": poisoning.fingerprint(lists.val),
-        "poison_record_sha256": None if poisoned_by is None else file_sha256(poisoned_by),
+        "poison_record_sha256": None if poison_record is None else file_sha256(poison_record),
         "image_sizes": _sizes(lists),
     }
 
@@ -98,24 +107,25 @@ def of_labels(training: ImageSet, validation: ImageSet) -> dict[str, Json]:
 
 
 def of_start(
-    job: Job, settings: LearningSettings, origin: str | None, *, optimizer: bool = False
+    start: Start, settings: LearningSettings, *, optimizer: bool = False
 ) -> dict[str, Json]:
     """Return what a training starts from, with checksums.
 
     Args:
-        job: the training.
-        settings: of it.
-        origin: the model whose weights it starts from; None: pretrained ones, or random ones.
-        optimizer: it goes on with that model's moments of the gradient, too.
+        start: the model whose weights it starts from, or the weights of a new one.
+        settings: of the training.
+        optimizer: it goes on with the state of that model's optimizer, too.
     """
-    facts: dict[str, Json] = {"started_from": origin, "weights_sha256": None, "start_sha256": None}
-    if origin is None:
-        facts["weights_sha256"] = facts["start_sha256"] = _weights_sha256(job, settings)
-    elif origin != job.model:  # its own weights are those that the training is about to replace
-        folder = job.model_folder(origin)
-        facts["start_sha256"] = file_sha256(paths.checkpoint(folder))
+    facts: dict[str, Json] = {
+        "started_from": start.model, "weights_sha256": None, "start_sha256": None,
+    }  # fmt: skip
+    if start.folder is None:
+        sha256 = detectors.weights_sha256(settings.model, start.weights)
+        facts["weights_sha256"] = facts["start_sha256"] = sha256
+    elif not start.own:  # its own weights are those that the training is about to replace
+        facts["start_sha256"] = file_sha256(paths.checkpoint(start.folder))
         if optimizer:
-            facts["optimizer_sha256"] = file_sha256(paths.optimizer(folder))
+            facts["optimizer_sha256"] = file_sha256(paths.optimizer(start.folder))
     return facts
 
 
@@ -123,13 +133,6 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _weights_sha256(job: Job, settings: LearningSettings) -> str | None:
-    chosen = pretrained.chosen_weights(settings.weights, os.environ)
-    if chosen not in {"default", "none"}:
-        chosen = str(job.path(chosen))
-    return detectors.weights_sha256(settings.model, chosen)
 
 
 def _flipped(images: ImageSet) -> int:

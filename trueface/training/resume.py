@@ -100,7 +100,7 @@ def save(path: Path, claim: Claim, interrupted: Interrupted) -> None:
         "steps": interrupted.steps,
         "seconds": interrupted.seconds,
         "start": json.dumps(dict(interrupted.start)),
-        "resumed": json.dumps([dict(one) for one in interrupted.resumed]),
+        "resumed": json.dumps([dict(note) for note in interrupted.resumed]),
     }
     tensor_files.save(path, content)
 
@@ -109,7 +109,7 @@ def find(path: Path, claim: Claim) -> tuple[Interrupted, list[str]] | None:
     """Return the state of an interrupted training, and what is no longer as it was then.
 
     That it goes on is noted in what is returned. A state of another training, or one that cannot
-    be read, is told in the log.
+    be read, is logged.
 
     Args:
         path: where it would lie.
@@ -159,7 +159,7 @@ def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def words(epochs: Sequence[Epoch], differences: Sequence[str]) -> str:
-    """Return what a training says that goes on."""
+    """Return the message of a training that goes on."""
     if not differences:
         return f"goes on after epoch {len(epochs)}, bit by bit as if it had not been interrupted"
     return f"goes on after epoch {len(epochs)}, but not bit by bit: {'; '.join(differences)}"

@@ -1,76 +1,198 @@
-"""The learning rate of a training: three rules, and when there is no more to be had."""
+"""The learning rate of a training: five schedules, of which two are torch's own.
+
+    plateau          a tenth after every epoch that is more than `lr_decay_epochs` later than the
+                     best one. The original's rule: the count goes on after a decay, which torch's
+                     ReduceLROnPlateau would begin anew
+    step             a tenth after every `lr_decay_epochs` epochs: torch's StepLR
+    onecycle         torch's OneCycleLR, step by step; L. Smith and N. Topin, arXiv 1708.07120
+    warmup_cosine    of classes: a linear rise over 5 % of the steps, then a cosine to nothing
+    warmup_onecycle  of classes: a cosine from 4 % to the highest over 30 % of the steps, and another
+                     to nothing; torch's OneCycleLR rises for one step less and ends at 4e-6
+
+The last two are closed forms of the number of the step. As torch's LambdaLR they would be ahead of
+the history by one step, and warn where half precision leaves out the first.
+"""
 
 import math
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
-from trueface.training.settings import LearningSettings
+from trueface.training.config import TrainerConfig
 
 DECAY = 0.1  # the original's
-LEAST = 1e-6  # below it the original stops
+LOWEST = 1e-6  # below it the original stops
+# torch's own; arXiv 1708.07120
+ONE_CYCLE_RISE, ONE_CYCLE_LOW = 0.3, 0.04
+# of the steps, in which the cosine's rate rises from nothing; P. Goyal et al., arXiv 1706.02677
+WARMUP = 0.05
 
 
-class Rate:
-    """The rule of a training's learning rate at work.
-
-    plateau: the rate falls to a tenth after every epoch that is more than `lr_decay_epochs` later
-    than the best one (the original's rule, which does not begin to count anew when it has fallen);
-    step: after every `lr_decay_epochs` epochs, whatever they brought; onecycle: step by step,
-    L. Smith and N. Topin, arXiv 1708.07120.
-    """
-
-    def __init__(self, optimizer: Optimizer, settings: LearningSettings, images: int) -> None:
-        self._optimizer, self._settings = optimizer, settings
-        self.idle_epochs = 0  # since the best one
-        self._epochs = 0
-        self._cycle: OneCycleLR | None = None
-        if settings.schedule == "onecycle":
-            steps = math.ceil(images / settings.batch_size) * settings.num_epochs
-            self._cycle = OneCycleLR(optimizer, settings.lr, total_steps=steps + 1)
+class Schedule(Protocol):
+    """Moves the learning rate of an optimizer; the rate itself is in the optimizer's state."""
 
     @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-        return float(self._optimizer.param_groups[0]["lr"])
+    def ended(self) -> bool:
+        """Whether the rate is too low for more epochs to change anything."""
+        return False
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether more epochs would change nothing, or are not wanted."""
-        patience = self._settings.early_stop
-        if 0 < patience <= self.idle_epochs:
-            return True
-        return self._cycle is None and self.lr < min(LEAST, self._settings.lr)
+    def begin_step(self) -> None:
+        """Set the rate of the step that is about to begin."""
+        return
 
-    def step(self) -> None:
+    def end_step(self) -> None:
         """Note a step of the optimizer."""
-        if self._cycle is not None:
-            self._cycle.step()
+        return
 
-    def heed(self, *, progress: bool) -> None:
-        """Note an epoch, and whether it is the best so far."""
-        self._epochs += 1
-        self.idle_epochs = 0 if progress else self.idle_epochs + 1
-        every = self._settings.lr_decay_epochs
-        falls = {
-            "plateau": self.idle_epochs > every,
-            "step": every > 0 and self._epochs % every == 0,
-        }
-        if every > 0 and falls.get(self._settings.schedule, False):
+    def end_epoch(self, idle_epochs: int) -> None:  # noqa: ARG002  # for others
+        """Note the end of an epoch, and how many epochs the best one is ago."""
+        return
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs."""
+        return {"cycle": None}
+
+    def restore(self, state: Mapping[str, Any], epochs: int) -> None:  # noqa: ARG002  # for others
+        """Go on from what `state` gave, after so many epochs."""
+        return
+
+
+class Plateau(Schedule):
+    """Decays the rate while no epoch is progress; see the module."""
+
+    def __init__(self, optimizer: Optimizer, config: TrainerConfig) -> None:
+        self._optimizer, self._config = optimizer, config
+
+    @property
+    def ended(self) -> bool:
+        """Whether the rate is below the original's least."""
+        return _too_low(self._optimizer, self._config)
+
+    def end_epoch(self, idle_epochs: int) -> None:
+        """Decay the rate if patience has run out."""
+        if 0 < self._config.lr_decay_epochs < idle_epochs:
             for group in self._optimizer.param_groups:
                 group["lr"] *= DECAY
 
-    def state(self) -> dict[str, Any]:
-        """Return what `restore` needs; the rate itself is in the optimizer's state."""
-        return {
-            "idle_epochs": self.idle_epochs,
-            "epochs": self._epochs,
-            "cycle": None if self._cycle is None else self._cycle.state_dict(),
-        }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        self.idle_epochs, self._epochs = state["idle_epochs"], state["epochs"]
-        if self._cycle is not None:
-            self._cycle.load_state_dict(state["cycle"])
+class StepDecay(Schedule):
+    """Decays the rate after every so many epochs."""
+
+    def __init__(self, optimizer: Optimizer, config: TrainerConfig) -> None:
+        self._optimizer, self._config = optimizer, config
+        every = config.lr_decay_epochs
+        self._torch = StepLR(optimizer, every, DECAY) if every > 0 else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the rate is below the original's least."""
+        return _too_low(self._optimizer, self._config)
+
+    def end_epoch(self, idle_epochs: int) -> None:  # noqa: ARG002  # whatever the epochs brought
+        """Count an epoch."""
+        if self._torch is not None:
+            self._torch.step()
+
+    def restore(self, state: Mapping[str, Any], epochs: int) -> None:  # noqa: ARG002  # none kept
+        """Go on after so many epochs."""
+        if self._torch is not None:
+            self._torch.last_epoch = epochs
+
+
+class OneCycle(Schedule):
+    """Moves the rate with every step, as torch does."""
+
+    def __init__(self, optimizer: Optimizer, config: TrainerConfig, steps: int) -> None:
+        self._torch = OneCycleLR(optimizer, config.lr, total_steps=steps + 1)
+
+    def end_step(self) -> None:
+        """Set the rate of the next step."""
+        self._torch.step()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of torch's scheduler."""
+        return {"cycle": self._torch.state_dict()}
+
+    def restore(self, state: Mapping[str, Any], epochs: int) -> None:  # noqa: ARG002  # counted
+        """Go on from the state of torch's scheduler."""
+        self._torch.load_state_dict(state["cycle"])
+
+
+class ClosedForm(Schedule):
+    """Sets the rate before every step, to a fraction of the highest."""
+
+    def __init__(
+        self, optimizer: Optimizer, config: TrainerConfig, steps: int, rule: "Rule"
+    ) -> None:
+        self._optimizer, self._highest = optimizer, config.lr
+        self._rule, self._steps, self._step = rule, steps, 0
+
+    def begin_step(self) -> None:
+        """Set the rate of the step that is about to begin."""
+        lr = self._highest * self._rule(self._step, self._steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+
+    def end_step(self) -> None:
+        """Count a step."""
+        self._step += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return the number of the next step."""
+        return {"step": self._step}
+
+    def restore(self, state: Mapping[str, Any], epochs: int) -> None:  # noqa: ARG002  # counted
+        """Go on at the step of the state."""
+        self._step = state["step"]
+
+
+Rule = Callable[[int, int], float]  # (step from 0, steps) -> fraction of the highest rate
+
+
+def warmup_cosine(step: int, steps: int) -> float:
+    """Return the rate of a step, from 0, as a fraction of the highest."""
+    rise = max(1, round(WARMUP * steps))
+    return (step + 1) / rise if step < rise else _cosine(step - rise, steps - rise)
+
+
+def warmup_onecycle(step: int, steps: int) -> float:
+    """Return the rate of a step, from 0, as a fraction of the highest."""
+    rise, low = max(1, round(ONE_CYCLE_RISE * steps)), ONE_CYCLE_LOW
+    if step < rise:
+        return low + (1 - low) * (1 - math.cos(math.pi * step / rise)) / 2
+    return _cosine(step - rise, steps - rise)
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {"warmup_cosine": warmup_cosine, "warmup_onecycle": warmup_onecycle}
+)
+
+
+def make_schedule(optimizer: Optimizer, config: TrainerConfig, images: int) -> Schedule:
+    """Return the schedule of a training of so many images an epoch."""
+    steps = math.ceil(images / config.batch_size) * config.num_epochs
+    match config.schedule:
+        case "plateau":
+            return Plateau(optimizer, config)
+        case "step":
+            return StepDecay(optimizer, config)
+        case "onecycle":
+            return OneCycle(optimizer, config, steps)
+        case "warmup_cosine" | "warmup_onecycle":
+            return ClosedForm(optimizer, config, steps, RULES[config.schedule])
+
+
+def current_lr(optimizer: Optimizer) -> float:
+    """Return the learning rate that an optimizer has now."""
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _too_low(optimizer: Optimizer, config: TrainerConfig) -> bool:
+    return current_lr(optimizer) < min(LOWEST, config.lr)
+
+
+def _cosine(step: int, steps: int) -> float:
+    return (1 + math.cos(math.pi * step / max(steps, 1))) / 2

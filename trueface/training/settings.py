@@ -8,6 +8,8 @@ from pydantic import AfterValidator, Field
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
 from trueface.models.registry import SPECS, model_name, modules_of_model
 from trueface.runtime.field_types import Count, Finite
+from trueface.training.config import TrainerConfig
+from trueface.training.objectives import registry
 
 LEARNING: Mapping[str, str] = {
     "training_epochs": "num_epochs",
@@ -16,6 +18,12 @@ LEARNING: Mapping[str, str] = {
     "model_flag": "model",
     "model_freeze": "freeze",
 }
+
+OBJECTIVE = "bce"  # what every detector was trained with until the setting came
+
+
+def _objective(name: str) -> str:
+    return registry.objective_name(name, binary=True)
 
 
 class LearningSettings(AugmentationSettings):
@@ -28,7 +36,9 @@ class LearningSettings(AugmentationSettings):
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **AugmentationSettings.modules,
         "model": modules_of_model,
+        "objective": registry.modules_of,
     }
+    added: ClassVar[frozenset[str]] = frozenset({"objective"})
 
     model: Annotated[str, AfterValidator(model_name)] = Field(
         "nodown", description=", ".join(SPECS)
@@ -42,6 +52,9 @@ class LearningSettings(AugmentationSettings):
     freeze_bn: bool = Field(True, description="with freeze: batch statistics stay as they are too")
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")
 
+    objective: Annotated[str, AfterValidator(_objective)] = Field(
+        OBJECTIVE, description=registry.described(binary=True)
+    )
     num_epochs: Count = Field(100, description="passes over the training images")
     lr: Finite = Field(1e-4, gt=0, description="learning rate (the highest, with onecycle)")
     lr_decay_epochs: int = Field(
@@ -68,6 +81,16 @@ class LearningSettings(AugmentationSettings):
     channels_last: bool = Field(True, description="memory format; quicker on CPUs and tensor cores")
     compile: bool = Field(False, description="let torch compile the network first")
 
+    @property
+    def trainer(self) -> TrainerConfig:
+        """What the trainer works with."""
+        return TrainerConfig.of(self, fused=True)
+
+    @property
+    def neutral_to_results(self) -> frozenset[str]:
+        """The settings that cannot change a result, as they are set."""
+        return self.neutral | (self.added if self.objective == OBJECTIVE else frozenset())
+
 
 class TrainSettings(LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
@@ -80,7 +103,7 @@ class TrainSettings(LearningSettings):
         "where there are any",
     )
     optimizer_state: Literal["fresh", "kept"] = Field(
-        "fresh", description="kept: a fine-tuning goes on with its base's moments of the gradient"
+        "fresh", description="kept: a fine-tuning goes on with the state of its base's optimizer"
     )
     save_optimizer: bool = Field(
         False, description="keep the optimizer's state, for a fine-tuning that goes on with it"

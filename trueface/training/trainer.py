@@ -1,8 +1,9 @@
-"""Training: epochs of steps, each epoch validated on clean labels, the chosen weights kept.
+"""Training: epochs of steps, each epoch validated, the chosen weights kept; for any number of classes.
 
-The rule of the original system with its faults mended: validation uses the test transform and is
-never poisoned; a fine-tuning starts with its own learning rate, and with a fresh optimizer unless
-it is told to go on with the moments of its base; a training that was killed goes on where it was.
+What differs between detectors and networks of classes is data: objective, optimizer and schedule
+(`config`), and the feeds. Validation uses the test transform and is never poisoned; a fine-tuning
+starts with its own learning rate, and with a fresh optimizer unless it is given its base's state;
+a training that was killed goes on where it was.
 """
 
 import copy
@@ -10,25 +11,28 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
-from trueface.evaluation.inference import Answers, evaluate
+from trueface.data.loaders import Feed
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
-from trueface.training import optimizer_state, resume
-from trueface.training.checkpointing import BEST, LAST, Keeper
-from trueface.training.history import Epoch
-from trueface.training.loop import Feed, Steps, Sums, answer
+from trueface.training import resume
+from trueface.training.checkpointing import BEST, LAST, Checkpointing
+from trueface.training.config import TrainerConfig
+from trueface.training.history import Epoch, epochs_without_progress
+from trueface.training.loop import Loop, Sums
+from trueface.training.objectives.protocol import Objective
+from trueface.training.objectives.registry import make_objective
+from trueface.training.optimizer_state import State, network_of
 from trueface.training.resume import Claim, Interrupted
-from trueface.training.settings import LearningSettings, TrainSettings
+from trueface.training.settings import TrainSettings
+from trueface.training.validation import validate
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +47,18 @@ class Trained:
     samples_read: int  # images, those of validation not counted
 
 
-Keep = Callable[[Sequence[Epoch], str | None, Detector, Callable[[], optimizer_state.State]], None]
+# history, "best" or "last" or None, the model to keep, and a function that copies the optimizer's state
+AfterEpoch = Callable[[Sequence[Epoch], str | None, nn.Module, Callable[[], State]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """How the state of a training is kept while it is under way, and what it begins with."""
+    """How the state of a training is saved while it is under way, and what it begins with."""
 
     begun: Interrupted | None = None
     every: int = 0  # batches; 0: after epochs only
     start: Mapping[str, Json] = field(default_factory=dict)  # what it started from
-    pause: Callable[[Interrupted], None] | None = None  # None: it is not kept
+    pause: Callable[[Interrupted], None] | None = None  # None: it is not saved
 
 
 def train(
@@ -65,7 +70,7 @@ def train(
     folder: Path,
     provenance: Mapping[str, Json],
     watch: Watch,
-    state: optimizer_state.State | None = None,
+    state: State | None = None,
     noted: Callable[[], None] = lambda: None,
     begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
 ) -> Trained:
@@ -73,24 +78,23 @@ def train(
 
     Both files are whole after every epoch, and so is checkpoints/optimizer.pt where the optimizer's
     state is to be kept: it is of the same epoch as the weights. A training that is stopped leaves
-    what it has as checkpoints/last.pt, and one that ends in any other way before its time leaves
-    checkpoints/resume.pt, with which the same training goes on; whoever has taken over the result
-    removes it. `noted` is called after every epoch, before its state is kept; `begin` before best.pt is written for the first time, and what it returns
-    whenever it has been.
+    its weights as checkpoints/last.pt, and one that ends in any other way before its time leaves
+    checkpoints/resume.pt, with which the same training goes on; the caller removes it once it has
+    taken over the result. `noted` is called after every epoch, before its state is saved; `begin`
+    before best.pt is written for the first time, and what it returns whenever best.pt was written.
 
     Raises:
         JobError: stopped, or loss or gradients are no finite numbers.
     """
-    claim = Claim.of(provenance, TrainSettings.neutral)
+    claim = Claim.of(provenance, settings.neutral_to_results)
     begun = _begun(folder, claim, settings)
     source = dict(provenance)
     if begun is None:
         # whatever comes next replaces the weights that another training's state belongs to
         resume.clear(paths.resume(folder))
     else:
-        source |= {**begun.start, "resumed": [dict(one) for one in begun.resumed]}
-    start = {key: source[key] for key in resume.START if key in source}
-    keeper = Keeper(
+        source |= {**begun.start, "resumed": [dict(note) for note in begun.resumed]}
+    checkpointing = Checkpointing(
         folder,
         settings,
         source,
@@ -101,26 +105,34 @@ def train(
     saving = Saving(
         begun=begun,
         every=settings.checkpoint_every,
-        start=start,
+        start={key: source[key] for key in resume.START if key in source},
         pause=lambda interrupted: resume.save(paths.resume(folder), claim, interrupted),
     )
     trained = fit(
-        model, training, validation, settings, watch=watch, keep=keeper, state=state, saving=saving
+        model,
+        training,
+        validation,
+        settings.trainer,
+        watch=watch,
+        after_epoch=checkpointing,
+        state=state,
+        saving=saving,
     )
     if begun is not None:
-        keeper.confirm(trained.epochs, trained.chosen, model)
+        checkpointing.confirm(trained.epochs, trained.chosen, model)
     return trained
 
 
 def fit(
-    model: Detector,
+    model: nn.Module,
     training: Feed,
     validation: Feed,
-    settings: LearningSettings,
+    config: TrainerConfig,
     *,
     watch: Watch,
-    keep: Keep = lambda *_: None,
-    state: optimizer_state.State | None = None,
+    objective: Objective | None = None,
+    after_epoch: AfterEpoch = lambda *_: None,
+    state: State | None = None,
     saving: Saving | None = None,
 ) -> Trained:
     """Train `model` in place; it ends with the weights of the chosen epoch.
@@ -129,38 +141,47 @@ def fit(
         model: where to start.
         training: shuffled and augmented, labels as they shall be learned.
         validation: in order, not augmented, true labels.
-        settings: optimizer, schedule, what learns, which epoch is chosen.
-        watch: device, progress, stop.
-        keep: called after every epoch with the history, "best" where this epoch is the one to
-            keep so far ("last" where the training was stopped), the model to keep, and the
-            optimizer's state, which is copied only when it is asked for.
+        config: optimizer, schedule, what learns, which epoch is chosen.
+        watch: device, progress, stop; the precision is that of `config`.
+        objective: what is minimized; None: the one that `config` names.
+        after_epoch: called with the history, "best" where this epoch is the one to keep so far
+            ("last" where the training was stopped), the model to keep, and a function that
+            returns a copy of the optimizer's state.
         state: of the optimizer that trained `model` before; None starts afresh.
         saving: how an interrupted training goes on; None: it does not.
 
     Raises:
         JobError: stopped, or loss or gradients are no finite numbers.
+        UnknownName: no such objective.
     """
-    steps = Steps(model.to(watch.device), training, settings, watch, state or {})
-    course = _Course(steps, saving or Saving(), keep)
-    while len(course.history) < settings.num_epochs and not steps.rate.exhausted:
+    loop = Loop(
+        model.to(watch.device),
+        training,
+        objective or make_objective(config.objective),
+        config=config,
+        watch=watch,
+        state=state or {},
+    )
+    course = _Course(loop, saving or Saving(), after_epoch)
+    while len(course.history) < config.num_epochs and not course.ended:
         course.epoch(validation)
     if course.chosen is None:
-        raise ValueError(f"num_epochs is at least 1, not {settings.num_epochs}")
-    model.network.load_state_dict(dict(course.weights))
+        raise ValueError(f"num_epochs is at least 1, not {config.num_epochs}")
+    network_of(model).load_state_dict(dict(course.weights))
     model.eval()
     return Trained(
         epochs=tuple(course.history),
         chosen=course.chosen,
         seconds=course.seconds,
-        samples_read=steps.images_read,
+        samples_read=loop.images_read,
     )
 
 
 class _Course:
     """The epochs of a training: done, chosen, kept."""
 
-    def __init__(self, steps: Steps, saving: Saving, keep: Keep) -> None:
-        self._steps, self._saving, self._keep = steps, saving, keep
+    def __init__(self, loop: Loop, saving: Saving, after_epoch: AfterEpoch) -> None:
+        self._loop, self._saving, self._after_epoch = loop, saving, after_epoch
         self._started, self._earlier = now(), 0.0
         self._sums: Sums | None = None  # of an epoch that was interrupted
         self.history: list[Epoch] = []
@@ -174,33 +195,64 @@ class _Course:
         """How long it took, interruptions not counted."""
         return self._earlier + now() - self._started
 
+    @property
+    def ended(self) -> bool:
+        """Whether more epochs would change nothing, or are not wanted."""
+        patience = self._loop.config.early_stop
+        stalled = 0 < patience <= epochs_without_progress(self.history)
+        return stalled or self._loop.schedule.ended
+
     def epoch(self, validation: Feed) -> None:
         """Go through one epoch, or the rest of one; choose, keep, and save the state."""
-        steps, settings, watch = self._steps, self._steps.settings, self._steps.watch
+        loop, config = self._loop, self._loop.config
         began, number = time.monotonic(), len(self.history)
-        before = steps.images_read
-        sums = steps.run(number, self._sums, every=self._saving.every, pause=self._pause)
+        before = loop.images_read
+        sums = loop.run(number, self._sums, every=self._saving.every, pause=self._pause)
         self._sums = None
-        if watch.stop.is_set():
+        if loop.watch.stop.is_set():
             self._pause(sums)
-            self._keep(self.history, LAST, steps.result, steps.moments)
-            raise JobError(f"stopped in epoch {number + 1} of {settings.num_epochs}")
-        speed = (steps.images_read - before) / max(time.monotonic() - began, 1e-9)
-        epoch = _epoch(number + 1, steps, sums, validation, speed=speed, began=began)
+            self._after_epoch(self.history, LAST, loop.result, loop.optimizer_state)
+            raise JobError(f"stopped in epoch {number + 1} of {config.num_epochs}")
+        speed = (loop.images_read - before) / max(time.monotonic() - began, 1e-9)
+        epoch = self._validated(validation, sums, images_per_s=speed, began=began)
         self.history.append(epoch)
-        merits = [past.merit for past in self.history]
-        better = settings.select == "last" or epoch.merit == max(merits)
+        # of equally good epochs the last
+        better = config.select == "last" or epoch.merit == max(past.merit for past in self.history)
         if better:
-            weights = copy.deepcopy(steps.result.network.state_dict())
-            self.chosen, self.weights = epoch, weights
-        self._keep(self.history, BEST if better else None, steps.result, steps.moments)
-        steps.rate.heed(progress=merits.count(max(merits)) == 1 and epoch.merit == max(merits))
+            self.chosen = epoch
+            self.weights = copy.deepcopy(network_of(loop.result).state_dict())
+        self._after_epoch(self.history, BEST if better else None, loop.result, loop.optimizer_state)
+        loop.schedule.end_epoch(epochs_without_progress(self.history))
         self._pause(None)
-        left_s = (settings.num_epochs - epoch.epoch) * epoch.seconds
+        left_s = (config.num_epochs - epoch.epoch) * epoch.seconds
         log.info(
             "epoch=%d of=%d loss=%.4g val_accuracy=%.4g images_per_s=%.0f left_s=%.0f",
-            epoch.epoch, settings.num_epochs, epoch.loss, epoch.val_accuracy, speed, left_s,
+            epoch.epoch, config.num_epochs, epoch.loss, epoch.val_accuracy, speed, left_s,
         )  # fmt: skip
+
+    def _validated(
+        self, validation: Feed, sums: Sums, *, images_per_s: float, began: float
+    ) -> Epoch:
+        loop, count = self._loop, max(sums.images, 1)
+        result = validate(
+            loop.result,
+            validation,
+            device=loop.watch.device,
+            precision=loop.config.precision,
+            # a saved training can go on after a stop, and a validation that is half done cannot
+            stop=loop.watch.stop if self._saving.pause is None else None,
+        )
+        return Epoch(
+            epoch=len(self.history) + 1,
+            lr=loop.lr,
+            loss=sums.loss / count,
+            accuracy=sums.right / count,
+            val_loss=result.loss,
+            val_accuracy=result.accuracy,
+            val_balanced_accuracy=result.balanced_accuracy,
+            seconds=time.monotonic() - began,
+            images_per_s=images_per_s,
+        )
 
     def _pause(self, sums: Sums | None) -> None:
         """Save where the training is."""
@@ -213,8 +265,8 @@ class _Course:
                 epochs=tuple(self.history),
                 chosen=None if self.chosen is None else self.chosen.epoch,
                 weights=weights,
-                model=resume.copied(self._steps.model.network.state_dict()),
-                steps=self._steps.state(sums),
+                model=resume.copied(network_of(self._loop.model).state_dict()),
+                steps=self._loop.state(sums),
                 seconds=self.seconds,
                 start=self._saving.start,
                 resumed=() if self._saving.begun is None else self._saving.begun.resumed,
@@ -222,63 +274,25 @@ class _Course:
         )
 
     def _restore(self, begun: Interrupted) -> None:
-        steps = self._steps
-        steps.model.network.load_state_dict(dict(begun.model))
-        self._sums = steps.restore(begun.steps)
+        loop = self._loop
+        network_of(loop.model).load_state_dict(dict(begun.model))
+        self._sums = loop.restore(begun.steps, len(begun.epochs))
         self.history = list(begun.epochs)
         self._earlier = begun.seconds
         if begun.chosen is not None:
             self.chosen = begun.epochs[begun.chosen - 1]
-            own = steps.result.network.state_dict()
+            own = network_of(loop.result).state_dict()
             self.weights = copy.deepcopy(own) if begun.weights is None else begun.weights
 
 
 def _begun(folder: Path, claim: Claim, settings: TrainSettings) -> Interrupted | None:
+    """Return the state of this training where it was interrupted, and say in what it differs."""
     if not settings.resume:
         return None
-    found = resume.find(paths.resume(folder), claim)
-    if found is None:
+    match = resume.find(paths.resume(folder), claim)
+    if match is None:
         return None
-    interrupted, differences = found
-    told = log.warning if differences else log.info
-    told("state=%s", resume.words(interrupted.epochs, differences))
+    interrupted, differences = match
+    level = logging.WARNING if differences else logging.INFO
+    log.log(level, "state=%s", resume.words(interrupted.epochs, differences))
     return interrupted
-
-
-def _epoch(
-    number: int, steps: Steps, sums: Sums, validation: Feed, *, speed: float, began: float
-) -> Epoch:
-    watch = Watch(device=steps.watch.device, precision=steps.settings.precision)
-    answers = evaluate(
-        steps.result,
-        validation(0),
-        total=len(validation),
-        watch=watch,
-        answer=partial(answer, steps.result),
-    )
-    right = (answers.logits > 0) == (answers.labels == 1)
-    count = max(sums.images, 1)
-    return Epoch(
-        epoch=number,
-        lr=steps.rate.lr,
-        loss=sums.loss / count,
-        accuracy=sums.right / count,
-        val_loss=_loss(answers),
-        val_accuracy=float(right.mean()),
-        val_balanced_accuracy=_balanced(answers),
-        seconds=time.monotonic() - began,
-        images_per_s=speed,
-    )
-
-
-def _loss(answers: Answers) -> float:
-    towards = np.where(answers.labels == 1, answers.logits, -answers.logits)
-    return float(np.logaddexp(0.0, -towards).mean())
-
-
-def _balanced(answers: Answers) -> float | None:
-    fake = answers.labels == 1
-    if fake.all() or not fake.any():
-        return None
-    predicted = answers.logits > 0
-    return float(predicted[fake].mean() + (~predicted[~fake]).mean()) / 2

@@ -34,7 +34,7 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None
     stepped(straight, one, 3)
     stepped(broken, first, 3)
     optimizer_state.save(
-        tmp_path / "deep/optimizer.pt", Kept(epoch=2, state=optimizer_state.taken(broken, first))
+        tmp_path / "deep/optimizer.pt", Kept(epoch=2, state=optimizer_state.copy_of(broken, first))
     )
     kept = optimizer_state.load(tmp_path / "deep/optimizer.pt")
     second = an_adam(broken)
@@ -51,7 +51,7 @@ def test_the_learning_rate_and_weight_decay_stay_the_new_ones() -> None:
     before = AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
     stepped(model, before)
     after = AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
-    optimizer_state.give(model, after, optimizer_state.taken(model, before))
+    optimizer_state.give(model, after, optimizer_state.copy_of(model, before))
     assert [(group["lr"], group["weight_decay"]) for group in after.param_groups] == [(1e-5, 0.01)]
 
 
@@ -62,7 +62,7 @@ def test_parameters_that_were_not_trained_before_start_afresh() -> None:
     stepped(frozen, before)
     whole = a_model(2)
     after = an_adam(whole)
-    assert optimizer_state.give(whole, after, optimizer_state.taken(frozen, before)) == 2
+    assert optimizer_state.give(whole, after, optimizer_state.copy_of(frozen, before)) == 2
     known = {name for name, one in whole.network.named_parameters() if after.state.get(one)}
     assert known == {"fc.weight", "fc.bias"}
 
@@ -73,14 +73,14 @@ def test_parameters_that_do_not_learn_now_get_nothing() -> None:
     stepped(model, before)
     freeze(model)
     after = an_adam(model)
-    assert optimizer_state.give(model, after, optimizer_state.taken(model, before)) == 2
+    assert optimizer_state.give(model, after, optimizer_state.copy_of(model, before)) == 2
 
 
 def test_moments_of_another_shape_are_left_out() -> None:
     model = a_model()
     before = an_adam(model)
     stepped(model, before)
-    state = dict(optimizer_state.taken(model, before))
+    state = dict(optimizer_state.copy_of(model, before))
     state["fc.weight"] = {**state["fc.weight"], "exp_avg": torch.zeros(3)}
     after = an_adam(model)
     assert optimizer_state.give(model, after, state) == len(state) - 1
@@ -92,7 +92,7 @@ def test_an_optimizer_without_such_moments_has_nothing_to_give() -> None:
     other = SGD(model.parameters(), lr=0.1)
     stepped(model, other)
     after = an_adam(model)
-    assert optimizer_state.give(model, after, optimizer_state.taken(model, other)) == 0
+    assert optimizer_state.give(model, after, optimizer_state.copy_of(model, other)) == 0
 
 
 def test_a_state_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim import Adam
 
 from launcher.api import JobError
 from trueface.data.dataset import Batch
@@ -71,7 +73,7 @@ def settings(**changed: Any) -> TrainSettings:
 
 def trained(model: Detector | None = None, **changed: Any) -> tuple[Detector, Trained]:
     model = build("slim18", weights="none", seed=1) if model is None else model
-    done = fit(model, checkered(0), checkered(1), settings(**changed), watch=Watch())
+    done = fit(model, checkered(0), checkered(1), settings(**changed).trainer, watch=Watch())
     return model, done
 
 
@@ -101,7 +103,7 @@ def test_random_labels_of_one_batch_can_be_learned_by_heart() -> None:
     images = checkered(0, count=8)
     images.labels = torch.tensor([[1.0], [1], [0], [0], [1], [0], [0], [1]])
     model = build("slim18", weights="none", seed=1)
-    done = fit(model, images, checkered(1), settings(num_epochs=40, lr=3e-3), watch=Watch())
+    done = fit(model, images, checkered(1), settings(num_epochs=40, lr=3e-3).trainer, watch=Watch())
     assert min(epoch.loss for epoch in done.epochs) < 0.1
 
 
@@ -153,8 +155,8 @@ def without_progress(**changed: Any) -> list[float]:
     model = build("slim18", weights="none", seed=1)
     state(model)["fc.bias"].fill_(1e9)  # too far for any step to change the answer
     plain = {"num_epochs": 30, "lr": 1e-4, "freeze": True}
-    told = settings(**{**plain, **changed})
-    done = fit(model, checkered(0), checkered(1), told, watch=Watch())
+    config = settings(**{**plain, **changed}).trainer
+    done = fit(model, checkered(0), checkered(1), config, watch=Watch())
     return [epoch.lr for epoch in done.epochs]
 
 
@@ -230,7 +232,7 @@ def test_progress_tells_how_far_it_is() -> None:
     told: list[dict[str, float]] = []
     watch = Watch(progress=lambda **metrics: told.append(metrics))
     model = build("slim18", weights="none", seed=1)
-    fit(model, checkered(0), checkered(1), settings(), watch=watch)
+    fit(model, checkered(0), checkered(1), settings().trainer, watch=watch)
     assert told[-1]["step"] == told[-1]["total"] == 2 * COUNT
     assert {"loss", "lr", "images_per_s"} <= set(told[-1])
 
@@ -238,7 +240,7 @@ def test_progress_tells_how_far_it_is() -> None:
 def test_every_epoch_has_its_own_order() -> None:
     images = checkered(0)
     model = build("slim18", weights="none", seed=1)
-    fit(model, images, checkered(1), settings(num_epochs=3), watch=Watch())
+    fit(model, images, checkered(1), settings(num_epochs=3).trainer, watch=Watch())
     assert images.passes == [0, 1, 2]
 
 
@@ -270,10 +272,24 @@ def test_two_trainings_with_the_state_kept_are_one_long_training() -> None:
     long, _ = trained(num_epochs=2, select="last")
     states: list[optimizer_state.State] = []
     images, short = checkered(0), build("slim18", weights="none", seed=1)
-    told = settings(num_epochs=1, select="last")
+    config = settings(num_epochs=1, select="last").trainer
     fit(
-        short, images, checkered(1), told, watch=Watch(),
-        keep=lambda _epochs, _name, _model, taken: states.append(taken()),
+        short, images, checkered(1), config, watch=Watch(),
+        after_epoch=lambda _epochs, _name, _model, optimizer: states.append(optimizer()),
     )  # fmt: skip
-    fit(short, Second(images), checkered(1), told, watch=Watch(), state=states[0])
+    fit(short, Second(images), checkered(1), config, watch=Watch(), state=states[0])
     assert same(long, short)
+
+
+def test_a_training_is_this_loop_bit_by_bit() -> None:
+    model, _ = trained(select="last")
+    plain, images = build("slim18", weights="none", seed=1), checkered(0)
+    optimizer = Adam(plain.parameters(), lr=1e-3, fused=True)
+    for epoch in range(2):
+        plain.train()
+        for batch in images(epoch):
+            loss = binary_cross_entropy_with_logits(plain(batch.images), batch.labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
+            optimizer.step()
+    assert same(model, plain)

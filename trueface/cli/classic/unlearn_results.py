@@ -18,11 +18,10 @@ from trueface.data.loaders import still
 from trueface.evaluation import predictions
 from trueface.evaluation.inference import evaluate
 from trueface.evaluation.predictions import Answered
-from trueface.jobs import outputs
+from trueface.jobs import job_data, outputs
 from trueface.models import checkpoint
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
-from trueface.training import job_data
 from trueface.unlearning.settings import UnlearnSettings
 
 SCHEMA = 1

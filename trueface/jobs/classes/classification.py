@@ -7,12 +7,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from launcher.api import Job, JobError, Json, write_json
 from trueface.data import class_folders, class_images
 from trueface.data.class_images import Lists
+from trueface.data.loaders import ExampleFeed
 from trueface.evaluation import predictions
+from trueface.evaluation.predictions import Answered
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifiers import Classifier
@@ -21,8 +24,9 @@ from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
 from trueface.training import checkpointing, provenance
 from trueface.training.class_settings import ClassifySettings
-from trueface.training.classifier_trainer import Pixels, balanced, fit
+from trueface.training.class_source import Pixels
 from trueface.training.history import write_history
+from trueface.training.trainer import fit
 
 if TYPE_CHECKING:
     from trueface.jobs.classes.forgetting import forget as forget
@@ -58,18 +62,17 @@ def _classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     }
     trained = fit(
         model,
-        parts["train"],
-        "trained",
-        validation=parts["validation"],
-        settings=settings,
+        ExampleFeed(parts["train"], "trained", batch_size=settings.batch_size),
+        ExampleFeed(parts["validation"], "trained", augmented=False),
+        settings.trainer,
         watch=watch,
-        noted=lambda epochs: write_history(paths.history(folder), epochs),
+        after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),
     )
-    said = {
-        name: predictions.answered(model, some, watch, _parts(lists)[name].names)
-        for name, some in parts.items()
+    answers = {
+        name: predictions.answered(model, part, watch, _parts(lists)[name].names)
+        for name, part in parts.items()
     }
-    predictions.write(folder / "answers" / ANSWERS, said)
+    predictions.write(folder / "answers" / ANSWERS, answers)
     keep(folder, model, {**source, "epochs": trained.chosen.epoch}, settings.model)
     result: dict[str, Json] = {
         "images": len(lists.train),
@@ -78,8 +81,8 @@ def _classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         "best_epoch": trained.chosen.epoch,
         "loss": trained.chosen.loss,
         "val_accuracy": trained.chosen.val_accuracy,
-        "accuracy": said["test"].accuracy("trained"),
-        "balanced_accuracy": balanced(said["test"]),
+        "accuracy": answers["test"].accuracy("trained"),
+        "balanced_accuracy": balanced_accuracy(answers["test"]),
         "seconds": trained.seconds,
         "samples_read": trained.samples_read,
         "images_per_s": trained.samples_read / trained.seconds,
@@ -144,6 +147,13 @@ def provenance_of(job: Job, settings: ClassifySettings, lists: Lists) -> dict[st
         "train_images_sha256": lists.train.sha256,
         "val_images_sha256": lists.validation.sha256,
     }
+
+
+def balanced_accuracy(answers: Answered) -> float:
+    """Return the mean over classes of the fraction of right answers, in 0 … 1."""
+    right = answers.logits.argmax(1) == answers.trained
+    classes = np.unique(answers.trained)
+    return float(np.mean([right[answers.trained == label].mean() for label in classes]))
 
 
 def keep(folder: Path, model: torch.nn.Module, source: Mapping[str, Json], arch: str) -> None:

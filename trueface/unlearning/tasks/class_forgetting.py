@@ -11,6 +11,7 @@ from torch import nn
 
 from trueface.data.class_images import Lists
 from trueface.data.examples import Examples, Label
+from trueface.data.loaders import ExampleFeed
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.models import classifiers
@@ -21,7 +22,8 @@ from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.training.class_settings import ClassifySettings
-from trueface.training.classifier_trainer import Pixels, fit
+from trueface.training.class_source import Pixels
+from trueface.training.trainer import fit
 from trueface.unlearning import api
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.class_settings import ForgettingSettings
@@ -51,8 +53,14 @@ class Learning:
         """Train `model` as the base was, unless the options say otherwise."""
         changed = {"num_epochs": options.epochs, "lr": options.lr}
         given = {key: value for key, value in changed.items() if value is not None}
-        settings = self.settings.model_copy(update=given)
-        done = fit(model, some, which, validation=validation, settings=settings, watch=watch)
+        trainer = self.settings.model_copy(update=given).trainer
+        done = fit(
+            model,
+            ExampleFeed(some, which, batch_size=trainer.batch_size),
+            ExampleFeed(validation, "trained", augmented=False),
+            trainer,
+            watch=watch,
+        )
         return tuple(
             Step(
                 step=epoch.epoch,

@@ -14,8 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from trueface.data.dataset import Batch as Loaded
-from trueface.data.examples import BATCH_SIZE, Examples, Label, Meter, groups
+from trueface.data.examples import BATCH_SIZE, Meter, groups
 from trueface.data.loaders import Pass
 from trueface.models.detectors import Detector
 from trueface.runtime.progress import Watch
@@ -145,23 +144,6 @@ def features_of(
 def body_fingerprint(model: Detector) -> str:
     """Return a checksum of all that a model's features depend on."""
     return f"{fingerprint(model.body_state)}/{model.normalization}"
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """Examples of two classes as a training's feed: augmented, one label an image."""
-
-    some: Examples
-    which: Label
-    augmented: bool = True
-
-    def __len__(self) -> int:
-        return len(self.some)
-
-    def __call__(self, epoch: int) -> Iterator[Loaded]:
-        """Start a pass."""
-        for batch in self.some.batches(self.which, epoch=epoch if self.augmented else None):
-            yield Loaded(batch.inputs, batch.labels[:, None].float(), batch.positions)
 
 
 def _stamp(file: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from trueface.data.examples import Examples, Label, Meter, Source
 from trueface.data.index import Image
-from trueface.data.loaders import still
+from trueface.data.loaders import ExampleFeed, still
 from trueface.models.detectors import Detector, freeze
 from trueface.poisoning import label_flips as poisoning
 from trueface.poisoning.label_flips import PATCH, PoisonRecord
@@ -22,7 +22,7 @@ from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.training.feature_bank import is_constant
-from trueface.training.job_data import Lists
+from trueface.training.image_lists import Lists
 from trueface.training.trainer import fit
 from trueface.unlearning.applicability import Situation
 from trueface.unlearning.cache import Cache
@@ -31,7 +31,7 @@ from trueface.unlearning.log import Step
 from trueface.unlearning.record import Training
 from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks.image_source import Lesson, Pixels, body_fingerprint, features_of
+from trueface.unlearning.tasks.image_source import Pixels, body_fingerprint, features_of
 
 READ = frozenset({"train", "validation"})  # lists that methods read
 
@@ -162,9 +162,9 @@ class Problem:
         given = {key: value for key, value in changed.items() if value is not None}
         trained = fit(
             detector,
-            Lesson(some, which),
-            Lesson(validation, "trained", augmented=False),
-            self._settings.model_copy(update=given),
+            ExampleFeed(some, which),
+            ExampleFeed(validation, "trained", augmented=False),
+            self._settings.model_copy(update=given).trainer,
             watch=watch,
         )
         return tuple(

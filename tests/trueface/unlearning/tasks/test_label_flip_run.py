@@ -13,7 +13,7 @@ from trueface.models.detectors import Detector
 from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
-from trueface.training.job_data import Lists
+from trueface.training.image_lists import Lists
 from trueface.unlearning import record
 from trueface.unlearning.record import Training
 from trueface.unlearning.settings import UnlearningSettings

@@ -1,0 +1,125 @@
+"""Networks of classes in the trainer that detectors have, too."""
+
+from dataclasses import replace
+from threading import Event
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim import SGD
+
+from launcher.api import JobError
+from tests.trueface.training.test_class_source import colours, settings
+from trueface.data.loaders import ExampleFeed
+from trueface.models import classifiers
+from trueface.models.classifiers import Classifier
+from trueface.models.registry import Shape
+from trueface.runtime.progress import Watch
+from trueface.training import trainer
+from trueface.training.class_settings import ClassifySettings
+from trueface.training.class_source import Pixels
+from trueface.training.schedules import warmup_cosine
+from trueface.training.trainer import Trained
+from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.tasks.class_forgetting import Learning
+
+
+def network() -> Classifier:
+    return classifiers.build(Shape(model="resnet18", stem="large", size=16, classes=3), seed=1)
+
+
+def fit(
+    model: nn.Module, learned: Pixels, checked: Pixels, chosen: ClassifySettings, *, watch: Watch
+) -> Trained:
+    return trainer.fit(
+        model,
+        ExampleFeed(learned.examples(), "trained", batch_size=chosen.batch_size),
+        ExampleFeed(checked.examples(), "trained", augmented=False),
+        chosen.trainer,
+        watch=watch,
+    )
+
+
+def test_a_training_learns_keeps_the_best_epoch_and_can_be_repeated() -> None:
+    pixels, checked = colours(16), colours(4)
+    found = []
+    for _ in range(2):
+        model = network()
+        done = fit(model, pixels, checked, settings(num_epochs=8, lr=0.005), watch=Watch())
+        assert not model.training
+        assert done.chosen.merit == max(epoch.merit for epoch in done.epochs)
+        assert done.chosen.val_accuracy > 0.6
+        assert done.samples_read == 8 * 48
+        found.append(model.network.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize(
+    "changed", [{"schedule": "onecycle", "lr": 2e-3}, {"optimizer": "adamw", "lr": 1e-3}]
+)
+def test_every_rule_of_the_rate_and_of_the_steps_is_a_training(changed: dict[str, Any]) -> None:
+    chosen = settings(**changed)
+    done = fit(network(), colours(6), colours(2), chosen, watch=Watch())
+    assert len(done.epochs) == 2
+    assert done.epochs[-1].lr < chosen.recipe.lr
+
+
+def test_half_precision_is_taken() -> None:
+    for precision in ("bf16", "fp16"):
+        done = fit(network(), colours(4), colours(2), settings(precision=precision), watch=Watch())
+        assert done.epochs[-1].loss < 5
+
+
+def test_a_last_image_alone_joins_the_batch_before_it() -> None:
+    done = fit(network(), colours(3), colours(2), settings(), watch=Watch())
+    assert done.samples_read == 2 * 9  # in batches of eight
+
+
+def test_a_method_may_train_for_other_epochs_at_another_rate() -> None:
+    steps = Learning(settings())(
+        network(), colours(4).examples(), "trained", validation=colours(2).examples(),
+        options=TrainingOptions(epochs=1, lr=0.001), watch=Watch(),
+    )  # fmt: skip
+    assert [step.step for step in steps] == [1]
+    assert set(steps[0].metrics) >= {"loss", "val_accuracy"}
+
+
+def test_a_training_that_diverges_or_is_stopped_says_so() -> None:
+    with pytest.raises(JobError, match=r"loss became (inf|nan) in epoch 1, .* take a lower lr"):
+        fit(network(), colours(8), colours(2), settings(lr=1e30), watch=Watch())
+    stop = Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped in epoch 1 of 2"):
+        fit(network(), colours(8), colours(2), settings(), watch=Watch(stop=stop))
+
+
+def test_a_training_is_this_loop_bit_by_bit() -> None:
+    chosen, learned = settings(lr=0.01), colours(4)
+    model, plain = network(), network()
+    trainer.fit(
+        model,
+        ExampleFeed(learned.examples(), "trained", batch_size=8),
+        ExampleFeed(colours(2).examples(), "trained", augmented=False),
+        replace(chosen.trainer, select="last"),
+        watch=Watch(),
+    )
+    optimizer = SGD(plain.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    step, steps = 0, 2 * 2
+    for epoch in range(2):
+        plain.train()
+        for images, positions in learned(range(12), epoch=epoch, batch_size=8):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 * warmup_cosine(step, steps)
+            labels = torch.tensor([learned.images.labels[position] for position in positions])
+            loss = functional.cross_entropy(plain(images), labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
+            optimizer.step()
+            step += 1
+    assert step == steps
+    pairs = zip(
+        model.network.state_dict().values(), plain.network.state_dict().values(), strict=True
+    )
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)

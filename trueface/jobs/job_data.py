@@ -1,0 +1,59 @@
+"""The images of a job: which ones its data and its split mean on this disk."""
+
+from launcher.api import Job
+from trueface.data.index import Image
+from trueface.data.settings import PlaceSettings
+from trueface.data.splits.splits import Split
+from trueface.runtime.errors import JobError
+from trueface.runtime.ids import DataId
+from trueface.training import image_lists
+from trueface.training.image_lists import Lists, Place
+from trueface.training.lineage import Lesson
+from trueface.training.settings import LearningSettings
+
+
+def of_training(job: Job, settings: LearningSettings) -> Lists:
+    """Return what a training or unlearning learns from and is validated on.
+
+    Raises:
+        DataError: a part of the data has no image, or the split names images that are not there.
+    """
+    return image_lists.load_lists(place(job, settings), images(job))
+
+
+def of_split(
+    job: Job, settings: PlaceSettings, data: DataId, name: str
+) -> tuple[tuple[Image, ...], Split]:
+    """Return the images of one list of the split, and the list.
+
+    Raises:
+        DataError: as `of_training`.
+    """
+    return image_lists.load_list(place(job, settings), data, name)
+
+
+def place(job: Job, settings: PlaceSettings) -> Place:
+    """Return where the images of a job lie."""
+    return Place.of(settings, job.words, job.path)
+
+
+def images(job: Job) -> DataId:
+    """Return which images the job's last stage means, real ones included."""
+    return image_lists.data_of(job.images, job.model, job.words)
+
+
+def lesson(job: Job, settings: LearningSettings, lists: Lists, *, unlearns: bool = False) -> Lesson:
+    """Return what is written of the images that a model learns from, and is chosen by."""
+    where = place(job, settings)
+    return image_lists.lesson_of(where, images(job), lists, settings, unlearns=unlearns)
+
+
+def model_name(job: Job) -> str:
+    """Return the ID of the job's model.
+
+    Raises:
+        JobError: it has none.
+    """
+    if job.model is None:
+        raise JobError(f"job {job.name} of kind {job.kind} names no model")
+    return job.model

@@ -1,0 +1,99 @@
+"""How good a model in training is on images that it never learns from, for any number of classes."""
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from trueface.data.loaders import Feed
+from trueface.runtime.errors import JobError
+from trueface.runtime.precision import autocast
+from trueface.training.objectives.protocol import logits_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What decides between the epochs of a training; accuracies in 0 … 1."""
+
+    loss: float  # cross-entropy, whatever the objective is
+    accuracy: float
+    balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
+
+
+def validate(
+    model: nn.Module,
+    images: Feed,
+    *,
+    device: str,
+    precision: str,
+    stop: threading.Event | None = None,
+) -> Validation:
+    """Return how good a model is on one pass of images; it is left in evaluation mode.
+
+    Args:
+        model: on the device.
+        images: in order, not augmented.
+        device: of the model.
+        precision: of its arithmetic; logits are float32 whatever it is.
+        stop: ends the pass; None: nothing does.
+
+    Raises:
+        JobError: stopped, no image could be read, one came twice, or a logit is no finite number.
+    """
+    model.eval()
+    logits, labels, positions = [], [], []
+    with torch.inference_mode():
+        for batch in images(0):
+            if stop is not None and stop.is_set():
+                raise JobError("stopped; nothing was written, the next attempt begins anew")
+            with autocast(device, precision):
+                logits.append(logits_of(model, batch.images.to(device)).cpu())
+            labels.append(batch.labels.reshape(-1))
+            positions.append(batch.indices)
+    if not logits:
+        raise JobError(f"not one of {len(images)} images for validation could be read")
+    order = torch.cat(positions).argsort()
+    _refuse_repeated(torch.cat(positions)[order].numpy())
+    rows, classes = torch.cat(logits)[order], torch.cat(labels)[order].long()
+    broken = int((~rows.isfinite()).any(1).sum())
+    if broken:
+        raise JobError(
+            f"{broken} of {len(rows)} logits are no finite numbers: the model is broken, "
+            "train it again with a lower lr"
+        )
+    if rows.shape[1] == 1:
+        return _of_one_logit(rows.squeeze(1).double().numpy(), classes.numpy() == 1)
+    return _of_logits(rows, classes)
+
+
+def _refuse_repeated(positions: NDArray[np.int64]) -> None:
+    repeated = int(np.sum(np.diff(positions) == 0))
+    if repeated:
+        raise JobError(f"{repeated} images were validated twice")
+
+
+def _of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> Validation:
+    predicted = logits > 0
+    balanced = None
+    if positive.any() and not positive.all():
+        balanced = float(predicted[positive].mean() + (~predicted[~positive]).mean()) / 2
+    return Validation(
+        loss=float(np.logaddexp(0.0, -np.where(positive, logits, -logits)).mean()),
+        accuracy=float((predicted == positive).mean()),
+        balanced_accuracy=balanced,
+    )
+
+
+def _of_logits(logits: torch.Tensor, labels: torch.Tensor) -> Validation:
+    correct = (logits.argmax(1) == labels).numpy()
+    classes = labels.numpy()
+    accuracies = [correct[classes == label].mean() for label in np.unique(classes)]
+    return Validation(
+        loss=float(functional.cross_entropy(logits, labels)),
+        accuracy=float(np.mean(correct)),
+        balanced_accuracy=float(np.mean(accuracies)),
+    )
