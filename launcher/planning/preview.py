@@ -1,9 +1,8 @@
 """What a plan is up to on this machine: what starts first, how long all of it takes, how much disk."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from launcher.errors import counted
@@ -14,8 +13,9 @@ from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.submit import Action, Standing, resources_of
 from launcher.scheduler.feasibility import impossible
 from launcher.scheduler.gpu_accounting import waiting
-from launcher.scheduler.model import Machine, Running, Start
+from launcher.scheduler.model import Machine, Running, Start, Wait
 from launcher.scheduler.policy import decide
+from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import UNTAUGHT, Lesson
 from launcher.store.user_actions import rank_of
@@ -196,11 +196,16 @@ def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
         known[number] = job
         rank = rank_of(here.now, job.resources.priority)
         line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, here)))
+    names = {number: job.name for number, job in known.items() if number < 0}
     unseen = [one for one in line if here.machine.absent and one.lane.resources.may_need_gpu]
     line = [one for one in line if one not in unseen]
     line.sort(key=lambda one: (one.rank, one.id if one.id > 0 else _LAST - one.id))
     machine = here.machine
-    asked = [waiting(one, here.lesson(one.lane.signature)) for one in line]
+    asked = [
+        # a job of the plan has no number that a person could know
+        replace(waiting(one, here.lesson(one.lane.signature)), name=names.get(one.id, ""))
+        for one in line
+    ]
     devices = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
     hindrance, hopeless = "", hopeless_jobs(standings, here)
@@ -209,21 +214,13 @@ def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
         if found is not None and isinstance(decision, Start):
             where = "+".join(devices[uuid] for uuid in decision.devices) or CPU
             starts[found.kind, where] += 1
-        elif found is not None and not hindrance and decision.reason not in hopeless:
-            hindrance = f"{found.name} {_named(decision.reason, known)}"
+        elif isinstance(decision, Wait) and found is not None and not hindrance:
+            never = decision.code is ReasonCode.NEVER_FITS
+            hindrance = "" if never else f"{found.name} {decision.reason}"
     held_up = next((known[one.id] for one in unseen if one.id in known), None)
     if held_up is not None and not hindrance:
         hindrance = f"{held_up.name} waits for its GPU: {here.machine.absent}"
     return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
-
-
-def _named(reason: str, known: Mapping[int, PlannedJob]) -> str:
-    """Return a reason with names of planned jobs, which have no numbers that a person could know."""
-
-    def name(found: re.Match[str]) -> str:
-        return known[int(found[0])].name if int(found[0]) in known else found[0]
-
-    return re.sub(r"(?<= )-[1-9][0-9]*\b", name, reason)
 
 
 def hopeless_jobs(standings: Sequence[Standing], here: Here) -> dict[str, int]:

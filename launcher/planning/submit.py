@@ -1,7 +1,7 @@
 """From a plan to the queue: what is new, done already, under way; and putting the rest in."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -12,7 +12,7 @@ from launcher.ids import model_folder_name, read_words
 from launcher.job import Context, Resources, Spec, Terms
 from launcher.kinds import Role
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.states import OPEN, State
+from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json, Stamp
@@ -156,9 +156,8 @@ def _refuse_other(job: PlannedJob, row: JobRow | None) -> None:
     if row is None or (row.state is State.DONE and row.hash == job.hash):
         return
     what, remedy = f"is {row.state}", f"run phases: [{job.kind}] first"
-    changes = [] if row.hash == job.hash else _changes(job, row, ())
     # whether a training started from its own earlier weights says nothing about these weights
-    changes = [one for one in changes if not one.startswith(f"{WARM_START} ")]
+    changes = [] if row.hash == job.hash else _changes(job, row, (), but={WARM_START})
     if not changes and row.state is State.DONE:
         return
     if row.state in OPEN:
@@ -181,28 +180,35 @@ def _to_run(
     )
 
 
-def _changes(job: PlannedJob, row: JobRow, again: Sequence[str]) -> list[str]:
-    """Say in a few words each why the hash is another."""
+def _changes(
+    job: PlannedJob, row: JobRow, again: Sequence[str], *, but: Collection[str] = ()
+) -> list[str]:
+    """Say in a few words each why the hash is another; the settings in `but` are left out."""
     before = row.spec
-    found = [
-        f"{key} {_shown(before.settings, key)} → {_shown(job.settings, key)}"
+    settings = [
+        key
         for key in sorted({*job.settings, *before.settings})
         if job.settings.get(key) != before.settings.get(key)
     ]
-    found += [
+    changes = [
+        f"{key} {_shown(before.settings, key)} → {_shown(job.settings, key)}"
+        for key in settings
+        if key not in but
+    ]
+    changes += [
         f"{module} {_digest(before.sources.get(module))} → {_digest(digest)}"
         for module, digest in job.sources.items()
         if before.sources.get(module) != digest
     ]
     if job.images != before.images:
-        found.append(f"images {before.images} → {job.images}")
+        changes.append(f"images {before.images} → {job.images}")
     words = read_words(before.words)
     if job.words != words:
         names = {*job.words.subsets, *job.words.modifiers, *words.subsets, *words.modifiers}
-        found.append(f"other folders of {', '.join(sorted(names))}")
+        changes.append(f"other folders of {', '.join(sorted(names))}")
     if again:
-        found.append(f"{again[0]} runs again")
-    return found or ["its inputs changed"]
+        changes.append(f"{again[0]} runs again")
+    return changes or ([] if settings else ["its inputs changed"])
 
 
 def _shown(settings: Mapping[str, Json], key: str) -> str:
@@ -266,7 +272,9 @@ def submit(
 
 def _new(one: Standing, root: Path, run: str, numbers: Mapping[str, int] | None = None) -> NewJob:
     needs = [] if numbers is None else [numbers[need] for need in one.job.needs]
-    return NewJob(spec=spec_of(one.job, root, run), needs=needs, reason=one.reason)
+    code = ReasonCode.NEW if one.number is None else ReasonCode.CHANGED
+    reason = Reason(code=code, text=one.reason)
+    return NewJob(spec=spec_of(one.job, root, run), needs=needs, reason=reason)
 
 
 def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:

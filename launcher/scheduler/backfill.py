@@ -14,7 +14,7 @@ from launcher.units import format_seconds
 class Reservation:
     """When and where the first waiting job starts; what is left beside it then shrinks as others come."""
 
-    job: int
+    job: str  # its number, or its name
     group: str
     at: Turn
     where: str  # in words

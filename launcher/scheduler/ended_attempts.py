@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.model import Machine
 from launcher.scheduler.requeue_policy import excuse_of
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, State, Void
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    ReasonCode,
+    State,
+    Void,
+)
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import Scheduling
 from launcher.store.transitions import Excuse
@@ -87,8 +97,9 @@ class Endings:
             elif not isinstance(one.outcome, Void):
                 one.excuse = self._excuse(one, machine())
             elif one.outcome.whose == "job":
-                why = f"could not be started: {one.outcome.why}; queued again"
-                one.excuse = Excuse(reason=why, pause_s=UNSTARTED_PAUSE_S)
+                text = f"could not be started: {one.outcome.why}; queued again"
+                reason = Reason(code=ReasonCode.NOT_STARTED, text=text)
+                one.excuse = Excuse(reason=reason, pause_s=UNSTARTED_PAUSE_S)
         return found
 
     def finish(self, one: Ended, now: float) -> State | None:

@@ -31,7 +31,7 @@ Whether any card can ever hold the claim is not asked here: that knows who knows
 from dataclasses import dataclass
 from typing import Literal
 
-from launcher.states import Shortage
+from launcher.states import Shortage, Where
 from launcher.units import format_bytes
 
 Whose = Literal["ours", "neighbour", "machine"]
@@ -62,6 +62,7 @@ class Blame:
     """Whose fault it was, and what follows."""
 
     whose: Whose
+    where: Where = "gpu"  # which memory was missing
     claim: int | None  # bytes of each GPU that the next attempt needs; None: unknown as before
     why: str  # one sentence, in numbers
     charged: bool  # whether the attempt uses up one of its job's retries
@@ -106,7 +107,7 @@ def _main_memory(shortage: Shortage, scene: Scene) -> Blame:
     within = promised is not None and known and not beyond
     whose: Whose = "ours" if beyond else "machine"
     why = f"its own: {told}" if beyond else f"the machine's: {told}"
-    return Blame(whose=whose, claim=scene.claim, why=why, charged=not within)
+    return Blame(whose=whose, where="ram", claim=scene.claim, why=why, charged=not within)
 
 
 def _need(shortage: Shortage, scene: Scene) -> int | None:

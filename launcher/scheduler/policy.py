@@ -16,10 +16,22 @@ from math import inf
 from launcher.gpu.resources import MEMORY, Promise, shares_cores
 from launcher.job import Resources
 from launcher.scheduler.backfill import Reservation
-from launcher.scheduler.explanations import cores, kept_back, place_of, placed, too_few, too_large
+from launcher.scheduler.explanations import (
+    Lack,
+    Refusal,
+    cores,
+    kept_back,
+    no_gpu,
+    place_of,
+    placed,
+    ram_too_small,
+    too_few,
+    too_large,
+)
 from launcher.scheduler.gpu_pool import Pool
 from launcher.scheduler.gpu_slot import Card, Need, Turn, is_visible, need_alone, need_of
 from launcher.scheduler.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
+from launcher.states import ReasonCode
 from launcher.units import format_bytes
 
 
@@ -52,8 +64,14 @@ def evacuate(running: Iterable[Running], machine: Machine) -> list[Stop]:
 
 
 def never(one: Waiting, machine: Machine) -> str:
-    """Return why a machine can never hold a job, though nobody else used it; '' where it can."""
-    return Room(machine).never(one)
+    """Return in words why a machine can never hold a job, though nobody else used it; '' where it can."""
+    found = refusal(one, machine)
+    return found.text if found else ""
+
+
+def refusal(one: Waiting, machine: Machine) -> Refusal | None:
+    """Return why a machine can never hold a job, though nobody else used it; None where it can."""
+    return Room(machine).refusal(one)
 
 
 def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:
@@ -90,8 +108,10 @@ class Room:
         self._given = 0
         self._running: dict[int, Running] = {}  # by identity: it is one of ours that was given
         self._pools: dict[tuple[object, ...], Pool] = {}
-        self._asked: dict[tuple[object, ...], tuple[str, tuple[Need, ...], Resources]] = {}
-        self._refused: dict[Need, str] = {}  # since something changed last
+        self._asked: dict[
+            tuple[object, ...], tuple[Refusal | None, tuple[Need, ...], Resources]
+        ] = {}
+        self._refused: dict[Need, Lack | None] = {}  # since something changed last
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._kept: Reservation | None = None
         for one in running:
@@ -144,9 +164,10 @@ class Room:
 
     def _decide(self, one: Waiting, now: float) -> Decision:
         never, needs = self._asks(one)
-        refusal = self._full(one.group) or never
-        if refusal:
-            return Wait(job=one.job, reason=refusal)
+        if full := self._full(one.group):
+            return Wait(job=one.job, reason=full, code=ReasonCode.GROUP_FULL)
+        if never:
+            return Wait(job=one.job, reason=never.text, code=never.code)
         cpus = min(one.resources.cpus, self._machine.cpus)
         lacks = self._lacks(one, cpus)
         need = next(iter(needs), None)
@@ -154,27 +175,36 @@ class Room:
             lacks = self._lacks_gpu(need)
             for other in needs[1:] if lacks else ():
                 if not self._lacks_gpu(other):
-                    need, lacks = other, ""
+                    need, lacks = other, None
         if not lacks:
-            places, lacks = self._allowed_now(one, need, cpus, now)
-            if not lacks:
+            places, delay = self._allowed_now(one, need, cpus, now)
+            if not delay:
                 return self._start(one, need, places, cpus, now)
-            return Wait(job=one.job, reason=lacks)
+            return Wait(job=one.job, reason=delay, code=ReasonCode.WOULD_DELAY)
         if self._kept is None:
             self._kept = self._reserve(one, needs, cpus, now)
             when = "" if self._kept is None else self._kept.when(now)
             if self._kept is not None and when:
-                lacks += f"; room on {self._kept.where}{when}"
+                room = f"room on {self._kept.where}{when}"
+                both = f"{lacks.situation}; {room}" if lacks.situation else room
+                lacks = Lack(lacks.need, both)
             if (self._kept is None or one.insists) and self._waits_for_others(one, cpus):
                 behind = self._waits_for_ours(one, cpus)
-                return Wait(job=one.job, reason=lacks, for_others=True, behind_ours=behind)
-        return Wait(job=one.job, reason=lacks)
+                return Wait(
+                    job=one.job,
+                    reason=lacks.text,
+                    data=lacks.data,
+                    for_others=True,
+                    behind_ours=behind,
+                )
+        return Wait(job=one.job, reason=lacks.text, data=lacks.data)
 
     def _start(
         self, one: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float
     ) -> Start:
         given = Running(
             job=one.job,
+            name=one.name,
             cpus=cpus,
             devices=tuple(card.gpu.uuid for card in sorted(places, key=place_of)),
             ram=one.resources.ram or 0,
@@ -211,26 +241,28 @@ class Room:
             f"group {group!r} runs {self._groups[group]} of at most {self._machine.limits[group]}"
         )
 
-    def _lacks(self, one: Waiting, cpus: int) -> str:
-        """Return which cores or how much main memory is missing, '' when there is enough."""
+    def _lacks(self, one: Waiting, cpus: int) -> Lack | None:
+        """Return which cores or how much main memory is missing, None when there is enough."""
         if cpus > self._cpus:
             free, most = max(self._cpus, 0), self._machine.cpus
-            told = f"needs {cores(cpus)}, {free} of {most} free"
+            need = f"needs {cores(cpus)}, {free} of {most} free"
             shared = self._shared_cores
             theirs = min(shared.there, shared.promised)
             if not theirs:
-                return told
+                return Lack(need)
             whose = ", ".join(shared.theirs)
-            return f"{told}; {theirs} of {shared.there} cores are promised to jobs of {whose}"
+            return Lack(need, f"{theirs} of {shared.there} cores are promised to jobs of {whose}")
         ram = one.resources.ram
         if ram is None or (ram <= self._ram and ram <= self._unused_ram):
-            return ""
+            return None
         free = max(0, min(self._ram, self._unused_ram))
         whose = "not promised to others" if self._ram <= free else "not in use"
-        told = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {whose}"
-        for user, amount in self._shared_ram.theirs.items():
-            told += f"; {format_bytes(amount)} are promised to jobs of {user}"
-        return told
+        promises = (
+            f"{format_bytes(amount)} are promised to jobs of {user}"
+            for user, amount in self._shared_ram.theirs.items()
+        )
+        need = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {whose}"
+        return Lack(need, "; ".join(promises))
 
     # --- GPUs
 
@@ -240,28 +272,28 @@ class Room:
             self._pools[key] = Pool(self._cards.values(), need)
         return self._pools[key]
 
-    def _lacks_gpu(self, need: Need) -> str:
-        """Return in numbers why there is no GPU for a job now, '' where there is one."""
+    def _lacks_gpu(self, need: Need) -> Lack | None:
+        """Return in numbers why there is no GPU for a job now, None where there is one."""
         if need not in self._refused:
             pool = self._pool(need)
-            self._refused[need] = "" if pool.has_room(need) else self._refusal(need, pool)
+            self._refused[need] = None if pool.has_room(need) else self._gpu_lack(need, pool)
         return self._refused[need]
 
-    def _refusal(self, need: Need, pool: Pool) -> str:
+    def _gpu_lack(self, need: Need, pool: Pool) -> Lack:
         if not self._explain:
-            return "has no room"
+            return Lack("has no room")
         what = "a GPU that it shares with no other job" if need.lone else "a GPU"
         if need.claim is not None:
             what = format_bytes(need.claim) + (" on a GPU of its own" if need.lone else "")
         if need.count > 1:
             what = f"{need.count} GPUs" + (f" with {what} each" if need.claim is not None else "")
-        return f"needs {what}; {pool.refusals(need)}"
+        return Lack(f"needs {what}", pool.refusals(need))
 
-    def never(self, one: Waiting) -> str:
-        """Return why the machine can never hold a job, '' where it can."""
+    def refusal(self, one: Waiting) -> Refusal | None:
+        """Return why the machine can never hold a job, None where it can."""
         return self._asks(one)[0]
 
-    def _asks(self, one: Waiting) -> tuple[str, tuple[Need, ...]]:
+    def _asks(self, one: Waiting) -> tuple[Refusal | None, tuple[Need, ...]]:
         """Return why the machine can never hold a job, and what it asks of GPUs: one of these, the first at best."""
         # a lane's jobs share their resources
         key = (id(one.resources), one.claim, one.enough, one.learned, one.visible)
@@ -283,16 +315,14 @@ class Room:
             return (replace(need, claim=None, lone=True),)
         return (need,) if alone is None else (need, alone)
 
-    def _find_never(self, one: Waiting, needs: Sequence[Need]) -> str:
+    def _find_never(self, one: Waiting, needs: Sequence[Need]) -> Refusal | None:
         asked, machine = one.resources, self._machine
         if asked.ram is not None and asked.ram > machine.ram:
-            has = format_bytes(machine.ram)
-            return f"needs {format_bytes(asked.ram)} of memory, this machine has {has}"
+            return ram_too_small(asked.ram, machine)
         if not needs:
-            return ""
+            return None
         if not machine.gpus:
-            why = f" ({machine.absent})" if machine.absent else ""
-            return f"needs a GPU, and this machine has none{why}"
+            return no_gpu(machine)
         need = needs[0]
         pool = self._pool(need)
         if len(pool.cards) < need.count:
@@ -300,7 +330,7 @@ class Room:
         if len(pool.ours) < need.count:
             return kept_back(pool.ours, need, machine)
         if pool.could(need) or need.claim is None:
-            return ""
+            return None
         return too_large(need, pool, machine)
 
     # --- the first job that waits
@@ -334,7 +364,7 @@ class Room:
         ours = self._running if promised else {}
         gone = [run for key, run in ours.items() if self._turns[key] <= at]
         return Reservation(
-            job=one.job,
+            job=one.name or str(one.job),
             group=one.group,
             at=at,
             where=", ".join(card.gpu.label for card in cards) or cores(cpus),

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from launcher.errors import counted
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
-from launcher.store.failure_groups import Cause
+from launcher.states import ReasonCode
+from launcher.store.failure_groups import FailureGroup
 from launcher.store.history import Day, Memory, Past, Run
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds
 
 DAY, RUN, CAUSE, MEMORY = SECTIONS = ("day", "run", "cause", "memory")
 MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12}  # lines of a section among others
+_NO_FAULT = frozenset({ReasonCode.CANCELLED, ReasonCode.STOPPED})
 _LEAST = 0.01  # hours that are worth a number
 
 Rows = Sequence[tuple[Sequence[Cell], int | None]]
@@ -54,7 +56,7 @@ def headline(past: Past) -> str:
 def columns(past: Past, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Return all as lines for a pipe: the section's name, then its values, a dash for the unknown."""
     return [
-        (section, *map(_plain, one.values().values()))
+        (section, *(_plain(value) for key, value in one.values().items() if key != "reason_code"))
         for section in sections or SECTIONS
         for one in _of(past, section)
     ]
@@ -69,11 +71,11 @@ def record(past: Past, sections: Sequence[str] = ()) -> dict[str, Json]:
     }
 
 
-def _of(past: Past, section: str) -> Sequence[Day | Run | Cause | Memory]:
-    found: dict[str, Sequence[Day | Run | Cause | Memory]] = {
+def _of(past: Past, section: str) -> Sequence[Day | Run | FailureGroup | Memory]:
+    found: dict[str, Sequence[Day | Run | FailureGroup | Memory]] = {
         DAY: past.days,
         RUN: past.runs,
-        CAUSE: past.causes,
+        CAUSE: past.failures,
         MEMORY: past.memory,
     }
     return found[section]
@@ -130,16 +132,15 @@ def _runs(past: Past) -> tuple[Sequence[Column], Rows]:
 
 def _causes(past: Past) -> tuple[Sequence[Column], Rows]:
     rows = []
-    for one in past.causes:
-        told = f"{one.cause}: {one.detail}" if one.detail else one.cause
-        tone = Tone.DIM if one.cause in {"cancelled", "stopped"} else Tone.PLAIN
+    for group in past.failures:
+        tone = Tone.DIM if group.code in _NO_FAULT else Tone.PLAIN
         cells = (
-            Span(harmless(told), tone),
-            _count(one.attempts),
-            Span(format_seconds(one.seconds)),
-            Span(f"launcher show {one.job}", Tone.DIM),
+            Span(harmless(group.text), tone),
+            _count(group.attempts),
+            Span(format_seconds(group.seconds)),
+            Span(f"launcher show {group.job}", Tone.DIM),
         )
-        rows.append((cells, one.job))
+        rows.append((cells, group.job))
     return (
         Column(title="NOT DONE, BECAUSE", least=24, middle=True),
         Column(title="TIMES", right=True),

@@ -38,7 +38,12 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "spec": row.spec.record(),
         "attempts": store.read.attempts_of(row.id),
         "events": [
-            {"at": iso(at), "state": state, "reason": harmless(reason)}
+            {
+                "at": iso(at),
+                "state": state,
+                "reason": harmless(reason.text),
+                "reason_code": reason.code,
+            }
             for at, state, reason in store.read.events_of(row.id)
         ],
         "result": store.read.result_of(row.id),

@@ -39,6 +39,7 @@ def _asked(job: JobRow) -> dict[str, Json]:
     resources, terms = job.spec.resources, job.spec.terms
     return {
         "reason": harmless(job.reason),
+        "reason_code": job.why.code,
         "group": terms.group or None,
         "cpus": resources.cpus,
         "ram": resources.ram,

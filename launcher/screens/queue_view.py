@@ -1,6 +1,5 @@
 """A screen as lines: what `status`, its watch and `top` show, at any width."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -20,7 +19,7 @@ from launcher.screens.text_table import (
     table,
     width_of,
 )
-from launcher.states import ENDED, OPEN, State
+from launcher.states import ENDED, OPEN, ReasonCode, State
 from launcher.units import format_seconds
 
 TONES = {
@@ -38,11 +37,6 @@ BAR = 30  # columns of a run's progress at most
 RUNS = 3  # of which the progress is told
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
-_EXIT_CODE = re.compile(r"ended with exit code \d+: $")  # which tells nothing beside an exception
-_EXCEPTION = re.compile(
-    r"(?<![\w.])(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt))(?=:|$)"
-)
-_AGAIN = re.compile(r"; queued again$|, runs again$")
 _ABOVE = "as above"  # instead of a reason that has just been told
 _GIB = 1 << 30
 
@@ -116,13 +110,10 @@ def waiting(screen: Screen, width: int) -> list[Line]:
     )
     several = len({one.run for one in screen.waiting}) > 1
     rows: list[tuple[Sequence[Cell], int | None]] = []
-    before = ""
+    before: JobLine | None = None
     for one in screen.waiting:
-        note = one.note
-        if one.state is State.HELD and "held" not in note:
-            note = f"held: {note}"
-        why = _briefly(note, before)
-        before = note
+        why = _briefly(one, before)
+        before = one
         cells = (
             _name(one),
             Span(str(one.id), Tone.DIM),
@@ -331,24 +322,30 @@ def _result(one: Happening) -> Cell:
     """
     if one.state is not State.FAILED:
         return Span(one.reason or one.result)
-    reason, again = _AGAIN.subn("", one.reason)
     open_again = one.line.state in OPEN
     then = "(queued again)" if open_again else f"→ launcher logs {one.line.id}"
-    if found := _EXCEPTION.search(reason):
-        told = _EXIT_CODE.sub("", reason[: found.start()]) + reason[found.start(1) :]
-        return Line((Span(f"{told} ", Tone.BAD), Span(then, Tone.BAD)))
-    told = one.reason if open_again and again else f"{one.reason} {then}"
-    return Span(told, Tone.BAD)
+    if one.short:
+        return Line((Span(f"{one.short} ", Tone.BAD), Span(then, Tone.BAD)))
+    text = one.reason if open_again and one.requeued else f"{one.reason} {then}"
+    return Span(text, Tone.BAD)
 
 
-def _briefly(note: str, before: str) -> str:
-    """Return a reason without what the one above it has said: what is free, or all of it."""
-    if note == before and len(note) > len(_ABOVE):
+def _briefly(one: JobLine, before: JobLine | None) -> str:
+    """Return why a job waits, without what the one above it has told: what is free, or all of it."""
+    note = _note(one)
+    if before is None:
+        return note
+    if note == _note(before) and len(note) > len(_ABOVE):
         return _ABOVE
-    need, _, rest = note.partition("; ")
-    if rest and rest == before.partition("; ")[2]:
-        return f"{need}; {_ABOVE}"
+    if one.situation and one.situation == before.situation:
+        return f"{one.need}; {_ABOVE}"
     return note
+
+
+def _note(one: JobLine) -> str:
+    """Return why a job waits; of a held one always that it is held."""
+    held = one.state is State.HELD and one.code is not ReasonCode.HELD
+    return f"held: {one.note}" if held else one.note
 
 
 def _when(one: JobLine, now: float) -> str:

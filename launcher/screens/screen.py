@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from launcher.screens.format import JobLine, harmless
+from launcher.screens.format import JobLine, first_line, harmless
 from launcher.screens.gpu_view import Gauge
-from launcher.states import OPEN, State
+from launcher.states import OPEN, Reason, State
 from launcher.workers.progress import Step
 
 METRICS = 3  # results of a job that are shown in its line
@@ -47,6 +47,8 @@ class Happening:
     line: JobLine
     state: State  # failed, too, where the job was queued again; queued, where it was told to stop
     reason: str = ""  # why it failed, and what was done about it
+    short: str = ""  # the same, cut to the program's exception; empty: there is none
+    requeued: bool = False  # the reason says itself that the job was queued again
     seconds: float | None = None  # how long its attempt took
     result: str = ""
 
@@ -117,7 +119,7 @@ def happening(
     line: JobLine,
     at: float,
     state: State,
-    reason: str,
+    reason: Reason,
     *,
     seconds: float | None = None,
     result: Mapping[str, object] | None = None,
@@ -136,7 +138,9 @@ def happening(
         at=at,
         line=line,
         state=state,
-        reason="" if state is State.DONE else harmless(reason.partition("\n")[0]),
+        reason="" if state is State.DONE else harmless(first_line(reason.text)),
+        short=harmless(str(reason.data.get("short", ""))),
+        requeued=bool(reason.data.get("requeued")),
         seconds=seconds,
         result=numbers_of(result or {}),
     )

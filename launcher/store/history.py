@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from launcher.states import State
-from launcher.store.failure_groups import Cause
+from launcher.store.failure_groups import FailureGroup
 from launcher.store.usage import LEAST_MARGIN, MARGIN
 from launcher.system.files import Json
 from launcher.units import format_bytes
@@ -167,7 +167,7 @@ class Past:
 
     days: tuple[Day, ...] = ()
     runs: tuple[Run, ...] = ()
-    causes: tuple[Cause, ...] = ()
+    failures: tuple[FailureGroup, ...] = ()
     memory: tuple[Memory, ...] = ()
 
 

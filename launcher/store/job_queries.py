@@ -6,11 +6,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from launcher.states import State
-from launcher.store.rows import Group, JobRow, job_row, known_record, known_state
+from launcher.states import Reason, State
+from launcher.store.rows import (
+    Group,
+    JobRow,
+    job_row,
+    known_code,
+    known_record,
+    known_state,
+    reason_of,
+)
 
 _JOBS = (
-    "SELECT jobs.*, runs.name AS run_name, runs.root, lanes.reason AS hindrance,"
+    "SELECT jobs.*, runs.name AS run_name, runs.root, lanes.reason AS lane_reason,"
+    " lanes.reason_code AS lane_code, lanes.reason_data AS lane_data,"
     " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
 )
@@ -209,22 +218,31 @@ class Reading:
         (last,) = self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
         return int(last)
 
-    def events_of(self, job: int) -> list[tuple[float, State, str]]:
+    def events_of(self, job: int) -> list[tuple[float, State, Reason]]:
         """Return (time, state, reason) of everything that happened to a job."""
         rows = self._db.execute(
-            "SELECT at, state, reason FROM events WHERE job = ? ORDER BY id", (job,)
-        )
-        return [(row["at"], known_state(row["state"]), row["reason"]) for row in rows]
-
-    def attempts_of(self, job: int) -> list[dict[str, Any]]:
-        """Return a job's attempts as records: number, device, claimed, ended, outcome, memory."""
-        rows = self._db.execute(
-            "SELECT number, device, cpus, claimed, ended, outcome, claim, lone, peak FROM attempts"
-            " WHERE job = ? ORDER BY number",
+            "SELECT at, state, reason_code, reason, reason_data FROM events"
+            " WHERE job = ? ORDER BY id",
             (job,),
         )
         return [
-            {**dict(row), "outcome": known_record(row["outcome"]) if row["outcome"] else None}
+            (at, known_state(state), reason_of(code, text, data))
+            for at, state, code, text, data in rows
+        ]
+
+    def attempts_of(self, job: int) -> list[dict[str, Any]]:
+        """Return a job's attempts as records: number, device, claimed, ended, outcome and its code, memory."""
+        rows = self._db.execute(
+            "SELECT number, device, cpus, claimed, ended, outcome, reason_code, claim, lone, peak"
+            " FROM attempts WHERE job = ? ORDER BY number",
+            (job,),
+        )
+        return [
+            {
+                **dict(row),
+                "outcome": known_record(row["outcome"]) if row["outcome"] else None,
+                "reason_code": known_code(row["reason_code"]) if row["outcome"] else None,
+            }
             for row in rows
         ]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.job import Breed, Resources, read_context
-from launcher.states import Outcome, State, Void, outcome_record
-from launcher.store.connection import Connection
+from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
+from launcher.store.connection import Connection, reason_columns
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
-from launcher.store.transitions import UNSTARTED, Excuse, Following
+from launcher.store.transitions import Excuse, Following
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
 from launcher.store.usage import Learning
 from launcher.system.stored_fields import Unreadable, parsed
@@ -86,16 +86,19 @@ class Scheduling:
         """Return how many jobs of a group may run at once, where there is a limit."""
         return dict(self._db.execute("SELECT name, slots FROM groups").fetchall())
 
-    def explain(self, reasons: Mapping[int, str]) -> None:
-        """Put down why the first job of each lane cannot start; '' where it can."""
-        told = {
-            int(lane): str(reason)
-            for lane, reason in self._db.execute("SELECT id, reason FROM lanes")
+    def explain(self, reasons: Mapping[int, Reason | None]) -> None:
+        """Put down why the first job of each lane cannot start; None where it can."""
+        rows = self._db.execute("SELECT id, reason_code, reason, reason_data FROM lanes")
+        before = {int(lane): columns for lane, *columns in rows}
+        after = {
+            lane: ["", "", None] if reason is None else [*reason_columns(reason)]
+            for lane, reason in reasons.items()
         }
-        news = [(text, lane) for lane, text in reasons.items() if told.get(lane) != text]
-        if news:
+        changed = [(*row, lane) for lane, row in after.items() if before.get(lane) != row]
+        if changed:
+            update = "UPDATE lanes SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
             with self._db.writing():
-                self._db.executemany("UPDATE lanes SET reason = ? WHERE id = ?", news)
+                self._db.executemany(update, changed)
 
     def next_attempt(self, job: int) -> int:
         """Return the number of a job's next attempt, as far as the queue knows."""
@@ -152,10 +155,11 @@ class Scheduling:
             if why := claim.unreadable or why:
                 set_aside(self._db, job, why, now)
                 return None
+            started = Reason(code=ReasonCode.STARTED, text=reason)
             self._db.execute(
-                "UPDATE jobs SET state = 'running', attempts = ?, reason = ?, wish = ''"
-                " WHERE id = ? AND state = 'queued' AND waits = 0",
-                (number, reason, job),
+                "UPDATE jobs SET state = 'running', attempts = ?, reason_code = ?, reason = ?,"
+                " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
+                (number, *reason_columns(started), job),
             )
             self._db.execute(
                 "INSERT INTO attempts (job, number, boot, device, cpus, pid, start_ticks, claimed,"
@@ -173,7 +177,7 @@ class Scheduling:
                     seat.lone,
                 ),
             )
-            self._db.event(job, State.RUNNING, reason, now)
+            self._db.event(job, State.RUNNING, started, now)
             prepare(claim)
         return claim
 
@@ -245,9 +249,9 @@ class Scheduling:
                 (claim.job, claim.number),
             )
             self._db.execute(
-                "DELETE FROM events WHERE job = ?1 AND (instr(reason, ?2) = 1 OR id ="
+                "DELETE FROM events WHERE job = ?1 AND (reason_code = ?2 OR id ="
                 " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
-                (claim.job, UNSTARTED),
+                (claim.job, ReasonCode.CANNOT_START),
             )
             return self._following.follow(claim, outcome, outputs={}, now=now, excuse=None)
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.states import ENDED, State
-from launcher.store.rows import known_record, known_state
+from launcher.states import ENDED, Reason, State
+from launcher.store.rows import known_record, known_state, reason_of
 
 _NEWS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
@@ -24,7 +24,7 @@ class Ending:
     at: float
     job: int
     state: State  # failed, too, where it was queued again; queued, where it had only to stop
-    reason: str
+    reason: Reason
     seconds: float | None = None  # how long the attempt took
 
 
@@ -56,23 +56,25 @@ class Frames:
 
     def happened(self, limit: int) -> list[Ending]:
         """Return the newest ends of jobs and of attempts, the newest first."""
-        found = self._news(limit)
-        if len(found) < limit:  # thousands of jobs may have been queued since
-            known = {(one.job, one.state) for one in found}
-            found += [one for one in self._ended(limit) if (one.job, one.state) not in known]
-        return found[:limit]
+        endings = self._news(limit)
+        if len(endings) < limit:  # thousands of jobs may have been queued since
+            listed = {(ending.job, ending.state) for ending in endings}
+            endings += [
+                ending for ending in self._ended(limit) if (ending.job, ending.state) not in listed
+            ]
+        return endings[:limit]
 
     def _news(self, limit: int) -> list[Ending]:
         rows = self._db.execute(
-            "SELECT id, at, job, state, reason, (SELECT before.state FROM events AS before"
+            "SELECT id, at, job, state, reason_code, reason, reason_data, (SELECT before.state FROM events AS before"
             " WHERE before.job = one.job AND before.id < one.id ORDER BY before.id DESC LIMIT 1"
             ") AS source FROM events AS one WHERE id > (SELECT max(id) FROM events) - ?"
             " ORDER BY id DESC",
             (_NEWS,),
         )
-        found: list[Ending] = []
+        endings: list[Ending] = []
         for row in rows:
-            if len(found) == limit:
+            if len(endings) == limit:
                 break
             state, ran = known_state(row["state"]), row["source"] == State.RUNNING
             if state not in ENDED and not (state is State.QUEUED and ran):
@@ -80,14 +82,14 @@ class Frames:
             how, seconds = self._attempt(row["job"], row["id"]) if ran else (None, None)
             if state is State.QUEUED and how not in _NO_FAULT:
                 state = State.FAILED
-            at, job, reason = row["at"], row["job"], row["reason"]
-            found.append(Ending(at=at, job=job, state=state, reason=reason, seconds=seconds))
-        return found
+            at, job, reason = row["at"], row["job"], _reason(row)
+            endings.append(Ending(at=at, job=job, state=state, reason=reason, seconds=seconds))
+        return endings
 
     def _ended(self, limit: int) -> list[Ending]:
         rows = self._db.execute(
-            "SELECT ended, id, state, reason FROM jobs WHERE ended IS NOT NULL"
-            " ORDER BY ended DESC, id DESC LIMIT ?",
+            "SELECT ended, id, state, reason_code, reason, reason_data FROM jobs"
+            " WHERE ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?",
             (limit,),
         ).fetchall()
         spans = self.spans(row["id"] for row in rows if row["state"] in _RAN)
@@ -96,7 +98,7 @@ class Frames:
                 at=row["ended"],
                 job=row["id"],
                 state=known_state(row["state"]),
-                reason=row["reason"],
+                reason=_reason(row),
                 seconds=spans.get(row["id"]),
             )
             for row in rows
@@ -244,3 +246,7 @@ class Frames:
             (json.dumps([*jobs]),),
         )
         return {row["job"]: known_record(row["body"]) for row in rows}
+
+
+def _reason(row: sqlite3.Row) -> Reason:
+    return reason_of(row["reason_code"], row["reason"], row["reason_data"])

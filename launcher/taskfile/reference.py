@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from launcher.kinds import Kind, Role
 from launcher.system.files import Json
-from launcher.taskfile.json_schema import task_schema
+from launcher.taskfile.json_schema import old_words, task_schema
 from launcher.taskfile.json_schema_types import Form, settings_of, values
 
 _SINGLE: Mapping[str, str] = {
@@ -78,13 +78,19 @@ _SWEPT = (
     "for each setting a list of values, or a mapping of names to values; or a list of such mappings, "
     "whose settings are tied"
 )
+_VALUES: Mapping[str, tuple[str, str]] = {  # the article, and what it is called
+    "data_id": ("a", "data ID"),
+    "model_id": ("a", "model ID"),
+    "poison": ("a", "poison"),
+    "size": ("an", "amount of memory"),
+    "time": ("a", "time"),
+    "device": ("a", "device"),
+    "variable": ("a", "variable"),
+}
 _SHORT: Mapping[str, str] = {
-    "data_id": "a data ID",
-    "model_id": "a model ID",
-    "poison": "a poison",
-    "size": "an amount of memory",
-    "time": "a time",
-    "device": "a device",
+    **{
+        name: f"{article} {noun}" for name, (article, noun) in _VALUES.items() if name != "variable"
+    },
     "resources": "a mapping of resources",
     "words": "a mapping of words to folders",
 }
@@ -112,7 +118,7 @@ def reference(kinds: Mapping[str, Kind]) -> str:
         _values(),
         _resources(schema),
         *(_kind(kind, schema, told) for kind in kinds.values()),
-        _old(schema),
+        _old(schema, kinds),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -140,9 +146,8 @@ def _values() -> str:
     for name, form in values().items():
         if name == "words":
             continue
-        told = form if "description" in form else form["anyOf"][0]
-        short = _SHORT.get(name, "a variable").partition(" ")[2]
-        rows.append((short, told["description"]))
+        described = form if "description" in form else form["anyOf"][0]
+        rows.append((_VALUES[name][1], described["description"]))
     head = ["### Values", "", *table(("value", "what it is"), rows), ""]
     return "\n".join([*head, "A variable may stand for every single value."])
 
@@ -179,7 +184,7 @@ def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
             "",
             "It has no section of its own: `poison` in an entry of a training asks for it.",
         ]
-    rows = [_setting(one.cells()) for one in settings(kind)]
+    rows = [_row(setting) for setting in settings(kind)]
     if own := [row for row in rows if row not in told]:
         head = ("setting", "takes", "default", "meaning", "old names")
         lines += ["", *table(head, own)]
@@ -193,14 +198,14 @@ def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
     return "\n".join(lines)
 
 
-def _old(schema: Form) -> str:
+def _old(schema: Form, kinds: Mapping[str, Kind]) -> str:
     """Return the words of the original launcher.py that are read as words of today."""
-    rows = []
-    for name, form in schema["properties"].items():
-        message = form.get("deprecationMessage", "")
-        now = message.removeprefix("old name; write ")
-        if message and not now.startswith("defaults: {"):
-            rows.append((f"`{name}`", now))
+    words = old_words(kinds)
+    rows = [
+        (f"`{name}`", words[name][0])
+        for name, form in schema["properties"].items()
+        if name in words and form.get("deprecated")
+    ]
     more = "Any setting may stand at the top of a file, as it did there; it is read as if below `defaults`."
     return "\n".join(["### Old words", "", *table(("word", "write"), rows), "", more])
 
@@ -217,11 +222,11 @@ def _word(name: str, form: Form, *, required: bool = False) -> tuple[str, str, s
     return (f"`{name}`", takes or _takes(form), meaning)
 
 
-def _setting(cells: _Cells) -> _Cells:
-    name, takes, default, description, old = cells
-    shown = default if default == "(required)" else _code(default)
-    names = ", ".join(_code(one) for one in old.split(", ") if one)
-    return (_code(name), takes, shown, description.replace("<", "\\<"), names)
+def _row(setting: Setting) -> _Cells:
+    default = "(required)" if setting.required else _code(_shown(setting.default))
+    description = setting.description.replace("<", "\\<")
+    names = ", ".join(map(_code, setting.old_names))
+    return (_code(setting.name), setting.takes, default, description, names)
 
 
 def _takes(form: Form) -> str:
@@ -234,20 +239,16 @@ def _takes(form: Form) -> str:
 
 
 def _either(forms: Sequence[Form]) -> str:
-    told: list[str] = []
+    choices: dict[str, None] = {}  # in order
+    many = False
     for form in forms:
         items = form.get("items") if form.get("type") == "array" else None
         each = _takes(items) if items else ""
-        if each and each in told:
-            one = "or a list of them"
-        elif items is not None:
-            one = f"a list, each {each}"
-        else:
-            one = _takes(form)
-        if one and one not in told:
-            told.append(one)
-    many = "or a list of them" in told
-    words = " or ".join(one for one in told if one != "or a list of them")
+        if each and each in choices:
+            many = True
+        elif choice := _takes(form) if items is None else f"a list, each {each}":
+            choices[choice] = None
+    words = " or ".join(choices)
     return f"{words}, or a list of them" if many else words
 
 
