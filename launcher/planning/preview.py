@@ -17,7 +17,7 @@ from launcher.scheduler.model import Machine, Running, Start, Wait
 from launcher.scheduler.policy import decide
 from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.usage import UNTAUGHT, Lesson
+from launcher.store.usage import NO_USAGE, Usage
 from launcher.store.user_actions import rank_of
 from launcher.system.files import Json
 
@@ -33,7 +33,7 @@ class Here:
     running: tuple[Running, ...] = ()  # places that are promised already
     ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
     disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
-    lesson: Callable[[str], Lesson] = lambda _: UNTAUGHT  # what was learned of a signature
+    usage: Callable[[str], Usage] = lambda _: NO_USAGE  # what was learned of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
 
 
@@ -203,7 +203,7 @@ def _first_wave(standings: Sequence[Standing], here: Here) -> FirstWave:
     machine = here.machine
     asked = [
         # a job of the plan has no number that a person could know
-        replace(waiting(one, here.lesson(one.lane.signature)), name=names.get(one.id, ""))
+        replace(waiting(one, here.usage(one.lane.signature)), name=names.get(one.id, ""))
         for one in line
     ]
     devices = {gpu.uuid: gpu.label for gpu in machine.gpus}
@@ -233,7 +233,7 @@ def hopeless_jobs(standings: Sequence[Standing], here: Here) -> dict[str, int]:
         lane = _lane(one.job, here)
         if (key := (lane.resources, lane.signature)) not in known:
             job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
-            known[key] = impossible(waiting(job, here.lesson(lane.signature)), here.machine)
+            known[key] = impossible(waiting(job, here.usage(lane.signature)), here.machine)
         if known[key]:
             found[known[key]] += 1
     return dict(found)

@@ -368,11 +368,11 @@ class Scheduler:
             limits=self._asked.limits,
             **gpus,
         )
-        lesson = self._queue.lesson
+        usage = self._queue.usage
         wait = self._patience.entered(
-            (waiting(one, lesson(one.lane.signature)) for one in ready), time.monotonic()
+            (waiting(one, usage(one.lane.signature)) for one in ready), time.monotonic()
         )
-        running = self._gpus.ledger.running(claims, lesson)
+        running = self._gpus.ledger.running(claims, usage)
         decisions = decide(wait, running, machine, now)
         self._patience.note(decisions, time.monotonic())
         return self._gpus.announce(decisions, claims, (wait, running, machine, now))

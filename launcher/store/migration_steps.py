@@ -178,7 +178,7 @@ def _reason_code_4(state: str, text: bytes) -> str:
     if state == "skipped":
         return "need-failed"
     if state == "held":
-        return _PLAIN_4.get(reason, "held")
+        return _PLAIN_4.get(reason, "changed")
     if reason in _PLAIN_4:
         return _PLAIN_4[reason]
     retry = _RETRY_4.match(reason)

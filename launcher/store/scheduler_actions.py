@@ -10,7 +10,7 @@ from launcher.store.connection import Connection, reason_columns
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.transitions import Excuse, Following
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
-from launcher.store.usage import Learning
+from launcher.store.usage import UsageRecords
 from launcher.system.stored_fields import Unreadable, parsed
 
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
@@ -47,8 +47,8 @@ class Scheduling:
         self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
         self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
         self._following = Following(connection)
-        self._learning = Learning(connection)
-        self.lesson = self._learning.lesson
+        self._usage = UsageRecords(connection)
+        self.usage = self._usage.usage
 
     def ready(self, each: int) -> list[ReadyJob]:
         """Return the first `each` jobs of every lane that wait for nothing, the most urgent first.
@@ -232,7 +232,7 @@ class Scheduling:
             ).fetchone()
             if taken is None:
                 return None
-            self._learning.learn(claim, outcome, peak)
+            self._usage.record(claim, outcome, peak)
             return self._following.follow(claim, outcome, outputs=outputs, now=now, excuse=excuse)
 
     def _take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
@@ -259,7 +259,7 @@ class Scheduling:
         """Read everything anew that is kept in memory: a transaction was rolled back."""
         self._lanes.clear()
         self._contexts.clear()
-        self._learning.forget()
+        self._usage.forget()
 
     # --- times
 

@@ -128,7 +128,8 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(home: Home, store: St
     def told(numbers: list[int]) -> list[object]:
         rows = store.read.jobs_by_id(numbers)
         return [
-            (row.name, row.state, row.priority, row.waits, row.starts_at, row.spec) for row in rows
+            (row.name, row.state, row.priority, row.waits, row.reason, row.starts_at, row.spec)
+            for row in rows
         ] + [
             (store.read.needs_of(row.id), [happened(one) for one in store.read.events_of(row.id)])
             for row in rows
