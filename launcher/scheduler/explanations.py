@@ -55,7 +55,7 @@ def no_gpu(machine: Machine) -> Refusal:
     return Refusal(text=text, obstacle=obstacle, code=ReasonCode.NO_GPU)
 
 
-def placed(one: Waiting, given: Running, places: Sequence[Card]) -> str:
+def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
     """Return why a job starts where it does, in numbers."""
     if not places:
         return f"on the CPU with {cores(given.cpus)}"
@@ -63,7 +63,7 @@ def placed(one: Waiting, given: Running, places: Sequence[Card]) -> str:
     free = format_bytes(min(card.free for card in places))
     if given.claim is None:
         return f"on {on} without other jobs, as nobody knows what it takes; {free} free"
-    source = f" ({one.source})" if one.source else ""
+    source = f" ({job.source})" if job.source else ""
     alone = ", shared with no other job" if given.lone else ""
     return f"on {on}: gets {format_bytes(given.claim)}{source} of {free} free{alone}"
 
@@ -86,8 +86,8 @@ def kept_back(ours: Sequence[Card], need: Need, machine: Machine) -> Refusal:
 
 
 def _wanted(need: Need) -> str:
-    one = need.device if need.device not in {"auto", "cuda"} else "a GPU"
-    return one if need.count == 1 else f"{need.count} GPUs"
+    device = need.device if need.device not in {"auto", "cuda"} else "a GPU"
+    return device if need.count == 1 else f"{need.count} GPUs"
 
 
 def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
@@ -112,9 +112,9 @@ def too_large(need: Need, pool: Pool, machine: Machine) -> Refusal:
         have = "has" if enough < 2 else "have"
         whose = f"{enough or 'none'} of its {len(pool.cards)} GPUs {have} so much{kept}"
         return _refusal(f"{asked} on each of {need.count} GPUs", f"can never fit: {whose}")
-    one = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's largest GPU"
+    where = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's largest GPU"
     largest = format_bytes(max(0, pool.largest))
-    return _refusal(asked, f"can never fit: {one} has {largest} for it{kept}")
+    return _refusal(asked, f"can never fit: {where} has {largest} for it{kept}")
 
 
 def _gpus(count: int) -> str:

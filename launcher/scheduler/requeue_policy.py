@@ -98,7 +98,7 @@ def _out_of_memory(judged: Blame, text: str) -> Reason:
 
 def _scene(claim: Claim, peak: int | None, crowd: Mapping[str, int], machine: Machine) -> Scene:
     """Return what is known of the most crowded of an attempt's GPUs."""
-    known: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "claim": claim.claim,
         "peak": peak,
         "ram": claim.spec.resources.ram,
@@ -106,12 +106,12 @@ def _scene(claim: Claim, peak: int | None, crowd: Mapping[str, int], machine: Ma
     }
     cards = [gpu for gpu in machine.gpus if gpu.uuid in claim.gpus and gpu.used is not None]
     if not cards:
-        return Scene(**known)
+        return Scene(**facts)
     others = {gpu.uuid: max(gpu.used or 0, crowd.get(gpu.uuid, 0)) for gpu in cards}
     worst = max(cards, key=lambda gpu: others[gpu.uuid] - gpu.total)
     # where no look saw the attempt, it is not said to have been alone
-    told = worst.uuid in crowd or others[worst.uuid] > NEGLIGIBLE
-    return Scene(total=worst.total, others=others[worst.uuid] if told else None, **known)
+    counted = worst.uuid in crowd or others[worst.uuid] > NEGLIGIBLE
+    return Scene(total=worst.total, others=others[worst.uuid] if counted else None, **facts)
 
 
 def _fault(claim: Claim, gpus: Iterable[GpuSnapshot]) -> str:

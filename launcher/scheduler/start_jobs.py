@@ -71,21 +71,21 @@ class Launches:
                 and those behind it are launched another time.
         """
         while self._committed:
-            one = self._committed[0]
-            if one.claim.spec.terms.rerun == "never":
+            supervised = self._committed[0]
+            if supervised.claim.spec.terms.rerun == "never":
                 self._sync()
             del self._committed[0]
-            one.supervisor.run(one.attempt)
-            yield one
+            supervised.supervisor.run(supervised.attempt)
+            yield supervised
 
     def promised(self) -> Iterator[Claim]:
         """Return what is claimed and could not be launched yet."""
-        yield from (one.claim for one in self._committed)
+        yield from (supervised.claim for supervised in self._committed)
 
     def undo(self) -> None:
         """Take everything back; the transaction came to nothing."""
-        for one in self._claimed:
-            self._nurseries.give_back(one.breed, one.supervisor)
+        for supervised in self._claimed:
+            self._nurseries.give_back(supervised.breed, supervised.supervisor)
         self._claimed.clear()
         self._given_up.clear()
 

@@ -171,8 +171,8 @@ def named(jobs: Sequence[JobRow], most: int = 3) -> str:
 
 def tally(counts: Mapping[State, int]) -> str:
     """Return how many jobs are in each state, in words."""
-    said = [f"{counts[state]} {state}" for state in ORDER if counts.get(state)]
-    return " · ".join(said) or "no jobs"
+    parts = [f"{counts[state]} {state}" for state in ORDER if counts.get(state)]
+    return " · ".join(parts) or "no jobs"
 
 
 def iso(at: float) -> str:

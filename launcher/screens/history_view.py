@@ -33,8 +33,8 @@ def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
         most = len(rows) if sections else MOST[section]
         drawn = table(columns, rows[:most], width)
         if len(rows) > most:
-            told = f"{len(rows) - most:,} more: launcher history --by {section}"
-            drawn.append(line(told, Tone.DIM).cut(width))
+            text = f"{len(rows) - most:,} more: launcher history --by {section}"
+            drawn.append(line(text, Tone.DIM).cut(width))
         if drawn:
             lines += [line(""), *drawn] if lines else drawn
     return lines
@@ -46,19 +46,19 @@ def headline(past: Past) -> str:
         name: sum(getattr(day, name) for day in past.days)
         for name in ("done", "failed", "cancelled", "skipped", "gpu_hours", "cpu_hours")
     }
-    said = [f"{sums['done']:,} done"]
-    said += [f"{sums[name]:,} {name}" for name in ("failed", "cancelled", "skipped") if sums[name]]
-    said += [f"{_hours(sums['gpu_hours'])} GPU-hours"] if sums["gpu_hours"] else []
-    said += [f"{_hours(sums['cpu_hours'])} core-hours"] if sums["cpu_hours"] else []
-    return " · ".join([*said, f"on {counted(len(past.days), 'day')}"])
+    parts = [f"{sums['done']:,} done"]
+    parts += [f"{sums[name]:,} {name}" for name in ("failed", "cancelled", "skipped") if sums[name]]
+    parts += [f"{_hours(sums['gpu_hours'])} GPU-hours"] if sums["gpu_hours"] else []
+    parts += [f"{_hours(sums['cpu_hours'])} core-hours"] if sums["cpu_hours"] else []
+    return " · ".join([*parts, f"on {counted(len(past.days), 'day')}"])
 
 
 def columns(past: Past, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Return all as lines for a pipe: the section's name, then its values, a dash for the unknown."""
     return [
-        (section, *(_plain(value) for key, value in one.values().items() if key != "reason_code"))
+        (section, *(_plain(value) for key, value in row.values().items() if key != "reason_code"))
         for section in sections or SECTIONS
-        for one in _of(past, section)
+        for row in _of(past, section)
     ]
 
 
@@ -66,19 +66,19 @@ def record(past: Past, sections: Sequence[str] = ()) -> dict[str, Json]:
     """Return all for JSON; a section that was not asked for is left out."""
     names = {DAY: "days", RUN: "runs", CAUSE: "causes", MEMORY: "memory"}
     return {
-        names[section]: [one.values() for one in _of(past, section)]
+        names[section]: [row.values() for row in _of(past, section)]
         for section in sections or SECTIONS
     }
 
 
 def _of(past: Past, section: str) -> Sequence[Day | Run | FailureGroup | Memory]:
-    found: dict[str, Sequence[Day | Run | FailureGroup | Memory]] = {
+    by_section: dict[str, Sequence[Day | Run | FailureGroup | Memory]] = {
         DAY: past.days,
         RUN: past.runs,
         CAUSE: past.failures,
         MEMORY: past.memory,
     }
-    return found[section]
+    return by_section[section]
 
 
 def _days(past: Past) -> tuple[Sequence[Column], Rows]:
@@ -151,20 +151,20 @@ def _causes(past: Past) -> tuple[Sequence[Column], Rows]:
 
 def _memory(past: Past) -> tuple[Sequence[Column], Rows]:
     rows = []
-    for one in past.memory:
-        beyond = f"{one.beyond:,} took more" if one.beyond else ""
-        learned = "" if one.declared else "learned by itself"
-        told = "; ".join(filter(None, (beyond, one.hint or learned)))
-        tone = Tone.WARN if one.beyond else Tone.DIM if not one.hint else Tone.PLAIN
+    for memory in past.memory:
+        beyond = f"{memory.beyond:,} took more" if memory.beyond else ""
+        learned = "" if memory.declared else "learned by itself"
+        text = "; ".join(filter(None, (beyond, memory.hint or learned)))
+        tone = Tone.WARN if memory.beyond else Tone.DIM if not memory.hint else Tone.PLAIN
         cells = (
-            Span(harmless(one.name)),
-            _count(one.attempts),
-            Span(format_bytes(one.asked)),
-            Span(format_bytes(one.peak)),
-            Span(f"{one.wasted_gib_hours:,.1f}"),
-            Span(told, tone),
+            Span(harmless(memory.name)),
+            _count(memory.attempts),
+            Span(format_bytes(memory.asked)),
+            Span(format_bytes(memory.peak)),
+            Span(f"{memory.wasted_gib_hours:,.1f}"),
+            Span(text, tone),
         )
-        rows.append((cells, one.job))
+        rows.append((cells, memory.job))
     return (
         Column(title="MEMORY OF JOBS LIKE", least=16, middle=True),
         Column(title="TIMES", right=True, drop=2),

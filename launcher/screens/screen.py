@@ -102,7 +102,7 @@ class Screen:
 
 def numbers_of(result: Mapping[str, object]) -> str:
     """Return the first few numbers of a job's result, as `key=value`."""
-    told = {
+    numbers = {
         key: value
         for key, value in result.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
@@ -110,7 +110,7 @@ def numbers_of(result: Mapping[str, object]) -> str:
     return harmless(
         " ".join(
             f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in list(told.items())[:METRICS]
+            for key, value in list(numbers.items())[:METRICS]
         )
     )
 
@@ -163,22 +163,22 @@ def remaining_s(
         took: kind → seconds of those that were done of late.
         now: seconds since 1970.
     """
-    known = {kind: spans for kind, spans in took.items() if len(spans) >= LEAST_ENDS}
-    known.pop(COMMAND, None)
-    if not works or not queued.keys() <= known.keys():
+    by_kind = {kind: spans for kind, spans in took.items() if len(spans) >= LEAST_ENDS}
+    by_kind.pop(COMMAND, None)
+    if not works or not queued.keys() <= by_kind.keys():
         return None
-    each = [_left_s(work, known.get(work.line.kind, ()), now) for work in works]
-    left = [one for one in each if one is not None]
+    each = [_left_s(work, by_kind.get(work.line.kind, ()), now) for work in works]
+    left = [span_s for span_s in each if span_s is not None]
     if len(left) < len(each):
         return None
-    waiting_s = sum(number * fmean(known[kind]) for kind, number in queued.items())
+    waiting_s = sum(number * fmean(by_kind[kind]) for kind, number in queued.items())
     return max(max(left), (waiting_s + sum(left)) / len(works))
 
 
 def _left_s(work: Work, spans: Sequence[float], now: float) -> float | None:
     """Return how long a running job still takes: as it says itself, else as its like took."""
-    if work.step is not None and (told := work.step.left_at(now)) is not None:
-        return told
+    if work.step is not None and (reported_s := work.step.left_at(now)) is not None:
+        return reported_s
     taken_s = now - work.started
     if not spans or taken_s > max(spans):
         return None

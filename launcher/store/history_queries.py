@@ -144,10 +144,10 @@ class History:
             ") AS those JOIN jobs ON jobs.id = job LEFT JOIN lanes ON lanes.id = those.lane",
             _values(since, jobs),
         )
-        found = []
+        taken = []
         for row in rows:
             lane = known_record(row["key"])
-            found.append(
+            taken.append(
                 Taken(
                     alike=lane.get("signature") or f"{row['kind']} {row['model']}",
                     name=row["name"],
@@ -160,7 +160,7 @@ class History:
                     beyond=row["beyond"],
                 )
             )
-        return found
+        return taken
 
 
 def _day(at: str) -> str:

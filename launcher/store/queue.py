@@ -105,7 +105,7 @@ class Store:
             StoreError: a job of this name runs.
         """
         spec = new.spec
-        known = self._db.execute(
+        replaced = self._db.execute(
             "SELECT 1 FROM jobs WHERE run = ? AND name = ?", (run, spec.name)
         ).fetchone()
         row = self._db.execute(
@@ -122,7 +122,7 @@ class Store:
         if row is None:
             raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
         job = int(row["id"])
-        if not known:
+        if not replaced:
             self._count_new(run, job)
         self._db.event(job, new.state, new.reason, now)
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))

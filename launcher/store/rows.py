@@ -114,10 +114,10 @@ def lane_of(spec: Spec, context: Context) -> Lane:
 
 def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...] | None:
     """Return which GPUs an environment shows to CUDA; None: it says nothing, and shows all."""
-    said = environment.get("CUDA_VISIBLE_DEVICES")
-    if said is None:
+    listed = environment.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
         return None
-    return tuple(one.strip() for one in said.split(",") if one.strip())
+    return tuple(device.strip() for device in listed.split(",") if device.strip())
 
 
 def read_lane(key: str) -> Lane:

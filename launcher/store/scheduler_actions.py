@@ -55,7 +55,7 @@ class Scheduling:
 
         Nothing is written; jobs that `mend` has to look at first are left out.
         """
-        found: list[ReadyJob] = []
+        ready: list[ReadyJob] = []
         self._unfit.clear()
         lane = -1
         while rows := self._db.execute(_NEXT_LANE, (lane, each)).fetchall():
@@ -65,12 +65,12 @@ class Scheduling:
             except Unreadable as error:
                 self._unfit[lane] = str(error)
                 continue
-            found += [
+            ready += [
                 ReadyJob(id=job, rank=rank, lane_id=lane, lane=asked)
                 for own, rank, job in rows
                 if own == lane  # the rest belongs to lanes behind it
             ]
-        return sorted(found, key=lambda one: (one.rank, one.id))
+        return sorted(ready, key=lambda job_ready: (job_ready.rank, job_ready.id))
 
     def mend(self, now: float) -> bool:
         """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""

@@ -127,10 +127,10 @@ class Frames:
             " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'",
             (since, limit),
         )
-        found: dict[str, list[float]] = {}
+        paces: dict[str, list[float]] = {}
         for row in rows:
-            found.setdefault(row["kind"], []).append(max(0.0, row["seconds"]))
-        return found
+            paces.setdefault(row["kind"], []).append(max(0.0, row["seconds"]))
+        return paces
 
     def queued(self, limit: int) -> dict[str, int] | None:
         """Return kind → how many are queued; None: more than so many, or one waits for its time."""
@@ -157,13 +157,13 @@ class Frames:
             " HAVING sum(iif(state IN ('queued', 'held', 'running'), n, 0)) > 0 ORDER BY run",
             (_ENDLESS,),
         ).fetchall()
-        found: dict[str, dict[str, int] | None] = {}
+        queued: dict[str, dict[str, int] | None] = {}
         for run in runs:
-            before = found.get(run["name"], {})
+            before = queued.get(run["name"], {})
             kinds = None if before is None or run["every"] > limit else self._kinds_of(run["run"])
             both = None if before is None or kinds is None else Counter(before) + Counter(kinds)
-            found[run["name"]] = both
-        return found
+            queued[run["name"]] = both
+        return queued
 
     def _kinds_of(self, run: int) -> dict[str, int] | None:
         """Return kind → how many jobs of a run are queued; None where one waits for its time."""
@@ -185,11 +185,11 @@ class Frames:
             " GROUP BY run HAVING open > 0 ORDER BY run",
             (_ENDLESS,),
         )
-        found: dict[str, tuple[int, int]] = {}
+        active: dict[str, tuple[int, int]] = {}
         for row in rows:
-            ended, every = found.get(row["name"], (0, 0))
-            found[row["name"]] = (ended + row["every"] - row["open"], every + row["every"])
-        return found
+            ended, every = active.get(row["name"], (0, 0))
+            active[row["name"]] = (ended + row["every"] - row["open"], every + row["every"])
+        return active
 
     def matching(self, text: str, limit: int) -> list[int]:
         """Return jobs in whose name, or whose run's name, a text or glob is; open ones first."""

@@ -84,13 +84,13 @@ class Owning:
 
         A job that is open already is none of them; a need that is done stays so.
         """
-        found: set[int] = set()
+        chosen: set[int] = set()
         todo = list(jobs)
         while todo:
             job = todo.pop()
-            if job in found or self._db.state_of(job) in {None, *OPEN}:
+            if job in chosen or self._db.state_of(job) in {None, *OPEN}:
                 continue
-            found.add(job)
+            chosen.add(job)
             todo += self._db.numbers(
                 "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ?"
                 " AND state IN ('failed', 'cancelled', 'skipped')",
@@ -101,7 +101,7 @@ class Owning:
                 " AND state = 'skipped'",
                 job,
             )
-        return sorted(found)
+        return sorted(chosen)
 
     def retry(self, jobs: Collection[int], now: float) -> list[int]:
         """Queue ended jobs again, as `again` tells, with their counters at zero; return them all.
@@ -122,9 +122,9 @@ class Owning:
                 )
                 self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
             below = [
-                one
+                number
                 for job in chosen
-                for one in self._db.numbers("SELECT job FROM needs WHERE need = ?", job)
+                for number in self._db.numbers("SELECT job FROM needs WHERE need = ?", job)
             ]
             self._db.count_waits({*chosen, *below})
         return chosen
@@ -135,8 +135,8 @@ class Owning:
             "SELECT state FROM events WHERE job = ? AND state NOT IN ('cancelled', 'skipped')"
             " ORDER BY id DESC LIMIT 1"
         )
-        found = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
-        return {job for job, row in found.items() if row and row[0] == State.HELD}
+        last_states = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
+        return {job for job, row in last_states.items() if row and row[0] == State.HELD}
 
     def forgettable(self, jobs: Iterable[int]) -> set[int]:
         """Return which of these `forget` would delete, were it asked to delete them all.

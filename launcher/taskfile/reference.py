@@ -112,12 +112,12 @@ def reference(kinds: Mapping[str, Kind]) -> str:
     """Return the reference of task files that use these kinds, as Markdown below a `##` heading."""
     kinds = {kind.name: kind for kind in sorted(kinds.values(), key=_place)}
     schema = cast("Form", task_schema(kinds))
-    told: dict[_Cells, str] = {}
+    told_by_kind: dict[_Cells, str] = {}
     parts = [
         _file(schema, kinds),
         _values(),
         _resources(schema),
-        *(_kind(kind, schema, told) for kind in kinds.values()),
+        *(_kind(kind, schema, told_by_kind) for kind in kinds.values()),
         _old(schema, kinds),
     ]
     return "\n\n".join(parts) + "\n"
@@ -162,13 +162,13 @@ def _resources(schema: Form) -> str:
     return "\n".join(["### Resources", "", *table(("resource", "takes"), rows)])
 
 
-def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
+def _kind(kind: Kind, schema: Form, told_by_kind: dict[_Cells, str]) -> str:
     """Return the section of a kind: the words of its entries, then its settings.
 
     Args:
         kind: which.
         schema: of all kinds.
-        told: settings that a kind above has in the same words, by them; its own are added.
+        told_by_kind: settings that a kind above has in the same words, by them; its own are added.
     """
     lines = [f"### {kind.name}", "", _sentence(kind.summary)]
     entry = schema["$defs"].get(f"{kind.name}.entry")
@@ -185,14 +185,14 @@ def _kind(kind: Kind, schema: Form, told: dict[_Cells, str]) -> str:
             "It has no section of its own: `poison` in an entry of a training asks for it.",
         ]
     rows = [_row(setting) for setting in settings(kind)]
-    if own := [row for row in rows if row not in told]:
+    if own := [row for row in rows if row not in told_by_kind]:
         head = ("setting", "takes", "default", "meaning", "old names")
         lines += ["", *table(head, own)]
     same: dict[str, list[str]] = {}
     for row in rows:
-        if row in told:
-            same.setdefault(told[row], []).append(row[0])
-        told.setdefault(row, kind.name)
+        if row in told_by_kind:
+            same.setdefault(told_by_kind[row], []).append(row[0])
+        told_by_kind.setdefault(row, kind.name)
     for name, shared in same.items():
         lines += ["", f"As in [{name}](#{name}): {', '.join(shared)}."]
     return "\n".join(lines)
@@ -263,10 +263,10 @@ def _referred(name: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     """Return the lines of a Markdown table; columns that are empty everywhere are left out."""
-    found = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]
-    kept = [index for index in range(len(head)) if any(row[index] for row in found)]
+    cells = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    kept = [index for index in range(len(head)) if any(row[index] for row in cells)]
     lines = [tuple(head[index] for index in kept), tuple("---" for _ in kept)]
-    lines += [tuple(row[index] for index in kept) for row in found]
+    lines += [tuple(row[index] for index in kept) for row in cells]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
@@ -299,8 +299,8 @@ def settings(kind: Kind) -> tuple[Setting, ...]:
 def in_words(form: Form) -> str:
     """Return in plain words what a form takes; that a variable may stand there is not said."""
     if "anyOf" in form:
-        told = dict.fromkeys(in_words(one) for one in form["anyOf"])
-        return " or ".join(one for one in told if one)
+        choices = dict.fromkeys(in_words(choice) for choice in form["anyOf"])
+        return " or ".join(choice for choice in choices if choice)
     if "enum" in form:
         return " or ".join(map(_shown, form["enum"]))
     if "const" in form:
@@ -318,7 +318,7 @@ def in_words(form: Form) -> str:
 
 
 def _list_in_words(form: Form) -> str:
-    items = [in_words(one) for one in form.get("prefixItems", ())]
+    items = [in_words(prefix) for prefix in form.get("prefixItems", ())]
     if len(set(items)) > 1:
         return f"a list of {', '.join(items)}"
     item = items[0] if items else in_words(form.get("items", {}))
@@ -334,8 +334,8 @@ def _list_in_words(form: Form) -> str:
 def _bounds(form: Form) -> str:
     if "minimum" in form and "maximum" in form:
         return f" from {form['minimum']:g} to {form['maximum']:g}"
-    said = [f"{words} {form[key]:g}" for key, words in _BOUNDS.items() if key in form]
-    return f", {' and '.join(said)}" if said else ""
+    bounds = [f"{words} {form[key]:g}" for key, words in _BOUNDS.items() if key in form]
+    return f", {' and '.join(bounds)}" if bounds else ""
 
 
 def _shown(value: Json) -> str:

@@ -78,8 +78,8 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         return Done(at=now)
     shortage = _shortage(code, attempt, how)
     if shortage is not None:
-        said = shortage.said
-        end = _End(said, said) if said else _end(code, attempt, how)
+        words = shortage.said
+        end = _End(words, words) if words else _end(code, attempt, how)
         return _out_of_memory(now, end, shortage, how, **_status(code))
     end = _end(code, attempt, how)
     exception = _exception(end.last_words)

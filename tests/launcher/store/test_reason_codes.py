@@ -1,14 +1,18 @@
 """What follows from a reason is decided by its code and its data: its text may be any other."""
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.job import Terms
+from launcher.screens.job_details import record_of
+from launcher.screens.job_records import job_records
 from launcher.screens.queue_view import recent, waiting
 from launcher.screens.screen import Happening, happening
 from launcher.states import (
@@ -49,6 +53,9 @@ ENDS: list[tuple[Outcome, Excuse | None, ReasonCode, dict[str, Any]]] = [
     (SHORT, Excuse(reason=FAULT), ReasonCode.GPU_FAULT, {**FAULT.data, "requeued": True}),
     (SHORT, Excuse(reason=FAULT, hopeless=True), ReasonCode.GPU_FAULT, {**FAULT.data}),
 ]
+
+
+SCREENS = Path(__file__).parents[3] / "docs" / "screens.md"
 
 
 def finish(store: Store, job: int, outcome: Outcome, excuse: Excuse | None = None) -> None:
@@ -147,6 +154,11 @@ def test_a_code_of_a_newer_launcher_is_unknown_and_its_text_is_kept(store: Store
     assert job_row(store, job).why == Reason(code=ReasonCode.UNKNOWN, text="beamed up")
 
 
+def test_every_code_is_documented() -> None:
+    documented = set(re.findall(r"`([a-z-]+)`", SCREENS.read_text(encoding="utf-8")))
+    assert {str(code) for code in ReasonCode} <= documented
+
+
 # --- screens
 
 
@@ -172,6 +184,28 @@ def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str)
     _, first, second = waiting(replace(an_idle_screen(), waiting=lines), 140)
     assert "held: " not in first.text
     assert f"held: {note}!" in second.text
+
+
+def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> None:
+    failed, waits = enqueue(store, a_spec(), a_spec(name="command/2"))
+    finish(store, failed, Failed(at=9.0, error="boom"))
+    (ready,) = store.scheduling.ready(1)
+    store.scheduling.explain({ready.lane_id: a_reason("cores are in use", ReasonCode.NO_ROOM)})
+
+    record = record_of(home, store, job_row(store, failed), [])
+    (waiting_one,) = job_records(home, store, [job_row(store, waits)])
+    (group,) = failure_groups(History(store.database).failed(0.0))
+
+    assert (record["reason"], record["reason_code"], record["note_code"]) == (
+        "boom",
+        *["failed"] * 2,
+    )
+    assert [one["reason_code"] for one in record["attempts"]] == ["failed"]
+    assert [one["reason_code"] for one in record["events"]] == ["new", "started", "failed"]
+    assert (waiting_one["note"], waiting_one["note_code"]) == ("cores are in use", "no-room")
+    assert waiting_one["reason_code"] == "new"
+    assert (group.values()["cause"], group.values()["reason_code"]) == ("failed", "failed")
+    assert json.loads(json.dumps([record, waiting_one])) == [record, waiting_one]
 
 
 # --- reasons of before there were codes

@@ -38,8 +38,8 @@ def test_an_exception_in_a_programs_last_line_is_told_without_its_module(
 
 def test_a_worker_that_lacked_memory_tells_its_exception_and_what_it_used(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path)
-    record = {"error": "MemoryError: no room", "shortage": {"where": "ram"}}
-    write_json(attempt.result, {"schema": 1, "ok": False, **record})
+    error, shortage = "MemoryError: no room", {"where": "ram"}
+    write_json(attempt.result, {"schema": 1, "ok": False, "error": error, "shortage": {**shortage}})
     outcome = judge(EXIT_1, attempt, Circumstances(max_rss=1 << 30), 5.0)
     assert isinstance(outcome, OutOfMemory)
     assert outcome.exception == outcome.error == "MemoryError: no room (used 1 GiB of main memory)"
