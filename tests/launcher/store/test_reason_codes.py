@@ -205,7 +205,7 @@ def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> Non
     assert (waiting_one["note"], waiting_one["note_code"]) == ("cores are in use", "no-room")
     assert waiting_one["reason_code"] == "new"
     assert (group.values()["cause"], group.values()["reason_code"]) == ("failed", "failed")
-    assert json.loads(json.dumps([record, waiting_one])) == [record, waiting_one]
+    assert '"reason_code": "failed"' in json.dumps(record)
 
 
 # --- reasons of before there were codes
