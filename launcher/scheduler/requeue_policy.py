@@ -56,13 +56,8 @@ def excuse_of(
         return Excuse(reason=_gpu_fault(moved, text), hopeless=True)
     if moved:
         return Excuse(reason=_gpu_fault(moved, f"{moved}; queued again"))
-    fault = _fault(claim, machine.gpus)
-    if fault and isinstance(outcome, Failed | OutOfMemory):
-        text = f"{outcome.error}: {fault}; queued again"
-        short = f"{outcome.exception}: {fault}" if outcome.exception else ""
-        return Excuse(reason=_gpu_fault(fault, text, short))
-    if fault and isinstance(outcome, Lost | Stopped):
-        return Excuse(reason=_gpu_fault(fault, f"{fault}; queued again"))
+    if fault := _fault(claim, outcome, machine.gpus):
+        return Excuse(reason=fault)
     if not isinstance(outcome, OutOfMemory):
         return None
     if outcome.where == "gpu" and not claim.gpus:
@@ -114,7 +109,14 @@ def _scene(claim: Claim, peak: int | None, crowd: Mapping[str, int], machine: Ma
     return Scene(total=worst.total, others=others[worst.uuid] if counted else None, **facts)
 
 
-def _fault(claim: Claim, gpus: Iterable[GpuSnapshot]) -> str:
-    return next(
-        (f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.uuid in claim.gpus and gpu.fault), ""
-    )
+def _fault(claim: Claim, outcome: Outcome, gpus: Iterable[GpuSnapshot]) -> Reason | None:
+    """Return which of an attempt's GPUs has failed, None where none has that it may have ended of."""
+    faults = (f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.uuid in claim.gpus and gpu.fault)
+    fault = next(faults, "")
+    match outcome:
+        case Failed() | OutOfMemory() if fault:
+            short = f"{outcome.exception}: {fault}" if outcome.exception else ""
+            return _gpu_fault(fault, f"{outcome.error}: {fault}; queued again", short)
+        case Lost() | Stopped() if fault:
+            return _gpu_fault(fault, f"{fault}; queued again")
+    return None

@@ -245,15 +245,15 @@ def _attempt_reason_4(outcome: bytes, code: str, data: str | None) -> tuple[str,
         return code or "unknown", data
     if code in {"cancelled", "gpu-fault"}:
         return code, data
-    known = json.loads(data) if data and code else {}
+    kept = json.loads(data) if data and code else {}
     if ending == "out-of-memory":
-        known["where"] = record.get("where")
-        return "out-of-memory", json.dumps(known)
+        kept["where"] = record.get("where")
+        return "out-of-memory", json.dumps(kept)
     error = str(record.get("error") or "")
     if ending == "failed" and error.startswith("reached its time limit"):
-        return "time-limit", json.dumps(known) if known else None
+        return "time-limit", json.dumps(kept) if kept else None
     plain = {"void": "not-started", "failed": "failed", "lost": "lost", "stopped": "stopped"}
-    return plain.get(str(ending), "unknown"), json.dumps(known) if known else None
+    return plain.get(str(ending), "unknown"), json.dumps(kept) if kept else None
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:

@@ -23,6 +23,14 @@ _CLAIM = (
     " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
 )
 
+_OF_CLAIM = (
+    *("job", "number", "boot", "device", "cpus"),
+    *("pid", "start_ticks", "claimed", "claim", "lone"),
+)  # columns of an attempt that its claim names alike
+_NEW_ATTEMPT = (
+    f"INSERT INTO attempts ({', '.join(_OF_CLAIM)}) VALUES ({', '.join('?' * len(_OF_CLAIM))})"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
@@ -129,57 +137,50 @@ class Scheduling:
                 claimed whose folder was not there.
         """
         with self._db.writing():
-            row = self._db.execute(
-                "SELECT max(attempts + 1, ?), spec, context FROM jobs"
-                " WHERE id = ? AND state = 'queued' AND waits = 0",
-                (number, job),
-            ).fetchone()
-            if row is None:
-                return None
-            number, spec, context = row
-            surroundings, why = self._context(context)
-            claim = Claim(
-                job=job,
-                number=number,
-                boot=seat.boot,
-                device=seat.device,
-                cpus=seat.cpus,
-                pid=seat.pid,
-                start_ticks=seat.start_ticks,
-                spec_text=spec,
-                context_text=surroundings,
-                claim=seat.claim,
-                lone=seat.lone,
-                claimed=now,
-            )
-            if why := claim.unreadable or why:
-                set_aside(self._db, job, why, now)
-                return None
-            started = Reason(code=ReasonCode.STARTED, text=reason)
-            self._db.execute(
-                "UPDATE jobs SET state = 'running', attempts = ?, reason_code = ?, reason = ?,"
-                " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
-                (number, *reason_columns(started), job),
-            )
-            self._db.execute(
-                "INSERT INTO attempts (job, number, boot, device, cpus, pid, start_ticks, claimed,"
-                " claim, lone) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    job,
-                    number,
-                    seat.boot,
-                    seat.device,
-                    seat.cpus,
-                    seat.pid,
-                    seat.start_ticks,
-                    now,
-                    seat.claim,
-                    seat.lone,
-                ),
-            )
-            self._db.event(job, State.RUNNING, started, now)
-            prepare(claim)
+            claim = self._next_claim(job, seat, number, now)
+            if claim is not None:
+                self._record_start(claim, Reason(code=ReasonCode.STARTED, text=reason))
+                prepare(claim)
         return claim
+
+    def _next_claim(self, job: int, seat: Seat, number: int, now: float) -> Claim | None:
+        """Return the claim of a queued job's next attempt; set a job aside that cannot be understood."""
+        row = self._db.execute(
+            "SELECT max(attempts + 1, ?), spec, context FROM jobs"
+            " WHERE id = ? AND state = 'queued' AND waits = 0",
+            (number, job),
+        ).fetchone()
+        if row is None:
+            return None
+        number, spec, context = row
+        surroundings, why = self._context(context)
+        claim = Claim(
+            job=job,
+            number=number,
+            boot=seat.boot,
+            device=seat.device,
+            cpus=seat.cpus,
+            pid=seat.pid,
+            start_ticks=seat.start_ticks,
+            spec_text=spec,
+            context_text=surroundings,
+            claim=seat.claim,
+            lone=seat.lone,
+            claimed=now,
+        )
+        if why := claim.unreadable or why:
+            set_aside(self._db, job, why, now)
+            return None
+        return claim
+
+    def _record_start(self, claim: Claim, reason: Reason) -> None:
+        self._db.execute(
+            "UPDATE jobs SET state = 'running', attempts = ?, reason_code = ?, reason = ?,"
+            " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
+            (claim.number, *reason_columns(reason), claim.job),
+        )
+        self._db.execute(_NEW_ATTEMPT, [getattr(claim, column) for column in _OF_CLAIM])
+        self._db.event(claim.job, State.RUNNING, reason, claim.claimed)
 
     def lane_of(self, job: int) -> Lane:
         """Return what a job asks for now; nothing where that cannot be understood."""
