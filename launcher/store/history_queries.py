@@ -19,6 +19,8 @@ _WAS_DONE = f"substr(outcome, 1, {len(_DONE)}) = '{_DONE}'"
 _FIRST_DAY = 1_721_425  # the Julian day's number of 31 December of the year 0
 # as bytes: a program's last words may hold what is no text
 _ERROR = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, '$.why')) AS BLOB)"
+# an older scheduler that has not left yet writes no codes
+_CODE = "iif(reason_code = '', json_extract(outcome, '$.ending'), reason_code)"
 _GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
 _END = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
 _BEGUN = "max(claimed, :since)"
@@ -105,7 +107,7 @@ class History:
         rows = self._db.execute(
             "SELECT code, place, whose, fault, requeued, error, count(*) AS n,"
             " sum(seconds) AS seconds, max(until) AS until, of FROM ("
-            f" SELECT job AS of, ended AS until, {_SECONDS} AS seconds, reason_code AS code,"
+            f" SELECT job AS of, ended AS until, {_SECONDS} AS seconds, {_CODE} AS code,"
             " json_extract(reason_data, '$.where') AS place,"
             " json_extract(reason_data, '$.whose') AS whose,"
             " json_extract(reason_data, '$.fault') AS fault,"
@@ -117,7 +119,7 @@ class History:
         )
         return [
             FailedAttempts(
-                code=known_code(row["code"]),
+                code=known_code(row["code"] or ""),
                 where=row["place"] or "",
                 whose=row["whose"] or "",
                 fault=row["fault"] or "",

@@ -283,6 +283,13 @@ def test_old_and_new_failures_are_one_group(home: Home) -> None:
     store.close()
 
 
+def test_an_end_that_an_older_scheduler_took_in_is_grouped_by_its_record(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    finish(store, job, Lost(at=9.0, why="pid 7"))
+    store._db.execute("UPDATE attempts SET reason_code = '', reason_data = NULL")
+    assert groups(store) == [(ReasonCode.LOST, "pid #", 1)]
+
+
 @pytest.mark.parametrize(
     ("state", "reason", "code", "data"),
     [
