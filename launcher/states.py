@@ -1,4 +1,4 @@
-"""The states of a job, the legal transitions, and how an attempt can end."""
+"""The states of a job, the legal transitions, the codes of reasons, and how an attempt can end."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -78,6 +78,58 @@ NEXT: Mapping[State, frozenset[State]] = {
 }
 
 
+class ReasonCode(StrEnum):
+    """Why a job is in its state, or how an attempt ended: what programs read in place of the text.
+
+    A code says what happened; what followed from it is the job's state. The keys of a reason's data
+    are listed beside the code.
+    """
+
+    # put into the queue, and moved by its owner
+    NEW = "new"
+    CHANGED = "changed"  # queued again by a task file: the file, the code or an input is another
+    RETRIED = "retried"  # queued again by its owner
+    HELD = "held"
+    RELEASED = "released"
+    CANCELLED = "cancelled"
+    # what became of an attempt; `requeued`: queued again at no cost; `short`: the text, cut to an exception
+    STARTED = "started"
+    DONE = "done"
+    FAILED = "failed"  # retry, retries, pause_s: it is tried again; likewise for the next two
+    TIME_LIMIT = "time-limit"
+    OUT_OF_MEMORY = "out-of-memory"  # where: "gpu" or "ram"; whose, where that was judged
+    GPU_FAULT = "gpu-fault"  # fault: which GPU, and what is wrong with it
+    STOPPED = "stopped"  # by: the signal, where it was one
+    LOST = "lost"
+    NOT_STARTED = "not-started"
+    CANNOT_START = "cannot-start"  # the machine can start no program at all
+    # never started at all
+    NEED_FAILED = "need-failed"  # need: the job's number; state: how it ended
+    UNREADABLE = "unreadable"  # a newer launcher wrote it, or the record is damaged
+    # waits
+    NEEDS = "needs"  # other jobs are to be done first
+    NOT_BEFORE = "not-before"  # its time has not come
+    NO_ROOM = "no-room"  # need: what it asks for; situation: who has that now
+    GROUP_FULL = "group-full"
+    WOULD_DELAY = "would-delay"  # the room is kept for the first job
+    NEVER_FITS = "never-fits"
+    NO_GPU = "no-gpu"  # none can be seen
+    WORKER_STARTING = "worker-starting"
+    ATTEMPT_RUNS = "attempt-runs"  # one that the queue has no record of
+    ATTEMPT_UNCLEAR = "attempt-unclear"  # nobody can tell what lies in its attempt's folder
+    OUTPACED = "outpaced"  # another home's scheduler took the place
+    UNKNOWN = "unknown"  # a newer launcher's, or one of before there were codes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a job is in its state: for programs and for people."""
+
+    code: ReasonCode
+    text: str
+    data: Mapping[str, Json] = field(default_factory=dict)  # by code; see `ReasonCode`
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """The program ended well."""
@@ -94,6 +146,8 @@ class Failed:
     error: str
     exit_code: int | None = None
     signal: int | None = None
+    exception: str = ""  # the part of the error that is the program's exception, from its class on
+    over_limit: bool = False  # it was ended at its time limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +164,7 @@ class OutOfMemory:
     total: int | None = None
     exit_code: int | None = None
     signal: int | None = None
+    exception: str = ""  # as in `Failed`
 
     @property
     def shortage(self) -> Shortage:
@@ -158,11 +213,10 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
     match outcome:
         case Done(result=result):
             record["result"] = dict(result)
-        case Failed(error=error, exit_code=exit_code, signal=signal):
-            record |= {"error": error, "exit_code": exit_code, "signal": signal}
-        case OutOfMemory(error=error, exit_code=exit_code, signal=signal):
-            record |= {"error": error, "exit_code": exit_code, "signal": signal}
-            record |= outcome.shortage.record()
+        case Failed():
+            record |= _failure(outcome) | ({"over_limit": True} if outcome.over_limit else {})
+        case OutOfMemory():
+            record |= _failure(outcome) | outcome.shortage.record()
         case Lost(why=why):
             record["why"] = why
         case Stopped(by=by):
@@ -182,9 +236,14 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
         case {"schema": 1, "ending": "done", "result": dict(result)}:
             return Done(at=when, result=result)
         case {"schema": 1, "ending": "failed", "error": str(error)}:
-            return Failed(at=when, error=error, **_status(record))
+            over_limit = record.get("over_limit") is True
+            exception = _exception(record)
+            return Failed(
+                at=when, error=error, exception=exception, over_limit=over_limit, **_status(record)
+            )
         case {"schema": 1, "ending": "out-of-memory", "error": str(error)}:
-            return out_of_memory(when, error, read_facts(record), **_status(record))
+            facts, exception = read_facts(record), _exception(record)
+            return out_of_memory(when, error, facts, exception=exception, **_status(record))
         case {"schema": 1, "ending": "stopped"}:
             by = record.get("by")
             return Stopped(at=when, by=by if isinstance(by, str) else "")
@@ -208,6 +267,7 @@ def out_of_memory(
     *,
     exit_code: int | None = None,
     signal: int | None = None,
+    exception: str = "",
 ) -> OutOfMemory:
     """Return the end of a program that had too little memory."""
     return OutOfMemory(
@@ -221,7 +281,19 @@ def out_of_memory(
         total=shortage.total,
         exit_code=exit_code,
         signal=signal,
+        exception=exception,
     )
+
+
+def _failure(outcome: Failed | OutOfMemory) -> dict[str, Json]:
+    record: dict[str, Json] = {"error": outcome.error, "exit_code": outcome.exit_code}
+    record["signal"] = outcome.signal
+    return record | ({"exception": outcome.exception} if outcome.exception else {})
+
+
+def _exception(record: Mapping[str, Json]) -> str:
+    text = record.get("exception")
+    return text if isinstance(text, str) else ""
 
 
 def _status(record: Mapping[str, Json]) -> dict[str, int | None]:

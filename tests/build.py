@@ -15,12 +15,12 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Breed, Context, Resources, Spec, Terms
 from launcher.scheduler.attempt_watch import Adopted, Supervised, watch
 from launcher.scheduler.model import Waiting
-from launcher.states import Outcome, State, read_outcome
+from launcher.states import Outcome, Reason, ReasonCode, State, read_outcome
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow
 from launcher.store.scheduler_actions import Seat
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.files import read_json, write_json
+from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, descendants, identity, recorded, send
 from launcher.workers.fork_server import Nursery
@@ -238,6 +238,11 @@ def job_row(store: Store, job: int) -> JobRow:
     """Return a job as the queue knows it now."""
     (row,) = store.read.jobs_by_id([job])
     return row
+
+
+def a_reason(text: str = "full", code: ReasonCode = ReasonCode.NO_ROOM, **data: Json) -> Reason:
+    """Why a job waits, or what became of its attempt."""
+    return Reason(code=code, text=text, data=data)
 
 
 def in_state(store: Store, job: int, *states: State) -> bool:

@@ -106,12 +106,14 @@ def a_busy_screen() -> Screen:
                 state=State.FAILED,
                 reason="out of memory, its own: held 13.8 GiB and wanted 2 GiB more, was promised"
                 " 14 GiB; needs 18.9 GiB next time; queued again",
+                requeued=True,
             ),
             Happening(
                 at=NOW - 90_000,
                 line=a_line(39, "train/flux:pre", State.FAILED),
                 state=State.FAILED,
                 reason="FileNotFoundError: no folder called Flux below data/TrueFace",
+                short="FileNotFoundError: no folder called Flux below data/TrueFace",
                 seconds=2.0,
             ),
         ),

@@ -10,7 +10,7 @@ from launcher.job import CPU, is_exact
 from launcher.kinds import Kind, costs
 from launcher.planning.plan import PlannedJob
 from launcher.store.rows import JobRow
-from launcher.store.usage import UNTAUGHT, Lesson
+from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.files import Json
 
 FEWEST = 2  # runs from which a spread can be told
@@ -98,7 +98,7 @@ class History:
         kinds: Mapping[str, Kind] | None = None,
         *,
         gpus: bool,
-        lesson: Callable[[str], Lesson] = lambda _: UNTAUGHT,
+        usage: Callable[[str], Usage] = lambda _: NO_USAGE,
     ) -> None:
         """Sort what was done.
 
@@ -106,9 +106,9 @@ class History:
             past: the jobs.
             kinds: every installed kind by its name; jobs of others are left out.
             gpus: this machine has some.
-            lesson: returns what was learned of jobs with a signature.
+            usage: returns what was learned of jobs with a signature.
         """
-        self.gpus, self.lesson = gpus, lesson
+        self.gpus, self.usage = gpus, usage
         self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
         self._alike: dict[_Signature, _Alike] = {}
         self._kinds: set[str] = set()
@@ -161,11 +161,11 @@ def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
     """Return (bytes, attempts measured): the peak of jobs like it, unless its file declares more."""
     if not wants_gpu(job, gpus=history.gpus):
         return None, 0
-    asked, lesson = job.resources.min_vram, history.lesson(job.signature)
-    declared = asked is not None and (asked > (lesson.peak or 0) or not is_exact(job.signature))
-    if lesson.peak is None or declared:
+    asked, usage = job.resources.min_vram, history.usage(job.signature)
+    declared = asked is not None and (asked > (usage.peak or 0) or not is_exact(job.signature))
+    if usage.peak is None or declared:
         return asked, 0
-    return lesson.peak, len(lesson.peaks)
+    return usage.peak, len(usage.peaks)
 
 
 def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:

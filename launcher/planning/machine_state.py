@@ -20,7 +20,7 @@ from launcher.scheduler.model import Machine
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.store.rows import visible_devices
-from launcher.store.usage import UNTAUGHT, Lesson
+from launcher.store.usage import NO_USAGE, Usage
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.environment import owners_environment
@@ -41,7 +41,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
     """
     cpus = cores_for(home)
     claims = store.scheduling.claims() if store else []
-    lesson = store.scheduling.lesson if store else _untaught
+    usage = store.scheduling.usage if store else _no_usage
     ledger = Ledger(home, Ours())
     absent = ""
     try:
@@ -63,24 +63,24 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
     return MachineState(
         now=now,
         machine=machine,
-        running=tuple(ledger.running(claims, lesson)),
+        running=tuple(ledger.running(claims, usage)),
         ready=tuple(store.scheduling.ready(cpus)) if store else (),
         disk_free=_free_at(results),
-        lesson=lesson,
+        usage=usage,
         visible=visible_devices(owners_environment(os.environ)),
     )
 
 
-def _untaught(_: str) -> Lesson:
-    return UNTAUGHT
+def _no_usage(_: str) -> Usage:
+    return NO_USAGE
 
 
 def read_history(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> History:
     """Return what was done before by jobs of these kinds."""
     past = store.read.done_lately(REMEMBERED) if store else []
-    lesson = store.scheduling.lesson if store else _untaught
+    usage = store.scheduling.usage if store else _no_usage
     jobs = (past_job(*done) for done in past if done[0].kind in kinds)
-    return History(jobs, kinds, gpus=gpus, lesson=lesson)
+    return History(jobs, kinds, gpus=gpus, usage=usage)
 
 
 def _free_at(folder: Path) -> int | None:

@@ -1,9 +1,8 @@
 """What a plan is up to on this machine: what starts first, how long all of it takes, how much disk."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from launcher.errors import counted
@@ -14,10 +13,11 @@ from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.submit import Action, Standing
 from launcher.scheduler.feasibility import impossible
 from launcher.scheduler.gpu_accounting import waiting
-from launcher.scheduler.model import Machine, Running, Start
+from launcher.scheduler.model import Machine, Running, Start, Wait
 from launcher.scheduler.policy import decide
+from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.usage import UNTAUGHT, Lesson
+from launcher.store.usage import NO_USAGE, Usage
 from launcher.store.user_actions import rank_of
 from launcher.system.files import Json
 
@@ -33,7 +33,7 @@ class MachineState:
     running: tuple[Running, ...] = ()  # places that are promised already
     ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
     disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
-    lesson: Callable[[str], Lesson] = lambda _: UNTAUGHT  # what was learned of a signature
+    usage: Callable[[str], Usage] = lambda _: NO_USAGE  # what was learned of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
 
 
@@ -205,6 +205,7 @@ def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> F
         known[number] = job
         rank = rank_of(machine_state.now, job.priority)
         line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, machine_state)))
+    names = {number: job.name for number, job in known.items() if number < 0}
     unseen = [
         ready
         for ready in line
@@ -213,7 +214,13 @@ def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> F
     line = [ready for ready in line if ready not in unseen]
     line.sort(key=lambda ready: (ready.rank, ready.id if ready.id > 0 else _LAST - ready.id))
     machine = machine_state.machine
-    asked = [waiting(ready, machine_state.lesson(ready.lane.signature)) for ready in line]
+    asked = [
+        # a job of the plan has no number that a person could know
+        replace(
+            waiting(ready, machine_state.usage(ready.lane.signature)), name=names.get(ready.id, "")
+        )
+        for ready in line
+    ]
     devices = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
     hindrance, hopeless = "", hopeless_jobs(standings, machine_state)
@@ -222,21 +229,13 @@ def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> F
         if found is not None and isinstance(decision, Start):
             where = "+".join(devices[uuid] for uuid in decision.devices) or CPU
             starts[found.kind, where] += 1
-        elif found is not None and not hindrance and decision.reason not in hopeless:
-            hindrance = f"{found.name} {_named(decision.reason, known)}"
+        elif isinstance(decision, Wait) and found is not None and not hindrance:
+            never = decision.code is ReasonCode.NEVER_FITS
+            hindrance = "" if never else f"{found.name} {decision.reason}"
     held_up = next((known[ready.id] for ready in unseen if ready.id in known), None)
     if held_up is not None and not hindrance:
         hindrance = f"{held_up.name} waits for its GPU: {machine_state.machine.absent}"
     return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
-
-
-def _named(reason: str, known: Mapping[int, PlannedJob]) -> str:
-    """Return a reason with names of planned jobs, which have no numbers that a person could know."""
-
-    def name(found: re.Match[str]) -> str:
-        return known[int(found[0])].name if int(found[0]) in known else found[0]
-
-    return re.sub(r"(?<= )-[1-9][0-9]*\b", name, reason)
 
 
 def hopeless_jobs(standings: Sequence[Standing], machine_state: MachineState) -> dict[str, int]:
@@ -250,7 +249,7 @@ def hopeless_jobs(standings: Sequence[Standing], machine_state: MachineState) ->
         if (key := (lane.resources, lane.signature)) not in known:
             job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
             known[key] = impossible(
-                waiting(job, machine_state.lesson(lane.signature)), machine_state.machine
+                waiting(job, machine_state.usage(lane.signature)), machine_state.machine
             )
         if known[key]:
             found[known[key]] += 1

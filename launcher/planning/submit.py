@@ -1,7 +1,7 @@
 """From a plan to the queue: what is new, done already, under way; and putting the rest in."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,7 @@ from launcher.ids import model_folder_name, read_words
 from launcher.job import Context, Spec
 from launcher.kinds import Role
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.states import OPEN, State
+from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json, Stamp
@@ -154,9 +154,8 @@ def _refuse_other(job: PlannedJob, row: JobRow | None) -> None:
     if row is None or (row.state is State.DONE and row.hash == job.hash):
         return
     what, remedy = f"is {row.state}", f"run phases: [{job.kind}] first"
-    changes = [] if row.hash == job.hash else _changes(job, row, ())
     # whether a training started from its own earlier weights says nothing about these weights
-    changes = [change for change in changes if not change.startswith(f"{WARM_START} ")]
+    changes = [] if row.hash == job.hash else _changes(job, row, (), but={WARM_START})
     if not changes and row.state is State.DONE:
         return
     if row.state in OPEN:
@@ -179,13 +178,20 @@ def _to_run(
     )
 
 
-def _changes(job: PlannedJob, row: JobRow, again: Sequence[str]) -> list[str]:
-    """Say in a few words each why the hash is another."""
+def _changes(
+    job: PlannedJob, row: JobRow, again: Sequence[str], *, but: Collection[str] = ()
+) -> list[str]:
+    """Say in a few words each why the hash is another; the settings in `but` are left out."""
     before = row.spec
-    changes = [
-        f"{key} {_shown(before.settings, key)} → {_shown(job.settings, key)}"
+    settings = [
+        key
         for key in sorted({*job.settings, *before.settings})
         if job.settings.get(key) != before.settings.get(key)
+    ]
+    changes = [
+        f"{key} {_shown(before.settings, key)} → {_shown(job.settings, key)}"
+        for key in settings
+        if key not in but
     ]
     changes += [
         f"{module} {_digest(before.sources.get(module))} → {_digest(digest)}"
@@ -200,7 +206,7 @@ def _changes(job: PlannedJob, row: JobRow, again: Sequence[str]) -> list[str]:
         changes.append(f"other folders of {', '.join(sorted(names))}")
     if again:
         changes.append(f"{again[0]} runs again")
-    return changes or ["its inputs changed"]
+    return changes or ([] if settings else ["its inputs changed"])
 
 
 def _shown(settings: Mapping[str, Json], key: str) -> str:
@@ -270,7 +276,9 @@ def _new(
     standing: Standing, root: Path, run: str, numbers: Mapping[str, int] | None = None
 ) -> NewJob:
     needs = [] if numbers is None else [numbers[need] for need in standing.job.needs]
-    return NewJob(spec=spec_of(standing.job, root, run), needs=needs, reason=standing.reason)
+    code = ReasonCode.NEW if standing.number is None else ReasonCode.CHANGED
+    reason = Reason(code=code, text=standing.reason)
+    return NewJob(spec=spec_of(standing.job, root, run), needs=needs, reason=reason)
 
 
 def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:

@@ -17,7 +17,7 @@ KEPT_S = 300.0  # so long what is ours is kept for it, once all of it is free: o
 class Reservation:
     """When and where the first waiting job starts; what is left beside it then shrinks as others come."""
 
-    job: int
+    job: str  # its number, or its name
     group: str
     at: Turn
     where: str  # in words

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.model import Machine
 from launcher.scheduler.requeue_policy import excuse_of
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, State, Void
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    ReasonCode,
+    State,
+    Void,
+)
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import Scheduling
 from launcher.store.transitions import Excuse
@@ -51,7 +61,7 @@ class Endings:
     @property
     def on_gpus(self) -> bool:
         """Whether one of them was on a GPU, which is to be looked at."""
-        return any(one.claim.gpus for one in self._open)
+        return any(ended.claim.gpus for ended in self._open)
 
     @property
     def pressing(self) -> bool:
@@ -79,51 +89,52 @@ class Endings:
         Args:
             machine: returns what there is, without the attempts that have ended.
         """
-        found = [one for one in self._open if not self._puzzles(one)]
-        for one in found:
-            if isinstance(one.outcome, Done):
-                paths = one.claim.spec.outputs
-                one.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
-            elif not isinstance(one.outcome, Void):
-                one.excuse = self._excuse(one, machine())
-            elif one.outcome.whose == "job":
-                why = f"could not be started: {one.outcome.why}; queued again"
-                one.excuse = Excuse(reason=why, pause_s=UNSTARTED_PAUSE_S)
-        return found
+        due = [ended for ended in self._open if not self._puzzles(ended)]
+        for ended in due:
+            if isinstance(ended.outcome, Done):
+                paths = ended.claim.spec.outputs
+                ended.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
+            elif not isinstance(ended.outcome, Void):
+                ended.excuse = self._excuse(ended, machine())
+            elif ended.outcome.whose == "job":
+                text = f"could not be started: {ended.outcome.why}; queued again"
+                reason = Reason(code=ReasonCode.NOT_STARTED, text=text)
+                ended.excuse = Excuse(reason=reason, pause_s=UNSTARTED_PAUSE_S)
+        return due
 
-    def finish(self, one: Ended, now: float) -> State | None:
+    def finish(self, ended: Ended, now: float) -> State | None:
         """Take an end in; return its job's new state, None when it was taken in before."""
         return self._queue.finish(
-            one.claim,
-            one.outcome,
-            outputs=one.outputs,
+            ended.claim,
+            ended.outcome,
+            outputs=ended.outputs,
             now=now,
-            peak=one.peak,
-            excuse=one.excuse,
+            peak=ended.peak,
+            excuse=ended.excuse,
         )
 
     def settle(self, taken_in: Sequence[Ended]) -> None:
         """Know that the transaction is committed in which these were taken in."""
-        self._open = [one for one in self._open if one not in taken_in]
-        for one in taken_in:
-            self._gpus.moved.pop(one.claim.job, None)
+        self._open = [ended for ended in self._open if ended not in taken_in]
+        for ended in taken_in:
+            self._gpus.moved.pop(ended.claim.job, None)
 
-    def _puzzles(self, one: Ended) -> bool:
+    def _puzzles(self, ended: Ended) -> bool:
         """Tell whether to wait for a look at the GPU on which an attempt failed: was it the GPU?"""
-        if not one.claim.gpus or not isinstance(one.outcome, Failed | OutOfMemory | Lost):
+        if not ended.claim.gpus or not isinstance(ended.outcome, Failed | OutOfMemory | Lost):
             return False
-        late = time.monotonic() > one.since + PUZZLE_S
-        return not (late or self._gpus.seen_since(one.since))
+        late = time.monotonic() > ended.since + PUZZLE_S
+        return not (late or self._gpus.seen_since(ended.since))
 
-    def _excuse(self, one: Ended, machine: Machine) -> Excuse | None:
+    def _excuse(self, ended: Ended, machine: Machine) -> Excuse | None:
         """Return why an end is not held against its job, None where it is."""
-        job = one.claim.job
+        job = ended.claim.job
         return excuse_of(
-            one.claim,
+            ended.claim,
             self._queue.lane_of(job),
-            one.outcome,
+            ended.outcome,
             machine,
-            peak=one.peak,
-            crowd=one.crowd,
+            peak=ended.peak,
+            crowd=ended.crowd,
             moved=self._gpus.moved.get(job, ""),
         )

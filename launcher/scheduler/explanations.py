@@ -1,14 +1,65 @@
 """Why a job starts where it does, and why a machine can never hold one: in words and numbers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from launcher.scheduler.gpu_pool import Pool
 from launcher.scheduler.gpu_slot import Card, Need
 from launcher.scheduler.model import Machine, Running, Waiting
+from launcher.states import ReasonCode
+from launcher.system.files import Json
 from launcher.units import format_bytes
 
 
-def placed(one: Waiting, given: Running, places: Sequence[Card]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a machine can never hold a job, though nobody else used it."""
+
+    text: str
+    obstacle: str  # the same, without what the job needs where that stands apart
+    code: ReasonCode = ReasonCode.NEVER_FITS
+
+
+def _refusal(needs: str, obstacle: str) -> Refusal:
+    return Refusal(text=f"needs {needs}, and {obstacle}", obstacle=obstacle)
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Why a job cannot start now."""
+
+    need: str
+    situation: str = ""  # of the machine: other jobs that wait for the same have the same one
+
+    @property
+    def text(self) -> str:
+        """Both as one sentence."""
+        return f"{self.need}; {self.situation}" if self.situation else self.need
+
+    def and_that(self, more: str) -> "Lack":
+        """Return the same with more of the machine's situation."""
+        return Lack(self.need, f"{self.situation}; {more}" if self.situation else more)
+
+    @property
+    def data(self) -> dict[str, Json]:
+        """Both for programs."""
+        return {"need": self.need, "situation": self.situation} if self.situation else {}
+
+
+def ram_too_small(asked: int, machine: Machine) -> Refusal:
+    """Return why a job asks for more main memory than there is."""
+    text = f"needs {format_bytes(asked)} of memory, this machine has {format_bytes(machine.ram)}"
+    return Refusal(text=text, obstacle=text)
+
+
+def no_gpu(machine: Machine) -> Refusal:
+    """Return why a job can have no GPU where none can be seen."""
+    obstacle = f"this machine has none{f' ({machine.absent})' if machine.absent else ''}"
+    text = f"needs a GPU, and {obstacle}"
+    return Refusal(text=text, obstacle=obstacle, code=ReasonCode.NO_GPU)
+
+
+def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
     """Return why a job starts where it does, in numbers."""
     if not places:
         return f"on the CPU with {cores(given.cpus)}"
@@ -16,7 +67,7 @@ def placed(one: Waiting, given: Running, places: Sequence[Card]) -> str:
     free = format_bytes(min(card.free for card in places))
     if given.claim is None:
         return f"on {on} without other jobs, as nobody knows what it takes; {free} free"
-    source = f" ({one.source})" if one.source else ""
+    source = f" ({job.source})" if job.source else ""
     alone = ", shared with no other job" if given.lone else ""
     return f"on {on}: gets {format_bytes(given.claim)}{source} of {free} free{alone}"
 
@@ -26,20 +77,21 @@ def place_of(card: Card) -> tuple[int, int]:
     return card.gpu.index, card.gpu.mig or 0
 
 
-def too_few(pool: Sequence[Card], need: Need, machine: Machine) -> str:
+def too_few(pool: Sequence[Card], need: Need, machine: Machine) -> Refusal:
     """Return why a job can have too few GPUs here, whoever uses them."""
-    return f"needs {_wanted(need)}, and {_offered(pool, need, machine)}"
+    return _refusal(_wanted(need), _offered(pool, need, machine))
 
 
-def kept_back(ours: Sequence[Card], need: Need, machine: Machine) -> str:
+def kept_back(ours: Sequence[Card], need: Need, machine: Machine) -> Refusal:
     """Return why a job can have too few GPUs: config.toml keeps some of them back."""
     devices = ", ".join(machine.rules.devices or ())
-    return f"needs {_wanted(need)}, and [sharing] devices = [{devices}] of config.toml leaves {_gpus(len(ours))}"
+    obstacle = f"[sharing] devices = [{devices}] of config.toml leaves {_gpus(len(ours))}"
+    return _refusal(_wanted(need), obstacle)
 
 
 def _wanted(need: Need) -> str:
-    one = need.device if need.device not in {"auto", "cuda"} else "a GPU"
-    return one if need.count == 1 else f"{need.count} GPUs"
+    device = need.device if need.device not in {"auto", "cuda"} else "a GPU"
+    return device if need.count == 1 else f"{need.count} GPUs"
 
 
 def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
@@ -54,20 +106,19 @@ def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
     return f"this machine has {len(pool) or 'none'}{whole}"
 
 
-def too_large(need: Need, pool: Pool, machine: Machine) -> str:
+def too_large(need: Need, pool: Pool, machine: Machine) -> Refusal:
     """Return why too few GPUs are large enough, in numbers."""
     reserve = machine.rules.reserve
     kept = f", {format_bytes(reserve)} are kept for others" if reserve else ""
     asked = format_bytes(need.claim or 0)
     if need.count > 1:
         enough = pool.large_enough(need)
-        return (
-            f"needs {asked} on each of {need.count} GPUs, and can never fit: "
-            f"{enough or 'none'} of its {len(pool.cards)} GPUs "
-            f"{'has' if enough < 2 else 'have'} so much{kept}"
-        )
-    one = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's largest GPU"
-    return f"needs {asked}, and can never fit: {one} has {format_bytes(max(0, pool.largest))} for it{kept}"
+        have = "has" if enough < 2 else "have"
+        whose = f"{enough or 'none'} of its {len(pool.cards)} GPUs {have} so much{kept}"
+        return _refusal(f"{asked} on each of {need.count} GPUs", f"can never fit: {whose}")
+    where = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's largest GPU"
+    largest = format_bytes(max(0, pool.largest))
+    return _refusal(asked, f"can never fit: {where} has {largest} for it{kept}")
 
 
 def _gpus(count: int) -> str:

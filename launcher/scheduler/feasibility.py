@@ -7,13 +7,13 @@ Where no GPU can be seen nothing is said of GPUs: a driver comes back, and until
 from dataclasses import replace
 
 from launcher.job import CPU, Resources
-from launcher.scheduler.explanations import cores
+from launcher.scheduler.explanations import Refusal, cores
 from launcher.scheduler.inventory import Inventory
 from launcher.scheduler.model import Machine, Waiting
 
 
-def never(request: Waiting, machine: Machine) -> str:
-    """Return why a machine can never hold a job, though nobody else used it; '' where it can."""
+def refusal(request: Waiting, machine: Machine) -> Refusal | None:
+    """Return why a machine can never hold a job, though nobody else used it; None where it can."""
     return Inventory(machine).asks(request)[0]
 
 
@@ -25,4 +25,5 @@ def impossible(job: Waiting, machine: Machine) -> str:
         return f"needs {cores(asked.cpus)}, and {has} be used on this machine"
     if not machine.gpus:
         job = replace(job, resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
-    return never(job, machine)
+    never = refusal(job, machine)
+    return never.text if never else ""

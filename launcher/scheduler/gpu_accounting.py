@@ -14,7 +14,7 @@ from launcher.job import Resources, is_exact
 from launcher.scheduler.model import Running, Start, Waiting
 from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import UNTAUGHT, Lesson, claim_of
+from launcher.store.usage import NO_USAGE, Usage, claim_of
 from launcher.system.paths import Home
 from launcher.workers.memory_share import CONTEXT, Portion, Report, read_report
 
@@ -191,16 +191,16 @@ class Ledger:
             for gpu in seen
         )
 
-    def running(self, claims: Iterable[Claim], lesson: Callable[[str], Lesson]) -> list[Running]:
+    def running(self, claims: Iterable[Claim], usage: Callable[[str], Usage]) -> list[Running]:
         """Return the places of the attempts that run, the oldest first: what they take, when they may end."""
         return [
-            self._running(claim, lesson(claim.spec.signature) if claim.gpus else UNTAUGHT)
+            self._running(claim, usage(claim.spec.signature) if claim.gpus else NO_USAGE)
             for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job))
         ]
 
-    def _running(self, claim: Claim, lesson: Lesson) -> Running:
+    def _running(self, claim: Claim, usage: Usage) -> Running:
         spec = claim.spec
-        expected_s = lesson.expected_seconds if claim.gpus else None
+        expected_s = usage.expected_seconds if claim.gpus else None
         return Running(
             job=claim.job,
             cpus=claim.cpus,
@@ -339,15 +339,15 @@ def pledges_of(
     return pledges
 
 
-def waiting(ready: ReadyJob, lesson: Lesson) -> Waiting:
+def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     """Return a job of the queue as the policy sees it, with what it is promised and how long it takes."""
     lane = ready.lane
     exact = is_exact(lane.signature)
     asked = lane.resources.min_vram
-    claim, source = claim_of(asked, lane.least, lesson, exact=exact)
-    enough = lesson.peak if exact or asked is None else None
+    claim, source = claim_of(asked, lane.least, usage, exact=exact)
+    enough = usage.peak if exact or asked is None else None
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(0, lane.least - NEGLIGIBLE, lesson.peak or 0)
+        enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)
     return Waiting(
         job=ready.id,
         resources=lane.resources,
@@ -356,6 +356,6 @@ def waiting(ready: ReadyJob, lesson: Lesson) -> Waiting:
         source=source,
         enough=None if claim is None or enough is None else min(claim, enough),
         learned=claim is not None and claim > max(asked or 0, lane.least),
-        seconds=lesson.expected_seconds,
+        seconds=usage.expected_seconds,
         visible=lane.visible,
     )

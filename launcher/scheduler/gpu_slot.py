@@ -256,6 +256,6 @@ def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
 
 
 def _jobs(ours: Sequence[Running]) -> str:
-    numbers = [str(one.job) for one in ours[:NAMED]]
+    names = [one.name or str(one.job) for one in ours[:NAMED]]
     more = f" and {len(ours) - NAMED} more" if len(ours) > NAMED else ""
-    return ("job " if len(ours) == 1 else "jobs ") + ", ".join(numbers) + more
+    return ("job " if len(ours) == 1 else "jobs ") + ", ".join(names) + more

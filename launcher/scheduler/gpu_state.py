@@ -17,6 +17,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of
 from launcher.scheduler.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.scheduler.policy import decide, evacuate
+from launcher.states import ReasonCode
 from launcher.store.rows import Claim
 from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
@@ -270,5 +271,7 @@ def _settled(before: Decision, after: Decision) -> Decision:
     if isinstance(after, Wait):
         return after
     return Wait(
-        job=before.job, reason="another launcher's scheduler was quicker; it is decided again"
+        job=before.job,
+        reason="another launcher's scheduler was quicker; it is decided again",
+        code=ReasonCode.OUTPACED,
     )

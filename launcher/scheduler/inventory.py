@@ -7,7 +7,16 @@ from math import inf
 
 from launcher.gpu.resources import MEMORY, Promise, shares_cores
 from launcher.job import Resources
-from launcher.scheduler.explanations import cores, kept_back, too_few, too_large
+from launcher.scheduler.explanations import (
+    Lack,
+    Refusal,
+    cores,
+    kept_back,
+    no_gpu,
+    ram_too_small,
+    too_few,
+    too_large,
+)
 from launcher.scheduler.gpu_pool import Pool
 from launcher.scheduler.gpu_slot import Card, Need, Turn, is_visible, need_alone, need_of
 from launcher.scheduler.model import Machine, Running, Waiting
@@ -45,8 +54,10 @@ class Inventory:
         self._given = 0
         self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
         self._pools: dict[tuple[object, ...], Pool] = {}
-        self._asked: dict[tuple[object, ...], tuple[str, tuple[Need, ...], Resources]] = {}
-        self._refused: dict[Need, str] = {}  # since something changed last
+        self._asked: dict[
+            tuple[object, ...], tuple[Refusal | None, tuple[Need, ...], Resources]
+        ] = {}
+        self._refused: dict[Need, Lack | None] = {}  # since something changed last
         for run in running:
             self.give(run)
         self.unused_ram = machine.ram_free
@@ -100,26 +111,28 @@ class Inventory:
             return ""
         return f"group {group!r} runs {self._groups[group]} of at most {self.machine.limits[group]}"
 
-    def lacks(self, request: Waiting, cpus: int) -> str:
-        """Return which cores or how much main memory is missing, '' when there is enough."""
+    def lacks(self, request: Waiting, cpus: int) -> Lack | None:
+        """Return which cores or how much main memory is missing, None when there is enough."""
         if cpus > self.cpus:
             free, most = max(self.cpus, 0), self.machine.cpus
-            reason = f"needs {cores(cpus)}, {free} of {most} free"
+            need = f"needs {cores(cpus)}, {free} of {most} free"
             shared = self._shared_cores
             theirs = min(shared.there, shared.promised)
             if not theirs:
-                return reason
+                return Lack(need)
             users = ", ".join(shared.theirs)
-            return f"{reason}; {theirs} of {shared.there} cores are promised to jobs of {users}"
+            return Lack(need, f"{theirs} of {shared.there} cores are promised to jobs of {users}")
         ram = request.resources.ram
         if ram is None or (ram <= self.ram and ram <= self.unused_ram):
-            return ""
+            return None
         free = max(0, min(self.ram, self.unused_ram))
         state = "not promised to others" if self.ram <= free else "not in use"
-        reason = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {state}"
-        for user, amount in self._shared_ram.theirs.items():
-            reason += f"; {format_bytes(amount)} are promised to jobs of {user}"
-        return reason
+        promises = (
+            f"{format_bytes(amount)} are promised to jobs of {user}"
+            for user, amount in self._shared_ram.theirs.items()
+        )
+        need = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {state}"
+        return Lack(need, "; ".join(promises))
 
     # --- GPUs
 
@@ -130,26 +143,26 @@ class Inventory:
             self._pools[key] = Pool(self._cards.values(), need)
         return self._pools[key]
 
-    def lacks_gpu(self, need: Need) -> str:
-        """Return in numbers why there is no GPU for a job now, '' where there is one."""
+    def lacks_gpu(self, need: Need) -> Lack | None:
+        """Return in numbers why there is no GPU for a job now, None where there is one."""
         if need not in self._refused:
             pool = self.pool(need)
-            self._refused[need] = "" if pool.has_room(need) else self._refusal(need, pool)
+            self._refused[need] = None if pool.has_room(need) else self._gpu_lack(need, pool)
         return self._refused[need]
 
-    def _refusal(self, need: Need, pool: Pool) -> str:
+    def _gpu_lack(self, need: Need, pool: Pool) -> Lack:
         if not self.explain:
-            return "has no room"
+            return Lack("has no room")
         what = "a GPU that it shares with no other job" if need.lone else "a GPU"
         if need.claim is not None:
             what = format_bytes(need.claim) + (" on a GPU of its own" if need.lone else "")
         if need.count > 1:
             what = f"{need.count} GPUs" + (f" with {what} each" if need.claim is not None else "")
-        return f"needs {what}; {pool.refusals(need)}"
+        return Lack(f"needs {what}", pool.refusals(need))
 
     # --- what this machine can never give
 
-    def asks(self, request: Waiting) -> tuple[str, tuple[Need, ...]]:
+    def asks(self, request: Waiting) -> tuple[Refusal | None, tuple[Need, ...]]:
         """Return why the machine can never hold a job, and its needs of GPUs: any one of them, best first."""
         # a lane's jobs share their resources
         key = (
@@ -177,16 +190,14 @@ class Inventory:
             return (replace(need, claim=None, lone=True),)
         return (need,) if alone is None else (need, alone)
 
-    def _never(self, request: Waiting, needs: Sequence[Need]) -> str:
+    def _never(self, request: Waiting, needs: Sequence[Need]) -> Refusal | None:
         asked, machine = request.resources, self.machine
         if asked.ram is not None and asked.ram > machine.ram:
-            has = format_bytes(machine.ram)
-            return f"needs {format_bytes(asked.ram)} of memory, this machine has {has}"
+            return ram_too_small(asked.ram, machine)
         if not needs:
-            return ""
+            return None
         if not machine.gpus:
-            why = f" ({machine.absent})" if machine.absent else ""
-            return f"needs a GPU, and this machine has none{why}"
+            return no_gpu(machine)
         need = needs[0]
         pool = self.pool(need)
         if len(pool.cards) < need.count:
@@ -194,7 +205,7 @@ class Inventory:
         if len(pool.ours) < need.count:
             return kept_back(pool.ours, need, machine)
         if pool.could(need) or need.claim is None:
-            return ""
+            return None
         return too_large(need, pool, machine)
 
 

@@ -31,9 +31,9 @@ from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.model import Decision, Machine, Start
 from launcher.scheduler.policy import decide
 from launcher.scheduler.spawn_outage import Outage
-from launcher.scheduler.start_jobs import BEING_BORN, Launches
+from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Asked, Outlook
-from launcher.states import Failed, Lost, Outcome, Void, ending
+from launcher.states import Failed, Lost, Outcome, Reason, ReasonCode, Void, ending
 from launcher.store.queue import Store
 from launcher.store.retention import delete
 from launcher.store.rows import Claim, ReadyJob
@@ -54,7 +54,10 @@ LOOK_S = 0.2  # at most so long a wish waits that came without a wake
 EXPLAIN_S = 0.5  # at most so often it is put down why jobs wait
 REMIND_S = 1.0  # while a program without a supervisor is asked to stop
 TROUBLE_S = 1.0  # after a job could not be started or taken in: the disk is full
-NO_ROOM = "this machine had no room for its process; others are tried before it is tried again"
+NO_ROOM = Reason(
+    code=ReasonCode.CANNOT_START,
+    text="this machine had no room for its process; others are tried before it is tried again",
+)
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
 
@@ -288,10 +291,10 @@ class Scheduler:
 
     # --- what starts
 
-    def _decide(self, outlook: Outlook) -> dict[int, str]:
+    def _decide(self, outlook: Outlook) -> dict[int, Reason | None]:
         """Claim what fits, to be launched once that is committed.
 
-        Returns why the first job of each lane does not start, '' where it does.
+        Returns why the first job of each lane does not start, None where it does.
         """
         now = self._clock()
         if self._next_time is not None and now >= self._next_time:
@@ -309,7 +312,7 @@ class Scheduler:
         if not self._outage.admits(time.monotonic()):
             outlook.waiting = True
             outlook.soon(self._outage.wait_s(time.monotonic()))
-            return {one.lane_id: str(self._outage) for one in ready}
+            return {one.lane_id: self._outage.reason for one in ready}
         ready, reasons_of_barred = self._without_barred(ready, outlook)
         watch_ram = any(one.lane.resources.ram is not None for one in ready)
         if self._gpus_wanted and not self._gpus.seen:
@@ -322,10 +325,12 @@ class Scheduler:
         decisions = self._judge(ready, now, watch_ram=watch_ram)
         with self._one_transaction(any(isinstance(one, Start) for one in decisions)):
             reasons = self._act(ready, decisions)
-        reasons |= {one.lane_id: self._gpus.unseen for one in unseen}
+        no_gpu = Reason(code=ReasonCode.NO_GPU, text=self._gpus.unseen)
+        reasons |= {one.lane_id: no_gpu for one in unseen}
         reasons = reasons_of_barred | reasons
         outlook.waiting = outlook.waiting or any(reasons.values())
-        if BEING_BORN in reasons.values():
+        codes = {reason.code for reason in reasons.values() if reason is not None}
+        if ReasonCode.WORKER_STARTING in codes:
             outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
         if self._launches.again_s is not None:
             outlook.soon(self._launches.again_s)
@@ -335,9 +340,9 @@ class Scheduler:
 
     def _without_barred(
         self, ready: list[ReadyJob], outlook: Outlook
-    ) -> tuple[list[ReadyJob], dict[int, str]]:
+    ) -> tuple[list[ReadyJob], dict[int, Reason | None]]:
         """Return what may be tried now, and why the lanes wait of which something may not."""
-        now, free, reasons = time.monotonic(), list[ReadyJob](), dict[int, str]()
+        now, free, reasons = time.monotonic(), list[ReadyJob](), dict[int, Reason | None]()
         for one in ready:
             wait_s = max(
                 self._nurseries.barred_s(one.lane.breed), self._lacking.wait_s(one.id, now)
@@ -363,28 +368,30 @@ class Scheduler:
             limits=self._asked.limits,
             **gpus,
         )
-        lesson = self._queue.lesson
+        usage = self._queue.usage
         wait = self._patience.entered(
-            (waiting(one, lesson(one.lane.signature)) for one in ready), time.monotonic()
+            (waiting(one, usage(one.lane.signature)) for one in ready), time.monotonic()
         )
-        running = self._gpus.ledger.running(claims, lesson)
+        running = self._gpus.ledger.running(claims, usage)
         decisions = decide(wait, running, machine, now)
         self._patience.note(decisions, time.monotonic())
         return self._gpus.announce(decisions, claims, (wait, running, machine, now))
 
-    def _act(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> dict[int, str]:
-        """Claim what starts; return why the first job of each lane does not, '' where it does."""
-        reasons = {one.lane_id: "" for one in ready}
+    def _act(
+        self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]
+    ) -> dict[int, Reason | None]:
+        """Claim what starts; return why the first job of each lane does not, None where it does."""
+        reasons: dict[int, Reason | None] = {one.lane_id: None for one in ready}
         self._launches.again_s = None
         for job, decision in zip(ready, decisions, strict=True):
             if isinstance(decision, Start):
                 why = self._launches.claim(job, decision)
             else:
-                why = decision.reason
+                why = decision.why
             reasons[job.lane_id] = reasons[job.lane_id] or why
         return reasons
 
-    def _explain(self, reasons: dict[int, str], outlook: Outlook) -> None:
+    def _explain(self, reasons: dict[int, Reason | None], outlook: Outlook) -> None:
         """Put down why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
         wait_s = self._explained + EXPLAIN_S - time.monotonic()
         if wait_s > 0:

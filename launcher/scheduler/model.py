@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from launcher.gpu.resources import Promise
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
+from launcher.states import Reason, ReasonCode
+from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 
 
@@ -14,6 +16,7 @@ class Waiting:
     """A job that could start: all that it needs is done."""
 
     job: int
+    name: str = ""  # by which reasons name it; empty: by its number
     resources: Resources
     group: str = ""
     claim: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
@@ -36,6 +39,7 @@ class Running:
 
     cpus: int
     job: int = 0
+    name: str = ""  # as in `Waiting`
     devices: tuple[str, ...] = ()  # UUIDs of GPUs; empty: it works on the CPU
     ram: int = 0  # bytes
     group: str = ""
@@ -92,10 +96,18 @@ class Wait:
 
     job: int
     reason: str
+    # for programs; the text holds all that they say
+    code: ReasonCode = field(default=ReasonCode.NO_ROOM, compare=False)
+    data: Mapping[str, Json] = field(default_factory=dict, compare=False)
     for_others: bool = (
         False  # it is first, and would start if other homes gave back what they promised
     )
     behind_ours: bool = False  # and jobs of ours ended
+
+    @property
+    def why(self) -> Reason:
+        """Why the job waits, for programs and for people."""
+        return Reason(code=self.code, text=self.reason, data=self.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

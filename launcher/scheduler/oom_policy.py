@@ -31,7 +31,7 @@ Whether any card can ever hold the claim is not asked here: that knows who knows
 from dataclasses import dataclass
 from typing import Literal
 
-from launcher.states import Shortage
+from launcher.states import Shortage, Where
 from launcher.units import format_bytes
 
 Whose = Literal["ours", "neighbour", "machine"]
@@ -62,6 +62,7 @@ class Blame:
     """Whose fault it was, and what follows."""
 
     whose: Whose
+    where: Where = "gpu"  # which memory was missing
     claim: int | None  # bytes of each GPU that the next attempt needs; None: unknown as before
     why: str  # one sentence, in numbers
     charged: bool  # whether the attempt uses up one of its job's retries
@@ -79,34 +80,36 @@ def blame(shortage: Shortage, scene: Scene) -> Blame:
     claim, need = scene.claim, _need(shortage, scene)
     total = shortage.total if scene.total is None else scene.total
     others = _others(shortage, scene)
-    told = _told(shortage, scene)
+    numbers = _told(shortage, scene)
     if _taken(claim, need, total, others) and not _capped(shortage, need):
         least = claim if claim is not None else _beyond(need, total, others, scene.reserve)
-        why = f"a neighbour's: {told}; others have {_of(others)} of {_of(total)} there"
+        why = f"a neighbour's: {numbers}; others have {_of(others)} of {_of(total)} there"
         return Blame(whose="neighbour", claim=least, why=why, charged=False)
     grown = _grown(claim, need, _most(total, others, scene.reserve))
     if shortage.cap is None and total is not None and others is not None and others <= NEGLIGIBLE:
         grown = _steps(max(grown or 0, total + 1))
-        told += f", alone on a card of {_of(total)}"
+        numbers += f", alone on a card of {_of(total)}"
     next_time = "" if grown is None else f"; needs {_of(grown)} next time"
-    why = f"its own: {told}{next_time}"
+    why = f"its own: {numbers}{next_time}"
     return Blame(whose="ours", claim=grown, why=why, charged=grown is None)
 
 
 def _main_memory(shortage: Shortage, scene: Scene) -> Blame:
     held, wanted, promised = shortage.held, shortage.wanted, scene.ram
-    told = "ran out of main memory" if held is None else f"used {format_bytes(held)} of main memory"
+    numbers = (
+        "ran out of main memory" if held is None else f"used {format_bytes(held)} of main memory"
+    )
     if wanted:
-        told += f" and wanted {format_bytes(wanted)} more"
-    told += (
+        numbers += f" and wanted {format_bytes(wanted)} more"
+    numbers += (
         ", was promised none" if promised is None else f", was promised {format_bytes(promised)}"
     )
-    known = held is not None and wanted is not None
+    measured = held is not None and wanted is not None
     beyond = promised is not None and (held or 0) + (wanted or 0) > promised
-    within = promised is not None and known and not beyond
+    within = promised is not None and measured and not beyond
     whose: Whose = "ours" if beyond else "machine"
-    why = f"its own: {told}" if beyond else f"the machine's: {told}"
-    return Blame(whose=whose, claim=scene.claim, why=why, charged=not within)
+    why = f"its own: {numbers}" if beyond else f"the machine's: {numbers}"
+    return Blame(whose=whose, where="ram", claim=scene.claim, why=why, charged=not within)
 
 
 def _need(shortage: Shortage, scene: Scene) -> int | None:
@@ -174,12 +177,12 @@ def _steps(amount: int) -> int:
 def _told(shortage: Shortage, scene: Scene) -> str:
     """Return what the job had and wanted, in words."""
     held = shortage.held if shortage.held is not None else scene.peak
-    said = "ran out of memory" if held is None else f"held {format_bytes(held)}"
+    text = "ran out of memory" if held is None else f"held {format_bytes(held)}"
     if shortage.wanted is not None:
-        said += f" and wanted {format_bytes(shortage.wanted)} more"
+        text += f" and wanted {format_bytes(shortage.wanted)} more"
     if scene.claim is not None:
-        said += f", was promised {format_bytes(scene.claim)}"
-    return said if shortage.cap is None else f"{said}, was held to {format_bytes(shortage.cap)}"
+        text += f", was promised {format_bytes(scene.claim)}"
+    return text if shortage.cap is None else f"{text}, was held to {format_bytes(shortage.cap)}"
 
 
 def _of(amount: int | None) -> str:

@@ -12,10 +12,11 @@ from itertools import islice
 from math import inf
 
 from launcher.scheduler.backfill import Reservation
-from launcher.scheduler.explanations import cores, place_of, placed
+from launcher.scheduler.explanations import Lack, cores, place_of, placed
 from launcher.scheduler.gpu_slot import Card, Need, Turn
 from launcher.scheduler.inventory import Inventory
 from launcher.scheduler.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
+from launcher.states import ReasonCode
 
 NEVER_KNOWN: Turn = (inf, 1 << 62)  # after all of ours
 
@@ -70,37 +71,44 @@ class Policy:
 
     def _decide(self, request: Waiting, now: float) -> Decision:
         never, needs = self.inventory.asks(request)
-        refusal = self.inventory.full(request.group) or never
-        if refusal:
-            return Wait(job=request.job, reason=refusal)
+        if full := self.inventory.full(request.group):
+            return Wait(job=request.job, reason=full, code=ReasonCode.GROUP_FULL)
+        if never:
+            return Wait(job=request.job, reason=never.text, code=never.code)
         cpus = min(request.resources.cpus, self.inventory.machine.cpus)
         need, lacks = self._missing(request, needs, cpus)
         if not lacks:
-            places, lacks = self._places_now(request, need, cpus, now)
-            if not lacks:
+            places, delay = self._places_now(request, need, cpus, now)
+            if not delay:
                 return self._start(request, need, places, cpus, now)
-            return Wait(job=request.job, reason=lacks)
+            return Wait(job=request.job, reason=delay, code=ReasonCode.WOULD_DELAY)
         if self._reservation is None:
             self._reservation = self._reserve(request, needs, cpus, now)
             when = "" if self._reservation is None else self._reservation.when(now)
             if self._reservation is not None and when:
-                lacks += f"; room on {self._reservation.where}{when}"
+                lacks = lacks.and_that(f"room on {self._reservation.where}{when}")
             if (self._reservation is None or request.insists) and self._others_block(request, cpus):
                 behind = self._ours_block(request, cpus)
-                return Wait(job=request.job, reason=lacks, for_others=True, behind_ours=behind)
-        return Wait(job=request.job, reason=lacks)
+                return Wait(
+                    job=request.job,
+                    reason=lacks.text,
+                    data=lacks.data,
+                    for_others=True,
+                    behind_ours=behind,
+                )
+        return Wait(job=request.job, reason=lacks.text, data=lacks.data)
 
     def _missing(
         self, request: Waiting, needs: Sequence[Need], cpus: int
-    ) -> tuple[Need | None, str]:
-        """Return which of a job's needs can be met now, and what is missing for it, '' where nothing is."""
+    ) -> tuple[Need | None, Lack | None]:
+        """Return which of a job's needs can be met now, and what is missing for it, None where nothing is."""
         lacks, first = self.inventory.lacks(request, cpus), next(iter(needs), None)
         if first is None or lacks:
             return first, lacks
         lacks = self.inventory.lacks_gpu(first)
         for other in needs[1:] if lacks else ():
             if not self.inventory.lacks_gpu(other):
-                return other, ""
+                return other, None
         return first, lacks
 
     def _start(
@@ -108,6 +116,7 @@ class Policy:
     ) -> Start:
         run = Running(
             job=request.job,
+            name=request.name,
             cpus=cpus,
             devices=tuple(card.gpu.uuid for card in sorted(places, key=place_of)),
             ram=request.resources.ram or 0,
@@ -180,7 +189,7 @@ class Policy:
         ours = inventory.running if promised else {}
         gone = [run for key, run in ours.items() if inventory.turns[key] <= at]
         return Reservation(
-            job=request.job,
+            job=request.name or str(request.job),
             group=request.group,
             at=at,
             where=", ".join(card.gpu.label for card in cards) or cores(cpus),

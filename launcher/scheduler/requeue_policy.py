@@ -5,10 +5,19 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.feasibility import never
+from launcher.scheduler.feasibility import refusal
 from launcher.scheduler.model import Machine, Waiting
 from launcher.scheduler.oom_policy import NEGLIGIBLE, Blame, Scene, blame
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    ReasonCode,
+    Stopped,
+)
 from launcher.store.rows import Claim, Lane
 from launcher.store.transitions import Excuse
 
@@ -41,16 +50,14 @@ def excuse_of(
         return None
     if isinstance(outcome, Lost | Stopped) and claim.spec.terms.rerun == "never":
         # it may have done what must not be done twice
-        reason = f"{moved}, and it must never run twice"
-        return (
-            Excuse(reason=reason, hopeless=True) if moved and isinstance(outcome, Stopped) else None
-        )
+        if not moved or not isinstance(outcome, Stopped):
+            return None
+        text = f"{moved}, and it must never run twice"
+        return Excuse(reason=_gpu_fault(moved, text), hopeless=True)
     if moved:
-        return Excuse(reason=f"{moved}; queued again")
-    fault = _fault(claim, machine.gpus)
-    if fault and isinstance(outcome, Failed | Lost | Stopped | OutOfMemory):
-        told = f"{outcome.error}: " if isinstance(outcome, Failed | OutOfMemory) else ""
-        return Excuse(reason=f"{told}{fault}; queued again")
+        return Excuse(reason=_gpu_fault(moved, f"{moved}; queued again"))
+    if fault := _fault(claim, outcome, machine.gpus):
+        return Excuse(reason=fault)
     if not isinstance(outcome, OutOfMemory):
         return None
     if outcome.where == "gpu" and not claim.gpus:
@@ -60,23 +67,33 @@ def excuse_of(
 
 
 def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Excuse:
-    reason = f"out of memory, {judged.why}"
+    text = f"out of memory, {judged.why}"
+    again = _out_of_memory(judged, f"{text}; queued again")
     if judged.claim is None or not claim.gpus:
-        return Excuse(reason=f"{reason}; queued again", pause_s=CROWDED_PAUSE_S)
+        return Excuse(reason=again, pause_s=CROWDED_PAUSE_S)
     larger = Waiting(
         job=claim.job, resources=lane.resources, claim=judged.claim, visible=lane.visible
     )
-    refusal = never(larger, machine)
-    if refusal:
-        why = refusal.partition(", and ")[2]  # what it needs is told already
-        return Excuse(reason=f"{reason}, and {why or refusal}", hopeless=True)
+    never = refusal(larger, machine)
+    if never:
+        return Excuse(reason=_out_of_memory(judged, f"{text}, and {never.obstacle}"), hopeless=True)
     pause_s = CROWDED_PAUSE_S if judged.whose == "neighbour" else 0.0
-    return Excuse(reason=f"{reason}; queued again", claim=judged.claim, pause_s=pause_s)
+    return Excuse(reason=again, claim=judged.claim, pause_s=pause_s)
+
+
+def _gpu_fault(fault: str, text: str, short: str = "") -> Reason:
+    data = {"fault": fault} | ({"short": short} if short else {})
+    return Reason(code=ReasonCode.GPU_FAULT, text=text, data=data)
+
+
+def _out_of_memory(judged: Blame, text: str) -> Reason:
+    data = {"where": judged.where, "whose": judged.whose}
+    return Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data)
 
 
 def _scene(claim: Claim, peak: int | None, crowd: Mapping[str, int], machine: Machine) -> Scene:
     """Return what is known of the most crowded of an attempt's GPUs."""
-    known: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "claim": claim.claim,
         "peak": peak,
         "ram": claim.spec.resources.ram,
@@ -84,15 +101,22 @@ def _scene(claim: Claim, peak: int | None, crowd: Mapping[str, int], machine: Ma
     }
     cards = [gpu for gpu in machine.gpus if gpu.uuid in claim.gpus and gpu.used is not None]
     if not cards:
-        return Scene(**known)
+        return Scene(**facts)
     others = {gpu.uuid: max(gpu.used or 0, crowd.get(gpu.uuid, 0)) for gpu in cards}
     worst = max(cards, key=lambda gpu: others[gpu.uuid] - gpu.total)
     # where no look saw the attempt, it is not said to have been alone
-    told = worst.uuid in crowd or others[worst.uuid] > NEGLIGIBLE
-    return Scene(total=worst.total, others=others[worst.uuid] if told else None, **known)
+    counted = worst.uuid in crowd or others[worst.uuid] > NEGLIGIBLE
+    return Scene(total=worst.total, others=others[worst.uuid] if counted else None, **facts)
 
 
-def _fault(claim: Claim, gpus: Iterable[GpuSnapshot]) -> str:
-    return next(
-        (f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.uuid in claim.gpus and gpu.fault), ""
-    )
+def _fault(claim: Claim, outcome: Outcome, gpus: Iterable[GpuSnapshot]) -> Reason | None:
+    """Return which of an attempt's GPUs has failed, None where none has that it may have ended of."""
+    faults = (f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.uuid in claim.gpus and gpu.fault)
+    fault = next(faults, "")
+    match outcome:
+        case Failed() | OutOfMemory() if fault:
+            short = f"{outcome.exception}: {fault}" if outcome.exception else ""
+            return _gpu_fault(fault, f"{outcome.error}: {fault}; queued again", short)
+        case Lost() | Stopped() if fault:
+            return _gpu_fault(fault, f"{fault}; queued again")
+    return None

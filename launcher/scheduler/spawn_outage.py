@@ -3,6 +3,8 @@
 import logging
 from dataclasses import dataclass
 
+from launcher.states import Reason, ReasonCode
+
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 PROOF_S = 1.0  # what was started so long ago, and did not come back, began
@@ -54,8 +56,11 @@ class Outage:
         at = self._again_at if self._tried_at is None else self._tried_at + PROOF_S
         return max(0.0, at - now) if self.why else 0.0
 
-    def __str__(self) -> str:
-        return (
+    @property
+    def reason(self) -> Reason:
+        """Why nothing is started now."""
+        text = (
             f"this machine cannot start programs ({self.why}); tried again by itself, "
             f"every {LONGEST_PAUSE_S:g} s at the latest"
         )
+        return Reason(code=ReasonCode.CANNOT_START, text=text)

@@ -10,6 +10,7 @@ from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Supervised
 from launcher.scheduler.model import Start
 from launcher.scheduler.spawn_outage import Outage
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
+from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling, Seat
 from launcher.system.files import sync, write_whole
@@ -18,7 +19,7 @@ from launcher.system.processes import Identity, boot_id
 from launcher.workers.fork_server_pool import Nurseries, Unfit
 from launcher.workers.order import order_text
 
-BEING_BORN = "its worker is being started"
+WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="its worker is being started")
 STILL_RUNS = (
     "an attempt that the queue has no record of still runs ({}); it starts when that has ended"
 )
@@ -70,21 +71,21 @@ class Launches:
                 and those behind it are launched another time.
         """
         while self._committed:
-            one = self._committed[0]
-            if one.claim.spec.terms.rerun == "never":
+            supervised = self._committed[0]
+            if supervised.claim.spec.terms.rerun == "never":
                 self._sync()
             del self._committed[0]
-            one.supervisor.run(one.attempt)
-            yield one
+            supervised.supervisor.run(supervised.attempt)
+            yield supervised
 
     def promised(self) -> Iterator[Claim]:
         """Return what is claimed and could not be launched yet."""
-        yield from (one.claim for one in self._committed)
+        yield from (supervised.claim for supervised in self._committed)
 
     def undo(self) -> None:
         """Take everything back; the transaction came to nothing."""
-        for one in self._claimed:
-            self._nurseries.give_back(one.breed, one.supervisor)
+        for supervised in self._claimed:
+            self._nurseries.give_back(supervised.breed, supervised.supervisor)
         self._claimed.clear()
         self._given_up.clear()
 
@@ -96,24 +97,23 @@ class Launches:
         hopeless, self._hopeless = self._hopeless, []
         return hopeless
 
-    def claim(self, ready: ReadyJob, start: Start) -> str:
+    def claim(self, ready: ReadyJob, start: Start) -> Reason | None:
         """Promise a job its place; return why not, where it cannot start yet."""
         breed = ready.lane.breed
         if not self._outage.admits(time.monotonic()):
             self.again_s = LOOK_AGAIN_S
-            return str(self._outage)
+            return self._outage.reason
         before = self._in_the_way(ready.id)
         if before.unclear or before.living:
             self.again_s = LOOK_AGAIN_S
-            still = [STILL_RUNS.format(attempt.folder) for attempt in before.living]
-            return UNCLEAR.format(before.unclear) if before.unclear else still[0]
+            return _obstacle(before)
         try:
             supervisor = self._nurseries.take(breed)
         except Unfit as error:
             self._give_up(ready, start, error, before.number)
-            return ""
+            return None
         if supervisor is None:
-            return BEING_BORN
+            return WORKER_STARTING
         try:
             claim = self._queue.claim(
                 ready.id,
@@ -129,19 +129,19 @@ class Launches:
         if claim is None:  # its owner cancelled it meanwhile, or it was set aside
             self._nurseries.give_back(breed, supervisor)
             self.again_s = 0.0  # there may be others behind it
-            return ""
+            return None
         if before.began and claim.spec.terms.rerun == "never":
             self._nurseries.give_back(breed, supervisor)
             why = RAN_BEFORE.format(before.began[-1].folder)
             self._given_up.append((claim, Unfit(why, sure=False)))
-            return ""
+            return None
         attempt = self._home.attempt(claim.job, claim.number)
         self._outage.tried(time.monotonic())
         self._claimed.append(
             Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=breed)
         )
         logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
-        return ""
+        return None
 
     def _in_the_way(self, job: int) -> Unrecorded:
         """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
@@ -206,3 +206,11 @@ class Launches:
         )
         if claim is not None:
             self._given_up.append((claim, why))
+
+
+def _obstacle(before: Unrecorded) -> Reason:
+    """Return why a job does not start in whose way something lies."""
+    if before.unclear:
+        return Reason(code=ReasonCode.ATTEMPT_UNCLEAR, text=UNCLEAR.format(before.unclear))
+    text = STILL_RUNS.format(before.living[0].folder)
+    return Reason(code=ReasonCode.ATTEMPT_RUNS, text=text)

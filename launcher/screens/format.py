@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from launcher.errors import counted
-from launcher.states import State
+from launcher.states import Reason, ReasonCode, State
 from launcher.store.rows import JobRow
 from launcher.store.screen_queries import Need
 from launcher.system.files import Json
@@ -50,6 +50,9 @@ class JobLine:
     since: float  # it ended, started, or was queued
     note: str
     program: str = ""  # what it runs, where its name does not tell
+    code: ReasonCode | None = None  # of the note; None: that is its progress
+    need: str = ""  # the beginning of the note, where the rest tells the machine's situation
+    situation: str = ""  # that rest: jobs that wait for the same have the same
 
     def columns(self) -> tuple[str, ...]:
         """Return the line for pipes: full values, absolute times."""
@@ -66,6 +69,7 @@ class JobLine:
             "priority": self.priority,
             "since": iso(self.since),
             "note": self.note,
+            "note_code": self.code,
         }
 
 
@@ -84,7 +88,8 @@ def job_line(
         started: when its attempt began, where it runs.
         need: the first of the jobs that must still be done before it, where it is known.
     """
-    note = str(step) if job.state is State.RUNNING and step is not None else why(job, need)
+    reason = None if job.state is State.RUNNING and step is not None else reason_to_show(job, need)
+    data = {} if reason is None else reason.data
     return JobLine(
         id=job.id,
         run=harmless(job.run),
@@ -93,8 +98,11 @@ def job_line(
         state=job.state,
         priority=job.priority,
         since=job.ended or started or job.submitted,
-        note=harmless(note),
+        note=harmless(str(step) if reason is None else first_line(reason.text)),
         program=_program(job),
+        code=None if reason is None else reason.code,
+        need=harmless(str(data.get("need", ""))),
+        situation=harmless(str(data.get("situation", ""))),
     )
 
 
@@ -108,23 +116,34 @@ def _program(job: JobRow) -> str:
 
 
 def why(job: JobRow, need: Need | None = None) -> str:
-    """Return in one line why a job is in its state, and what a waiting one waits for.
+    """Return in one line why a job is in its state, and what a waiting one waits for."""
+    return first_line(reason_to_show(job, need).text)
+
+
+def reason_to_show(job: JobRow, need: Need | None = None) -> Reason:
+    """Return why a job is in its state, and what a waiting one waits for.
 
     Args:
         job: as the queue knows it.
         need: the first of the jobs that must still be done before it, where it is known.
     """
     if job.state is not State.QUEUED:
-        return job.reason.partition("\n")[0]
+        return job.why
     pause = job.starts_at is not None
     needs = job.waits - pause  # the store counts a time to wait for as one of them
-    said = [_needs(needs, need)] if needs > 0 else []
+    waits = [_needs(needs, need)] if needs > 0 else []
     if job.starts_at is not None and not job.failures:
-        said.append(f"not before {moment(job.starts_at)}")
-    if said:
-        return " and ".join(said)
+        waits.append(f"not before {moment(job.starts_at)}")
+    if waits:
+        code = ReasonCode.NEEDS if needs > 0 else ReasonCode.NOT_BEFORE
+        return Reason(code=code, text=" and ".join(waits))
     # after a failure the reason names the pause itself
-    return ((not pause and job.hindrance) or job.reason).partition("\n")[0]
+    return job.why if pause or job.lane_waits is None else job.lane_waits
+
+
+def first_line(text: str) -> str:
+    """Return a text's first line."""
+    return text.partition("\n")[0]
 
 
 def _needs(number: int, need: Need | None) -> str:
@@ -152,8 +171,8 @@ def named(jobs: Sequence[JobRow], most: int = 3) -> str:
 
 def tally(counts: Mapping[State, int]) -> str:
     """Return how many jobs are in each state, in words."""
-    said = [f"{counts[state]} {state}" for state in ORDER if counts.get(state)]
-    return " · ".join(said) or "no jobs"
+    parts = [f"{counts[state]} {state}" for state in ORDER if counts.get(state)]
+    return " · ".join(parts) or "no jobs"
 
 
 def iso(at: float) -> str:

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from launcher.errors import counted
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
-from launcher.store.failure_groups import Cause
+from launcher.states import ReasonCode
+from launcher.store.failure_groups import FailureGroup
 from launcher.store.history import Day, Memory, Past, Run
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds
 
 DAY, RUN, CAUSE, MEMORY = SECTIONS = ("day", "run", "cause", "memory")
 MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12}  # lines of a section among others
+_NO_FAULT = frozenset({ReasonCode.CANCELLED, ReasonCode.STOPPED})
 _LEAST = 0.01  # hours that are worth a number
 
 Rows = Sequence[tuple[Sequence[Cell], int | None]]
@@ -31,8 +33,8 @@ def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
         most = len(rows) if sections else MOST[section]
         drawn = table(columns, rows[:most], width)
         if len(rows) > most:
-            told = f"{len(rows) - most:,} more: launcher history --by {section}"
-            drawn.append(line(told, Tone.DIM).cut(width))
+            text = f"{len(rows) - most:,} more: launcher history --by {section}"
+            drawn.append(line(text, Tone.DIM).cut(width))
         if drawn:
             lines += [line(""), *drawn] if lines else drawn
     return lines
@@ -44,19 +46,19 @@ def headline(past: Past) -> str:
         name: sum(getattr(day, name) for day in past.days)
         for name in ("done", "failed", "cancelled", "skipped", "gpu_hours", "cpu_hours")
     }
-    said = [f"{sums['done']:,} done"]
-    said += [f"{sums[name]:,} {name}" for name in ("failed", "cancelled", "skipped") if sums[name]]
-    said += [f"{_hours(sums['gpu_hours'])} GPU-hours"] if sums["gpu_hours"] else []
-    said += [f"{_hours(sums['cpu_hours'])} core-hours"] if sums["cpu_hours"] else []
-    return " · ".join([*said, f"on {counted(len(past.days), 'day')}"])
+    parts = [f"{sums['done']:,} done"]
+    parts += [f"{sums[name]:,} {name}" for name in ("failed", "cancelled", "skipped") if sums[name]]
+    parts += [f"{_hours(sums['gpu_hours'])} GPU-hours"] if sums["gpu_hours"] else []
+    parts += [f"{_hours(sums['cpu_hours'])} core-hours"] if sums["cpu_hours"] else []
+    return " · ".join([*parts, f"on {counted(len(past.days), 'day')}"])
 
 
 def columns(past: Past, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Return all as lines for a pipe: the section's name, then its values, a dash for the unknown."""
     return [
-        (section, *map(_plain, one.values().values()))
+        (section, *(_plain(value) for key, value in row.values().items() if key != "reason_code"))
         for section in sections or SECTIONS
-        for one in _of(past, section)
+        for row in _of(past, section)
     ]
 
 
@@ -64,19 +66,19 @@ def record(past: Past, sections: Sequence[str] = ()) -> dict[str, Json]:
     """Return all for JSON; a section that was not asked for is left out."""
     names = {DAY: "days", RUN: "runs", CAUSE: "causes", MEMORY: "memory"}
     return {
-        names[section]: [one.values() for one in _of(past, section)]
+        names[section]: [row.values() for row in _of(past, section)]
         for section in sections or SECTIONS
     }
 
 
-def _of(past: Past, section: str) -> Sequence[Day | Run | Cause | Memory]:
-    found: dict[str, Sequence[Day | Run | Cause | Memory]] = {
+def _of(past: Past, section: str) -> Sequence[Day | Run | FailureGroup | Memory]:
+    by_section: dict[str, Sequence[Day | Run | FailureGroup | Memory]] = {
         DAY: past.days,
         RUN: past.runs,
-        CAUSE: past.causes,
+        CAUSE: past.failures,
         MEMORY: past.memory,
     }
-    return found[section]
+    return by_section[section]
 
 
 def _days(past: Past) -> tuple[Sequence[Column], Rows]:
@@ -130,16 +132,15 @@ def _runs(past: Past) -> tuple[Sequence[Column], Rows]:
 
 def _causes(past: Past) -> tuple[Sequence[Column], Rows]:
     rows = []
-    for one in past.causes:
-        told = f"{one.cause}: {one.detail}" if one.detail else one.cause
-        tone = Tone.DIM if one.cause in {"cancelled", "stopped"} else Tone.PLAIN
+    for group in past.failures:
+        tone = Tone.DIM if group.code in _NO_FAULT else Tone.PLAIN
         cells = (
-            Span(harmless(told), tone),
-            _count(one.attempts),
-            Span(format_seconds(one.seconds)),
-            Span(f"launcher show {one.job}", Tone.DIM),
+            Span(harmless(group.text), tone),
+            _count(group.attempts),
+            Span(format_seconds(group.seconds)),
+            Span(f"launcher show {group.job}", Tone.DIM),
         )
-        rows.append((cells, one.job))
+        rows.append((cells, group.job))
     return (
         Column(title="NOT DONE, BECAUSE", least=24, middle=True),
         Column(title="TIMES", right=True),
@@ -150,20 +151,20 @@ def _causes(past: Past) -> tuple[Sequence[Column], Rows]:
 
 def _memory(past: Past) -> tuple[Sequence[Column], Rows]:
     rows = []
-    for one in past.memory:
-        beyond = f"{one.beyond:,} took more" if one.beyond else ""
-        learned = "" if one.declared else "learned by itself"
-        told = "; ".join(filter(None, (beyond, one.hint or learned)))
-        tone = Tone.WARN if one.beyond else Tone.DIM if not one.hint else Tone.PLAIN
+    for memory in past.memory:
+        beyond = f"{memory.beyond:,} took more" if memory.beyond else ""
+        learned = "" if memory.declared else "learned by itself"
+        text = "; ".join(filter(None, (beyond, memory.hint or learned)))
+        tone = Tone.WARN if memory.beyond else Tone.DIM if not memory.hint else Tone.PLAIN
         cells = (
-            Span(harmless(one.name)),
-            _count(one.attempts),
-            Span(format_bytes(one.asked)),
-            Span(format_bytes(one.peak)),
-            Span(f"{one.wasted_gib_hours:,.1f}"),
-            Span(told, tone),
+            Span(harmless(memory.name)),
+            _count(memory.attempts),
+            Span(format_bytes(memory.asked)),
+            Span(format_bytes(memory.peak)),
+            Span(f"{memory.wasted_gib_hours:,.1f}"),
+            Span(text, tone),
         )
-        rows.append((cells, one.job))
+        rows.append((cells, memory.job))
     return (
         Column(title="MEMORY OF JOBS LIKE", least=16, middle=True),
         Column(title="TIMES", right=True, drop=2),

@@ -38,7 +38,12 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "spec": row.spec.record(),
         "attempts": store.read.attempts_of(row.id),
         "events": [
-            {"at": iso(at), "state": state, "reason": harmless(reason)}
+            {
+                "at": iso(at),
+                "state": state,
+                "reason": harmless(reason.text),
+                "reason_code": reason.code,
+            }
             for at, state, reason in store.read.events_of(row.id)
         ],
         "result": store.read.result_of(row.id),
@@ -63,11 +68,11 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         yield "priority", str(row.priority)
     resources, terms = row.spec.resources, row.spec.terms
     for part, usual in ((resources, Resources()), (terms, Terms())):
-        for one in fields(part):
-            value = getattr(part, one.name)
-            if value != getattr(usual, one.name):
-                name = one.name.removesuffix("_s").removeprefix("min_").replace("_", " ")
-                yield name, _term(one.name, value)
+        for term in fields(part):
+            value = getattr(part, term.name)
+            if value != getattr(usual, term.name):
+                name = term.name.removesuffix("_s").removeprefix("min_").replace("_", " ")
+                yield name, _term(term.name, value)
     for key, value in spec["settings"].items():
         if key == "argv" and spec["argv"]:
             continue  # of a program: it stands above, as a shell reads it
@@ -88,31 +93,35 @@ def _term(name: str, value: Any) -> str:
 def event_cells(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """Return the cells of events as `record_of` has them: when, which state, why."""
     return [
-        (f"  {local(datetime.fromisoformat(one['at']).timestamp())}", one["state"], one["reason"])
-        for one in events
+        (
+            f"  {local(datetime.fromisoformat(event['at']).timestamp())}",
+            event["state"],
+            event["reason"],
+        )
+        for event in events
     ]
 
 
-def attempt_cells(one: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
+def attempt_cells(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
     """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
-    ended = one["ended"]
-    took = "" if ended is None else f"after {format_seconds(max(0.0, ended - one['claimed']))}"
-    where = ", ".join(labels.get(uuid, uuid) for uuid in one["device"].split(","))
+    ended = attempt["ended"]
+    took = "" if ended is None else f"after {format_seconds(max(0.0, ended - attempt['claimed']))}"
+    where = ", ".join(labels.get(uuid, uuid) for uuid in attempt["device"].split(","))
     return (
-        f"  {one['number']}",
-        local(one["claimed"]),
-        harmless(where) + _memory(one),
-        _how_it_ended(one["outcome"]),
+        f"  {attempt['number']}",
+        local(attempt["claimed"]),
+        harmless(where) + _memory(attempt),
+        _how_it_ended(attempt["outcome"]),
         took,
     )
 
 
-def _memory(one: Mapping[str, Any]) -> str:
+def _memory(attempt: Mapping[str, Any]) -> str:
     """Return what an attempt was promised of a GPU, and took there; '' for one on the CPU."""
-    if one["device"] == CPU:
+    if attempt["device"] == CPU:
         return ""
-    promised = "alone" if one["claim"] is None else f"promised {format_bytes(one['claim'])}"
-    took = "" if one["peak"] is None else f", took {format_bytes(one['peak'])}"
+    promised = "alone" if attempt["claim"] is None else f"promised {format_bytes(attempt['claim'])}"
+    took = "" if attempt["peak"] is None else f", took {format_bytes(attempt['peak'])}"
     return f", {promised}{took}"
 
 
@@ -140,13 +149,13 @@ def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
 
 def _shortage(outcome: Mapping[str, Any]) -> str:
     """Return what an attempt had of memory and what it lacked, in numbers; '' where it did not say."""
-    told = (("held", "held"), ("wanted", "wanted"), ("cap", "was held to"))
-    said = [
+    words = (("held", "held"), ("wanted", "wanted"), ("cap", "was held to"))
+    parts = [
         f"{word} {format_bytes(outcome[key])}{' more' if key == 'wanted' else ''}"
-        for key, word in told
+        for key, word in words
         if isinstance(outcome.get(key), int)
     ]
-    return ", ".join(said)
+    return ", ".join(parts)
 
 
 def _text(value: object) -> str:

@@ -39,6 +39,7 @@ def _asked(job: JobRow) -> dict[str, Json]:
     resources, terms = job.spec.resources, job.spec.terms
     return {
         "reason": harmless(job.reason),
+        "reason_code": job.why.code,
         "group": terms.group or None,
         "cpus": resources.cpus,
         "ram": resources.ram,
@@ -66,8 +67,8 @@ def _tried(
 ) -> dict[str, Json]:
     """Return how a job's newest attempt went; nulls where there is none."""
     if attempt is None:
-        told: dict[str, Json] = dict.fromkeys(_TRIED)
-        return told | {"attempt": 0}
+        nulls: dict[str, Json] = dict.fromkeys(_TRIED)
+        return nulls | {"attempt": 0}
     outcome = _outcome(attempt["outcome"])
     places = attempt["device"].split(",")
     return {

@@ -1,6 +1,5 @@
 """A screen as lines: what `status`, its watch and `top` show, at any width."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -20,7 +19,7 @@ from launcher.screens.text_table import (
     table,
     width_of,
 )
-from launcher.states import ENDED, OPEN, State
+from launcher.states import ENDED, OPEN, ReasonCode, State
 from launcher.units import format_seconds
 
 TONES = {
@@ -38,11 +37,6 @@ BAR = 30  # columns of a run's progress at most
 RUNS = 3  # of which the progress is told
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
-_EXIT_CODE = re.compile(r"ended with exit code \d+: $")  # which tells nothing beside an exception
-_EXCEPTION = re.compile(
-    r"(?<![\w.])(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt))(?=:|$)"
-)
-_AGAIN = re.compile(r"; queued again$|, runs again$")
 _ABOVE = "as above"  # instead of a reason that has just been told
 _GIB = 1 << 30
 
@@ -66,9 +60,9 @@ def head(screen: Screen, width: int) -> list[Line]:
     lines += progress(screen, width)
     lines.append(_tally(screen))
     if screen.groups:
-        told = (f"{one.name} {one.running} of {one.limit}" for one in screen.groups)
-        lines.append(line("groups: " + " · ".join(told)))
-    return [one.cut(width) for one in lines]
+        limits = (f"{group.name} {group.running} of {group.limit}" for group in screen.groups)
+        lines.append(line("groups: " + " · ".join(limits)))
+    return [group.cut(width) for group in lines]
 
 
 def body(screen: Screen, width: int) -> list[Line]:
@@ -114,27 +108,24 @@ def waiting(screen: Screen, width: int) -> list[Line]:
         Column(title="PRIORITY", right=True, drop=2),
         Column(title="WHY", least=28, rows=_WHY_ROWS),
     )
-    several = len({one.run for one in screen.waiting}) > 1
+    several = len({job.run for job in screen.waiting}) > 1
     rows: list[tuple[Sequence[Cell], int | None]] = []
-    before = ""
-    for one in screen.waiting:
-        note = one.note
-        if one.state is State.HELD and "held" not in note:
-            note = f"held: {note}"
-        why = _briefly(note, before)
-        before = note
+    before: JobLine | None = None
+    for job in screen.waiting:
+        why = _briefly(job, before)
+        before = job
         cells = (
-            _name(one),
-            Span(str(one.id), Tone.DIM),
-            Span(one.run if several else "", Tone.DIM),
-            Span(str(one.priority) if one.priority else ""),
+            _name(job),
+            Span(str(job.id), Tone.DIM),
+            Span(job.run if several else "", Tone.DIM),
+            Span(str(job.priority) if job.priority else ""),
             Span(why, Tone.DIM if why == _ABOVE else Tone.PLAIN),
         )
-        rows.append((cells, one.id))
+        rows.append((cells, job.id))
     lines = table(columns, rows, width)
     if screen.more:
-        told = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
-        lines.append(line(f"{told}; launcher status --all lists every one", Tone.DIM).cut(width))
+        text = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
+        lines.append(line(f"{text}; launcher status --all lists every one", Tone.DIM).cut(width))
     return lines
 
 
@@ -147,14 +138,14 @@ def recent(screen: Screen, width: int) -> list[Line]:
         Column(title="TOOK", right=True, drop=2),
         Column(title="RESULT", least=24, rows=_WHY_ROWS),
     )
-    rows = [(_happening(one, screen.at), one.line.id) for one in screen.recent]
+    rows = [(_happening(ended, screen.at), ended.line.id) for ended in screen.recent]
     lines = table(columns, rows, width)
-    listed = len({one.line.id for one in screen.recent if one.line.state in ENDED})
+    listed = len({ended.line.id for ended in screen.recent if ended.line.state in ENDED})
     left = sum(screen.counts.get(state, 0) for state in ENDED) - listed
     if lines and left > 0:
-        told = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
-        told += "; launcher status --all lists every one"
-        lines.append(line(told, Tone.DIM).cut(width))
+        text = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
+        text += "; launcher status --all lists every one"
+        lines.append(line(text, Tone.DIM).cut(width))
     return lines
 
 
@@ -188,36 +179,36 @@ def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "")
     rows = [
         (
             (
-                Span(f"{GLYPHS[one.state]} {one.state}", TONES[one.state]),
-                Span(str(one.id), Tone.DIM),
-                Span(one.run),
-                Span(_called(one), Tone.STRONG),
-                Span(_when(one, now)),
-                Span(one.note),
+                Span(f"{GLYPHS[job.state]} {job.state}", TONES[job.state]),
+                Span(str(job.id), Tone.DIM),
+                Span(job.run),
+                Span(_called(job), Tone.STRONG),
+                Span(_when(job, now)),
+                Span(job.note),
             ),
-            one.id,
+            job.id,
         )
-        for one in jobs
+        for job in jobs
     ]
     return table(columns, rows, width)
 
 
 def _loop(screen: Screen) -> str:
     """Return who starts the jobs, in words."""
-    one = screen.scheduler
-    if one.pid is None:
-        return f"scheduler {one.state}"
-    up = f", up {format_seconds(max(0.0, screen.at - one.since))}" if one.since else ""
-    stopping = ", stopping" if one.state == "stopping" else ""
-    return f"scheduler pid {one.pid}{up}{stopping}"
+    scheduler = screen.scheduler
+    if scheduler.pid is None:
+        return f"scheduler {scheduler.state}"
+    up = f", up {format_seconds(max(0.0, screen.at - scheduler.since))}" if scheduler.since else ""
+    stopping = ", stopping" if scheduler.state == "stopping" else ""
+    return f"scheduler pid {scheduler.pid}{up}{stopping}"
 
 
 def _tally(screen: Screen) -> Line:
     """Return how many jobs are in each state; the failed ones stand out."""
     spans = []
     for state in (state for state in ORDER if screen.counts.get(state)):
-        told = f"{screen.counts[state]:,} {state}"
-        spans += [Span(" · "), Span(told, Tone.BAD if state is State.FAILED else Tone.PLAIN)]
+        text = f"{screen.counts[state]:,} {state}"
+        spans += [Span(" · "), Span(text, Tone.BAD if state is State.FAILED else Tone.PLAIN)]
     return Line(tuple(spans[1:])) if spans else line("no jobs")
 
 
@@ -243,9 +234,9 @@ def progress(screen: Screen, width: int) -> list[Line]:
         return [Line((*spans, Span(f"  {names[0]}", Tone.DIM)))]
     left = _left(screen.left_s, screen.at)
     spans += [Span(f"  {left}")] if left else []
-    told = ", ".join(_with_left(screen, name) for name in names[:RUNS])
-    told += f" and {len(names) - RUNS} more" if names[RUNS:] else ""
-    return [Line((*spans, Span(f"  {told}", Tone.DIM)))]
+    text = ", ".join(_with_left(screen, name) for name in names[:RUNS])
+    text += f" and {len(names) - RUNS} more" if names[RUNS:] else ""
+    return [Line((*spans, Span(f"  {text}", Tone.DIM)))]
 
 
 def _with_left(screen: Screen, run: str) -> str:
@@ -258,11 +249,11 @@ def _left(left_s: float | None, now: float) -> str:
     """Return how long it takes until all is done, and when that is; '' where nobody knows."""
     if left_s is None:
         return ""
-    told = f"about {format_seconds(left_s)} left"
+    text = f"about {format_seconds(left_s)} left"
     if left_s > MOST_S:
-        return told
+        return text
     end = datetime.fromtimestamp(now + left_s).astimezone()
-    return f"{told} ({end.strftime('%H:%M' if left_s < DAY_S else '%a %d %b %H:%M')})"
+    return f"{text} ({end.strftime('%H:%M' if left_s < DAY_S else '%a %d %b %H:%M')})"
 
 
 def _work(work: Work, now: float, *, several: bool) -> tuple[Cell, ...]:
@@ -287,76 +278,82 @@ def _work(work: Work, now: float, *, several: bool) -> tuple[Cell, ...]:
 def _memory(memory: Memory | None) -> Cell:
     if memory is None:
         return Span("")
-    told = " / ".join(
-        "?" if one is None else f"{one / _GIB:.1f}" for one in (memory.now, memory.peak)
+    numbers = " / ".join(
+        "?" if amount is None else f"{amount / _GIB:.1f}" for amount in (memory.now, memory.peak)
     )
     asked = "alone" if memory.asked is None else f"{memory.asked / _GIB:.1f}"
-    spans = (Span(f"{told} / {asked}"), Span(" ▲" if memory.beyond else "", Tone.WARN))
+    spans = (Span(f"{numbers} / {asked}"), Span(" ▲" if memory.beyond else "", Tone.WARN))
     return Line(spans)
 
 
 def _names(screen: Screen) -> tuple[str, ...]:
     """Return the names of all jobs on a screen."""
     listed = [*(work.line for work in screen.running), *screen.waiting]
-    listed += [one.line for one in screen.recent]
+    listed += [ended.line for ended in screen.recent]
     return tuple(dict.fromkeys(map(_called, listed)))
 
 
-def _name(one: JobLine) -> Span:
-    return Span(f"{GLYPHS[one.state]} {_called(one)}", TONES[one.state])
+def _name(job: JobLine) -> Span:
+    return Span(f"{GLYPHS[job.state]} {_called(job)}", TONES[job.state])
 
 
-def _called(one: JobLine) -> str:
+def _called(job: JobLine) -> str:
     """Return a job's name, and what it runs where that does not tell."""
-    return f"{one.name} {one.program}".rstrip()
+    return f"{job.name} {job.program}".rstrip()
 
 
-def _happening(one: Happening, now: float) -> tuple[Cell, ...]:
-    when = clock(one.at)
-    if now - one.at >= DAY_S:
-        when = datetime.fromtimestamp(one.at).astimezone().strftime("%d %b")
+def _happening(ended: Happening, now: float) -> tuple[Cell, ...]:
+    when = clock(ended.at)
+    if now - ended.at >= DAY_S:
+        when = datetime.fromtimestamp(ended.at).astimezone().strftime("%d %b")
     return (
-        Span(f"{GLYPHS[one.state]} {one.state} {when}", TONES[one.state]),
-        Span(_called(one.line)),
-        Span(str(one.line.id), Tone.DIM),
-        Span("" if one.seconds is None else format_seconds(one.seconds)),
-        _result(one),
+        Span(f"{GLYPHS[ended.state]} {ended.state} {when}", TONES[ended.state]),
+        Span(_called(ended.line)),
+        Span(str(ended.line.id), Tone.DIM),
+        Span("" if ended.seconds is None else format_seconds(ended.seconds)),
+        _result(ended),
     )
 
 
-def _result(one: Happening) -> Cell:
+def _result(ended: Happening) -> Cell:
     """Return what came out, or why it failed and what to do next.
 
     Of an exception its class and the beginning of its message stay, however little room there is.
     """
-    if one.state is not State.FAILED:
-        return Span(one.reason or one.result)
-    reason, again = _AGAIN.subn("", one.reason)
-    open_again = one.line.state in OPEN
-    then = "(queued again)" if open_again else f"→ launcher logs {one.line.id}"
-    if found := _EXCEPTION.search(reason):
-        told = _EXIT_CODE.sub("", reason[: found.start()]) + reason[found.start(1) :]
-        return Line((Span(f"{told} ", Tone.BAD), Span(then, Tone.BAD)))
-    told = one.reason if open_again and again else f"{one.reason} {then}"
-    return Span(told, Tone.BAD)
+    if ended.state is not State.FAILED:
+        return Span(ended.reason or ended.result)
+    open_again = ended.line.state in OPEN
+    then = "(queued again)" if open_again else f"→ launcher logs {ended.line.id}"
+    if ended.short:
+        return Line((Span(f"{ended.short} ", Tone.BAD), Span(then, Tone.BAD)))
+    text = ended.reason if open_again and ended.requeued else f"{ended.reason} {then}"
+    return Span(text, Tone.BAD)
 
 
-def _briefly(note: str, before: str) -> str:
-    """Return a reason without what the one above it has said: what is free, or all of it."""
-    if note == before and len(note) > len(_ABOVE):
+def _briefly(job: JobLine, before: JobLine | None) -> str:
+    """Return why a job waits, without what the one above it has told: what is free, or all of it."""
+    note = _note(job)
+    if before is None:
+        return note
+    if note == _note(before) and len(note) > len(_ABOVE):
         return _ABOVE
-    need, _, rest = note.partition("; ")
-    if rest and rest == before.partition("; ")[2]:
-        return f"{need}; {_ABOVE}"
+    if job.situation and job.situation == before.situation:
+        return f"{job.need}; {_ABOVE}"
     return note
 
 
-def _when(one: JobLine, now: float) -> str:
+def _note(job: JobLine) -> str:
+    """Return why a job waits; of a held one always that it is held."""
+    held = job.state is State.HELD and job.code is not ReasonCode.HELD
+    return f"held: {job.note}" if held else job.note
+
+
+def _when(job: JobLine, now: float) -> str:
     """Return how long a job runs, or when it ended; nothing for one that waits."""
-    if one.state is State.RUNNING:
-        return format_seconds(max(0.0, now - one.since))
-    if one.state in OPEN:
+    if job.state is State.RUNNING:
+        return format_seconds(max(0.0, now - job.since))
+    if job.state in OPEN:
         return ""
-    if now - one.since < DAY_S:
-        return clock(one.since)
-    return datetime.fromtimestamp(one.since).astimezone().strftime("%Y-%m-%d")
+    if now - job.since < DAY_S:
+        return clock(job.since)
+    return datetime.fromtimestamp(job.since).astimezone().strftime("%Y-%m-%d")

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from launcher.screens.format import JobLine, harmless
+from launcher.screens.format import JobLine, first_line, harmless
 from launcher.screens.gpu_view import Gauge
-from launcher.states import OPEN, State
+from launcher.states import OPEN, Reason, State
 from launcher.workers.progress import Step
 
 METRICS = 3  # results of a job that are shown in its line
@@ -47,6 +47,8 @@ class Happening:
     line: JobLine
     state: State  # failed, too, where the job was queued again; queued, where it was told to stop
     reason: str = ""  # why it failed, and what was done about it
+    short: str = ""  # the same, cut to the program's exception; empty: there is none
+    requeued: bool = False  # the reason says itself that the job was queued again
     seconds: float | None = None  # how long its attempt took
     result: str = ""
 
@@ -100,7 +102,7 @@ class Screen:
 
 def numbers_of(result: Mapping[str, object]) -> str:
     """Return the first few numbers of a job's result, as `key=value`."""
-    told = {
+    numbers = {
         key: value
         for key, value in result.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
@@ -108,7 +110,7 @@ def numbers_of(result: Mapping[str, object]) -> str:
     return harmless(
         " ".join(
             f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in list(told.items())[:METRICS]
+            for key, value in list(numbers.items())[:METRICS]
         )
     )
 
@@ -117,7 +119,7 @@ def happening(
     line: JobLine,
     at: float,
     state: State,
-    reason: str,
+    reason: Reason,
     *,
     seconds: float | None = None,
     result: Mapping[str, object] | None = None,
@@ -136,7 +138,9 @@ def happening(
         at=at,
         line=line,
         state=state,
-        reason="" if state is State.DONE else harmless(reason.partition("\n")[0]),
+        reason="" if state is State.DONE else harmless(first_line(reason.text)),
+        short=harmless(str(reason.data.get("short", ""))),
+        requeued=bool(reason.data.get("requeued")),
         seconds=seconds,
         result=numbers_of(result or {}),
     )
@@ -159,22 +163,22 @@ def remaining_s(
         took: kind → seconds of those that were done of late.
         now: seconds since 1970.
     """
-    known = {kind: spans for kind, spans in took.items() if len(spans) >= LEAST_ENDS}
-    known.pop(COMMAND, None)
-    if not works or not queued.keys() <= known.keys():
+    by_kind = {kind: spans for kind, spans in took.items() if len(spans) >= LEAST_ENDS}
+    by_kind.pop(COMMAND, None)
+    if not works or not queued.keys() <= by_kind.keys():
         return None
-    each = [_left_s(work, known.get(work.line.kind, ()), now) for work in works]
-    left = [one for one in each if one is not None]
+    each = [_left_s(work, by_kind.get(work.line.kind, ()), now) for work in works]
+    left = [span_s for span_s in each if span_s is not None]
     if len(left) < len(each):
         return None
-    waiting_s = sum(number * fmean(known[kind]) for kind, number in queued.items())
+    waiting_s = sum(number * fmean(by_kind[kind]) for kind, number in queued.items())
     return max(max(left), (waiting_s + sum(left)) / len(works))
 
 
 def _left_s(work: Work, spans: Sequence[float], now: float) -> float | None:
     """Return how long a running job still takes: as it says itself, else as its like took."""
-    if work.step is not None and (told := work.step.left_at(now)) is not None:
-        return told
+    if work.step is not None and (reported_s := work.step.left_at(now)) is not None:
+        return reported_s
     taken_s = now - work.started
     if not spans or taken_s > max(spans):
         return None

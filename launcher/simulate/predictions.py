@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from launcher.simulate.queue_policy import Forecasts
 from launcher.simulate.trace import TraceJob
-from launcher.store.usage import NEWEST, Lesson
+from launcher.store.usage import NEWEST, Usage
 
 
 class Foresight(StrEnum):
@@ -48,7 +48,7 @@ class Learned:
         if job.forecast is not None:
             return job.forecast
         newest = self._newest.get((job.group, job.gpus))
-        return None if newest is None else Lesson(seconds=tuple(newest)).expected_seconds
+        return None if newest is None else Usage(seconds=tuple(newest)).expected_seconds
 
 
 class _Known:

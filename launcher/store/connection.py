@@ -1,12 +1,13 @@
 """One connection to the queue's database, and what every change of a job has in common."""
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from launcher.states import NEXT, OPEN, State
+from launcher.states import NEXT, OPEN, Reason, ReasonCode, State
 from launcher.store.recovery import trouble
 from launcher.store.rows import known_state
 
@@ -68,7 +69,7 @@ class Connection:
         self,
         job: int,
         state: State,
-        reason: str,
+        reason: Reason,
         now: float,
         *,
         only_from: Collection[State] | None = None,
@@ -76,23 +77,22 @@ class Connection:
         """Bring a job into a state and say why; False when it is not where that is possible."""
         sources = _FROM[state] if only_from is None else only_from
         marks = ",".join("?" * len(sources))
-        # a program's last words may hold what SQLite takes for no text
-        told = reason.encode(errors="backslashreplace").decode()
         moved = self.execute(
-            "UPDATE jobs SET state = ?, reason = ?, ended = ?, wish = ''"
-            f" WHERE id = ? AND state IN ({marks})",
-            (state, told, None if state in OPEN else now, job, *sources),
+            "UPDATE jobs SET state = ?, reason_code = ?, reason = ?, reason_data = ?, ended = ?,"
+            f" wish = '' WHERE id = ? AND state IN ({marks})",
+            (state, *reason_columns(reason), None if state in OPEN else now, job, *sources),
         )
         if moved.rowcount != 1:
             return False
-        self.event(job, state, told, now)
+        self.event(job, state, reason, now)
         return True
 
-    def event(self, job: int, state: State, reason: str, now: float) -> None:
+    def event(self, job: int, state: State, reason: Reason, now: float) -> None:
         """Put down what happened to a job."""
         self.execute(
-            "INSERT INTO events (at, job, state, reason) VALUES (?, ?, ?, ?)",
-            (now, job, state, reason),
+            "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (now, job, state, *reason_columns(reason)),
         )
 
     def count_waits(self, jobs: Iterable[int]) -> None:
@@ -110,11 +110,21 @@ class Connection:
 
     def skip_dependants(self, job: int, state: State, now: float) -> list[int]:
         """Skip what waits for a job that ended as `state`; return the skipped jobs."""
-        (name,) = self.execute("SELECT name FROM jobs WHERE id = ?", (job,)).fetchone()
-        why = f"needs {name}, which {was(state)}"
+        reason = self.need_failed(job, state)
         return [
-            below for below in self.dependants([job]) if self.move(below, State.SKIPPED, why, now)
+            below
+            for below in self.dependants([job])
+            if self.move(below, State.SKIPPED, reason, now)
         ]
+
+    def need_failed(self, need: int, state: State) -> Reason:
+        """Return why a job is skipped that needs one which ended as `state`."""
+        (name,) = self.execute("SELECT name FROM jobs WHERE id = ?", (need,)).fetchone()
+        return Reason(
+            code=ReasonCode.NEED_FAILED,
+            text=f"needs {name}, which {_was(state)}",
+            data={"need": need, "state": state},
+        )
 
     def dependants(self, jobs: Collection[int]) -> list[int]:
         """Return all jobs that wait for one of `jobs`, directly or not, the oldest first."""
@@ -131,6 +141,20 @@ class Connection:
         return sorted(seen.difference(jobs))
 
 
-def was(state: State) -> str:
+def reason_columns(reason: Reason) -> tuple[str, str, str | None]:
+    """Return a reason's code, text and data as their columns hold them; no data is NULL."""
+    data = {
+        key: _storable(value) if isinstance(value, str) else value
+        for key, value in reason.data.items()
+    }
+    return reason.code, _storable(reason.text), json.dumps(data) if data else None
+
+
+def _storable(text: str) -> str:
+    """Return a text without what SQLite takes for no text: a program's last words may hold anything."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _was(state: State) -> str:
     """Return how a job that will not be done came to its end, as part of a sentence."""
     return {State.CANCELLED: "was cancelled", State.SKIPPED: "was skipped"}.get(state, "failed")

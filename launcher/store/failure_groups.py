@@ -1,26 +1,37 @@
-"""Why attempts were not done: those together that failed alike."""
+"""Attempts that were not done, in groups that failed alike."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from launcher.states import State
+from launcher.states import ReasonCode
 from launcher.system.files import Json
 
-MOST_SAID = 200  # characters of an error that count
+ERROR_LENGTH = 200  # characters of an error that tell it from others
 _NUMBER = re.compile(r"(exit code \d+)|0[xX][0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
-_EXCUSED = "; queued again"  # how the reason ends after an end that is not the job's fault
+_NAMES: Mapping[ReasonCode, str] = {
+    ReasonCode.CANCELLED: "cancelled",
+    ReasonCode.FAILED: "failed",
+    ReasonCode.GPU_FAULT: "GPU fault",
+    ReasonCode.LOST: "lost",
+    ReasonCode.NOT_STARTED: "not started",
+    ReasonCode.OUT_OF_MEMORY: "out of memory",
+    ReasonCode.STOPPED: "stopped",
+    ReasonCode.TIME_LIMIT: "time limit",
+}
+_WHOSE = {"ours": ", its own", "neighbour": ", a neighbour's", "machine": ", the machine's"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Badly:
+class FailedAttempts:
     """Attempts that were not done, and of which the same is on record."""
 
-    ending: str  # as in their record, see `launcher.states`
-    where: str = ""  # which memory was missing
-    text: str = ""  # the error, or why they were lost
-    state: str = ""  # what became of their jobs
-    reason: str = ""  # and why
+    code: ReasonCode
+    where: str = ""  # which memory was missing: "gpu" or "ram"
+    whose: str = ""  # fault that was: "ours", "neighbour" or "machine"; empty: nobody could tell
+    fault: str = ""  # of a GPU
+    requeued: bool = False  # their jobs were queued again at no cost
+    error: str = ""  # or why they were lost
     attempts: int = 1
     seconds: float = 0.0
     job: int  # the newest of them
@@ -28,20 +39,31 @@ class Badly:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """Why attempts were not done."""
+class FailureGroup:
+    """Attempts that failed alike."""
 
-    cause: str
-    detail: str
+    code: ReasonCode
+    detail: str  # what tells the group from others of its code
     attempts: int
     seconds: float  # that they had run
     job: int  # the newest of them
     at: float
 
+    @property
+    def name(self) -> str:
+        """What people call such a failure."""
+        return _NAMES.get(self.code, self.code.replace("-", " "))
+
+    @property
+    def text(self) -> str:
+        """What people call it, with what tells it from others."""
+        return f"{self.name}: {self.detail}" if self.detail else self.name
+
     def values(self) -> dict[str, Json]:
-        """Return the cause for programs."""
+        """Return the group for programs."""
         return {
-            "cause": self.cause,
+            "cause": self.name,
+            "reason_code": self.code,
             "detail": self.detail,
             "attempts": self.attempts,
             "seconds": round(self.seconds, 3),
@@ -49,68 +71,57 @@ class Cause:
         }
 
 
-def causes_of(badly: Iterable[Badly]) -> tuple[Cause, ...]:
-    """Return why attempts were not done, what cost the most time first."""
-    found: dict[tuple[str, str], Cause] = {}
-    for one in badly:
-        key = cause_of(one)
-        before = found.get(key)
-        if before is None:
-            found[key] = Cause(
-                cause=key[0],
-                detail=key[1],
-                attempts=one.attempts,
-                seconds=one.seconds,
-                job=one.job,
-                at=one.at,
-            )
-            continue
-        newest = max((before.at, before.job), (one.at, one.job))
-        found[key] = replace(
-            before,
-            attempts=before.attempts + one.attempts,
-            seconds=before.seconds + one.seconds,
-            at=newest[0],
-            job=newest[1],
-        )
-    return tuple(sorted(found.values(), key=lambda one: (-one.seconds, -one.attempts, -one.at)))
+def failure_groups(failed: Iterable[FailedAttempts]) -> tuple[FailureGroup, ...]:
+    """Return the groups of attempts that failed alike, what cost the most time first."""
+    groups: dict[tuple[ReasonCode, str], FailureGroup] = {}
+    for attempts in failed:
+        group = group_of(attempts)
+        key = group.code, group.detail
+        groups[key] = _joined(groups[key], group) if key in groups else group
+    return tuple(
+        sorted(groups.values(), key=lambda group: (-group.seconds, -group.attempts, -group.at))
+    )
 
 
-def cause_of(one: Badly) -> tuple[str, str]:
-    """Return why an attempt was not done: in a few words, and what else tells it from others."""
-    if one.state == State.CANCELLED:
-        return "cancelled", ""
-    if one.ending == "out-of-memory":
-        return "out of memory", f"{_memory(one.where)}{_whose(one.reason)}"
-    if one.reason.endswith(_EXCUSED) and one.ending in {"failed", "lost", "stopped"}:
-        fault = one.reason.removesuffix(_EXCUSED).removeprefix(f"{one.text}: ")
-        return "GPU fault", _alike(fault)
-    match one.ending:
-        case "failed" if one.text.startswith("reached its time limit"):
-            return "time limit", ""
-        case "failed":
-            return "failed", _alike(one.text)
-        case "lost":
-            return "lost", _alike(one.text)
-        case "void":
-            return "not started", ""
-        case "stopped":
-            return "stopped", "with the queue" if one.state == State.QUEUED else ""
-    return one.ending or "not told", ""
+def group_of(failed: FailedAttempts) -> FailureGroup:
+    """Return the group of attempts of which the same is on record."""
+    return FailureGroup(
+        code=failed.code,
+        detail=_detail(failed),
+        attempts=failed.attempts,
+        seconds=failed.seconds,
+        job=failed.job,
+        at=failed.at,
+    )
 
 
-def _memory(where: str) -> str:
-    return "main memory" if where == "ram" else "a GPU's memory"
+def _joined(group: FailureGroup, other: FailureGroup) -> FailureGroup:
+    at, job = max((group.at, group.job), (other.at, other.job))
+    return replace(
+        group,
+        attempts=group.attempts + other.attempts,
+        seconds=group.seconds + other.seconds,
+        at=at,
+        job=job,
+    )
 
 
-def _whose(reason: str) -> str:
-    """Return whose lack of memory it was, as it was judged then; empty: nobody could tell."""
-    for whose in ("its own", "a neighbour's", "the machine's"):
-        if reason.startswith(f"out of memory, {whose}"):
-            return f", {whose}"
+def _detail(failed: FailedAttempts) -> str:
+    """Return what tells attempts from others of the same code; empty: nothing."""
+    match failed.code:
+        case ReasonCode.OUT_OF_MEMORY:
+            memory = "main memory" if failed.where == "ram" else "a GPU's memory"
+            return f"{memory}{_WHOSE.get(failed.whose, '')}"
+        case ReasonCode.GPU_FAULT:
+            return _without_numbers(failed.fault)
+        case ReasonCode.FAILED | ReasonCode.LOST:
+            return _without_numbers(failed.error)
+        case ReasonCode.STOPPED if failed.requeued:
+            return "with the queue"
     return ""
 
 
-def _alike(text: str) -> str:
-    """Return an error without what sets it apart from others of its sort."""
-    return _NUMBER.sub(lambda found: found[1] or "#", text.partition("\n")[0][:MOST_SAID]).strip()
+def _without_numbers(text: str) -> str:
+    """Return an error without what sets it apart from others of its sort; an exit code stays."""
+    line = text.partition("\n")[0][:ERROR_LENGTH]
+    return _NUMBER.sub(lambda number: number[1] or "#", line).strip()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from launcher.states import State
-from launcher.store.failure_groups import Cause
+from launcher.store.failure_groups import FailureGroup
 from launcher.store.usage import LEAST_MARGIN, MARGIN
 from launcher.system.files import Json
 from launcher.units import format_bytes
@@ -167,7 +167,7 @@ class Past:
 
     days: tuple[Day, ...] = ()
     runs: tuple[Run, ...] = ()
-    causes: tuple[Cause, ...] = ()
+    failures: tuple[FailureGroup, ...] = ()
     memory: tuple[Memory, ...] = ()
 
 
@@ -175,15 +175,15 @@ def days_of(
     ends: Iterable[Ends], spent: Iterable[Spent], medians: Iterable[tuple[str, float]]
 ) -> tuple[Day, ...]:
     """Return each day on which something ended or ran, the newest first."""
-    found: dict[str, Day] = {}
+    days: dict[str, Day] = {}
 
     def add(day: str, **more: float) -> None:
-        known = found.get(day) or Day(day=day)
-        grown = {name: getattr(known, name) + amount for name, amount in more.items()}
-        found[day] = replace(known, **grown)
+        day_so_far = days.get(day) or Day(day=day)
+        grown = {name: getattr(day_so_far, name) + amount for name, amount in more.items()}
+        days[day] = replace(day_so_far, **grown)
 
-    for one in ends:
-        add(one.day, **{one.state.value: one.jobs})
+    for ended in ends:
+        add(ended.day, **{ended.state.value: ended.jobs})
     for used in spent:
         for day, share in _shares(used.begun, used.ended):
             add(
@@ -192,67 +192,72 @@ def days_of(
                 cpu_hours=share * used.cpu_s / HOUR_S,
             )
     for day, seconds in medians:
-        found[day] = replace(found.get(day) or Day(day=day), median_s=seconds)
-    return tuple(found[day] for day in sorted(found, reverse=True))
+        days[day] = replace(days.get(day) or Day(day=day), median_s=seconds)
+    return tuple(days[day] for day in sorted(days, reverse=True))
 
 
 def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
     """Return each run of which something ended or ran, the one that did so last first."""
-    found: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
 
     def known(run: str) -> Run:
-        return found.get(run) or Run(run=run)
+        return runs.get(run) or Run(run=run)
 
     for used in spent:
         run = known(used.run)
-        found[used.run] = replace(
+        runs[used.run] = replace(
             run,
             attempts=run.attempts + used.attempts,
             gpu_hours=run.gpu_hours + used.gpu_s / HOUR_S,
             cpu_hours=run.cpu_hours + used.cpu_s / HOUR_S,
             at=max(run.at, used.ended),
         )
-    for one in ends:
-        run = known(one.run)
-        found[one.run] = replace(
+    for ended in ends:
+        run = known(ended.run)
+        runs[ended.run] = replace(
             run,
-            jobs=run.jobs + one.jobs,
-            done=run.done + one.jobs * (one.state is State.DONE),
-            failed=run.failed + one.jobs * (one.state is State.FAILED),
+            jobs=run.jobs + ended.jobs,
+            done=run.done + ended.jobs * (ended.state is State.DONE),
+            failed=run.failed + ended.jobs * (ended.state is State.FAILED),
         )
-    return tuple(sorted(found.values(), key=lambda run: (-run.at, run.run)))
+    return tuple(sorted(runs.values(), key=lambda run: (-run.at, run.run)))
 
 
 def memory_of(taken: Iterable[Taken]) -> tuple[Memory, ...]:
     """Return what jobs alike asked of GPUs and took, what went beyond first, then by what was wasted."""
     alike: dict[str, list[Taken]] = defaultdict(list)
-    for one in taken:
-        alike[one.alike].append(one)
-    found = []
+    for attempts in taken:
+        alike[attempts.alike].append(attempts)
+    memories = []
     for those in alike.values():
-        newest = max(those, key=lambda one: one.job)
-        found.append(
+        newest = max(those, key=lambda attempts: attempts.job)
+        memories.append(
             Memory(
                 name=newest.name,
                 job=newest.job,
-                attempts=sum(one.attempts for one in those),
+                attempts=sum(attempts.attempts for attempts in those),
                 declared=newest.declared,
                 asked=_middle(those),
-                peak=max(one.peak for one in those),
-                beyond=sum(one.beyond for one in those),
-                wasted_gib_hours=sum(one.wasted for one in those) / GIB / HOUR_S,
+                peak=max(attempts.peak for attempts in those),
+                beyond=sum(attempts.beyond for attempts in those),
+                wasted_gib_hours=sum(attempts.wasted for attempts in those) / GIB / HOUR_S,
             )
         )
-    return tuple(sorted(found, key=lambda one: (not one.beyond, -one.wasted_gib_hours, -one.job)))
+    return tuple(
+        sorted(
+            memories,
+            key=lambda attempts: (not attempts.beyond, -attempts.wasted_gib_hours, -attempts.job),
+        )
+    )
 
 
 def _middle(those: Sequence[Taken]) -> int:
     """Return the claim of the attempt in the middle; of two, the smaller one."""
-    left = (sum(one.attempts for one in those) + 1) // 2
-    for one in sorted(those, key=lambda one: one.claim):
-        left -= one.attempts
+    left = (sum(attempts.attempts for attempts in those) + 1) // 2
+    for attempts in sorted(those, key=lambda attempts: attempts.claim):
+        left -= attempts.attempts
         if left <= 0:
-            return one.claim
+            return attempts.claim
     raise ValueError("there is no attempt")
 
 

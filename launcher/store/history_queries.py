@@ -8,31 +8,25 @@ from datetime import date
 from statistics import median
 
 from launcher.states import Done, outcome_record
-from launcher.store.failure_groups import Badly
+from launcher.store.failure_groups import FailedAttempts
 from launcher.store.history import Ends, Spent, Taken
-from launcher.store.rows import known_record, known_state
+from launcher.store.rows import known_code, known_record, known_state
 
 # how the records of those that were done begin: to read all of each takes four times as long, and
 # what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
 _DONE = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
 _WAS_DONE = f"substr(outcome, 1, {len(_DONE)}) = '{_DONE}'"
 _FIRST_DAY = 1_721_425  # the Julian day's number of 31 December of the year 0
-_ENDING = "json_extract(outcome, '$.ending')"
 # as bytes: a program's last words may hold what is no text
-_SAID = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, '$.why')) AS BLOB)"
+_ERROR = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, '$.why')) AS BLOB)"
+# an older scheduler that has not left yet writes no codes
+_CODE = "iif(reason_code = '', json_extract(outcome, '$.ending'), reason_code)"
 _GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
 _END = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
 _BEGUN = "max(claimed, :since)"
 _SECONDS = "max(0, ended - claimed)"
 _MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
 _LATELY = "(ended IS NULL OR max(ended, claimed) >= :since)"
-# what happened to the job next; looked up only where the attempt's own record does not tell all
-_JUDGED = (
-    f"iif({_ENDING} IN ('out-of-memory', 'stopped') OR device <> 'cpu' AND {_ENDING} <> 'void',"
-    " (SELECT min(id) FROM events WHERE events.job = attempts.job AND id > ("
-    "SELECT max(id) FROM events WHERE events.job = attempts.job AND events.at = attempts.claimed"
-    " AND events.state = 'running')), NULL)"
-)
 
 
 class History:
@@ -108,29 +102,29 @@ class History:
             by_day[day].append(seconds)
         return [(_name_of(day), median(those)) for day, those in by_day.items()]
 
-    def badly(self, since: float, jobs: Collection[int] | None = None) -> list[Badly]:
+    def failed(self, since: float, jobs: Collection[int] | None = None) -> list[FailedAttempts]:
         """Return the attempts that were not done, those together of which the same is on record."""
-        # where the record alone does not tell whose fault it was, what happened to the job does
         rows = self._db.execute(
-            "SELECT ending, place, text, next, reason, count(*) AS n, sum(seconds) AS seconds,"
-            " max(until) AS until, of FROM ("
-            " SELECT ending, place, text, of, until, seconds, events.state AS next, reason FROM ("
-            f" SELECT job AS of, ended AS until, {_SECONDS} AS seconds, {_ENDING} AS ending,"
-            " json_extract(outcome, '$.where') AS place,"
-            f" {_SAID} AS text,"
-            f" {_JUDGED} AS judged"
+            "SELECT code, place, whose, fault, requeued, error, count(*) AS n,"
+            " sum(seconds) AS seconds, max(until) AS until, of FROM ("
+            f" SELECT job AS of, ended AS until, {_SECONDS} AS seconds, {_CODE} AS code,"
+            " json_extract(reason_data, '$.where') AS place,"
+            " json_extract(reason_data, '$.whose') AS whose,"
+            " json_extract(reason_data, '$.fault') AS fault,"
+            " json_extract(reason_data, '$.requeued') AS requeued,"
+            f" {_ERROR} AS error"
             f" FROM attempts WHERE ended >= :since AND NOT {_WAS_DONE}{_among('job', jobs)}"
-            ") LEFT JOIN events ON events.id = judged"
-            ") GROUP BY ending, place, text, next, reason",
+            ") GROUP BY code, place, whose, fault, requeued, error",
             _values(since, jobs),
         )
         return [
-            Badly(
-                ending=row["ending"] or "",
+            FailedAttempts(
+                code=known_code(row["code"] or ""),
                 where=row["place"] or "",
-                text=(row["text"] or b"").decode(errors="replace"),
-                state=row["next"] or "",
-                reason=row["reason"] or "",
+                whose=row["whose"] or "",
+                fault=row["fault"] or "",
+                requeued=bool(row["requeued"]),
+                error=(row["error"] or b"").decode(errors="replace"),
                 attempts=row["n"],
                 seconds=row["seconds"],
                 job=row["of"],
@@ -152,10 +146,10 @@ class History:
             ") AS those JOIN jobs ON jobs.id = job LEFT JOIN lanes ON lanes.id = those.lane",
             _values(since, jobs),
         )
-        found = []
+        taken = []
         for row in rows:
             lane = known_record(row["key"])
-            found.append(
+            taken.append(
                 Taken(
                     alike=lane.get("signature") or f"{row['kind']} {row['model']}",
                     name=row["name"],
@@ -168,7 +162,7 @@ class History:
                     beyond=row["beyond"],
                 )
             )
-        return found
+        return taken
 
 
 def _day(at: str) -> str:

@@ -6,11 +6,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from launcher.states import State
-from launcher.store.rows import Group, JobRow, job_row, known_record, known_state
+from launcher.states import Reason, State
+from launcher.store.rows import (
+    Group,
+    JobRow,
+    job_row,
+    known_code,
+    known_record,
+    known_state,
+    reason_of,
+)
 
 _JOBS = (
-    "SELECT jobs.*, runs.name AS run_name, runs.root, lanes.reason AS hindrance,"
+    "SELECT jobs.*, runs.name AS run_name, runs.root, lanes.reason AS lane_reason,"
+    " lanes.reason_code AS lane_code, lanes.reason_data AS lane_data,"
     " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
 )
@@ -45,8 +54,8 @@ class Reading:
 
     def in_run(self, run: int, name: str) -> JobRow | None:
         """Return the job of a run that has a name, None where there is none."""
-        found = self._where("jobs.run = ? AND jobs.name = ?", run, name)
-        return found[0] if found else None
+        rows = self._where("jobs.run = ? AND jobs.name = ?", run, name)
+        return rows[0] if rows else None
 
     def tests(self, *, but: str) -> list[JobRow]:
         """Return the jobs that test a model; the run `but` has none, and may have a million jobs."""
@@ -102,8 +111,8 @@ class Reading:
         rows = self._db.execute(
             "SELECT id FROM jobs WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT ?", (limit,)
         )
-        found = self.jobs_by_id(row["id"] for row in rows)
-        return sorted(found, key=lambda job: (job.ended or 0.0, job.id))
+        jobs = self.jobs_by_id(row["id"] for row in rows)
+        return sorted(jobs, key=lambda job: (job.ended or 0.0, job.id))
 
     def done_lately(self, limit: int) -> list[tuple[JobRow, float, str]]:
         """Return (job, seconds, device) of what is done among the jobs that ended last.
@@ -128,9 +137,9 @@ class Reading:
         """
         patterns = [pattern] if "/" in pattern else [pattern, f"command/{pattern}"]
         for look in (self._exactly, self._matching):
-            for one in patterns:
-                if pattern and (found := look(one)):
-                    return found
+            for name in patterns:
+                if pattern and (jobs := look(name)):
+                    return jobs
         return []
 
     def _exactly(self, name: str) -> list[JobRow]:
@@ -140,13 +149,13 @@ class Reading:
         if _WILD.intersection(pattern):
             return self._where(f"{_AMONG} jobs.name GLOB ?", pattern)
         last = "\U0010ffff"  # sorts behind whatever may follow
-        found = self._where(f"{_AMONG} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
+        jobs = self._where(f"{_AMONG} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
         # command/1 is not the beginning of command/12
         cut = pattern[-1].isdecimal()
         end = len(
             pattern
         )  # a job that was queued since `_exactly` looked may be the pattern itself
-        return [job for job in found if not (cut and job.name[end : end + 1].isdecimal())]
+        return [job for job in jobs if not (cut and job.name[end : end + 1].isdecimal())]
 
     def names(self) -> list[str]:
         """Return some names of jobs, the newest jobs' first."""
@@ -175,13 +184,13 @@ class Reading:
 
     def waiting_in(self, group: str) -> int:
         """Return how many jobs of a group are queued or held."""
-        (found,) = self._db.execute(
+        (number,) = self._db.execute(
             "SELECT count(*) FROM jobs WHERE state IN ('queued', 'held') AND lane IN"
             " (SELECT id FROM lanes WHERE CASE WHEN json_valid(key)"
             " THEN json_extract(key, '$.group') = ? END)",
             (group,),
         ).fetchone()
-        return int(found)
+        return int(number)
 
     def ended_before(self, at: float, states: Iterable[State]) -> list[JobRow]:
         """Return the jobs that ended as one of `states` before a time, the oldest end first."""
@@ -193,8 +202,8 @@ class Reading:
 
     def jobs_of(self, root: Path, run: str) -> dict[str, JobRow]:
         """Return the jobs of a run by name."""
-        found = self._where("runs.root = ? AND runs.name = ?", str(root), run)
-        return {job.name: job for job in found}
+        jobs = self._where("runs.root = ? AND runs.name = ?", str(root), run)
+        return {job.name: job for job in jobs}
 
     def events_after(self, last: int) -> list[tuple[int, float, int, State, str]]:
         """Return (id, time, job, state, reason) of every event after number `last`."""
@@ -209,22 +218,31 @@ class Reading:
         (last,) = self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
         return int(last)
 
-    def events_of(self, job: int) -> list[tuple[float, State, str]]:
+    def events_of(self, job: int) -> list[tuple[float, State, Reason]]:
         """Return (time, state, reason) of everything that happened to a job."""
         rows = self._db.execute(
-            "SELECT at, state, reason FROM events WHERE job = ? ORDER BY id", (job,)
-        )
-        return [(row["at"], known_state(row["state"]), row["reason"]) for row in rows]
-
-    def attempts_of(self, job: int) -> list[dict[str, Any]]:
-        """Return a job's attempts as records: number, device, claimed, ended, outcome, memory."""
-        rows = self._db.execute(
-            "SELECT number, device, cpus, claimed, ended, outcome, claim, lone, peak FROM attempts"
-            " WHERE job = ? ORDER BY number",
+            "SELECT at, state, reason_code, reason, reason_data FROM events"
+            " WHERE job = ? ORDER BY id",
             (job,),
         )
         return [
-            {**dict(row), "outcome": known_record(row["outcome"]) if row["outcome"] else None}
+            (at, known_state(state), reason_of(code, text, data))
+            for at, state, code, text, data in rows
+        ]
+
+    def attempts_of(self, job: int) -> list[dict[str, Any]]:
+        """Return a job's attempts as records: number, device, claimed, ended, outcome and its code, memory."""
+        rows = self._db.execute(
+            "SELECT number, device, cpus, claimed, ended, outcome, reason_code, claim, lone, peak"
+            " FROM attempts WHERE job = ? ORDER BY number",
+            (job,),
+        )
+        return [
+            {
+                **dict(row),
+                "outcome": known_record(row["outcome"]) if row["outcome"] else None,
+                "reason_code": known_code(row["reason_code"]) if row["outcome"] else None,
+            }
             for row in rows
         ]
 
@@ -255,11 +273,11 @@ class Reading:
         rows = self._db.execute(
             f"SELECT state, sum(n) AS n FROM counters {where} GROUP BY state", values
         )
-        found: dict[State, int] = {}
+        counts: dict[State, int] = {}
         for row in rows:
             state = known_state(row["state"])
-            found[state] = found.get(state, 0) + row["n"]
-        return found
+            counts[state] = counts.get(state, 0) + row["n"]
+        return counts
 
     def data_version(self) -> int:
         """Return a number that changes when another connection has written."""

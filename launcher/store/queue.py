@@ -7,8 +7,8 @@ from pathlib import Path
 
 from launcher.errors import StoreError
 from launcher.job import Context, Spec
-from launcher.states import ENDED, State
-from launcher.store.connection import Connection, was
+from launcher.states import ENDED, Reason, ReasonCode, State
+from launcher.store.connection import Connection, reason_columns
 from launcher.store.job_queries import Reading
 from launcher.store.opening import open_database, open_to_read
 from launcher.store.rows import lane_of
@@ -16,6 +16,8 @@ from launcher.store.scheduler_actions import Scheduling
 from launcher.store.screen_queries import Frames
 from launcher.store.user_actions import Owning, rank_of
 from launcher.system.paths import Home
+
+NEW = Reason(code=ReasonCode.NEW, text="new")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,7 @@ class NewJob:
     spec: Spec
     needs: Sequence[int] = ()
     state: State = State.QUEUED  # or held
-    reason: str = "new"
+    reason: Reason = NEW
 
 
 class Store:
@@ -103,15 +105,16 @@ class Store:
             StoreError: a job of this name runs.
         """
         spec = new.spec
-        known = self._db.execute(
+        replaced = self._db.execute(
             "SELECT 1 FROM jobs WHERE run = ? AND name = ?", (run, spec.name)
         ).fetchone()
         row = self._db.execute(
-            "INSERT INTO jobs (run, name, kind, state, priority, hash, spec, context, reason,"
-            " submitted, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            f"INSERT INTO jobs ({_COLUMNS}) VALUES ({_MARKS}) "
             "ON CONFLICT (run, name) DO UPDATE SET kind = excluded.kind, state = excluded.state,"
             " priority = excluded.priority, hash = excluded.hash, spec = excluded.spec,"
-            " context = excluded.context, reason = excluded.reason, wish = '', ended = NULL,"
+            " context = excluded.context, reason = excluded.reason,"
+            " reason_code = excluded.reason_code, reason_data = excluded.reason_data,"
+            " wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
             " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
             _row(run, self.context(context), self._lane(spec, context), new, now),
@@ -119,7 +122,7 @@ class Store:
         if row is None:
             raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
         job = int(row["id"])
-        if not known:
+        if not replaced:
             self._count_new(run, job)
         self._db.event(job, new.state, new.reason, now)
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
@@ -168,14 +171,12 @@ class Store:
             for index, new in enumerate(fresh)
         )
         self._db.executemany(
-            "INSERT INTO jobs (id, waits, run, name, kind, state, priority, hash, spec, context,"
-            " reason, submitted, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
+            f"INSERT INTO jobs (id, waits, {_COLUMNS}) VALUES (?, ?, {_MARKS})", rows
         )
         self._count_new(run, first)
         self._db.execute(
-            "INSERT INTO events (at, job, state, reason)"
-            " SELECT submitted, id, state, reason FROM jobs WHERE id >= ?",
+            "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
+            " SELECT submitted, id, state, reason_code, reason, reason_data FROM jobs WHERE id >= ?",
             (first,),
         )
         needy = [first + index for index, new in enumerate(fresh) if new.needs]
@@ -222,9 +223,16 @@ class Store:
         for need in needs:
             state = self._db.state_of(need)
             if state in ENDED and state is not State.DONE:
-                (name,) = self._db.execute("SELECT name FROM jobs WHERE id = ?", (need,)).fetchone()
-                return self._db.move(job, State.SKIPPED, f"needs {name}, which {was(state)}", now)
+                reason = self._db.need_failed(need, state)
+                return self._db.move(job, State.SKIPPED, reason, now)
         return False
+
+
+_COLUMNS = (
+    "run, name, kind, state, priority, hash, spec, context, reason_code, reason, reason_data,"
+    " submitted, lane, rank"
+)
+_MARKS = ", ".join("?" * 14)
 
 
 def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[object, ...]:
@@ -238,7 +246,7 @@ def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[ob
         spec.hash,
         spec.text(),
         context,
-        new.reason,
+        *reason_columns(new.reason),
         now,
         lane,
         rank_of(now, spec.priority),

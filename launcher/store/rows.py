@@ -19,10 +19,11 @@ from launcher.job import (
     read_resources,
     read_spec,
 )
-from launcher.states import State
+from launcher.states import Reason, ReasonCode, State
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
 _STATES = frozenset(map(str, State))
+_CODES = frozenset(map(str, ReasonCode))
 _LANE = {"group", "resources", "breed", "signature", "visible", "least"}  # fields of a lane's key
 
 
@@ -44,13 +45,23 @@ class JobRow:
     attempts: int
     failures: int
     lost: int
-    reason: str
-    hindrance: str  # why the first job of its lane cannot start
+    why: Reason  # why it is in its state
+    lane_waits: Reason | None  # why the first job of its lane cannot start; None: it can
     starts_at: float | None  # it must not start before
     submitted: float
     ended: float | None
     spec_text: str
     outputs: Mapping[str, tuple[int, int]]
+
+    @property
+    def reason(self) -> str:
+        """Why it is in its state, for people."""
+        return self.why.text
+
+    @property
+    def hindrance(self) -> str:
+        """Why the first job of its lane cannot start, for people; '' where it can."""
+        return "" if self.lane_waits is None else self.lane_waits.text
 
     @cached_property
     def spec(self) -> Spec:
@@ -103,10 +114,10 @@ def lane_of(spec: Spec, context: Context) -> Lane:
 
 def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...] | None:
     """Return which GPUs an environment shows to CUDA; None: it says nothing, and shows all."""
-    said = environment.get("CUDA_VISIBLE_DEVICES")
-    if said is None:
+    listed = environment.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
         return None
-    return tuple(one.strip() for one in said.split(",") if one.strip())
+    return tuple(device.strip() for device in listed.split(",") if device.strip())
 
 
 def read_lane(key: str) -> Lane:
@@ -225,6 +236,16 @@ def known_state(text: str) -> State:
     return State(text) if text in _STATES else State.FAILED
 
 
+def known_code(text: str) -> ReasonCode:
+    """Return a reason's code; UNKNOWN for one that only a newer version knows."""
+    return ReasonCode(text) if text in _CODES else ReasonCode.UNKNOWN
+
+
+def reason_of(code: str, text: str, data: str | None) -> Reason:
+    """Return the reason that the columns hold which `reason_columns` made."""
+    return Reason(code=known_code(code), text=text, data=known_record(data) if data else {})
+
+
 def known_record(text: str | None) -> dict[str, Any]:
     """Return what a record holds, nothing where it cannot be read."""
     try:
@@ -250,8 +271,10 @@ def job_row(row: sqlite3.Row) -> JobRow:
         attempts=row["attempts"],
         failures=row["failures"],
         lost=row["lost"],
-        reason=row["reason"],
-        hindrance=row["hindrance"] or "",
+        why=reason_of(row["reason_code"], row["reason"], row["reason_data"]),
+        lane_waits=reason_of(row["lane_code"], row["lane_reason"], row["lane_data"])
+        if row["lane_reason"]
+        else None,
         starts_at=row["starts_at"],
         submitted=row["submitted"],
         ended=row["ended"],

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.job import Breed, Resources, read_context
-from launcher.states import Outcome, State, Void, outcome_record
-from launcher.store.connection import Connection
+from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
+from launcher.store.connection import Connection, reason_columns
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
-from launcher.store.transitions import UNSTARTED, Excuse, Following
+from launcher.store.transitions import Excuse, Following
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
-from launcher.store.usage import Learning
+from launcher.store.usage import UsageRecords
 from launcher.system.stored_fields import Unreadable, parsed
 
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
@@ -21,6 +21,14 @@ _NEXT_LANE = (
 _CLAIM = (
     "SELECT attempts.*, jobs.spec, contexts.body AS context FROM attempts"
     " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
+)
+
+_OF_CLAIM = (
+    *("job", "number", "boot", "device", "cpus"),
+    *("pid", "start_ticks", "claimed", "claim", "lone"),
+)  # columns of an attempt that its claim names alike
+_NEW_ATTEMPT = (
+    f"INSERT INTO attempts ({', '.join(_OF_CLAIM)}) VALUES ({', '.join('?' * len(_OF_CLAIM))})"
 )
 
 
@@ -47,15 +55,15 @@ class Scheduling:
         self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
         self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
         self._following = Following(connection)
-        self._learning = Learning(connection)
-        self.lesson = self._learning.lesson
+        self._usage = UsageRecords(connection)
+        self.usage = self._usage.usage
 
     def ready(self, each: int) -> list[ReadyJob]:
         """Return the first `each` jobs of every lane that wait for nothing, the most urgent first.
 
         Nothing is written; jobs that `mend` has to look at first are left out.
         """
-        found: list[ReadyJob] = []
+        ready: list[ReadyJob] = []
         self._unfit.clear()
         lane = -1
         while rows := self._db.execute(_NEXT_LANE, (lane, each)).fetchall():
@@ -65,12 +73,12 @@ class Scheduling:
             except Unreadable as error:
                 self._unfit[lane] = str(error)
                 continue
-            found += [
+            ready += [
                 ReadyJob(id=job, rank=rank, lane_id=lane, lane=asked)
                 for own, rank, job in rows
                 if own == lane  # the rest belongs to lanes behind it
             ]
-        return sorted(found, key=lambda one: (one.rank, one.id))
+        return sorted(ready, key=lambda job_ready: (job_ready.rank, job_ready.id))
 
     def mend(self, now: float) -> bool:
         """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""
@@ -86,16 +94,19 @@ class Scheduling:
         """Return how many jobs of a group may run at once, where there is a limit."""
         return dict(self._db.execute("SELECT name, slots FROM groups").fetchall())
 
-    def explain(self, reasons: Mapping[int, str]) -> None:
-        """Put down why the first job of each lane cannot start; '' where it can."""
-        told = {
-            int(lane): str(reason)
-            for lane, reason in self._db.execute("SELECT id, reason FROM lanes")
+    def explain(self, reasons: Mapping[int, Reason | None]) -> None:
+        """Put down why the first job of each lane cannot start; None where it can."""
+        rows = self._db.execute("SELECT id, reason_code, reason, reason_data FROM lanes")
+        before = {int(lane): columns for lane, *columns in rows}
+        after = {
+            lane: ["", "", None] if reason is None else [*reason_columns(reason)]
+            for lane, reason in reasons.items()
         }
-        news = [(text, lane) for lane, text in reasons.items() if told.get(lane) != text]
-        if news:
+        changed = [(*row, lane) for lane, row in after.items() if before.get(lane) != row]
+        if changed:
+            update = "UPDATE lanes SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
             with self._db.writing():
-                self._db.executemany("UPDATE lanes SET reason = ? WHERE id = ?", news)
+                self._db.executemany(update, changed)
 
     def next_attempt(self, job: int) -> int:
         """Return the number of a job's next attempt, as far as the queue knows."""
@@ -126,56 +137,50 @@ class Scheduling:
                 claimed whose folder was not there.
         """
         with self._db.writing():
-            row = self._db.execute(
-                "SELECT max(attempts + 1, ?), spec, context FROM jobs"
-                " WHERE id = ? AND state = 'queued' AND waits = 0",
-                (number, job),
-            ).fetchone()
-            if row is None:
-                return None
-            number, spec, context = row
-            surroundings, why = self._context(context)
-            claim = Claim(
-                job=job,
-                number=number,
-                boot=seat.boot,
-                device=seat.device,
-                cpus=seat.cpus,
-                pid=seat.pid,
-                start_ticks=seat.start_ticks,
-                spec_text=spec,
-                context_text=surroundings,
-                claim=seat.claim,
-                lone=seat.lone,
-                claimed=now,
-            )
-            if why := claim.unreadable or why:
-                set_aside(self._db, job, why, now)
-                return None
-            self._db.execute(
-                "UPDATE jobs SET state = 'running', attempts = ?, reason = ?, wish = ''"
-                " WHERE id = ? AND state = 'queued' AND waits = 0",
-                (number, reason, job),
-            )
-            self._db.execute(
-                "INSERT INTO attempts (job, number, boot, device, cpus, pid, start_ticks, claimed,"
-                " claim, lone) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    job,
-                    number,
-                    seat.boot,
-                    seat.device,
-                    seat.cpus,
-                    seat.pid,
-                    seat.start_ticks,
-                    now,
-                    seat.claim,
-                    seat.lone,
-                ),
-            )
-            self._db.event(job, State.RUNNING, reason, now)
-            prepare(claim)
+            claim = self._next_claim(job, seat, number, now)
+            if claim is not None:
+                self._record_start(claim, Reason(code=ReasonCode.STARTED, text=reason))
+                prepare(claim)
         return claim
+
+    def _next_claim(self, job: int, seat: Seat, number: int, now: float) -> Claim | None:
+        """Return the claim of a queued job's next attempt; set a job aside that cannot be understood."""
+        row = self._db.execute(
+            "SELECT max(attempts + 1, ?), spec, context FROM jobs"
+            " WHERE id = ? AND state = 'queued' AND waits = 0",
+            (number, job),
+        ).fetchone()
+        if row is None:
+            return None
+        number, spec, context = row
+        surroundings, why = self._context(context)
+        claim = Claim(
+            job=job,
+            number=number,
+            boot=seat.boot,
+            device=seat.device,
+            cpus=seat.cpus,
+            pid=seat.pid,
+            start_ticks=seat.start_ticks,
+            spec_text=spec,
+            context_text=surroundings,
+            claim=seat.claim,
+            lone=seat.lone,
+            claimed=now,
+        )
+        if why := claim.unreadable or why:
+            set_aside(self._db, job, why, now)
+            return None
+        return claim
+
+    def _record_start(self, claim: Claim, reason: Reason) -> None:
+        self._db.execute(
+            "UPDATE jobs SET state = 'running', attempts = ?, reason_code = ?, reason = ?,"
+            " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
+            (claim.number, *reason_columns(reason), claim.job),
+        )
+        self._db.execute(_NEW_ATTEMPT, [getattr(claim, column) for column in _OF_CLAIM])
+        self._db.event(claim.job, State.RUNNING, reason, claim.claimed)
 
     def lane_of(self, job: int) -> Lane:
         """Return what a job asks for now; nothing where that cannot be understood."""
@@ -228,7 +233,7 @@ class Scheduling:
             ).fetchone()
             if taken is None:
                 return None
-            self._learning.learn(claim, outcome, peak)
+            self._usage.record(claim, outcome, peak)
             return self._following.follow(claim, outcome, outputs=outputs, now=now, excuse=excuse)
 
     def _take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
@@ -245,9 +250,9 @@ class Scheduling:
                 (claim.job, claim.number),
             )
             self._db.execute(
-                "DELETE FROM events WHERE job = ?1 AND (instr(reason, ?2) = 1 OR id ="
+                "DELETE FROM events WHERE job = ?1 AND (reason_code = ?2 OR id ="
                 " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
-                (claim.job, UNSTARTED),
+                (claim.job, ReasonCode.CANNOT_START),
             )
             return self._following.follow(claim, outcome, outputs={}, now=now, excuse=None)
 
@@ -255,7 +260,7 @@ class Scheduling:
         """Read everything anew that is kept in memory: a transaction was rolled back."""
         self._lanes.clear()
         self._contexts.clear()
-        self._learning.forget()
+        self._usage.forget()
 
     # --- times
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.states import ENDED, State
-from launcher.store.rows import known_record, known_state
+from launcher.states import ENDED, Reason, State
+from launcher.store.rows import known_record, known_state, reason_of
 
 _NEWS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
@@ -24,7 +24,7 @@ class Ending:
     at: float
     job: int
     state: State  # failed, too, where it was queued again; queued, where it had only to stop
-    reason: str
+    reason: Reason
     seconds: float | None = None  # how long the attempt took
 
 
@@ -56,23 +56,25 @@ class Frames:
 
     def happened(self, limit: int) -> list[Ending]:
         """Return the newest ends of jobs and of attempts, the newest first."""
-        found = self._news(limit)
-        if len(found) < limit:  # thousands of jobs may have been queued since
-            known = {(one.job, one.state) for one in found}
-            found += [one for one in self._ended(limit) if (one.job, one.state) not in known]
-        return found[:limit]
+        endings = self._news(limit)
+        if len(endings) < limit:  # thousands of jobs may have been queued since
+            listed = {(ending.job, ending.state) for ending in endings}
+            endings += [
+                ending for ending in self._ended(limit) if (ending.job, ending.state) not in listed
+            ]
+        return endings[:limit]
 
     def _news(self, limit: int) -> list[Ending]:
         rows = self._db.execute(
-            "SELECT id, at, job, state, reason, (SELECT before.state FROM events AS before"
+            "SELECT id, at, job, state, reason_code, reason, reason_data, (SELECT before.state FROM events AS before"
             " WHERE before.job = one.job AND before.id < one.id ORDER BY before.id DESC LIMIT 1"
             ") AS source FROM events AS one WHERE id > (SELECT max(id) FROM events) - ?"
             " ORDER BY id DESC",
             (_NEWS,),
         )
-        found: list[Ending] = []
+        endings: list[Ending] = []
         for row in rows:
-            if len(found) == limit:
+            if len(endings) == limit:
                 break
             state, ran = known_state(row["state"]), row["source"] == State.RUNNING
             if state not in ENDED and not (state is State.QUEUED and ran):
@@ -80,14 +82,14 @@ class Frames:
             how, seconds = self._attempt(row["job"], row["id"]) if ran else (None, None)
             if state is State.QUEUED and how not in _NO_FAULT:
                 state = State.FAILED
-            at, job, reason = row["at"], row["job"], row["reason"]
-            found.append(Ending(at=at, job=job, state=state, reason=reason, seconds=seconds))
-        return found
+            at, job, reason = row["at"], row["job"], _reason(row)
+            endings.append(Ending(at=at, job=job, state=state, reason=reason, seconds=seconds))
+        return endings
 
     def _ended(self, limit: int) -> list[Ending]:
         rows = self._db.execute(
-            "SELECT ended, id, state, reason FROM jobs WHERE ended IS NOT NULL"
-            " ORDER BY ended DESC, id DESC LIMIT ?",
+            "SELECT ended, id, state, reason_code, reason, reason_data FROM jobs"
+            " WHERE ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?",
             (limit,),
         ).fetchall()
         spans = self.spans(row["id"] for row in rows if row["state"] in _RAN)
@@ -96,7 +98,7 @@ class Frames:
                 at=row["ended"],
                 job=row["id"],
                 state=known_state(row["state"]),
-                reason=row["reason"],
+                reason=_reason(row),
                 seconds=spans.get(row["id"]),
             )
             for row in rows
@@ -125,10 +127,10 @@ class Frames:
             " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'",
             (since, limit),
         )
-        found: dict[str, list[float]] = {}
+        paces: dict[str, list[float]] = {}
         for row in rows:
-            found.setdefault(row["kind"], []).append(max(0.0, row["seconds"]))
-        return found
+            paces.setdefault(row["kind"], []).append(max(0.0, row["seconds"]))
+        return paces
 
     def queued(self, limit: int) -> dict[str, int] | None:
         """Return kind → how many are queued; None: more than so many, or one waits for its time."""
@@ -155,13 +157,13 @@ class Frames:
             " HAVING sum(iif(state IN ('queued', 'held', 'running'), n, 0)) > 0 ORDER BY run",
             (_ENDLESS,),
         ).fetchall()
-        found: dict[str, dict[str, int] | None] = {}
+        queued: dict[str, dict[str, int] | None] = {}
         for run in runs:
-            before = found.get(run["name"], {})
+            before = queued.get(run["name"], {})
             kinds = None if before is None or run["every"] > limit else self._kinds_of(run["run"])
             both = None if before is None or kinds is None else Counter(before) + Counter(kinds)
-            found[run["name"]] = both
-        return found
+            queued[run["name"]] = both
+        return queued
 
     def _kinds_of(self, run: int) -> dict[str, int] | None:
         """Return kind → how many jobs of a run are queued; None where one waits for its time."""
@@ -183,11 +185,11 @@ class Frames:
             " GROUP BY run HAVING open > 0 ORDER BY run",
             (_ENDLESS,),
         )
-        found: dict[str, tuple[int, int]] = {}
+        active: dict[str, tuple[int, int]] = {}
         for row in rows:
-            ended, every = found.get(row["name"], (0, 0))
-            found[row["name"]] = (ended + row["every"] - row["open"], every + row["every"])
-        return found
+            ended, every = active.get(row["name"], (0, 0))
+            active[row["name"]] = (ended + row["every"] - row["open"], every + row["every"])
+        return active
 
     def matching(self, text: str, limit: int) -> list[int]:
         """Return jobs in whose name, or whose run's name, a text or glob is; open ones first."""
@@ -244,3 +246,7 @@ class Frames:
             (json.dumps([*jobs]),),
         )
         return {row["job"]: known_record(row["body"]) for row in rows}
+
+
+def _reason(row: sqlite3.Row) -> Reason:
+    return reason_of(row["reason_code"], row["reason"], row["reason_data"])

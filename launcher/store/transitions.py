@@ -6,9 +6,21 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from launcher.job import LONGEST_BACKOFF_S
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, State, Stopped, Void, ending
-from launcher.store.connection import Connection
-from launcher.store.rows import Claim, known_record, read_lane
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    ReasonCode,
+    State,
+    Stopped,
+    Void,
+)
+from launcher.store.connection import Connection, reason_columns
+from launcher.store.rows import Claim, read_lane
+from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.units import format_seconds
 
@@ -16,17 +28,19 @@ EXCUSED_LIMIT = 20  # a job that fails this often without its fault will not be 
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
 VOID_PAUSE_S = 1.0  # between attempts that nobody starts
 SIGNALLED_PAUSE_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
-UNSTARTED = "this machine could not start it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excuse:
     """Why an attempt that did not end well is not held against its job, and what follows."""
 
-    reason: str
+    reason: Reason
     claim: int | None = None  # bytes that the next attempt gets at least, on each GPU
     pause_s: float = 0.0  # before the next attempt; doubles each time
     hopeless: bool = False  # this machine can never give it what it needs: it fails
+
+
+CANCELLED = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owner")
 
 
 class Following:
@@ -47,62 +61,76 @@ class Following:
     ) -> State:
         """Bring a job, and those that need it, to their next states; return its own."""
         state, reason = self._follows(claim, outcome, now, excuse)
+        code, _, data = reason_columns(reason)
+        self._db.execute(
+            "UPDATE attempts SET reason_code = ?, reason_data = ? WHERE job = ? AND number = ?",
+            (code, data, claim.job, claim.number),
+        )
         if self._db.move(claim.job, state, reason, now, only_from=(State.RUNNING,)):
             self._after(claim, state, outcome, outputs, now)
         return state
 
     def _follows(
         self, claim: Claim, outcome: Outcome, now: float, excuse: Excuse | None
-    ) -> tuple[State, str]:
+    ) -> tuple[State, Reason]:
         """Return a job's next state and its reason; counts what it has behind it."""
         if isinstance(outcome, Done):
-            return State.DONE, "done"
+            return State.DONE, Reason(code=ReasonCode.DONE, text="done")
         wish, failures, lost, excused = self._db.execute(
             "SELECT wish, failures, lost, excused FROM jobs WHERE id = ?", (claim.job,)
         ).fetchone()
         if wish == "cancel":
-            return State.CANCELLED, "cancelled by its owner"
+            return State.CANCELLED, CANCELLED
         if excuse is not None:
             return self._excused(claim, excuse, excused, now)
         match outcome:
-            case Failed(error=error) | OutOfMemory(error=error):
+            case Failed() | OutOfMemory():
                 self._count(claim.job, "failures")
-                return self._failed(claim, error, failures, now)
+                return self._failed(claim, outcome, failures, now)
             case Stopped(by=by):
-                stopped = f"stopped by {by}" if by else "stopped"
-                if claim.spec.terms.rerun == "never":
-                    return State.FAILED, f"{stopped}, and it must never run twice"
-                if by:
-                    self._pause(claim.job, SIGNALLED_PAUSE_S, now)
-                return State.QUEUED, f"{stopped}, goes on later"
+                return self._stopped(claim, by, now)
             case Void(whose="machine", why=why):
-                return State.QUEUED, f"{UNSTARTED}: {why}"
+                text = f"this machine could not start it: {why}"
+                return State.QUEUED, Reason(code=ReasonCode.CANNOT_START, text=text)
             case Void():
                 if self._was_void_before(claim):
                     self._pause(claim.job, VOID_PAUSE_S, now)
-                return State.QUEUED, "was not started"
+                return State.QUEUED, Reason(code=ReasonCode.NOT_STARTED, text="was not started")
             case Lost(why=why):
                 self._count(claim.job, "lost")
-                if claim.spec.terms.rerun == "never":
-                    return State.FAILED, f"lost ({why}), and it must never run twice"
-                if lost + 1 >= LOST_LIMIT:
-                    return State.FAILED, f"lost {lost + 1} times, the last time: {why}"
-                return State.QUEUED, f"lost ({why}), runs again"
+                return _lost(claim, why, lost + 1)
             case _:
                 assert_never(outcome)
 
-    def _excused(self, claim: Claim, excuse: Excuse, excused: int, now: float) -> tuple[State, str]:
+    def _stopped(self, claim: Claim, by: str, now: float) -> tuple[State, Reason]:
+        text = f"stopped by {by}" if by else "stopped"
+        data: dict[str, Json] = {"by": by} if by else {}
+        if claim.spec.terms.rerun == "never":
+            text = f"{text}, and it must never run twice"
+            return State.FAILED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
+        if by:
+            self._pause(claim.job, SIGNALLED_PAUSE_S, now)
+        text, data = f"{text}, goes on later", data | {"requeued": True}
+        return State.QUEUED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
+
+    def _excused(
+        self, claim: Claim, excuse: Excuse, excused: int, now: float
+    ) -> tuple[State, Reason]:
         """Queue a job again whose attempt failed without its fault; not for ever."""
         self._count(claim.job, "excused")
+        reason = excuse.reason
         if excuse.hopeless:
-            return State.FAILED, excuse.reason
+            return State.FAILED, reason
         if excused + 1 >= EXCUSED_LIMIT:
-            return State.FAILED, f"{excuse.reason}, {excused + 1} times by now"
+            times = f", {excused + 1} times by now"
+            short = reason.data.get("short")
+            data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
+            return State.FAILED, replace(reason, text=f"{reason.text}{times}", data=data)
         if excuse.claim is not None:
             self._raise(claim.job, excuse.claim)
         if excuse.pause_s:
             self._pause(claim.job, min(excuse.pause_s * 2**excused, LONGEST_BACKOFF_S), now)
-        return State.QUEUED, excuse.reason
+        return State.QUEUED, replace(reason, data={**reason.data, "requeued": True})
 
     def _raise(self, job: int, claim: int) -> None:
         """Have a job promised more memory of a GPU from now on: it goes to another lane."""
@@ -121,14 +149,17 @@ class Following:
             "UPDATE jobs SET lane = (SELECT id FROM lanes WHERE key = ?) WHERE id = ?", (key, job)
         )
 
-    def _failed(self, claim: Claim, error: str, failures: int, now: float) -> tuple[State, str]:
+    def _failed(
+        self, claim: Claim, outcome: Failed | OutOfMemory, failures: int, now: float
+    ) -> tuple[State, Reason]:
         terms = claim.spec.terms
         if failures >= terms.retries:
-            return State.FAILED, error
+            return State.FAILED, _failure(outcome)
         pause_s = min(terms.backoff_s * 2 ** min(failures, 30), LONGEST_BACKOFF_S)
         self._pause(claim.job, pause_s, now)
-        tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}"
-        return State.QUEUED, f"{tries}: {error}"
+        tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}: "
+        counts = {"retry": failures + 1, "retries": terms.retries, "pause_s": pause_s}
+        return State.QUEUED, _failure(outcome, before=tries, **counts)
 
     def _pause(self, job: int, span_s: float, now: float) -> None:
         self._db.execute(
@@ -140,12 +171,10 @@ class Following:
     def _was_void_before(self, claim: Claim) -> bool:
         """Tell whether the attempt before was not started either: there is no room, or no process."""
         row = self._db.execute(
-            "SELECT outcome FROM attempts WHERE job = ? AND number = ?",
+            "SELECT reason_code FROM attempts WHERE job = ? AND number = ?",
             (claim.job, claim.number - 1),
         ).fetchone()
-        # not in SQL: a result may hold NaN, which Python writes and SQLite takes for no JSON
-        before = known_record(row[0]) if row else {}
-        return bool(before.get("ending") == ending(Void(at=0.0)))
+        return bool(row and row[0] == ReasonCode.NOT_STARTED)
 
     def _count(self, job: int, column: str) -> None:
         self._db.execute(f"UPDATE jobs SET {column} = {column} + 1 WHERE id = ?", (job,))
@@ -179,3 +208,28 @@ class Following:
             return
         if state in {State.FAILED, State.CANCELLED}:
             self._db.skip_dependants(job, state, now)
+
+
+def _failure(outcome: Failed | OutOfMemory, *, before: str = "", **counts: Json) -> Reason:
+    """Return why a program failed; `before` stands before its error."""
+    data = counts
+    if outcome.exception:
+        data = data | {"short": f"{before}{outcome.exception}"}
+    text = f"{before}{outcome.error}"
+    if isinstance(outcome, OutOfMemory):
+        data = data | {"where": outcome.where}
+        return Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data)
+    code = ReasonCode.TIME_LIMIT if outcome.over_limit else ReasonCode.FAILED
+    return Reason(code=code, text=text, data=data)
+
+
+def _lost(claim: Claim, why: str, times: int) -> tuple[State, Reason]:
+    """Return what follows for a job of which so many ends were lost."""
+    if claim.spec.terms.rerun == "never":
+        text = f"lost ({why}), and it must never run twice"
+        return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
+    if times >= LOST_LIMIT:
+        text = f"lost {times} times, the last time: {why}"
+        return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
+    text = f"lost ({why}), runs again"
+    return State.QUEUED, Reason(code=ReasonCode.LOST, text=text, data={"requeued": True})

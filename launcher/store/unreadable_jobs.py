@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from launcher.job import read_context, read_spec
-from launcher.states import State
+from launcher.states import Reason, ReasonCode, State
 from launcher.store.connection import Connection
 from launcher.store.rows import lane_of
 from launcher.store.user_actions import rank_of
@@ -17,7 +17,8 @@ ADVICE = (
 
 def set_aside(db: Connection, job: int, why: str, now: float) -> None:
     """Fail a job that cannot be understood, so that the others go on. Inside `writing`."""
-    reason = f"set aside unread: {why}; {ADVICE}"
+    text = f"set aside unread: {why}; {ADVICE}"
+    reason = Reason(code=ReasonCode.UNREADABLE, text=text)
     if db.move(job, State.FAILED, reason, now, only_from=(State.QUEUED, State.HELD)):
         db.skip_dependants(job, State.FAILED, now)
 

@@ -1,4 +1,4 @@
-"""What was learned from earlier attempts of jobs that are alike: how much memory and time they take."""
+"""What earlier attempts of jobs that are alike used: how much memory and time such a job takes."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ LONGER = 1.1  # a job is expected to take so many times as long as the longest o
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class Usage:
     """What the newest attempts of a signature took."""
 
     seconds: tuple[float, ...] = ()  # of those that were done
@@ -36,31 +36,31 @@ class Lesson:
         return LONGER * max(self.seconds) if self.seconds else None
 
 
-UNTAUGHT = Lesson()
+NO_USAGE = Usage()
 
 
 def claim_of(
-    asked: int | None, least: int, lesson: Lesson, *, exact: bool = True
+    asked: int | None, least: int, usage: Usage, *, exact: bool = True
 ) -> tuple[int | None, str]:
     """Return what a job is promised on each of its GPUs, in bytes, and on what that rests.
 
     Args:
         asked: `min_vram`; None: not said, or `auto`.
         least: what it needs at least, as it turned out when it had less; 0: that never happened.
-        lesson: what jobs like it took.
-        exact: those agree with it in all that costs; else what was asked for counts more than the lesson.
+        usage: what jobs like it took.
+        exact: those agree with it in all that costs; else what was asked for counts more than the usage.
 
     Returns:
         None where nobody knows: then it shares its GPUs with none of ours, until that is learned.
     """
-    peak = lesson.peak
+    peak = usage.peak
     learned = None if peak is None else peak + max(round(peak * MARGIN), LEAST_MARGIN)
     if asked is not None and (peak is None or asked >= peak or not exact):
         claim, source = asked, "declared"
     elif asked is not None and learned is not None and peak is not None:
         claim, source = learned, f"declared {format_bytes(asked)}, measured {format_bytes(peak)}"
     elif learned is not None:
-        claim, source = learned, f"learned from {counted(len(lesson.peaks), 'run')}"
+        claim, source = learned, f"learned from {counted(len(usage.peaks), 'run')}"
     elif least:
         return least, "after it had too little"
     else:
@@ -68,36 +68,36 @@ def claim_of(
     return (claim, source) if claim >= least else (least, "after it had too little")
 
 
-MOST_LESSONS = 10_000  # kept in memory
+MOST_SIGNATURES = 10_000  # whose usage is kept in memory
 
 
-class Learning:
-    """Lessons by the signature of jobs; of each the newest few."""
+class UsageRecords:
+    """What attempts used, by the signature of their jobs; of each the newest few."""
 
     def __init__(self, connection: Connection) -> None:
         """Work over a store's connection."""
         self._db = connection
-        self._known: dict[str, Lesson] = {}
+        self._cached: dict[str, Usage] = {}
 
-    def lesson(self, signature: str) -> Lesson:
-        """Return what was learned of jobs with a signature."""
+    def usage(self, signature: str) -> Usage:
+        """Return what the newest attempts of jobs with a signature used."""
         if not signature:
-            return UNTAUGHT
-        if signature not in self._known:
-            if len(self._known) >= MOST_LESSONS:
-                self._known.clear()
+            return NO_USAGE
+        if signature not in self._cached:
+            if len(self._cached) >= MOST_SIGNATURES:
+                self._cached.clear()
             rows = self._db.execute(
                 "SELECT seconds, peak FROM lessons WHERE signature = ? ORDER BY id DESC LIMIT ?",
                 (signature, NEWEST),
             ).fetchall()
-            self._known[signature] = Lesson(
+            self._cached[signature] = Usage(
                 seconds=tuple(seconds for seconds, _ in rows if seconds is not None),
                 peaks=tuple(peak for _, peak in rows if peak is not None),
             )
-        return self._known[signature]
+        return self._cached[signature]
 
-    def learn(self, claim: Claim, outcome: Outcome, peak: int | None) -> None:
-        """Remember what an attempt took on GPUs. Inside `writing`.
+    def record(self, claim: Claim, outcome: Outcome, peak: int | None) -> None:
+        """Record what an attempt used on GPUs. Inside `writing`.
 
         Args:
             claim: the attempt.
@@ -118,8 +118,8 @@ class Learning:
             " (SELECT id FROM lessons WHERE signature = ?1 ORDER BY id DESC LIMIT ?2)",
             (signature, NEWEST),
         )
-        self._known.pop(signature, None)
+        self._cached.pop(signature, None)
 
     def forget(self) -> None:
         """Read everything anew: a transaction was rolled back."""
-        self._known.clear()
+        self._cached.clear()

@@ -2,12 +2,18 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from launcher.states import ENDED, OPEN, State
+from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.connection import Connection
+from launcher.store.transitions import CANCELLED
 
 # One point of priority is worth a day of waiting. As all jobs age alike, the order of
 # "priority + age" never changes: it is kept in `rank`, and ageing costs nothing.
 AGEING_S = 86_400.0
+
+HELD = Reason(code=ReasonCode.HELD, text="held by its owner")
+HELD_AGAIN = Reason(code=ReasonCode.HELD, text="asked to run again; held as it was before")
+RELEASED = Reason(code=ReasonCode.RELEASED, text="released")
+RETRIED = Reason(code=ReasonCode.RETRIED, text="asked to run again")
 
 
 def rank_of(submitted: float, priority: int) -> float:
@@ -39,9 +45,7 @@ class Owning:
             return [
                 job
                 for job in jobs
-                if self._db.move(
-                    job, State.HELD, "held by its owner", now, only_from=(State.QUEUED,)
-                )
+                if self._db.move(job, State.HELD, HELD, now, only_from=(State.QUEUED,))
             ]
 
     def release(self, jobs: Iterable[int], now: float) -> list[int]:
@@ -51,7 +55,7 @@ class Owning:
             return [
                 job
                 for job in jobs
-                if self._db.move(job, State.QUEUED, "released", now, only_from=held)
+                if self._db.move(job, State.QUEUED, RELEASED, now, only_from=held)
             ]
 
     def rename(self, job: int, name: str) -> None:
@@ -80,13 +84,13 @@ class Owning:
 
         A job that is open already is none of them; a need that is done stays so.
         """
-        found: set[int] = set()
+        chosen: set[int] = set()
         todo = list(jobs)
         while todo:
             job = todo.pop()
-            if job in found or self._db.state_of(job) in {None, *OPEN}:
+            if job in chosen or self._db.state_of(job) in {None, *OPEN}:
                 continue
-            found.add(job)
+            chosen.add(job)
             todo += self._db.numbers(
                 "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ?"
                 " AND state IN ('failed', 'cancelled', 'skipped')",
@@ -97,7 +101,7 @@ class Owning:
                 " AND state = 'skipped'",
                 job,
             )
-        return sorted(found)
+        return sorted(chosen)
 
     def retry(self, jobs: Collection[int], now: float) -> list[int]:
         """Queue ended jobs again, as `again` tells, with their counters at zero; return them all.
@@ -108,19 +112,19 @@ class Owning:
             chosen = self.again(jobs)
             held = self.held_before(chosen)
             for job in chosen:
-                state, why = State.QUEUED, "asked to run again"
+                state, reason = State.QUEUED, RETRIED
                 if job in held:
-                    state, why = State.HELD, "asked to run again; held as it was before"
-                self._db.move(job, state, why, now, only_from=ENDED)
+                    state, reason = State.HELD, HELD_AGAIN
+                self._db.move(job, state, reason, now, only_from=ENDED)
                 self._db.execute(
                     "UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id = ?",
                     (job,),
                 )
                 self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
             below = [
-                one
+                number
                 for job in chosen
-                for one in self._db.numbers("SELECT job FROM needs WHERE need = ?", job)
+                for number in self._db.numbers("SELECT job FROM needs WHERE need = ?", job)
             ]
             self._db.count_waits({*chosen, *below})
         return chosen
@@ -131,8 +135,8 @@ class Owning:
             "SELECT state FROM events WHERE job = ? AND state NOT IN ('cancelled', 'skipped')"
             " ORDER BY id DESC LIMIT 1"
         )
-        found = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
-        return {job for job, row in found.items() if row and row[0] == State.HELD}
+        last_states = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
+        return {job for job, row in last_states.items() if row and row[0] == State.HELD}
 
     def forgettable(self, jobs: Iterable[int]) -> set[int]:
         """Return which of these `forget` would delete, were it asked to delete them all.
@@ -187,8 +191,7 @@ class Owning:
 
     def _cancel_waiting(self, job: int, now: float) -> bool:
         waiting = (State.QUEUED, State.HELD)
-        why = "cancelled by its owner"
-        if not self._db.move(job, State.CANCELLED, why, now, only_from=waiting):
+        if not self._db.move(job, State.CANCELLED, CANCELLED, now, only_from=waiting):
             return False
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._db.count_waits([job])

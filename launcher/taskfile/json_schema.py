@@ -134,24 +134,29 @@ def _sections(kinds: Mapping[str, Kind]) -> Form:
     return sections
 
 
-def _old_words(kinds: Mapping[str, Kind]) -> Form:
-    """Return the words of the original launcher.py, and settings outside of `defaults`."""
+def old_words(kinds: Mapping[str, Kind]) -> dict[str, tuple[str, Form]]:
+    """Return the words of the original launcher.py: what to write today, and what each takes."""
     size = any_of(ref("size"), {"type": ["number", "null"]})  # in MiB
-    special: Form = {
-        "run_name": old_name("name", _head()["name"]),
-        "device_override": old_name("resources: {device: …}", or_null(PLAIN)),
-        "min_vram": old_name("resources: {vram: …}", size),
-        "clean_run": old_name("reuse: nothing", {"type": "boolean"}),
-        "data_list": old_name("autotest", or_null(_IDS)),
+    words: dict[str, tuple[str, Form]] = {
+        "run_name": ("name", _head()["name"]),
+        "device_override": ("resources: {device: …}", or_null(PLAIN)),
+        "min_vram": ("resources: {vram: …}", size),
+        "clean_run": ("reuse: nothing", {"type": "boolean"}),
+        "data_list": ("autotest", or_null(_IDS)),
         POISON_RATE: _share(),
     }
     sections = _sections(kinds)
     tests = [form for form in (sections.get("test"), or_null(_IDS)) if form is not None]
-    special["test_list"] = old_name("autotest, or test", any_of(*tests))
+    words["test_list"] = ("autotest, or test", any_of(*tests))
     if "train" in sections:
-        special["train_list"] = old_name("train", sections["train"])
+        words["train_list"] = ("train", sections["train"])
     for word in OLD_WORDS:  # those that are options or verbs of the command line today
-        special.setdefault(word, old_name("an option of launcher run, or launcher results", {}))
+        words.setdefault(word, ("an option of launcher run, or launcher results", {}))
+    return words
+
+
+def _old_words(kinds: Mapping[str, Kind]) -> Form:
+    """Return the words of the original launcher.py, and settings outside of `defaults`."""
     today = {old: now for kind in kinds.values() for old, now in kind.settings.aliases.items()}
     known = _settings(list(kinds.values()))
     beside = {
@@ -159,7 +164,7 @@ def _old_words(kinds: Mapping[str, Kind]) -> Form:
         for name, form in known.items()
         if name not in kinds
     }
-    return {**beside, **special}
+    return {**beside, **{word: old_name(*old) for word, old in old_words(kinds).items()}}
 
 
 def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
@@ -203,7 +208,7 @@ def _words(kind: Kind) -> tuple[Form, list[str]]:
         case Role.TRAIN:
             start = {"description": "the model to fine-tune; null: a new one", **or_null(model)}
             rates = {"description": "how many labels are wrong", **one_or_more(ref("poison"))}
-            old = {POISON_RATE: _share()}
+            old = {POISON_RATE: old_name(*_share())}
             return {"model": start, "data": data, "poison": rates, **old}, ["data"]
         case Role.UNLEARN:
             base = any_of(model, {"const": "poisoned"})
@@ -242,10 +247,10 @@ def _default(option: JobOption) -> Json:
     return option.default if option.takes.is_text else cast("Json", json.loads(option.default))
 
 
-def _share() -> Form:
-    """Return the form of poisons as the original counts them."""
+def _share() -> tuple[str, Form]:
+    """Return what to write for poisons as the original counts them, and the form of those."""
     takes = any_of({"type": "number", "minimum": 0, "maximum": 1}, ref("variable"))
-    return old_name("poison, which counts in percent", one_or_more(takes))
+    return "poison, which counts in percent", one_or_more(takes)
 
 
 def _poisons(kinds: Mapping[str, Kind]) -> Form:
@@ -256,7 +261,7 @@ def _poisons(kinds: Mapping[str, Kind]) -> Form:
         for name, kind in kinds.items()
         if kind.role is Role.POISON
     }
-    return {**forms, POISON_RATE: _share()} if forms else {}
+    return {**forms, POISON_RATE: old_name(*_share())} if forms else {}
 
 
 def _settings(kinds: Sequence[Kind], suffix: str = "") -> Form:

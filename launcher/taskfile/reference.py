@@ -11,7 +11,7 @@ from typing import Any, cast
 from launcher.job_options.registry import job_options
 from launcher.kinds import Kind, Role
 from launcher.system.files import Json
-from launcher.taskfile.json_schema import task_schema
+from launcher.taskfile.json_schema import old_words, task_schema
 from launcher.taskfile.json_schema_types import Form, settings_of, values
 
 _SINGLE: Mapping[str, str] = {
@@ -79,13 +79,19 @@ _SWEPT = (
     "for each setting a list of values, or a mapping of names to values; or a list of such mappings, "
     "whose settings are tied"
 )
+_VALUES: Mapping[str, tuple[str, str]] = {  # the article, and what it is called
+    "data_id": ("a", "data ID"),
+    "model_id": ("a", "model ID"),
+    "poison": ("a", "poison"),
+    "size": ("an", "amount of memory"),
+    "time": ("a", "time"),
+    "device": ("a", "device"),
+    "variable": ("a", "variable"),
+}
 _SHORT: Mapping[str, str] = {
-    "data_id": "a data ID",
-    "model_id": "a model ID",
-    "poison": "a poison",
-    "size": "an amount of memory",
-    "time": "a time",
-    "device": "a device",
+    **{
+        name: f"{article} {noun}" for name, (article, noun) in _VALUES.items() if name != "variable"
+    },
     "resources": "a mapping of resources",
     "words": "a mapping of words to folders",
 }
@@ -107,13 +113,13 @@ def reference(kinds: Mapping[str, Kind]) -> str:
     """Return the reference of task files that use these kinds, as Markdown below a `##` heading."""
     kinds = {kind.name: kind for kind in sorted(kinds.values(), key=_place)}
     schema = cast("Form", task_schema(kinds))
-    shown: dict[_Cells, str] = {}
+    kind_of_row: dict[_Cells, str] = {}
     parts = [
         _file(schema, kinds),
         _values(),
         _resources(),
-        *(_kind(kind, schema, shown) for kind in kinds.values()),
-        _old(schema),
+        *(_kind(kind, schema, kind_of_row) for kind in kinds.values()),
+        _old(schema, kinds),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -142,8 +148,7 @@ def _values() -> str:
         if name == "words":
             continue
         described = form if "description" in form else form["anyOf"][0]
-        short = _SHORT.get(name, "a variable").partition(" ")[2]
-        rows.append((short, described["description"]))
+        rows.append((_VALUES[name][1], described["description"]))
     head = ["### Values", "", *table(("value", "what it is"), rows), ""]
     return "\n".join([*head, "A variable may stand for every single value."])
 
@@ -157,13 +162,13 @@ def _resources() -> str:
     return "\n".join(["### Resources", "", *table(head, rows)])
 
 
-def _kind(kind: Kind, schema: Form, shown: dict[_Cells, str]) -> str:
+def _kind(kind: Kind, schema: Form, kind_of_row: dict[_Cells, str]) -> str:
     """Return the section of a kind: the words of its entries, then its settings.
 
     Args:
         kind: which.
         schema: of all kinds.
-        shown: settings that a kind above has in the same words, by them; its own are added.
+        kind_of_row: settings that a kind above has in the same words, by them; its own are added.
     """
     lines = [f"### {kind.name}", "", _sentence(kind.summary)]
     entry = schema["$defs"].get(f"{kind.name}.entry")
@@ -179,28 +184,28 @@ def _kind(kind: Kind, schema: Form, shown: dict[_Cells, str]) -> str:
             "",
             "It has no section of its own: `poison` in an entry of a training asks for it.",
         ]
-    rows = [_setting(setting.cells()) for setting in settings(kind)]
-    if own := [row for row in rows if row not in shown]:
+    rows = [_row(setting) for setting in settings(kind)]
+    if own := [row for row in rows if row not in kind_of_row]:
         head = ("setting", "takes", "default", "meaning", "old names")
         lines += ["", *table(head, own)]
     same: dict[str, list[str]] = {}
     for row in rows:
-        if row in shown:
-            same.setdefault(shown[row], []).append(row[0])
-        shown.setdefault(row, kind.name)
+        if row in kind_of_row:
+            same.setdefault(kind_of_row[row], []).append(row[0])
+        kind_of_row.setdefault(row, kind.name)
     for name, shared in same.items():
         lines += ["", f"As in [{name}](#{name}): {', '.join(shared)}."]
     return "\n".join(lines)
 
 
-def _old(schema: Form) -> str:
+def _old(schema: Form, kinds: Mapping[str, Kind]) -> str:
     """Return the words of the original launcher.py that are read as words of today."""
-    rows = []
-    for name, form in schema["properties"].items():
-        message = form.get("deprecationMessage", "")
-        now = message.removeprefix("old name; write ")
-        if message and not now.startswith("defaults: {"):
-            rows.append((f"`{name}`", now))
+    words = old_words(kinds)
+    rows = [
+        (f"`{name}`", words[name][0])
+        for name, form in schema["properties"].items()
+        if name in words and form.get("deprecated")
+    ]
     more = "Any setting may stand at the top of a file, as it did there; it is read as if below `defaults`."
     return "\n".join(["### Old words", "", *table(("word", "write"), rows), "", more])
 
@@ -217,11 +222,11 @@ def _word(name: str, form: Form, *, required: bool = False) -> tuple[str, str, s
     return (f"`{name}`", takes or _takes(form), meaning)
 
 
-def _setting(cells: _Cells) -> _Cells:
-    name, takes, default, description, old = cells
-    shown = default if default == "(required)" else _code(default)
-    names = ", ".join(_code(name) for name in old.split(", ") if name)
-    return (_code(name), takes, shown, description.replace("<", "\\<"), names)
+def _row(setting: Setting) -> _Cells:
+    default = "(required)" if setting.required else _code(_shown(setting.default))
+    description = setting.description.replace("<", "\\<")
+    names = ", ".join(map(_code, setting.old_names))
+    return (_code(setting.name), setting.takes, default, description, names)
 
 
 def _takes(form: Form) -> str:
@@ -234,20 +239,16 @@ def _takes(form: Form) -> str:
 
 
 def _either(forms: Sequence[Form]) -> str:
-    phrases: list[str] = []
+    choices: dict[str, None] = {}  # in order
+    many = False
     for form in forms:
         items = form.get("items") if form.get("type") == "array" else None
         each = _takes(items) if items else ""
-        if each and each in phrases:
-            phrase = "or a list of them"
-        elif items is not None:
-            phrase = f"a list, each {each}"
-        else:
-            phrase = _takes(form)
-        if phrase and phrase not in phrases:
-            phrases.append(phrase)
-    many = "or a list of them" in phrases
-    words = " or ".join(phrase for phrase in phrases if phrase != "or a list of them")
+        if each and each in choices:
+            many = True
+        elif choice := _takes(form) if items is None else f"a list, each {each}":
+            choices[choice] = None
+    words = " or ".join(choices)
     return f"{words}, or a list of them" if many else words
 
 
@@ -262,10 +263,10 @@ def _referred(name: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     """Return the lines of a Markdown table; columns that are empty everywhere are left out."""
-    texts = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]
-    kept = [index for index in range(len(head)) if any(row[index] for row in texts)]
+    cells = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    kept = [index for index in range(len(head)) if any(row[index] for row in cells)]
     lines = [tuple(head[index] for index in kept), tuple("---" for _ in kept)]
-    lines += [tuple(row[index] for index in kept) for row in texts]
+    lines += [tuple(row[index] for index in kept) for row in cells]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
@@ -298,8 +299,8 @@ def settings(kind: Kind) -> tuple[Setting, ...]:
 def in_words(form: Form) -> str:
     """Return in plain words what a form takes; that a variable may stand there is not said."""
     if "anyOf" in form:
-        words = dict.fromkeys(in_words(word) for word in form["anyOf"])
-        return " or ".join(word for word in words if word)
+        choices = dict.fromkeys(in_words(choice) for choice in form["anyOf"])
+        return " or ".join(choice for choice in choices if choice)
     if "enum" in form:
         return " or ".join(map(_shown, form["enum"]))
     if "const" in form:
@@ -317,7 +318,7 @@ def in_words(form: Form) -> str:
 
 
 def _list_in_words(form: Form) -> str:
-    items = [in_words(item) for item in form.get("prefixItems", ())]
+    items = [in_words(prefix) for prefix in form.get("prefixItems", ())]
     if len(set(items)) > 1:
         return f"a list of {', '.join(items)}"
     item = items[0] if items else in_words(form.get("items", {}))

@@ -1,9 +1,11 @@
 """How an attempt ended, in one sentence: from its exit status, its own word and the kernel's."""
 
 import os
+import re
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from launcher.states import Done, Failed, Outcome, Shortage, Stopped, out_of_memory, read_facts
 from launcher.system.files import Json, read_json
@@ -20,6 +22,10 @@ SHORT_S = 0.5  # one that ran no longer costs no more at all
 _KILLED = 128 + signal.SIGKILL  # how a shell tells that its program was killed
 # somebody ended it: what stands in its log is not why
 _SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+# a class as Python prints it, with or without its module
+_EXCEPTION = re.compile(
+    r"(?<![\w.])(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt))(?=:|$)"
+)
 # what torch says when the kernel has killed a process that loads data
 _CHILD_KILLED = "is killed by signal: Killed"
 # whom the kernel kills is killed for what it holds: it asked for nothing large
@@ -58,23 +64,26 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
     if how.over_limit_s is not None and code != 0:
         limit = f"reached its time limit of {format_seconds(how.over_limit_s)}"
         how_ended = " and was killed after its grace" if how.insisted else ""
-        return Failed(at=now, error=limit + how_ended, **_status(code))
+        return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))
     if how.signalled:  # who ends us, too, ends everything: that is no failure of the program
         return Stopped(at=now, by=how.signalled)
     match record:
         case {"ok": False, "error": str(error), "shortage": dict(facts)}:
-            return _out_of_memory(now, error, read_facts(facts), how, exit_code=code)
+            return _out_of_memory(now, _End(error, error), read_facts(facts), how, exit_code=code)
         case {"ok": False, "error": str(error)} if how.oom_kills and _CHILD_KILLED in error:
-            return _out_of_memory(now, error, _KERNELS, how, exit_code=code)
+            return _out_of_memory(now, _End(error, error), _KERNELS, how, exit_code=code)
         case {"ok": False, "error": str(error)}:
-            return Failed(at=now, error=error, exit_code=code)
+            return Failed(at=now, error=error, exit_code=code, exception=_exception(error))
     if code == 0:
         return Done(at=now)
     shortage = _shortage(code, attempt, how)
     if shortage is not None:
-        sentence = shortage.said or _sentence(code, attempt, how)
-        return _out_of_memory(now, sentence, shortage, how, **_status(code))
-    return Failed(at=now, error=_sentence(code, attempt, how), **_status(code))
+        words = shortage.said
+        end = _End(words, words) if words else _end(code, attempt, how)
+        return _out_of_memory(now, end, shortage, how, **_status(code))
+    end = _end(code, attempt, how)
+    exception = _exception(end.last_words)
+    return Failed(at=now, error=end.sentence, exception=exception, **_status(code))
 
 
 def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) -> float:
@@ -109,7 +118,12 @@ def word_of(attempt: Attempt) -> dict[str, Json] | None:
         return None
 
 
-def _status(code: int) -> dict[str, int]:
+class _Status(TypedDict, total=False):
+    exit_code: int
+    signal: int
+
+
+def _status(code: int) -> _Status:
     return {"signal": -code} if code < 0 else {"exit_code": code}
 
 
@@ -126,12 +140,14 @@ def _shortage(code: int, attempt: Attempt, how: Circumstances) -> Shortage | Non
 
 
 def _out_of_memory(
-    now: float, error: str, shortage: Shortage, how: Circumstances, **status: int
+    now: float, end: "_End", shortage: Shortage, how: Circumstances, **status: Unpack[_Status]
 ) -> Outcome:
+    error, exception = end.sentence, _exception(end.last_words)
     if shortage.where == "ram" and how.max_rss is not None:
         shortage = replace(shortage, held=how.max_rss)
-        error = f"{error} ({_used(how.max_rss, how.ram)})"
-    return out_of_memory(now, error, shortage, **status)
+        used = f" ({_used(how.max_rss, how.ram)})"
+        error, exception = error + used, exception and exception + used
+    return out_of_memory(now, error, shortage, exception=exception, **status)
 
 
 def _used(held: int, promised: int | None) -> str:
@@ -139,17 +155,32 @@ def _used(held: int, promised: int | None) -> str:
     return used if promised is None else f"{used}, was promised {format_bytes(promised)}"
 
 
-def _sentence(code: int, attempt: Attempt, how: Circumstances) -> str:
-    lack = "killed by the kernel: the machine or its cgroup ran out of memory"
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a program ended."""
+
+    sentence: str
+    last_words: str = ""  # of the program itself, with which the sentence closes
+
+
+def _end(code: int, attempt: Attempt, how: Circumstances) -> _End:
+    words, before = last_line(attempt.log), ": "
     if code in {-signal.SIGKILL, _KILLED} and how.oom_kills:
-        return lack + last_line(attempt.log)
-    if code == -signal.SIGKILL and how.oom_kills is not None:
-        said = last_line(attempt.log)
-        words = f"; its last words{said}" if said else ""
-        return f"killed by SIGKILL, and not for lack of memory{words}"
-    if code < 0:
-        return f"ended by {_signal_name(-code)}" + last_line(attempt.log)
-    return f"ended with exit code {code}" + last_line(attempt.log)
+        sentence = "killed by the kernel: the machine or its cgroup ran out of memory"
+    elif code == -signal.SIGKILL and how.oom_kills is not None:
+        sentence, before = "killed by SIGKILL, and not for lack of memory", "; its last words: "
+    elif code < 0:
+        sentence = f"ended by {_signal_name(-code)}"
+    else:
+        sentence = f"ended with exit code {code}"
+    return _End(f"{sentence}{before}{words}" if words else sentence, words)
+
+
+def _exception(words: str) -> str:
+    """Return the first line of a program's words where it names an exception, without its module."""
+    first = words.partition("\n")[0]
+    name = _EXCEPTION.search(first)
+    return "" if name is None else first[: name.start()] + first[name.start(1) :]
 
 
 def _signal_name(number: int) -> str:
@@ -160,10 +191,10 @@ def _signal_name(number: int) -> str:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line that was said, after a colon; '' when there is none."""
+    """Return the end of a log's last line that is not empty; '' when there is none."""
     lines = _tail(log, LOG_TAIL_BYTES).split("\n")
-    said = [line.strip() for line in lines if line.strip("\0 \t\r")]
-    return f": {said[-1][-200:]}" if said else ""
+    written = [line.strip() for line in lines if line.strip("\0 \t\r")]
+    return written[-1][-200:] if written else ""
 
 
 def _tail(log: Path, amount: int) -> str:

@@ -32,8 +32,9 @@ from launcher.store.client import (
     say_if_stopped,
     see_served,
 )
-from launcher.store.queue import NewJob, Store
+from launcher.store.queue import NEW, NewJob, Store
 from launcher.store.rows import visible_devices
+from launcher.store.user_actions import HELD
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.daemon_control import scheduler_pid, wake
@@ -150,7 +151,7 @@ def _put(store: Store, spec: Spec, context: Context, after: Sequence[str], state
             spec=replace(spec, name=name),
             needs=needs,
             state=state,
-            reason="new" if state is State.QUEUED else "held by its owner",
+            reason=NEW if state is State.QUEUED else HELD,
         )
         return store.put(run, context, new, time.time())
 

@@ -18,7 +18,7 @@ from launcher.screens.history_view import SECTIONS, columns, draw, headline, rec
 from launcher.screens.terminal import say, width
 from launcher.screens.text_table import Tone, line
 from launcher.store.client import open_queue
-from launcher.store.failure_groups import causes_of
+from launcher.store.failure_groups import failure_groups
 from launcher.store.history import Past, days_of, memory_of, runs_of
 from launcher.store.history_queries import History
 from launcher.store.queue import Store
@@ -105,12 +105,12 @@ def past_of(store: Store, begin: float, now: float, jobs: Collection[int] | None
         ends = history.ends(begin, jobs)
         spent = history.spent(begin, now, jobs)
         medians = history.medians(begin, jobs)
-        badly = history.badly(begin, jobs)
+        failed = history.failed(begin, jobs)
         taken = history.taken(begin, jobs)
     return Past(
         days=days_of(ends, spent, medians),
         runs=runs_of(ends, spent),
-        causes=causes_of(badly),
+        failures=failure_groups(failed),
         memory=memory_of(taken),
     )
 

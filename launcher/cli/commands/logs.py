@@ -26,9 +26,9 @@ from launcher.screens.follow_logs import (
     ends_with_newline,
     header,
 )
-from launcher.screens.format import harmless, named, why
+from launcher.screens.format import harmless, named, reason_to_show, why
 from launcher.screens.terminal import coloured
-from launcher.states import OPEN, State
+from launcher.states import OPEN, ReasonCode, State
 from launcher.store.client import keep_going, open_queue, stopped
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -163,9 +163,9 @@ def _which(attempt: int | None) -> str:
 def _number(row: JobRow, attempt: int | None) -> int:
     if row.attempts == 0:
         then = "-f waits for it" if row.state in OPEN else "`launcher retry` queues it again"
-        reason = why(row)
-        told = f"it is {row.state}" if reason == "new" else reason
-        raise UsageError(f"{row.name} has not run yet: {told}; {then}")
+        new = reason_to_show(row).code is ReasonCode.NEW
+        waits = f"it is {row.state}" if new else why(row)
+        raise UsageError(f"{row.name} has not run yet: {waits}; {then}")
     if attempt is not None and attempt > row.attempts:
         raise UsageError(
             f"{row.name} has {counted(row.attempts, 'attempt')}, and you ask for number {attempt}; "

@@ -47,6 +47,7 @@ class JobPage:
         self._next = 0.0  # when to ask the queue again
         self._attempt: Attempt | None = None
         self._title: Line = line("")
+        self._events_title = ""
         self._sections: Sequence[tuple[str, Sequence[tuple[str, ...]]]] = ()
         self.look()
 
@@ -92,15 +93,17 @@ class JobPage:
         listed = [(f"  {one.id}", one.state, harmless(one.name)) for one in needs[:NEEDS]]
         more = len(needs) - NEEDS
         events = event_cells(record["events"])
+        events_title = f"events, the newest first, in local time ({zone(row.submitted)})"
         results = (record["result"] or {}).items()
         wanted = "needs" if len(needy) == 1 else "need"
         said = f"{counted(len(needy), 'open job')} {wanted} it: {named(needy)}"
+        self._events_title = events_title
         self._sections = [
             (row.state, [("  " + (record["note"] or "no reason is known"),)]),
             ("needs", [*listed, *([(f"  and {more:,} more",)] if more > 0 else [])]),
             ("needed by", [(f"  {said}",)] if needy else []),
             ("attempts", [attempt_cells(one, labels) for one in record["attempts"]]),
-            (f"events, the newest first, in local time ({zone(row.submitted)})", events[::-1]),
+            (events_title, events[::-1]),
             ("result", [(f"  {harmless(str(key))}", _plain(value)) for key, value in results]),
             ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),
         ]
@@ -143,7 +146,7 @@ class JobPage:
         window.fit(len(lines), room)
         if self._why and self._page == 0:
             self._why = False
-            events = [n for n, one in enumerate(lines) if one.text.startswith("events")]
+            events = [n for n, one in enumerate(lines) if one.text == self._events_title]
             window.top = max(0, min(events[0] - 2, len(lines) - room)) if events else 0
         return Drawn(lines=[*head, *lines[window.top : window.end]])
 

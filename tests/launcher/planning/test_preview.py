@@ -9,7 +9,7 @@ from launcher.planning.preview import FirstWave, MachineState, Preview, preview_
 from launcher.planning.submit import Action, Standing
 from launcher.scheduler.model import Machine, Running
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.usage import Lesson
+from launcher.store.usage import Usage
 from tests.launcher.plans import (
     GIB,
     NOON,
@@ -74,7 +74,7 @@ def test_a_plan_hears_of_jobs_that_can_never_start_and_why() -> None:
 
 def test_a_plan_is_promised_what_jobs_like_it_took() -> None:
     made = a_plan("name: x\ntrain: [{model: null, data: dot:pre}, {model: null, data: ring:pre}]\n")
-    around = here(a_gpu(), lesson=lambda _: Lesson(peaks=(10 * GIB,)))
+    around = here(a_gpu(), usage=lambda _: Usage(peaks=(10 * GIB,)))
     assert outlook(made, here(a_gpu())).wave.starts == {("train", "cuda:0"): 1}
     assert outlook(made, around).wave.starts == {("train", "cuda:0"): 2}
     hidden = outlook(made, replace(around, visible=())).wave

@@ -11,13 +11,13 @@ from launcher.gpu.monitor import Sight
 from launcher.gpu.promises import Pledge
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Breed, Resources
-from launcher.scheduler.feasibility import never
+from launcher.scheduler.feasibility import refusal
 from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of, waiting
 from launcher.scheduler.gpu_slot import QUIET_SHARE
 from launcher.scheduler.model import Machine, Start, Wait
 from launcher.scheduler.policy import decide
 from launcher.store.rows import Claim, Lane, ReadyJob
-from launcher.store.usage import UNTAUGHT, Lesson
+from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.workers.memory_share import CONTEXT, Portion
@@ -52,8 +52,8 @@ def a_ledger(home: Home, claims: Iterable[Claim], *gpus: GpuSnapshot, at: float 
     return ledger
 
 
-def untaught(_: str) -> Lesson:
-    return UNTAUGHT
+def untaught(_: str) -> Usage:
+    return NO_USAGE
 
 
 def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
@@ -178,7 +178,7 @@ def test_a_job_that_shares_with_nobody_is_told_as_the_whole_card() -> None:
 def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None:
     claims = [running(claimed=1000.0), running(2, "cpu", claimed=1000.0)]
     ledger = a_ledger(home, claims, a_card())
-    on_gpu, on_cpu = ledger.running(claims, lambda _: Lesson(seconds=(100.0,)))
+    on_gpu, on_cpu = ledger.running(claims, lambda _: Usage(seconds=(100.0,)))
     assert on_gpu.ends is not None
     assert on_gpu.ends > 1100
     assert (on_cpu.ends, on_cpu.devices) == (None, ())
@@ -191,11 +191,11 @@ def ready(least: int = 0, visible: tuple[str, ...] | None = ("0",), **asked: Any
 
 
 def test_a_waiting_job_has_what_was_declared_learned_or_needed() -> None:
-    taught = Lesson(peaks=(4 * GIB,), seconds=(10.0,))
-    one = waiting(ready(min_vram=8 * GIB), UNTAUGHT)
+    taught = Usage(peaks=(4 * GIB,), seconds=(10.0,))
+    one = waiting(ready(min_vram=8 * GIB), NO_USAGE)
     assert (one.job, one.group, one.visible) == (7, "g", ("0",))
     assert (one.claim, one.seconds) == (8 * GIB, None)
-    assert waiting(ready(), UNTAUGHT).claim is None
+    assert waiting(ready(), NO_USAGE).claim is None
     learned = waiting(ready(), taught)
     assert learned.claim is not None
     assert learned.claim > 4 * GIB
@@ -204,19 +204,21 @@ def test_a_waiting_job_has_what_was_declared_learned_or_needed() -> None:
 
 
 def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
-    full, gpus = Lesson(peaks=(int(23.5 * GIB),)), (a_gpu(0, total=24), a_gpu(1, total=8))
+    full, gpus = Usage(peaks=(int(23.5 * GIB),)), (a_gpu(0, total=24), a_gpu(1, total=8))
     for rules in (Rules(), Rules(reserve=2 * GIB)):
         machine = Machine(cpus=2, gpus=gpus, rules=rules)
         (start,) = decide([waiting(ready(visible=None), full)], [], machine)
         assert isinstance(start, Start)
         assert (start.devices, start.claim, start.lone) == ((gpus[0].uuid,), None, True)
         # what its owner asks for, or what it lacked, can be more than any card has
-        for job, lesson in (
-            (ready(visible=None, min_vram=30 * GIB), UNTAUGHT),
-            (ready(least=30 * GIB, visible=None), UNTAUGHT),
+        for job, usage in (
+            (ready(visible=None, min_vram=30 * GIB), NO_USAGE),
+            (ready(least=30 * GIB, visible=None), NO_USAGE),
             (ready(visible=None, min_vram=30 * GIB), full),
         ):
-            assert "can never fit" in never(waiting(job, lesson), machine)
+            never = refusal(waiting(job, usage), machine)
+            assert never is not None
+            assert "can never fit" in never.text
 
 
 @settings(deadline=None)
@@ -238,9 +240,9 @@ def test_on_an_idle_machine_a_job_starts_again_where_it_was_seen_to_fit(
     machine = Machine(cpus=2, gpus=tuple(cards), rules=Rules(reserve=kept))
     peak = int((cards[0].total - (cards[0].used or 0)) * took)
     asks = ready(visible=("0", "1"), gpus=count, device="cuda")
-    again = waiting(asks, Lesson(peaks=(peak,)))
+    again = waiting(asks, Usage(peaks=(peak,)))
 
-    assert never(again, machine) == ""
+    assert refusal(again, machine) is None
     (start,) = decide([again], [], machine)
 
     assert isinstance(start, Start), start.reason
@@ -253,7 +255,7 @@ def test_on_an_idle_machine_a_job_starts_again_where_it_was_seen_to_fit(
 def test_a_job_that_lacked_a_little_gets_the_idle_card_that_is_as_large_as_it_was_told() -> None:
     # the driver takes a little more than when its need was judged
     card = a_gpu(total=24, used=0.75)
-    job = waiting(ready(least=int(23.5 * GIB), device="cuda"), UNTAUGHT)
+    job = waiting(ready(least=int(23.5 * GIB), device="cuda"), NO_USAGE)
     (start,) = decide([job], [], Machine(cpus=2, gpus=(card,)))
     assert isinstance(start, Start), start.reason
     (wait,) = decide([job], [], Machine(cpus=2, gpus=(a_gpu(total=24, used=2),)))

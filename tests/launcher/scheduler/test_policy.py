@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from launcher.gpu.resources import Promise
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.scheduler.feasibility import never
+from launcher.scheduler.feasibility import refusal
 from launcher.scheduler.model import Machine, Running, Start, Stop, Wait, Waiting
 from launcher.scheduler.policy import Policy, decide, evacuate
 from launcher.system.gpu_sharing import Rules
@@ -209,9 +209,9 @@ def test_what_can_never_fit_does_not_fit_an_empty_machine(
     waiting: list[Waiting], machine: Machine
 ) -> None:
     for one in waiting:
-        if never(one, machine):
+        if never := refusal(one, machine):
             assert not places_of(one, [], machine)
-            assert decide([one], [], machine) == [Wait(job=one.job, reason=never(one, machine))]
+            assert decide([one], [], machine) == [Wait(job=one.job, reason=never.text)]
 
 
 # --- cores, main memory, groups
@@ -446,7 +446,7 @@ def test_nothing_starts_on_a_card_that_another_launcher_shares_with_nobody() -> 
     for job in (a_waiting(1, min_vram=GIB), a_waiting(1, gpus=1, device="cuda")):
         (wait,) = decide([job], [], machine)
         assert "cuda:0 is promised to bob, who shares it with nobody" in wait.reason
-        assert never(job, machine) == ""
+        assert refusal(job, machine) is None
 
 
 def test_cores_and_memory_that_other_homes_have_promised_are_not_given_away() -> None:

@@ -550,7 +550,7 @@ def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: 
     ensure_scheduler(queue.home)
     assert queue.wait(job) == [State.DONE]
     assert endings(queue.store, job) == ["lost", "done"]
-    events = [reason for _, _, reason in queue.store.read.events_of(job)]
+    events = [reason.text for _, _, reason in queue.store.read.events_of(job)]
     assert "lost (the machine was restarted), runs again" in events
 
 

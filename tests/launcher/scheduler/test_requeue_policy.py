@@ -5,10 +5,10 @@ import pytest
 from launcher.job import Breed, Resources, Terms
 from launcher.scheduler.model import Machine
 from launcher.scheduler.requeue_policy import CROWDED_PAUSE_S, excuse_of
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Reason, ReasonCode, Stopped
 from launcher.store.rows import Lane
 from launcher.store.transitions import Excuse
-from tests.build import GIB, a_claim, a_gpu, a_spec
+from tests.build import GIB, a_claim, a_gpu, a_reason, a_spec
 
 LANE = Lane(group="", resources=Resources(device="cuda"), breed=Breed())
 FELL = a_gpu(fault="fell off the bus")
@@ -17,6 +17,10 @@ FAILED = Failed(at=1.0, error="RuntimeError: boom")
 
 def short(**facts: Any) -> OutOfMemory:
     return OutOfMemory(at=1.0, error="CUDA out of memory", where="gpu", **facts)
+
+
+def fell(text: str) -> Reason:
+    return a_reason(text, ReasonCode.GPU_FAULT, fault="cuda:0 fell off the bus")
 
 
 def excuse(
@@ -41,15 +45,15 @@ def test_what_is_done_or_failed_by_itself_needs_no_excuse() -> None:
 
 def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
     told = "cuda:0 fell off the bus; queued again"
-    assert excuse(FAILED, FELL) == Excuse(reason=f"RuntimeError: boom: {told}")
-    assert excuse(short(), FELL) == Excuse(reason=f"CUDA out of memory: {told}")
-    assert excuse(Lost(at=1.0, why="killed"), FELL) == Excuse(reason=told)
+    assert excuse(FAILED, FELL) == Excuse(reason=fell(f"RuntimeError: boom: {told}"))
+    assert excuse(short(), FELL) == Excuse(reason=fell(f"CUDA out of memory: {told}"))
+    assert excuse(Lost(at=1.0, why="killed"), FELL) == Excuse(reason=fell(told))
 
 
 def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
     for outcome in (FAILED, short(), Stopped(at=1.0)):
         found = excuse(outcome, a_gpu(), moved="cuda:0 fell off the bus")
-        assert found == Excuse(reason="cuda:0 fell off the bus; queued again")
+        assert found == Excuse(reason=fell("cuda:0 fell off the bus; queued again"))
     assert excuse(Done(at=1.0), a_gpu(), moved="cuda:0 fell off the bus") is None
 
 
@@ -59,15 +63,15 @@ def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
     assert found.claim is not None
     assert found.claim >= 10 * GIB
     assert (found.hopeless, found.pause_s) == (False, 0.0)
-    assert found.reason.startswith("out of memory, its own: ")
+    assert found.reason.text.startswith("out of memory, its own: ")
 
 
 def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> None:
     found = excuse(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
     assert found is not None
     assert (found.claim, found.pause_s) == (8 * GIB, CROWDED_PAUSE_S)
-    assert found.reason.startswith("out of memory, a neighbour's: ")
-    assert found.reason.endswith("; queued again")
+    assert found.reason.text.startswith("out of memory, a neighbour's: ")
+    assert found.reason.text.endswith("; queued again")
 
 
 def test_others_who_have_left_meanwhile_are_remembered() -> None:
@@ -75,8 +79,8 @@ def test_others_who_have_left_meanwhile_are_remembered() -> None:
     now, then = excuse(outcome, card), excuse(outcome, card, crowd={"GPU-0": 38 * GIB})
     assert now is not None
     assert then is not None
-    assert "its own" in now.reason
-    assert "a neighbour's" in then.reason
+    assert "its own" in now.reason.text
+    assert "a neighbour's" in then.reason.text
 
 
 def test_a_job_on_the_cpu_gets_no_larger_claim() -> None:
@@ -87,7 +91,7 @@ def test_one_that_no_card_can_ever_hold_is_not_tried_again() -> None:
     found = excuse(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
     assert found is not None
     assert found.hopeless
-    assert "can never fit: cuda:0 has 40 GiB for it" in found.reason
+    assert "can never fit: cuda:0 has 40 GiB for it" in found.reason.text
 
 
 def test_a_larger_card_elsewhere_is_hope() -> None:
@@ -111,7 +115,7 @@ def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None
 def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
     found = excuse(Stopped(at=1.0), a_gpu(), moved="cuda:0 fell off the bus", rerun="never")
     assert found == Excuse(
-        reason="cuda:0 fell off the bus, and it must never run twice", hopeless=True
+        reason=fell("cuda:0 fell off the bus, and it must never run twice"), hopeless=True
     )
     assert excuse(Stopped(at=1.0), FELL, rerun="never") is None
 
@@ -120,4 +124,4 @@ def test_one_that_no_look_has_seen_is_not_said_to_have_been_alone() -> None:
     found = excuse(short(held=None, wanted=None), a_gpu(total=24, used=0))
     assert found is not None
     assert not found.hopeless
-    assert "alone" not in found.reason
+    assert "alone" not in found.reason.text

@@ -21,7 +21,7 @@ from launcher.screens.format import (
 from launcher.states import Done, Failed, State
 from launcher.store.queue import Store
 from launcher.workers.progress import Step
-from tests.build import a_spec, claimed, enqueue, job_row
+from tests.build import a_reason, a_spec, claimed, enqueue, job_row
 
 STEERING = "\x1b]0;title\x07\x1b[2J\r\n\t\x9b31m\u202e\x00"
 
@@ -135,7 +135,7 @@ def test_a_waiting_job_tells_what_its_lane_lacks(store: Store) -> None:
         needs={"command/b": ["command/a"]},
     )
     (first, _) = store.scheduling.ready(2)
-    store.scheduling.explain({first.lane_id: "needs 4 cores, 1 of 8 free"})
+    store.scheduling.explain({first.lane_id: a_reason("needs 4 cores, 1 of 8 free")})
     assert why(job_row(store, a)) == why(job_row(store, c)) == "needs 4 cores, 1 of 8 free"
     assert why(job_row(store, b)) == "needs 1 more job"
     store.owning.hold([c], 2.0)

@@ -7,7 +7,7 @@ from launcher.simulate.outcome import measure
 from launcher.simulate.predictions import Foresight, Learned
 from launcher.simulate.slowdown import Pace
 from launcher.simulate.workload import choose, fit
-from launcher.store.usage import NEWEST, Lesson
+from launcher.store.usage import NEWEST, Usage
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 
 # --- first come, first served
@@ -168,14 +168,12 @@ def test_durations_are_learned_from_jobs_of_the_same_group_that_have_ended() -> 
     assert learned.expected(job) is None
     for took in (20, 40, 10):
         learned.add(job, took)
-    assert learned.expected(job) == Lesson(seconds=(20, 40, 10)).expected_seconds
+    assert learned.expected(job) == Usage(seconds=(20, 40, 10)).expected_seconds
     assert learned.expected(a_job(1, group="b")) is None
     assert learned.expected(a_job(1, group="a", gpus=2)) is None
     for _ in range(NEWEST):
         learned.add(job, 1)
-    assert learned.expected(job) == Lesson(seconds=(1,)).expected_seconds, (
-        "older ones are forgotten"
-    )
+    assert learned.expected(job) == Usage(seconds=(1,)).expected_seconds, "older ones are forgotten"
 
 
 def test_what_the_queue_has_measured_goes_before_what_is_learned() -> None:

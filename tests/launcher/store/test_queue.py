@@ -13,11 +13,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from launcher.errors import StoreError
 from launcher.job import Terms, read_context
-from launcher.states import NEXT, Done, Failed, Lost, Outcome, State, Stopped, Void
+from launcher.states import (
+    NEXT,
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    Reason,
+    ReasonCode,
+    State,
+    Stopped,
+    Void,
+)
 from launcher.store.migrations import check_sqlite
 from launcher.store.queue import NewJob, Store
+from launcher.store.user_actions import HELD
 from launcher.system.paths import Home
-from tests.build import a_context, a_spec, claimed, enqueue, job_row
+from tests.build import a_context, a_reason, a_spec, claimed, enqueue, job_row
 
 
 def end(store: Store, job: int, outcome: Outcome) -> State | None:
@@ -93,15 +105,15 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(home: Home, store: St
     end(store, failed, Failed(at=2.0, error="no"))
     (done,) = enqueue(store, a_spec(name="command/done"))
     end(store, done, Done(at=2.0))
-    later = Terms(not_before=5.0)
+    later, changed = Terms(not_before=5.0), a_reason("lr 1 → 2", ReasonCode.CHANGED, key="lr")
 
     def jobs(first: int) -> list[NewJob]:
         return [
             NewJob(spec=a_spec(name="command/a", priority=2), needs=[done]),
-            NewJob(spec=a_spec(name="command/b", terms=later), needs=[first], reason="changed"),
+            NewJob(spec=a_spec(name="command/b", terms=later), needs=[first], reason=changed),
             NewJob(spec=a_spec(name="command/c"), needs=[first + 1, failed]),
             NewJob(spec=a_spec(name="command/d"), needs=[first + 2]),
-            NewJob(spec=a_spec(name="command/e", cpus=2), state=State.HELD, reason="held"),
+            NewJob(spec=a_spec(name="command/e", cpus=2), state=State.HELD, reason=HELD),
             NewJob(spec=a_spec(name="command/f", terms=replace(later, group="g"))),
         ]
 
@@ -119,9 +131,13 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(home: Home, store: St
             (row.name, row.state, row.priority, row.waits, row.reason, row.starts_at, row.spec)
             for row in rows
         ] + [
-            (store.read.needs_of(row.id), [one[1:] for one in store.read.events_of(row.id)])
+            (store.read.needs_of(row.id), [happened(one) for one in store.read.events_of(row.id)])
             for row in rows
         ]
+
+    def happened(event: tuple[float, State, Reason]) -> tuple[State, ReasonCode, str, set[str]]:
+        _, state, reason = event
+        return state, reason.code, reason.text, {*reason.data}
 
     assert told(quick) == told(slow)
     assert [job_row(store, job).state for job in quick] == [

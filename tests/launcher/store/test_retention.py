@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.states import ENDED, Done, Failed, State
+from launcher.states import ENDED, Done, Failed, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.retention import Rules, choose, delete, folders_of, refusal, size_of
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
-from tests.build import a_spec, an_attempt, claimed, enqueue, in_state, program_of, until
+from tests.build import a_reason, a_spec, an_attempt, claimed, enqueue, in_state, program_of, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal
 
@@ -55,8 +55,8 @@ def a_row(number: int, *, ended: float | None = 0.0, **changes: object) -> JobRo
         attempts=1,
         failures=0,
         lost=0,
-        reason="done",
-        hindrance="",
+        why=a_reason("done", ReasonCode.DONE),
+        lane_waits=None,
         starts_at=None,
         submitted=0.0,
         ended=ended,

@@ -5,11 +5,11 @@ import threading
 import pytest
 
 from launcher.job import LONGEST_BACKOFF_S, Terms
-from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
+from launcher.states import Done, Failed, Lost, Outcome, ReasonCode, State, Stopped, Void
 from launcher.store.queue import Store
 from launcher.store.transitions import LOST_LIMIT, Excuse
 from launcher.system.paths import Home
-from tests.build import a_seat, a_spec, claimed, endings, enqueue, job_row
+from tests.build import a_reason, a_seat, a_spec, claimed, endings, enqueue, job_row
 
 
 def end(store: Store, job: int, outcome: Outcome, now: float = 3.0) -> State | None:
@@ -164,10 +164,12 @@ def test_jobs_that_ask_for_the_same_share_a_lane(store: Store) -> None:
 def test_why_a_lane_waits_is_told_with_each_of_its_jobs(store: Store) -> None:
     a, b = enqueue(store, a_spec(name="command/a", cpus=4), a_spec(name="command/b"))
     lanes = {job.id: job.lane_id for job in store.scheduling.ready(1)}
-    store.scheduling.explain({lanes[a]: "needs 4 cores, 1 of 8 free", lanes[b]: ""})
+    full = a_reason("needs 4 cores, 1 of 8 free", ReasonCode.NO_ROOM)
+    store.scheduling.explain({lanes[a]: full, lanes[b]: None})
+    assert job_row(store, a).lane_waits == full
     assert job_row(store, a).hindrance == "needs 4 cores, 1 of 8 free"
     assert job_row(store, b).hindrance == ""
-    store.scheduling.explain({lanes[a]: ""})
+    store.scheduling.explain({lanes[a]: None})
     assert job_row(store, a).hindrance == ""
 
 
@@ -330,7 +332,7 @@ def test_a_running_job_that_an_older_command_line_put_in_ends_with_an_excuse(sto
     (job,) = enqueue(store, a_spec())
     claim = claimed(store, job)
     store._db.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (job,))
-    excuse, short = Excuse(reason="its GPU was full", claim=1 << 30), Failed(at=2.0, error="boom")
+    excuse, short = Excuse(reason=a_reason("full"), claim=1 << 30), Failed(at=2.0, error="boom")
     state = store.scheduling.finish(claim, short, outputs={}, now=2.0, excuse=excuse)
     assert state is State.QUEUED
     store.scheduling.ready(1)

@@ -2,41 +2,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.store.usage import LEAST_MARGIN, LONGER, UNTAUGHT, Lesson, claim_of
+from launcher.store.usage import LEAST_MARGIN, LONGER, NO_USAGE, Usage, claim_of
 from tests.build import GIB
 
-TEN = Lesson(peaks=(9 * GIB, 10 * GIB))
+TEN = Usage(peaks=(9 * GIB, 10 * GIB))
 MARGIN = round(0.05 * 10 * GIB)
 amounts = st.none() | st.integers(0, 80 * GIB)
 
 
 @pytest.mark.parametrize(
-    ("asked", "least", "lesson", "claim", "source"),
+    ("asked", "least", "usage", "claim", "source"),
     [
-        (None, 0, UNTAUGHT, None, ""),
-        (8 * GIB, 0, UNTAUGHT, 8 * GIB, "declared"),
+        (None, 0, NO_USAGE, None, ""),
+        (8 * GIB, 0, NO_USAGE, 8 * GIB, "declared"),
         (12 * GIB, 0, TEN, 12 * GIB, "declared"),
         (10 * GIB, 0, TEN, 10 * GIB, "declared"),
         (None, 0, TEN, 10 * GIB + MARGIN, "learned from 2 runs"),
-        (None, 0, Lesson(peaks=(GIB,)), GIB + LEAST_MARGIN, "learned from 1 run"),
+        (None, 0, Usage(peaks=(GIB,)), GIB + LEAST_MARGIN, "learned from 1 run"),
         (8 * GIB, 0, TEN, 10 * GIB + MARGIN, "declared 8 GiB, measured 10 GiB"),
-        (None, 14 * GIB, UNTAUGHT, 14 * GIB, "after it had too little"),
-        (8 * GIB, 14 * GIB, UNTAUGHT, 14 * GIB, "after it had too little"),
+        (None, 14 * GIB, NO_USAGE, 14 * GIB, "after it had too little"),
+        (8 * GIB, 14 * GIB, NO_USAGE, 14 * GIB, "after it had too little"),
         (None, 14 * GIB, TEN, 14 * GIB, "after it had too little"),
         (16 * GIB, 14 * GIB, TEN, 16 * GIB, "declared"),
     ],
 )
 def test_a_claim_says_on_what_it_rests(
-    asked: int | None, least: int, lesson: Lesson, claim: int | None, source: str
+    asked: int | None, least: int, usage: Usage, claim: int | None, source: str
 ) -> None:
-    assert claim_of(asked, least, lesson) == (claim, source)
+    assert claim_of(asked, least, usage) == (claim, source)
 
 
 @given(amounts, st.integers(0, 80 * GIB), st.lists(st.integers(0, 80 * GIB), max_size=4))
 def test_a_claim_is_never_less_than_anything_that_is_known(
     asked: int | None, least: int, peaks: list[int]
 ) -> None:
-    claim, source = claim_of(asked, least, Lesson(peaks=tuple(peaks)))
+    claim, source = claim_of(asked, least, Usage(peaks=tuple(peaks)))
     if claim is None:
         assert (asked, least, peaks, source) == (None, 0, [], "")
     else:
@@ -45,15 +45,15 @@ def test_a_claim_is_never_less_than_anything_that_is_known(
 
 
 def test_the_longest_of_those_alike_counts_and_a_little_more() -> None:
-    assert Lesson(seconds=(60.0, 100.0, 80.0)).expected_seconds == LONGER * 100
-    assert UNTAUGHT.expected_seconds is None
-    assert UNTAUGHT.peak is None
+    assert Usage(seconds=(60.0, 100.0, 80.0)).expected_seconds == LONGER * 100
+    assert NO_USAGE.expected_seconds is None
+    assert NO_USAGE.peak is None
 
 
 def test_what_a_program_asks_for_counts_more_than_what_its_like_took_with_other_numbers() -> None:
-    lesson = Lesson(peaks=(11 * GIB,))
-    assert claim_of(4 * GIB, 0, lesson, exact=False) == (4 * GIB, "declared")
-    claim, source = claim_of(4 * GIB, 0, lesson)
+    usage = Usage(peaks=(11 * GIB,))
+    assert claim_of(4 * GIB, 0, usage, exact=False) == (4 * GIB, "declared")
+    claim, source = claim_of(4 * GIB, 0, usage)
     assert claim is not None
     assert claim > 11 * GIB
     assert "measured" in source

@@ -14,8 +14,18 @@ from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.screens.history_view import columns, draw, headline
 from launcher.screens.text_table import width_of
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, State, Stopped, Void
-from launcher.store.failure_groups import Badly, Cause, cause_of
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    ReasonCode,
+    State,
+    Stopped,
+    Void,
+)
+from launcher.store.failure_groups import FailedAttempts, FailureGroup, group_of
 from launcher.store.history import (
     Day,
     Ends,
@@ -30,7 +40,7 @@ from launcher.store.history import (
 )
 from launcher.store.queue import Store
 from launcher.store.transitions import Excuse
-from tests.build import GIB, a_seat, a_spec, enqueue
+from tests.build import GIB, a_reason, a_seat, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
 
@@ -187,48 +197,39 @@ def test_runs_of_one_name_are_told_together() -> None:
 # --- by cause
 
 
-def badly(ending: str, **changes: Any) -> Badly:
-    return Badly(ending=ending, job=1, at=NOON, **changes)
+def failed(code: ReasonCode, **changes: Any) -> FailedAttempts:
+    return FailedAttempts(code=code, job=1, at=NOON, **changes)
 
 
 @pytest.mark.parametrize(
-    ("one", "cause", "detail"),
+    ("attempts", "name", "detail"),
     [
-        (badly("failed", text="ValueError: bad image 7 of 12"), "failed", "ValueError: bad image # of #"),
-        (badly("failed", text="ended with exit code 137: line 8"), "failed", "ended with exit code 137: line #"),
-        (badly("failed", text="at 0xdeadbeef, 1.5e-3 s\nmore"), "failed", "at #, # s"),
-        (badly("failed", text="reached its time limit of 2 h"), "time limit", ""),
-        (
-            badly("failed", text="CUDA error", reason="CUDA error: cuda:1 Xid 79; queued again"),
-            *("GPU fault", "cuda:# Xid #"),
-        ),
-        (badly("stopped", reason="cuda:1 Xid 79; queued again"), "GPU fault", "cuda:# Xid #"),
-        (badly("out-of-memory", where="ram"), "out of memory", "main memory"),
-        (
-            badly("out-of-memory", where="ram", reason="out of memory, the machine's: used 3 GiB"),
-            *("out of memory", "main memory, the machine's"),
-        ),
-        (
-            badly("out-of-memory", where="gpu", reason="out of memory, its own: held 3 GiB"),
-            *("out of memory", "a GPU's memory, its own"),
-        ),
-        (
-            badly("out-of-memory", where="gpu", reason="out of memory, a neighbour's: …; queued again"),
-            *("out of memory", "a GPU's memory, a neighbour's"),
-        ),
-        (badly("lost", text="pid 77 is gone"), "lost", "pid # is gone"),
-        (badly("void"), "not started", ""),
-        (badly("stopped", state="cancelled"), "cancelled", ""),
-        (badly("failed", state="cancelled", text="killed"), "cancelled", ""),
-        (badly("stopped", state="queued"), "stopped", "with the queue"),
-        (badly("something new"), "something new", ""),
+        (failed(ReasonCode.FAILED, error="ValueError: bad image 7 of 12"), "failed", "ValueError: bad image # of #"),
+        (failed(ReasonCode.FAILED, error="ended with exit code 137: line 8"), "failed", "ended with exit code 137: line #"),
+        (failed(ReasonCode.FAILED, error="at 0xdeadbeef, 1.5e-3 s\nmore"), "failed", "at #, # s"),
+        (failed(ReasonCode.TIME_LIMIT, error="in any words"), "time limit", ""),
+        (failed(ReasonCode.GPU_FAULT, error="CUDA error", fault="cuda:1 Xid 79"), "GPU fault", "cuda:# Xid #"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="ram"), "out of memory", "main memory"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="ram", whose="machine"), "out of memory", "main memory, the machine's"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="ours"), "out of memory", "a GPU's memory, its own"),
+        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour"), "out of memory", "a GPU's memory, a neighbour's"),
+        (failed(ReasonCode.LOST, error="pid 77 is gone"), "lost", "pid # is gone"),
+        (failed(ReasonCode.NOT_STARTED), "not started", ""),
+        (failed(ReasonCode.CANCELLED), "cancelled", ""),
+        (failed(ReasonCode.CANCELLED, error="killed"), "cancelled", ""),
+        (failed(ReasonCode.STOPPED, requeued=True), "stopped", "with the queue"),
+        (failed(ReasonCode.STOPPED), "stopped", ""),
+        (failed(ReasonCode.UNKNOWN), "unknown", ""),
     ],
 )  # fmt: skip
-def test_attempts_that_were_not_done_have_a_cause(one: Badly, cause: str, detail: str) -> None:
-    assert cause_of(one) == (cause, detail)
+def test_attempts_that_were_not_done_have_a_group(
+    attempts: FailedAttempts, name: str, detail: str
+) -> None:
+    group = group_of(attempts)
+    assert (group.name, group.detail) == (name, detail)
 
 
-def test_causes_are_grouped_and_the_costly_come_first(store: Store) -> None:
+def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     specs = [a_spec(name=f"command/{number}") for number in range(7)]
     first, second, third, lost, void, small, gone = enqueue(store, *specs)
     attempt(store, first, Failed(at=NOON - 9, error="bad image 1"), HOUR)
@@ -237,23 +238,24 @@ def test_causes_are_grouped_and_the_costly_come_first(store: Store) -> None:
     attempt(store, lost, Lost(at=NOON, why="its supervisor is gone"), HOUR)
     attempt(store, void, Void(at=NOON), 0)
     short = OutOfMemory(at=NOON, error="CUDA out of memory", where="gpu")
-    excuse = Excuse(reason="out of memory, a neighbour's: held 1 GiB; queued again")
+    crowded = a_reason("in any words", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
+    excuse = Excuse(reason=crowded)
     attempt(store, small, short, 1800, device="GPU-0", excuse=excuse)
     claim = store.scheduling.claim(gone, a_seat(), reason="fits", now=NOON - 60)
     assert claim is not None
     store.owning.cancel([gone], NOON - 30)
     store.scheduling.finish(claim, Stopped(at=NOON), outputs={}, now=NOON + 0.1)
 
-    causes = the_past(store, now=NOON + 1).causes
+    groups = the_past(store, now=NOON + 1).failures
 
-    assert [(one.cause, one.detail, one.attempts, one.job) for one in causes] == [
+    assert [(one.name, one.detail, one.attempts, one.job) for one in groups] == [
         ("failed", "bad image #", 3, second),
         ("lost", "its supervisor is gone", 1, lost),
         ("out of memory", "a GPU's memory, a neighbour's", 1, small),
         ("cancelled", "", 1, gone),
         ("not started", "", 1, void),
     ]
-    assert causes[0].seconds == pytest.approx(4 * HOUR)
+    assert groups[0].seconds == pytest.approx(4 * HOUR)
 
 
 def test_last_words_that_are_no_text_are_told_as_far_as_they_are(store: Store) -> None:
@@ -261,11 +263,11 @@ def test_last_words_that_are_no_text_are_told_as_far_as_they_are(store: Store) -
     attempt(store, first, Failed(at=NOON, error="no file caf\udce9"), HOUR)
     attempt(store, second, Failed(at=NOON - 1, error="cut\x00off"), 1)
 
-    causes = the_past(store).causes
+    groups = the_past(store).failures
 
-    assert [one.attempts for one in causes] == [1, 1]
-    assert causes[0].detail.startswith("no file caf")
-    assert causes[0].detail.encode()
+    assert [one.attempts for one in groups] == [1, 1]
+    assert groups[0].detail.startswith("no file caf")
+    assert groups[0].detail.encode()
 
 
 # --- by memory
@@ -355,7 +357,7 @@ def test_only_what_lies_in_the_time_counts(store: Store) -> None:
     past = the_past(store, begin=NOON - 2 * HOUR)
 
     assert past.runs[0].gpu_hours == pytest.approx(2)
-    assert (past.runs[0].jobs, past.causes) == (2, ())
+    assert (past.runs[0].jobs, past.failures) == (2, ())
 
 
 def test_a_pattern_narrows_every_section(store: Store) -> None:
@@ -365,7 +367,7 @@ def test_a_pattern_narrows_every_section(store: Store) -> None:
 
     past = the_past(store, jobs=[first])
 
-    assert (past.days[0].done, past.days[0].failed, past.causes) == (1, 0, ())
+    assert (past.days[0].done, past.days[0].failed, past.failures) == (1, 0, ())
     assert [one.name for one in past.memory] == ["train/a"]
     assert past.runs[0].attempts == 1
 
@@ -475,19 +477,19 @@ def a_past() -> Past:
         Run(run="quick\x1b[2J", jobs=9, done=8, failed=1, attempts=12, gpu_hours=3.2, at=3),
         Run(run="blend-of-everything-with-everything-else-again", jobs=900, done=900, at=2),
     )
-    causes = (
-        Cause(
-            cause="failed",
+    failures = (
+        FailureGroup(
+            code=ReasonCode.FAILED,
             detail="ended with exit code 1: FileNotFoundError: no folder called data/TrueFace in /data",
             attempts=12,
             seconds=44.12 * HOUR,
             job=39,
             at=1,
         ),
-        Cause(
-            cause="out of memory", detail="a GPU's memory, its own", attempts=3, seconds=4.5 * HOUR, job=44, at=1
+        FailureGroup(
+            code=ReasonCode.OUT_OF_MEMORY, detail="a GPU's memory, its own", attempts=3, seconds=4.5 * HOUR, job=44, at=1
         ),
-        Cause(cause="cancelled", detail="", attempts=1, seconds=14.4, job=45, at=1),
+        FailureGroup(code=ReasonCode.CANCELLED, detail="", attempts=1, seconds=14.4, job=45, at=1),
     )  # fmt: skip
     memory = (
         a_memory(10, 11.3, beyond=2),
@@ -495,7 +497,7 @@ def a_past() -> Past:
         a_memory(12, 11.3),
         a_memory(24, 11.3, declared=False),
     )
-    return Past(days=tuple(days), runs=runs, causes=causes, memory=memory)
+    return Past(days=tuple(days), runs=runs, failures=failures, memory=memory)
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -1,0 +1,336 @@
+"""What follows from a reason is decided by its code and its data: its text may be any other."""
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.job import Terms
+from launcher.screens.job_details import record_of
+from launcher.screens.job_records import job_records
+from launcher.screens.queue_view import recent, waiting
+from launcher.screens.screen import Happening, happening
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    ReasonCode,
+    State,
+    Stopped,
+    Void,
+)
+from launcher.store.failure_groups import failure_groups
+from launcher.store.history_queries import History
+from launcher.store.migration_steps import STEPS
+from launcher.store.migrations import migrate
+from launcher.store.queue import Store
+from launcher.store.transitions import EXCUSED_LIMIT, Excuse
+from launcher.system.paths import Home
+from tests.build import a_reason, a_spec, claimed, enqueue, job_row
+from tests.screens import NOW, a_line, an_idle_screen
+
+FAULT = a_reason("cuda:0 fell", ReasonCode.GPU_FAULT, fault="cuda:0 fell")
+CROWDED = a_reason("crowded", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
+SHORT = OutOfMemory(at=9.0, error="no room", where="gpu")
+ENDS: list[tuple[Outcome, Excuse | None, ReasonCode, dict[str, Any]]] = [
+    (Done(at=9.0), None, ReasonCode.DONE, {}),
+    (Failed(at=9.0, error="boom"), None, ReasonCode.FAILED, {}),
+    (Failed(at=9.0, error="boom", over_limit=True), None, ReasonCode.TIME_LIMIT, {}),
+    (SHORT, None, ReasonCode.OUT_OF_MEMORY, {"where": "gpu"}),
+    (Lost(at=9.0, why="gone"), None, ReasonCode.LOST, {"requeued": True}),
+    (Stopped(at=9.0), None, ReasonCode.STOPPED, {"requeued": True}),
+    (Stopped(at=9.0, by="SIGTERM"), None, ReasonCode.STOPPED, {"by": "SIGTERM", "requeued": True}),
+    (Void(at=9.0), None, ReasonCode.NOT_STARTED, {}),
+    (SHORT, Excuse(reason=CROWDED), ReasonCode.OUT_OF_MEMORY, {**CROWDED.data, "requeued": True}),
+    (SHORT, Excuse(reason=FAULT), ReasonCode.GPU_FAULT, {**FAULT.data, "requeued": True}),
+    (SHORT, Excuse(reason=FAULT, hopeless=True), ReasonCode.GPU_FAULT, {**FAULT.data}),
+]
+
+
+SCREENS = Path(__file__).parents[3] / "docs" / "screens.md"
+
+
+def finish(store: Store, job: int, outcome: Outcome, excuse: Excuse | None = None) -> None:
+    """Claim a job and take in how its attempt ended."""
+    claim = claimed(store, job)
+    store.scheduling.finish(claim, outcome, outputs={}, now=9.0, excuse=excuse)
+
+
+def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
+    failed = History(store.database).failed(0.0)
+    return sorted((one.code, one.detail, one.attempts) for one in failure_groups(failed))
+
+
+@pytest.mark.parametrize(("outcome", "excuse", "code", "data"), ENDS)
+def test_an_attempt_its_job_and_the_event_have_the_code_of_its_end(
+    store: Store, outcome: Outcome, excuse: Excuse | None, code: ReasonCode, data: dict[str, Any]
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    finish(store, job, outcome, excuse)
+
+    (attempt,) = store.read.attempts_of(job)
+    why, (_, _, event) = job_row(store, job).why, store.read.events_of(job)[-1]
+
+    assert attempt["reason_code"] is why.code is event.code is code
+    assert dict(why.data) == dict(event.data) == data
+
+
+def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
+    store: Store,
+) -> None:
+    texts = ("out of memory, its own: 3 GiB; queued again", "reached its time limit of 2 h", "")
+    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(6)))
+    for number, job in enumerate(jobs):
+        reason = replace(CROWDED if number < 3 else FAULT, text=texts[number % 3])
+        finish(store, job, SHORT, Excuse(reason=reason))
+
+    assert {job_row(store, job).state for job in jobs} == {State.QUEUED}
+    assert groups(store) == [
+        (ReasonCode.GPU_FAULT, "cuda:# fell", 3),
+        (ReasonCode.OUT_OF_MEMORY, "a GPU's memory, a neighbour's", 3),
+    ]
+
+
+def test_an_end_that_its_owner_asked_for_is_cancelled_however_the_program_ended(
+    store: Store,
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    claim = claimed(store, job)
+    store.owning.cancel([job], 8.0)
+    failed = Failed(at=9.0, error="KeyboardInterrupt")
+    store.scheduling.finish(claim, failed, outputs={}, now=9.0)
+    assert groups(store) == [(ReasonCode.CANCELLED, "", 1)]
+
+
+def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
+    store: Store,
+) -> None:
+    (job,) = enqueue(store, a_spec(terms=Terms(retries=2)))
+    error, exception = "ended with exit code 1: torch.X.YError: no", "YError: no"
+    finish(store, job, Failed(at=9.0, error=error, exception=exception))
+    why = job_row(store, job).why
+    assert why.text == f"retry 1 of 2 after 10 s: {error}"
+    assert why.data == {
+        "retry": 1,
+        "retries": 2,
+        "pause_s": 10.0,
+        "short": "retry 1 of 2 after 10 s: YError: no",
+    }
+
+
+def test_a_job_that_is_never_at_fault_fails_some_time_and_keeps_the_code(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    store._db.execute("UPDATE jobs SET excused = ?", (EXCUSED_LIMIT - 1,))
+    excuse = Excuse(reason=replace(FAULT, data={**FAULT.data, "short": "XError"}))
+    finish(store, job, SHORT, excuse)
+    row = job_row(store, job)
+    assert (row.state, row.why.code) == (State.FAILED, ReasonCode.GPU_FAULT)
+    assert row.why.data["short"] == f"XError, {EXCUSED_LIMIT} times by now"
+    assert "requeued" not in row.why.data
+
+
+def test_what_is_skipped_names_the_job_that_it_needs(store: Store) -> None:
+    below = a_spec(name="command/2")
+    first, second = enqueue(store, a_spec(), below, needs={"command/2": ["command/1"]})
+    store.owning.cancel([first], 1.0)
+    why = job_row(store, second).why
+    assert (why.code, why.data) == (
+        ReasonCode.NEED_FAILED,
+        {"need": first, "state": "cancelled"},
+    )
+
+
+def test_a_code_of_a_newer_launcher_is_unknown_and_its_text_is_kept(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    store._db.execute("UPDATE jobs SET reason_code = 'teleported', reason = 'beamed up'")
+    assert job_row(store, job).why == Reason(code=ReasonCode.UNKNOWN, text="beamed up")
+
+
+def test_every_code_is_documented() -> None:
+    documented = set(re.findall(r"`([a-z-]+)`", SCREENS.read_text(encoding="utf-8")))
+    assert {str(code) for code in ReasonCode} <= documented
+
+
+# --- screens
+
+
+def shown(one: Happening) -> str:
+    return " ".join(line.text for line in recent(replace(an_idle_screen(), recent=(one,)), 140)[1:])
+
+
+@pytest.mark.parametrize("text", ["crowded; queued again", "anything else"])
+def test_whether_a_reason_says_that_the_job_is_queued_again_is_told_by_its_data(text: str) -> None:
+    line = a_line(44, "train/a", State.QUEUED)
+    says = happening(line, NOW, State.FAILED, replace(CROWDED, text=text, data={"requeued": True}))
+    silent = happening(line, NOW, State.FAILED, replace(CROWDED, text=text, data={}))
+    assert shown(says).endswith(text)
+    assert shown(silent).endswith(f"{text} (queued again)")
+
+
+@pytest.mark.parametrize("note", ["held by its owner", "wait for new crops"])
+def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str) -> None:
+    lines = (
+        a_line(1, "train/a", State.HELD, note, code=ReasonCode.HELD),
+        a_line(2, "train/b", State.HELD, f"{note}!", code=ReasonCode.NEW),
+    )
+    _, first, second = waiting(replace(an_idle_screen(), waiting=lines), 140)
+    assert "held: " not in first.text
+    assert f"held: {note}!" in second.text
+
+
+def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> None:
+    failed, waits = enqueue(store, a_spec(), a_spec(name="command/2"))
+    finish(store, failed, Failed(at=9.0, error="boom"))
+    (ready,) = store.scheduling.ready(1)
+    store.scheduling.explain({ready.lane_id: a_reason("cores are in use", ReasonCode.NO_ROOM)})
+
+    record = record_of(home, store, job_row(store, failed), [])
+    (waiting_one,) = job_records(home, store, [job_row(store, waits)])
+    (group,) = failure_groups(History(store.database).failed(0.0))
+
+    assert (record["reason"], record["reason_code"], record["note_code"]) == (
+        "boom",
+        *["failed"] * 2,
+    )
+    assert [one["reason_code"] for one in record["attempts"]] == ["failed"]
+    assert [one["reason_code"] for one in record["events"]] == ["new", "started", "failed"]
+    assert (waiting_one["note"], waiting_one["note_code"]) == ("cores are in use", "no-room")
+    assert waiting_one["reason_code"] == "new"
+    assert (group.values()["cause"], group.values()["reason_code"]) == ("failed", "failed")
+    assert '"reason_code": "failed"' in json.dumps(record)
+
+
+# --- reasons of before there were codes
+
+BOOM = "ended with exit code 1: torch.cuda.XError: no"
+OLD: list[tuple[dict[str, Any], str, str, ReasonCode, str]] = [
+    ({"ending": "failed", "error": "boom 7"}, "failed", "boom 7", ReasonCode.FAILED, "boom #"),
+    ({"ending": "failed", "error": "boom 8"}, "queued", "retry 1 of 2 after 10 s: boom 8", ReasonCode.FAILED, "boom #"),
+    ({"ending": "failed", "error": "reached its time limit of 2 h"}, "failed", "reached its time limit of 2 h", ReasonCode.TIME_LIMIT, ""),
+    ({"ending": "failed", "error": "killed"}, "cancelled", "cancelled by its owner", ReasonCode.CANCELLED, ""),
+    ({"ending": "stopped"}, "cancelled", "cancelled by its owner", ReasonCode.CANCELLED, ""),
+    ({"ending": "stopped"}, "queued", "stopped, goes on later", ReasonCode.STOPPED, "with the queue"),
+    ({"ending": "stopped", "by": "SIGTERM"}, "failed", "stopped by SIGTERM, and it must never run twice", ReasonCode.STOPPED, ""),
+    ({"ending": "stopped"}, "queued", "cuda:1 fell off; queued again", ReasonCode.GPU_FAULT, "cuda:# fell off"),
+    ({"ending": "failed", "error": "CUDA error"}, "queued", "CUDA error: cuda:1:2 Xid 79; queued again", ReasonCode.GPU_FAULT, "cuda:#:# Xid #"),
+    ({"ending": "lost", "why": "gone"}, "failed", "cuda:1 Xid 79; queued again, 20 times by now", ReasonCode.GPU_FAULT, "cuda:# Xid #"),
+    ({"ending": "out-of-memory", "error": "no room", "where": "gpu"}, "queued", "out of memory, a neighbour's: 3 GiB; queued again", ReasonCode.OUT_OF_MEMORY, "a GPU's memory, a neighbour's"),
+    ({"ending": "out-of-memory", "error": "no room", "where": "ram"}, "failed", "no room", ReasonCode.OUT_OF_MEMORY, "main memory"),
+    ({"ending": "lost", "why": "pid 7"}, "queued", "lost (pid 7), runs again", ReasonCode.LOST, "pid #"),
+    ({"ending": "lost", "why": "pid 7"}, "failed", "lost 5 times, the last time: pid 7", ReasonCode.LOST, "pid #"),
+    ({"ending": "void"}, "queued", "was not started", ReasonCode.NOT_STARTED, ""),
+    ({"ending": "void", "why": "no disk", "whose": "job"}, "queued", "could not be started: no disk; queued again", ReasonCode.NOT_STARTED, ""),
+]  # fmt: skip
+
+
+def old_queue(home: Home, ends: list[tuple[dict[str, Any], str, str]]) -> None:
+    """Put a queue of the third schema there, with a job for each end, which began at its number."""
+    home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
+        migrate(connection, home.database, STEPS[:3])
+        connection.execute("INSERT INTO contexts VALUES (1, 'd', '{}')")
+        connection.execute("INSERT INTO runs VALUES (1, 'r', '/nowhere')")
+        for job, (outcome, state, reason) in enumerate(ends, 1):
+            connection.execute(
+                "INSERT INTO jobs (id, run, name, kind, state, hash, spec, context, reason,"
+                " attempts, submitted) VALUES (?, 1, ?, 'train', ?, '', '{}', 1, ?, 1, 0)",
+                (job, f"train/{job}", state, reason),
+            )
+            events = [(0.0, "queued", "new"), (1.0, "running", "fits"), (2.0, state, reason)]
+            for at, then, why in events:
+                connection.execute(
+                    "INSERT INTO events (at, job, state, reason) VALUES (?, ?, ?, ?)",
+                    (at, job, then, why),
+                )
+            connection.execute(
+                "INSERT INTO attempts (job, number, boot, device, cpus, claimed, ended, outcome)"
+                " VALUES (?, 1, 'b', 'cpu', 1, 1.0, 2.0, ?)",
+                (job, json.dumps({"schema": 1, **outcome})),
+            )
+
+
+@pytest.mark.parametrize(("outcome", "state", "reason", "code", "detail"), OLD)
+def test_an_old_attempt_is_grouped_as_a_new_one(
+    home: Home,
+    outcome: dict[str, Any],
+    state: str,
+    reason: str,
+    code: ReasonCode,
+    detail: str,
+) -> None:
+    old_queue(home, [(outcome, state, reason)])
+    store = Store(home, durable=False)
+    assert groups(store) == [(code, detail, 1)]
+    assert job_row(store, 1).reason == reason
+    store.close()
+
+
+def test_old_and_new_failures_are_one_group(home: Home) -> None:
+    boom = {"ending": "failed", "error": "boom 7"}
+    old_queue(home, [(boom, "failed", "boom 7"), (boom, "failed", "boom 7")])
+    store = Store(home, durable=False)
+    (job,) = enqueue(store, a_spec())
+    finish(store, job, Failed(at=9.0, error="boom 9"))
+    assert groups(store) == [(ReasonCode.FAILED, "boom #", 3)]
+    store.close()
+
+
+def test_an_end_that_an_older_scheduler_took_in_is_grouped_by_its_record(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    finish(store, job, Lost(at=9.0, why="pid 7"))
+    store._db.execute("UPDATE attempts SET reason_code = '', reason_data = NULL")
+    assert groups(store) == [(ReasonCode.LOST, "pid #", 1)]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "code", "data"),
+    [
+        ("failed", BOOM, ReasonCode.FAILED, {"short": "XError: no"}),
+        (
+            "queued",
+            f"retry 1 of 2 after 10 s: {BOOM}",
+            ReasonCode.FAILED,
+            {"retry": 1, "retries": 2, "short": "retry 1 of 2 after 10 s: XError: no"},
+        ),
+        ("queued", "lr 1 → 2", ReasonCode.CHANGED, {}),
+        ("held", "new", ReasonCode.NEW, {}),
+        ("held", "held by its owner", ReasonCode.HELD, {}),
+        ("skipped", "needs train/1, which failed", ReasonCode.NEED_FAILED, {}),
+        ("failed", "set aside unread: x; update", ReasonCode.UNREADABLE, {}),
+    ],
+)
+def test_the_reason_of_an_old_job_gets_its_code_and_what_a_screen_needs(
+    home: Home, state: str, reason: str, code: ReasonCode, data: dict[str, Any]
+) -> None:
+    old_queue(home, [({"ending": "failed", "error": "x"}, state, reason)])
+    store = Store(home, durable=False)
+    assert (job_row(store, 1).why.code, job_row(store, 1).why.data) == (code, data)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ("{", ReasonCode.FAILED),  # of what followed
+        ('{"ending": "done", "loss": NaN}', ReasonCode.UNKNOWN),
+        ("[]", ReasonCode.FAILED),
+    ],
+)
+def test_an_outcome_that_is_no_record_keeps_no_queue_from_opening(
+    home: Home, outcome: str, code: ReasonCode
+) -> None:
+    old_queue(home, [({"ending": "failed"}, "failed", "boom")])
+    with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
+        connection.execute("UPDATE attempts SET outcome = ?", (outcome,))
+    store = Store(home, durable=False)
+    (attempt,) = store.read.attempts_of(1)
+    assert attempt["reason_code"] is code
+    store.close()
