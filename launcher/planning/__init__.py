@@ -2,5 +2,5 @@
 
 Start reading at `load.plan`.
 In reading order: load, expansion, model_requests, model_graph, poison_draws, plan, dependencies,
-submit, estimates, preview, machine_state, export.
+submit, estimates, preview, missing_packages, machine_state, export.
 """

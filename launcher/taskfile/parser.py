@@ -15,7 +15,7 @@ Sections are the names of the installed kinds. What a file asks for is worked ou
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import Problem, Severity, UsageError
+from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.kinds import Kind, Role
 from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry
@@ -42,6 +42,7 @@ class Surroundings:
     environment: Mapping[str, str] = field(default_factory=dict)  # for ${NAME}
     settings: Sequence[str] = ()  # "key=value", stronger than the file
     words: Words = NO_WORDS  # of the user's configuration
+    unusable: Mapping[str, str] = field(default_factory=dict)  # kind → why it cannot be had
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,8 @@ def parse(
         include: gives the text of another file; none can be included without it.
 
     Raises:
-        TaskFileError: it is not a YAML mapping, so that nothing more can be said.
+        TaskFileError: it is not a YAML mapping, or has a section of a kind that is installed but
+            cannot be loaded, so that nothing more can be said.
     """
     problems: list[Problem] = []
     overrides = read_overrides(around.settings, around.kinds, problems)
@@ -111,6 +113,7 @@ def parse(
         return found.root
 
     read = read_whole(text, file, include or _refuse, around.environment, translated, problems)
+    _refuse_unusable(read.root, around.unusable)
     root = laid_over(read.root, overrides, problems)
     kinds, words = kinds_with(root, around.kinds, around.words, problems)
     said = read_preamble(root, kinds, overrides, problems)
@@ -137,6 +140,23 @@ def parse(
         problems=_in_order(gathered(_sure(problems, read.sound)), read.files),
         whole=sections.whole and read.sound,
     )
+
+
+def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:
+    """Refuse a section of a kind that cannot be had.
+
+    All that the file says of this kind would be wrong, too, and say nothing to its reader.
+
+    Raises:
+        TaskFileError: names each such section, and why.
+    """
+    problems = [
+        Problem(code="unusable-kind", message=unusable[key.text], place=key.place)
+        for key, _ in root.pairs
+        if key.text in unusable
+    ]
+    if problems:
+        raise TaskFileError(problems)
 
 
 def _sure(problems: Iterable[Problem], sound: bool) -> list[Problem]:

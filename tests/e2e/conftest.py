@@ -25,11 +25,12 @@ class Project:
     folder: Path
     home: Home
     environment: dict[str, str]
+    commands: Path = BIN  # where those that are installed lie
 
     def start(self, *words: str, **options: object) -> subprocess.Popen[str]:
         """Start one of the installed commands here."""
         return subprocess.Popen(
-            [BIN / words[0], *words[1:]],
+            [self.commands / words[0], *words[1:]],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,

@@ -17,13 +17,14 @@ import click
 from launcher.cli.complete import TASK_FILES
 from launcher.cli.missing_programs import warn_of_missing_programs
 from launcher.cli.run_results import collect, draw
-from launcher.errors import TaskFileError, UsageError, counted
+from launcher.errors import MachineError, TaskFileError, UsageError, counted
 from launcher.job import Context
 from launcher.planning.export import plan_commands, plan_json
 from launcher.planning.load import plan_files
 from launcher.planning.machine_state import look_around, remember
+from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
-from launcher.planning.preview import Here, hopeless_jobs, look_ahead, refusals
+from launcher.planning.preview import Here, hopeless_jobs, kinds_to_run, look_ahead, refusals
 from launcher.planning.submit import Action, Standing, Submitted, judge, resources_of, submit
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
@@ -153,13 +154,17 @@ def command(
 
 
 def _check_possible(
-    home: Home, store: Store, judged: Iterable[tuple[Plan, Sequence[Standing]]]
+    home: Home, store: Store, judged: Sequence[tuple[Plan, Sequence[Standing]]]
 ) -> None:
     """Refuse what this machine can never give, before anything is queued.
 
     Raises:
+        MachineError: packages that some jobs import are not installed.
         UsageError: some jobs would wait for ever.
     """
+    kinds = (kind for made, standings in judged for kind in kinds_to_run(made, standings))
+    if uninstalled := missing_packages(kinds):
+        raise MachineError(f"{'; '.join(uninstalled)}; nothing is queued")
     standings = [one for _, found in judged for one in found if one.action is not Action.CACHED]
     asked = {resources_of(one.job) for one in standings}
     if any(one.may_need_gpu for one in asked):
@@ -224,7 +229,8 @@ def _list(
         for made, path in zip(plans, taskfiles, strict=True):
             standings = _standings(store, made, force="--force" in options)
             unset_ones = unset(os.environ, (*made.pass_env, *pass_env))
-            reasons = refusals(made, hopeless_jobs(standings, here), unset_ones)
+            uninstalled = missing_packages(kinds_to_run(made, standings))
+            reasons = refusals(made, hopeless_jobs(standings, here), unset_ones, uninstalled)
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 shown += plan_commands(standings)
