@@ -1,6 +1,6 @@
 """From a task file's entries to the jobs of a run, and from those to the queue.
 
 Start reading at `load.plan`.
-In reading order: load, expansion, model_requests, model_graph, poison_draws, plan, dependencies,
-submit, estimates, preview, missing_packages, machine_state, export.
+In reading order: load, expansion, model_requests, model_graph, identity, poison_draws, plan,
+dependencies, code_changes, submit, estimates, preview, missing_packages, machine_state, export.
 """

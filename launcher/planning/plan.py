@@ -4,9 +4,7 @@ Pure but for four questions it asks through its arguments: whether a path exists
 kind's work imports, what their code is, and what is in a file that no job makes.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +16,7 @@ from launcher.job import program_signature
 from launcher.kinds import Draft, Input, Kind, Role, roots_of, signature_of
 from launcher.planning.dependencies import MISSING, Once, Wiring
 from launcher.planning.expansion import Step, expand
+from launcher.planning.identity import Code, Identity
 from launcher.planning.poison_draws import Draw, Draws
 from launcher.system.files import Json
 from launcher.taskfile.header import Reuse
@@ -25,7 +24,6 @@ from launcher.taskfile.legacy_names import Wanted
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.scope import Asked
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
 _PREPARING = frozenset({Role.DATA, Role.POISON})
 _LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST})
@@ -50,11 +48,24 @@ class PlannedJob:
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
-    entry: str
     preload: tuple[str, ...]
-    sources: Mapping[str, str]  # module → digest of its code
-    hash: str  # over everything that determines the result
+    identity: Identity  # everything that determines the result
     signature: str  # of what it costs, see `launcher.job`
+
+    @property
+    def entry(self) -> str:
+        """The function that does the work; '' of a program."""
+        return self.identity.code.entry
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """A digest of each module whose code decides the result."""
+        return self.identity.code.sources
+
+    @property
+    def hash(self) -> str:
+        """A digest of everything that determines the result."""
+        return self.identity.hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +114,7 @@ def plan(
     Raises:
         TaskFileError: all that is wrong with the file; nothing of it may be queued.
     """
-    working = _Working(task, root, Once(exists), cache(content), partial(_sources, closure, digest))
+    working = _Working(task, root, Once(exists), cache(content), partial(_code, closure, digest))
     for step in expand(task, working.on_disk, working.problems):
         working.enter(step)
     working.complete_draws()
@@ -127,14 +138,6 @@ def plan(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Sources:
-    """The modules whose code decides the results of a job, and a digest of each."""
-
-    digests: Mapping[str, str]
-    text: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
     """What a kind says of one job."""
@@ -153,14 +156,14 @@ class _Working:
         root: Path,
         there: Callable[[Path], bool],
         content: Callable[[Path], str],
-        sources: Callable[[tuple[str, ...]], _Sources],
+        code: Callable[[str, tuple[str, ...]], Code],
     ) -> None:
         self.task, self.root = task, root
         self.run_folder = root / "runs" / task.name
         self.problems = list(task.problems)
         self.wiring = Wiring(root, there)
         self._there, self._content = there, content
-        self._sources = cache(sources)
+        self._code = cache(code)
         self._jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._draws = Draws()
@@ -190,25 +193,30 @@ class _Working:
         self, step: Step, files: "_Files", words: Words, needs: Iterable[str], reader: str
     ) -> PlannedJob:
         """Return a job; `reader` is the one that is known to read the same."""
-        return _planned(
-            step,
-            files,
-            words,
-            [self._needed(need, step) for need in needs],
-            sources=self._sources(roots_of(step.kind, step.settings.values)),
-            given=[self._content(path) for path in self.wiring.given[reader]],
+        names = tuple(needs)
+        identity = Identity(
+            job=step.name,
+            kind=step.kind.name,
+            model=step.model,
+            base=step.base,
+            images=step.images,
+            settings=step.settings.text,
+            needs=tuple(self._needed(name, step) for name in names),
+            code=self._code(step.kind.entry, roots_of(step.kind, step.settings.values)),
+            given=tuple(self._content(path) for path in self.wiring.given[reader]),
+            words=words,
         )
+        return _planned(step, files, names, identity)
 
-    def _needed(self, name: str, step: Step) -> PlannedJob:
-        own = self._draws.hash_for(name, step)
-        return self._jobs[name] if own is None else replace(self._jobs[name], hash=own)
+    def _needed(self, name: str, step: Step) -> Identity:
+        return self._draws.identity_for(name, step) or self._jobs[name].identity
 
     def _share(self, draw: Draw, step: Step, files: "_Files") -> None:
         """Let an earlier job do what this step asks for, too."""
         first = draw.step.name
         self.wiring.make(draw.step, files.outputs, self.problems)
         alone = self._planned(step, files, draw.draft.words, self._jobs[first].needs, first)
-        draw.models[str(step.model)] = alone.hash
+        draw.models[str(step.model)] = replace(alone.identity, job=first)
 
     def complete_draws(self) -> None:
         """Tell the jobs that choose for several models what they write, now that all are known."""
@@ -280,13 +288,13 @@ class _Working:
         return replace(job, needs=tuple(need for need in job.needs if need in kept))
 
 
-def _sources(
+def _code(
     closure: Callable[[tuple[str, ...]], Collection[str]],
     digest: Callable[[str], str],
+    entry: str,
     roots: tuple[str, ...],
-) -> _Sources:
-    digests = {module: digest(module) for module in closure(roots)}
-    return _Sources(digests, json.dumps(digests, sort_keys=True))
+) -> Code:
+    return Code(entry, {module: digest(module) for module in closure(roots)})
 
 
 def _no_job(task: TaskFile) -> Problem:
@@ -314,15 +322,7 @@ def _files(step: Step, draft: Draft) -> _Files:
     )
 
 
-def _planned(
-    step: Step,
-    files: _Files,
-    words: Words,
-    needs: Sequence[PlannedJob],
-    *,
-    sources: _Sources,
-    given: Sequence[str],
-) -> PlannedJob:
+def _planned(step: Step, files: _Files, needs: tuple[str, ...], identity: Identity) -> PlannedJob:
     return PlannedJob(
         name=step.name,
         kind=step.kind.name,
@@ -332,17 +332,15 @@ def _planned(
         data=step.data,
         images=step.images,
         settings=step.settings.values,
-        words=words,
-        needs=tuple(need.name for need in needs),
+        words=identity.words,
+        needs=needs,
         resources=_resources(step),
         accelerated=step.kind.role in _LEARNING or step.asked.gpus is not None,
         inputs=tuple(one.path for one in files.inputs),
         outputs=files.outputs,
         argv=files.argv,
-        entry=step.kind.entry,
         preload=step.kind.preload,
-        sources=sources.digests,
-        hash=_hash(step, words, needs, sources, given),
+        identity=identity,
         signature=signature_of(step.kind, step.settings.values)
         if step.kind.entry
         else program_signature(files.argv),
@@ -360,28 +358,3 @@ def _resources(step: Step) -> Asked:
     if step.kind.entry or asked.device != "auto" or not on_gpu:
         return asked
     return replace(asked, device="cuda")
-
-
-def _hash(
-    step: Step,
-    words: Words,
-    needs: Iterable[PlannedJob],
-    sources: _Sources,
-    given: Sequence[str],
-) -> str:
-    """Return a digest of everything that determines the job's result."""
-    record: dict[str, Json] = {
-        "kind": step.kind.name,
-        "entry": step.kind.entry,
-        "model": step.model,
-        "base": step.base,
-        "images": step.images,
-        "settings": step.settings.text,
-        "needs": [*sorted(need.hash for need in needs)],
-        "sources": sources.text,
-        "given": list(given),
-    }
-    if words:
-        record["words"] = words.record()
-    text = _encode(record)
-    return hashlib.sha256(text.encode()).hexdigest()

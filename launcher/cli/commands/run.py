@@ -25,10 +25,18 @@ from launcher.planning.machine_state import look_around, remember
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import Here, hopeless_jobs, kinds_to_run, look_ahead, refusals
-from launcher.planning.submit import Action, Standing, Submitted, judge, resources_of, submit
+from launcher.planning.submit import (
+    ACCEPT_CODE,
+    Action,
+    Standing,
+    Submitted,
+    judge,
+    resources_of,
+    submit,
+)
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
-from launcher.screens.plan_view import WIDTH, draw_plan, refusal
+from launcher.screens.plan_view import WIDTH, draw_plan, other_code, refusal
 from launcher.screens.terminal import terminal_width
 from launcher.screens.watch import Watcher, watch_run
 from launcher.states import OPEN, State
@@ -86,6 +94,11 @@ class Form(StrEnum):
 )
 @click.option("--detach", is_flag=True, help="Queue the jobs and come back at once.")
 @click.option("--force", is_flag=True, help="Run again what is done already.")
+@click.option(
+    "--accept-code",
+    is_flag=True,
+    help="Keep what was done with other code, and the same settings and inputs.",
+)
 def command(
     taskfiles: tuple[str, ...],
     dry_run: bool,
@@ -95,11 +108,13 @@ def command(
     settings: tuple[str, ...],
     detach: bool,
     force: bool,
+    accept_code: bool,
     pass_env: tuple[str, ...],
 ) -> int:
     """Queue the jobs of TASKFILE and watch them; Ctrl-C leaves the view, the jobs go on.
 
-    What is done already, with the same settings, code and files, is not done again. A dry run ends
+    What is done already, with the same settings, code and files, is not done again; --accept-code
+    also keeps what was done with other code, such as that of an earlier version. A dry run ends
     with 2 where the run would be refused; with --json it says why, and ends with 0.
 
     \b
@@ -115,6 +130,7 @@ def command(
         if dry_run:
             options = [word for one in settings for word in ("--set", one)]
             options += ["--force"] if force else []
+            options += [ACCEPT_CODE] if accept_code else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
             return _list(plans, taskfiles, form, options, pass_env)
     results = any(made.wanted is Wanted.RESULTS for made in plans)
@@ -129,11 +145,14 @@ def command(
     with open_queue(make=True) as (home, store):
         with _uncollected():
             # all of them are judged before any is queued: a refusal leaves nothing behind
-            judged = [(made, _standings(store, made, force=force)) for made in plans]
+            judged = [
+                (made, _standings(store, made, force=force, accept_code=accept_code))
+                for made in plans
+            ]
             _check_possible(home, store, judged)
             contexts = [context_to_store((*made.pass_env, *pass_env)) for made in plans]
             submitted = [
-                _queue(store, made, standings, context)
+                _queue(store, made, standings, context, accept_code=accept_code)
                 for (made, standings), context in zip(judged, contexts, strict=True)
             ]
         since = store.read.last_event()  # what starts at once is told, too
@@ -189,9 +208,11 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _standings(store: Store | None, made: Plan, *, force: bool) -> list[Standing]:
+def _standings(
+    store: Store | None, made: Plan, *, force: bool, accept_code: bool
+) -> list[Standing]:
     rows = store.read.jobs_of(Path.cwd(), made.name) if store else {}
-    return judge(made, rows, stamp, force=force)
+    return judge(made, rows, stamp, force=force, accept_code=accept_code)
 
 
 def _form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
@@ -227,7 +248,9 @@ def _list(
         kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
         history = remember(store, kinds, gpus=bool(here.machine.gpus))
         for made, path in zip(plans, taskfiles, strict=True):
-            standings = _standings(store, made, force="--force" in options)
+            standings = _standings(
+                store, made, force="--force" in options, accept_code=ACCEPT_CODE in options
+            )
             unset_ones = unset(os.environ, (*made.pass_env, *pass_env))
             uninstalled = missing_packages(kinds_to_run(made, standings))
             reasons = refusals(made, hopeless_jobs(standings, here), unset_ones, uninstalled)
@@ -285,12 +308,21 @@ def _refuse_missing(made: Plan) -> None:
         raise TaskFileError(made.missing)
 
 
-def _queue(store: Store, made: Plan, standings: Sequence[Standing], context: Context) -> Submitted:
-    one = submit(store, Path.cwd(), made, standings, context, time.time())
+def _queue(
+    store: Store,
+    made: Plan,
+    standings: Sequence[Standing],
+    context: Context,
+    *,
+    accept_code: bool,
+) -> Submitted:
+    one = submit(store, Path.cwd(), made, standings, context, time.time(), accept_code=accept_code)
     said = [f"{one.queued} queued"]
     said += [f"{one.joined} under way already"] if one.joined else []
     said += [f"{one.cached} done before"] if one.cached else []
     click.echo(f"{made.name}: {counted(len(one.jobs), 'job')}, {', '.join(said)}", err=True)
+    if text := other_code(standings, queued=True):
+        click.echo(harmless(text), err=True)
     return one
 
 
