@@ -276,18 +276,20 @@ def find_kinds(names: Sequence[str] | None = None) -> Installed:
     """
     kinds: dict[str, Kind] = {}
     unusable: dict[str, str] = {}
-    offered: dict[str, str] = {}
+    offered: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         if names is not None and point.name not in names:
             continue
         if (other := offered.get(point.name)) is not None:
             kinds.pop(point.name, None)
             unusable[point.name] = (
-                f"kind {point.name!r} is offered twice, by {other} and by {_package(point)}; "
+                f"kind {point.name!r} is offered twice, by {_package(other)} and by {_package(point)}; "
                 "uninstall one of them, or give one kind another name"
             )
             continue
-        offered[point.name] = _package(point)
+        offered[point.name] = (
+            point  # its package is named in an error only: that reads its metadata
+        )
         try:
             kinds[point.name] = _load(point)
         except UsageError as error:

@@ -274,8 +274,8 @@ class _Working:
     def left_out(self, wanted: Iterable[PlannedJob]) -> tuple[PlannedJob, ...]:
         """Return the jobs that `wanted` need and that are not among them."""
         kept = {job.name for job in wanted}
-        needs = {need for name in kept for need in self._jobs[name].needs}
-        return tuple(job for name, job in self._jobs.items() if name in needs - kept)
+        missing = {need for name in kept for need in self._jobs[name].needs} - kept
+        return tuple(job for name, job in self._jobs.items() if name in missing)
 
     def _alone(self, job: PlannedJob, kept: Collection[str]) -> PlannedJob:
         """Return a job without needs that are left out; what these did not make yet is missing."""
