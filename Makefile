@@ -34,7 +34,7 @@ format: $(VENV)/.developing ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
-	$(PIP) -e '.[bench]'
+	$(PIP) -e '.[lab,bench]'
 	$(BIN)/python -m benchmarks.queue
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.screens
@@ -60,12 +60,12 @@ nospawn: $(VENV)/.developing ## 1,000 jobs wait for a minute in which no process
 clean: ## remove what the targets made, but not runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# torch and torchvision must match: they are installed together, with no version named
+# `pip install .` brings the queue alone; the extra `lab` brings torch and the rest of the laboratory
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) -e '.[lab]'
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[lab,dev]'
 	touch $@

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _LATE = {
     "Plan": "launcher.planning.plan",
     "PlannedJob": "launcher.planning.plan",
-    "TaskFile": "launcher.taskfile",
+    "TaskFile": "launcher.taskfile.parser",
     "load": "launcher.planning.load",
     "plan": "launcher.planning.load",
 }

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from launcher.errors import Error, UsageError
+from launcher.errors import UsageError
 from launcher.ids import DataId, Words, model_folder_name
 from launcher.job import digest_of
 
@@ -273,37 +273,73 @@ def roots_of(kind: Kind, settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*([entry] if entry else []), *kind.sources, *chosen)))
 
 
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The kinds that installed packages offer."""
+
+    kinds: dict[str, Kind]  # by name
+    unusable: dict[str, str]  # name → why the kind cannot be had, and what to do about it
+
+
+def find_kinds(names: Sequence[str] | None = None) -> Installed:
+    """Return every installed kind, or those named; one that cannot be had harms no other.
+
+    Args:
+        names: of the kinds to look for; None: all.
+    """
+    kinds: dict[str, Kind] = {}
+    unusable: dict[str, str] = {}
+    offered: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        if names is not None and point.name not in names:
+            continue
+        if (other := offered.get(point.name)) is not None:
+            kinds.pop(point.name, None)
+            unusable[point.name] = (
+                f"kind {point.name!r} is offered twice, by {_package(other)} and by {_package(point)}; "
+                "uninstall one of them, or give one kind another name"
+            )
+            continue
+        offered[point.name] = (
+            point  # its package is named in an error only: that reads its metadata
+        )
+        try:
+            kinds[point.name] = _load(point)
+        except UsageError as error:
+            unusable[point.name] = str(error)
+    return Installed(kinds, unusable)
+
+
 def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
     """Return every installed kind by its name.
 
     Raises:
         UsageError: two packages offer the same kind, or one of them cannot be imported.
     """
-    kinds: dict[str, Kind] = {}
-    offered: dict[str, str] = {}
-    for point in entry_points(group=GROUP):
-        if names is not None and point.name not in names:
-            continue
-        if (other := offered.get(point.name)) is not None:
-            raise UsageError(
-                f"kind {point.name!r} is offered twice, by {other} and by {_package(point)}; "
-                "uninstall one of them, or give one kind another name"
-            )
-        offered[point.name] = _package(point)
-        try:
-            kind = point.load()
-        except Error:
-            raise
-        except Exception as error:
-            raise UsageError(
-                f"kind {point.name!r} of {point.value} cannot be loaded: {error}; mend its package, or uninstall it"
-            ) from error
-        if not isinstance(kind, Kind) or kind.name != point.name:
-            raise UsageError(
-                f"{point.value} is not a kind named {point.name!r}; mend the entry point of its package"
-            )
-        kinds[point.name] = kind
-    return kinds
+    found = find_kinds(names)
+    if found.unusable:
+        raise UsageError("; ".join(found.unusable.values()))
+    return found.kinds
+
+
+def _load(point: EntryPoint) -> Kind:
+    """Import what an entry point names.
+
+    Raises:
+        UsageError: it cannot be imported, or is not a kind of this name.
+    """
+    try:
+        kind: object = point.load()
+    except Exception as error:
+        raise UsageError(
+            f"kind {point.name!r} of {_package(point)} cannot be loaded: {error}; "
+            "mend its package, or uninstall it"
+        ) from error
+    if not isinstance(kind, Kind) or kind.name != point.name:
+        raise UsageError(
+            f"{point.value} is not a kind named {point.name!r}; mend the entry point of its package"
+        )
+    return kind
 
 
 def _package(point: EntryPoint) -> str:

@@ -88,6 +88,7 @@ class ReasonCode(StrEnum):
     # put into the queue, and moved by its owner
     NEW = "new"
     CHANGED = "changed"  # queued again by a task file: the file, the code or an input is another
+    ACCEPTED = "accepted"  # done with other code than it is now; its owner keeps the result
     RETRIED = "retried"  # queued again by its owner
     HELD = "held"
     RELEASED = "released"

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from launcher.errors import MachineError
 from launcher.kinds import Role, installed
+from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import columns, harmless
 from launcher.screens.terminal import FULL_WIDTH
 from launcher.screens.text_table import Column, Span, table
@@ -29,13 +31,19 @@ _SHORTEST = 24  # columns of a model's name; what tells two apart may be its mid
 
 
 def collect(jobs: Sequence[JobRow]) -> list[Row]:
-    """Return the rows of a run's tests, each laboratory telling its own."""
+    """Return the rows of a run's tests, each laboratory telling its own.
+
+    Raises:
+        MachineError: packages that a laboratory reads its results with are not installed.
+    """
     done = [job for job in jobs if job.state is State.DONE and job.spec.role == Role.TEST]
     rows: list[Row] = []
     for name in sorted({job.kind for job in done}):
         kind = installed([name]).get(name)
         if kind is None or not kind.results:
             continue
+        if uninstalled := missing_packages([kind]):
+            raise MachineError("; ".join(uninstalled))
         module, _, function = kind.results.partition(":")
         # here the laboratory's code enters the command line: only it can read its score files
         table = getattr(importlib.import_module(module), function)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launcher.errors import MachineError
-from launcher.gpu.nvml import Nvml
 from launcher.gpu.recording import record
 from launcher.gpu.snapshot import GpuSnapshot
 
@@ -138,12 +137,16 @@ def unused_by_others(gpu: GpuSnapshot, ours: Container[int] = ()) -> bool:
 
 
 def watch(
-    probe: Nvml, file: Path | None, looks: int, *, patience_s: float = PATIENCE_S
+    look: Callable[[], Sequence[GpuSnapshot]],
+    file: Path | None,
+    looks: int,
+    *,
+    patience_s: float = PATIENCE_S,
 ) -> tuple[GpuSnapshot, ...]:
     """Look so many times and return what was seen last.
 
     Args:
-        probe: the driver.
+        look: asks the driver.
         file: where each look is recorded, if anywhere.
         looks: at least one.
         patience_s: how long the driver may take for one.
@@ -152,7 +155,7 @@ def watch(
         MachineError: the driver does not answer.
     """
     seen = threading.Event()
-    lookout = Lookout(probe.snapshot, seen.set)  # a driver that hangs cannot be interrupted
+    lookout = Lookout(look, seen.set)  # a driver that hangs cannot be interrupted
     gpus: tuple[GpuSnapshot, ...] = ()
     for number in range(looks):
         if number:

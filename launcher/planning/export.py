@@ -80,6 +80,7 @@ def _job_record(standing: Standing, estimate: Estimate) -> dict[str, Json]:
         "state": standing.state,
         "reason": standing.reason,
         "changes": list(standing.changes),
+        "other_code": standing.other_code,
         "estimate": estimate.record(),
         "argv": list(job.argv),
         "outputs": [str(path) for path in job.outputs],

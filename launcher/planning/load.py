@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launcher.errors import Place, Problem, TaskFileError, UsageError, nearest
 from launcher.ids import Words
-from launcher.kinds import installed
+from launcher.kinds import find_kinds
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import plan as work_out
 from launcher.system.code_digests import CodeIndex, user_cache
@@ -30,11 +30,14 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
-        TaskFileError: it is not a YAML mapping, so that nothing more can be said.
+        TaskFileError: it is not a YAML mapping, or has a section of a kind that is installed but
+            cannot be loaded, so that nothing more can be said.
     """
     own = read_configuration(os.environ)
+    installed = find_kinds()
     context = ParseContext(
-        kinds=installed(),
+        kinds=installed.kinds,
+        unusable=installed.unusable,
         environment=os.environ,
         settings=settings,
         words=Words(subsets=own.subsets, modifiers=own.modifiers),

@@ -45,7 +45,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
     ledger = Ledger(home, Ours())
     absent = ""
     try:
-        seen = watch(Nvml(), None, 1)  # a driver that hangs can be interrupted
+        seen = watch(Nvml().snapshot, None, 1)  # a driver that hangs can be interrupted
     except MachineError as error:
         seen, absent = (), str(error)
     ledger.enter(Sight(gpus=seen, at=time.monotonic()), claims)

@@ -9,6 +9,7 @@ from launcher.ids import Words
 from launcher.job import Resources, Terms
 from launcher.kinds import Kind, Role
 from launcher.planning.dependencies import MISSING
+from launcher.planning.identity import Identity
 from launcher.system.files import Json
 from launcher.taskfile.header import Reuse
 from launcher.taskfile.legacy_names import Wanted
@@ -35,11 +36,24 @@ class PlannedJob:
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
-    entry: str
     preload: tuple[str, ...]
-    sources: Mapping[str, str]  # module → digest of its code
-    hash: str  # over everything that determines the result
+    identity: Identity  # everything that determines the result
     signature: str  # of what it costs, see `launcher.job`
+
+    @property
+    def entry(self) -> str:
+        """The function that does the work; '' of a program."""
+        return self.identity.code.entry
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """A digest of each module whose code decides the result."""
+        return self.identity.code.sources
+
+    @property
+    def hash(self) -> str:
+        """A digest of everything that determines the result."""
+        return self.identity.hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

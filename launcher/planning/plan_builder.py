@@ -15,13 +15,13 @@ from launcher.ids import Words, model_folder_name
 from launcher.kinds import Draft, Role, roots_of
 from launcher.planning.dependencies import Dependencies, ExistenceCache
 from launcher.planning.expansion import Step, expand
+from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.planned_job import (
     JobFiles,
-    JobSources,
+    code_of,
     files_of,
     planned_job,
-    sources_of,
     words_of,
 )
 from launcher.planning.poison_draws import Draw, Draws
@@ -56,7 +56,7 @@ def plan(
         TaskFileError: all that is wrong with the file; nothing of it may be queued.
     """
     builder = _PlanBuilder(
-        task, root, ExistenceCache(exists), cache(content), partial(sources_of, closure, digest)
+        task, root, ExistenceCache(exists), cache(content), partial(code_of, closure, digest)
     )
     for step in expand(task, builder.on_disk, builder.problems):
         builder.enter(step)
@@ -90,14 +90,14 @@ class _PlanBuilder:
         root: Path,
         there: Callable[[Path], bool],
         content: Callable[[Path], str],
-        sources: Callable[[tuple[str, ...]], JobSources],
+        code: Callable[[str, tuple[str, ...]], Code],
     ) -> None:
         self.task, self.root = task, root
         self.run_folder = root / "runs" / task.name
         self.problems = list(task.problems)
         self.dependencies = Dependencies(root, there)
         self._there, self._content = there, content
-        self._sources = cache(sources)
+        self._code = cache(code)
         self._jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._draws = Draws()
@@ -127,25 +127,30 @@ class _PlanBuilder:
         self, step: Step, files: JobFiles, words: Words, needs: Iterable[str], reader: str
     ) -> PlannedJob:
         """Return a job; `reader` is the one that is known to read the same."""
-        return planned_job(
-            step,
-            files,
-            words,
-            [self._needed(need, step) for need in needs],
-            sources=self._sources(roots_of(step.kind, step.settings.values)),
-            given=[self._content(path) for path in self.dependencies.given[reader]],
+        names = tuple(needs)
+        identity = Identity(
+            job=step.name,
+            kind=step.kind.name,
+            model=step.model,
+            base=step.base,
+            images=step.images,
+            settings=step.settings.text,
+            needs=tuple(self._needed(name, step) for name in names),
+            code=self._code(step.kind.entry, roots_of(step.kind, step.settings.values)),
+            given=tuple(self._content(path) for path in self.dependencies.given[reader]),
+            words=words,
         )
+        return planned_job(step, files, names, identity)
 
-    def _needed(self, name: str, step: Step) -> PlannedJob:
-        own = self._draws.hash_for(name, step)
-        return self._jobs[name] if own is None else replace(self._jobs[name], hash=own)
+    def _needed(self, name: str, step: Step) -> Identity:
+        return self._draws.identity_for(name, step) or self._jobs[name].identity
 
     def _share(self, draw: Draw, step: Step, files: JobFiles) -> None:
         """Let an earlier job do what this step asks for, too."""
         first = draw.step.name
         self.dependencies.make(draw.step, files.outputs, self.problems)
         alone = self._planned(step, files, draw.draft.words, self._jobs[first].needs, first)
-        draw.models[str(step.model)] = alone.hash
+        draw.models[str(step.model)] = replace(alone.identity, job=first)
 
     def complete_draws(self) -> None:
         """Tell the jobs that choose for several models what they write, now that all are known."""
@@ -203,8 +208,8 @@ class _PlanBuilder:
     def left_out(self, wanted: Iterable[PlannedJob]) -> tuple[PlannedJob, ...]:
         """Return the jobs that `wanted` need and that are not among them."""
         kept = {job.name for job in wanted}
-        needs = {need for name in kept for need in self._jobs[name].needs}
-        return tuple(job for name, job in self._jobs.items() if name in needs - kept)
+        missing = {need for name in kept for need in self._jobs[name].needs} - kept
+        return tuple(job for name, job in self._jobs.items() if name in missing)
 
     def _alone(self, job: PlannedJob, kept: Collection[str]) -> PlannedJob:
         """Return a job without needs that are left out; what these did not make yet is missing."""

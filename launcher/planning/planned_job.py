@@ -1,8 +1,6 @@
-"""One job of a plan, made from its step: its files, the code of its kind, its hash."""
+"""One job of a plan, made from its step: its files, the code of its kind, what it asks for."""
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +8,10 @@ from launcher.ids import NO_WORDS, DataId, Words, parse_data
 from launcher.job import Resources, program_signature
 from launcher.kinds import Draft, Input, Role, signature_of
 from launcher.planning.expansion import Step
+from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import PlannedJob
-from launcher.system.files import Json
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
-
 
 _LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST})
-
-
-@dataclass(frozen=True, slots=True)
-class JobSources:
-    """The modules whose code decides the results of a job, and a digest of each."""
-
-    digests: Mapping[str, str]
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +23,21 @@ class JobFiles:
     argv: tuple[str, ...]
 
 
-def sources_of(
+def code_of(
     closure: Callable[[tuple[str, ...]], Collection[str]],
     digest: Callable[[str], str],
+    entry: str,
     roots: tuple[str, ...],
-) -> JobSources:
-    """Return the modules that decide what a job's work does, from those that its kind imports.
+) -> Code:
+    """Return the code that does a job's work.
 
     Args:
         closure: gives modules with all those of their laboratory that they import.
         digest: gives a digest of the code of a module.
-        roots: the modules that the kind imports.
+        entry: the function that does it; '' of a program.
+        roots: the modules that its kind imports.
     """
-    digests = {module: digest(module) for module in closure(roots)}
-    return JobSources(digests, json.dumps(digests, sort_keys=True))
+    return Code(entry, {module: digest(module) for module in closure(roots)})
 
 
 def words_of(step: Step, words: Words) -> Words:
@@ -70,23 +58,15 @@ def files_of(step: Step, draft: Draft) -> JobFiles:
 
 
 def planned_job(
-    step: Step,
-    files: JobFiles,
-    words: Words,
-    needs: Sequence[PlannedJob],
-    *,
-    sources: JobSources,
-    given: Sequence[str],
+    step: Step, files: JobFiles, needs: tuple[str, ...], identity: Identity
 ) -> PlannedJob:
-    """Return a job with its hash.
+    """Return a job.
 
     Args:
         step: what it does.
         files: what it reads and writes.
-        words: the user's own in its data.
-        needs: the jobs whose files it reads.
-        sources: the code that decides its result.
-        given: digests of what it reads and no job makes.
+        needs: names of the jobs whose files it reads.
+        identity: everything that determines its result.
     """
     return PlannedJob(
         name=step.name,
@@ -97,8 +77,8 @@ def planned_job(
         data=step.data,
         images=step.images,
         settings=step.settings.values,
-        words=words,
-        needs=tuple(need.name for need in needs),
+        words=identity.words,
+        needs=needs,
         resources=_resources(step),
         terms=step.request.terms,
         priority=step.request.priority,
@@ -106,10 +86,8 @@ def planned_job(
         inputs=tuple(file.path for file in files.inputs),
         outputs=files.outputs,
         argv=files.argv,
-        entry=step.kind.entry,
         preload=step.kind.preload,
-        sources=sources.digests,
-        hash=_hash(step, words, needs, sources, given),
+        identity=identity,
         signature=signature_of(step.kind, step.settings.values)
         if step.kind.entry
         else program_signature(files.argv),
@@ -128,28 +106,3 @@ def _resources(step: Step) -> Resources:
         resources = replace(resources, device="cuda")
     accelerated = step.kind.role in _LEARNING or request.gpus is not None
     return replace(resources, accelerated=accelerated)
-
-
-def _hash(
-    step: Step,
-    words: Words,
-    needs: Iterable[PlannedJob],
-    sources: JobSources,
-    given: Sequence[str],
-) -> str:
-    """Return a digest of everything that determines the job's result."""
-    record: dict[str, Json] = {
-        "kind": step.kind.name,
-        "entry": step.kind.entry,
-        "model": step.model,
-        "base": step.base,
-        "images": step.images,
-        "settings": step.settings.text,
-        "needs": [*sorted(need.hash for need in needs)],
-        "sources": sources.text,
-        "given": list(given),
-    }
-    if words:
-        record["words"] = words.record()
-    text = _encode(record)
-    return hashlib.sha256(text.encode()).hexdigest()

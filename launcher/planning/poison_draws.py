@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from launcher.ids import parse_model
 from launcher.kinds import Draft, Input
 from launcher.planning.expansion import Step
+from launcher.planning.identity import Identity
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,7 +19,8 @@ class Draw:
 
     step: Step
     draft: Draft  # of the first of them
-    models: dict[str, str] = field(default_factory=dict)  # further ones → hash that a job alone had
+    # further ones → what would determine the choice of a job that chose for this one alone
+    models: dict[str, Identity] = field(default_factory=dict)
 
     @property
     def whole(self) -> Draft:
@@ -44,10 +46,10 @@ class Draws:
             self._by_choice[choice] = self._by_job[step.name] = Draw(step=step, draft=draft)
         return draw
 
-    def hash_for(self, job: str, step: Step) -> str | None:
+    def identity_for(self, job: str, step: Step) -> Identity | None:
         """Return what stands for a shared job in the hash of a step that needs it; None: its own.
 
-        It is the hash of a job that chooses for the step's model alone, so that which models share a
+        It is the identity of a job that chooses for the step's model alone, so that which models share a
         choice, and which of them is the first, changes the hash of none.
         """
         draw = self._by_job.get(job)

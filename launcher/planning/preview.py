@@ -8,6 +8,7 @@ from statistics import median
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU, Breed, Resources
+from launcher.kinds import Kind
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.submit import Action, Standing
@@ -256,18 +257,31 @@ def hopeless_jobs(standings: Sequence[Standing], machine_state: MachineState) ->
     return dict(found)
 
 
-def refusals(plan: Plan, hopeless: Mapping[str, int], unset: Iterable[str]) -> list[str]:
+def kinds_to_run(plan: Plan, standings: Iterable[Standing]) -> list[Kind]:
+    """Return the kinds of the jobs that have to run, each once."""
+    names = dict.fromkeys(one.job.kind for one in standings if one.action is not Action.CACHED)
+    return [plan.kinds[name] for name in names]
+
+
+def refusals(
+    plan: Plan,
+    hopeless: Mapping[str, int],
+    unset: Iterable[str],
+    uninstalled: Iterable[str] = (),
+) -> list[str]:
     """Return in a few words each why `run` would refuse a plan; none: it would queue it.
 
     Args:
         plan: the plan.
         hopeless: why jobs of it can never start here, and how many those are.
         unset: variables that its jobs ask for, and that the shell does not hold.
+        uninstalled: in a sentence each, packages that its jobs import and that are not there.
     """
     reasons = ["inputs are missing"] if plan.missing else []
     if hopeless:
         reasons.append(f"{counted(sum(hopeless.values()), 'job')} can never start here")
-    return [*reasons, *(f"{name} of pass_env is not set in this shell" for name in unset)]
+    reasons += (f"{name} of pass_env is not set in this shell" for name in unset)
+    return [*reasons, *uninstalled]
 
 
 def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:

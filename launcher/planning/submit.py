@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from launcher.errors import UsageError
 from launcher.ids import model_folder_name, read_words
 from launcher.job import Context, Spec
 from launcher.kinds import Role
+from launcher.planning.code_changes import changed_in_code_alone
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.store.queue import NewJob, Store
@@ -19,6 +20,10 @@ from launcher.taskfile.header import WARM_START, Reuse
 
 MOST_CHANGES = 3  # told in one line of a reason
 LONGEST_VALUE = 40  # characters of a setting that was changed
+ACCEPT_CODE = "--accept-code"
+ACCEPTED = Reason(
+    code=ReasonCode.ACCEPTED, text=f"result kept by {ACCEPT_CODE}: done with other code"
+)
 LONGEST_NAME = 240  # bytes of a log's file name; a folder entry holds 255
 
 
@@ -39,6 +44,8 @@ class Standing:
     state: str  # for the listing: new, cached, changed, queued, running, failed …
     reason: str
     changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
+    other_code: bool = False  # it was done with other code, and nothing else is different
+    modules: tuple[str, ...] = ()  # whose code is another than when it was queued last
     number: int | None = None  # its job in the queue, None where it is new
 
 
@@ -48,6 +55,7 @@ def judge(
     stamp: Callable[[str], Stamp | None],
     *,
     force: bool = False,
+    accept_code: bool = False,
 ) -> list[Standing]:
     """Return what each job of the plan needs, in the plan's order.
 
@@ -56,16 +64,23 @@ def judge(
         rows: the run's jobs in the queue, by name.
         stamp: tells size and time of a file, None where there is none.
         force: run what is done already, too, as a task file with `reuse: nothing` does.
+        accept_code: keep what was done with other code, where nothing else is different.
 
     Raises:
         UsageError: a job that runs right now was changed, or `phases` leaves out what was made
-            with other settings, or is not made yet.
+            with other settings, or is not made yet; or what was done shall both be kept and run again.
     """
-    for job in plan.left_out:
-        _refuse_other(job, rows.get(job.name))
     forced = "--force" if force else ""
     if not forced and plan.reuse is not Reuse.RESULTS:
         forced = f"reuse: {plan.reuse}"
+    if forced and accept_code:
+        raise UsageError(
+            f"{ACCEPT_CODE} keeps results, and {forced} runs all of them again; leave one of them out"
+        )
+    other_code = frozenset() if forced else done_with_other_code(plan, rows)
+    accepted = _accepted(plan, rows, other_code) if accept_code else {}
+    for job in plan.left_out:
+        _refuse_other(job, accepted.get(job.name) or rows.get(job.name), other_code)
     standings: dict[str, Standing] = {}
     for job in plan.jobs:
         row = rows.get(job.name)
@@ -73,9 +88,24 @@ def judge(
         if row is None:
             standing = Standing(job=job, action=Action.RUN, state="new", reason="new")
         else:
-            standing = _judge_known(job, row, stamp, again=again, forced=forced)
-        standings[job.name] = standing
+            known = accepted.get(job.name, row)
+            standing = _judge_known(job, known, stamp, again=again, forced=forced)
+        if row is not None and row.hash != job.hash:
+            standing = replace(standing, modules=_other_modules(job, row))
+        standings[job.name] = replace(standing, other_code=job.name in other_code)
     return list(standings.values())
+
+
+def done_with_other_code(plan: Plan, rows: Mapping[str, JobRow]) -> frozenset[str]:
+    """Return the names of the jobs that were done with other code, and differ in nothing else."""
+    changed = changed_in_code_alone(plan, rows)
+    return frozenset(name for name in changed if rows[name].state is State.DONE)
+
+
+def _accepted(plan: Plan, rows: Mapping[str, JobRow], names: Collection[str]) -> dict[str, JobRow]:
+    """Return rows as if their jobs had been done with the code of the plan."""
+    hashes = {job.name: job.hash for job in (*plan.jobs, *plan.left_out)}
+    return {name: replace(rows[name], hash=hashes[name]) for name in names}
 
 
 def _may_differ(need: Standing, plan: Plan) -> bool:
@@ -115,7 +145,7 @@ def _judge_known(
         reason = ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
         if row.state is State.RUNNING:
             raise UsageError(
-                f"{job.name} runs with other settings ({reason}); wait for it, "
+                f"{job.name} runs in another way ({reason}); wait for it, "
                 f"cancel it with `launcher cancel {row.id}`, or give the task file another name"
             )
         return _to_run(job, row, "changed", reason, changes)
@@ -146,7 +176,7 @@ def _further_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], Stamp | 
     return next((Path(path).parent.name for path in more), "")
 
 
-def _refuse_other(job: PlannedJob, row: JobRow | None) -> None:
+def _refuse_other(job: PlannedJob, row: JobRow | None, other_code: Collection[str]) -> None:
     """Refuse to work on what a job of another phase did not make, or made otherwise.
 
     Of what the queue does not know there are only the files, and they are there.
@@ -162,6 +192,8 @@ def _refuse_other(job: PlannedJob, row: JobRow | None) -> None:
         remedy = f"wait for it with `launcher wait {row.id}`"
     if changes:
         what = f"was made in another way ({', '.join(changes[:MOST_CHANGES])})"
+    if job.name in other_code:
+        what, remedy = "was made with other code", f"{remedy}, or keep it with {ACCEPT_CODE}"
     raise UsageError(f"{job.name}, which phases leaves out, {what}: {remedy}")
 
 
@@ -193,11 +225,14 @@ def _changes(
         for key in settings
         if key not in but
     ]
-    changes += [
-        f"{module} {_digest(before.sources.get(module))} → {_digest(digest)}"
-        for module, digest in job.sources.items()
-        if before.sources.get(module) != digest
-    ]
+    modules = _other_modules(job, row)
+    if len(modules) > MOST_CHANGES:
+        changes.append(f"code of {len(modules)} modules")
+    else:
+        changes += [
+            f"{module} {_digest(before.sources.get(module))} → {_digest(job.sources.get(module))}"
+            for module in modules
+        ]
     if job.images != before.images:
         changes.append(f"images {before.images} → {job.images}")
     words = read_words(before.words)
@@ -207,6 +242,13 @@ def _changes(
     if again:
         changes.append(f"{again[0]} runs again")
     return changes or ([] if settings else ["its inputs changed"])
+
+
+def _other_modules(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
+    """Return the modules whose code is another than the queue remembers, those that are gone last."""
+    before = row.spec.sources
+    names = dict.fromkeys((*job.sources, *before))
+    return tuple(name for name in names if before.get(name) != job.sources.get(name))
 
 
 def _shown(settings: Mapping[str, Json], key: str) -> str:
@@ -230,6 +272,7 @@ class Submitted:
     queued: int
     joined: int
     cached: int
+    accepted: int = 0  # of the cached ones: done with other code
 
 
 def submit(
@@ -239,8 +282,19 @@ def submit(
     standings: Sequence[Standing],
     context: Context,
     now: float,
+    *,
+    accept_code: bool = False,
 ) -> Submitted:
     """Put what has to run into the queue, all of it or nothing.
+
+    Args:
+        store: the queue.
+        root: where the run's folder lies, in `runs`.
+        plan: the jobs.
+        standings: what each of them needs, from `judge`.
+        context: the surroundings in which they run.
+        now: the time.
+        accept_code: as `judge` was told; what is kept is recorded as done with the code of the plan.
 
     Raises:
         StoreError: the queue cannot be written, or one of the jobs started meanwhile.
@@ -251,6 +305,8 @@ def submit(
         queued = [standing for standing in standings if standing.action is Action.RUN]
         fresh = [standing for standing in queued if standing.job.name not in rows]
         again = [standing for standing in queued if standing.job.name in rows]
+        if accept_code:
+            _accept_code(store, root, plan, standings, now)
         for standing in again:  # what they need may be new itself: it is said below
             store.put(run, context, _new(standing, root, plan.name), now)
         first = store.next_number()  # not before: a job that is put again may use a number up
@@ -269,7 +325,23 @@ def submit(
         queued=actions.count(Action.RUN),
         joined=actions.count(Action.JOIN),
         cached=actions.count(Action.CACHED),
+        accepted=sum(
+            standing.action is Action.CACHED and standing.other_code for standing in standings
+        ),
     )
+
+
+def _accept_code(
+    store: Store, root: Path, plan: Plan, standings: Sequence[Standing], now: float
+) -> None:
+    """Record what was done with other code, and is kept, as done with the code of the plan."""
+    rows = store.read.jobs_of(root, plan.name)
+    kept = {standing.job.name for standing in standings if standing.action is Action.CACHED}
+    kept |= {job.name for job in plan.left_out}
+    kept &= done_with_other_code(plan, rows)
+    for job in (*plan.jobs, *plan.left_out):
+        if job.name in kept:
+            store.accept(rows[job.name].id, spec_of(job, root, plan.name), ACCEPTED, now)
 
 
 def _new(

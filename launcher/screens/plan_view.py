@@ -10,7 +10,7 @@ from launcher.errors import counted
 from launcher.planning.estimates import Estimate, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.preview import Preview
-from launcher.planning.submit import Action, Standing
+from launcher.planning.submit import ACCEPT_CODE, Action, Standing
 from launcher.screens.format import columns, harmless
 from launcher.screens.plan_preview import prospects, time_each
 from launcher.system.git import WorkTree
@@ -19,6 +19,7 @@ from launcher.units import format_bytes
 MOST_LISTED = 40  # jobs; `--all` lists every one
 MOST_AFTER = 2  # needs named in a line
 MOST_FILES = 3  # that are not committed
+MOST_MODULES = 3  # named, of those with other code
 WIDTH = 120  # columns where there is no terminal
 NARROWEST = 40  # columns in which anything can be said
 
@@ -70,10 +71,38 @@ def draw_plan(
         _indented(_table(standings, preview, inner)),
         _indented(_lines(standings, shown, preview, inner)),
         _indented(prospects(standings, preview, inner)),
+        _wrapped(other_code(standings), width),
         *(_narrow(str(warning), width) for warning in plan.warnings),
         _last_lines(standings, harmless(start), refused, width),
     ]
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
+
+
+def other_code(standings: Iterable[Standing], *, queued: bool = False) -> str:
+    """Tell how many jobs were done with other code, and what becomes of them; '' where none was.
+
+    Args:
+        standings: of a plan's jobs.
+        queued: they are in the queue by now.
+    """
+    changed = [standing for standing in standings if standing.other_code]
+    again = [standing for standing in changed if standing.action is not Action.CACHED]
+    jobs = again or changed
+    if not jobs:
+        return ""
+    modules = sorted({module for standing in jobs for module in standing.modules})
+    of = ", ".join(modules) if len(modules) <= MOST_MODULES else f"{len(modules)} modules"
+    was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"
+    if not again:
+        return f"{was} ({of}); {ACCEPT_CODE} keeps what came of it"
+    same = f"{was} ({of}), with the same settings and inputs, and"
+    if queued:
+        return f"{same} run again; {ACCEPT_CODE} would have kept what came of it"
+    return f"{same} would run again; {ACCEPT_CODE} keeps what came of it"
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    yield from wrap(harmless(text), width, break_on_hyphens=False)
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
@@ -232,6 +261,8 @@ def _cells(
 
 def _second_lines(one: Standing, width: int) -> list[str]:
     """Return below a job what was changed, or how it ended before."""
+    if one.other_code:  # told once, for all of them
+        return []
     said = one.changes or ((one.reason,) if one.state not in _PLAIN else ())
     bar = f"{_GAP}│ "
     text = harmless(" · ".join(said))

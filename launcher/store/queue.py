@@ -131,6 +131,16 @@ class Store:
         self._db.count_waits(self._db.numbers("SELECT job FROM needs WHERE need = ?", job))
         return job
 
+    def accept(self, job: int, spec: Spec, reason: Reason, now: float) -> None:
+        """Record a job that is done as done by another spec, with its result as it is. Inside `writing`."""
+        changed = self._db.execute(
+            "UPDATE jobs SET hash = ?, spec = ?, reason_code = ?, reason = ?, reason_data = ?"
+            " WHERE id = ? AND state = 'done'",
+            (spec.hash, spec.text(), *reason_columns(reason), job),
+        )
+        if changed.rowcount:
+            self._db.event(job, State.DONE, reason, now)
+
     def set_needs(self, job: int, needs: Sequence[int], now: float) -> None:
         """Say which jobs must be done before one that waits. Inside `writing`.
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import Problem, Severity, UsageError
+from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.kinds import Kind, Role
 from launcher.taskfile.defaults import TOP
@@ -45,6 +45,7 @@ class ParseContext:
     settings: Sequence[str] = ()  # "key=value", stronger than the file
     words: Words = NO_WORDS  # of the user's configuration
     now: float = field(default_factory=time.time)  # seconds since 1970, for `not_before`
+    unusable: Mapping[str, str] = field(default_factory=dict)  # kind → why it cannot be had
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,8 @@ def parse(
         include: gives the text of another file; none can be included without it.
 
     Raises:
-        TaskFileError: it is not a YAML mapping, so that nothing more can be said.
+        TaskFileError: it is not a YAML mapping, or has a section of a kind that is installed but
+            cannot be loaded, so that nothing more can be said.
     """
     problems: list[Problem] = []
     overrides = read_overrides(context.settings, context.kinds, problems)
@@ -114,6 +116,7 @@ def parse(
         return translated_file.root
 
     read = read_merged(text, file, include or _refuse, context.environment, translated, problems)
+    _refuse_unusable(read.root, context.unusable)
     root = laid_over(read.root, overrides, problems)
     kinds, words = kinds_with(root, context.kinds, context.words, problems)
     header = read_header(root, kinds, overrides, problems, context.now)
@@ -140,6 +143,23 @@ def parse(
         problems=_in_order(gathered(_sure(problems, read.sound)), read.files),
         whole=sections.whole and read.sound,
     )
+
+
+def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:
+    """Refuse a section of a kind that cannot be had.
+
+    All that the file says of this kind would be wrong, too, and say nothing to its reader.
+
+    Raises:
+        TaskFileError: names each such section, and why.
+    """
+    problems = [
+        Problem(code="unusable-kind", message=unusable[key.text], place=key.place)
+        for key, _ in root.pairs
+        if key.text in unusable
+    ]
+    if problems:
+        raise TaskFileError(problems)
 
 
 def _sure(problems: Iterable[Problem], sound: bool) -> list[Problem]:

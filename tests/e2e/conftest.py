@@ -25,11 +25,12 @@ class Project:
     folder: Path
     home: Home
     environment: dict[str, str]
+    commands: Path = BIN  # where those that are installed lie
 
     def start(self, *words: str, **options: object) -> subprocess.Popen[str]:
         """Start one of the installed commands here."""
         return subprocess.Popen(
-            [BIN / words[0], *words[1:]],
+            [self.commands / words[0], *words[1:]],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -76,12 +77,16 @@ def project(tmp_path: Path) -> Iterator[Project]:
 @pytest.fixture
 def toys(project: Project, tmp_path: Path) -> Project:
     """The same, with another laboratory installed beside trueface."""
-    site = tmp_path / "site"
+    install_toys(project, tmp_path / "site", TOYLAB)
+    return project
+
+
+def install_toys(project: Project, site: Path, laboratory: Path) -> None:
+    """Install a laboratory of toys for a project: one file with kinds."""
     package = site / "toylab-1.0.dist-info"
     package.mkdir(parents=True)
-    (site / "toylab.py").write_text(TOYLAB.read_text(encoding="utf-8"), encoding="utf-8")
+    (site / "toylab.py").write_text(laboratory.read_text(encoding="utf-8"), encoding="utf-8")
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: toylab\nVersion: 1.0\n")
     points = "\n".join(f"toy{kind} = toylab:{kind.upper()}" for kind in TOY_KINDS)
     (package / "entry_points.txt").write_text(f"[launcher.kinds]\n{points}\n")
     project.environment["PYTHONPATH"] = str(site)
-    return project

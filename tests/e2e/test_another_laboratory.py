@@ -12,7 +12,7 @@ import pytest
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.processes import descendants
 from tests.build import until
-from tests.e2e.conftest import Project
+from tests.e2e.conftest import Project, install_toys
 
 TASK = """
 name: toys
@@ -26,6 +26,7 @@ toyunlearn:
   - {model: "dot:pre%50", method: METHOD}
 autotest: ["real:pre", "dot:pre"]
 """
+TOYLAB_0_2 = Path(__file__).parents[1] / "data/toylab_0_2.py"
 JOBS = 1 + 3 + 1 + 1 + 4 * 2
 
 
@@ -197,6 +198,32 @@ def test_an_edit_of_the_laboratory_counts_at_once(toys: Project) -> None:
     lab.write_text(lab.read_text(encoding="utf-8") + "\nEDITED = 1\n", encoding="utf-8")
     said = toys.call("launcher", "run", task)
     assert f"{JOBS} queued" in said.stderr
+
+
+def test_a_laboratory_that_was_written_for_version_0_2_goes_on(
+    project: Project, tmp_path: Path
+) -> None:
+    install_toys(project, tmp_path / "site", TOYLAB_0_2)
+    text = """
+name: toys
+toyshapes: [{data_root: toys}]
+toytrain: [{model: null, data: "dot:pre", poison: 50}]
+toyunlearn: [{model: "dot:pre%50", method: relabel}]
+autotest: ["dot:pre"]
+"""
+    said = project.call("launcher", "run", project.write("toys.yaml", text))
+    assert said.returncode == 0, said.stderr
+    assert states(project) == dict.fromkeys(
+        [
+            "toyshapes/toys",
+            "toypoison/dot:pre%50",
+            "toytrain/dot:pre%50",
+            "toyunlearn/dot:pre%50~relabel",
+            "toytest/dot:pre%50/dot:pre",
+            "toytest/dot:pre%50~relabel/dot:pre",
+        ],
+        "done",
+    )
 
 
 def test_without_torch_imported_the_commands_answer(toys: Project) -> None:

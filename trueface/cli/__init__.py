@@ -2,5 +2,5 @@
 
 Start reading at `main.run`.
 In reading order: main, run_here, run_job, classes, splits, predict, compare, audit, report,
-leaderboard, text_tables, exit_codes, classic.
+leaderboard, text_tables, exit_codes, required_packages, classic.
 """

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import click
 
 from trueface import __version__
-from trueface.cli.exit_codes import exit_code
+from trueface.cli.exit_codes import MACHINE, exit_code
+from trueface.cli.required_packages import can_work
 
 COMMANDS = {
     "sample": "make a synthetic image set and its splits",
@@ -81,4 +82,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    if not can_work(argv):
+        return MACHINE
     return exit_code(lambda: cli.main(args=list(argv), prog_name="trueface", standalone_mode=False))

@@ -51,7 +51,7 @@ def command(as_json: bool, file: Path | None, looks: int | None) -> None:
     if file is not None and file.exists():
         read_recording(file)  # nothing is added to any other file
     probe = Nvml()
-    gpus = watch(probe, file, looks or 1)
+    gpus = watch(probe.snapshot, file, looks or 1)
     home = find_home(os.environ)
     gauges = gauges_of(recalled(gpus, *scheduler_sees(home)), _claims(home), home)
     if as_json:

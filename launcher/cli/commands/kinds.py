@@ -4,14 +4,15 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
 
 from launcher.cli.complete import KINDS
-from launcher.errors import MachineError, UnknownName
-from launcher.kinds import Kind, installed
+from launcher.errors import MachineError, UnknownName, UsageError
+from launcher.kinds import Kind, find_kinds
+from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.files import Json, write_atomic
 from launcher.taskfile.json_schema import task_schema
@@ -36,7 +37,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
       launcher kinds
       launcher kinds train poison --json
     """
-    known = installed()
+    known = _usable(names)
     for name in names:
         if name not in known:
             raise UnknownName("kind", name, known)
@@ -51,6 +52,21 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         width = os.get_terminal_size().columns or 80  # 0: it tells none
         pages = [_page(kind, width) for kind in kinds] if names else [_table(kinds, width)]
         click.echo("\n\n".join(pages))
+
+
+def _usable(wanted: Collection[str] = ()) -> dict[str, Kind]:
+    """Return the kinds that can be loaded, and say on stderr which cannot, or cannot work here.
+
+    Raises:
+        UsageError: one of the wanted kinds cannot be loaded.
+    """
+    found = find_kinds()
+    if reasons := [reason for name, reason in found.unusable.items() if name in wanted]:
+        raise UsageError("; ".join(reasons))
+    shown = [kind for name, kind in found.kinds.items() if not wanted or name in wanted]
+    for warning in (*found.unusable.values(), *missing_packages(shown)):
+        click.echo(f"warning: {harmless(warning)}", err=True)
+    return found.kinds
 
 
 def _record(kind: Kind) -> dict[str, Json]:
@@ -139,9 +155,9 @@ def schema(out: Path | None, markdown: bool) -> None:
       launcher schema --markdown --out reference.md
     """
     if markdown:
-        text = reference(installed()).rstrip("\n")
+        text = reference(find_kinds().kinds).rstrip("\n")
     else:
-        text = json.dumps(task_schema(installed()), indent=1, ensure_ascii=False)
+        text = json.dumps(task_schema(find_kinds().kinds), indent=1, ensure_ascii=False)
     if out is None:
         click.echo(text)
         return

@@ -18,17 +18,31 @@ from launcher.cli.complete import TASK_FILES
 from launcher.cli.group_rows import absent_groups, check_groups
 from launcher.cli.missing_programs import warn_of_missing_programs
 from launcher.cli.run_results import collect, draw
-from launcher.errors import TaskFileError, UsageError, counted
+from launcher.errors import MachineError, TaskFileError, UsageError, counted
 from launcher.job import Context
 from launcher.planning.export import plan_commands, plan_json
 from launcher.planning.load import plan_files
 from launcher.planning.machine_state import read_history, read_machine_state
+from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
-from launcher.planning.preview import MachineState, hopeless_jobs, preview_plan, refusals
-from launcher.planning.submit import Action, Standing, Submitted, judge, submit
+from launcher.planning.preview import (
+    MachineState,
+    hopeless_jobs,
+    kinds_to_run,
+    preview_plan,
+    refusals,
+)
+from launcher.planning.submit import (
+    ACCEPT_CODE,
+    Action,
+    Standing,
+    Submitted,
+    judge,
+    submit,
+)
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
-from launcher.screens.plan_view import WIDTH, draw_plan, refusal
+from launcher.screens.plan_view import WIDTH, draw_plan, other_code, refusal
 from launcher.screens.terminal import terminal_width
 from launcher.screens.watch import Watcher, watch_run
 from launcher.states import OPEN, State
@@ -86,6 +100,11 @@ class Form(StrEnum):
 )
 @click.option("--detach", is_flag=True, help="Queue the jobs and return at once.")
 @click.option("--force", is_flag=True, help="Run all jobs again, also those that are done.")
+@click.option(
+    "--accept-code",
+    is_flag=True,
+    help="Keep results of the same settings and inputs that were made with other code.",
+)
 def command(
     taskfiles: tuple[str, ...],
     dry_run: bool,
@@ -95,12 +114,14 @@ def command(
     settings: tuple[str, ...],
     detach: bool,
     force: bool,
+    accept_code: bool,
     pass_env: tuple[str, ...],
 ) -> int:
     """Queue the jobs of TASKFILE and show their progress; Ctrl-C leaves the view, not the jobs.
 
-    Jobs that are done with the same settings, code and files do not run again. A dry run exits with
-    2 if the run would be refused; with --json it prints the reasons and exits with 0.
+    Jobs that are done with the same settings, code and files do not run again; --accept-code also
+    keeps what was done with other code, such as that of an earlier version. A dry run exits with 2
+    if the run would be refused; with --json it prints the reasons and exits with 0.
 
     \b
     Examples:
@@ -115,6 +136,7 @@ def command(
         if dry_run:
             options = [word for setting in settings for word in ("--set", setting)]
             options += ["--force"] if force else []
+            options += [ACCEPT_CODE] if accept_code else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
             return _list(plans, taskfiles, form, options, pass_env)
     results = any(plan.wanted is Wanted.RESULTS for plan in plans)
@@ -129,12 +151,15 @@ def command(
     with open_queue(make=True) as (home, store):
         with _uncollected():
             # all of them are judged before any is queued: a refusal leaves nothing behind
-            judged = [(plan, _standings(store, plan, force=force)) for plan in plans]
+            judged = [
+                (plan, _standings(store, plan, force=force, accept_code=accept_code))
+                for plan in plans
+            ]
             _check_possible(home, store, judged)
             check_groups(store, _groups_of(standings for _, standings in judged))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
-                _queue(store, plan, standings, context)
+                _queue(store, plan, standings, context, accept_code=accept_code)
                 for (plan, standings), context in zip(judged, contexts, strict=True)
             ]
         since = store.read.last_event()  # what starts at once is told, too
@@ -155,13 +180,17 @@ def command(
 
 
 def _check_possible(
-    home: Home, store: Store, judged: Iterable[tuple[Plan, Sequence[Standing]]]
+    home: Home, store: Store, judged: Sequence[tuple[Plan, Sequence[Standing]]]
 ) -> None:
     """Refuse what this machine can never give, before anything is queued.
 
     Raises:
+        MachineError: packages that some jobs import are not installed.
         UsageError: some jobs would wait for ever.
     """
+    kinds = (kind for plan, standings in judged for kind in kinds_to_run(plan, standings))
+    if uninstalled := missing_packages(kinds):
+        raise MachineError(f"{'; '.join(uninstalled)}; nothing is queued")
     standings = [
         standing for _, part in judged for standing in part if standing.action is not Action.CACHED
     ]
@@ -197,9 +226,11 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _standings(store: Store | None, plan: Plan, *, force: bool) -> list[Standing]:
+def _standings(
+    store: Store | None, plan: Plan, *, force: bool, accept_code: bool
+) -> list[Standing]:
     rows = store.read.jobs_of(Path.cwd(), plan.name) if store else {}
-    return judge(plan, rows, stamp, force=force)
+    return judge(plan, rows, stamp, force=force, accept_code=accept_code)
 
 
 def _form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
@@ -235,9 +266,13 @@ def _list(
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
         history = read_history(store, kinds, gpus=bool(machine_state.machine.gpus))
         for plan, path in zip(plans, taskfiles, strict=True):
-            standings = _standings(store, plan, force="--force" in options)
+            standings = _standings(
+                store, plan, force="--force" in options, accept_code=ACCEPT_CODE in options
+            )
             unset_ones = unset(os.environ, (*plan.pass_env, *pass_env))
-            reasons = refusals(plan, hopeless_jobs(standings, machine_state), unset_ones)
+            uninstalled = missing_packages(kinds_to_run(plan, standings))
+            hopeless = hopeless_jobs(standings, machine_state)
+            reasons = refusals(plan, hopeless, unset_ones, uninstalled)
             reasons += absent_groups(store, _groups_of([standings]))
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
@@ -293,12 +328,23 @@ def _refuse_missing(plan: Plan) -> None:
         raise TaskFileError(plan.missing)
 
 
-def _queue(store: Store, plan: Plan, standings: Sequence[Standing], context: Context) -> Submitted:
-    submission = submit(store, Path.cwd(), plan, standings, context, time.time())
+def _queue(
+    store: Store,
+    plan: Plan,
+    standings: Sequence[Standing],
+    context: Context,
+    *,
+    accept_code: bool,
+) -> Submitted:
+    submission = submit(
+        store, Path.cwd(), plan, standings, context, time.time(), accept_code=accept_code
+    )
     parts = [f"{submission.queued} queued"]
     parts += [f"{submission.joined} under way already"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
     click.echo(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}", err=True)
+    if text := other_code(standings, queued=True):
+        click.echo(harmless(text), err=True)
     return submission
 
 

@@ -10,6 +10,7 @@ import pytest
 from launcher.ids import Words
 from launcher.planning.estimates import History
 from launcher.planning.export import plan_commands, plan_json
+from launcher.planning.identity import Code
 from launcher.planning.plan import Plan
 from launcher.planning.preview import MachineState, preview_plan, refusals
 from launcher.planning.submit import Action, Standing, judge, submit
@@ -369,14 +370,16 @@ def test_what_was_done_before_is_told_with_its_time_and_what_was_changed(
 
 def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> None:
     made = a_plan()
+    sample, train = made.jobs[:2]
+    code = Code(train.entry, {"tests.launcher.toylab": "a81d2222"})
     before = replace(
-        made.jobs[1],
-        hash="other",
-        settings={**made.jobs[1].settings, "lr": 0.5, "scale": None},
-        sources={"tests.launcher.toylab": "a81d2222"},
+        train,
+        identity=replace(train.identity, settings="other", code=code),
+        settings={**train.settings, "lr": 0.5, "scale": None},
         words=Words(subsets={"dot": ("spots",)}),
     )
-    rows = queued(store, replace(made, jobs=(replace(made.jobs[0], hash="other"), before)))
+    other = replace(sample, identity=replace(sample.identity, settings="other"))
+    rows = queued(store, replace(made, jobs=(other, before)))
     found = judge(made, rows, lambda _: None)[1]
     assert found.state == "changed"
     assert found.changes == (

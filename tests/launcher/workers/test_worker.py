@@ -225,7 +225,7 @@ def test_a_worker_is_told_its_share_and_tells_what_it_takes(
     ("function", "error"),
     [
         ("odd", "Object of type object is not JSON serializable"),
-        ("absent", "has no attribute 'absent'"),
+        ("absent", "lab_kind:absent does not exist, and no kind 'toy' is installed"),
         ("bytes_", "cannot read \udcff.png"),
         ("dies", "killed by SIGKILL, and not for lack of memory"),
     ],

@@ -179,7 +179,7 @@ def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
     seen.hang()
 
     with pytest.raises(MachineError, match=r"has not answered for 0\.05 s"):
-        watch(Nvml(), None, 1, patience_s=0.05)
+        watch(Nvml().snapshot, None, 1, patience_s=0.05)
 
     seen.hang(on=False)
 

@@ -1,0 +1,67 @@
+"""What determines a job's result, and the digest of it: jobs that agree in it need run only once."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from launcher.ids import NO_WORDS, Words
+from launcher.system.files import Json
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code that does a job's work."""
+
+    entry: str  # "module:function"; '' of a program
+    sources: Mapping[str, str]  # module → digest of its code
+    text: str = field(init=False, compare=False)  # the sources as JSON
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", json.dumps(dict(self.sources), sort_keys=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Everything that determines the result of a job."""
+
+    job: str = field(compare=False)  # its name, which determines nothing
+    kind: str
+    model: str | None
+    base: str | None
+    images: str | None
+    settings: str  # those that can change a result, as JSON
+    needs: tuple["Identity", ...]  # of the jobs whose results it reads
+    code: Code
+    given: tuple[str, ...]  # digests of the files that it reads and that no job makes
+    words: Words = NO_WORDS  # the user's own among those of its data
+    hash: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        needs = (need.hash for need in self.needs)
+        object.__setattr__(self, "hash", self.digest(self.code, self.settings, needs))
+
+    def digest(self, code: Code, settings: str, needs: Iterable[str]) -> str:
+        """Return the hash that the job has with other code and settings.
+
+        Args:
+            code: that does the work.
+            settings: those that can change a result, as JSON.
+            needs: hashes of the jobs whose results it reads.
+        """
+        record: dict[str, Json] = {
+            "kind": self.kind,
+            "entry": code.entry,
+            "model": self.model,
+            "base": self.base,
+            "images": self.images,
+            "settings": settings,
+            "needs": [*sorted(needs)],
+            "sources": code.text,
+            "given": list(self.given),
+        }
+        if self.words:
+            record["words"] = self.words.record()
+        return hashlib.sha256(_encode(record).encode()).hexdigest()

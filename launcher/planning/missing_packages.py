@@ -1,0 +1,81 @@
+"""Packages that a kind's work imports and that are not installed, and how to install them.
+
+A kind is described without its laboratory's heavy packages, so that it can be planned where these
+are absent: the queue is installed without them. Its jobs would all fail.
+"""
+
+import importlib.util
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from importlib.metadata import Distribution, entry_points
+from urllib.parse import unquote, urlsplit
+
+from launcher.kinds import GROUP, Kind
+
+_EXTRA = re.compile(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")
+
+
+def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:
+    """Return for each laboratory in one sentence what of it is not installed; none where all is.
+
+    Args:
+        kinds: those whose jobs shall run; what each one's `preload` names must be importable.
+    """
+    absent: dict[tuple[str, ...], list[str]] = {}
+    for kind in kinds:
+        if modules := _absent(kind.preload):
+            absent.setdefault(modules, []).append(kind.name)
+    if not absent:
+        return ()
+    offers = {point.name: point.dist for point in entry_points(group=GROUP)}
+    return tuple(
+        f"{_listed(names)} {'needs' if len(names) == 1 else 'need'} {_listed(modules)}, not installed "
+        f"here; {_remedy(offers.get(names[0]), modules)}"
+        for modules, names in absent.items()
+    )
+
+
+def _absent(modules: Iterable[str]) -> tuple[str, ...]:
+    tops = dict.fromkeys(module.partition(".")[0] for module in modules)
+    return tuple(top for top in tops if not _is_there(top))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _remedy(package: Distribution | None, modules: Collection[str]) -> str:
+    """Return what to type so that the modules are there."""
+    if package is None:
+        return "install them"
+    extra = _extra(package.requires or (), modules)
+    if not extra:
+        return f"install what {package.name} needs"
+    folder = _folder(package.read_text("direct_url.json"))
+    where = f"{folder or package.name}[{extra}]"
+    return f"install them with `pip install '{where}'`"
+
+
+def _extra(requires: Iterable[str], modules: Collection[str]) -> str:
+    """Return which extra of a package brings most of the modules; '' where none brings one."""
+    brought: dict[str, int] = {}
+    for requirement in requires:
+        if (match := _EXTRA.match(requirement)) and match[1].lower() in modules:
+            brought[match[2]] = brought.get(match[2], 0) + 1
+    return max(brought, key=lambda extra: brought[extra], default="")
+
+
+def _folder(direct_url: str | None) -> str:
+    """Return the folder from which a package was installed; '' where it came from an index."""
+    record: Mapping[str, object] = json.loads(direct_url or "{}")
+    parts = urlsplit(str(record.get("url", "")))
+    return unquote(parts.path) if parts.scheme == "file" and "dir_info" in record else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,146 @@
+"""Jobs that were done with other code: told from those with other settings, and kept on request."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from launcher.errors import UsageError
+from launcher.planning.plan import Plan
+from launcher.planning.plan_builder import plan
+from launcher.planning.submit import Action, Standing, Submitted, judge, submit
+from launcher.states import Done
+from launcher.store.queue import Store
+from tests.build import a_context, claimed
+from tests.launcher.language import KINDS, ROOT, read
+
+FILE = "train: [{data: dot:pre, poison: [0, 50]}, {data: line:pre, poison: 50}]\nautotest: [real:pre]\n"
+
+
+def a_plan(
+    text: str = FILE, *said: str, code: str = "old", kinds: Mapping[str, Any] = KINDS
+) -> Plan:
+    return plan(
+        read(text, *said, kinds=kinds),
+        root=ROOT,
+        exists=lambda _: True,
+        digest=lambda _: code,
+        content=lambda _: "c",
+    )
+
+
+def judged(store: Store, made: Plan, **options: bool) -> dict[str, Standing]:
+    standings = judge(made, store.read.jobs_of(ROOT, made.name), lambda _: None, **options)
+    return {one.job.name: one for one in standings}
+
+
+def queue(store: Store, made: Plan, **options: bool) -> Submitted:
+    standings = [*judged(store, made, **options).values()]
+    return submit(store, ROOT, made, standings, a_context(), 1.0, **options)
+
+
+def finish(store: Store) -> None:
+    while ready := store.scheduling.ready(100):
+        for one in ready:
+            store.scheduling.finish(claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0)
+
+
+@pytest.fixture
+def done(store: Store) -> Store:
+    """A queue in which all of `FILE` was done with the old code."""
+    queue(store, a_plan())
+    finish(store)
+    return store
+
+
+def test_every_job_is_known_to_differ_in_code_alone(done: Store) -> None:
+    found = judged(done, a_plan(code="new"))
+    assert {one.action for one in found.values()} == {Action.RUN}
+    assert all(one.other_code for one in found.values())
+    assert not any(one.other_code for one in judged(done, a_plan()).values())
+
+
+def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> None:
+    accepted = queue(done, a_plan(code="new"), accept_code=True)
+    assert (accepted.queued, accepted.cached) == (0, len(accepted.jobs))
+    assert accepted.accepted == len(accepted.jobs)
+    later = judged(done, a_plan(code="new"))
+    assert {(one.action, one.other_code) for one in later.values()} == {(Action.CACHED, False)}
+    reasons = {done.read.events_of(number)[-1][2] for number in accepted.jobs}
+    assert {reason.text for reason in reasons} == {
+        "result kept by --accept-code: done with other code"
+    }
+
+
+def test_without_the_option_nothing_is_recorded_as_accepted(done: Store) -> None:
+    standings = judge(
+        made := a_plan(code="new"), done.read.jobs_of(ROOT, made.name), lambda _: None
+    )
+    submitted = submit(done, ROOT, made, standings, a_context(), 1.0)
+    assert (submitted.queued, submitted.accepted) == (len(submitted.jobs), 0)
+
+
+def test_a_changed_setting_is_not_accepted_nor_what_needs_such_a_job(done: Store) -> None:
+    text = FILE.replace("poison: [0, 50]}", "poison: [0, 50], lr: 0.25}")
+    found = judged(done, a_plan(text, code="new"), accept_code=True)
+    again = {name for name, one in found.items() if one.action is Action.RUN}
+    assert again == {name for name in found if "dot:pre" in name and not name.startswith("poison")}
+    assert not any(found[name].other_code for name in again)
+
+
+def test_code_that_changes_again_is_asked_about_again(done: Store) -> None:
+    queue(done, a_plan(code="new"), accept_code=True)
+    newest = judged(done, a_plan(code="newest"))
+    assert all(one.other_code and one.action is Action.RUN for one in newest.values())
+    assert queue(done, a_plan(code="newest"), accept_code=True).queued == 0
+
+
+def test_a_job_that_a_kept_one_needs_and_that_runs_again_takes_it_along(done: Store) -> None:
+    gone = "/gone"
+    row = done.read.jobs_of(ROOT, "x")["train/dot:pre"]
+    done.database.execute(
+        "UPDATE jobs SET outputs = ? WHERE id = ?", (f'{{"{gone}": [1, 2]}}', row.id)
+    )
+    found = judged(done, a_plan(code="new"), accept_code=True)
+    assert {name for name, one in found.items() if one.action is Action.RUN} == {
+        "train/dot:pre",
+        "test/dot:pre/real:pre",
+    }
+
+
+def test_a_setting_that_is_new_and_has_its_default_counts_as_code(done: Store) -> None:
+    train = KINDS["train"]
+
+    class Newer(train.settings):  # type: ignore[name-defined, misc]  # made from what a test has
+        momentum: float = 0.5
+
+    kinds = {**KINDS, "train": replace(train, settings=Newer)}  # type: ignore[type-var]
+    found = judged(done, a_plan(code="new", kinds=kinds))
+    assert all(one.other_code for one in found.values())
+    other = judged(done, a_plan(FILE, "train.momentum=0.75", code="new", kinds=kinds))
+    assert not any(one.other_code for name, one in other.items() if name.startswith("train"))
+
+
+def test_what_phases_leave_out_is_accepted_too(done: Store) -> None:
+    made = a_plan(FILE, "phases=[test]", code="new")
+    with pytest.raises(UsageError, match=r"was made with other code: .* or keep it with --accept"):
+        judged(done, made)
+    assert queue(done, made, accept_code=True).queued == 0
+    assert {one.action for one in judged(done, made).values()} == {Action.CACHED}
+
+
+@pytest.mark.parametrize(("said", "options"), [((), {"force": True}), (("reuse=nothing",), {})])
+def test_results_are_not_both_kept_and_made_again(
+    done: Store, said: tuple[str, ...], options: dict[str, bool]
+) -> None:
+    with pytest.raises(UsageError, match="leave one of them out"):
+        judged(done, a_plan(FILE, *said, code="new"), accept_code=True, **options)
+
+
+def test_a_job_that_runs_with_other_code_is_waited_for(store: Store) -> None:
+    queue(store, a_plan())
+    number = store.scheduling.ready(1)[0].id
+    claimed(store, number)
+    with pytest.raises(UsageError, match="runs in another way"):
+        judged(store, a_plan(code="new"), accept_code=True)

@@ -1,0 +1,106 @@
+"""Kinds that installed packages offer, and packages that cannot be used."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from launcher import api
+from launcher.errors import TaskFileError, UsageError
+from launcher.kinds import find_kinds, installed
+from launcher.planning.load import load, plan
+from launcher.planning.missing_packages import missing_packages
+from tests.launcher.conftest import Launcher
+
+TOYLAB = Path(__file__).with_name("toylab.py")
+PROGRAM = "name: x\ncommand: [{name: a, argv: [echo]}]\n"
+
+
+def install(folder: Path, name: str, kinds: Mapping[str, str], metadata: str = "") -> None:
+    """Install a distribution that offers kinds."""
+    package = folder / f"{name}-1.0.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{metadata}"
+    )
+    points = "".join(f"{kind} = {value}\n" for kind, value in kinds.items())
+    (package / "entry_points.txt").write_text(f"[launcher.kinds]\n{points}")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder from which this process imports, with a copy of the toy laboratory."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "kindlab.py").write_text(TOYLAB.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+def test_every_name_of_the_interface_can_be_imported() -> None:
+    assert [name for name in api.__all__ if not hasattr(api, name)] == []
+
+
+def test_a_kind_that_two_packages_offer_is_refused_and_both_are_named(site: Path) -> None:
+    install(site, "firstlab", {"train": "kindlab:TRAIN"})
+    with pytest.raises(UsageError) as caught:
+        installed(["train"])
+    said = str(caught.value)
+    assert said.startswith("kind 'train' is offered twice, by ")
+    assert "by firstlab (kindlab:TRAIN)" in said
+    assert "by launcher-trueface (trueface.jobs.kinds:TRAIN)" in said
+    assert "uninstall one of them" in said
+    found = find_kinds()
+    assert "train" not in found.kinds
+    assert list(found.unusable) == ["train"]
+
+
+def test_a_kind_that_cannot_be_loaded_harms_no_file_that_does_not_ask_for_it(
+    site: Path, tmp_path: Path
+) -> None:
+    install(site, "brokenlab", {"weigh": "nolab:WEIGH"})
+    programs, weighing = tmp_path / "programs.yaml", tmp_path / "weighing.yaml"
+    programs.write_text(PROGRAM)
+    weighing.write_text("name: x\ndefaults: {grams: 3}\nweigh: [{data: dot:pre}]\n")
+    assert [job.name for job in plan(load(programs)).jobs] == ["command/a"]
+    with pytest.raises(TaskFileError) as caught:
+        load(weighing)
+    (problem,) = caught.value.problems  # not also that `grams` is unknown
+    assert (problem.place.line if problem.place else 0) == 3
+    assert problem.message == (
+        "kind 'weigh' of brokenlab (nolab:WEIGH) cannot be loaded: No module named 'nolab'; "
+        "mend its package, or uninstall it"
+    )
+
+
+def test_the_list_of_kinds_warns_of_one_that_cannot_be_loaded(
+    site: Path, launcher: Launcher
+) -> None:
+    install(site, "brokenlab", {"weigh": "nolab:WEIGH"})
+    listed = launcher("kinds")
+    assert listed.code == 0
+    assert "\ncommand\t" in f"\n{listed.out}"
+    assert listed.err.startswith("warning: kind 'weigh' of brokenlab")
+    assert launcher("kinds", "command").err == listed.err
+    assert launcher("kinds", "weigh").code == 2
+
+
+def test_packages_that_a_kind_needs_are_named_with_the_command_that_installs_them(
+    site: Path,
+) -> None:
+    lab = (site / "kindlab.py").read_text(encoding="utf-8")
+    heavy = "dataclasses.replace(TRAIN, name='heavy', preload=('atoms.core',))"
+    (site / "heavylab.py").write_text(f"{lab}\nimport dataclasses\nHEAVY = {heavy}\n")
+    requires = 'Requires-Dist: click\nRequires-Dist: atoms>=2; extra == "physics"\n'
+    install(site, "heavylab", {"heavy": "heavylab:HEAVY"}, requires)
+    (kind,) = installed(["heavy"]).values()
+    (said,) = missing_packages([kind])
+    assert said == (
+        "heavy needs atoms, not installed here; install them with `pip install 'heavylab[physics]'`"
+    )
+    (site / "heavylab-1.0.dist-info/direct_url.json").write_text(
+        '{"url": "file:///home/me/heavy%20lab", "dir_info": {}}'
+    )
+    assert "`pip install '/home/me/heavy lab[physics]'`" in missing_packages([kind])[0]
+    (site / "atoms.py").write_text("")
+    assert missing_packages([kind, installed(["command"])["command"]]) == ()

@@ -1,0 +1,73 @@
+"""What setup.cfg declares is what the code imports: the queue's needs, and those of the extra `lab`."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from trueface.cli.required_packages import PACKAGES
+from trueface.jobs.kinds import PRELOAD
+
+ROOT = Path(__file__).parents[1]
+OWN = {"launcher", "trueface"}
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def imported(package: str) -> set[str]:
+    """Return the top-level packages of others that the code of a package imports, in functions too."""
+    modules = {
+        name.partition(".")[0]
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _names(node)
+    }
+    return modules - OWN - set(sys.stdlib_module_names)
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+
+
+def declared(section: str, key: str) -> set[str]:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = setup[section][key].split("\n")
+    return {_plain(match[0]) for line in lines if (match := NAME.match(line))}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def distributions(modules: set[str]) -> set[str]:
+    """Return a distribution for each module; for one that another always brings, that one."""
+    by_module = packages_distributions()
+    brought = {"pydantic-core": "pydantic", "threadpoolctl": "scikit-learn"}
+    found = {_plain(by_module[module][0]) for module in modules}
+    return {brought.get(name, name) for name in found}
+
+
+def test_the_queue_declares_all_that_it_imports() -> None:
+    base = declared("options", "install_requires")
+    assert distributions(imported("launcher")) == base
+
+
+def test_the_extra_brings_what_only_the_laboratory_imports() -> None:
+    base, lab = declared("options", "install_requires"), declared("options.extras_require", "lab")
+    assert distributions(imported("trueface")) - base == lab
+    assert not lab & base
+
+
+def test_the_laboratory_looks_for_all_packages_of_its_extra_before_it_begins() -> None:
+    assert distributions(set(PACKAGES)) == declared("options.extras_require", "lab")
+
+
+def test_workers_import_ahead_only_what_is_declared() -> None:
+    every = declared("options", "install_requires") | declared("options.extras_require", "lab")
+    assert distributions({module.partition(".")[0] for module in PRELOAD}) <= every
