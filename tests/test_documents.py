@@ -117,7 +117,7 @@ def names(page: Path) -> str:
 
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=names)
-every_document = pytest.mark.parametrize("page", [*PAGES, *EXTENDING], ids=names)
+every_document = pytest.mark.parametrize("page", [*PAGES, EXTENDING], ids=names)
 
 
 @pytest.fixture
