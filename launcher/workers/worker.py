@@ -141,7 +141,10 @@ def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
                 raise  # something that the module itself lacks
             kind = installed([spec.kind]).get(spec.kind)
             if kind is None or kind.entry in {"", spec.entry}:
-                raise
+                raise MachineError(
+                    f"{spec.entry} does not exist, and no kind {spec.kind!r} is installed that says "
+                    "where it is now; install the laboratory that this job was planned with"
+                ) from error
             return _imported(kind.entry)
     except BaseException as error:
         if not preload.failure():

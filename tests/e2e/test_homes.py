@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.gpu.promise_files import login
-from launcher.system import memory
+from launcher.system.memory import total
 from tests.build import lines_of, shell, until
 from tests.e2e.machine import Machine, Program, a_machine
 from tests.nvml.standin import Devices
@@ -42,7 +42,7 @@ def at_once(journal: Path) -> list[int]:
 def works(home: Machine, journal: Path, ram: str = "0GiB") -> Program:
     """Queue a program that runs until it is let go."""
     said, gate = home.places()
-    job = home.add(*shell(WORKS, str(journal), str(gate), str(said)), ram=memory)
+    job = home.add(*shell(WORKS, str(journal), str(gate), str(said)), ram=ram)
     return Program(job=job, said=said, gate=gate)
 
 
@@ -72,7 +72,7 @@ def test_two_homes_never_promise_more_main_memory_than_the_machine_has(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     one, other = homes
-    most = round(memory.total() * 0.4) >> 20
+    most = round(total() * 0.4) >> 20
     journal = tmp_path / "journal"
     first = works(one, journal, ram=f"{most}MiB")
     until(lambda: first.started, "the first runs")

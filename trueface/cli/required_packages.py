@@ -7,7 +7,17 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-PACKAGES = ("numpy", "PIL", "scipy", "simplejpeg", "sklearn", "torch", "torchvision")
+PACKAGES = (
+    "jinja2",
+    "markupsafe",
+    "numpy",
+    "PIL",
+    "scipy",
+    "simplejpeg",
+    "sklearn",
+    "torch",
+    "torchvision",
+)
 _NEED_NOTHING = frozenset({"-h", "--help", "--version"})  # as the first word
 
 

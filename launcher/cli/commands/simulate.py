@@ -108,7 +108,7 @@ def command(
     jobs take as long as they took before. The results stand beside first-come-first-served (FIFO)
     and shortest-job-first (SJF), which assign whole GPUs, and a lower bound of the makespan.
 
-    A trace has no VRAM requests, so they are drawn: 2 GiB for 10 % of the jobs, 3 GiB 15 %, 4 GiB
+    A trace has no VRAM requests, so they are drawn, by jobs: 2 GiB 10 %, 3 GiB 15 %, 4 GiB
     20 %, 6 GiB 20 %, 8 GiB 15 %, 11 GiB 10 %, 16 GiB 6 %, 22 GiB 4 %. Jobs that can never fit are
     dropped and counted. Cores and main memory are unlimited.
 
