@@ -14,7 +14,7 @@ KEPT_S = 300.0  # so long what is ours is kept for it, once all of it is free: o
 
 
 @dataclass(slots=True, kw_only=True)
-class Reservation:
+class FirstJobReservation:
     """When and where the first waiting job starts; what is left beside it then shrinks as others come."""
 
     job: str  # its number, or its name

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from launcher.gpu.monitor import Sight
 from launcher.gpu.process_owner import owner_of, parent_of
-from launcher.gpu.promises import Pledge
+from launcher.gpu.reservations import Reservation
 from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
@@ -253,7 +253,7 @@ class Ledger:
             portions[claim.job, claim.number] = portion
         return portions
 
-    def pledges(self, claims: Iterable[Claim], mask: int = -1) -> list[Pledge]:
+    def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
         """Return what others must know of: promises to attempts that run, with what is in use of them.
 
         Args:
@@ -261,9 +261,9 @@ class Ledger:
             mask: of the cores that they may be given.
         """
         totals = {gpu.uuid: gpu.total for gpu in (self._seen.gpus if self._seen else ())}
-        pledges = []
+        reservations = []
         for claim in claims:
-            pledges += pledges_of(
+            reservations += reservations_of(
                 Start(
                     job=claim.job,
                     devices=claim.gpus,
@@ -277,7 +277,7 @@ class Ledger:
                 used=self._of(claim).used,
                 mask=mask,
             )
-        return pledges
+        return reservations
 
 
 def _context(report: Report, used: int | None) -> int:
@@ -303,14 +303,14 @@ def _peak(report: Report | None, context: int) -> list[int]:
     return [] if report is None or not report.peak else [report.peak + context]
 
 
-def pledges_of(
+def reservations_of(
     place: Start,
     asked: Resources,
     *,
     totals: Mapping[str, int],
     used: Mapping[str, int] = NOTHING,
     mask: int = -1,
-) -> list[Pledge]:
+) -> list[Reservation]:
     """Return what is promised to a job, as others are told of it.
 
     A promise of unknown size is a quarter of the card: all of it would keep others away for days from one of
@@ -325,18 +325,20 @@ def pledges_of(
         mask: of the cores that it may be given.
     """
     job = place.job
-    pledges = [Pledge(device=core_resource(mask), claim=place.cpus, used=None, job=job)]
+    reservations = [Reservation(device=core_resource(mask), claim=place.cpus, used=None, job=job)]
     if asked.ram:
-        pledges.append(Pledge(device=MEMORY, claim=asked.ram, used=None, job=job))
+        reservations.append(Reservation(device=MEMORY, claim=asked.ram, used=None, job=job))
     for uuid in place.devices:
         total = totals.get(uuid, 0)
         size = total // 4 if place.claim is None else place.claim
         if asked.exclusive:
             size = max(total, size)
-            pledges.append(Pledge(device=resource(ALONE, uuid), claim=1, used=None, job=job))
-        pledges.append(Pledge(device=uuid, claim=size, used=used.get(uuid), job=job))
-        pledges.append(Pledge(device=resource(JOBS, uuid), claim=1, used=None, job=job))
-    return pledges
+            reservations.append(
+                Reservation(device=resource(ALONE, uuid), claim=1, used=None, job=job)
+            )
+        reservations.append(Reservation(device=uuid, claim=size, used=used.get(uuid), job=job))
+        reservations.append(Reservation(device=resource(JOBS, uuid), claim=1, used=None, job=job))
+    return reservations
 
 
 def waiting(ready: ReadyJob, usage: Usage) -> Waiting:

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.monitor import Lookout, Sight
-from launcher.gpu.promises import Board, Pledge
 from launcher.gpu.recording import gpu_record
-from launcher.gpu.resources import MEMORY, Promise, core_resource
+from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of
+from launcher.scheduler.gpu_accounting import Ledger, Ours, reservations_of
 from launcher.scheduler.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.scheduler.policy import decide, evacuate
 from launcher.states import ReasonCode
@@ -43,7 +43,7 @@ class Accelerators:
         look: Callable[[], Sequence[GpuSnapshot]],
         wake: Callable[[], None],
         *,
-        board: Board,
+        board: ReservationBoard,
         rules: Callable[[], Rules] = Rules,
         absent: Callable[[], str] = str,
         cores: int = -1,
@@ -66,8 +66,8 @@ class Accelerators:
         self._ledger = Ledger(home, ours)
         self._sight: Sight | None = None
         self._portions: dict[tuple[int, int], Portion] = {}  # as workers were told
-        self._pledged: list[Pledge] = []
-        self._foreign: tuple[Promise, ...] = ()
+        self._pledged: list[Reservation] = []
+        self._foreign: tuple[ForeignReservation, ...] = ()
         self._foreign_at, self._foreign_took_s = -inf, 0.0
         self._shown_at, self._shown_trouble = 0.0, ""
         self._faults: dict[str, str] = {}
@@ -118,7 +118,7 @@ class Accelerators:
         self._show()
 
     @property
-    def foreign(self) -> tuple[Promise, ...]:
+    def foreign(self) -> tuple[ForeignReservation, ...]:
         """What other homes have promised, as it was lately: what is new is seen before anything starts."""
         began = time.monotonic()
         if began > self._foreign_at + max(FOREIGN_S, SELDOM * self._foreign_took_s):
@@ -158,10 +158,13 @@ class Accelerators:
         if not starts:
             return decisions
         waiting, running, machine, now = asked
-        pledges = [*self._ledger.pledges(claims, self._cores), *self._fresh(starts, asked)]
-        if not any(one.devices for one in starts) and self._board.covers(pledges):
+        reservations = [
+            *self._ledger.reservations(claims, self._cores),
+            *self._fresh(starts, asked),
+        ]
+        if not any(one.devices for one in starts) and self._board.covers(reservations):
             return decisions
-        told = self._board.publish(pledges, {one.job for one in starts})
+        told = self._board.publish(reservations, {one.job for one in starts})
         self._pledged = []  # what is told once all this is settled is something else
         earlier = self._board.earlier() if told else self._board.others()
         if _promised(earlier) <= _promised(machine.foreign):
@@ -176,19 +179,19 @@ class Accelerators:
         self,
         starts: Sequence[Start],
         asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
-    ) -> Iterator[Pledge]:
+    ) -> Iterator[Reservation]:
         """Give what is to be promised to jobs that are about to start."""
         totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
         resources = {one.job: one.resources for one in asked[0]}
         for one in starts:
-            yield from pledges_of(one, resources[one.job], totals=totals, mask=self._cores)
+            yield from reservations_of(one, resources[one.job], totals=totals, mask=self._cores)
 
     def tell(self, claims: Collection[Claim]) -> None:
         """Tell other users what we promise, and workers how much of their GPUs is theirs."""
-        pledges = self._ledger.pledges(claims, self._cores)
-        if self._untold(pledges) or self._board.due():
-            self._board.publish(pledges)
-            self._pledged = pledges
+        reservations = self._ledger.reservations(claims, self._cores)
+        if self._untold(reservations) or self._board.due():
+            self._board.publish(reservations)
+            self._pledged = reservations
         if self._board.trouble or self._shown_trouble:
             self._show()
         self._ledger.know(claims)  # those about to start are ours, too
@@ -209,12 +212,12 @@ class Accelerators:
                     portions[key] = self._portions[key]
         self._portions = portions
 
-    def _untold(self, pledges: Sequence[Pledge]) -> bool:
+    def _untold(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether others are to be told something else: of which job cores are, they need not know."""
         counted = {core_resource(self._cores), MEMORY}
-        if counted.issuperset(one.device for one in (*pledges, *self._pledged)):
-            return not self._board.tells(pledges)
-        return [(one.job, one.device) for one in pledges] != [
+        if counted.issuperset(one.device for one in (*reservations, *self._pledged)):
+            return not self._board.tells(reservations)
+        return [(one.job, one.device) for one in reservations] != [
             (one.job, one.device) for one in self._pledged
         ]
 
@@ -254,7 +257,7 @@ class Accelerators:
             logger.warning("gpus.json trouble=%r", str(error))
 
 
-def _promised(promises: Sequence[Promise]) -> Counter[str]:
+def _promised(promises: Sequence[ForeignReservation]) -> Counter[str]:
     """Return how many bytes of each GPU are promised."""
     sums: Counter[str] = Counter()
     for one in promises:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from launcher.gpu.resources import MEMORY, Promise, shares_cores
+from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
 from launcher.job import Resources
 from launcher.scheduler.explanations import (
     Lack,
@@ -222,7 +222,7 @@ class _Shared:
         return sum(self.theirs.values())
 
 
-def _share(quota: int, there: int, promises: Iterable[Promise]) -> _Shared:
+def _share(quota: int, there: int, promises: Iterable[ForeignReservation]) -> _Shared:
     """Return what is left: what all promise counts against the machine, and against a quota what shares it."""
     by_user, inside = Counter[str](), Counter[str]()
     for promise in promises:

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from launcher.gpu.promise_files import claims_folder
-from launcher.gpu.promises import REFRESH_S, Board
+from launcher.gpu.reservation_files import reservations_folder
+from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Breed
 from launcher.scheduler.attempt_watch import (
@@ -73,7 +73,7 @@ class Scheduler:
         cpus: int,
         clock: Callable[[], float] = time.time,
         housekeeping: Callable[[], None] = lambda: None,
-        board: Board | None = None,
+        board: ReservationBoard | None = None,
         rules: Callable[[], Rules] = Rules,
         absent: Callable[[], str] = str,
     ) -> None:
@@ -115,7 +115,10 @@ class Scheduler:
             home,
             snapshot,
             self._sleeper.ring,
-            board=board or Board(claims_folder(os.environ), home.folder, quotas=of_this_process()),
+            board=board
+            or ReservationBoard(
+                reservations_folder(os.environ), home.folder, quotas=of_this_process()
+            ),
             rules=rules,
             absent=absent,
             cores=self._cores,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from launcher.gpu.resources import Promise
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
 from launcher.states import Reason, ReasonCode
@@ -64,7 +64,7 @@ class Machine:
     absent: str = ""  # why no GPU can be seen, where the driver says so
     limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
     rules: Rules = field(default_factory=Rules)
-    foreign: tuple[Promise, ...] = ()
+    foreign: tuple[ForeignReservation, ...] = ()
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
 
     @property

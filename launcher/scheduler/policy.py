@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from math import inf
 
-from launcher.scheduler.backfill import Reservation
+from launcher.scheduler.backfill import FirstJobReservation
 from launcher.scheduler.explanations import Lack, cores, place_of, placed
 from launcher.scheduler.gpu_slot import Card, Need, Turn
 from launcher.scheduler.inventory import Inventory
@@ -58,7 +58,7 @@ class Policy:
         """Take stock; see `Inventory`."""
         self.inventory = Inventory(machine, running, explain=explain)
         self._started: dict[int, Running] = {}  # by job: what decisions have started
-        self._reservation: Reservation | None = None
+        self._reservation: FirstJobReservation | None = None
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
@@ -160,7 +160,7 @@ class Policy:
 
     def _reserve(
         self, request: Waiting, needs: Sequence[Need], cpus: int, now: float
-    ) -> Reservation | None:
+    ) -> FirstJobReservation | None:
         """Return the place that a job gets when enough of ours have ended; None: others must end, too."""
         inventory, ram = self.inventory, request.resources.ram or 0
         free_ram = min(inventory.ram, inventory.unused_ram)
@@ -188,7 +188,7 @@ class Policy:
         promised = inventory.cpus < machine.cpus or inventory.ram < machine.ram
         ours = inventory.running if promised else {}
         gone = [run for key, run in ours.items() if inventory.turns[key] <= at]
-        return Reservation(
+        return FirstJobReservation(
             job=request.name or str(request.job),
             group=request.group,
             at=at,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from launcher.gpu.monitor import DRIVER_BYTES, unused_by_others
 from launcher.gpu.recording import gpu_record
-from launcher.gpu.resources import Promise
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
@@ -47,7 +47,7 @@ class Gauge:
 
     gpu: GpuSnapshot
     guests: tuple[Guest, ...] = ()
-    foreign: tuple[Promise, ...] = ()  # what other users' schedulers have promised of it
+    foreign: tuple[ForeignReservation, ...] = ()  # what other users' schedulers have promised of it
 
     @property
     def ours(self) -> int | None:

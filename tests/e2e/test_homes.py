@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.promise_files import login
+from launcher.gpu.reservation_files import login
 from launcher.system import memory
 from tests.build import lines_of, shell, until
 from tests.e2e.machine import Machine, Program, a_machine

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from hypothesis import strategies as st
 
-from launcher.gpu.resources import Promise
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.inventory import wants_gpu
@@ -221,7 +221,7 @@ def machines(draw: st.DrawFn, *, least: int = 0, sound: bool = False) -> Machine
     cards = draw(gpus(least=least, sound=sound))
     owed = st.sampled_from([0, 0, 0, 1, 2])
     foreign = [
-        Promise(user="ada", device=gpu.uuid, amount=amount * GIB)
+        ForeignReservation(user="ada", device=gpu.uuid, amount=amount * GIB)
         for gpu in cards
         if (amount := draw(owed))
     ]

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.gpu.monitor import Sight
-from launcher.gpu.promises import Pledge
+from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Breed, Resources
 from launcher.scheduler.feasibility import refusal
-from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of, waiting
+from launcher.scheduler.gpu_accounting import Ledger, Ours, reservations_of, waiting
 from launcher.scheduler.gpu_slot import QUIET_SHARE
 from launcher.scheduler.model import Machine, Start, Wait
 from launcher.scheduler.policy import decide
@@ -149,20 +149,20 @@ def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> N
         a_claim(works, job=2, cpus=2),
     ]
     ledger = a_ledger(home, claims, a_card(0, used=9, ours=5 * GIB), a_card(1))
-    assert ledger.pledges(claims, 0b1111) == [
-        Pledge(device="cores:f", claim=1, used=None, job=1),
-        Pledge(device="GPU-0", claim=8 * GIB, used=5 * GIB, job=1),
-        Pledge(device="jobs:GPU-0", claim=1, used=None, job=1),
-        Pledge(device="GPU-1", claim=8 * GIB, used=None, job=1),
-        Pledge(device="jobs:GPU-1", claim=1, used=None, job=1),
-        Pledge(device="cores:f", claim=2, used=None, job=2),
-        Pledge(device="memory", claim=3 * GIB, used=None, job=2),
+    assert ledger.reservations(claims, 0b1111) == [
+        Reservation(device="cores:f", claim=1, used=None, job=1),
+        Reservation(device="GPU-0", claim=8 * GIB, used=5 * GIB, job=1),
+        Reservation(device="jobs:GPU-0", claim=1, used=None, job=1),
+        Reservation(device="GPU-1", claim=8 * GIB, used=None, job=1),
+        Reservation(device="jobs:GPU-1", claim=1, used=None, job=1),
+        Reservation(device="cores:f", claim=2, used=None, job=2),
+        Reservation(device="memory", claim=3 * GIB, used=None, job=2),
     ]
 
 
 def promised(claim: int | None, **asked: Any) -> dict[str, int]:
     place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", claim=claim)
-    found = pledges_of(place, Resources(**asked), totals={"GPU-0": 40 * GIB})
+    found = reservations_of(place, Resources(**asked), totals={"GPU-0": 40 * GIB})
     return {one.device: one.claim for one in found if "GPU-0" in one.device}
 
 

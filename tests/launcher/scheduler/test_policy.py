@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from launcher.gpu.resources import Promise
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
 from launcher.scheduler.feasibility import refusal
@@ -426,14 +426,14 @@ def test_a_card_on_which_others_have_a_job_is_not_shared_by_an_exclusive_one() -
     gpus = (a_gpu(0), a_gpu(1))
     alone = a_waiting(1, min_vram=GIB, exclusive=True)
     # all that its job was promised is in use, and little: only that it is there is told
-    theirs = (Promise(user="bob", device="jobs:GPU-0", amount=2),)
+    theirs = (ForeignReservation(user="bob", device="jobs:GPU-0", amount=2),)
     (start,) = decide([alone], [], Machine(cpus=4, gpus=gpus, foreign=theirs))
     assert isinstance(start, Start)
     assert start.devices == ("GPU-1",)
     (wait,) = decide([alone], [], Machine(cpus=4, gpus=gpus[:1], foreign=theirs))
     assert wait.reason == "needs 1 GiB on a GPU of its own; cuda:0 has jobs of bob"
     # a launcher that does not tell how many jobs it has there tells what it promised them
-    older = (Promise(user="eve", device="GPU-0", amount=GIB),)
+    older = (ForeignReservation(user="eve", device="GPU-0", amount=GIB),)
     (wait,) = decide([alone], [], Machine(cpus=4, gpus=gpus[:1], foreign=older))
     assert wait.reason == "needs 1 GiB on a GPU of its own; cuda:0 has jobs of eve"
     (beside,) = decide([a_waiting(2, min_vram=GIB)], [], Machine(cpus=4, gpus=gpus, foreign=theirs))
@@ -441,7 +441,7 @@ def test_a_card_on_which_others_have_a_job_is_not_shared_by_an_exclusive_one() -
 
 
 def test_nothing_starts_on_a_card_that_another_launcher_shares_with_nobody() -> None:
-    theirs = (Promise(user="bob", device="alone:GPU-0", amount=1),)
+    theirs = (ForeignReservation(user="bob", device="alone:GPU-0", amount=1),)
     machine = Machine(cpus=4, gpus=(a_gpu(0),), foreign=theirs)
     for job in (a_waiting(1, min_vram=GIB), a_waiting(1, gpus=1, device="cuda")):
         (wait,) = decide([job], [], machine)
@@ -451,9 +451,9 @@ def test_nothing_starts_on_a_card_that_another_launcher_shares_with_nobody() -> 
 
 def test_cores_and_memory_that_other_homes_have_promised_are_not_given_away() -> None:
     theirs = (
-        Promise(user="another home of ann", device="cores:ff", amount=3),
-        Promise(user="bob", device="cores:f0", amount=4),
-        Promise(user="bob", device="memory", amount=6 * GIB),
+        ForeignReservation(user="another home of ann", device="cores:ff", amount=3),
+        ForeignReservation(user="bob", device="cores:f0", amount=4),
+        ForeignReservation(user="bob", device="memory", amount=6 * GIB),
     )
     machine = Machine(cpus=8, cores=0xFF, ram=8 * GIB, ram_free=8 * GIB, foreign=theirs)
     start, cores, memory = decide(
@@ -581,10 +581,10 @@ def test_the_reason_counts_all_that_is_promised_and_names_to_whom() -> None:
         gpus=(a_gpu(total=24, used=9),),
         rules=Rules(reserve=2 * GIB),
         foreign=(
-            Promise(user="ada", device="GPU-0", amount=3 * GIB),
-            Promise(user="bob", device="GPU-0", amount=1 * GIB),
-            Promise(user="ada", device="GPU-0", amount=1 * GIB),
-            Promise(user="ada", device="GPU-1", amount=9 * GIB),
+            ForeignReservation(user="ada", device="GPU-0", amount=3 * GIB),
+            ForeignReservation(user="bob", device="GPU-0", amount=1 * GIB),
+            ForeignReservation(user="ada", device="GPU-0", amount=1 * GIB),
+            ForeignReservation(user="ada", device="GPU-1", amount=9 * GIB),
         ),
     )
     running = [

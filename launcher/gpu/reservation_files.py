@@ -58,7 +58,7 @@ class Publication:
     home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
 
 
-def claims_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHARED) -> Path:
+def reservations_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHARED) -> Path:
     """Return where the schedulers of this machine publish: LAUNCHER_CLAIMS, else a shared folder.
 
     Raises:
@@ -99,7 +99,7 @@ def file_name(uid: int, home: Path) -> str:
     return f"launcher-claims.{uid}.{home_hash(home)[:8]}.json"
 
 
-class ClaimsReader:
+class ReservationReader:
     """Reads the claims folder again and again, and remembers whose its files are."""
 
     def __init__(self, folder: Path, complain: Complain) -> None:
