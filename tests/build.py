@@ -95,18 +95,18 @@ def a_waiting(
     cpus: int = 1,
     group: str = "",
     *,
-    claim: int | None = None,
+    vram_request: int | None = None,
     seconds: float | None = None,
     visible: tuple[str, ...] | None = None,
     **resources: Any,
 ) -> Waiting:
-    """A job that could start; what it declares is what it is promised, unless `claim` says more."""
+    """A job that could start; what it declares is what it is promised, unless `vram_request` says more."""
     asked = Resources(cpus=cpus, **resources)
     return Waiting(
         job=job,
         resources=asked,
         group=group,
-        claim=asked.min_vram if claim is None else claim,
+        vram_request=asked.min_vram if vram_request is None else vram_request,
         seconds=seconds,
         visible=visible,
     )

@@ -61,7 +61,7 @@ class Reservation:
     """What we promised to a job of one resource; a job has at most one of each."""
 
     device: str  # the resource: a GPU's UUID for its memory, and see `machine`
-    claim: int  # bytes, or how many
+    amount: int  # bytes, or how many
     used: int | None  # of it that is seen to be in use; None: nobody knows, and all of it counts
     job: int
 
@@ -70,7 +70,7 @@ class Reservation:
 class _Told:
     """What we last published of a reservation, and what was measured lately."""
 
-    claim: int
+    amount: int
     uses: tuple[tuple[float, int], ...]  # time, bytes
 
 
@@ -209,13 +209,19 @@ class ReservationBoard:
             before = self._told.get((reservation.job, reservation.device))
             uses = _uses(reservation, before, now)
             counted = (
-                reservation.claim if reservation.job not in fresh else before.claim if before else 0
+                reservation.amount
+                if reservation.job not in fresh
+                else before.amount
+                if before
+                else 0
             )
             least = min(used for _, used in uses)
-            held = max(0, min(counted, reservation.claim) - least)
+            held = max(0, min(counted, reservation.amount) - least)
             settled[reservation.device] += held
-            new[reservation.device] += max(0, reservation.claim - least) - held
-            entries[reservation.job, reservation.device] = _Told(claim=reservation.claim, uses=uses)
+            new[reservation.device] += max(0, reservation.amount - least) - held
+            entries[reservation.job, reservation.device] = _Told(
+                amount=reservation.amount, uses=uses
+            )
         serial = secrets.token_hex(8)
         serials = {name: each.serial for name, each in seen.items()}
         ours = Publication(
@@ -333,5 +339,5 @@ def _whole(reservations: Sequence[Reservation]) -> Counter[str]:
     """Return the sum of each resource, whatever of it is in use."""
     sums = Counter[str]()
     for reservation in reservations:
-        sums[reservation.device] += reservation.claim
+        sums[reservation.device] += reservation.amount
     return sums

@@ -66,7 +66,7 @@ class FirstJobReservation:
         for card in free:
             if card.gpu.uuid in self.beside:
                 room, slots = self.beside[card.gpu.uuid]
-                taken = 0 if need is None else need.claim or 0
+                taken = 0 if need is None else need.vram_request or 0
                 self.beside[card.gpu.uuid] = (room - taken, slots - 1)
         return free
 
@@ -75,7 +75,7 @@ class FirstJobReservation:
         if need is None or card.gpu.uuid not in self.beside:
             return True
         room, slots = self.beside[card.gpu.uuid]
-        return not need.lone and (need.claim or 0) <= room and slots > 0
+        return not need.exclusive and (need.vram_request or 0) <= room and slots > 0
 
 
 @dataclass(slots=True)

@@ -207,8 +207,8 @@ class Ledger:
             devices=claim.gpus,
             ram=spec.resources.ram or 0,
             group=spec.terms.group,
-            claim=claim.claim,
-            lone=claim.lone or (bool(claim.gpus) and claim.claim is None),
+            reservation=claim.reservation,
+            exclusive=claim.exclusive or (bool(claim.gpus) and claim.reservation is None),
             used=self._of(claim).used,
             ends=None if expected_s is None else claim.claimed + expected_s,
         )
@@ -247,8 +247,8 @@ class Ledger:
                 continue
             taken = self._of(claim)
             cap = None
-            if claim.claim is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
-                cap = max(claim.claim, *taken.used.values(), 0)
+            if claim.reservation is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
+                cap = max(claim.reservation, *taken.used.values(), 0)
             portion = Portion() if cap is None else Portion(cap=cap, context=_steps(taken.context))
             portions[claim.job, claim.number] = portion
         return portions
@@ -269,8 +269,8 @@ class Ledger:
                     devices=claim.gpus,
                     cpus=claim.cpus,
                     reason="",
-                    claim=claim.claim,
-                    lone=claim.lone,
+                    reservation=claim.reservation,
+                    exclusive=claim.exclusive,
                 ),
                 claim.spec.resources,
                 totals=totals,
@@ -325,19 +325,19 @@ def reservations_of(
         mask: of the cores that it may be given.
     """
     job = place.job
-    reservations = [Reservation(device=core_resource(mask), claim=place.cpus, used=None, job=job)]
+    reservations = [Reservation(device=core_resource(mask), amount=place.cpus, used=None, job=job)]
     if asked.ram:
-        reservations.append(Reservation(device=MEMORY, claim=asked.ram, used=None, job=job))
+        reservations.append(Reservation(device=MEMORY, amount=asked.ram, used=None, job=job))
     for uuid in place.devices:
         total = totals.get(uuid, 0)
-        size = total // 4 if place.claim is None else place.claim
+        size = total // 4 if place.reservation is None else place.reservation
         if asked.exclusive:
             size = max(total, size)
             reservations.append(
-                Reservation(device=resource(ALONE, uuid), claim=1, used=None, job=job)
+                Reservation(device=resource(ALONE, uuid), amount=1, used=None, job=job)
             )
-        reservations.append(Reservation(device=uuid, claim=size, used=used.get(uuid), job=job))
-        reservations.append(Reservation(device=resource(JOBS, uuid), claim=1, used=None, job=job))
+        reservations.append(Reservation(device=uuid, amount=size, used=used.get(uuid), job=job))
+        reservations.append(Reservation(device=resource(JOBS, uuid), amount=1, used=None, job=job))
     return reservations
 
 
@@ -354,7 +354,7 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         job=ready.id,
         resources=lane.resources,
         group=lane.group,
-        claim=claim,
+        vram_request=claim,
         source=source,
         enough=None if claim is None or enough is None else min(claim, enough),
         learned=claim is not None and claim > max(asked or 0, lane.least),

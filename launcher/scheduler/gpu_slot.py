@@ -22,18 +22,25 @@ class Need:
     """What a job asks of each of its GPUs, and which GPUs it may have."""
 
     count: int
-    claim: int | None  # bytes; None: nobody knows
-    lone: bool
+    vram_request: int | None  # bytes; None: nobody knows
+    exclusive: bool
     device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
     visible: tuple[str, ...] | None
-    exclusive: bool = False  # other users' jobs share them neither
+    excludes_others: bool = False  # other users' jobs share them neither
     into_reserve: bool = False  # its claim may take of what is kept for others
 
 
 def need_of(one: Waiting) -> Need:
     """Return what a waiting job asks of GPUs."""
     asked = one.resources
-    return Need(max(1, asked.gpus), one.claim, one.lone, asked.device, one.visible, asked.exclusive)
+    return Need(
+        max(1, asked.gpus),
+        one.vram_request,
+        one.exclusive,
+        asked.device,
+        one.visible,
+        asked.exclusive,
+    )
 
 
 def need_alone(one: Waiting) -> Need | None:
@@ -43,9 +50,9 @@ def need_alone(one: Waiting) -> Need | None:
     nearly fills one would wait for the margin for ever. As for a job of which nobody knows anything, the
     reserve is not kept from it, or what it took there before would not be free.
     """
-    if one.claim is None or one.enough is None:
+    if one.vram_request is None or one.enough is None:
         return None
-    return replace(need_of(one), claim=one.enough, lone=True, into_reserve=True)
+    return replace(need_of(one), vram_request=one.enough, exclusive=True, into_reserve=True)
 
 
 class Card:
@@ -55,12 +62,12 @@ class Card:
         "_owed",
         "_said",
         "_turns",
+        "exclusive_jobs",
         "foreign",
         "free",
         "gpu",
         "guests",
         "is_ours",
-        "lone",
         "most",
         "others",
         "ours",
@@ -101,7 +108,7 @@ class Card:
         )
         self.quiet = True
         self.ours: list[Running] = []
-        self.lone = 0  # of ours, how many share it with none of ours
+        self.exclusive_jobs = 0  # of ours, how many share it with none of ours
         self._turns = turns
         self._said = ""
 
@@ -116,7 +123,7 @@ class Card:
 
     def load(self, one: Running) -> int:
         """Return what a job of ours takes here: what it was promised, or more where it uses more."""
-        return max(one.claim or 0, one.used.get(self.gpu.uuid, 0))
+        return max(one.reservation or 0, one.used.get(self.gpu.uuid, 0))
 
     def give(self, one: Running) -> None:
         """Give a job of ours its place here."""
@@ -124,19 +131,19 @@ class Card:
         self.others -= used
         self.free += used - self.load(one)
         self.ours.append(one)
-        self.lone += one.lone
+        self.exclusive_jobs += one.exclusive
         self._said = ""
 
     def take_back(self, one: Running) -> None:
         """Have a job's place back, and what it used."""
         self.ours = [other for other in self.ours if other is not one]
         self.free += self.load(one)
-        self.lone -= one.lone
+        self.exclusive_jobs -= one.exclusive
         self._said = ""
 
     def takes(self, need: Need) -> bool:
         """Tell whether a job can start here now."""
-        return not self.shut and self._holds(need, self.free, len(self.ours), self.lone)
+        return not self.shut and self._holds(need, self.free, len(self.ours), self.exclusive_jobs)
 
     def opens(self, need: Need) -> Turn | None:
         """Return when a job can start here at the earliest; None: not even when all ours have ended.
@@ -147,11 +154,11 @@ class Card:
         """
         if self.shut:
             return None
-        free, count, lone = self.free, len(self.ours), self.lone
+        free, count, lone = self.free, len(self.ours), self.exclusive_jobs
         if self._holds(need, free, count, lone):
             return (-inf, 0)
         for one in sorted(self.ours, key=self._turn):
-            free, count, lone = free + self.load(one), count - 1, lone - one.lone
+            free, count, lone = free + self.load(one), count - 1, lone - one.exclusive
             if self._holds(need, free, count, lone):
                 return self._turn(one)
         return None
@@ -162,34 +169,34 @@ class Card:
     def _holds(self, need: Need, free: int, count: int, lone: int) -> bool:
         if need.into_reserve:
             free += self.reserve
-        if need.claim is not None and need.claim > free:
+        if need.vram_request is not None and need.vram_request > free:
             return False
-        if need.exclusive and self.guests:
+        if need.excludes_others and self.guests:
             return False
-        if need.lone:
+        if need.exclusive:
             return count == 0 and self.quiet
         return not lone and count < self.most
 
     def beside(self, need: Need, at: Turn) -> tuple[int, int]:
         """Return (bytes, jobs of ours) for which there is room beside a job that starts at a time."""
-        if need.lone:
+        if need.exclusive:
             return 0, 0
         gone = [one for one in self.ours if self._turn(one) <= at]
         left = self.free + sum(self.load(one) for one in gone)
-        return left - (need.claim or 0), self.most - (len(self.ours) - len(gone)) - 1
+        return left - (need.vram_request or 0), self.most - (len(self.ours) - len(gone)) - 1
 
     def refusal(self, need: Need) -> str:
         """Return in numbers why a job cannot start here now."""
         name, gpu = self.gpu.label, self.gpu
         if self.shut:
             return f"{name} {self.shut}"
-        if need.lone and self.ours:
+        if need.exclusive and self.ours:
             return f"{name} runs {_jobs(self.ours)}"
-        if self.lone:
+        if self.exclusive_jobs:
             return f"{name} runs {_jobs(self.ours)} alone"
-        if need.exclusive and self.guests:
+        if need.excludes_others and self.guests:
             return f"{name} has jobs of {', '.join(self.guests)}"
-        if need.lone and not self.quiet:
+        if need.exclusive and not self.quiet:
             taken = f"{name} has {format_bytes(self.others)} in use by others"
             return taken + (f" and {self._foreign()}" if self.foreign else "")
         if len(self.ours) >= self.most:

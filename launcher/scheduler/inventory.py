@@ -153,11 +153,15 @@ class Inventory:
     def _gpu_lack(self, need: Need, pool: Pool) -> Lack:
         if not self.explain:
             return Lack("has no room")
-        what = "a GPU that it shares with no other job" if need.lone else "a GPU"
-        if need.claim is not None:
-            what = format_bytes(need.claim) + (" on a GPU of its own" if need.lone else "")
+        what = "a GPU that it shares with no other job" if need.exclusive else "a GPU"
+        if need.vram_request is not None:
+            what = format_bytes(need.vram_request) + (
+                " on a GPU of its own" if need.exclusive else ""
+            )
         if need.count > 1:
-            what = f"{need.count} GPUs" + (f" with {what} each" if need.claim is not None else "")
+            what = f"{need.count} GPUs" + (
+                f" with {what} each" if need.vram_request is not None else ""
+            )
         return Lack(f"needs {what}", pool.refusals(need))
 
     # --- what this machine can never give
@@ -167,7 +171,7 @@ class Inventory:
         # a lane's jobs share their resources
         key = (
             id(request.resources),
-            request.claim,
+            request.vram_request,
             request.enough,
             request.learned,
             request.visible,
@@ -187,7 +191,7 @@ class Inventory:
         """
         need, alone = need_of(request), need_alone(request)
         if request.learned and not self.pool(need).could(need):
-            return (replace(need, claim=None, lone=True),)
+            return (replace(need, vram_request=None, exclusive=True),)
         return (need,) if alone is None else (need, alone)
 
     def _never(self, request: Waiting, needs: Sequence[Need]) -> Refusal | None:
@@ -204,7 +208,7 @@ class Inventory:
             return too_few(pool.cards, need, machine)
         if len(pool.ours) < need.count:
             return kept_back(pool.ours, need, machine)
-        if pool.could(need) or need.claim is None:
+        if pool.could(need) or need.vram_request is None:
             return None
         return too_large(need, pool, machine)
 

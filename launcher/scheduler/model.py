@@ -19,7 +19,7 @@ class Waiting:
     name: str = ""  # by which reasons name it; empty: by its number
     resources: Resources
     group: str = ""
-    claim: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
+    vram_request: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
     source: str = ""  # on what the claim rests: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on a GPU that nobody uses
     learned: bool = False  # the claim is what jobs like it took, with a margin
@@ -28,9 +28,9 @@ class Waiting:
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
 
     @property
-    def lone(self) -> bool:
+    def exclusive(self) -> bool:
         """It shares its GPU with none of ours: nobody knows what is left beside it."""
-        return self.claim is None or self.resources.exclusive
+        return self.vram_request is None or self.resources.exclusive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,8 @@ class Running:
     devices: tuple[str, ...] = ()  # UUIDs of GPUs; empty: it works on the CPU
     ram: int = 0  # bytes
     group: str = ""
-    claim: int | None = None  # bytes on each of its GPUs; None: they are its own
-    lone: bool = False  # it shares its GPUs with none of ours
+    reservation: int | None = None  # bytes on each of its GPUs; None: they are its own
+    exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: nobody knows
 
@@ -86,8 +86,8 @@ class Start:
     devices: tuple[str, ...]  # UUIDs of GPUs; empty: on the CPU
     cpus: int
     reason: str
-    claim: int | None = None  # bytes promised on each GPU; None: no other of ours comes there
-    lone: bool = False
+    reservation: int | None = None  # bytes promised on each GPU; None: no other of ours comes there
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

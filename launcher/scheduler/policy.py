@@ -121,8 +121,8 @@ class Policy:
             devices=tuple(card.gpu.uuid for card in sorted(places, key=place_of)),
             ram=request.resources.ram or 0,
             group=request.group,
-            claim=_promised(request, need, places),
-            lone=need is not None and need.lone,
+            reservation=_promised(request, need, places),
+            exclusive=need is not None and need.exclusive,
             ends=None if request.seconds is None else now + request.seconds,
         )
         reason = placed(request, run, places) if self.inventory.explain else "fits"
@@ -133,8 +133,8 @@ class Policy:
             devices=run.devices,
             cpus=cpus,
             reason=reason,
-            claim=run.claim,
-            lone=run.lone,
+            reservation=run.reservation,
+            exclusive=run.exclusive,
         )
 
     def _places_now(
@@ -229,8 +229,8 @@ class Policy:
 
 def _promised(request: Waiting, need: Need | None, places: Sequence[Card]) -> int | None:
     """Return what a job is promised on each of its GPUs: its claim, or what they have of it."""
-    if need is None or need.claim is None or request.claim is None:
+    if need is None or need.vram_request is None or request.vram_request is None:
         return None
     if not need.into_reserve:
-        return need.claim
-    return min(request.claim, *(card.free + card.reserve for card in places))
+        return need.vram_request
+    return min(request.vram_request, *(card.free + card.reserve for card in places))

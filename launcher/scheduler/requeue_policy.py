@@ -69,16 +69,19 @@ def excuse_of(
 def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Excuse:
     text = f"out of memory, {judged.why}"
     again = _out_of_memory(judged, f"{text}; queued again")
-    if judged.claim is None or not claim.gpus:
+    if judged.vram_request is None or not claim.gpus:
         return Excuse(reason=again, pause_s=CROWDED_PAUSE_S)
     larger = Waiting(
-        job=claim.job, resources=lane.resources, claim=judged.claim, visible=lane.visible
+        job=claim.job,
+        resources=lane.resources,
+        vram_request=judged.vram_request,
+        visible=lane.visible,
     )
     never = refusal(larger, machine)
     if never:
         return Excuse(reason=_out_of_memory(judged, f"{text}, and {never.obstacle}"), hopeless=True)
     pause_s = CROWDED_PAUSE_S if judged.whose == "neighbour" else 0.0
-    return Excuse(reason=again, claim=judged.claim, pause_s=pause_s)
+    return Excuse(reason=again, vram_request=judged.vram_request, pause_s=pause_s)
 
 
 def _gpu_fault(fault: str, text: str, short: str = "") -> Reason:
@@ -94,7 +97,7 @@ def _out_of_memory(judged: Blame, text: str) -> Reason:
 def _scene(claim: Claim, peak: int | None, crowd: Mapping[str, int], machine: Machine) -> Scene:
     """Return what is known of the most crowded of an attempt's GPUs."""
     facts: dict[str, Any] = {
-        "claim": claim.claim,
+        "reservation": claim.reservation,
         "peak": peak,
         "ram": claim.spec.resources.ram,
         "reserve": machine.rules.reserve,

@@ -166,8 +166,8 @@ class Launches:
         return Seat(
             device=",".join(start.devices) or CPU,
             cpus=start.cpus,
-            claim=start.claim,
-            lone=start.lone,
+            reservation=start.reservation,
+            exclusive=start.exclusive,
             boot=boot_id(),
             pid=who.pid,
             start_ticks=who.start_ticks,
@@ -187,7 +187,7 @@ class Launches:
             number=claim.number,
             device=claim.device,
             cpus=claim.cpus,
-            claim=claim.claim,
+            claim=claim.reservation,
             spec_text=claim.spec_text,
             context_text=claim.context_text,
         )

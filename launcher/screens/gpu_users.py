@@ -80,8 +80,8 @@ def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) 
                 Guest(
                     job=claim.job,
                     name=claim.spec.name,
-                    promised=claim.claim,
-                    lone=claim.lone,
+                    promised=claim.reservation,
+                    exclusive=claim.exclusive,
                     pids=frozenset(pid for pid, job in owners.items() if job == claim.job),
                     reported=None if (report := reports[claim.job]) is None else report.used,
                     peak=None if report is None else report.most,

@@ -35,7 +35,7 @@ class Guest:
     job: int
     name: str
     promised: int | None  # bytes; None: no amount
-    lone: bool = False  # it shares the GPU with none of ours
+    exclusive: bool = False  # it shares the GPU with none of ours
     pids: frozenset[int] = frozenset()  # its processes there, as far as the driver tells
     reported: int | None = None  # bytes that its worker says it uses, context included
     peak: int | None = None  # bytes that its worker says it took at most, likewise
@@ -225,7 +225,7 @@ def _guest(gauge: Gauge, guest: Guest) -> str:
         said.append(f"uses {_amount(used)}")
     if guest.promised is not None:
         said.append(f"{format_bytes(guest.promised)} promised")
-    if guest.lone:
+    if guest.exclusive:
         said.append("beside no other of ours")
     return f"job {guest.job} {harmless(guest.name)}: {', '.join(said) or 'no use is known'}"
 

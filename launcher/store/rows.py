@@ -190,8 +190,8 @@ class Claim:
     start_ticks: int  # likewise
     spec_text: str
     context_text: str
-    claim: int | None = None  # bytes that it was promised on each of its GPUs
-    lone: bool = False  # it shares its GPUs with none of ours
+    reservation: int | None = None  # bytes that it was promised on each of its GPUs
+    exclusive: bool = False  # it shares its GPUs with none of ours
     claimed: float = 0.0  # seconds since 1970
 
     @property
@@ -299,7 +299,7 @@ def claim_row(row: sqlite3.Row) -> Claim:
         start_ticks=row["start_ticks"],
         spec_text=row["spec"],
         context_text=row["context"],
-        claim=row["claim"],
-        lone=bool(row["lone"]),
+        reservation=row["claim"],
+        exclusive=bool(row["lone"]),
         claimed=row["claimed"],
     )

@@ -23,12 +23,16 @@ _CLAIM = (
     " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
 )
 
-_OF_CLAIM = (
-    *("job", "number", "boot", "device", "cpus"),
-    *("pid", "start_ticks", "claimed", "claim", "lone"),
-)  # columns of an attempt that its claim names alike
+# columns of a new attempt and the fields of its claim that fill them
+_CLAIM_COLUMNS = {
+    **{name: name for name in ("job", "number", "boot", "device", "cpus")},
+    **{name: name for name in ("pid", "start_ticks", "claimed")},
+    "claim": "reservation",
+    "lone": "exclusive",
+}
 _NEW_ATTEMPT = (
-    f"INSERT INTO attempts ({', '.join(_OF_CLAIM)}) VALUES ({', '.join('?' * len(_OF_CLAIM))})"
+    f"INSERT INTO attempts ({', '.join(_CLAIM_COLUMNS)})"
+    f" VALUES ({', '.join('?' * len(_CLAIM_COLUMNS))})"
 )
 
 
@@ -41,8 +45,8 @@ class Seat:
     boot: str
     pid: int
     start_ticks: int
-    claim: int | None = None  # bytes promised on each GPU
-    lone: bool = False  # the GPUs are shared with none of ours
+    reservation: int | None = None  # bytes promised on each GPU
+    exclusive: bool = False  # the GPUs are shared with none of ours
 
 
 class Scheduling:
@@ -164,8 +168,8 @@ class Scheduling:
             start_ticks=seat.start_ticks,
             spec_text=spec,
             context_text=surroundings,
-            claim=seat.claim,
-            lone=seat.lone,
+            reservation=seat.reservation,
+            exclusive=seat.exclusive,
             claimed=now,
         )
         if why := claim.unreadable or why:
@@ -179,7 +183,7 @@ class Scheduling:
             " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
             (claim.number, *reason_columns(reason), claim.job),
         )
-        self._db.execute(_NEW_ATTEMPT, [getattr(claim, column) for column in _OF_CLAIM])
+        self._db.execute(_NEW_ATTEMPT, [getattr(claim, field) for field in _CLAIM_COLUMNS.values()])
         self._db.event(claim.job, State.RUNNING, reason, claim.claimed)
 
     def lane_of(self, job: int) -> Lane:

@@ -35,7 +35,7 @@ class Excuse:
     """Why an attempt that did not end well is not held against its job, and what follows."""
 
     reason: Reason
-    claim: int | None = None  # bytes that the next attempt gets at least, on each GPU
+    vram_request: int | None = None  # bytes that the next attempt gets at least, on each GPU
     pause_s: float = 0.0  # before the next attempt; doubles each time
     hopeless: bool = False  # this machine can never give it what it needs: it fails
 
@@ -126,8 +126,8 @@ class Following:
             short = reason.data.get("short")
             data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
             return State.FAILED, replace(reason, text=f"{reason.text}{times}", data=data)
-        if excuse.claim is not None:
-            self._raise(claim.job, excuse.claim)
+        if excuse.vram_request is not None:
+            self._raise(claim.job, excuse.vram_request)
         if excuse.pause_s:
             self._pause(claim.job, min(excuse.pause_s * 2**excused, LONGEST_BACKOFF_S), now)
         return State.QUEUED, replace(reason, data={**reason.data, "requeued": True})

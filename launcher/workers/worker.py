@@ -46,8 +46,8 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
         "LAUNCHER_JOB": str(order.job),
         MARK: str(attempt.folder),
     }
-    if order.claim is not None:
-        place["LAUNCHER_VRAM"] = str(order.claim)
+    if order.reservation is not None:
+        place["LAUNCHER_VRAM"] = str(order.reservation)
     return placed_environment(
         order.context.environment, place, unless_set=dict.fromkeys(THREADS, cpus)
     )

@@ -235,7 +235,7 @@ def _check_possible(home: Home, resources: Resources) -> None:
     job = Waiting(
         job=0,
         resources=resources,
-        claim=resources.min_vram,
+        vram_request=resources.min_vram,
         visible=visible_devices(owners_environment(os.environ)),
     )
     if why := impossible(job, machine):

@@ -40,7 +40,7 @@ def a_board(
 def a_reservation(
     job: int = 1, claim: int = CLAIM, used: int | None = 0, device: str = GPU
 ) -> Reservation:
-    return Reservation(device=device, claim=claim, used=used, job=job)
+    return Reservation(device=device, amount=claim, used=used, job=job)
 
 
 def amounts(promises: Sequence[ForeignReservation]) -> dict[str, int]:
@@ -268,7 +268,7 @@ class Claimant:
 
     def check(self) -> None:
         promised = amounts(self.board.earlier()).get(GPU, 0)
-        wanted = self.claim + sum(one.claim for one in self.held)
+        wanted = self.claim + sum(one.amount for one in self.held)
         self.keeps = self.keeps or promised + wanted <= CARD
         if not self.keeps:
             self.board.withdraw([1])

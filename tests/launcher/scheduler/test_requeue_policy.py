@@ -31,7 +31,7 @@ def excuse(
     rerun: str = "again",
     **known: Any,
 ) -> Excuse | None:
-    attempt = a_claim(a_spec(terms=Terms(rerun=rerun)), device=device, claim=claim)
+    attempt = a_claim(a_spec(terms=Terms(rerun=rerun)), device=device, reservation=claim)
     machine = Machine(cpus=4, gpus=gpus)
     return excuse_of(attempt, LANE, outcome, machine, **known)
 
@@ -60,8 +60,8 @@ def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> 
 def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
     found = excuse(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
     assert found is not None
-    assert found.claim is not None
-    assert found.claim >= 10 * GIB
+    assert found.vram_request is not None
+    assert found.vram_request >= 10 * GIB
     assert (found.hopeless, found.pause_s) == (False, 0.0)
     assert found.reason.text.startswith("out of memory, its own: ")
 
@@ -69,7 +69,7 @@ def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
 def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> None:
     found = excuse(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
     assert found is not None
-    assert (found.claim, found.pause_s) == (8 * GIB, CROWDED_PAUSE_S)
+    assert (found.vram_request, found.pause_s) == (8 * GIB, CROWDED_PAUSE_S)
     assert found.reason.text.startswith("out of memory, a neighbour's: ")
     assert found.reason.text.endswith("; queued again")
 

@@ -332,7 +332,10 @@ def test_a_running_job_that_an_older_command_line_put_in_ends_with_an_excuse(sto
     (job,) = enqueue(store, a_spec())
     claim = claimed(store, job)
     store._db.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (job,))
-    excuse, short = Excuse(reason=a_reason("full"), claim=1 << 30), Failed(at=2.0, error="boom")
+    excuse, short = (
+        Excuse(reason=a_reason("full"), vram_request=1 << 30),
+        Failed(at=2.0, error="boom"),
+    )
     state = store.scheduling.finish(claim, short, outputs={}, now=2.0, excuse=excuse)
     assert state is State.QUEUED
     store.scheduling.ready(1)

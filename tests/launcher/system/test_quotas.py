@@ -110,7 +110,7 @@ def test_a_home_tells_its_groups_and_others_see_whether_these_limit_them(tmp_pat
     below = Quotas(within=frozenset({"1:1", "1:7", "1:9"}), cores="1:9")
     ours = ReservationBoard(tmp_path, Path("/a"), quotas=box)
     reservations = [
-        Reservation(device=device, claim=2, used=None, job=1)
+        Reservation(device=device, amount=2, used=None, job=1)
         for device in (core_resource(3), MEMORY, "GPU-1")
     ]
 
