@@ -227,7 +227,7 @@ def birth(home: Home, store: Store, spec: Spec, *, python_path: Path) -> Birth:
 
 
 def kill_spares(home: Home) -> None:
-    """Kill what the nurseries have forked ahead, while nothing runs."""
-    for nursery in psutil.Process(scheduler_pid(home)).children():
-        for spare in nursery.children():
+    """Kill what the fork servers have forked ahead, while nothing runs."""
+    for fork_server in psutil.Process(scheduler_pid(home)).children():
+        for spare in fork_server.children():
             spare.kill()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Breed, Context, Resources, Spec, Terms
+from launcher.job import Context, Resources, Spec, Terms, WorkerEnvironment
 from launcher.scheduler.attempt_watch import Adopted, Supervised, watch
 from launcher.scheduler.model import Waiting
 from launcher.states import Outcome, Reason, ReasonCode, State, read_outcome
@@ -23,11 +23,11 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, descendants, identity, recorded, send
-from launcher.workers.fork_server import Nursery
+from launcher.workers.fork_server import ForkServer
 from launcher.workers.order import order_text
 
 DEADLINE_S = 20.0  # for anything that must happen; a busy machine needs more than a quick one
-PLAIN = Breed()
+PLAIN = WorkerEnvironment()
 GIB = 1 << 30
 
 
@@ -152,15 +152,15 @@ def an_attempt(
     return attempt
 
 
-def started(nursery: Nursery, attempt: Attempt) -> Supervised:
+def started(fork_server: ForkServer, attempt: Attempt) -> Supervised:
     """Have a new supervisor take up an attempt; its descriptor becomes readable at the end."""
-    nursery.ask()
-    supervisor = nursery.born()
-    assert supervisor is not None, "the nursery is dead"
+    fork_server.ask()
+    supervisor = fork_server.spawned()
+    assert supervisor is not None, "the fork server is dead"
     supervisor.run(attempt)
     who = supervisor.who
     claim = a_claim(pid=who.pid, start_ticks=who.start_ticks)
-    return Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=PLAIN)
+    return Supervised(claim=claim, attempt=attempt, supervisor=supervisor, environment=PLAIN)
 
 
 def outcome_of(one: Supervised, deadline_s: float = DEADLINE_S) -> Outcome:
@@ -172,10 +172,12 @@ def outcome_of(one: Supervised, deadline_s: float = DEADLINE_S) -> Outcome:
     return read_outcome(record)
 
 
-def run_attempt(nursery: Nursery, home: Home, spec: Spec, **order: Any) -> tuple[Attempt, Outcome]:
+def run_attempt(
+    fork_server: ForkServer, home: Home, spec: Spec, **order: Any
+) -> tuple[Attempt, Outcome]:
     """Run one attempt from its order to its recorded end."""
     attempt = an_attempt(home, spec, **order)
-    return attempt, outcome_of(started(nursery, attempt))
+    return attempt, outcome_of(started(fork_server, attempt))
 
 
 def program_of(attempt: Attempt) -> int:

@@ -7,7 +7,7 @@ from statistics import median
 
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import CPU, Breed, Resources
+from launcher.job import CPU, Resources, WorkerEnvironment
 from launcher.kinds import Kind
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.plan import Plan, PlannedJob
@@ -288,11 +288,11 @@ def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
     """Return the lane in which a job of the plan would wait."""
     resources = job.resources
     if not resources.may_need_gpu:
-        return Lane(group=job.terms.group, resources=resources, breed=Breed())
+        return Lane(group=job.terms.group, resources=resources, environment=WorkerEnvironment())
     return Lane(
         group=job.terms.group,
         resources=resources,
-        breed=Breed(),
+        environment=WorkerEnvironment(),
         signature=job.signature,
         visible=machine_state.visible,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.gpu.process_owner import read_identity
-from launcher.job import Breed
+from launcher.job import WorkerEnvironment
 from launcher.states import Done, Lost, Outcome, Void, read_outcome
 from launcher.store.rows import Claim
 from launcher.system import cgroups
@@ -74,7 +74,7 @@ class Supervised:
     claim: Claim
     attempt: Attempt
     supervisor: Supervisor
-    breed: Breed
+    environment: WorkerEnvironment
 
     @property
     def descriptor(self) -> int:

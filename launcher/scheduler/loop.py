@@ -14,7 +14,7 @@ from functools import partial
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Breed
+from launcher.job import WorkerEnvironment
 from launcher.scheduler.attempt_watch import (
     LOOK_AGAIN_S,
     NO_DESCRIPTOR,
@@ -38,14 +38,14 @@ from launcher.store.queue import Store
 from launcher.store.retention import delete
 from launcher.store.rows import Claim, ReadyJob
 from launcher.system import memory
-from launcher.system.backoff import Bars
+from launcher.system.backoff import Exclusions
 from launcher.system.error_log import Troubles
 from launcher.system.files import read_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.quotas import of_this_process
 from launcher.system.wakeup import Sleeper
-from launcher.workers.fork_server_pool import AHEAD, Nurseries, Unfit
+from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Unusable
 
 logger = logging.getLogger(__name__)
 
@@ -99,9 +99,11 @@ class Scheduler:
         self._patience = Patience()
         self._watches: dict[int, Watch] = {}
         self._outage = Outage()
-        self._lacking = Bars[int]()  # jobs that the machine could not start; others are tried first
-        self._nurseries = Nurseries(home, most_idle=cpus + AHEAD, lacks=self._cannot_start)
-        self._launches = Launches(home, self._queue, self._nurseries, clock, self._outage)
+        self._lacking = Exclusions[
+            int
+        ]()  # jobs that the machine could not start; others are tried first
+        self._fork_servers = ForkServerPool(home, most_idle=cpus + AHEAD, lacks=self._cannot_start)
+        self._launches = Launches(home, self._queue, self._fork_servers, clock, self._outage)
         self._told: dict[int, float] = {}  # job that was asked to stop → when to insist, monotonic
         self._busy_at = self._explained = time.monotonic()
         self._asked = Asked()
@@ -138,7 +140,7 @@ class Scheduler:
         """Serve until told to leave, stopped, idle for long, or robbed of the home."""
         for claim in self._queue.claims():
             self._adopt(claim)
-        self._nurseries.prepare(Breed())
+        self._fork_servers.prepare(WorkerEnvironment())
         while not self.leaving:
             try:
                 self._look_around()
@@ -155,7 +157,7 @@ class Scheduler:
             self._sleep(outlook.look_again_s)
         logger.info("scheduler pid=%d leaves", os.getpid())
         self._gpus.leave(self._claims())
-        self._nurseries.close()
+        self._fork_servers.close()
 
     def _look_around(self) -> None:
         """Learn what people ask for: they wake us, so that no turn in a flood of jobs is slower."""
@@ -169,7 +171,7 @@ class Scheduler:
             wishes=self._queue.wishes(),
             limits=self._queue.limits(),
         )
-        self._nurseries.retire()
+        self._fork_servers.retire()
         if not self._asked.gone:
             for mend in (self._sleeper.mend, self._housekeeping):
                 with self._troubles.survived(OSError):  # the next look tries it again
@@ -178,7 +180,7 @@ class Scheduler:
         self._look_at = time.monotonic() + LOOK_S
 
     def _turn(self) -> Outlook:
-        self._nurseries.births(self._sleeper.news)
+        self._fork_servers.collect_spawned(self._sleeper.news)
         self._take_in()
         outlook = Outlook()
         self._look_at_gpus(outlook)
@@ -237,7 +239,7 @@ class Scheduler:
         attempt = self._home.attempt(claim.job, claim.number)
         self._follow(claim, find_out(claim, partial(watch, claim, attempt)))
 
-    def _unstarted(self, claim: Claim, why: Unfit) -> Outcome | Watch:
+    def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
         """Void an attempt that nobody can be found to start; it has failed then, or is lost."""
         found = watch(claim, self._home.attempt(claim.job, claim.number))
         if not isinstance(found, Void):
@@ -253,7 +255,7 @@ class Scheduler:
     def _follow(self, claim: Claim, found: Outcome | Watch) -> None:
         if isinstance(found, Void) and found.whose == "machine":
             self._cannot_start(found.why)
-            self._lacking.bar(claim.job, time.monotonic())
+            self._lacking.exclude(claim.job, time.monotonic())
         if isinstance(found, Outcome):
             self._endings.add(claim, found)
             return
@@ -273,7 +275,7 @@ class Scheduler:
             del self._watches[job]
             self._told.pop(job, None)
             if isinstance(one, Supervised):
-                self._nurseries.give_back(one.breed, one.supervisor)
+                self._fork_servers.give_back(one.environment, one.supervisor)
             self._follow(one.claim, news)
 
     # --- what people asked for
@@ -316,7 +318,7 @@ class Scheduler:
             outlook.waiting = True
             outlook.soon(self._outage.wait_s(time.monotonic()))
             return {one.lane_id: self._outage.reason for one in ready}
-        ready, reasons_of_barred = self._without_barred(ready, outlook)
+        ready, reasons_of_excluded = self._without_excluded(ready, outlook)
         watch_ram = any(one.lane.resources.ram is not None for one in ready)
         if self._gpus_wanted and not self._gpus.seen:
             self._look_at_gpus(outlook)
@@ -330,7 +332,7 @@ class Scheduler:
             reasons = self._act(ready, decisions)
         no_gpu = Reason(code=ReasonCode.NO_GPU, text=self._gpus.unseen)
         reasons |= {one.lane_id: no_gpu for one in unseen}
-        reasons = reasons_of_barred | reasons
+        reasons = reasons_of_excluded | reasons
         outlook.waiting = outlook.waiting or any(reasons.values())
         codes = {reason.code for reason in reasons.values() if reason is not None}
         if ReasonCode.WORKER_STARTING in codes:
@@ -341,14 +343,15 @@ class Scheduler:
             outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
 
-    def _without_barred(
+    def _without_excluded(
         self, ready: list[ReadyJob], outlook: Outlook
     ) -> tuple[list[ReadyJob], dict[int, Reason | None]]:
         """Return what may be tried now, and why the lanes wait of which something may not."""
         now, free, reasons = time.monotonic(), list[ReadyJob](), dict[int, Reason | None]()
         for one in ready:
             wait_s = max(
-                self._nurseries.barred_s(one.lane.breed), self._lacking.wait_s(one.id, now)
+                self._fork_servers.excluded_s(one.lane.environment),
+                self._lacking.wait_s(one.id, now),
             )
             if wait_s > 0:
                 reasons.setdefault(one.lane_id, NO_ROOM)
@@ -436,7 +439,7 @@ class Scheduler:
         return now - self._busy_at > LEAVE_AFTER_S
 
     def _sleep(self, timeout_s: float) -> None:
-        watched = {*self._nurseries.descriptors()}
+        watched = {*self._fork_servers.descriptors()}
         watched.update(one.descriptor for one in self._watches.values())
         if self._sleeper.sleep(watched - {NO_DESCRIPTOR}, timeout_s):
             self._look_at = 0.0

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.job import Breed, Resources, read_context
+from launcher.job import Resources, WorkerEnvironment, read_context
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
@@ -192,7 +192,7 @@ class Scheduling:
         try:
             return self._lane(number)
         except Unreadable:
-            return Lane(group="", resources=Resources(), breed=Breed())
+            return Lane(group="", resources=Resources(), environment=WorkerEnvironment())
 
     def claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from launcher import __version__
-from launcher.job import Breed
+from launcher.job import WorkerEnvironment
 from launcher.system.daemon_control import revive
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import (
@@ -105,10 +105,10 @@ class Supervisor:
                 self.channel.shutdown(socket.SHUT_RDWR)
 
 
-class Nursery:
-    """The scheduler's handle on a nursery process."""
+class ForkServer:
+    """The scheduler's handle on a fork server's process."""
 
-    def __init__(self, home: Home, breed: Breed) -> None:
+    def __init__(self, home: Home, environment: WorkerEnvironment) -> None:
         """Start the process; it imports its modules while the first requests wait in the socket.
 
         Raises:
@@ -117,13 +117,18 @@ class Nursery:
         self._importing: str | None = None  # the module; "": all is imported; None: not said yet
         self._status: int | None = None  # as `os.waitstatus_to_exitcode` says; None: it lives
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        argv = [breed.interpreter or sys.executable, "-P", "-m", "launcher.workers.fork_server"]
+        argv = [
+            environment.interpreter or sys.executable,
+            "-P",
+            "-m",
+            "launcher.workers.fork_server",
+        ]
         try:
             self._pid = start_apart(
-                [*argv, str(home.folder), str(theirs.fileno()), *breed.preload],
+                [*argv, str(home.folder), str(theirs.fileno()), *environment.preload],
                 home.scheduler_log,
                 keep=(theirs.fileno(),),
-                environment=_environment(breed),
+                environment=_environment(environment),
             )
         except OSError:
             self.socket.close()
@@ -132,12 +137,12 @@ class Nursery:
             theirs.close()
 
     def ask(self) -> None:
-        """Ask for a supervisor; `born` tells of it, which takes seconds while modules load."""
-        with contextlib.suppress(OSError):  # it is dead; `born` says so
+        """Ask for a supervisor; `spawned` returns it, which takes seconds while modules load."""
+        with contextlib.suppress(OSError):  # it is dead; `spawned` reports it
             self.socket.sendall(FORK)
 
-    def born(self) -> Supervisor | None:
-        """Wait for the supervisor that was asked for first; None: the nursery is dead.
+    def spawned(self) -> Supervisor | None:
+        """Wait for the supervisor that was asked for first; None: the fork server is dead.
 
         Raises:
             NoProcess: the machine has no room for one.
@@ -162,7 +167,7 @@ class Nursery:
         return Supervisor(who=who, version=str(record.get("version")), channel=channel)
 
     def answers(self) -> bool:
-        """Tell whether `born` would answer at once."""
+        """Tell whether `spawned` would answer at once."""
         while True:
             try:
                 text = self.socket.recv(MESSAGE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -188,7 +193,9 @@ class Nursery:
         send(self._pid, signal.SIGKILL)  # it imports its modules still
         if self._ends_within(KILL_PATIENCE_S):
             return True
-        logger.warning("nursery pid=%d does not end and is left; it hangs in the kernel", self._pid)
+        logger.warning(
+            "fork server pid=%d does not end and is left; it hangs in the kernel", self._pid
+        )
         return False
 
     def collect(self) -> bool:
@@ -226,11 +233,11 @@ class Nursery:
             self._importing = text[len(IMPORTING) :].decode()
 
 
-def _environment(breed: Breed) -> dict[str, str]:
+def _environment(environment: WorkerEnvironment) -> dict[str, str]:
     """Return what a fork server has in its environment, beside what its scheduler has."""
     own = {SERVER: secrets.token_hex(8)}  # tells its forks from those of any other
     # a job's own path, never the scheduler's; for programs it makes no difference
-    return own | ({"PYTHONPATH": breed.python_path} if breed.interpreter else {})
+    return own | ({"PYTHONPATH": environment.python_path} if environment.interpreter else {})
 
 
 def main(argv: Sequence[str]) -> int:

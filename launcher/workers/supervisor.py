@@ -1,6 +1,6 @@
 """The parent of attempts' programs: records that one started and how it ended, ends its tree.
 
-Forked by a nursery, in a session of its own, so that it outlives nursery and scheduler. It alone
+Forked by a fork server, in a session of its own, so that it outlives fork server and scheduler. It alone
 can learn a program's exit status. It takes one attempt after another from its scheduler; when that
 is gone, or when it gets SIGTERM or SIGHUP itself, it sees the one in hand through, and leaves.
 """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from launcher.gpu.monitor import Sight
 from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.job import Breed, Resources
+from launcher.job import Resources, WorkerEnvironment
 from launcher.scheduler.feasibility import refusal
 from launcher.scheduler.gpu_accounting import Ledger, Ours, reservations_of, waiting
 from launcher.scheduler.gpu_slot import QUIET_SHARE
@@ -186,7 +186,9 @@ def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None
 
 def ready(least: int = 0, visible: tuple[str, ...] | None = ("0",), **asked: Any) -> ReadyJob:
     asks = Resources(**{"device": "cuda"} | asked)
-    lane = Lane(group="g", resources=asks, breed=Breed(), least=least, visible=visible)
+    lane = Lane(
+        group="g", resources=asks, environment=WorkerEnvironment(), least=least, visible=visible
+    )
     return ReadyJob(id=7, rank=0.0, lane_id=1, lane=lane)
 
 

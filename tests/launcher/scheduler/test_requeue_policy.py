@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Breed, Resources, Terms
+from launcher.job import Resources, Terms, WorkerEnvironment
 from launcher.scheduler.model import Machine
 from launcher.scheduler.requeue_policy import CROWDED_PAUSE_S, excuse_of
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Reason, ReasonCode, Stopped
@@ -10,7 +10,7 @@ from launcher.store.rows import Lane
 from launcher.store.transitions import Excuse
 from tests.build import GIB, a_claim, a_gpu, a_reason, a_spec
 
-LANE = Lane(group="", resources=Resources(device="cuda"), breed=Breed())
+LANE = Lane(group="", resources=Resources(device="cuda"), environment=WorkerEnvironment())
 FELL = a_gpu(fault="fell off the bus")
 FAILED = Failed(at=1.0, error="RuntimeError: boom")
 
