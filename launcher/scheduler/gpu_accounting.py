@@ -14,9 +14,9 @@ from launcher.job import Resources, is_exact
 from launcher.scheduler.model import Running, Start, Waiting
 from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import NO_USAGE, Usage, claim_of
+from launcher.store.usage import NO_USAGE, Usage, vram_request_of
 from launcher.system.paths import Home
-from launcher.workers.memory_share import CONTEXT, Portion, Report, read_report
+from launcher.workers.memory_share import CONTEXT, Report, VramLimit, read_report
 
 LARGEST_CONTEXT = 2 << 30
 CONTEXT_STEP = 64 << 20
@@ -225,7 +225,7 @@ class Ledger:
         report = read_report(self._home.attempt(claim.job, claim.number))
         return max([*peaks, *_peak(report, taken.context)], default=None)
 
-    def crowd(self, claim: Claim) -> dict[str, int]:
+    def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
         taken = self._of(claim)
         return {
@@ -234,14 +234,14 @@ class Ledger:
             if uuid in taken.others
         }
 
-    def portions(self, claims: Collection[Claim]) -> dict[tuple[int, int], Portion]:
+    def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
         """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
 
         Its allocator is held to what it was promised, or to what it takes already where that is more: so
         the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
         """
         beside = Counter(uuid for claim in claims for uuid in claim.gpus)
-        portions = {}
+        vram_limits = {}
         for claim in claims:
             if not claim.gpus:
                 continue
@@ -249,9 +249,11 @@ class Ledger:
             cap = None
             if claim.reservation is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
                 cap = max(claim.reservation, *taken.used.values(), 0)
-            portion = Portion() if cap is None else Portion(cap=cap, context=_steps(taken.context))
-            portions[claim.job, claim.number] = portion
-        return portions
+            vram_limit = (
+                VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
+            )
+            vram_limits[claim.job, claim.number] = vram_limit
+        return vram_limits
 
     def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
         """Return what others must know of: promises to attempts that run, with what is in use of them.
@@ -346,7 +348,7 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     lane = ready.lane
     exact = is_exact(lane.signature)
     asked = lane.resources.min_vram
-    claim, source = claim_of(asked, lane.least, usage, exact=exact)
+    claim, source = vram_request_of(asked, lane.least, usage, exact=exact)
     enough = usage.peak if exact or asked is None else None
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
         enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)

@@ -22,7 +22,7 @@ from launcher.store.rows import Claim
 from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from launcher.workers.memory_share import Portion, read_share, write_share
+from launcher.workers.memory_share import VramLimit, read_share, write_share
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
 FOREIGN_S = 0.5  # likewise of what other homes promise, which is read again before anything starts
@@ -65,7 +65,7 @@ class Accelerators:
         self._lookout = Lookout(look, wake, ours=lambda: ours)
         self._ledger = Ledger(home, ours)
         self._sight: Sight | None = None
-        self._portions: dict[tuple[int, int], Portion] = {}  # as workers were told
+        self._vram_limits: dict[tuple[int, int], VramLimit] = {}  # as workers were told
         self._pledged: list[Reservation] = []
         self._foreign: tuple[ForeignReservation, ...] = ()
         self._foreign_at, self._foreign_took_s = -inf, 0.0
@@ -195,22 +195,22 @@ class Accelerators:
         if self._board.trouble or self._shown_trouble:
             self._show()
         self._ledger.know(claims)  # those about to start are ours, too
-        portions = self._ledger.portions(claims)
+        vram_limits = self._ledger.vram_limits(claims)
         for claim in claims:
             key = (claim.job, claim.number)
-            if key not in portions:
+            if key not in vram_limits:
                 continue
             attempt = self._home.attempt(*key)
-            if key not in self._portions:  # a scheduler before us may have told it something
-                self._portions[key] = read_share(attempt) or Portion()
-            if portions[key] != self._portions[key]:
-                told = portions[key]
+            if key not in self._vram_limits:  # a scheduler before us may have told it something
+                self._vram_limits[key] = read_share(attempt) or VramLimit()
+            if vram_limits[key] != self._vram_limits[key]:
+                told = vram_limits[key]
                 try:
                     write_share(attempt, cap=told.cap, context=told.context)
                 except OSError as error:
                     logger.warning("job=%d share trouble=%r", claim.job, str(error))
-                    portions[key] = self._portions[key]
-        self._portions = portions
+                    vram_limits[key] = self._vram_limits[key]
+        self._vram_limits = vram_limits
 
     def _untold(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether others are to be told something else: of which job cores are, they need not know."""

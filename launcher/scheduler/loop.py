@@ -32,7 +32,7 @@ from launcher.scheduler.model import Decision, Machine, Start
 from launcher.scheduler.policy import decide
 from launcher.scheduler.spawn_outage import Outage
 from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.turn import Asked, Outlook
+from launcher.scheduler.turn import Requests, TurnResult
 from launcher.states import Failed, Lost, Outcome, Reason, ReasonCode, Void, ending
 from launcher.store.queue import Store
 from launcher.store.retention import delete
@@ -106,7 +106,7 @@ class Scheduler:
         self._launches = Launches(home, self._queue, self._fork_servers, clock, self._outage)
         self._told: dict[int, float] = {}  # job that was asked to stop → when to insist, monotonic
         self._busy_at = self._explained = time.monotonic()
-        self._asked = Asked()
+        self._asked = Requests()
         self._look_at = 0.0  # when to look at the latest what people ask for, monotonic
         self._next_time: float | None = 0.0  # when a job's time comes that waits for one
         self._gpus_wanted = False  # something waits for a GPU
@@ -146,15 +146,15 @@ class Scheduler:
                 self._look_around()
                 if self._asked.gone:
                     break
-                outlook = self._turn()
+                result = self._turn()
             # the scheduler's top: a fault of ours in one turn must not end it, and with it all that waits
             except Exception as error:  # noqa: BLE001
                 self._troubles.tell(error)
                 self._rest()
                 continue
-            if self._finished(outlook):
+            if self._finished(result):
                 break
-            self._sleep(outlook.look_again_s)
+            self._sleep(result.look_again_s)
         logger.info("scheduler pid=%d leaves", os.getpid())
         self._gpus.leave(self._claims())
         self._fork_servers.close()
@@ -164,7 +164,7 @@ class Scheduler:
         if time.monotonic() < self._look_at:
             return
         stop = read_json(self._home.stop)
-        self._asked = Asked(
+        self._asked = Requests(
             gone=not self.is_home(),
             stop=stop is not None or self._home.stop.exists(),
             stop_now=bool(stop and stop.get("now")),
@@ -179,16 +179,16 @@ class Scheduler:
         self._next_time = 0.0
         self._look_at = time.monotonic() + LOOK_S
 
-    def _turn(self) -> Outlook:
+    def _turn(self) -> TurnResult:
         self._fork_servers.collect_spawned(self._sleeper.news)
         self._take_in()
-        outlook = Outlook()
-        self._look_at_gpus(outlook)
+        result = TurnResult()
+        self._look_at_gpus(result)
         ended = self._endings.due(self._without_ended)
         try:
             with self._one_transaction(bool(ended)):
                 states = [self._endings.finish(one, self._clock()) for one in ended]
-                reasons = self._decide(outlook)
+                reasons = self._decide(result)
         except BaseException:
             self._launches.undo()
             self._queue.forget()
@@ -202,28 +202,28 @@ class Scheduler:
             told = (one.claim.job, one.claim.number, state, ending(one.outcome))
             logger.info("job=%d attempt=%d state=%s ending=%s", *told)
         self._gpus.tell(self._claims())
-        self._launch(outlook)
-        self._obey(outlook)
+        self._launch(result)
+        self._obey(result)
         if claims := self._claims():
-            outlook.soon(REFRESH_S)  # what is promised to them is told again
+            result.soon(REFRESH_S)  # what is promised to them is told again
         if any(claim.gpus for claim in claims):
-            outlook.soon(POLL_S)  # what they take is to be seen
-        self._explain(reasons, outlook)
-        return outlook
+            result.soon(POLL_S)  # what they take is to be seen
+        self._explain(reasons, result)
+        return result
 
-    def _launch(self, outlook: Outlook) -> None:
+    def _launch(self, result: TurnResult) -> None:
         """Have what was claimed started, and take in what nobody can start."""
         try:
             for one in self._launches.go():
                 self._watches[one.claim.job] = one
         except OSError as error:  # what must never run twice waits until its claim is on the disk
             self._troubles.tell(error)
-            outlook.soon(TROUBLE_S)
+            result.soon(TROUBLE_S)
         for claim, why in self._launches.hopeless():
             self._next_time = 0.0  # its end may begin a pause
             self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
         if self._endings.pressing:
-            outlook.soon(0)
+            result.soon(0)
 
     def _one_transaction(self, needed: bool) -> contextlib.AbstractContextManager[None]:
         """Return a transaction for all that ends and starts, none where nothing does.
@@ -280,7 +280,7 @@ class Scheduler:
 
     # --- what people asked for
 
-    def _obey(self, outlook: Outlook) -> None:
+    def _obey(self, result: TurnResult) -> None:
         """Ask attempts to stop where somebody wants that, and insist where nobody else does."""
         for job, one in self._watches.items():
             if job in self._told:
@@ -290,13 +290,13 @@ class Scheduler:
                 self._told[job] = time.monotonic() + one.claim.spec.terms.grace_s
                 one.stop()
         if any(isinstance(self._watches[job], Adopted) for job in self._told):
-            outlook.soon(REMIND_S)
+            result.soon(REMIND_S)
         if any(one.descriptor == NO_DESCRIPTOR for one in self._watches.values()):
-            outlook.soon(LOOK_AGAIN_S)
+            result.soon(LOOK_AGAIN_S)
 
     # --- what starts
 
-    def _decide(self, outlook: Outlook) -> dict[int, Reason | None]:
+    def _decide(self, result: TurnResult) -> dict[int, Reason | None]:
         """Claim what fits, to be launched once that is committed.
 
         Returns why the first job of each lane does not start, None where it does.
@@ -305,8 +305,8 @@ class Scheduler:
         if self._next_time is not None and now >= self._next_time:
             self._next_time = self._queue.let_go(now)
         if self._next_time is not None:
-            outlook.waiting = True
-            outlook.soon(self._next_time - now)
+            result.waiting = True
+            result.soon(self._next_time - now)
         ready = [] if self._asked.stop else self._queue.ready(self._cpus)
         if self._queue.mend(now):
             logger.warning("trouble='some jobs had no lane, or could not be read'")
@@ -315,13 +315,13 @@ class Scheduler:
         if not ready:
             return {}
         if not self._outage.admits(time.monotonic()):
-            outlook.waiting = True
-            outlook.soon(self._outage.wait_s(time.monotonic()))
+            result.waiting = True
+            result.soon(self._outage.wait_s(time.monotonic()))
             return {one.lane_id: self._outage.reason for one in ready}
-        ready, reasons_of_excluded = self._without_excluded(ready, outlook)
+        ready, reasons_of_excluded = self._without_excluded(ready, result)
         watch_ram = any(one.lane.resources.ram is not None for one in ready)
         if self._gpus_wanted and not self._gpus.seen:
-            self._look_at_gpus(outlook)
+            self._look_at_gpus(result)
         unseen = (
             [] if self._gpus.seen else [one for one in ready if one.lane.resources.may_need_gpu]
         )
@@ -333,18 +333,18 @@ class Scheduler:
         no_gpu = Reason(code=ReasonCode.NO_GPU, text=self._gpus.unseen)
         reasons |= {one.lane_id: no_gpu for one in unseen}
         reasons = reasons_of_excluded | reasons
-        outlook.waiting = outlook.waiting or any(reasons.values())
+        result.waiting = result.waiting or any(reasons.values())
         codes = {reason.code for reason in reasons.values() if reason is not None}
         if ReasonCode.WORKER_STARTING in codes:
-            outlook.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
+            result.soon(TROUBLE_S)  # a birth wakes us, one that is put off does not
         if self._launches.again_s is not None:
-            outlook.soon(self._launches.again_s)
-        if outlook.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
-            outlook.soon(POLL_S)  # room may come without a wake: memory that others give back
+            result.soon(self._launches.again_s)
+        if result.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
+            result.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
 
     def _without_excluded(
-        self, ready: list[ReadyJob], outlook: Outlook
+        self, ready: list[ReadyJob], result: TurnResult
     ) -> tuple[list[ReadyJob], dict[int, Reason | None]]:
         """Return what may be tried now, and why the lanes wait of which something may not."""
         now, free, reasons = time.monotonic(), list[ReadyJob](), dict[int, Reason | None]()
@@ -355,8 +355,8 @@ class Scheduler:
             )
             if wait_s > 0:
                 reasons.setdefault(one.lane_id, NO_ROOM)
-                outlook.waiting = True
-                outlook.soon(wait_s)
+                result.waiting = True
+                result.soon(wait_s)
             else:
                 free.append(one)
         return free, reasons
@@ -397,12 +397,12 @@ class Scheduler:
             reasons[job.lane_id] = reasons[job.lane_id] or why
         return reasons
 
-    def _explain(self, reasons: dict[int, Reason | None], outlook: Outlook) -> None:
+    def _explain(self, reasons: dict[int, Reason | None], result: TurnResult) -> None:
         """Put down why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
         wait_s = self._explained + EXPLAIN_S - time.monotonic()
         if wait_s > 0:
             if any(reasons.values()):
-                outlook.soon(wait_s)
+                result.soon(wait_s)
             return
         self._explained = time.monotonic()
         self._queue.explain(reasons)
@@ -415,7 +415,7 @@ class Scheduler:
         """Return the machine as it is without the attempts that have ended."""
         return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self._claims()))
 
-    def _look_at_gpus(self, outlook: Outlook) -> None:
+    def _look_at_gpus(self, result: TurnResult) -> None:
         """Have the GPUs looked at while something runs there, or waits for one, or ended there."""
         claims = self._claims()
         runs = any(claim.gpus for claim in claims) or self._endings.on_gpus
@@ -426,15 +426,15 @@ class Scheduler:
         }
         self._gpus.look(claims, alone, wanted=runs or self._gpus_wanted)
         if runs:
-            outlook.soon(POLL_S)
+            result.soon(POLL_S)
 
     # --- when to sleep and when to go
 
-    def _finished(self, outlook: Outlook) -> bool:
+    def _finished(self, result: TurnResult) -> bool:
         now = time.monotonic()
         if self._asked.stop:
             return not (self._watches or self._endings or any(self._launches.promised()))
-        if outlook.waiting or self._watches or self._endings or any(self._launches.promised()):
+        if result.waiting or self._watches or self._endings or any(self._launches.promised()):
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
 

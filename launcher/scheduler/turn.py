@@ -7,7 +7,7 @@ IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
 
 
 @dataclass(slots=True)
-class Outlook:
+class TurnResult:
     """What is left after a decision."""
 
     waiting: bool = False  # something could start if there were room
@@ -19,7 +19,7 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Requests:
     """What people ask of the scheduler."""
 
     gone: bool = False  # the home was deleted, or its database is damaged

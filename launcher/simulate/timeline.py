@@ -24,7 +24,7 @@ def slots(spans: Sequence[Span]) -> list[tuple[Span, int, int]]:
     return bars
 
 
-def crowd(
+def jobs_per_gpu(
     spans: Sequence[Span], *, cards: int, per_row: int, columns: int, end: float
 ) -> list[list[float]]:
     """Return how many jobs a card ran on average, by rows of cards and stretches of time.
@@ -218,7 +218,7 @@ def _draw_bars(svg: Svg, frame: Frame, story: Story, spans: Sequence[Span]) -> N
 def _draw_shades(svg: Svg, frame: Frame, story: Story, spans: Sequence[Span], per_row: int) -> None:
     """Draw how many jobs each card ran on average, darker for more."""
     svg.rectangle(frame.x, frame.y, frame.width, frame.height, fill=_colour(EMPTY))
-    table = crowd(spans, cards=story.cards, per_row=per_row, columns=COLUMNS, end=frame.end)
+    table = jobs_per_gpu(spans, cards=story.cards, per_row=per_row, columns=COLUMNS, end=frame.end)
     most = max(1.0, *(max(row) for row in table)) if story.most > 64 else float(story.most)
     wide = frame.width / COLUMNS
     for row, cells in enumerate(table):

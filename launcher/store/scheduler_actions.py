@@ -8,7 +8,7 @@ from launcher.job import Resources, WorkerEnvironment, read_context
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
-from launcher.store.transitions import Excuse, Following
+from launcher.store.transitions import Following, Requeue
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
 from launcher.store.usage import UsageRecords
 from launcher.system.stored_fields import Unreadable, parsed
@@ -212,7 +212,7 @@ class Scheduling:
         outputs: Mapping[str, Sequence[int]],
         now: float,
         peak: int | None = None,
-        excuse: Excuse | None = None,
+        requeue: Requeue | None = None,
     ) -> State | None:
         """Take in how an attempt ended, and what follows for the job and those that need it.
 
@@ -222,7 +222,7 @@ class Scheduling:
             outputs: size and time of what it has written, by path.
             now: seconds since 1970.
             peak: bytes that it took, or wanted, on one GPU at most; None: not measured.
-            excuse: where it did not end well and that was not its job's fault.
+            requeue: given where it did not end well and its job is not to blame.
 
         Returns the job's new state, or None when this end was taken in before.
         """
@@ -238,7 +238,7 @@ class Scheduling:
             if taken is None:
                 return None
             self._usage.record(claim, outcome, peak)
-            return self._following.follow(claim, outcome, outputs=outputs, now=now, excuse=excuse)
+            return self._following.follow(claim, outcome, outputs=outputs, now=now, requeue=requeue)
 
     def _take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
         """Make a claim undone that this machine could not start: it may be tried for hours."""
@@ -258,7 +258,7 @@ class Scheduling:
                 " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
                 (claim.job, ReasonCode.CANNOT_START),
             )
-            return self._following.follow(claim, outcome, outputs={}, now=now, excuse=None)
+            return self._following.follow(claim, outcome, outputs={}, now=now, requeue=None)
 
     def forget(self) -> None:
         """Read everything anew that is kept in memory: a transaction was rolled back."""

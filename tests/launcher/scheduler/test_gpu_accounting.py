@@ -20,7 +20,7 @@ from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from launcher.workers.memory_share import CONTEXT, Portion
+from launcher.workers.memory_share import CONTEXT, VramLimit
 from tests.build import GIB, a_claim, a_gpu, a_spec
 
 ME = os.getpid()  # a process that lives
@@ -99,7 +99,7 @@ def test_the_context_is_what_the_driver_sees_beyond_the_workers_word(home: Home)
     reported(home, reserved=3 * GIB, peak=6 * GIB)
     ledger = a_ledger(home, claims, a_card(used=9, ours=4 * GIB))
     assert ledger.peak(claims[0]) == 7 * GIB
-    assert ledger.portions(claims)[1, 1] == Portion(cap=8 * GIB, context=1 * GIB)
+    assert ledger.vram_limits(claims)[1, 1] == VramLimit(cap=8 * GIB, context=1 * GIB)
 
 
 def test_a_peak_is_remembered_when_less_is_used_later(home: Home) -> None:
@@ -127,8 +127,8 @@ def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: H
     )
     claims = [alone, first, second, unknown, running(5, "cpu")]
     ledger = a_ledger(home, claims, a_card(used=9))
-    portions = ledger.portions(claims)
-    assert {job: one.cap for (job, _), one in portions.items()} == {
+    vram_limits = ledger.vram_limits(claims)
+    assert {job: one.cap for (job, _), one in vram_limits.items()} == {
         1: None,
         2: 8 * GIB,
         3: 8 * GIB,
@@ -139,7 +139,7 @@ def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: H
 def test_what_a_job_took_while_it_was_alone_stays_its_own(home: Home) -> None:
     first, second = running(), running(2, pid=OTHER)
     ledger = a_ledger(home, [first, second], a_card(used=12, ours=11 * GIB))
-    assert ledger.portions([first, second])[1, 1].cap == 11 * GIB
+    assert ledger.vram_limits([first, second])[1, 1].cap == 11 * GIB
 
 
 def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> None:
@@ -284,9 +284,9 @@ def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
     first, second = running(), running(number=2)
     ledger = a_ledger(home, [first], a_card(used=9, ours=5 * GIB))
     assert ledger.running([second], untaught)[0].used == {}
-    assert (ledger.peak(second), ledger.crowd(second)) == (None, {})
-    assert ledger.crowd(first) == {"GPU-0": 4 * GIB}
-    assert set(ledger.portions([second])) == {(1, 2)}
+    assert (ledger.peak(second), ledger.others_usage(second)) == (None, {})
+    assert ledger.others_usage(first) == {"GPU-0": 4 * GIB}
+    assert set(ledger.vram_limits([second])) == {(1, 2)}
 
 
 def test_an_attempt_of_an_older_launcher_has_its_card_for_itself(home: Home) -> None:

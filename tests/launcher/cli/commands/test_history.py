@@ -39,7 +39,7 @@ from launcher.store.history import (
     runs_of,
 )
 from launcher.store.queue import Store
-from launcher.store.transitions import Excuse
+from launcher.store.transitions import Requeue
 from tests.build import GIB, a_reason, a_seat, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
@@ -70,14 +70,14 @@ def attempt(
     seconds: float,
     *,
     peak: int | None = None,
-    excuse: Excuse | None = None,
+    requeue: Requeue | None = None,
     **seat: Any,
 ) -> None:
     """Let a job have an attempt that ends when its outcome says."""
     begun = outcome.at - seconds
     claim = store.scheduling.claim(job, a_seat(**seat), reason="fits", now=begun)
     assert claim is not None
-    store.scheduling.finish(claim, outcome, outputs={}, now=outcome.at, peak=peak, excuse=excuse)
+    store.scheduling.finish(claim, outcome, outputs={}, now=outcome.at, peak=peak, requeue=requeue)
 
 
 def a_training(name: str, *, asked: int | None = 24 * GIB, signature: str = "train 1") -> Any:
@@ -239,8 +239,8 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     attempt(store, void, Void(at=NOON), 0)
     short = OutOfMemory(at=NOON, error="CUDA out of memory", where="gpu")
     crowded = a_reason("in any words", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
-    excuse = Excuse(reason=crowded)
-    attempt(store, small, short, 1800, device="GPU-0", excuse=excuse)
+    requeue = Requeue(reason=crowded)
+    attempt(store, small, short, 1800, device="GPU-0", requeue=requeue)
     claim = store.scheduling.claim(gone, a_seat(), reason="fits", now=NOON - 60)
     assert claim is not None
     store.owning.cancel([gone], NOON - 30)
