@@ -34,7 +34,7 @@ from launcher.ids import (
 from launcher.kinds import Draft, Input, Kind, Role, Settings
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.workers.job import Entry, Job
-from launcher.workers.memory_share import Share
+from launcher.workers.memory_share import Share, VramLimit
 
 if TYPE_CHECKING:
     from launcher.planning.load import load, plan
