@@ -7,6 +7,23 @@ from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, recorded
 
+
+class Ours:
+    """The pids of our own processes, found by whose they descend from; it may be asked in any thread."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        # pid of a supervisor or a lone program → job; replaced as a whole, never changed
+        self.heads: Mapping[int, int] = {}
+
+    def __contains__(self, pid: object) -> bool:
+        return isinstance(pid, int) and self.owner(pid) is not None
+
+    def owner(self, pid: int) -> int | None:
+        """Return the job that a process belongs to, None when it is none of ours."""
+        return owner_of(pid, parent_of, self.heads)
+
+
 _PARENT = 1  # of /proc/<pid>/stat, counted from its third field
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from launcher.errors import MachineError
 from launcher.gpu.monitor import Sight, watch
 from launcher.gpu.nvml import Nvml
+from launcher.gpu.process_owner import Ours
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.kinds import Kind
 from launcher.planning.estimates import History, past_job
 from launcher.planning.preview import MachineState
-from launcher.scheduler.gpu_accounting import Ledger, Ours
+from launcher.scheduler.gpu_accounting import Ledger
 from launcher.scheduler.model import Machine
 from launcher.store.client import cores_for
 from launcher.store.queue import Store

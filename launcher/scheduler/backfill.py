@@ -38,26 +38,26 @@ class FirstJobReservation:
         """Return whom a job would delay, in words."""
         return f"job {self.job}, which is first and gets {self.where}{self.when(now)}"
 
-    def ends_before(self, one: Waiting, now: float) -> bool:
+    def ends_before(self, job: Waiting, now: float) -> bool:
         """Tell whether a job that starts now is known to have ended at a time that is known itself."""
-        return one.seconds is not None and now + one.seconds <= self.at[0] < inf
+        return job.seconds is not None and now + job.seconds <= self.at[0] < inf
 
     def admit(
-        self, one: Waiting, open_ones: Iterable[Card], *, need: Need | None, cpus: int
+        self, job: Waiting, open_cards: Iterable[Card], *, need: Need | None, cpus: int
     ) -> list[Card] | None:
         """Return on which GPUs a job may start beside the first one, and give them to it; None: nowhere.
 
         Args:
-            one: the job; it may run on when the first one starts.
-            open_ones: GPUs that can take it now, the best first.
+            job: it may run on when the first one starts.
+            open_cards: GPUs that can take it now, the best first.
             need: what it asks of them.
             cpus: how many cores.
         """
-        ram = one.resources.ram or 0
+        ram = job.resources.ram or 0
         if cpus > self.cpus or ram > self.ram or need in self.placeless:
             return None
         count = 0 if need is None else need.count
-        free = [*islice((card for card in open_ones if self._leaves(card, need)), count)]
+        free = [*islice((card for card in open_cards if self._leaves(card, need)), count)]
         if len(free) < count:
             self.placeless.add(need)  # what is left only becomes less
             return None
@@ -100,17 +100,17 @@ class Patience:
     def entered(self, waiting: Iterable[Waiting], now: float) -> list[Waiting]:
         """Return jobs with the word for which of them what is ours is kept now."""
         jobs = list(waiting)
-        there = {one.job for one in jobs}
+        there = {job.job for job in jobs}
         self._turns = {job: turn for job, turn in self._turns.items() if job in there}
-        return [replace(one, insists=True) if self._keeps(one.job, now) else one for one in jobs]
+        return [replace(job, insists=True) if self._keeps(job.job, now) else job for job in jobs]
 
     def note(self, decisions: Iterable[Decision], now: float) -> None:
         """Take in who waits for others, and whether something of ours is in its way as well."""
-        for one in decisions:
-            if not isinstance(one, Wait) or not one.for_others:
+        for decision in decisions:
+            if not isinstance(decision, Wait) or not decision.for_others:
                 continue
-            turn = self._turns.setdefault(one.job, _Phase(now))
-            if turn.kept and one.behind_ours:
+            turn = self._turns.setdefault(decision.job, _Phase(now))
+            if turn.kept and decision.behind_ours:
                 turn.since = now  # it has not had what is ours yet
 
     def _keeps(self, job: int, now: float) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from launcher.gpu.monitor import Sight
-from launcher.gpu.process_owner import owner_of, parent_of
+from launcher.gpu.process_owner import Ours
 from launcher.gpu.reservations import Reservation
 from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
@@ -23,28 +23,12 @@ CONTEXT_STEP = 64 << 20
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
-class Ours:
-    """The pids of our own processes, found by whose they descend from; it may be asked in any thread."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        # pid of a supervisor or a lone program → job; replaced as a whole, never changed
-        self.heads: Mapping[int, int] = {}
-
-    def __contains__(self, pid: object) -> bool:
-        return isinstance(pid, int) and self.owner(pid) is not None
-
-    def owner(self, pid: int) -> int | None:
-        """Return the job that a process belongs to, None when it is none of ours."""
-        return owner_of(pid, parent_of, self.heads)
-
-
 @dataclass(slots=True)
 class _Taken:
     """What one attempt takes on each of its GPUs, in bytes."""
 
     number: int = 0  # of the attempt
-    told: dict[str, int] = field(default_factory=dict)  # by the driver, at the newest look
+    by_driver: dict[str, int] = field(default_factory=dict)  # bytes by GPU, at the newest look
     reported: dict[str, int] = field(
         default_factory=dict
     )  # by its worker, where the driver does not
@@ -55,7 +39,7 @@ class _Taken:
 
     @property
     def used(self) -> dict[str, int]:
-        return self.told | self.reported
+        return self.by_driver | self.reported
 
 
 class Ledger:
@@ -88,17 +72,17 @@ class Ledger:
             return False
         running = {claim.job: claim for claim in claims if claim.gpus}
         self.know(claims, alone)
-        by_driver, unknown = self._told(sight.gpus, running)
+        by_driver, unknown = self._driver_usage(sight.gpus, running)
         earlier = {job: self._of(claim) for job, claim in running.items()}
         self._taken, self._seen = {}, sight
         for job, claim in running.items():
-            untold = {uuid for uuid in claim.gpus if (job, uuid) in unknown or not self._named}
+            unmeasured = {uuid for uuid in claim.gpus if (job, uuid) in unknown or not self._named}
             self._taken[job] = self._measured(
                 claim,
                 sight,
                 earlier[job],
                 by_driver.get(job, {}),
-                untold - by_driver.get(job, {}).keys(),
+                unmeasured - by_driver.get(job, {}).keys(),
             )
         return True
 
@@ -127,8 +111,8 @@ class Ledger:
         claim: Claim,
         sight: Sight,
         earlier: _Taken,
-        told: dict[str, int],
-        untold: Collection[str],
+        by_driver: dict[str, int],
+        unmeasured: Collection[str],
     ) -> _Taken:
         """Return what an attempt takes now.
 
@@ -136,15 +120,15 @@ class Ledger:
             claim: the attempt.
             sight: the newest look.
             earlier: what was known of it before.
-            told: what the driver says of its processes, by GPU.
-            untold: its GPUs of which the driver cannot say that: there its worker's word counts.
+            by_driver: what the driver reports of its processes, in bytes by GPU.
+            unmeasured: its GPUs of which the driver does not report that: there its worker's report counts.
         """
-        taken = _Taken(number=claim.number, told=told, before=earlier.others)
+        taken = _Taken(number=claim.number, by_driver=by_driver, before=earlier.others)
         report = read_report(self._home.attempt(claim.job, claim.number))
         if report is not None:
-            taken.context = _context(report, max(told.values(), default=None))
+            taken.context = _context(report, max(by_driver.values(), default=None))
             whole = report.reserved + taken.context
-            taken.reported = {uuid: whole for uuid in untold if _is_about(report, uuid, claim)}
+            taken.reported = {uuid: whole for uuid in unmeasured if _is_about(report, uuid, claim)}
         taken.others = {
             gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
             for gpu in sight.gpus
@@ -154,7 +138,7 @@ class Ledger:
         taken.peak = max([*peaks, *([] if earlier.peak is None else [earlier.peak])], default=None)
         return taken
 
-    def _told(
+    def _driver_usage(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
     ) -> tuple[dict[int, dict[str, int]], set[tuple[int, str]]]:
         """Return what the driver says of our processes, by job; and where it knows them, not their memory."""
@@ -183,7 +167,7 @@ class Ledger:
         gone: Counter[str] = Counter()
         for job, taken in self._taken.items():
             if (job, taken.number) not in attempts:
-                gone.update(taken.told)
+                gone.update(taken.by_driver)
         return tuple(
             replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
             if gpu.uuid in gone and gpu.used is not None

@@ -30,29 +30,29 @@ class Need:
     into_reserve: bool = False  # its claim may take of what is kept for others
 
 
-def need_of(one: Waiting) -> Need:
+def need_of(job: Waiting) -> Need:
     """Return what a waiting job asks of GPUs."""
-    asked = one.resources
+    asked = job.resources
     return Need(
         max(1, asked.gpus),
-        one.vram_request,
-        one.exclusive,
+        job.vram_request,
+        job.exclusive,
         asked.device,
-        one.visible,
+        job.visible,
         asked.exclusive,
     )
 
 
-def need_alone(one: Waiting) -> Need | None:
+def need_alone(job: Waiting) -> Need | None:
     """Return what a job can do with on GPUs that nobody else uses; None: not with less than its claim.
 
     A claim is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
     nearly fills one would wait for the margin for ever. As for a job of which nobody knows anything, the
     reserve is not kept from it, or what it took there before would not be free.
     """
-    if one.vram_request is None or one.enough is None:
+    if job.vram_request is None or job.enough is None:
         return None
-    return replace(need_of(one), vram_request=one.enough, exclusive=True, into_reserve=True)
+    return replace(need_of(job), vram_request=job.enough, exclusive=True, into_reserve=True)
 
 
 class Card:
@@ -90,14 +90,14 @@ class Card:
         self._owed: Counter[str] = Counter()  # bytes by the user to whose jobs they are promised
         self.guests: Counter[str] = Counter()  # jobs by the user to whose launcher they belong
         alone = ""
-        for one in machine.foreign:
-            if one.device == gpu.uuid:
-                self._owed[one.user] += one.amount
-                self.guests[one.user] += 0  # an older launcher does not tell how many
-            elif one.device == resource(JOBS, gpu.uuid):
-                self.guests[one.user] += one.amount
-            elif one.device == resource(ALONE, gpu.uuid):
-                alone = one.user
+        for reservation in machine.foreign:
+            if reservation.device == gpu.uuid:
+                self._owed[reservation.user] += reservation.amount
+                self.guests[reservation.user] += 0  # an older launcher does not tell how many
+            elif reservation.device == resource(JOBS, gpu.uuid):
+                self.guests[reservation.user] += reservation.amount
+            elif reservation.device == resource(ALONE, gpu.uuid):
+                alone = reservation.user
         self.foreign = sum(self._owed.values())
         self.most = rules.max_per_gpu if rules.max_per_gpu is not None else 1 << 30
         self.reserve = rules.reserve
@@ -121,24 +121,24 @@ class Card:
         """Know that all that runs was given: what is left of the memory in use is others'."""
         self.quiet = self.others + self.foreign <= QUIET_SHARE * self.gpu.total
 
-    def load(self, one: Running) -> int:
+    def load(self, job: Running) -> int:
         """Return what a job of ours takes here: what it was promised, or more where it uses more."""
-        return max(one.reservation or 0, one.used.get(self.gpu.uuid, 0))
+        return max(job.reservation or 0, job.used.get(self.gpu.uuid, 0))
 
-    def give(self, one: Running) -> None:
+    def give(self, job: Running) -> None:
         """Give a job of ours its place here."""
-        used = min(one.used.get(self.gpu.uuid, 0), self.others)
+        used = min(job.used.get(self.gpu.uuid, 0), self.others)
         self.others -= used
-        self.free += used - self.load(one)
-        self.ours.append(one)
-        self.exclusive_jobs += one.exclusive
+        self.free += used - self.load(job)
+        self.ours.append(job)
+        self.exclusive_jobs += job.exclusive
         self._said = ""
 
-    def take_back(self, one: Running) -> None:
+    def take_back(self, job: Running) -> None:
         """Have a job's place back, and what it used."""
-        self.ours = [other for other in self.ours if other is not one]
-        self.free += self.load(one)
-        self.exclusive_jobs -= one.exclusive
+        self.ours = [running for running in self.ours if running is not job]
+        self.free += self.load(job)
+        self.exclusive_jobs -= job.exclusive
         self._said = ""
 
     def takes(self, need: Need) -> bool:
@@ -154,19 +154,19 @@ class Card:
         """
         if self.shut:
             return None
-        free, count, lone = self.free, len(self.ours), self.exclusive_jobs
-        if self._holds(need, free, count, lone):
+        free, count, exclusive = self.free, len(self.ours), self.exclusive_jobs
+        if self._holds(need, free, count, exclusive):
             return (-inf, 0)
-        for one in sorted(self.ours, key=self._turn):
-            free, count, lone = free + self.load(one), count - 1, lone - one.exclusive
-            if self._holds(need, free, count, lone):
-                return self._turn(one)
+        for job in sorted(self.ours, key=self._turn):
+            free, count, exclusive = free + self.load(job), count - 1, exclusive - job.exclusive
+            if self._holds(need, free, count, exclusive):
+                return self._turn(job)
         return None
 
-    def _turn(self, one: Running) -> Turn:
-        return self._turns[id(one)]
+    def _turn(self, job: Running) -> Turn:
+        return self._turns[id(job)]
 
-    def _holds(self, need: Need, free: int, count: int, lone: int) -> bool:
+    def _holds(self, need: Need, free: int, count: int, exclusive: int) -> bool:
         if need.into_reserve:
             free += self.reserve
         if need.vram_request is not None and need.vram_request > free:
@@ -175,14 +175,14 @@ class Card:
             return False
         if need.exclusive:
             return count == 0 and self.quiet
-        return not lone and count < self.most
+        return not exclusive and count < self.most
 
     def beside(self, need: Need, at: Turn) -> tuple[int, int]:
         """Return (bytes, jobs of ours) for which there is room beside a job that starts at a time."""
         if need.exclusive:
             return 0, 0
-        gone = [one for one in self.ours if self._turn(one) <= at]
-        left = self.free + sum(self.load(one) for one in gone)
+        gone = [job for job in self.ours if self._turn(job) <= at]
+        left = self.free + sum(self.load(job) for job in gone)
         return left - (need.vram_request or 0), self.most - (len(self.ours) - len(gone)) - 1
 
     def refusal(self, need: Need) -> str:
@@ -208,19 +208,19 @@ class Card:
 
     def _promised(self) -> str:
         """Return what of the free memory is promised, and to whom."""
-        said = []
-        pending = {one.job: self.load(one) - one.used.get(self.gpu.uuid, 0) for one in self.ours}
+        parts = []
+        pending = {job.job: self.load(job) - job.used.get(self.gpu.uuid, 0) for job in self.ours}
         if sum(pending.values()) > 0:
-            owed = [one for one in self.ours if pending[one.job] > 0]
-            said.append(f"{format_bytes(sum(pending.values()))} of it promised to {_jobs(owed)}")
+            owed = [job for job in self.ours if pending[job.job] > 0]
+            parts.append(f"{format_bytes(sum(pending.values()))} of it promised to {_jobs(owed)}")
         if self.foreign:
-            said.append(self._foreign())
+            parts.append(self._foreign())
         reserve = (
             self.gpu.total - self.others - self.foreign - self.free - sum(map(self.load, self.ours))
         )
         if reserve > 0:
-            said.append(f"{format_bytes(reserve)} kept for others")
-        return "".join(f", {one}" for one in said)
+            parts.append(f"{format_bytes(reserve)} kept for others")
+        return "".join(f", {job}" for job in parts)
 
     def _foreign(self) -> str:
         owed = [
@@ -232,12 +232,12 @@ class Card:
 
 def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:
     """Tell whether CUDA_VISIBLE_DEVICES names a GPU: by its number in PCI order, or by how its UUID begins."""
-    for one in visible:
-        if one.isdecimal():
-            if int(one) == gpu.index:
+    for name in visible:
+        if name.isdecimal():
+            if int(name) == gpu.index:
                 return True
-        elif one.startswith(("GPU-", "MIG-")):
-            if gpu.uuid.startswith(one):
+        elif name.startswith(("GPU-", "MIG-")):
+            if gpu.uuid.startswith(name):
                 return True
         else:
             return False  # as CUDA does: what follows something unknown, such as -1, is not seen
@@ -263,6 +263,6 @@ def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
 
 
 def _jobs(ours: Sequence[Running]) -> str:
-    names = [one.name or str(one.job) for one in ours[:NAMED]]
+    names = [job.name or str(job.job) for job in ours[:NAMED]]
     more = f" and {len(ours) - NAMED} more" if len(ours) > NAMED else ""
     return ("job " if len(ours) == 1 else "jobs ") + ", ".join(names) + more

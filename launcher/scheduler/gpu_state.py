@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.monitor import Lookout, Sight
+from launcher.gpu.process_owner import Ours
 from launcher.gpu.recording import gpu_record
 from launcher.gpu.reservations import Reservation, ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.gpu_accounting import Ledger, Ours, reservations_of
+from launcher.scheduler.gpu_accounting import Ledger, reservations_of
 from launcher.scheduler.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.scheduler.policy import decide, evacuate
 from launcher.states import ReasonCode
@@ -154,7 +155,7 @@ class Accelerators:
             claims: the attempts that run.
             asked: of what it was decided, as `decide` takes it.
         """
-        starts = [one for one in decisions if isinstance(one, Start)]
+        starts = [decision for decision in decisions if isinstance(decision, Start)]
         if not starts:
             return decisions
         waiting, running, machine, now = asked
@@ -162,17 +163,19 @@ class Accelerators:
             *self._ledger.reservations(claims, self._cores),
             *self._fresh(starts, asked),
         ]
-        if not any(one.devices for one in starts) and self._board.covers(reservations):
+        if not any(decision.devices for decision in starts) and self._board.covers(reservations):
             return decisions
-        told = self._board.publish(reservations, {one.job for one in starts})
+        published = self._board.publish(reservations, {decision.job for decision in starts})
         self._pledged = []  # what is told once all this is settled is something else
-        earlier = self._board.earlier() if told else self._board.others()
+        earlier = self._board.earlier() if published else self._board.others()
         if _promised(earlier) <= _promised(machine.foreign):
             return decisions
         self._foreign, self._foreign_at = earlier, time.monotonic()
         again = decide(waiting, running, replace(machine, foreign=earlier), now)
-        settled = [_settled(one, other) for one, other in zip(decisions, again, strict=True)]
-        self._board.withdraw({one.job for one in settled if isinstance(one, Wait)})
+        settled = [
+            _settled(decision, other) for decision, other in zip(decisions, again, strict=True)
+        ]
+        self._board.withdraw({decision.job for decision in settled if isinstance(decision, Wait)})
         return settled
 
     def _fresh(
@@ -182,9 +185,9 @@ class Accelerators:
     ) -> Iterator[Reservation]:
         """Give what is to be promised to jobs that are about to start."""
         totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
-        resources = {one.job: one.resources for one in asked[0]}
-        for one in starts:
-            yield from reservations_of(one, resources[one.job], totals=totals, mask=self._cores)
+        resources = {job.job: job.resources for job in asked[0]}
+        for job in starts:
+            yield from reservations_of(job, resources[job.job], totals=totals, mask=self._cores)
 
     def tell(self, claims: Collection[Claim]) -> None:
         """Tell other users what we promise, and workers how much of their GPUs is theirs."""
@@ -204,9 +207,9 @@ class Accelerators:
             if key not in self._vram_limits:  # a scheduler before us may have told it something
                 self._vram_limits[key] = read_share(attempt) or VramLimit()
             if vram_limits[key] != self._vram_limits[key]:
-                told = vram_limits[key]
+                limit = vram_limits[key]
                 try:
-                    write_share(attempt, cap=told.cap, context=told.context)
+                    write_share(attempt, cap=limit.cap, context=limit.context)
                 except OSError as error:
                     logger.warning("job=%d share trouble=%r", claim.job, str(error))
                     vram_limits[key] = self._vram_limits[key]
@@ -215,10 +218,12 @@ class Accelerators:
     def _untold(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether others are to be told something else: of which job cores are, they need not know."""
         counted = {core_resource(self._cores), MEMORY}
-        if counted.issuperset(one.device for one in (*reservations, *self._pledged)):
+        if counted.issuperset(
+            reservation.device for reservation in (*reservations, *self._pledged)
+        ):
             return not self._board.tells(reservations)
-        return [(one.job, one.device) for one in reservations] != [
-            (one.job, one.device) for one in self._pledged
+        return [(reservation.job, reservation.device) for reservation in reservations] != [
+            (reservation.job, reservation.device) for reservation in self._pledged
         ]
 
     def leave(self, claims: Collection[Claim]) -> None:
@@ -257,11 +262,11 @@ class Accelerators:
             logger.warning("gpus.json trouble=%r", str(error))
 
 
-def _promised(promises: Sequence[ForeignReservation]) -> Counter[str]:
+def _promised(reservations: Sequence[ForeignReservation]) -> Counter[str]:
     """Return how many bytes of each GPU are promised."""
     sums: Counter[str] = Counter()
-    for one in promises:
-        sums[one.device] += one.amount
+    for reservation in reservations:
+        sums[reservation.device] += reservation.amount
     return sums
 
 

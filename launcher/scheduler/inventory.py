@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
-from launcher.job import Resources
+from launcher.job import CPU, Resources
 from launcher.scheduler.explanations import (
     Lack,
     Refusal,
@@ -246,3 +246,25 @@ def _shared(machine: Machine) -> tuple[_Shared, _Shared]:
         _share(machine.cpus, machine.cores_there, cores_of),
         _share(machine.ram, machine.memory_there, memory),
     )
+
+
+def refusal(request: Waiting, machine: Machine) -> Refusal | None:
+    """Return why a machine can never hold a job, though nobody else used it; None where it can.
+
+    Cores, main memory and GPUs are judged alike, by the hardware and by what [sharing] of config.toml
+    leaves out. Where no GPU can be seen nothing is said of GPUs: a driver comes back, and until then
+    the job waits with that reason.
+    """
+    return Inventory(machine).asks(request)[0]
+
+
+def impossible(job: Waiting, machine: Machine) -> str:
+    """Return why a machine can never give what a job asks for, though nobody else used it; '' where it can."""
+    asked = job.resources
+    if asked.cpus > machine.cpus:
+        has = "1 may" if machine.cpus == 1 else f"{machine.cpus} may"
+        return f"needs {cores(asked.cpus)}, and {has} be used on this machine"
+    if not machine.gpus:
+        job = replace(job, resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
+    never = refusal(job, machine)
+    return never.text if never else ""

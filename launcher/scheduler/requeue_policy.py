@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.feasibility import refusal
+from launcher.scheduler.inventory import refusal
 from launcher.scheduler.model import Machine, Waiting
 from launcher.scheduler.oom_policy import NEGLIGIBLE, Blame, Scene, blame
 from launcher.states import (

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from launcher.job import CPU
 from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Supervised
 from launcher.scheduler.model import Start
-from launcher.scheduler.spawn_outage import Outage
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
@@ -18,6 +17,7 @@ from launcher.system.paths import Home
 from launcher.system.processes import Identity, boot_id
 from launcher.workers.fork_server_pool import ForkServerPool, Unusable
 from launcher.workers.order import order_text
+from launcher.workers.spawn_outage import Outage
 
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="its worker is being started")
 STILL_RUNS = (

@@ -1,8 +1,10 @@
-"""What one turn of the scheduler is told, and what it leaves: who asks for what, and when to look again."""
+"""What one turn of the scheduler takes and leaves: what people ask for, and when to look again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+POLL_S = 1.0  # while a job waits for memory that is not ours to give, or runs on a GPU
+RETRY_S = 1.0  # after a job could not be started, or an end not be stored: the disk is full
 IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
 
 

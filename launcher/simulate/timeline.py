@@ -110,17 +110,17 @@ def steps(most: float, about: int) -> list[float]:
     """Return round whole numbers from 0, evenly spaced, until one is not less than `most`."""
     rough = most / about
     power = 10.0 ** floor(log10(rough))
-    step = next(one * power for one in _ROUND if one * power >= rough * (1 - 1e-9))
+    step = next(multiple * power for multiple in _ROUND if multiple * power >= rough * (1 - 1e-9))
     step = max(1.0, ceil(step))  # nobody counts half a job
     return [step * at for at in range(ceil(most / step - 1e-9) + 1)]
 
 
 def moments(end: float) -> tuple[list[tuple[float, str]], str]:
     """Return times for an axis up to `end`, each with its name, and the unit of the names."""
-    unit, unit_s = next((one for one in _UNITS if end >= 3 * one[1]), _UNITS[-1])
+    unit, unit_s = next((named for named in _UNITS if end >= 3 * named[1]), _UNITS[-1])
     rough = end / unit_s / 10
     power = 10.0 ** floor(log10(rough))
-    step = next(one * power for one in _ROUND if one * power >= rough * (1 - 1e-9))
+    step = next(multiple * power for multiple in _ROUND if multiple * power >= rough * (1 - 1e-9))
     count = floor(end / unit_s / step + 1e-9)
     return [(at * step * unit_s, f"{at * step:g}") for at in range(count + 1)], unit
 

@@ -35,7 +35,7 @@ def file_system(mountinfo: str, path: Path) -> str | None:
         fields = line.split(" ")
         if len(fields) < 9 or "-" not in fields[6:-1]:
             continue
-        point = Path(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        point = Path(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4]))
         kind = fields[fields.index("-", 6) + 1]
         depth = len(point.parts)
         # of two on one point the later one is seen

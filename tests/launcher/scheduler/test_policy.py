@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.scheduler.feasibility import refusal
+from launcher.scheduler.inventory import refusal
 from launcher.scheduler.model import Machine, Running, Start, Stop, Wait, Waiting
 from launcher.scheduler.policy import Policy, decide, evacuate
 from launcher.system.gpu_sharing import Rules
