@@ -28,7 +28,8 @@ from launcher.store.scheduler_actions import Seat
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import stamp
 from launcher.system.paths import Home, make_home
-from launcher.system.processes import boot_id, send
+from launcher.system.process_tree import send
+from launcher.system.processes import boot_id
 
 BIN = Path(sys.executable).parent
 RUN = "benchmark"

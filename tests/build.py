@@ -22,8 +22,9 @@ from launcher.store.scheduler_actions import Seat
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import boot_id, descendants, identity, recorded, send
-from launcher.workers.fork_server import ForkServer
+from launcher.system.process_tree import descendants, send
+from launcher.system.processes import boot_id, identity, recorded
+from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.order import order_text
 
 DEADLINE_S = 20.0  # for anything that must happen; a busy machine needs more than a quick one

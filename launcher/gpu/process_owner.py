@@ -1,11 +1,10 @@
 """Whose a process is: the job of ours from whose supervisor it descends, or nobody's of ours."""
 
-import json
 from collections.abc import Callable, Mapping
 
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
-from launcher.system.processes import Identity, recorded
+from launcher.system.processes import Identity, read_identity
 
 
 class Ours:
@@ -64,12 +63,3 @@ def on_record(attempt: Attempt) -> Identity | None:
     except OSError:
         return None
     return read_identity(lines[1]) if len(lines) > 1 else None
-
-
-def read_identity(line: bytes) -> Identity | None:
-    """Read a process from its line of an attempt's `started`; None where that is no such line."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return recorded(record) if isinstance(record, dict) else None

@@ -36,15 +36,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.gpu.reservation_files import (
-    Publication,
-    ReservationReader,
-    file_name,
-    home_hash,
-    login,
-    new_name,
-    write_publication,
-)
+from launcher.gpu.publication import Publication, write_publication
+from launcher.gpu.reservation_files import ReservationReader, file_name, home_hash, login, new_name
 from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
 from launcher.system.quotas import Quotas
 

@@ -12,9 +12,8 @@ from launcher.kinds import Kind
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.submit import Action, Standing
-from launcher.scheduler.gpu_accounting import waiting
 from launcher.scheduler.inventory import impossible
-from launcher.scheduler.model import Machine, Running, Start, Wait
+from launcher.scheduler.model import Machine, Running, Start, Wait, waiting
 from launcher.scheduler.policy import decide
 from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob

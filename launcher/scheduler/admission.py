@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 
 from launcher.scheduler.backfill import Patience
 from launcher.scheduler.ended_attempts import Endings
-from launcher.scheduler.gpu_accounting import waiting
 from launcher.scheduler.gpu_state import Accelerators
-from launcher.scheduler.model import Decision, Machine, Start
+from launcher.scheduler.model import Decision, Machine, Start, waiting
 from launcher.scheduler.policy import decide
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
@@ -19,7 +18,7 @@ from launcher.states import Reason, ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.system import memory
-from launcher.system.backoff import Exclusions
+from launcher.workers.backoff import Exclusions
 from launcher.workers.fork_server_pool import ForkServerPool
 from launcher.workers.spawn_outage import Outage
 

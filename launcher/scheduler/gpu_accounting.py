@@ -10,11 +10,10 @@ from launcher.gpu.process_owner import Ours
 from launcher.gpu.reservations import Reservation
 from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources, is_exact
-from launcher.scheduler.model import Running, Start, Waiting
-from launcher.scheduler.oom_policy import NEGLIGIBLE
-from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import NO_USAGE, Usage, vram_request_of
+from launcher.job import Resources
+from launcher.scheduler.model import Running, Start
+from launcher.store.rows import Claim
+from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.paths import Home
 from launcher.workers.memory_share import CONTEXT, Report, VramLimit, read_report
 
@@ -325,25 +324,3 @@ def reservations_of(
         reservations.append(Reservation(device=uuid, amount=size, used=used.get(uuid), job=job))
         reservations.append(Reservation(device=resource(JOBS, uuid), amount=1, used=None, job=job))
     return reservations
-
-
-def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
-    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes."""
-    lane = ready.lane
-    exact = is_exact(lane.signature)
-    asked = lane.resources.min_vram
-    claim, source = vram_request_of(asked, lane.least, usage, exact=exact)
-    enough = usage.peak if exact or asked is None else None
-    if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)
-    return Waiting(
-        job=ready.id,
-        resources=lane.resources,
-        group=lane.group,
-        vram_request=claim,
-        source=source,
-        enough=None if claim is None or enough is None else min(claim, enough),
-        learned=claim is not None and claim > max(asked or 0, lane.least),
-        seconds=usage.expected_seconds,
-        visible=lane.visible,
-    )

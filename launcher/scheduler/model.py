@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources
+from launcher.job import Resources, is_exact
+from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.states import Reason, ReasonCode
+from launcher.store.rows import ReadyJob
+from launcher.store.usage import Usage, vram_request_of
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 
@@ -119,3 +122,25 @@ class Stop:
 
 
 Decision = Start | Wait
+
+
+def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
+    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes."""
+    lane = ready.lane
+    exact = is_exact(lane.signature)
+    asked = lane.resources.min_vram
+    claim, source = vram_request_of(asked, lane.least, usage, exact=exact)
+    enough = usage.peak if exact or asked is None else None
+    if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
+        enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)
+    return Waiting(
+        job=ready.id,
+        resources=lane.resources,
+        group=lane.group,
+        vram_request=claim,
+        source=source,
+        enough=None if claim is None or enough is None else min(claim, enough),
+        learned=claim is not None and claim > max(asked or 0, lane.least),
+        seconds=usage.expected_seconds,
+        visible=lane.visible,
+    )

@@ -9,9 +9,9 @@ from socket import MSG_DONTWAIT, MSG_PEEK
 
 from launcher import __version__
 from launcher.job import WorkerEnvironment
-from launcher.system.backoff import Exclusions
 from launcher.system.paths import Home
-from launcher.workers.fork_server import Fault, ForkServer, NoProcess, Supervisor
+from launcher.workers.backoff import Exclusions
+from launcher.workers.fork_server_client import Fault, ForkServer, NoProcess, Supervisor
 from launcher.workers.start_attempt import LACKS
 
 AHEAD = 1  # supervisors that wait for work while others are busy

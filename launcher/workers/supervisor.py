@@ -19,7 +19,8 @@ from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
 from launcher.system.files import write_json, write_whole
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import Identity, adopt_orphans, boot_id, identity, send, terminate
+from launcher.system.process_tree import adopt_orphans, send, terminate
+from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.leftover_processes import Leftovers
 from launcher.workers.start_attempt import Begun, Starter

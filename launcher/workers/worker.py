@@ -19,7 +19,7 @@ from launcher.states import Shortage
 from launcher.system.environment import placed_environment
 from launcher.system.files import Json, write_atomic, write_json
 from launcher.system.paths import Attempt
-from launcher.system.processes import MARK
+from launcher.system.process_tree import MARK
 from launcher.workers import preload
 from launcher.workers.memory_share import Share
 from launcher.workers.oom_messages import read_error

@@ -13,8 +13,9 @@ from launcher.scheduler.attempt_watch import Adopted, Supervised, Unclear, find_
 from launcher.states import Done, Lost, Outcome, Stopped, Void
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from launcher.system.processes import end_session, identity, marked, recorded, send
-from launcher.workers.fork_server import ForkServer
+from launcher.system.process_tree import end_session, marked, send
+from launcher.system.processes import identity, recorded
+from launcher.workers.fork_server_client import ForkServer
 from tests.build import (
     a_claim,
     a_spec,

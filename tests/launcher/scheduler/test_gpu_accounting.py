@@ -12,10 +12,10 @@ from launcher.gpu.process_owner import Ours
 from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources, WorkerEnvironment
-from launcher.scheduler.gpu_accounting import Ledger, reservations_of, waiting
+from launcher.scheduler.gpu_accounting import Ledger, reservations_of
 from launcher.scheduler.gpu_slot import QUIET_SHARE
 from launcher.scheduler.inventory import refusal
-from launcher.scheduler.model import Machine, Start, Wait
+from launcher.scheduler.model import Machine, Start, Wait, waiting
 from launcher.scheduler.policy import decide
 from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
+from launcher.simulate.occupancy import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import OURS, POLICIES, study
-from launcher.simulate.timeline import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.trace import TraceJob
 from launcher.simulate.workload import fit
 from tests.launcher.simulate.worlds import GIB, assuming, most_at_once, streams

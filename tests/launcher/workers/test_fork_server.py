@@ -12,7 +12,7 @@ from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.processes import identity
-from launcher.workers.fork_server import ForkServer
+from launcher.workers.fork_server_client import ForkServer
 from tests.build import (
     PLAIN,
     a_context,

@@ -15,8 +15,8 @@ from launcher.states import Done, Failed, OutOfMemory, Stopped
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD
 from launcher.system.paths import Home, make_home
-from launcher.system.processes import marked
-from launcher.workers.fork_server import ForkServer
+from launcher.system.process_tree import marked
+from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.order import read_order
 from tests.build import (
     a_context,

@@ -8,7 +8,7 @@ import pytest
 from launcher.job import Spec, WorkerEnvironment
 from launcher.states import Done, Failed, OutOfMemory, Shortage, Stopped
 from launcher.system.paths import Home
-from launcher.workers.fork_server import ForkServer
+from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.memory_share import read_report, write_share
 from launcher.workers.progress import latest
 from tests.build import (
