@@ -28,7 +28,8 @@ from launcher.store.scheduler_actions import Seat
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import stamp
 from launcher.system.paths import Home, make_home
-from launcher.system.processes import boot_id, send
+from launcher.system.process_tree import send
+from launcher.system.processes import boot_id
 
 BIN = Path(sys.executable).parent
 RUN = "benchmark"
@@ -227,7 +228,7 @@ def birth(home: Home, store: Store, spec: Spec, *, python_path: Path) -> Birth:
 
 
 def kill_spares(home: Home) -> None:
-    """Kill what the nurseries have forked ahead, while nothing runs."""
-    for nursery in psutil.Process(scheduler_pid(home)).children():
-        for spare in nursery.children():
+    """Kill what the fork servers have forked ahead, while nothing runs."""
+    for fork_server in psutil.Process(scheduler_pid(home)).children():
+        for spare in fork_server.children():
             spare.kill()

@@ -165,7 +165,7 @@ def torch_rows() -> Iterator[Row]:
     with a_folder() as folder, ours.a_home(folder) as (home, store):
         (folder / "benchlab.py").write_text(LAB, encoding="utf-8")
         born = partial(ours.birth, home, store, python_path=folder)
-        born(_worker("first", 0))  # its nursery imports torch
+        born(_worker("first", 0))  # its fork server imports torch
         spared, forked = [], []
         for turn in range(WORKERS):
             time.sleep(PAUSE_S)

@@ -65,7 +65,7 @@ def _some_jobs(stream: random.Random) -> list[Waiting]:
         claim, seconds = stream.choice(claims), stream.choice([None, 600.0, 7200.0])
         gpus = stream.choices([1, 2, 4, 8], [90, 5, 3, 2])[0]
         asked = lanes[gpus, claim]  # of a lane's jobs there is one object, as in the scheduler
-        jobs.append(Waiting(job=number, resources=asked, claim=claim, seconds=seconds))
+        jobs.append(Waiting(job=number, resources=asked, vram_request=claim, seconds=seconds))
     return jobs
 
 
@@ -76,8 +76,8 @@ def _carried_out(decisions: Iterable[Decision]) -> tuple[Running, ...]:
             job=one.job,
             cpus=one.cpus,
             devices=one.devices,
-            claim=one.claim,
-            lone=one.lone,
+            reservation=one.reservation,
+            exclusive=one.exclusive,
             ends=3600.0 if one.job % 2 else None,
         )
         for one in decisions

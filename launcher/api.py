@@ -34,7 +34,7 @@ from launcher.ids import (
 from launcher.kinds import Draft, Input, Kind, Role, Settings
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.workers.job import Entry, Job
-from launcher.workers.memory_share import Portion, Share
+from launcher.workers.memory_share import Share, VramLimit
 
 if TYPE_CHECKING:
     from launcher.planning.load import load, plan
@@ -66,7 +66,6 @@ __all__ = [
     "Plan",
     "PlannedJob",
     "Poison",
-    "Portion",
     "Role",
     "Settings",
     "Share",
@@ -75,6 +74,7 @@ __all__ = [
     "TaskFileError",
     "UnknownName",
     "UsageError",
+    "VramLimit",
     "Words",
     "canonical",
     "load",

@@ -263,20 +263,20 @@ def read_context(record: Mapping[str, Any]) -> Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Breed:
-    """What makes two jobs share a fork server."""
+class WorkerEnvironment:
+    """What the worker of a job is forked from; jobs of one environment share a fork server."""
 
     interpreter: str = ""  # empty: any will do, as for a program
     preload: tuple[str, ...] = ()
     python_path: str = ""
 
 
-def breed_of(spec: Spec, context: Context) -> Breed:
-    """Return the breed of the process that does a job."""
+def worker_environment_of(spec: Spec, context: Context) -> WorkerEnvironment:
+    """Return the environment of the worker that runs a job."""
     if not spec.entry:
-        return Breed()
+        return WorkerEnvironment()
     python_path = context.environment.get("PYTHONPATH", "")
-    return Breed(context.interpreter, (*spec.preload, KINDS), python_path)
+    return WorkerEnvironment(context.interpreter, (*spec.preload, KINDS), python_path)
 
 
 def this_context(environment: Mapping[str, str]) -> Context:

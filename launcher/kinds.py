@@ -152,7 +152,7 @@ class Kind(Protocol):
 
     @property
     def preload(self) -> tuple[str, ...]:
-        """Third-party modules that the nursery imports once for all workers."""
+        """Third-party modules that the fork server imports once for all workers."""
 
     @property
     def sources(self) -> tuple[str, ...]:

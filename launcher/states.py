@@ -22,12 +22,12 @@ class Shortage:
     cap: int | None = None  # on what its allocator may take; None: there was none
     free: int | None = None  # of the card
     total: int | None = None  # of the card
-    said: str = ""  # its own words, without the advice
+    message: str = ""  # its own words, without the advice
 
     def record(self) -> dict[str, Json]:
         """Return the facts as JSON, without the words."""
         facts: dict[str, Json] = asdict(self)
-        del facts["said"]
+        del facts["message"]
         return facts
 
 

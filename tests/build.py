@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Breed, Context, Resources, Spec, Terms
+from launcher.job import Context, Resources, Spec, Terms, WorkerEnvironment
 from launcher.scheduler.attempt_watch import Adopted, Supervised, watch
 from launcher.scheduler.model import Waiting
 from launcher.states import Outcome, Reason, ReasonCode, State, read_outcome
@@ -22,12 +22,13 @@ from launcher.store.scheduler_actions import Seat
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import boot_id, descendants, identity, recorded, send
-from launcher.workers.fork_server import Nursery
+from launcher.system.process_tree import descendants, send
+from launcher.system.processes import boot_id, identity, recorded
+from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.order import order_text
 
 DEADLINE_S = 20.0  # for anything that must happen; a busy machine needs more than a quick one
-PLAIN = Breed()
+PLAIN = WorkerEnvironment()
 GIB = 1 << 30
 
 
@@ -95,18 +96,18 @@ def a_waiting(
     cpus: int = 1,
     group: str = "",
     *,
-    claim: int | None = None,
+    vram_request: int | None = None,
     seconds: float | None = None,
     visible: tuple[str, ...] | None = None,
     **resources: Any,
 ) -> Waiting:
-    """A job that could start; what it declares is what it is promised, unless `claim` says more."""
+    """A job that could start; what it declares is what it is promised, unless `vram_request` says more."""
     asked = Resources(cpus=cpus, **resources)
     return Waiting(
         job=job,
         resources=asked,
         group=group,
-        claim=asked.min_vram if claim is None else claim,
+        vram_request=asked.min_vram if vram_request is None else vram_request,
         seconds=seconds,
         visible=visible,
     )
@@ -152,15 +153,15 @@ def an_attempt(
     return attempt
 
 
-def started(nursery: Nursery, attempt: Attempt) -> Supervised:
+def started(fork_server: ForkServer, attempt: Attempt) -> Supervised:
     """Have a new supervisor take up an attempt; its descriptor becomes readable at the end."""
-    nursery.ask()
-    supervisor = nursery.born()
-    assert supervisor is not None, "the nursery is dead"
+    fork_server.ask()
+    supervisor = fork_server.spawned()
+    assert supervisor is not None, "the fork server is dead"
     supervisor.run(attempt)
     who = supervisor.who
     claim = a_claim(pid=who.pid, start_ticks=who.start_ticks)
-    return Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=PLAIN)
+    return Supervised(claim=claim, attempt=attempt, supervisor=supervisor, environment=PLAIN)
 
 
 def outcome_of(one: Supervised, deadline_s: float = DEADLINE_S) -> Outcome:
@@ -172,10 +173,12 @@ def outcome_of(one: Supervised, deadline_s: float = DEADLINE_S) -> Outcome:
     return read_outcome(record)
 
 
-def run_attempt(nursery: Nursery, home: Home, spec: Spec, **order: Any) -> tuple[Attempt, Outcome]:
+def run_attempt(
+    fork_server: ForkServer, home: Home, spec: Spec, **order: Any
+) -> tuple[Attempt, Outcome]:
     """Run one attempt from its order to its recorded end."""
     attempt = an_attempt(home, spec, **order)
-    return attempt, outcome_of(started(nursery, attempt))
+    return attempt, outcome_of(started(fork_server, attempt))
 
 
 def program_of(attempt: Attempt) -> int:

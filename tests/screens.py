@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from launcher.gpu.resources import Promise
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess
 from launcher.screens.format import JobLine
 from launcher.screens.gpu_view import Gauge, Guest
@@ -130,7 +130,9 @@ def _shared() -> Gauge:
         job=41, name="train/gan2:pre&real:pre@seed=3", promised=12 << 30, pids=frozenset({4711})
     )
     return Gauge(
-        gpu=gpu, guests=(guest,), foreign=(Promise(user="cleo", device="GPU-0", amount=2 * GIB),)
+        gpu=gpu,
+        guests=(guest,),
+        foreign=(ForeignReservation(user="cleo", device="GPU-0", amount=2 * GIB),),
     )
 
 

@@ -26,7 +26,7 @@ _UNNAMED = "#"  # begins what stands for the UUID of a card that never told it
 
 
 @dataclass(slots=True, kw_only=True)
-class _Known:
+class _CardHistory:
     """What we remember of a card from look to look."""
 
     shown: tuple[GpuSnapshot, ...]  # as it last answered: itself, or its instances
@@ -53,7 +53,7 @@ class Nvml:
         self._clock = clock
         self._open = False
         self._tried: float | None = None
-        self._known: dict[str, _Known] = {}  # by UUID of the card
+        self._histories: dict[str, _CardHistory] = {}  # by UUID of the card
         self._places: dict[int, str] = {}  # index → UUID of the card that was last seen there
         self._events: Any = None
         self._heard: dict[int, str] = {}  # address of a handle whose events we get → UUID
@@ -69,7 +69,9 @@ class Nvml:
         self._hear()
         parts_of = {card.uuid: self._look_at(card) for card in cards}
         parts_of |= {
-            uuid: self._unseen(card) for uuid, card in self._known.items() if uuid not in parts_of
+            uuid: self._unseen(card)
+            for uuid, card in self._histories.items()
+            if uuid not in parts_of
         }
         gpus = (gpu for parts in parts_of.values() for gpu in parts)
         return tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig or 0)))
@@ -78,7 +80,7 @@ class Nvml:
 
     def _reach(self) -> None:
         """Open the library where it is not, and anew from time to time while a card is gone."""
-        if self._open and not any(known.gone for known in self._known.values()):
+        if self._open and not any(history.gone for history in self._histories.values()):
             return
         now = self._clock()
         pause_s = RENEW_S if self._open else RETRY_S
@@ -130,9 +132,9 @@ class Nvml:
             self._places[index] = card.uuid
             cards[card.uuid] = card
         for uuid in [
-            uuid for uuid in self._known if uuid.startswith(_UNNAMED) and uuid not in cards
+            uuid for uuid in self._histories if uuid.startswith(_UNNAMED) and uuid not in cards
         ]:
-            del self._known[uuid]  # it has told its UUID now
+            del self._histories[uuid]  # it has told its UUID now
         return list(cards.values())
 
     def _hear(self) -> None:
@@ -145,10 +147,10 @@ class Nvml:
             except pynvml.NVMLError:  # there is none, or the set is as dead as a card
                 return
             heard = self._heard.get(_address(event.device))
-            known = self._known.get(heard or Card(0, event.device).uuid)
-            if known is not None and event.eventType == pynvml.nvmlEventTypeXidCriticalError:
-                logger.info("gpu=%s xid=%d", known.shown[0].uuid, event.eventData)
-                known.xids.add(int(event.eventData))
+            history = self._histories.get(heard or Card(0, event.device).uuid)
+            if history is not None and event.eventType == pynvml.nvmlEventTypeXidCriticalError:
+                logger.info("gpu=%s xid=%d", history.shown[0].uuid, event.eventData)
+                history.xids.add(int(event.eventData))
 
     def _listen(self, card: Card) -> None:
         address = _address(card.handle)
@@ -165,49 +167,49 @@ class Nvml:
     def _look_at(self, card: Card) -> tuple[GpuSnapshot, ...]:
         parts = () if card.silent else _parts(card)
         broken, pending = worn(card)
-        known = self._known.get(card.uuid)
-        if known is None:
+        history = self._histories.get(card.uuid)
+        if history is None:
             unknown = GpuSnapshot(
                 uuid=card.uuid, index=card.index, name="unknown", total=0, used=None
             )
-            known = self._known[card.uuid] = _Known(shown=parts or (unknown,))
+            history = self._histories[card.uuid] = _CardHistory(shown=parts or (unknown,))
         if card.silent:  # it may have died at the last question
-            return self._lost(known, card.silent)
-        known.shown = parts
-        if known.gone:
+            return self._lost(history, card.silent)
+        history.shown = parts
+        if history.gone:
             logger.info("gpu=%s answers again", card.uuid)
-            known.gone = False
-            if known.away:  # it was reset, or put back: what it had is over
-                known.away = False
-                known.xids.clear()
-                known.added, known.errors = 0, None
+            history.gone = False
+            if history.away:  # it was reset, or put back: what it had is over
+                history.away = False
+                history.xids.clear()
+                history.added, history.errors = 0, None
         self._listen(card)
-        fault, warnings = _health(known, broken, pending)
+        fault, warnings = _health(history, broken, pending)
         return tuple(
             replace(gpu, fault="; ".join(filter(None, (gpu.fault, fault))), warnings=warnings)
             for gpu in parts
         )
 
-    def _unseen(self, known: _Known) -> tuple[GpuSnapshot, ...]:
+    def _unseen(self, history: _CardHistory) -> tuple[GpuSnapshot, ...]:
         if not self.absent:
-            return self._lost(known, UNLISTED)
-        fault = fault_of(FALLEN) if known.gone else ""
+            return self._lost(history, UNLISTED)
+        fault = fault_of(FALLEN) if history.gone else ""
         warnings = (f"the driver does not answer: {self.absent}",)
-        return tuple(replace(_silenced(gpu, fault), warnings=warnings) for gpu in known.shown)
+        return tuple(replace(_silenced(gpu, fault), warnings=warnings) for gpu in history.shown)
 
-    def _lost(self, known: _Known, silence: str) -> tuple[GpuSnapshot, ...]:
-        fault = fault_of(FALLEN) if FALLEN in known.xids else f"does not answer: {silence}"
-        known.away = known.away or FALLEN in known.xids or silence in {UNLISTED, LOST}
-        if not known.gone:
-            logger.info("gpu=%s fault=%r", known.shown[0].uuid, fault)
-            known.gone = True
+    def _lost(self, history: _CardHistory, silence: str) -> tuple[GpuSnapshot, ...]:
+        fault = fault_of(FALLEN) if FALLEN in history.xids else f"does not answer: {silence}"
+        history.away = history.away or FALLEN in history.xids or silence in {UNLISTED, LOST}
+        if not history.gone:
+            logger.info("gpu=%s fault=%r", history.shown[0].uuid, fault)
+            history.gone = True
             self._tried = self._clock()
             self._heard = {
                 address: uuid
                 for address, uuid in self._heard.items()
-                if self._known.get(uuid) is not known
+                if self._histories.get(uuid) is not history
             }
-        return tuple(_silenced(gpu, fault) for gpu in known.shown)
+        return tuple(_silenced(gpu, fault) for gpu in history.shown)
 
 
 def _card_at(index: int) -> Card:
@@ -227,26 +229,26 @@ def _parts(card: Card) -> tuple[GpuSnapshot, ...]:
         return (measured(card, card),)
     instances = list(card.instances())
     shown = tuple(measured(instance, card) for instance in instances)
-    card.silent = next((one.silent for one in instances if one.silent), card.silent)
+    card.silent = next((instance.silent for instance in instances if instance.silent), card.silent)
     if shown:
         return shown
     fault = "is divided (MIG), and no instance was made"
     return (replace(measured(card, card), used=None, fault=fault),)
 
 
-def _health(known: _Known, broken: str, pending: str) -> tuple[str, tuple[str, ...]]:
+def _health(history: _CardHistory, broken: str, pending: str) -> tuple[str, tuple[str, ...]]:
     """Return why nothing may run on a card that answers, and what its owner should know."""
-    errors = known.shown[0].ecc_uncorrected
+    errors = history.shown[0].ecc_uncorrected
     if errors is not None:
-        before, known.errors = known.errors, errors
+        before, history.errors = history.errors, errors
         if before is not None and errors > before:
-            known.added += errors - before
-    added = f"{counted(known.added, 'uncorrected memory error')} while it was watched"
-    faults = [*map(fault_of, sorted(known.xids)), broken, added if known.added else ""]
-    warnings = [*map(warning_of, sorted(known.xids)), pending]
-    if errors and not known.added:
-        told = counted(errors, "uncorrected memory error")
-        warnings.append(f"{told} since the driver was loaded")
+            history.added += errors - before
+    added = f"{counted(history.added, 'uncorrected memory error')} while it was watched"
+    faults = [*map(fault_of, sorted(history.xids)), broken, added if history.added else ""]
+    warnings = [*map(warning_of, sorted(history.xids)), pending]
+    if errors and not history.added:
+        new_errors = counted(errors, "uncorrected memory error")
+        warnings.append(f"{new_errors} since the driver was loaded")
     return "; ".join(filter(None, faults)), tuple(filter(None, warnings))
 
 

@@ -1,11 +1,27 @@
 """Whose a process is: the job of ours from whose supervisor it descends, or nobody's of ours."""
 
-import json
 from collections.abc import Callable, Mapping
 
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
-from launcher.system.processes import Identity, recorded
+from launcher.system.processes import Identity, read_identity
+
+
+class Ours:
+    """The pids of our own processes, found by whose they descend from; it may be asked in any thread."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        # pid of a supervisor or a lone program → job; replaced as a whole, never changed
+        self.heads: Mapping[int, int] = {}
+
+    def __contains__(self, pid: object) -> bool:
+        return isinstance(pid, int) and self.owner(pid) is not None
+
+    def owner(self, pid: int) -> int | None:
+        """Return the job that a process belongs to, None when it is none of ours."""
+        return owner_of(pid, parent_of, self.heads)
+
 
 _PARENT = 1  # of /proc/<pid>/stat, counted from its third field
 
@@ -47,12 +63,3 @@ def on_record(attempt: Attempt) -> Identity | None:
     except OSError:
         return None
     return read_identity(lines[1]) if len(lines) > 1 else None
-
-
-def read_identity(line: bytes) -> Identity | None:
-    """Read a process from its line of an attempt's `started`; None where that is no such line."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return recorded(record) if isinstance(record, dict) else None

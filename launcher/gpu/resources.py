@@ -46,7 +46,7 @@ def shares_cores(name: str, mask: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
+class ForeignReservation:
     """What another home's scheduler has promised of one resource; of a GPU's memory, what nobody uses yet."""
 
     user: str

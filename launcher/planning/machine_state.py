@@ -10,12 +10,13 @@ from pathlib import Path
 from launcher.errors import MachineError
 from launcher.gpu.monitor import Sight, watch
 from launcher.gpu.nvml import Nvml
-from launcher.gpu.promise_files import claims_folder
-from launcher.gpu.promises import Board
+from launcher.gpu.process_owner import Ours
+from launcher.gpu.reservation_files import reservations_folder
+from launcher.gpu.reservations import ReservationBoard
 from launcher.kinds import Kind
 from launcher.planning.estimates import History, past_job
 from launcher.planning.preview import MachineState
-from launcher.scheduler.gpu_accounting import Ledger, Ours
+from launcher.scheduler.gpu_accounting import Ledger
 from launcher.scheduler.model import Machine
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
@@ -58,7 +59,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
         absent=absent,
         limits=store.scheduling.limits() if store else {},
         rules=replace(rules, idle_s=0.0),  # who has not watched does not know who was there
-        foreign=Board(claims_folder(os.environ), home.folder).others(),
+        foreign=ReservationBoard(reservations_folder(os.environ), home.folder).others(),
     )
     return MachineState(
         now=now,

@@ -7,14 +7,13 @@ from statistics import median
 
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import CPU, Breed, Resources
+from launcher.job import CPU, Resources, WorkerEnvironment
 from launcher.kinds import Kind
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.submit import Action, Standing
-from launcher.scheduler.feasibility import impossible
-from launcher.scheduler.gpu_accounting import waiting
-from launcher.scheduler.model import Machine, Running, Start, Wait
+from launcher.scheduler.inventory import impossible
+from launcher.scheduler.model import Machine, Running, Start, Wait, waiting
 from launcher.scheduler.policy import decide
 from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob
@@ -288,11 +287,11 @@ def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
     """Return the lane in which a job of the plan would wait."""
     resources = job.resources
     if not resources.may_need_gpu:
-        return Lane(group=job.terms.group, resources=resources, breed=Breed())
+        return Lane(group=job.terms.group, resources=resources, environment=WorkerEnvironment())
     return Lane(
         group=job.terms.group,
         resources=resources,
-        breed=Breed(),
+        environment=WorkerEnvironment(),
         signature=job.signature,
         visible=machine_state.visible,
     )

@@ -1,7 +1,6 @@
 """What became of an attempt: who is alive, how it ended, who may never start it any more."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -12,32 +11,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from launcher.gpu.process_owner import read_identity
-from launcher.job import Breed
-from launcher.states import Done, Lost, Outcome, Void, read_outcome
+from launcher.job import WorkerEnvironment
+from launcher.states import Done, Lost, Outcome, Void
 from launcher.store.rows import Claim
 from launcher.system import cgroups
-from launcher.system.files import read_bytes, read_json, write_whole
 from launcher.system.paths import Attempt
-from launcher.system.processes import (
-    Identity,
-    alive,
-    boot_id,
+from launcher.system.process_tree import (
     descendants,
     end_session,
     is_scheduler,
     marked,
-    open_pidfd,
-    recorded,
     send,
     session,
     terminate,
 )
+from launcher.system.processes import Identity, alive, boot_id, open_pidfd
 from launcher.workers.exit_outcome import word_of
-from launcher.workers.fork_server import News, Supervisor
+from launcher.workers.fork_server_client import News, Supervisor
+from launcher.workers.started_file import (
+    VOID,
+    first_line,
+    program_of,
+    recorded_outcome,
+    starter_of,
+    void_attempt,
+)
 
-VOID = b'{"void": true}'
-SPAWN_PATIENCE_S = 0.5
 LOOK_AGAIN_S = 1.0
 NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
 # a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds
@@ -74,7 +73,7 @@ class Supervised:
     claim: Claim
     attempt: Attempt
     supervisor: Supervisor
-    breed: Breed
+    environment: WorkerEnvironment
 
     @property
     def descriptor(self) -> int:
@@ -168,12 +167,12 @@ def watch(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     Raises:
         OSError: that cannot be found out now; the disk may be full.
     """
-    outcome = _recorded_outcome(attempt)
+    outcome = recorded_outcome(attempt)
     if outcome is not None:
         return outcome
     if claim.boot != boot_id():
         return Lost(at=time.time(), why="the machine was restarted")
-    if _void(attempt):
+    if void_attempt(attempt):
         return Void(at=time.time())
     if _supervisor(claim, attempt).elsewhere:
         return _left_elsewhere(attempt)
@@ -200,50 +199,6 @@ def _readable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _recorded_outcome(attempt: Attempt) -> Outcome | None:
-    record = read_json(attempt.outcome)
-    return None if record is None else read_outcome(record)
-
-
-def _void(attempt: Attempt) -> bool:
-    """Take the right to start away; False when somebody has it, or the folder was deleted.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    if attempt.started.exists():
-        return _first_line(attempt) == VOID
-    if not attempt.folder.exists():
-        return False  # it was there before the claim: who deleted it may be the job itself
-    file = attempt.folder / f".void-{os.getpid()}"
-    try:
-        write_whole(file, f"{VOID.decode()}\n")
-        attempt.started.hardlink_to(file)  # whole, and only where there is none
-    except FileNotFoundError:
-        return False
-    except FileExistsError:
-        return _first_line(attempt) == VOID
-    finally:
-        file.unlink(missing_ok=True)
-    return True
-
-
-def _first_line(attempt: Attempt) -> bytes:
-    try:
-        return read_bytes(attempt.started).partition(b"\n")[0]
-    except FileNotFoundError:
-        return b""
-
-
-def starter_of(attempt: Attempt) -> Identity | None:
-    """Return the supervisor that took the right to start an attempt, None where none is on record.
-
-    Raises:
-        OSError: its record cannot be read.
-    """
-    return read_identity(_first_line(attempt))
-
-
 def _supervisor(claim: Claim, attempt: Attempt) -> Identity:
     """Return who has the right to start: who took it, or whom the claim names."""
     return starter_of(attempt) or Identity(
@@ -257,7 +212,7 @@ def _end_group(claim: Claim, attempt: Attempt) -> None:
     if alive(supervisor):  # it has other attempts by now
         return
     try:
-        record = json.loads(_first_line(attempt) or "{}")
+        record = json.loads(first_line(attempt) or "{}")
     except (ValueError, RecursionError):
         record = {}
     text = record.get(cgroups.RECORD_KEY) if isinstance(record, dict) else None
@@ -266,50 +221,18 @@ def _end_group(claim: Claim, attempt: Attempt) -> None:
         cgroups.end(group, spare=is_scheduler)
 
 
-def _program(attempt: Attempt) -> Identity | None:
-    """Return the program of an attempt whose supervisor is dead, None when none was started."""
-    try:
-        with attempt.started.open("rb") as file:
-            # what the supervisor had begun to start is either the program then, or dead
-            _await_lock(file.fileno())
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return None
-    if len(lines) > 1:
-        return read_identity(lines[1])
-    return recorded(read_json(attempt.folder / "process.json"))  # of a launcher before 0.2
-
-
-def _await_lock(descriptor: int) -> None:
-    """Wait until nobody is between a spawn and its program any more; that takes milliseconds.
-
-    Raises:
-        BlockingIOError: it takes longer: the program lies on a disk that does not answer.
-    """
-    deadline = time.monotonic() + SPAWN_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.002)
-        else:
-            return
-
-
 def left(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     """Judge an attempt whose supervisor is dead, or has nothing to do with it any more.
 
     Raises:
         OSError: that cannot be found out now.
     """
-    outcome = _recorded_outcome(attempt)  # again: it may have been written before it died
+    outcome = recorded_outcome(attempt)  # again: it may have been written before it died
     if outcome is not None:
         return outcome
-    if _first_line(attempt) == VOID:
+    if first_line(attempt) == VOID:
         return Void(at=time.time())
-    program = _program(attempt)
+    program = program_of(attempt)
     left = marked(attempt.folder)
     program = program or (left[0] if left else None)
     descriptor = open_pidfd(program) if program is not None else None

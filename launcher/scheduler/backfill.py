@@ -14,7 +14,7 @@ KEPT_S = 300.0  # so long what is ours is kept for it, once all of it is free: o
 
 
 @dataclass(slots=True, kw_only=True)
-class Reservation:
+class FirstJobReservation:
     """When and where the first waiting job starts; what is left beside it then shrinks as others come."""
 
     job: str  # its number, or its name
@@ -38,26 +38,26 @@ class Reservation:
         """Return whom a job would delay, in words."""
         return f"job {self.job}, which is first and gets {self.where}{self.when(now)}"
 
-    def ends_before(self, one: Waiting, now: float) -> bool:
+    def ends_before(self, job: Waiting, now: float) -> bool:
         """Tell whether a job that starts now is known to have ended at a time that is known itself."""
-        return one.seconds is not None and now + one.seconds <= self.at[0] < inf
+        return job.seconds is not None and now + job.seconds <= self.at[0] < inf
 
     def admit(
-        self, one: Waiting, open_ones: Iterable[Card], *, need: Need | None, cpus: int
+        self, job: Waiting, open_cards: Iterable[Card], *, need: Need | None, cpus: int
     ) -> list[Card] | None:
         """Return on which GPUs a job may start beside the first one, and give them to it; None: nowhere.
 
         Args:
-            one: the job; it may run on when the first one starts.
-            open_ones: GPUs that can take it now, the best first.
+            job: it may run on when the first one starts.
+            open_cards: GPUs that can take it now, the best first.
             need: what it asks of them.
             cpus: how many cores.
         """
-        ram = one.resources.ram or 0
+        ram = job.resources.ram or 0
         if cpus > self.cpus or ram > self.ram or need in self.placeless:
             return None
         count = 0 if need is None else need.count
-        free = [*islice((card for card in open_ones if self._leaves(card, need)), count)]
+        free = [*islice((card for card in open_cards if self._leaves(card, need)), count)]
         if len(free) < count:
             self.placeless.add(need)  # what is left only becomes less
             return None
@@ -66,7 +66,7 @@ class Reservation:
         for card in free:
             if card.gpu.uuid in self.beside:
                 room, slots = self.beside[card.gpu.uuid]
-                taken = 0 if need is None else need.claim or 0
+                taken = 0 if need is None else need.vram_request or 0
                 self.beside[card.gpu.uuid] = (room - taken, slots - 1)
         return free
 
@@ -75,7 +75,7 @@ class Reservation:
         if need is None or card.gpu.uuid not in self.beside:
             return True
         room, slots = self.beside[card.gpu.uuid]
-        return not need.lone and (need.claim or 0) <= room and slots > 0
+        return not need.exclusive and (need.vram_request or 0) <= room and slots > 0
 
 
 @dataclass(slots=True)
@@ -100,17 +100,17 @@ class Patience:
     def entered(self, waiting: Iterable[Waiting], now: float) -> list[Waiting]:
         """Return jobs with the word for which of them what is ours is kept now."""
         jobs = list(waiting)
-        there = {one.job for one in jobs}
+        there = {job.job for job in jobs}
         self._turns = {job: turn for job, turn in self._turns.items() if job in there}
-        return [replace(one, insists=True) if self._keeps(one.job, now) else one for one in jobs]
+        return [replace(job, insists=True) if self._keeps(job.job, now) else job for job in jobs]
 
     def note(self, decisions: Iterable[Decision], now: float) -> None:
         """Take in who waits for others, and whether something of ours is in its way as well."""
-        for one in decisions:
-            if not isinstance(one, Wait) or not one.for_others:
+        for decision in decisions:
+            if not isinstance(decision, Wait) or not decision.for_others:
                 continue
-            turn = self._turns.setdefault(one.job, _Phase(now))
-            if turn.kept and one.behind_ours:
+            turn = self._turns.setdefault(decision.job, _Phase(now))
+            if turn.kept and decision.behind_ours:
                 turn.since = now  # it has not had what is ours yet
 
     def _keeps(self, job: int, now: float) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.model import Machine
-from launcher.scheduler.requeue_policy import excuse_of
+from launcher.scheduler.requeue_policy import requeue_of
 from launcher.states import (
     Done,
     Failed,
@@ -20,7 +20,7 @@ from launcher.states import (
 )
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import Scheduling
-from launcher.store.transitions import Excuse
+from launcher.store.transitions import Requeue
 from launcher.system.files import Stamp, stamp
 
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
@@ -36,10 +36,12 @@ class Ended:
     claim: Claim
     outcome: Outcome
     peak: int | None  # bytes that it took on one GPU at most, as far as that was seen
-    crowd: dict[str, int]  # UUID of its GPU → bytes that all others had there in its last seconds
+    others_usage: dict[
+        str, int
+    ]  # UUID of its GPU → bytes that all others had there in its last seconds
     since: float  # monotonic
     outputs: dict[str, Stamp] = field(default_factory=dict)  # path → size and time
-    excuse: Excuse | None = None
+    requeue: Requeue | None = None
 
 
 class Endings:
@@ -76,7 +78,7 @@ class Endings:
                 claim=claim,
                 outcome=outcome,
                 peak=ledger.peak(claim),
-                crowd=ledger.crowd(claim),
+                others_usage=ledger.others_usage(claim),
                 since=time.monotonic(),
             )
         )
@@ -95,11 +97,11 @@ class Endings:
                 paths = ended.claim.spec.outputs
                 ended.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
             elif not isinstance(ended.outcome, Void):
-                ended.excuse = self._excuse(ended, machine())
+                ended.requeue = self._requeue(ended, machine())
             elif ended.outcome.whose == "job":
                 text = f"could not be started: {ended.outcome.why}; queued again"
                 reason = Reason(code=ReasonCode.NOT_STARTED, text=text)
-                ended.excuse = Excuse(reason=reason, pause_s=UNSTARTED_PAUSE_S)
+                ended.requeue = Requeue(reason=reason, pause_s=UNSTARTED_PAUSE_S)
         return due
 
     def finish(self, ended: Ended, now: float) -> State | None:
@@ -110,7 +112,7 @@ class Endings:
             outputs=ended.outputs,
             now=now,
             peak=ended.peak,
-            excuse=ended.excuse,
+            requeue=ended.requeue,
         )
 
     def settle(self, taken_in: Sequence[Ended]) -> None:
@@ -126,15 +128,15 @@ class Endings:
         late = time.monotonic() > ended.since + PUZZLE_S
         return not (late or self._gpus.seen_since(ended.since))
 
-    def _excuse(self, ended: Ended, machine: Machine) -> Excuse | None:
+    def _requeue(self, ended: Ended, machine: Machine) -> Requeue | None:
         """Return why an end is not held against its job, None where it is."""
         job = ended.claim.job
-        return excuse_of(
+        return requeue_of(
             ended.claim,
             self._queue.lane_of(job),
             ended.outcome,
             machine,
             peak=ended.peak,
-            crowd=ended.crowd,
+            others_usage=ended.others_usage,
             moved=self._gpus.moved.get(job, ""),
         )

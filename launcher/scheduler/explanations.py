@@ -65,11 +65,11 @@ def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
         return f"on the CPU with {cores(given.cpus)}"
     on = ", ".join(card.gpu.label for card in sorted(places, key=place_of))
     free = format_bytes(min(card.free for card in places))
-    if given.claim is None:
+    if given.reservation is None:
         return f"on {on} without other jobs, as nobody knows what it takes; {free} free"
     source = f" ({job.source})" if job.source else ""
-    alone = ", shared with no other job" if given.lone else ""
-    return f"on {on}: gets {format_bytes(given.claim)}{source} of {free} free{alone}"
+    alone = ", shared with no other job" if given.exclusive else ""
+    return f"on {on}: gets {format_bytes(given.reservation)}{source} of {free} free{alone}"
 
 
 def place_of(card: Card) -> tuple[int, int]:
@@ -110,7 +110,7 @@ def too_large(need: Need, pool: Pool, machine: Machine) -> Refusal:
     """Return why too few GPUs are large enough, in numbers."""
     reserve = machine.rules.reserve
     kept = f", {format_bytes(reserve)} are kept for others" if reserve else ""
-    asked = format_bytes(need.claim or 0)
+    asked = format_bytes(need.vram_request or 0)
     if need.count > 1:
         enough = pool.large_enough(need)
         have = "has" if enough < 2 else "have"

@@ -6,37 +6,20 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from launcher.gpu.monitor import Sight
-from launcher.gpu.process_owner import owner_of, parent_of
-from launcher.gpu.promises import Pledge
+from launcher.gpu.process_owner import Ours
+from launcher.gpu.reservations import Reservation
 from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources, is_exact
-from launcher.scheduler.model import Running, Start, Waiting
-from launcher.scheduler.oom_policy import NEGLIGIBLE
-from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import NO_USAGE, Usage, claim_of
+from launcher.job import Resources
+from launcher.scheduler.model import Running, Start
+from launcher.store.rows import Claim
+from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.paths import Home
-from launcher.workers.memory_share import CONTEXT, Portion, Report, read_report
+from launcher.workers.memory_share import CONTEXT, Report, VramLimit, read_report
 
 LARGEST_CONTEXT = 2 << 30
 CONTEXT_STEP = 64 << 20
 NOTHING: Mapping[str, int] = MappingProxyType({})
-
-
-class Ours:
-    """The pids of our own processes, found by whose they descend from; it may be asked in any thread."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        # pid of a supervisor or a lone program → job; replaced as a whole, never changed
-        self.heads: Mapping[int, int] = {}
-
-    def __contains__(self, pid: object) -> bool:
-        return isinstance(pid, int) and self.owner(pid) is not None
-
-    def owner(self, pid: int) -> int | None:
-        """Return the job that a process belongs to, None when it is none of ours."""
-        return owner_of(pid, parent_of, self.heads)
 
 
 @dataclass(slots=True)
@@ -44,7 +27,7 @@ class _Taken:
     """What one attempt takes on each of its GPUs, in bytes."""
 
     number: int = 0  # of the attempt
-    told: dict[str, int] = field(default_factory=dict)  # by the driver, at the newest look
+    by_driver: dict[str, int] = field(default_factory=dict)  # bytes by GPU, at the newest look
     reported: dict[str, int] = field(
         default_factory=dict
     )  # by its worker, where the driver does not
@@ -55,7 +38,7 @@ class _Taken:
 
     @property
     def used(self) -> dict[str, int]:
-        return self.told | self.reported
+        return self.by_driver | self.reported
 
 
 class Ledger:
@@ -88,17 +71,17 @@ class Ledger:
             return False
         running = {claim.job: claim for claim in claims if claim.gpus}
         self.know(claims, alone)
-        by_driver, unknown = self._told(sight.gpus, running)
+        by_driver, unknown = self._driver_usage(sight.gpus, running)
         earlier = {job: self._of(claim) for job, claim in running.items()}
         self._taken, self._seen = {}, sight
         for job, claim in running.items():
-            untold = {uuid for uuid in claim.gpus if (job, uuid) in unknown or not self._named}
+            unmeasured = {uuid for uuid in claim.gpus if (job, uuid) in unknown or not self._named}
             self._taken[job] = self._measured(
                 claim,
                 sight,
                 earlier[job],
                 by_driver.get(job, {}),
-                untold - by_driver.get(job, {}).keys(),
+                unmeasured - by_driver.get(job, {}).keys(),
             )
         return True
 
@@ -127,8 +110,8 @@ class Ledger:
         claim: Claim,
         sight: Sight,
         earlier: _Taken,
-        told: dict[str, int],
-        untold: Collection[str],
+        by_driver: dict[str, int],
+        unmeasured: Collection[str],
     ) -> _Taken:
         """Return what an attempt takes now.
 
@@ -136,15 +119,15 @@ class Ledger:
             claim: the attempt.
             sight: the newest look.
             earlier: what was known of it before.
-            told: what the driver says of its processes, by GPU.
-            untold: its GPUs of which the driver cannot say that: there its worker's word counts.
+            by_driver: what the driver reports of its processes, in bytes by GPU.
+            unmeasured: its GPUs of which the driver does not report that: there its worker's report counts.
         """
-        taken = _Taken(number=claim.number, told=told, before=earlier.others)
+        taken = _Taken(number=claim.number, by_driver=by_driver, before=earlier.others)
         report = read_report(self._home.attempt(claim.job, claim.number))
         if report is not None:
-            taken.context = _context(report, max(told.values(), default=None))
+            taken.context = _context(report, max(by_driver.values(), default=None))
             whole = report.reserved + taken.context
-            taken.reported = {uuid: whole for uuid in untold if _is_about(report, uuid, claim)}
+            taken.reported = {uuid: whole for uuid in unmeasured if _is_about(report, uuid, claim)}
         taken.others = {
             gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
             for gpu in sight.gpus
@@ -154,7 +137,7 @@ class Ledger:
         taken.peak = max([*peaks, *([] if earlier.peak is None else [earlier.peak])], default=None)
         return taken
 
-    def _told(
+    def _driver_usage(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
     ) -> tuple[dict[int, dict[str, int]], set[tuple[int, str]]]:
         """Return what the driver says of our processes, by job; and where it knows them, not their memory."""
@@ -183,7 +166,7 @@ class Ledger:
         gone: Counter[str] = Counter()
         for job, taken in self._taken.items():
             if (job, taken.number) not in attempts:
-                gone.update(taken.told)
+                gone.update(taken.by_driver)
         return tuple(
             replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
             if gpu.uuid in gone and gpu.used is not None
@@ -207,8 +190,8 @@ class Ledger:
             devices=claim.gpus,
             ram=spec.resources.ram or 0,
             group=spec.terms.group,
-            claim=claim.claim,
-            lone=claim.lone or (bool(claim.gpus) and claim.claim is None),
+            reservation=claim.reservation,
+            exclusive=claim.exclusive or (bool(claim.gpus) and claim.reservation is None),
             used=self._of(claim).used,
             ends=None if expected_s is None else claim.claimed + expected_s,
         )
@@ -225,7 +208,7 @@ class Ledger:
         report = read_report(self._home.attempt(claim.job, claim.number))
         return max([*peaks, *_peak(report, taken.context)], default=None)
 
-    def crowd(self, claim: Claim) -> dict[str, int]:
+    def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
         taken = self._of(claim)
         return {
@@ -234,26 +217,28 @@ class Ledger:
             if uuid in taken.others
         }
 
-    def portions(self, claims: Collection[Claim]) -> dict[tuple[int, int], Portion]:
+    def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
         """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
 
         Its allocator is held to what it was promised, or to what it takes already where that is more: so
         the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
         """
         beside = Counter(uuid for claim in claims for uuid in claim.gpus)
-        portions = {}
+        vram_limits = {}
         for claim in claims:
             if not claim.gpus:
                 continue
             taken = self._of(claim)
             cap = None
-            if claim.claim is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
-                cap = max(claim.claim, *taken.used.values(), 0)
-            portion = Portion() if cap is None else Portion(cap=cap, context=_steps(taken.context))
-            portions[claim.job, claim.number] = portion
-        return portions
+            if claim.reservation is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
+                cap = max(claim.reservation, *taken.used.values(), 0)
+            vram_limit = (
+                VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
+            )
+            vram_limits[claim.job, claim.number] = vram_limit
+        return vram_limits
 
-    def pledges(self, claims: Iterable[Claim], mask: int = -1) -> list[Pledge]:
+    def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
         """Return what others must know of: promises to attempts that run, with what is in use of them.
 
         Args:
@@ -261,23 +246,23 @@ class Ledger:
             mask: of the cores that they may be given.
         """
         totals = {gpu.uuid: gpu.total for gpu in (self._seen.gpus if self._seen else ())}
-        pledges = []
+        reservations = []
         for claim in claims:
-            pledges += pledges_of(
+            reservations += reservations_of(
                 Start(
                     job=claim.job,
                     devices=claim.gpus,
                     cpus=claim.cpus,
                     reason="",
-                    claim=claim.claim,
-                    lone=claim.lone,
+                    reservation=claim.reservation,
+                    exclusive=claim.exclusive,
                 ),
                 claim.spec.resources,
                 totals=totals,
                 used=self._of(claim).used,
                 mask=mask,
             )
-        return pledges
+        return reservations
 
 
 def _context(report: Report, used: int | None) -> int:
@@ -303,14 +288,14 @@ def _peak(report: Report | None, context: int) -> list[int]:
     return [] if report is None or not report.peak else [report.peak + context]
 
 
-def pledges_of(
+def reservations_of(
     place: Start,
     asked: Resources,
     *,
     totals: Mapping[str, int],
     used: Mapping[str, int] = NOTHING,
     mask: int = -1,
-) -> list[Pledge]:
+) -> list[Reservation]:
     """Return what is promised to a job, as others are told of it.
 
     A promise of unknown size is a quarter of the card: all of it would keep others away for days from one of
@@ -325,37 +310,17 @@ def pledges_of(
         mask: of the cores that it may be given.
     """
     job = place.job
-    pledges = [Pledge(device=core_resource(mask), claim=place.cpus, used=None, job=job)]
+    reservations = [Reservation(device=core_resource(mask), amount=place.cpus, used=None, job=job)]
     if asked.ram:
-        pledges.append(Pledge(device=MEMORY, claim=asked.ram, used=None, job=job))
+        reservations.append(Reservation(device=MEMORY, amount=asked.ram, used=None, job=job))
     for uuid in place.devices:
         total = totals.get(uuid, 0)
-        size = total // 4 if place.claim is None else place.claim
+        size = total // 4 if place.reservation is None else place.reservation
         if asked.exclusive:
             size = max(total, size)
-            pledges.append(Pledge(device=resource(ALONE, uuid), claim=1, used=None, job=job))
-        pledges.append(Pledge(device=uuid, claim=size, used=used.get(uuid), job=job))
-        pledges.append(Pledge(device=resource(JOBS, uuid), claim=1, used=None, job=job))
-    return pledges
-
-
-def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
-    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes."""
-    lane = ready.lane
-    exact = is_exact(lane.signature)
-    asked = lane.resources.min_vram
-    claim, source = claim_of(asked, lane.least, usage, exact=exact)
-    enough = usage.peak if exact or asked is None else None
-    if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)
-    return Waiting(
-        job=ready.id,
-        resources=lane.resources,
-        group=lane.group,
-        claim=claim,
-        source=source,
-        enough=None if claim is None or enough is None else min(claim, enough),
-        learned=claim is not None and claim > max(asked or 0, lane.least),
-        seconds=usage.expected_seconds,
-        visible=lane.visible,
-    )
+            reservations.append(
+                Reservation(device=resource(ALONE, uuid), amount=1, used=None, job=job)
+            )
+        reservations.append(Reservation(device=uuid, amount=size, used=used.get(uuid), job=job))
+        reservations.append(Reservation(device=resource(JOBS, uuid), amount=1, used=None, job=job))
+    return reservations

@@ -56,15 +56,15 @@ class Pool:
 
     def has_room(self, need: Need) -> bool:
         """Tell whether as many GPUs as a job needs can take it now."""
-        lonely = self._unshared if need.exclusive else self._lonely
-        frees = (lonely if need.lone else self._roomy).entries
+        lonely = self._unshared if need.excludes_others else self._lonely
+        frees = (lonely if need.exclusive else self._roomy).entries
         if len(frees) < need.count:
             return False
-        if need.claim is None:
+        if need.vram_request is None:
             return True
         reserve = self.cards[0].reserve if need.into_reserve else 0
         free: int = -frees[need.count - 1][0]
-        return free + reserve >= need.claim
+        return free + reserve >= need.vram_request
 
     def places(self, need: Need) -> Iterator[Card]:
         """Give the GPUs that can take a job now, the best first.
@@ -72,7 +72,7 @@ class Pool:
         That is the emptiest, of those the smallest, of those the one with the most free memory; for a job
         of which nobody knows what it takes, the one with the most free memory.
         """
-        ranking = self._lonely if need.claim is None else self._best
+        ranking = self._lonely if need.vram_request is None else self._best
         for entry in ranking.entries:
             card = self.cards[entry[-1]]
             if card.takes(need):
@@ -90,11 +90,11 @@ class Pool:
 
     def could(self, need: Need) -> bool:
         """Tell whether enough GPUs could take a job if nobody else used them."""
-        return need.claim is None or self.large_enough(need) + self._guessed >= need.count
+        return need.vram_request is None or self.large_enough(need) + self._guessed >= need.count
 
     def large_enough(self, need: Need) -> int:
         """Return how many GPUs are known to be able to take a job if nobody else used them."""
-        return sum(total >= (need.claim or 0) for total in self._totals)
+        return sum(total >= (need.vram_request or 0) for total in self._totals)
 
     @property
     def largest(self) -> int:
@@ -130,13 +130,13 @@ class _Ranking:
 
 
 def _emptiness(card: Card) -> tuple[float, ...] | None:
-    if card.shut or card.lone or len(card.ours) >= card.most:
+    if card.shut or card.exclusive_jobs or len(card.ours) >= card.most:
         return None
     return len(card.ours), card.gpu.total, -card.free
 
 
 def _room_beside(card: Card) -> tuple[float, ...] | None:
-    if card.shut or card.lone or len(card.ours) >= card.most:
+    if card.shut or card.exclusive_jobs or len(card.ours) >= card.most:
         return None
     return (-card.free,)
 

@@ -22,30 +22,37 @@ class Need:
     """What a job asks of each of its GPUs, and which GPUs it may have."""
 
     count: int
-    claim: int | None  # bytes; None: nobody knows
-    lone: bool
+    vram_request: int | None  # bytes; None: nobody knows
+    exclusive: bool
     device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
     visible: tuple[str, ...] | None
-    exclusive: bool = False  # other users' jobs share them neither
+    excludes_others: bool = False  # other users' jobs share them neither
     into_reserve: bool = False  # its claim may take of what is kept for others
 
 
-def need_of(one: Waiting) -> Need:
+def need_of(job: Waiting) -> Need:
     """Return what a waiting job asks of GPUs."""
-    asked = one.resources
-    return Need(max(1, asked.gpus), one.claim, one.lone, asked.device, one.visible, asked.exclusive)
+    asked = job.resources
+    return Need(
+        max(1, asked.gpus),
+        job.vram_request,
+        job.exclusive,
+        asked.device,
+        job.visible,
+        asked.exclusive,
+    )
 
 
-def need_alone(one: Waiting) -> Need | None:
+def need_alone(job: Waiting) -> Need | None:
     """Return what a job can do with on GPUs that nobody else uses; None: not with less than its claim.
 
     A claim is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
     nearly fills one would wait for the margin for ever. As for a job of which nobody knows anything, the
     reserve is not kept from it, or what it took there before would not be free.
     """
-    if one.claim is None or one.enough is None:
+    if job.vram_request is None or job.enough is None:
         return None
-    return replace(need_of(one), claim=one.enough, lone=True, into_reserve=True)
+    return replace(need_of(job), vram_request=job.enough, exclusive=True, into_reserve=True)
 
 
 class Card:
@@ -55,12 +62,12 @@ class Card:
         "_owed",
         "_said",
         "_turns",
+        "exclusive_jobs",
         "foreign",
         "free",
         "gpu",
         "guests",
         "is_ours",
-        "lone",
         "most",
         "others",
         "ours",
@@ -83,14 +90,14 @@ class Card:
         self._owed: Counter[str] = Counter()  # bytes by the user to whose jobs they are promised
         self.guests: Counter[str] = Counter()  # jobs by the user to whose launcher they belong
         alone = ""
-        for one in machine.foreign:
-            if one.device == gpu.uuid:
-                self._owed[one.user] += one.amount
-                self.guests[one.user] += 0  # an older launcher does not tell how many
-            elif one.device == resource(JOBS, gpu.uuid):
-                self.guests[one.user] += one.amount
-            elif one.device == resource(ALONE, gpu.uuid):
-                alone = one.user
+        for reservation in machine.foreign:
+            if reservation.device == gpu.uuid:
+                self._owed[reservation.user] += reservation.amount
+                self.guests[reservation.user] += 0  # an older launcher does not tell how many
+            elif reservation.device == resource(JOBS, gpu.uuid):
+                self.guests[reservation.user] += reservation.amount
+            elif reservation.device == resource(ALONE, gpu.uuid):
+                alone = reservation.user
         self.foreign = sum(self._owed.values())
         self.most = rules.max_per_gpu if rules.max_per_gpu is not None else 1 << 30
         self.reserve = rules.reserve
@@ -101,7 +108,7 @@ class Card:
         )
         self.quiet = True
         self.ours: list[Running] = []
-        self.lone = 0  # of ours, how many share it with none of ours
+        self.exclusive_jobs = 0  # of ours, how many share it with none of ours
         self._turns = turns
         self._said = ""
 
@@ -114,29 +121,29 @@ class Card:
         """Know that all that runs was given: what is left of the memory in use is others'."""
         self.quiet = self.others + self.foreign <= QUIET_SHARE * self.gpu.total
 
-    def load(self, one: Running) -> int:
+    def load(self, job: Running) -> int:
         """Return what a job of ours takes here: what it was promised, or more where it uses more."""
-        return max(one.claim or 0, one.used.get(self.gpu.uuid, 0))
+        return max(job.reservation or 0, job.used.get(self.gpu.uuid, 0))
 
-    def give(self, one: Running) -> None:
+    def give(self, job: Running) -> None:
         """Give a job of ours its place here."""
-        used = min(one.used.get(self.gpu.uuid, 0), self.others)
+        used = min(job.used.get(self.gpu.uuid, 0), self.others)
         self.others -= used
-        self.free += used - self.load(one)
-        self.ours.append(one)
-        self.lone += one.lone
+        self.free += used - self.load(job)
+        self.ours.append(job)
+        self.exclusive_jobs += job.exclusive
         self._said = ""
 
-    def take_back(self, one: Running) -> None:
+    def take_back(self, job: Running) -> None:
         """Have a job's place back, and what it used."""
-        self.ours = [other for other in self.ours if other is not one]
-        self.free += self.load(one)
-        self.lone -= one.lone
+        self.ours = [running for running in self.ours if running is not job]
+        self.free += self.load(job)
+        self.exclusive_jobs -= job.exclusive
         self._said = ""
 
     def takes(self, need: Need) -> bool:
         """Tell whether a job can start here now."""
-        return not self.shut and self._holds(need, self.free, len(self.ours), self.lone)
+        return not self.shut and self._holds(need, self.free, len(self.ours), self.exclusive_jobs)
 
     def opens(self, need: Need) -> Turn | None:
         """Return when a job can start here at the earliest; None: not even when all ours have ended.
@@ -147,49 +154,49 @@ class Card:
         """
         if self.shut:
             return None
-        free, count, lone = self.free, len(self.ours), self.lone
-        if self._holds(need, free, count, lone):
+        free, count, exclusive = self.free, len(self.ours), self.exclusive_jobs
+        if self._holds(need, free, count, exclusive):
             return (-inf, 0)
-        for one in sorted(self.ours, key=self._turn):
-            free, count, lone = free + self.load(one), count - 1, lone - one.lone
-            if self._holds(need, free, count, lone):
-                return self._turn(one)
+        for job in sorted(self.ours, key=self._turn):
+            free, count, exclusive = free + self.load(job), count - 1, exclusive - job.exclusive
+            if self._holds(need, free, count, exclusive):
+                return self._turn(job)
         return None
 
-    def _turn(self, one: Running) -> Turn:
-        return self._turns[id(one)]
+    def _turn(self, job: Running) -> Turn:
+        return self._turns[id(job)]
 
-    def _holds(self, need: Need, free: int, count: int, lone: int) -> bool:
+    def _holds(self, need: Need, free: int, count: int, exclusive: int) -> bool:
         if need.into_reserve:
             free += self.reserve
-        if need.claim is not None and need.claim > free:
+        if need.vram_request is not None and need.vram_request > free:
             return False
-        if need.exclusive and self.guests:
+        if need.excludes_others and self.guests:
             return False
-        if need.lone:
+        if need.exclusive:
             return count == 0 and self.quiet
-        return not lone and count < self.most
+        return not exclusive and count < self.most
 
     def beside(self, need: Need, at: Turn) -> tuple[int, int]:
         """Return (bytes, jobs of ours) for which there is room beside a job that starts at a time."""
-        if need.lone:
+        if need.exclusive:
             return 0, 0
-        gone = [one for one in self.ours if self._turn(one) <= at]
-        left = self.free + sum(self.load(one) for one in gone)
-        return left - (need.claim or 0), self.most - (len(self.ours) - len(gone)) - 1
+        gone = [job for job in self.ours if self._turn(job) <= at]
+        left = self.free + sum(self.load(job) for job in gone)
+        return left - (need.vram_request or 0), self.most - (len(self.ours) - len(gone)) - 1
 
     def refusal(self, need: Need) -> str:
         """Return in numbers why a job cannot start here now."""
         name, gpu = self.gpu.label, self.gpu
         if self.shut:
             return f"{name} {self.shut}"
-        if need.lone and self.ours:
+        if need.exclusive and self.ours:
             return f"{name} runs {_jobs(self.ours)}"
-        if self.lone:
+        if self.exclusive_jobs:
             return f"{name} runs {_jobs(self.ours)} alone"
-        if need.exclusive and self.guests:
+        if need.excludes_others and self.guests:
             return f"{name} has jobs of {', '.join(self.guests)}"
-        if need.lone and not self.quiet:
+        if need.exclusive and not self.quiet:
             taken = f"{name} has {format_bytes(self.others)} in use by others"
             return taken + (f" and {self._foreign()}" if self.foreign else "")
         if len(self.ours) >= self.most:
@@ -201,19 +208,19 @@ class Card:
 
     def _promised(self) -> str:
         """Return what of the free memory is promised, and to whom."""
-        said = []
-        pending = {one.job: self.load(one) - one.used.get(self.gpu.uuid, 0) for one in self.ours}
+        parts = []
+        pending = {job.job: self.load(job) - job.used.get(self.gpu.uuid, 0) for job in self.ours}
         if sum(pending.values()) > 0:
-            owed = [one for one in self.ours if pending[one.job] > 0]
-            said.append(f"{format_bytes(sum(pending.values()))} of it promised to {_jobs(owed)}")
+            owed = [job for job in self.ours if pending[job.job] > 0]
+            parts.append(f"{format_bytes(sum(pending.values()))} of it promised to {_jobs(owed)}")
         if self.foreign:
-            said.append(self._foreign())
+            parts.append(self._foreign())
         reserve = (
             self.gpu.total - self.others - self.foreign - self.free - sum(map(self.load, self.ours))
         )
         if reserve > 0:
-            said.append(f"{format_bytes(reserve)} kept for others")
-        return "".join(f", {one}" for one in said)
+            parts.append(f"{format_bytes(reserve)} kept for others")
+        return "".join(f", {job}" for job in parts)
 
     def _foreign(self) -> str:
         owed = [
@@ -225,12 +232,12 @@ class Card:
 
 def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:
     """Tell whether CUDA_VISIBLE_DEVICES names a GPU: by its number in PCI order, or by how its UUID begins."""
-    for one in visible:
-        if one.isdecimal():
-            if int(one) == gpu.index:
+    for name in visible:
+        if name.isdecimal():
+            if int(name) == gpu.index:
                 return True
-        elif one.startswith(("GPU-", "MIG-")):
-            if gpu.uuid.startswith(one):
+        elif name.startswith(("GPU-", "MIG-")):
+            if gpu.uuid.startswith(name):
                 return True
         else:
             return False  # as CUDA does: what follows something unknown, such as -1, is not seen
@@ -256,6 +263,6 @@ def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
 
 
 def _jobs(ours: Sequence[Running]) -> str:
-    names = [one.name or str(one.job) for one in ours[:NAMED]]
+    names = [job.name or str(job.job) for job in ours[:NAMED]]
     more = f" and {len(ours) - NAMED} more" if len(ours) > NAMED else ""
     return ("job " if len(ours) == 1 else "jobs ") + ", ".join(names) + more

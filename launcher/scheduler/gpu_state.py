@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.monitor import Lookout, Sight
-from launcher.gpu.promises import Board, Pledge
+from launcher.gpu.process_owner import Ours
 from launcher.gpu.recording import gpu_record
-from launcher.gpu.resources import MEMORY, Promise, core_resource
+from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of
+from launcher.scheduler.gpu_accounting import Ledger, reservations_of
 from launcher.scheduler.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.scheduler.policy import decide, evacuate
 from launcher.states import ReasonCode
@@ -22,7 +23,7 @@ from launcher.store.rows import Claim
 from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from launcher.workers.memory_share import Portion, read_share, write_share
+from launcher.workers.memory_share import VramLimit, read_share, write_share
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
 FOREIGN_S = 0.5  # likewise of what other homes promise, which is read again before anything starts
@@ -43,7 +44,7 @@ class Accelerators:
         look: Callable[[], Sequence[GpuSnapshot]],
         wake: Callable[[], None],
         *,
-        board: Board,
+        board: ReservationBoard,
         rules: Callable[[], Rules] = Rules,
         absent: Callable[[], str] = str,
         cores: int = -1,
@@ -65,9 +66,9 @@ class Accelerators:
         self._lookout = Lookout(look, wake, ours=lambda: ours)
         self._ledger = Ledger(home, ours)
         self._sight: Sight | None = None
-        self._portions: dict[tuple[int, int], Portion] = {}  # as workers were told
-        self._pledged: list[Pledge] = []
-        self._foreign: tuple[Promise, ...] = ()
+        self._vram_limits: dict[tuple[int, int], VramLimit] = {}  # as workers were told
+        self._pledged: list[Reservation] = []
+        self._foreign: tuple[ForeignReservation, ...] = ()
         self._foreign_at, self._foreign_took_s = -inf, 0.0
         self._shown_at, self._shown_trouble = 0.0, ""
         self._faults: dict[str, str] = {}
@@ -118,7 +119,7 @@ class Accelerators:
         self._show()
 
     @property
-    def foreign(self) -> tuple[Promise, ...]:
+    def foreign(self) -> tuple[ForeignReservation, ...]:
         """What other homes have promised, as it was lately: what is new is seen before anything starts."""
         began = time.monotonic()
         if began > self._foreign_at + max(FOREIGN_S, SELDOM * self._foreign_took_s):
@@ -154,68 +155,75 @@ class Accelerators:
             claims: the attempts that run.
             asked: of what it was decided, as `decide` takes it.
         """
-        starts = [one for one in decisions if isinstance(one, Start)]
+        starts = [decision for decision in decisions if isinstance(decision, Start)]
         if not starts:
             return decisions
         waiting, running, machine, now = asked
-        pledges = [*self._ledger.pledges(claims, self._cores), *self._fresh(starts, asked)]
-        if not any(one.devices for one in starts) and self._board.covers(pledges):
+        reservations = [
+            *self._ledger.reservations(claims, self._cores),
+            *self._fresh(starts, asked),
+        ]
+        if not any(decision.devices for decision in starts) and self._board.covers(reservations):
             return decisions
-        told = self._board.publish(pledges, {one.job for one in starts})
+        published = self._board.publish(reservations, {decision.job for decision in starts})
         self._pledged = []  # what is told once all this is settled is something else
-        earlier = self._board.earlier() if told else self._board.others()
+        earlier = self._board.earlier() if published else self._board.others()
         if _promised(earlier) <= _promised(machine.foreign):
             return decisions
         self._foreign, self._foreign_at = earlier, time.monotonic()
         again = decide(waiting, running, replace(machine, foreign=earlier), now)
-        settled = [_settled(one, other) for one, other in zip(decisions, again, strict=True)]
-        self._board.withdraw({one.job for one in settled if isinstance(one, Wait)})
+        settled = [
+            _settled(decision, other) for decision, other in zip(decisions, again, strict=True)
+        ]
+        self._board.withdraw({decision.job for decision in settled if isinstance(decision, Wait)})
         return settled
 
     def _fresh(
         self,
         starts: Sequence[Start],
         asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
-    ) -> Iterator[Pledge]:
+    ) -> Iterator[Reservation]:
         """Give what is to be promised to jobs that are about to start."""
         totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
-        resources = {one.job: one.resources for one in asked[0]}
-        for one in starts:
-            yield from pledges_of(one, resources[one.job], totals=totals, mask=self._cores)
+        resources = {job.job: job.resources for job in asked[0]}
+        for job in starts:
+            yield from reservations_of(job, resources[job.job], totals=totals, mask=self._cores)
 
     def tell(self, claims: Collection[Claim]) -> None:
         """Tell other users what we promise, and workers how much of their GPUs is theirs."""
-        pledges = self._ledger.pledges(claims, self._cores)
-        if self._untold(pledges) or self._board.due():
-            self._board.publish(pledges)
-            self._pledged = pledges
+        reservations = self._ledger.reservations(claims, self._cores)
+        if self._untold(reservations) or self._board.due():
+            self._board.publish(reservations)
+            self._pledged = reservations
         if self._board.trouble or self._shown_trouble:
             self._show()
         self._ledger.know(claims)  # those about to start are ours, too
-        portions = self._ledger.portions(claims)
+        vram_limits = self._ledger.vram_limits(claims)
         for claim in claims:
             key = (claim.job, claim.number)
-            if key not in portions:
+            if key not in vram_limits:
                 continue
             attempt = self._home.attempt(*key)
-            if key not in self._portions:  # a scheduler before us may have told it something
-                self._portions[key] = read_share(attempt) or Portion()
-            if portions[key] != self._portions[key]:
-                told = portions[key]
+            if key not in self._vram_limits:  # a scheduler before us may have told it something
+                self._vram_limits[key] = read_share(attempt) or VramLimit()
+            if vram_limits[key] != self._vram_limits[key]:
+                limit = vram_limits[key]
                 try:
-                    write_share(attempt, cap=told.cap, context=told.context)
+                    write_share(attempt, cap=limit.cap, context=limit.context)
                 except OSError as error:
                     logger.warning("job=%d share trouble=%r", claim.job, str(error))
-                    portions[key] = self._portions[key]
-        self._portions = portions
+                    vram_limits[key] = self._vram_limits[key]
+        self._vram_limits = vram_limits
 
-    def _untold(self, pledges: Sequence[Pledge]) -> bool:
+    def _untold(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether others are to be told something else: of which job cores are, they need not know."""
         counted = {core_resource(self._cores), MEMORY}
-        if counted.issuperset(one.device for one in (*pledges, *self._pledged)):
-            return not self._board.tells(pledges)
-        return [(one.job, one.device) for one in pledges] != [
-            (one.job, one.device) for one in self._pledged
+        if counted.issuperset(
+            reservation.device for reservation in (*reservations, *self._pledged)
+        ):
+            return not self._board.tells(reservations)
+        return [(reservation.job, reservation.device) for reservation in reservations] != [
+            (reservation.job, reservation.device) for reservation in self._pledged
         ]
 
     def leave(self, claims: Collection[Claim]) -> None:
@@ -254,11 +262,11 @@ class Accelerators:
             logger.warning("gpus.json trouble=%r", str(error))
 
 
-def _promised(promises: Sequence[Promise]) -> Counter[str]:
+def _promised(reservations: Sequence[ForeignReservation]) -> Counter[str]:
     """Return how many bytes of each GPU are promised."""
     sums: Counter[str] = Counter()
-    for one in promises:
-        sums[one.device] += one.amount
+    for reservation in reservations:
+        sums[reservation.device] += reservation.amount
     return sums
 
 

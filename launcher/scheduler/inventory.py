@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from launcher.gpu.resources import MEMORY, Promise, shares_cores
-from launcher.job import Resources
+from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
+from launcher.job import CPU, Resources
 from launcher.scheduler.explanations import (
     Lack,
     Refusal,
@@ -153,11 +153,15 @@ class Inventory:
     def _gpu_lack(self, need: Need, pool: Pool) -> Lack:
         if not self.explain:
             return Lack("has no room")
-        what = "a GPU that it shares with no other job" if need.lone else "a GPU"
-        if need.claim is not None:
-            what = format_bytes(need.claim) + (" on a GPU of its own" if need.lone else "")
+        what = "a GPU that it shares with no other job" if need.exclusive else "a GPU"
+        if need.vram_request is not None:
+            what = format_bytes(need.vram_request) + (
+                " on a GPU of its own" if need.exclusive else ""
+            )
         if need.count > 1:
-            what = f"{need.count} GPUs" + (f" with {what} each" if need.claim is not None else "")
+            what = f"{need.count} GPUs" + (
+                f" with {what} each" if need.vram_request is not None else ""
+            )
         return Lack(f"needs {what}", pool.refusals(need))
 
     # --- what this machine can never give
@@ -167,7 +171,7 @@ class Inventory:
         # a lane's jobs share their resources
         key = (
             id(request.resources),
-            request.claim,
+            request.vram_request,
             request.enough,
             request.learned,
             request.visible,
@@ -187,7 +191,7 @@ class Inventory:
         """
         need, alone = need_of(request), need_alone(request)
         if request.learned and not self.pool(need).could(need):
-            return (replace(need, claim=None, lone=True),)
+            return (replace(need, vram_request=None, exclusive=True),)
         return (need,) if alone is None else (need, alone)
 
     def _never(self, request: Waiting, needs: Sequence[Need]) -> Refusal | None:
@@ -204,7 +208,7 @@ class Inventory:
             return too_few(pool.cards, need, machine)
         if len(pool.ours) < need.count:
             return kept_back(pool.ours, need, machine)
-        if pool.could(need) or need.claim is None:
+        if pool.could(need) or need.vram_request is None:
             return None
         return too_large(need, pool, machine)
 
@@ -222,7 +226,7 @@ class _Shared:
         return sum(self.theirs.values())
 
 
-def _share(quota: int, there: int, promises: Iterable[Promise]) -> _Shared:
+def _share(quota: int, there: int, promises: Iterable[ForeignReservation]) -> _Shared:
     """Return what is left: what all promise counts against the machine, and against a quota what shares it."""
     by_user, inside = Counter[str](), Counter[str]()
     for promise in promises:
@@ -242,3 +246,25 @@ def _shared(machine: Machine) -> tuple[_Shared, _Shared]:
         _share(machine.cpus, machine.cores_there, cores_of),
         _share(machine.ram, machine.memory_there, memory),
     )
+
+
+def refusal(request: Waiting, machine: Machine) -> Refusal | None:
+    """Return why a machine can never hold a job, though nobody else used it; None where it can.
+
+    Cores, main memory and GPUs are judged alike, by the hardware and by what [sharing] of config.toml
+    leaves out. Where no GPU can be seen nothing is said of GPUs: a driver comes back, and until then
+    the job waits with that reason.
+    """
+    return Inventory(machine).asks(request)[0]
+
+
+def impossible(job: Waiting, machine: Machine) -> str:
+    """Return why a machine can never give what a job asks for, though nobody else used it; '' where it can."""
+    asked = job.resources
+    if asked.cpus > machine.cpus:
+        has = "1 may" if machine.cpus == 1 else f"{machine.cpus} may"
+        return f"needs {cores(asked.cpus)}, and {has} be used on this machine"
+    if not machine.gpus:
+        job = replace(job, resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
+    never = refusal(job, machine)
+    return never.text if never else ""

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from launcher.gpu.resources import Promise
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources
+from launcher.job import Resources, is_exact
+from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.states import Reason, ReasonCode
+from launcher.store.rows import ReadyJob
+from launcher.store.usage import Usage, vram_request_of
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 
@@ -19,7 +22,7 @@ class Waiting:
     name: str = ""  # by which reasons name it; empty: by its number
     resources: Resources
     group: str = ""
-    claim: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
+    vram_request: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
     source: str = ""  # on what the claim rests: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on a GPU that nobody uses
     learned: bool = False  # the claim is what jobs like it took, with a margin
@@ -28,9 +31,9 @@ class Waiting:
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
 
     @property
-    def lone(self) -> bool:
+    def exclusive(self) -> bool:
         """It shares its GPU with none of ours: nobody knows what is left beside it."""
-        return self.claim is None or self.resources.exclusive
+        return self.vram_request is None or self.resources.exclusive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +46,8 @@ class Running:
     devices: tuple[str, ...] = ()  # UUIDs of GPUs; empty: it works on the CPU
     ram: int = 0  # bytes
     group: str = ""
-    claim: int | None = None  # bytes on each of its GPUs; None: they are its own
-    lone: bool = False  # it shares its GPUs with none of ours
+    reservation: int | None = None  # bytes on each of its GPUs; None: they are its own
+    exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: nobody knows
 
@@ -64,7 +67,7 @@ class Machine:
     absent: str = ""  # why no GPU can be seen, where the driver says so
     limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
     rules: Rules = field(default_factory=Rules)
-    foreign: tuple[Promise, ...] = ()
+    foreign: tuple[ForeignReservation, ...] = ()
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
 
     @property
@@ -86,8 +89,8 @@ class Start:
     devices: tuple[str, ...]  # UUIDs of GPUs; empty: on the CPU
     cpus: int
     reason: str
-    claim: int | None = None  # bytes promised on each GPU; None: no other of ours comes there
-    lone: bool = False
+    reservation: int | None = None  # bytes promised on each GPU; None: no other of ours comes there
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,3 +122,25 @@ class Stop:
 
 
 Decision = Start | Wait
+
+
+def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
+    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes."""
+    lane = ready.lane
+    exact = is_exact(lane.signature)
+    asked = lane.resources.min_vram
+    claim, source = vram_request_of(asked, lane.least, usage, exact=exact)
+    enough = usage.peak if exact or asked is None else None
+    if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
+        enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)
+    return Waiting(
+        job=ready.id,
+        resources=lane.resources,
+        group=lane.group,
+        vram_request=claim,
+        source=source,
+        enough=None if claim is None or enough is None else min(claim, enough),
+        learned=claim is not None and claim > max(asked or 0, lane.least),
+        seconds=usage.expected_seconds,
+        visible=lane.visible,
+    )

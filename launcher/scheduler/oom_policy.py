@@ -49,7 +49,7 @@ NEGLIGIBLE = 768 << 20
 class Scene:
     """What the scheduler knows of an attempt that had too little memory; bytes, None: unknown."""
 
-    claim: int | None = None  # promised to it on each GPU
+    reservation: int | None = None  # promised to it on each GPU
     total: int | None = None  # of its card
     others: int | None = None  # on its card, by whomever but itself
     peak: int | None = None  # the most that it was seen to take
@@ -63,7 +63,9 @@ class Blame:
 
     whose: Whose
     where: Where = "gpu"  # which memory was missing
-    claim: int | None  # bytes of each GPU that the next attempt needs; None: unknown as before
+    vram_request: (
+        int | None
+    )  # bytes of each GPU that the next attempt needs; None: unknown as before
     why: str  # one sentence, in numbers
     charged: bool  # whether the attempt uses up one of its job's retries
 
@@ -77,21 +79,21 @@ def blame(shortage: Shortage, scene: Scene) -> Blame:
     """
     if shortage.where == "ram":
         return _main_memory(shortage, scene)
-    claim, need = scene.claim, _need(shortage, scene)
+    claim, need = scene.reservation, _need(shortage, scene)
     total = shortage.total if scene.total is None else scene.total
     others = _others(shortage, scene)
     numbers = _told(shortage, scene)
     if _taken(claim, need, total, others) and not _capped(shortage, need):
         least = claim if claim is not None else _beyond(need, total, others, scene.reserve)
         why = f"a neighbour's: {numbers}; others have {_of(others)} of {_of(total)} there"
-        return Blame(whose="neighbour", claim=least, why=why, charged=False)
+        return Blame(whose="neighbour", vram_request=least, why=why, charged=False)
     grown = _grown(claim, need, _most(total, others, scene.reserve))
     if shortage.cap is None and total is not None and others is not None and others <= NEGLIGIBLE:
         grown = _steps(max(grown or 0, total + 1))
         numbers += f", alone on a card of {_of(total)}"
     next_time = "" if grown is None else f"; needs {_of(grown)} next time"
     why = f"its own: {numbers}{next_time}"
-    return Blame(whose="ours", claim=grown, why=why, charged=grown is None)
+    return Blame(whose="ours", vram_request=grown, why=why, charged=grown is None)
 
 
 def _main_memory(shortage: Shortage, scene: Scene) -> Blame:
@@ -109,7 +111,9 @@ def _main_memory(shortage: Shortage, scene: Scene) -> Blame:
     within = promised is not None and measured and not beyond
     whose: Whose = "ours" if beyond else "machine"
     why = f"its own: {numbers}" if beyond else f"the machine's: {numbers}"
-    return Blame(whose=whose, where="ram", claim=scene.claim, why=why, charged=not within)
+    return Blame(
+        whose=whose, where="ram", vram_request=scene.reservation, why=why, charged=not within
+    )
 
 
 def _need(shortage: Shortage, scene: Scene) -> int | None:
@@ -180,8 +184,8 @@ def _told(shortage: Shortage, scene: Scene) -> str:
     text = "ran out of memory" if held is None else f"held {format_bytes(held)}"
     if shortage.wanted is not None:
         text += f" and wanted {format_bytes(shortage.wanted)} more"
-    if scene.claim is not None:
-        text += f", was promised {format_bytes(scene.claim)}"
+    if scene.reservation is not None:
+        text += f", was promised {format_bytes(scene.reservation)}"
     return text if shortage.cap is None else f"{text}, was held to {format_bytes(shortage.cap)}"
 
 

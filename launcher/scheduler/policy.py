@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from math import inf
 
-from launcher.scheduler.backfill import Reservation
+from launcher.scheduler.backfill import FirstJobReservation
 from launcher.scheduler.explanations import Lack, cores, place_of, placed
 from launcher.scheduler.gpu_slot import Card, Need, Turn
 from launcher.scheduler.inventory import Inventory
@@ -58,7 +58,7 @@ class Policy:
         """Take stock; see `Inventory`."""
         self.inventory = Inventory(machine, running, explain=explain)
         self._started: dict[int, Running] = {}  # by job: what decisions have started
-        self._reservation: Reservation | None = None
+        self._reservation: FirstJobReservation | None = None
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
@@ -121,8 +121,8 @@ class Policy:
             devices=tuple(card.gpu.uuid for card in sorted(places, key=place_of)),
             ram=request.resources.ram or 0,
             group=request.group,
-            claim=_promised(request, need, places),
-            lone=need is not None and need.lone,
+            reservation=_promised(request, need, places),
+            exclusive=need is not None and need.exclusive,
             ends=None if request.seconds is None else now + request.seconds,
         )
         reason = placed(request, run, places) if self.inventory.explain else "fits"
@@ -133,8 +133,8 @@ class Policy:
             devices=run.devices,
             cpus=cpus,
             reason=reason,
-            claim=run.claim,
-            lone=run.lone,
+            reservation=run.reservation,
+            exclusive=run.exclusive,
         )
 
     def _places_now(
@@ -160,7 +160,7 @@ class Policy:
 
     def _reserve(
         self, request: Waiting, needs: Sequence[Need], cpus: int, now: float
-    ) -> Reservation | None:
+    ) -> FirstJobReservation | None:
         """Return the place that a job gets when enough of ours have ended; None: others must end, too."""
         inventory, ram = self.inventory, request.resources.ram or 0
         free_ram = min(inventory.ram, inventory.unused_ram)
@@ -188,7 +188,7 @@ class Policy:
         promised = inventory.cpus < machine.cpus or inventory.ram < machine.ram
         ours = inventory.running if promised else {}
         gone = [run for key, run in ours.items() if inventory.turns[key] <= at]
-        return Reservation(
+        return FirstJobReservation(
             job=request.name or str(request.job),
             group=request.group,
             at=at,
@@ -229,8 +229,8 @@ class Policy:
 
 def _promised(request: Waiting, need: Need | None, places: Sequence[Card]) -> int | None:
     """Return what a job is promised on each of its GPUs: its claim, or what they have of it."""
-    if need is None or need.claim is None or request.claim is None:
+    if need is None or need.vram_request is None or request.vram_request is None:
         return None
     if not need.into_reserve:
-        return need.claim
-    return min(request.claim, *(card.free + card.reserve for card in places))
+        return need.vram_request
+    return min(request.vram_request, *(card.free + card.reserve for card in places))

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.feasibility import refusal
+from launcher.scheduler.inventory import refusal
 from launcher.scheduler.model import Machine, Waiting
 from launcher.scheduler.oom_policy import NEGLIGIBLE, Blame, Scene, blame
 from launcher.states import (
@@ -19,22 +19,22 @@ from launcher.states import (
     Stopped,
 )
 from launcher.store.rows import Claim, Lane
-from launcher.store.transitions import Excuse
+from launcher.store.transitions import Requeue
 
 NOBODY: Mapping[str, int] = MappingProxyType({})
 CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time
 
 
-def excuse_of(
+def requeue_of(
     claim: Claim,
     lane: Lane,
     outcome: Outcome,
     machine: Machine,
     *,
     peak: int | None = None,
-    crowd: Mapping[str, int] = NOBODY,
+    others_usage: Mapping[str, int] = NOBODY,
     moved: str = "",
-) -> Excuse | None:
+) -> Requeue | None:
     """Return why an end is not held against its job, and what the next attempt gets; None: it is.
 
     Args:
@@ -43,7 +43,7 @@ def excuse_of(
         outcome: how it ended.
         machine: as it is now, without the attempt.
         peak: bytes that it was seen to take of one GPU at most; None: that was not seen.
-        crowd: UUID → the most that all others had there during its last seconds.
+        others_usage: UUID → the most that all others had there during its last seconds.
         moved: why it was asked to end, where its GPU has failed.
     """
     if isinstance(outcome, Done):
@@ -53,32 +53,37 @@ def excuse_of(
         if not moved or not isinstance(outcome, Stopped):
             return None
         text = f"{moved}, and it must never run twice"
-        return Excuse(reason=_gpu_fault(moved, text), hopeless=True)
+        return Requeue(reason=_gpu_fault(moved, text), hopeless=True)
     if moved:
-        return Excuse(reason=_gpu_fault(moved, f"{moved}; queued again"))
+        return Requeue(reason=_gpu_fault(moved, f"{moved}; queued again"))
     if fault := _fault(claim, outcome, machine.gpus):
-        return Excuse(reason=fault)
+        return Requeue(reason=fault)
     if not isinstance(outcome, OutOfMemory):
         return None
     if outcome.where == "gpu" and not claim.gpus:
         return None  # it had none, so it lacked nothing that a larger claim would give
-    judged = blame(outcome.shortage, _scene(claim, peak, crowd, machine))
+    judged = blame(outcome.shortage, _scene(claim, peak, others_usage, machine))
     return None if judged.charged else _follow(judged, claim, lane, machine)
 
 
-def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Excuse:
+def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Requeue:
     text = f"out of memory, {judged.why}"
     again = _out_of_memory(judged, f"{text}; queued again")
-    if judged.claim is None or not claim.gpus:
-        return Excuse(reason=again, pause_s=CROWDED_PAUSE_S)
+    if judged.vram_request is None or not claim.gpus:
+        return Requeue(reason=again, pause_s=CROWDED_PAUSE_S)
     larger = Waiting(
-        job=claim.job, resources=lane.resources, claim=judged.claim, visible=lane.visible
+        job=claim.job,
+        resources=lane.resources,
+        vram_request=judged.vram_request,
+        visible=lane.visible,
     )
     never = refusal(larger, machine)
     if never:
-        return Excuse(reason=_out_of_memory(judged, f"{text}, and {never.obstacle}"), hopeless=True)
+        return Requeue(
+            reason=_out_of_memory(judged, f"{text}, and {never.obstacle}"), hopeless=True
+        )
     pause_s = CROWDED_PAUSE_S if judged.whose == "neighbour" else 0.0
-    return Excuse(reason=again, claim=judged.claim, pause_s=pause_s)
+    return Requeue(reason=again, vram_request=judged.vram_request, pause_s=pause_s)
 
 
 def _gpu_fault(fault: str, text: str, short: str = "") -> Reason:
@@ -91,10 +96,12 @@ def _out_of_memory(judged: Blame, text: str) -> Reason:
     return Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data)
 
 
-def _scene(claim: Claim, peak: int | None, crowd: Mapping[str, int], machine: Machine) -> Scene:
+def _scene(
+    claim: Claim, peak: int | None, others_usage: Mapping[str, int], machine: Machine
+) -> Scene:
     """Return what is known of the most crowded of an attempt's GPUs."""
     facts: dict[str, Any] = {
-        "claim": claim.claim,
+        "reservation": claim.reservation,
         "peak": peak,
         "ram": claim.spec.resources.ram,
         "reserve": machine.rules.reserve,
@@ -102,10 +109,10 @@ def _scene(claim: Claim, peak: int | None, crowd: Mapping[str, int], machine: Ma
     cards = [gpu for gpu in machine.gpus if gpu.uuid in claim.gpus and gpu.used is not None]
     if not cards:
         return Scene(**facts)
-    others = {gpu.uuid: max(gpu.used or 0, crowd.get(gpu.uuid, 0)) for gpu in cards}
+    others = {gpu.uuid: max(gpu.used or 0, others_usage.get(gpu.uuid, 0)) for gpu in cards}
     worst = max(cards, key=lambda gpu: others[gpu.uuid] - gpu.total)
     # where no look saw the attempt, it is not said to have been alone
-    counted = worst.uuid in crowd or others[worst.uuid] > NEGLIGIBLE
+    counted = worst.uuid in others_usage or others[worst.uuid] > NEGLIGIBLE
     return Scene(total=worst.total, others=others[worst.uuid] if counted else None, **facts)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from launcher.job import CPU
 from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Supervised
 from launcher.scheduler.model import Start
-from launcher.scheduler.spawn_outage import Outage
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
@@ -16,8 +15,9 @@ from launcher.store.scheduler_actions import Scheduling, Seat
 from launcher.system.files import sync, write_whole
 from launcher.system.paths import Home
 from launcher.system.processes import Identity, boot_id
-from launcher.workers.fork_server_pool import Nurseries, Unfit
+from launcher.workers.fork_server_pool import ForkServerPool, Unusable
 from launcher.workers.order import order_text
+from launcher.workers.spawn_outage import Outage
 
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="its worker is being started")
 STILL_RUNS = (
@@ -40,19 +40,19 @@ class Launches:
         self,
         home: Home,
         queue: Scheduling,
-        nurseries: Nurseries,
+        fork_servers: ForkServerPool,
         clock: Callable[[], float],
         outage: Outage,
     ) -> None:
         """Begin with nothing."""
         self._outage = outage
-        self._home, self._queue, self._nurseries, self._clock = home, queue, nurseries, clock
+        self._home, self._queue, self._fork_servers, self._clock = home, queue, fork_servers, clock
         # in a transaction that is still open; with why, where nobody can start it
         self._claimed: list[Supervised] = []
-        self._given_up: list[tuple[Claim, Unfit]] = []
+        self._given_up: list[tuple[Claim, Unusable]] = []
         # the same, committed
         self._committed: list[Supervised] = []
-        self._hopeless: list[tuple[Claim, Unfit]] = []
+        self._hopeless: list[tuple[Claim, Unusable]] = []
         self._unclear: dict[int, tuple[float, str]] = {}  # job → when to look again, monotonic; why
         self.again_s: float | None = None  # look again so soon: nothing will wake us for it
 
@@ -85,11 +85,11 @@ class Launches:
     def undo(self) -> None:
         """Take everything back; the transaction came to nothing."""
         for supervised in self._claimed:
-            self._nurseries.give_back(supervised.breed, supervised.supervisor)
+            self._fork_servers.give_back(supervised.environment, supervised.supervisor)
         self._claimed.clear()
         self._given_up.clear()
 
-    def hopeless(self) -> list[tuple[Claim, Unfit]]:
+    def hopeless(self) -> list[tuple[Claim, Unusable]]:
         """Return what was claimed although nobody can start it, and why.
 
         Its attempt has failed, or counts as lost where that may pass, so that the job ends some time.
@@ -99,7 +99,7 @@ class Launches:
 
     def claim(self, ready: ReadyJob, start: Start) -> Reason | None:
         """Promise a job its place; return why not, where it cannot start yet."""
-        breed = ready.lane.breed
+        environment = ready.lane.environment
         if not self._outage.admits(time.monotonic()):
             self.again_s = LOOK_AGAIN_S
             return self._outage.reason
@@ -108,8 +108,8 @@ class Launches:
             self.again_s = LOOK_AGAIN_S
             return _obstacle(before)
         try:
-            supervisor = self._nurseries.take(breed)
-        except Unfit as error:
+            supervisor = self._fork_servers.take(environment)
+        except Unusable as error:
             self._give_up(ready, start, error, before.number)
             return None
         if supervisor is None:
@@ -124,21 +124,21 @@ class Launches:
                 prepare=self._make_folder,
             )
         except BaseException:
-            self._nurseries.give_back(breed, supervisor)
+            self._fork_servers.give_back(environment, supervisor)
             raise
         if claim is None:  # its owner cancelled it meanwhile, or it was set aside
-            self._nurseries.give_back(breed, supervisor)
+            self._fork_servers.give_back(environment, supervisor)
             self.again_s = 0.0  # there may be others behind it
             return None
         if before.began and claim.spec.terms.rerun == "never":
-            self._nurseries.give_back(breed, supervisor)
+            self._fork_servers.give_back(environment, supervisor)
             why = RAN_BEFORE.format(before.began[-1].folder)
-            self._given_up.append((claim, Unfit(why, sure=False)))
+            self._given_up.append((claim, Unusable(why, sure=False)))
             return None
         attempt = self._home.attempt(claim.job, claim.number)
         self._outage.tried(time.monotonic())
         self._claimed.append(
-            Supervised(claim=claim, attempt=attempt, supervisor=supervisor, breed=breed)
+            Supervised(claim=claim, attempt=attempt, supervisor=supervisor, environment=environment)
         )
         logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
         return None
@@ -166,8 +166,8 @@ class Launches:
         return Seat(
             device=",".join(start.devices) or CPU,
             cpus=start.cpus,
-            claim=start.claim,
-            lone=start.lone,
+            reservation=start.reservation,
+            exclusive=start.exclusive,
             boot=boot_id(),
             pid=who.pid,
             start_ticks=who.start_ticks,
@@ -187,13 +187,13 @@ class Launches:
             number=claim.number,
             device=claim.device,
             cpus=claim.cpus,
-            claim=claim.claim,
+            claim=claim.reservation,
             spec_text=claim.spec_text,
             context_text=claim.context_text,
         )
         write_whole(attempt.spec, text)
 
-    def _give_up(self, ready: ReadyJob, start: Start, why: Unfit, number: int) -> None:
+    def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
         """Claim a job for nobody, so that its attempt can end."""
         nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
         claim = self._queue.claim(

@@ -1,13 +1,15 @@
-"""What one turn of the scheduler is told, and what it leaves: who asks for what, and when to look again."""
+"""What one turn of the scheduler takes and leaves: what people ask for, and when to look again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+POLL_S = 1.0  # while a job waits for memory that is not ours to give, or runs on a GPU
+RETRY_S = 1.0  # after a job could not be started, or an end not be stored: the disk is full
 IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
 
 
 @dataclass(slots=True)
-class Outlook:
+class TurnResult:
     """What is left after a decision."""
 
     waiting: bool = False  # something could start if there were room
@@ -19,7 +21,7 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Requests:
     """What people ask of the scheduler."""
 
     gone: bool = False  # the home was deleted, or its database is damaged

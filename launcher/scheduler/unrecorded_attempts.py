@@ -3,11 +3,12 @@
 import os
 from dataclasses import dataclass
 
-from launcher.scheduler.attempt_watch import UNCLEAR, Adopted, starter_of, watch
+from launcher.scheduler.attempt_watch import UNCLEAR, Adopted, watch
 from launcher.states import Void
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id
+from launcher.workers.started_file import starter_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

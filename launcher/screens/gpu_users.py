@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from launcher.errors import UsageError
 from launcher.gpu.process_owner import on_record, owner_of, parent_of
-from launcher.gpu.promise_files import claims_folder
-from launcher.gpu.promises import Board
 from launcher.gpu.recording import Look, read_recording
+from launcher.gpu.reservation_files import reservations_folder
+from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.store.rows import Claim
@@ -55,7 +55,7 @@ def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) 
         claims: our attempts that have not ended.
         home: where their folders are.
     """
-    foreign = Board(claims_folder(os.environ), home.folder).others()
+    foreign = ReservationBoard(reservations_folder(os.environ), home.folder).others()
     heads = {
         who.pid: claim.job
         for claim in claims
@@ -80,8 +80,8 @@ def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) 
                 Guest(
                     job=claim.job,
                     name=claim.spec.name,
-                    promised=claim.claim,
-                    lone=claim.lone,
+                    promised=claim.reservation,
+                    exclusive=claim.exclusive,
                     pids=frozenset(pid for pid, job in owners.items() if job == claim.job),
                     reported=None if (report := reports[claim.job]) is None else report.used,
                     peak=None if report is None else report.most,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from launcher.gpu.monitor import DRIVER_BYTES, unused_by_others
 from launcher.gpu.recording import gpu_record
-from launcher.gpu.resources import Promise
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
@@ -35,7 +35,7 @@ class Guest:
     job: int
     name: str
     promised: int | None  # bytes; None: no amount
-    lone: bool = False  # it shares the GPU with none of ours
+    exclusive: bool = False  # it shares the GPU with none of ours
     pids: frozenset[int] = frozenset()  # its processes there, as far as the driver tells
     reported: int | None = None  # bytes that its worker says it uses, context included
     peak: int | None = None  # bytes that its worker says it took at most, likewise
@@ -47,7 +47,7 @@ class Gauge:
 
     gpu: GpuSnapshot
     guests: tuple[Guest, ...] = ()
-    foreign: tuple[Promise, ...] = ()  # what other users' schedulers have promised of it
+    foreign: tuple[ForeignReservation, ...] = ()  # what other users' schedulers have promised of it
 
     @property
     def ours(self) -> int | None:
@@ -225,7 +225,7 @@ def _guest(gauge: Gauge, guest: Guest) -> str:
         said.append(f"uses {_amount(used)}")
     if guest.promised is not None:
         said.append(f"{format_bytes(guest.promised)} promised")
-    if guest.lone:
+    if guest.exclusive:
         said.append("beside no other of ours")
     return f"job {guest.job} {harmless(guest.name)}: {', '.join(said) or 'no use is known'}"
 

@@ -148,7 +148,7 @@ class Snapshots:
         peaks = [*used, *(peak for _, peak in places if peak is not None)]
         most = max([*peaks, self._peaks.get(key, 0)])
         self._peaks[key] = most  # of a program that reports nothing, what was seen
-        return Memory(now=max(used, default=None), peak=most or None, asked=claim.claim)
+        return Memory(now=max(used, default=None), peak=most or None, asked=claim.reservation)
 
     def _gauges(
         self, claims: Sequence[Claim], now: float

@@ -144,8 +144,8 @@ def _card_seconds(
         return busy - max(0.0, 1 - slowdown / 2) * _paired(company, largest)
     smallest = min(work)
     for vram, seconds in company.items():
-        crowd = most if not smallest else max(1, min(most, 1 + (largest - vram) // smallest))
-        best = max(n / slowdown ** (n - 1) for n in range(1, crowd + 1))
+        sharing = most if not smallest else max(1, min(most, 1 + (largest - vram) // smallest))
+        best = max(n / slowdown ** (n - 1) for n in range(1, sharing + 1))
         busy -= seconds * (1 - 1 / best)
     return busy
 

@@ -25,7 +25,7 @@ class Planned:
     """The jobs of plans as a trace, and from where their durations are."""
 
     jobs: tuple[TraceJob, ...]
-    known: Mapping[Known, int]  # number of jobs
+    sources: Mapping[Known, int]  # number of jobs
     seconds: float  # of a job of which nothing is known
 
     def in_words(self) -> str:
@@ -38,7 +38,7 @@ class Planned:
         texts = [
             f"of {counted(count, 'job')} {words[source]}"
             for source in Known
-            if (count := self.known.get(source, 0))
+            if (count := self.sources.get(source, 0))
         ]
         return ", ".join(texts)
 
@@ -52,14 +52,14 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
         seconds: how long a job takes of which that tells nothing.
         vram: what it claims, likewise, unless its task file declares it.
     """
-    known: Counter[Known] = Counter()
+    sources: Counter[Known] = Counter()
     jobs: list[TraceJob] = []
     for plan in plans:
         places: dict[str, int] = {}
         for job in plan.jobs:
             places[job.name] = len(jobs)
             source, lasts = _lasts(job, history)
-            known[source] += 1
+            sources[source] += 1
             jobs.append(
                 _traced(
                     job,
@@ -70,7 +70,7 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
                     needs=(places[need] for need in job.needs if need in places),
                 )
             )
-    return Planned(jobs=tuple(jobs), known=known, seconds=seconds)
+    return Planned(jobs=tuple(jobs), sources=sources, seconds=seconds)
 
 
 def _lasts(job: PlannedJob, history: History) -> tuple[Known, float | None]:

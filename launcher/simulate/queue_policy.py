@@ -115,7 +115,7 @@ class Live:
             self._waiting[job.index] = Waiting(
                 job=job.index,
                 resources=self._resources[lane],
-                claim=job.vram,
+                vram_request=job.vram,
                 seconds=self._forecasts.expected(job),
             )
 

@@ -60,8 +60,8 @@ class Pace:
     def _settle(self, job: int, now: float) -> None:
         """Work out a job's pace and its end, unless its neighbours are as many as before."""
         on = self._on
-        crowd = max([len(on[card]) for card in self._cards[job]], default=1)
-        factor = self._slowdown ** (crowd - 1)
+        sharing = max([len(on[card]) for card in self._cards[job]], default=1)
+        factor = self._slowdown ** (sharing - 1)
         before = self._factor[job]
         if factor == before:
             return

@@ -2,84 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from math import ceil, floor, log10
 
 from launcher.errors import counted
+from launcher.simulate.occupancy import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.replay import Span
 from launcher.simulate.svg import Svg
 from launcher.units import format_seconds
-
-
-def slots(spans: Sequence[Span]) -> list[tuple[Span, int, int]]:
-    """Return (span, card, place): of jobs that share a card at a time each has another place."""
-    until: dict[int, list[float]] = {}  # card → when each of its places is free again
-    bars = []
-    for span in sorted(spans, key=lambda span: (span.start, span.job)):
-        for card in span.cards:
-            places = until.setdefault(card, [])
-            free = next((at for at, end in enumerate(places) if end <= span.start), len(places))
-            places[free : free + 1] = [span.end]
-            bars.append((span, card, free))
-    return bars
-
-
-def crowd(
-    spans: Sequence[Span], *, cards: int, per_row: int, columns: int, end: float
-) -> list[list[float]]:
-    """Return how many jobs a card ran on average, by rows of cards and stretches of time.
-
-    Args:
-        spans: the replay.
-        cards: how many there were.
-        per_row: cards of a row; the last row may have fewer.
-        columns: into so many stretches the time is divided.
-        end: of the last one.
-    """
-    rows = -(-cards // per_row)
-    stretch = end / columns
-    whole = [[0.0] * (columns + 1) for _ in range(rows)]  # changes from one stretch to the next
-    part = [[0.0] * columns for _ in range(rows)]
-    for span in spans:
-        first = min(columns - 1, int(span.start / stretch))
-        last = min(columns - 1, int(span.end / stretch))
-        for card in span.cards:
-            row = card // per_row
-            if first == last:
-                part[row][first] += (span.end - span.start) / stretch
-                continue
-            part[row][first] += first + 1 - span.start / stretch
-            part[row][last] += span.end / stretch - last
-            whole[row][first + 1] += 1
-            whole[row][last] -= 1
-    return [
-        [
-            (full + partly) / min(per_row, cards - row * per_row)
-            for full, partly in zip(accumulate(whole[row][:columns]), part[row], strict=True)
-        ]
-        for row in range(rows)
-    ]
-
-
-def queue_lengths(spans: Sequence[Span], samples: int, end: float) -> list[int]:
-    """Return the most jobs that waited at once in each of so many equal stretches of time."""
-    changes = sorted(
-        change
-        for span in spans
-        if span.start > span.ready
-        for change in ((span.ready, 1), (span.start, -1))
-    )
-    most = [0] * samples
-    waiting, before = 0, 0
-    for at, change in changes:  # at one instant what starts is told first
-        stretch = min(samples - 1, int(at / end * samples))
-        for sample in range(before, stretch + 1):
-            most[sample] = max(most[sample], waiting)
-        waiting += change
-        most[stretch] = max(most[stretch], waiting)
-        before = stretch
-    return most
-
 
 _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -110,17 +39,17 @@ def steps(most: float, about: int) -> list[float]:
     """Return round whole numbers from 0, evenly spaced, until one is not less than `most`."""
     rough = most / about
     power = 10.0 ** floor(log10(rough))
-    step = next(one * power for one in _ROUND if one * power >= rough * (1 - 1e-9))
+    step = next(multiple * power for multiple in _ROUND if multiple * power >= rough * (1 - 1e-9))
     step = max(1.0, ceil(step))  # nobody counts half a job
     return [step * at for at in range(ceil(most / step - 1e-9) + 1)]
 
 
 def moments(end: float) -> tuple[list[tuple[float, str]], str]:
     """Return times for an axis up to `end`, each with its name, and the unit of the names."""
-    unit, unit_s = next((one for one in _UNITS if end >= 3 * one[1]), _UNITS[-1])
+    unit, unit_s = next((named for named in _UNITS if end >= 3 * named[1]), _UNITS[-1])
     rough = end / unit_s / 10
     power = 10.0 ** floor(log10(rough))
-    step = next(one * power for one in _ROUND if one * power >= rough * (1 - 1e-9))
+    step = next(multiple * power for multiple in _ROUND if multiple * power >= rough * (1 - 1e-9))
     count = floor(end / unit_s / step + 1e-9)
     return [(at * step * unit_s, f"{at * step:g}") for at in range(count + 1)], unit
 
@@ -218,7 +147,7 @@ def _draw_bars(svg: Svg, frame: Frame, story: Story, spans: Sequence[Span]) -> N
 def _draw_shades(svg: Svg, frame: Frame, story: Story, spans: Sequence[Span], per_row: int) -> None:
     """Draw how many jobs each card ran on average, darker for more."""
     svg.rectangle(frame.x, frame.y, frame.width, frame.height, fill=_colour(EMPTY))
-    table = crowd(spans, cards=story.cards, per_row=per_row, columns=COLUMNS, end=frame.end)
+    table = jobs_per_gpu(spans, cards=story.cards, per_row=per_row, columns=COLUMNS, end=frame.end)
     most = max(1.0, *(max(row) for row in table)) if story.most > 64 else float(story.most)
     wide = frame.width / COLUMNS
     for row, cells in enumerate(table):

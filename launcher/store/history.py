@@ -51,7 +51,7 @@ class Taken:
     name: str  # of the newest job
     job: int  # its number
     declared: bool  # its owner said how much; else that was learned from those before
-    claim: int  # bytes, on each GPU
+    reservation: int  # bytes, on each GPU
     attempts: int
     peak: int  # bytes that one of them took at most
     wasted: float  # byte-seconds that were promised and not taken
@@ -254,10 +254,10 @@ def memory_of(taken: Iterable[Taken]) -> tuple[Memory, ...]:
 def _middle(those: Sequence[Taken]) -> int:
     """Return the claim of the attempt in the middle; of two, the smaller one."""
     left = (sum(attempts.attempts for attempts in those) + 1) // 2
-    for attempts in sorted(those, key=lambda attempts: attempts.claim):
+    for attempts in sorted(those, key=lambda attempts: attempts.reservation):
         left -= attempts.attempts
         if left <= 0:
-            return attempts.claim
+            return attempts.reservation
     raise ValueError("there is no attempt")
 
 

@@ -155,7 +155,7 @@ class History:
                     name=row["name"],
                     job=row["job"],
                     declared=lane.get("resources", {}).get("min_vram") is not None,
-                    claim=row["claim"],
+                    reservation=row["claim"],
                     attempts=row["n"],
                     peak=row["peak"],
                     wasted=row["wasted"],

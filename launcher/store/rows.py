@@ -10,14 +10,14 @@ from typing import Any
 from launcher import __version__
 from launcher.job import (
     CPU,
-    Breed,
     Context,
     Resources,
     Spec,
-    breed_of,
+    WorkerEnvironment,
     read_part_of_spec,
     read_resources,
     read_spec,
+    worker_environment_of,
 )
 from launcher.states import Reason, ReasonCode, State
 from launcher.system.stored_fields import Unreadable, parsed, texts
@@ -76,7 +76,7 @@ class Lane:
 
     group: str
     resources: Resources
-    breed: Breed
+    environment: WorkerEnvironment
     signature: str = ""  # where it may need a GPU: how much memory it takes is learned by this
     visible: tuple[str, ...] | None = None  # likewise: its owner's CUDA_VISIBLE_DEVICES
     least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
@@ -87,7 +87,11 @@ class Lane:
         record: dict[str, Any] = {
             "group": self.group,
             "resources": asdict(self.resources),
-            "breed": [self.breed.interpreter, self.breed.preload, self.breed.python_path],
+            "breed": [
+                self.environment.interpreter,
+                self.environment.preload,
+                self.environment.python_path,
+            ],
         }
         if self.signature:
             record["signature"] = self.signature
@@ -100,13 +104,13 @@ class Lane:
 
 def lane_of(spec: Spec, context: Context) -> Lane:
     """Return the lane of a job."""
-    breed = breed_of(spec, context)
+    environment = worker_environment_of(spec, context)
     if not spec.resources.may_need_gpu:  # programs without number, each with a signature of its own
-        return Lane(group=spec.terms.group, resources=spec.resources, breed=breed)
+        return Lane(group=spec.terms.group, resources=spec.resources, environment=environment)
     return Lane(
         group=spec.terms.group,
         resources=spec.resources,
-        breed=breed,
+        environment=environment,
         signature=spec.signature,
         visible=visible_devices(context.environment),
     )
@@ -139,7 +143,9 @@ def read_lane(key: str) -> Lane:
             return Lane(
                 group=group,
                 resources=read_resources(resources),
-                breed=Breed(interpreter, texts(preload, "'breed' of its lane"), python_path),
+                environment=WorkerEnvironment(
+                    interpreter, texts(preload, "'breed' of its lane"), python_path
+                ),
                 signature=_signature(record.get("signature", "")),
                 visible=None if visible is None else texts(visible, "'visible' of its lane"),
                 least=_least(record.get("least", 0)),
@@ -190,8 +196,8 @@ class Claim:
     start_ticks: int  # likewise
     spec_text: str
     context_text: str
-    claim: int | None = None  # bytes that it was promised on each of its GPUs
-    lone: bool = False  # it shares its GPUs with none of ours
+    reservation: int | None = None  # bytes that it was promised on each of its GPUs
+    exclusive: bool = False  # it shares its GPUs with none of ours
     claimed: float = 0.0  # seconds since 1970
 
     @property
@@ -299,7 +305,7 @@ def claim_row(row: sqlite3.Row) -> Claim:
         start_ticks=row["start_ticks"],
         spec_text=row["spec"],
         context_text=row["context"],
-        claim=row["claim"],
-        lone=bool(row["lone"]),
+        reservation=row["claim"],
+        exclusive=bool(row["lone"]),
         claimed=row["claimed"],
     )

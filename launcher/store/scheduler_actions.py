@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.job import Breed, Resources, read_context
+from launcher.job import Resources, WorkerEnvironment, read_context
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
-from launcher.store.transitions import Excuse, Following
+from launcher.store.transitions import Following, Requeue
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
 from launcher.store.usage import UsageRecords
 from launcher.system.stored_fields import Unreadable, parsed
@@ -23,12 +23,16 @@ _CLAIM = (
     " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
 )
 
-_OF_CLAIM = (
-    *("job", "number", "boot", "device", "cpus"),
-    *("pid", "start_ticks", "claimed", "claim", "lone"),
-)  # columns of an attempt that its claim names alike
+# columns of a new attempt and the fields of its claim that fill them
+_CLAIM_COLUMNS = {
+    **{name: name for name in ("job", "number", "boot", "device", "cpus")},
+    **{name: name for name in ("pid", "start_ticks", "claimed")},
+    "claim": "reservation",
+    "lone": "exclusive",
+}
 _NEW_ATTEMPT = (
-    f"INSERT INTO attempts ({', '.join(_OF_CLAIM)}) VALUES ({', '.join('?' * len(_OF_CLAIM))})"
+    f"INSERT INTO attempts ({', '.join(_CLAIM_COLUMNS)})"
+    f" VALUES ({', '.join('?' * len(_CLAIM_COLUMNS))})"
 )
 
 
@@ -41,8 +45,8 @@ class Seat:
     boot: str
     pid: int
     start_ticks: int
-    claim: int | None = None  # bytes promised on each GPU
-    lone: bool = False  # the GPUs are shared with none of ours
+    reservation: int | None = None  # bytes promised on each GPU
+    exclusive: bool = False  # the GPUs are shared with none of ours
 
 
 class Scheduling:
@@ -164,8 +168,8 @@ class Scheduling:
             start_ticks=seat.start_ticks,
             spec_text=spec,
             context_text=surroundings,
-            claim=seat.claim,
-            lone=seat.lone,
+            reservation=seat.reservation,
+            exclusive=seat.exclusive,
             claimed=now,
         )
         if why := claim.unreadable or why:
@@ -179,7 +183,7 @@ class Scheduling:
             " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
             (claim.number, *reason_columns(reason), claim.job),
         )
-        self._db.execute(_NEW_ATTEMPT, [getattr(claim, column) for column in _OF_CLAIM])
+        self._db.execute(_NEW_ATTEMPT, [getattr(claim, field) for field in _CLAIM_COLUMNS.values()])
         self._db.event(claim.job, State.RUNNING, reason, claim.claimed)
 
     def lane_of(self, job: int) -> Lane:
@@ -188,7 +192,7 @@ class Scheduling:
         try:
             return self._lane(number)
         except Unreadable:
-            return Lane(group="", resources=Resources(), breed=Breed())
+            return Lane(group="", resources=Resources(), environment=WorkerEnvironment())
 
     def claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""
@@ -208,7 +212,7 @@ class Scheduling:
         outputs: Mapping[str, Sequence[int]],
         now: float,
         peak: int | None = None,
-        excuse: Excuse | None = None,
+        requeue: Requeue | None = None,
     ) -> State | None:
         """Take in how an attempt ended, and what follows for the job and those that need it.
 
@@ -218,7 +222,7 @@ class Scheduling:
             outputs: size and time of what it has written, by path.
             now: seconds since 1970.
             peak: bytes that it took, or wanted, on one GPU at most; None: not measured.
-            excuse: where it did not end well and that was not its job's fault.
+            requeue: given where it did not end well and its job is not to blame.
 
         Returns the job's new state, or None when this end was taken in before.
         """
@@ -234,7 +238,7 @@ class Scheduling:
             if taken is None:
                 return None
             self._usage.record(claim, outcome, peak)
-            return self._following.follow(claim, outcome, outputs=outputs, now=now, excuse=excuse)
+            return self._following.follow(claim, outcome, outputs=outputs, now=now, requeue=requeue)
 
     def _take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
         """Make a claim undone that this machine could not start: it may be tried for hours."""
@@ -254,7 +258,7 @@ class Scheduling:
                 " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
                 (claim.job, ReasonCode.CANNOT_START),
             )
-            return self._following.follow(claim, outcome, outputs={}, now=now, excuse=None)
+            return self._following.follow(claim, outcome, outputs={}, now=now, requeue=None)
 
     def forget(self) -> None:
         """Read everything anew that is kept in memory: a transaction was rolled back."""

@@ -24,18 +24,18 @@ from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.units import format_seconds
 
-EXCUSED_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
+REQUEUE_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
 VOID_PAUSE_S = 1.0  # between attempts that nobody starts
 SIGNALLED_PAUSE_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Excuse:
+class Requeue:
     """Why an attempt that did not end well is not held against its job, and what follows."""
 
     reason: Reason
-    claim: int | None = None  # bytes that the next attempt gets at least, on each GPU
+    vram_request: int | None = None  # bytes that the next attempt gets at least, on each GPU
     pause_s: float = 0.0  # before the next attempt; doubles each time
     hopeless: bool = False  # this machine can never give it what it needs: it fails
 
@@ -57,10 +57,10 @@ class Following:
         *,
         outputs: Mapping[str, Sequence[int]],
         now: float,
-        excuse: Excuse | None,
+        requeue: Requeue | None,
     ) -> State:
         """Bring a job, and those that need it, to their next states; return its own."""
-        state, reason = self._follows(claim, outcome, now, excuse)
+        state, reason = self._follows(claim, outcome, now, requeue)
         code, _, data = reason_columns(reason)
         self._db.execute(
             "UPDATE attempts SET reason_code = ?, reason_data = ? WHERE job = ? AND number = ?",
@@ -71,18 +71,18 @@ class Following:
         return state
 
     def _follows(
-        self, claim: Claim, outcome: Outcome, now: float, excuse: Excuse | None
+        self, claim: Claim, outcome: Outcome, now: float, requeue: Requeue | None
     ) -> tuple[State, Reason]:
         """Return a job's next state and its reason; counts what it has behind it."""
         if isinstance(outcome, Done):
             return State.DONE, Reason(code=ReasonCode.DONE, text="done")
-        wish, failures, lost, excused = self._db.execute(
+        wish, failures, lost, requeued = self._db.execute(
             "SELECT wish, failures, lost, excused FROM jobs WHERE id = ?", (claim.job,)
         ).fetchone()
         if wish == "cancel":
             return State.CANCELLED, CANCELLED
-        if excuse is not None:
-            return self._excused(claim, excuse, excused, now)
+        if requeue is not None:
+            return self._requeued(claim, requeue, requeued, now)
         match outcome:
             case Failed() | OutOfMemory():
                 self._count(claim.job, "failures")
@@ -113,23 +113,23 @@ class Following:
         text, data = f"{text}, goes on later", data | {"requeued": True}
         return State.QUEUED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
 
-    def _excused(
-        self, claim: Claim, excuse: Excuse, excused: int, now: float
+    def _requeued(
+        self, claim: Claim, requeue: Requeue, requeued: int, now: float
     ) -> tuple[State, Reason]:
         """Queue a job again whose attempt failed without its fault; not for ever."""
         self._count(claim.job, "excused")
-        reason = excuse.reason
-        if excuse.hopeless:
+        reason = requeue.reason
+        if requeue.hopeless:
             return State.FAILED, reason
-        if excused + 1 >= EXCUSED_LIMIT:
-            times = f", {excused + 1} times by now"
+        if requeued + 1 >= REQUEUE_LIMIT:
+            times = f", {requeued + 1} times by now"
             short = reason.data.get("short")
             data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
             return State.FAILED, replace(reason, text=f"{reason.text}{times}", data=data)
-        if excuse.claim is not None:
-            self._raise(claim.job, excuse.claim)
-        if excuse.pause_s:
-            self._pause(claim.job, min(excuse.pause_s * 2**excused, LONGEST_BACKOFF_S), now)
+        if requeue.vram_request is not None:
+            self._raise(claim.job, requeue.vram_request)
+        if requeue.pause_s:
+            self._pause(claim.job, min(requeue.pause_s * 2**requeued, LONGEST_BACKOFF_S), now)
         return State.QUEUED, replace(reason, data={**reason.data, "requeued": True})
 
     def _raise(self, job: int, claim: int) -> None:

@@ -39,7 +39,7 @@ class Usage:
 NO_USAGE = Usage()
 
 
-def claim_of(
+def vram_request_of(
     asked: int | None, least: int, usage: Usage, *, exact: bool = True
 ) -> tuple[int | None, str]:
     """Return what a job is promised on each of its GPUs, in bytes, and on what that rests.

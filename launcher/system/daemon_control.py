@@ -17,7 +17,8 @@ import launcher
 from launcher.errors import MachineError
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home, check_home
-from launcher.system.processes import identity, lock, lock_holder, send, start_apart
+from launcher.system.process_tree import send
+from launcher.system.processes import identity, lock, lock_holder, start_apart
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 
 from launcher.errors import UsageError, nearest
-from launcher.system.processes import MARK
+from launcher.system.process_tree import MARK
 
 # as in the documentation, in any case of letters
 SECRETS = (

@@ -35,7 +35,7 @@ def file_system(mountinfo: str, path: Path) -> str | None:
         fields = line.split(" ")
         if len(fields) < 9 or "-" not in fields[6:-1]:
             continue
-        point = Path(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        point = Path(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4]))
         kind = fields[fields.index("-", 6) + 1]
         depth = len(point.parts)
         # of two on one point the later one is seen
@@ -105,12 +105,12 @@ def check_owner(folder: Path) -> None:
         if stat.S_ISLNK(linked.st_mode) and (
             linked.st_uid != os.geteuid() or folder.parent == SPARE
         ):  # where everybody may write, a link leads where its maker wants
-            raise unfit(folder, f"is a link that {_user(linked.st_uid)} made")
+            raise unusable(folder, f"is a link that {_user(linked.st_uid)} made")
         there = folder.stat()
         if not stat.S_ISDIR(there.st_mode):
-            raise unfit(folder, "is not a folder")
+            raise unusable(folder, "is not a folder")
         if there.st_uid != os.geteuid():
-            raise unfit(folder, f"belongs to {_user(there.st_uid)}")
+            raise unusable(folder, f"belongs to {_user(there.st_uid)}")
         if stat.S_IMODE(there.st_mode) & 0o777 != 0o700:
             folder.chmod(0o700)
     except OSError as error:
@@ -194,7 +194,7 @@ def out_of_reach(verb: str, folder: Path, error: OSError) -> MachineError:
     )
 
 
-def unfit(folder: Path, why: str) -> MachineError:
+def unusable(folder: Path, why: str) -> MachineError:
     """Return what to raise when a home is nobody's folder, or somebody else's."""
     ask = ", or have root remove this one" if folder.parent == SPARE else ""
     return MachineError(

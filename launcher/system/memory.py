@@ -47,12 +47,12 @@ def oom_kills(root: Path = Path("/")) -> int | None:
 
     None where it does not tell.
     """
-    found = None
+    kills = None
     for file in _oom_files(root):
         for line in _read(file).splitlines():
             if line.startswith("oom_kill "):
-                found = max(found or 0, int(line.split()[1]))
-    return found
+                kills = max(kills or 0, int(line.split()[1]))
+    return kills
 
 
 @cache

@@ -16,7 +16,7 @@ from launcher.system.home_checks import (
     default_folder,
     mounts,
     out_of_reach,
-    unfit,
+    unusable,
     without_links,
 )
 from launcher.system.processes import inhabited, lock_holder
@@ -176,7 +176,7 @@ class Home:
         """
         try:
             if not stat.S_ISDIR(self.folder.stat().st_mode):
-                raise unfit(self.folder, "is not a folder")
+                raise unusable(self.folder, "is not a folder")
             return any(
                 path.exists() for path in (self.database, self.damage_record, self.database_log)
             )

@@ -8,28 +8,28 @@ from collections.abc import Callable, Collection, Iterator
 from socket import MSG_DONTWAIT, MSG_PEEK
 
 from launcher import __version__
-from launcher.job import Breed
-from launcher.system.backoff import Bars
+from launcher.job import WorkerEnvironment
 from launcher.system.paths import Home
-from launcher.workers.fork_server import Fault, NoProcess, Nursery, Supervisor
+from launcher.workers.backoff import Exclusions
+from launcher.workers.fork_server_client import Fault, ForkServer, NoProcess, Supervisor
 from launcher.workers.start_attempt import LACKS
 
 AHEAD = 1  # supervisors that wait for work while others are busy
-DEATHS = 3  # of a breed of which nobody ever came back: its interpreter, or a module, does not work
+DEATHS = 3  # in an environment of which no supervisor ever came back: its interpreter, or a module, is broken
 PAUSE_S = 1.0  # after so many deaths
-RETIRE_S = 600.0  # what nobody has asked for so long gives its memory back
+RETIRE_S = 600.0  # a fork server unused for so long is closed, to free its memory
 _NEVER = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR}
 
 
-class Unfit(Exception):
-    """Nobody of a breed can be born: says why."""
+class Unusable(Exception):
+    """No worker of an environment can be started; the text says why."""
 
     def __init__(self, why: str, *, sure: bool = True, passing: bool = False) -> None:
         """Begin.
 
         Args:
             why: in words.
-            sure: another try would come to the same; False: somebody may have killed them.
+            sure: another try would fail alike; False: another process may have killed them.
             passing: a disk or an environment is not as it was; it is tried again after growing
                 pauses, as a program is that cannot be started.
         """
@@ -37,8 +37,8 @@ class Unfit(Exception):
         self.sure, self.passing = sure, passing
 
 
-class Nurseries:
-    """Starts a nursery when the first job of its breed comes, and keeps supervisors ahead."""
+class ForkServerPool:
+    """Starts a fork server for the first job of its environment, and keeps idle supervisors ready."""
 
     def __init__(
         self, home: Home, *, most_idle: int, lacks: Callable[[str], None] = lambda _: None
@@ -47,194 +47,202 @@ class Nurseries:
 
         Args:
             home: whose log the processes write to.
-            most_idle: supervisors of a breed that are kept when they have nothing to do; fewer than
-                run at once, and they would be born and sent away all the time.
-            lacks: told why, when this machine has no room for another process.
+            most_idle: idle supervisors that are kept for an environment; with fewer than run at
+                once, they would be forked and closed all the time.
+            lacks: called with the reason when this machine has no room for another process.
         """
         self._lacks = lacks
         self._home, self._most_idle = home, most_idle
-        self._living: dict[Breed, Nursery] = {}
-        self._idle: dict[Breed, list[Supervisor]] = {}
-        self._asked: Counter[Breed] = Counter()  # births that have not come
-        self._proven: set[Breed] = set()  # somebody came back from an attempt
-        self._deaths: Counter[Breed] = Counter()  # since then
-        self._barred: dict[Breed, float] = {}  # not to be born before, monotonic
-        self._passing: dict[Breed, Unfit] = {}  # why, where its jobs need not wait for that
-        self._lacking = Bars[Breed]()  # those for which the machine had no room
-        self._stillborn: dict[Breed, list[Fault]] = {}  # how fork servers died in their imports
-        self._hung: list[Nursery] = []  # closed, and still not ended
-        self._used: dict[Breed, float] = {}  # when somebody last asked for it, monotonic
+        self._living: dict[WorkerEnvironment, ForkServer] = {}
+        self._idle: dict[WorkerEnvironment, list[Supervisor]] = {}
+        self._requested: Counter[WorkerEnvironment] = Counter()  # supervisors that have not come
+        self._proven: set[WorkerEnvironment] = set()  # a supervisor came back from an attempt
+        self._deaths: Counter[WorkerEnvironment] = Counter()  # since then
+        self._excluded: dict[
+            WorkerEnvironment, float
+        ] = {}  # until when nothing is forked, monotonic
+        self._passing: dict[
+            WorkerEnvironment, Unusable
+        ] = {}  # the reason, where its jobs need not wait for that
+        self._lacking = Exclusions[WorkerEnvironment]()  # those for which the machine had no room
+        self._import_faults: dict[
+            WorkerEnvironment, list[Fault]
+        ] = {}  # how fork servers died in their imports
+        self._hung: list[ForkServer] = []  # closed, and still not ended
+        self._used: dict[WorkerEnvironment, float] = {}  # when a job last asked for it, monotonic
 
-    def take(self, breed: Breed) -> Supervisor | None:
+    def take(self, environment: WorkerEnvironment) -> Supervisor | None:
         """Return a supervisor, which is the caller's now; None: one is on its way, or will be.
 
         Raises:
-            Unfit: the interpreter of this breed cannot be run, or is another launcher's.
+            Unusable: this environment's interpreter cannot be run, or is another launcher's.
         """
-        now = self._used[breed] = time.monotonic()
-        if self.barred_s(breed) > 0:
+        now = self._used[environment] = time.monotonic()
+        if self.excluded_s(environment) > 0:
             return None
-        if now < self._barred.get(breed, 0.0):
-            if breed in self._passing:  # its next job gives way as well, and is asked later
-                raise self._passing[breed]
+        if now < self._excluded.get(environment, 0.0):
+            if environment in self._passing:  # its next job gives way as well, and is asked later
+                raise self._passing[environment]
             return None
-        self._passing.pop(breed, None)
-        if self._deaths[breed] >= DEATHS:
-            self._judge(breed, now)
+        self._passing.pop(environment, None)
+        if self._deaths[environment] >= DEATHS:
+            self._judge(environment, now)
             return None
-        idle = self._idle.setdefault(breed, [])
+        idle = self._idle.setdefault(environment, [])
         taken = idle.pop() if idle else None
         if taken is not None and taken.version != __version__:
             taken.channel.close()
-            raise Unfit(
-                f"{_named(breed)} has launcher {taken.version}, and the queue runs {__version__}"
+            raise Unusable(
+                f"{_named(environment)} has launcher {taken.version}, and the queue runs {__version__}"
             )
-        while len(idle) + self._asked[breed] < AHEAD + (taken is None):
-            if not self._ask(breed):
+        while len(idle) + self._requested[environment] < AHEAD + (taken is None):
+            if not self._ask(environment):
                 break
         return taken
 
-    def give_back(self, breed: Breed, supervisor: Supervisor) -> None:
+    def give_back(self, environment: WorkerEnvironment, supervisor: Supervisor) -> None:
         """Keep a supervisor whose attempt has ended for the next one."""
-        idle = self._idle.setdefault(breed, [])
+        idle = self._idle.setdefault(environment, [])
         dead = _is_dead(supervisor)
         if not dead:
-            self._proven.add(breed)
-            self._deaths[breed] = 0
-        if dead or breed not in self._living or len(idle) >= self._most_idle:
+            self._proven.add(environment)
+            self._deaths[environment] = 0
+        if dead or environment not in self._living or len(idle) >= self._most_idle:
             supervisor.channel.close()  # it leaves
             return
         idle.append(supervisor)
 
-    def prepare(self, breed: Breed) -> None:
-        """Have a supervisor ready before the first job comes; that none can be had is told to that."""
-        self._used[breed] = time.monotonic()
-        with contextlib.suppress(Unfit):
-            self._ask(breed)
+    def prepare(self, environment: WorkerEnvironment) -> None:
+        """Have a supervisor ready before the first job comes; if none can be had, that job reports it."""
+        self._used[environment] = time.monotonic()
+        with contextlib.suppress(Unusable):
+            self._ask(environment)
 
-    def births(self, news: Collection[int] | None = None) -> None:
-        """Take in supervisors that were born since the last call, and drop those that died.
+    def collect_spawned(self, news: Collection[int] | None = None) -> None:
+        """Collect supervisors forked since the last call, and drop those that died.
 
         Args:
             news: the descriptors that are readable; None: not known.
         """
-        for breed, nursery in list(self._living.items()):
-            if news is not None and nursery.socket.fileno() not in news:
+        for environment, fork_server in list(self._living.items()):
+            if news is not None and fork_server.socket.fileno() not in news:
                 continue
-            while nursery.answers():
+            while fork_server.answers():
                 try:
-                    supervisor = nursery.born()
+                    supervisor = fork_server.spawned()
                 except NoProcess as error:
-                    self._asked[breed] -= 1
-                    self._put_off(breed, str(error))
+                    self._requested[environment] -= 1
+                    self._put_off(environment, str(error))
                     continue
                 if supervisor is None:
-                    self._bury(breed)
+                    self._remove(environment)
                     break
-                self._asked[breed] -= 1
-                self._stillborn.pop(breed, None)
-                self._idle.setdefault(breed, []).append(supervisor)
-        for breed, idle in self._idle.items():
+                self._requested[environment] -= 1
+                self._import_faults.pop(environment, None)
+                self._idle.setdefault(environment, []).append(supervisor)
+        for environment, idle in self._idle.items():
             silent = idle if news is None else [o for o in idle if o.channel.fileno() in news]
             for supervisor in [server for server in silent if _is_dead(server)]:
                 idle.remove(supervisor)
                 supervisor.channel.close()
-                self._deaths[breed] += 1
+                self._deaths[environment] += 1
 
     def retire(self) -> None:
-        """Let go of breeds that nobody has asked for lately; who has an attempt sees it through."""
+        """Close fork servers unused for RETIRE_S; supervisors with an attempt finish it."""
         now = time.monotonic()
         self._hung = [server for server in self._hung if not server.collect()]
-        for breed in [server for server in self._living if now - self._used[server] > RETIRE_S]:
-            for supervisor in self._idle.pop(breed, []):
+        for environment in [
+            server for server in self._living if now - self._used[server] > RETIRE_S
+        ]:
+            for supervisor in self._idle.pop(environment, []):
                 supervisor.channel.close()
-            self._close(self._living.pop(breed))
-            self._asked[breed] = 0
+            self._close(self._living.pop(environment))
+            self._requested[environment] = 0
 
     def descriptors(self) -> Iterator[int]:
         """Return what becomes readable when there is news."""
-        for nursery in self._living.values():
-            yield nursery.socket.fileno()
+        for fork_server in self._living.values():
+            yield fork_server.socket.fileno()
         for idle in self._idle.values():
             yield from (server.channel.fileno() for server in idle)
 
     def close(self) -> None:
-        """Let all of them end; supervisors with an attempt see it through."""
+        """Close all fork servers; supervisors with an attempt finish it."""
         for idle in self._idle.values():
             for supervisor in idle:
                 supervisor.channel.close()
-        for nursery in self._living.values():
-            self._close(nursery)
+        for fork_server in self._living.values():
+            self._close(fork_server)
 
-    def barred_s(self, breed: Breed) -> float:
-        """Return how long a breed is passed over for which the machine had no room; 0: it is not."""
-        return self._lacking.wait_s(breed, time.monotonic())
+    def excluded_s(self, environment: WorkerEnvironment) -> float:
+        """Return how long an environment is excluded because the machine had no room; 0: it is not."""
+        return self._lacking.wait_s(environment, time.monotonic())
 
-    def _judge(self, breed: Breed, now: float) -> None:
-        """Say what it means that nobody of a breed came to life, several times.
+    def _judge(self, environment: WorkerEnvironment, now: float) -> None:
+        """Decide what repeated deaths in one environment mean.
 
         Raises:
-            Unfit: its jobs cannot start, now or ever.
+            Unusable: its jobs cannot start, now or ever.
         """
-        self._deaths[breed] = 0
-        self._barred[breed] = now + PAUSE_S
-        faults = self._stillborn.pop(breed, [])
+        self._deaths[environment] = 0
+        self._excluded[environment] = now + PAUSE_S
+        faults = self._import_faults.pop(environment, [])
         log = self._home.scheduler_log
         if len(faults) >= DEATHS:
             how = f"it {faults[-1].how}, {len(faults)} times"
-            why = f"{_named(breed)} does not start: {how}; see {log}"
-            if breed in self._proven and not all(server.module for server in faults):
-                raise self._pass(breed, why)  # it is being installed anew
-            raise Unfit(why)
-        if breed not in self._proven:
-            raise Unfit(f"{_named(breed)} does not start; see {log}", sure=False)
+            why = f"{_named(environment)} does not start: {how}; see {log}"
+            if environment in self._proven and not all(server.module for server in faults):
+                raise self._pass(environment, why)  # it is being installed anew
+            raise Unusable(why)
+        if environment not in self._proven:
+            raise Unusable(f"{_named(environment)} does not start; see {log}", sure=False)
 
-    def _pass(self, breed: Breed, why: str) -> Unfit:
-        """Let all jobs of a breed give way for a moment."""
-        self._barred[breed] = time.monotonic() + PAUSE_S
-        self._passing[breed] = Unfit(why, passing=True)
-        return self._passing[breed]
+    def _pass(self, environment: WorkerEnvironment, why: str) -> Unusable:
+        """Exclude an environment for a moment, so that its jobs give way to others."""
+        self._excluded[environment] = time.monotonic() + PAUSE_S
+        self._passing[environment] = Unusable(why, passing=True)
+        return self._passing[environment]
 
-    def _close(self, nursery: Nursery) -> None:
-        if not nursery.close():
-            self._hung.append(nursery)
+    def _close(self, fork_server: ForkServer) -> None:
+        if not fork_server.close():
+            self._hung.append(fork_server)
 
-    def _ask(self, breed: Breed) -> bool:
+    def _ask(self, environment: WorkerEnvironment) -> bool:
         """Ask for one more; False when that cannot be done just now.
 
         Raises:
-            Unfit: the interpreter cannot be run.
+            Unusable: the interpreter cannot be run.
         """
-        if breed not in self._living:
+        if environment not in self._living:
             try:
-                self._living[breed] = Nursery(self._home, breed)
+                self._living[environment] = ForkServer(self._home, environment)
             except OSError as error:
-                why = f"cannot run {_named(breed)}: {error.strerror}"
+                why = f"cannot run {_named(environment)}: {error.strerror}"
                 if error.errno in LACKS:
-                    self._put_off(breed, str(error.strerror))
+                    self._put_off(environment, str(error.strerror))
                     return False
                 if error.errno in _NEVER:
-                    raise Unfit(why) from error
-                raise self._pass(breed, why) from error
-        self._living[breed].ask()
-        self._asked[breed] += 1
+                    raise Unusable(why) from error
+                raise self._pass(environment, why) from error
+        self._living[environment].ask()
+        self._requested[environment] += 1
         return True
 
-    def _put_off(self, breed: Breed, why: str) -> None:
-        self._lacking.bar(breed, time.monotonic())
+    def _put_off(self, environment: WorkerEnvironment, why: str) -> None:
+        self._lacking.exclude(environment, time.monotonic())
         self._lacks(why)
 
-    def _bury(self, breed: Breed) -> None:
-        nursery = self._living.pop(breed)
-        self._close(nursery)
-        self._asked[breed] = 0
-        self._deaths[breed] += 1
-        if nursery.own_fault is not None:
-            self._stillborn.setdefault(breed, []).append(nursery.own_fault)
+    def _remove(self, environment: WorkerEnvironment) -> None:
+        fork_server = self._living.pop(environment)
+        self._close(fork_server)
+        self._requested[environment] = 0
+        self._deaths[environment] += 1
+        if fork_server.own_fault is not None:
+            self._import_faults.setdefault(environment, []).append(fork_server.own_fault)
 
 
-def _named(breed: Breed) -> str:
-    return breed.interpreter or "our own Python"
+def _named(environment: WorkerEnvironment) -> str:
+    return environment.interpreter or "our own Python"
 
 
 def _is_dead(idle: Supervisor) -> bool:

@@ -25,7 +25,7 @@ CONTEXT = 512 << 20  # bytes that CUDA takes of a GPU for a process, where that 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Portion:
+class VramLimit:
     """How much of its card a job may take."""
 
     cap: int | None = None  # bytes, all that is its own; None: it is alone there, without a cap
@@ -70,21 +70,21 @@ class Share:
         """Look and write into an attempt's folder, at most a few times a second."""
         self._attempt = None if folder is None else Attempt(folder)
         self._clock = clock
-        self._portion = Portion()
+        self._vram_limit = VramLimit()
         self._seen: tuple[int, int, int] | None = None
         self._look_at = self._report_at = -math.inf
 
-    def portion(self) -> Portion:
+    def vram_limit(self) -> VramLimit:
         """Return what the job may take now; what cannot be read changes nothing."""
         now = self._clock()
         if self._attempt is not None and now >= self._look_at:
             self._look_at = now + LOOK_EVERY_S
             self._look(self._attempt)
-        return self._portion
+        return self._vram_limit
 
     def cap(self) -> int | None:
         """Return how many bytes of its card are the job's, context included; None: no cap."""
-        return self.portion().cap
+        return self.vram_limit().cap
 
     def report(
         self,
@@ -120,7 +120,7 @@ class Share:
         seen = (status.st_mtime_ns, status.st_ino, status.st_size)
         if seen != self._seen:
             self._seen = seen
-            self._portion = read_share(attempt) or self._portion
+            self._vram_limit = read_share(attempt) or self._vram_limit
 
 
 def write_share(attempt: Attempt, *, cap: int | None, context: int) -> None:
@@ -137,13 +137,13 @@ def write_share(attempt: Attempt, *, cap: int | None, context: int) -> None:
     _replace(attempt.share, {"cap": cap, "context": context})
 
 
-def read_share(attempt: Attempt) -> Portion | None:
+def read_share(attempt: Attempt) -> VramLimit | None:
     """Return what an attempt may take, or None where that was never told or cannot be read."""
     record = _record(attempt.share)
     cap, context = _bytes(record.get("cap")), _bytes(record.get("context"))
     if context is None or (cap is None and record.get("cap", "") is not None):
         return None
-    return Portion(cap=cap, context=context)
+    return VramLimit(cap=cap, context=context)
 
 
 def read_report(attempt: Attempt) -> Report | None:

@@ -106,7 +106,7 @@ def _cause(lines: Sequence[str], ends: Sequence[int]) -> int | None:
     """Return the last exception, or the one that it was raised from where that is the shortage."""
     cause = None
     for place in reversed(ends):
-        if cause is not None and not any(one.startswith(_FROM) for one in lines[place:cause]):
+        if cause is not None and not any(line.startswith(_FROM) for line in lines[place:cause]):
             break
         cause = place
         if _of_exception(_whole(lines, place)):
@@ -166,9 +166,9 @@ def _of_exception(text: str) -> Where | None:
     if _RAM_NAME.match(text):
         return "gpu" if _GPU_WORDS.search(text) else "ram"
     for words, where in _WORDS:
-        found = words.search(text)
-        if found is not None:
-            return None if _harmless(text[: found.end()]) else where
+        match = words.search(text)
+        if match is not None:
+            return None if _harmless(text[: match.end()]) else where
     return None
 
 
@@ -219,7 +219,7 @@ def _facts(where: Where, text: str) -> Shortage:
         cap=None if whole else cap,
         free=_amount(_FREE, text),
         total=total,
-        said=_ADVICE.split(text, maxsplit=1)[0][:MOST_SAID].strip(),
+        message=_ADVICE.split(text, maxsplit=1)[0][:MOST_SAID].strip(),
     )
 
 

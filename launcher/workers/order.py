@@ -16,7 +16,7 @@ class Order:
     number: int
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
-    claim: int | None = None  # bytes promised on each GPU; None: no other of ours is there
+    reservation: int | None = None  # bytes promised on each GPU; None: no other of ours is there
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -65,6 +65,6 @@ def read_order(text: bytes | str) -> Order:
                 number=number,
                 device=device,
                 cpus=cpus,
-                claim=claim if type(claim) is int else None,
+                reservation=claim if type(claim) is int else None,
             )
     raise ValueError("this is not an order")

@@ -1,6 +1,6 @@
 """The parent of attempts' programs: records that one started and how it ended, ends its tree.
 
-Forked by a nursery, in a session of its own, so that it outlives nursery and scheduler. It alone
+Forked by a fork server, in a session of its own, so that it outlives fork server and scheduler. It alone
 can learn a program's exit status. It takes one attempt after another from its scheduler; when that
 is gone, or when it gets SIGTERM or SIGHUP itself, it sees the one in hand through, and leaves.
 """
@@ -19,7 +19,8 @@ from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
 from launcher.system.files import write_json, write_whole
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import Identity, adopt_orphans, boot_id, identity, send, terminate
+from launcher.system.process_tree import adopt_orphans, send, terminate
+from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.leftover_processes import Leftovers
 from launcher.workers.start_attempt import Begun, Starter

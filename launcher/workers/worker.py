@@ -19,7 +19,7 @@ from launcher.states import Shortage
 from launcher.system.environment import placed_environment
 from launcher.system.files import Json, write_atomic, write_json
 from launcher.system.paths import Attempt
-from launcher.system.processes import MARK
+from launcher.system.process_tree import MARK
 from launcher.workers import preload
 from launcher.workers.memory_share import Share
 from launcher.workers.oom_messages import read_error
@@ -46,8 +46,8 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
         "LAUNCHER_JOB": str(order.job),
         MARK: str(attempt.folder),
     }
-    if order.claim is not None:
-        place["LAUNCHER_VRAM"] = str(order.claim)
+    if order.reservation is not None:
+        place["LAUNCHER_VRAM"] = str(order.reservation)
     return placed_environment(
         order.context.environment, place, unless_set=dict.fromkeys(THREADS, cpus)
     )
@@ -77,8 +77,8 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
     spec, stop = order.spec, threading.Event()
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
         signal.signal(number, lambda *_: stop.set())
-    for one in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(one, signal.SIG_IGN)  # as in any Python: they become an OSError
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)  # as in any Python: they become an OSError
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
     job = Job(
@@ -116,8 +116,8 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         with contextlib.suppress(MemoryError):  # its frames still hold what left no room
             traceback.print_exc()
         shortage = read_error(error)
-        said = f"{type(error).__name__}: {error}" if shortage is None else shortage.said
-        return _failed(attempt, said, 1, shortage, signalled=stop.is_set())
+        text = f"{type(error).__name__}: {error}" if shortage is None else shortage.message
+        return _failed(attempt, text, 1, shortage, signalled=stop.is_set())
     return 0
 
 
@@ -180,16 +180,16 @@ def _tell_model(spec: Spec) -> None:
 
 def _tell_result(attempt: Attempt, record: Mapping[str, Json]) -> None:
     """Write what a job came to; wait for room when the disk is full: the job is done, after all."""
-    said = False
+    warned = False
     while True:
         try:
             write_json(attempt.result, record)
         except FileNotFoundError:  # the job has deleted its attempt's folder: its exit code tells
             return
         except OSError as error:
-            if not said:
+            if not warned:
                 _say(f"the job is done, and waits to write {attempt.result}: {error.strerror}")
-            said = True
+            warned = True
             time.sleep(ROOM_PAUSE_S)
         else:
             return

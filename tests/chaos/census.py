@@ -15,7 +15,7 @@ class Role(StrEnum):
     """What a process of ours is."""
 
     SCHEDULER = "scheduler"
-    NURSERY = "nursery"
+    FORK_SERVER = "fork-server"
     SUPERVISOR = "supervisor"
     PROGRAM = "program"
 
@@ -82,12 +82,12 @@ def _role(pid: int, words: list[bytes], home: bytes, program: bytes) -> Role | N
     if b"launcher.scheduler" in words:
         return Role.SCHEDULER
     if b"launcher.workers.fork_server" in words:
-        return Role.SUPERVISOR if _forked(pid, words) else Role.NURSERY
+        return Role.SUPERVISOR if _forked(pid, words) else Role.FORK_SERVER
     return None
 
 
 def _forked(pid: int, words: list[bytes]) -> bool:
-    """Tell whether the parent runs the same command line; an orphan counts as a nursery."""
+    """Tell whether the parent runs the same command line; an orphan counts as a fork server."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
         parent = status.partition("\nPPid:")[2].split(maxsplit=1)[0]

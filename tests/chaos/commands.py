@@ -57,7 +57,7 @@ class People:
     complaints: list[str] = field(default_factory=list)  # what unharmed commands failed with
     _commands: int = 0
 
-    def queue(self, portion: Sequence[Recipe]) -> None:
+    def queue(self, vram_limit: Sequence[Recipe]) -> None:
         """Queue a portion by one way or another; what a killed command left out comes again.
 
         Raises:
@@ -65,15 +65,15 @@ class People:
         """
         for _ in range(TRIES):
             there = names(self.home)
-            left = [one for one in portion if one.name not in there]
+            left = [one for one in vram_limit if one.name not in there]
             if not left:
                 return
-            if len(left) < len(portion):  # one command, one transaction: all or nothing
+            if len(left) < len(vram_limit):  # one command, one transaction: all or nothing
                 self.torn |= {one.name for one in left}
                 return
             self._queue_once(left)
         said = "; ".join(self.complaints[-1:])
-        raise RuntimeError(f"{portion[0].name} could not be queued in {TRIES} tries: {said}")
+        raise RuntimeError(f"{vram_limit[0].name} could not be queued in {TRIES} tries: {said}")
 
     def _queue_once(self, left: Sequence[Recipe]) -> None:
         killed = self.chance.random() < self.killed_share

@@ -75,12 +75,12 @@ class Killer:
     # --- at the instants that hurt
 
     def _at_a_claim(self) -> None:
-        """Kill the scheduler between a claim and the start, and perhaps the nurseries too."""
-        nurseries = [one for one in self._census() if one.role is Role.NURSERY]
+        """Kill the scheduler between a claim and the start, and perhaps the fork servers too."""
+        fork_servers = [one for one in self._census() if one.role is Role.FORK_SERVER]
         if self._changes(self._home.attempts):
             self._kill_scheduler("claim")
             if self._chance.random() < 0.5:
-                self._kill(nurseries, "claim")
+                self._kill(fork_servers, "claim")
 
     def _at_a_commit(self) -> None:
         if self._changes(self._home.database.with_name(self._home.database.name + "-wal")):

@@ -83,7 +83,7 @@ def sleep_through(place: Path, *, jobs: int, seed: int) -> Morning:
 
 def kill_everything(home: Home, program: Path) -> list[Kill]:
     """Kill all at one instant: frozen first, so that nobody records another's death."""
-    order = [Role.SCHEDULER, Role.NURSERY, Role.SUPERVISOR, Role.PROGRAM]
+    order = [Role.SCHEDULER, Role.FORK_SERVER, Role.SUPERVISOR, Role.PROGRAM]
     kills: list[Kill] = []
     while found := sorted(census(home.folder, program), key=lambda one: order.index(one.role)):
         frozen = 0

@@ -17,7 +17,7 @@ from tests.chaos.commands import People, keep_going, surroundings
 from tests.chaos.killer import Killer
 from tests.chaos.outside import facts, still_open
 from tests.chaos.program import lines_of, make_program, read_stamps
-from tests.chaos.recipe import LONG_SHARE, Recipe, portions
+from tests.chaos.recipe import LONG_SHARE, Recipe, vram_limits
 
 PORTION = 40  # most jobs that one command queues
 DELAY_S = 0.5  # longest way of a supervisor to its right to start
@@ -73,7 +73,7 @@ def prove(
     environment = surroundings(home, guard=guard, delay_s=DELAY_S)
     people = People(home, place, environment, random.Random(f"people {seed}"))
     killer = Killer(home, program, random.Random(f"killer {seed}"), Event())
-    drawn = portions(random.Random(seed), PORTION, long_share)
+    drawn = vram_limits(random.Random(seed), PORTION, long_share)
     began = time.monotonic()
     try:
         recipes = _torment(people, killer, drawn, jobs=jobs, until=began + seconds)
@@ -137,11 +137,11 @@ def _queue(
     """Queue portions until there are enough jobs and the time is over; return them all."""
     recipes: list[Recipe] = []
     while len(recipes) < jobs or time.monotonic() < until:
-        portion = next(drawn)
+        vram_limit = next(drawn)
         if time.monotonic() >= until:
-            portion = portion[: jobs - len(recipes)]
-        recipes += portion
-        people.queue(portion)
+            vram_limit = vram_limit[: jobs - len(recipes)]
+        recipes += vram_limit
+        people.queue(vram_limit)
         _until(lambda: still_open(people.home) <= MOST_OPEN, TIRED_S)
     return recipes
 

@@ -28,16 +28,16 @@ class Recipe:
     once: bool = False  # never again after a lost attempt
 
 
-def portions(chance: random.Random, size: int, long_share: float) -> Iterator[list[Recipe]]:
+def vram_limits(chance: random.Random, size: int, long_share: float) -> Iterator[list[Recipe]]:
     """Yield portions of up to `size` jobs without end; needs stay within a portion."""
     number = 0
     while True:
-        portion: list[Recipe] = []
+        vram_limit: list[Recipe] = []
         for _ in range(1 if chance.random() < ALONE else chance.randint(2, size)):
             number += 1
-            earlier = [one.name for one in portion]
-            portion.append(_recipe(chance, f"j{number:05}", earlier, long_share))
-        yield portion
+            earlier = [one.name for one in vram_limit]
+            vram_limit.append(_recipe(chance, f"j{number:05}", earlier, long_share))
+        yield vram_limit
 
 
 def _recipe(chance: random.Random, name: str, earlier: list[str], long_share: float) -> Recipe:

@@ -111,7 +111,7 @@ def _in_order(
     groups = {
         "programs": [who for one in attempts if (who := _program(one))],
         "supervisors": _of(home, Role.SUPERVISOR),
-        "scheduler": _of(home, Role.SCHEDULER) + _of(home, Role.NURSERY),
+        "scheduler": _of(home, Role.SCHEDULER) + _of(home, Role.FORK_SERVER),
     }
     if order not in groups:
         everybody = [who for group in groups.values() for who in group]

@@ -222,7 +222,7 @@ def test_a_new_attempt_waits_for_room(small: Project) -> None:
 def test_what_is_killed_on_a_full_disk_is_there_again_when_there_is_room(
     small: Project, whose: bytes
 ) -> None:
-    """All nursery processes are killed: the fork server and the supervisors that it has forked."""
+    """All processes of the fork server are killed: it and the supervisors that it has forked."""
     job = add_waiting(small)
     other = add(small, "true", after=str(job))
     until(lambda: stamps(small), "the program runs")

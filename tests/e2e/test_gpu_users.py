@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.promises import STALE_S
+from launcher.gpu.reservations import STALE_S
 from launcher.scheduler.gpu_state import FRESH_S
 from tests.build import end_everything, until
 from tests.e2e.machine import Machine, a_machine

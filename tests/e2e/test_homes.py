@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.promise_files import login
-from launcher.system.memory import total
+from launcher.gpu.reservation_files import login
+from launcher.system import memory
 from tests.build import lines_of, shell, until
 from tests.e2e.machine import Machine, Program, a_machine
 from tests.nvml.standin import Devices
@@ -72,7 +72,7 @@ def test_two_homes_never_promise_more_main_memory_than_the_machine_has(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     one, other = homes
-    most = round(total() * 0.4) >> 20
+    most = round(memory.total() * 0.4) >> 20
     journal = tmp_path / "journal"
     first = works(one, journal, ram=f"{most}MiB")
     until(lambda: first.started, "the first runs")

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from hypothesis import strategies as st
 
-from launcher.gpu.resources import Promise
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.inventory import wants_gpu
@@ -35,7 +35,7 @@ def taken(gpu: GpuSnapshot, running: Iterable[Running], machine: Machine) -> int
     """Return how many bytes of a card are used, promised or kept for others."""
     ours = [one for one in running if gpu.uuid in one.devices]
     measured = sum(one.used.get(gpu.uuid, 0) for one in ours)
-    loads = sum(max(one.claim or 0, one.used.get(gpu.uuid, 0)) for one in ours)
+    loads = sum(max(one.reservation or 0, one.used.get(gpu.uuid, 0)) for one in ours)
     others = max(0, (gpu.used or 0) - measured)
     return others + loads + promised_to_others(gpu, machine) + machine.rules.reserve
 
@@ -58,12 +58,12 @@ def may_have(one: Waiting, machine: Machine) -> list[GpuSnapshot]:
 def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine: Machine) -> bool:
     """Tell whether a card can take a job beside what runs."""
     ours = [other for other in running if gpu.uuid in other.devices]
-    if one.claim is not None and taken(gpu, running, machine) + one.claim > gpu.total:
+    if one.vram_request is not None and taken(gpu, running, machine) + one.vram_request > gpu.total:
         return False
-    if one.lone:
+    if one.exclusive:
         return not ours and quiet(gpu, running, machine)
     most = machine.rules.max_per_gpu
-    return not any(other.lone for other in ours) and (most is None or len(ours) < most)
+    return not any(other.exclusive for other in ours) and (most is None or len(ours) < most)
 
 
 def places_of(one: Waiting, running: Sequence[Running], machine: Machine) -> list[tuple[str, ...]]:
@@ -90,8 +90,8 @@ def placed(one: Waiting, devices: tuple[str, ...], machine: Machine, now: float)
         devices=devices,
         ram=one.resources.ram or 0,
         group=one.group,
-        claim=one.claim if devices else None,
-        lone=bool(devices) and one.lone,
+        reservation=one.vram_request if devices else None,
+        exclusive=bool(devices) and one.exclusive,
         ends=None if one.seconds is None else now + one.seconds,
     )
 
@@ -221,7 +221,7 @@ def machines(draw: st.DrawFn, *, least: int = 0, sound: bool = False) -> Machine
     cards = draw(gpus(least=least, sound=sound))
     owed = st.sampled_from([0, 0, 0, 1, 2])
     foreign = [
-        Promise(user="ada", device=gpu.uuid, amount=amount * GIB)
+        ForeignReservation(user="ada", device=gpu.uuid, amount=amount * GIB)
         for gpu in cards
         if (amount := draw(owed))
     ]
@@ -270,7 +270,7 @@ def jobs(draw: st.DrawFn, *, known: bool | None = None) -> Waiting:
         job=0,
         resources=asked,
         group=draw(st.sampled_from(["", "", "", "narrow", "wide"])),
-        claim=None if claim is None else claim * GIB,
+        vram_request=None if claim is None else claim * GIB,
         seconds=lasts if told else None,
         visible=visible,
     )
@@ -293,7 +293,7 @@ def situations(draw: st.DrawFn) -> tuple[list[Waiting], list[Running], Machine]:
     running = []
     for one in after(before, decide(before, [], machine), [], machine):
         used = {
-            uuid: round(draw(st.sampled_from([0.0, 0.5, 1.0, 1.25])) * (one.claim or GIB))
+            uuid: round(draw(st.sampled_from([0.0, 0.5, 1.0, 1.25])) * (one.reservation or GIB))
             for uuid in one.devices
             if draw(st.booleans())
         }
@@ -347,7 +347,7 @@ def tight_jobs(draw: st.DrawFn, *, large: bool | None = None) -> Waiting:
         job=0,
         resources=replace(asked, exclusive=much and draw(st.booleans())),
         group=draw(st.sampled_from(["", "", "wide", "narrow"])),
-        claim=claim * GIB,
+        vram_request=claim * GIB,
         seconds=float(draw(st.integers(1, 20))),
     )
 

@@ -9,7 +9,7 @@ import pytest
 from launcher.cli.main import main
 from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
-from launcher.workers.fork_server import Nursery
+from launcher.workers.fork_server_client import ForkServer
 from tests.build import PLAIN, end_everything
 
 
@@ -32,12 +32,12 @@ def store(home: Home) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """A fork server without modules, shared by the tests of a file."""
-    home = Home(tmp_path_factory.mktemp("nursery"))
-    nursery = Nursery(home, PLAIN)
-    yield nursery
-    nursery.close()
+    home = Home(tmp_path_factory.mktemp("fork-server"))
+    fork_server = ForkServer(home, PLAIN)
+    yield fork_server
+    fork_server.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

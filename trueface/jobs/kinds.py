@@ -27,7 +27,7 @@ from trueface.training.settings import TrainSettings
 from trueface.unlearning.applicability import Situation, refusal
 from trueface.unlearning.settings import UnlearnSettings
 
-# One list for all kinds, so that one nursery serves them all.
+# One list for all kinds, so that one fork server serves them all.
 PRELOAD = (
     *(
         "torch",

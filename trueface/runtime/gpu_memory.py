@@ -123,7 +123,7 @@ class _Keeper:
             return
         self._next = now + EVERY_S
         reserved = self._cuda.memory_reserved(self._device)
-        cap = self._share.portion().allocator
+        cap = self._share.vram_limit().allocator
         if cap is not None:
             cap = min(max(cap, reserved), self._total)  # what is taken cannot be taken back
         if cap != self._cap:

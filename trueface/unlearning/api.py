@@ -23,7 +23,7 @@ from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.unlearning import arguments
-from trueface.unlearning.applicability import Situation, refusal, unfit
+from trueface.unlearning.applicability import Situation, refusal, unusable
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.hyperparameters import DescentOptions, Options
 from trueface.unlearning.log import Step
@@ -207,7 +207,7 @@ def run(
         watch=watch,
         seed=seed,
     )
-    forced = unfit(name, situation)
+    forced = unusable(name, situation)
     notes = () if forced is None else (f"forced: {forced}",)
     return _apply(method.function, request, notes)
 

@@ -30,7 +30,7 @@ class Situation:
 
 def refusal(method: str, situation: Situation, *, force: bool) -> str | None:
     """Return why a method is not applied, and what can be done about it; None if it is."""
-    reason = unfit(method, situation)
+    reason = unusable(method, situation)
     if reason is None:
         return None
     if _forget_set_is_empty(situation):  # no force gives it something to forget
@@ -38,7 +38,7 @@ def refusal(method: str, situation: Situation, *, force: bool) -> str | None:
     return None if force else f"{reason} (force: true applies it all the same)"
 
 
-def unfit(name: str, situation: Situation) -> str | None:
+def unusable(name: str, situation: Situation) -> str | None:
     """Return why a method cannot work in a situation, or is known not to; None if it may."""
     method = METHODS[name]
     if "retain set" in method.needs and not situation.retain:

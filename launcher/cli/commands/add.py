@@ -20,7 +20,7 @@ from launcher.job_options.consistency import device_fault, on_command_line, term
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import Choice, Truth, ValueType
-from launcher.scheduler.feasibility import impossible
+from launcher.scheduler.inventory import impossible
 from launcher.scheduler.model import Machine, Waiting
 from launcher.screens.format import harmless
 from launcher.screens.gpu_users import seen_gpus
@@ -235,7 +235,7 @@ def _check_possible(home: Home, resources: Resources) -> None:
     job = Waiting(
         job=0,
         resources=resources,
-        claim=resources.min_vram,
+        vram_request=resources.min_vram,
         visible=visible_devices(owners_environment(os.environ)),
     )
     if why := impossible(job, machine):

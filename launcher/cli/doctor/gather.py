@@ -17,8 +17,8 @@ from launcher import __version__
 from launcher.cli.doctor.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
 from launcher.cli.doctor.gather_gpu import ask_driver, torch_here, try_torch
 from launcher.errors import Error, UsageError
-from launcher.gpu.promise_files import claims_folder
-from launcher.gpu.promises import Board
+from launcher.gpu.reservation_files import reservations_folder
+from launcher.gpu.reservations import ReservationBoard
 from launcher.store.migrations import OLDEST_SQLITE
 from launcher.store.opening import KNOWN_SCHEMA, look_at
 from launcher.system import cgroups
@@ -187,7 +187,7 @@ def see_disk(path: Path, mountinfo: str) -> Disk:
 def see_claims(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]:
     """Return where schedulers tell each other what they promised, and what hinders that."""
     try:
-        folder = claims_folder(environ)
+        folder = reservations_folder(environ)
     except UsageError as error:
         return "", str(error)
     if not folder.is_dir():
@@ -196,7 +196,7 @@ def see_claims(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]
         return str(folder), f"{folder} cannot be written"
     if home is None:
         return str(folder), ""
-    board = Board(folder, home.folder)
+    board = ReservationBoard(folder, home.folder)
     board.others()
     return str(folder), board.trouble
 

@@ -30,6 +30,6 @@ def _meddled(path: Any, flags: int, *rest: Any, **options: Any) -> int:
     return _open(path, flags, *rest, **options)
 
 
-_chance = random.SystemRandom()  # forks of one nursery must not all draw the same
+_chance = random.SystemRandom()  # forks of one fork server must not all draw the same
 if "CHAOS_DELAY_S" in os.environ:
     os.open = _meddled

@@ -2,7 +2,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.job import CPU, Breed, Resources
+from launcher.job import CPU, Resources, WorkerEnvironment
 from launcher.planning.estimates import Past
 from launcher.planning.plan import Plan
 from launcher.planning.preview import FirstWave, MachineState, Preview, preview_plan
@@ -34,7 +34,7 @@ def waves(judged: Sequence[Standing], around: MachineState) -> FirstWave:
 
 
 def in_the_queue(job: int, rank: float = 0.0, cpus: int = 1) -> ReadyJob:
-    lane = Lane(group="", resources=Resources(cpus=cpus), breed=Breed())
+    lane = Lane(group="", resources=Resources(cpus=cpus), environment=WorkerEnvironment())
     return ReadyJob(id=job, rank=rank, lane_id=1, lane=lane)
 
 

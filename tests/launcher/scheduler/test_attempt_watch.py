@@ -13,8 +13,9 @@ from launcher.scheduler.attempt_watch import Adopted, Supervised, Unclear, find_
 from launcher.states import Done, Lost, Outcome, Stopped, Void
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from launcher.system.processes import end_session, identity, marked, recorded, send
-from launcher.workers.fork_server import Nursery
+from launcher.system.process_tree import end_session, marked, send
+from launcher.system.processes import identity, recorded
+from launcher.workers.fork_server_client import ForkServer
 from tests.build import (
     a_claim,
     a_spec,
@@ -46,14 +47,14 @@ def kill_supervisor(one: Supervised) -> None:
 
 
 def test_an_attempt_is_started_or_voided_and_never_both(
-    nursery: Nursery, home: Home, tmp_path: Path
+    fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     pause_s = 0.0005
     seen = set()
     for job in range(1, 26):
         effects = tmp_path / f"effects-{job}"
         attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))), job=job)
-        one = started(nursery, attempt)
+        one = started(fork_server, attempt)
         time.sleep(pause_s)  # it finds the instant at which both are equally quick
         found = watch(one.claim, attempt)
         assert ended(one.descriptor)
@@ -70,11 +71,13 @@ def test_an_attempt_is_started_or_voided_and_never_both(
     assert seen == {Done, Void}
 
 
-def test_a_voided_attempt_is_never_started(nursery: Nursery, home: Home, tmp_path: Path) -> None:
+def test_a_voided_attempt_is_never_started(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
     effects = tmp_path / "effects"
     attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))))
     assert isinstance(judged(attempt), Void)
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     assert ended(one.descriptor)
     one.supervisor.channel.close()
     assert not effects.exists()
@@ -82,13 +85,13 @@ def test_a_voided_attempt_is_never_started(nursery: Nursery, home: Home, tmp_pat
 
 
 def test_a_second_supervisor_leaves_a_running_attempt_alone(
-    nursery: Nursery, home: Home, tmp_path: Path
+    fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     effects = tmp_path / "effects"
     attempt = an_attempt(home, a_spec(*shell(f"{EFFECT}; sleep 60", str(effects))))
-    first = started(nursery, attempt)
+    first = started(fork_server, attempt)
     until(effects.exists, "the program runs")
-    second = started(nursery, attempt)
+    second = started(fork_server, attempt)
     assert ended(second.descriptor)
     second.supervisor.channel.close()
     assert lines_of(effects) == ["effect"]
@@ -100,13 +103,13 @@ def test_a_second_supervisor_leaves_a_running_attempt_alone(
 
 
 def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
-    nursery: Nursery, home: Home, tmp_path: Path
+    fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     pause = random.Random(1)
     for job in range(1, 21):
         effects = tmp_path / f"effects-{job}"
         attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))), job=job)
-        one = started(nursery, attempt)
+        one = started(fork_server, attempt)
         time.sleep(pause.uniform(0, 0.008))  # the instants that are to be met
         kill_supervisor(one)
         found = watch(a_claim(job=job), attempt)
@@ -126,10 +129,10 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
 
 
 def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     program = program_of(attempt)
     kill_supervisor(one)
     orphan = watch(a_claim(), attempt)
@@ -142,11 +145,11 @@ def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
 
 
 def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     script = f"trap '' TERM; setsid sh -c 'echo $$; {FOR_EVER}' & echo ready; {FOR_EVER}"
     attempt = an_attempt(home, a_spec(*shell(script)))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     until(lambda: len(lines_of(attempt.log)) == 2, "the program is ready")
     one.insist()  # no more than a word while the supervisor lives
     assert one.ending() is None
@@ -160,9 +163,11 @@ def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
     assert isinstance(orphan.ending(), Lost)
 
 
-def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(nursery: Nursery, home: Home) -> None:
+def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(
+    fork_server: ForkServer, home: Home
+) -> None:
     attempt = an_attempt(home, a_spec(*shell("sleep 60 & echo $!; wait")))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log), "its child is there")
     program = program_of(attempt)
     kill_supervisor(one)
@@ -195,24 +200,26 @@ def test_an_attempt_of_an_earlier_boot_is_lost(home: Home) -> None:
     assert isinstance(judged(attempt, claim=a_claim(boot="earlier")), Lost)
 
 
-def test_an_outcome_of_an_earlier_boot_counts(nursery: Nursery, home: Home) -> None:
-    attempt, outcome = run_attempt(nursery, home, a_spec())
+def test_an_outcome_of_an_earlier_boot_counts(fork_server: ForkServer, home: Home) -> None:
+    attempt, outcome = run_attempt(fork_server, home, a_spec())
     assert judged(attempt, claim=a_claim(boot="earlier")) == outcome
 
 
-def test_an_attempt_that_deletes_its_folder_ends_as_it_ends(nursery: Nursery, home: Home) -> None:
+def test_an_attempt_that_deletes_its_folder_ends_as_it_ends(
+    fork_server: ForkServer, home: Home
+) -> None:
     attempt = an_attempt(home, a_spec(*shell('rm -r "$1"', str(home.attempt(1, 1).folder))))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     assert ended(one.descriptor)
     assert isinstance(one.ending(), Done)
     one.supervisor.channel.close()
 
 
 def test_an_attempt_without_a_folder_is_watched_while_its_supervisor_lives(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     program = program_of(attempt)
     shutil.rmtree(attempt.folder)
     found = watch(one.claim, attempt)
@@ -303,8 +310,10 @@ def test_nobody_judges_an_attempt_while_its_program_is_being_spawned(home: Home)
     assert isinstance(found.ending(), Lost)
 
 
-def test_an_adopted_session_is_not_touched_once_it_is_empty(nursery: Nursery, home: Home) -> None:
-    attempt, _ = run_attempt(nursery, home, a_spec())
+def test_an_adopted_session_is_not_touched_once_it_is_empty(
+    fork_server: ForkServer, home: Home
+) -> None:
+    attempt, _ = run_attempt(fork_server, home, a_spec())
     who = recorded(json.loads(lines_of(attempt.started)[1]))
     assert who is not None
     end_session(who)

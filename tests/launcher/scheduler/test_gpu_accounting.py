@@ -8,19 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.gpu.monitor import Sight
-from launcher.gpu.promises import Pledge
+from launcher.gpu.process_owner import Ours
+from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.job import Breed, Resources
-from launcher.scheduler.feasibility import refusal
-from launcher.scheduler.gpu_accounting import Ledger, Ours, pledges_of, waiting
+from launcher.job import Resources, WorkerEnvironment
+from launcher.scheduler.gpu_accounting import Ledger, reservations_of
 from launcher.scheduler.gpu_slot import QUIET_SHARE
-from launcher.scheduler.model import Machine, Start, Wait
+from launcher.scheduler.inventory import refusal
+from launcher.scheduler.model import Machine, Start, Wait, waiting
 from launcher.scheduler.policy import decide
 from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from launcher.workers.memory_share import CONTEXT, Portion
+from launcher.workers.memory_share import CONTEXT, VramLimit
 from tests.build import GIB, a_claim, a_gpu, a_spec
 
 ME = os.getpid()  # a process that lives
@@ -35,7 +36,7 @@ def a_card(index: int = 0, used: float = 0, **processes: int | None) -> GpuSnaps
 
 
 def running(job: int = 1, device: str = "GPU-0", **changes: Any) -> Claim:
-    values: dict[str, Any] = {"claim": 8 * GIB, "pid": ME}
+    values: dict[str, Any] = {"reservation": 8 * GIB, "pid": ME}
     return a_claim(a_spec(), job=job, device=device, **values | changes)
 
 
@@ -99,7 +100,7 @@ def test_the_context_is_what_the_driver_sees_beyond_the_workers_word(home: Home)
     reported(home, reserved=3 * GIB, peak=6 * GIB)
     ledger = a_ledger(home, claims, a_card(used=9, ours=4 * GIB))
     assert ledger.peak(claims[0]) == 7 * GIB
-    assert ledger.portions(claims)[1, 1] == Portion(cap=8 * GIB, context=1 * GIB)
+    assert ledger.vram_limits(claims)[1, 1] == VramLimit(cap=8 * GIB, context=1 * GIB)
 
 
 def test_a_peak_is_remembered_when_less_is_used_later(home: Home) -> None:
@@ -123,12 +124,12 @@ def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: H
         running(1, "GPU-1"),
         running(2),
         running(3, "GPU-0,GPU-2", pid=OTHER),
-        running(4, "GPU-3", claim=None, lone=True),
+        running(4, "GPU-3", reservation=None, exclusive=True),
     )
     claims = [alone, first, second, unknown, running(5, "cpu")]
     ledger = a_ledger(home, claims, a_card(used=9))
-    portions = ledger.portions(claims)
-    assert {job: one.cap for (job, _), one in portions.items()} == {
+    vram_limits = ledger.vram_limits(claims)
+    assert {job: one.cap for (job, _), one in vram_limits.items()} == {
         1: None,
         2: 8 * GIB,
         3: 8 * GIB,
@@ -139,7 +140,7 @@ def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: H
 def test_what_a_job_took_while_it_was_alone_stays_its_own(home: Home) -> None:
     first, second = running(), running(2, pid=OTHER)
     ledger = a_ledger(home, [first, second], a_card(used=12, ours=11 * GIB))
-    assert ledger.portions([first, second])[1, 1].cap == 11 * GIB
+    assert ledger.vram_limits([first, second])[1, 1].cap == 11 * GIB
 
 
 def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> None:
@@ -149,21 +150,21 @@ def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> N
         a_claim(works, job=2, cpus=2),
     ]
     ledger = a_ledger(home, claims, a_card(0, used=9, ours=5 * GIB), a_card(1))
-    assert ledger.pledges(claims, 0b1111) == [
-        Pledge(device="cores:f", claim=1, used=None, job=1),
-        Pledge(device="GPU-0", claim=8 * GIB, used=5 * GIB, job=1),
-        Pledge(device="jobs:GPU-0", claim=1, used=None, job=1),
-        Pledge(device="GPU-1", claim=8 * GIB, used=None, job=1),
-        Pledge(device="jobs:GPU-1", claim=1, used=None, job=1),
-        Pledge(device="cores:f", claim=2, used=None, job=2),
-        Pledge(device="memory", claim=3 * GIB, used=None, job=2),
+    assert ledger.reservations(claims, 0b1111) == [
+        Reservation(device="cores:f", amount=1, used=None, job=1),
+        Reservation(device="GPU-0", amount=8 * GIB, used=5 * GIB, job=1),
+        Reservation(device="jobs:GPU-0", amount=1, used=None, job=1),
+        Reservation(device="GPU-1", amount=8 * GIB, used=None, job=1),
+        Reservation(device="jobs:GPU-1", amount=1, used=None, job=1),
+        Reservation(device="cores:f", amount=2, used=None, job=2),
+        Reservation(device="memory", amount=3 * GIB, used=None, job=2),
     ]
 
 
 def promised(claim: int | None, **asked: Any) -> dict[str, int]:
-    place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", claim=claim)
-    found = pledges_of(place, Resources(**asked), totals={"GPU-0": 40 * GIB})
-    return {one.device: one.claim for one in found if "GPU-0" in one.device}
+    place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", reservation=claim)
+    found = reservations_of(place, Resources(**asked), totals={"GPU-0": 40 * GIB})
+    return {one.device: one.amount for one in found if "GPU-0" in one.device}
 
 
 def test_a_promise_of_unknown_size_is_told_as_a_quarter_of_the_card() -> None:
@@ -186,7 +187,9 @@ def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None
 
 def ready(least: int = 0, visible: tuple[str, ...] | None = ("0",), **asked: Any) -> ReadyJob:
     asks = Resources(**{"device": "cuda"} | asked)
-    lane = Lane(group="g", resources=asks, breed=Breed(), least=least, visible=visible)
+    lane = Lane(
+        group="g", resources=asks, environment=WorkerEnvironment(), least=least, visible=visible
+    )
     return ReadyJob(id=7, rank=0.0, lane_id=1, lane=lane)
 
 
@@ -194,13 +197,13 @@ def test_a_waiting_job_has_what_was_declared_learned_or_needed() -> None:
     taught = Usage(peaks=(4 * GIB,), seconds=(10.0,))
     one = waiting(ready(min_vram=8 * GIB), NO_USAGE)
     assert (one.job, one.group, one.visible) == (7, "g", ("0",))
-    assert (one.claim, one.seconds) == (8 * GIB, None)
-    assert waiting(ready(), NO_USAGE).claim is None
+    assert (one.vram_request, one.seconds) == (8 * GIB, None)
+    assert waiting(ready(), NO_USAGE).vram_request is None
     learned = waiting(ready(), taught)
-    assert learned.claim is not None
-    assert learned.claim > 4 * GIB
+    assert learned.vram_request is not None
+    assert learned.vram_request > 4 * GIB
     assert learned.seconds is not None
-    assert waiting(ready(least=9 * GIB), taught).claim == 9 * GIB
+    assert waiting(ready(least=9 * GIB), taught).vram_request == 9 * GIB
 
 
 def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
@@ -209,7 +212,7 @@ def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
         machine = Machine(cpus=2, gpus=gpus, rules=rules)
         (start,) = decide([waiting(ready(visible=None), full)], [], machine)
         assert isinstance(start, Start)
-        assert (start.devices, start.claim, start.lone) == ((gpus[0].uuid,), None, True)
+        assert (start.devices, start.reservation, start.exclusive) == ((gpus[0].uuid,), None, True)
         # what its owner asks for, or what it lacked, can be more than any card has
         for job, usage in (
             (ready(visible=None, min_vram=30 * GIB), NO_USAGE),
@@ -247,9 +250,9 @@ def test_on_an_idle_machine_a_job_starts_again_where_it_was_seen_to_fit(
 
     assert isinstance(start, Start), start.reason
     free = cards[0].total - (cards[0].used or 0)
-    assert start.claim is None or peak <= start.claim <= free
-    if start.claim is None or start.claim > free - kept:
-        assert start.lone, "its card is promised to it as a whole"
+    assert start.reservation is None or peak <= start.reservation <= free
+    if start.reservation is None or start.reservation > free - kept:
+        assert start.exclusive, "its card is promised to it as a whole"
 
 
 def test_a_job_that_lacked_a_little_gets_the_idle_card_that_is_as_large_as_it_was_told() -> None:
@@ -282,12 +285,12 @@ def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
     first, second = running(), running(number=2)
     ledger = a_ledger(home, [first], a_card(used=9, ours=5 * GIB))
     assert ledger.running([second], untaught)[0].used == {}
-    assert (ledger.peak(second), ledger.crowd(second)) == (None, {})
-    assert ledger.crowd(first) == {"GPU-0": 4 * GIB}
-    assert set(ledger.portions([second])) == {(1, 2)}
+    assert (ledger.peak(second), ledger.others_usage(second)) == (None, {})
+    assert ledger.others_usage(first) == {"GPU-0": 4 * GIB}
+    assert set(ledger.vram_limits([second])) == {(1, 2)}
 
 
 def test_an_attempt_of_an_older_launcher_has_its_card_for_itself(home: Home) -> None:
     ledger = a_ledger(home, [], a_card(used=9))
-    (one,) = ledger.running([running(claim=None, lone=False)], untaught)
-    assert one.lone
+    (one,) = ledger.running([running(reservation=None, exclusive=False)], untaught)
+    assert one.exclusive

@@ -26,30 +26,30 @@ def judged(told: Facts, scene: Facts, *, where: Where = "gpu") -> Blame:
 
 OURS = {
     "it needed more than it was promised": (
-        {"held": 9, "wanted": 2}, {"claim": 8, "total": 24, "others": 13}, 12.75,
+        {"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}, 12.75,
     ),
-    "it grew little": ({"held": 8, "wanted": 0.125}, {"claim": 8, "total": 24, "others": 8}, 10.0),
+    "it grew little": ({"held": 8, "wanted": 0.125}, {"reservation": 8, "total": 24, "others": 8}, 10.0),
     "its cap stopped it": (
-        {"held": 7.5, "wanted": 1, "cap": 7.5, "free": 6, "total": 24}, {"claim": 9}, 11.25,
+        {"held": 7.5, "wanted": 1, "cap": 7.5, "free": 6, "total": 24}, {"reservation": 9}, 11.25,
     ),
     "it was measured to hold more": (
-        {}, {"claim": 4, "peak": 6, "total": 24, "others": 12}, 7.25,
+        {}, {"reservation": 4, "peak": 6, "total": 24, "others": 12}, 7.25,
     ),
-    "nobody else had taken it": ({}, {"claim": 4, "total": 24, "others": 10}, 6.0),
-    "nobody can be blamed": ({"held": 3, "wanted": 0.5}, {"claim": 4}, 5.0),
+    "nobody else had taken it": ({}, {"reservation": 4, "total": 24, "others": 10}, 6.0),
+    "nobody can be blamed": ({"held": 3, "wanted": 0.5}, {"reservation": 4}, 5.0),
     "it has a claim from now on": ({"held": 3, "wanted": 1}, {}, 5.0),
     "no more is asked than the card can give": (
-        {"held": 20, "wanted": 2}, {"claim": 21, "total": 24, "others": 1}, 23.25,
+        {"held": 20, "wanted": 2}, {"reservation": 21, "total": 24, "others": 1}, 23.25,
     ),
     "the reserve is left to others": (
-        {"held": 20, "wanted": 1}, {"claim": 20, "total": 24, "others": 2, "reserve": 1}, 22.25,
+        {"held": 20, "wanted": 1}, {"reservation": 20, "total": 24, "others": 2, "reserve": 1}, 22.25,
     ),
     "what it needs is more than the card has": (
-        {"held": 20, "wanted": 9}, {"claim": 21, "total": 24, "others": 3}, 32.5,
+        {"held": 20, "wanted": 9}, {"reservation": 21, "total": 24, "others": 3}, 32.5,
     ),
     "it was alone": ({"held": 20, "wanted": 5}, {"total": 24, "others": 0.25}, 28.0),
     "it was alone, and its memory in pieces": (
-        {"held": 20, "wanted": 1}, {"claim": 8, "total": 24, "others": 0}, 24.25,
+        {"held": 20, "wanted": 1}, {"reservation": 8, "total": 24, "others": 0}, 24.25,
     ),
     "it was alone and said nothing": ({}, {"total": 24, "others": 0.5}, 24.25),
 }  # fmt: skip
@@ -61,21 +61,21 @@ def test_its_own_fault_brings_a_larger_claim_and_costs_no_retry(
 ) -> None:
     found = judged(told, scene)
     assert (found.whose, found.charged) == ("ours", False)
-    assert found.claim is not None
-    assert found.claim / GIB == claim
+    assert found.vram_request is not None
+    assert found.vram_request / GIB == claim
 
 
 NEIGHBOURS = {
     "others had what it was promised": (
-        {"held": 3, "wanted": 1}, {"claim": 8, "total": 24, "others": 20}, 8,
+        {"held": 3, "wanted": 1}, {"reservation": 8, "total": 24, "others": 20}, 8,
     ),
     "the program saw them, though they were gone": (
-        {"held": 3, "wanted": 1, "free": 0.5, "total": 24}, {"claim": 8, "others": 0}, 8,
+        {"held": 3, "wanted": 1, "free": 0.5, "total": 24}, {"reservation": 8, "others": 0}, 8,
     ),
     "a cap that the card could not honour": (
-        {"held": 7.5, "wanted": 1, "cap": 8, "free": 0.5, "total": 24}, {"claim": 9}, 9,
+        {"held": 7.5, "wanted": 1, "cap": 8, "free": 0.5, "total": 24}, {"reservation": 9}, 9,
     ),
-    "nobody said how much it held": ({}, {"claim": 8, "total": 24, "others": 20}, 8),
+    "nobody said how much it held": ({}, {"reservation": 8, "total": 24, "others": 20}, 8),
     "it had no claim": ({"held": 3, "wanted": 1}, {"total": 24, "others": 20.5}, 5.0),
     "it had no claim and said nothing": ({}, {"total": 24, "others": 20}, 4.25),
 }  # fmt: skip
@@ -87,8 +87,8 @@ def test_a_neighbours_fault_changes_no_promise_and_costs_no_retry(
 ) -> None:
     found = judged(told, scene)
     assert (found.whose, found.charged) == ("neighbour", False)
-    assert found.claim is not None
-    assert found.claim / GIB == claim
+    assert found.vram_request is not None
+    assert found.vram_request / GIB == claim
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_a_neighbours_fault_changes_no_promise_and_costs_no_retry(
 def test_main_memory_is_the_machines_fault_only_within_the_promise(
     told: Facts, promised: float | None, whose: str, charged: bool
 ) -> None:
-    scene = {"claim": 6.0} if promised is None else {"claim": 6.0, "ram": promised}
+    scene = {"reservation": 6.0} if promised is None else {"reservation": 6.0, "ram": promised}
     found = judged(told, scene, where="ram")
-    assert (found.whose, found.charged, found.claim) == (whose, charged, gib(6))
+    assert (found.whose, found.charged, found.vram_request) == (whose, charged, gib(6))
 
 
 def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
     assert judged({}, {}) == Blame(
-        whose="ours", claim=None, why="its own: ran out of memory", charged=True
+        whose="ours", vram_request=None, why="its own: ran out of memory", charged=True
     )
 
 
@@ -122,12 +122,12 @@ def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
     ("found", "why"),
     [
         (
-            judged({"held": 9, "wanted": 2}, {"claim": 8, "total": 24, "others": 13}),
+            judged({"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}),
             "its own: held 9 GiB and wanted 2 GiB more, was promised 8 GiB;"
             " needs 12.8 GiB next time",
         ),
         (
-            judged({"held": 3}, {"claim": 8, "total": 24, "others": 20}),
+            judged({"held": 3}, {"reservation": 8, "total": 24, "others": 20}),
             "a neighbour's: held 3 GiB, was promised 8 GiB; others have 20 GiB of 24 GiB there",
         ),
         (
@@ -157,7 +157,7 @@ shortages = st.builds(
 )
 scenes = st.builds(
     Scene,
-    claim=amounts,
+    reservation=amounts,
     total=amounts,
     others=amounts,
     peak=amounts,
@@ -169,9 +169,9 @@ scenes = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(shortages, scenes, st.integers(0, 200 * GIB))
 def test_a_claim_of_ones_own_fault_only_grows(shortage: Shortage, scene: Scene, claim: int) -> None:
-    found = blame(replace(shortage, where="gpu"), replace(scene, claim=claim))
-    assert found.claim is not None
-    assert found.claim >= (claim + STEP if found.whose == "ours" else claim)
+    found = blame(replace(shortage, where="gpu"), replace(scene, reservation=claim))
+    assert found.vram_request is not None
+    assert found.vram_request >= (claim + STEP if found.whose == "ours" else claim)
 
 
 @settings(max_examples=150, deadline=None)
@@ -180,8 +180,8 @@ def test_a_claim_is_at_least_what_was_seen_to_be_needed(
     shortage: Shortage, scene: Scene, held: int
 ) -> None:
     found = blame(replace(shortage, where="gpu", held=held), scene)
-    assert found.claim is not None
-    assert found.claim >= held + (shortage.wanted or 0)
+    assert found.vram_request is not None
+    assert found.vram_request >= held + (shortage.wanted or 0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -192,12 +192,12 @@ def test_a_job_that_never_fits_is_tried_a_few_times_only(
     tries = 0
     while claim <= total:
         found = blame(
-            replace(shortage, where="gpu"), Scene(claim=claim, total=total, others=others)
+            replace(shortage, where="gpu"), Scene(reservation=claim, total=total, others=others)
         )
         if found.whose != "ours":
             return  # its scheduler counts these
-        assert found.claim is not None
-        claim, tries = found.claim, tries + 1
+        assert found.vram_request is not None
+        claim, tries = found.vram_request, tries + 1
     assert tries <= 35
 
 
@@ -207,5 +207,5 @@ def test_a_fault_that_costs_no_retry_brings_a_promise_or_is_not_ours(
     shortage: Shortage, scene: Scene
 ) -> None:
     found = blame(shortage, scene)
-    assert found.charged or found.whose != "ours" or found.claim is not None
+    assert found.charged or found.whose != "ours" or found.vram_request is not None
     assert found.why

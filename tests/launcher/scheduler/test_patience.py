@@ -2,7 +2,7 @@
 
 import itertools
 
-from launcher.gpu.resources import Promise, core_resource
+from launcher.gpu.resources import ForeignReservation, core_resource
 from launcher.scheduler.backfill import KEPT_S, PASSED_S, Patience
 from launcher.scheduler.model import Machine, Running, Start, Wait, Waiting
 from launcher.scheduler.policy import decide
@@ -10,7 +10,9 @@ from tests.build import GIB, a_waiting
 
 TWO = 0b11
 BUSY = Machine(
-    cpus=2, cores=TWO, foreign=(Promise(user="ada", device=core_resource(TWO), amount=1),)
+    cpus=2,
+    cores=TWO,
+    foreign=(ForeignReservation(user="ada", device=core_resource(TWO), amount=1),),
 )
 LASTS_S = 20.0
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from launcher.gpu.resources import Promise
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.scheduler.feasibility import refusal
+from launcher.scheduler.inventory import refusal
 from launcher.scheduler.model import Machine, Running, Start, Stop, Wait, Waiting
 from launcher.scheduler.policy import Policy, decide, evacuate
 from launcher.system.gpu_sharing import Rules
@@ -113,7 +113,7 @@ def test_no_card_is_promised_beyond_its_memory(situation: Situation) -> None:
     whole = after(waiting, decisions, running, machine)
     for gpu in machine.gpus:
         if gpu.uuid in used and all(
-            one.claim is not None for one in whole if gpu.uuid in one.devices
+            one.reservation is not None for one in whole if gpu.uuid in one.devices
         ):
             assert taken(gpu, whole, machine) <= gpu.total
 
@@ -130,7 +130,7 @@ def test_no_card_runs_more_of_ours_than_the_rules_say_and_none_beside_one_that_s
     for gpu in machine.gpus:
         ours = [one for one in whole if gpu.uuid in one.devices]
         assert most is None or len(ours) <= most
-        assert len(ours) <= 1 or not any(one.lone for one in ours)
+        assert len(ours) <= 1 or not any(one.exclusive for one in ours)
 
 
 @quickly
@@ -145,9 +145,9 @@ def test_a_job_gets_the_cards_that_it_may_have_all_of_them_or_none(situation: Si
         assert one.resources.device != CPU
         assert len(set(start.devices)) == len(start.devices) == one.resources.gpus
         assert set(start.devices) <= {gpu.uuid for gpu in may_have(one, machine)}
-        assert start.claim == one.claim
-        assert start.lone == one.lone
-        if one.lone:
+        assert start.reservation == one.vram_request
+        assert start.exclusive == one.exclusive
+        if one.exclusive:
             assert all(quiet(gpus[uuid], running, machine) for uuid in start.devices)
 
 
@@ -307,7 +307,7 @@ def test_a_full_group_says_so_and_is_in_nobodys_way() -> None:
 
 def test_the_last_place_in_the_group_of_the_first_job_is_kept_too() -> None:
     machine = Machine(cpus=4, gpus=(a_gpu(),), limits={"wide": 2})
-    running = [on_a_card("GPU-0", lone=True, ends=60.0)]
+    running = [on_a_card("GPU-0", exclusive=True, ends=60.0)]
     waiting = [
         a_waiting(1, group="wide", device="cuda"),
         a_waiting(2, group="wide", device="cpu"),
@@ -370,14 +370,14 @@ def test_the_emptiest_card_comes_first_of_those_the_smallest() -> None:
 
 def test_what_a_job_takes_beyond_its_promise_counts() -> None:
     machine = Machine(cpus=4, gpus=(a_gpu(total=24, used=14),))
-    running = [on_a_card("GPU-0", job=7, claim=8 * GIB, used={"GPU-0": 14 * GIB})]
+    running = [on_a_card("GPU-0", job=7, reservation=8 * GIB, used={"GPU-0": 14 * GIB})]
     (wait,) = decide([a_waiting(1, min_vram=11 * GIB)], running, machine)
     assert wait == Wait(job=1, reason="needs 11 GiB; cuda:0 has 10 GiB free")
 
 
 def test_several_gpus_are_had_together_or_not_at_all() -> None:
     machine = Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1), a_gpu(2)))
-    running = [on_a_card("GPU-1", job=7, claim=30 * GIB)]
+    running = [on_a_card("GPU-1", job=7, reservation=30 * GIB)]
     two, three = decide(
         [
             a_waiting(1, gpus=2, min_vram=20 * GIB),
@@ -412,11 +412,11 @@ def test_an_exclusive_job_gets_a_card_for_itself_and_keeps_others_away() -> None
         [a_waiting(1, min_vram=4 * GIB, exclusive=True), a_waiting(2, min_vram=GIB)], [], machine
     )
     assert isinstance(alone, Start)
-    assert alone.lone
+    assert alone.exclusive
     assert other == Wait(job=2, reason="needs 1 GiB; cuda:0 runs job 1 alone")
     (late,) = decide(
         [a_waiting(1, min_vram=4 * GIB, exclusive=True)],
-        [on_a_card("GPU-0", job=7, claim=GIB)],
+        [on_a_card("GPU-0", job=7, reservation=GIB)],
         machine,
     )
     assert late.reason == "needs 4 GiB on a GPU of its own; cuda:0 runs job 7"
@@ -426,14 +426,14 @@ def test_a_card_on_which_others_have_a_job_is_not_shared_by_an_exclusive_one() -
     gpus = (a_gpu(0), a_gpu(1))
     alone = a_waiting(1, min_vram=GIB, exclusive=True)
     # all that its job was promised is in use, and little: only that it is there is told
-    theirs = (Promise(user="bob", device="jobs:GPU-0", amount=2),)
+    theirs = (ForeignReservation(user="bob", device="jobs:GPU-0", amount=2),)
     (start,) = decide([alone], [], Machine(cpus=4, gpus=gpus, foreign=theirs))
     assert isinstance(start, Start)
     assert start.devices == ("GPU-1",)
     (wait,) = decide([alone], [], Machine(cpus=4, gpus=gpus[:1], foreign=theirs))
     assert wait.reason == "needs 1 GiB on a GPU of its own; cuda:0 has jobs of bob"
     # a launcher that does not tell how many jobs it has there tells what it promised them
-    older = (Promise(user="eve", device="GPU-0", amount=GIB),)
+    older = (ForeignReservation(user="eve", device="GPU-0", amount=GIB),)
     (wait,) = decide([alone], [], Machine(cpus=4, gpus=gpus[:1], foreign=older))
     assert wait.reason == "needs 1 GiB on a GPU of its own; cuda:0 has jobs of eve"
     (beside,) = decide([a_waiting(2, min_vram=GIB)], [], Machine(cpus=4, gpus=gpus, foreign=theirs))
@@ -441,7 +441,7 @@ def test_a_card_on_which_others_have_a_job_is_not_shared_by_an_exclusive_one() -
 
 
 def test_nothing_starts_on_a_card_that_another_launcher_shares_with_nobody() -> None:
-    theirs = (Promise(user="bob", device="alone:GPU-0", amount=1),)
+    theirs = (ForeignReservation(user="bob", device="alone:GPU-0", amount=1),)
     machine = Machine(cpus=4, gpus=(a_gpu(0),), foreign=theirs)
     for job in (a_waiting(1, min_vram=GIB), a_waiting(1, gpus=1, device="cuda")):
         (wait,) = decide([job], [], machine)
@@ -451,9 +451,9 @@ def test_nothing_starts_on_a_card_that_another_launcher_shares_with_nobody() -> 
 
 def test_cores_and_memory_that_other_homes_have_promised_are_not_given_away() -> None:
     theirs = (
-        Promise(user="another home of ann", device="cores:ff", amount=3),
-        Promise(user="bob", device="cores:f0", amount=4),
-        Promise(user="bob", device="memory", amount=6 * GIB),
+        ForeignReservation(user="another home of ann", device="cores:ff", amount=3),
+        ForeignReservation(user="bob", device="cores:f0", amount=4),
+        ForeignReservation(user="bob", device="memory", amount=6 * GIB),
     )
     machine = Machine(cpus=8, cores=0xFF, ram=8 * GIB, ram_free=8 * GIB, foreign=theirs)
     start, cores, memory = decide(
@@ -502,7 +502,7 @@ def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
     gpus = tuple(
         a_gpu(at, uuid=f"GPU-{name}", used=at) for at, name in enumerate(("ant", "bee", "cat"))
     )
-    busy = [on_a_card("GPU-ant", job=7, lone=True)]
+    busy = [on_a_card("GPU-ant", job=7, exclusive=True)]
     machine = Machine(cpus=4, gpus=gpus)
     waiting = a_waiting(1, device="cuda", min_vram=GIB, visible=visible)
     (decision,) = decide([waiting], busy, machine)
@@ -581,16 +581,16 @@ def test_the_reason_counts_all_that_is_promised_and_names_to_whom() -> None:
         gpus=(a_gpu(total=24, used=9),),
         rules=Rules(reserve=2 * GIB),
         foreign=(
-            Promise(user="ada", device="GPU-0", amount=3 * GIB),
-            Promise(user="bob", device="GPU-0", amount=1 * GIB),
-            Promise(user="ada", device="GPU-0", amount=1 * GIB),
-            Promise(user="ada", device="GPU-1", amount=9 * GIB),
+            ForeignReservation(user="ada", device="GPU-0", amount=3 * GIB),
+            ForeignReservation(user="bob", device="GPU-0", amount=1 * GIB),
+            ForeignReservation(user="ada", device="GPU-0", amount=1 * GIB),
+            ForeignReservation(user="ada", device="GPU-1", amount=9 * GIB),
         ),
     )
     running = [
-        on_a_card("GPU-0", job=7, claim=5 * GIB, used={"GPU-0": 4 * GIB}),
-        on_a_card("GPU-0", job=8, claim=2 * GIB, used={"GPU-0": 3 * GIB}),
-        on_a_card("GPU-0", job=9, claim=4 * GIB),
+        on_a_card("GPU-0", job=7, reservation=5 * GIB, used={"GPU-0": 4 * GIB}),
+        on_a_card("GPU-0", job=8, reservation=2 * GIB, used={"GPU-0": 3 * GIB}),
+        on_a_card("GPU-0", job=9, reservation=4 * GIB),
     ]
     # 24 - 2 of others - (5 + 3 + 4) of ours - 5 promised - 2 kept
     (wait,) = decide([a_waiting(1, min_vram=4 * GIB)], running, machine)
@@ -647,7 +647,7 @@ def test_jobs_of_a_card_that_failed_are_moved() -> None:
 
 def test_a_job_passes_the_first_one_only_where_that_is_not_delayed() -> None:
     machine = Machine(cpus=8, gpus=(a_gpu(total=24),))
-    running = [on_a_card("GPU-0", job=7, claim=12 * GIB, ends=1060.0)]
+    running = [on_a_card("GPU-0", job=7, reservation=12 * GIB, ends=1060.0)]
     waiting = [
         a_waiting(1, min_vram=16 * GIB),
         a_waiting(2, min_vram=9 * GIB),  # nobody knows how long
@@ -668,7 +668,7 @@ def test_a_job_passes_the_first_one_only_where_that_is_not_delayed() -> None:
 
 def test_where_nobody_knows_when_the_place_is_free_only_what_fits_beside_passes() -> None:
     machine = Machine(cpus=8, gpus=(a_gpu(total=24),))
-    running = [on_a_card("GPU-0", job=7, claim=12 * GIB)]
+    running = [on_a_card("GPU-0", job=7, reservation=12 * GIB)]
     waiting = [
         a_waiting(1, min_vram=16 * GIB),
         a_waiting(2, min_vram=9 * GIB, seconds=1.0),
@@ -681,7 +681,7 @@ def test_where_nobody_knows_when_the_place_is_free_only_what_fits_beside_passes(
 
 def test_the_last_place_on_the_card_of_the_first_job_is_kept() -> None:
     machine = Machine(cpus=4, gpus=(a_gpu(total=24),), rules=Rules(max_per_gpu=2))
-    running = [on_a_card("GPU-0", job=7, claim=GIB), Running(job=8, cpus=2, ends=60.0)]
+    running = [on_a_card("GPU-0", job=7, reservation=GIB), Running(job=8, cpus=2, ends=60.0)]
     waiting = [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)]
     told = "would delay job 1, which is first and gets cuda:0 in about 1 m"
     assert decide(waiting, running, machine)[1] == Wait(job=2, reason=told)
@@ -708,9 +708,9 @@ def test_main_memory_is_kept_for_the_first_job_too() -> None:
 def test_another_card_is_taken_so_that_the_first_job_keeps_its_place() -> None:
     machine = Machine(cpus=8, gpus=(a_gpu(0, total=24), a_gpu(1, total=24)))
     running = [
-        on_a_card("GPU-0", job=7, claim=12 * GIB, ends=60.0),
-        on_a_card("GPU-1", job=8, claim=10 * GIB, ends=90.0),
-        on_a_card("GPU-1", job=9, claim=1 * GIB, ends=90.0),
+        on_a_card("GPU-0", job=7, reservation=12 * GIB, ends=60.0),
+        on_a_card("GPU-1", job=8, reservation=10 * GIB, ends=90.0),
+        on_a_card("GPU-1", job=9, reservation=1 * GIB, ends=90.0),
     ]
     waiting = [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=6 * GIB)]
     _, start = decide(waiting, running, machine)

@@ -95,9 +95,9 @@ def test_at_no_time_is_more_promised_than_a_card_has(
         assert sum(one.cpus for one in world.running) <= machine.cpus
         for gpu in machine.gpus:
             ours = [one for one in world.running if gpu.uuid in one.devices]
-            if ours and ours[0].claim is not None:
+            if ours and ours[0].reservation is not None:
                 assert taken(gpu, world.running, machine) <= gpu.total
-            assert len(ours) <= 1 or not any(one.lone for one in ours)
+            assert len(ours) <= 1 or not any(one.exclusive for one in ours)
 
 
 @dataclass(frozen=True, kw_only=True)

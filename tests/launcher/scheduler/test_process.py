@@ -19,7 +19,8 @@ from launcher.system import memory
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home, make_home
-from launcher.system.processes import descendants, identity, send, session
+from launcher.system.process_tree import descendants, send, session
+from launcher.system.processes import identity
 from tests.build import (
     a_context,
     a_seat,
@@ -210,8 +211,8 @@ def kill_scheduler(queue: Queue, attempt: Attempt) -> None:
 
 
 def kill_nursery(queue: Queue, attempt: Attempt) -> None:
-    (nursery,) = [pid for pid in descendants(queue.scheduler) if pid == os.getsid(pid)][:1]
-    send(nursery, signal.SIGKILL)
+    (fork_server,) = [pid for pid in descendants(queue.scheduler) if pid == os.getsid(pid)][:1]
+    send(fork_server, signal.SIGKILL)
 
 
 def kill_supervisor(queue: Queue, attempt: Attempt) -> None:
@@ -380,14 +381,14 @@ def test_a_stopped_queue_starts_nothing_and_goes_on_later(
 def test_what_is_queued_while_a_scheduler_leaves_is_not_forgotten(queue: Queue, home: Home) -> None:
     (first,) = queue.add(a_spec(name="command/1"))
     queue.wait(first)
-    nursery = descendants(queue.scheduler)[0]
-    send(nursery, signal.SIGSTOP)  # the scheduler waits for its end before it gives up its lock
+    fork_server = descendants(queue.scheduler)[0]
+    send(fork_server, signal.SIGSTOP)  # the scheduler waits for its end before it gives up its lock
     write_json(home.stop, {"schema": 1, "now": False})
     wake(home)
     until(lambda: "leaves" in home.scheduler_log.read_text(), "the scheduler is on its way out")
     home.stop.unlink()
     (second,) = queue.add(a_spec(name="command/2"))
-    send(nursery, signal.SIGCONT)
+    send(fork_server, signal.SIGCONT)
     assert queue.wait(second) == [State.DONE]
 
 

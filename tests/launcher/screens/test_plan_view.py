@@ -88,7 +88,7 @@ def a_busy_day() -> tuple[Plan, list[Standing], MachineState, History]:
         for one in judged[1:2]
         for seconds in (6000.0, 6700.0, 7300.0)
     ]
-    busy = here(*gpus, running=(Running(devices=("GPU-1",), cpus=1, lone=True),))
+    busy = here(*gpus, running=(Running(devices=("GPU-1",), cpus=1, exclusive=True),))
     return made, judged, busy, a_history(*past, gpus=True)
 
 

@@ -366,7 +366,7 @@ def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
 ) -> None:
     record(home.gpus, [a_gpu(0, used=5, processes=()), a_gpu(1, used=0)], at=NOW)
     (job,) = enqueue(store, a_spec())
-    seat = a_seat(device="GPU-0,GPU-1", claim=8 * GIB)
+    seat = a_seat(device="GPU-0,GPU-1", reservation=8 * GIB)
     assert store.scheduling.claim(job, seat, reason="fits", now=NOW) is not None
     attempt = an_attempt(home, a_spec(), job=job)
     told = {

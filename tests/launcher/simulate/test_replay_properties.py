@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
+from launcher.simulate.occupancy import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import OURS, POLICIES, study
-from launcher.simulate.timeline import crowd, queue_lengths, slots
 from launcher.simulate.trace import TraceJob
 from launcher.simulate.workload import fit
 from tests.launcher.simulate.worlds import GIB, assuming, most_at_once, streams
@@ -89,7 +89,7 @@ def test_a_picture_shows_all_that_ran_and_waited(jobs: tuple[TraceJob, ...], mos
     done = study(fit(jobs, world.fleet), world)
     end = max(outcome.makespan for outcome in done.outcomes)
     for spans in done.spans.values():
-        drawn = sum(map(sum, crowd(spans, cards=4, per_row=1, columns=7, end=end))) * end / 7
+        drawn = sum(map(sum, jobs_per_gpu(spans, cards=4, per_row=1, columns=7, end=end))) * end / 7
         assert abs(drawn - sum(len(s.cards) * (s.end - s.start) for s in spans)) < ROUNDING_S * 1e3
         places = slots(spans)
         assert len(places) == sum(len(span.cards) for span in spans)

@@ -8,18 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.simulate.baselines import Fifo
+from launcher.simulate.occupancy import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.replay import Span
 from launcher.simulate.svg import Svg
-from launcher.simulate.timeline import (
-    MOST_ROWS,
-    Story,
-    crowd,
-    draw_timeline,
-    moments,
-    queue_lengths,
-    slots,
-    steps,
-)
+from launcher.simulate.timeline import MOST_ROWS, Story, draw_timeline, moments, steps
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed
 
 SPACE = "{http://www.w3.org/2000/svg}"
@@ -56,7 +48,7 @@ def test_jobs_that_share_a_card_have_places_of_their_own() -> None:
 
 def test_a_row_of_cards_is_as_full_as_its_cards_are_on_average() -> None:
     spans = [a_span(0, 0, 10, 0, 1), a_span(1, 2.5, 7.5, 0), a_span(2, 9, 10, 2)]
-    table = crowd(spans, cards=3, per_row=2, columns=2, end=10)
+    table = jobs_per_gpu(spans, cards=3, per_row=2, columns=2, end=10)
     assert table == [pytest.approx([1.25, 1.25]), pytest.approx([0, 0.2])]
 
 

@@ -32,7 +32,7 @@ from launcher.store.history_queries import History
 from launcher.store.migration_steps import STEPS
 from launcher.store.migrations import migrate
 from launcher.store.queue import Store
-from launcher.store.transitions import EXCUSED_LIMIT, Excuse
+from launcher.store.transitions import REQUEUE_LIMIT, Requeue
 from launcher.system.paths import Home
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
 from tests.screens import NOW, a_line, an_idle_screen
@@ -40,7 +40,7 @@ from tests.screens import NOW, a_line, an_idle_screen
 FAULT = a_reason("cuda:0 fell", ReasonCode.GPU_FAULT, fault="cuda:0 fell")
 CROWDED = a_reason("crowded", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
 SHORT = OutOfMemory(at=9.0, error="no room", where="gpu")
-ENDS: list[tuple[Outcome, Excuse | None, ReasonCode, dict[str, Any]]] = [
+ENDS: list[tuple[Outcome, Requeue | None, ReasonCode, dict[str, Any]]] = [
     (Done(at=9.0), None, ReasonCode.DONE, {}),
     (Failed(at=9.0, error="boom"), None, ReasonCode.FAILED, {}),
     (Failed(at=9.0, error="boom", over_limit=True), None, ReasonCode.TIME_LIMIT, {}),
@@ -49,19 +49,19 @@ ENDS: list[tuple[Outcome, Excuse | None, ReasonCode, dict[str, Any]]] = [
     (Stopped(at=9.0), None, ReasonCode.STOPPED, {"requeued": True}),
     (Stopped(at=9.0, by="SIGTERM"), None, ReasonCode.STOPPED, {"by": "SIGTERM", "requeued": True}),
     (Void(at=9.0), None, ReasonCode.NOT_STARTED, {}),
-    (SHORT, Excuse(reason=CROWDED), ReasonCode.OUT_OF_MEMORY, {**CROWDED.data, "requeued": True}),
-    (SHORT, Excuse(reason=FAULT), ReasonCode.GPU_FAULT, {**FAULT.data, "requeued": True}),
-    (SHORT, Excuse(reason=FAULT, hopeless=True), ReasonCode.GPU_FAULT, {**FAULT.data}),
+    (SHORT, Requeue(reason=CROWDED), ReasonCode.OUT_OF_MEMORY, {**CROWDED.data, "requeued": True}),
+    (SHORT, Requeue(reason=FAULT), ReasonCode.GPU_FAULT, {**FAULT.data, "requeued": True}),
+    (SHORT, Requeue(reason=FAULT, hopeless=True), ReasonCode.GPU_FAULT, {**FAULT.data}),
 ]
 
 
 SCREENS = Path(__file__).parents[3] / "docs" / "screens.md"
 
 
-def finish(store: Store, job: int, outcome: Outcome, excuse: Excuse | None = None) -> None:
+def finish(store: Store, job: int, outcome: Outcome, requeue: Requeue | None = None) -> None:
     """Claim a job and take in how its attempt ended."""
     claim = claimed(store, job)
-    store.scheduling.finish(claim, outcome, outputs={}, now=9.0, excuse=excuse)
+    store.scheduling.finish(claim, outcome, outputs={}, now=9.0, requeue=requeue)
 
 
 def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
@@ -69,12 +69,12 @@ def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
     return sorted((one.code, one.detail, one.attempts) for one in failure_groups(failed))
 
 
-@pytest.mark.parametrize(("outcome", "excuse", "code", "data"), ENDS)
+@pytest.mark.parametrize(("outcome", "requeue", "code", "data"), ENDS)
 def test_an_attempt_its_job_and_the_event_have_the_code_of_its_end(
-    store: Store, outcome: Outcome, excuse: Excuse | None, code: ReasonCode, data: dict[str, Any]
+    store: Store, outcome: Outcome, requeue: Requeue | None, code: ReasonCode, data: dict[str, Any]
 ) -> None:
     (job,) = enqueue(store, a_spec())
-    finish(store, job, outcome, excuse)
+    finish(store, job, outcome, requeue)
 
     (attempt,) = store.read.attempts_of(job)
     why, (_, _, event) = job_row(store, job).why, store.read.events_of(job)[-1]
@@ -90,7 +90,7 @@ def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
     jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(6)))
     for number, job in enumerate(jobs):
         reason = replace(CROWDED if number < 3 else FAULT, text=texts[number % 3])
-        finish(store, job, SHORT, Excuse(reason=reason))
+        finish(store, job, SHORT, Requeue(reason=reason))
 
     assert {job_row(store, job).state for job in jobs} == {State.QUEUED}
     assert groups(store) == [
@@ -128,12 +128,12 @@ def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
 
 def test_a_job_that_is_never_at_fault_fails_some_time_and_keeps_the_code(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
-    store._db.execute("UPDATE jobs SET excused = ?", (EXCUSED_LIMIT - 1,))
-    excuse = Excuse(reason=replace(FAULT, data={**FAULT.data, "short": "XError"}))
-    finish(store, job, SHORT, excuse)
+    store._db.execute("UPDATE jobs SET excused = ?", (REQUEUE_LIMIT - 1,))
+    requeue = Requeue(reason=replace(FAULT, data={**FAULT.data, "short": "XError"}))
+    finish(store, job, SHORT, requeue)
     row = job_row(store, job)
     assert (row.state, row.why.code) == (State.FAILED, ReasonCode.GPU_FAULT)
-    assert row.why.data["short"] == f"XError, {EXCUSED_LIMIT} times by now"
+    assert row.why.data["short"] == f"XError, {REQUEUE_LIMIT} times by now"
     assert "requeued" not in row.why.data
 
 

@@ -7,7 +7,7 @@ import pytest
 from launcher.job import LONGEST_BACKOFF_S, Terms
 from launcher.states import Done, Failed, Lost, Outcome, ReasonCode, State, Stopped, Void
 from launcher.store.queue import Store
-from launcher.store.transitions import LOST_LIMIT, Excuse
+from launcher.store.transitions import LOST_LIMIT, Requeue
 from launcher.system.paths import Home
 from tests.build import a_reason, a_seat, a_spec, claimed, endings, enqueue, job_row
 
@@ -332,8 +332,11 @@ def test_a_running_job_that_an_older_command_line_put_in_ends_with_an_excuse(sto
     (job,) = enqueue(store, a_spec())
     claim = claimed(store, job)
     store._db.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (job,))
-    excuse, short = Excuse(reason=a_reason("full"), claim=1 << 30), Failed(at=2.0, error="boom")
-    state = store.scheduling.finish(claim, short, outputs={}, now=2.0, excuse=excuse)
+    requeue, short = (
+        Requeue(reason=a_reason("full"), vram_request=1 << 30),
+        Failed(at=2.0, error="boom"),
+    )
+    state = store.scheduling.finish(claim, short, outputs={}, now=2.0, requeue=requeue)
     assert state is State.QUEUED
     store.scheduling.ready(1)
     assert store.scheduling.mend(3.0)

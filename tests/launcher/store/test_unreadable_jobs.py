@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from launcher.job import Breed, Resources, Terms, read_spec
+from launcher.job import Resources, Terms, WorkerEnvironment, read_spec
 from launcher.states import ENDED, Done, State
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, read_lane
@@ -156,7 +156,9 @@ def test_what_decides_when_and_where_a_job_runs_is_understood_whole_or_refused(
     ],
 )
 def test_a_lane_is_understood_whole_or_refused(field: str, value: object) -> None:
-    whole = Lane(group="g", resources=Resources(device="cuda"), breed=Breed(), least=7)
+    whole = Lane(
+        group="g", resources=Resources(device="cuda"), environment=WorkerEnvironment(), least=7
+    )
     assert read_lane(whole.key) == whole
     with pytest.raises(Unreadable, match="cpus" if field == "resources" else field):
         read_lane(json.dumps({**json.loads(whole.key), field: value}))

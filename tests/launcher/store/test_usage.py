@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.store.usage import LEAST_MARGIN, LONGER, NO_USAGE, Usage, claim_of
+from launcher.store.usage import LEAST_MARGIN, LONGER, NO_USAGE, Usage, vram_request_of
 from tests.build import GIB
 
 TEN = Usage(peaks=(9 * GIB, 10 * GIB))
@@ -29,14 +29,14 @@ amounts = st.none() | st.integers(0, 80 * GIB)
 def test_a_claim_says_on_what_it_rests(
     asked: int | None, least: int, usage: Usage, claim: int | None, source: str
 ) -> None:
-    assert claim_of(asked, least, usage) == (claim, source)
+    assert vram_request_of(asked, least, usage) == (claim, source)
 
 
 @given(amounts, st.integers(0, 80 * GIB), st.lists(st.integers(0, 80 * GIB), max_size=4))
 def test_a_claim_is_never_less_than_anything_that_is_known(
     asked: int | None, least: int, peaks: list[int]
 ) -> None:
-    claim, source = claim_of(asked, least, Usage(peaks=tuple(peaks)))
+    claim, source = vram_request_of(asked, least, Usage(peaks=tuple(peaks)))
     if claim is None:
         assert (asked, least, peaks, source) == (None, 0, [], "")
     else:
@@ -52,8 +52,8 @@ def test_the_longest_of_those_alike_counts_and_a_little_more() -> None:
 
 def test_what_a_program_asks_for_counts_more_than_what_its_like_took_with_other_numbers() -> None:
     usage = Usage(peaks=(11 * GIB,))
-    assert claim_of(4 * GIB, 0, usage, exact=False) == (4 * GIB, "declared")
-    claim, source = claim_of(4 * GIB, 0, usage)
+    assert vram_request_of(4 * GIB, 0, usage, exact=False) == (4 * GIB, "declared")
+    claim, source = vram_request_of(4 * GIB, 0, usage)
     assert claim is not None
     assert claim > 11 * GIB
     assert "measured" in source

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Breed
+from launcher.job import WorkerEnvironment
 from launcher.scheduler.attempt_watch import Adopted, watch
 from launcher.states import Done, Lost, State
 from launcher.store.queue import Store
@@ -16,8 +16,9 @@ from launcher.system import cgroups
 from launcher.system.cgroups import base_of, folder_of, here, hindrance, members, mount_of, path_of
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Home
-from launcher.system.processes import identity, send
-from launcher.workers.fork_server import Nursery
+from launcher.system.process_tree import send
+from launcher.system.processes import identity
+from launcher.workers.fork_server_client import ForkServer
 from tests.build import (
     a_claim,
     a_spec,
@@ -109,22 +110,22 @@ def test_a_record_names_no_group_but_that_of_its_own_supervisor() -> None:
 
 @NEEDS_GROUPS
 def test_an_attempt_runs_in_the_group_of_its_supervisor_which_goes_with_it(home: Home) -> None:
-    nursery = Nursery(home, Breed())
-    attempt, outcome = run_attempt(nursery, home, a_spec(*shell("cat /proc/self/cgroup")))
+    fork_server = ForkServer(home, WorkerEnvironment())
+    attempt, outcome = run_attempt(fork_server, home, a_spec(*shell("cat /proc/self/cgroup")))
     record = json.loads(lines_of(attempt.started)[0])
     group = Path(record["group"])
     assert isinstance(outcome, Done)
     assert [line for line in lines_of(attempt.log) if line.endswith(f"/{group.name}")]
     until(lambda: not group.exists(), "the supervisor has left and its group is removed")
-    nursery.close()
+    fork_server.close()
 
 
 @NEEDS_GROUPS
 def test_a_daemon_without_a_mark_is_ended_before_the_next_attempt_when_its_supervisor_was_killed(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec(*shell(f"{sys.executable} -c '{DAEMON}'; sleep 60")))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log), "the daemon lives")
     daemon, program = int(lines_of(attempt.log)[0]), program_of(attempt)
     group = Path(json.loads(lines_of(attempt.started)[0])["group"])
@@ -144,7 +145,7 @@ def test_a_daemon_without_a_mark_is_ended_before_the_next_attempt_when_its_super
 
 @NEEDS_GROUPS
 def test_a_group_that_an_attempt_made_in_its_own_is_emptied_and_removed(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     script = """
         group="$1$(sed -n 's/^0:://p' /proc/self/cgroup)"; mkdir "$group/inner"
@@ -153,7 +154,7 @@ def test_a_group_that_an_attempt_made_in_its_own_is_emptied_and_removed(
     """
     mount = mount_of(Path("/proc/self/mountinfo").read_text())
     assert mount is not None
-    attempt, outcome = run_attempt(nursery, home, a_spec(*shell(script, mount.point)))
+    attempt, outcome = run_attempt(fork_server, home, a_spec(*shell(script, mount.point)))
     assert isinstance(outcome, Done)
     (inner,) = lines_of(attempt.log)
     assert gone(int(inner))
@@ -163,14 +164,14 @@ def test_a_group_that_an_attempt_made_in_its_own_is_emptied_and_removed(
 
 @NEEDS_GROUPS
 def test_empty_groups_of_dead_supervisors_are_swept_and_those_of_living_ones_stay(
-    nursery: Nursery,
+    fork_server: ForkServer,
 ) -> None:
     folder = here()
     assert folder is not None
     stale = base_of(folder) / f"{cgroups.PREFIX}{os.getpid()}-1"  # another start time than ours
     stale.mkdir()
-    nursery.ask()
-    idle = nursery.born()
+    fork_server.ask()
+    idle = fork_server.spawned()
     assert idle is not None
     living = base_of(folder) / cgroups.name_of(idle.who)
     until(living.exists, "the supervisor has its group")
@@ -196,9 +197,9 @@ def test_a_scheduler_that_a_job_started_can_be_killed_without_ending_other_jobs(
         "ensure_scheduler(home)\nprint('ready', flush=True)\n"
         "while not os.path.exists(sys.argv[2]): time.sleep(0.01)\n"
     )
-    nursery = Nursery(home, Breed())
+    fork_server = ForkServer(home, WorkerEnvironment())
     words = (sys.executable, "-c", script, str(inner.folder), str(gate))
-    outer = started(nursery, an_attempt(home, a_spec(*words)))
+    outer = started(fork_server, an_attempt(home, a_spec(*words)))
     until(lambda: lines_of(outer.attempt.log) == ["ready"], "the job has started a scheduler")
     queue = Store(inner, durable=False)
     (job,) = enqueue(queue, a_spec(*shell('echo "$$"; exec sleep 60')))
@@ -224,5 +225,5 @@ def test_a_scheduler_that_a_job_started_can_be_killed_without_ending_other_jobs(
     until(lambda: job_row(queue, job).state is State.FAILED, "its end is recorded and taken in")
     assert job_row(queue, job).attempts == 1
     queue.close()
-    nursery.close()
+    fork_server.close()
     end_everything(inner)

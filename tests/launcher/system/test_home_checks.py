@@ -281,7 +281,7 @@ def test_a_home_in_use_is_shown_to_who_cleans_up_and_only_while_it_is(tmp_path: 
     home = Home(tmp_path / "home")
     make_home(home)
     assert not inhabited(home.folder)
-    lives = [live_in(home.folder), live_in(home.folder)]  # a scheduler, and a nursery
+    lives = [live_in(home.folder), live_in(home.folder)]  # a scheduler, and a fork server
     for descriptor in lives:
         assert descriptor is not None
         assert inhabited(home.folder)  # systemd-tmpfiles asks for the same lock

@@ -13,7 +13,7 @@ from launcher.system import memory
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import Circumstances, judge, last_line
-from launcher.workers.fork_server import Nursery
+from launcher.workers.fork_server_client import ForkServer
 from tests.build import PLAIN, a_spec, an_attempt, outcome_of, shell, started
 
 MIB = 1 << 20
@@ -211,16 +211,16 @@ def narrow_cgroup() -> Iterator[Path]:
 def test_who_was_killed_for_lack_of_memory_says_so_and_who_was_killed_by_a_user_does_not(
     home: Home, narrow_cgroup: Path
 ) -> None:
-    nursery = Nursery(home, PLAIN)
-    (narrow_cgroup / "cgroup.procs").write_text(str(nursery._pid))
+    fork_server = ForkServer(home, PLAIN)
+    (narrow_cgroup / "cgroup.procs").write_text(str(fork_server._pid))
     greedy = an_attempt(home, a_spec(sys.executable, "-c", EATER), job=1)
-    outcome = outcome_of(started(nursery, greedy))
+    outcome = outcome_of(started(fork_server, greedy))
     assert isinstance(outcome, OutOfMemory)
     assert "ran out of memory" in outcome.error
     assert outcome.where == "ram"
     assert outcome.held
     victim = an_attempt(home, a_spec(*shell("kill -9 $$")), job=2)
-    outcome = outcome_of(started(nursery, victim))
+    outcome = outcome_of(started(fork_server, victim))
     assert isinstance(outcome, Failed)
     assert "not for lack of memory" in outcome.error
-    nursery.close()
+    fork_server.close()

@@ -11,18 +11,15 @@ from typing import Any
 
 import pytest
 
+from launcher.system.process_tree import descendants, end_session, send, session
 from launcher.system.processes import (
     Identity,
     alive,
-    descendants,
-    end_session,
     identity,
     lock,
     lock_holder,
     open_pidfd,
     recorded,
-    send,
-    session,
     start_apart,
 )
 from tests.build import ended, shell, until

@@ -5,8 +5,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.promises import Board, Pledge
-from launcher.gpu.resources import MEMORY, Promise, core_resource
+from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.scheduler.model import Machine, Start
 from launcher.scheduler.policy import decide
 from launcher.system.quotas import Quotas, of_this_process
@@ -23,7 +23,7 @@ def shared_machines(draw: st.DrawFn) -> Machine:
     ram_there = draw(st.integers(1, 12)) * GIB
     promises = st.lists(
         st.builds(
-            Promise,
+            ForeignReservation,
             user=st.sampled_from(["ada", "bob"]),
             device=st.sampled_from([core_resource(mask), MEMORY]),
             amount=st.integers(1, 8),
@@ -32,7 +32,7 @@ def shared_machines(draw: st.DrawFn) -> Machine:
         max_size=4,
     )
     foreign = tuple(
-        Promise(
+        ForeignReservation(
             user=one.user,
             device=one.device,
             amount=one.amount * (GIB if one.device == MEMORY else 1),
@@ -85,7 +85,9 @@ def test_a_small_job_waits_only_where_a_core_is_really_missing(machine: Machine)
 
 def test_promises_of_those_who_do_not_share_our_quota_come_off_the_machine() -> None:
     def wait(quota: int, amount: int, *, inside: bool) -> str:
-        theirs = Promise(user="ada", device=core_resource(ALL), amount=amount, inside=inside)
+        theirs = ForeignReservation(
+            user="ada", device=core_resource(ALL), amount=amount, inside=inside
+        )
         (one,) = decide([a_waiting(1)], [], Machine(cpus=quota, cores=ALL, foreign=(theirs,)))
         return "" if isinstance(one, Start) else one.reason
 
@@ -96,7 +98,7 @@ def test_promises_of_those_who_do_not_share_our_quota_come_off_the_machine() -> 
     assert wait(4, 4, inside=True) == (
         "needs 1 core, 0 of 4 free; 4 of 4 cores are promised to jobs of ada"
     )
-    memory = Promise(user="ada", device=MEMORY, amount=100 * GIB)
+    memory = ForeignReservation(user="ada", device=MEMORY, amount=100 * GIB)
     limited = Machine(
         cpus=4, ram=8 * GIB, ram_there=512 * GIB, ram_free=300 * GIB, foreign=(memory,)
     )
@@ -106,15 +108,15 @@ def test_promises_of_those_who_do_not_share_our_quota_come_off_the_machine() -> 
 def test_a_home_tells_its_groups_and_others_see_whether_these_limit_them(tmp_path: Path) -> None:
     box = Quotas(within=frozenset({"1:1", "1:7"}), cores="1:7", memory="1:1")
     below = Quotas(within=frozenset({"1:1", "1:7", "1:9"}), cores="1:9")
-    ours = Board(tmp_path, Path("/a"), quotas=box)
-    pledges = [
-        Pledge(device=device, claim=2, used=None, job=1)
+    ours = ReservationBoard(tmp_path, Path("/a"), quotas=box)
+    reservations = [
+        Reservation(device=device, amount=2, used=None, job=1)
         for device in (core_resource(3), MEMORY, "GPU-1")
     ]
 
     def inside(other: Quotas | None) -> dict[str, bool]:
-        publisher = Board(tmp_path, Path("/b"), quotas=other)
-        assert publisher.publish(pledges)
+        publisher = ReservationBoard(tmp_path, Path("/b"), quotas=other)
+        assert publisher.publish(reservations)
         told = {one.device: one.inside for one in ours.others()}
         publisher.clear()
         return told

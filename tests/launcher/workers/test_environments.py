@@ -7,47 +7,47 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Breed
+from launcher.job import WorkerEnvironment
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.backoff import FIRST_BAR_S, LONGEST_BAR_S, Bars
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Home
-from launcher.workers.fork_server import Supervisor
-from launcher.workers.fork_server_pool import DEATHS, Nurseries, Unfit
+from launcher.workers.backoff import FIRST_EXCLUSION_S, LONGEST_EXCLUSION_S, Exclusions
+from launcher.workers.fork_server_client import Supervisor
+from launcher.workers.fork_server_pool import DEATHS, ForkServerPool, Unusable
 from tests.build import a_context, a_spec, endings, enqueue, in_state, job_row, until
 
 WRAPPER = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
 BROKEN = "#!/bin/sh\nexit 1\n"
 
 
-def taken(nurseries: Nurseries, breed: Breed) -> Supervisor:
+def taken(fork_servers: ForkServerPool, environment: WorkerEnvironment) -> Supervisor:
     found: list[Supervisor] = []
 
     def comes() -> bool:
-        nurseries.births()
-        one = nurseries.take(breed)
+        fork_servers.collect_spawned()
+        one = fork_servers.take(environment)
         found.extend([one] if one is not None else [])
         return bool(found)
 
-    until(comes, "a supervisor is born")
+    until(comes, "a supervisor is forked")
     return found[0]
 
 
-def unfit(nurseries: Nurseries, breed: Breed) -> Unfit:
-    found: list[Unfit] = []
+def unusable(fork_servers: ForkServerPool, environment: WorkerEnvironment) -> Unusable:
+    found: list[Unusable] = []
 
     def fails() -> bool:
-        nurseries.births()
+        fork_servers.collect_spawned()
         try:
-            one = nurseries.take(breed)
-        except Unfit as error:
+            one = fork_servers.take(environment)
+        except Unusable as error:
             found.append(error)
         else:
             assert one is None
         return bool(found)
 
-    until(fails, "nobody can be born")
+    until(fails, "none can be forked")
     return found[0]
 
 
@@ -86,14 +86,14 @@ def test_an_interpreter_that_cannot_be_run_just_now_is_no_outage_of_the_machine(
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     lacks: list[str] = []
-    nurseries = Nurseries(home, most_idle=1, lacks=lacks.append)
+    fork_servers = ForkServerPool(home, most_idle=1, lacks=lacks.append)
     for _ in range(2):  # the next job of its kind gives way at once
-        with pytest.raises(Unfit, match="Too many levels of symbolic links") as caught:
-            nurseries.take(Breed(str(loop)))
+        with pytest.raises(Unusable, match="Too many levels of symbolic links") as caught:
+            fork_servers.take(WorkerEnvironment(str(loop)))
         assert caught.value.passing
     assert lacks == []
-    taken(nurseries, Breed()).channel.close()
-    nurseries.close()
+    taken(fork_servers, WorkerEnvironment()).channel.close()
+    fork_servers.close()
 
 
 def test_an_environment_that_worked_and_is_installed_anew_fails_no_job_for_good(
@@ -101,22 +101,22 @@ def test_an_environment_that_worked_and_is_installed_anew_fails_no_job_for_good(
 ) -> None:
     python = tmp_path / "python"
     write(python, WRAPPER)
-    breed = Breed(str(python))
-    nurseries = Nurseries(home, most_idle=1)
-    nurseries.give_back(breed, taken(nurseries, breed))
+    environment = WorkerEnvironment(str(python))
+    fork_servers = ForkServerPool(home, most_idle=1)
+    fork_servers.give_back(environment, taken(fork_servers, environment))
     write(python, BROKEN)
     with monkeypatch.context() as patch:
         patch.setattr(
             "launcher.workers.fork_server_pool.RETIRE_S", 0.0
         )  # as after ten minutes without a job
-        nurseries.retire()
-    error = unfit(nurseries, breed)
+        fork_servers.retire()
+    error = unusable(fork_servers, environment)
     assert error.passing
     assert f"(exit code 1), {DEATHS} times" in str(error)
     write(python, WRAPPER)
-    until(lambda: time.monotonic() > nurseries._barred[breed], "the pause is over")
-    taken(nurseries, breed).channel.close()
-    nurseries.close()
+    until(lambda: time.monotonic() > fork_servers._excluded[environment], "the pause is over")
+    taken(fork_servers, environment).channel.close()
+    fork_servers.close()
 
 
 def test_an_environment_that_never_worked_fails_its_job_for_good(
@@ -124,11 +124,11 @@ def test_an_environment_that_never_worked_fails_its_job_for_good(
 ) -> None:
     python = tmp_path / "python"
     write(python, BROKEN)
-    nurseries = Nurseries(home, most_idle=1)
-    error = unfit(nurseries, Breed(str(python)))
+    fork_servers = ForkServerPool(home, most_idle=1)
+    error = unusable(fork_servers, WorkerEnvironment(str(python)))
     assert error.sure
     assert not error.passing
-    nurseries.close()
+    fork_servers.close()
 
 
 def test_an_environment_for_which_there_is_no_room_is_passed_over_and_others_are_born(
@@ -143,34 +143,34 @@ def test_an_environment_for_which_there_is_no_room_is_passed_over_and_others_are
         "os.close(ends[0]), os.close(ends[1])\n"
     )
     write(python, WRAPPER)
-    large = Breed(str(python), ("greedy",), str(tmp_path))
+    large = WorkerEnvironment(str(python), ("greedy",), str(tmp_path))
     lacks: list[str] = []
-    nurseries = Nurseries(home, most_idle=1, lacks=lacks.append)
+    fork_servers = ForkServerPool(home, most_idle=1, lacks=lacks.append)
 
     def refused() -> bool:
-        nurseries.births()
-        assert nurseries.take(large) is None
+        fork_servers.collect_spawned()
+        assert fork_servers.take(large) is None
         return bool(lacks)
 
     until(refused, "the large one has no room")
-    assert 0 < nurseries.barred_s(large) <= FIRST_BAR_S
-    assert nurseries.barred_s(Breed()) == 0
-    taken(nurseries, Breed()).channel.close()
-    nurseries.close()
+    assert 0 < fork_servers.excluded_s(large) <= FIRST_EXCLUSION_S
+    assert fork_servers.excluded_s(WorkerEnvironment()) == 0
+    taken(fork_servers, WorkerEnvironment()).channel.close()
+    fork_servers.close()
 
 
 def test_a_bar_doubles_up_to_a_minute_and_is_forgotten_after_a_quiet_one() -> None:
-    bars, now, spans = Bars[str](), 0.0, list[float]()
+    bars, now, spans = Exclusions[str](), 0.0, list[float]()
     for _ in range(7):
-        bars.bar("bad", now)
-        bars.bar("bad", now)  # the same failure, seen twice
+        bars.exclude("bad", now)
+        bars.exclude("bad", now)  # the same failure, seen twice
         spans.append(bars.wait_s("bad", now))
         now += spans[-1]
         assert bars.wait_s("bad", now) == 0
-    assert spans == [2, 4, 8, 16, 32, 60, LONGEST_BAR_S]
+    assert spans == [2, 4, 8, 16, 32, 60, LONGEST_EXCLUSION_S]
     assert bars.wait_s("good", now) == 0
-    bars.bar("bad", now + LONGEST_BAR_S)
-    assert bars.wait_s("bad", now + LONGEST_BAR_S) == FIRST_BAR_S
+    bars.exclude("bad", now + LONGEST_EXCLUSION_S)
+    assert bars.wait_s("bad", now + LONGEST_EXCLUSION_S) == FIRST_EXCLUSION_S
 
 
 def test_a_scheduler_that_a_job_starts_does_not_take_the_jobs_place_for_its_own(

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from launcher.system.paths import Attempt
 from launcher.workers.memory_share import (
-    Portion,
     Report,
     Share,
+    VramLimit,
     read_report,
     read_share,
     write_share,
@@ -24,7 +24,7 @@ CONTEXT = 512 << 20
 def test_a_share_without_a_folder_limits_nothing_and_writes_nowhere() -> None:
     share = Share()
     share.report(reserved=1, peak=1, last=True)
-    assert share.portion() == Portion()
+    assert share.vram_limit() == VramLimit()
     assert share.cap() is None
 
 
@@ -32,18 +32,18 @@ def test_a_cap_holds_the_context_and_the_rest_is_the_allocators(tmp_path: Path) 
     write_share(Attempt(tmp_path), cap=8 * GIB, context=CONTEXT)
     share = Share(tmp_path)
     assert share.cap() == 8 * GIB
-    assert share.portion().allocator == 8 * GIB - CONTEXT
+    assert share.vram_limit().allocator == 8 * GIB - CONTEXT
 
 
 def test_a_cap_below_the_context_leaves_the_allocator_nothing(tmp_path: Path) -> None:
     write_share(Attempt(tmp_path), cap=1, context=CONTEXT)
-    assert Share(tmp_path).portion().allocator == 0
+    assert Share(tmp_path).vram_limit().allocator == 0
 
 
 def test_who_is_alone_on_a_card_has_no_cap(tmp_path: Path) -> None:
     write_share(Attempt(tmp_path), cap=None, context=CONTEXT)
-    assert read_share(Attempt(tmp_path)) == Portion(cap=None, context=CONTEXT)
-    assert Share(tmp_path).portion().allocator is None
+    assert read_share(Attempt(tmp_path)) == VramLimit(cap=None, context=CONTEXT)
+    assert Share(tmp_path).vram_limit().allocator is None
 
 
 def test_a_change_is_seen_after_half_a_second(tmp_path: Path) -> None:
@@ -159,4 +159,4 @@ def test_a_share_is_read_as_it_was_written(
 ) -> None:
     attempt = Attempt(tmp_path_factory.mktemp("attempt"))
     write_share(attempt, cap=cap, context=context)
-    assert read_share(attempt) == Portion(cap=cap, context=context)
+    assert read_share(attempt) == VramLimit(cap=cap, context=context)

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Breed, Spec, Terms
+from launcher.job import Spec, Terms, WorkerEnvironment
 from launcher.scheduler.attempt_watch import Supervised
 from launcher.states import Failed, State, Stopped
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import read_json
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import send
+from launcher.system.process_tree import send
 from launcher.workers.exit_outcome import (
     FAILED_PATIENCE_S,
     SIGNALLED_PATIENCE_S,
     Circumstances,
     patience_s,
 )
-from launcher.workers.fork_server import Nursery
+from launcher.workers.fork_server_client import ForkServer
 from tests.build import (
     a_spec,
     an_attempt,
@@ -54,10 +54,10 @@ def leaves(job):
 """
 
 
-def ready(nursery: Nursery, home: Home, spec: Spec, **terms: Any) -> Supervised:
+def ready(fork_server: ForkServer, home: Home, spec: Spec, **terms: Any) -> Supervised:
     """Have an attempt run, and wait until its program can be signalled."""
     attempt = an_attempt(home, spec, **terms)
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     program_of(attempt)
     until(lambda: "ready" in lines_of(attempt.log), "the program is ready")
     return one
@@ -71,18 +71,20 @@ def end_program(attempt: Attempt) -> None:
 
 
 @pytest.fixture
-def laboratory(tmp_path: Path, home: Home) -> Iterator[Nursery]:
+def laboratory(tmp_path: Path, home: Home) -> Iterator[ForkServer]:
     (tmp_path / "leaving.py").write_text(KIND)
-    nursery = Nursery(home, Breed(sys.executable, ("launcher.kinds",), str(tmp_path)))
-    yield nursery
-    nursery.close()
+    fork_server = ForkServer(
+        home, WorkerEnvironment(sys.executable, ("launcher.kinds",), str(tmp_path))
+    )
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_that_ended_of_a_signal_to_all_was_stopped_though_its_supervisor_slept(
-    nursery: Nursery, home: Home, program: str
+    fork_server: ForkServer, home: Home, program: str
 ) -> None:
-    one = ready(nursery, home, a_spec(*shell(PROGRAMS[program])))
+    one = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
     supervisor = one.supervisor.who.pid
     send(supervisor, signal.SIGSTOP)
     end_program(one.attempt)
@@ -96,9 +98,9 @@ def test_a_program_that_ended_of_a_signal_to_all_was_stopped_though_its_supervis
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("program", ["dies", "ends-with-1"])
 def test_a_supervisor_that_gets_its_signal_last_waits_for_it(
-    nursery: Nursery, home: Home, program: str, number: signal.Signals
+    fork_server: ForkServer, home: Home, program: str, number: signal.Signals
 ) -> None:
-    one = ready(nursery, home, a_spec(*shell(PROGRAMS[program])))
+    one = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
     end_program(one.attempt)
     time.sleep(LATER_S)  # the instant that is to be met
     send(one.supervisor.who.pid, number)
@@ -128,8 +130,8 @@ def test_only_an_end_that_a_signal_to_all_may_explain_is_waited_for(
     assert patience_s(status, home.attempt(1, 1), how, ran_s) == pytest.approx(patience)
 
 
-def test_a_program_that_somebody_ends_alone_has_failed(nursery: Nursery, home: Home) -> None:
-    one = ready(nursery, home, a_spec(*shell(PROGRAMS["dies"])))
+def test_a_program_that_somebody_ends_alone_has_failed(fork_server: ForkServer, home: Home) -> None:
+    one = ready(fork_server, home, a_spec(*shell(PROGRAMS["dies"])))
     end_program(one.attempt)
     outcome = outcome_of(one)
     assert isinstance(outcome, Failed)
@@ -137,7 +139,7 @@ def test_a_program_that_somebody_ends_alone_has_failed(nursery: Nursery, home: H
 
 
 def test_a_worker_that_a_signal_ended_before_its_supervisor_got_one_was_stopped(
-    laboratory: Nursery, home: Home
+    laboratory: ForkServer, home: Home
 ) -> None:
     one = ready(laboratory, home, a_spec(name="toy/1", kind="toy", entry="leaving:leaves"))
     end_program(one.attempt)
@@ -151,12 +153,12 @@ def test_a_supervisor_that_was_told_to_leave_leaves_and_restarts_no_scheduler(
     home: Home, store: Store
 ) -> None:
     enqueue(store, a_spec())
-    nursery = Nursery(home, Breed())
-    busy = ready(nursery, home, a_spec(*shell(PROGRAMS["dies"])))
-    nursery.ask()
-    idle = nursery.born()
+    fork_server = ForkServer(home, WorkerEnvironment())
+    busy = ready(fork_server, home, a_spec(*shell(PROGRAMS["dies"])))
+    fork_server.ask()
+    idle = fork_server.spawned()
     assert idle is not None
-    nursery.close()
+    fork_server.close()
     busy.supervisor.channel.close()  # as the kernel does for a scheduler that has left
     for pid in (idle.who.pid, busy.supervisor.who.pid):
         send(pid, signal.SIGTERM)
@@ -167,10 +169,10 @@ def test_a_supervisor_that_was_told_to_leave_leaves_and_restarts_no_scheduler(
 
 
 def test_a_stop_after_the_time_limit_neither_excuses_the_job_nor_prolongs_its_grace(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     script = "trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"
-    one = ready(nursery, home, a_spec(*shell(script)), time_limit_s=0.3, grace_s=0.5)
+    one = ready(fork_server, home, a_spec(*shell(script)), time_limit_s=0.3, grace_s=0.5)
     until(lambda: "asked" in said_by(one.attempt), "its limit is reached")
     one.stop()
     outcome = outcome_of(one)

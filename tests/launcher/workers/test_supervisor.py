@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Breed, Resources
+from launcher.job import Resources, WorkerEnvironment
 from launcher.states import Done, Failed, OutOfMemory, Stopped
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD
 from launcher.system.paths import Home, make_home
-from launcher.system.processes import marked
-from launcher.workers.fork_server import Nursery
+from launcher.system.process_tree import marked
+from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.order import read_order
 from tests.build import (
     a_context,
@@ -52,34 +52,36 @@ FOR_EVER = "while :; do sleep 60 & wait; done"
 # --- how a program ends
 
 
-def test_a_program_that_ends_well_is_done(nursery: Nursery, home: Home) -> None:
-    attempt, outcome = run_attempt(nursery, home, a_spec("echo", "hello"))
+def test_a_program_that_ends_well_is_done(fork_server: ForkServer, home: Home) -> None:
+    attempt, outcome = run_attempt(fork_server, home, a_spec("echo", "hello"))
     assert isinstance(outcome, Done)
     assert said_by(attempt) == "hello\n"
 
 
-def test_an_exit_code_is_recorded_with_the_last_line(nursery: Nursery, home: Home) -> None:
-    attempt, outcome = run_attempt(nursery, home, a_spec(*shell("echo one; echo two >&2; exit 3")))
+def test_an_exit_code_is_recorded_with_the_last_line(fork_server: ForkServer, home: Home) -> None:
+    attempt, outcome = run_attempt(
+        fork_server, home, a_spec(*shell("echo one; echo two >&2; exit 3"))
+    )
     assert isinstance(outcome, Failed)
     assert (outcome.exit_code, outcome.signal) == (3, None)
     assert outcome.error == "ended with exit code 3: two"
     assert said_by(attempt) == "one\ntwo\n"
 
 
-def test_the_signal_that_ended_a_program_is_recorded(nursery: Nursery, home: Home) -> None:
-    _, outcome = run_attempt(nursery, home, a_spec(*shell("kill -SEGV $$")))
+def test_the_signal_that_ended_a_program_is_recorded(fork_server: ForkServer, home: Home) -> None:
+    _, outcome = run_attempt(fork_server, home, a_spec(*shell("kill -SEGV $$")))
     assert isinstance(outcome, Failed)
     assert (outcome.exit_code, outcome.signal) == (None, signal.SIGSEGV)
     assert outcome.error == "ended by SIGSEGV"
 
 
 def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promised(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     program = "x = bytearray(b'x' * (48 << 20)); raise MemoryError"
     promised = Resources(device="cpu", ram=4 << 30)
     _, outcome = run_attempt(
-        nursery, home, a_spec(sys.executable, "-c", program, resources=promised)
+        fork_server, home, a_spec(sys.executable, "-c", program, resources=promised)
     )
     assert isinstance(outcome, OutOfMemory)
     assert (outcome.where, outcome.exit_code) == ("ram", 1)
@@ -89,46 +91,50 @@ def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promise
     assert 48 << 20 <= outcome.held < 1 << 30
 
 
-def test_a_program_that_does_not_exist_says_so(nursery: Nursery, home: Home) -> None:
-    _, outcome = run_attempt(nursery, home, a_spec("no-such-program"))
+def test_a_program_that_does_not_exist_says_so(fork_server: ForkServer, home: Home) -> None:
+    _, outcome = run_attempt(fork_server, home, a_spec("no-such-program"))
     assert isinstance(outcome, Failed)
     assert outcome.exit_code == 127
     assert "cannot start 'no-such-program': no such program" in outcome.error
 
 
-def test_a_file_that_is_no_program_says_so(nursery: Nursery, home: Home, tmp_path: Path) -> None:
+def test_a_file_that_is_no_program_says_so(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
     (tmp_path / "data").write_text("no program")
-    _, outcome = run_attempt(nursery, home, a_spec(str(tmp_path / "data")))
+    _, outcome = run_attempt(fork_server, home, a_spec(str(tmp_path / "data")))
     assert isinstance(outcome, Failed)
     assert outcome.exit_code == 126
     assert "Permission denied" in outcome.error
 
 
-def test_a_folder_that_is_gone_is_named(nursery: Nursery, home: Home) -> None:
-    _, outcome = run_attempt(nursery, home, a_spec(), context=a_context("/no/such/folder"))
+def test_a_folder_that_is_gone_is_named(fork_server: ForkServer, home: Home) -> None:
+    _, outcome = run_attempt(fork_server, home, a_spec(), context=a_context("/no/such/folder"))
     assert isinstance(outcome, Failed)
     assert "there is no folder /no/such/folder" in outcome.error
 
 
-def test_the_records_of_an_attempt_are_private(nursery: Nursery, home: Home) -> None:
-    attempt, _ = run_attempt(nursery, home, a_spec())
+def test_the_records_of_an_attempt_are_private(fork_server: ForkServer, home: Home) -> None:
+    attempt, _ = run_attempt(fork_server, home, a_spec())
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in attempt.folder.iterdir()}
     del modes["spec.json"]  # the scheduler's umask decides, as it is 0o077
     assert set(modes.values()) == {0o600}
 
 
-def test_the_log_also_appears_where_the_run_keeps_it(nursery: Nursery, home: Home) -> None:
+def test_the_log_also_appears_where_the_run_keeps_it(fork_server: ForkServer, home: Home) -> None:
     link = home.folder / "runs" / "test" / "m" / "train.log"
     link.parent.mkdir(parents=True)
     link.write_text("of an earlier attempt")
-    attempt, _ = run_attempt(nursery, home, a_spec("echo", "new", log_link=str(link)))
+    attempt, _ = run_attempt(fork_server, home, a_spec("echo", "new", log_link=str(link)))
     assert link.read_text() == "new\n" == said_by(attempt)
 
 
-def test_folders_of_a_run_are_made_as_its_owner_makes_them(nursery: Nursery, home: Home) -> None:
+def test_folders_of_a_run_are_made_as_its_owner_makes_them(
+    fork_server: ForkServer, home: Home
+) -> None:
     folder = home.folder / "runs" / "test"
     spec = a_spec(log_link=str(folder / "m" / "train.log"))
-    run_attempt(nursery, home, spec, context=a_context(umask=0o002))
+    run_attempt(fork_server, home, spec, context=a_context(umask=0o002))
     assert [stat.S_IMODE(one.stat().st_mode) for one in (folder, folder / "m")] == [0o775] * 2
 
 
@@ -136,7 +142,7 @@ def test_folders_of_a_run_are_made_as_its_owner_makes_them(nursery: Nursery, hom
 
 
 def test_a_program_finds_itself_where_it_was_queued(
-    nursery: Nursery, home: Home, tmp_path: Path
+    fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     core = min(os.sched_getaffinity(0))
     context = a_context(
@@ -146,7 +152,7 @@ def test_a_program_finds_itself_where_it_was_queued(
         affinity=(core,),
     )
     script = "pwd; umask; env; grep Cpus_allowed_list /proc/self/status"
-    attempt, _ = run_attempt(nursery, home, a_spec(*shell(script)), context=context, cpus=3)
+    attempt, _ = run_attempt(fork_server, home, a_spec(*shell(script)), context=context, cpus=3)
     said = said_by(attempt).splitlines()
     assert said[:2] == [str(tmp_path), "0027"]
     known = {"PWD", "_", "SHLVL", RECORD}
@@ -165,15 +171,15 @@ def test_a_program_finds_itself_where_it_was_queued(
     }
 
 
-def test_words_reach_a_program_unchanged(nursery: Nursery, home: Home) -> None:
+def test_words_reach_a_program_unchanged(fork_server: ForkServer, home: Home) -> None:
     words = ["a b", "", "$HOME", "*", "ü\n'\"\\", os.fsdecode(b"\xff")]
-    attempt, _ = run_attempt(nursery, home, a_spec("printf", "%s|", *words))
+    attempt, _ = run_attempt(fork_server, home, a_spec("printf", "%s|", *words))
     assert attempt.log.read_bytes() == b"".join(os.fsencode(word) + b"|" for word in words)
 
 
-def test_a_program_inherits_nothing_but_its_output(nursery: Nursery, home: Home) -> None:
+def test_a_program_inherits_nothing_but_its_output(fork_server: ForkServer, home: Home) -> None:
     script = "ls -l /proc/$$/fd; grep Sig /proc/self/status; ps -o sid= $$; echo $$"
-    attempt, _ = run_attempt(nursery, home, a_spec(*shell(script)))
+    attempt, _ = run_attempt(fork_server, home, a_spec(*shell(script)))
     said = said_by(attempt)
     opened = [line.split(" -> ")[1] for line in said.splitlines() if " -> " in line]
     assert opened == ["/dev/null", str(attempt.log), str(attempt.log)]
@@ -185,14 +191,14 @@ def test_a_program_inherits_nothing_but_its_output(nursery: Nursery, home: Home)
 
 
 def test_a_worker_is_on_record_before_its_first_instruction(
-    nursery: Nursery, home: Home, tmp_path: Path
+    fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     (tmp_path / "reader.py").write_text(
         "import os, pathlib\ndef run(job):\n"
         "    return {'pid': os.getpid(), 'text': (job.attempt_folder / 'started').read_text()}\n"
     )
     context = a_context(environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)})
-    breeding = Nursery(home, Breed(sys.executable, (), str(tmp_path)))
+    breeding = ForkServer(home, WorkerEnvironment(sys.executable, (), str(tmp_path)))
     spec = a_spec(name="toy/1", entry="reader:run")
     _, outcome = run_attempt(breeding, home, spec, context=context)
     breeding.close()
@@ -201,17 +207,17 @@ def test_a_worker_is_on_record_before_its_first_instruction(
     assert json.loads(program)["pid"] == outcome.result["pid"]
 
 
-def test_a_program_is_on_record_and_carries_its_mark(nursery: Nursery, home: Home) -> None:
+def test_a_program_is_on_record_and_carries_its_mark(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     program = program_of(attempt)
     assert [who.pid for who in marked(attempt.folder)] == [program]
     one.stop()
     outcome_of(one)
 
 
-def test_a_supervisor_takes_one_attempt_after_another(nursery: Nursery, home: Home) -> None:
-    one = started(nursery, an_attempt(home, a_spec("echo", "first"), job=1))
+def test_a_supervisor_takes_one_attempt_after_another(fork_server: ForkServer, home: Home) -> None:
+    one = started(fork_server, an_attempt(home, a_spec("echo", "first"), job=1))
     assert ended(one.descriptor)
     assert isinstance(one.ending(), Done)
     second = an_attempt(home, a_spec(*shell("echo second; exit 2")), job=2)
@@ -223,9 +229,9 @@ def test_a_supervisor_takes_one_attempt_after_another(nursery: Nursery, home: Ho
 
 
 def test_a_stop_that_comes_late_does_not_reach_the_next_attempt(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
-    one = started(nursery, an_attempt(home, a_spec(), job=1))
+    one = started(fork_server, an_attempt(home, a_spec(), job=1))
     assert ended(one.descriptor)
     assert isinstance(one.ending(), Done)
     second = an_attempt(home, a_spec(*shell("sleep 0.2; echo whole")), job=2)
@@ -241,10 +247,10 @@ def test_a_stop_that_comes_late_does_not_reach_the_next_attempt(
     "leave", ['mkdir "$1"', 'printf "%0100000d" 0 | tr 0 "[" > "$1"', 'echo 7 > "$1"']
 )
 def test_whatever_a_program_leaves_in_place_of_a_workers_word_is_ignored(
-    nursery: Nursery, home: Home, leave: str
+    fork_server: ForkServer, home: Home, leave: str
 ) -> None:
     result = str(home.attempt(1, 1).result)
-    _, outcome = run_attempt(nursery, home, a_spec(*shell(f"{leave}; exit 4", result)))
+    _, outcome = run_attempt(fork_server, home, a_spec(*shell(f"{leave}; exit 4", result)))
     assert isinstance(outcome, Failed)
     assert outcome.exit_code == 4
 
@@ -252,49 +258,53 @@ def test_whatever_a_program_leaves_in_place_of_a_workers_word_is_ignored(
 # --- time limits
 
 
-def test_a_program_that_reaches_its_time_limit_has_failed(nursery: Nursery, home: Home) -> None:
+def test_a_program_that_reaches_its_time_limit_has_failed(
+    fork_server: ForkServer, home: Home
+) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"), time_limit_s=0.1)
-    outcome = outcome_of(started(nursery, attempt))
+    outcome = outcome_of(started(fork_server, attempt))
     assert isinstance(outcome, Failed)
     assert outcome.error == "reached its time limit of 0.1 s"
     assert outcome.signal == signal.SIGTERM
 
 
-def test_a_time_limit_of_months_is_no_trouble(nursery: Nursery, home: Home) -> None:
+def test_a_time_limit_of_months_is_no_trouble(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"), time_limit_s=90 * 86_400.0)
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     program_of(attempt)
     one.stop()
     assert isinstance(outcome_of(one), Stopped)
 
 
 def test_a_program_that_ignores_its_time_limit_is_killed_after_its_grace(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     script = f"trap '' TERM; {FOR_EVER}"
     attempt = an_attempt(home, a_spec(*shell(script)), time_limit_s=0.1, grace_s=0.1)
-    outcome = outcome_of(started(nursery, attempt))
+    outcome = outcome_of(started(fork_server, attempt))
     assert isinstance(outcome, Failed)
     assert outcome.error == "reached its time limit of 0.1 s and was killed after its grace"
 
 
 def test_a_program_is_warned_before_its_time_is_over_and_may_end_well(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     script = "trap 'echo saved; exit 0' USR1; echo ready; while :; do sleep 0.05; done"
     attempt = an_attempt(
         home, a_spec(*shell(script)), time_limit_s=60.0, warn_s=59.5, warn_signal="SIGUSR1"
     )
-    assert isinstance(outcome_of(started(nursery, attempt)), Done)
+    assert isinstance(outcome_of(started(fork_server, attempt)), Done)
     assert said_by(attempt) == "ready\nsaved\n"
 
 
 # --- stopping
 
 
-def test_a_program_that_is_asked_to_stop_may_say_goodbye(nursery: Nursery, home: Home) -> None:
+def test_a_program_that_is_asked_to_stop_may_say_goodbye(
+    fork_server: ForkServer, home: Home
+) -> None:
     attempt = an_attempt(home, a_spec(sys.executable, "-c", SAYS_GOODBYE))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log) == ["ready"], "the program is ready")
     one.stop()
     assert isinstance(outcome_of(one), Stopped)
@@ -302,11 +312,11 @@ def test_a_program_that_is_asked_to_stop_may_say_goodbye(nursery: Nursery, home:
 
 
 def test_a_program_that_does_not_listen_is_killed_with_its_whole_tree(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     script = f"trap '' TERM; sh -c 'echo $$; {FOR_EVER}' & setsid sh -c 'echo $$; {FOR_EVER}'"
     attempt = an_attempt(home, a_spec(*shell(script)), grace_s=0.2)
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     until(lambda: len(lines_of(attempt.log)) == 2, "both children are there")
     one.stop()
     before = time.monotonic()
@@ -316,10 +326,10 @@ def test_a_program_that_does_not_listen_is_killed_with_its_whole_tree(
     assert gone(program_of(attempt))
 
 
-def test_what_a_program_leaves_behind_ends_with_it(nursery: Nursery, home: Home) -> None:
+def test_what_a_program_leaves_behind_ends_with_it(fork_server: ForkServer, home: Home) -> None:
     # one child in the background, and one that has left for a session of its own, twice forked
     script = "sleep 60 & echo $!; (setsid sh -c 'echo $$; exec sleep 60' &) ; sleep 0.2; exit 5"
-    attempt, outcome = run_attempt(nursery, home, a_spec(*shell(script)))
+    attempt, outcome = run_attempt(fork_server, home, a_spec(*shell(script)))
     assert isinstance(outcome, Failed)
     assert outcome.exit_code == 5
     left = [int(pid) for pid in lines_of(attempt.log)]
@@ -328,16 +338,16 @@ def test_what_a_program_leaves_behind_ends_with_it(nursery: Nursery, home: Home)
 
 
 def test_a_folder_that_a_program_deletes_can_be_told_from_a_foreign_one_again(
-    nursery: Nursery, home: Home
+    fork_server: ForkServer, home: Home
 ) -> None:
     script = 'rm -r "$LAUNCHER_ATTEMPT"'
-    attempt, outcome = run_attempt(nursery, home, a_spec(*shell(script)), job=7)
+    attempt, outcome = run_attempt(fork_server, home, a_spec(*shell(script)), job=7)
     assert isinstance(outcome, Done)
     assert read_order(attempt.spec.read_bytes()).job == 7
 
 
 def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
-    nursery: Nursery, home: Home, tmp_path: Path
+    fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     other = Home(tmp_path / "other")
     make_home(other)
@@ -348,7 +358,7 @@ def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
         "print(ensure_scheduler(home))"
     )
     words = (sys.executable, "-c", script, str(other.folder))
-    attempt, outcome = run_attempt(nursery, home, a_spec(*words))
+    attempt, outcome = run_attempt(fork_server, home, a_spec(*words))
     assert isinstance(outcome, Done), said_by(attempt)
     scheduler = int(said_by(attempt))
     assert scheduler_pid(other) == scheduler
@@ -356,10 +366,12 @@ def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
     end_everything(other)
 
 
-def test_orphans_of_a_long_program_do_not_pile_up_as_zombies(nursery: Nursery, home: Home) -> None:
+def test_orphans_of_a_long_program_do_not_pile_up_as_zombies(
+    fork_server: ForkServer, home: Home
+) -> None:
     script = "for i in 1 2 3 4 5 6 7 8; do (true &); done; echo ready; sleep 60"
     attempt = an_attempt(home, a_spec(*shell(script)))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log) == ["ready"], "the orphans were made")
     children = Path(f"/proc/{supervisor_of(attempt)}/task/{supervisor_of(attempt)}/children")
     until(lambda: children.read_text().split() == [str(program_of(attempt))], "they are collected")
@@ -367,14 +379,16 @@ def test_orphans_of_a_long_program_do_not_pile_up_as_zombies(nursery: Nursery, h
     outcome_of(one)
 
 
-def test_a_stop_at_any_instant_is_heard(nursery: Nursery, home: Home, tmp_path: Path) -> None:
+def test_a_stop_at_any_instant_is_heard(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
     pause = random.Random(1)
     effects = tmp_path / "effects"
     for job in range(1, 21):
         attempt = an_attempt(
             home, a_spec(*shell(f"{EFFECT}; exec sleep 60", str(effects))), job=job
         )
-        one = started(nursery, attempt)
+        one = started(fork_server, attempt)
         time.sleep(pause.uniform(0, 0.006))  # the instants that are to be met
         one.stop()
         assert ended(one.descriptor, deadline_s=10), "the signal was lost"
@@ -383,13 +397,13 @@ def test_a_stop_at_any_instant_is_heard(nursery: Nursery, home: Home, tmp_path: 
 
 
 def test_a_program_that_had_ended_already_was_not_stopped(
-    nursery: Nursery, home: Home, tmp_path: Path
+    fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     # what it leaves takes its time, so that its supervisor lives a little longer
     slow = "trap 'sleep 0.3; exit' TERM; touch \"$1\"; sleep 60 & wait"
     script = f'({slow}) & until [ -e "$1" ]; do sleep 0.01; done'
     attempt = an_attempt(home, a_spec(*shell(script, str(tmp_path / "ready"))))
-    one = started(nursery, attempt)
+    one = started(fork_server, attempt)
     program = program_of(attempt)
     until(lambda: gone(program), "the program has ended")
     one.stop()

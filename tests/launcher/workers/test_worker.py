@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Breed, Spec
+from launcher.job import Spec, WorkerEnvironment
 from launcher.states import Done, Failed, OutOfMemory, Shortage, Stopped
 from launcher.system.paths import Home
-from launcher.workers.fork_server import Nursery
+from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.memory_share import read_report, write_share
 from launcher.workers.progress import latest
 from tests.build import (
@@ -114,20 +114,24 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lab_nursery(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    home = Home(tmp_path_factory.mktemp("nursery"))
-    nursery = Nursery(home, Breed(sys.executable, ("launcher.kinds", "no_such_module"), str(lab)))
-    yield nursery
-    nursery.close()
+def lab_fork_server(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    home = Home(tmp_path_factory.mktemp("fork-server"))
+    fork_server = ForkServer(
+        home, WorkerEnvironment(sys.executable, ("launcher.kinds", "no_such_module"), str(lab))
+    )
+    yield fork_server
+    fork_server.close()
 
 
 def a_job(function: str, **changes: Any) -> Spec:
     return a_spec(name=f"toy/{function}", kind="toy", entry=f"lab_kind:{function}", **changes)
 
 
-def test_a_worker_tells_its_result_and_how_far_it_is(lab_nursery: Nursery, home: Home) -> None:
+def test_a_worker_tells_its_result_and_how_far_it_is(
+    lab_fork_server: ForkServer, home: Home
+) -> None:
     spec = a_job("report", settings={"lr": 0.1})
-    attempt, outcome = run_attempt(lab_nursery, home, spec, cpus=2, number=3)
+    attempt, outcome = run_attempt(lab_fork_server, home, spec, cpus=2, number=3)
     folder = str(attempt.folder)
     assert isinstance(outcome, Done)
     assert outcome.result == {
@@ -143,39 +147,41 @@ def test_a_worker_tells_its_result_and_how_far_it_is(lab_nursery: Nursery, home:
     assert str(latest(attempt.progress)) == "4/4 loss=0.25"
 
 
-def test_a_result_that_finds_no_room_waits_for_it(lab_nursery: Nursery, home: Home) -> None:
-    _, outcome = run_attempt(lab_nursery, home, a_job("cramped"))
+def test_a_result_that_finds_no_room_waits_for_it(lab_fork_server: ForkServer, home: Home) -> None:
+    _, outcome = run_attempt(lab_fork_server, home, a_job("cramped"))
     assert isinstance(outcome, Done), outcome
     assert outcome.result == {"auc": 0.9}
 
 
 def test_a_job_that_deletes_the_place_of_its_result_is_done_without_one(
-    lab_nursery: Nursery, home: Home
+    lab_fork_server: ForkServer, home: Home
 ) -> None:
-    _, outcome = run_attempt(lab_nursery, home, a_job("litters"))
+    _, outcome = run_attempt(lab_fork_server, home, a_job("litters"))
     assert isinstance(outcome, Done), outcome
 
 
 def test_a_worker_that_refuses_says_why_without_a_traceback(
-    lab_nursery: Nursery, home: Home
+    lab_fork_server: ForkServer, home: Home
 ) -> None:
-    attempt, outcome = run_attempt(lab_nursery, home, a_job("refuse"))
+    attempt, outcome = run_attempt(lab_fork_server, home, a_job("refuse"))
     assert isinstance(outcome, Failed)
     assert (outcome.error, outcome.exit_code) == ("image 12 is none", 1)
     assert said_by(attempt) == "error: image 12 is none\n"
 
 
 def test_a_worker_that_breaks_leaves_its_traceback_in_the_log(
-    lab_nursery: Nursery, home: Home
+    lab_fork_server: ForkServer, home: Home
 ) -> None:
-    attempt, outcome = run_attempt(lab_nursery, home, a_job("explode"))
+    attempt, outcome = run_attempt(lab_fork_server, home, a_job("explode"))
     assert isinstance(outcome, Failed)
     assert outcome.error == "ZeroDivisionError: division by zero"
     assert 'return {"ratio": 1 / 0}' in said_by(attempt)
 
 
-def test_a_worker_whose_gpu_is_full_says_so_in_numbers(lab_nursery: Nursery, home: Home) -> None:
-    attempt, outcome = run_attempt(lab_nursery, home, a_job("starves"))
+def test_a_worker_whose_gpu_is_full_says_so_in_numbers(
+    lab_fork_server: ForkServer, home: Home
+) -> None:
+    attempt, outcome = run_attempt(lab_fork_server, home, a_job("starves"))
     assert isinstance(outcome, OutOfMemory)
     assert outcome.error.startswith(
         "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -197,9 +203,9 @@ def test_a_worker_whose_gpu_is_full_says_so_in_numbers(lab_nursery: Nursery, hom
     ("function", "error"), [("hungry", "MemoryError: "), ("wraps", "cannot index the images")]
 )
 def test_a_worker_that_finds_no_main_memory_says_so_whatever_was_raised_from_it(
-    lab_nursery: Nursery, home: Home, function: str, error: str
+    lab_fork_server: ForkServer, home: Home, function: str, error: str
 ) -> None:
-    _, outcome = run_attempt(lab_nursery, home, a_job(function))
+    _, outcome = run_attempt(lab_fork_server, home, a_job(function))
     assert isinstance(outcome, OutOfMemory)
     assert outcome.error.startswith(error)
     assert "of main memory)" in outcome.error
@@ -209,11 +215,11 @@ def test_a_worker_that_finds_no_main_memory_says_so_whatever_was_raised_from_it(
 
 
 def test_a_worker_is_told_its_share_and_tells_what_it_takes(
-    lab_nursery: Nursery, home: Home
+    lab_fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_job("shares"))
     write_share(attempt, cap=8 * GIB, context=GIB)
-    outcome = outcome_of(started(lab_nursery, attempt))
+    outcome = outcome_of(started(lab_fork_server, attempt))
     assert isinstance(outcome, Done)
     assert outcome.result == {"cap": 8 * GIB, "room": 7 * GIB, "gpus": 0}
     report = read_report(attempt)
@@ -231,34 +237,36 @@ def test_a_worker_is_told_its_share_and_tells_what_it_takes(
     ],
 )
 def test_whatever_goes_wrong_in_a_worker_is_recorded(
-    lab_nursery: Nursery, home: Home, function: str, error: str
+    lab_fork_server: ForkServer, home: Home, function: str, error: str
 ) -> None:
-    _, outcome = run_attempt(lab_nursery, home, a_job(function))
+    _, outcome = run_attempt(lab_fork_server, home, a_job(function))
     assert isinstance(outcome, Failed)
     assert error in outcome.error
 
 
-def test_a_worker_meets_a_broken_pipe_as_an_error(lab_nursery: Nursery, home: Home) -> None:
-    _, outcome = run_attempt(lab_nursery, home, a_job("broken_pipe"))
+def test_a_worker_meets_a_broken_pipe_as_an_error(lab_fork_server: ForkServer, home: Home) -> None:
+    _, outcome = run_attempt(lab_fork_server, home, a_job("broken_pipe"))
     assert isinstance(outcome, Done)
     assert outcome.result == {"caught": True}
 
 
 @pytest.mark.parametrize(("function", "state"), [("patient", Done), ("leaves", Stopped)])
 def test_a_worker_that_is_asked_to_stop_finishes_or_leaves(
-    lab_nursery: Nursery, home: Home, function: str, state: type
+    lab_fork_server: ForkServer, home: Home, function: str, state: type
 ) -> None:
     attempt = an_attempt(home, a_job(function))
-    one = started(lab_nursery, attempt)
+    one = started(lab_fork_server, attempt)
     until(lambda: lines_of(attempt.log), "the worker is ready")
     one.stop()
     assert isinstance(outcome_of(one), state)
 
 
-def test_an_edit_of_a_kind_counts_at_once(lab_nursery: Nursery, home: Home, lab: Path) -> None:
+def test_an_edit_of_a_kind_counts_at_once(
+    lab_fork_server: ForkServer, home: Home, lab: Path
+) -> None:
     for job, word in enumerate(["first", "second"], 1):
         (lab / "edited.py").write_text(f"def say(job):\n    return {{'word': {word!r}}}\n")
         spec = a_spec(name="toy/edited", entry="edited:say")
-        _, outcome = run_attempt(lab_nursery, home, spec, job=job)
+        _, outcome = run_attempt(lab_fork_server, home, spec, job=job)
         assert isinstance(outcome, Done)
         assert outcome.result == {"word": word}

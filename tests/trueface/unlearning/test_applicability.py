@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueface.unlearning.applicability import Situation, unfit
+from trueface.unlearning.applicability import Situation, unusable
 from trueface.unlearning.registry import METHODS
 
 
 def why_not(method: str, goal: Any = "flips", **facts: Any) -> str:
-    return unfit(method, Situation(goal=goal, **facts)) or ""
+    return unusable(method, Situation(goal=goal, **facts)) or ""
 
 
 def test_nothing_known_by_name_leaves_nothing_to_forget() -> None:
@@ -64,5 +64,5 @@ def test_a_share_of_hidden_wrong_labels_stays_a_share(
 ) -> None:
     situation = Situation(goal=goal, rate=rate, known=known, finding=finding, classes=classes)
     assert 0 <= situation.hidden <= 1
-    reason = unfit(method, situation)
+    reason = unusable(method, situation)
     assert reason is None or (reason and reason == reason.strip() and not reason.endswith("."))

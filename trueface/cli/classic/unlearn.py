@@ -22,7 +22,7 @@ from trueface.cli.exit_codes import exit_code
 from trueface.jobs.kinds import UNLEARN, refuse_unfit
 from trueface.poisoning.label_flips import is_random
 from trueface.runtime import logs, paths
-from trueface.unlearning.applicability import Situation, unfit
+from trueface.unlearning.applicability import Situation, unusable
 
 SCHEMA = 1  # of config.json
 
@@ -88,7 +88,7 @@ def weakness(request: Request) -> str | None:
     """Return why the method is known to do little here; None where it may work."""
     kind = request.poison.kind
     rate = float(request.poison.rate)
-    return unfit(METHOD, Situation(goal="flips", rate=rate, random=is_random(kind)))
+    return unusable(METHOD, Situation(goal="flips", rate=rate, random=is_random(kind)))
 
 
 def _draft(request: Request) -> ClassicDraft:

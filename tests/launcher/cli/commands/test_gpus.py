@@ -112,7 +112,7 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
 ) -> None:
     uuid = seen.add()
     (job,) = enqueue(store, a_spec(name="train/a"))
-    seat = a_seat(device=uuid, pid=1, start_ticks=7, claim=GIB)  # a pid that was given anew
+    seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a pid that was given anew
     store.scheduling.claim(job, seat, reason="fits", now=1.0)
     seen.hold(uuid, 1, GIB)
 
@@ -245,7 +245,7 @@ def a_machine() -> list[Gauge]:
     guests = (
         Guest(job=12, name="train/xception/s1", promised=14 * GIB, pids=frozenset({4711})),
         Guest(job=13, name="train/\x1b[2J/s2", promised=2 * GIB),
-        Guest(job=14, name="train/vit/s1", promised=None, lone=True),
+        Guest(job=14, name="train/vit/s1", promised=None, exclusive=True),
     )
     return [
         Gauge(gpu=shared, guests=guests),

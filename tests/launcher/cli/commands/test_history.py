@@ -39,7 +39,7 @@ from launcher.store.history import (
     runs_of,
 )
 from launcher.store.queue import Store
-from launcher.store.transitions import Excuse
+from launcher.store.transitions import Requeue
 from tests.build import GIB, a_reason, a_seat, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
@@ -70,14 +70,14 @@ def attempt(
     seconds: float,
     *,
     peak: int | None = None,
-    excuse: Excuse | None = None,
+    requeue: Requeue | None = None,
     **seat: Any,
 ) -> None:
     """Let a job have an attempt that ends when its outcome says."""
     begun = outcome.at - seconds
     claim = store.scheduling.claim(job, a_seat(**seat), reason="fits", now=begun)
     assert claim is not None
-    store.scheduling.finish(claim, outcome, outputs={}, now=outcome.at, peak=peak, excuse=excuse)
+    store.scheduling.finish(claim, outcome, outputs={}, now=outcome.at, peak=peak, requeue=requeue)
 
 
 def a_training(name: str, *, asked: int | None = 24 * GIB, signature: str = "train 1") -> Any:
@@ -239,8 +239,8 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     attempt(store, void, Void(at=NOON), 0)
     short = OutOfMemory(at=NOON, error="CUDA out of memory", where="gpu")
     crowded = a_reason("in any words", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
-    excuse = Excuse(reason=crowded)
-    attempt(store, small, short, 1800, device="GPU-0", excuse=excuse)
+    requeue = Requeue(reason=crowded)
+    attempt(store, small, short, 1800, device="GPU-0", requeue=requeue)
     claim = store.scheduling.claim(gone, a_seat(), reason="fits", now=NOON - 60)
     assert claim is not None
     store.owning.cancel([gone], NOON - 30)
@@ -280,7 +280,7 @@ def test_what_was_asked_in_vain_is_told_with_what_to_ask(store: Store) -> None:
             *(store, job, Done(at=NOON), 2 * HOUR),
             peak=peak,
             device="GPU-0",
-            claim=24 * GIB,
+            reservation=24 * GIB,
         )
 
     (memory,) = the_past(store).memory
@@ -321,7 +321,7 @@ def test_a_hint_is_given_where_its_owner_can_do_better(memory: Memory, hint: str
 def taken(claim: int, *, attempts: int = 1, job: int = 1, beyond: int = 0, **more: Any) -> Taken:
     values: dict[str, Any] = {"alike": "train 1", "name": f"train/{job}", "declared": True}
     values |= {"peak": 4 * GIB, "wasted": 0.0} | more
-    return Taken(claim=claim * GIB, attempts=attempts, job=job, beyond=beyond, **values)
+    return Taken(reservation=claim * GIB, attempts=attempts, job=job, beyond=beyond, **values)
 
 
 def test_the_middle_claim_counts_each_attempt() -> None:
@@ -340,7 +340,7 @@ def test_what_took_more_than_it_asked_comes_first() -> None:
 def test_attempts_on_the_cpu_and_without_a_measure_have_no_line(store: Store) -> None:
     first, second = enqueue(store, a_spec(), a_training("train/a"))
     attempt(store, first, Done(at=NOON), HOUR)
-    attempt(store, second, Done(at=NOON), HOUR, device="GPU-0", claim=GIB)
+    attempt(store, second, Done(at=NOON), HOUR, device="GPU-0", reservation=GIB)
 
     assert the_past(store).memory == ()
 
@@ -362,8 +362,10 @@ def test_only_what_lies_in_the_time_counts(store: Store) -> None:
 
 def test_a_pattern_narrows_every_section(store: Store) -> None:
     first, second = enqueue(store, a_training("train/a"), a_training("train/b", signature="t 2"))
-    attempt(store, first, Done(at=NOON), HOUR, peak=GIB, device="GPU-0", claim=2 * GIB)
-    attempt(store, second, Failed(at=NOON, error="no"), HOUR, peak=GIB, device="GPU-0", claim=GIB)
+    attempt(store, first, Done(at=NOON), HOUR, peak=GIB, device="GPU-0", reservation=2 * GIB)
+    attempt(
+        store, second, Failed(at=NOON, error="no"), HOUR, peak=GIB, device="GPU-0", reservation=GIB
+    )
 
     past = the_past(store, jobs=[first])
 
@@ -415,7 +417,7 @@ def test_an_empty_queue_has_no_history_and_that_is_no_error(
 def test_in_a_pipe_each_line_begins_with_its_section(launcher: Launcher, store: Store) -> None:
     good, bad = enqueue(store, a_training("train/a"), a_spec(name="command/\x1b[2J"))
     now = time.time()
-    attempt(store, good, Done(at=now), HOUR, peak=GIB, device="GPU-0", claim=24 * GIB)
+    attempt(store, good, Done(at=now), HOUR, peak=GIB, device="GPU-0", reservation=24 * GIB)
     attempt(store, bad, Failed(at=now, error="no\tfile"), 1.5)
 
     answer = launcher("history")

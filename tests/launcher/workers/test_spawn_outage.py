@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.scheduler.spawn_outage import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROOF_S, Outage
 from launcher.states import State, Void
 from launcher.store.queue import Store
-from launcher.store.transitions import EXCUSED_LIMIT
+from launcher.store.transitions import REQUEUE_LIMIT
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
+from launcher.workers.spawn_outage import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROOF_S, Outage
 from tests.build import a_spec, claimed, endings, enqueue, in_state, job_row, until
 from tests.chaos.nospawn import shimmed, starve
 
@@ -97,5 +97,5 @@ def test_a_program_that_is_being_written_is_tried_again_and_holds_up_no_other(
         until(lambda: in_state(store, busy, State.DONE), "it is done")
         before = endings(store, busy)[:-1]
         assert set(before) == {"void"}
-        assert len(before) < EXCUSED_LIMIT
+        assert len(before) < REQUEUE_LIMIT
     store.close()

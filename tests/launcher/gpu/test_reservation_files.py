@@ -12,16 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.gpu.promise_files import (
-    MOST_BYTES,
+from launcher.gpu.publication import MOST_BYTES, Publication, parse, write_publication
+from launcher.gpu.reservation_files import (
     MOST_FILES,
-    ClaimsReader,
-    Publication,
-    claims_folder,
+    ReservationReader,
     file_name,
     new_name,
-    parse,
-    write_publication,
+    reservations_folder,
 )
 from launcher.system.processes import boot_id
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
@@ -57,7 +54,7 @@ def a_publication(**changes: Any) -> Publication:
 def read(folder: Path) -> tuple[dict[str, Publication], dict[str, str]]:
     """What is published, and why other files do not count."""
     complaints: dict[str, str] = {}
-    return ClaimsReader(folder, complaints.__setitem__).read(""), complaints
+    return ReservationReader(folder, complaints.__setitem__).read(""), complaints
 
 
 def test_what_is_written_is_read(public: Path) -> None:
@@ -130,7 +127,7 @@ def test_a_crowd_of_hostile_files_hides_no_honest_promise_and_is_asked_about_onc
     for number in range(200):  # and under their maker's own
         (public / f"launcher-claims.{NOBODY}.{number:08x}.json").touch()
         os.chown(public / f"launcher-claims.{NOBODY}.{number:08x}.json", NOBODY, NOBODY)
-    reader = ClaimsReader(public, lambda *_: None)
+    reader = ReservationReader(public, lambda *_: None)
 
     assert list(reader.read("")) == [NAME]
     first, reader.asked = reader.asked, 0
@@ -199,7 +196,7 @@ def test_of_one_user_the_newest_files_count_and_always_our_own(public: Path) -> 
         write_publication(public, name, a_publication())
         os.utime(public / name, (1e9 - age, 1e9 - age))
     complaints: list[str] = []
-    found = ClaimsReader(public, lambda _, why: complaints.append(why)).read(names[-1])
+    found = ReservationReader(public, lambda _, why: complaints.append(why)).read(names[-1])
     assert set(found) == {names[-1], *names[: MOST_FILES - 1]}
     assert complaints == [f"they are more than {MOST_FILES}"]
 
@@ -286,9 +283,9 @@ def test_whatever_bytes_a_file_holds_nothing_else_is_raised(data: bytes) -> None
 
 
 def test_a_named_folder_is_used_and_must_be_absolute(tmp_path: Path) -> None:
-    assert claims_folder({"LAUNCHER_CLAIMS": str(tmp_path)}) == tmp_path
+    assert reservations_folder({"LAUNCHER_CLAIMS": str(tmp_path)}) == tmp_path
     with pytest.raises(UsageError, match="LAUNCHER_CLAIMS"):
-        claims_folder({"LAUNCHER_CLAIMS": "claims"})
+        reservations_folder({"LAUNCHER_CLAIMS": "claims"})
 
 
 @root_only
@@ -296,11 +293,11 @@ def test_a_folder_in_which_somebody_could_delete_the_files_of_others_is_passed_o
     public: Path, tmp_path: Path
 ) -> None:
     last = Path("/tmp")
-    assert claims_folder({}, [public, last]) == public
+    assert reservations_folder({}, [public, last]) == public
     os.chown(public, NOBODY, NOBODY)
-    assert claims_folder({}, [public, last]) == last
+    assert reservations_folder({}, [public, last]) == last
     tmp_path.chmod(0o777)
-    assert claims_folder({}, [tmp_path, tmp_path / "absent", last]) == last
+    assert reservations_folder({}, [tmp_path, tmp_path / "absent", last]) == last
 
 
 def test_what_an_older_launcher_wrote_is_read_and_it_can_read_what_we_write(public: Path) -> None:

@@ -36,16 +36,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.gpu.promise_files import (
-    ClaimsReader,
-    Publication,
-    file_name,
-    home_hash,
-    login,
-    new_name,
-    write_publication,
-)
-from launcher.gpu.resources import MEMORY, Promise, is_cores
+from launcher.gpu.publication import Publication, write_publication
+from launcher.gpu.reservation_files import ReservationReader, file_name, home_hash, login, new_name
+from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
 from launcher.system.quotas import Quotas
 
 REFRESH_S = 5.0  # a file is renewed so often while it promises something
@@ -57,24 +50,24 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pledge:
+class Reservation:
     """What we promised to a job of one resource; a job has at most one of each."""
 
     device: str  # the resource: a GPU's UUID for its memory, and see `machine`
-    claim: int  # bytes, or how many
+    amount: int  # bytes, or how many
     used: int | None  # of it that is seen to be in use; None: nobody knows, and all of it counts
     job: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """What we last published of a pledge, and what was measured lately."""
+    """What we last published of a reservation, and what was measured lately."""
 
-    claim: int
+    amount: int
     uses: tuple[tuple[float, int], ...]  # time, bytes
 
 
-class Board:
+class ReservationBoard:
     """Our file in the claims folder, and those of the others.
 
     Nothing is raised. Where the folder cannot be used, `publish` returns False and `trouble` says
@@ -97,7 +90,7 @@ class Board:
         """Take a place in the folder; nothing is written yet.
 
         Args:
-            folder: where all publish, see `claims_folder`.
+            folder: where all publish, see `reservations_folder`.
             home: the queue's folder; only one scheduler at a time works for it.
             uid: the user; None: ours.
             clock: seconds, the same for all processes of the machine, and never set back.
@@ -109,27 +102,27 @@ class Board:
         self._name = new_name(self._uid)
         self._quotas = quotas or Quotas()
         self._home, self._old_name = home_hash(home), file_name(self._uid, home)
-        self._reader = ClaimsReader(folder, self._complain)
+        self._reader = ReservationReader(folder, self._complain)
         self._left: set[str] = set()  # files of our home that a predecessor left
         self._clock = clock
         self._settled: Mapping[str, int] = {}  # resource → amount, as our file tells
         self._serial = ""  # of our file; empty: there is none
         self._at = 0.0  # when it was written
         self._stands = False  # it was there when we last looked
-        self._pledges: tuple[Pledge, ...] = ()
+        self._pledges: tuple[Reservation, ...] = ()
         self._told: dict[tuple[int, str], _Told] = {}
         self._complaints: set[tuple[str, str]] = set()
 
-    def publish(self, pledges: Sequence[Pledge], fresh: Collection[int] = ()) -> bool:
+    def publish(self, reservations: Sequence[Reservation], fresh: Collection[int] = ()) -> bool:
         """Tell the others all that we promise now; return whether they can know it.
 
         Args:
-            pledges: of jobs that run, and of those that are about to start.
+            reservations: of jobs that run, and of those that are about to start.
             fresh: the jobs about to start, which start only if `earlier` leaves room for them.
                 What was published before is not fresh, whatever this says.
         """
-        self._pledges = tuple(pledges)
-        if not pledges:
+        self._pledges = tuple(reservations)
+        if not reservations:
             return self.clear()
         self.trouble = ""
         seen = self._look()
@@ -137,7 +130,9 @@ class Board:
 
     def withdraw(self, jobs: Collection[int]) -> bool:
         """Take back what was promised to these jobs; return whether the others can know it."""
-        return self.publish([pledge for pledge in self._pledges if pledge.job not in jobs])
+        return self.publish(
+            [reservation for reservation in self._pledges if reservation.job not in jobs]
+        )
 
     def clear(self) -> bool:
         """Remove our file, as when nothing is promised; return whether it is gone.
@@ -154,18 +149,20 @@ class Board:
         self._name = new_name(self._uid)  # the one that was there is known, and could be taken
         return True
 
-    def covers(self, pledges: Sequence[Pledge]) -> bool:
+    def covers(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether others count as much for us already as all these promises come to.
 
         So a job that takes the place of one that has ended costs no look at the folder.
         """
         if not self._serial or self.trouble or self._clock() - self._at > STALE_S / 2:
             return False
-        return all(amount <= self._settled.get(key, 0) for key, amount in _whole(pledges).items())
+        return all(
+            amount <= self._settled.get(key, 0) for key, amount in _whole(reservations).items()
+        )
 
-    def tells(self, pledges: Sequence[Pledge]) -> bool:
+    def tells(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether our file says just what these promises come to, nothing of them being in use."""
-        return dict(_whole(pledges)) == self._settled
+        return dict(_whole(reservations)) == self._settled
 
     def due(self) -> bool:
         """Tell whether to publish again: it is time, it failed, or somebody removed our file."""
@@ -174,11 +171,11 @@ class Board:
         late = self._clock() - self._at >= REFRESH_S
         return late or bool(self.trouble) or not self._stands
 
-    def others(self) -> tuple[Promise, ...]:
+    def others(self) -> tuple[ForeignReservation, ...]:
         """Return what others have promised and not in use: each user's sum for each GPU."""
         return self._sums(self._look())
 
-    def earlier(self) -> tuple[Promise, ...]:
+    def earlier(self) -> tuple[ForeignReservation, ...]:
         """Return, right after `publish`, beside what our new promises must fit, or be withdrawn.
 
         That is all that others promised, but for what they promised after they had counted ours.
@@ -201,15 +198,23 @@ class Board:
         settled, new = Counter[str](), Counter[str]()
         if not self._stands:
             self._name = new_name(self._uid)
-        for pledge in self._pledges:
-            before = self._told.get((pledge.job, pledge.device))
-            uses = _uses(pledge, before, now)
-            counted = pledge.claim if pledge.job not in fresh else before.claim if before else 0
+        for reservation in self._pledges:
+            before = self._told.get((reservation.job, reservation.device))
+            uses = _uses(reservation, before, now)
+            counted = (
+                reservation.amount
+                if reservation.job not in fresh
+                else before.amount
+                if before
+                else 0
+            )
             least = min(used for _, used in uses)
-            held = max(0, min(counted, pledge.claim) - least)
-            settled[pledge.device] += held
-            new[pledge.device] += max(0, pledge.claim - least) - held
-            entries[pledge.job, pledge.device] = _Told(claim=pledge.claim, uses=uses)
+            held = max(0, min(counted, reservation.amount) - least)
+            settled[reservation.device] += held
+            new[reservation.device] += max(0, reservation.amount - least) - held
+            entries[reservation.job, reservation.device] = _Told(
+                amount=reservation.amount, uses=uses
+            )
         serial = secrets.token_hex(8)
         serials = {name: each.serial for name, each in seen.items()}
         ours = Publication(
@@ -257,7 +262,7 @@ class Board:
 
     def _sums(
         self, publications: Mapping[str, Publication], later: Collection[str] = ()
-    ) -> tuple[Promise, ...]:
+    ) -> tuple[ForeignReservation, ...]:
         """Return each user's sum for each resource, without what is fresh in the files of `later`."""
         sums, me = Counter[tuple[str, str, bool]](), login(self._uid)
         for name, publication in publications.items():
@@ -266,7 +271,7 @@ class Board:
                 for device, amount in amounts.items():
                     sums[user, device, self._is_inside(publication, device)] += amount
         return tuple(
-            Promise(user=user, device=device, amount=amount, inside=inside)
+            ForeignReservation(user=user, device=device, amount=amount, inside=inside)
             for (user, device, inside), amount in sorted(sums.items())
             if amount
         )
@@ -312,18 +317,20 @@ class Board:
             logger.warning("claims file=%s reason=%r", what, why)
 
 
-def _uses(pledge: Pledge, before: _Told | None, now: float) -> tuple[tuple[float, int], ...]:
-    """Return what of a pledge was in use during the last LAG_S; nothing, as long as it is new."""
+def _uses(
+    reservation: Reservation, before: _Told | None, now: float
+) -> tuple[tuple[float, int], ...]:
+    """Return what of a reservation was in use during the last LAG_S; nothing, as long as it is new."""
     uses = before.uses if before else ((now, 0),)
-    uses = (*uses, (now, max(0, pledge.used or 0)))
+    uses = (*uses, (now, max(0, reservation.used or 0)))
     # what was measured longer ago counts until something else was measured, LAG_S ago
     first = max((i for i, (at, _) in enumerate(uses) if at <= now - LAG_S), default=0)
     return uses[first:]
 
 
-def _whole(pledges: Sequence[Pledge]) -> Counter[str]:
+def _whole(reservations: Sequence[Reservation]) -> Counter[str]:
     """Return the sum of each resource, whatever of it is in use."""
     sums = Counter[str]()
-    for pledge in pledges:
-        sums[pledge.device] += pledge.claim
+    for reservation in reservations:
+        sums[reservation.device] += reservation.amount
     return sums

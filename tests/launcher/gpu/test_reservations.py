@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.promise_files import file_name
-from launcher.gpu.promises import LAG_S, REFRESH_S, STALE_S, Board, Pledge
-from launcher.gpu.resources import Promise
+from launcher.gpu.reservation_files import file_name
+from launcher.gpu.reservations import LAG_S, REFRESH_S, STALE_S, Reservation, ReservationBoard
+from launcher.gpu.resources import ForeignReservation
 from launcher.system.processes import boot_id
 from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
@@ -31,21 +31,27 @@ def public() -> Iterator[Path]:
         yield folder
 
 
-def a_board(folder: Path, name: str, clock: Callable[[], float] = time.monotonic) -> Board:
-    return Board(folder, Path("/queues") / name, clock=clock)
+def a_board(
+    folder: Path, name: str, clock: Callable[[], float] = time.monotonic
+) -> ReservationBoard:
+    return ReservationBoard(folder, Path("/queues") / name, clock=clock)
 
 
-def a_pledge(job: int = 1, claim: int = CLAIM, used: int | None = 0, device: str = GPU) -> Pledge:
-    return Pledge(device=device, claim=claim, used=used, job=job)
+def a_reservation(
+    job: int = 1, claim: int = CLAIM, used: int | None = 0, device: str = GPU
+) -> Reservation:
+    return Reservation(device=device, amount=claim, used=used, job=job)
 
 
-def amounts(promises: Sequence[Promise]) -> dict[str, int]:
+def amounts(promises: Sequence[ForeignReservation]) -> dict[str, int]:
     return {one.device: one.amount for one in promises}
 
 
 def test_what_one_promises_the_others_know_by_user_and_gpu(tmp_path: Path) -> None:
     ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
-    assert other.publish([a_pledge(1, 6), a_pledge(2, 3), a_pledge(2, 4, device=OTHER_GPU)])
+    assert other.publish(
+        [a_reservation(1, 6), a_reservation(2, 3), a_reservation(2, 4, device=OTHER_GPU)]
+    )
     assert amounts(ours.others()) == {GPU: 9, OTHER_GPU: 4}
     assert len({one.user for one in ours.others()}) == 1
     assert other.others() == ()
@@ -54,13 +60,13 @@ def test_what_one_promises_the_others_know_by_user_and_gpu(tmp_path: Path) -> No
 def test_homes_of_one_user_are_summed(tmp_path: Path) -> None:
     ours = a_board(tmp_path, "a")
     for name in "bc":
-        assert a_board(tmp_path, name).publish([a_pledge()])
+        assert a_board(tmp_path, name).publish([a_reservation()])
     assert [one.amount for one in ours.others()] == [2 * CLAIM]
 
 
 def test_what_is_taken_back_or_removed_is_not_counted(tmp_path: Path) -> None:
     ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
-    other.publish([a_pledge(1, 6), a_pledge(2, 3)])
+    other.publish([a_reservation(1, 6), a_reservation(2, 3)])
     assert other.withdraw([1])
     assert amounts(ours.others()) == {GPU: 3}
     assert other.clear()
@@ -70,7 +76,7 @@ def test_what_is_taken_back_or_removed_is_not_counted(tmp_path: Path) -> None:
 
 def test_who_promises_nothing_leaves_no_file(tmp_path: Path) -> None:
     board = a_board(tmp_path, "a")
-    board.publish([a_pledge()])
+    board.publish([a_reservation()])
     assert board.withdraw([1])
     assert list(tmp_path.iterdir()) == []
     assert not board.due()
@@ -82,7 +88,7 @@ def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
     ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
     told = []
     for used in (0, 4, 4, 2, 6):
-        other.publish([a_pledge(used=used)])
+        other.publish([a_reservation(used=used)])
         told.append(amounts(ours.others())[GPU])
         clock.now += LAG_S
     assert told == [6, 6, 2, 4, 4]
@@ -91,7 +97,7 @@ def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
 def test_memory_of_which_nobody_knows_the_use_counts_whole(tmp_path: Path, clock: Clock) -> None:
     ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
     for _ in range(4):
-        other.publish([a_pledge(used=None)])
+        other.publish([a_reservation(used=None)])
         clock.now += LAG_S
     assert amounts(ours.others()) == {GPU: CLAIM}
 
@@ -99,7 +105,7 @@ def test_memory_of_which_nobody_knows_the_use_counts_whole(tmp_path: Path, clock
 def test_a_job_that_uses_more_than_its_claim_promises_nothing(tmp_path: Path, clock: Clock) -> None:
     ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
     for _ in range(3):
-        other.publish([a_pledge(1, 6, used=9), a_pledge(2, 1)])
+        other.publish([a_reservation(1, 6, used=9), a_reservation(2, 1)])
         clock.now += LAG_S
     assert amounts(ours.others()) == {GPU: 1}
 
@@ -107,12 +113,12 @@ def test_a_job_that_uses_more_than_its_claim_promises_nothing(tmp_path: Path, cl
 def test_a_file_is_due_again_in_time_and_when_it_is_gone(tmp_path: Path, clock: Clock) -> None:
     board = a_board(tmp_path, "a", clock)
     assert not board.due()
-    board.publish([a_pledge()])
+    board.publish([a_reservation()])
     board.others()
     assert not board.due()
     clock.now += REFRESH_S
     assert board.due()
-    board.publish([a_pledge()])
+    board.publish([a_reservation()])
     assert not board.due()
     for file in tmp_path.iterdir():
         file.unlink()
@@ -122,12 +128,12 @@ def test_a_file_is_due_again_in_time_and_when_it_is_gone(tmp_path: Path, clock: 
 
 def test_who_was_silent_for_long_does_not_count(tmp_path: Path, clock: Clock) -> None:
     ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
-    other.publish([a_pledge()])
+    other.publish([a_reservation()])
     clock.now += STALE_S
     assert amounts(ours.others()) == {GPU: CLAIM}
     clock.now += 1
     assert ours.others() == ()
-    other.publish([a_pledge()])
+    other.publish([a_reservation()])
     assert amounts(ours.others()) == {GPU: CLAIM}
 
 
@@ -136,7 +142,7 @@ def test_what_comes_from_the_future_does_not_count(
 ) -> None:
     ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
     clock.now += STALE_S + 1
-    other.publish([a_pledge()])
+    other.publish([a_reservation()])
     clock.now -= STALE_S + 1
     assert ours.others() == ours.others() == ()
     assert caplog.text.count("of the future") == 1
@@ -148,19 +154,19 @@ def test_an_unusable_folder_is_told_once_and_until_it_works(
     board = a_board(tmp_path / "claims", "a")
     assert board.trouble == ""
     for _ in range(3):
-        assert not board.publish([a_pledge()])
+        assert not board.publish([a_reservation()])
         assert board.others() == ()
     assert "jobs start all the same: cannot read promises in " in board.trouble
     assert board.due()
     assert caplog.text.count("cannot read promises") == 1
     (tmp_path / "claims").mkdir()
-    assert board.publish([a_pledge()])
+    assert board.publish([a_reservation()])
     assert board.trouble == ""
 
 
 def test_more_than_a_file_may_tell_is_not_published(tmp_path: Path) -> None:
     board = a_board(tmp_path, "a")
-    assert not board.publish([a_pledge(device=f"GPU-{number}") for number in range(300)])
+    assert not board.publish([a_reservation(device=f"GPU-{number}") for number in range(300)])
     assert "cannot write promises" in board.trouble
     assert list(tmp_path.iterdir()) == []
 
@@ -172,16 +178,16 @@ def test_nobody_can_take_the_name_under_which_a_home_publishes(public: Path) -> 
     squatted.write_text("")  # the name that it had in version 0.2
 
     def publish() -> str:
-        board = Board(public, home)
+        board = ReservationBoard(public, home)
         names = []
         for _ in range(3):
-            assert board.publish([a_pledge()]), board.trouble
+            assert board.publish([a_reservation()]), board.trouble
             (name,) = [file.name for file in public.iterdir() if file != squatted]
             names.append(name)
             assert board.clear()
             assert board.trouble == ""
         assert len(set(names)) == 3, "a name that was seen is not used again"
-        assert board.publish([a_pledge()])
+        assert board.publish([a_reservation()])
         return "published"
 
     assert said_by(as_user(NOBODY, publish)) == "published"
@@ -190,12 +196,12 @@ def test_nobody_can_take_the_name_under_which_a_home_publishes(public: Path) -> 
 
 def test_what_a_predecessor_of_the_home_left_is_no_promise_of_others(tmp_path: Path) -> None:
     home = Path("/queues/a")
-    assert a_board(tmp_path, "a").publish([a_pledge()])  # and it is killed
+    assert a_board(tmp_path, "a").publish([a_reservation()])  # and it is killed
     older = a_publication_of_0_2(tmp_path, file_name(os.geteuid(), home))
-    successor = Board(tmp_path, home)
+    successor = ReservationBoard(tmp_path, home)
     assert successor.others() == ()
     assert amounts(a_board(tmp_path, "b").others()) == {GPU: 2 * CLAIM}
-    assert successor.publish([a_pledge(claim=1)])
+    assert successor.publish([a_reservation(claim=1)])
     assert amounts(a_board(tmp_path, "b").others()) == {GPU: 1}
     assert not older.exists()
 
@@ -216,13 +222,13 @@ def a_publication_of_0_2(folder: Path, name: str) -> Path:
 
 def test_what_is_promised_already_covers_as_much_again(tmp_path: Path, clock: Clock) -> None:
     board = a_board(tmp_path, "a", clock)
-    two = [a_pledge(job, 1, None, "cores:f") for job in (1, 2)]
+    two = [a_reservation(job, 1, None, "cores:f") for job in (1, 2)]
     assert not board.covers(two)
     board.publish(two)
     assert board.covers(two)
-    assert board.covers([a_pledge(3, 2, None, "cores:f")])
-    assert board.tells([a_pledge(3, 2, None, "cores:f")])
-    assert not board.covers([a_pledge(3, 3, None, "cores:f")])
+    assert board.covers([a_reservation(3, 2, None, "cores:f")])
+    assert board.tells([a_reservation(3, 2, None, "cores:f")])
+    assert not board.covers([a_reservation(3, 3, None, "cores:f")])
     assert not board.tells(two[:1])
     clock.now += STALE_S / 2 + 1
     assert not board.covers(two), "others may not count it any more"
@@ -232,10 +238,10 @@ def test_what_is_promised_already_covers_as_much_again(tmp_path: Path, clock: Cl
 def test_another_users_promise_bears_the_name_of_its_user(public: Path) -> None:
     def publish() -> str:
         os.umask(0o077)
-        return str(Board(public, Path("/queues/b")).publish([a_pledge()]))
+        return str(ReservationBoard(public, Path("/queues/b")).publish([a_reservation()]))
 
     assert said_by(as_user(NOBODY, publish)) == "True"
-    expected = (Promise(user="nobody", device=GPU, amount=CLAIM),)
+    expected = (ForeignReservation(user="nobody", device=GPU, amount=CLAIM),)
     assert a_board(public, "a").others() == expected
     assert said_by(as_user(NOBODY + 1, lambda: a_board(public, "a").others())) == str(expected)
 
@@ -246,10 +252,10 @@ def test_another_users_promise_bears_the_name_of_its_user(public: Path) -> None:
 class Claimant:
     """A scheduler that wants memory of one card, step by step."""
 
-    def __init__(self, board: Board, claim: int, held: int) -> None:
+    def __init__(self, board: ReservationBoard, claim: int, held: int) -> None:
         self.board = board
         self.claim = claim
-        self.held = (a_pledge(2, held),) if held else ()  # promised long ago
+        self.held = (a_reservation(2, held),) if held else ()  # promised long ago
         self.keeps = False
         self.board.publish(self.held)
 
@@ -257,12 +263,12 @@ class Claimant:
         self.seen = self.board._look()
 
     def put(self) -> None:
-        self.board._pledges = (*self.held, a_pledge(claim=self.claim))
+        self.board._pledges = (*self.held, a_reservation(claim=self.claim))
         assert self.board._tell(self.seen, fresh=[1])
 
     def check(self) -> None:
         promised = amounts(self.board.earlier()).get(GPU, 0)
-        wanted = self.claim + sum(one.claim for one in self.held)
+        wanted = self.claim + sum(one.amount for one in self.held)
         self.keeps = self.keeps or promised + wanted <= CARD
         if not self.keeps:
             self.board.withdraw([1])
@@ -333,19 +339,19 @@ def test_what_fits_together_is_kept_in_every_order(public: Path) -> None:
 def test_a_promise_that_was_known_before_is_never_left_out(public: Path) -> None:
     # a scheduler that was restarted publishes what its jobs hold, and cannot withdraw it
     restarted, ours = a_board(public, "a"), a_board(public, "b")
-    ours.publish([a_pledge(2)], fresh=[2])
-    restarted.publish([a_pledge(1)])
+    ours.publish([a_reservation(2)], fresh=[2])
+    restarted.publish([a_reservation(1)])
     assert amounts(ours.earlier()) == {GPU: CLAIM}
 
 
 def test_a_claim_that_grew_is_fresh_by_as_much_as_it_grew(public: Path) -> None:
     grows, ours = a_board(public, "a"), a_board(public, "b")
-    grows.publish([a_pledge(1, 2)])
-    ours.publish([a_pledge(2, 3)], fresh=[2])
-    grows.publish([a_pledge(1, 6)], fresh=[1])
+    grows.publish([a_reservation(1, 2)])
+    ours.publish([a_reservation(2, 3)], fresh=[2])
+    grows.publish([a_reservation(1, 6)], fresh=[1])
     assert amounts(ours.earlier()) == {GPU: 2}
     assert amounts(ours.others()) == {GPU: 6}
-    grows.publish([a_pledge(1, 6)], fresh=[1])
+    grows.publish([a_reservation(1, 6)], fresh=[1])
     assert amounts(ours.earlier()) == {GPU: 6}
 
 
@@ -353,8 +359,8 @@ def test_who_was_gone_for_long_after_publishing_counts_everybody(
     public: Path, clock: Clock
 ) -> None:
     ours, other = a_board(public, "a", clock), a_board(public, "b", clock)
-    ours.publish([a_pledge()], fresh=[1])
-    other.publish([a_pledge()], fresh=[1])
+    ours.publish([a_reservation()], fresh=[1])
+    other.publish([a_reservation()], fresh=[1])
     assert ours.earlier() == ()
     clock.now += STALE_S / 2 + 1
     assert amounts(ours.earlier()) == {GPU: CLAIM}
@@ -362,8 +368,8 @@ def test_who_was_gone_for_long_after_publishing_counts_everybody(
 
 def test_who_lost_the_file_after_publishing_counts_everybody(public: Path) -> None:
     ours, other = a_board(public, "a"), a_board(public, "b")
-    ours.publish([a_pledge()], fresh=[1])
-    other.publish([a_pledge()], fresh=[1])
+    ours.publish([a_reservation()], fresh=[1])
+    other.publish([a_reservation()], fresh=[1])
     (public / ours._name).unlink()
     assert amounts(ours.earlier()) == {GPU: CLAIM}
 
@@ -376,12 +382,12 @@ def race(folder: Path, home: str, span_s: float) -> str:
     while time.monotonic() < until:
         if amounts(board.others()).get(GPU, 0) + CLAIM > CARD:
             continue
-        assert board.publish([a_pledge()], fresh=[1]), board.trouble
+        assert board.publish([a_reservation()], fresh=[1]), board.trouble
         if amounts(board.earlier()).get(GPU, 0) + CLAIM <= CARD:
             card.mkdir()  # fails where the other holds it as well
             held += 1
             if random.random() < 0.5:
-                assert board.publish([a_pledge()], fresh=[1])
+                assert board.publish([a_reservation()], fresh=[1])
             card.rmdir()
         board.withdraw([1])
     return str(held)

@@ -1,0 +1,241 @@
+"""Admission: which queued jobs start in this turn, and why each other lane waits."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from launcher.scheduler.backfill import Patience
+from launcher.scheduler.ended_attempts import Endings
+from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.model import Decision, Machine, Start, waiting
+from launcher.scheduler.policy import decide
+from launcher.scheduler.running_attempts import RunningAttempts
+from launcher.scheduler.start_jobs import Launches
+from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
+from launcher.states import Reason, ReasonCode
+from launcher.store.queue import Store
+from launcher.store.rows import Claim, ReadyJob
+from launcher.system import memory
+from launcher.workers.backoff import Exclusions
+from launcher.workers.fork_server_pool import ForkServerPool
+from launcher.workers.spawn_outage import Outage
+
+EXPLAIN_S = 0.5  # the reasons why jobs wait are stored at most so often
+NO_ROOM = Reason(
+    code=ReasonCode.CANNOT_START,
+    text="this machine had no room for its process; others are tried before it is tried again",
+)
+
+Reasons = dict[int, Reason | None]  # lane → why its first job does not start; None: it does
+
+logger = logging.getLogger(__name__)
+
+
+def transaction(store: Store, needed: bool) -> contextlib.AbstractContextManager[None]:
+    """Return a transaction for all that ends and starts, none where nothing does.
+
+    Were each claim one of its own, an error after the first would leave that without a launch.
+    """
+    return store.writing() if needed else contextlib.nullcontext()
+
+
+class Admission:
+    """Decides over the turns of one scheduler which jobs start."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        cpus: int,
+        clock: Callable[[], float],
+        gpus: Accelerators,
+        attempts: RunningAttempts,
+        endings: Endings,
+        launches: Launches,
+        fork_servers: ForkServerPool,
+        outage: Outage,
+    ) -> None:
+        """Begin without decisions.
+
+        Args:
+            store: the home's.
+            cpus: cores that we may keep busy.
+            clock: seconds since 1970.
+            gpus: what is known of them.
+            attempts: those that run.
+            endings: those that have ended and are not stored yet.
+            launches: starts the jobs that are admitted.
+            fork_servers: where their workers come from.
+            outage: whether this machine can start programs.
+        """
+        self._store, self._queue, self._clock = store, store.scheduling, clock
+        self._cpus = cpus
+        self._cores = core_mask()
+        self._ram = memory.total()
+        self._gpus, self._attempts, self._endings = gpus, attempts, endings
+        self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
+        self._patience = Patience()
+        # jobs that the machine could not start; others are tried first
+        self._excluded = Exclusions[int]()
+        self._explained = time.monotonic()
+        self._next_time: float | None = 0.0  # when the pause of the next job ends
+        self._gpus_wanted = False  # something waits for a GPU
+
+    def claims(self) -> list[Claim]:
+        """Return every attempt that has a place on the machine."""
+        return [*self._attempts.claims(), *self._launches.promised()]
+
+    def without_ended(self) -> Machine:
+        """Return the machine as it is without the attempts that have ended."""
+        return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self.claims()))
+
+    def exclude(self, job: int) -> None:
+        """Try other jobs before one that the machine could not start."""
+        self._excluded.exclude(job, time.monotonic())
+
+    def read_pauses(self) -> None:
+        """Read at the next decision which pauses have ended: one may have begun or been lifted."""
+        self._next_time = 0.0
+
+    def look_at_gpus(self, result: TurnResult) -> None:
+        """Have the GPUs looked at while a job runs there, or waits for one, or has ended there."""
+        claims = self.claims()
+        in_use = any(claim.gpus for claim in claims) or self._endings.on_gpus
+        unsupervised = self._attempts.unsupervised()
+        self._gpus.look(claims, unsupervised, wanted=in_use or self._gpus_wanted)
+        if in_use:
+            result.soon(POLL_S)
+
+    def decide(self, requests: Requests, result: TurnResult) -> Reasons:
+        """Claim what fits, to be launched once that is committed.
+
+        Args:
+            requests: what people ask for.
+            result: learns when to look again.
+
+        Returns:
+            Why the first job of each lane does not start, None where it does.
+        """
+        now = self._clock()
+        self._end_pauses(now, result)
+        ready = self._ready(requests, now)
+        self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
+        if not ready:
+            return {}
+        if not self._outage.admits(time.monotonic()):
+            result.waiting = True
+            result.soon(self._outage.wait_s(time.monotonic()))
+            return {job.lane_id: self._outage.reason for job in ready}
+        ready, reasons_of_excluded = self._without_excluded(ready, result)
+        watch_ram = any(job.lane.resources.ram is not None for job in ready)
+        ready, reasons_of_unseen = self._without_unseen(ready, result)
+        decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
+        with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
+            reasons = self._claim(ready, decisions)
+        reasons = reasons_of_excluded | reasons | reasons_of_unseen
+        result.waiting = result.waiting or any(reasons.values())
+        codes = {reason.code for reason in reasons.values() if reason is not None}
+        if ReasonCode.WORKER_STARTING in codes:
+            result.soon(RETRY_S)  # a new supervisor wakes us, one that is put off does not
+        if self._launches.again_s is not None:
+            result.soon(self._launches.again_s)
+        if result.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
+            result.soon(POLL_S)  # room may come without a wake: memory that others give back
+        return reasons
+
+    def explain(self, reasons: Reasons, result: TurnResult) -> None:
+        """Store why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
+        wait_s = self._explained + EXPLAIN_S - time.monotonic()
+        if wait_s > 0:
+            if any(reasons.values()):
+                result.soon(wait_s)
+            return
+        self._explained = time.monotonic()
+        self._queue.explain(reasons)
+
+    def _end_pauses(self, now: float, result: TurnResult) -> None:
+        if self._next_time is not None and now >= self._next_time:
+            self._next_time = self._queue.let_go(now)
+        if self._next_time is not None:
+            result.waiting = True
+            result.soon(self._next_time - now)
+
+    def _ready(self, requests: Requests, now: float) -> list[ReadyJob]:
+        ready = [] if requests.stop else self._queue.ready(self._cpus)
+        if self._queue.mend(now):
+            logger.warning("trouble='some jobs had no lane, or could not be read'")
+            ready = self._queue.ready(self._cpus)
+        return ready
+
+    def _without_excluded(
+        self, ready: Sequence[ReadyJob], result: TurnResult
+    ) -> tuple[list[ReadyJob], Reasons]:
+        """Return what may be tried now, and why the other lanes wait."""
+        now, free, reasons = time.monotonic(), list[ReadyJob](), Reasons()
+        for job in ready:
+            wait_s = max(
+                self._fork_servers.excluded_s(job.lane.environment),
+                self._excluded.wait_s(job.id, now),
+            )
+            if wait_s > 0:
+                reasons.setdefault(job.lane_id, NO_ROOM)
+                result.waiting = True
+                result.soon(wait_s)
+            else:
+                free.append(job)
+        return free, reasons
+
+    def _without_unseen(
+        self, ready: list[ReadyJob], result: TurnResult
+    ) -> tuple[list[ReadyJob], Reasons]:
+        """Return what can be decided now, and why jobs wait that need a GPU while none was seen."""
+        if self._gpus_wanted and not self._gpus.seen:
+            self.look_at_gpus(result)
+        if self._gpus.seen:
+            return ready, {}
+        reason = Reason(code=ReasonCode.NO_GPU, text=self._gpus.unseen)
+        unseen: Reasons = {job.lane_id: reason for job in ready if job.lane.resources.may_need_gpu}
+        return [job for job in ready if not job.lane.resources.may_need_gpu], unseen
+
+    def _decisions(
+        self, ready: Sequence[ReadyJob], requests: Requests, now: float, *, watch_ram: bool
+    ) -> list[Decision]:
+        """Decide what starts, and agree on it with other users' schedulers."""
+        claims = self.claims()
+        gpus = self._gpus.machine(claims) if self._gpus_wanted else {"foreign": self._gpus.foreign}
+        machine = Machine(
+            cpus=self._cpus,
+            cores=self._cores,
+            ram=self._ram,
+            ram_there=memory.there(),
+            ram_free=memory.available() if watch_ram else 0,
+            limits=requests.limits,
+            **gpus,
+        )
+        usage = self._queue.usage
+        candidates = self._patience.entered(
+            (waiting(job, usage(job.lane.signature)) for job in ready), time.monotonic()
+        )
+        running = self._gpus.ledger.running(claims, usage)
+        decisions = decide(candidates, running, machine, now)
+        self._patience.note(decisions, time.monotonic())
+        return self._gpus.announce(decisions, claims, (candidates, running, machine, now))
+
+    def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:
+        """Claim what starts; return why the first job of each lane does not, None where it does."""
+        reasons: Reasons = {job.lane_id: None for job in ready}
+        self._launches.again_s = None
+        for job, decision in zip(ready, decisions, strict=True):
+            if isinstance(decision, Start):
+                why = self._launches.claim(job, decision)
+            else:
+                why = decision.why
+            reasons[job.lane_id] = reasons[job.lane_id] or why
+        return reasons
+
+
+def core_mask() -> int:
+    """Return the mask of the cores that this process may use."""
+    return sum(1 << core for core in os.sched_getaffinity(0))

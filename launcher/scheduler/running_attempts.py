@@ -1,0 +1,88 @@
+"""The attempts that run: how each is watched, which have ended, and which were asked to stop."""
+
+import time
+from collections.abc import Collection, Iterator
+
+from launcher.scheduler.attempt_watch import (
+    LOOK_AGAIN_S,
+    NO_DESCRIPTOR,
+    Adopted,
+    Watch,
+)
+from launcher.scheduler.turn import TurnResult
+from launcher.states import Outcome
+from launcher.store.rows import Claim
+
+REMIND_S = 1.0  # while a program without a supervisor is asked to stop
+
+
+class RunningAttempts:
+    """The watch on each running job's attempt, by job; a job has at most one."""
+
+    def __init__(self) -> None:
+        """Begin without attempts."""
+        self._watches: dict[int, Watch] = {}
+        self._insist_at: dict[int, float] = {}  # job that was asked to stop → monotonic
+
+    def __bool__(self) -> bool:
+        return bool(self._watches)
+
+    def add(self, watch: Watch) -> None:
+        """Watch an attempt."""
+        self._watches[watch.claim.job] = watch
+
+    def claims(self) -> list[Claim]:
+        """Return the claims of all attempts."""
+        return [watch.claim for watch in self._watches.values()]
+
+    def descriptors(self) -> Iterator[int]:
+        """Return what becomes readable when an attempt has news."""
+        for watch in self._watches.values():
+            if watch.descriptor != NO_DESCRIPTOR:
+                yield watch.descriptor
+
+    def unsupervised(self) -> dict[int, int]:
+        """Return pid → job of programs whose supervisors are dead."""
+        return {
+            watch.program: watch.claim.job
+            for watch in self._watches.values()
+            if isinstance(watch, Adopted) and watch.program
+        }
+
+    def take_news(
+        self, readable: Collection[int] | None
+    ) -> Iterator[tuple[Watch, Outcome | Watch]]:
+        """Remove the attempts that have news; return each with its outcome or with what lives of it.
+
+        Args:
+            readable: the descriptors that are readable; None: not known.
+        """
+        for job, watch in list(self._watches.items()):
+            if readable is not None and watch.descriptor not in {NO_DESCRIPTOR, *readable}:
+                continue
+            news = watch.ending()
+            if news is None:
+                continue
+            del self._watches[job]
+            self._insist_at.pop(job, None)
+            yield watch, news
+
+    def stop(self, jobs: Collection[int], result: TurnResult, *, all_jobs: bool) -> None:
+        """Ask attempts to stop, and kill after their grace period those that no supervisor kills.
+
+        Args:
+            jobs: whose attempts are to stop.
+            result: learns when to look again.
+            all_jobs: every attempt is to stop.
+        """
+        for job, watch in self._watches.items():
+            if job in self._insist_at:
+                if time.monotonic() >= self._insist_at[job]:
+                    watch.insist()
+            elif all_jobs or job in jobs:
+                self._insist_at[job] = time.monotonic() + watch.claim.spec.terms.grace_s
+                watch.stop()
+        if any(isinstance(self._watches[job], Adopted) for job in self._insist_at):
+            result.soon(REMIND_S)
+        if any(watch.descriptor == NO_DESCRIPTOR for watch in self._watches.values()):
+            result.soon(LOOK_AGAIN_S)

@@ -1,0 +1,143 @@
+"""Processes that belong together: descendants, sessions, marks in the environment; how they are ended."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from launcher.system.files import read_bytes
+from launcher.system.processes import Identity, boot_id, identity, session_id
+
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
+SERVER = "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies, so that none escapes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def descendants(pid: int, skip: Callable[[int], bool] = lambda _: False) -> list[int]:
+    """Return the pids of all processes below `pid`, parents before children.
+
+    Args:
+        pid: where to begin.
+        skip: which of them to leave out, with all that is below them.
+    """
+    pids: list[int] = []
+    todo = [pid]
+    while todo:
+        below = [child for child in _children(todo.pop()) if not skip(child)]
+        pids += below
+        todo += below
+    return pids
+
+
+def is_scheduler(pid: int) -> bool:
+    """Tell whether a process is a queue's scheduler."""
+    try:
+        words = read_bytes(f"/proc/{pid}/cmdline").split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return words[1:4] == [b"-P", b"-m", b"launcher.scheduler"]
+
+
+def is_foreign(pid: int, attempt: str) -> bool:
+    """Tell whether a process below this supervisor serves a queue, or belongs to another attempt.
+
+    A command of an attempt may start a scheduler. When that dies, its fork servers, supervisors
+    and their programs become children of the supervisor of that attempt.
+
+    Args:
+        pid: the process.
+        attempt: the folder of this supervisor's attempt.
+    """
+    if is_scheduler(pid):
+        return True
+    server = _variable(pid, SERVER)
+    if server is not None:
+        return server != os.environ.get(SERVER, "")
+    mark = _variable(pid, MARK)
+    return mark is not None and mark != attempt
+
+
+def _variable(pid: int, name: str) -> str | None:
+    """Return a variable as it was when a process began its program, None where it had none."""
+    try:
+        environment = read_bytes(f"/proc/{pid}/environ")
+    except OSError:  # it has ended, or is another user's
+        return None
+    start = os.fsencode(f"{name}=")
+    texts = (entry[len(start) :] for entry in environment.split(b"\0") if entry.startswith(start))
+    return next(map(os.fsdecode, texts), None)
+
+
+def _children(pid: int) -> list[int]:
+    pids: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # a Path per thread is slow
+            pids += map(int, read_bytes(f"/proc/{pid}/task/{task}/children").split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it ended while we looked
+    return pids
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone already, or another user's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def terminate(leader: int) -> None:
+    """Send SIGTERM to a process group, or to a process that will lead one and does not yet."""
+    try:
+        os.killpg(leader, signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):
+        send(leader, signal.SIGTERM)
+
+
+def end_session(leader: Identity, patience_s: float = 1.0) -> None:
+    """Kill what a dead session leader left in its session, and see it gone.
+
+    A number is not given to a new process while it still names a session, so a living process with
+    the leader's pid but another start time means that nothing is left. After a reboot, and in
+    another PID namespace, the number means somebody else's session: nothing is killed then.
+    """
+    if leader.boot != boot_id() or leader.elsewhere:
+        return
+    there = identity(leader.pid)
+    if there is not None and there != leader:
+        return
+    deadline = time.monotonic() + patience_s
+    while (left := session(leader.pid)) and time.monotonic() < deadline:
+        for pid in left:
+            send(pid, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def session(leader: int) -> list[int]:
+    """Return the pids of all that lives in the session of `leader`."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if session_id(pid) == leader]
+
+
+def marked(folder: Path) -> list[Identity]:
+    """Return the processes that carry an attempt's mark, the eldest first."""
+    mark = os.fsencode(f"{MARK}={folder}")
+    processes = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue  # another user's, or it ended
+        if mark in environment.split(b"\0") and (who := identity(int(entry.name))):
+            processes.append(who)
+    return sorted(processes, key=lambda who: (who.start_ticks, who.pid))
