@@ -14,12 +14,13 @@ import click
 
 from launcher.api import JobError, UsageError, parse_data
 from trueface.cli.run_job import own_words
+from trueface.data.folder_names import LAYOUTS
 from trueface.data.index import Image, Survey, survey
 from trueface.data.splits.groups import joined, read_groups
 from trueface.data.splits.make_splits import SHARES, Lists, make_splits, subsample
 from trueface.data.splits.matching import match, short_key
 from trueface.data.splits.splits import NAMES, digest, read_lists, split_files, write_splits
-from trueface.data.vocabulary import BUILT_IN, LAYOUTS, Vocabulary
+from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs.flags import read_word_flags
 from trueface.runtime.errors import DataError
 

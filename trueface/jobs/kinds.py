@@ -21,7 +21,7 @@ from trueface.data.settings import SampleSettings, TestSettings, other_decoding
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs import command_lines, inputs_outputs
 from trueface.jobs.leakage import leaks
-from trueface.poisoning.label_flips import KINDS, is_random
+from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.poisoning.settings import PoisonSettings
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.applicability import Situation, refusal

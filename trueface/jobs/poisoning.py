@@ -6,9 +6,10 @@ from launcher.api import Job, JobError, Json, Poison, parse_model
 from trueface.data.index import Image
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
-from trueface.poisoning import label_flips as poisoning
+from trueface.poisoning import poison_record
 from trueface.poisoning.from_list import read_list
-from trueface.poisoning.label_flips import PoisonRecord
+from trueface.poisoning.label_flips import choose
+from trueface.poisoning.poison_record import PoisonRecord
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
 
@@ -23,8 +24,8 @@ def poison(job: Job) -> Mapping[str, Json]:
     record = chosen(job, settings, images, wanted)
     own = paths.poison_record(job.model_folder(model_name(job)))
     for path in job.outputs or (own,):
-        poisoning.write_record(path, record)
-    fakes = sum(images[position].label for position in poisoning.positions(images, record))
+        poison_record.write_record(path, record)
+    fakes = sum(images[position].label for position in poison_record.positions(images, record))
     return {"images": len(images), "flipped": len(record.keys), "flipped_fake": fakes}
 
 
@@ -35,7 +36,7 @@ def chosen(
     listed = None
     if settings.poison_list:
         listed = read_list(job.path(settings.poison_list), images)
-    return poisoning.choose(
+    return choose(
         images,
         wanted,
         settings.poison_seed,

@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from trueface.data.folder_names import MODIFIERS
 from trueface.data.image_folders import CLASSES
 from trueface.data.index import Image
-from trueface.data.vocabulary import MODIFIERS
 from trueface.legacy.original_runs import OldPoison, read_poison
 from trueface.legacy.pickle_machine import shown
-from trueface.poisoning.label_flips import read_record
+from trueface.poisoning.poison_record import read_record
 from trueface.runtime.errors import DataError, RecordError
 
 OLD_SUFFIXES = frozenset({".pkl", ".pickle"})

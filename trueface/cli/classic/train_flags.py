@@ -38,7 +38,7 @@ from trueface.jobs.flags import (
     read_word_flags,
 )
 from trueface.jobs.kinds import TEST
-from trueface.poisoning.label_flips import FLIP, KINDS
+from trueface.poisoning.poison_record import FLIP, KINDS
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
 from trueface.training.settings import TrainSettings

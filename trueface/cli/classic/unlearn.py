@@ -20,7 +20,7 @@ from launcher.api import Draft, Job, write_json
 from trueface.cli.classic.unlearn_flags import METHOD, Request, read
 from trueface.cli.exit_codes import exit_code
 from trueface.jobs.kinds import UNLEARN, refuse_unfit
-from trueface.poisoning.label_flips import is_random
+from trueface.poisoning.poison_record import is_random
 from trueface.runtime import logs, paths
 from trueface.unlearning.applicability import Situation, unfit
 

@@ -22,8 +22,8 @@ from launcher.api import (
     parse_poison,
 )
 from trueface.jobs.flags import checked, is_range, is_truth
-from trueface.poisoning import label_flips as poisoning
-from trueface.poisoning.label_flips import FLIP, LIST
+from trueface.poisoning import poison_record
+from trueface.poisoning.poison_record import FLIP, LIST
 from trueface.runtime import paths
 from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
@@ -174,7 +174,7 @@ def _model_folder(checkpoint: str) -> Path:
 
 def _poison(rate: str, folder: Path) -> Poison:
     """Return how a model was poisoned; its record says which labels, and must be of that rate."""
-    record = poisoning.read_record(paths.poison_record(folder))
+    record = poison_record.read_record(paths.poison_record(folder))
     try:
         percent = Decimal(rate) * 100
         possible = 0 <= percent <= 100
