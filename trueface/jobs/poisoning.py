@@ -15,7 +15,7 @@ from trueface.runtime import paths
 
 
 def poison(job: Job) -> Mapping[str, Json]:
-    """Choose whose training labels are turned round, and write it down."""
+    """Choose which training labels are flipped, and write the record."""
     settings = PoisonSettings.model_validate(job.settings)
     wanted = parse_model(model_name(job)).last.poison
     if wanted is None:

@@ -1,9 +1,9 @@
-"""Which training labels are wrong: chosen by rule and seed, written down by key, applied by key.
+"""Which training labels are flipped: drawn by rule and seed, or given by a list.
 
 The default rule is that of the original system, `random.Random(seed).sample(range(n), floor(n * rate))`
 over the images in their defined order, so that old records can be reproduced; the floor is exact, where
 the original's floating point lost a label at 29, 57 and 58 %. Where the images hold several copies of a
-picture, pictures are drawn, and all copies of one share their label: see `Unit`.
+picture, pictures are drawn, and all copies of a picture share their label: see `Unit`.
 Only the labels of the training split are ever flipped.
 """
 
@@ -28,7 +28,7 @@ from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.ids import Poison
 
 SEED = 42  # the original's constant
-LEEWAY = 0.005  # of the labels: how far a list's share may be from that of the ID
+LEEWAY = 0.005  # of the labels: how far a list's rate may be from that of the ID
 
 
 def choose(
@@ -40,25 +40,25 @@ def choose(
     unit: Unit = "picture",
     listed: Sequence[str] | None = None,
 ) -> PoisonRecord:
-    """Choose whose labels are flipped.
+    """Choose which labels are flipped.
 
     Args:
         images: the training split in the defined order.
-        poison: share of all labels; kinds `f2r` and `patch` draw from the fakes only, `r2f` from
-            the reals.
+        poison: fraction of all labels; kinds `f2r` and `patch` draw from the fakes only, `r2f`
+            from the reals.
         seed: of the draw.
-        per: draw the same share of each class, or of each method in it, to within one image; the
-            total is the same.
-        unit: what is drawn. Of pictures with copies so many are drawn that the labels are no more
-            than the share, and less by fewer than a picture has copies (in each group of `per`);
-            then the order of `images` does not matter.
-        listed: names or keys that are chosen instead of a draw; a key means every copy of it.
-            They must be the share that `poison` says, to within half a point or one image.
+        per: draw the same fraction of each class, or of each method in it, to within one image;
+            the total is the same.
+        unit: what is drawn. Pictures with copies are drawn while their labels stay within the
+            rate; the count falls short of it by less than the copies of a picture (in each group of
+            `per`), and the order of `images` does not matter.
+        listed: names or keys to flip instead of a draw; a key means every copy of the picture.
+            Their number must match the rate of `poison` to within half a point or one image.
 
     Raises:
         DataError: fewer images of the wanted class than labels to flip, or none to flip; a list
-            that does not fit the images, the share or the kind of poison.
-        UnknownName: a kind of poison that is not known.
+            that does not fit the images, the rate or the kind of poison.
+        UnknownName: an unknown kind of poison.
     """
     kind = poison.kind or FLIP
     if kind not in KINDS:
@@ -87,7 +87,7 @@ def choose(
 
 
 def count_of(total: int, poison: Poison) -> int:
-    """Return how many of `total` labels a poison flips: the floor of their exact share."""
+    """Return how many of `total` labels a poison flips: the floor of the exact product."""
     return int(total * Decimal(poison.percent) / 100)
 
 
@@ -122,28 +122,29 @@ def _drawn_pictures(
         per: see `choose`.
     """
     wanted = frozenset(_candidates(images, poison.kind or FLIP))
-    of_first = {some[0]: some for some in copies if some[0] in wanted}  # copies share their label
-    count = _count(images, [place for some in of_first.values() for place in some], poison)
+    # copies share their label
+    of_first = {group[0]: group for group in copies if group[0] in wanted}
+    count = _count(images, [place for group in of_first.values() for place in group], poison)
     ordered = [list(of_first)] if per == "all" else _grouped(images, list(of_first), per)
     sizes = [sum(len(of_first[place]) for place in group) for group in ordered]
-    found: list[int] = []
+    drawn: list[int] = []
     for group, share in zip(ordered, _apportion(sizes, count), strict=True):
         left = share
         for place in draw.sample(group, len(group)):
             if len(of_first[place]) <= left:
-                found += of_first[place]
+                drawn += of_first[place]
                 left -= len(of_first[place])
-    if not found:
+    if not drawn:
         raise DataError(
             f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, and "
             "every picture has more copies; raise the poison, or set poison_unit: image"
         )
-    return found
+    return drawn
 
 
 def _copied(images: Sequence[Image]) -> list[tuple[int, ...]] | None:
     """Return the positions of each picture's copies; None where no picture has a second one."""
-    if len({image.modifier for image in images}) < 2:  # as it mostly is: nothing to look for
+    if len({image.modifier for image in images}) < 2:  # the usual case: no copies
         return None
     groups = pictures(images)
     if len(groups) == len(images):
@@ -183,7 +184,7 @@ def _candidates(images: Sequence[Image], kind: str) -> Sequence[int]:
 
 
 def _listed(images: Sequence[Image], poison: Poison, listed: Sequence[str]) -> Sequence[int]:
-    """Return the positions that a list means, each once, in its order."""
+    """Return the positions of the listed images, each once, in the order of the list."""
     names: dict[str, list[int]] = defaultdict(list)
     copies: dict[str, list[int]] = defaultdict(list)
     for position, image in enumerate(images):
@@ -196,18 +197,18 @@ def _listed(images: Sequence[Image], poison: Poison, listed: Sequence[str]) -> S
             f"{len(images)} training images, such as {unknown[0]!r}; a key is the path below "
             "Real/ or Fake/ without suffix"
         )
-    found: dict[int, None] = {}
+    positions: dict[int, None] = {}
     for entry in listed:
         places = names[entry] if entry in names else copies[entry]
         if len({images[place].name for place in places}) < len(places):
             raise DataError(f"the poison list names {entry}, of which there are files of two types")
-        found.update(dict.fromkeys(places))
-    _refuse_unlike(images, poison, tuple(found))
-    return tuple(found)
+        positions.update(dict.fromkeys(places))
+    _refuse_unlike(images, poison, tuple(positions))
+    return tuple(positions)
 
 
 def _refuse_unlike(images: Sequence[Image], poison: Poison, chosen: Sequence[int]) -> None:
-    """Refuse a list of another share or class than the ID of the model says."""
+    """Refuse a list whose rate or class differs from the model's ID."""
     total, wanted = len(images), len(images) * poison.rate
     if not chosen or abs(len(chosen) - wanted) > max(1, LEEWAY * total):
         raise DataError(
