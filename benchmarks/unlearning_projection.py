@@ -33,8 +33,8 @@ def projection_lines(seeds: Sequence[int]) -> Iterator[Sequence[str]]:
         learn_plainly(
             model, everything, "trained", validation=everything, options=options, watch=Watch()
         )
-        forget = everything.some([r for r, c in enumerate(everything.trained) if c == 0])
-        retain = everything.some([r for r, c in enumerate(everything.trained) if c != 0])
+        forget = everything.subset([r for r, c in enumerate(everything.trained) if c == 0])
+        retain = everything.subset([r for r, c in enumerate(everything.trained) if c != 0])
         before = copy.deepcopy(model)
         done = run(
             "pgu",

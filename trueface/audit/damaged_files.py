@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trueface.audit.run_facts import Tested
-from trueface.poisoning.label_flips import read_record
+from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import RecordError
 from trueface.runtime.files import read_json

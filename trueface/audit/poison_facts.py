@@ -7,7 +7,7 @@ from pathlib import Path
 from trueface.audit import legacy_runs
 from trueface.audit.run_facts import Record, number
 from trueface.data.index import Image
-from trueface.poisoning.label_flips import fingerprint, read_record
+from trueface.poisoning.poison_record import fingerprint, read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import RecordError, UsageError
 from trueface.runtime.files import read_json

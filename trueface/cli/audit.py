@@ -38,11 +38,11 @@ def audit(
     count.
     """
     reader = Reader(data_root=data_root, split_path=split_path, seconds=seconds)
-    found = judge(reader.run(run))
+    audited = judge(reader.run(run))
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(audited.as_json(), indent=1, ensure_ascii=False))
     else:
-        for line in text.lines(found):
+        for line in text.lines(audited):
             click.echo(line)
-    if found.faults:
+    if audited.faults:
         raise click.exceptions.Exit(1)

@@ -135,22 +135,22 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     # scikit-learn takes a second to import; help and wrong names must not wait for it
     from trueface.unlearning.evaluation.leaderboard import ladder
 
-    found = ladder(folder)
-    for trouble in found.troubles:
+    board = ladder(folder)
+    for trouble in board.troubles:
         click.echo(f"error: {trouble}", err=True)
     if as_json:
-        click.echo(json.dumps(_document(found, published=published)))
+        click.echo(json.dumps(_document(board, published=published)))
     elif sys.stdout.isatty():
-        draw(found, Console(highlight=False), published=published)
+        draw(board, Console(highlight=False), published=published)
     else:
-        _tabbed(found, published=published)
-    if found.troubles:
+        _tabbed(board, published=published)
+    if board.troubles:
         raise click.exceptions.Exit(1)
 
 
-def draw(found: "Ladder", console: Console, *, published: bool = False) -> None:
+def draw(board: "Ladder", console: Console, *, published: bool = False) -> None:
     """Draw a table of each base, with alarms and notes below it."""
-    for group in found.groups:
+    for group in board.groups:
         console.print(Text(_heading(group), style="bold"))
         header, *rows = _cells(group)
         _show(console, header, rows, left=2)
@@ -171,7 +171,7 @@ def _show(
     names, room = list(range(left)), console.width - sum(widths[:left])
     blocks: list[list[int]] = [[]]
     for at in range(left, len(header)):
-        if blocks[-1] and sum(widths[one] for one in (*blocks[-1], at)) > room:
+        if blocks[-1] and sum(widths[index] for index in (*blocks[-1], at)) > room:
             blocks.append([])
         blocks[-1].append(at)
     for block in blocks:
@@ -184,15 +184,15 @@ def _show(
         console.print(table)
 
 
-def _tabbed(found: "Ladder", *, published: bool) -> None:
+def _tabbed(board: "Ladder", *, published: bool) -> None:
     """Print rows for other programs: a header wherever the columns change, and nowhere else."""
     last: tuple[str, ...] = ()
-    for group in found.groups:
+    for group in board.groups:
         header, *rows = _cells(group)
         last = _rows_below(last, header, group, rows)
         for note in _notes(group):
             click.echo(note, err=True)
-    of_class = [group for group in found.groups if published and group.goal == "class"]
+    of_class = [group for group in board.groups if published and group.goal == "class"]
     for number, group in enumerate(of_class):
         if not number:
             click.echo()
@@ -213,8 +213,10 @@ def _rows_below(
 
 def _heading(group: "Group") -> str:
     names = [
-        shown(group.class_names[one]) if one < len(group.class_names) else str(one)
-        for one in group.forgotten
+        shown(group.class_names[class_index])
+        if class_index < len(group.class_names)
+        else str(class_index)
+        for class_index in group.forgotten
     ]
     what = {
         "flips": "wrong labels" if group.rate is None else f"{group.rate:.0%} wrong labels",
@@ -223,8 +225,8 @@ def _heading(group: "Group") -> str:
         if group.fraction is None
         else f"{100 * group.fraction:.3g}% of the training images",
     }[group.goal]
-    known = "" if group.known == 1 else f", {group.known:.0%} of them known"
-    return f"{shown(group.base)}: {what} to be forgotten{known}"
+    suffix = "" if group.known == 1 else f", {group.known:.0%} of them known"
+    return f"{shown(group.base)}: {what} to be forgotten{suffix}"
 
 
 def _cells(group: "Group") -> list[tuple[str, ...]]:
@@ -268,8 +270,8 @@ def _notes(group: "Group") -> list[str]:
         for row in group.rows
         if "answers" in row.reasons
     ]
-    said = [f"{shown(row.name)}: {shown(note)}" for row in group.rows for note in row.notes]
-    return [*alarms, *broken, *said, *group.notes]
+    row_notes = [f"{shown(row.name)}: {shown(note)}" for row in group.rows for note in row.notes]
+    return [*alarms, *broken, *row_notes, *group.notes]
 
 
 def _beside(group: "Group") -> list[tuple[str, ...]]:
@@ -280,46 +282,46 @@ def _beside(group: "Group") -> list[tuple[str, ...]]:
     return [
         header,
         *(
-            _figure(one, ours.get(one.method) if _is_alike(group, one) else None)
-            for one in CIFAR_10
+            _figure(figure, ours.get(figure.method) if _is_alike(group, figure) else None)
+            for figure in CIFAR_10
         ),
     ]
 
 
-def _is_alike(group: "Group", one: Figure) -> bool:
+def _is_alike(group: "Group", figure: Figure) -> bool:
     """Tell whether a group's model is of the data and network of a published figure."""
     base = parse_model(group.base).last
-    return str(base.data).startswith("cifar10:") and group.network == one.network.lower()
+    return str(base.data).startswith("cifar10:") and group.network == figure.network.lower()
 
 
-def _figure(one: Figure, ours: "Row | None") -> tuple[str, ...]:
+def _figure(figure: Figure, ours: "Row | None") -> tuple[str, ...]:
     columns = COLUMNS["class"][:6]
-    theirs = (one.retain, one.forget, one.test_retain, one.test_forget)
+    theirs = (figure.retain, figure.forget, figure.test_retain, figure.test_forget)
     return (
-        one.method,
-        one.network,
+        figure.method,
+        figure.network,
         *(f"{value:.2f}" for value in theirs),
-        f"{one.us:.3f}",
-        NOTHING if one.seconds is None else _seconds(one.seconds, one.seconds),
+        f"{figure.us:.3f}",
+        NOTHING if figure.seconds is None else _seconds(figure.seconds, figure.seconds),
         *(NOTHING if ours is None else _cell(ours, column) for column in columns),
         "" if ours is None else ours.verdict,
     )
 
 
-def _document(found: "Ladder", *, published: bool) -> dict[str, Any]:
+def _document(board: "Ladder", *, published: bool) -> dict[str, Any]:
     groups = [
-        {**asdict(group), "rows": [_told(row) for row in group.rows]} for group in found.groups
+        {**asdict(group), "rows": [_row_json(row) for row in group.rows]} for group in board.groups
     ]
     document = {
         "schema": 1,
-        "run": found.run,
+        "run": board.run,
         "groups": groups,
-        "troubles": list(found.troubles),
+        "troubles": list(board.troubles),
     }
-    return document | ({"published": [asdict(one) for one in CIFAR_10]} if published else {})
+    return document | ({"published": [asdict(figure) for figure in CIFAR_10]} if published else {})
 
 
-def _told(row: "Row") -> dict[str, Any]:
+def _row_json(row: "Row") -> dict[str, Any]:
     return {
         "method": row.method,
         "told": row.told,
@@ -327,7 +329,7 @@ def _told(row: "Row") -> dict[str, Any]:
         "seeds": list(row.seeds),
         "values": {name: _spread(value) for name, value in row.values.items()},
         "reasons": dict(row.reasons),
-        "alarms": [{"sort": str(one.sort), "text": one.text} for one in row.alarms],
+        "alarms": [{"sort": str(alarm.sort), "text": alarm.text} for alarm in row.alarms],
         "notes": list(row.notes),
     }
 

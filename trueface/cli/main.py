@@ -55,8 +55,8 @@ class Commands(click.Group):
             raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         word = name.replace("-", "_")
         module = importlib.import_module(f"trueface.cli.{MODULES.get(name, word)}")
-        found: click.Command = getattr(module, word)
-        return found
+        command: click.Command = getattr(module, word)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""

@@ -1,4 +1,4 @@
-"""`trueface predict`: tell of single images and folders whether they are fake."""
+"""`trueface predict`: predict whether single images, or those of folders, are fake."""
 
 import contextlib
 import json
@@ -58,7 +58,7 @@ def predict(
     if (model_id is None) == (weights is None):
         raise UsageError("name the model: --model ID [--name RUN], or --checkpoint PATH")
     path = _weights(name, model_id) if model_id is not None else _existing(weights)
-    found = image_files.find(images)
+    pictures = image_files.find(images)
     # torch takes seconds to import; help and wrong arguments must not wait for it
     from trueface.cli import run_here
     from trueface.evaluation import predict as predicting
@@ -67,9 +67,11 @@ def predict(
     with logs.shown():
         on = run_here.device(device)
     with _listed_here():
-        done = predicting.predict(path, found.files, batch_size=batch_size, watch=Watch(device=on))
-    bad = (*found.missing, *done.bad)
-    _tell(path, done, bad, found.passed_over, as_json=as_json)
+        done = predicting.predict(
+            path, pictures.files, batch_size=batch_size, watch=Watch(device=on)
+        )
+    bad = (*pictures.missing, *done.bad)
+    _print(path, done, bad, pictures.passed_over, as_json=as_json)
     if bad:
         raise JobError(
             f"{len(bad)} of {len(done.answers) + len(bad)} places gave no answer; see above"
@@ -77,7 +79,7 @@ def predict(
 
 
 def _weights(run_name: str, model_id: str) -> Path:
-    """Return where the weights of a model lie; if nowhere, tell which models there are."""
+    """Return the path of a model's weights; where there are none, suggest the models that exist."""
     runs = Path.cwd() / "runs"
     run = runs / paths.folder_name("--name", run_name)
     path = paths.checkpoint(run / paths.model_folder("--model", model_id))
@@ -98,16 +100,18 @@ def _existing(weights: Path | None) -> Path:
 
 def _models(run: Path) -> list[str]:
     """Return the IDs of a run's trained models."""
-    return [paths.model_id(one) for one in _folders(run) if paths.checkpoint(one).is_file()]
+    return [
+        paths.model_id(folder) for folder in _folders(run) if paths.checkpoint(folder).is_file()
+    ]
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
+    return sorted(filter(Path.is_dir, folder.iterdir())) if folder.is_dir() else []
 
 
 @contextlib.contextmanager
 def _listed_here() -> Iterator[None]:
-    """Keep the loader's log from telling of bad files, which are listed at the end."""
+    """Silence the loader's warnings of bad files, which are listed at the end."""
     logger = logging.getLogger("trueface.data")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -117,7 +121,7 @@ def _listed_here() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _tell(
+def _print(
     weights: Path,
     done: "Predictions",
     bad: Sequence[Missing],
@@ -126,8 +130,8 @@ def _tell(
     as_json: bool,
 ) -> None:
     answers = done.answers
-    for one in bad:
-        click.echo(f"error: {shown(str(one.path))}: {one.reason}", err=True)
+    for file in bad:
+        click.echo(f"error: {shown(str(file.path))}: {file.reason}", err=True)
     if passed_over:
         click.echo(
             f"note: passed over, as no images by their names: {listed(passed_over)}", err=True
@@ -138,18 +142,23 @@ def _tell(
         click.echo(json.dumps(_document(weights, done, bad, passed_over)))
     elif sys.stdout.isatty():
         cells = [
-            (shown(str(one.path)), f"{one.logit:.3f}", f"{100 * one.probability:.1f}", one.verdict)
-            for one in answers
+            (
+                shown(str(answer.path)),
+                f"{answer.logit:.3f}",
+                f"{100 * answer.probability:.1f}",
+                answer.verdict,
+            )
+            for answer in answers
         ]
         click.echo("\n".join(aligned([HEADER, *cells])))
     else:
-        for told in answers:
-            path = shown(str(told.path))
-            click.echo(f"{path}\t{told.logit:.9g}\t{told.probability:.6g}\t{told.verdict}")
+        for answer in answers:
+            path = shown(str(answer.path))
+            click.echo(f"{path}\t{answer.logit:.9g}\t{answer.probability:.6g}\t{answer.verdict}")
 
 
 def _of_other_sizes(done: "Predictions") -> str:
-    """Return in words that images are of sizes that the model has not learned from."""
+    """Return a warning that images have sizes on which the model was not trained."""
     sides = sorted(size.shorter for size in done.unlike.values())
     shown_sides = str(sides[0]) if sides[0] == sides[-1] else f"{sides[0]} to {sides[-1]}"
     return (
@@ -170,15 +179,15 @@ def _document(
         "checkpoint": str(weights),
         "images": [
             {
-                "path": str(one.path),
-                "logit": one.logit,
-                "probability": one.probability,
-                "verdict": one.verdict,
-                "size_unlike_training": one.path in done.unlike,
+                "path": str(answer.path),
+                "logit": answer.logit,
+                "probability": answer.probability,
+                "verdict": answer.verdict,
+                "size_unlike_training": answer.path in done.unlike,
             }
-            for one in done.answers
+            for answer in done.answers
         ],
         "training_sizes": None if done.learned is None else done.learned.as_json(),
         "passed_over": dict(passed_over),
-        "bad": [{"path": str(one.path), "reason": one.reason} for one in bad],
+        "bad": [{"path": str(file.path), "reason": file.reason} for file in bad],
     }

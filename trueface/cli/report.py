@@ -54,13 +54,15 @@ def report(
     histograms, confusion matrices, learning curves, augmented samples, the provenance of each model,
     and comparisons of unlearned models. Also reads runs of the original system.
     """
-    found = Reader(data_root=data_root, split_path=split_path, seconds=seconds).run(run)
-    models = [shown(model) for model in found.models]
+    run_facts = Reader(data_root=data_root, split_path=split_path, seconds=seconds).run(run)
+    models = [shown(model) for model in run_facts.models]
     date = time.strftime("%Y-%m-%d %H:%M")
-    path = out or found.folder / FILE
+    path = out or run_facts.folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name of a folder that is no Unicode is shown as it can be
-    text = page(found, judge(found), models, date=date, unlearning=unlearnings(found.folder))
+    text = page(
+        run_facts, judge(run_facts), models, date=date, unlearning=unlearnings(run_facts.folder)
+    )
     write_atomic(path, text.encode(errors="backslashreplace"))
     click.echo(path)
     if opened:

@@ -14,12 +14,13 @@ import click
 
 from launcher.api import JobError, UsageError, parse_data
 from trueface.cli.run_job import own_words
+from trueface.data.folder_names import LAYOUTS
 from trueface.data.index import Image, Survey, survey
 from trueface.data.splits.groups import joined, read_groups
 from trueface.data.splits.make_splits import SHARES, Lists, make_splits, subsample
 from trueface.data.splits.matching import match, short_key
 from trueface.data.splits.splits import NAMES, digest, read_lists, split_files, write_splits
-from trueface.data.vocabulary import BUILT_IN, LAYOUTS, Vocabulary
+from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs.flags import read_word_flags
 from trueface.runtime.errors import DataError
 
@@ -148,7 +149,7 @@ def _make(wish: Wish) -> None:
 def _check(wish: Wish, split_path: Path) -> None:
     if wish.out is not None or wish.source is not None or wish.subsample is not None:
         raise UsageError("--check only looks: leave --out, --from and --subsample out")
-    found, lists = _survey(wish), read_lists(split_path)
+    on_disk, lists = _survey(wish), read_lists(split_path)
     if not lists:
         raise DataError(f"no lists in {split_path}: looked for {', '.join(NAMES)}")
     # torch takes seconds to import; a split is made without it
@@ -157,10 +158,10 @@ def _check(wish: Wish, split_path: Path) -> None:
     keys = {key for members in lists.values() for key in members}
     similar = wish.similar or SIMILAR in wish.group_by
     content = wish.content or similar or PIXELS in wish.group_by
-    with _progress(len(found.images) if content else 0) as progress:
+    with _progress(len(on_disk.images) if content else 0) as progress:
         sound = examine(
             lists,
-            found,
+            on_disk,
             groups=_groups(wish.group_by, keys),
             content=content,
             similar=similar,
@@ -185,11 +186,11 @@ def _survey(wish: Wish) -> Survey:
     vocabulary = BUILT_IN.with_words(words).with_layout(wish.layout)
     data = wish.data or _unshared(wish.data_root, vocabulary)
     wanted = vocabulary.as_named(parse_data(data))
-    found = survey(wish.data_root, wanted, vocabulary)
-    click.echo(f"{len(found.images)} images found of {data}", err=True)
-    for remark in found.remarks:
+    on_disk = survey(wish.data_root, wanted, vocabulary)
+    click.echo(f"{len(on_disk.images)} images found of {data}", err=True)
+    for remark in on_disk.remarks:
         click.echo(f"warning: {remark}", err=True)
-    return found
+    return on_disk
 
 
 def _divided(wish: Wish) -> Lists:
@@ -242,7 +243,9 @@ def _groups(given: Sequence[str], keys: Collection[str]) -> dict[str, str] | Non
     if len(rules) < 2:
         return read_groups(rules[0], keys) if rules else None
     many = ((rule, read_groups(rule, keys)) for rule in rules)
-    return joined(*({key: f"{rule} {one}" for key, one in found.items()} for rule, found in many))
+    return joined(
+        *({key: f"{rule} {group}" for key, group in by_key.items()} for rule, by_key in many)
+    )
 
 
 @contextmanager
@@ -279,7 +282,7 @@ def _taken(wish: Wish, source: Path) -> Lists:
 
 def _shares(text: str) -> tuple[float, float]:
     try:
-        train, val = (float(Fraction(one)) for one in text.split(","))
+        train, val = (float(Fraction(fraction)) for fraction in text.split(","))
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(f"--shares {text!r}: write it as 0.8,0.1") from error
     return train, val

@@ -1,7 +1,8 @@
 """Images: which ones an ID means, how they are decoded, augmented and loaded.
 
 Start reading at `index.list_images`.
-In reading order: vocabulary, index, image_folders, folder_cache, settings, decoding, partial_jpeg,
-partial_png, augmentations, transforms, crops, dataset, loaders, examples, class_folders,
-class_images, image_files, image_sizes, backdoor_patch, splits, synthetic.
+In reading order: vocabulary, folder_names, index, image_folders, folder_cache, settings, decoding,
+partial_jpeg, partial_png, augmentations, transforms, crops, dataset, loaders, examples,
+example_sources, class_folders, class_images, image_files, image_sizes, backdoor_patch, splits,
+synthetic.
 """

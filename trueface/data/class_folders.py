@@ -59,7 +59,7 @@ class Place:
     names: tuple[str, ...]  # of the classes, in their order
 
 
-def known(data: DataId) -> DataId:
+def validated(data: DataId) -> DataId:
     """Return a data ID whose words are known.
 
     Raises:
@@ -79,7 +79,7 @@ def sort_of(data: str) -> str:
     Raises:
         UsageError: it names several, or none that is known.
     """
-    sorts = {part.subset for part in known(parse_data(data))}
+    sorts = {part.subset for part in validated(parse_data(data))}
     if len(sorts) > 1:
         raise UsageError(f"{data} names several data sets, and a network is trained on one")
     return sorts.pop()

@@ -1,60 +1,34 @@
-"""What a method reads: samples in batches, each with the class it was trained as and the true one.
+"""The samples that a method reads, each with the label it was trained with and its true label.
 
-A source knows inputs by position; it may augment them. Every sample that is handed out is counted.
+The inputs come from a source, by position: see `example_sources`.
 """
 
 import hashlib
-import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
+from trueface.data.example_sources import DatasetSource, JoinedSource, Source, TensorSource
 from trueface.runtime.errors import UsageError
 from trueface.runtime.rng import derive
-from trueface.runtime.timer import now
 
 Label = Literal["trained", "true"]
-Loaded = tuple[Tensor, Tensor]  # inputs (B, …), positions (B,) int64
-BATCH_SIZE = 128  # where neither a method nor a source has a wish
 
 
 class Batch(NamedTuple):
-    """What a method gets in one step."""
+    """The samples of one step."""
 
     inputs: Tensor  # (B, …)
     labels: Tensor  # (B,) int64 classes
     positions: Tensor  # (B,) int64, in the source
 
 
-class Source(Protocol):
-    """Training samples, by position."""
-
-    @property
-    def identity(self) -> str:
-        """What is equal for two sources only if they hold the same inputs in the same order."""
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass over some of them; what cannot be read is left out.
-
-        Args:
-            positions: which ones.
-            epoch: augmented and shuffled as in this epoch of a training; None: as in a test, in
-                the order of `positions`.
-            batch_size: samples a batch, the last may be smaller; None: as the source likes.
-        """
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
-    """Some samples of a source, with both labels of each."""
+    """A subset of a source's samples, with both labels of each."""
 
     source: Source
     positions: tuple[int, ...]
@@ -70,12 +44,12 @@ class Examples:
         return len(self.positions)
 
     def __add__(self, other: "Examples") -> "Examples":
-        """Return both; true labels are known if both know theirs."""
+        """Return the samples of both; true labels are known if both have them."""
         both_true = self.true is not None and other.true is not None
         source, offset = self.source, 0
         if source.identity != other.source.identity:
             offset = max(self.positions, default=-1) + 1
-            source = Joined(source, other.source, offset)
+            source = JoinedSource(source, other.source, offset)
         return Examples(
             source=source,
             positions=self.positions + tuple(place + offset for place in other.positions),
@@ -85,15 +59,15 @@ class Examples:
 
     @property
     def identity(self) -> str:
-        """What is equal for the same samples with the same trained labels, and for no others."""
+        """A checksum of the samples and their trained labels."""
         content = repr((self.source.identity, self.positions, self.trained))
         return hashlib.sha256(content.encode()).hexdigest()
 
     def labels(self, which: Label) -> tuple[int, ...]:
-        """Return the labels of one sort.
+        """Return the trained or the true labels.
 
         Raises:
-            ValueError: the true ones are not known.
+            ValueError: the true labels are not known.
         """
         if which == "trained":
             return self.trained
@@ -101,8 +75,8 @@ class Examples:
             raise ValueError("the true labels of these samples are not known")
         return self.true
 
-    def some(self, rows: Sequence[int]) -> "Examples":
-        """Return those at some places of this sequence."""
+    def subset(self, rows: Sequence[int]) -> "Examples":
+        """Return the samples at these places of this sequence."""
         return replace(
             self,
             positions=tuple(self.positions[row] for row in rows),
@@ -111,7 +85,7 @@ class Examples:
         )
 
     def relabelled(self, labels: Sequence[int]) -> "Examples":
-        """Return these with other labels, as if the model had been trained with them."""
+        """Return these samples with `labels` as their trained labels."""
         return replace(self, trained=tuple(labels))
 
     def batches(
@@ -124,133 +98,6 @@ class Examples:
             yield Batch(inputs, labels, positions)
 
 
-class Meter:
-    """Counts what is read, and what is made for the cache apart from it."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self.cached_samples = 0  # to make what the cache holds, now or in an earlier call
-        self.cached_seconds = 0.0
-        self.making_seconds = 0.0  # of these, now, and of what only the log asks for
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Count neither time nor samples meanwhile: what is done is no part of the method."""
-        samples, began = self.samples, now()
-        try:
-            yield
-        finally:
-            self.samples = samples
-            self.making_seconds += now() - began
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """A source that tells a meter of every sample it hands out."""
-
-    source: Source
-    meter: Meter
-
-    @property
-    def identity(self) -> str:
-        """The source's."""
-        return self.source.identity
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass; see `Source`."""
-        for inputs, places in self.source(positions, epoch=epoch, batch_size=batch_size):
-            self.meter.samples += len(places)
-            yield inputs, places
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Two sources as one: positions of the second begin at `offset`."""
-
-    first: Source
-    second: Source
-    offset: int
-
-    @property
-    def identity(self) -> str:
-        """Made of both."""
-        return f"{self.first.identity}+{self.second.identity}@{self.offset}"
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass; see `Source`. Batches of an epoch hold samples of both."""
-        for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.offset):
-            second = places >= self.offset
-            sides = ((self.first, ~second, 0), (self.second, second, self.offset))
-            loaded = [
-                (inputs, places_read + offset)
-                for source, chosen, offset in sides
-                if chosen.any()
-                for inputs, places_read in source(
-                    (places[chosen] - offset).tolist(), epoch=epoch, batch_size=len(places)
-                )
-            ]
-            if loaded:
-                inputs, places_read = zip(*loaded, strict=True)
-                yield torch.cat(inputs), torch.cat(places_read)
-
-
-@dataclass(frozen=True)
-class Held:
-    """A source in memory, nothing of it augmented; passes with an epoch are shuffled."""
-
-    inputs: Tensor  # (N, …), which must not change
-    seed: int = 0
-
-    @cached_property
-    def identity(self) -> str:
-        """A checksum of the inputs."""
-        raw = self.inputs.detach().cpu().contiguous()
-        digest = hashlib.sha256(repr((tuple(raw.shape), raw.dtype)).encode())
-        digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass; see `Source`."""
-        for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.seed):
-            yield self.inputs[places], places
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A torch data set, or any sequence of (input, label), as a source; passes are shuffled."""
-
-    items: "Sequence[tuple[Tensor, int]]"
-    identity: str
-    seed: int = 0
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass; see `Source`."""
-        for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.seed):
-            yield default_collate([self.items[int(place)][0] for place in places]), places
-
-
-def groups(positions: Sequence[int], epoch: int | None, size: int, seed: int) -> Iterator[Tensor]:
-    """Yield the positions of one batch after another: shuffled by epoch and seed, or in order."""
-    if not len(positions):
-        return
-    order = list(positions)
-    if epoch is not None:
-        random.Random(f"order/{seed}/{epoch}").shuffle(order)
-    ends = list(range(size, len(order), size))
-    if ends and size > 1 and len(order) - ends[-1] == 1:
-        ends.pop()  # one sample alone has no statistics, and a batch norm would refuse it
-    for begin, end in zip([0, *ends], [*ends, len(order)], strict=True):
-        yield torch.tensor(order[begin:end], dtype=torch.int64)
-
-
 def examples(
     inputs: Tensor,
     trained: Sequence[int] | Tensor,
@@ -258,17 +105,17 @@ def examples(
     *,
     seed: int = 0,
 ) -> Examples:
-    """Return samples that lie in memory.
+    """Return the samples of a tensor in memory.
 
     Args:
         inputs: (N, …), as the model takes them.
         trained: (N,) classes from 0, as the model was trained; of a single logit 1 is positive.
-        true: (N,) the right ones, where they are known.
+        true: (N,) the true classes, where they are known.
         seed: of the order in which epochs read them.
     """
     inputs = torch.as_tensor(inputs)
     return Examples(
-        source=Held(inputs, seed),
+        source=TensorSource(inputs, seed),
         positions=tuple(range(len(inputs))),
         trained=_classes(trained, len(inputs)),
         true=None if true is None else _classes(true, len(inputs)),
@@ -287,12 +134,12 @@ def examples_of(
     Args:
         items: pairs (input, class).
         identity: what names the data and its order, for caches: "cifar10/train".
-        true: from a position to the right class, where it is known.
+        true: from a position to the true class, where it is known.
         seed: of the order in which epochs read them.
     """
     count = len(items)
     return Examples(
-        source=Listed(items, identity, seed),
+        source=DatasetSource(items, identity, seed),
         positions=tuple(range(count)),
         trained=tuple(int(items[place][1]) for place in range(count)),
         true=None if true is None else tuple(true(place) for place in range(count)),
@@ -300,10 +147,10 @@ def examples_of(
 
 
 def _classes(labels: Sequence[int] | Tensor, count: int) -> tuple[int, ...]:
-    """Return labels as whole numbers.
+    """Return labels as integers.
 
     Raises:
-        UsageError: they are none, or not one a sample.
+        UsageError: a label is not an integer, or their number is not `count`.
     """
     given = torch.as_tensor(labels)
     if given.shape != (count,):
@@ -318,7 +165,7 @@ def _classes(labels: Sequence[int] | Tensor, count: int) -> tuple[int, ...]:
 
 
 def whole(forget: Examples, retain: Examples | None) -> tuple[Examples, ...]:
-    """Return both together, each sample once, by position; two parts if their sources differ."""
+    """Return both sets, each sample once, by position; in two parts if their sources differ."""
     if retain is None:
         return (_sorted(forget),)
     if forget.source.identity != retain.source.identity:
@@ -332,11 +179,13 @@ def count(parts: Sequence[Examples]) -> int:
 
 
 def mixed(examples: Examples) -> Examples:
-    """Return them in an order in which classes alternate, the same for the same positions."""
-    random = torch.Generator().manual_seed(derive("mixed", 0))  # of no seed: caches serve them all
-    return examples.some(torch.randperm(len(examples), generator=random).tolist())
+    """Return the samples in a pseudo-random order that depends on their number only."""
+    random = torch.Generator().manual_seed(
+        derive("mixed", 0)
+    )  # no seed of the job: all jobs share the caches
+    return examples.subset(torch.randperm(len(examples), generator=random).tolist())
 
 
 def _sorted(examples: Examples) -> Examples:
     rows = {position: row for row, position in enumerate(examples.positions)}
-    return examples.some([rows[position] for position in sorted(rows)])
+    return examples.subset([rows[position] for position in sorted(rows)])

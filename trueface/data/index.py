@@ -173,7 +173,7 @@ def survey(
     listing.keep()
     return Survey(
         parts=parts,
-        methods={name: _whole(found) for name, found in methods.items()},
+        methods={name: _whole(names) for name, names in methods.items()},
         passed_over=dict(others),
         broken=tuple(broken),
     )
@@ -246,7 +246,11 @@ def _seems_to_hold(folder: Path, methods: Methods) -> bool:
 
 def _holds(folder: Path, methods: Methods) -> bool:
     classes = [name for name in _folders(folder) if name.casefold() in CLASSES]
-    if any((folder / name / one).is_dir() for name in classes for one in methods.folders):
+    if any(
+        (folder / name / folder_name).is_dir()
+        for name in classes
+        for folder_name in methods.folders
+    ):
         return True
     patterns = any(map(glob.has_magic, methods.folders))
     return any(
@@ -277,10 +281,10 @@ def _images(folder: ImageFolder) -> Iterator[Image]:
     return map(partial(tuple.__new__, Image), facts)
 
 
-def _whole(found: set[str]) -> frozenset[str]:
+def _whole(names: set[str]) -> frozenset[str]:
     """Return method folders, and "" for both labels of what has none."""
     flat = {f"/{label}" for label in CLASSES.values()}
-    return frozenset(found - flat | ({""} if flat <= found else set()))
+    return frozenset(names - flat | ({""} if flat <= names else set()))
 
 
 def _folders(folder: Path) -> list[str]:

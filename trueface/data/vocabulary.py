@@ -3,7 +3,7 @@
 A subset key names one method folder (`gan2` is StyleGAN2), the images without such a folder
 (`fakeFlat`, `realFlat`), or a union of them (`gan`, `sd`, `real`, `all`); a modifier names how the
 images were shared (`pre` not at all, `fb` through Facebook …) or a union of that (`shr`, `all`).
-A person may add words of their own to both.
+Users may add their own words to both.
 """
 
 import re
@@ -13,20 +13,28 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from trueface.data.folder_names import (
+    FLAT,
+    LAYOUTS,
+    MODIFIER_UNIONS,
+    MODIFIERS,
+    SUBSET_UNIONS,
+    SUBSETS,
+)
 from trueface.runtime.errors import UnknownName, UsageError
 from trueface.runtime.ids import DataId, Part, Words
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
 
 
-def check_word(what: str, word: str, folders: Iterable[str], known: Container[str]) -> None:
-    """Refuse a word that could not be read, or would not mean one thing.
+def check_word(what: str, word: str, folders: Iterable[str], existing: Container[str]) -> None:
+    """Refuse a word that cannot be parsed, or that is ambiguous.
 
     Args:
         what: subset or modifier.
-        word: a person's own.
+        word: a user's own.
         folders: what it stands for.
-        known: words that mean something already.
+        existing: words that have a meaning already.
 
     Raises:
         UsageError: it is refused.
@@ -36,7 +44,7 @@ def check_word(what: str, word: str, folders: Iterable[str], known: Container[st
             f"{word!r} cannot be the name of a {what}: take a letter or digit, "
             "then letters, digits and any of _.+-"
         )
-    if word in known:
+    if word in existing:
         raise UsageError(f"{what} {word!r} exists already; give yours another name")
     if not tuple(folders):
         raise UsageError(f"{what} {word!r} names no folder")
@@ -58,64 +66,22 @@ def _fault(what: str, folder: str) -> str:
     return ""
 
 
-SUBSETS: Mapping[str, str] = {
-    "gan1": "StyleGAN",
-    "gan2": "StyleGAN2",
-    "gan3": "StyleGAN3",
-    "sd15": "StableDiffusion1.5",
-    "sd2": "StableDiffusion2",
-    "sd3": "StableDiffusion3",
-    "sdXL": "StableDiffusionXL",
-    "flux": "FLUX.1",
-    "realFFHQ": "FFHQ",
-    "realRAISE": "RAISE",
-    "realFORLAB": "FORLAB",
-    "extra": "extra",
-}
-
-# Images that lie right below Fake/ or Real/, by the label of that folder.
-FLAT: Mapping[str, int] = {"fakeFlat": 1, "realFlat": 0}
-
-# Each holds every key that begins with its name; `all` holds every key.
-SUBSET_UNIONS = ("gan", "sd", "real")
-
-# Each modifier's folder below the data root: today's layout, then that of the older releases.
-MODIFIERS: Mapping[str, tuple[str, ...]] = {
-    "pre": ("PreSocial", "TrueFace_PreSocial"),
-    "fb": ("Facebook", "TrueFace_PostSocial/Facebook"),
-    "tl": ("Telegram", "TrueFace_PostSocial/Telegram"),
-    "tw": ("Twitter", "TrueFace_PostSocial/Twitter"),
-    "none": (".",),
-}
-
-# Which of a modifier's folders counts; where it is left to be found, whichever is there.
-LAYOUTS: Mapping[str, slice] = {
-    "auto": slice(None),
-    "plain": slice(0, 1),  # PreSocial, Facebook, …
-    "trueface": slice(-1, None),  # TrueFace_PreSocial, TrueFace_PostSocial/Facebook, …
-}
-
-MODIFIER_UNIONS: Mapping[str, tuple[str, ...]] = {
-    "all": ("pre", "fb", "tl", "tw"),
-    "shr": ("fb", "tl", "tw"),
-}
-
 Added = tuple[tuple[str, tuple[str, ...]], ...]  # word → folders; hashable, unlike a mapping
 
 
 @dataclass(frozen=True, slots=True)
 class Methods:
-    """Which images below Real/ and Fake/ a subset means."""
+    """The images below Real/ and Fake/ that belong to a subset."""
 
     folders: tuple[str, ...]  # names of method folders, or patterns of such
-    # labels of which images without a method folder belong to it
+    # labels whose images without a method folder belong to it
     flat: frozenset[int] = frozenset()
 
     def holds(self, folder: str) -> bool:
-        """Tell whether a method folder of this name belongs to the subset."""
+        """Return whether a method folder of this name belongs to the subset."""
         if folder.startswith("."):  # no pattern means hidden folders
             return folder in self.folders
-        return any(folder == one or fnmatchcase(folder, one) for one in self.folders)
+        return any(folder == pattern or fnmatchcase(folder, pattern) for pattern in self.folders)
 
     def __or__(self, other: "Methods") -> "Methods":
         folders = tuple(dict.fromkeys((*self.folders, *other.folders)))
@@ -124,7 +90,7 @@ class Methods:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that data IDs are made of: the laboratory's, and those that a person added."""
+    """The words of data IDs: the built-in ones and the user-defined ones."""
 
     subsets: Added = ()
     modifiers: Added = ()
@@ -139,14 +105,14 @@ class Vocabulary:
         Raises:
             UsageError: a word that is known already or cannot be one, or a folder that cannot be.
         """
-        for what, added, known in (
+        for what, added, existing in (
             ("subset", words.subsets, self._subset_keys),
             ("modifier", words.modifiers, self._modifier_keys),
         ):
             for word, folders in added.items():
-                check_word(what, word, folders, known)
-        subsets = ((word, tuple(said)) for word, said in words.subsets.items())
-        modifiers = ((word, tuple(said)) for word, said in words.modifiers.items())
+                check_word(what, word, folders, existing)
+        subsets = ((word, tuple(folders)) for word, folders in words.subsets.items())
+        modifiers = ((word, tuple(folders)) for word, folders in words.modifiers.items())
         return replace(
             self, subsets=(*self.subsets, *subsets), modifiers=(*self.modifiers, *modifiers)
         )
@@ -185,7 +151,7 @@ class Vocabulary:
         return Methods(tuple(dict.fromkeys(folders)), flat)
 
     def own_folders(self, modifier: str) -> tuple[str, ...] | None:
-        """Return what a person's own modifier stands for; None if it is the laboratory's."""
+        """Return the folders of a user-defined modifier; None if it is built in."""
         return dict(self.modifiers).get(modifier)
 
     def folders(self, modifier: str) -> tuple[str, ...]:
@@ -194,12 +160,12 @@ class Vocabulary:
         return MODIFIERS[modifier][LAYOUTS[self.layout]] if own is None else own
 
     def modifier_name(self, modifier: str) -> str:
-        """Return what images under an elementary modifier are called, whichever word was used."""
+        """Return the canonical name of an elementary modifier, whichever word was used."""
         same = self._same_modifiers.get(modifier, (modifier,))
         return same[0] if len(same) == 1 else modifier
 
     def as_named(self, data: DataId) -> DataId:
-        """Return `data` as a test reads it: what is named and no more.
+        """Return `data` as a test reads it: only the images that it names.
 
         Raises:
             UnknownName: an unknown subset or modifier.
@@ -210,7 +176,7 @@ class Vocabulary:
         return data
 
     def images(self, data: DataId) -> DataId:
-        """Return `data` as a training reads it: with real images where none are named.
+        """Return `data` as a training reads it: with real images where it names none.
 
         After each part follow the real images under the same modifier, once per modifier; nothing
         is added when any part already names a real subset.
@@ -231,7 +197,7 @@ class Vocabulary:
     def elementary(self, data: DataId) -> DataId:
         """Return `data` with every union written out and repeated parts left out.
 
-        Words for the same folders become one of them, the laboratory's own where it has one.
+        Words for the same folders become one word, the built-in one where it exists.
 
         Raises:
             UnknownName: an unknown subset or modifier.
@@ -253,8 +219,8 @@ class Vocabulary:
     def _subset_keys(self) -> Mapping[str, tuple[str, ...]]:
         keys = (*self._folders, *FLAT)
         members = {name: [key for key in keys if key.startswith(name)] for name in SUBSET_UNIONS}
-        # of words for the same folders a member of a union stands for all: a job that names the
-        # union is told of the words in its written form only, and it would miss one by another name
+        # of words for the same folders the member of a union stands for all: a job that names the
+        # union gets the words in their written form only, and would miss one under another name
         members_first = sorted(self.subsets, key=lambda own: not own[0].startswith(SUBSET_UNIONS))
         by_folder = {folder: key for key, folder in SUBSETS.items()}
         same = _same(by_folder, members_first)
@@ -266,14 +232,14 @@ class Vocabulary:
 
     @cached_property
     def _same_modifiers(self) -> Mapping[str, tuple[str, ...]]:
-        """Which modifiers a person's own are.
+        """The built-in modifiers that user-defined modifiers stand for.
 
-        Known to IDs only: what is read are the folders that the word names, and none of another
-        layout. The older layout's folders make words of their own: where both layouts are there
-        they hold different images, and such words are the only way to name either.
+        For IDs only: the images are read from the folders that the word names, and from no other
+        layout. Folders of the older layout are words of their own: where both layouts exist they
+        hold different images, and such words are the only way to name either.
         """
-        known = {folders[0]: key for key, folders in MODIFIERS.items()}
-        return _same(known, self.modifiers)
+        by_folder = {folders[0]: key for key, folders in MODIFIERS.items()}
+        return _same(by_folder, self.modifiers)
 
     @cached_property
     def _modifier_keys(self) -> Mapping[str, tuple[str, ...]]:
@@ -285,25 +251,25 @@ BUILT_IN = Vocabulary()
 
 
 def names_real(subset: str) -> bool:
-    """Tell whether a subset counts as one of real images, by its name."""
+    """Return whether a subset holds real images, by its name."""
     return subset.startswith("real")
 
 
 def _same(
-    known: Mapping[str, str], own: Iterable[tuple[str, tuple[str, ...]]]
+    built_in: Mapping[str, str], own: Iterable[tuple[str, tuple[str, ...]]]
 ) -> dict[str, tuple[str, ...]]:
-    """Return which words each of a person's own stands for, told by the set of its folders.
+    """Return the words that each user-defined word stands for, by the set of its folders.
 
     Args:
-        known: the laboratory's word for a folder.
-        own: a person's words and their folders; of those with the same ones the first stands for
-            all, and one whose folders have words of their own stands for these.
+        built_in: the built-in word for a folder.
+        own: user-defined words and their folders. Of words with the same folders the first stands
+            for all; a word whose folders have words of their own stands for those.
     """
     plain = {
         word: tuple(sorted({str(PurePosixPath(folder)) for folder in folders}))
         for word, folders in own
     }
-    by_folder, by_folders = dict(known), dict[tuple[str, ...], str]()
+    by_folder, by_folders = dict(built_in), dict[tuple[str, ...], str]()
     for word, folders in plain.items():
         by_folders.setdefault(folders, word)
         if len(folders) == 1:
@@ -317,12 +283,16 @@ def _same(
 
 
 def _without_repeats(keys: Iterable[str], same: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return the keys but for those that stand for others among them."""
+    """Return the keys without those that only stand for other keys among them."""
     meant = {key: same.get(key, (key,)) for key in keys}
-    return [key for key, said in meant.items() if said == (key,) or not meant.keys() >= set(said)]
+    return [
+        key
+        for key, synonyms in meant.items()
+        if synonyms == (key,) or not meant.keys() >= set(synonyms)
+    ]
 
 
-def _known(what: str, word: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    if word not in known:
-        raise UnknownName(what, word, known, where="IDs in docs/tasks.md")
-    return known[word]
+def _known(what: str, word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if word not in table:
+        raise UnknownName(what, word, table, where="IDs in docs/tasks.md")
+    return table[word]

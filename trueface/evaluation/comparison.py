@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.bootstrap import Counts, Floats, Measure, interval, resamples
+from trueface.evaluation.bounded_intervals import by_source
 from trueface.evaluation.comparison_input import ComparisonInput
 from trueface.evaluation.measurement import Measured, Report, measured
 from trueface.evaluation.metric import Metric, resampled_values
@@ -16,13 +17,7 @@ from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.score_tables import Scores
 from trueface.evaluation.significance import DeLong, McNemar, Pairs, delong, mcnemar, pair
 from trueface.evaluation.source_intervals import sources_json
-from trueface.evaluation.source_variance import (
-    Design,
-    Error,
-    by_source,
-    design,
-    standard_error,
-)
+from trueface.evaluation.source_variance import Design, Error, design, standard_error
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.bootstrap import Counts, Floats, Measure, interval
+from trueface.evaluation.bounded_intervals import Scale, by_source
 from trueface.evaluation.calibration import Labels
-from trueface.evaluation.source_variance import Design, Scale, by_source, standard_error
+from trueface.evaluation.source_variance import Design, standard_error
 from trueface.evaluation.weighted_scores import WeightedScores, weighted
 
 REAL, FAKE = 0, 1

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from trueface.evaluation import curves
 from trueface.evaluation.bootstrap import Floats, Measure
-from trueface.evaluation.source_variance import Design, Error, Scale, ends, standard_error
+from trueface.evaluation.bounded_intervals import Scale, ends
+from trueface.evaluation.source_variance import Design, Error, standard_error
 
 ALLOWED = curves.FPR_PERCENT / 100
 

@@ -19,7 +19,7 @@ from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 
-UNKNOWN = -1  # a true label that nobody knows
+UNKNOWN = -1  # the true label is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Answered:
     logits: NDArray[np.float32]  # (N, K), K >= 2; of a single logit z the two are 0 and z
     trained: NDArray[np.int64]  # (N,) class that the model was trained to give
     true: NDArray[np.int64]  # (N,) the right one, or UNKNOWN
-    ids: tuple[str, ...] = ()  # what samples are called; () where nobody said
+    ids: tuple[str, ...] = ()  # names of the samples; () if there are none
 
     def __post_init__(self) -> None:
         counts = {len(self.logits), len(self.trained), len(self.true)}
@@ -44,7 +44,7 @@ class Answered:
         return self.trained if which == "trained" else self.true
 
     def accuracy(self, which: Label) -> float | None:
-        """Return the share of right answers, in 0 … 1; None where no label is known."""
+        """Return the fraction of right answers, in 0 … 1; None where no label is known."""
         labels = self.labels(which)
         labelled = labels != UNKNOWN
         if not labelled.any():
@@ -53,15 +53,15 @@ class Answered:
 
 
 def answered(
-    model: nn.Module, some: Examples, watch: Watch, ids: Sequence[str] | None = None
+    model: nn.Module, examples: Examples, watch: Watch, ids: Sequence[str] | None = None
 ) -> Answered:
     """Return the answers of a model to samples, as they are tested, in evaluation mode.
 
     Args:
         model: on the device of `watch`; it is left in evaluation mode.
-        some: the samples.
+        examples: the samples.
         watch: device, precision, stop.
-        ids: what each of them is called.
+        ids: the name of each sample.
 
     Raises:
         JobError: stopped, not one could be read, or a logit is no finite number.
@@ -69,13 +69,13 @@ def answered(
     model.eval()
     logits, seen = [], []
     with torch.inference_mode(), autocast(watch.device, watch.precision):
-        for batch in some.batches("trained", epoch=None):
+        for batch in examples.batches("trained", epoch=None):
             if watch.stop.is_set():
                 raise JobError("stopped; nothing was written, the next attempt begins anew")
             logits.append(wide(model(batch.inputs.to(watch.device))).cpu())
             seen += batch.positions.tolist()
     if not logits:
-        raise JobError(f"not one of {len(some)} samples could be read")
+        raise JobError(f"not one of {len(examples)} samples could be read")
     outputs = torch.cat(logits).numpy()
     broken = int((~np.isfinite(outputs)).any(1).sum())
     if broken:
@@ -83,12 +83,12 @@ def answered(
             f"{broken} of {len(outputs)} answers are no finite numbers: the model is broken; take a "
             "lower lr, or fewer steps"
         )
-    rows = {position: row for row, position in enumerate(some.positions)}
+    rows = {position: row for row, position in enumerate(examples.positions)}
     chosen = [rows[position] for position in seen]
-    true = some.true or (UNKNOWN,) * len(some)
+    true = examples.true or (UNKNOWN,) * len(examples)
     return Answered(
         logits=outputs,
-        trained=np.array([some.trained[row] for row in chosen], np.int64),
+        trained=np.array([examples.trained[row] for row in chosen], np.int64),
         true=np.array([true[row] for row in chosen], np.int64),
         ids=() if ids is None else tuple(ids[row] for row in chosen),
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.data.vocabulary import MODIFIERS
+from trueface.data.folder_names import MODIFIERS
 from trueface.legacy import original_runs
 from trueface.legacy.original_runs import OldScores
 from trueface.runtime.errors import DataError

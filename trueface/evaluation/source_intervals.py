@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.bootstrap import Floats, Measure
+from trueface.evaluation.bounded_intervals import Scale, at_limit
 from trueface.evaluation.metric import Metric, SourceSample
 from trueface.evaluation.metric_registry import METRICS
-from trueface.evaluation.source_variance import FEW, Design, Scale, at_limit
+from trueface.evaluation.source_variance import FEW, Design
 from trueface.runtime.files import Json
 
 NAMES = ("real", "fake")

@@ -84,14 +84,16 @@ def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = Fals
         return model.model_validate(dict(given))
     except ValidationError as error:
         lines = []
-        for one in error.errors(include_url=False):
-            flag = f"--{one['loc'][0]}" if one["loc"] else "settings"
+        for fault in error.errors(include_url=False):
+            flag = f"--{fault['loc'][0]}" if fault["loc"] else "settings"
             flag = flag.replace("_", "-") if dashes else flag
-            said = one["msg"].removeprefix("Value error, ")
-            if one["type"] == "missing":
+            message = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "missing":
                 lines.append(f"{flag} is needed")
             else:
-                lines.append(f"{flag}: {said[:1].lower()}{said[1:]}, got {_shown(one['input'])}")
+                lines.append(
+                    f"{flag}: {message[:1].lower()}{message[1:]}, got {_shown(fault['input'])}"
+                )
         raise UsageError("\n       ".join(dict.fromkeys(lines))) from error
 
 

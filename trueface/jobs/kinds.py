@@ -21,7 +21,7 @@ from trueface.data.settings import SampleSettings, TestSettings, other_decoding
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs import command_lines, inputs_outputs
 from trueface.jobs.leakage import leaks
-from trueface.poisoning.label_flips import KINDS, is_random
+from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.poisoning.settings import PoisonSettings
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.applicability import Situation, refusal
@@ -236,8 +236,8 @@ def refuse_unfit(kind: Kind, draft: Draft) -> None:
     Raises:
         UsageError: names every missing path and what it should be, or why it must not run.
     """
-    missing = [one for one in kind.inputs(draft) if not os.path.exists(one.path)]  # noqa: PTH110  # takes any name
-    reasons = [f"no {one.path}: {one.what}" for one in missing]
-    reasons += dict.fromkeys(one.remedy for one in missing if one.remedy)
+    missing = [item for item in kind.inputs(draft) if not os.path.exists(item.path)]  # noqa: PTH110  # takes any name
+    reasons = [f"no {item.path}: {item.what}" for item in missing]
+    reasons += dict.fromkeys(item.remedy for item in missing if item.remedy)
     if reasons := [*kind.refusals(draft, ()), *reasons]:
         raise UsageError("\n       ".join(reasons))

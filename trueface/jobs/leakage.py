@@ -1,12 +1,12 @@
-"""Whether images that a model was trained on, or chosen by, are among those that it is tested on.
+"""Test images on which a model was trained or selected: leaks that a plan warns of.
 
-What a model learned from is told by the jobs of the plan that make it, and by the records that earlier
-runs left beside their models (see `ancestry`). Images are told by their keys, which name no modifier: a
-shared copy shows the same picture. In another data folder the same key may be another picture, so only
-tests in the folder of the training are looked at. Nothing is said of lists that are not there yet, that
-cannot be read, or that have changed since an earlier run: the job itself will say the first two.
-Validation counts where it chose something: an epoch, the end or the rate of a training, or what an
-unlearning keeps.
+The training images of a model follow from the jobs of the plan that make it, and from the records that
+earlier runs left beside their models (see `lineage`). Images are identified by their keys, which name no
+modifier: a shared copy shows the same picture. In another data folder the same key may be another
+picture, so only tests in the folder of the training are checked. Lists that do not exist yet, that
+cannot be read, or that have changed since an earlier run are passed over: the job itself reports the
+first two. Validation images count where they selected something: an epoch, the end or the rate of a
+training, or what an unlearning keeps.
 """
 
 import os
@@ -29,7 +29,7 @@ _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
 
 
 class _List(NamedTuple):
-    """A list of a split as it is now; the key of what is remembered of it."""
+    """A list of a split as it is now; a key of the caches."""
 
     path: str
     name: str  # "train", "val" or "test"
@@ -43,16 +43,16 @@ class _Taught(NamedTuple):
     learned: _List
     root: str
     data: str
-    vocabulary: Vocabulary  # what the data ID means, or meant
+    vocabulary: Vocabulary  # of the data ID, then or now
 
 
 def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterator[str]:
-    """Yield a sentence for each list of training or validation images that shares some with a test's.
+    """Yield a warning for each training or validation list that shares images with a test.
 
     Args:
         test: the test.
         makers: the trainings and unlearnings of this plan that make its model, first to last.
-        vocabulary: what the data IDs of this plan mean.
+        vocabulary: of the data IDs of this plan.
     """
     tested, wanted = _list(test, "test"), test.images or test.data
     if tested is None or wanted is None:
@@ -65,7 +65,7 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
             or taught.root != root
             or not any(_common(taught.learned, tested).values())
         ):
-            continue  # told already, or as it should be
+            continue  # reported already, or no leak
         seen.add(taught)
         shared, total = _overlap(taught, tested, wanted, vocabulary)
         if shared:
@@ -83,7 +83,7 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
 def _teaching(
     test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary
 ) -> Iterator[tuple[str, _Taught]]:
-    """Yield what the model of a test learned from, here and in earlier runs."""
+    """Yield the lists that the model of a test learned from, in this plan and in earlier runs."""
     for maker in makers:
         for taught in _planned(maker, vocabulary):
             yield maker.model or "", taught
@@ -108,30 +108,32 @@ def _planned(maker: Draft, vocabulary: Vocabulary) -> Iterator[_Taught]:
 
 
 def _remembered(test: Draft, model: str) -> tuple[tuple[str, _Taught], ...]:
-    """Return what a model of an earlier run learned from, as far as the lists are still the same."""
+    """Return the unchanged lists that a model of an earlier run learned from."""
     if not os.path.exists(paths.checkpoint(test.model_folder(model))):  # noqa: PTH110  # takes any name
         return ()
-    known = partial(_known, test)
+    read_ancestry = partial(_ancestry, test)
     learned: dict[_Taught, str] = {}
-    for name, lesson in lineage.follow(model, known):
+    for name, lesson in lineage.follow(model, read_ancestry):
         for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
             key = ("lesson", lesson.split_path, kind, sha256)
-            found = test.once(key, partial(_same, lesson.split_path, kind, sha256))
-            if found is not None:
+            learned_list = test.once(key, partial(_same, lesson.split_path, kind, sha256))
+            if learned_list is not None:
                 root = _root(Path(lesson.data_root))
-                learned.setdefault(_Taught(found, root, lesson.images, lesson.vocabulary), name)
+                learned.setdefault(
+                    _Taught(learned_list, root, lesson.images, lesson.vocabulary), name
+                )
     return tuple((name, taught) for taught, name in learned.items())
 
 
-def _known(test: Draft, model: str) -> Ancestry | None:
+def _ancestry(test: Draft, model: str) -> Ancestry | None:
     folder = test.model_folder(model)
     return test.once(("learned", folder), partial(lineage.read, folder))
 
 
 def _same(split_path: str, name: str, sha256: str | None) -> _List | None:
-    """Return the list of a lesson if it holds what it held then."""
-    found = None if sha256 is None else _read(Path(split_path), name)
-    return found if found and _digest(found) == sha256 else None
+    """Return the list of a lesson if it is unchanged."""
+    current = None if sha256 is None else _read(Path(split_path), name)
+    return current if current and _digest(current) == sha256 else None
 
 
 @lru_cache(maxsize=_LISTS)
@@ -193,21 +195,21 @@ def _common(trained: _List, tested: _List) -> Mapping[str, int]:
 
 
 @lru_cache(maxsize=_LISTS)
-def _by_method(one: _List) -> Mapping[str, frozenset[str]]:
+def _by_method(split_list: _List) -> Mapping[str, frozenset[str]]:
     """Return the keys of a list by the first of their folders; "" for those without one."""
     try:
-        keys = read_list(Path(one.path), one.name)
+        keys = read_list(Path(split_list.path), split_list.name)
     except DataError:
         return {}
     methods: dict[str, set[str]] = defaultdict(set)
     for key in keys:
         methods[key.partition("/")[0] if "/" in key else ""].add(key)
-    return {method: frozenset(found) for method, found in methods.items()}
+    return {method: frozenset(keys_below) for method, keys_below in methods.items()}
 
 
 @lru_cache(maxsize=_LISTS)
-def _digest(one: _List) -> str:
-    return digest(key for keys in _by_method(one).values() for key in keys)
+def _digest(split_list: _List) -> str:
+    return digest(key for keys in _by_method(split_list).values() for key in keys)
 
 
 @lru_cache(maxsize=_LISTS**2)

@@ -36,7 +36,7 @@ def of_test(answers: Answers) -> dict[str, Json]:
 def of_attack(answers: Answers) -> dict[str, Json]:
     """Return how far a backdoor reaches: what is said of images that carry its patch.
 
-    `attack_success` is the share of fakes that are then called real; None where there is no fake.
+    `attack_success` is the fraction of fakes then classified as real; None where there is no fake.
     """
     fake = answers.labels == 1
     called_real = answers.logits <= 0
@@ -64,15 +64,15 @@ def write_bad_images(path: Path, bad: Iterable[BadFile]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "reason"))
-    writer.writerows((one.path, one.reason) for one in rows)
+    writer.writerows((file.path, file.reason) for file in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.getvalue().encode(errors="surrogateescape"))
 
 
 def list_bad_images(folder: Path, learned: Pass, checked: Pass) -> None:
     """List the images of a training and its validation that gave no pixels, beside the model."""
-    for name, one in (("train", learned), ("val", checked)):
-        write_bad_images(paths.bad_images(folder, name), one.image_set.bad.values())
+    for name, feed in (("train", learned), ("val", checked)):
+        write_bad_images(paths.bad_images(folder, name), feed.image_set.bad.values())
 
 
 def keep_features(folder: Path, name: str, model: Detector, feed: Pass, watch: Watch) -> None:

@@ -6,15 +6,16 @@ from launcher.api import Job, JobError, Json, Poison, parse_model
 from trueface.data.index import Image
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
-from trueface.poisoning import label_flips as poisoning
+from trueface.poisoning import poison_record
 from trueface.poisoning.from_list import read_list
-from trueface.poisoning.label_flips import PoisonRecord
+from trueface.poisoning.label_flips import choose
+from trueface.poisoning.poison_record import PoisonRecord
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
 
 
 def poison(job: Job) -> Mapping[str, Json]:
-    """Choose whose training labels are turned round, and write it down."""
+    """Choose which training labels are flipped, and write the record."""
     settings = PoisonSettings.model_validate(job.settings)
     wanted = parse_model(model_name(job)).last.poison
     if wanted is None:
@@ -23,8 +24,8 @@ def poison(job: Job) -> Mapping[str, Json]:
     record = chosen(job, settings, images, wanted)
     own = paths.poison_record(job.model_folder(model_name(job)))
     for path in job.outputs or (own,):
-        poisoning.write_record(path, record)
-    fakes = sum(images[position].label for position in poisoning.positions(images, record))
+        poison_record.write_record(path, record)
+    fakes = sum(images[position].label for position in poison_record.positions(images, record))
     return {"images": len(images), "flipped": len(record.keys), "flipped_fake": fakes}
 
 
@@ -35,7 +36,7 @@ def chosen(
     listed = None
     if settings.poison_list:
         listed = read_list(job.path(settings.poison_list), images)
-    return poisoning.choose(
+    return choose(
         images,
         wanted,
         settings.poison_seed,

@@ -7,8 +7,8 @@ import torch
 
 from launcher.api import Job, parse_model
 from trueface.jobs.job_data import model_name
-from trueface.poisoning import label_flips as poisoning
-from trueface.poisoning.label_flips import PoisonRecord
+from trueface.poisoning import poison_record
+from trueface.poisoning.poison_record import PoisonRecord
 from trueface.runtime import gpu_memory, paths
 from trueface.runtime.progress import Watch
 
@@ -25,8 +25,8 @@ def poison_of(job: Job) -> tuple[PoisonRecord | None, Path | None]:
     if wanted is None:
         return None, None
     path = paths.poison_record(job.model_folder(model_name(job)))
-    record = poisoning.read_record(path)
-    poisoning.refuse_other(record, wanted)
+    record = poison_record.read_record(path)
+    poison_record.refuse_other(record, wanted)
     return record, path
 
 

@@ -47,19 +47,19 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         write_scores(paths.scores(folder, model_name(job), str(data)), table)
     if settings.trigger:
         stamped = still(images, settings, range(len(images)))
-        said_then = evaluate(model, stamped(0), total=len(stamped), watch=watch)
-        table = outputs.scores_of(images, said_then, job.path(settings.data_root))
+        triggered = evaluate(model, stamped(0), total=len(stamped), watch=watch)
+        table = outputs.scores_of(images, triggered, job.path(settings.data_root))
         write_scores(paths.triggered(folder, model_name(job), str(data)), table)
-        result |= outputs.of_attack(said_then)
+        result |= outputs.of_attack(triggered)
     else:
         paths.triggered(folder, model_name(job), str(data)).unlink(missing_ok=True)
     if settings.features:
         outputs.keep_features(folder, str(data), model, feed, watch)
     path = paths.metrics(folder, str(data))
     path.parent.mkdir(parents=True, exist_ok=True)
-    said: dict[str, Json] = {
+    inputs: dict[str, Json] = {
         "split_sha256": split.sha256,
         "settings": settings.model_dump(mode="json"),
     }
-    write_json(path, {"schema": SCHEMA, **said, **result})
+    write_json(path, {"schema": SCHEMA, **inputs, **result})
     return result

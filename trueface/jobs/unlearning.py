@@ -9,7 +9,7 @@ from trueface.jobs import job_data, model_origin
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
-from trueface.poisoning import label_flips as poisoning
+from trueface.poisoning import poison_record
 from trueface.runtime import logs, paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
@@ -46,7 +46,7 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
         **provenance.of_start(start, settings),
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same
-    poisoning.write_record(paths.poison_record(folder), poisoned.poison)
+    poison_record.write_record(paths.poison_record(folder), poisoned.poison)
     written = lineage.begin(folder, job.base, job_data.lesson(job, settings, lists, unlearns=True))
     checkpoint.save_model(paths.checkpoint(folder), done.detector, source)
     write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
@@ -74,7 +74,7 @@ def _poisoned_detector(
         fresh=lambda: initialization.load_start(untrained, settings, job.device),
         lists=lists,
         test=_test_images(job, settings),
-        poison=poisoning.read_record(paths.poison_record(folder)),
+        poison=poison_record.read_record(paths.poison_record(folder)),
         training=record.training(folder),
         cache=folder / "cache",
         name=base,

@@ -80,7 +80,7 @@ def sides(value: object) -> tuple[int, ...]:
     """
     if not isinstance(value, tuple) or len(value) > MAX_DIMENSIONS:
         raise Refusal("the shape of an array in it is none")
-    if all(type(one) is int and 0 <= one < MOST for one in value):
+    if all(type(length) is int and 0 <= length < MOST for length in value):
         return value
     raise Refusal("the shape, stride or offset of an array in it is none")
 

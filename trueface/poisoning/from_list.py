@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from trueface.data.folder_names import MODIFIERS
 from trueface.data.image_folders import CLASSES
 from trueface.data.index import Image
-from trueface.data.vocabulary import MODIFIERS
 from trueface.legacy.original_runs import OldPoison, read_poison
 from trueface.legacy.pickle_machine import shown
-from trueface.poisoning.label_flips import read_record
+from trueface.poisoning.poison_record import read_record
 from trueface.runtime.errors import DataError, RecordError
 
 OLD_SUFFIXES = frozenset({".pkl", ".pickle"})
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def read_list(path: Path, images: Sequence[Image]) -> tuple[str, ...]:
-    """Return the names and keys that a file lists, for `poison.choose`.
+    """Return the names and keys that a file lists, for `label_flips.choose`.
 
     Args:
         path: a text, JSON or old pickle file.
@@ -66,36 +66,38 @@ def _of_json(path: Path, text: str) -> tuple[str, ...]:
 def _old_names(path: Path, record: OldPoison, images: Sequence[Image]) -> tuple[str, ...]:
     """Return the names of an old record's images."""
     same_total = record.total == len(images)
-    known = _Known(images)
-    found = [
-        known.position(file, index if same_total else None)
+    lookup = _ImageIndex(images)
+    positions = [
+        lookup.position(file, index if same_total else None)
         for index, (file, _) in zip(record.indices, record.samples, strict=True)
     ]
-    missing = [at for at, place in enumerate(found) if place is None]
-    if len(missing) == len(found) and same_total and _same_names(record, images):
+    missing = [at for at, place in enumerate(positions) if place is None]
+    if len(missing) == len(positions) and same_total and _same_names(record, images):
         log.warning("list=%s reason=its folders have other names here; its positions count", path)
-        found, missing = list(record.indices), []
+        positions, missing = list(record.indices), []
     if missing:
         raise RecordError(
-            f"{path} was not made of this training split: {len(missing)} of its {len(found)} "
+            f"{path} was not made of this training split: {len(missing)} of its {len(positions)} "
             f"images are not in it, such as {shown(record.samples[missing[0]][0])}; it counts "
             f"{record.total} images, the training split has {len(images)}; the original system "
             "wrote the record of its validation split over that of the training; leave "
             "poison_list out to choose anew"
         )
-    places = [place for place in found if place is not None]
-    turned = [images[place].label for place in places]
-    wrong = sum(label == one for label, (_, one) in zip(turned, record.samples, strict=True))
-    if wrong:
+    places = [place for place in positions if place is not None]
+    labels = [images[place].label for place in places]
+    unflipped = sum(
+        label == recorded for label, (_, recorded) in zip(labels, record.samples, strict=True)
+    )
+    if unflipped:
         raise RecordError(
-            f"{path} was not made of this training split: {wrong} of its {len(found)} flipped "
+            f"{path} was not made of this training split: {unflipped} of its {len(positions)} flipped "
             "labels are those that the images have; leave poison_list out to choose anew"
         )
     return tuple(images[place].name for place in places)
 
 
-class _Known:
-    """The training images, by what an old path says of them."""
+class _ImageIndex:
+    """The training images by name and by key, to find those of old paths."""
 
     def __init__(self, images: Sequence[Image]) -> None:
         self.names: dict[str, list[int]] = defaultdict(list)
@@ -105,16 +107,16 @@ class _Known:
             self.keys[image.key].append(position)
 
     def position(self, file: str, index: int | None) -> int | None:
-        """Return where the image of an old path is; None where it is not, or cannot be told."""
-        modifier, key = _told(file)
+        """Return the position of an old path's image; None where it is missing or ambiguous."""
+        modifier, key = _modifier_and_key(file)
         places = self.names.get(f"{modifier}:{key}", []) if modifier else self.keys.get(key, [])
         if len(places) == 1:
             return places[0]
         return index if index in places else None
 
 
-def _told(file: str) -> tuple[str, str]:
-    """Return modifier and key of a path; the modifier is "" where its folder is no known one."""
+def _modifier_and_key(file: str) -> tuple[str, str]:
+    """Return modifier and key of a path; the modifier is "" where its folder is unknown."""
     parts = file.removesuffix(PurePosixPath(file).suffix).split("/")
     classes = [at for at, part in enumerate(parts) if part.casefold() in CLASSES]
     if not classes:
@@ -127,7 +129,7 @@ def _told(file: str) -> tuple[str, str]:
 
 
 def _same_names(record: OldPoison, images: Sequence[Image]) -> bool:
-    """Tell whether the images at the positions of a record are called like its files."""
+    """Return whether the images at the positions of a record have the names of its files."""
     return all(
         PurePosixPath(file).stem == images[index].key.rpartition("/")[2]
         for index, (file, _) in zip(record.indices, record.samples, strict=True)

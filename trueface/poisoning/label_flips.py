@@ -1,58 +1,34 @@
-"""Which training labels are wrong: chosen by rule and seed, written down by key, applied by key.
+"""Which training labels are flipped: drawn by rule and seed, or given by a list.
 
 The default rule is that of the original system, `random.Random(seed).sample(range(n), floor(n * rate))`
 over the images in their defined order, so that old records can be reproduced; the floor is exact, where
 the original's floating point lost a label at 29, 57 and 58 %. Where the images hold several copies of a
-picture, pictures are drawn, and all copies of one share their label: see `Unit`.
+picture, pictures are drawn, and all copies of a picture share their label: see `Unit`.
 Only the labels of the training split are ever flipped.
 """
 
-import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from decimal import Decimal
-from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import TypeAdapter, ValidationError
 
 from trueface.data.index import Image
 from trueface.data.splits.matching import pictures
-from trueface.runtime.errors import DataError, RecordError, UnknownName
-from trueface.runtime.files import read_json, write_json
+from trueface.poisoning.poison_record import (
+    FLIP,
+    KINDS,
+    LIST,
+    ONE_WAY,
+    Per,
+    PoisonRecord,
+    Unit,
+    fingerprint,
+)
+from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.ids import Poison
 
-SCHEMA = 2
 SEED = 42  # the original's constant
-FLIP = "flip"  # any label is turned round
-PATCH = "patch"  # fakes are called real and carry a patch: a backdoor, see `trigger`
-# Only images of this label are turned round.
-ONE_WAY: Mapping[str, int] = {"f2r": 1, "r2f": 0, PATCH: 1}
-KINDS = (FLIP, *ONE_WAY)  # as an ID has them
-LIST = "list"  # in a record: any label, chosen by a list; an ID calls it `flip`
-LEEWAY = 0.005  # of the labels: how far a list's share may be from that of the ID
-
-Per = Literal["all", "class", "subset"]
-# What is drawn: a picture with all its shared copies, or each image by itself, as the original did.
-# The two are the same where no picture has copies.
-Unit = Literal["picture", "image"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoisonRecord:
-    """Which labels of a training set are wrong."""
-
-    rate: float  # share of all training labels, in (0, 1], as the model's ID says
-    kind: str  # one of KINDS, or LIST
-    seed: int
-    per: Per
-    unit: Unit = "image"  # what was drawn; until 0.2 always images
-    total: int  # images of the training set
-    split_sha256: str  # of the training set: every name, sorted
-    indices: tuple[int, ...]  # positions in the defined order, in the order they were drawn
-    keys: tuple[str, ...]  # Image.name of each, "pre:StyleGAN2/conf-f-psi-1/00012"
+LEEWAY = 0.005  # of the labels: how far a list's rate may be from that of the ID
 
 
 def choose(
@@ -64,25 +40,25 @@ def choose(
     unit: Unit = "picture",
     listed: Sequence[str] | None = None,
 ) -> PoisonRecord:
-    """Choose whose labels are flipped.
+    """Choose which labels are flipped.
 
     Args:
         images: the training split in the defined order.
-        poison: share of all labels; kinds `f2r` and `patch` draw from the fakes only, `r2f` from
-            the reals.
+        poison: fraction of all labels; kinds `f2r` and `patch` draw from the fakes only, `r2f`
+            from the reals.
         seed: of the draw.
-        per: draw the same share of each class, or of each method in it, to within one image; the
-            total is the same.
-        unit: what is drawn. Of pictures with copies so many are drawn that the labels are no more
-            than the share, and less by fewer than a picture has copies (in each group of `per`);
-            then the order of `images` does not matter.
-        listed: names or keys that are chosen instead of a draw; a key means every copy of it.
-            They must be the share that `poison` says, to within half a point or one image.
+        per: draw the same fraction of each class, or of each method in it, to within one image;
+            the total is the same.
+        unit: what is drawn. Pictures with copies are drawn while their labels stay within the
+            rate; the count falls short of it by less than the copies of a picture (in each group of
+            `per`), and the order of `images` does not matter.
+        listed: names or keys to flip instead of a draw; a key means every copy of the picture.
+            Their number must match the rate of `poison` to within half a point or one image.
 
     Raises:
         DataError: fewer images of the wanted class than labels to flip, or none to flip; a list
-            that does not fit the images, the share or the kind of poison.
-        UnknownName: a kind of poison that is not known.
+            that does not fit the images, the rate or the kind of poison.
+        UnknownName: an unknown kind of poison.
     """
     kind = poison.kind or FLIP
     if kind not in KINDS:
@@ -110,124 +86,8 @@ def choose(
     )
 
 
-def is_random(kind: str | None) -> bool:
-    """Tell whether labels of both classes are wrong, whatever the image shows.
-
-    Args:
-        kind: of a poison, as an ID or a record has it; one-way flips and patches follow the class.
-    """
-    return (kind or FLIP) not in ONE_WAY
-
-
-def stamped(images: Sequence[Image], record: PoisonRecord) -> frozenset[int]:
-    """Return which of `images`, by position, carry the patch of a backdoor.
-
-    Raises:
-        RecordError: the record was made for other images.
-    """
-    return frozenset(positions(images, record) if record.kind == PATCH else ())
-
-
-def flipped(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
-    """Return the labels as trained, in the order of `images`.
-
-    Images are found by name (modifier and key), so that their order does not matter.
-
-    Raises:
-        RecordError: the record was made for other images.
-    """
-    labels = [image.label for image in images]
-    for position in positions(images, record):
-        labels[position] = 1 - labels[position]
-    return tuple(labels)
-
-
-def refuse_other(record: PoisonRecord, wanted: Poison) -> None:
-    """Refuse a record that was chosen for a model of another poison.
-
-    Raises:
-        RecordError: share or kind differ.
-    """
-    kind = wanted.kind or FLIP
-    same = record.kind == kind or (record.kind, kind) == (LIST, FLIP)
-    if record.rate != wanted.rate or not same:
-        raise RecordError(
-            f"the poison record is of {record.rate:.6%} of the labels ({record.kind}), the model "
-            f"says {wanted.rate:.6%} ({kind}); poison again"
-        )
-
-
-def positions(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
-    """Return where in `images` the poisoned ones are, in the order of the record.
-
-    Raises:
-        RecordError: the record was made for other images.
-    """
-    if record.total != len(images) or record.split_sha256 != fingerprint(images):
-        raise RecordError(
-            f"the poison record is of {record.total} other images than the {len(images)} at hand: "
-            "data or splits have changed since; poison again"
-        )
-    where: dict[str, list[int]] = defaultdict(list)
-    for position, image in enumerate(images):
-        where[image.name].append(position)
-    found = []
-    for index, name in zip(record.indices, record.keys, strict=True):
-        places = where.get(name, [])
-        if len(places) == 1:
-            found.append(places[0])
-        elif index in places:  # 00012.png beside 00012.jpg: here only the position tells which
-            found.append(index)
-        else:
-            raise RecordError(f"the poison record names {name}, which {_times(len(places))}")
-    if len(set(found)) != len(found):
-        raise RecordError("the poison record names an image twice")
-    return tuple(found)
-
-
-def fingerprint(images: Iterable[Image]) -> str:
-    """Return a SHA-256 over the names of `images`, whatever their order."""
-    digest = hashlib.sha256()
-    for name in sorted(image.name for image in images):
-        digest.update(name.encode(errors="surrogateescape") + b"\n")
-    return digest.hexdigest()
-
-
-def write_record(path: Path, record: PoisonRecord) -> None:
-    """Write `record` atomically as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fields: dict[str, Any] = asdict(record)
-    write_json(path, {"schema": SCHEMA, **fields})
-
-
-def read_record(path: Path) -> PoisonRecord:
-    """Read a record.
-
-    Raises:
-        RecordError: no such file, or not a record.
-    """
-    content = read_json(path)
-    if content is None:
-        raise RecordError(f"no poison record in {path}")
-    schema = content.pop("schema", None)
-    if schema == 1:  # until 0.2: one choice of two where there are three today
-        content["per"] = "subset" if content.pop("stratified", False) else "all"
-    elif schema != SCHEMA:
-        raise RecordError(f"{path} is not a poison record of schema {SCHEMA}")
-    try:
-        record = TypeAdapter(PoisonRecord).validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RecordError(
-            f"{path} is not a poison record: {first['loc']}: {first['msg']}"
-        ) from error
-    if len(record.indices) != len(record.keys):
-        raise RecordError(f"{path} has {len(record.indices)} indices, {len(record.keys)} keys")
-    return record
-
-
 def count_of(total: int, poison: Poison) -> int:
-    """Return how many of `total` labels a poison flips: the floor of their exact share."""
+    """Return how many of `total` labels a poison flips: the floor of the exact product."""
     return int(total * Decimal(poison.percent) / 100)
 
 
@@ -262,28 +122,29 @@ def _drawn_pictures(
         per: see `choose`.
     """
     wanted = frozenset(_candidates(images, poison.kind or FLIP))
-    of_first = {some[0]: some for some in copies if some[0] in wanted}  # copies share their label
-    count = _count(images, [place for some in of_first.values() for place in some], poison)
+    # copies share their label
+    of_first = {group[0]: group for group in copies if group[0] in wanted}
+    count = _count(images, [place for group in of_first.values() for place in group], poison)
     ordered = [list(of_first)] if per == "all" else _grouped(images, list(of_first), per)
     sizes = [sum(len(of_first[place]) for place in group) for group in ordered]
-    found: list[int] = []
+    drawn: list[int] = []
     for group, share in zip(ordered, _apportion(sizes, count), strict=True):
         left = share
         for place in draw.sample(group, len(group)):
             if len(of_first[place]) <= left:
-                found += of_first[place]
+                drawn += of_first[place]
                 left -= len(of_first[place])
-    if not found:
+    if not drawn:
         raise DataError(
             f"poison {poison} of {len(images)} images is impossible: {count} labels to flip, and "
             "every picture has more copies; raise the poison, or set poison_unit: image"
         )
-    return found
+    return drawn
 
 
 def _copied(images: Sequence[Image]) -> list[tuple[int, ...]] | None:
     """Return the positions of each picture's copies; None where no picture has a second one."""
-    if len({image.modifier for image in images}) < 2:  # as it mostly is: nothing to look for
+    if len({image.modifier for image in images}) < 2:  # the usual case: no copies
         return None
     groups = pictures(images)
     if len(groups) == len(images):
@@ -323,7 +184,7 @@ def _candidates(images: Sequence[Image], kind: str) -> Sequence[int]:
 
 
 def _listed(images: Sequence[Image], poison: Poison, listed: Sequence[str]) -> Sequence[int]:
-    """Return the positions that a list means, each once, in its order."""
+    """Return the positions of the listed images, each once, in the order of the list."""
     names: dict[str, list[int]] = defaultdict(list)
     copies: dict[str, list[int]] = defaultdict(list)
     for position, image in enumerate(images):
@@ -336,18 +197,18 @@ def _listed(images: Sequence[Image], poison: Poison, listed: Sequence[str]) -> S
             f"{len(images)} training images, such as {unknown[0]!r}; a key is the path below "
             "Real/ or Fake/ without suffix"
         )
-    found: dict[int, None] = {}
+    positions: dict[int, None] = {}
     for entry in listed:
         places = names[entry] if entry in names else copies[entry]
         if len({images[place].name for place in places}) < len(places):
             raise DataError(f"the poison list names {entry}, of which there are files of two types")
-        found.update(dict.fromkeys(places))
-    _refuse_unlike(images, poison, tuple(found))
-    return tuple(found)
+        positions.update(dict.fromkeys(places))
+    _refuse_unlike(images, poison, tuple(positions))
+    return tuple(positions)
 
 
 def _refuse_unlike(images: Sequence[Image], poison: Poison, chosen: Sequence[int]) -> None:
-    """Refuse a list of another share or class than the ID of the model says."""
+    """Refuse a list whose rate or class differs from the model's ID."""
     total, wanted = len(images), len(images) * poison.rate
     if not chosen or abs(len(chosen) - wanted) > max(1, LEEWAY * total):
         raise DataError(
@@ -374,7 +235,3 @@ def _apportion(sizes: Sequence[int], count: int) -> list[int]:
     for group in order[: count - sum(shares)]:
         shares[group] += 1
     return shares
-
-
-def _times(count: int) -> str:
-    return "is not among the images" if count == 0 else f"is there {count} times"

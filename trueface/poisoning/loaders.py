@@ -6,7 +6,7 @@ from trueface.data import loaders
 from trueface.data.index import Image
 from trueface.data.loaders import Pass
 from trueface.data.settings import AugmentationSettings
-from trueface.poisoning.label_flips import PoisonRecord, flipped, stamped
+from trueface.poisoning.poison_record import PoisonRecord, flipped, stamped
 
 
 def augmented(

@@ -1,4 +1,4 @@
-"""A contact sheet: what the network will see of a training's images, epoch by epoch."""
+"""A contact sheet of training images as the network sees them, epoch by epoch."""
 
 import io
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ LEAST_WIDTH = 480  # pixels: room for a name above the smallest patches
 def write_preview(path: Path, images: ImageSet) -> int:
     """Write a PNG with some images of a set, a row each, as they look in the first epochs.
 
-    Above each row stand the name of the image and the label that it is trained with, which is not
-    its own where it is poisoned. Returns how many images are shown.
+    Above each row stand the name of the image and the label that it is trained with, which is
+    flipped where it is poisoned. Returns how many images are shown.
 
     Raises:
         DataError: not one of the chosen images can be decoded.
@@ -56,15 +56,15 @@ def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
             return None
         seen += list(pixels.reshape(-1, *pixels.shape[-3:]).unbind())
     image, label = images.images[position], images.labels[position]
-    said = "fake" if label else "real"
+    label_name = "fake" if label else "real"
     wrong = "" if label == image.label else f" (is {'fake' if image.label else 'real'})"
-    return f"{image.name}  label: {said}{wrong}", seen
+    return f"{image.name}  label: {label_name}{wrong}", seen
 
 
 def _sheet(rows: Sequence[tuple[str, list[Tensor]]]) -> PIL.Image.Image:
-    pictures = max(sum(one.shape[-1] + GAP for one in seen) for _, seen in rows) + GAP
+    pictures = max(sum(pixels.shape[-1] + GAP for pixels in seen) for _, seen in rows) + GAP
     width = max(pictures, LEAST_WIDTH)
-    heights = [max(one.shape[-2] for one in seen) + LABEL + GAP for _, seen in rows]
+    heights = [max(pixels.shape[-2] for pixels in seen) + LABEL + GAP for _, seen in rows]
     sheet = PIL.Image.new("RGB", (width, sum(heights) + GAP), "white")
     draw = PIL.ImageDraw.Draw(sheet)
     top = GAP

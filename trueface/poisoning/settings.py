@@ -9,7 +9,7 @@ from trueface.data.settings import PlaceSettings
 
 
 class PoisonSettings(PlaceSettings):
-    """A choice of training labels to turn round."""
+    """A choice of training labels to flip."""
 
     for_many: ClassVar[bool] = True
 
@@ -17,7 +17,7 @@ class PoisonSettings(PlaceSettings):
         42, ge=0, description="of the draw; the seed of the training, unless it is given"
     )
     poison_per: Literal["all", "class", "subset"] = Field(
-        "all", description="the same share of each class, or of each method in it"
+        "all", description="the same fraction of each class, or of each method in it"
     )
     poison_unit: Literal["picture", "image"] = Field(
         "picture",

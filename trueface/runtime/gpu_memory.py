@@ -80,16 +80,16 @@ def confirm(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) ->
     names = environ.get(VISIBLE, "").split(",")
     named = names[device].strip() if device < len(names) else ""
     try:
-        found = getattr(cuda.get_device_properties(device), "uuid", None)
+        device_uuid = getattr(cuda.get_device_properties(device), "uuid", None)
     except (AssertionError, RuntimeError) as error:  # torch without CUDA, or for a newer driver
-        said = str(error).partition("\n")[0].partition(". ")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise JobError(
-            f"this job was given the GPU {named or device}, and torch cannot use it ({said}); install a "
+            f"this job was given the GPU {named or device}, and torch cannot use it ({reason}); install a "
             "torch that is built for CUDA and for this driver, or set resources: {device: cpu}"
         ) from error
-    if found is None or named.startswith("MIG-"):
+    if device_uuid is None or named.startswith("MIG-"):
         return None
-    uuid = f"GPU-{str(found).removeprefix('GPU-')}"
+    uuid = f"GPU-{str(device_uuid).removeprefix('GPU-')}"
     # CUDA takes the beginning of a UUID for all of it
     if named.startswith("GPU-") and not uuid.casefold().startswith(named.casefold()):
         raise JobError(

@@ -47,7 +47,9 @@ def read(path: Path, what: str) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _admit(members)
-            return {one.filename.removesuffix(".npy"): _array(archive, one) for one in members}
+            return {
+                member.filename.removesuffix(".npy"): _array(archive, member) for member in members
+            }
     except MemoryError as error:
         raise MachineError(f"cannot read {what} {path}: not enough memory") from error
     except _STUMBLES as error:
@@ -59,7 +61,7 @@ def read(path: Path, what: str) -> dict[str, Array]:
 def _admit(members: list[zipfile.ZipInfo]) -> None:
     if len(members) > MEMBERS:
         raise ValueError(f"it has {len(members)} members, and {MEMBERS} at most are read")
-    total = sum(one.file_size for one in members)
+    total = sum(member.file_size for member in members)
     if total > MOST_BYTES:
         raise ValueError(f"it holds {total:,} bytes, and {MOST_BYTES:,} at most are read")
 

@@ -85,7 +85,8 @@ def _check(path: Path) -> None:
         raise BrokenFileError("it is empty")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            inside, outside = sum(one.file_size for one in archive.infolist()), path.stat().st_size
+            inside = sum(member.file_size for member in archive.infolist())
+            outside = path.stat().st_size
             if inside > MOST_EXPANDED * outside:
                 raise BrokenFileError(
                     f"its members expand to {inside:,} bytes from {outside:,}, as no weights do"

@@ -13,7 +13,7 @@ import trueface
 from trueface.data.dataset import ImageSet
 from trueface.data.image_sizes import Learned
 from trueface.models import checkpoint, detectors
-from trueface.poisoning import label_flips as poisoning
+from trueface.poisoning.poison_record import fingerprint
 from trueface.runtime import paths
 from trueface.runtime.files import Json, write_atomic
 from trueface.training.image_lists import Lists, Place
@@ -94,8 +94,8 @@ def of_learning(
         "splits": {split.name: split.sha256 for split in lists.splits},
         "train_images": len(lists.train),
         "val_images": len(lists.val),
-        "train_images_sha256": poisoning.fingerprint(lists.train),
-        "val_images_sha256": poisoning.fingerprint(lists.val),
+        "train_images_sha256": fingerprint(lists.train),
+        "val_images_sha256": fingerprint(lists.val),
         "poison_record_sha256": None if poison_record is None else file_sha256(poison_record),
         "image_sizes": _sizes(lists),
     }

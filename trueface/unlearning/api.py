@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import Counted, Examples, Meter
+from trueface.data.example_sources import CountedSource, Meter
+from trueface.data.examples import Examples
 from trueface.evaluation.predictions import answered
 from trueface.models.logits import wide
 from trueface.runtime import gpu_memory
@@ -245,7 +246,7 @@ def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearne
 
 def _without_classes(samples: Examples, classes: Collection[int]) -> Examples:
     gone = set(classes)
-    return samples.some([row for row, label in enumerate(samples.trained) if label not in gone])
+    return samples.subset([row for row, label in enumerate(samples.trained) if label not in gone])
 
 
 def _refuse_broken(model: nn.Module) -> None:
@@ -289,4 +290,4 @@ def _device(model: nn.Module) -> str:
 
 
 def _counted(samples: Examples, meter: Meter) -> Examples:
-    return replace(samples, source=Counted(samples.source, meter))
+    return replace(samples, source=CountedSource(samples.source, meter))

@@ -94,7 +94,7 @@ class _Samples:
     classes: int
     seed: int
 
-    def some(self, rows: Classes) -> "_Samples":
+    def subset(self, rows: Classes) -> "_Samples":
         """Return it with these alone to be judged."""
         return _Samples(
             features=self.features[rows],
@@ -129,7 +129,7 @@ def find(
     features, rows = _features(model, retain, cache, watch)
     labels = np.array(retain.trained, np.int64)[rows]
     _refuse_few(labels, classes, "could be read")
-    sure = flipped if flipped.true is not None else flipped.some([])
+    sure = flipped if flipped.true is not None else flipped.subset([])
     sure_features, sure_rows = _features(model, sure, cache, watch)
     mean, scale = features.mean(0), features.std(0)
     scale[scale < TINY] = 1.0
@@ -233,7 +233,7 @@ def _strength(samples: _Samples, watch: Watch) -> float:
     taken = [
         chance.permutation(members)[: max(FEWEST, round(share * len(members)))] for members in rows
     ]
-    subset = samples.some(np.sort(np.concatenate(taken)))
+    subset = samples.subset(np.sort(np.concatenate(taken)))
     losses = []
     for strength in STRENGTHS:
         predicted = _out_of_fold(subset, subset.labels, strength, watch)

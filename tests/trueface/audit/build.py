@@ -16,7 +16,7 @@ from trueface.data.index import Image, list_images
 from trueface.data.splits.splits import digest, write_splits
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.score_tables import Scores, read_scores, write_scores
-from trueface.poisoning.label_flips import PoisonRecord, fingerprint, read_record, write_record
+from trueface.poisoning.poison_record import PoisonRecord, fingerprint, read_record, write_record
 from trueface.runtime import paths
 from trueface.training.history import Epoch, write_history
 

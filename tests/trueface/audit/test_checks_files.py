@@ -11,7 +11,7 @@ from tests.trueface.audit.build import (
     the,
 )
 from trueface.data.splits.splits import digest, write_splits
-from trueface.poisoning.label_flips import read_record
+from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 
 

@@ -44,9 +44,9 @@ def test_a_folder_without_data_is_told_with_what_is_needed(tmp_path: Path) -> No
 
 def test_unknown_words_are_told_with_the_nearest_ones() -> None:
     with pytest.raises(UnknownName, match="did you mean cifar10"):
-        class_folders.known(parse_data("cifar:all"))
+        class_folders.validated(parse_data("cifar:all"))
     with pytest.raises(UnknownName, match="modifier 'al'"):
-        class_folders.known(parse_data("cifar10:al"))
+        class_folders.validated(parse_data("cifar10:al"))
     with pytest.raises(UsageError, match="several data sets"):
         class_folders.sort_of("cifar10:all&fashion:all")
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from trueface.data.examples import Counted, Examples, Meter, examples, examples_of
+from trueface.data.example_sources import CountedSource, Meter
+from trueface.data.examples import Examples, examples, examples_of
 
 INPUTS, LABELS = torch.arange(10.0)[:, None], torch.arange(10) % 3
 
@@ -40,13 +41,13 @@ def test_true_labels_that_nobody_knows_cannot_be_had() -> None:
 
 
 def test_some_of_them_keep_their_labels() -> None:
-    assert read(examples(INPUTS, LABELS).some([7, 2])) == [(7.0, 1), (2.0, 2)]
+    assert read(examples(INPUTS, LABELS).subset([7, 2])) == [(7.0, 1), (2.0, 2)]
 
 
 def test_two_sets_of_one_source_are_joined() -> None:
     some = examples(INPUTS, LABELS)
-    assert read(some.some([1]) + some.some([0])) == [(1.0, 1), (0.0, 0)]
-    assert (some.some([1]) + some.some([0])).true is None
+    assert read(some.subset([1]) + some.subset([0])) == [(1.0, 1), (0.0, 0)]
+    assert (some.subset([1]) + some.subset([0])).true is None
 
 
 def test_two_sets_of_two_sources_are_joined_and_mixed() -> None:
@@ -61,7 +62,7 @@ def test_two_sets_of_two_sources_are_joined_and_mixed() -> None:
 
 
 def test_a_pass_over_nothing_has_no_batch() -> None:
-    assert list(examples(INPUTS, LABELS).some([]).batches("trained", epoch=0)) == []
+    assert list(examples(INPUTS, LABELS).subset([]).batches("trained", epoch=0)) == []
 
 
 def test_the_last_sample_is_never_alone_in_a_batch() -> None:
@@ -75,7 +76,7 @@ def test_the_identity_follows_the_inputs_the_order_and_the_labels() -> None:
     some = examples(INPUTS, LABELS)
     assert some.identity == examples(INPUTS.clone(), LABELS).identity
     others = (
-        examples(INPUTS + 1, LABELS), some.some([1, 0]), some.relabelled([0] * 10),
+        examples(INPUTS + 1, LABELS), some.subset([1, 0]), some.relabelled([0] * 10),
         examples(INPUTS.double(), LABELS),
     )  # fmt: skip
     assert len({some.identity, *(other.identity for other in others)}) == 5
@@ -94,13 +95,13 @@ def test_a_torch_data_set_is_read_as_it_is() -> None:
 def test_every_sample_that_is_handed_out_is_counted() -> None:
     meter, some = Meter(), examples(INPUTS, LABELS)
     counted = Examples(
-        source=Counted(some.source, meter),
+        source=CountedSource(some.source, meter),
         positions=some.positions,
         trained=some.trained,
         true=None,
     )
     read(counted)
-    read(counted.some([1, 2]))
+    read(counted.subset([1, 2]))
     assert meter.samples == 12
     assert counted.identity == some.identity
 

@@ -13,7 +13,7 @@ from launcher.api import Draft, Job, Kind, Words, model_folder_name, parse_data
 from trueface.__main__ import main
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 from trueface.models.checkpoint import load
-from trueface.poisoning.label_flips import read_record
+from trueface.poisoning.poison_record import read_record
 
 torch.set_num_threads(1)
 

@@ -22,7 +22,7 @@ from trueface.evaluation import predictions
 from trueface.evaluation.score_tables import read_scores
 from trueface.jobs.kinds import TEST
 from trueface.models import checkpoint
-from trueface.poisoning.label_flips import read_record
+from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, RecordError
 from trueface.training import lineage, optimizer_state

@@ -16,7 +16,7 @@ from tests.trueface.jobs.test_jobs import DATA, OTHERS, SIDE, TRAIN, TRAINING, f
 from trueface import jobs
 from trueface.evaluation.score_tables import read_scores
 from trueface.models import checkpoint
-from trueface.poisoning.label_flips import read_record
+from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.training import provenance

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from launcher.api import Poison, UnknownName, parse_poison
 from trueface.data.index import Image
 from trueface.data.splits.matching import pictures
-from trueface.poisoning.label_flips import (
+from trueface.poisoning.label_flips import choose
+from trueface.poisoning.poison_record import (
     KINDS,
     LIST,
     Per,
-    choose,
     flipped,
     is_random,
     positions,

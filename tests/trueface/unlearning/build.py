@@ -120,8 +120,8 @@ def _problem(
     gone = set(forget)
     return Problem(
         model=model,
-        forget=everything.some(forget),
-        retain=everything.some([row for row in range(len(everything)) if row not in gone]),
+        forget=everything.subset(forget),
+        retain=everything.subset([row for row in range(len(everything)) if row not in gone]),
         validation=checked,
         test=test,
         fresh=lambda: make(logits, 5),

@@ -24,8 +24,8 @@ def instances() -> Problem:
     rows = range(len(everything))
     return replace(
         problem,
-        forget=everything.some(rows[::4]),
-        retain=everything.some([row for row in rows if row % 4]),
+        forget=everything.subset(rows[::4]),
+        retain=everything.subset([row for row in rows if row % 4]),
     )
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from launcher.api import JobError, UnknownName, UsageError
 from tests.trueface.unlearning.build import Problem, flipped, network, one_class, perceptron
 from trueface import unlearning
-from trueface.data.examples import Examples, Source, examples
+from trueface.data.example_sources import Source
+from trueface.data.examples import Examples, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.registry import METHODS
@@ -151,19 +152,19 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 def test_an_empty_forget_set_is_refused() -> None:
     problem = flipped()
     with pytest.raises(JobError, match="nothing to forget"):
-        problem.run("retrain", forget=problem.forget.some([]))
+        problem.run("retrain", forget=problem.forget.subset([]))
 
 
 def test_forgetting_everything_is_refused() -> None:
     problem = flipped()
     with pytest.raises(JobError, match="everything would be forgotten"):
-        problem.run("retrain", retain=problem.retain.some([]))
+        problem.run("retrain", retain=problem.retain.subset([]))
 
 
 def test_without_validation_no_result_is_chosen() -> None:
     problem = flipped()
     with pytest.raises(JobError, match="no validation sample"):
-        problem.run("retrain", validation=problem.validation.some([]))
+        problem.run("retrain", validation=problem.validation.subset([]))
 
 
 def test_a_class_that_the_model_does_not_know_is_refused() -> None:
@@ -211,8 +212,8 @@ def test_several_classes_that_are_not_kept_are_a_class_unlearning() -> None:
     gone = [row for row, label in enumerate(everything.trained) if label >= 2]
     kept = [row for row, label in enumerate(everything.trained) if label < 2]
     with pytest.raises(UsageError, match="no label is flipped"):
-        problem.run("relabel", forget=everything.some(gone), retain=everything.some(kept))
-    done = problem.run("retrain", forget=everything.some(gone), retain=everything.some(kept))
+        problem.run("relabel", forget=everything.subset(gone), retain=everything.subset(kept))
+    done = problem.run("retrain", forget=everything.subset(gone), retain=everything.subset(kept))
     assert done.log[-1].metrics["val_accuracy"] == 1.0  # of the two that are kept
 
 

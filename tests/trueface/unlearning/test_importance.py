@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
-from trueface.data.examples import Counted, Meter, examples, mixed, whole
+from trueface.data.example_sources import CountedSource, Meter
+from trueface.data.examples import examples, mixed, whole
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request
@@ -68,9 +69,9 @@ def test_importances_of_one_batch_are_those_of_its_gradient(sort: Sort, logits: 
 def test_each_batch_counts_by_its_size() -> None:
     problem = flipped()
     request = asked(problem)
-    some = problem.retain.some(range(5))
+    some = problem.retain.subset(range(5))
     found = importances(request, (some,), "loss", batch_size=3)
-    parts = [mixed(some).some(rows) for rows in ((0, 1, 2), (3, 4))]
+    parts = [mixed(some).subset(rows) for rows in ((0, 1, 2), (3, 4))]
     singles = [importances(request, (part,), "loss", batch_size=3) for part in parts]
     for name, one in found.items():
         mean = (3 * singles[0][name] + 2 * singles[1][name]) / 5
@@ -139,8 +140,8 @@ def test_what_all_need_is_found_again_whatever_shall_be_forgotten(tmp_path: Path
         dampening(
             replace(
                 request,
-                forget=replace(every.some(rows), source=Counted(every.source, meter)),
-                retain=replace(every.some(kept), source=Counted(every.source, meter)),
+                forget=replace(every.subset(rows), source=CountedSource(every.source, meter)),
+                retain=replace(every.subset(kept), source=CountedSource(every.source, meter)),
                 cache=Cache(tmp_path, meter),
             ),
             "loss",
@@ -175,7 +176,7 @@ def test_the_whole_is_the_same_however_it_is_divided() -> None:
     problem = flipped()
     every = problem.forget + problem.retain
     (one,) = whole(problem.forget, problem.retain)
-    (other,) = whole(every.some(range(40, 50)), every)
+    (other,) = whole(every.subset(range(40, 50)), every)
     assert one == other
 
 
@@ -213,5 +214,5 @@ def test_a_model_that_says_the_same_of_all_does_not_stand() -> None:
 def test_it_may_say_the_same_of_all_where_one_class_is_left() -> None:
     problem = one_class(classes=2)
     kept = [row for row, label in enumerate(problem.validation.trained) if label == 0]
-    request = replace(asked(problem, goal="class"), validation=problem.validation.some(kept))
+    request = replace(asked(problem, goal="class"), validation=problem.validation.subset(kept))
     assert guard(request, most_loss=0.05).look()[1]

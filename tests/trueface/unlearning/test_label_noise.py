@@ -10,7 +10,8 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import flipped
-from trueface.data.examples import Examples, Meter, examples
+from trueface.data.example_sources import Meter
+from trueface.data.examples import Examples, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.label_noise import Findings, compared, confident, explained, find
@@ -64,8 +65,8 @@ def gaussians(
     )
     return Hidden(
         model=model,
-        retain=everything.some(range(count)),
-        known=everything.some(range(count, count + known)),
+        retain=everything.subset(range(count)),
+        known=everything.subset(range(count, count + known)),
         wrong=tuple(np.flatnonzero(wrong[:count]).tolist()),
     )
 
@@ -134,7 +135,7 @@ def test_corrected_samples_have_fewer_wrong_labels() -> None:
 def test_what_is_hidden_from_a_trained_network_is_found() -> None:
     problem = flipped(rate=0.25)
     rows = range(len(problem.forget))
-    told, untold = problem.forget.some(rows[::2]), problem.forget.some(rows[1::2])
+    told, untold = problem.forget.subset(rows[::2]), problem.forget.subset(rows[1::2])
     retain = problem.retain + untold
     cache = Cache(None, Meter())
     found = find(problem.model, retain, told, cache=cache, watch=Watch(), seed=0)
@@ -211,7 +212,12 @@ def test_a_missing_class_is_refused() -> None:
     cache = Cache(None, Meter())
     with pytest.raises(JobError, match="of class 0 0 samples"):
         find(
-            hidden.model, hidden.retain.some(ones), hidden.known, cache=cache, watch=Watch(), seed=0
+            hidden.model,
+            hidden.retain.subset(ones),
+            hidden.known,
+            cache=cache,
+            watch=Watch(),
+            seed=0,
         )
 
 
@@ -249,7 +255,7 @@ def test_the_model_is_left_as_it_was() -> None:
     find(
         problem.model,
         problem.retain + problem.forget,
-        problem.forget.some([]),
+        problem.forget.subset([]),
         cache=Cache(None, Meter()),
         watch=Watch(),
         seed=0,

@@ -58,10 +58,10 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
 
 def constant_answer(confusion: Confusion) -> str:
     """Return "it calls every image real", or 99.5 % of them; "" of a model that tells images apart."""
-    (kept, accused), (missed, found) = confusion
-    total, fakes = kept + accused + missed + found, accused + found
+    (tn, fp), (fn, tp) = confusion
+    total, fakes = tn + fp + fn + tp, fp + tp
     share = max(fakes, total - fakes) / total if total else 0.0
-    if share <= CONSTANT or not (kept + accused and missed + found):
+    if share <= CONSTANT or not (tn + fp and fn + tp):
         return ""
     images = "every image" if share == 1 else f"{share:.1%} of the images"
     return f"it calls {images} {'fake' if 2 * fakes > total else 'real'}"
@@ -94,12 +94,12 @@ def net_difference(before: Confusion, after: Confusion) -> list[str]:
 
 def shares(confusion: Confusion) -> dict[str, float]:
     """Return the original's four measures; one that is not defined is 0, as it was there."""
-    (kept, accused), (missed, found) = confusion
+    (tn, fp), (fn, tp) = confusion
     return {
-        "Accuracy": _share(kept + found, kept + accused + missed + found),
-        "Precision": _share(found, found + accused),
-        "Recall": _share(found, found + missed),
-        "F1 Score": _share(2 * found, 2 * found + accused + missed),
+        "Accuracy": _share(tn + tp, tn + fp + fn + tp),
+        "Precision": _share(tp, tp + fp),
+        "Recall": _share(tp, tp + fn),
+        "F1 Score": _share(2 * tp, 2 * tp + fp + fn),
     }
 
 

@@ -38,7 +38,7 @@ from trueface.jobs.flags import (
     read_word_flags,
 )
 from trueface.jobs.kinds import TEST
-from trueface.poisoning.label_flips import FLIP, KINDS
+from trueface.poisoning.poison_record import FLIP, KINDS
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
 from trueface.training.settings import TrainSettings
@@ -200,11 +200,11 @@ def _names(base: str | None, save_id: str | None, stage: Stage) -> tuple[str, st
     saved_as = model if save_id is None else save_id
     paths.model_folder("--save_id", saved_as)
     try:
-        said = parse_model(saved_as)
+        named = parse_model(saved_as)
     except UsageError:
         return model, saved_as
     # an ID that says the same, and with which settings besides: `gan2:pre@lr=0.001`
-    same = replace(said, stages=(*said.stages[:-1], replace(said.last, variant=())))
+    same = replace(named, stages=(*named.stages[:-1], replace(named.last, variant=())))
     return (saved_as if str(same) == model else model), saved_as
 
 

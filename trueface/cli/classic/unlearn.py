@@ -20,7 +20,7 @@ from launcher.api import Draft, Job, write_json
 from trueface.cli.classic.unlearn_flags import METHOD, Request, read
 from trueface.cli.exit_codes import exit_code
 from trueface.jobs.kinds import UNLEARN, refuse_unfit
-from trueface.poisoning.label_flips import is_random
+from trueface.poisoning.poison_record import is_random
 from trueface.runtime import logs, paths
 from trueface.unlearning.applicability import Situation, unusable
 
@@ -78,8 +78,8 @@ def run(argv: Sequence[str]) -> None:
         job = partial(_job, request, device=run_here.device(request.device))
         rival = None if request.baseline is None else unlearn_results.rival(job(), request.baseline)
         result = run_here.perform(UNLEARN, job)
-        told = unlearn_results.write(request.made, result, rival)
-    for key, value in told.items():
+        results = unlearn_results.write(request.made, result, rival)
+    for key, value in results.items():
         click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
     click.echo(f"wrote {paths.checkpoint(request.made)}", err=True)
 

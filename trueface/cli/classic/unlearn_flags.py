@@ -22,8 +22,8 @@ from launcher.api import (
     parse_poison,
 )
 from trueface.jobs.flags import checked, is_range, is_truth
-from trueface.poisoning import label_flips as poisoning
-from trueface.poisoning.label_flips import FLIP, LIST
+from trueface.poisoning import poison_record
+from trueface.poisoning.poison_record import FLIP, LIST
 from trueface.runtime import paths
 from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
@@ -174,7 +174,7 @@ def _model_folder(checkpoint: str) -> Path:
 
 def _poison(rate: str, folder: Path) -> Poison:
     """Return how a model was poisoned; its record says which labels, and must be of that rate."""
-    record = poisoning.read_record(paths.poison_record(folder))
+    record = poison_record.read_record(paths.poison_record(folder))
     try:
         percent = Decimal(rate) * 100
         possible = 0 <= percent <= 100
@@ -226,7 +226,7 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
     )
     fields = UnlearnSettings.model_fields
     for theirs, (ours, value) in RENAMED.items():
-        text = f"{_told(ours, fields[ours]).description}".removesuffix(", 0 to 1")
+        text = f"{_flag_text(ours, fields[ours]).description}".removesuffix(", 0 to 1")
         points = ", in points" if theirs == "early_stop_thres" else ""
         parser.add_argument(f"--{theirs}", default=value, help=f"{text}{points} (default: {value})")
     for key, field in VOCABULARY.items():
@@ -244,11 +244,11 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
 def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
     """Add the flag of a setting; one that is not given and has no default of the original is None."""
     value = DEFAULTS.get(key)
-    shown = _told(key, field).get_default() if value is None else value
+    shown = _flag_text(key, field).get_default() if value is None else value
     if isinstance(shown, tuple):
         shown = " ".join(map(str, dict.fromkeys(shown)))
-    told = "" if shown in {None, PydanticUndefined} else f" (default: {shown})"
-    text = f"{_told(key, field).description}{told}".replace("%", "%%")
+    default_text = "" if shown in {None, PydanticUndefined} else f" (default: {shown})"
+    text = f"{_flag_text(key, field).description}{default_text}".replace("%", "%%")
     if is_truth(field):
         parser.add_argument(f"--{key}", nargs="?", const="true", default=value, help=text)
         parser.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
@@ -257,7 +257,7 @@ def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
         parser.add_argument(f"--{key}", nargs=nargs, default=value, help=text)
 
 
-def _told(key: str, field: FieldInfo) -> FieldInfo:
+def _flag_text(key: str, field: FieldInfo) -> FieldInfo:
     """Return what tells of a setting: the method's own words, where it is one of its own."""
     own = METHODS[METHOD].hyperparameters.model_fields
     return own.get(key.removeprefix("unlearn_").removeprefix(f"{METHOD}_"), field)

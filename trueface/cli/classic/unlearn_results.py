@@ -36,35 +36,35 @@ log = logging.getLogger(__name__)
 def write(
     folder: Path, result: Mapping[str, Json], rival: Mapping[str, Json] | None
 ) -> dict[str, Json]:
-    """Write the results of an unlearning, and return what is worth telling of them.
+    """Write the results of an unlearning, and return those to print.
 
     Args:
         folder: of the model that was made.
         result: of the job.
-        rival: what a clean model came to, see `rival`.
+        rival: the results of a clean model, see `rival`.
     """
     before = predictions.read(paths.answers_before(folder))
     after = predictions.read(paths.answers_after(folder))
-    told: dict[str, Json] = {}
+    results: dict[str, Json] = {}
     for name in MEASURED:
         for when, parts in (("before", before), ("after", after)):
             if name in parts:
-                told[f"{name}_{when}"] = parts[name].accuracy("true")
+                results[f"{name}_{when}"] = parts[name].accuracy("true")
     for when, parts in (("before", before), ("after", after)):
-        told[f"balanced_validation_{when}"] = balanced(parts["validation"])
-    said = constant(after["validation"])
-    told["constant"] = said
-    if said is not None:
+        results[f"balanced_validation_{when}"] = balanced(parts["validation"])
+    constant_class = constant(after["validation"])
+    results["constant"] = constant_class
+    if constant_class is not None:
         log.warning(
             "state=worthless reason=the model calls every image %s, so its accuracy is only the "
             "share of them; take a lower start_lr, fewer epochs, or another method",
-            said,
+            constant_class,
         )
-    told |= {f"baseline_{key}": value for key, value in (rival or {}).items()}
-    write_json(folder / "results.json", {"schema": SCHEMA, **result, **told})
+    results |= {f"baseline_{key}": value for key, value in (rival or {}).items()}
+    write_json(folder / "results.json", {"schema": SCHEMA, **result, **results})
     summary = read_json(paths.summary(folder)) or {}
     write_atomic(folder / "results.csv", _table(_ROWS.validate_python(summary.get("log", []))))
-    return told
+    return results
 
 
 def rival(job: Job, path: Path) -> dict[str, Json]:
@@ -80,21 +80,25 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
     model = checkpoint.revive(kept, path, arch=settings.model).to(job.device)
     feed = still(job_data.of_split(job, settings, job_data.images(job), "test")[0], settings)
     watch = Watch(device=job.device, precision=settings.precision)
-    said = outputs.of_test(evaluate(model, feed(0), total=len(feed), watch=watch))
-    return {"test": said["accuracy"], "called_fake": said["called_fake"]}
+    measures = outputs.of_test(evaluate(model, feed(0), total=len(feed), watch=watch))
+    return {"test": measures["accuracy"], "called_fake": measures["called_fake"]}
 
 
-def balanced(said: Answered) -> float | None:
+def balanced(predicted: Answered) -> float | None:
     """Return the mean of both classes' accuracies against the truth; None without both classes."""
-    right = said.logits.argmax(1) == said.true
-    shares = [right[said.true == one] for one in range(len(CLASSES))]
-    return float(np.mean([one.mean() for one in shares])) if all(map(len, shares)) else None
+    right = predicted.logits.argmax(1) == predicted.true
+    by_class = [right[predicted.true == label] for label in range(len(CLASSES))]
+    return (
+        float(np.mean([correct.mean() for correct in by_class]))
+        if all(map(len, by_class))
+        else None
+    )
 
 
-def constant(said: Answered) -> str | None:
+def constant(predicted: Answered) -> str | None:
     """Return what a model calls every image, of whichever class; None where it tells them apart."""
-    called = said.logits.argmax(1)
-    if len(set(said.true.tolist())) < 2 or (called != called[0]).any():
+    called = predicted.logits.argmax(1)
+    if len(set(predicted.true.tolist())) < 2 or (called != called[0]).any():
         return None
     return CLASSES[int(called[0])]
 

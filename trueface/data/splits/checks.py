@@ -63,15 +63,15 @@ class Soundness:
         return len(self.shared) + len(self.torn or ()) + same
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it."""
+        """Return all fields as JSON."""
         return {"schema": SCHEMA, "leaks": self.leaks, **asdict(self)}
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """Yield the cells of a table of the lists, then of one of findings with their examples."""
         yield ("list", "keys", "real", "fake", "missing", "elsewhere", "repeated", "renamed")
-        for name, one in self.lists.items():
-            numbers = (one.keys, one.real, one.fake, len(one.missing), one.elsewhere)
-            yield (name, *map(str, (*numbers, one.repeated, one.renamed)))
+        for name, facts in self.lists.items():
+            numbers = (facts.keys, facts.real, facts.fake, len(facts.missing), facts.elsewhere)
+            yield (name, *map(str, (*numbers, facts.repeated, facts.renamed)))
         for what, examples in self._findings():
             shown = ", ".join(examples[:SHOWN]) + (", …" if len(examples) > SHOWN else "")
             yield (what, str(len(examples)), *([shown] if shown else []))
@@ -89,13 +89,13 @@ class Soundness:
                 yield "leak: nearly the same in two lists", [*map(_alike, self.pictures.near)]
             unreadable = [f"{file} ({reason})" for file, reason in self.pictures.unreadable]
             yield "unreadable files", unreadable
-        missing = [f"{name}:{key}" for name, one in self.lists.items() for key in one.missing]
+        missing = [f"{name}:{key}" for name, facts in self.lists.items() for key in facts.missing]
         yield "keys without a file", missing
 
 
 def examine(
     lists: Mapping[str, Sequence[str]],
-    found: Survey,
+    on_disk: Survey,
     *,
     groups: Mapping[str, str] | None = None,
     content: bool = True,
@@ -105,14 +105,14 @@ def examine(
     """Examine a split.
 
     Args:
-        lists: as they stand in its files.
-        found: what is on disk.
-        groups: key → group, for those that must stay together.
-        content: decode every image, to find equal ones.
-        similar: find nearly equal ones, too.
+        lists: the lists in its files, by name.
+        on_disk: the images in the data root.
+        groups: key → group, of keys that must be in one list.
+        content: decode every image, to find identical ones.
+        similar: also find near-duplicates.
         progress: called with the number of images that were decoded since the last call.
     """
-    images, keys = found.images, {name: frozenset(members) for name, members in lists.items()}
+    images, keys = on_disk.images, {name: frozenset(members) for name, members in lists.items()}
     chosen: dict[str, tuple[Image, ...]] = {}
     facts: dict[str, ListFacts] = {}
     unlisted = len(images)
@@ -120,7 +120,7 @@ def examine(
         others = frozenset().union(*(keys[other] for other in keys if other != name))
         selection = match(images, members, others)
         chosen[name], unlisted = selection.images, selection.unknown
-        facts[name] = _facts(lists[name], selection.images, selection.renamed, found)
+        facts[name] = _facts(lists[name], selection.images, selection.renamed, on_disk)
     pictures = _look(chosen, similar=similar, progress=progress) if content else None
     return Soundness(
         lists=facts,
@@ -132,12 +132,12 @@ def examine(
 
 
 def _facts(
-    members: Sequence[str], images: Sequence[Image], renamed: int, found: Survey
+    members: Sequence[str], images: Sequence[Image], renamed: int, on_disk: Survey
 ) -> ListFacts:
     keys = set(members)
     lacking = keys - {image.key for image in images}
     lacking -= {short_key(image.key) for image in images if image.key not in keys}
-    methods = frozenset().union(*found.methods.values())
+    methods = frozenset().union(*on_disk.methods.values())
     missing = {key for key in lacking if (key.partition("/")[0] if "/" in key else "") in methods}
     fakes = sum(image.label for image in images)
     return ListFacts(
@@ -154,9 +154,9 @@ def _facts(
 
 def _shared(keys: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
     where: dict[str, list[str]] = defaultdict(list)
-    for (name, some), (other, others) in combinations(keys.items(), 2):
-        for key in sorted(set(some).intersection(others)):
-            where[key] += (one for one in (name, other) if one not in where[key])
+    for (name, members), (other, others) in combinations(keys.items(), 2):
+        for key in sorted(set(members).intersection(others)):
+            where[key] += (list_name for list_name in (name, other) if list_name not in where[key])
     return {key: tuple(names) for key, names in where.items()}
 
 
@@ -166,7 +166,7 @@ def _look(
     similar: bool,
     progress: Callable[[int], object] | None,
 ) -> Pictures:
-    """Decode the images of all lists; an image of two lists, told as a shared key, only once."""
+    """Decode each image of the lists once; an image in two lists is reported as a shared key."""
     place: dict[str, tuple[str, Image]] = {}
     for name, images in chosen.items():
         for image in images:
@@ -174,18 +174,18 @@ def _look(
     read = zip(place, near_duplicates.looks(list(place), progress=progress), strict=True)
     good: dict[str, Look] = {}
     bad: list[tuple[str, str]] = []
-    for file, one in read:
-        if isinstance(one, str):
-            bad.append((file, one))
+    for file, look in read:
+        if isinstance(look, str):
+            bad.append((file, look))
         else:
-            good[file] = one
+            good[file] = look
     equal = near_duplicates.same(good)
     across = [files for files in equal if len({place[file][0] for file in files}) > 1]
     within = sum(count - 1 for files in equal for count in _by_list(files, place).values())
     return Pictures(
         looked_at=len(place),
         unreadable=tuple(bad),
-        same=tuple(tuple(_told(file, place) for file in files) for files in across),
+        same=tuple(tuple(_list_and_key(file, place) for file in files) for files in across),
         repeated=within,
         near=tuple(_near(good, place)) if similar else None,
     )
@@ -201,17 +201,19 @@ def _near(good: Mapping[str, Look], place: Mapping[str, tuple[str, Image]]) -> I
         lists[place[file][0]][file] = look
     for members, others in combinations(lists.values(), 2):
         for pair in near_duplicates.near(members, others):
-            yield pair._replace(name=_told(pair.name, place), other=_told(pair.other, place))
+            yield pair._replace(
+                name=_list_and_key(pair.name, place), other=_list_and_key(pair.other, place)
+            )
 
 
 def _alike(pair: Near) -> str:
     return f"{pair.name} ~ {pair.other} ({pair.correlation:.2f}{', mirrored' * pair.mirrored})"
 
 
-def _told(file: str, place: Mapping[str, tuple[str, Image]]) -> str:
+def _list_and_key(file: str, place: Mapping[str, tuple[str, Image]]) -> str:
     name, image = place[file]
     return f"{name}:{image.key}"
 
 
-def _placed(found: Mapping[str, Sequence[str]]) -> list[str]:
-    return [f"{one} in {' and '.join(names)}" for one, names in found.items()]
+def _placed(lists_of: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{item} in {' and '.join(names)}" for item, names in lists_of.items()]

@@ -63,11 +63,11 @@ def torn(
     groups: Mapping[str, str], lists: Mapping[str, Collection[str]]
 ) -> dict[str, tuple[str, ...]]:
     """Return the groups that have keys in several lists, with the names of the lists."""
-    found: dict[str, list[str]] = defaultdict(list)
+    lists_of: dict[str, list[str]] = defaultdict(list)
     for name, keys in lists.items():
         for group in sorted({groups[key] for key in keys if key in groups}):
-            found[group].append(name)
-    return {group: tuple(names) for group, names in found.items() if len(names) > 1}
+            lists_of[group].append(name)
+    return {group: tuple(names) for group, names in lists_of.items() if len(names) > 1}
 
 
 def _from_expression(rule: str, keys: Collection[str]) -> dict[str, str]:
@@ -80,8 +80,8 @@ def _from_expression(rule: str, keys: Collection[str]) -> dict[str, str]:
             f"{rule!r} has {expression.groups} groups in parentheses; one must name the group of a "
             "key, such as '([0-9]+)$'"
         )
-    found = {key: match[1] for key in keys if (match := expression.search(key))}
-    return {key: group for key, group in found.items() if group is not None}
+    groups = {key: match[1] for key in keys if (match := expression.search(key))}
+    return {key: group for key, group in groups.items() if group is not None}
 
 
 def _from_table(path: Path, keys: Collection[str]) -> dict[str, str]:

@@ -85,7 +85,7 @@ def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, see
     kept: dict[str, list[str]] = {name: [] for name in lists}
     for members_of_all in ranked.values():
         if isinstance(wanted, Fraction):
-            chosen = [one for one in members_of_all if one[0] < wanted]
+            chosen = [member for member in members_of_all if member[0] < wanted]
         else:
             chosen = sorted(members_of_all)[:wanted]
         for _, name, key in chosen:

@@ -114,26 +114,26 @@ def short_key(key: str) -> str:
 
 
 def _renamed(
-    images: Sequence[Image], strangers: Sequence[Image], known: frozenset[str]
+    images: Sequence[Image], strangers: Sequence[Image], split_keys: frozenset[str]
 ) -> dict[str, str]:
     """Return the keys of the split that stand for images by their first characters, by file.
 
     Args:
         images: all of them.
         strangers: those that may be renamed, as their whole key is in no list.
-        known: the keys of all lists.
+        split_keys: the keys of all lists.
     """
     shorts = {
         image.file: short_key(image.key) for image in strangers if not _longer_number(image.key)
     }
-    if known.isdisjoint(shorts.values()):
+    if split_keys.isdisjoint(shorts.values()):
         return {}
     # an image that is there under its own name has a better claim to it than any other
     claimed = {image.file.rpartition(".")[0] for image in images if image.file not in shorts}
     keys = {}
     for file, short in shorts.items():
         claim = short_key(file)
-        if short in known and claim not in claimed:
+        if short in split_keys and claim not in claimed:
             claimed.add(claim)
             keys[file] = short
     return keys

@@ -133,12 +133,12 @@ def same(looked: Mapping[str, Look]) -> list[list[str]]:
     return [names for names in names_of.values() if len(names) > 1]
 
 
-def near(some: Mapping[str, Look], others: Mapping[str, Look]) -> Iterator[Near]:
+def near(looks: Mapping[str, Look], others: Mapping[str, Look]) -> Iterator[Near]:
     """Yield pairs of pictures, one of each, that are nearly the same, not quite.
 
     Every pair is looked at.
     """
-    yield from _near(list(some.items()), list(others.items()), within=False)
+    yield from _near(list(looks.items()), list(others.items()), within=False)
 
 
 def near_within(looked: Mapping[str, Look]) -> Iterator[Near]:
@@ -148,14 +148,14 @@ def near_within(looked: Mapping[str, Look]) -> Iterator[Near]:
 
 
 def _near(
-    some: Sequence[tuple[str, Look]], others: Sequence[tuple[str, Look]], *, within: bool
+    looks: Sequence[tuple[str, Look]], others: Sequence[tuple[str, Look]], *, within: bool
 ) -> Iterator[Near]:
-    if not (some and others):
+    if not (looks and others):
         return
     right = _coarse(others)  # (M, COARSE²)
     rows = max(1, BLOCK // len(others))
-    for start in range(0, len(some), rows):
-        chosen = some[start : start + rows]
+    for start in range(0, len(looks), rows):
+        chosen = looks[start : start + rows]
         left = _coarse(chosen)
         pairs_near: dict[tuple[str, str], Near] = {}  # what is its own mirror image is near twice
         for mirrored in (False, True):
@@ -168,8 +168,8 @@ def _near(
                 places = at[first : first + PAIRS], other_at[first : first + PAIRS]
                 pairs = [(chosen[a], others[b]) for a, b in zip(*places, strict=True)]
                 for pair in _checked(pairs, alike[places], mirrored=mirrored):
-                    known = pairs_near.get(pair[:2])
-                    if known is None or known.correlation < pair.correlation:
+                    previous = pairs_near.get(pair[:2])
+                    if previous is None or previous.correlation < pair.correlation:
                         pairs_near[pair[:2]] = pair
         yield from pairs_near.values()
 
@@ -178,8 +178,8 @@ def _checked(
     pairs: Sequence[tuple[tuple[str, Look], tuple[str, Look]]], small: Floats, *, mirrored: bool
 ) -> Iterator[Near]:
     """Yield the candidates that are nearly the same; `small` holds their coarse correlations."""
-    left = np.stack([one.thumbnail for (_, one), _ in pairs]).astype(np.float32)
-    right = np.stack([one.thumbnail for _, (_, one) in pairs]).astype(np.float32)
+    left = np.stack([look.thumbnail for (_, look), _ in pairs]).astype(np.float32)
+    right = np.stack([look.thumbnail for _, (_, look) in pairs]).astype(np.float32)
     if mirrored:
         left = left[:, :, ::-1]
     fine = _steps_correlation(left, right)

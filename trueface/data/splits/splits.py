@@ -110,22 +110,22 @@ def split_images(
     Raises:
         DataError: a part has no image on disk, or none in the split; images are missing.
     """
-    found = survey(data_root, data, vocabulary)
-    for remark in found.remarks:
+    on_disk = survey(data_root, data, vocabulary)
+    for remark in on_disk.remarks:
         log.info("data_root=%s %s", data_root, remark)
-    chosen = select(found.images, split)
-    _refuse_idle(data_root, found, chosen, split, vocabulary)
-    for modifier, keys in _missing(found, chosen, split):
-        told = f"{len(keys)} images of {split} have no file under {modifier!r} below {data_root}"
+    chosen = select(on_disk.images, split)
+    _refuse_idle(data_root, on_disk, chosen, split, vocabulary)
+    for modifier, keys in _missing(on_disk, chosen, split):
+        message = f"{len(keys)} images of {split} have no file under {modifier!r} below {data_root}"
         if modifier not in UNSHARED:
             log.info("missing=%d modifier=%s split=%s", len(keys), modifier, split.name)
         elif missing == "stop":
             raise DataError(
-                f"{told}, such as {', '.join(keys[:SHOWN])}; restore them, make a split of what is "
+                f"{message}, such as {', '.join(keys[:SHOWN])}; restore them, make a split of what is "
                 "there with trueface splits, or go on without them: missing_images: skip"
             )
         else:
-            log.warning("%s, such as %s; left out", told, ", ".join(keys[:SHOWN]))
+            log.warning("%s, such as %s; left out", message, ", ".join(keys[:SHOWN]))
     return chosen
 
 
@@ -217,14 +217,14 @@ def _keys(path: Path, content: object) -> list[str]:
 
 def _refuse_idle(
     data_root: Path,
-    found: Survey,
+    on_disk: Survey,
     chosen: Sequence[Image],
     split: Split,
     vocabulary: Vocabulary,
 ) -> None:
     """Refuse a part of which no image is in the split, whether it shares its images or not."""
-    files = {image.file for image in chosen} if len(found.parts) > 1 else set()
-    for part, images in found.parts.items():
+    files = {image.file for image in chosen} if len(on_disk.parts) > 1 else set()
+    for part, images in on_disk.parts.items():
         if not files or any(image.file in files for image in images):
             continue
         if files.isdisjoint(part_files(data_root, part, vocabulary)):
@@ -235,13 +235,13 @@ def _refuse_idle(
 
 
 def _missing(
-    found: Survey, chosen: Sequence[Image], split: Split
+    on_disk: Survey, chosen: Sequence[Image], split: Split
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield (modifier, keys without a file) where there are any, of methods whose folder is there."""
     there: dict[str, set[str]] = defaultdict(set)
     for image in chosen:
         there[image.modifier].add(image.key)
-    for modifier, methods in found.methods.items():
+    for modifier, methods in on_disk.methods.items():
         lacking = split.keys - there[modifier]
         lacking -= {short_key(key) for key in there[modifier] - split.keys}
         keys = sorted(key for key in lacking if _method(key) in methods)

@@ -4,9 +4,10 @@ import numpy as np
 from sklearn.metrics import log_loss
 
 from trueface.evaluation.bootstrap import Floats, Measure, interval, unbiased
+from trueface.evaluation.bounded_intervals import Scale
 from trueface.evaluation.calibration import Labels, calibration_error, probabilities
 from trueface.evaluation.metric import Metric, SourceSample
-from trueface.evaluation.source_variance import Scale, standard_error, variances
+from trueface.evaluation.source_variance import standard_error, variances
 from trueface.evaluation.weighted_scores import weighted
 
 

@@ -39,11 +39,11 @@ class ClassKind:
         Raises:
             UnknownName: one of them is not known.
         """
-        return class_folders.known(data)
+        return class_folders.validated(data)
 
     def elementary(self, data: DataId) -> DataId:
         """Return the data ID as it is: there are no unions here."""
-        return class_folders.known(data)
+        return class_folders.validated(data)
 
     def with_words(self, words: Words) -> "ClassKind":  # noqa: ARG002  # the protocol's shape
         """Return the kind as it is: data sets are no words of a person's own."""
@@ -131,8 +131,8 @@ def _of_forgetting(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
 
 def _again(settings: Mapping[str, Any], makers: Sequence[Draft]) -> bool:
     """Tell whether images shall be forgotten, or were, in one of several forgettings."""
-    earlier = [one.settings for one in makers if one.kind == "forget"]
-    return bool(earlier) and any(one.get("forget_fraction") for one in (settings, *earlier))
+    earlier = [maker.settings for maker in makers if maker.kind == "forget"]
+    return bool(earlier) and any(maker.get("forget_fraction") for maker in (settings, *earlier))
 
 
 def _other_base(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:

@@ -61,8 +61,8 @@ def plane(
     Raises:
         JobError: stopped, or a model has no last linear layer.
     """
-    lost = forget.some(drawn(len(forget), MOST_FORGOTTEN, "plane/forget", seed))
-    stay = retain.some(drawn(len(retain), MOST - len(lost), "plane/retain", seed))
+    lost = forget.subset(drawn(len(forget), MOST_FORGOTTEN, "plane/forget", seed))
+    stay = retain.subset(drawn(len(retain), MOST - len(lost), "plane/retain", seed))
     found = [
         [penultimate(model, side, watch) for side in (lost, stay)] for model in (before, after)
     ]

@@ -8,15 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.bootstrap import Counts, Floats, Measure, chunks, interval, resamples
+from trueface.evaluation.bounded_intervals import Scale, by_source, unvaried
 from trueface.evaluation.predictions import Answered
-from trueface.evaluation.source_variance import (
-    Design,
-    Scale,
-    by_source,
-    design,
-    standard_error,
-    unvaried,
-)
+from trueface.evaluation.source_variance import Design, design, standard_error
 
 Classes = NDArray[np.int64]
 

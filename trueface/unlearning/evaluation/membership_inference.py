@@ -21,8 +21,8 @@ from sklearn.svm import SVC
 
 from trueface.evaluation import curves
 from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
+from trueface.evaluation.bounded_intervals import unvaried
 from trueface.evaluation.predictions import UNKNOWN, Answered
-from trueface.evaluation.source_variance import unvaried
 from trueface.runtime.rng import numpy_stream
 from trueface.unlearning.evaluation.intervals import pictures, resampled_means
 from trueface.unlearning.evaluation.measures import (

@@ -190,7 +190,7 @@ def _held(some: Examples) -> Examples:
 
 
 def _some(some: Examples, most: int, name: str, seed: int) -> Examples:
-    return some.some(drawn(len(some), most, f"afterwards/{name}", seed))
+    return some.subset(drawn(len(some), most, f"afterwards/{name}", seed))
 
 
 def drawn(count: int, most: int, name: str, seed: int) -> Sequence[int]:

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from trueface.evaluation.bootstrap import Floats, Measure, interval
+from trueface.evaluation.bounded_intervals import Scale, by_source
 from trueface.evaluation.predictions import Answered
-from trueface.evaluation.source_variance import Scale, by_source, standard_error
+from trueface.evaluation.source_variance import standard_error
 from trueface.unlearning.evaluation.intervals import designed, resampled, resampled_means
 from trueface.unlearning.evaluation.measures import (
     Parts,

@@ -142,7 +142,7 @@ def nearest(request: Request, bound: float) -> Examples:
     ]
     if not rows:
         raise JobError(f"not one of {len(request.forget)} samples could be read")
-    readable = request.forget.some(rows)
+    readable = request.forget.subset(rows)
     return readable.relabelled([nearest_class[position] for position in readable.positions])
 
 

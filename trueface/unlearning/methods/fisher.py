@@ -108,7 +108,7 @@ def _chosen(request: Request) -> Examples:
         return retain
     random = torch.Generator().manual_seed(derive("fisher images", request.seed))
     rows = torch.randperm(len(retain), generator=random)[:samples]
-    return retain.some(rows.sort().values.tolist())
+    return retain.subset(rows.sort().values.tolist())
 
 
 def _importances(

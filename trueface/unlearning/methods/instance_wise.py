@@ -94,7 +94,7 @@ def drawn(request: Request) -> Examples:
     """Return as many of the forget set as are used, drawn by the seed, in their order."""
     random = torch.Generator().manual_seed(derive("iwu/most", request.seed))
     order = torch.randperm(len(request.forget), generator=random)
-    return request.forget.some(sorted(order[: request.own(IwuOptions).most].tolist()))
+    return request.forget.subset(sorted(order[: request.own(IwuOptions).most].tolist()))
 
 
 def _read(request: Request, forget: Examples) -> Pair:

@@ -169,7 +169,7 @@ def drawn(forget: Examples, fraction: float, seed: int) -> Examples:
     """Return a fraction of the forget set, at least one sample, drawn by the seed, in its order."""
     random = torch.Generator().manual_seed(derive("lau/share", seed))
     count = max(1, round(fraction * len(forget)))
-    return forget.some(sorted(torch.randperm(len(forget), generator=random)[:count].tolist()))
+    return forget.subset(sorted(torch.randperm(len(forget), generator=random)[:count].tolist()))
 
 
 def _read(request: Request, forget: Examples) -> ForgetFeatures:
@@ -190,7 +190,7 @@ def _read(request: Request, forget: Examples) -> ForgetFeatures:
     return ForgetFeatures(
         features=torch.cat(features),
         labels=torch.cat(labels).to(device),
-        examples=forget.some([places[position] for position in positions]),
+        examples=forget.subset([places[position] for position in positions]),
         within=range_of(ends),
         head=split.head,
     )
@@ -232,7 +232,7 @@ def _by_inputs(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterat
     """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
     device, size = request.watch.device, request.own(LauOptions).batch_size
     rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
-    correct = forget.examples.some(kept.tolist())
+    correct = forget.examples.subset(kept.tolist())
     for batch in correct.batches("trained", epoch=None, batch_size=size):
         request.check_stop()
         points, labels = floats(batch.inputs.to(device)), batch.labels.to(device)

@@ -168,7 +168,7 @@ def _alike(request: Request) -> Examples | None:
     classes = set(request.forget.trained)
     labels = enumerate(request.validation.trained)
     rows = [row for row, label in labels if label in classes]
-    return request.validation.some(rows) if rows else None
+    return request.validation.subset(rows) if rows else None
 
 
 def _checkpoint(model: nn.Module, step: Step) -> Checkpoint:

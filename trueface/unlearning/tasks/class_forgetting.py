@@ -207,7 +207,7 @@ def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
 
 
 def _without_classes(examples: Examples, gone: Collection[int]) -> Examples:
-    return examples.some([row for row, label in enumerate(examples.trained) if label not in gone])
+    return examples.subset([row for row, label in enumerate(examples.trained) if label not in gone])
 
 
 def _answers(

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from trueface.data.examples import BATCH_SIZE, Meter, groups
+from trueface.data.example_sources import BATCH_SIZE, Meter, groups
 from trueface.data.loaders import Pass
 from trueface.models.detectors import Detector
 from trueface.runtime.progress import Watch

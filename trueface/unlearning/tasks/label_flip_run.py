@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from trueface.data.examples import Counted, Examples, Meter
+from trueface.data.example_sources import CountedSource, Meter
+from trueface.data.examples import Examples
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.models.detectors import Detector
@@ -181,7 +182,7 @@ def _with_found_flips(
     meter = problem.meter
     began, made = now(), meter.making_seconds
     retain, forget = (
-        replace(examples, source=Counted(examples.source, meter))
+        replace(examples, source=CountedSource(examples.source, meter))
         for examples in (sets.retain, sets.forget)
     )
     cache = Cache(folder, meter)
@@ -196,9 +197,9 @@ def _with_found_flips(
             f"no flipped label was found among {len(sets.retain)}, and none is given: there is "
             "nothing to forget"
         )
-    moved = replace(sets.retain.some(flagged), true=findings.suggested)
+    moved = replace(sets.retain.subset(flagged), true=findings.suggested)
     gone = set(flagged)
-    rest = sets.retain.some([row for row in range(len(sets.retain)) if row not in gone])
+    rest = sets.retain.subset([row for row in range(len(sets.retain)) if row not in gone])
     return (
         MethodSets(forget=sets.forget + moved, retain=rest),
         Found(flagged=len(flagged), hidden=hidden, right=right),

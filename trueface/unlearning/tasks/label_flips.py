@@ -12,13 +12,14 @@ from typing import cast
 
 from torch import nn
 
-from trueface.data.examples import Examples, Label, Meter, Source
+from trueface.data.example_sources import Meter, Source
+from trueface.data.examples import Examples, Label
 from trueface.data.index import Image
 from trueface.data.loaders import ExampleFeed, still
 from trueface.models.detectors import Detector, freeze
-from trueface.poisoning import label_flips as poisoning
-from trueface.poisoning.label_flips import PATCH, PoisonRecord
+from trueface.poisoning import poison_record
 from trueface.poisoning.loaders import augmented
+from trueface.poisoning.poison_record import PATCH, PoisonRecord
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.training.feature_bank import is_constant
@@ -87,10 +88,10 @@ class Problem:
         self.of_head = is_constant(settings) and self._same_start()
         train, record = poisoned.lists.train, poisoned.poison
         self._true = tuple(image.label for image in train)
-        self._flipped = frozenset(poisoning.positions(train, record))
+        self._flipped = frozenset(poison_record.positions(train, record))
         learned = augmented(train, settings, record)
         self._trained = learned.image_set.labels
-        stamped = poisoning.stamped(train, record)
+        stamped = poison_record.stamped(train, record)
         self._train = self._source(Pixels(learned, still(train, settings, stamped)), "train")
 
     @property
@@ -223,7 +224,7 @@ def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:
     return Situation(
         goal="flips",
         rate=float(record.rate),
-        random=poisoning.is_random(record.kind),
+        random=poison_record.is_random(record.kind),
         known=settings.known,
         finding=settings.find,
         retain=settings.keep_retain,

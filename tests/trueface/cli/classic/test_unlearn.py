@@ -20,7 +20,7 @@ from trueface.cli.classic.unlearn_flags import read as understood
 from trueface.data.splits.splits import write_splits
 from trueface.evaluation.predictions import Answered, read
 from trueface.models import checkpoint
-from trueface.poisoning.label_flips import PoisonRecord, read_record, write_record
+from trueface.poisoning.poison_record import PoisonRecord, read_record, write_record
 
 Tree = Callable[[Iterable[str]], Path]
 ID = "gan2:pre&real:pre"

@@ -35,8 +35,8 @@ def honest(goal: Goal, classes: int, seed: int, methods: Sequence[str]) -> Itera
     everything = examples(inputs, trained, true)
     rows = torch.arange(len(true))
     some = {
-        "forget": everything.some(rows[gone].tolist()),
-        "retain": everything.some(rows[~gone].tolist()),
+        "forget": everything.subset(rows[gone].tolist()),
+        "retain": everything.subset(rows[~gone].tolist()),
         "validation": examples(*points(classes, TESTED // 2, seed + 100)),
     }
     test = examples(*points(classes, TESTED, seed + 200))

@@ -114,7 +114,7 @@ def test_a_probe_of_dead_features_is_at_chance(points: Problem) -> None:
 
 
 def test_a_probe_of_few_samples_says_nothing(points: Problem) -> None:
-    few = points.forget.some([0, 1, 2])
+    few = points.forget.subset([0, 1, 2])
     assert probe(points.model, points.model, few, points.retain, WATCH) is None
 
 

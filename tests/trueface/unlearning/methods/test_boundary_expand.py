@@ -47,7 +47,7 @@ def test_a_single_logit_stays_one() -> None:
     problem = flipped(rate=0.0)
     rows = [row for row, label in enumerate(problem.retain.trained) if label == 1][:4]
     rest = [row for row in range(len(problem.retain)) if row not in rows]
-    forget, retain = problem.retain.some(rows), problem.retain.some(rest)
+    forget, retain = problem.retain.subset(rows), problem.retain.subset(rest)
     model = problem.model
     done = problem.run("expand", options=FAST, forget=forget, retain=retain)
     assert done.model(torch.zeros(3, 2)).shape == (3, 1)
@@ -62,7 +62,7 @@ def test_a_layer_over_features_may_be_the_whole_model() -> None:
     with torch.no_grad():  # the centres of the blobs: what is nearest is answered
         layer.weight.copy_(torch.stack([angle.cos(), angle.sin()], 1))
         layer.bias.zero_()
-    problem = replace(one_class(), model=layer, forget=everything.some(range(40, 60)))
+    problem = replace(one_class(), model=layer, forget=everything.subset(range(40, 60)))
     done = problem.run("expand", options=FAST, retain=None)
     assert done.model is layer
     assert layer.weight.shape == (3, 2)

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import PER_CLASS, Problem, flipped, one_class
-from trueface.data.examples import Meter, examples
+from trueface.data.example_sources import Meter
+from trueface.data.examples import examples
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request
@@ -182,7 +183,7 @@ def test_a_single_logit_has_no_row_to_forget_and_says_so() -> None:
     rows = [row for row, label in enumerate(right.trained) if label == 1]
     rest = [row for row, label in enumerate(right.trained) if label == 0]
     done = problem.run(
-        "fisher", forget=right.some(rows), retain=right.some(rest), goal="class", force=True
+        "fisher", forget=right.subset(rows), retain=right.subset(rest), goal="class", force=True
     )
     assert "no row of its own" in done.notes[1]
 
@@ -226,8 +227,8 @@ def test_a_lone_linear_layer_over_features_will_do() -> None:
     model = nn.Linear(4, 1)
     problem = Problem(
         model=model,
-        forget=every.some(range(5)),
-        retain=every.some(range(5, 30)),
+        forget=every.subset(range(5)),
+        retain=every.subset(range(5, 30)),
         validation=every,
         test=every,
         fresh=lambda: model,

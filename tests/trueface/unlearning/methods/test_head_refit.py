@@ -32,8 +32,8 @@ def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Te
     model = nn.Linear(5, 1 if classes == 2 else classes, bias=bias)
     problem = Problem(
         model=model,
-        forget=every.some(range(40)),
-        retain=every.some(range(40, 200)),
+        forget=every.subset(range(40)),
+        retain=every.subset(range(40, 200)),
         validation=examples(inputs[200:], right[200:]),
         test=every,
         fresh=lambda: model,
@@ -126,14 +126,14 @@ def test_other_labels_and_another_division_find_the_same_features(tmp_path: Path
     every = problem.forget + problem.retain
     problem.run("exact", cache=tmp_path)
     problem.run(
-        "exact", cache=tmp_path, forget=every.some(range(9)), retain=every.some(range(9, 64))
+        "exact", cache=tmp_path, forget=every.subset(range(9)), retain=every.subset(range(9, 64))
     )
     sound = every.relabelled(every.true or ())
     problem.run(
         "exact",
         cache=tmp_path,
-        forget=sound.some(range(9)),
-        retain=sound.some(range(9, 64)),
+        forget=sound.subset(range(9)),
+        retain=sound.subset(range(9, 64)),
         goal="instances",
     )
     assert len(list(tmp_path.iterdir())) == 2
@@ -206,8 +206,8 @@ def test_features_that_never_vary_and_one_step_do_no_harm() -> None:
     model = nn.Linear(3, 1)
     problem = Problem(
         model=model,
-        forget=every.some(range(2)),
-        retain=every.some(range(2, 8)),
+        forget=every.subset(range(2)),
+        retain=every.subset(range(2, 8)),
         validation=every,
         test=every,
         fresh=lambda: model,

@@ -10,7 +10,8 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
-from trueface.data.examples import Meter, examples
+from trueface.data.example_sources import Meter
+from trueface.data.examples import examples
 from trueface.evaluation.predictions import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request, Unlearned
@@ -37,7 +38,7 @@ def kept(done: Unlearned, problem: Problem) -> float:
 def test_few_instances_go_and_importance_holds_the_rest(pictures: bool) -> None:
     def done(importance: float) -> tuple[float, float]:
         problem = one_class(classes=10, pictures=pictures)
-        some = problem.forget.some(range(16))
+        some = problem.forget.subset(range(16))
         options = {**SOON, "importance": importance}
         found = problem.run("iwu", forget=some, options=options, goal="instances")
         return left(found), kept(found, problem)

@@ -20,7 +20,7 @@ from trueface.unlearning.methods.layer_attack import drawn
 
 def accuracy_on_others(model: nn.Module, problem: Problem) -> float:
     rows = [row for row, one in enumerate(problem.test.trained) if one != problem.classes - 1]
-    found = answered(model, problem.test.some(rows), Watch()).accuracy("trained")
+    found = answered(model, problem.test.subset(rows), Watch()).accuracy("trained")
     assert found is not None
     return found
 
@@ -140,8 +140,8 @@ def test_features_below_zero_may_be_attacked_to_below_zero() -> None:
     everything = examples(inputs, labels)
     problem = Problem(
         model=layer,
-        forget=everything.some(rows),
-        retain=everything.some(others),
+        forget=everything.subset(rows),
+        retain=everything.subset(others),
         validation=everything,
         test=everything,
         fresh=lambda: nn.Linear(2, 3),

@@ -83,7 +83,7 @@ def test_the_kept_are_read_beside_and_not_at_all_with_weight_zero() -> None:
 
 def test_a_pass_over_few_kept_begins_again() -> None:
     problem = flipped()
-    done = problem.run("npo", options={"batch_size": 2}, retain=problem.retain.some([0, 1, 2]))
+    done = problem.run("npo", options={"batch_size": 2}, retain=problem.retain.subset([0, 1, 2]))
     checks.sound(done, 5)
 
 

@@ -126,9 +126,9 @@ def test_accuracies_cost_something_only_where_an_epoch_is_chosen_by_them() -> No
 def test_rewinding_needs_validation_samples_of_the_same_classes() -> None:
     problem = checks.instances()
     rows = [row for row, label in enumerate(problem.forget.trained) if label == 0]
-    alone = problem.forget.some(rows)
+    alone = problem.forget.subset(rows)
     kept = [row for row, label in enumerate(problem.validation.trained) if label != 0]
-    other = replace(problem, forget=alone, validation=problem.validation.some(kept))
+    other = replace(problem, forget=alone, validation=problem.validation.subset(kept))
     assert other.run("scrub", options={**FAST, "rewind": True}).notes == (scrub.NONE_ALIKE,)
 
 

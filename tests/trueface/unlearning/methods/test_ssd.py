@@ -104,8 +104,8 @@ def test_a_lone_linear_layer_over_features_will_do() -> None:
     rows = torch.arange(60)
     problem = Problem(
         model=model,
-        forget=every.some(rows[labels == 2].tolist()),
-        retain=every.some(rows[labels != 2].tolist()),
+        forget=every.subset(rows[labels == 2].tolist()),
+        retain=every.subset(rows[labels != 2].tolist()),
         validation=every,
         test=every,
         fresh=lambda: model,

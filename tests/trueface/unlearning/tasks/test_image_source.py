@@ -8,7 +8,7 @@ import pytest
 
 from tests.trueface.conftest import Tree
 from trueface.data import loaders
-from trueface.data.examples import Meter
+from trueface.data.example_sources import Meter
 from trueface.data.index import Image
 from trueface.models import detectors
 from trueface.runtime.progress import Watch

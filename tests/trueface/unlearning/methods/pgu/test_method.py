@@ -218,10 +218,10 @@ def test_instances_that_are_forgotten_in_one_epoch_went_too_fast() -> None:
 
 def test_instances_no_better_answered_than_validation_are_left_alone() -> None:
     problem = one_class()
-    wrong = examples(problem.forget.source.inputs[:8], [1] * 8)  # type: ignore[attr-defined]  # Held
+    wrong = examples(problem.forget.source.inputs[:8], [1] * 8)  # type: ignore[attr-defined]  # TensorSource
     before = bits(problem.model)
     done = problem.run(
-        "pgu", forget=wrong, retain=problem.retain.some(range(40, 60)), goal="instances"
+        "pgu", forget=wrong, retain=problem.retain.subset(range(40, 60)), goal="instances"
     )
     assert same(before, bits(done.model))
     assert any("nothing changed" in note for note in done.notes)
@@ -240,8 +240,8 @@ def memorised() -> Problem:
     rows = list(range(96))
     return Problem(
         model=model,
-        forget=everything.some(rows[:16]),
-        retain=everything.some(rows[16:]),
+        forget=everything.subset(rows[:16]),
+        retain=everything.subset(rows[16:]),
         validation=checked,
         test=checked,
         fresh=lambda: model,
@@ -290,8 +290,8 @@ def test_a_bare_linear_layer_over_features_forgets() -> None:
     done = run(
         "pgu",
         model,
-        forget=everything.some(rows[labels == 2].tolist()),
-        retain=everything.some(rows[labels != 2].tolist()),
+        forget=everything.subset(rows[labels == 2].tolist()),
+        retain=everything.subset(rows[labels != 2].tolist()),
         validation=everything,
         options={**STRONG, "retained": 0.7},
     )
@@ -402,8 +402,10 @@ def test_what_is_known_of_all_serves_later_requests_without_it(tmp_path: Path) -
     assert second.cached_samples == first.cached_samples
     assert second.samples_read == first.samples_read
 
-    other = problem.retain.some(range(10)) + problem.forget  # another division of the same samples
-    rest = problem.retain.some(range(10, len(problem.retain)))
+    other = (
+        problem.retain.subset(range(10)) + problem.forget
+    )  # another division of the same samples
+    rest = problem.retain.subset(range(10, len(problem.retain)))
     third = run(
         "pgu", start, cache=tmp_path, forget=other, retain=rest, validation=problem.validation
     )
@@ -417,7 +419,7 @@ def test_a_chained_request_starts_from_what_the_last_one_kept(tmp_path: Path) ->
     labels = problem.retain.trained
     rows = [row for row, label in enumerate(labels) if label == 2]
     given: dict[str, Any] = {
-        "forget": problem.retain.some(rows), "validation": problem.validation, "goal": "class"
+        "forget": problem.retain.subset(rows), "validation": problem.validation, "goal": "class"
     }  # fmt: skip
     done = run("pgu", first.model, cache=tmp_path, **given)
     assert any("earlier unlearning" in note for note in done.notes)
@@ -447,7 +449,7 @@ def test_a_bias_that_no_longer_learns_has_covariances_of_its_own(tmp_path: Path)
 def test_other_samples_of_the_same_model_have_a_file_of_their_own(tmp_path: Path) -> None:
     problem = one_class()
     start = copy.deepcopy(problem.model)
-    few: Examples = problem.retain.some(range(20))
+    few: Examples = problem.retain.subset(range(20))
     run(
         "pgu",
         copy.deepcopy(start),
