@@ -33,7 +33,7 @@ from trueface.unlearning.evaluation.measurement import ANEW
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
 from trueface.unlearning.evaluation.ruined_models import RUINED, judged
 from trueface.unlearning.evaluation.sanity_checks import Sort, noise
-from trueface.unlearning.evaluation.unlearned_models import Entry, find, one_of
+from trueface.unlearning.evaluation.unlearned_models import Entry, find, reference_model
 from trueface.unlearning.registry import Goal
 
 Cells = Sequence[str]
@@ -81,7 +81,7 @@ def honest(run: Path) -> tuple[list[Honest], list[Honest]]:
     good: list[Honest] = []
     bad: list[Honest] = []
     for entries in groups.values():
-        first, anew = entries[0], one_of(entries, "retrain")
+        first, anew = entries[0], reference_model(entries, "retrain")
         before = predictions.read(paths.answers_before(first.folder))
         retrained = None if anew is None else predictions.read(paths.answers_after(anew.folder))
         told = first.record

@@ -82,11 +82,11 @@ def membership(
     reasons: dict[str, str] = {}
     for name, make in makers.items():
         try:
-            found = make()
+            measure = make()
         except Unmeasured as error:
             reasons[name] = str(error)
             continue
-        values |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        values |= {name: measure.value, f"{name}_low": measure.low, f"{name}_high": measure.high}
     return Sheet(values=values, reasons=reasons)
 
 
@@ -173,16 +173,16 @@ def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -
         raise Unmeasured(
             f"there are {many}{less}, too few to tell what 1 % of them is: it needs {LEAST_OTHERS:,}"
         )
-    values, member, names = _told(forget, outside, (members, others, labels))
+    values, member, names = _losses_at(forget, outside, (members, others, labels))
     inside, sureness = member == 1, -values[:, 0]
     weights = np.concatenate([np.ones(len(members), np.int64), counts])[None].astype(np.uint16)
     (value,) = curves.resampled(curves.tpr_at_fpr, inside, sureness, weights)
     drawn = resamples(names, 2 * np.concatenate(of) + member, seed)
     drawn = drawn if counts.max() == 1 else drawn.astype(np.uint16) * weights
     spread = curves.resampled(curves.tpr_at_fpr, inside, sureness, drawn)
-    found = interval(float(value), spread)
+    measure = interval(float(value), spread)
     pictures_in = len({name for name, own in zip(names, inside, strict=True) if own})
-    return unvaried(found.value, pictures_in) if found.low == found.high else found
+    return unvaried(measure.value, pictures_in) if measure.low == measure.high else measure
 
 
 def rows_at(part: Answered, places: NDArray[np.intp]) -> Answered:
@@ -236,8 +236,8 @@ def _weights(inside: Classes, beside: Classes) -> Classes:
     if not len(classes):
         return np.zeros(0, np.int64)
     whole = np.maximum(np.rint(FINEST * wanted / wanted.max()).astype(np.int64), 1)
-    found: Classes = (whole // np.gcd.reduce(whole))[place]
-    return found
+    weights: Classes = (whole // np.gcd.reduce(whole))[place]
+    return weights
 
 
 def _losses(
@@ -245,10 +245,10 @@ def _losses(
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of members and as many others, which are members, their pictures."""
     random = numpy_stream("membership/loss", seed)
-    return _told(forget, outside, _alike(forget, outside, random))
+    return _losses_at(forget, outside, _alike(forget, outside, random))
 
 
-def _told(
+def _losses_at(
     forget: Answered, outside: Answered, sides: Sides
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of both sides, which are members, their pictures."""
@@ -276,8 +276,8 @@ def _bracketed(
     classes = np.zeros(len(holds), np.int64) if member is None else member
     value = float(holds.mean())
     weights = resamples(names, classes, 0)
-    found = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
-    return unvaried(value, len(set(names))) if found.low == found.high else found
+    measure = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
+    return unvaried(value, len(set(names))) if measure.low == measure.high else measure
 
 
 def _both(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

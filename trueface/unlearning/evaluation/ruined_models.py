@@ -129,10 +129,10 @@ def few_answers(test: Answered, names: Sequence[str] = ()) -> Alarm | None:
         return None
     called, counts = np.unique(test.logits.argmax(1), return_counts=True)
     most = np.argsort(-counts, kind="stable")[: max(1, round(given))]
-    told = ", ".join(repr(_name(int(called[at]), names)) for at in most)
+    classes_named = ", ".join(repr(_name(int(called[at]), names)) for at in most)
     return Alarm(
         sort=Sort.FEW_ANSWERS,
-        text=f"{counts[most].sum()} of {len(test)} answers on the test are {told}: as if there were "
+        text=f"{counts[most].sum()} of {len(test)} answers on the test are {classes_named}: as if there were "
         f"{given:.1f} classes, and the labels are of {expected:.1f}",
     )
 
@@ -156,8 +156,8 @@ def chance(test: Answered) -> Alarm | None:
     if test.logits.shape[1] == 2:
         return _chance_of_two(test, labels)
     hits = test.logits.argmax(1) == labels
-    recalls = np.array([hits[labels == one].mean() for one in classes])
-    sizes = np.array([(labels == one).sum() for one in classes])
+    recalls = np.array([hits[labels == label].mean() for label in classes])
+    sizes = np.array([(labels == label).sum() for label in classes])
     value = float(recalls.mean())
     error = float(np.sqrt((recalls * (1 - recalls) / sizes).sum()) / len(classes))
     low, high, guess = value - NORMAL * error, value + NORMAL * error, 1 / len(classes)
@@ -198,15 +198,15 @@ def permuted(
     (value, low, _), naming = renamed(test, checked)
     if low <= PERMUTED:
         return None
-    turned = [
-        f"{_name(one, names)!r} as {_name(int(naming[one]), names)!r}"
-        for one in np.unique(right(test)).tolist()
-        if naming[one] != one
+    renamings = [
+        f"{_name(label, names)!r} as {_name(int(naming[label]), names)!r}"
+        for label in np.unique(right(test)).tolist()
+        if naming[label] != label
     ]
     return Alarm(
         sort=Sort.PERMUTED,
         text=f"the accuracy on the test would be {100 * value:.1f} points higher with other names of "
-        f"the classes: {', '.join(turned[:3])}{', …' if len(turned) > 3 else ''}",
+        f"the classes: {', '.join(renamings[:3])}{', …' if len(renamings) > 3 else ''}",
     )
 
 
@@ -260,8 +260,8 @@ def loss_beside(
     for name, other in others:
         with contextlib.suppress(Unmeasured):
             hits = [
-                (one.logits.argmax(1) == labels).astype(float)
-                for one in (matched(ours, other), ours)
+                (part.logits.argmax(1) == labels).astype(float)
+                for part in (matched(ours, other), ours)
             ]
             losses.append((*paired(hits[0] - hits[1], pictures(ours)), name))
     return min(losses) if losses and len(ours) >= LEAST else None
@@ -285,7 +285,7 @@ def untouched(parts: Parts, before: Parts) -> Alarm | None:
 
 def change(both: Sequence[tuple[Answered, Answered]]) -> float:
     """Return the mean total variation between answers before and after, on the part that has most."""
-    chances = [tuple(np.exp(log_probabilities(one)) for one in pair) for pair in both]
+    chances = [tuple(np.exp(log_probabilities(part)) for part in pair) for pair in both]
     return max(float(np.abs(then - now).sum(1).mean()) / 2 for then, now in chances)
 
 
