@@ -30,19 +30,19 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
     watch = watch_of(job, settings.precision)
     place, data = job_data.place(job, settings), job_data.images(job)
     lists = image_lists.load_lists(place, data)
+    lesson = image_lists.lesson_of(place, data, lists, settings)
     record, record_path = poison_of(job)
     columns = objectives()[settings.objective].columns
     training = augmented(lists.train, settings, record, columns)
     validation = still(lists.val, settings)
     start = model_origin.start(job, settings)
     state = initialization.load_optimizer_state(start, settings)
+    model = initialization.load_start(start, settings, job.device)
     source = {
         **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
         **provenance.of_labels(training.image_set, validation.image_set),
         **provenance.of_start(start, settings, optimizer=state is not None),
     }
-    lesson = image_lists.lesson_of(place, data, lists, settings)
-    model = initialization.load_start(start, settings, job.device)
     feeds: tuple[Feed, Feed] = (training, validation)
     if is_constant(settings):
         feeds = banks(model, training, validation, settings, watch)
@@ -59,12 +59,9 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
     )
     if settings.features:
         outputs.keep_features(folder, "train", model, still(lists.train, settings), watch)
-    result = {
-        "images": len(lists.train),
-        "poisoned": 0 if record is None else len(record.keys),
-        "bad_images": outputs.count_bad_images(paths.bad_images(folder, "train")),
-        **_numbers(trained),
-    }
+    counts = {"images": len(lists.train), "poisoned": 0 if record is None else len(record.keys)}
+    bad_images = outputs.count_bad_images(paths.bad_images(folder, "train"))
+    result = {**counts, "bad_images": bad_images, **_numbers(trained)}
     write_json(paths.summary(folder), {"schema": SCHEMA, **result})
     paths.last_checkpoint(folder).unlink(missing_ok=True)
     resume.clear(paths.resume(folder))  # nothing is left to go on with
