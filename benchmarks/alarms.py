@@ -28,12 +28,12 @@ from benchmarks.alarms_ruins import ruins
 from benchmarks.table import machine
 from trueface.evaluation import predictions
 from trueface.runtime import paths
-from trueface.unlearning.evaluation import ruined_models
+from trueface.unlearning.evaluation import paired_answers, ruined_models
 from trueface.unlearning.evaluation.measurement import ANEW
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
 from trueface.unlearning.evaluation.ruined_models import RUINED, judged
 from trueface.unlearning.evaluation.sanity_checks import Sort, noise
-from trueface.unlearning.evaluation.unlearned_models import Entry, find, one_of
+from trueface.unlearning.evaluation.unlearned_models import Entry, find, reference_model
 from trueface.unlearning.registry import Goal
 
 Cells = Sequence[str]
@@ -52,7 +52,7 @@ class Honest:
     parts: Parts
     before: Parts
     retrained: Parts | None
-    anew: bool = False  # retraining and its like, and the model before: held against nobody
+    anew: bool = False  # retraining and its like, and the model before: not compared with others
 
 
 @dataclass(slots=True)
@@ -81,12 +81,12 @@ def honest(run: Path) -> tuple[list[Honest], list[Honest]]:
     good: list[Honest] = []
     bad: list[Honest] = []
     for entries in groups.values():
-        first, anew = entries[0], one_of(entries, "retrain")
+        first, anew = entries[0], reference_model(entries, "retrain")
         before = predictions.read(paths.answers_before(first.folder))
         retrained = None if anew is None else predictions.read(paths.answers_after(anew.folder))
-        told = first.record
-        if told.rate != 0.5:
-            good.append(_honest(told.base, first, before, before, retrained, anew=True))
+        record = first.record
+        if record.rate != 0.5:
+            good.append(_honest(record.base, first, before, before, retrained, anew=True))
         for entry in entries:
             method, after = entry.record.method, predictions.read(paths.answers_after(entry.folder))
             made = _honest(entry.record.model, entry, after, before, retrained, anew=method in ANEW)
@@ -97,12 +97,12 @@ def honest(run: Path) -> tuple[list[Honest], list[Honest]]:
 def _honest(
     name: str, entry: Entry, parts: Parts, before: Parts, retrained: Parts | None, *, anew: bool
 ) -> Honest:
-    told = entry.record
+    record = entry.record
     return Honest(
         name=name,
-        seed=told.seed,
-        goal=told.goal,
-        forgotten=told.forgotten,
+        seed=record.seed,
+        goal=record.goal,
+        forgotten=record.forgotten,
         parts=parts,
         before=before,
         retrained=retrained,
@@ -157,7 +157,7 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
         "classes answered, of those there are",
         ruined_models.effective(called) / ruined_models.effective(right(test)),
     )
-    yield "gained by other names, lower end", ruined_models.renamed(test, checked)[0][1]
+    yield "gained by other names, lower end", paired_answers.renamed(test, checked)[0][1]
     if model.anew:
         return
     others = [("before", model.before)]
@@ -166,12 +166,12 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
         ("lost on the test, lower end", test, [(name, kept(tested(one), gone)) for name, one in others]),
         ("lost on what was kept, lower end", model.parts["retain"], [(name, one["retain"]) for name, one in others]),
     ):  # fmt: skip
-        loss = ruined_models.loss_beside(ours, theirs)
+        loss = paired_answers.loss_beside(ours, theirs)
         if loss is not None:
             yield what, loss[1]
-    pairs = ruined_models.pairs(model.parts, model.before)
+    pairs = paired_answers.pairs(model.parts, model.before)
     if pairs is not None:
-        yield "change of the answers", ruined_models.change(pairs)
+        yield "change of the answers", paired_answers.change(pairs)
 
 
 THRESHOLDS: Mapping[str, tuple[float, Callable[[list[float]], float]]] = {

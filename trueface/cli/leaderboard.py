@@ -278,7 +278,7 @@ def _beside(group: "Group") -> list[tuple[str, ...]]:
     """Return the published figures, and what we measured of the same methods."""
     names = ("D_r %", "D_f %", "D_tr %", "D_tf %", "US", "time s")
     header = ("method", "network", *names, *(f"our {name}" for name in names), "our verdict")
-    ours = {row.method: row for row in group.rows if not row.told}
+    ours = {row.method: row for row in group.rows if not row.swept}
     return [
         header,
         *(
@@ -324,7 +324,7 @@ def _document(board: "Ladder", *, published: bool) -> dict[str, Any]:
 def _row_json(row: "Row") -> dict[str, Any]:
     return {
         "method": row.method,
-        "told": row.told,
+        "told": row.swept,
         "verdict": row.verdict,
         "seeds": list(row.seeds),
         "values": {name: _spread(value) for name, value in row.values.items()},

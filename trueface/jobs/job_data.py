@@ -7,18 +7,7 @@ from trueface.data.splits.splits import Split
 from trueface.runtime.errors import JobError
 from trueface.runtime.ids import DataId
 from trueface.training import image_lists
-from trueface.training.image_lists import Lists, Place
-from trueface.training.lineage import Lesson
-from trueface.training.settings import LearningSettings
-
-
-def of_training(job: Job, settings: LearningSettings) -> Lists:
-    """Return what a training or unlearning learns from and is validated on.
-
-    Raises:
-        DataError: a part of the data has no image, or the split names images that are not there.
-    """
-    return image_lists.load_lists(place(job, settings), images(job))
+from trueface.training.image_lists import Place
 
 
 def of_split(
@@ -27,7 +16,7 @@ def of_split(
     """Return the images of one list of the split, and the list.
 
     Raises:
-        DataError: as `of_training`.
+        DataError: a part of the data has no image, or the split names images that are not there.
     """
     return image_lists.load_list(place(job, settings), data, name)
 
@@ -40,12 +29,6 @@ def place(job: Job, settings: PlaceSettings) -> Place:
 def images(job: Job) -> DataId:
     """Return which images the job's last stage means, real ones included."""
     return image_lists.data_of(job.images, job.model, job.words)
-
-
-def lesson(job: Job, settings: LearningSettings, lists: Lists, *, unlearns: bool = False) -> Lesson:
-    """Return what is written of the images that a model learns from, and is chosen by."""
-    where = place(job, settings)
-    return image_lists.lesson_of(where, images(job), lists, settings, unlearns=unlearns)
 
 
 def model_name(job: Job) -> str:

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from launcher.api import Job
-from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
 from trueface.runtime import paths
+from trueface.runtime.ids import DataId
 from trueface.training.initialization import Start
 from trueface.training.provenance import Run
 from trueface.training.settings import LearningSettings, TrainSettings
@@ -23,13 +23,13 @@ def start_from(job: Job, settings: LearningSettings, base: str | None) -> Start:
     return Start.of(settings, base, path=job.path, model_folder=job.model_folder)
 
 
-def run(job: Job) -> Run:
-    """Return which run and model a job belongs to, for the provenance."""
+def run(job: Job, data: DataId) -> Run:
+    """Return which run and model a job belongs to, for the provenance; `data` are its images."""
     return Run(
         job=job.name,
         model=job.model,
         base=job.base,
-        images=str(job_data.images(job)),
+        images=str(data),
         device=job.device,
         threads=job.cpus,
         folder=job.run_folder,

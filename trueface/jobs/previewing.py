@@ -11,6 +11,7 @@ from trueface.poisoning.loaders import augmented
 from trueface.poisoning.preview import write_preview
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
+from trueface.training import image_lists
 from trueface.training.settings import TrainSettings
 
 
@@ -22,7 +23,7 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
         choice: how labels would be chosen for its poison; None: as its record says.
     """
     settings = TrainSettings.model_validate(job.settings)
-    lists = job_data.of_training(job, settings)
+    lists = image_lists.load_lists(job_data.place(job, settings), job_data.images(job))
     wanted = parse_model(model_name(job)).last.poison
     record = poison_of(job)[0] if choice is None else None
     if choice is not None and wanted is not None:

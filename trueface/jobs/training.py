@@ -12,8 +12,7 @@ from trueface.jobs.setup import poison_of, settled, watch_of
 from trueface.poisoning.loaders import augmented
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
-from trueface.training import initialization, lineage, provenance, resume
-from trueface.training import trainer as training
+from trueface.training import image_lists, initialization, lineage, provenance, resume, trainer
 from trueface.training.feature_bank import banks, is_constant
 from trueface.training.objectives.registry import objectives
 from trueface.training.settings import TrainSettings
@@ -28,52 +27,49 @@ def train(job: Job) -> Mapping[str, Json]:
 
 def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
     folder = job.model_folder(model_name(job))
-    place, lists = job_data.place(job, settings), job_data.of_training(job, settings)
+    watch = watch_of(job, settings.precision)
+    place, data = job_data.place(job, settings), job_data.images(job)
+    lists = image_lists.load_lists(place, data)
+    lesson = image_lists.lesson_of(place, data, lists, settings)
     record, record_path = poison_of(job)
     columns = objectives()[settings.objective].columns
-    learned = augmented(lists.train, settings, record, columns)
-    checked = still(lists.val, settings)
+    training = augmented(lists.train, settings, record, columns)
+    validation = still(lists.val, settings)
     start = model_origin.start(job, settings)
     state = initialization.load_optimizer_state(start, settings)
+    model = initialization.load_start(start, settings, job.device)
     source = {
-        **provenance.of_learning(model_origin.run(job), settings, place, lists, record_path),
-        **provenance.of_labels(learned.image_set, checked.image_set),
+        **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
+        **provenance.of_labels(training.image_set, validation.image_set),
         **provenance.of_start(start, settings, optimizer=state is not None),
     }
-    lesson = job_data.lesson(job, settings, lists)
-    model = initialization.load_start(start, settings, job.device)
-    feeds: tuple[Feed, Feed] = (learned, checked)
+    feeds: tuple[Feed, Feed] = (training, validation)
     if is_constant(settings):
-        feeds = banks(model, learned, checked, settings, watch_of(job, settings.precision))
-    trained = training.train(
+        feeds = banks(model, training, validation, settings, watch)
+    trained = trainer.train(
         model,
         *feeds,
         settings,
         folder=folder,
         provenance=source,
-        watch=watch_of(job),
+        watch=watch,
         state=state,
-        noted=partial(outputs.list_bad_images, folder, learned, checked),
+        noted=partial(outputs.list_bad_images, folder, training, validation),
         begin=partial(lineage.begin, folder, job.base, lesson, further=start.own),
     )
     if settings.features:
-        outputs.keep_features(
-            folder, "train", model, still(lists.train, settings), watch_of(job, settings.precision)
-        )
-    result = {
-        "images": len(lists.train),
-        "poisoned": 0 if record is None else len(record.keys),
-        "bad_images": outputs.count_bad_images(paths.bad_images(folder, "train")),
-        **_numbers(trained),
-    }
+        outputs.keep_features(folder, "train", model, still(lists.train, settings), watch)
+    counts = {"images": len(lists.train), "poisoned": 0 if record is None else len(record.keys)}
+    bad_images = outputs.count_bad_images(paths.bad_images(folder, "train"))
+    result = {**counts, "bad_images": bad_images, **_numbers(trained)}
     write_json(paths.summary(folder), {"schema": SCHEMA, **result})
     paths.last_checkpoint(folder).unlink(missing_ok=True)
     resume.clear(paths.resume(folder))  # nothing is left to go on with
     return result
 
 
-def _numbers(trained: training.Trained) -> dict[str, Json]:
-    """Return what a training came to."""
+def _numbers(trained: trainer.Trained) -> dict[str, Json]:
+    """Return the numbers of a training's result."""
     return {
         "epochs": len(trained.epochs),
         "best_epoch": trained.chosen.epoch,

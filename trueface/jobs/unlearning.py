@@ -13,7 +13,7 @@ from trueface.poisoning import poison_record
 from trueface.runtime import logs, paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
-from trueface.training import checkpointing, initialization, lineage, provenance
+from trueface.training import checkpointing, image_lists, initialization, lineage, provenance
 from trueface.training.image_lists import Lists
 from trueface.training.initialization import Start
 from trueface.unlearning import record
@@ -37,17 +37,19 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
     record_path = paths.poison_record(job.model_folder(job.base))
-    place, lists = job_data.place(job, settings), job_data.of_training(job, settings)
+    place, data = job_data.place(job, settings), job_data.images(job)
+    lists = image_lists.load_lists(place, data)
     start = model_origin.start_from(job, settings, job.base)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
     done = label_flip_run.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
-        **provenance.of_learning(model_origin.run(job), settings, place, lists, record_path),
+        **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
         **provenance.of_start(start, settings),
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same
     poison_record.write_record(paths.poison_record(folder), poisoned.poison)
-    written = lineage.begin(folder, job.base, job_data.lesson(job, settings, lists, unlearns=True))
+    lesson = image_lists.lesson_of(place, data, lists, settings, unlearns=True)
+    written = lineage.begin(folder, job.base, lesson)
     checkpoint.save_model(paths.checkpoint(folder), done.detector, source)
     write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
     written()

@@ -29,7 +29,7 @@ class Row:
     """A method, over its seeds."""
 
     method: str
-    told: str  # settings that tell it from other rows of its method
+    swept: str  # settings that tell it from other rows of its method
     reference: bool  # a step of the ladder: before, or a plain training
     seeds: int
     values: Mapping[str, Spread]  # by names of columns
@@ -41,7 +41,7 @@ class Row:
     @property
     def name(self) -> str:
         """What to call it in a plot."""
-        return f"{self.method} {self.told}".rstrip()
+        return f"{self.method} {self.swept}".rstrip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def _base(group: Group, entries: Sequence[Entry]) -> tuple[Base, list[str]]:
     troubles: list[str] = []
     sure, clouds = [], []
     for row in rows:
-        own = [entry for entry in entries if entry.row == (row.method, row.told)]
+        own = [entry for entry in entries if entry.row == (row.method, row.swept)]
         try:
             sure.append(beliefs(row.name, row.method, [entry.folder for entry in own]))
         except (DataError, MachineError) as error:
@@ -128,7 +128,7 @@ def _row(row: leaderboard.Row) -> Row:
     unread_note = () if unread is None or row.alarms else (unread,)
     return Row(
         method=row.method,
-        told=row.told,
+        swept=row.swept,
         reference=row.method in leaderboard.REFERENCES,
         seeds=len(row.seeds),
         values=row.values,

@@ -94,7 +94,7 @@ def _heading(column: Column) -> str:
 
 def _row(row: Row, columns: Sequence[Column], *, remarks: bool) -> str:
     cells = "".join(_cell(row, column) for column in columns)
-    small = f"<small>{escape(row.told)}</small>" if row.told else ""
+    small = f"<small>{escape(row.swept)}</small>" if row.swept else ""
     small += f'<small><span class="tag">{escape(row.verdict)}</span></small>' if row.verdict else ""
     below = [
         *(f'<p><span class="tag">alarm</span> {escape(text)}</p>' for text in row.alarms),
@@ -192,7 +192,7 @@ def _level(rows: Iterable[Row], name: str, column: Column) -> float | None:
     values = [
         row.values[column.name]
         for row in rows
-        if (row.method, row.told) == (name, "") and column.name in row.values
+        if (row.method, row.swept) == (name, "") and column.name in row.values
     ]
     return values[0].mean if values else None
 

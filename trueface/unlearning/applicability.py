@@ -24,8 +24,8 @@ class Situation:
     def hidden(self) -> float:
         """The fraction of flipped labels in the retain set."""
         rate = self.rate or 0.0
-        known = rate * self.known
-        return (rate - known) / (1 - known) if known < 1 else 0.0
+        given = rate * self.known
+        return (rate - given) / (1 - given) if given < 1 else 0.0
 
 
 def refusal(method: str, situation: Situation, *, force: bool) -> str | None:

@@ -1,44 +1,36 @@
-"""Search for flipped labels in the retain set, by confident learning.
+"""Search for flipped labels in the retain set, by confident learning, round by round.
 
-Confident learning: C. Northcutt, L. Jiang and I. Chuang, "Confident learning: estimating uncertainty
-in dataset labels", JAIR 70 (2021), arXiv 1911.00068, section 3. Out-of-fold probabilities of a
-logistic regression on the model's standardised features; a threshold per class, the mean
-probability of those labelled so (eq. 2); a sample is likely of the class that is the most probable
-among those that reach their thresholds, and is flagged where that is not its label.
-
-Where we differ: a threshold at the mean cuts off a quarter of the flipped labels even where classes
-lie far apart. So flagged labels are corrected, and the regression is fitted anew, `ROUNDS` times;
-its out-of-fold probabilities are calibrated, and a label is flagged where another class explains it
-better: p(true class | x) p(label | true class), the second from the counts of the round before.
+The statistics are those of `confident_learning`, applied to out-of-fold probabilities of a logistic
+regression on the model's standardised features. A threshold at the mean cuts off a quarter of the
+flipped labels even where classes lie far apart. So flagged labels are corrected, and the regression
+is fitted anew, `ROUNDS` times; its out-of-fold probabilities are calibrated, and a label is flagged
+where another class explains it better.
 Measured on two Gaussian classes of 64 features, 1000 samples, 10 % of the labels flipped, means
 of four draws; precision and recall, first by confident learning alone, then in the end:
 
-    a line tells apart   90 %           95 %           98 %           99.5 %
+    a line separates     90 %           95 %           98 %           99.5 %
     at first             0.68, 0.68     0.86, 0.72     0.96, 0.75     0.99, 0.79
     in the end           0.69, 0.75     0.81, 0.85     0.92, 0.91     0.99, 0.98
     one way, at first                   0.79, 0.58     0.89, 0.60     0.96, 0.60
     one way, in the end                 0.92, 0.81     0.97, 0.90     1.00, 0.93
 
-What cannot be had: where classes overlap, a flipped label near the border looks like a right one of
-the other side. At 10 % flipped labels the best of all rules has, at a precision of 0.80, a recall of
-0.69 where 90 % can be told apart, of 0.91 at 95 %, of 0.99 at 98 %; with fewer flipped labels it is
-less, and few samples of many features are as bad as an overlap, as the line that is found there is
-not the best one. From about 40 % on nothing tells which of the two sides is right: this is refused.
+The limit: where classes overlap, a flipped label near the border looks like a true one of the other
+class. At 10 % flipped labels the best of all rules has, at a precision of 0.80, a recall of 0.69
+where 90 % can be separated, of 0.91 at 95 %, of 0.99 at 98 %. With fewer flipped labels recall is
+lower; few samples of many features are as bad as an overlap, as the fitted line is not the best one.
+From about 40 % on no rule can decide which of two classes is the true one: this is refused.
 
-Features come from the model as it is. A network that was trained whole may have memorised wrong
-labels: their features then lie with the class that they were called, and they are not found. A
-frozen body has seen no label, and a short training has memorised few.
+Features come from the model as it is. A network that was trained whole may have memorised flipped
+labels: their features then lie with the class of their label, and they are not found. A frozen body
+has seen no label, and a short training has memorised few.
 """
 
-import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it tells no types
 from torch import Tensor, nn
@@ -51,6 +43,15 @@ from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.unlearning.applicability import TOO_NOISY
 from trueface.unlearning.cache import Cache, fingerprint
+from trueface.unlearning.confident_learning import (
+    TINY,
+    Classes,
+    Floats,
+    calibrated,
+    confident,
+    explained,
+    fitted_regression,
+)
 from trueface.unlearning.record import Found
 
 FOLDS = 5  # as the authors
@@ -58,17 +59,11 @@ ROUNDS = 8  # then one-way flips are found as well as two-way ones, which need f
 FEWEST = 10  # samples a class: two a fold
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # inverse penalties, the best is taken
 SEARCHED = 4000  # samples that the best penalty is searched on
-ITERATIONS = 200  # of L-BFGS
-LIGHT = 100.0  # inverse penalty of the calibration, which has K - 1 inputs
-TINY = 1e-9  # a probability that is zero in float32 has a logarithm all the same
-
-Floats = NDArray[np.float64]
-Classes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Which labels are likely wrong."""
+    """Which labels are likely flipped."""
 
     rows: tuple[int, ...]  # places in what was looked through, rising
     suggested: tuple[int, ...]  # the likely class of each
@@ -122,7 +117,7 @@ def find(
 
     Raises:
         JobError: a class is missing or has too few samples, more labels seem to be flipped than can
-            be told from the true ones, or it was stopped.
+            be found, or it was stopped.
     """
     classes = max(2, Split(model).head.out_features)
     _refuse_few(np.array(retain.trained, np.int64), classes, "looked through")
@@ -160,48 +155,8 @@ def compared(rows: Collection[int], hidden: Collection[int]) -> Found:
         rows: places that were flagged.
         hidden: places of all flipped labels.
     """
-    flagged, wrong = set(rows), set(hidden)
-    return Found(flagged=len(flagged), hidden=len(wrong), right=len(flagged & wrong))
-
-
-def confident(probabilities: Floats, labels: Classes) -> tuple[Classes, float]:
-    """Return the likely classes (N,) by confident learning, and the estimated fraction of flipped labels.
-
-    Args:
-        probabilities: (N, K), out of fold.
-        labels: (N,) as given, each class at least once.
-
-    Source: arXiv 1911.00068 eq. 1 to 3; the share is that off the diagonal of the joint
-        distribution. A sample that no class is confident of keeps its label and is not counted.
-    """
-    classes = probabilities.shape[1]
-    enough = np.array([probabilities[labels == label, label].mean() for label in range(classes)])
-    reached = np.where(probabilities >= enough, probabilities, -1.0)
-    sure = reached.max(1) >= 0
-    likely = np.where(sure, reached.argmax(1), labels)
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (labels[sure], likely[sure]), 1)
-    shares = np.bincount(labels, minlength=classes) / len(labels)
-    right = np.diag(counts) / np.maximum(counts.sum(1), 1)
-    return likely, float(1 - shares @ right)
-
-
-def explained(probabilities: Floats, labels: Classes, likely: Classes) -> Floats:
-    """Return the probability (N, K) of each true class, given the features and the label.
-
-    Args:
-        probabilities: (N, K) of the true class, given the features.
-        labels: (N,) as given.
-        likely: (N,) the true class as it was thought to be; how labels come from classes is
-            counted with it, half a sample added to each pair.
-    """
-    classes = probabilities.shape[1]
-    counts = np.full((classes, classes), 0.5)
-    np.add.at(counts, (likely, labels), 1)
-    given = (counts / counts.sum(1, keepdims=True))[:, labels].T  # (N, K): label given class
-    joint = probabilities * given
-    posterior: Floats = joint / joint.sum(1, keepdims=True)
-    return posterior
+    flagged, flipped = set(rows), set(hidden)
+    return Found(flagged=len(flagged), hidden=len(flipped), right=len(flagged & flipped))
 
 
 def _judged(samples: _Samples, watch: Watch) -> tuple[Classes, float]:
@@ -213,10 +168,12 @@ def _judged(samples: _Samples, watch: Watch) -> tuple[Classes, float]:
     _refuse_noise(noise, len(samples.labels))
     for number in range(ROUNDS):
         counts = np.bincount(likely, minlength=samples.classes)
-        if counts.min() < FEWEST:  # a class was all but called wrong; its samples teach no more
+        if (
+            counts.min() < FEWEST
+        ):  # nearly every label of a class was flagged; too few samples to fit
             break
         predicted = _out_of_fold(samples, likely, strength, watch)
-        posterior = explained(_calibrated(predicted, likely), samples.labels, likely)
+        posterior = explained(calibrated(predicted, likely), samples.labels, likely)
         noise = float(1 - posterior[np.arange(len(likely)), samples.labels].mean())
         before, likely = likely, posterior.argmax(1)
         watch.progress(step=number + 1, total=ROUNDS, flagged=int((likely != samples.labels).sum()))
@@ -250,23 +207,9 @@ def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: Wat
             raise JobError("stopped; nothing was written, the next attempt begins anew")
         features = np.concatenate([samples.features[learned], samples.sure_features])
         labels = np.concatenate([target[learned], samples.sure_labels])
-        fitted = _fitted(features, labels, strength)
+        fitted = fitted_regression(features, labels, strength)
         predicted[np.ix_(judged, fitted.classes_)] = fitted.predict_proba(samples.features[judged])
     return predicted
-
-
-def _calibrated(probabilities: Floats, target: Classes) -> Floats:
-    """Return probabilities that are as sure as they are right, of such of a penalised regression."""
-    logs = np.log(probabilities + TINY)
-    offsets = logs[:, 1:] - logs[:, :1]
-    calibrated: Floats = _fitted(offsets, target, LIGHT).predict_proba(offsets)
-    return calibrated
-
-
-def _fitted(features: NDArray[np.floating], labels: Classes, strength: float) -> LogisticRegression:
-    with warnings.catch_warnings():  # where it stops is near enough: what follows is calibrated
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(features, labels)
 
 
 def _features(

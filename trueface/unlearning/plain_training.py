@@ -24,8 +24,8 @@ class Learn(Protocol):
     def __call__(
         self,
         model: nn.Module,
-        some: Examples,
-        which: Label,
+        samples: Examples,
+        label: Label,
         *,
         validation: Examples,
         options: TrainingOptions,
@@ -40,8 +40,8 @@ class Learn(Protocol):
 
 def learn_plainly(
     model: nn.Module,
-    some: Examples,
-    which: Label,
+    samples: Examples,
+    label: Label,
     *,
     validation: Examples,
     options: TrainingOptions,
@@ -55,7 +55,7 @@ def learn_plainly(
         descent.rate(lr * (1 + math.cos(math.pi * epoch / epochs)) / 2)
         teach(model, "train")
         losses = []
-        for batch in some.batches(which, epoch=epoch, batch_size=BATCH_SIZE):
+        for batch in samples.batches(label, epoch=epoch, batch_size=BATCH_SIZE):
             if watch.stop.is_set():
                 raise JobError(f"stopped in epoch {epoch + 1} of {epochs}")
             with autocast(watch.device, watch.precision):

@@ -1,7 +1,7 @@
-"""What an unlearning came to: forgotten, kept, distinguishable, ruined, beside its references.
+"""Measures of an unlearning: forgotten, retained, membership, ruined models, beside references.
 
 Start reading at `measurement`.
 In reading order: measurement, measures, intervals, cross_entropy, retrain_gap,
-membership_inference, relearn_and_probe, embedding, sanity_checks, ruined_models, unlearned_models,
-leaderboard, published.
+membership_inference, membership_samples, relearn_and_probe, embedding, sanity_checks, ruined_models,
+paired_answers, unlearned_models, leaderboard, published.
 """

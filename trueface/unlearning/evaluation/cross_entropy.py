@@ -17,8 +17,8 @@ def loss(part: Answered, labels: Classes) -> float:
 def losses(part: Answered, labels: Classes) -> Floats:
     """Return the cross entropy of each answer with its label: (N,)."""
     logs = log_probabilities(part)
-    found: Floats = -logs[np.arange(len(labels)), labels]
-    return found
+    values: Floats = -logs[np.arange(len(labels)), labels]
+    return values
 
 
 def log_probabilities(part: Answered) -> Floats:

@@ -26,7 +26,7 @@ class Plane:
 
     before: NDArray[np.float64]  # (M, 2)
     after: NDArray[np.float64]  # (M, 2)
-    label: NDArray[np.int64]  # (M,) the right class; the trained one where nobody knows better
+    label: NDArray[np.int64]  # (M,) the true class; the trained one where that is unknown
     forget: NDArray[np.bool_]  # (M,)
 
     def __post_init__(self) -> None:
@@ -63,12 +63,14 @@ def plane(
     """
     lost = forget.subset(drawn(len(forget), MOST_FORGOTTEN, "plane/forget", seed))
     stay = retain.subset(drawn(len(retain), MOST - len(lost), "plane/retain", seed))
-    found = [
+    read_by_model = [
         [penultimate(model, side, watch) for side in (lost, stay)] for model in (before, after)
     ]
-    first, second = (np.concatenate([features for features, _ in sides]) for sides in found)
+    first, second = (np.concatenate([features for features, _ in sides]) for sides in read_by_model)
     axes = Axes.of(first)
-    labels = [_labels(side, read) for side, (_, read) in zip((lost, stay), found[0], strict=True)]
+    labels = [
+        _labels(side, read) for side, (_, read) in zip((lost, stay), read_by_model[0], strict=True)
+    ]
     return Plane(
         before=axes.places(first),
         after=axes.places(second),
@@ -89,17 +91,17 @@ class Axes:
         """Return the principal axes of features (M, F); each points to its largest entry."""
         values = features.astype(np.float64)
         middle = values.mean(0)
-        found = np.linalg.svd(values - middle, full_matrices=False)[2][:2]
+        principal = np.linalg.svd(values - middle, full_matrices=False)[2][:2]
         directions = np.zeros((2, values.shape[1]))
-        directions[: len(found)] = found  # of one feature, or one sample, there is no second
+        directions[: len(principal)] = principal  # one feature, or one sample, has no second
         largest = np.abs(directions).argmax(1)
         signs = np.where(directions[[0, 1], largest] < 0, -1.0, 1.0)
         return Axes(middle, directions * signs[:, None])
 
     def places(self, features: Features) -> NDArray[np.float64]:
         """Return where features (M, F) lie: (M, 2)."""
-        found: NDArray[np.float64] = (features - self.middle) @ self.directions.T
-        return found
+        points: NDArray[np.float64] = (features - self.middle) @ self.directions.T
+        return points
 
 
 def write(path: Path, plane: Plane) -> None:
@@ -126,7 +128,7 @@ def read(path: Path) -> Plane:
         raise DataError(f"cannot read the plane {path}: {error}; do again what wrote it") from error
 
 
-def _labels(some: Examples, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+def _labels(samples: Examples, positions: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the classes of those that could be read."""
-    known = dict(zip(some.positions, some.true or some.trained, strict=True))
-    return np.array([known[int(position)] for position in positions], np.int64)
+    label_of = dict(zip(samples.positions, samples.true or samples.trained, strict=True))
+    return np.array([label_of[int(position)] for position in positions], np.int64)

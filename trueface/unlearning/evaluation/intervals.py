@@ -30,10 +30,10 @@ def share(part: Answered, holds: NDArray[np.bool_], labels: Classes, value: floa
         if error.error > 0:
             return by_source(value, error, Scale.SHARE)
     # also where sources do not differ, as few of them may by chance: images do
-    found = interval(value, resampled_means(hits, resampled(part, labels))[:, 0])
-    if found.low == found.high:
+    measure = interval(value, resampled_means(hits, resampled(part, labels))[:, 0])
+    if measure.low == measure.high:
         return unvaried(value, sum(stratum.pictures for stratum in of.strata))
-    return found
+    return measure
 
 
 def resampled(part: Answered, labels: Classes) -> Counts:
@@ -62,6 +62,6 @@ def pictures(part: Answered) -> tuple[str, ...]:
 
 def resampled_means(values: NDArray[np.float32], weights: Counts) -> Floats:
     """Return the means (R, M) of values (N, M) in each resample (R, N)."""
-    sums = [(some @ values, some.sum(1, keepdims=True)) for some in chunks(weights)]
-    found: Floats = np.concatenate([of_them.astype(np.float64) / count for of_them, count in sums])
-    return found
+    sums = [(chunk @ values, chunk.sum(1, keepdims=True)) for chunk in chunks(weights)]
+    means: Floats = np.concatenate([totals.astype(np.float64) / count for totals, count in sums])
+    return means

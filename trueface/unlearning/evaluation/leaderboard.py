@@ -42,7 +42,7 @@ class Row:
     """A method over its seeds."""
 
     method: str  # "before": the model as it came
-    told: str  # swept settings that the base has not: "lr=0.1"
+    swept: str  # swept settings that the base has not: "lr=0.1"
     seeds: tuple[int, ...]
     values: Mapping[str, Spread]
     reasons: Mapping[str, str]  # why there is no such measure, for those that no seed has
@@ -52,12 +52,12 @@ class Row:
     @property
     def name(self) -> str:
         """What to call it in a table."""
-        return f"{self.method} {self.told}".rstrip()
+        return f"{self.method} {self.swept}".rstrip()
 
     @property
     def verdict(self) -> str:
         """Why nothing is left of the model, such as "chance"; "" of one that works."""
-        return next((str(one.sort) for one in self.alarms if one.sort in RUINED), "")
+        return next((str(alarm.sort) for alarm in self.alarms if alarm.sort in RUINED), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +100,12 @@ def ladder(run: Path) -> Ladder:
         raise UsageError(f"nothing was unlearned in {run}: no model there has an unlearning.json")
     groups: dict[tuple[object, ...], list[Entry]] = {}
     for entry in entries:
-        told = entry.record
-        key = (seedless(told.base), told.goal, told.forgotten, told.fraction)
+        record = entry.record
+        key = (seedless(record.base), record.goal, record.forgotten, record.fraction)
         groups.setdefault(key, []).append(entry)
     return Ladder(
         run=run.name,
-        groups=tuple(_group(some) for some in groups.values()),
+        groups=tuple(_group(group) for group in groups.values()),
         troubles=tuple(troubles),
     )
 
@@ -114,12 +114,12 @@ def _group(entries: Sequence[Entry]) -> Group:
     seeds: dict[tuple[str, int], list[Entry]] = {}
     for entry in entries:
         seeds.setdefault((entry.record.base, entry.record.seed), []).append(entry)
-    every = [one for some in seeds.values() for one in measured(some)]
-    names = sorted({one.row for one in every}, key=_place)
-    rows = [_row(name, [one for one in every if one.row == name]) for name in names]
+    every = [model for of_seed in seeds.values() for model in measured(of_seed)]
+    names = sorted({model.row for model in every}, key=_place)
+    rows = [_row(name, [model for model in every if model.row == name]) for name in names]
     first = entries[0].record
     rows, notes = _with_noise(rows, every, first.goal)
-    known = {entry.record.known for entry in entries}
+    known_fractions = {entry.record.known for entry in entries}
     networks = {network_of(entry) for entry in entries}
     return Group(
         base=seedless(first.base),
@@ -130,27 +130,28 @@ def _group(entries: Sequence[Entry]) -> Group:
         forgotten=first.forgotten,
         fraction=first.fraction,
         rate=first.rate,
-        known=known.pop() if len(known) == 1 else 1.0,  # else their rows say it
+        # where they differ, their rows say it
+        known=known_fractions.pop() if len(known_fractions) == 1 else 1.0,
         rows=tuple(sorted(_without_sense(rows, first.goal, first.classes), key=_is_last)),
         notes=(*_about_references(entries), *_about_sources(every), *notes),
     )
 
 
-def _row(name: tuple[str, str], some: Sequence[Measured]) -> Row:
-    names = dict.fromkeys(key for one in some for key in one.sheet.values)
+def _row(name: tuple[str, str], models: Sequence[Measured]) -> Row:
+    names = dict.fromkeys(key for model in models for key in model.sheet.values)
     values = {
-        key: _spread([one.sheet.values[key] for one in some if key in one.sheet.values])
+        key: _spread([model.sheet.values[key] for model in models if key in model.sheet.values])
         for key in names
     }
-    reasons = {key: why for one in some for key, why in one.sheet.reasons.items()}
+    reasons = {key: why for model in models for key, why in model.sheet.reasons.items()}
     return Row(
         method=name[0],
-        told=name[1],
-        seeds=tuple(sorted(one.seed for one in some)),
+        swept=name[1],
+        seeds=tuple(sorted(model.seed for model in models)),
         values=values,
         reasons={key: why for key, why in reasons.items() if key not in values},
-        alarms=_joined(some),
-        notes=tuple(dict.fromkeys(note for one in some for note in one.notes)),
+        alarms=_joined(models),
+        notes=tuple(dict.fromkeys(note for model in models for note in model.notes)),
     )
 
 
@@ -159,32 +160,34 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(mean=float(np.mean(values)), std=std, n=len(values))
 
 
-def _joined(some: Sequence[Measured]) -> tuple[Alarm, ...]:
+def _joined(models: Sequence[Measured]) -> tuple[Alarm, ...]:
     """Return one alarm of a sort, with the seeds that have it where not all do."""
-    told: dict[Sort, list[tuple[int, Alarm]]] = {}
-    for one in some:
-        for alarm in one.alarms:
-            told.setdefault(alarm.sort, []).append((one.seed, alarm))
+    by_sort: dict[Sort, list[tuple[int, Alarm]]] = {}
+    for model in models:
+        for alarm in model.alarms:
+            by_sort.setdefault(alarm.sort, []).append((model.seed, alarm))
     joined = []
-    for pairs in told.values():
+    for pairs in by_sort.values():
         alarm = pairs[0][1]
         seeds = ", ".join(str(seed) for seed, _ in pairs)
-        text = alarm.text if len(some) == 1 else f"seed {seeds}: {alarm.text}"
+        text = alarm.text if len(models) == 1 else f"seed {seeds}: {alarm.text}"
         joined.append(replace(alarm, text=text))
     return tuple(joined)
 
 
 def _with_noise(
-    rows: Sequence[Row], every: Sequence[Measured], goal: Goal
+    rows: Sequence[Row], models: Sequence[Measured], goal: Goal
 ) -> tuple[list[Row], list[str]]:
     """Return rows with an alarm where nothing changed; a note where that cannot be known."""
     measure, what = CHANGED[goal]
-    anew = min((one.row for one in every if one.row[0] == "retrain"), key=_place, default=None)
-    retrained = list(_by_run(every, anew, measure).values())
-    before = _by_run(every, (BEFORE, ""), measure)
-    found, notes = [], []
+    anew = min(
+        (model.row for model in models if model.row[0] == "retrain"), key=_place, default=None
+    )
+    retrained = list(_by_run(models, anew, measure).values())
+    before = _by_run(models, (BEFORE, ""), measure)
+    marked, notes = [], []
     for row in rows:
-        after = _by_run(every, (row.method, row.told), measure)
+        after = _by_run(models, (row.method, row.swept), measure)
         both = sorted(before.keys() & after.keys())  # a study that is under way has not all of them
         if row.method not in {BEFORE, "retrain"} and both:
             first, then = (float(np.mean([of[run] for run in both])) for of in (before, after))
@@ -193,18 +196,18 @@ def _with_noise(
                 notes.append(alarm.text)
             elif alarm is not None:
                 row = replace(row, alarms=(*row.alarms, alarm))
-        found.append(row)
-    return found, list(dict.fromkeys(notes))
+        marked.append(row)
+    return marked, list(dict.fromkeys(notes))
 
 
 def _by_run(
-    every: Sequence[Measured], row: tuple[str, str] | None, measure: str
+    models: Sequence[Measured], row: tuple[str, str] | None, measure: str
 ) -> dict[tuple[str, int], float]:
     """Return a measure of a row by base and seed: of a seed there may be several draws."""
     return {
-        (one.base, one.seed): one.sheet.values[measure]
-        for one in every
-        if one.row == row and measure in one.sheet.values
+        (model.base, model.seed): model.sheet.values[measure]
+        for model in models
+        if model.row == row and measure in model.sheet.values
     }
 
 
@@ -236,16 +239,16 @@ def _is_last(row: Row) -> bool:
     return row.method not in REFERENCES and bool(row.verdict)
 
 
-def _about_sources(every: Iterable[Measured]) -> list[str]:
+def _about_sources(models: Iterable[Measured]) -> list[str]:
     """Return what so few sources of test images leave of an interval."""
-    told = dict.fromkeys(few for one in every if (few := few_sources(one.sources)))
-    return [f"intervals are of other sources of images, and rest on few: {few}" for few in told]
+    messages = dict.fromkeys(few for model in models if (few := few_sources(model.sources)))
+    return [f"intervals are of other sources of images, and rest on few: {few}" for few in messages]
 
 
 def _place(name: tuple[str, str]) -> tuple[int, int, str, str]:
     """Return what orders rows: references as they stand, methods as the table has them."""
-    method, told = name
+    method, swept = name
     if method in REFERENCES:
-        return 0, REFERENCES.index(method), method, told
-    known = list(METHODS)
-    return 1, known.index(method) if method in known else len(known), method, told
+        return 0, REFERENCES.index(method), method, swept
+    methods = list(METHODS)
+    return 1, methods.index(method) if method in methods else len(methods), method, swept

@@ -21,7 +21,7 @@ from trueface.unlearning.evaluation.membership_inference import membership
 from trueface.unlearning.evaluation.retrain_gap import against, recovery
 from trueface.unlearning.evaluation.ruined_models import judged
 from trueface.unlearning.evaluation.sanity_checks import Alarm
-from trueface.unlearning.evaluation.unlearned_models import Entry, one_of
+from trueface.unlearning.evaluation.unlearned_models import Entry, reference_model
 from trueface.unlearning.record import Record
 
 NOT_RETRAINED = "no model was retrained with this seed"
@@ -47,33 +47,37 @@ class Measured:
 
 def measured(entries: Sequence[Entry]) -> list[Measured]:
     """Return what is measured of all models made of one base with one seed, and of that base."""
-    retrained, corrected = (one_of(entries, name) for name in ("retrain", "corrected"))
+    retrained, corrected = (reference_model(entries, name) for name in ("retrain", "corrected"))
     plain = retrained or entries[0]
-    kept = {one.folder: _after(one) for one in (retrained, corrected) if one is not None}
+    kept = {entry.folder: _after(entry) for entry in (retrained, corrected) if entry is not None}
     clean = corrected or retrained
-    sides = _Sides(
+    references = _References(
         retrained=None if retrained is None else retrained.record,
         reference=None if retrained is None else kept[retrained.folder],
-        poisoned=_Said(paths.answers_before(plain.folder), plain.record),
+        poisoned=_Answers(paths.answers_before(plain.folder), plain.record),
         clean=None if clean is None else kept[clean.folder],
     )
-    base = _measure(plain, sides.poisoned, sides, of=_of_base(plain.record, sides.retrained))
-    found = [replace(base, row=(BEFORE, ""), notes=())]
+    base = _measure(
+        plain, references.poisoned, references, of=_of_base(plain.record, references.retrained)
+    )
+    models = [replace(base, row=(BEFORE, ""), notes=())]
     for entry in entries:
-        said = kept.get(entry.folder) or _after(entry)
-        found.append(_measure(entry, said, sides, of=_of_record(entry.record, sides.retrained)))
-    return found
+        answers = kept.get(entry.folder) or _after(entry)
+        models.append(
+            _measure(entry, answers, references, of=_of_record(entry.record, references.retrained))
+        )
+    return models
 
 
-class _Said:
+class _Answers:
     """The answers of a model, and what can be told of them alone."""
 
-    def __init__(self, path: Path, told: Record) -> None:
+    def __init__(self, path: Path, record: Record) -> None:
         self.parts: Parts | None = None
         try:
-            self.parts = found = _read(path)
-            one = alone(found, goal=told.goal, forgotten=told.forgotten)
-            self.sheet = one | membership(found, goal=told.goal, forgotten=told.forgotten)
+            self.parts = parts = _read(path)
+            own = alone(parts, goal=record.goal, forgotten=record.forgotten)
+            self.sheet = own | membership(parts, goal=record.goal, forgotten=record.forgotten)
         except (DataError, MachineError) as error:
             self.sheet = Sheet(values={}, reasons={"answers": str(error)})
 
@@ -84,42 +88,42 @@ class _Said:
 
 
 def _read(path: Path) -> Parts:
-    found = predictions.read(path)
-    missing = [name for name in ("forget", "retain", "validation") if name not in found]
+    parts = predictions.read(path)
+    missing = [name for name in ("forget", "retain", "validation") if name not in parts]
     if missing:
         raise DataError(f"{path} has no answers on {', '.join(missing)}")
-    return found
+    return parts
 
 
-def _after(entry: Entry) -> _Said:
-    return _Said(paths.answers_after(entry.folder), entry.record)
+def _after(entry: Entry) -> _Answers:
+    return _Answers(paths.answers_after(entry.folder), entry.record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sides:
+class _References:
     """What the models of one base and seed are set beside."""
 
     retrained: Record | None
-    reference: _Said | None  # of the retrained model
-    poisoned: _Said
-    clean: _Said | None
+    reference: _Answers | None  # of the retrained model
+    poisoned: _Answers
+    clean: _Answers | None
 
 
-def _measure(entry: Entry, said: _Said, sides: _Sides, *, of: Sheet) -> Measured:
-    told, found = entry.record, said.sheet | of
-    warned: tuple[Alarm, ...] = ()
-    if said.parts is not None:
-        warned = _warned(told, said.parts, sides, of_base=said is sides.poisoned)
-    if said.sound is not None:
-        found |= _beside(told, said.sound, found, sides)
-    sources = {} if said.sound is None or told.goal != "flips" else _sources(said.sound)
+def _measure(entry: Entry, answers: _Answers, references: _References, *, of: Sheet) -> Measured:
+    record, measures = entry.record, answers.sheet | of
+    alarms: tuple[Alarm, ...] = ()
+    if answers.parts is not None:
+        alarms = _warned(record, answers.parts, references, of_base=answers is references.poisoned)
+    if answers.sound is not None:
+        measures |= _beside(record, answers.sound, measures, references)
+    sources = {} if answers.sound is None or record.goal != "flips" else _sources(answers.sound)
     return Measured(
         row=entry.row,
-        base=told.base,
-        seed=told.seed,
-        sheet=found,
-        alarms=warned,
-        notes=_notes(told),
+        base=record.base,
+        seed=record.seed,
+        sheet=measures,
+        alarms=alarms,
+        notes=_notes(record),
         sources=sources,
     )
 
@@ -129,101 +133,107 @@ def _sources(parts: Parts) -> Mapping[int, int]:
     return intervals.designed(test, right(test)).sources
 
 
-def _warned(told: Record, parts: Parts, sides: _Sides, *, of_base: bool) -> tuple[Alarm, ...]:
+def _warned(
+    record: Record, parts: Parts, references: _References, *, of_base: bool
+) -> tuple[Alarm, ...]:
     """Return the alarms of a model; trainings anew are not held against the model before."""
-    anew = told.method in ANEW or of_base
+    anew = record.method in ANEW or of_base
     return judged(
         parts,
-        goal=told.goal,
-        before=None if anew else sides.poisoned.parts,
-        retrained=None if sides.reference is None else sides.reference.parts,
-        forgotten=told.forgotten,
-        names=told.class_names,
+        goal=record.goal,
+        before=None if anew else references.poisoned.parts,
+        retrained=None if references.reference is None else references.reference.parts,
+        forgotten=record.forgotten,
+        names=record.class_names,
     )
 
 
-def _notes(told: Record) -> tuple[str, ...]:
+def _notes(record: Record) -> tuple[str, ...]:
     """Return what a person should know of how it went."""
-    found = told.found
-    if found is None:
-        return told.notes
-    said = (
-        f"seed {told.seed}: {found.flagged} labels were taken for wrong, {found.right} of them "
-        f"rightly, of {found.hidden} that were hidden"
+    search = record.found
+    if search is None:
+        return record.notes
+    summary = (
+        f"seed {record.seed}: {search.flagged} labels were taken for wrong, {search.right} of them "
+        f"rightly, of {search.hidden} that were hidden"
     )
-    return (said, *told.notes)
+    return (summary, *record.notes)
 
 
-def _beside(told: Record, parts: Parts, one: Sheet, sides: _Sides) -> Sheet:
+def _beside(record: Record, parts: Parts, measures: Sheet, references: _References) -> Sheet:
     """Return the measures that need another model's answers."""
-    reference = sides.reference
+    reference = references.reference
     if reference is None:
-        why = f"no model was retrained from {told.base} with seed {told.seed}"
-        found = Sheet(values={}, reasons={"gap": why, "tow": why})
+        reason = f"no model was retrained from {record.base} with seed {record.seed}"
+        compared = Sheet(values={}, reasons={"gap": reason, "tow": reason})
     elif reference.sound is None:
-        why = f"of the retrained model: {reference.sheet.reasons['answers']}"
-        found = Sheet(values={}, reasons={"gap": why, "tow": why})
+        reason = f"of the retrained model: {reference.sheet.reasons['answers']}"
+        compared = Sheet(values={}, reasons={"gap": reason, "tow": reason})
     else:
-        test = "test_retain" if told.goal == "class" else "test"
-        found = against(parts, reference.sound, one=one, other=reference.sheet, test=test)
-    return found | _recovered(told, parts, sides)
+        test = "test_retain" if record.goal == "class" else "test"
+        compared = against(
+            parts, reference.sound, measures=measures, reference_measures=reference.sheet, test=test
+        )
+    return compared | _recovered(record, parts, references)
 
 
-def _recovered(told: Record, parts: Parts, sides: _Sides) -> Sheet:
-    def share() -> Mapping[str, float]:
-        if told.goal != "flips":
+def _recovered(record: Record, parts: Parts, references: _References) -> Sheet:
+    def measure() -> Mapping[str, float]:
+        if record.goal != "flips":
             raise Unmeasured("no label was wrong")
-        if sides.clean is None:
+        if references.clean is None:
             raise Unmeasured("no model was corrected or retrained with this seed")
-        poisoned, clean = sides.poisoned.sound, sides.clean.sound
+        poisoned, clean = references.poisoned.sound, references.clean.sound
         if poisoned is None or clean is None:
             raise Unmeasured("the answers of the poisoned or the clean model are not known")
-        found = recovery(tested(parts), tested(poisoned), tested(clean))
+        recovered = recovery(tested(parts), tested(poisoned), tested(clean))
         return {
-            "recovery": found.value, "recovery_low": found.low, "recovery_high": found.high,
+            "recovery": recovered.value, "recovery_low": recovered.low, "recovery_high": recovered.high,
         }  # fmt: skip
 
     try:
-        return Sheet(values=share(), reasons={})
+        return Sheet(values=measure(), reasons={})
     except Unmeasured as error:
         return Sheet(values={}, reasons={"recovery": str(error)})
 
 
-def _of_record(told: Record, retrained: Record | None) -> Sheet:
+def _of_record(record: Record, retrained: Record | None) -> Sheet:
     """Return what a record tells in numbers."""
-    relearned = told.relearn.steps if told.relearn else None
+    relearned = record.relearn.steps if record.relearn else None
     retrain_steps = retrained.relearn.steps if retrained and retrained.relearn else None
-    why_no_relearn = f"not within {told.relearn.most} steps" if told.relearn else "it was not tried"
+    why_no_relearn = (
+        f"not within {record.relearn.most} steps" if record.relearn else "it was not tried"
+    )
     values: dict[str, tuple[float | None, str]] = {
-        "seconds": (told.seconds, ""),
-        "samples": (told.samples_read, ""),
-        "cached_seconds": (told.cached_seconds, ""),
-        "cached_samples": (told.cached_samples, ""),
-        "peak_bytes": (told.peak_bytes, "the system does not tell it"),
-        **_ratios(told.seconds, told, retrained),
+        "seconds": (record.seconds, ""),
+        "samples": (record.samples_read, ""),
+        "cached_seconds": (record.cached_seconds, ""),
+        "cached_samples": (record.cached_samples, ""),
+        "peak_bytes": (record.peak_bytes, "the system does not tell it"),
+        **_ratios(record.seconds, record, retrained),
         "relearn": (relearned, why_no_relearn),
         "anamnesis": (
             _ratio(relearned, retrain_steps),
             f"{why_no_relearn}, or the retrained model needed none, or it is not known",
         ),
-        "probe": (told.probe.after if told.probe else None, "it was not tried"),
-        "probe_before": (told.probe.before if told.probe else None, "it was not tried"),
-        "probe_chance": (told.probe.chance if told.probe else None, "it was not tried"),
-        "attack": (told.attack, "no patch was put on"),
-        "attack_before": (told.attack_before, "no patch was put on"),
-        "found_precision": (told.found.precision if told.found else None, "nothing was found"),
-        "found_recall": (told.found.recall if told.found else None, "nothing was looked for"),
+        "probe": (record.probe.after if record.probe else None, "it was not tried"),
+        "probe_before": (record.probe.before if record.probe else None, "it was not tried"),
+        "probe_chance": (record.probe.chance if record.probe else None, "it was not tried"),
+        "attack": (record.attack, "no patch was put on"),
+        "attack_before": (record.attack_before, "no patch was put on"),
+        "found_precision": (record.found.precision if record.found else None, "nothing was found"),
+        "found_recall": (record.found.recall if record.found else None, "nothing was looked for"),
     }
     return _known(values)
 
 
-def _of_base(told: Record, retrained: Record | None) -> Sheet:
+def _of_base(record: Record, retrained: Record | None) -> Sheet:
     """Return what the same record tells of its base: the training in place of the unlearning."""
-    seconds = told.training_seconds
+    seconds = record.training_seconds
     return _known(
         {
             "seconds": (seconds, NO_TRAINING),
-            "samples": (told.training_samples, "what the training read is not known"),
+            "samples": (record.training_samples, "what the training read is not known"),
             # a training's time has its pass for features in it: so it is set beside retraining with
             # that pass
             "of_retrain": (
@@ -231,27 +241,27 @@ def _of_base(told: Record, retrained: Record | None) -> Sheet:
                 NOT_RETRAINED,
             ),
             "of_training": (_ratio(seconds, seconds), NO_TRAINING),
-            "probe": (told.probe.before if told.probe else None, "it was not tried"),
-            "probe_chance": (told.probe.chance if told.probe else None, "it was not tried"),
-            "attack": (told.attack_before, "no patch was put on"),
+            "probe": (record.probe.before if record.probe else None, "it was not tried"),
+            "probe_chance": (record.probe.chance if record.probe else None, "it was not tried"),
+            "attack": (record.attack_before, "no patch was put on"),
         }
     )
 
 
 def _ratios(
-    seconds: float | None, told: Record, retrained: Record | None
+    seconds: float | None, record: Record, retrained: Record | None
 ) -> dict[str, tuple[float | None, str]]:
     of_retrain = _ratio(seconds, retrained.seconds if retrained else None)
-    whole = _with_cache(told)  # as a training's time has its own in it
+    whole = _with_cache(record)  # as a training's time has its own in it
     return {
         "of_retrain": (of_retrain, NOT_RETRAINED),
-        "of_training": (_ratio(whole, told.training_seconds), NO_TRAINING),
+        "of_training": (_ratio(whole, record.training_seconds), NO_TRAINING),
     }
 
 
-def _with_cache(told: Record) -> float:
+def _with_cache(record: Record) -> float:
     """Return the seconds of an unlearning as if its cache had been empty."""
-    return told.seconds + told.cached_seconds
+    return record.seconds + record.cached_seconds
 
 
 def _known(values: Mapping[str, tuple[float | None, str]]) -> Sheet:

@@ -41,8 +41,8 @@ class Sheet:
         """Return both; what `other` tells comes first."""
         values = {**self.values, **other.values}
         reasons = {**self.reasons, **other.reasons}
-        known = {name: reason for name, reason in reasons.items() if name not in values}
-        return Sheet(values=values, reasons=known)
+        unmeasured = {name: reason for name, reason in reasons.items() if name not in values}
+        return Sheet(values=values, reasons=unmeasured)
 
     def get(self, name: str) -> float | None:
         """Return a measure, or None."""
@@ -118,12 +118,12 @@ def accuracy(part: Answered, labels: Classes) -> float:
     Raises:
         Unmeasured: no row, or no label is known.
     """
-    known = labels != UNKNOWN
+    labelled = labels != UNKNOWN
     if not len(part):
         raise Unmeasured("there is no such sample")
-    if not known.any():
+    if not labelled.any():
         raise Unmeasured("the true labels are not known")
-    return float(np.mean(part.logits.argmax(1)[known] == labels[known]))
+    return float(np.mean(part.logits.argmax(1)[labelled] == labels[labelled]))
 
 
 def calibration_error(part: Answered, labels: Classes) -> float:
@@ -249,13 +249,13 @@ def alone(parts: Parts, *, goal: Goal, forgotten: Collection[int] = ()) -> Sheet
     )
 
 
-def _bracketed(some: Mapping[str, Answered]) -> Sheet:
+def _bracketed(parts: Mapping[str, Answered]) -> Sheet:
     """Return the ends of the intervals of some accuracies: `<name>_low`, `<name>_high`."""
     values: dict[str, float] = {}
-    for name, part in some.items():
+    for name, part in parts.items():
         if len(part):
-            found = bracket(part)
-            values |= {f"{name}_low": found.low, f"{name}_high": found.high}
+            interval = bracket(part)
+            values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return Sheet(values=values, reasons={})
 
 

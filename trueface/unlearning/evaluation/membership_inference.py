@@ -22,11 +22,10 @@ from sklearn.svm import SVC
 from trueface.evaluation import curves
 from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
 from trueface.evaluation.bounded_intervals import unvaried
-from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.evaluation.predictions import Answered
 from trueface.runtime.rng import numpy_stream
 from trueface.unlearning.evaluation.intervals import pictures, resampled_means
 from trueface.unlearning.evaluation.measures import (
-    Classes,
     Parts,
     Sheet,
     Unmeasured,
@@ -34,11 +33,18 @@ from trueface.unlearning.evaluation.measures import (
     log_probabilities,
     losses,
     right,
-    rows,
+)
+from trueface.unlearning.evaluation.membership_samples import (
+    LEAST,
+    all_of_same_classes,
+    class_weights,
+    matched_sides,
+    rows_at,
+    side_losses,
+    stacked,
 )
 from trueface.unlearning.registry import Goal
 
-LEAST = 50  # samples of either side: with 100 in all a share is known to 10 points
 LEAST_OTHERS = 1000  # for 1 % of others: it is then ten of them, and known to 0.6 points
 CLIP = 400.0  # of losses, as SCRUB's code has it
 FOLDS = 5
@@ -46,9 +52,6 @@ NAMES = ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr")
 NO_TEST = "there is no test, and validation images chose the epoch: they are no outsiders"
 SHADOWS = 1000  # of either side for the SVC, whose time grows with the square
 ASKED = 2000  # of the forgotten, for the SVC
-FINEST = 50  # weights of classes are whole numbers up to this
-
-Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
 
 
 def membership(
@@ -82,11 +85,11 @@ def membership(
     reasons: dict[str, str] = {}
     for name, make in makers.items():
         try:
-            found = make()
+            measure = make()
         except Unmeasured as error:
             reasons[name] = str(error)
             continue
-        values |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        values |= {name: measure.value, f"{name}_low": measure.low, f"{name}_high": measure.high}
     return Sheet(values=values, reasons=reasons)
 
 
@@ -99,7 +102,7 @@ def by_entropy(*, retain: Answered, outside: Answered, forget: Answered) -> Meas
     Source: V. Chundawat et al., "Can bad teaching induce forgetting?", AAAI 2023, arXiv
         2205.08096, section 5.1, and its code: a balanced logistic regression on the entropy.
     """
-    values, member = _both(_entropy(retain), _entropy(outside))
+    values, member = stacked(_entropy(retain), _entropy(outside))
     _need(forget)
     attack = LogisticRegression(class_weight="balanced", max_iter=1000).fit(values, member)
     return _bracketed(attack.predict(_entropy(forget)[:, None]) == 1, pictures(forget))
@@ -121,7 +124,7 @@ def by_confidence(
     members = _confidence(_drawn(retain, count, random), "trained")
     others = _confidence(_drawn(outside, count, random), "right")
     asked = _drawn(forget, ASKED, random)
-    values, member = _both(members, others)
+    values, member = stacked(members, others)
     _need(forget)
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(values, member)
     answers = attack.predict(_confidence(asked, "trained")[:, None])
@@ -162,9 +165,11 @@ def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -
     Raises:
         Unmeasured: too few of the forgotten or others of these classes, or nothing that differs.
     """
-    members, others, labels = _all_alike(forget, outside, numpy_stream("membership/tpr", seed))
+    members, others, labels = all_of_same_classes(
+        forget, outside, numpy_stream("membership/tpr", seed)
+    )
     of = [right(forget)[members], right(outside)[others]]
-    counts = _weights(*of)
+    counts = class_weights(*of)
     # with weights, as many others of equal ones would tell as much (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
     if worth < LEAST_OTHERS:
@@ -173,71 +178,16 @@ def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -
         raise Unmeasured(
             f"there are {many}{less}, too few to tell what 1 % of them is: it needs {LEAST_OTHERS:,}"
         )
-    values, member, names = _told(forget, outside, (members, others, labels))
+    values, member, names = side_losses(forget, outside, (members, others, labels))
     inside, sureness = member == 1, -values[:, 0]
     weights = np.concatenate([np.ones(len(members), np.int64), counts])[None].astype(np.uint16)
     (value,) = curves.resampled(curves.tpr_at_fpr, inside, sureness, weights)
     drawn = resamples(names, 2 * np.concatenate(of) + member, seed)
     drawn = drawn if counts.max() == 1 else drawn.astype(np.uint16) * weights
     spread = curves.resampled(curves.tpr_at_fpr, inside, sureness, drawn)
-    found = interval(float(value), spread)
+    measure = interval(float(value), spread)
     pictures_in = len({name for name, own in zip(names, inside, strict=True) if own})
-    return unvaried(found.value, pictures_in) if found.low == found.high else found
-
-
-def rows_at(part: Answered, places: NDArray[np.intp]) -> Answered:
-    """Return rows of answers by place, in the order of the part."""
-    chosen = np.zeros(len(part), np.bool_)
-    chosen[places] = True
-    return rows(part, chosen)
-
-
-def _alike(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
-    """Return places of members, of as many others of the same true classes, and others' labels."""
-    truth, classes = right(forget), right(outside)
-    members, others, labels = [], [], np.full(len(outside), UNKNOWN)
-    for true in np.unique(truth):
-        pool = random.permutation(np.flatnonzero(classes == true))
-        wanted = random.permutation(np.flatnonzero(truth == true))
-        count = min(len(pool), len(wanted))
-        members.append(wanted[:count])
-        others.append(pool[:count])
-        # of the same class, each other sample is given the label that a member was trained with
-        labels[pool[:count]] = forget.trained[wanted[:count]]
-    inside, beside = np.sort(np.concatenate(members)), np.sort(np.concatenate(others))
-    return inside, beside, labels[beside]
-
-
-def _all_alike(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
-    """Return places of members, of all others of the same true classes, and others' labels.
-
-    Members of a class of which there are no others are left out.
-    """
-    truth, classes = right(forget), right(outside)
-    shared = np.intersect1d(truth, classes)
-    labels = np.full(len(outside), UNKNOWN)
-    for true in shared:
-        pool = random.permutation(np.flatnonzero(classes == true))
-        # in the shares of the members' labels, as near as whole samples come
-        labels[pool] = np.resize(random.permutation(forget.trained[truth == true]), len(pool))
-    members, others = (np.flatnonzero(np.isin(of, shared)) for of in (truth, classes))
-    return members, others, labels[others]
-
-
-def _weights(inside: Classes, beside: Classes) -> Classes:
-    """Return whole numbers (B,) by which classes weigh among others as among members; all 1 if so.
-
-    Args:
-        inside: (A,) classes of members.
-        beside: (B,) of others, the same ones.
-    """
-    classes, place, count = np.unique(beside, return_inverse=True, return_counts=True)
-    wanted = np.array([np.count_nonzero(inside == true) for true in classes]) / count
-    if not len(classes):
-        return np.zeros(0, np.int64)
-    whole = np.maximum(np.rint(FINEST * wanted / wanted.max()).astype(np.int64), 1)
-    found: Classes = (whole // np.gcd.reduce(whole))[place]
-    return found
+    return unvaried(measure.value, pictures_in) if measure.low == measure.high else measure
 
 
 def _losses(
@@ -245,28 +195,7 @@ def _losses(
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of members and as many others, which are members, their pictures."""
     random = numpy_stream("membership/loss", seed)
-    return _told(forget, outside, _alike(forget, outside, random))
-
-
-def _told(
-    forget: Answered, outside: Answered, sides: Sides
-) -> tuple[Floats, NDArray[np.int64], list[str]]:
-    """Return losses (N, 1) of both sides, which are members, their pictures."""
-    members, others, labels = sides
-    if not len(others):
-        raise Unmeasured("there are 0 samples of the forgotten classes outside the training")
-    if len(members) < LEAST:
-        raise Unmeasured(
-            f"there are {len(members)} forgotten samples that others of the same classes outside the "
-            f"training can stand beside, and the attack needs {LEAST}"
-        )
-    inside, beside = rows_at(forget, members), rows_at(outside, others)
-    values, member = _both(losses(inside, forget.trained[members]), losses(beside, labels))
-    names = [
-        *(f"in/{name}" for name in pictures(inside)),
-        *(f"out/{name}" for name in pictures(beside)),
-    ]
-    return values, member, names
+    return side_losses(forget, outside, matched_sides(forget, outside, random))
 
 
 def _bracketed(
@@ -276,26 +205,8 @@ def _bracketed(
     classes = np.zeros(len(holds), np.int64) if member is None else member
     value = float(holds.mean())
     weights = resamples(names, classes, 0)
-    found = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
-    return unvaried(value, len(set(names))) if found.low == found.high else found
-
-
-def _both(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return one feature (N, 1) of both sides, and which are members (N,).
-
-    Raises:
-        Unmeasured: too few, or all alike.
-    """
-    if min(len(members), len(others)) < LEAST:
-        raise Unmeasured(
-            f"there are {len(members)} members and {len(others)} others, and the attack needs "
-            f"{LEAST} of each"
-        )
-    values = np.concatenate([members, others])
-    if not np.ptp(values) > 0:
-        raise Unmeasured("the model answers all samples alike")
-    member = np.repeat(np.array([1, 0]), [len(members), len(others)])
-    return values[:, None], member
+    measure = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
+    return unvaried(value, len(set(names))) if measure.low == measure.high else measure
 
 
 def _need(forget: Answered) -> None:

@@ -43,8 +43,8 @@ def forget_loss(model: nn.Module, forget: Examples, watch: Watch, *, seed: int =
     Raises:
         JobError: stopped, or an answer is no finite number.
     """
-    said = answered(model, _some(forget, LOOKED_AT, "relearn", seed), watch)
-    return loss(said, said.trained)
+    answers = answered(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
+    return loss(answers, answers.trained)
 
 
 def relearn(
@@ -77,7 +77,7 @@ def relearn(
         time"), in steps in place of epochs.
     """
     model = copy.deepcopy(model)
-    looked_at = _held(_some(forget, LOOKED_AT, "relearn", seed))
+    looked_at = _in_memory(_subset(forget, LOOKED_AT, "relearn", seed))
     if forget_loss(model, looked_at, watch, seed=seed) <= target:
         return Relearn(steps=0, most=most, loss=target)
     descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
@@ -131,12 +131,15 @@ def probe(
     count = min(len(forget), len(retain), PROBED)
     if count < LEAST_PROBED:
         return None
-    sides = (_some(forget, count, "probe/forget", seed), _some(retain, count, "probe/retain", seed))
-    found = []
+    sides = (
+        _subset(forget, count, "probe/forget", seed),
+        _subset(retain, count, "probe/retain", seed),
+    )
+    accuracies = []
     for model in (before, after):
         first, second = (penultimate(model, side, watch)[0] for side in sides)
-        found.append(separable(first, second, seed=seed))
-    return Probe(before=found[0], after=found[1], chance=0.5)
+        accuracies.append(separable(first, second, seed=seed))
+    return Probe(before=accuracies[0], after=accuracies[1], chance=0.5)
 
 
 def separable(first: Features, second: Features, *, seed: int = 0) -> float:
@@ -160,7 +163,7 @@ def separable(first: Features, second: Features, *, seed: int = 0) -> float:
 
 
 def penultimate(
-    model: nn.Module, some: Examples, watch: Watch
+    model: nn.Module, samples: Examples, watch: Watch
 ) -> tuple[Features, NDArray[np.int64]]:
     """Return what the last layer gets of samples, as they are tested: (N, F), and their positions.
 
@@ -168,29 +171,29 @@ def penultimate(
         JobError: stopped, none could be read, or the model has no last linear layer.
     """
     model.eval()
-    split, found, positions = Split(model), [], []
+    split, features, positions = Split(model), [], []
     with torch.inference_mode():
-        for batch in some.batches("trained", epoch=None):
+        for batch in samples.batches("trained", epoch=None):
             if watch.stop.is_set():
                 raise JobError("stopped while features were looked at")
-            found.append(split.features(batch.inputs.to(watch.device)).cpu())
+            features.append(split.features(batch.inputs.to(watch.device)).cpu())
             positions += batch.positions.tolist()
-    if not found:
-        raise JobError(f"not one of {len(some)} samples could be read")
-    return torch.cat(found).numpy(), np.array(positions, np.int64)
+    if not features:
+        raise JobError(f"not one of {len(samples)} samples could be read")
+    return torch.cat(features).numpy(), np.array(positions, np.int64)
 
 
-def _held(some: Examples) -> Examples:
+def _in_memory(samples: Examples) -> Examples:
     """Return samples in memory, as they are tested: they are looked at again and again."""
-    batches = list(some.batches("trained", epoch=None))
+    batches = list(samples.batches("trained", epoch=None))
     if not batches:
-        raise JobError(f"not one of {len(some)} samples could be read")
+        raise JobError(f"not one of {len(samples)} samples could be read")
     labels = [int(label) for batch in batches for label in batch.labels]
     return examples(torch.cat([batch.inputs for batch in batches]), labels)
 
 
-def _some(some: Examples, most: int, name: str, seed: int) -> Examples:
-    return some.subset(drawn(len(some), most, f"afterwards/{name}", seed))
+def _subset(samples: Examples, most: int, name: str, seed: int) -> Examples:
+    return samples.subset(drawn(len(samples), most, f"afterwards/{name}", seed))
 
 
 def drawn(count: int, most: int, name: str, seed: int) -> Sequence[int]:

@@ -25,7 +25,7 @@ WIDEST = 2.0  # interval of a recovery beyond which it says nothing
 
 
 def against(
-    ours: Parts, reference: Parts, *, one: Sheet, other: Sheet, test: str = "test"
+    ours: Parts, reference: Parts, *, measures: Sheet, reference_measures: Sheet, test: str = "test"
 ) -> Sheet:
     """Return how far a model is from the same training without what was forgotten.
 
@@ -37,16 +37,16 @@ def against(
     Args:
         ours: answers of the model.
         reference: answers of the retrained one.
-        one: measures of the model.
-        other: measures of the retrained one, by the same names.
+        measures: of the model.
+        reference_measures: of the retrained one, by the same names.
         test: which measure tells of the test: "test_retain" where a class is forgotten.
     """
 
     def gap(name: str) -> float:
-        first, second = one.get(name), other.get(name)
+        first, second = measures.get(name), reference_measures.get(name)
         if first is None or second is None:
-            told = one.reasons.get(name) or other.reasons.get(name) or "it was not measured"
-            raise Unmeasured(told)
+            reasons = (source.reasons.get(name) for source in (measures, reference_measures))
+            raise Unmeasured(next(filter(None, reasons), "it was not measured"))
         return abs(first - second)
 
     names = {"retain": "retain", "forget": "forget", "test": test, "mia": "mia_svc"}
@@ -58,7 +58,9 @@ def against(
         return sum(gaps.values.values()) / len(gaps.values)
 
     def pair(name: str) -> tuple[Floats, Floats]:
-        first, second = (tested(one) if name == "test" else one[name] for one in (ours, reference))
+        first, second = (
+            tested(measures) if name == "test" else measures[name] for measures in (ours, reference)
+        )
         return log_probabilities(first), log_probabilities(matched(first, second))
 
     return gaps | sheet(
@@ -123,7 +125,7 @@ def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
     """
     parts = (ours, matched(ours, poisoned), matched(ours, clean))
     labels = right(ours)
-    hits = np.column_stack([one.logits.argmax(1) == labels for one in parts]).astype(np.float32)
+    hits = np.column_stack([part.logits.argmax(1) == labels for part in parts]).astype(np.float32)
     mine, low, high = hits.mean(0, dtype=np.float64)
     if high - low < LEAST_DAMAGE:
         raise Unmeasured(
@@ -133,16 +135,16 @@ def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
     value, of = (mine - low) / (high - low), designed(ours, labels)
     error = standard_error(of, _undone(of.means(hits)), even=False)
     if of.drawn and error.error > 0:
-        found = by_source(value, error, Scale.PLAIN)
+        measure = by_source(value, error, Scale.PLAIN)
     else:
-        found = interval(value, _undone(resampled_means(hits, resampled(ours, labels))))
-    if found.high - found.low > WIDEST:
+        measure = interval(value, _undone(resampled_means(hits, resampled(ours, labels))))
+    if measure.high - measure.low > WIDEST:
         raise Unmeasured(
             f"the clean model is {100 * (high - low):+.2f} points from the poisoned one, too little "
-            f"for {len(ours)} test samples: the share could be anything from {found.low:.1f} to "
-            f"{found.high:.1f}"
+            f"for {len(ours)} test samples: the share could be anything from {measure.low:.1f} to "
+            f"{measure.high:.1f}"
         )
-    return found
+    return measure
 
 
 def _undone(accuracies: Floats) -> Floats:

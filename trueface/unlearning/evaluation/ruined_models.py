@@ -6,19 +6,24 @@ and a threshold that lies beyond every honest model of the calibration seeds of
 `python -m benchmarks.alarms`; which it finds is measured there on other seeds.
 """
 
-import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from trueface.evaluation.measurement import measure
 from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.cross_entropy import log_probabilities
 from trueface.unlearning.evaluation.intervals import pictures
-from trueface.unlearning.evaluation.measures import Parts, Unmeasured, kept, right, tested
-from trueface.unlearning.evaluation.retrain_gap import LEAST_DAMAGE, matched
+from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
+from trueface.unlearning.evaluation.paired_answers import (
+    LEAST,
+    NORMAL,
+    change,
+    loss_beside,
+    pairs,
+    renamed,
+)
+from trueface.unlearning.evaluation.retrain_gap import LEAST_DAMAGE
 from trueface.unlearning.evaluation.sanity_checks import Alarm, Sort, alarms, broken
 from trueface.unlearning.registry import Goal
 
@@ -36,15 +41,11 @@ RUINED = frozenset(
         Sort.UNTOUCHED,
     }
 )
-LEAST = 20  # samples; of fewer no interval is worth its name
-NORMAL = 1.96  # standard errors on either side of a 95 % interval
 FEW = 0.5  # of the classes that the labels hold in effect; honest models: 0.66 and more
 LOST = 0.03  # accuracy lost for certain, beside the worse of base and retraining; honest: 0.01
 LOST_TRAINED = 0.15  # the same on kept training samples, which a model may have known by heart
 PERMUTED = LEAST_DAMAGE  # accuracy gained for certain by a permutation of the labels; honest: 0
 UNTOUCHED = 0.02  # mean change of the probabilities that is none; honest: 0.16 and more
-
-Hits = NDArray[np.float64]
 
 
 def judged(
@@ -129,10 +130,10 @@ def few_answers(test: Answered, names: Sequence[str] = ()) -> Alarm | None:
         return None
     called, counts = np.unique(test.logits.argmax(1), return_counts=True)
     most = np.argsort(-counts, kind="stable")[: max(1, round(given))]
-    told = ", ".join(repr(_name(int(called[at]), names)) for at in most)
+    classes_named = ", ".join(repr(_name(int(called[at]), names)) for at in most)
     return Alarm(
         sort=Sort.FEW_ANSWERS,
-        text=f"{counts[most].sum()} of {len(test)} answers on the test are {told}: as if there were "
+        text=f"{counts[most].sum()} of {len(test)} answers on the test are {classes_named}: as if there were "
         f"{given:.1f} classes, and the labels are of {expected:.1f}",
     )
 
@@ -156,8 +157,8 @@ def chance(test: Answered) -> Alarm | None:
     if test.logits.shape[1] == 2:
         return _chance_of_two(test, labels)
     hits = test.logits.argmax(1) == labels
-    recalls = np.array([hits[labels == one].mean() for one in classes])
-    sizes = np.array([(labels == one).sum() for one in classes])
+    recalls = np.array([hits[labels == label].mean() for label in classes])
+    sizes = np.array([(labels == label).sum() for label in classes])
     value = float(recalls.mean())
     error = float(np.sqrt((recalls * (1 - recalls) / sizes).sum()) / len(classes))
     low, high, guess = value - NORMAL * error, value + NORMAL * error, 1 / len(classes)
@@ -198,36 +199,16 @@ def permuted(
     (value, low, _), naming = renamed(test, checked)
     if low <= PERMUTED:
         return None
-    turned = [
-        f"{_name(one, names)!r} as {_name(int(naming[one]), names)!r}"
-        for one in np.unique(right(test)).tolist()
-        if naming[one] != one
+    renamings = [
+        f"{_name(label, names)!r} as {_name(int(naming[label]), names)!r}"
+        for label in np.unique(right(test)).tolist()
+        if naming[label] != label
     ]
     return Alarm(
         sort=Sort.PERMUTED,
         text=f"the accuracy on the test would be {100 * value:.1f} points higher with other names of "
-        f"the classes: {', '.join(turned[:3])}{', …' if len(turned) > 3 else ''}",
+        f"the classes: {', '.join(renamings[:3])}{', …' if len(renamings) > 3 else ''}",
     )
-
-
-def renamed(
-    test: Answered, checked: Sequence[Answered]
-) -> tuple[tuple[float, float, float], NDArray[np.int64]]:
-    """Return the accuracy that another naming of the classes gains, with its interval, and the naming.
-
-    The naming (K,), class → answer, is the best on `checked`, and its gain that on the test.
-
-    Source: H. W. Kuhn, "The Hungarian method for the assignment problem", 1955, by scipy.
-    """
-    classes = test.logits.shape[1]
-    counts = np.zeros((classes, classes))
-    for part in checked:
-        np.add.at(counts, (right(part), part.logits.argmax(1)), 1)
-    # among equals the naming as it is: its gain must be real
-    naming = linear_sum_assignment(counts + 1e-6 * np.eye(classes), maximize=True)[1]
-    called, labels = test.logits.argmax(1), right(test)
-    gain = (called == naming[labels]).astype(float) - (called == labels)
-    return paired(gain, pictures(test)), naming
 
 
 def lost(
@@ -252,21 +233,6 @@ def lost(
     )
 
 
-def loss_beside(
-    ours: Answered, others: Sequence[tuple[str, Answered]]
-) -> tuple[float, float, float, str] | None:
-    """Return the least loss of accuracy with its interval, and beside whom; None: not comparable."""
-    labels, losses = right(ours), []
-    for name, other in others:
-        with contextlib.suppress(Unmeasured):
-            hits = [
-                (one.logits.argmax(1) == labels).astype(float)
-                for one in (matched(ours, other), ours)
-            ]
-            losses.append((*paired(hits[0] - hits[1], pictures(ours)), name))
-    return min(losses) if losses and len(ours) >= LEAST else None
-
-
 def untouched(parts: Parts, before: Parts) -> Alarm | None:
     """Warn of a model that answers as it did before."""
     both = pairs(parts, before)
@@ -281,36 +247,6 @@ def untouched(parts: Parts, before: Parts) -> Alarm | None:
         if same
         else f"the model answers as before: {moved} of {total} answers are others",
     )
-
-
-def change(both: Sequence[tuple[Answered, Answered]]) -> float:
-    """Return the mean total variation between answers before and after, on the part that has most."""
-    chances = [tuple(np.exp(log_probabilities(one)) for one in pair) for pair in both]
-    return max(float(np.abs(then - now).sum(1).mean()) / 2 for then, now in chances)
-
-
-def pairs(parts: Parts, before: Parts) -> list[tuple[Answered, Answered]] | None:
-    """Return the answers before and after, part by part; None where they are of other samples."""
-    try:
-        both = [(matched(now, before[name]), now) for name, now in parts.items() if len(now)]
-    except (Unmeasured, KeyError):
-        return None
-    return both or None
-
-
-def paired(differences: Hits, names: Sequence[str]) -> tuple[float, float, float]:
-    """Return the mean of differences (N,) with the ends of its 95 % interval.
-
-    Rows of one picture, in several networks, count as one draw.
-
-    Source: A. Cameron and D. Miller, "A practitioner's guide to cluster-robust inference", 2015,
-        equation 7 for a mean; the normal quantile, as there are hundreds of pictures.
-    """
-    value = float(differences.mean())
-    which = np.unique(np.array(names), return_inverse=True)[1]
-    sums = np.bincount(which, weights=differences - value)
-    error = NORMAL * float(np.sqrt((sums**2).sum())) / len(differences)
-    return value, value - error, value + error
 
 
 def _name(label: int, names: Sequence[str]) -> str:

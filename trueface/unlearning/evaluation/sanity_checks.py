@@ -65,20 +65,20 @@ def alarms(
         forgotten: classes, for goal "class".
         names: of the classes; numbers stand for those without.
     """
-    if found := broken(parts):
-        return (found,)
+    if alarm := broken(parts):
+        return (alarm,)
     test = kept(tested(parts), forgotten if goal == "class" else ())
 
     def name(label: int) -> str:
         return names[label] if label < len(names) else str(label)
 
-    told: Iterable[Alarm | None] = (
+    alarms_or_none: Iterable[Alarm | None] = (
         constant(test, name),
         class_share(test, name),
         one_class(parts["forget"], name) if goal == "flips" else None,
         unclean(parts["validation"]),
     )
-    return tuple(alarm for alarm in told if alarm is not None)
+    return tuple(alarm for alarm in alarms_or_none if alarm is not None)
 
 
 def broken(parts: Parts) -> Alarm | None:
@@ -134,8 +134,8 @@ def one_class(forget: Answered, name: Callable[[int], str]) -> Alarm | None:
 
 def unclean(validation: Answered) -> Alarm | None:
     """Warn of wrong labels where results are chosen."""
-    known = validation.true != UNKNOWN
-    wrong = int((validation.true != validation.trained)[known].sum())
+    labelled = validation.true != UNKNOWN
+    wrong = int((validation.true != validation.trained)[labelled].sum())
     if not wrong:
         return None
     return Alarm(

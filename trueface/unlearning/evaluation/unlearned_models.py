@@ -20,14 +20,14 @@ class Entry:
     record: Record
 
     @property
-    def told(self) -> str:
+    def swept(self) -> str:
         """The swept settings that its base has not, but for seeds."""
-        return _told(self.record.model, self.record.base)
+        return _swept_beyond(self.record.model, self.record.base)
 
     @property
     def row(self) -> tuple[str, str]:
         """What its row is called."""
-        return self.record.method, self.told
+        return self.record.method, self.swept
 
 
 def find(run: Path) -> tuple[list[Entry], list[str]]:
@@ -37,12 +37,12 @@ def find(run: Path) -> tuple[list[Entry], list[str]]:
         if not folder.is_dir():
             continue
         try:
-            told = record.read(folder)
+            unlearning = record.read(folder)
         except DataError as error:
             troubles.append(str(error))
             continue
-        if told is not None:
-            entries.append(Entry(folder=folder, record=told))
+        if unlearning is not None:
+            entries.append(Entry(folder=folder, record=unlearning))
     return entries, troubles
 
 
@@ -55,13 +55,13 @@ def network_of(entry: Entry) -> str | None:
     return dict(_variant(entry.record.base)).get("model")
 
 
-def one_of(entries: Sequence[Entry], method: str) -> Entry | None:
+def reference_model(entries: Sequence[Entry], method: str) -> Entry | None:
     """Return the model of a reference: the one with the fewest settings of its own."""
-    some = [entry for entry in entries if entry.record.method == method]
-    return min(some, key=lambda entry: (entry.told.count("="), entry.told), default=None)
+    candidates = [entry for entry in entries if entry.record.method == method]
+    return min(candidates, key=lambda entry: (entry.swept.count("="), entry.swept), default=None)
 
 
-def _told(model: str, base: str) -> str:
+def _swept_beyond(model: str, base: str) -> str:
     there = set(_variant(base))
     return ",".join(f"{key}={value}" for key, value in _variant(model) if (key, value) not in there)
 

@@ -36,10 +36,10 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.runtime.rng import derive
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import retain_set
 from trueface.unlearning.hyperparameters import Options, Positive
 from trueface.unlearning.importance import learnable
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import retain_set
 from trueface.unlearning.registry import register_method
 
 EPSILON = 1e-8  # under the importances, which may be 0

@@ -32,10 +32,10 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import retain_set
 from trueface.unlearning.cache import fingerprint
 from trueface.unlearning.hyperparameters import NotNegative, Options
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import retain_set
 from trueface.unlearning.registry import register_method
 
 DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.01, 1e-3, 1e-4)

@@ -11,25 +11,16 @@ it both are shuffled together, as in the repository of selective synaptic dampen
 default: those of the training are sound for what is kept.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
 from pydantic import Field
 
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
-from trueface.runtime.rng import numpy_stream
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import ONLY_OTHER, descend, random_other_labels, retain_set
 from trueface.unlearning.hyperparameters import DescentOptions
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import descend, retain_set
 from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import register_method
-
-ONLY_OTHER = (
-    "there are two classes, so a label other than the wrong one is the true one: this was a "
-    "relabelling"
-)
 
 
 class RlOptions(DescentOptions):
@@ -52,7 +43,9 @@ def random_labels(request: Request) -> Result:
     descent = Descent(request.model.parameters(), options)
     log = []
     for epoch in range(options.epochs):
-        forget = request.forget.relabelled(drawn(request, epoch if options.redraw else 0))
+        forget = request.forget.relabelled(
+            random_other_labels(request, epoch if options.redraw else 0)
+        )
         samples = forget if rest is None else forget + rest
         teach(request.model, options.bn)
         loss = descend(
@@ -65,22 +58,3 @@ def random_labels(request: Request) -> Result:
         log.append(Step(step=epoch + 1, metrics={"loss": loss, **request.measured()}))
     flips = request.goal == "flips" and request.classes == 2
     return Result(model=request.model, log=tuple(log), notes=(ONLY_OTHER,) if flips else ())
-
-
-def drawn(request: Request, epoch: int) -> tuple[int, ...]:
-    """Return a random other label for each forgotten sample, the same for the same seed and epoch.
-
-    Where classes shall go, it is one of those that stay, as long as there are any.
-    """
-    trained = request.forget.trained
-    random = numpy_stream(f"random labels/{epoch}", request.seed)
-    gone = set(trained) if request.goal == "class" else set()
-    left = [label for label in range(request.classes) if label not in gone]
-    if gone and left:
-        return tuple(random.choice(left, len(trained)).tolist())
-    return _others(trained, request.classes, random)
-
-
-def _others(labels: Sequence[int], classes: int, random: np.random.Generator) -> tuple[int, ...]:
-    moves = random.integers(1, classes, len(labels))
-    return tuple(((np.asarray(labels) + moves) % classes).tolist())

@@ -18,8 +18,8 @@ restart: the weights that the training began with, trained for an unlearning's b
 """
 
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import correct_labels, new_model, retain_set, train
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.methods.common import correct_labels, new_model, retain_set, train
 from trueface.unlearning.registry import FLIPS, register_method
 
 

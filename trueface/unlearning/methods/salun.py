@@ -26,10 +26,9 @@ from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import ONLY_OTHER, descend, random_other_labels, retain_set
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import descend, retain_set
-from trueface.unlearning.methods.random_labels import ONLY_OTHER, drawn
 from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import register_method
 
@@ -142,7 +141,7 @@ def _relabelled(request: Request, epoch: int) -> Examples:
     forget = request.forget
     if request.goal == "flips" and forget.true is not None:
         return forget.relabelled(forget.true)
-    return forget.relabelled(drawn(request, epoch))
+    return forget.relabelled(random_other_labels(request, epoch))
 
 
 def _notes(request: Request) -> tuple[str, ...]:

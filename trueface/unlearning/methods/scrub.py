@@ -34,9 +34,9 @@ from trueface.evaluation.predictions import answered
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import descend, retain_set
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
 from trueface.unlearning.log import Step
-from trueface.unlearning.methods.common import descend, retain_set
 from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import register_method
 

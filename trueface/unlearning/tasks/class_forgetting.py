@@ -43,8 +43,8 @@ class Learning:
     def __call__(
         self,
         model: nn.Module,
-        some: Examples,
-        which: Label,
+        samples: Examples,
+        label: Label,
         *,
         validation: Examples,
         options: TrainingOptions,
@@ -56,7 +56,7 @@ class Learning:
         trainer = self.settings.model_copy(update=given).trainer
         done = fit(
             model,
-            ExampleFeed(some, which, batch_size=trainer.batch_size),
+            ExampleFeed(samples, label, batch_size=trainer.batch_size),
             ExampleFeed(validation, "trained", augmented=False),
             trainer,
             watch=watch,

@@ -71,7 +71,7 @@ def unlearn(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Wat
     parts, attacked = problem.parts(), problem.attack()
     before = _answers(problem.model, parts, watch)
     attack_before = None if attacked is None else _attack_success(problem.model, attacked, watch)
-    sets, found, seconds = _with_found_flips(problem, poisoned.cache, settings, watch)
+    sets, search, seconds = _with_found_flips(problem, poisoned.cache, settings, watch)
     base = copy.deepcopy(problem.model) if settings.afterwards else None
     unlearned = api.run(
         settings.method,
@@ -92,7 +92,7 @@ def unlearn(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Wat
     unlearned = replace(unlearned, seconds=unlearned.seconds + seconds)
     entry = replace(
         _record(poisoned, settings, unlearned, problem.meter),
-        found=found,
+        found=search,
         attack=None if attacked is None else _attack_success(unlearned.model, attacked, watch),
         attack_before=attack_before,
     )

@@ -150,8 +150,8 @@ class Problem:
     def learn(
         self,
         model: nn.Module,
-        some: Examples,
-        which: Label,
+        samples: Examples,
+        label: Label,
         *,
         validation: Examples,
         options: TrainingOptions,
@@ -163,7 +163,7 @@ class Problem:
         given = {key: value for key, value in changed.items() if value is not None}
         trained = fit(
             detector,
-            ExampleFeed(some, which),
+            ExampleFeed(samples, label),
             ExampleFeed(validation, "trained", augmented=False),
             self._settings.model_copy(update=given).trainer,
             watch=watch,

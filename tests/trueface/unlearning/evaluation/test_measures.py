@@ -73,7 +73,7 @@ def test_the_tug_of_war_with_an_equal_model_is_one() -> None:
 def test_a_model_is_as_its_retrained_self() -> None:
     parts = flips(8)
     one = alone(parts, goal="flips")
-    found = against(parts, parts, one=one, other=one)
+    found = against(parts, parts, measures=one, reference_measures=one)
     assert found.values["tow"] == 1
     assert found.values["gap_test"] == 0
     for name in ("kl_forget", "kl_test", "distance_forget", "distance_test"):

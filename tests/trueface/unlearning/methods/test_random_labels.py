@@ -10,8 +10,8 @@ from trueface.data.example_sources import Meter
 from trueface.data.examples import examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request
+from trueface.unlearning.building_blocks import ONLY_OTHER, random_other_labels
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.methods import random_labels as rl
 from trueface.unlearning.methods.random_labels import RlOptions
 from trueface.unlearning.plain_training import learn_plainly
 
@@ -38,24 +38,26 @@ def request(trained: list[int], classes: int, goal: str, seed: int = 0) -> Reque
 
 def test_a_label_is_never_the_trained_one_and_every_other_one_comes() -> None:
     trained = [0, 1, 2, 3] * 50
-    labels = rl.drawn(request(trained, 4, "instances"), 0)
+    labels = random_other_labels(request(trained, 4, "instances"), 0)
     pairs = set(zip(trained, labels, strict=True))
     assert pairs == {(old, new) for old in range(4) for new in range(4) if old != new}
 
 
 def test_of_two_classes_it_is_the_other_one() -> None:
-    assert rl.drawn(request([0, 1, 1], 2, "flips"), 0) == (1, 0, 0)
+    assert random_other_labels(request([0, 1, 1], 2, "flips"), 0) == (1, 0, 0)
 
 
 def test_classes_that_go_get_labels_of_those_that_stay() -> None:
-    assert set(rl.drawn(request([1, 2] * 30, 4, "class"), 0)) == {0, 3}
+    assert set(random_other_labels(request([1, 2] * 30, 4, "class"), 0)) == {0, 3}
 
 
 def test_labels_follow_from_seed_and_epoch() -> None:
     asked = request([0] * 30, 4, "instances")
-    assert rl.drawn(asked, 0) == rl.drawn(asked, 0)
-    assert rl.drawn(asked, 0) != rl.drawn(asked, 1)
-    assert rl.drawn(asked, 0) != rl.drawn(request([0] * 30, 4, "instances", seed=1), 0)
+    assert random_other_labels(asked, 0) == random_other_labels(asked, 0)
+    assert random_other_labels(asked, 0) != random_other_labels(asked, 1)
+    assert random_other_labels(asked, 0) != random_other_labels(
+        request([0] * 30, 4, "instances", seed=1), 0
+    )
 
 
 @pytest.mark.parametrize("pictures", [False, True])
@@ -64,7 +66,7 @@ def test_wrong_labels_are_put_right_and_a_note_says_so(pictures: bool, logits: i
     done = flipped(pictures=pictures, logits=logits).run("rl", options=FAST)
     checks.sound(done, 20)
     assert done.log[-1].metrics["forget_accuracy_true"] == 1
-    assert done.notes == (rl.ONLY_OTHER,)
+    assert done.notes == (ONLY_OTHER,)
 
 
 @pytest.mark.parametrize("pictures", [False, True])

@@ -8,7 +8,7 @@ from launcher.api import UsageError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import Problem, flipped, one_class, perceptron
 from trueface.runtime.progress import Watch
-from trueface.unlearning.methods import random_labels as rl
+from trueface.unlearning.building_blocks import ONLY_OTHER
 from trueface.unlearning.methods import salun
 from trueface.unlearning.methods.salun import SalunOptions
 from trueface.unlearning.optimization import Descent
@@ -80,7 +80,7 @@ def test_of_two_classes_it_needs_no_true_labels() -> None:
         source=unknown.source, positions=unknown.positions, trained=unknown.trained, true=None
     )
     done = problem.run("salun", options=FAST, forget=blind, goal="flips")
-    assert done.notes == (rl.ONLY_OTHER,)
+    assert done.notes == (ONLY_OTHER,)
     assert not checks.moved(checks.weights(done.model), flipped().run("salun", options=FAST).model)
 
 

@@ -1,14 +1,21 @@
-"""What several methods do: a pass of gradient steps, and a training."""
+"""What several methods do: a pass of gradient steps, a training, labels at random."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 from torch import Tensor, nn
 
 from trueface.data.examples import Batch, Examples, Label
 from trueface.runtime.errors import JobError
+from trueface.runtime.rng import numpy_stream
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.optimization import Descent
+
+ONLY_OTHER = (
+    "there are two classes, so a label other than the flipped one is the true one: this was a "
+    "relabelling"
+)
 
 
 def descend(
@@ -83,3 +90,22 @@ def train(request: Request, model: nn.Module, samples: Examples, label: Label) -
         watch=request.watch,
     )
     return Result(model=model, log=log)
+
+
+def random_other_labels(request: Request, epoch: int) -> tuple[int, ...]:
+    """Return a random other label for each forgotten sample, the same for the same seed and epoch.
+
+    Where classes shall go, it is one of those that stay, as long as there are any.
+    """
+    trained = request.forget.trained
+    random = numpy_stream(f"random labels/{epoch}", request.seed)
+    gone = set(trained) if request.goal == "class" else set()
+    left = [label for label in range(request.classes) if label not in gone]
+    if gone and left:
+        return tuple(random.choice(left, len(trained)).tolist())
+    return _others(trained, request.classes, random)
+
+
+def _others(labels: Sequence[int], classes: int, random: np.random.Generator) -> tuple[int, ...]:
+    moves = random.integers(1, classes, len(labels))
+    return tuple(((np.asarray(labels) + moves) % classes).tolist())
