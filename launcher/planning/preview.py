@@ -11,7 +11,7 @@ from launcher.job import CPU, Breed, Resources
 from launcher.kinds import Kind
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.submit import Action, Standing
+from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.feasibility import impossible
 from launcher.scheduler.gpu_accounting import waiting
 from launcher.scheduler.model import Machine, Running, Start, Wait
@@ -128,26 +128,26 @@ def _gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
 
 
 def preview_plan(
-    standings: Sequence[Standing], history: History, machine_state: MachineState
+    compared_jobs: Sequence[ComparedJob], history: History, machine_state: MachineState
 ) -> Preview:
     """Return what is expected of a plan.
 
     Args:
-        standings: its jobs beside what the queue knows of them; needs come before what needs them.
+        compared_jobs: its jobs beside what the queue knows of them; needs come before what needs them.
         history: what was done before.
         machine_state: the machine and its queue.
     """
-    estimates = tuple(forecast(standing.job, history) for standing in standings)
+    estimates = tuple(forecast(compared.job, history) for compared in compared_jobs)
     open_ones = [
-        (standing.job, estimate)
-        for standing, estimate in zip(standings, estimates, strict=True)
-        if standing.action is not Action.CACHED
+        (compared.job, estimate)
+        for compared, estimate in zip(compared_jobs, estimates, strict=True)
+        if compared.action is not Action.CACHED
     ]
     disks = [estimate.disk for _, estimate in open_ones]
     return Preview(
         machine_state=machine_state,
         estimates=estimates,
-        wave=_first_wave(standings, machine_state),
+        wave=_first_wave(compared_jobs, machine_state),
         kinds=_kind_sums(open_ones),
         chain=_longest_chain(open_ones),
         disk=sum(sizes) if (sizes := [disk for disk in disks if disk is not None]) else None,
@@ -194,13 +194,15 @@ def _longest_chain(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> float | None:
     return max(ends.values(), default=0.0)
 
 
-def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> FirstWave:
+def _first_wave(compared_jobs: Sequence[ComparedJob], machine_state: MachineState) -> FirstWave:
     """Ask the scheduler's own policy what it would start, beside and behind what waits already."""
-    again = {standing.number for standing in standings if standing.action is Action.RUN}
-    known = {standing.number: standing.job for standing in standings if standing.number is not None}
+    again = {compared.number for compared in compared_jobs if compared.action is Action.RUN}
+    known = {
+        compared.number: compared.job for compared in compared_jobs if compared.number is not None
+    }
     line = [ready for ready in machine_state.ready if ready.id not in again]
     for place, job in enumerate(
-        _first_of_each_lane(standings, machine_state.machine.cpus, machine_state.now)
+        _first_of_each_lane(compared_jobs, machine_state.machine.cpus, machine_state.now)
     ):
         number = -1 - place  # no job of the queue has such a one
         known[number] = job
@@ -224,7 +226,7 @@ def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> F
     ]
     devices = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
-    hindrance, hopeless = "", hopeless_jobs(standings, machine_state)
+    hindrance, hopeless = "", hopeless_jobs(compared_jobs, machine_state)
     for decision in decide(asked, machine_state.running, machine, machine_state.now):
         found = known.get(decision.job)
         if found is not None and isinstance(decision, Start):
@@ -239,14 +241,16 @@ def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> F
     return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
 
 
-def hopeless_jobs(standings: Sequence[Standing], machine_state: MachineState) -> dict[str, int]:
+def hopeless_jobs(
+    compared_jobs: Sequence[ComparedJob], machine_state: MachineState
+) -> dict[str, int]:
     """Return why jobs of the plan can never start on this machine, and how many those are."""
     found: Counter[str] = Counter()
     known: dict[tuple[object, ...], str] = {}
-    for standing in standings:
-        if standing.action is Action.CACHED:
+    for compared in compared_jobs:
+        if compared.action is Action.CACHED:
             continue
-        lane = _lane(standing.job, machine_state)
+        lane = _lane(compared.job, machine_state)
         if (key := (lane.resources, lane.signature)) not in known:
             job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
             known[key] = impossible(
@@ -257,9 +261,9 @@ def hopeless_jobs(standings: Sequence[Standing], machine_state: MachineState) ->
     return dict(found)
 
 
-def kinds_to_run(plan: Plan, standings: Iterable[Standing]) -> list[Kind]:
+def kinds_to_run(plan: Plan, compared_jobs: Iterable[ComparedJob]) -> list[Kind]:
     """Return the kinds of the jobs that have to run, each once."""
-    names = dict.fromkeys(one.job.kind for one in standings if one.action is not Action.CACHED)
+    names = dict.fromkeys(one.job.kind for one in compared_jobs if one.action is not Action.CACHED)
     return [plan.kinds[name] for name in names]
 
 
@@ -298,18 +302,20 @@ def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
     )
 
 
-def _first_of_each_lane(standings: Sequence[Standing], most: int, now: float) -> list[PlannedJob]:
+def _first_of_each_lane(
+    compared_jobs: Sequence[ComparedJob], most: int, now: float
+) -> list[PlannedJob]:
     """Return which jobs the scheduler would look at: of those that ask for the same, the first."""
-    ended = {standing.job.name for standing in standings if standing.action is Action.CACHED}
+    ended = {compared.job.name for compared in compared_jobs if compared.action is Action.CACHED}
     lanes: Counter[tuple[Resources, str, str]] = Counter()
     found = []
-    for standing in sorted(standings, key=lambda standing: -standing.job.priority):
-        due = standing.job.terms.not_before is None or standing.job.terms.not_before <= now
-        if due and standing.action is Action.RUN and ended.issuperset(standing.job.needs):
-            resources = standing.job.resources
-            memory = standing.job.signature if resources.may_need_gpu else ""
-            alike = (resources, memory, standing.job.terms.group)
+    for compared in sorted(compared_jobs, key=lambda compared: -compared.job.priority):
+        due = compared.job.terms.not_before is None or compared.job.terms.not_before <= now
+        if due and compared.action is Action.RUN and ended.issuperset(compared.job.needs):
+            resources = compared.job.resources
+            memory = compared.job.signature if resources.may_need_gpu else ""
+            alike = (resources, memory, compared.job.terms.group)
             lanes[alike] += 1
             if lanes[alike] <= most:
-                found.append(standing.job)
+                found.append(compared.job)
     return found
