@@ -14,7 +14,7 @@ from launcher.gpu.promise_files import claims_folder
 from launcher.gpu.promises import Board
 from launcher.kinds import Kind
 from launcher.planning.estimates import History, past_job
-from launcher.planning.preview import MachineState
+from launcher.planning.first_wave import MachineState
 from launcher.scheduler.gpu_accounting import Ledger, Ours
 from launcher.scheduler.model import Machine
 from launcher.store.client import cores_for

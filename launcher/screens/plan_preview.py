@@ -6,7 +6,8 @@ from textwrap import wrap
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.planning.preview import FirstWave, KindSum, MachineState, Preview
+from launcher.planning.first_wave import FirstWave, MachineState
+from launcher.planning.preview import KindSum, Preview
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.screens.format import harmless
 from launcher.units import format_bytes, format_seconds

@@ -158,10 +158,10 @@ def old_words(kinds: Mapping[str, Kind]) -> dict[str, tuple[str, Form]]:
 def _old_words(kinds: Mapping[str, Kind]) -> Form:
     """Return the words of the original launcher.py, and settings outside of `defaults`."""
     today = {old: now for kind in kinds.values() for old, now in kind.settings.aliases.items()}
-    known = _settings(list(kinds.values()))
+    forms = _settings(list(kinds.values()))
     beside = {
         name: old_name(f"defaults: {{{today.get(name, name)}: …}}", form)
-        for name, form in known.items()
+        for name, form in forms.items()
         if name not in kinds
     }
     return {**beside, **{word: old_name(*old) for word, old in old_words(kinds).items()}}

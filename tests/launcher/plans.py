@@ -8,9 +8,9 @@ from typing import Any
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kinds import COMMAND, Kind
 from launcher.planning.estimates import History, Past
+from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import plan
-from launcher.planning.preview import MachineState
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.model import Machine
 from launcher.taskfile.parser import ParseContext, parse

@@ -21,17 +21,12 @@ from launcher.cli.run_results import collect, draw
 from launcher.errors import MachineError, TaskFileError, UsageError, counted
 from launcher.job import Context
 from launcher.planning.export import plan_commands, plan_json
+from launcher.planning.first_wave import MachineState, hopeless_jobs
 from launcher.planning.load import plan_files
 from launcher.planning.machine_state import read_history, read_machine_state
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
-from launcher.planning.preview import (
-    MachineState,
-    hopeless_jobs,
-    kinds_to_run,
-    preview_plan,
-    refusals,
-)
+from launcher.planning.preview import kinds_to_run, preview_plan, refusals
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob, compare_with_queue
 from launcher.planning.submit import Submitted, submit
 from launcher.scheduler.model import Machine

@@ -70,7 +70,7 @@ def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> No
     assert accepted.accepted == len(accepted.jobs)
     later = judged(done, a_plan(code="new"))
     assert {(one.action, one.other_code) for one in later.values()} == {(Action.CACHED, False)}
-    reasons = {done.read.events_of(number)[-1][2] for number in accepted.jobs}
+    reasons = [done.read.events_of(number)[-1][2] for number in accepted.jobs]
     assert {reason.text for reason in reasons} == {
         "result kept by --accept-code: done with other code"
     }

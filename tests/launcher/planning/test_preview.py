@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from launcher.job import CPU, Breed, Resources
 from launcher.planning.estimates import Past
+from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan
-from launcher.planning.preview import FirstWave, MachineState, Preview, preview_plan
+from launcher.planning.preview import Preview, preview_plan
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.model import Machine, Running
 from launcher.store.rows import Lane, ReadyJob

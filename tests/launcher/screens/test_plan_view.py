@@ -10,9 +10,10 @@ import pytest
 from launcher.ids import Words
 from launcher.planning.estimates import History
 from launcher.planning.export import plan_commands, plan_json
+from launcher.planning.first_wave import MachineState
 from launcher.planning.identity import Code
 from launcher.planning.plan import Plan
-from launcher.planning.preview import MachineState, preview_plan, refusals
+from launcher.planning.preview import preview_plan, refusals
 from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
 from launcher.planning.submit import submit
 from launcher.scheduler.model import Running
