@@ -78,7 +78,7 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
         return Done(at=now)
     shortage = _shortage(code, attempt, how)
     if shortage is not None:
-        words = shortage.said
+        words = shortage.message
         end = _End(words, words) if words else _end(code, attempt, how)
         return _out_of_memory(now, end, shortage, how, **_status(code))
     end = _end(code, attempt, how)

@@ -219,7 +219,7 @@ def _facts(where: Where, text: str) -> Shortage:
         cap=None if whole else cap,
         free=_amount(_FREE, text),
         total=total,
-        said=_ADVICE.split(text, maxsplit=1)[0][:MOST_SAID].strip(),
+        message=_ADVICE.split(text, maxsplit=1)[0][:MOST_SAID].strip(),
     )
 
 

@@ -116,7 +116,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         with contextlib.suppress(MemoryError):  # its frames still hold what left no room
             traceback.print_exc()
         shortage = read_error(error)
-        said = f"{type(error).__name__}: {error}" if shortage is None else shortage.said
+        said = f"{type(error).__name__}: {error}" if shortage is None else shortage.message
         return _failed(attempt, said, 1, shortage, signalled=stop.is_set())
     return 0
 

@@ -290,8 +290,8 @@ def test_another_end_is_not_taken_for_a_lack_of_memory(text: str) -> None:
 def test_what_is_said_stops_where_the_advice_begins() -> None:
     found = read_shortage(ALONE.replace("\n", ADVICE))
     assert found is not None
-    assert found.said.startswith("torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to")
-    assert "If reserved" not in found.said
+    assert found.message.startswith("torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to")
+    assert "If reserved" not in found.message
 
 
 def test_a_log_that_was_cut_in_the_middle_of_a_line_is_read_from_its_end() -> None:

@@ -154,12 +154,12 @@ def test_between_two_looks_nothing_is_asked_of_torch(tmp_path: Path) -> None:
 def test_torchs_own_words_for_too_little_main_memory_are_understood() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 46, dtype=torch.uint8)
-    assert read_error(caught.value) == Shortage(where="ram", wanted=1 << 46, said=ANY)
+    assert read_error(caught.value) == Shortage(where="ram", wanted=1 << 46, message=ANY)
 
 
 def test_torchs_own_class_for_too_little_memory_of_a_card_is_understood() -> None:
     found = read_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
-    assert found == Shortage(where="gpu", wanted=2 << 30, said=ANY)
+    assert found == Shortage(where="gpu", wanted=2 << 30, message=ANY)
 
 
 @pytest.mark.parametrize(
