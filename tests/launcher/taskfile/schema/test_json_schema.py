@@ -27,7 +27,7 @@ from launcher.units import parse_bytes, parse_seconds
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import Toy, laboratory
 
-TREE = Path(__file__).parents[3]
+TREE = Path(__file__).parents[4]
 BROKEN = TREE / "tests" / "data" / "broken"
 TASKS = sorted((TREE / "tasks").glob("*.yaml"))
 TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
