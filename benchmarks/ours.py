@@ -19,7 +19,8 @@ from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
 from launcher.cli.commands.run import _uncollected
 from launcher.job import Resources, Spec, this_context
-from launcher.planning.submit import judge, submit
+from launcher.planning.queue_comparison import compare_with_queue
+from launcher.planning.submit import submit
 from launcher.screens.snapshots import RECENT, WAITING
 from launcher.states import Done, State
 from launcher.store.queue import NewJob, Store
@@ -171,8 +172,10 @@ def queue_taskfile(store: Store, path: Path) -> list[int]:
     """Plan a task file and queue it, as `launcher run` does; return the jobs' numbers."""
     with _uncollected():
         made = plan(load(path))
-        standings = judge(made, store.read.jobs_of(path.parent, made.name), stamp)
-        done = submit(store, path.parent, made, standings, this_context(os.environ), time.time())
+        compared_jobs = compare_with_queue(made, store.read.jobs_of(path.parent, made.name), stamp)
+        done = submit(
+            store, path.parent, made, compared_jobs, this_context(os.environ), time.time()
+        )
     return list(done.jobs)
 
 

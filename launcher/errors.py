@@ -3,7 +3,7 @@
 Error                      exit code 3
 ├── UsageError             2   wrong arguments, wrong name, wrong path
 │   ├── IdError            2   a data ID or model ID that the grammar refuses
-│   ├── UnknownName        2   a subset, model, key … that nobody knows
+│   ├── UnknownName        2   a subset, model, key … that does not exist
 │   └── TaskFileError      2   everything that is wrong with a task file, in one go
 ├── JobError               1   a job cannot do its work, for a reason its owner can mend
 └── MachineError           3   store busy, disk full, no scheduler, another machine's home
@@ -97,7 +97,7 @@ class IdError(UsageError):
 
 
 class UnknownName(UsageError):
-    """A name that nobody knows, with the names that are known.
+    """An unknown name, with the names that are known.
 
     `where` says where all of them stand; `suggestion` is the one that is meant, where that is known
     better than by its letters.
@@ -107,12 +107,12 @@ class UnknownName(UsageError):
         self,
         what: str,
         name: str,
-        known: Iterable[str],
+        names: Iterable[str],
         *,
         where: str = "",
         suggestion: str | None = None,
     ) -> None:
-        self.what, self.name, self.known = what, name, tuple(sorted(known))
+        self.what, self.name, self.known = what, name, tuple(sorted(names))
         self.suggestion = suggestion or nearest(name, self.known)
         self.listing = known_words(name, self.known, where)
         hint = f", did you mean {self.suggestion}?" if self.suggestion else ""
@@ -157,15 +157,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def known_words(name: str, known: Iterable[str], where: str = "") -> str:
+def known_words(name: str, names: Iterable[str], where: str = "") -> str:
     """Return a list of the known words, or, where they are many, of those that are like `name`.
 
     Args:
         name: what was written instead.
-        known: all words that could stand there.
+        names: all words that may stand there.
         where: names what lists all of them, such as a command line.
     """
-    words = list(dict.fromkeys(known))
+    words = list(dict.fromkeys(names))
     if len(words) <= LISTED_WHOLE:
         return f"known: {', '.join(words) or 'none'}"
     alike = difflib.get_close_matches(name.casefold(), words, n=MOST_LISTED, cutoff=_ALIKE)
@@ -176,15 +176,15 @@ def known_words(name: str, known: Iterable[str], where: str = "") -> str:
     return f"nearest of {len(words):,}: {', '.join(alike)}{f'; all: {where}' if where else ''}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the known name that is most like `name`, or None when none is close."""
-    by_fold = {candidate.casefold(): candidate for candidate in known}
+    by_fold = {candidate.casefold(): candidate for candidate in names}
     folded = name.casefold()
     if folded in by_fold:
         return by_fold[folded]
-    found = difflib.get_close_matches(folded, list(by_fold), n=5, cutoff=0.6)
+    matches = difflib.get_close_matches(folded, list(by_fold), n=5, cutoff=0.6)
     # difflib takes two swapped letters for two mistakes; it is the commonest one
-    closest = min(found, key=lambda one: _distance(folded, one), default=None)
+    closest = min(matches, key=lambda match: _distance(folded, match), default=None)
     return None if closest is None else by_fold[closest]
 
 

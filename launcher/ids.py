@@ -248,15 +248,15 @@ def _stage(text: str) -> Stage:
 
 def _sound_stage(text: str) -> Stage | None:
     """Return a stage, or None where the grammar refuses the text."""
-    found = _STAGE.fullmatch(text)
-    if found is None:
+    match = _STAGE.fullmatch(text)
+    if match is None:
         return None
-    data_text, poison_text, methods, variant_text = found.groups()
+    data_text, poison_text, methods, variant_text = match.groups()
     data = DataId(tuple(map(_part, data_text.split("&"))))
     if poison_text is None and not methods and variant_text is None:
         return Stage(data)
     poison = None if poison_text is None else _sound_poison(poison_text)
-    variant = [] if variant_text is None else [one.split("=") for one in variant_text.split(",")]
+    variant = [] if variant_text is None else [pair.split("=") for pair in variant_text.split(",")]
     pairs = tuple((key, value) for key, value in variant)
     if (poison_text is not None and poison is None) or len(dict(pairs)) < len(pairs):
         return None
@@ -287,20 +287,20 @@ def _part(text: str) -> Part:
 
 
 def _poison(text: str, whole: str, offset: int) -> Poison | None:
-    found = _sound_poison(text)
-    if found is None:
+    poison = _sound_poison(text)
+    if poison is None:
         message = "expected a percentage from 0 to 100, or kind-percent as in f2r-20"
         raise IdError(whole, offset, max(1, len(text)), message)
-    return None if found.percent == "0" else found
+    return None if poison.percent == "0" else poison
 
 
 @lru_cache(maxsize=_REMEMBERED_PARTS)
 def _sound_poison(text: str) -> Poison | None:
     """Return a poison, that of 0 percent too; None where the grammar refuses the text."""
-    found = _POISON.fullmatch(text)
-    if found is None or Decimal(found["percent"]) > 100:
+    match = _POISON.fullmatch(text)
+    if match is None or Decimal(match["percent"]) > 100:
         return None
-    return Poison(_canonical_percent(found["percent"]), found["kind"])
+    return Poison(_canonical_percent(match["percent"]), match["kind"])
 
 
 def _canonical_percent(text: str) -> str:

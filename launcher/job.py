@@ -122,16 +122,16 @@ class Spec:
     def text(self) -> str:
         """Return the spec as the queue keeps it: JSON, without what has its default."""
         # not `asdict`: it copies every value, and a run has thousands of specs
-        told = {
+        record = {
             name: value
             for name, value, default in zip(_SPEC, _values(self), _DEFAULTS, strict=True)
             if value is not default and value != default
         }
-        if "resources" in told:
-            told["resources"] = _flat(self.resources)
-        if "terms" in told:
-            told["terms"] = _flat(self.terms)
-        return _encode(told)
+        if "resources" in record:
+            record["resources"] = _flat(self.resources)
+        if "terms" in record:
+            record["terms"] = _flat(self.terms)
+        return _encode(record)
 
 
 _SPEC = tuple(one.name for one in fields(Spec))
@@ -251,7 +251,7 @@ def read_context(record: Mapping[str, Any]) -> Context:
             "interpreter": str(interpreter),
             "environment": dict(environment),
             "affinity": [*affinity],
-        } if all(isinstance(one, str) for pair in environment.items() for one in pair):
+        } if all(isinstance(word, str) for pair in environment.items() for word in pair):
             return Context(
                 folder=folder,
                 umask=umask,

@@ -20,7 +20,7 @@ from launcher.job import digest_of
 
 GROUP = "launcher.kinds"
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 class Role(StrEnum):
@@ -99,18 +99,18 @@ class Draft:
     words: Words = field(default_factory=Words)  # the user's own among those of its data
     device: str = "auto"  # that the task file asks for: "auto", "cpu", "cuda" or "cuda:N"
     gpus: int = 1  # how many it asks for
-    found: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    lookups: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    def once(self, key: Hashable, find: Callable[[], Found]) -> Found:
-        """Return what `find` found when the first draft of this plan asked.
+    def once(self, key: Hashable, find: Callable[[], Value]) -> Value:
+        """Return what `find` returned when the first draft of this plan asked.
 
         Thousands of jobs read the same data, and a plan is made in an instant: its drafts share
-        `found`, so that a kind may look at the disk once.
+        `lookups`, so that a kind may look at the disk once.
         """
-        if key not in self.found:
-            self.found[key] = find()
-        known: Found = self.found[key]
-        return known
+        if key not in self.lookups:
+            self.lookups[key] = find()
+        value: Value = self.lookups[key]
+        return value
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""
@@ -316,10 +316,10 @@ def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
     Raises:
         UsageError: two packages offer the same kind, or one of them cannot be imported.
     """
-    found = find_kinds(names)
-    if found.unusable:
-        raise UsageError("; ".join(found.unusable.values()))
-    return found.kinds
+    available = find_kinds(names)
+    if available.unusable:
+        raise UsageError("; ".join(available.unusable.values()))
+    return available.kinds
 
 
 def _load(point: EntryPoint) -> Kind:

@@ -14,7 +14,7 @@ ABSURD = 1 << 50  # bytes; where a driver does not know, torch prints 1717986918
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortage:
-    """What a program said when it had too little memory; bytes, None: it did not say."""
+    """What a program reported when it had too little memory; bytes, None: not reported."""
 
     where: Where  # a GPU's memory, or the machine's
     wanted: int | None = None  # the allocation that failed
@@ -22,7 +22,7 @@ class Shortage:
     cap: int | None = None  # on what its allocator may take; None: there was none
     free: int | None = None  # of the card
     total: int | None = None  # of the card
-    message: str = ""  # its own words, without the advice
+    message: str = ""  # of the program, without the advice
 
     def record(self) -> dict[str, Json]:
         """Return the facts as JSON, without the words."""

@@ -21,10 +21,10 @@ def parse_bytes(text: str) -> Bytes:
     Raises:
         UsageError: no number, no unit, or a unit that some read as 1000 and some as 1024.
     """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
         raise UsageError(f"expected an amount of memory such as 16GiB, got {text!r}")
-    number, unit = found[1], found[2]
+    number, unit = match[1], match[2]
     by_fold = {name.casefold(): power for power, name in enumerate(_BINARY)}
     power = by_fold.get(unit.casefold())
     if power is not None:
@@ -54,18 +54,18 @@ def parse_seconds(text: str) -> float:
     """
     stripped = text.strip()
     total, end, last = 0.0, 0, float("inf")
-    while found := _SPAN.match(stripped, end):
-        unit_s = _SECONDS[found[2]]
+    while match := _SPAN.match(stripped, end):
+        unit_s = _SECONDS[match[2]]
         if unit_s >= last:
             break
-        total, end, last = total + float(found[1]) * unit_s, found.end(), unit_s
+        total, end, last = total + float(match[1]) * unit_s, match.end(), unit_s
     if end == 0 or end < len(stripped):
         if re.fullmatch(r"[0-9.]+", stripped):
             raise UsageError(
                 f"{text!r} has no unit: write {stripped}s, {stripped}m, {stripped}h or {stripped}d"
             )
-        if found := _CLOCK.fullmatch(stripped):  # YAML 1.1 took it for a number of seconds
-            big, small = found.groups()
+        if match := _CLOCK.fullmatch(stripped):  # YAML 1.1 took it for a number of seconds
+            big, small = match.groups()
             raise UsageError(
                 f"{text!r} may be hours or minutes: write {big}h{small}m or {big}m{small}s"
             )

@@ -21,7 +21,7 @@ from launcher.api import load, plan
 from launcher.cli.main import VERBS, cli
 from launcher.kinds import installed
 from launcher.screens.dashboard.key_bindings import help_page
-from launcher.taskfile.reference import reference
+from launcher.taskfile.schema.reference import reference
 from tests.documents import (
     EXTENDING,
     PAGES,

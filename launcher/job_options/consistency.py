@@ -36,8 +36,8 @@ def device_fault(values: Mapping[str, object], spell: Spelling) -> str | None:
         first, second = sorted((none, wanted), key=lambda pair: pair[0] != "gpus")
         return f"{spell(*first)} and {spell(*second)} contradict each other; leave one of them out"
     if isinstance(gpus, int) and gpus > 1 and device.startswith("cuda:"):
-        one, several = spell("device", device), spell("gpus", str(gpus))
-        return f"{one} is one GPU, {several} asks for {gpus}; leave one of them out"
+        single, several = spell("device", device), spell("gpus", str(gpus))
+        return f"{single} is one GPU, {several} asks for {gpus}; leave one of them out"
     return None
 
 

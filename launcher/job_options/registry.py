@@ -63,8 +63,8 @@ def register_options(*options: JobOption) -> None:
         if twice := taken & {option.name, *option.old_names}:
             raise ValueError(f"two job options are called {min(twice)!r}; give one another name")
         part, _, name = option.field.rpartition(".")
-        known = {field.name for field in fields(_PARTS.get(part, JobRequest))}
-        if option.change is None and (name not in known or part not in {"", *_PARTS}):
+        names = {field.name for field in fields(_PARTS.get(part, JobRequest))}
+        if option.change is None and (name not in names or part not in {"", *_PARTS}):
             raise ValueError(f"job option {option.name!r} sets {option.field!r}, which no job has")
         _OPTIONS[option.name] = option
 

@@ -14,7 +14,8 @@ from launcher.errors import Place, Problem, Severity
 from launcher.ids import canonical, parse_data
 from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
-from launcher.planning.model_graph import ModelGraph, PlannedModel
+from launcher.planning.model_graph import ModelGraph
+from launcher.planning.model_requests import PlannedModel
 from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled, spelt

@@ -7,14 +7,14 @@ from launcher.errors import Problem
 from launcher.planning.estimates import Estimate
 from launcher.planning.plan import Plan
 from launcher.planning.preview import Preview
-from launcher.planning.submit import Action, Standing
+from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
 from launcher.system.git import WorkTree
 
 
 def plan_json(
     plan: Plan,
-    standings: Sequence[Standing],
+    compared_jobs: Sequence[ComparedJob],
     preview: Preview,
     tree: WorkTree | None = None,
     *,
@@ -29,8 +29,8 @@ def plan_json(
         "run_folder": str(plan.run_folder),
         "git": None if tree is None else tree.record(),
         "jobs": [
-            _job_record(standing, estimate)
-            for standing, estimate in zip(standings, preview.estimates, strict=True)
+            _job_record(compared, estimate)
+            for compared, estimate in zip(compared_jobs, preview.estimates, strict=True)
         ],
         "refused": bool(refused),
         "refusals": list(refused),
@@ -39,12 +39,12 @@ def plan_json(
     }
 
 
-def plan_commands(standings: Iterable[Standing]) -> list[str]:
+def plan_commands(compared_jobs: Iterable[ComparedJob]) -> list[str]:
     """Return a command line for each job that would run, in their order, a line each."""
     return [
-        " ".join(map(_quoted, standing.job.argv))
-        for standing in standings
-        if standing.action is Action.RUN
+        " ".join(map(_quoted, compared.job.argv))
+        for compared in compared_jobs
+        if compared.action is Action.RUN
     ]
 
 
@@ -63,8 +63,8 @@ def _escaped(char: str) -> str:
     return "".join(f"\\{byte:03o}" for byte in char.encode(errors="surrogateescape"))
 
 
-def _job_record(standing: Standing, estimate: Estimate) -> dict[str, Json]:
-    job = standing.job
+def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:
+    job = compared.job
     settings: Mapping[str, Json] = job.settings
     return {
         "name": job.name,
@@ -77,10 +77,10 @@ def _job_record(standing: Standing, estimate: Estimate) -> dict[str, Json]:
         "words": job.words.record(),
         "settings": dict(settings),
         "needs": list(job.needs),
-        "state": standing.state,
-        "reason": standing.reason,
-        "changes": list(standing.changes),
-        "other_code": standing.other_code,
+        "state": compared.state,
+        "reason": compared.reason,
+        "changes": list(compared.changes),
+        "other_code": compared.other_code,
         "estimate": estimate.record(),
         "argv": list(job.argv),
         "outputs": [str(path) for path in job.outputs],

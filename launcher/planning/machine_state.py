@@ -15,7 +15,7 @@ from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.kinds import Kind
 from launcher.planning.estimates import History, past_job
-from launcher.planning.preview import MachineState
+from launcher.planning.first_wave import MachineState
 from launcher.scheduler.gpu_accounting import Ledger
 from launcher.scheduler.model import Machine
 from launcher.store.client import cores_for

@@ -10,30 +10,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, UnknownName, nearest
+from launcher.errors import MOST_PROBLEMS, Place, Problem, UnknownName, nearest
 from launcher.ids import DataId, ModelId, canonical, normalise
 from launcher.kinds import Kind, Role
+from launcher.planning.model_problems import MOST_LISTED, ambiguous_model, made_once, made_twice
 from launcher.planning.model_requests import (
     ModelRequest,
+    PlannedModel,
     file_poison,
     model_requests,
     without_variants,
 )
 from launcher.taskfile.entries import Name
 from launcher.taskfile.parser import TaskFile
-from launcher.taskfile.settings import spelt
 from launcher.taskfile.values import At, unknown_word
-
-MOST_LISTED = 8  # models named in a message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedModel:
-    """A model that the plan makes, and the one it starts from."""
-
-    request: ModelRequest
-    model: ModelId
-    base: ModelId | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +86,7 @@ class ModelGraph:
         )
         plain = {str(without_variants(model)) for model in models}
         if len(plain) > 1:  # in other words than any of them, which are made in different ways
-            self._problems.append(_ambiguous(named, plain))
+            self._problems.append(ambiguous_model(named, plain))
             return ()
         if models:
             return models
@@ -156,12 +146,12 @@ class ModelGraph:
             entries = (kept.request.node.place, request.node.place)
             again = kept.request.place == request.place and kept.model == planned.model
             if not again and entries not in self._reported:
-                self._problems.append(_made_once(kept, planned))
+                self._problems.append(made_once(kept, planned))
                 self._reported.add(entries)
         else:
             kept = self._by_model.setdefault(str(planned.model), planned)
             if kept is not planned:
-                self._problems.append(_clash(kept, planned))
+                self._problems.append(made_twice(kept, planned))
         return (NamedModel(planned.model, kept.model),)
 
     def _with_same_meaning(self, plain: ModelId) -> list[ModelRequest]:
@@ -221,16 +211,6 @@ def _meant(named: ModelId, models: Iterable[NamedModel]) -> tuple[ModelId, ...]:
     return tuple(dict.fromkeys(named_model.model for named_model in exact or fitting))
 
 
-def _ambiguous(named: At[ModelId], plain: Iterable[str]) -> Problem:
-    return Problem(
-        code="ambiguous-model",
-        message=f"{named.value} names images on which several models are trained here",
-        place=named.node.place,
-        hint="write one of them as it is written in its entry",
-        notes=(f"they are {' and '.join(sorted(plain))}",),
-    )
-
-
 def _fits(named: ModelId, model: ModelId) -> bool:
     """Tell whether each variant that is named is the one that the model has."""
     stages = zip(named.stages, model.stages, strict=True)
@@ -274,39 +254,3 @@ def _identity(planned: PlannedModel) -> str:
 
 def _images(kind: Kind, data: DataId) -> DataId:
     return kind.elementary(kind.images(data))
-
-
-def _made_once(kept: PlannedModel, again: PlannedModel) -> Problem:
-    first, second = str(kept.model), str(again.model)
-    if first == second:
-        message = f"{second} is listed twice: it is made once"
-    else:
-        message = f"{second} is the same model as {first}: it is made once, under that name"
-    return Problem(
-        code="same-model",
-        message=message,
-        severity=Severity.WARNING,
-        place=again.request.node.place,
-        notes=(f"first in {_line(kept, again)}",),
-    )
-
-
-def _clash(kept: PlannedModel, again: PlannedModel) -> Problem:
-    before, after = kept.request.variant.settings.values, again.request.variant.settings.values
-    changed = [name for name in after if before.get(name) != after[name]]
-    differences = [
-        f"{name}: {spelt(before.get(name))} and {spelt(after[name])}" for name in changed
-    ]
-    return Problem(
-        code="duplicate-job",
-        message=f"{again.model} would be made twice, in different ways",
-        place=again.request.node.place,
-        hint="sweep what differs with matrix, or give one of them a task file of its own",
-        notes=(f"first in {_line(kept, again)}", *differences[:MOST_LISTED]),
-    )
-
-
-def _line(first: PlannedModel, second: PlannedModel) -> str:
-    place = first.request.node.place
-    file = "" if place.file == second.request.node.place.file else f"{place.file}, "
-    return f"{file}line {place.line}"

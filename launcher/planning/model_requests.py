@@ -39,6 +39,15 @@ class ModelRequest:
         return tuple(pair for pair in self.variant.name if pair[0] in own)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedModel:
+    """A model that the plan makes, and the one it starts from."""
+
+    request: ModelRequest
+    model: ModelId
+    base: ModelId | None
+
+
 def without_variants(model: ModelId) -> ModelId:
     """Return the model as it would be called if nothing was swept."""
     if not any(stage.variant for stage in model.stages):

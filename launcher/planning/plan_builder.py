@@ -101,7 +101,7 @@ class _PlanBuilder:
         self._jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._draws = Draws()
-        self._found: dict[Any, Any] = {}  # what kinds looked up, shared by all drafts
+        self._lookups: dict[Any, Any] = {}  # of the kinds, shared by all drafts
 
     def on_disk(self, model: str) -> bool:
         """Tell whether an earlier run made a model."""
@@ -174,7 +174,7 @@ class _PlanBuilder:
             words=words_of(step, self.task.words),
             device=step.request.resources.device,
             gpus=step.request.resources.gpus,
-            found=self._found,
+            lookups=self._lookups,
         )
 
     def _refuse(self, step: Step, draft: Draft) -> None:

@@ -1,60 +1,17 @@
-"""What a plan is up to on this machine: what starts first, how long all of it takes, how much disk."""
+"""What is expected of a plan on this machine: what starts first, time, disk; why it would be refused."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import CPU, Resources, WorkerEnvironment
 from launcher.kinds import Kind
 from launcher.planning.estimates import Estimate, History, forecast
+from launcher.planning.first_wave import FirstWave, MachineState, first_wave
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.submit import Action, Standing
-from launcher.scheduler.inventory import impossible
-from launcher.scheduler.model import Machine, Running, Start, Wait, waiting
-from launcher.scheduler.policy import decide
-from launcher.states import ReasonCode
-from launcher.store.rows import Lane, ReadyJob
-from launcher.store.usage import NO_USAGE, Usage
-from launcher.store.user_actions import rank_of
+from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
-
-_LAST = 1 << 62  # behind every job that is queued already
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineState:
-    """The machine and its queue at one instant."""
-
-    now: float
-    machine: Machine
-    running: tuple[Running, ...] = ()  # places that are promised already
-    ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
-    disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
-    usage: Callable[[str], Usage] = lambda _: NO_USAGE  # what was learned of a signature
-    visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstWave:
-    """What would start at once, were the plan queued now."""
-
-    starts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (kind, device) → jobs
-    hindrance: str = ""  # why the first job that does not start has to wait
-    hopeless: Mapping[str, int] = field(default_factory=dict)  # why jobs can never start → how many
-
-    def record(self) -> dict[str, Json]:
-        """Return the wave as JSON."""
-        return {
-            "starts": [
-                {"kind": kind, "device": device, "jobs": number}
-                for (kind, device), number in self.starts.items()
-            ],
-            "hindrance": self.hindrance,
-            "never": [{"why": why, "jobs": number} for why, number in self.hopeless.items()],
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,26 +84,26 @@ def _gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
 
 
 def preview_plan(
-    standings: Sequence[Standing], history: History, machine_state: MachineState
+    compared_jobs: Sequence[ComparedJob], history: History, machine_state: MachineState
 ) -> Preview:
     """Return what is expected of a plan.
 
     Args:
-        standings: its jobs beside what the queue knows of them; needs come before what needs them.
+        compared_jobs: its jobs beside what the queue knows of them; needs come before what needs them.
         history: what was done before.
         machine_state: the machine and its queue.
     """
-    estimates = tuple(forecast(standing.job, history) for standing in standings)
+    estimates = tuple(forecast(compared.job, history) for compared in compared_jobs)
     open_ones = [
-        (standing.job, estimate)
-        for standing, estimate in zip(standings, estimates, strict=True)
-        if standing.action is not Action.CACHED
+        (compared.job, estimate)
+        for compared, estimate in zip(compared_jobs, estimates, strict=True)
+        if compared.action is not Action.CACHED
     ]
     disks = [estimate.disk for _, estimate in open_ones]
     return Preview(
         machine_state=machine_state,
         estimates=estimates,
-        wave=_first_wave(standings, machine_state),
+        wave=first_wave(compared_jobs, machine_state),
         kinds=_kind_sums(open_ones),
         chain=_longest_chain(open_ones),
         disk=sum(sizes) if (sizes := [disk for disk in disks if disk is not None]) else None,
@@ -193,72 +150,11 @@ def _longest_chain(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> float | None:
     return max(ends.values(), default=0.0)
 
 
-def _first_wave(standings: Sequence[Standing], machine_state: MachineState) -> FirstWave:
-    """Ask the scheduler's own policy what it would start, beside and behind what waits already."""
-    again = {standing.number for standing in standings if standing.action is Action.RUN}
-    known = {standing.number: standing.job for standing in standings if standing.number is not None}
-    line = [ready for ready in machine_state.ready if ready.id not in again]
-    for place, job in enumerate(
-        _first_of_each_lane(standings, machine_state.machine.cpus, machine_state.now)
-    ):
-        number = -1 - place  # no job of the queue has such a one
-        known[number] = job
-        rank = rank_of(machine_state.now, job.priority)
-        line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, machine_state)))
-    names = {number: job.name for number, job in known.items() if number < 0}
-    unseen = [
-        ready
-        for ready in line
-        if machine_state.machine.absent and ready.lane.resources.may_need_gpu
-    ]
-    line = [ready for ready in line if ready not in unseen]
-    line.sort(key=lambda ready: (ready.rank, ready.id if ready.id > 0 else _LAST - ready.id))
-    machine = machine_state.machine
-    asked = [
-        # a job of the plan has no number that a person could know
-        replace(
-            waiting(ready, machine_state.usage(ready.lane.signature)), name=names.get(ready.id, "")
-        )
-        for ready in line
-    ]
-    devices = {gpu.uuid: gpu.label for gpu in machine.gpus}
-    starts: Counter[tuple[str, str]] = Counter()
-    hindrance, hopeless = "", hopeless_jobs(standings, machine_state)
-    for decision in decide(asked, machine_state.running, machine, machine_state.now):
-        found = known.get(decision.job)
-        if found is not None and isinstance(decision, Start):
-            where = "+".join(devices[uuid] for uuid in decision.devices) or CPU
-            starts[found.kind, where] += 1
-        elif isinstance(decision, Wait) and found is not None and not hindrance:
-            never = decision.code is ReasonCode.NEVER_FITS
-            hindrance = "" if never else f"{found.name} {decision.reason}"
-    held_up = next((known[ready.id] for ready in unseen if ready.id in known), None)
-    if held_up is not None and not hindrance:
-        hindrance = f"{held_up.name} waits for its GPU: {machine_state.machine.absent}"
-    return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
-
-
-def hopeless_jobs(standings: Sequence[Standing], machine_state: MachineState) -> dict[str, int]:
-    """Return why jobs of the plan can never start on this machine, and how many those are."""
-    found: Counter[str] = Counter()
-    known: dict[tuple[object, ...], str] = {}
-    for standing in standings:
-        if standing.action is Action.CACHED:
-            continue
-        lane = _lane(standing.job, machine_state)
-        if (key := (lane.resources, lane.signature)) not in known:
-            job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
-            known[key] = impossible(
-                waiting(job, machine_state.usage(lane.signature)), machine_state.machine
-            )
-        if known[key]:
-            found[known[key]] += 1
-    return dict(found)
-
-
-def kinds_to_run(plan: Plan, standings: Iterable[Standing]) -> list[Kind]:
+def kinds_to_run(plan: Plan, compared_jobs: Iterable[ComparedJob]) -> list[Kind]:
     """Return the kinds of the jobs that have to run, each once."""
-    names = dict.fromkeys(one.job.kind for one in standings if one.action is not Action.CACHED)
+    names = dict.fromkeys(
+        compared.job.kind for compared in compared_jobs if compared.action is not Action.CACHED
+    )
     return [plan.kinds[name] for name in names]
 
 
@@ -281,34 +177,3 @@ def refusals(
         reasons.append(f"{counted(sum(hopeless.values()), 'job')} can never start here")
     reasons += (f"{name} of pass_env is not set in this shell" for name in unset)
     return [*reasons, *uninstalled]
-
-
-def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
-    """Return the lane in which a job of the plan would wait."""
-    resources = job.resources
-    if not resources.may_need_gpu:
-        return Lane(group=job.terms.group, resources=resources, environment=WorkerEnvironment())
-    return Lane(
-        group=job.terms.group,
-        resources=resources,
-        environment=WorkerEnvironment(),
-        signature=job.signature,
-        visible=machine_state.visible,
-    )
-
-
-def _first_of_each_lane(standings: Sequence[Standing], most: int, now: float) -> list[PlannedJob]:
-    """Return which jobs the scheduler would look at: of those that ask for the same, the first."""
-    ended = {standing.job.name for standing in standings if standing.action is Action.CACHED}
-    lanes: Counter[tuple[Resources, str, str]] = Counter()
-    found = []
-    for standing in sorted(standings, key=lambda standing: -standing.job.priority):
-        due = standing.job.terms.not_before is None or standing.job.terms.not_before <= now
-        if due and standing.action is Action.RUN and ended.issuperset(standing.job.needs):
-            resources = standing.job.resources
-            memory = standing.job.signature if resources.may_need_gpu else ""
-            alike = (resources, memory, standing.job.terms.group)
-            lanes[alike] += 1
-            if lanes[alike] <= most:
-                found.append(standing.job)
-    return found

@@ -6,8 +6,9 @@ from textwrap import wrap
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.planning.preview import FirstWave, KindSum, MachineState, Preview
-from launcher.planning.submit import Action, Standing
+from launcher.planning.first_wave import FirstWave, MachineState
+from launcher.planning.preview import KindSum, Preview
+from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.screens.format import harmless
 from launcher.units import format_bytes, format_seconds
 
@@ -15,7 +16,7 @@ _LEAST_SPREAD = 0.01
 _KEPT = "\u00a0"  # a space at which no line is broken
 
 
-def prospects(standings: Sequence[Standing], preview: Preview, width: int) -> Iterator[str]:
+def prospects(standings: Sequence[ComparedJob], preview: Preview, width: int) -> Iterator[str]:
     """Give the lines; where nothing has to run, only what the user's own words stand for.
 
     Args:
@@ -63,7 +64,7 @@ def time_each(one: KindSum | None, *, source: bool) -> str:
     return f"{text} measured" if source else text
 
 
-def _words(standings: Sequence[Standing]) -> str:
+def _words(standings: Sequence[ComparedJob]) -> str:
     words: dict[str, tuple[str, ...]] = {}
     for one in standings:
         words |= {**one.job.words.subsets, **one.job.words.modifiers}

@@ -10,7 +10,7 @@ from launcher.errors import counted
 from launcher.planning.estimates import Estimate, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.preview import Preview
-from launcher.planning.submit import ACCEPT_CODE, Action, Standing
+from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob
 from launcher.screens.format import columns, harmless
 from launcher.screens.plan_preview import prospects, time_each
 from launcher.system.git import WorkTree
@@ -33,12 +33,12 @@ _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
 _PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})  # says all there is
 _OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
 
-_Pair = tuple[Standing, Estimate]
+_Pair = tuple[ComparedJob, Estimate]
 
 
 def draw_plan(
     plan: Plan,
-    standings: Sequence[Standing],
+    standings: Sequence[ComparedJob],
     preview: Preview,
     *,
     taskfile: str,
@@ -78,7 +78,7 @@ def draw_plan(
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
 
 
-def other_code(standings: Iterable[Standing], *, queued: bool = False) -> str:
+def other_code(standings: Iterable[ComparedJob], *, queued: bool = False) -> str:
     """Tell how many jobs were done with other code, and what becomes of them; '' where none was.
 
     Args:
@@ -146,7 +146,7 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     return f"* not committed: {named}{more} (part of {', '.join(kinds)})"
 
 
-def _table(standings: Sequence[Standing], preview: Preview, width: int) -> list[str]:
+def _table(standings: Sequence[ComparedJob], preview: Preview, width: int) -> list[str]:
     """Return one line for each kind, and the sum."""
     kinds: dict[str, list[_Pair]] = {}
     for one, estimate in zip(standings, preview.estimates, strict=True):
@@ -213,7 +213,7 @@ def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
 
 
 def _lines(
-    standings: Sequence[Standing], shown: Sequence[Standing], preview: Preview, width: int
+    standings: Sequence[ComparedJob], shown: Sequence[ComparedJob], preview: Preview, width: int
 ) -> Iterator[str]:
     """Give each job: name, real data that was added, memory, after what, why; then what changed."""
     if not shown:
@@ -235,7 +235,7 @@ def _lines(
 
 
 def _cells(
-    shown: Sequence[Standing],
+    shown: Sequence[ComparedJob],
     estimates: Sequence[Estimate],
     jobs: Mapping[str, PlannedJob],
     width: int,
@@ -259,7 +259,7 @@ def _cells(
     return columns([[row[at] for at in used] for row in rows])
 
 
-def _second_lines(one: Standing, width: int) -> list[str]:
+def _second_lines(one: ComparedJob, width: int) -> list[str]:
     """Return below a job what was changed, or how it ended before."""
     if one.other_code:  # told once, for all of them
         return []
@@ -307,7 +307,7 @@ def refusal(reasons: Sequence[str]) -> str:
 
 
 def _last_lines(
-    standings: Iterable[Standing], start: str, refused: Sequence[str], width: int
+    standings: Iterable[ComparedJob], start: str, refused: Sequence[str], width: int
 ) -> Iterator[str]:
     """Tell that nothing was queued, and how it would be."""
     said, then = "nothing was queued (dry run).", f"To start: {start}"

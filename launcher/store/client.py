@@ -177,5 +177,5 @@ def stopped() -> MachineError:
 def cores_for(home: Home) -> int:
     """Return how many cores jobs may have: as the scheduler knows where one lives, else as we may use."""
     pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
-    known = record.get("cpus")
-    return known if pid and record.get("pid") == pid and isinstance(known, int) else cores()
+    cpus = record.get("cpus")
+    return cpus if pid and record.get("pid") == pid and isinstance(cpus, int) else cores()

@@ -49,18 +49,18 @@ class Completing:
         Where there are more than `MOST`, the last of all is among them, so that what all of the
         returned names have in common is what all names have in common.
         """
-        found: Found = {}
+        names: Found = {}
         for state in states:
-            found |= self._in_state(beginning, state)
+            names |= self._in_state(beginning, state)
         for name, state in self._between(beginning):
-            found.setdefault(name, state)
+            names.setdefault(name, state)
         if "/" not in beginning and beginning:
             # a command is also known without its kind, but for the numbers, which are jobs' own
             for name, state in self._between(f"{_COMMAND}{beginning}"):
                 short = name.removeprefix(_COMMAND)
                 if not short.isdecimal():
-                    found.setdefault(short, state)
-        return found
+                    names.setdefault(short, state)
+        return names
 
     def _in_state(self, beginning: str, state: str) -> Found:
         rows = self._db.execute(
@@ -78,14 +78,14 @@ class Completing:
         for (run,) in self._db.execute(
             "SELECT id FROM runs ORDER BY id DESC LIMIT ?", (_RUNS,)
         ).fetchall():
-            for found, order, most in ((first, "ASC", MOST), (last, "DESC", 1)):
+            for matches, order, most in ((first, "ASC", MOST), (last, "DESC", 1)):
                 rows = self._db.execute(
                     "SELECT name, state FROM jobs WHERE run = ? AND name >= ? AND name < ?"
                     f" ORDER BY name {order} LIMIT ?",
                     (run, *span, most),
                 )
                 for name, state in rows:
-                    found.setdefault(name, state)
+                    matches.setdefault(name, state)
         names = sorted(first)
         chosen = [*names[: MOST - 1], max(last)] if len(names) >= MOST else names
         return [(name, first.get(name) or last[name]) for name in chosen]

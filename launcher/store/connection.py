@@ -9,7 +9,10 @@ from typing import Any
 
 from launcher.states import NEXT, OPEN, Reason, ReasonCode, State
 from launcher.store.recovery import trouble
-from launcher.store.rows import known_state
+from launcher.system.stored_fields import Unreadable, parsed
+
+_STATES = frozenset(map(str, State))
+_CODES = frozenset(map(str, ReasonCode))
 
 _COUNT_WAITS = (
     "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
@@ -158,3 +161,26 @@ def _storable(text: str) -> str:
 def _was(state: State) -> str:
     """Return how a job that will not be done came to its end, as part of a sentence."""
     return {State.CANCELLED: "was cancelled", State.SKIPPED: "was skipped"}.get(state, "failed")
+
+
+def known_state(text: str) -> State:
+    """Return a state; one that only a newer version knows is no state in which anything happens."""
+    return State(text) if text in _STATES else State.FAILED
+
+
+def known_code(text: str) -> ReasonCode:
+    """Return a reason's code; UNKNOWN for one that only a newer version knows."""
+    return ReasonCode(text) if text in _CODES else ReasonCode.UNKNOWN
+
+
+def reason_of(code: str, text: str, data: str | None) -> Reason:
+    """Return the reason that the columns hold which `reason_columns` made."""
+    return Reason(code=known_code(code), text=text, data=known_record(data) if data else {})
+
+
+def known_record(text: str | None) -> dict[str, Any]:
+    """Return what a record holds, nothing where it cannot be read."""
+    try:
+        return parsed(text or "{}", "")
+    except Unreadable:
+        return {}

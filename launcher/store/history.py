@@ -200,11 +200,11 @@ def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
     """Return each run of which something ended or ran, the one that did so last first."""
     runs: dict[str, Run] = {}
 
-    def known(run: str) -> Run:
-        return runs.get(run) or Run(run=run)
+    def run_named(name: str) -> Run:
+        return runs.get(name) or Run(run=name)
 
     for used in spent:
-        run = known(used.run)
+        run = run_named(used.run)
         runs[used.run] = replace(
             run,
             attempts=run.attempts + used.attempts,
@@ -213,7 +213,7 @@ def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
             at=max(run.at, used.ended),
         )
     for ended in ends:
-        run = known(ended.run)
+        run = run_named(ended.run)
         runs[ended.run] = replace(
             run,
             jobs=run.jobs + ended.jobs,

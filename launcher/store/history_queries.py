@@ -8,9 +8,9 @@ from datetime import date
 from statistics import median
 
 from launcher.states import Done, outcome_record
+from launcher.store.connection import known_code, known_record, known_state
 from launcher.store.failure_groups import FailedAttempts
 from launcher.store.history import Ends, Spent, Taken
-from launcher.store.rows import known_code, known_record, known_state
 
 # how the records of those that were done begin: to read all of each takes four times as long, and
 # what a program returned may hold NaN, which Python writes and SQLite takes for no JSON

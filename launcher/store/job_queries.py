@@ -7,15 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher.states import Reason, State
-from launcher.store.rows import (
-    Group,
-    JobRow,
-    job_row,
-    known_code,
-    known_record,
-    known_state,
-    reason_of,
-)
+from launcher.store.connection import known_code, known_record, known_state, reason_of
+from launcher.store.rows import Group, JobRow, job_row
 
 _JOBS = (
     "SELECT jobs.*, runs.name AS run_name, runs.root, lanes.reason AS lane_reason,"
@@ -29,7 +22,7 @@ _WILD = frozenset("*?[")
 _NAMES = 5000  # names among which a near one is looked for
 
 
-class Reading:
+class JobQueries:
     """The questions; none of them changes anything."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

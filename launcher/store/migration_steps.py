@@ -73,7 +73,7 @@ def _lane_key(spec: Mapping[str, Any], context: Mapping[str, Any]) -> str:
             record["signature"] = spec["signature"]
         shown = context["environment"].get("CUDA_VISIBLE_DEVICES")
         if shown is not None:
-            record["visible"] = [one.strip() for one in shown.split(",") if one.strip()]
+            record["visible"] = [device.strip() for device in shown.split(",") if device.strip()]
     return json.dumps(record, sort_keys=True)
 
 
@@ -91,8 +91,8 @@ _RESOURCES_2: Mapping[str, Any] = {
 def _may_need_gpu_2(resources: Mapping[str, Any]) -> bool:
     if resources["device"] != "auto":
         return bool(resources["device"] != "cpu")
-    some = resources["accelerated"] or resources["min_vram"] is not None
-    return bool(some or resources["gpus"] > 1)
+    prefers_gpu = resources["accelerated"] or resources["min_vram"] is not None
+    return bool(prefers_gpu or resources["gpus"] > 1)
 
 
 # --- the fourth: codes of reasons, as the sentences of schema 3 tell them

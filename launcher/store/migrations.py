@@ -23,7 +23,7 @@ def check_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) ->
         StoreError: older than 3.37.
     """
     if version < OLDEST_SQLITE:
-        have, need = (".".join(map(str, one)) for one in (version, OLDEST_SQLITE))
+        have, need = (".".join(map(str, parts)) for parts in (version, OLDEST_SQLITE))
         raise StoreError(
             f"this Python comes with SQLite {have}, launcher needs {need} or newer; "
             "use a newer Python build"

@@ -1,4 +1,4 @@
-"""The queue on disk: how jobs come into it. What follows is in `scheduling` and `owning`."""
+"""The queue on disk: how jobs come into it. The rest is in `scheduler_actions` and `user_actions`."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,12 @@ from launcher.errors import StoreError
 from launcher.job import Context, Spec
 from launcher.states import ENDED, Reason, ReasonCode, State
 from launcher.store.connection import Connection, reason_columns
-from launcher.store.job_queries import Reading
+from launcher.store.job_queries import JobQueries
 from launcher.store.opening import open_database, open_to_read
 from launcher.store.rows import lane_of
 from launcher.store.scheduler_actions import Scheduling
-from launcher.store.screen_queries import Frames
-from launcher.store.user_actions import Owning, rank_of
+from launcher.store.screen_queries import ScreenQueries
+from launcher.store.user_actions import UserActions, rank_of
 from launcher.system.paths import Home
 
 NEW = Reason(code=ReasonCode.NEW, text="new")
@@ -58,11 +58,11 @@ class Store:
             database = open_database(home.database, durable=durable, check=check)
         self._db = Connection(database, home.database)
         self.writing = self._db.writing
-        self.read = Reading(database)
-        self.frames = Frames(database)
+        self.read = JobQueries(database)
+        self.frames = ScreenQueries(database)
         self.database = database  # for questions of this package that few commands ask
         self.scheduling = Scheduling(self._db)
-        self.owning = Owning(self._db)
+        self.owning = UserActions(self._db)
 
     def close(self) -> None:
         """Give the connection back."""

@@ -120,8 +120,8 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
         error: what SQLite, or the disk, said.
     """
     home = Home(path.parent)
-    if (known := read_json(home.damage_record)) is not None:  # another process moved it meanwhile
-        return _verdict(home, known)
+    if (record := read_json(home.damage_record)) is not None:  # another process moved it meanwhile
+        return _verdict(home, record)
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
     if code in _DAMAGE:
         try:
@@ -134,9 +134,9 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
             )
         if record is not None:
             return _verdict(home, record)
-    told = getattr(error, "strerror", None) or str(error)
+    message = getattr(error, "strerror", None) or str(error)
     remedy = f"; {_REMEDIES[code]}" if code in _REMEDIES else ""
-    return StoreError(f"cannot use the queue {path}: {told}{remedy}")
+    return StoreError(f"cannot use the queue {path}: {message}{remedy}")
 
 
 def refuse_damaged(home: Home) -> None:
@@ -212,9 +212,9 @@ def _diagnosis(home: Home) -> str | None:
 
 
 def _look(check: str, connection: sqlite3.Connection) -> None:
-    (told,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
-    if told != "ok":
-        raise damaged(" ".join(str(told).split()))
+    (result,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
+    if result != "ok":
+        raise damaged(" ".join(str(result).split()))
 
 
 def _move(home: Home, record: dict[str, Json]) -> None:

@@ -77,8 +77,8 @@ def _newest(ended: Iterable[JobRow], most: int) -> set[int]:
 def folders_of(home: Home, job: JobRow) -> list[Attempt]:
     """Return the folders of a job's attempts, as far as there are any."""
     attempts = [home.attempt(job.id, number) for number in range(1, job.attempts + 1)]
-    found = [*attempts, *map(_doomed, attempts)]
-    return [attempt for attempt in found if os.path.lexists(attempt.folder)]
+    folders = [*attempts, *map(_doomed, attempts)]
+    return [attempt for attempt in folders if os.path.lexists(attempt.folder)]
 
 
 def _doomed(attempt: Attempt) -> Attempt:
@@ -163,8 +163,8 @@ def _carries_its_order(folder: int, attempt: Attempt) -> bool:
     match _order(folder, attempt.spec.name):
         case {"spec": dict(), "context": dict(), "job": int(whose)} if str(whose) != job:
             return False  # orders of older versions do not name their job
-        case {"spec": dict(), "context": dict(), "number": int(told)}:
-            return str(told) == number
+        case {"spec": dict(), "context": dict(), "number": int(carried)}:
+            return str(carried) == number
     return False
 
 
@@ -174,8 +174,8 @@ def _order(folder: int, name: str) -> object:
     except OSError:
         return None
     with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_ORDER:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_ORDER:
             return None
         try:
             return json.loads(file.read())

@@ -19,11 +19,10 @@ from launcher.job import (
     read_spec,
     worker_environment_of,
 )
-from launcher.states import Reason, ReasonCode, State
+from launcher.states import Reason, State
+from launcher.store.connection import known_record, known_state, reason_of
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
-_STATES = frozenset(map(str, State))
-_CODES = frozenset(map(str, ReasonCode))
 _LANE = {"group", "resources", "breed", "signature", "visible", "least"}  # fields of a lane's key
 
 
@@ -235,29 +234,6 @@ def _spec_and_trouble(text: str, plain: Spec) -> tuple[Spec, str]:
         return read_part_of_spec(record), why
     except Unreadable:
         return plain, why
-
-
-def known_state(text: str) -> State:
-    """Return a state; one that only a newer version knows is no state in which anything happens."""
-    return State(text) if text in _STATES else State.FAILED
-
-
-def known_code(text: str) -> ReasonCode:
-    """Return a reason's code; UNKNOWN for one that only a newer version knows."""
-    return ReasonCode(text) if text in _CODES else ReasonCode.UNKNOWN
-
-
-def reason_of(code: str, text: str, data: str | None) -> Reason:
-    """Return the reason that the columns hold which `reason_columns` made."""
-    return Reason(code=known_code(code), text=text, data=known_record(data) if data else {})
-
-
-def known_record(text: str | None) -> dict[str, Any]:
-    """Return what a record holds, nothing where it cannot be read."""
-    try:
-        return parsed(text or "{}", "")
-    except Unreadable:
-        return {}
 
 
 def job_row(row: sqlite3.Row) -> JobRow:

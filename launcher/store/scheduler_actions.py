@@ -8,7 +8,7 @@ from launcher.job import Resources, WorkerEnvironment, read_context
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
-from launcher.store.transitions import Following, Requeue
+from launcher.store.transitions import Requeue, Transitions
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
 from launcher.store.usage import UsageRecords
 from launcher.system.stored_fields import Unreadable, parsed
@@ -58,7 +58,7 @@ class Scheduling:
         self._lanes: dict[int, Lane] = {}  # neither of them ever changes
         self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
         self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
-        self._following = Following(connection)
+        self._transitions = Transitions(connection)
         self._usage = UsageRecords(connection)
         self.usage = self._usage.usage
 
@@ -227,7 +227,7 @@ class Scheduling:
         Returns the job's new state, or None when this end was taken in before.
         """
         if isinstance(outcome, Void) and outcome.whose == "machine":
-            return self._take_back(claim, outcome, now)
+            return self._transitions.take_back(claim, outcome, now)
         record = json.dumps(outcome_record(outcome))
         with self._db.writing():
             taken = self._db.execute(
@@ -238,27 +238,9 @@ class Scheduling:
             if taken is None:
                 return None
             self._usage.record(claim, outcome, peak)
-            return self._following.follow(claim, outcome, outputs=outputs, now=now, requeue=requeue)
-
-    def _take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
-        """Make a claim undone that this machine could not start: it may be tried for hours."""
-        with self._db.writing():
-            undone = self._db.execute(
-                "DELETE FROM attempts WHERE job = ? AND number = ? AND outcome IS NULL",
-                (claim.job, claim.number),
+            return self._transitions.follow(
+                claim, outcome, outputs=outputs, now=now, requeue=requeue
             )
-            if undone.rowcount != 1:
-                return None
-            self._db.execute(
-                "UPDATE jobs SET attempts = attempts - 1 WHERE id = ? AND attempts = ?",
-                (claim.job, claim.number),
-            )
-            self._db.execute(
-                "DELETE FROM events WHERE job = ?1 AND (reason_code = ?2 OR id ="
-                " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
-                (claim.job, ReasonCode.CANNOT_START),
-            )
-            return self._following.follow(claim, outcome, outputs={}, now=now, requeue=None)
 
     def forget(self) -> None:
         """Read everything anew that is kept in memory: a transaction was rolled back."""

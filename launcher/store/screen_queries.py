@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.states import ENDED, Reason, State
-from launcher.store.rows import known_record, known_state, reason_of
+from launcher.store.connection import known_record, known_state, reason_of
 
 _NEWS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
@@ -37,7 +37,7 @@ class Need:
     elsewhere: bool = False  # in another run, where names may be the same
 
 
-class Frames:
+class ScreenQueries:
     """The questions of a screen; none of them changes anything."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

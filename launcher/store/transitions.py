@@ -43,7 +43,7 @@ class Requeue:
 CANCELLED = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owner")
 
 
-class Following:
+class Transitions:
     """Moves jobs on when an attempt has ended; all of it inside one transaction."""
 
     def __init__(self, connection: Connection) -> None:
@@ -69,6 +69,26 @@ class Following:
         if self._db.move(claim.job, state, reason, now, only_from=(State.RUNNING,)):
             self._after(claim, state, outcome, outputs, now)
         return state
+
+    def take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
+        """Undo a claim that this machine could not start, without a trace: it may be tried for hours."""
+        with self._db.writing():
+            undone = self._db.execute(
+                "DELETE FROM attempts WHERE job = ? AND number = ? AND outcome IS NULL",
+                (claim.job, claim.number),
+            )
+            if undone.rowcount != 1:
+                return None
+            self._db.execute(
+                "UPDATE jobs SET attempts = attempts - 1 WHERE id = ? AND attempts = ?",
+                (claim.job, claim.number),
+            )
+            self._db.execute(
+                "DELETE FROM events WHERE job = ?1 AND (reason_code = ?2 OR id ="
+                " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
+                (claim.job, ReasonCode.CANNOT_START),
+            )
+            return self.follow(claim, outcome, outputs={}, now=now, requeue=None)
 
     def _follows(
         self, claim: Claim, outcome: Outcome, now: float, requeue: Requeue | None

@@ -21,7 +21,7 @@ def rank_of(submitted: float, priority: int) -> float:
     return submitted - priority * AGEING_S
 
 
-class Owning:
+class UserActions:
     """Changes that a person asks for; each is one transaction over all jobs named."""
 
     def __init__(self, connection: Connection) -> None:

@@ -1,7 +1,7 @@
 """A task file read: YAML text becomes entries, and every error has its place in the file.
 
 Start reading at `parser.parse`.
-In reading order: parser, yaml_tree, includes, interpolation, legacy_names, header, defaults, scope,
-settings, sections, entry_reader, values, resources, matrix, entries, overrides, vocabulary,
-json_schema, json_schema_types, reference.
+In reading order: parser, yaml_reader, yaml_tree, includes, interpolation, legacy_names, header, defaults,
+scope, settings, sections, entry_reader, values, resources, matrix, entries, overrides, vocabulary,
+schema.
 """

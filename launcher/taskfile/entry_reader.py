@@ -97,13 +97,13 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
         scope.blame(words["settings"].place, "wrong-type", "expected settings such as {lr: 0.001}")
     for name in [name for name in own if name not in allowed]:
         elsewhere = [kind.name for kind in scope.kinds.values() if name in known_settings(kind)]
-        known = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
+        keys = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
         what, hint = f"a setting of {kind.name}", _hint(kind, name)
         scope.problems.append(
             unknown_key(
                 own[name][0],
                 what,
-                known,
+                keys,
                 elsewhere,
                 hint=hint,
                 where=all_settings(*models),
@@ -171,12 +171,12 @@ def _own_combinations(
 
 def _own_sweeps(fields: Fields, kinds: Sequence[Kind], own: Given, scope: Scope) -> list[Sweep]:
     """Return the sweeps of one mapping of an entry's matrix."""
-    known = {name for kind in kinds for name in known_settings(kind)}
+    names = {name for kind in kinds for name in known_settings(kind)}
     sweeps: list[Sweep] = []
     for name, (key, value) in _named_today(fields, kinds, scope).items():
-        if name not in known:
+        if name not in names:
             what, where = f"a setting of {kinds[0].name}", all_settings(*kinds)
-            scope.problems.append(unknown_key(key, what, known, where=where, old=old_names(kinds)))
+            scope.problems.append(unknown_key(key, what, names, where=where, old=old_names(kinds)))
             continue
         if name in own:
             message = f"{name!r} is given beside the matrix, too"

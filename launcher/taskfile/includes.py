@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from launcher.errors import Place, Problem, TaskFileError, UsageError
 from launcher.taskfile.interpolation import filled
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, read_document
+from launcher.taskfile.yaml_reader import read_document
+from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
 
 MOST_FILES = 50
 WORD = "include"

@@ -20,7 +20,8 @@ from launcher.taskfile.legacy_names import (
     translate,
 )
 from launcher.taskfile.settings import OPTION, all_settings, known_settings, old_names, unknown_key
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, Source, read_document
+from launcher.taskfile.yaml_reader import read_document
+from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, Source
 
 FILE = OPTION
 
@@ -107,15 +108,15 @@ class _Reading:
         elif key.text in _SINGLE:
             self.made.words.append(_fields(key, node))
         elif dot:
-            known = [*self.kinds, *_NESTED]
-            self.problems.append(unknown_key(head, "a kind of jobs or a word of the file", known))
+            words = [*self.kinds, *_NESTED]
+            self.problems.append(unknown_key(head, "a kind of jobs or a word of the file", words))
         else:
             self._setting(key, node)
 
     def _of_kind(self, kind: Kind, key: Scalar, node: Node) -> None:
         now = current(key, [kind], self.problems)
-        known = known_settings(kind)
-        if now.text in known:
+        names = known_settings(kind)
+        if now.text in names:
             self.made.kind_settings.setdefault(kind.name, {})[now.text] = (now, node)
         elif now.text.startswith("resources."):
             rest = now.text.partition(".")[2]
@@ -124,7 +125,7 @@ class _Reading:
             self._resource(outer)
         else:
             what, where = f"a setting of {kind.name}", all_settings(kind)
-            self.problems.append(unknown_key(now, what, known, where=where, old=old_names([kind])))
+            self.problems.append(unknown_key(now, what, names, where=where, old=old_names([kind])))
 
     def _nested(self, word: Scalar, key: Scalar, node: Node) -> None:
         kind, dot, rest = key.text.partition(".")
@@ -165,8 +166,8 @@ class _Reading:
 
     def _setting(self, key: Scalar, node: Node) -> None:
         now = current(key, self.kinds.values(), self.problems)
-        known = {name for kind in self.kinds.values() for name in known_settings(kind)}
-        if now.text in known:
+        names = {name for kind in self.kinds.values() for name in known_settings(kind)}
+        if now.text in names:
             self.made.settings[now.text] = (now, node)
             return
         hint = ""
@@ -176,7 +177,7 @@ class _Reading:
             hint = f"one key of it at a time: --set {now.text}.KEY=VALUE"
         what = "a setting of any kind"
         old = old_names(self.kinds.values())
-        self.problems.append(unknown_key(now, what, [*known, *_SINGLE], hint=hint, old=old))
+        self.problems.append(unknown_key(now, what, [*names, *_SINGLE], hint=hint, old=old))
 
 
 def laid_over(root: Fields, overrides: Overrides, problems: list[Problem]) -> Fields:

@@ -123,8 +123,8 @@ def parse(
     sections = _sections(root, header.scopes)
     _blame_unused(header, sections, problems)
     if not sections.entries and not problems:
-        known = ", ".join(sorted(_names(kinds)))
-        place, hint = root.place, f"add a section: {known}"
+        kind_names = ", ".join(sorted(_names(kinds)))
+        place, hint = root.place, f"add a section: {kind_names}"
         message = "the file asks for no job"
         problems.append(Problem(code="no-jobs", message=message, place=place, hint=hint))
     return TaskFile(
@@ -224,9 +224,9 @@ def _read_sections(root: Fields, scope: Scope) -> _Sections:
             entries += [entry for entry in read if entry is not None]
             whole &= kind.role not in _MAKERS or None not in read
         elif key.text not in TOP:
-            known = (*TOP, *_names(scope.kinds))
+            words = (*TOP, *_names(scope.kinds))
             hint = RESOURCE_HINTS.get(key.text, "")
-            problem = unknown_key(key, "a section of a task file", known, hint=hint)
+            problem = unknown_key(key, "a section of a task file", words, hint=hint)
             scope.problems.append(problem)
             whole = False
     return _Sections(entries=tuple(entries), whole=whole)

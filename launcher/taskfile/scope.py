@@ -65,21 +65,21 @@ class Scope:
             **_read_by(kind, self.forced),
             **self.kind_forced.get(name, {}),
         }
-        known = set(known_settings(kind))
-        return {name: value for name, value in merged.items() if name in known}
+        names = set(known_settings(kind))
+        return {name: value for name, value in merged.items() if name in names}
 
     def swept(self, kind: Kind, entry: Given) -> Combination:
         """Return which of the file's sweeps this entry takes part in: where it has no own word."""
         name = kind.name
         given = {*self.kind_defaults.get(name, {}), *entry, *self.kind_forced.get(name, {})}
         general = {key: swept_value for key, swept_value in self.chosen.items() if key not in given}
-        known = set(known_settings(kind))
+        names = set(known_settings(kind))
         swept = {**general, **self.kind_chosen.get(name, {})}
         stronger = {*entry, *self.kind_forced.get(name, {})}
         return {
             key: swept_value
             for key, swept_value in swept.items()
-            if key in known and key not in stronger
+            if key in names and key not in stronger
         }
 
     def request_of(self, kind: Kind) -> JobRequest:

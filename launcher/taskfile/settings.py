@@ -130,7 +130,7 @@ def old_names(kinds: Iterable[Kind]) -> dict[str, str]:
 def unknown_key(
     key: Scalar,
     what: str,
-    known: Iterable[str],
+    words: Iterable[str],
     elsewhere: Sequence[str] = (),
     *,
     nearby: Iterable[str] = (),
@@ -138,19 +138,19 @@ def unknown_key(
     where: str = ALL_WORDS,
     old: Mapping[str, str] | None = None,
 ) -> Problem:
-    """Return the problem of a key that nobody knows there.
+    """Return the problem of an unknown key.
 
     Args:
         key: the key as written.
         what: completes "'modle' is not …": "a setting of train".
-        known: the keys that could stand there.
+        words: the keys that may stand there.
         elsewhere: kinds that do know it.
         nearby: words that could stand there, too, but go without saying.
         hint: what to do, where that is known better.
-        where: what lists all of `known`.
-        old: earlier names of some of `known`, and what they are today.
+        where: what lists all of `words`.
+        old: earlier names of some of `words`, and their names of today.
     """
-    names = sorted(known)
+    names = sorted(words)
     old = old or {}
     close = nearest(key.text, [name for name in (*names, *nearby, *old) if name != key.text])
     close = old.get(close or "", close)

@@ -8,10 +8,10 @@ from typing import Any
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kinds import COMMAND, Kind
 from launcher.planning.estimates import History, Past
+from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import plan
-from launcher.planning.preview import MachineState
-from launcher.planning.submit import Action, Standing
+from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.model import Machine
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
@@ -48,18 +48,18 @@ def some_commands(*settings: str) -> Plan:
     return a_plan("name: x\ncommand:\n" + "\n".join(lines) + "\n")
 
 
-def standings(made: Plan, done: int = 0) -> list[Standing]:
+def compared_jobs(made: Plan, done: int = 0) -> list[ComparedJob]:
     """Say that the first jobs were done before and the others are new."""
     cached = Action.CACHED
     return [
-        Standing(job=job, action=cached, state="cached", reason="done before")
+        ComparedJob(job=job, action=cached, state="cached", reason="done before")
         if at < done
-        else Standing(job=job, action=Action.RUN, state="new", reason="new")
+        else ComparedJob(job=job, action=Action.RUN, state="new", reason="new")
         for at, job in enumerate(made.jobs)
     ]
 
 
-def changed(one: Standing, *changes: str) -> Standing:
+def changed(one: ComparedJob, *changes: str) -> ComparedJob:
     """Say that a job was done before and something was changed since."""
     return replace(
         one, action=Action.RUN, state="changed", reason=", ".join(changes), changes=changes

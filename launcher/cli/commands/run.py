@@ -21,25 +21,14 @@ from launcher.cli.run_results import collect, draw
 from launcher.errors import MachineError, TaskFileError, UsageError, counted
 from launcher.job import Context
 from launcher.planning.export import plan_commands, plan_json
+from launcher.planning.first_wave import MachineState, hopeless_jobs
 from launcher.planning.load import plan_files
 from launcher.planning.machine_state import read_history, read_machine_state
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
-from launcher.planning.preview import (
-    MachineState,
-    hopeless_jobs,
-    kinds_to_run,
-    preview_plan,
-    refusals,
-)
-from launcher.planning.submit import (
-    ACCEPT_CODE,
-    Action,
-    Standing,
-    Submitted,
-    judge,
-    submit,
-)
+from launcher.planning.preview import kinds_to_run, preview_plan, refusals
+from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob, compare_with_queue
+from launcher.planning.submit import Submitted, submit
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import WIDTH, draw_plan, other_code, refusal
@@ -152,15 +141,15 @@ def command(
         with _uncollected():
             # all of them are judged before any is queued: a refusal leaves nothing behind
             judged = [
-                (plan, _standings(store, plan, force=force, accept_code=accept_code))
+                (plan, _compare(store, plan, force=force, accept_code=accept_code))
                 for plan in plans
             ]
             _check_possible(home, store, judged)
-            check_groups(store, _groups_of(standings for _, standings in judged))
+            check_groups(store, _groups_of(compared_jobs for _, compared_jobs in judged))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
-                _queue(store, plan, standings, context, accept_code=accept_code)
-                for (plan, standings), context in zip(judged, contexts, strict=True)
+                _queue(store, plan, compared_jobs, context, accept_code=accept_code)
+                for (plan, compared_jobs), context in zip(judged, contexts, strict=True)
             ]
         since = store.read.last_event()  # what starts at once is told, too
         try:
@@ -180,7 +169,7 @@ def command(
 
 
 def _check_possible(
-    home: Home, store: Store, judged: Sequence[tuple[Plan, Sequence[Standing]]]
+    home: Home, store: Store, judged: Sequence[tuple[Plan, Sequence[ComparedJob]]]
 ) -> None:
     """Refuse what this machine can never give, before anything is queued.
 
@@ -188,13 +177,13 @@ def _check_possible(
         MachineError: packages that some jobs import are not installed.
         UsageError: some jobs would wait for ever.
     """
-    kinds = (kind for plan, standings in judged for kind in kinds_to_run(plan, standings))
+    kinds = (kind for plan, compared_jobs in judged for kind in kinds_to_run(plan, compared_jobs))
     if uninstalled := missing_packages(kinds):
         raise MachineError(f"{'; '.join(uninstalled)}; nothing is queued")
-    standings = [
-        standing for _, part in judged for standing in part if standing.action is not Action.CACHED
+    compared_jobs = [
+        compared for _, part in judged for compared in part if compared.action is not Action.CACHED
     ]
-    asked = {standing.job.resources for standing in standings}
+    asked = {compared.job.resources for compared in compared_jobs}
     if any(resources.may_need_gpu for resources in asked):
         machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
     else:  # the driver need not be asked
@@ -203,16 +192,16 @@ def _check_possible(
         )
     refused = [
         f"{counted(number, 'job')} can never start here: {harmless(why)}"
-        for why, number in hopeless_jobs(standings, machine_state).items()
+        for why, number in hopeless_jobs(compared_jobs, machine_state).items()
     ]
     if refused:
         raise UsageError("; ".join(refused) + "; nothing is queued")
 
 
-def _groups_of(plans: Iterable[Sequence[Standing]]) -> list[str]:
+def _groups_of(plans: Iterable[Sequence[ComparedJob]]) -> list[str]:
     """Return the groups of the jobs that have to run, each once."""
-    standings = (standing for plan in plans for standing in plan)
-    to_run = (standing.job for standing in standings if standing.action is Action.RUN)
+    compared_jobs = (compared for plan in plans for compared in plan)
+    to_run = (compared.job for compared in compared_jobs if compared.action is Action.RUN)
     return [*dict.fromkeys(job.terms.group for job in to_run)]
 
 
@@ -226,11 +215,11 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _standings(
+def _compare(
     store: Store | None, plan: Plan, *, force: bool, accept_code: bool
-) -> list[Standing]:
+) -> list[ComparedJob]:
     rows = store.read.jobs_of(Path.cwd(), plan.name) if store else {}
-    return judge(plan, rows, stamp, force=force, accept_code=accept_code)
+    return compare_with_queue(plan, rows, stamp, force=force, accept_code=accept_code)
 
 
 def _form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
@@ -266,27 +255,27 @@ def _list(
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
         history = read_history(store, kinds, gpus=bool(machine_state.machine.gpus))
         for plan, path in zip(plans, taskfiles, strict=True):
-            standings = _standings(
+            compared_jobs = _compare(
                 store, plan, force="--force" in options, accept_code=ACCEPT_CODE in options
             )
             unset_ones = unset(os.environ, (*plan.pass_env, *pass_env))
-            uninstalled = missing_packages(kinds_to_run(plan, standings))
-            hopeless = hopeless_jobs(standings, machine_state)
+            uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
+            hopeless = hopeless_jobs(compared_jobs, machine_state)
             reasons = refusals(plan, hopeless, unset_ones, uninstalled)
-            reasons += absent_groups(store, _groups_of([standings]))
+            reasons += absent_groups(store, _groups_of([compared_jobs]))
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
-                shown += plan_commands(standings)
+                shown += plan_commands(compared_jobs)
                 _warn(plan, reasons)
                 continue
-            preview = preview_plan(standings, history, machine_state)
+            preview = preview_plan(compared_jobs, history, machine_state)
             tree = worktree(Path.cwd(), {module for job in plan.jobs for module in job.sources})
             if form is Form.JSON:
-                records.append(plan_json(plan, standings, preview, tree, refused=reasons))
+                records.append(plan_json(plan, compared_jobs, preview, tree, refused=reasons))
                 continue
             listing = draw_plan(
                 plan,
-                standings,
+                compared_jobs,
                 preview,
                 taskfile=path,
                 start=shlex.join(["launcher", "run", path, *options]),
@@ -331,19 +320,19 @@ def _refuse_missing(plan: Plan) -> None:
 def _queue(
     store: Store,
     plan: Plan,
-    standings: Sequence[Standing],
+    compared_jobs: Sequence[ComparedJob],
     context: Context,
     *,
     accept_code: bool,
 ) -> Submitted:
     submission = submit(
-        store, Path.cwd(), plan, standings, context, time.time(), accept_code=accept_code
+        store, Path.cwd(), plan, compared_jobs, context, time.time(), accept_code=accept_code
     )
     parts = [f"{submission.queued} queued"]
     parts += [f"{submission.joined} under way already"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
     click.echo(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}", err=True)
-    if text := other_code(standings, queued=True):
+    if text := other_code(compared_jobs, queued=True):
         click.echo(harmless(text), err=True)
     return submission
 

@@ -9,7 +9,8 @@ import pytest
 from launcher.errors import UsageError
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import plan
-from launcher.planning.submit import Action, Standing, Submitted, judge, submit
+from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
+from launcher.planning.submit import Submitted, submit
 from launcher.states import Done
 from launcher.store.queue import Store
 from tests.build import a_context, claimed
@@ -30,14 +31,16 @@ def a_plan(
     )
 
 
-def judged(store: Store, made: Plan, **options: bool) -> dict[str, Standing]:
-    standings = judge(made, store.read.jobs_of(ROOT, made.name), lambda _: None, **options)
-    return {one.job.name: one for one in standings}
+def judged(store: Store, made: Plan, **options: bool) -> dict[str, ComparedJob]:
+    compared_jobs = compare_with_queue(
+        made, store.read.jobs_of(ROOT, made.name), lambda _: None, **options
+    )
+    return {one.job.name: one for one in compared_jobs}
 
 
 def queue(store: Store, made: Plan, **options: bool) -> Submitted:
-    standings = [*judged(store, made, **options).values()]
-    return submit(store, ROOT, made, standings, a_context(), 1.0, **options)
+    compared_jobs = [*judged(store, made, **options).values()]
+    return submit(store, ROOT, made, compared_jobs, a_context(), 1.0, **options)
 
 
 def finish(store: Store) -> None:
@@ -72,10 +75,10 @@ def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> No
 
 
 def test_without_the_option_nothing_is_recorded_as_accepted(done: Store) -> None:
-    standings = judge(
+    compared_jobs = compare_with_queue(
         made := a_plan(code="new"), done.read.jobs_of(ROOT, made.name), lambda _: None
     )
-    submitted = submit(done, ROOT, made, standings, a_context(), 1.0)
+    submitted = submit(done, ROOT, made, compared_jobs, a_context(), 1.0)
     assert (submitted.queued, submitted.accepted) == (len(submitted.jobs), 0)
 
 

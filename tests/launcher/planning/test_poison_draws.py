@@ -6,7 +6,8 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.planning.plan import Plan
-from launcher.planning.submit import Action, Standing, judge, submit
+from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
+from launcher.planning.submit import submit
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.files import Stamp
@@ -62,20 +63,20 @@ def test_no_model_becomes_another_by_whom_it_shares_its_choice_with() -> None:
     assert job(alone, "poison/dot:pre%20").outputs == (ROOT / "runs/x/dot:pre%20/poison.json",)
 
 
-def standings(store: Store, made: Plan, there: set[Path]) -> dict[str, Standing]:
+def compared_jobs(store: Store, made: Plan, there: set[Path]) -> dict[str, ComparedJob]:
     """Judge a plan where these files are there, as they were left."""
     known = {str(path) for path in there}
 
     def stamp(path: str) -> Stamp | None:
         return (1, 1) if path in known else None
 
-    found = judge(made, store.read.jobs_of(ROOT, made.name), stamp)
+    found = compare_with_queue(made, store.read.jobs_of(ROOT, made.name), stamp)
     return {one.job.name: one for one in found}
 
 
 def run(store: Store, made: Plan, there: set[Path]) -> None:
     """Queue what is to run, and have it done."""
-    submit(store, ROOT, made, [*standings(store, made, there).values()], a_context(), 1.0)
+    submit(store, ROOT, made, [*compared_jobs(store, made, there).values()], a_context(), 1.0)
     while ready := store.scheduling.ready(100):
         for one in ready:
             (row,) = store.read.jobs_by_id([one.id])
@@ -89,32 +90,32 @@ def test_one_more_model_has_its_labels_chosen_and_nothing_trained_again(store: S
     there: set[Path] = set()
     run(store, a_plan(SWEPT.format("[0.5, 0.25]")), there)
     for lrs in ("[0.5, 0.25, 0.125]", "[0.125, 0.5, 0.25]"):  # the first writes, whoever it is
-        found = standings(store, a_plan(SWEPT.format(lrs)), there)
+        found = compared_jobs(store, a_plan(SWEPT.format(lrs)), there)
         again = [name for name, one in found.items() if one.action is Action.RUN]
         assert {name.partition("/")[0] for name in again} == {"poison", "train", "unlearn"}
         assert all("lr=0.125" in name for name in again if not name.startswith("poison/"))
     last = a_plan(SWEPT.format("[0.5, 0.25, 0.125]"))
-    reason = standings(store, last, there)["poison/dot:pre%20@lr=0.5"].reason
+    reason = compared_jobs(store, last, there)["poison/dot:pre%20@lr=0.5"].reason
     assert reason == "dot:pre%20@lr=0.125 needs its choice, too"
     run(store, last, there)
-    assert {one.action for one in standings(store, last, there).values()} == {Action.CACHED}
+    assert {one.action for one in compared_jobs(store, last, there).values()} == {Action.CACHED}
 
 
 def test_records_that_jobs_of_their_own_chose_are_good_enough(store: Store) -> None:
     there: set[Path] = set()
     for lr in (0.25, 0.5):  # as they were before they were shared
         run(store, a_plan(SWEPT.format(f"[{lr}]")), there)
-    found = standings(store, a_plan(SWEPT.format("[0.25, 0.5]")), there)
+    found = compared_jobs(store, a_plan(SWEPT.format("[0.25, 0.5]")), there)
     assert {one.action for one in found.values()} == {Action.CACHED}
 
 
 def test_a_choice_under_way_is_waited_for_before_one_more_model_joins(store: Store) -> None:
     few, more = (a_plan(SWEPT.format(lrs)) for lrs in ("[0.5]", "[0.5, 0.25]"))
-    submit(store, ROOT, few, [*standings(store, few, set()).values()], a_context(), 1.0)
-    waiting = standings(store, more, set())["poison/dot:pre%20@lr=0.5"]
+    submit(store, ROOT, few, [*compared_jobs(store, few, set()).values()], a_context(), 1.0)
+    waiting = compared_jobs(store, more, set())["poison/dot:pre%20@lr=0.5"]
     assert (waiting.action, waiting.state) == (Action.RUN, "changed")
     row = store.read.jobs_of(ROOT, "x")["poison/dot:pre%20@lr=0.5"]
     claimed(store, row.id)
     assert store.read.jobs_of(ROOT, "x")[row.name].state is State.RUNNING
     with pytest.raises(UsageError, match=r"needs its choice, too; wait for it with `launcher wait"):
-        standings(store, more, set())
+        compared_jobs(store, more, set())

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from launcher.job import CPU, Resources, WorkerEnvironment
 from launcher.planning.estimates import Past
+from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan
-from launcher.planning.preview import FirstWave, MachineState, Preview, preview_plan
-from launcher.planning.submit import Action, Standing
+from launcher.planning.preview import Preview, preview_plan
+from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.model import Machine, Running
 from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import Usage
@@ -16,20 +17,20 @@ from tests.launcher.plans import (
     a_gpu,
     a_history,
     a_plan,
+    compared_jobs,
     done_before,
     here,
     named,
     some_commands,
-    standings,
 )
 
 
 def outlook(made: Plan, around: MachineState, *past: Past, done: int = 0) -> Preview:
     history = a_history(*past, gpus=bool(around.machine.gpus))
-    return preview_plan(standings(made, done), history, around)
+    return preview_plan(compared_jobs(made, done), history, around)
 
 
-def waves(judged: Sequence[Standing], around: MachineState) -> FirstWave:
+def waves(judged: Sequence[ComparedJob], around: MachineState) -> FirstWave:
     return preview_plan(judged, a_history(), around).wave
 
 
@@ -96,7 +97,7 @@ def test_what_waits_in_the_queue_already_goes_first() -> None:
 
 
 def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:
-    (one,) = standings(some_commands(""))
+    (one,) = compared_jobs(some_commands(""))
     around = here(ready=(in_the_queue(7),))
     joined = replace(one, action=Action.JOIN, state="queued", number=7)
     again = replace(one, state="changed", number=7)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import plan
-from launcher.planning.submit import Submitted, judge, submit
+from launcher.planning.queue_comparison import compare_with_queue
+from launcher.planning.submit import Submitted, submit
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from tests.build import a_context, claimed
@@ -31,7 +32,9 @@ def a_plan(text: str, *said: str, there: bool = False) -> Plan:
 
 def queue(store: Store, made: Plan, now: float = 1.0) -> Submitted:
     rows = store.read.jobs_of(ROOT, made.name)
-    return submit(store, ROOT, made, judge(made, rows, lambda _: None), a_context(), now)
+    return submit(
+        store, ROOT, made, compare_with_queue(made, rows, lambda _: None), a_context(), now
+    )
 
 
 def finish(store: Store) -> None:

@@ -10,10 +10,12 @@ import pytest
 from launcher.ids import Words
 from launcher.planning.estimates import History
 from launcher.planning.export import plan_commands, plan_json
+from launcher.planning.first_wave import MachineState
 from launcher.planning.identity import Code
 from launcher.planning.plan import Plan
-from launcher.planning.preview import MachineState, preview_plan, refusals
-from launcher.planning.submit import Action, Standing, judge, submit
+from launcher.planning.preview import preview_plan, refusals
+from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
+from launcher.planning.submit import submit
 from launcher.scheduler.model import Running
 from launcher.screens.plan_view import MOST_LISTED, draw_plan
 from launcher.states import State
@@ -30,10 +32,10 @@ from tests.launcher.plans import (
     a_history,
     a_plan,
     changed,
+    compared_jobs,
     done_before,
     here,
     some_commands,
-    standings,
 )
 from tests.terminal import in_a_terminal
 
@@ -48,7 +50,7 @@ LONG = "any:shr&dot:fb&line:tw&ring:pre"
 
 def drawn(
     made: Plan,
-    judged: list[Standing],
+    judged: list[ComparedJob],
     *,
     around: MachineState | None = None,
     history: History | None = None,
@@ -71,12 +73,12 @@ def drawn(
     )
 
 
-def a_busy_day() -> tuple[Plan, list[Standing], MachineState, History]:
+def a_busy_day() -> tuple[Plan, list[ComparedJob], MachineState, History]:
     """A plan of which a part is done, a part was changed and a part failed, beside two cards."""
     needs = "resources: {train: {vram: 11.2GiB}, unlearn: {vram: 4GiB}}\n"
     more = f'  - {{model: dot:pre, data: "{LONG}"}}\n'
     made = a_plan(needs + TOYS.replace("unlearn:", more + "unlearn:"))
-    judged = standings(made, done=1)
+    judged = compared_jobs(made, done=1)
     judged[1] = changed(judged[1], "lr 0.1 → 0.5", "tests.launcher.toylab a81d… → 09f2…")
     judged[2] = changed(judged[2], "train/dot:pre runs again")
     judged[3] = replace(judged[3], state="failed", reason="failed before: no room left on the disk")
@@ -119,12 +121,12 @@ def test_names_are_never_cut(width: int) -> None:
 
 def test_what_needs_nothing_said_is_a_single_line() -> None:
     made = some_commands("", "")
-    assert "\n  command/c0  new\n  command/c1  new\n" in drawn(made, standings(made))
+    assert "\n  command/c0  new\n  command/c1  new\n" in drawn(made, compared_jobs(made))
 
 
 def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
-    text = drawn(made, standings(made), refused=refusals(made, {}, ()))
+    text = drawn(made, compared_jobs(made), refused=refusals(made, {}, ()))
     assert "warning[missing-input]: 2 inputs are not there, and no job makes them" in text
     assert text.endswith(
         "nothing was queued (dry run). Inputs are missing: launcher run would refuse this file"
@@ -133,7 +135,7 @@ def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
 
 def test_warnings_are_wrapped_but_for_the_lines_of_the_file() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
-    lines = drawn(made, standings(made), width=60).split("\n")
+    lines = drawn(made, compared_jobs(made), width=60).split("\n")
     assert "warning[missing-input]: 2 inputs are not there, and no job" in lines
     assert "  makes them" in lines
     assert "2 | train: [{data: dot:pre}]" in lines
@@ -141,17 +143,17 @@ def test_warnings_are_wrapped_but_for_the_lines_of_the_file() -> None:
 
 def test_a_plan_that_is_all_done_says_so_and_promises_nothing() -> None:
     made = a_plan()
-    text = drawn(made, standings(made, done=len(made.jobs)))
+    text = drawn(made, compared_jobs(made, done=len(made.jobs)))
     assert text.endswith("nothing was queued (dry run), and nothing has to run")
     assert "First wave" not in text
 
 
 def test_long_plans_are_cut_unless_every_job_is_asked_for() -> None:
     made = some_commands(*[""] * (MOST_LISTED + 5))
-    short = drawn(made, standings(made))
+    short = drawn(made, compared_jobs(made))
     assert "  … 5 more; --all lists every job, --json gives the plan" in short
     assert "command/c44" not in short
-    assert "command/c44" in drawn(made, standings(made), everything=True)
+    assert "command/c44" in drawn(made, compared_jobs(made), everything=True)
 
 
 def test_a_plan_without_jobs_says_so() -> None:
@@ -163,13 +165,13 @@ def test_a_plan_without_jobs_says_so() -> None:
 
 def test_a_plan_of_which_all_is_known_tells_how_long_it_takes_at_least() -> None:
     made = some_commands("", "")
-    text = drawn(made, standings(made), history=a_history(done_before(made.jobs[0], 60.0)))
+    text = drawn(made, compared_jobs(made), history=a_history(done_before(made.jobs[0], 60.0)))
     assert (
         "Job time: about 2 m for command, one after the other, from 1 earlier run;"
         " at least 1 m, however many run side by side"
     ) in text
     single = drawn(
-        made, standings(made, done=1), history=a_history(done_before(made.jobs[0], 60.0))
+        made, compared_jobs(made, done=1), history=a_history(done_before(made.jobs[0], 60.0))
     )
     assert "Job time: about 1 m for command from 1 earlier run\n" in single
 
@@ -184,19 +186,19 @@ def test_a_machine_without_cards_says_so_and_asks_for_no_memory() -> None:
 def test_a_clean_tree_has_no_mark() -> None:
     made = some_commands("")
     clean = replace(TREE, changed=(), modules={})
-    assert ", git 3f9c2e1\n" in drawn(made, standings(made), tree=clean)
+    assert ", git 3f9c2e1\n" in drawn(made, compared_jobs(made), tree=clean)
 
 
 def test_text_of_the_file_cannot_steer_the_terminal() -> None:
     made = replace(some_commands(""), about="\x1b[2Jgone")
-    judged = [changed(one, "argv \x1b[31m → x") for one in standings(made)]
+    judged = [changed(one, "argv \x1b[31m → x") for one in compared_jobs(made)]
     assert "\x1b" not in drawn(made, judged)
 
 
 def test_the_json_holds_the_whole_plan() -> None:
     text = f"{TOYS}resources: {{train: {{vram: 1GiB}}}}\n"
     made = a_plan(text.replace("data: dot:pre,", "data: dot:pre, lr: 0.5,"))
-    judged = standings(made)
+    judged = compared_jobs(made)
     outlook = preview_plan(judged, a_history(done_before(made.jobs[1], 9.0)), here())
     record = json.loads(json.dumps(plan_json(made, judged, outlook, TREE)))
     assert (record["schema"], record["refused"]) == (1, False)
@@ -222,8 +224,8 @@ def test_the_json_holds_the_whole_plan() -> None:
 
 def test_warnings_in_json_know_their_place() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
-    outlook = preview_plan(standings(made), a_history(), here())
-    (warning,) = json.loads(json.dumps(plan_json(made, standings(made), outlook)))["warnings"]
+    outlook = preview_plan(compared_jobs(made), a_history(), here())
+    (warning,) = json.loads(json.dumps(plan_json(made, compared_jobs(made), outlook)))["warnings"]
     assert (warning["code"], warning["file"]) == ("missing-input", "toys.yaml")
     assert (warning["line"], warning["column"]) == (2, 10)
 
@@ -232,7 +234,7 @@ def test_warnings_in_json_know_their_place() -> None:
     "word", ["plain", "two words", "it's", "a\nb", "\\", "ü\x1b'\\x", "\udcff"]
 )
 def test_a_command_is_one_line_that_a_shell_reads_back(word: str) -> None:
-    (one,) = standings(some_commands(""))
+    (one,) = compared_jobs(some_commands(""))
     judged = [replace(one, job=replace(one.job, argv=("printf", "%s", word)))]
     (line,) = plan_commands(judged)
     assert line.isprintable()
@@ -241,7 +243,7 @@ def test_a_command_is_one_line_that_a_shell_reads_back(word: str) -> None:
 
 
 def test_only_what_would_run_has_a_command() -> None:
-    run, joined, done = standings(some_commands("", "", ""))
+    run, joined, done = compared_jobs(some_commands("", "", ""))
     judged = [run, replace(joined, action=Action.JOIN), replace(done, action=Action.CACHED)]
     assert len(plan_commands(judged)) == 1
 
@@ -380,7 +382,7 @@ def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> N
     )
     other = replace(sample, identity=replace(sample.identity, settings="other"))
     rows = queued(store, replace(made, jobs=(other, before)))
-    found = judge(made, rows, lambda _: None)[1]
+    found = compare_with_queue(made, rows, lambda _: None)[1]
     assert found.state == "changed"
     assert found.changes == (
         "lr 0.5 → 0.1",
@@ -403,5 +405,5 @@ def a_file(folder: Path) -> str:
 def queued(store: Store, made: Plan) -> dict[str, JobRow]:
     """Queue a plan and return its rows by name."""
     root = Path("/project")
-    submit(store, root, made, judge(made, {}, lambda _: None), a_context(), 1.0)
+    submit(store, root, made, compare_with_queue(made, {}, lambda _: None), a_context(), 1.0)
     return store.read.jobs_of(root, made.name)

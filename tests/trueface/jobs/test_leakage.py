@@ -326,7 +326,7 @@ def test_records_are_read_once_for_thousands_of_tests(lab: Path) -> None:
     first = a_draft(lab, "test", "two", "gan2:pre", model="m")
     assert len(TEST.refusals(first, ())) == 1
     paths.ancestry(lab / "runs/r/m").unlink()
-    again = a_draft(lab, "test", "two", "gan2:pre", model="m", found=first.found)
+    again = a_draft(lab, "test", "two", "gan2:pre", model="m", lookups=first.lookups)
     assert len(TEST.refusals(again, ())) == 1
 
 

@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from launcher.kinds import COMMAND, Settings, installed
-from launcher.taskfile.json_schema_types import settings_of
-from launcher.taskfile.reference import in_words
+from launcher.taskfile.schema.json_schema_types import settings_of
+from launcher.taskfile.schema.setting_texts import in_words
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import Toy, laboratory
 from tests.terminal import in_a_terminal

@@ -1,4 +1,4 @@
-"""The language of task files as a JSON Form, for editors: made from the settings of the kinds.
+"""The language of task files as a JSON Schema, for editors: made from the settings of the kinds.
 
 It refuses what is wrong in form: unknown words, wrong types, IDs that the grammar refuses. What only a
 plan finds, such as a model that nobody makes, a subset that the laboratory lacks or a setting that is
@@ -6,7 +6,7 @@ missing, it lets pass.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 from launcher.job_options.registry import JobOption, job_options, renamed_options
@@ -14,10 +14,11 @@ from launcher.kinds import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import companion
 from launcher.taskfile.header import MOST_NAME_BYTES, Reuse
-from launcher.taskfile.json_schema_types import (
-    ANNOTATIONS,
+from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE
+from launcher.taskfile.schema.json_schema_types import (
     NAME,
     PLAIN,
+    VALUES,
     WORD,
     Form,
     any_of,
@@ -29,23 +30,22 @@ from launcher.taskfile.json_schema_types import (
     option_form,
     or_null,
     pattern,
+    properties_of,
     ref,
     settings_of,
     sweep,
     types_of,
     values,
 )
-from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-VALUES = ".values"  # ends the name of a setting's sweep
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})  # what they are told may be swept
 _IDS = one_or_more(ref("data_id"))
 
 
 def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
-    """Return the JSON Form (draft 2020-12) of task files that use these kinds."""
+    """Return the JSON Schema (draft 2020-12) of task files that use these kinds."""
     schema = {
         "$schema": DIALECT,
         "title": "task file",
@@ -158,10 +158,10 @@ def old_words(kinds: Mapping[str, Kind]) -> dict[str, tuple[str, Form]]:
 def _old_words(kinds: Mapping[str, Kind]) -> Form:
     """Return the words of the original launcher.py, and settings outside of `defaults`."""
     today = {old: now for kind in kinds.values() for old, now in kind.settings.aliases.items()}
-    known = _settings(list(kinds.values()))
+    forms = properties_of(list(kinds.values()))
     beside = {
         name: old_name(f"defaults: {{{today.get(name, name)}: …}}", form)
-        for name, form in known.items()
+        for name, form in forms.items()
         if name not in kinds
     }
     return {**beside, **{word: old_name(*old) for word, old in old_words(kinds).items()}}
@@ -176,9 +176,9 @@ def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
             forms[f"{name}.{key}"] = form
             if kind.role in _MAKERS:
                 forms[f"{name}.{key}{VALUES}"] = sweep(ref(f"{name}.{key}"))
-        forms[f"{name}.settings"] = mapping(_settings([kind]))
+        forms[f"{name}.settings"] = mapping(properties_of([kind]))
         if kind.role in _MAKERS:
-            forms[f"{name}.matrix"] = matrix(_settings([kind], VALUES))
+            forms[f"{name}.matrix"] = matrix(properties_of([kind], VALUES))
         if kind.role is not Role.POISON:
             forms[f"{name}.entry"] = _entry(kinds, kind)
     return forms
@@ -187,10 +187,10 @@ def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
 def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
     poisoner = companion(kinds, kind, Role.POISON) if kind.role is Role.TRAIN else None
     family = [kind] if poisoner is None else [kind, poisoner]
-    own = _settings(family)
+    own = properties_of(family)
     words, required = _words(kind)
     if kind.role in {Role.TRAIN, Role.UNLEARN}:
-        sweeps = matrix(_settings(family, VALUES))
+        sweeps = matrix(properties_of(family, VALUES))
         words["matrix"] = {"description": "this entry once for every combination", **sweeps}
     words["resources"] = {"description": "what its jobs ask for", **ref("resources")}
     words["settings"] = {
@@ -264,42 +264,9 @@ def _poisons(kinds: Mapping[str, Kind]) -> Form:
     return {**forms, POISON_RATE: old_name(*_share())} if forms else {}
 
 
-def _settings(kinds: Sequence[Kind], suffix: str = "") -> Form:
-    """Return the properties of the settings of several kinds, old names last.
-
-    Args:
-        kinds: of whom; where they share a setting, what one of them takes is good.
-        suffix: `VALUES` for sweeps.
-    """
-    names = dict.fromkeys(name for kind in kinds for name in kind.settings.model_fields)
-    forms: Form = {name: _shared(kinds, name, suffix) for name in names}
-    for kind in kinds:
-        for old, now in kind.settings.aliases.items():
-            if old not in forms and now in names:
-                forms[old] = old_name(now, forms[now])
-    return forms
-
-
-def _shared(kinds: Iterable[Kind], name: str, suffix: str) -> Form:
-    """Return references to what a setting takes, each form of it once."""
-    knowing = [kind for kind in kinds if name in kind.settings.model_fields]
-    # a kind that has its own reading of a value that is meant for all does not say what it is
-    plainly = [kind for kind in knowing if name not in kind.settings.shared]
-    forms: list[Form] = []
-    refs: list[Form] = []
-    for kind in plainly or knowing:
-        form = {
-            key: value for key, value in settings_of(kind)[name].items() if key not in ANNOTATIONS
-        }
-        if form not in forms:
-            forms.append(form)
-            refs.append(ref(f"{kind.name}.{name}{suffix}"))
-    return any_of(*refs)
-
-
 def _by_kind(kinds: Mapping[str, Kind], part: str, suffix: str = "") -> Form:
     """Return all settings for all kinds, and below the name of each kind its own."""
-    forms = _settings(list(kinds.values()), suffix)
+    forms = properties_of(list(kinds.values()), suffix)
     for name, kind in kinds.items():
         own = {"description": f"of {name} alone: {kind.summary}", **ref(f"{name}.{part}")}
         forms[name] = any_of(own, forms[name]) if name in forms else own

@@ -6,8 +6,9 @@ import pytest
 
 from launcher.job_options.registry import job_options
 from launcher.kinds import COMMAND, Kind, Role
-from launcher.taskfile.json_schema import _words, task_schema
-from launcher.taskfile.reference import reference, settings, table
+from launcher.taskfile.schema.json_schema import _words, task_schema
+from launcher.taskfile.schema.reference import reference, table
+from launcher.taskfile.schema.setting_texts import settings
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import laboratory
 

@@ -1,10 +1,11 @@
-"""What may stand for a single value in a task file, as pieces of JSON Form.
+"""What may stand for a single value in a task file, as pieces of JSON Schema.
 
 Words of the language follow patterns; settings take what their kind's pydantic model says, told as a
 file may write it: a text without quotes may look like a number, and a variable stands for anything.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,6 +22,8 @@ from launcher.job_options.value_types import (
     Whole,
 )
 from launcher.kinds import Kind, Settings
+
+VALUES = ".values"  # ends the name of a setting's sweep
 
 Form = dict[str, Any]  # a piece of JSON
 
@@ -224,3 +227,36 @@ def _widened(schema: Form) -> Form:
     if core.get("type") in _SCALARS or "enum" in core or "const" in core:
         return {**annotations, **any_of(core, ref("variable"))}
     return {**annotations, **core}
+
+
+def properties_of(kinds: Sequence[Kind], suffix: str = "") -> Form:
+    """Return the properties of the settings of several kinds, old names last.
+
+    Args:
+        kinds: of whom; where they share a setting, what one of them takes is good.
+        suffix: `VALUES` for sweeps.
+    """
+    names = dict.fromkeys(name for kind in kinds for name in kind.settings.model_fields)
+    forms: Form = {name: _shared(kinds, name, suffix) for name in names}
+    for kind in kinds:
+        for old, now in kind.settings.aliases.items():
+            if old not in forms and now in names:
+                forms[old] = old_name(now, forms[now])
+    return forms
+
+
+def _shared(kinds: Iterable[Kind], name: str, suffix: str) -> Form:
+    """Return references to what a setting takes, each form of it once."""
+    knowing = [kind for kind in kinds if name in kind.settings.model_fields]
+    # a kind that has its own reading of a value that is meant for all does not say what it is
+    plainly = [kind for kind in knowing if name not in kind.settings.shared]
+    forms: list[Form] = []
+    refs: list[Form] = []
+    for kind in plainly or knowing:
+        form = {
+            key: value for key, value in settings_of(kind)[name].items() if key not in ANNOTATIONS
+        }
+        if form not in forms:
+            forms.append(form)
+            refs.append(ref(f"{kind.name}.{name}{suffix}"))
+    return any_of(*refs)

@@ -19,14 +19,15 @@ from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import companion
 from launcher.taskfile.entry_reader import WORDS
 from launcher.taskfile.header import name_fault
-from launcher.taskfile.json_schema import task_schema
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
-from launcher.taskfile.yaml_tree import plain_value, read_document
+from launcher.taskfile.schema.json_schema import task_schema
+from launcher.taskfile.yaml_reader import read_document
+from launcher.taskfile.yaml_tree import plain_value
 from launcher.units import parse_bytes, parse_seconds
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import Toy, laboratory
 
-TREE = Path(__file__).parents[3]
+TREE = Path(__file__).parents[4]
 BROKEN = TREE / "tests" / "data" / "broken"
 TASKS = sorted((TREE / "tasks").glob("*.yaml"))
 TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

@@ -1,0 +1,160 @@
+"""What the scheduler would start at once if a plan were queued now, and what could never start."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from launcher.job import CPU, Resources, WorkerEnvironment
+from launcher.planning.plan import PlannedJob
+from launcher.planning.queue_comparison import Action, ComparedJob
+from launcher.scheduler.inventory import impossible
+from launcher.scheduler.model import Machine, Running, Start, waiting
+from launcher.scheduler.policy import decide
+from launcher.states import ReasonCode
+from launcher.store.rows import Lane, ReadyJob
+from launcher.store.usage import NO_USAGE, Usage
+from launcher.store.user_actions import rank_of
+from launcher.system.files import Json
+
+_LAST = 1 << 62  # behind every job that is queued already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineState:
+    """The machine and its queue at one instant."""
+
+    now: float
+    machine: Machine
+    running: tuple[Running, ...] = ()  # places that are promised already
+    ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
+    disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
+    usage: Callable[[str], Usage] = lambda _: NO_USAGE  # what was learned of a signature
+    visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstWave:
+    """What would start at once, were the plan queued now."""
+
+    starts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (kind, device) → jobs
+    hindrance: str = ""  # why the first job that does not start has to wait
+    hopeless: Mapping[str, int] = field(default_factory=dict)  # why jobs can never start → how many
+
+    def record(self) -> dict[str, Json]:
+        """Return the wave as JSON."""
+        return {
+            "starts": [
+                {"kind": kind, "device": device, "jobs": number}
+                for (kind, device), number in self.starts.items()
+            ],
+            "hindrance": self.hindrance,
+            "never": [{"why": why, "jobs": number} for why, number in self.hopeless.items()],
+        }
+
+
+def first_wave(compared_jobs: Sequence[ComparedJob], machine_state: MachineState) -> FirstWave:
+    """Ask the scheduler's own policy what it would start, beside and behind what waits already."""
+    machine = machine_state.machine
+    jobs, line = _line(compared_jobs, machine_state)
+    blocked = [ready for ready in line if machine.absent and ready.lane.resources.may_need_gpu]
+    requests = [
+        replace(
+            waiting(ready, machine_state.usage(ready.lane.signature)),
+            # a job that is not queued yet has no number that a person could know
+            name=jobs[ready.id].name if ready.id < 0 else "",
+        )
+        for ready in line
+        if ready not in blocked
+    ]
+    labels = {gpu.uuid: gpu.label for gpu in machine.gpus}
+    starts: Counter[tuple[str, str]] = Counter()
+    hindrance = ""
+    for decision in decide(requests, machine_state.running, machine, machine_state.now):
+        if (job := jobs.get(decision.job)) is None:
+            continue
+        if isinstance(decision, Start):
+            device = "+".join(labels[uuid] for uuid in decision.devices) or CPU
+            starts[job.kind, device] += 1
+        elif not hindrance:
+            never = decision.code is ReasonCode.NEVER_FITS
+            hindrance = "" if never else f"{job.name} {decision.reason}"
+    blocked_job = next((jobs[ready.id] for ready in blocked if ready.id in jobs), None)
+    if blocked_job is not None and not hindrance:
+        hindrance = f"{blocked_job.name} waits for its GPU: {machine.absent}"
+    hopeless = hopeless_jobs(compared_jobs, machine_state)
+    return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
+
+
+def _line(
+    compared_jobs: Sequence[ComparedJob], machine_state: MachineState
+) -> tuple[dict[int, PlannedJob], list[ReadyJob]]:
+    """Return the plan's jobs by number, and all that could start, the first first.
+
+    A job that the queue does not know gets a negative number, which no job of the queue has.
+    """
+    again = {compared.number for compared in compared_jobs if compared.action is Action.RUN}
+    jobs = {
+        compared.number: compared.job for compared in compared_jobs if compared.number is not None
+    }
+    line = [ready for ready in machine_state.ready if ready.id not in again]
+    first = _first_of_each_lane(compared_jobs, machine_state.machine.cpus, machine_state.now)
+    for index, job in enumerate(first):
+        number = -1 - index
+        jobs[number] = job
+        rank = rank_of(machine_state.now, job.priority)
+        line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, machine_state)))
+    line.sort(key=lambda ready: (ready.rank, ready.id if ready.id > 0 else _LAST - ready.id))
+    return jobs, line
+
+
+def hopeless_jobs(
+    compared_jobs: Sequence[ComparedJob], machine_state: MachineState
+) -> dict[str, int]:
+    """Return why jobs of the plan can never start on this machine, and how many those are."""
+    counts: Counter[str] = Counter()
+    reasons: dict[tuple[object, ...], str] = {}
+    for compared in compared_jobs:
+        if compared.action is Action.CACHED:
+            continue
+        lane = _lane(compared.job, machine_state)
+        if (key := (lane.resources, lane.signature)) not in reasons:
+            job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
+            reasons[key] = impossible(
+                waiting(job, machine_state.usage(lane.signature)), machine_state.machine
+            )
+        if reasons[key]:
+            counts[reasons[key]] += 1
+    return dict(counts)
+
+
+def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
+    """Return the lane in which a job of the plan would wait."""
+    resources = job.resources
+    if not resources.may_need_gpu:
+        return Lane(group=job.terms.group, resources=resources, environment=WorkerEnvironment())
+    return Lane(
+        group=job.terms.group,
+        resources=resources,
+        environment=WorkerEnvironment(),
+        signature=job.signature,
+        visible=machine_state.visible,
+    )
+
+
+def _first_of_each_lane(
+    compared_jobs: Sequence[ComparedJob], most: int, now: float
+) -> list[PlannedJob]:
+    """Return which jobs the scheduler would look at: of those that ask for the same, the first."""
+    ended = {compared.job.name for compared in compared_jobs if compared.action is Action.CACHED}
+    lanes: Counter[tuple[Resources, str, str]] = Counter()
+    jobs = []
+    for compared in sorted(compared_jobs, key=lambda compared: -compared.job.priority):
+        due = compared.job.terms.not_before is None or compared.job.terms.not_before <= now
+        if due and compared.action is Action.RUN and ended.issuperset(compared.job.needs):
+            resources = compared.job.resources
+            memory = compared.job.signature if resources.may_need_gpu else ""
+            alike = (resources, memory, compared.job.terms.group)
+            lanes[alike] += 1
+            if lanes[alike] <= most:
+                jobs.append(compared.job)
+    return jobs
