@@ -58,13 +58,13 @@ SHARED = {
 }
 
 
-def _hear_colour(_context: click.Context, _option: click.Parameter, said: str | None) -> None:
-    if said is not None:
-        choose_colour(said)
+def _hear_colour(_context: click.Context, _option: click.Parameter, when: str | None) -> None:
+    if when is not None:
+        choose_colour(when)
 
 
-def _hear_ascii(_context: click.Context, _option: click.Parameter, said: bool | None) -> None:
-    if said:
+def _hear_ascii(_context: click.Context, _option: click.Parameter, chosen: bool | None) -> None:
+    if chosen:
         choose_characters(ascii_only=True)
 
 
@@ -167,24 +167,24 @@ def defaults(
         options: the table; options are named as on the command line.
         faults: where unknown options and wrong values are added.
     """
-    known = options_of(verb)
+    options_by_name = options_of(verb)
     below = verb.commands if isinstance(verb, click.Group) else {}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in options.items():
         word = key.replace("_", "-")
         place = (*keys, key)
         if word in below and isinstance(value, dict):
-            found[word] = defaults(below[word], place, value, faults)
-        elif word not in known:
+            values[word] = defaults(below[word], place, value, faults)
+        elif word not in options_by_name:
             what = f"an option of launcher {' '.join(keys)}"
-            faults.append((place, unknown(key, what, [*known, *below])))
+            faults.append((place, unknown(key, what, [*options_by_name, *below])))
         else:
-            option = known[word]
+            option = options_by_name[word]
             try:
-                found[option.name or ""] = _as_typed(option, value)
+                values[option.name or ""] = _as_typed(option, value)
             except click.BadParameter as error:
                 faults.append((place, f"{'.'.join(place)}: {error.message}"))
-    return found
+    return values
 
 
 def options_of(verb: click.Command) -> dict[str, click.Option]:
@@ -193,10 +193,10 @@ def options_of(verb: click.Command) -> dict[str, click.Option]:
     How it looks is no part of that: a terminal's environment tells.
     """
     return {
-        name.removeprefix("--"): one
-        for one in verb.params
-        if isinstance(one, click.Option) and one not in _LOOKS
-        for name in one.opts
+        name.removeprefix("--"): option
+        for option in verb.params
+        if isinstance(option, click.Option) and option not in _LOOKS
+        for name in option.opts
         if name.startswith("--")
     }
 
@@ -206,9 +206,9 @@ def _defaults_of(name: str, verb: click.Command) -> dict[str, Any] | None:
     if name not in configuration.options:
         return None
     faults: list[Fault] = []
-    found = defaults(verb, (name,), configuration.options[name], faults)
+    values = defaults(verb, (name,), configuration.options[name], faults)
     configuration.refuse(faults)
-    return {name: found}
+    return {name: values}
 
 
 def _as_typed(option: click.Option, value: object) -> Any:  # click's own border
@@ -222,9 +222,9 @@ def _as_typed(option: click.Option, value: object) -> Any:  # click's own border
             raise click.BadParameter("expected true or false")
         return value
     listed = value if isinstance(value, list) and option.multiple else [value]
-    if any(isinstance(one, bool | list | dict) for one in listed):
+    if any(isinstance(item, bool | list | dict) for item in listed):
         raise click.BadParameter("expected a number or a text")
-    words = [str(one) for one in listed]
+    words = [str(item) for item in listed]
     for word in words:
         option.type.convert(word, None, None)
     return words if option.multiple else words[0]

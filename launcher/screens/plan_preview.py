@@ -24,7 +24,7 @@ def prospects(standings: Sequence[Standing], preview: Preview, width: int) -> It
         width: columns.
     """
     parts = [_words(standings)]
-    if any(one.action is not Action.CACHED for one in standings):
+    if any(standing.action is not Action.CACHED for standing in standings):
         parts += [
             f"Now free: {_free(preview.machine_state)}",
             f"First wave: {_wave(preview.wave)}",
@@ -35,8 +35,8 @@ def prospects(standings: Sequence[Standing], preview: Preview, width: int) -> It
             f"{counted(number, 'job')} can never start here, and `run` would refuse this: {harmless(why)}"
             for why, number in preview.wave.hopeless.items()
         ]
-    for one in parts:
-        for line in _wrapped(one, width):
+    for part in parts:
+        for line in _wrapped(part, width):
             yield from _wrapped(line.replace(_KEPT, " "), width)
 
 
@@ -44,29 +44,29 @@ def _wrapped(text: str, width: int) -> list[str]:
     return wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def time_each(one: KindSum | None, *, source: bool) -> str:
+def time_each(kind_sum: KindSum | None, *, source: bool) -> str:
     """Tell how long one job of a kind takes, '-' where none has to run.
 
     Args:
-        one: what is known of the kind.
+        kind_sum: what is known of the kind.
         source: also on what that rests.
     """
-    if one is None:
+    if kind_sum is None:
         return "-"
-    if not one.known:
+    if not kind_sum.known:
         return "no data yet"
-    text = f"~ {format_seconds(one.shortest)}"
-    if format_seconds(one.longest) != format_seconds(one.shortest):
-        text += f" to {format_seconds(one.longest)}"
-    if one.spread is not None:
-        text += f" ±{max(one.spread, _LEAST_SPREAD):.0%}".replace("%", " %")
+    text = f"~ {format_seconds(kind_sum.shortest)}"
+    if format_seconds(kind_sum.longest) != format_seconds(kind_sum.shortest):
+        text += f" to {format_seconds(kind_sum.longest)}"
+    if kind_sum.spread is not None:
+        text += f" ±{max(kind_sum.spread, _LEAST_SPREAD):.0%}".replace("%", " %")
     return f"{text} measured" if source else text
 
 
 def _words(standings: Sequence[Standing]) -> str:
     words: dict[str, tuple[str, ...]] = {}
-    for one in standings:
-        words |= {**one.job.words.subsets, **one.job.words.modifiers}
+    for standing in standings:
+        words |= {**standing.job.words.subsets, **standing.job.words.modifiers}
     texts = [f"{word} = {', '.join(folders)}" for word, folders in words.items()]
     return harmless(f"Words of your own: {' · '.join(texts)}") if texts else ""
 
@@ -75,11 +75,11 @@ def _free(machine_state: MachineState) -> str:
     machine = machine_state.machine
     absent = f" ({harmless(machine.absent)})" if machine.absent else ""
     parts = [_gpu(gpu, machine_state) for gpu in machine.gpus] or [f"no GPU{absent}"]
-    cores = max(0, machine.cpus - sum(one.cpus for one in machine_state.running))
+    cores = max(0, machine.cpus - sum(running.cpus for running in machine_state.running))
     parts.append(f"{cores} of {counted(machine.cpus, 'core')}")
     if machine.ram:
         parts.append(f"{format_bytes(machine.ram_free)} of {format_bytes(machine.ram)} memory")
-    return " · ".join(one.replace(" ", _KEPT) for one in parts)
+    return " · ".join(part.replace(" ", _KEPT) for part in parts)
 
 
 def _gpu(gpu: GpuSnapshot, machine_state: MachineState) -> str:
@@ -89,7 +89,7 @@ def _gpu(gpu: GpuSnapshot, machine_state: MachineState) -> str:
     if gpu.used is None:
         return f"{name} does not say how much is free"
     text = f"{name} {format_bytes(gpu.total - gpu.used)} of {format_bytes(gpu.total)}"
-    ours = sum(gpu.uuid in one.devices for one in machine_state.running)
+    ours = sum(gpu.uuid in running.devices for running in machine_state.running)
     return f"{text} (runs {counted(ours, 'job')} of ours)" if ours else text
 
 
@@ -104,18 +104,22 @@ def _wave(wave: FirstWave) -> str:
 
 def _times(preview: Preview) -> str:
     """Add up what is known, and name what is not."""
-    estimated = [(kind, one) for kind, one in preview.kinds.items() if one.known]
-    unknown = [kind for kind, one in preview.kinds.items() if not one.known]
+    estimated = [(kind, kind_sum) for kind, kind_sum in preview.kinds.items() if kind_sum.known]
+    unknown = [kind for kind, kind_sum in preview.kinds.items() if not kind_sum.known]
     if not estimated:
         return "no data yet; it comes from jobs that are done"
     sums = [
-        f"{format_seconds(one.seconds)} for "
-        + (kind if one.known == one.jobs else f"{one.known} of {one.jobs} {kind}")
-        for kind, one in estimated
+        f"{format_seconds(kind_sum.seconds)} for "
+        + (
+            kind
+            if kind_sum.known == kind_sum.jobs
+            else f"{kind_sum.known} of {kind_sum.jobs} {kind}"
+        )
+        for kind, kind_sum in estimated
     ]
-    runs = counted(sum(one.runs for _, one in estimated), "earlier run")
-    total = sum(one.seconds for _, one in estimated)
-    several = sum(one.known for _, one in estimated) > 1
+    runs = counted(sum(kind_sum.runs for _, kind_sum in estimated), "earlier run")
+    total = sum(kind_sum.seconds for _, kind_sum in estimated)
+    several = sum(kind_sum.known for _, kind_sum in estimated) > 1
     parts = [f"about {', '.join(sums)}{', one after the other,' if several else ''} from {runs}"]
     if unknown:
         verb = "has" if len(unknown) == 1 else "have"

@@ -125,8 +125,8 @@ def _header(
     else:
         yield taskfile
         yield from _indented(wrap(f"{about}      {at}", width - len(_GAP)))
-    said = _uncommitted(plan, tree)
-    yield from _indented(wrap(said, width - len(_GAP), subsequent_indent=_GAP))
+    uncommitted = _uncommitted(plan, tree)
+    yield from _indented(wrap(uncommitted, width - len(_GAP), subsequent_indent=_GAP))
 
 
 def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
@@ -136,9 +136,9 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     files: dict[str, None] = {}
     kinds = []
     for kind, sources in {job.kind: job.sources for job in plan.jobs}.items():
-        found = [file for module in sources for file in tree.modules.get(module, ())]
-        kinds += [kind] if found else []
-        files |= dict.fromkeys(found)
+        changed = [file for module in sources for file in tree.modules.get(module, ())]
+        kinds += [kind] if changed else []
+        files |= dict.fromkeys(changed)
     if not kinds:
         return ""
     more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
@@ -149,8 +149,8 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
 def _table(standings: Sequence[Standing], preview: Preview, width: int) -> list[str]:
     """Return one line for each kind, and the sum."""
     kinds: dict[str, list[_Pair]] = {}
-    for one, estimate in zip(standings, preview.estimates, strict=True):
-        kinds.setdefault(one.job.kind, []).append((one, estimate))
+    for standing, estimate in zip(standings, preview.estimates, strict=True):
+        kinds.setdefault(standing.job.kind, []).append((standing, estimate))
     lines: list[str] = []
     for memory, time in _TABLES:
         lines = _table_with(kinds, preview, width, memory=memory, time=time)
@@ -167,9 +167,9 @@ def _table_with(
     gpus = bool(preview.machine_state.machine.gpus)
     rows = [["KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"]]
     for name, pairs in kinds.items():
-        told = time_each(preview.kinds.get(name), source=time == 2)
+        duration = time_each(preview.kinds.get(name), source=time == 2)
         vram = _vram_each(pairs, gpus=gpus, source=memory == 2)
-        rows.append([name, *_counts(pairs), vram, told, _why(pairs)])
+        rows.append([name, *_counts(pairs), vram, duration, _why(pairs)])
     if len(kinds) > 1:
         every = [pair for pairs in kinds.values() for pair in pairs]
         rows.append(["all", *_counts(every), "", "", ""])
@@ -178,38 +178,42 @@ def _table_with(
     if memory or time:
         return columns(list(zip(lines, (row[-1] for row in rows), strict=True)))
     start = max(map(len, lines)) + len(_GAP)
-    found = []
+    wrapped = []
     for line, row in zip(lines, rows, strict=True):
         first, *more = wrap(row[-1], max(width - start, len("cancelled"))) or [""]
-        found.append(f"{line.ljust(start)}{first}".rstrip())
-        found += [f"{'':{start}}{rest}" for rest in more]
-    return found
+        wrapped.append(f"{line.ljust(start)}{first}".rstrip())
+        wrapped += [f"{'':{start}}{rest}" for rest in more]
+    return wrapped
 
 
 def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:
-    run = sum(one.action is not Action.CACHED for one, _ in pairs)
+    run = sum(standing.action is not Action.CACHED for standing, _ in pairs)
     return str(len(pairs)), str(run), str(len(pairs) - run or "-")
 
 
 def _why(pairs: Iterable[_Pair]) -> str:
-    states = Counter(one.state for one, _ in pairs)
+    states = Counter(standing.state for standing, _ in pairs)
     return ", ".join(state if len(states) == 1 else f"{state} {n}" for state, n in states.items())
 
 
 def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
     """Tell what the jobs of a kind that run ask of a GPU's memory."""
-    run = [(one.job, estimate) for one, estimate in pairs if one.action is not Action.CACHED]
+    run = [
+        (standing.job, estimate)
+        for standing, estimate in pairs
+        if standing.action is not Action.CACHED
+    ]
     if not run:
         return "-"
     on_gpu = [estimate for job, estimate in run if wants_gpu(job, gpus=gpus)]
     if not on_gpu:
         return "(CPU)"
-    sizes = [one.vram for one in on_gpu if one.vram is not None]
+    sizes = [estimate.vram for estimate in on_gpu if estimate.vram is not None]
     if not sizes:
         return "none"
     least, most = format_bytes(min(sizes)), format_bytes(max(sizes))
-    told = least if least == most else f"{least} to {most}"
-    return f"{told} {on_gpu[0].vram_source}" if source else told
+    size = least if least == most else f"{least} to {most}"
+    return f"{size} {on_gpu[0].vram_source}" if source else size
 
 
 def _lines(
@@ -219,16 +223,16 @@ def _lines(
     if not shown:
         yield "no jobs"
         return
-    jobs = {one.job.name: one.job for one in standings}
-    named = min(max(len(one.job.name) for one in shown), int(width * _NAMES_SHARE))
+    jobs = {standing.job.name: standing.job for standing in standings}
+    named = min(max(len(standing.job.name) for standing in shown), int(width * _NAMES_SHARE))
     cells = _cells(shown, preview.estimates, jobs, width - named - len(_GAP))
-    for one, cell in zip(shown, cells, strict=True):
-        name = one.job.name
+    for standing, cell in zip(shown, cells, strict=True):
+        name = standing.job.name
         if len(name) > named:
             yield name
             name = ""
         yield f"{name.ljust(named)}{_GAP}{cell}"
-        yield from _second_lines(one, width)
+        yield from _second_lines(standing, width)
     if len(shown) < len(standings):
         more = f"… {len(standings) - len(shown)} more; --all lists every job, --json gives the plan"
         yield from wrap(more, width, break_on_hyphens=False)
@@ -241,31 +245,33 @@ def _cells(
     width: int,
 ) -> list[str]:
     """Return what follows each name, aligned; where room is short the memory goes first."""
-    vram = [format_bytes(one.vram) if one.vram else "" for one in estimates[: len(shown)]]
-    added = [_added(one.job) for one in shown]
-    after = [_after(one.job, jobs) for one in shown]
-    room = width - max(len(one.state) for one in shown) - len(_GAP)
+    vram = [
+        format_bytes(estimate.vram) if estimate.vram else "" for estimate in estimates[: len(shown)]
+    ]
+    added = [_added(standing.job) for standing in shown]
+    after = [_after(standing.job, jobs) for standing in shown]
+    room = width - max(len(standing.state) for standing in shown) - len(_GAP)
     for_vram = max(map(len, vram)) + len(_GAP)
     if room - for_vram < _LEAST_ROOM:
         vram = [""] * len(shown)
     else:
         room -= for_vram
     most = min(room, max(_LEAST_ADDED, room // 3)) if any(after) else room
-    told = [next((form for form in forms if len(form) <= most), "") for forms in added]
-    room -= max(map(len, told)) + len(_GAP)
+    data = [next((form for form in forms if len(form) <= most), "") for forms in added]
+    room -= max(map(len, data)) + len(_GAP)
     needs = [next((form for form in forms if len(form) <= room), "") for forms in after]
-    rows = list(zip(told, vram, needs, (one.state for one in shown), strict=True))
+    rows = list(zip(data, vram, needs, (standing.state for standing in shown), strict=True))
     used = [at for at in range(len(rows[0])) if any(row[at] for row in rows)]
     return columns([[row[at] for at in used] for row in rows])
 
 
-def _second_lines(one: Standing, width: int) -> list[str]:
+def _second_lines(standing: Standing, width: int) -> list[str]:
     """Return below a job what was changed, or how it ended before."""
-    if one.other_code:  # told once, for all of them
+    if standing.other_code:  # told once, for all of them
         return []
-    said = one.changes or ((one.reason,) if one.state not in _PLAIN else ())
+    notes = standing.changes or ((standing.reason,) if standing.state not in _PLAIN else ())
     bar = f"{_GAP}│ "
-    text = harmless(" · ".join(said))
+    text = harmless(" · ".join(notes))
     return wrap(text, width, initial_indent=bar, subsequent_indent=bar, break_on_hyphens=False)
 
 
@@ -302,23 +308,23 @@ def _narrow(warning: str, width: int) -> Iterator[str]:
 
 def refusal(reasons: Sequence[str]) -> str:
     """Return what to tell of a plan that `run` would refuse."""
-    told = harmless("; ".join(reasons))
-    return f"{told[0].upper()}{told[1:]}: launcher run would refuse this file"
+    text = harmless("; ".join(reasons))
+    return f"{text[0].upper()}{text[1:]}: launcher run would refuse this file"
 
 
 def _last_lines(
     standings: Iterable[Standing], start: str, refused: Sequence[str], width: int
 ) -> Iterator[str]:
     """Tell that nothing was queued, and how it would be."""
-    said, then = "nothing was queued (dry run).", f"To start: {start}"
+    outcome, then = "nothing was queued (dry run).", f"To start: {start}"
     if refused:
         then = refusal(refused)
-    elif all(one.action is Action.CACHED for one in standings):
-        said, then = "nothing was queued (dry run), and nothing has to run", ""
-    whole = f"{said} {then}".rstrip()
+    elif all(standing.action is Action.CACHED for standing in standings):
+        outcome, then = "nothing was queued (dry run), and nothing has to run", ""
+    whole = f"{outcome} {then}".rstrip()
     if len(whole) <= width:
         yield whole
         return
-    yield said
+    yield outcome
     # a command line stays whole: it is there to be pasted
     yield from wrap(then, width, break_on_hyphens=False) if refused else [then]

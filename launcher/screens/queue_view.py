@@ -67,7 +67,7 @@ def head(screen: Screen, width: int) -> list[Line]:
 
 def body(screen: Screen, width: int) -> list[Line]:
     """Return the GPUs and the jobs, section after section."""
-    sections = [gpus(screen, width), found(screen, width)]
+    sections = [gpus(screen, width), matching_jobs(screen, width)]
     if screen.found is None:
         sections += [running(screen, width), waiting(screen, width), recent(screen, width)]
     lines: list[Line] = []
@@ -149,7 +149,7 @@ def recent(screen: Screen, width: int) -> list[Line]:
     return lines
 
 
-def found(screen: Screen, width: int) -> list[Line]:
+def matching_jobs(screen: Screen, width: int) -> list[Line]:
     """Return the jobs that were looked for."""
     if screen.found is None:
         return []

@@ -114,8 +114,8 @@ def command(
 def _meant(store: Store, patterns: Sequence[str]) -> list[JobRow]:
     """Return the jobs; of one name that several runs have, the newest run's."""
     jobs = select(store, patterns)
-    one = len(patterns) == 1 and len({job.name for job in jobs}) == 1
-    return jobs[-1:] if one else jobs
+    same_job = len(patterns) == 1 and len({job.name for job in jobs}) == 1
+    return jobs[-1:] if same_job else jobs
 
 
 def _one_by_one(
@@ -219,14 +219,14 @@ class _Follower:
 
     def _begun(self, number: int) -> bool:
         """Wait for an attempt's start; False when the job ended without it."""
-        said = False
+        explained = False
         while (row := self._row()).attempts < number:
             if row.state not in OPEN:
                 return False
-            if not said:
+            if not explained:
                 waits = "has not run yet" if number == 1 else "waits to run again"
                 click.echo(f"{harmless(row.name)} {waits}: {harmless(why(row))}", err=True)
-                said = True
+                explained = True
             self._keep_alive()
             time.sleep(FOLLOW_EVERY_S)
         return True
@@ -330,5 +330,5 @@ class _Terminal:
     def _show(self, text: str) -> None:
         shown = with_colours if self._colour else without_colours
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        told = ("\t".join(map(shown, line.split("\t"))) for line in lines)
-        click.echo("\n".join(told), nl=False, color=True)
+        texts = ("\t".join(map(shown, line.split("\t"))) for line in lines)
+        click.echo("\n".join(texts), nl=False, color=True)
