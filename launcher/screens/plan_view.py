@@ -1,18 +1,17 @@
 """The listing of `launcher run --dry-run`: what would run, in which order, after what, and why."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from textwrap import wrap
 
 from launcher.errors import counted
-from launcher.planning.estimates import Estimate, wants_gpu
+from launcher.planning.estimates import Estimate
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.preview import Preview
 from launcher.planning.submit import ACCEPT_CODE, Action, Standing
 from launcher.screens.format import columns, harmless
-from launcher.screens.plan_preview import prospects, time_each
+from launcher.screens.plan_preview import kinds_table, prospects
 from launcher.system.git import WorkTree
 from launcher.units import format_bytes
 
@@ -28,12 +27,8 @@ _LEAST_ROOM = 28  # columns for added data and needs, before there is any for th
 _LEAST_ADDED = 12  # columns for added data, as in "+ real:pre"
 _GAP = "  "
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
-_TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
 _PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})  # says all there is
 _OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
-
-_Pair = tuple[Standing, Estimate]
 
 
 def draw_plan(
@@ -68,7 +63,7 @@ def draw_plan(
         _header(
             plan, preview.machine_state.now, taskfile=harmless(taskfile), tree=tree, width=width
         ),
-        _indented(_table(standings, preview, inner)),
+        _indented(kinds_table(standings, preview, inner)),
         _indented(_lines(standings, shown, preview, inner)),
         _indented(prospects(standings, preview, inner)),
         _wrapped(other_code(standings), width),
@@ -144,76 +139,6 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
     named = harmless(", ".join(list(files)[:MOST_FILES]))
     return f"* not committed: {named}{more} (part of {', '.join(kinds)})"
-
-
-def _table(standings: Sequence[Standing], preview: Preview, width: int) -> list[str]:
-    """Return one line for each kind, and the sum."""
-    kinds: dict[str, list[_Pair]] = {}
-    for standing, estimate in zip(standings, preview.estimates, strict=True):
-        kinds.setdefault(standing.job.kind, []).append((standing, estimate))
-    lines: list[str] = []
-    for memory, time in _TABLES:
-        lines = _table_with(kinds, preview, width, memory=memory, time=time)
-        if max(map(len, lines)) <= width:
-            break
-    if len(kinds) > 1:
-        lines.insert(-1, "─" * min(width, max(map(len, lines))))
-    return lines
-
-
-def _table_with(
-    kinds: Mapping[str, Sequence[_Pair]], preview: Preview, width: int, *, memory: int, time: int
-) -> list[str]:
-    gpus = bool(preview.machine_state.machine.gpus)
-    rows = [["KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"]]
-    for name, pairs in kinds.items():
-        duration = time_each(preview.kinds.get(name), source=time == 2)
-        vram = _vram_each(pairs, gpus=gpus, source=memory == 2)
-        rows.append([name, *_counts(pairs), vram, duration, _why(pairs)])
-    if len(kinds) > 1:
-        every = [pair for pairs in kinds.values() for pair in pairs]
-        rows.append(["all", *_counts(every), "", "", ""])
-    kept = [0, 1, 2, 3, *([4] if memory else []), *([5] if time else [])]
-    lines = columns([[row[at] for at in kept] for row in rows], right=frozenset({1, 2, 3}))
-    if memory or time:
-        return columns(list(zip(lines, (row[-1] for row in rows), strict=True)))
-    start = max(map(len, lines)) + len(_GAP)
-    wrapped = []
-    for line, row in zip(lines, rows, strict=True):
-        first, *more = wrap(row[-1], max(width - start, len("cancelled"))) or [""]
-        wrapped.append(f"{line.ljust(start)}{first}".rstrip())
-        wrapped += [f"{'':{start}}{rest}" for rest in more]
-    return wrapped
-
-
-def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:
-    run = sum(standing.action is not Action.CACHED for standing, _ in pairs)
-    return str(len(pairs)), str(run), str(len(pairs) - run or "-")
-
-
-def _why(pairs: Iterable[_Pair]) -> str:
-    states = Counter(standing.state for standing, _ in pairs)
-    return ", ".join(state if len(states) == 1 else f"{state} {n}" for state, n in states.items())
-
-
-def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
-    """Tell what the jobs of a kind that run ask of a GPU's memory."""
-    run = [
-        (standing.job, estimate)
-        for standing, estimate in pairs
-        if standing.action is not Action.CACHED
-    ]
-    if not run:
-        return "-"
-    on_gpu = [estimate for job, estimate in run if wants_gpu(job, gpus=gpus)]
-    if not on_gpu:
-        return "(CPU)"
-    sizes = [estimate.vram for estimate in on_gpu if estimate.vram is not None]
-    if not sizes:
-        return "none"
-    least, most = format_bytes(min(sizes)), format_bytes(max(sizes))
-    size = least if least == most else f"{least} to {most}"
-    return f"{size} {on_gpu[0].vram_source}" if source else size
 
 
 def _lines(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from launcher.errors import counted
-from launcher.screens import queue_view
+from launcher.screens import queue_summary, queue_view
 from launcher.screens.dashboard.key_bindings import HINTS
 from launcher.screens.dashboard.layout import Layout, Section, Stop, Window, laid_out
 from launcher.screens.dashboard.page import Drawn
@@ -85,7 +85,7 @@ class Overview:
         """Return the head of the screen, and of the rest what the window shows."""
         if self._screen is None:
             return Drawn(lines=[line("looking …", Tone.DIM)])
-        head = [*queue_view.head(self._screen, width), line("")]
+        head = [*queue_summary.head(self._screen, width), line("")]
         head = head[: max(1, height // 2)]
         self._lay_out(width)
         room = height - len(head)
