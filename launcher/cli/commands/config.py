@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from launcher.cli.main import VERBS, defaults, options_of
+from launcher.cli.main import VERBS
 from launcher.cli.main import verb as verb_of
+from launcher.cli.option_defaults import defaults, options_of
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json

@@ -11,7 +11,8 @@ import click
 from launcher.cli.doctor.checks import check
 from launcher.cli.doctor.findings import Verdict, draw
 from launcher.cli.doctor.gather import gather
-from launcher.cli.main import VERBS, cli, defaults
+from launcher.cli.main import VERBS, cli
+from launcher.cli.option_defaults import defaults
 from launcher.errors import MachineError, UsageError
 from launcher.screens.format import tabbed
 from launcher.screens.terminal import say, speaks_unicode, width
