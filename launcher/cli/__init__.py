@@ -1,6 +1,7 @@
 """The command line: `main` finds the verb in `commands` and turns errors into exit codes.
 
 Start reading at `main.main`.
-In reading order: main, commands, doctor, select_jobs, option_types, prompts, output, run_results,
-group_rows, live, missing_programs, usage_errors, complete.
+In reading order: main, appearance, option_defaults, commands, doctor, select_jobs, option_types,
+prompts, output, log_output, dry_run, run_results, group_rows, live, missing_programs,
+usage_errors, complete.
 """

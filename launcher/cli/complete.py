@@ -48,14 +48,14 @@ def _jobs(context: click.Context, _: click.Parameter, incomplete: str) -> Items:
     states = FIRST.get(context.info_name or "", ())
 
     def look(queue: "Completing") -> "Found":
-        found: Found = {}
+        words: Found = {}
         if not incomplete.startswith(RUN_PREFIX):
-            found |= queue.numbers(incomplete, states)
-            found |= queue.jobs(incomplete, states)
+            words |= queue.numbers(incomplete, states)
+            words |= queue.jobs(incomplete, states)
         if incomplete and RUN_PREFIX.startswith(incomplete[: len(RUN_PREFIX)]):
             names = queue.runs(incomplete[len(RUN_PREFIX) :])
-            found |= {f"{RUN_PREFIX}{name}": "all jobs of the run" for name in names}
-        return found
+            words |= {f"{RUN_PREFIX}{name}": "all jobs of the run" for name in names}
+        return words
 
     return _items(_ask(look))
 
@@ -184,13 +184,13 @@ def _ask(look: "Callable[[Completing], Found]") -> "Found":
     errors = importlib.import_module("launcher.errors")
     paths = importlib.import_module("launcher.system.paths")
     completing = importlib.import_module("launcher.store.completion_queries")
-    found: Found
+    words: Found
     try:
         with completing.open_completing(paths.find_home(os.environ).database) as queue:
-            found = look(queue)
+            words = look(queue)
     except (sqlite3.Error, OSError, ValueError, errors.Error):  # ValueError: what is no text
         return {}
-    return found
+    return words
 
 
 def _paths(incomplete: str, endings: Sequence[str]) -> list[str]:
@@ -211,11 +211,11 @@ def _paths(incomplete: str, endings: Sequence[str]) -> list[str]:
     return sorted(names)[:MOST_FILES]
 
 
-def _items(found: Mapping[str, str]) -> Items:
+def _items(words: Mapping[str, str]) -> Items:
     """Return what is found in the form of click; what no line can hold is left out."""
     item: Any = importlib.import_module("click.shell_completion").CompletionItem
     return [
-        item(word, help=(told if told.isprintable() else "") or None)
-        for word, told in found.items()
+        item(word, help=(description if description.isprintable() else "") or None)
+        for word, description in words.items()
         if word.isprintable()
     ]

@@ -6,16 +6,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from launcher import __version__
+from launcher.cli.appearance import APPEARANCE
 from launcher.cli.complete import VARIABLE, answer
+from launcher.cli.option_defaults import configured_defaults
 from launcher.cli.usage_errors import explained
 from launcher.errors import Error, MachineError, TaskFileError, UsageError
-from launcher.screens.terminal import ALWAYS, AUTO, NEVER, choose_characters, choose_colour
-from launcher.system.config import Fault, Options, read_configuration, unknown
+from launcher.screens.terminal import choose_characters
 from launcher.system.text import harmless
 
 VERBS = {
@@ -58,32 +58,6 @@ SHARED = {
 }
 
 
-def _hear_colour(_context: click.Context, _option: click.Parameter, said: str | None) -> None:
-    if said is not None:
-        choose_colour(said)
-
-
-def _hear_ascii(_context: click.Context, _option: click.Parameter, said: bool | None) -> None:
-    if said:
-        choose_characters(ascii_only=True)
-
-
-_LOOKS: list[click.Parameter] = [
-    click.Option(
-        ["--color"],
-        type=click.Choice([AUTO, ALWAYS, NEVER]),
-        expose_value=False,
-        callback=_hear_colour,
-        help="When to use colours; auto respects NO_COLOR and FORCE_COLOR.",
-    ),
-    click.Option(
-        ["--ascii"],
-        is_flag=True,
-        expose_value=False,
-        callback=_hear_ascii,
-        help="Use ASCII characters only.",
-    ),
-]  # every verb has them, and so has the command itself
 DOCTOR = "doctor"
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -108,8 +82,8 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         command = verb(cmd_name)
-        if not set(_LOOKS) & set(command.params):
-            command.params += _LOOKS
+        if not set(APPEARANCE) & set(command.params):
+            command.params += APPEARANCE
         return command
 
     def resolve_command(
@@ -128,7 +102,7 @@ class Verbs(click.Group):
             ) from None
         if name is not None and verb is not None and not ctx.resilient_parsing:
             try:
-                ctx.default_map = _defaults_of(name, verb)
+                ctx.default_map = configured_defaults(name, verb, VERBS)
             except UsageError:
                 # a broken file is no reason for no help, and what is wrong is `doctor`'s business
                 if name != DOCTOR and not {"-h", "--help"} & set(rest):
@@ -153,81 +127,7 @@ def cli(debug: bool) -> None:  # main reads it from the arguments
     """Queue jobs for the GPUs and cores of this machine; run experiments described in a file."""
 
 
-cli.params += _LOOKS
-
-
-def defaults(
-    verb: click.Command, keys: tuple[str, ...], options: Options, faults: list[Fault]
-) -> dict[str, Any]:
-    """Return what a table of the user's file says of a verb's options, as click takes it.
-
-    Args:
-        verb: the verb, or a verb's verb such as `install` of `service`.
-        keys: the table's name.
-        options: the table; options are named as on the command line.
-        faults: where unknown options and wrong values are added.
-    """
-    known = options_of(verb)
-    below = verb.commands if isinstance(verb, click.Group) else {}
-    found: dict[str, Any] = {}
-    for key, value in options.items():
-        word = key.replace("_", "-")
-        place = (*keys, key)
-        if word in below and isinstance(value, dict):
-            found[word] = defaults(below[word], place, value, faults)
-        elif word not in known:
-            what = f"an option of launcher {' '.join(keys)}"
-            faults.append((place, unknown(key, what, [*known, *below])))
-        else:
-            option = known[word]
-            try:
-                found[option.name or ""] = _as_typed(option, value)
-            except click.BadParameter as error:
-                faults.append((place, f"{'.'.join(place)}: {error.message}"))
-    return found
-
-
-def options_of(verb: click.Command) -> dict[str, click.Option]:
-    """Return the options of a verb by their long names without the dashes.
-
-    How it looks is no part of that: a terminal's environment tells.
-    """
-    return {
-        name.removeprefix("--"): one
-        for one in verb.params
-        if isinstance(one, click.Option) and one not in _LOOKS
-        for name in one.opts
-        if name.startswith("--")
-    }
-
-
-def _defaults_of(name: str, verb: click.Command) -> dict[str, Any] | None:
-    configuration = read_configuration(os.environ, VERBS)
-    if name not in configuration.options:
-        return None
-    faults: list[Fault] = []
-    found = defaults(verb, (name,), configuration.options[name], faults)
-    configuration.refuse(faults)
-    return {name: found}
-
-
-def _as_typed(option: click.Option, value: object) -> Any:  # click's own border
-    """Return a value of the file as the words that a person would type for the option.
-
-    Raises:
-        click.BadParameter: the option does not take it.
-    """
-    if option.is_flag:
-        if not isinstance(value, bool):
-            raise click.BadParameter("expected true or false")
-        return value
-    listed = value if isinstance(value, list) and option.multiple else [value]
-    if any(isinstance(one, bool | list | dict) for one in listed):
-        raise click.BadParameter("expected a number or a text")
-    words = [str(one) for one in listed]
-    for word in words:
-        option.type.convert(word, None, None)
-    return words if option.multiple else words[0]
+cli.params += APPEARANCE
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,8 +20,8 @@ def missing_program(program: str, folder: Path, environment: Mapping[str, str]) 
         environment: with its PATH.
     """
     if "/" not in program:
-        found = shutil.which(program, path=environment.get("PATH", os.defpath))
-        return "" if found else f"no program {program!r} is on PATH"
+        executable = shutil.which(program, path=environment.get("PATH", os.defpath))
+        return "" if executable else f"no program {program!r} is on PATH"
     path = folder / program
     try:
         if not path.exists():

@@ -24,12 +24,12 @@ def json_text(record: object) -> str:
         return json.dumps(_finite(record))
 
 
-def _finite(told: object) -> object:
-    if isinstance(told, float) and not math.isfinite(told):
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
-    if isinstance(told, Mapping):
-        return {key: _finite(one) for key, one in told.items()}
-    return list(map(_finite, told)) if isinstance(told, list | tuple) else told
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return list(map(_finite, value)) if isinstance(value, list | tuple) else value
 
 
 def csv_text(rows: Iterable[Sequence[Cell]]) -> str:
@@ -71,20 +71,20 @@ def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
     ]
 
 
-def _has_bounds(told: object) -> bool:
-    return isinstance(told, Mapping) and read_metric(told) is not None
+def _has_bounds(value: object) -> bool:
+    return isinstance(value, Mapping) and read_metric(value) is not None
 
 
 def _titles(key: str, wide: bool) -> tuple[str, ...]:
     return (key, f"{key}_low", f"{key}_high") if wide else (key,)
 
 
-def _cells(told: Any, wide: bool) -> tuple[Cell, ...]:
-    metric = read_metric(told)
+def _cells(value: Any, wide: bool) -> tuple[Cell, ...]:
+    metric = read_metric(value)
     if wide:
         return (None,) * 3 if metric is None else (metric.value, metric.low, metric.high)
     if metric is not None:
         return (metric.value,)
-    if told is None or isinstance(told, str):
-        return (told,)
-    return (json.dumps(told),)
+    if value is None or isinstance(value, str):
+        return (value,)
+    return (json.dumps(value),)

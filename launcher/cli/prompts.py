@@ -33,19 +33,19 @@ def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> l
     """
     wrong = [job for job in jobs if job.state not in states]
     kept = [job for job in jobs if job.state in states]
-    told = [
+    excluded = [
         f"{state}: {named(there)}"
         for state in State
         if (there := [job for job in wrong if job.state is state])
     ]
     if not kept:
-        *some, last = [str(state) for state in State if state in states]
-        could = f"{', '.join(some)} or {last}" if some else last
+        *others, last = [str(state) for state in State if state in states]
+        could = f"{', '.join(others)} or {last}" if others else last
         raise UsageError(
-            f"nothing to {what}: {'; '.join(told) or 'no job is chosen'}; "
+            f"nothing to {what}: {'; '.join(excluded) or 'no job is chosen'}; "
             f"this is for jobs that are {could}: `launcher status` lists them"
         )
-    for line in told:
+    for line in excluded:
         click.echo(
             f"left as it is, {line}" if len(wrong) == 1 else f"left as they are, {line}", err=True
         )

@@ -91,7 +91,7 @@ def _fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) ->
         for index, title in enumerate(header)
     ]
     cells = (([Span(cell) for cell in row], None) for row in rows)
-    return [one.text for one in table(shapes, cells, width)]
+    return [line.text for line in table(shapes, cells, width)]
 
 
 def _pivot(rows: Sequence[Row]) -> list[str]:
@@ -100,7 +100,7 @@ def _pivot(rows: Sequence[Row]) -> list[str]:
     by_place = {(row["model"], row["data"]): row["balanced_accuracy"] for row in rows}
     listed = [("model", *data)]
     for model in models:
-        cells = [_percent(by_place.get((model, one))) for one in data]
+        cells = [_percent(by_place.get((model, name))) for name in data]
         listed.append((model, *cells))
     return columns(listed, right=frozenset(range(1, len(data) + 1)))
 
@@ -116,10 +116,10 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
         f"{text}" if same else f"{', '.join(dict.fromkeys(names))}: {text}"
         for text, names in data.items()
     ]
-    told = [FEW_SOURCES, *(f"  {line}" for line in lines)] if lines else []
+    note = [FEW_SOURCES, *(f"  {line}" for line in lines)] if lines else []
     return (
-        ["", *(part for line in told for part in wrap(line, width, subsequent_indent="    "))]
-        if told
+        ["", *(part for line in note for part in wrap(line, width, subsequent_indent="    "))]
+        if note
         else []
     )
 

@@ -27,15 +27,15 @@ def select(store: Store, patterns: Sequence[str], *, newest: bool = False) -> li
     Raises:
         UsageError: a pattern matches nothing; the nearest name is suggested.
     """
-    found: dict[int, JobRow] = {}
+    chosen: dict[int, JobRow] = {}
     for pattern in patterns:
         matching = _matching(store, pattern)
         if not matching:
             raise UsageError(_nothing(store, pattern))
         if newest and all(job.name in {pattern, f"command/{pattern}"} for job in matching):
             matching = matching[-1:]
-        found.update({job.id: job for job in matching})
-    return sorted(found.values(), key=lambda job: job.id)
+        chosen.update({job.id: job for job in matching})
+    return sorted(chosen.values(), key=lambda job: job.id)
 
 
 def only_job(store: Store, pattern: str) -> JobRow:
@@ -44,12 +44,12 @@ def only_job(store: Store, pattern: str) -> JobRow:
     Raises:
         UsageError: none, or a pattern that matches several.
     """
-    found = select(store, [pattern])
-    names = list(dict.fromkeys(job.name for job in found))
+    jobs = select(store, [pattern])
+    names = list(dict.fromkeys(job.name for job in jobs))
     if len(names) > 1:
         shown = ", ".join(sorted(names[:5])) + (", …" if len(names) > 5 else "")
-        raise UsageError(f"{pattern!r} matches {len(found)} jobs ({shown}); name one of them")
-    return found[-1]
+        raise UsageError(f"{pattern!r} matches {len(jobs)} jobs ({shown}); name one of them")
+    return jobs[-1]
 
 
 def _matching(store: Store, pattern: str) -> list[JobRow]:

@@ -29,10 +29,10 @@ def explained(
 
 
 def _no_option(name: str, context: click.Context) -> str:
-    options = [one for one in context.command.params if isinstance(one, click.Option)]
-    known = {word.lstrip("-"): word for one in options for word in one.opts}
-    close = nearest(name.lstrip("-"), known)  # the dashes of all are alike
-    return f"No such option {name!r}.{_meant(known[close] if close else None)}"
+    options = [option for option in context.command.params if isinstance(option, click.Option)]
+    by_word = {word.lstrip("-"): word for option in options for word in option.opts}
+    close = nearest(name.lstrip("-"), by_word)  # the dashes of all are alike
+    return f"No such option {name!r}.{_meant(by_word[close] if close else None)}"
 
 
 def _no_command(error: click.exceptions.NoSuchCommand, context: click.Context) -> str:

@@ -33,33 +33,33 @@ def chart(
         floor: where the axis begins; None: at the lowest value.
         tone: the curve's.
     """
-    known = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    if not known:
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if not finite:
         return [line("no numbers yet", Tone.DIM).cut(width)]
-    low, high = _range([y for _, y in known], floor)
+    low, high = _range([y for _, y in finite], floor)
     rows = height - 2
     if rows < _LEAST_HEIGHT - 2 or width < _LEAST_WIDTH:
-        return [line(number(known[-1][1])).cut(width)]
-    told = {0: number(high), rows - 1: number(low)}
+        return [line(number(finite[-1][1])).cut(width)]
+    labels = {0: number(high), rows - 1: number(low)}
     if rows >= _MIDDLE:
-        told[rows // 2] = number(high + 2 * (low / 2 - high / 2) * (rows // 2) / (rows - 1))
-    margin = max(map(width_of, told.values()))
-    columns = _columns(known, width - margin - 1)
+        labels[rows // 2] = number(high + 2 * (low / 2 - high / 2) * (rows // 2) / (rows - 1))
+    margin = max(map(width_of, labels.values()))
+    columns = _columns(finite, width - margin - 1)
     lines = [
         Line(
             (
-                Span(f"{told.get(row, ''):>{margin}}", Tone.DIM),
-                Span("┤" if row in told else "│", Tone.DIM),
+                Span(f"{labels.get(row, ''):>{margin}}", Tone.DIM),
+                Span("┤" if row in labels else "│", Tone.DIM),
                 Span(_row(columns, row, rows, low, high), tone),
             )
         )
         for row in range(rows)
     ]
     lines.append(line(" " * margin + "└" + "─" * len(columns), Tone.DIM))
-    first, last = number(known[0][0]), number(known[-1][0])
+    first, last = number(finite[0][0]), number(finite[-1][0])
     gap = max(1, len(columns) - len(first) - len(last))
     lines.append(line(f"{' ' * (margin + 1)}{first}{' ' * gap}{last}", Tone.DIM))
-    return [one.cut(width) for one in lines]
+    return [row.cut(width) for row in lines]
 
 
 def number(value: float) -> str:

@@ -160,12 +160,12 @@ class Followers:
                 time.sleep(FOLLOW_EVERY_S)
 
     def _say_waiting(self) -> None:
-        rows = [one.row for one in self._sources.values()]
+        rows = [source.row for source in self._sources.values()]
         waiting = [row for row in rows if row.attempts == 0 and row.state in OPEN]
         if waiting:
             has = "has" if len(waiting) == 1 else "have"
-            told = f"{counted(len(waiting), 'job')} {has} not run yet: {named(waiting)}"
-            click.echo(told, err=True)
+            notice = f"{counted(len(waiting), 'job')} {has} not run yet: {named(waiting)}"
+            click.echo(notice, err=True)
 
     def _take_in(self) -> None:
         """Learn what became of the jobs since the last look."""
@@ -181,11 +181,11 @@ class Followers:
 
     def _look_at(self, jobs: AbstractSet[int]) -> None:
         """Read what is on record of jobs; those that were cleaned are not followed any more."""
-        found = {row.id: row for row in self._store.read.jobs_by_id(jobs)} if jobs else {}
+        by_id = {row.id: row for row in self._store.read.jobs_by_id(jobs)} if jobs else {}
         for job in jobs:
             source = self._sources[job]
-            if job in found:
-                source.row = found[job]
+            if job in by_id:
+                source.row = by_id[job]
                 continue
             self._say(job, source.lines.rest())
             click.echo(f"{harmless(source.row.name)}: cleaned, and its log with it", err=True)
@@ -249,7 +249,7 @@ class Followers:
             self._look_at(set(self._sources))  # what was cleaned has left no event either
             if not self._sources:
                 return
-            runs = any(one.row.state is State.RUNNING for one in self._sources.values())
+            runs = any(source.row.state is State.RUNNING for source in self._sources.values())
             if not keep_going(self._home) and not runs:
                 raise stopped()
 
@@ -265,19 +265,19 @@ def say(label: str, lines: Sequence[bytes], *, terminal: bool, raw: bool = False
     """
     if raw or not terminal:
         before = label.encode(errors="replace")
-        told = lines if raw else map(_plain, lines)
-        click.echo(b"".join(b"%s%s\n" % (before, one) for one in told), nl=False)
+        bodies = lines if raw else map(_plain, lines)
+        click.echo(b"".join(b"%s%s\n" % (before, body) for body in bodies), nl=False)
         return
     colour = coloured(sys.stdout)
     shown, reset = (with_colours, RESET) if colour else (without_colours, "")
-    for one in lines:
-        text = "\t".join(map(shown, one.decode(errors="replace").split("\t")))
+    for raw_line in lines:
+        text = "\t".join(map(shown, raw_line.decode(errors="replace").split("\t")))
         click.echo(f"{label}{text}{reset if ESCAPE in text else ''}", color=True)
 
 
-def _plain(one: bytes) -> bytes:
+def _plain(text: bytes) -> bytes:
     plain = Plain()
-    return plain.feed(one) + plain.rest()
+    return plain.feed(text) + plain.rest()
 
 
 def header(job: JobRow, attempt: int) -> str:

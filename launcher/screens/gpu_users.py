@@ -63,10 +63,10 @@ def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) 
         if who is not None and alive(who)
     }
     owners = {
-        one.pid: job
+        process.pid: job
         for gpu in gpus
-        for one in gpu.processes or ()
-        if (job := owner_of(one.pid, parent_of, heads)) is not None
+        for process in gpu.processes or ()
+        if (job := owner_of(process.pid, parent_of, heads)) is not None
     }
     reports = {
         claim.job: read_report(home.attempt(claim.job, claim.number))
@@ -89,7 +89,7 @@ def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) 
                 for claim in claims
                 if gpu.uuid in claim.gpus
             ),
-            foreign=tuple(one for one in foreign if one.device == gpu.uuid),
+            foreign=tuple(promise for promise in foreign if promise.device == gpu.uuid),
         )
         for gpu in gpus
     ]

@@ -105,13 +105,13 @@ class Gauge:
         if self.gpu.processes is not None:
             listed = [
                 {
-                    "pid": one.pid,
-                    "used": one.used,
-                    "user": one.user,
-                    "command": one.command,
-                    "job": jobs.get(one.pid),
+                    "pid": process.pid,
+                    "used": process.used,
+                    "user": process.user,
+                    "command": process.command,
+                    "job": jobs.get(process.pid),
                 }
-                for one in self.gpu.processes
+                for process in self.gpu.processes
             ]
         guests: list[Json] = [
             {
@@ -129,7 +129,9 @@ class Gauge:
             "jobs": guests,
             "ours": self.ours,
             "promised": self.outstanding,
-            "foreign": [{"user": one.user, "promised": one.amount} for one in self.foreign],
+            "foreign": [
+                {"user": promise.user, "promised": promise.amount} for promise in self.foreign
+            ],
             "idle": self.idle,
             "health": self.health,
         }
@@ -168,8 +170,8 @@ def draw(
         rows.append(((*spans, *([Span(curve, Tone.DIM)] if any(curves) else [])), None))
     head, *lines = table(columns, rows, width)
     drawn = [head]
-    for gauge, one in zip(gauges, lines, strict=True):
-        drawn += [one, *(line(f"  {note}", tone).cut(width) for note, tone in notes(gauge))]
+    for gauge, gauge_line in zip(gauges, lines, strict=True):
+        drawn += [gauge_line, *(line(f"  {note}", tone).cut(width) for note, tone in notes(gauge))]
     return [*drawn, line(LEGEND, Tone.DIM).cut(width)]
 
 
@@ -187,23 +189,23 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def notes(gauge: Gauge) -> list[tuple[str, Tone]]:
     """Return in words what a GPU's line cannot tell: faults, jobs of ours, others' processes."""
     gpu = gauge.gpu
-    said = [(f"fault: {harmless(gpu.fault)}", Tone.BAD)] if gpu.fault else []
-    said += [(f"warning: {harmless(warning)}", Tone.WARN) for warning in gpu.warnings]
-    by_pid = {one.pid: one for one in gpu.processes or ()}
+    texts = [(f"fault: {harmless(gpu.fault)}", Tone.BAD)] if gpu.fault else []
+    texts += [(f"warning: {harmless(warning)}", Tone.WARN) for warning in gpu.warnings]
+    by_pid = {process.pid: process for process in gpu.processes or ()}
     for guest in gauge.guests:
-        said.append((_guest(gauge, guest), Tone.OURS))
+        texts.append((_guest(gauge, guest), Tone.OURS))
         pids = sorted(guest.pids & by_pid.keys())
-        said += [(f"  {_process(by_pid[pid])}", Tone.OURS) for pid in pids]
-    said += [
-        (f"{harmless(one.user)}: {format_bytes(one.amount)} promised to jobs", Tone.OTHERS)
-        for one in gauge.foreign
+        texts += [(f"  {_process(by_pid[pid])}", Tone.OURS) for pid in pids]
+    texts += [
+        (f"{harmless(promise.user)}: {format_bytes(promise.amount)} promised to jobs", Tone.OTHERS)
+        for promise in gauge.foreign
     ]
     ours = {pid for guest in gauge.guests for pid in guest.pids}
-    others = [one for pid, one in by_pid.items() if pid not in ours]
-    said += [(_process(one), Tone.OTHERS) for one in others[:MOST_PROCESSES]]
+    others = [process for pid, process in by_pid.items() if pid not in ours]
+    texts += [(_process(process), Tone.OTHERS) for process in others[:MOST_PROCESSES]]
     if len(others) > MOST_PROCESSES:
-        said.append((f"and {len(others) - MOST_PROCESSES:,} more", Tone.OTHERS))
-    return said + [(columns, Tone.OTHERS) for columns in _untold(gpu)]
+        texts.append((f"and {len(others) - MOST_PROCESSES:,} more", Tone.OTHERS))
+    return texts + [(columns, Tone.OTHERS) for columns in _untold(gpu)]
 
 
 def _untold(gpu: GpuSnapshot) -> list[str]:
@@ -212,28 +214,28 @@ def _untold(gpu: GpuSnapshot) -> list[str]:
         return [] if gpu.fault else ["how much memory is in use is not told: nothing starts here"]
     if gpu.processes is None:
         return ["which processes use it is not told"] if gpu.used > DRIVER_BYTES else []
-    known = [one.used for one in gpu.processes]
-    rest = gpu.used - sum(filter(None, known))
-    if None in known or rest <= DRIVER_BYTES:
+    uses = [process.used for process in gpu.processes]
+    rest = gpu.used - sum(filter(None, uses))
+    if None in uses or rest <= DRIVER_BYTES:
         return []
     return [f"{format_bytes(rest)} are used by processes that the driver does not name"]
 
 
 def _guest(gauge: Gauge, guest: Guest) -> str:
-    said = []
+    facts = []
     if (used := gauge.used_by(guest)) is None or guest.pids:
-        said.append(f"uses {_amount(used)}")
+        facts.append(f"uses {_amount(used)}")
     if guest.promised is not None:
-        said.append(f"{format_bytes(guest.promised)} promised")
+        facts.append(f"{format_bytes(guest.promised)} promised")
     if guest.exclusive:
-        said.append("beside no other of ours")
-    return f"job {guest.job} {harmless(guest.name)}: {', '.join(said) or 'no use is known'}"
+        facts.append("beside no other of ours")
+    return f"job {guest.job} {harmless(guest.name)}: {', '.join(facts) or 'no use is known'}"
 
 
-def _process(one: GpuProcess) -> str:
-    who = "a user elsewhere" if one.user is None else harmless(one.user)
-    what = "" if one.command is None else f"{harmless(one.command)} "
-    return f"{who}: {_amount(one.used)}, {what}pid {one.pid}"
+def _process(process: GpuProcess) -> str:
+    who = "a user elsewhere" if process.user is None else harmless(process.user)
+    what = "" if process.command is None else f"{harmless(process.command)} "
+    return f"{who}: {_amount(process.used)}, {what}pid {process.pid}"
 
 
 def _cells(gauge: Gauge, *, wide: bool) -> tuple[str, ...]:
@@ -261,7 +263,7 @@ def _bar(gauge: Gauge, width: int) -> Line:
     if gpu.used is None or not gpu.total:
         return line("?" * width, Tone.WARN)
     ours = min(gauge.ours or 0, gpu.used)
-    promised = gauge.outstanding + sum(one.amount for one in gauge.foreign)
+    promised = gauge.outstanding + sum(promise.amount for promise in gauge.foreign)
     parts = (
         (OURS, ours, Tone.OURS),
         (OTHERS, gpu.used - ours, Tone.OTHERS),

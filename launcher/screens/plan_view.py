@@ -1,18 +1,17 @@
 """The listing of `launcher run --dry-run`: what would run, in which order, after what, and why."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from textwrap import wrap
 
 from launcher.errors import counted
-from launcher.planning.estimates import Estimate, wants_gpu
+from launcher.planning.estimates import Estimate
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.preview import Preview
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob
 from launcher.screens.format import columns, harmless
-from launcher.screens.plan_preview import prospects, time_each
+from launcher.screens.plan_preview import kinds_table, prospects
 from launcher.system.git import WorkTree
 from launcher.units import format_bytes
 
@@ -28,17 +27,13 @@ _LEAST_ROOM = 28  # columns for added data and needs, before there is any for th
 _LEAST_ADDED = 12  # columns for added data, as in "+ real:pre"
 _GAP = "  "
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
-_TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
 _PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})  # says all there is
 _OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
-
-_Pair = tuple[ComparedJob, Estimate]
 
 
 def draw_plan(
     plan: Plan,
-    standings: Sequence[ComparedJob],
+    compared_jobs: Sequence[ComparedJob],
     preview: Preview,
     *,
     taskfile: str,
@@ -52,7 +47,7 @@ def draw_plan(
 
     Args:
         plan: the plan.
-        standings: each of its jobs beside what the queue knows of it, in the plan's order.
+        compared_jobs: each of its jobs beside what the queue knows of it, in the plan's order.
         preview: what is expected of them.
         taskfile: the path to show.
         start: the command that would queue the plan, to paste.
@@ -61,36 +56,40 @@ def draw_plan(
         everything: list every job, however many.
         refused: why `run` would refuse the plan; none: it would not.
     """
-    shown = standings if everything or len(standings) <= MOST_LISTED else standings[:MOST_LISTED]
+    shown = (
+        compared_jobs
+        if everything or len(compared_jobs) <= MOST_LISTED
+        else compared_jobs[:MOST_LISTED]
+    )
     width = max(width, NARROWEST)
     inner = width - len(_GAP)
     blocks: list[Iterable[str]] = [
         _header(
             plan, preview.machine_state.now, taskfile=harmless(taskfile), tree=tree, width=width
         ),
-        _indented(_table(standings, preview, inner)),
-        _indented(_lines(standings, shown, preview, inner)),
-        _indented(prospects(standings, preview, inner)),
-        _wrapped(other_code(standings), width),
+        _indented(kinds_table(compared_jobs, preview, inner)),
+        _indented(_lines(compared_jobs, shown, preview, inner)),
+        _indented(prospects(compared_jobs, preview, inner)),
+        _wrapped(other_code(compared_jobs), width),
         *(_narrow(str(warning), width) for warning in plan.warnings),
-        _last_lines(standings, harmless(start), refused, width),
+        _last_lines(compared_jobs, harmless(start), refused, width),
     ]
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
 
 
-def other_code(standings: Iterable[ComparedJob], *, queued: bool = False) -> str:
+def other_code(compared_jobs: Iterable[ComparedJob], *, queued: bool = False) -> str:
     """Tell how many jobs were done with other code, and what becomes of them; '' where none was.
 
     Args:
-        standings: of a plan's jobs.
+        compared_jobs: of a plan's jobs.
         queued: they are in the queue by now.
     """
-    changed = [standing for standing in standings if standing.other_code]
-    again = [standing for standing in changed if standing.action is not Action.CACHED]
+    changed = [compared for compared in compared_jobs if compared.other_code]
+    again = [compared for compared in changed if compared.action is not Action.CACHED]
     jobs = again or changed
     if not jobs:
         return ""
-    modules = sorted({module for standing in jobs for module in standing.modules})
+    modules = sorted({module for compared in jobs for module in compared.modules})
     of = ", ".join(modules) if len(modules) <= MOST_MODULES else f"{len(modules)} modules"
     was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"
     if not again:
@@ -125,8 +124,8 @@ def _header(
     else:
         yield taskfile
         yield from _indented(wrap(f"{about}      {at}", width - len(_GAP)))
-    said = _uncommitted(plan, tree)
-    yield from _indented(wrap(said, width - len(_GAP), subsequent_indent=_GAP))
+    uncommitted = _uncommitted(plan, tree)
+    yield from _indented(wrap(uncommitted, width - len(_GAP), subsequent_indent=_GAP))
 
 
 def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
@@ -136,9 +135,9 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     files: dict[str, None] = {}
     kinds = []
     for kind, sources in {job.kind: job.sources for job in plan.jobs}.items():
-        found = [file for module in sources for file in tree.modules.get(module, ())]
-        kinds += [kind] if found else []
-        files |= dict.fromkeys(found)
+        changed = [file for module in sources for file in tree.modules.get(module, ())]
+        kinds += [kind] if changed else []
+        files |= dict.fromkeys(changed)
     if not kinds:
         return ""
     more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
@@ -146,91 +145,25 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     return f"* not committed: {named}{more} (part of {', '.join(kinds)})"
 
 
-def _table(standings: Sequence[ComparedJob], preview: Preview, width: int) -> list[str]:
-    """Return one line for each kind, and the sum."""
-    kinds: dict[str, list[_Pair]] = {}
-    for one, estimate in zip(standings, preview.estimates, strict=True):
-        kinds.setdefault(one.job.kind, []).append((one, estimate))
-    lines: list[str] = []
-    for memory, time in _TABLES:
-        lines = _table_with(kinds, preview, width, memory=memory, time=time)
-        if max(map(len, lines)) <= width:
-            break
-    if len(kinds) > 1:
-        lines.insert(-1, "─" * min(width, max(map(len, lines))))
-    return lines
-
-
-def _table_with(
-    kinds: Mapping[str, Sequence[_Pair]], preview: Preview, width: int, *, memory: int, time: int
-) -> list[str]:
-    gpus = bool(preview.machine_state.machine.gpus)
-    rows = [["KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"]]
-    for name, pairs in kinds.items():
-        told = time_each(preview.kinds.get(name), source=time == 2)
-        vram = _vram_each(pairs, gpus=gpus, source=memory == 2)
-        rows.append([name, *_counts(pairs), vram, told, _why(pairs)])
-    if len(kinds) > 1:
-        every = [pair for pairs in kinds.values() for pair in pairs]
-        rows.append(["all", *_counts(every), "", "", ""])
-    kept = [0, 1, 2, 3, *([4] if memory else []), *([5] if time else [])]
-    lines = columns([[row[at] for at in kept] for row in rows], right=frozenset({1, 2, 3}))
-    if memory or time:
-        return columns(list(zip(lines, (row[-1] for row in rows), strict=True)))
-    start = max(map(len, lines)) + len(_GAP)
-    found = []
-    for line, row in zip(lines, rows, strict=True):
-        first, *more = wrap(row[-1], max(width - start, len("cancelled"))) or [""]
-        found.append(f"{line.ljust(start)}{first}".rstrip())
-        found += [f"{'':{start}}{rest}" for rest in more]
-    return found
-
-
-def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:
-    run = sum(one.action is not Action.CACHED for one, _ in pairs)
-    return str(len(pairs)), str(run), str(len(pairs) - run or "-")
-
-
-def _why(pairs: Iterable[_Pair]) -> str:
-    states = Counter(one.state for one, _ in pairs)
-    return ", ".join(state if len(states) == 1 else f"{state} {n}" for state, n in states.items())
-
-
-def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
-    """Tell what the jobs of a kind that run ask of a GPU's memory."""
-    run = [(one.job, estimate) for one, estimate in pairs if one.action is not Action.CACHED]
-    if not run:
-        return "-"
-    on_gpu = [estimate for job, estimate in run if wants_gpu(job, gpus=gpus)]
-    if not on_gpu:
-        return "(CPU)"
-    sizes = [one.vram for one in on_gpu if one.vram is not None]
-    if not sizes:
-        return "none"
-    least, most = format_bytes(min(sizes)), format_bytes(max(sizes))
-    told = least if least == most else f"{least} to {most}"
-    return f"{told} {on_gpu[0].vram_source}" if source else told
-
-
 def _lines(
-    standings: Sequence[ComparedJob], shown: Sequence[ComparedJob], preview: Preview, width: int
+    compared_jobs: Sequence[ComparedJob], shown: Sequence[ComparedJob], preview: Preview, width: int
 ) -> Iterator[str]:
     """Give each job: name, real data that was added, memory, after what, why; then what changed."""
     if not shown:
         yield "no jobs"
         return
-    jobs = {one.job.name: one.job for one in standings}
-    named = min(max(len(one.job.name) for one in shown), int(width * _NAMES_SHARE))
+    jobs = {compared.job.name: compared.job for compared in compared_jobs}
+    named = min(max(len(compared.job.name) for compared in shown), int(width * _NAMES_SHARE))
     cells = _cells(shown, preview.estimates, jobs, width - named - len(_GAP))
-    for one, cell in zip(shown, cells, strict=True):
-        name = one.job.name
+    for compared, cell in zip(shown, cells, strict=True):
+        name = compared.job.name
         if len(name) > named:
             yield name
             name = ""
         yield f"{name.ljust(named)}{_GAP}{cell}"
-        yield from _second_lines(one, width)
-    if len(shown) < len(standings):
-        more = f"… {len(standings) - len(shown)} more; --all lists every job, --json gives the plan"
+        yield from _second_lines(compared, width)
+    if len(shown) < len(compared_jobs):
+        more = f"… {len(compared_jobs) - len(shown)} more; --all lists every job, --json gives the plan"
         yield from wrap(more, width, break_on_hyphens=False)
 
 
@@ -241,31 +174,33 @@ def _cells(
     width: int,
 ) -> list[str]:
     """Return what follows each name, aligned; where room is short the memory goes first."""
-    vram = [format_bytes(one.vram) if one.vram else "" for one in estimates[: len(shown)]]
-    added = [_added(one.job) for one in shown]
-    after = [_after(one.job, jobs) for one in shown]
-    room = width - max(len(one.state) for one in shown) - len(_GAP)
+    vram = [
+        format_bytes(estimate.vram) if estimate.vram else "" for estimate in estimates[: len(shown)]
+    ]
+    added = [_added(compared.job) for compared in shown]
+    after = [_after(compared.job, jobs) for compared in shown]
+    room = width - max(len(compared.state) for compared in shown) - len(_GAP)
     for_vram = max(map(len, vram)) + len(_GAP)
     if room - for_vram < _LEAST_ROOM:
         vram = [""] * len(shown)
     else:
         room -= for_vram
     most = min(room, max(_LEAST_ADDED, room // 3)) if any(after) else room
-    told = [next((form for form in forms if len(form) <= most), "") for forms in added]
-    room -= max(map(len, told)) + len(_GAP)
+    data = [next((form for form in forms if len(form) <= most), "") for forms in added]
+    room -= max(map(len, data)) + len(_GAP)
     needs = [next((form for form in forms if len(form) <= room), "") for forms in after]
-    rows = list(zip(told, vram, needs, (one.state for one in shown), strict=True))
+    rows = list(zip(data, vram, needs, (compared.state for compared in shown), strict=True))
     used = [at for at in range(len(rows[0])) if any(row[at] for row in rows)]
     return columns([[row[at] for at in used] for row in rows])
 
 
-def _second_lines(one: ComparedJob, width: int) -> list[str]:
+def _second_lines(compared: ComparedJob, width: int) -> list[str]:
     """Return below a job what was changed, or how it ended before."""
-    if one.other_code:  # told once, for all of them
+    if compared.other_code:  # told once, for all of them
         return []
-    said = one.changes or ((one.reason,) if one.state not in _PLAIN else ())
+    notes = compared.changes or ((compared.reason,) if compared.state not in _PLAIN else ())
     bar = f"{_GAP}│ "
-    text = harmless(" · ".join(said))
+    text = harmless(" · ".join(notes))
     return wrap(text, width, initial_indent=bar, subsequent_indent=bar, break_on_hyphens=False)
 
 
@@ -302,23 +237,23 @@ def _narrow(warning: str, width: int) -> Iterator[str]:
 
 def refusal(reasons: Sequence[str]) -> str:
     """Return what to tell of a plan that `run` would refuse."""
-    told = harmless("; ".join(reasons))
-    return f"{told[0].upper()}{told[1:]}: launcher run would refuse this file"
+    text = harmless("; ".join(reasons))
+    return f"{text[0].upper()}{text[1:]}: launcher run would refuse this file"
 
 
 def _last_lines(
-    standings: Iterable[ComparedJob], start: str, refused: Sequence[str], width: int
+    compared_jobs: Iterable[ComparedJob], start: str, refused: Sequence[str], width: int
 ) -> Iterator[str]:
     """Tell that nothing was queued, and how it would be."""
-    said, then = "nothing was queued (dry run).", f"To start: {start}"
+    outcome, then = "nothing was queued (dry run).", f"To start: {start}"
     if refused:
         then = refusal(refused)
-    elif all(one.action is Action.CACHED for one in standings):
-        said, then = "nothing was queued (dry run), and nothing has to run", ""
-    whole = f"{said} {then}".rstrip()
+    elif all(compared.action is Action.CACHED for compared in compared_jobs):
+        outcome, then = "nothing was queued (dry run), and nothing has to run", ""
+    whole = f"{outcome} {then}".rstrip()
     if len(whole) <= width:
         yield whole
         return
-    yield said
+    yield outcome
     # a command line stays whole: it is there to be pasted
     yield from wrap(then, width, break_on_hyphens=False) if refused else [then]

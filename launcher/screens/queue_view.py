@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from launcher.errors import counted
-from launcher.screens.format import GLYPHS, ORDER, JobLine, clock
+from launcher.screens.format import GLYPHS, JobLine, clock
 from launcher.screens.gpu_view import draw
+from launcher.screens.queue_summary import DAY_S, head
 from launcher.screens.screen import Happening, Memory, Screen, Work
 from launcher.screens.text_table import (
-    GAP,
     Cell,
     Column,
     Line,
@@ -17,7 +17,6 @@ from launcher.screens.text_table import (
     line,
     shortened,
     table,
-    width_of,
 )
 from launcher.states import ENDED, OPEN, ReasonCode, State
 from launcher.units import format_seconds
@@ -31,10 +30,6 @@ TONES = {
     State.QUEUED: Tone.PLAIN,
     State.HELD: Tone.WARN,
 }
-DAY_S = 86_400.0
-MOST_S = 300 * DAY_S  # a date without its year tells no more
-BAR = 30  # columns of a run's progress at most
-RUNS = 3  # of which the progress is told
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
 _ABOVE = "as above"  # instead of a reason that has just been told
@@ -47,27 +42,9 @@ def screen_lines(screen: Screen, width: int) -> list[Line]:
     return [*head(screen, width), *([line("")] if below else []), *below]
 
 
-def head(screen: Screen, width: int) -> list[Line]:
-    """Return who works on which queue, how many jobs there are, and how far they are."""
-    moment = datetime.fromtimestamp(screen.at).astimezone().strftime("%a %d %b %H:%M:%S")
-    begin, loop = "launcher  ", f"  {_loop(screen)}"
-    room = width - len(begin) - len(loop) - len(moment) - GAP
-    home = shortened(screen.home, max(room, 8), middle=True)
-    gap = " " * max(GAP, room - width_of(home) + GAP)
-    spans = (Span(begin, Tone.STRONG), Span(home), Span(loop), Span(gap), Span(moment, Tone.DIM))
-    lines = [Line(spans)]
-    lines += [line(f"warning: {warning}", Tone.WARN) for warning in screen.warnings]
-    lines += progress(screen, width)
-    lines.append(_tally(screen))
-    if screen.groups:
-        limits = (f"{group.name} {group.running} of {group.limit}" for group in screen.groups)
-        lines.append(line("groups: " + " · ".join(limits)))
-    return [group.cut(width) for group in lines]
-
-
 def body(screen: Screen, width: int) -> list[Line]:
     """Return the GPUs and the jobs, section after section."""
-    sections = [gpus(screen, width), found(screen, width)]
+    sections = [gpus(screen, width), matching_jobs(screen, width)]
     if screen.found is None:
         sections += [running(screen, width), waiting(screen, width), recent(screen, width)]
     lines: list[Line] = []
@@ -149,7 +126,7 @@ def recent(screen: Screen, width: int) -> list[Line]:
     return lines
 
 
-def found(screen: Screen, width: int) -> list[Line]:
+def matching_jobs(screen: Screen, width: int) -> list[Line]:
     """Return the jobs that were looked for."""
     if screen.found is None:
         return []
@@ -191,69 +168,6 @@ def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "")
         for job in jobs
     ]
     return table(columns, rows, width)
-
-
-def _loop(screen: Screen) -> str:
-    """Return who starts the jobs, in words."""
-    scheduler = screen.scheduler
-    if scheduler.pid is None:
-        return f"scheduler {scheduler.state}"
-    up = f", up {format_seconds(max(0.0, screen.at - scheduler.since))}" if scheduler.since else ""
-    stopping = ", stopping" if scheduler.state == "stopping" else ""
-    return f"scheduler pid {scheduler.pid}{up}{stopping}"
-
-
-def _tally(screen: Screen) -> Line:
-    """Return how many jobs are in each state; the failed ones stand out."""
-    spans = []
-    for state in (state for state in ORDER if screen.counts.get(state)):
-        text = f"{screen.counts[state]:,} {state}"
-        spans += [Span(" · "), Span(text, Tone.BAD if state is State.FAILED else Tone.PLAIN)]
-    return Line(tuple(spans[1:])) if spans else line("no jobs")
-
-
-def progress(screen: Screen, width: int) -> list[Line]:
-    """Return how far the runs with open jobs are, and when all will be done at this pace."""
-    if not screen.active:
-        left = _left(screen.left_s, screen.at)
-        return [line(left)] if left else []
-    ended = sum(done for done, _ in screen.active.values())
-    every = sum(total for _, total in screen.active.values())
-    size = min(BAR, width // 4)
-    filled = size * ended // max(1, every)
-    spans = [
-        Span("█" * filled, Tone.GOOD),
-        Span("░" * (size - filled), Tone.DIM),
-        Span(f" {ended:,} of {every:,}", Tone.STRONG),
-    ]
-    names = [*screen.active]
-    if len(names) == 1:
-        # a run's own: what else is queued or runs does not take it away
-        left = _left(screen.runs_left.get(names[0], screen.left_s), screen.at)
-        spans += [Span(f"  {left}")] if left else []
-        return [Line((*spans, Span(f"  {names[0]}", Tone.DIM)))]
-    left = _left(screen.left_s, screen.at)
-    spans += [Span(f"  {left}")] if left else []
-    text = ", ".join(_with_left(screen, name) for name in names[:RUNS])
-    text += f" and {len(names) - RUNS} more" if names[RUNS:] else ""
-    return [Line((*spans, Span(f"  {text}", Tone.DIM)))]
-
-
-def _with_left(screen: Screen, run: str) -> str:
-    """Return a run's name, and how long it still takes where that is known."""
-    left_s = screen.runs_left.get(run)
-    return run if left_s is None else f"{run} (about {format_seconds(left_s)})"
-
-
-def _left(left_s: float | None, now: float) -> str:
-    """Return how long it takes until all is done, and when that is; '' where nobody knows."""
-    if left_s is None:
-        return ""
-    text = f"about {format_seconds(left_s)} left"
-    if left_s > MOST_S:
-        return text
-    end = datetime.fromtimestamp(now + left_s).astimezone()
-    return f"{text} ({end.strftime('%H:%M' if left_s < DAY_S else '%a %d %b %H:%M')})"
 
 
 def _work(work: Work, now: float, *, several: bool) -> tuple[Cell, ...]:

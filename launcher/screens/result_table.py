@@ -52,7 +52,7 @@ class Pivot:
     def rows(self) -> Iterator[tuple[str, tuple[Metric | None, ...]]]:
         """Give each name with its numbers, one for each of `data`."""
         for name in self.names:
-            yield name, tuple(self.cells.get((name, one)) for one in self.data)
+            yield name, tuple(self.cells.get((name, data)) for data in self.data)
 
     def record(self) -> dict[str, Json]:
         """Return it for a machine, number by number."""
@@ -119,9 +119,9 @@ def _numbers(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
             yield from _numbers(value, f"{above}{key}.")
 
 
-def known(measured: Iterable[Measured]) -> list[str]:
+def metric_names(measured: Iterable[Measured]) -> list[str]:
     """Return the names of all metrics, in the order in which they were told."""
-    return list(dict.fromkeys(name for one in measured for name in one.metrics))
+    return list(dict.fromkeys(name for row in measured for name in row.metrics))
 
 
 def pivot(
@@ -139,18 +139,18 @@ def pivot(
     Raises:
         UsageError: nobody knows the metric; those that are known are named.
     """
-    having = [one for one in rows if metric in one.metrics]
+    having = [row for row in rows if metric in row.metrics]
     if not everything:
-        having = [one for one in having if not one.pooled] or having
-    having = having or [one for one in results if metric in one.metrics]
+        having = [row for row in having if not row.pooled] or having
+    having = having or [row for row in results if metric in row.metrics]
     if not having:
-        raise UsageError(_unknown(metric, known([*rows, *results])))
-    places = [(one.name, one.data) for one in having]
+        raise UsageError(_unknown(metric, metric_names([*rows, *results])))
+    places = [(row.name, row.data) for row in having]
     if len(set(places)) < len(places):  # several jobs of a model: each stands for itself
-        places = [(one.job or one.name, one.data) for one in having]
+        places = [(row.job or row.name, row.data) for row in having]
     cells = {
-        (name, data or metric): one.metrics[metric]
-        for (name, data), one in zip(places, having, strict=True)
+        (name, data or metric): row.metrics[metric]
+        for (name, data), row in zip(places, having, strict=True)
     }
     return Pivot(
         metric=metric,
@@ -168,5 +168,5 @@ def _unknown(metric: str, names: Sequence[str]) -> str:
         )
     close = nearest(metric, names)
     hint = f", did you mean {close!r}?" if close else ""
-    known = known_words(metric, map(harmless, names))
-    return f"no job of the run told the metric {metric!r}{hint} ({known})"
+    names_hint = known_words(metric, map(harmless, names))
+    return f"no job of the run told the metric {metric!r}{hint} ({names_hint})"

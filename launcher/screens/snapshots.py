@@ -88,9 +88,9 @@ class Snapshots:
             queued = store.read.waiting(waiting) if waiting else []
             needs = store.frames.needs(row.id for row in queued if row.waits)
             events = store.frames.happened(recent)
-            about = {one.job for one in events}
-            found = store.frames.matching(sought, FOUND) if sought else []
-            rows = {row.id: row for row in store.read.jobs_by_id({*about, *found})}
+            about = {event.job for event in events}
+            matching = store.frames.matching(sought, FOUND) if sought else []
+            rows = {row.id: row for row in store.read.jobs_by_id({*about, *matching})}
             results = store.frames.results(about)
             paces = store.frames.paces(_LATE, now - _LATE_S)
             waits = store.frames.queued(_MANY) if counts.get(State.QUEUED, 0) <= _MANY else None
@@ -121,7 +121,7 @@ class Snapshots:
             waiting=tuple(job_line(row, need=needs.get(row.id)) for row in queued),
             more=max(0, left),
             recent=_recent(events, rows, results),
-            found=tuple(job_line(rows[job]) for job in found if job in rows) if sought else None,
+            found=tuple(job_line(rows[job]) for job in matching if job in rows) if sought else None,
             sought=sought,
         )
 
@@ -178,13 +178,13 @@ def scheduler_of(home: Home) -> Scheduler:
     """Return who the scheduler is and how it is: running, stopping, stopped or absent."""
     pid = scheduler_pid(home)
     record = read_json(home.scheduler_record) or {}
-    known = record if pid is not None and record.get("pid") == pid else {}
-    since, version = known.get("since"), known.get("version")
-    told = isinstance(since, int | float) and math.isfinite(since)
+    details = record if pid is not None and record.get("pid") == pid else {}
+    since, version = details.get("since"), details.get("version")
+    is_time = isinstance(since, int | float) and math.isfinite(since)
     return Scheduler(
         pid=pid,
         state=_STATES[pid is not None, home.stop.exists()],
-        since=float(since) if told and isinstance(since, int | float) else None,
+        since=float(since) if is_time and isinstance(since, int | float) else None,
         version=version if isinstance(version, str) else None,
     )
 
@@ -214,20 +214,21 @@ def _left_by_run(
     now: float,
 ) -> dict[str, float]:
     """Return run → seconds until it is done, of those where that is known: no other run matters."""
-    found = {}
+    left_by_run = {}
     for run, kinds in queued.items():
         name = harmless(run)
         ours = [work for work in works if work.line.run == name]
         left = None if kinds is None else remaining_s(kinds, ours, took, now)
         if left is not None:
-            found[name] = left
-    return found
+            left_by_run[name] = left
+    return left_by_run
 
 
 def _groups(limits: Iterable[Limit], running: Sequence[JobRow]) -> tuple[Group, ...]:
     at_work = Counter(job.spec.terms.group for job in running)
     return tuple(
-        Group(name=harmless(one.name), limit=one.slots, running=at_work[one.name]) for one in limits
+        Group(name=harmless(limit.name), limit=limit.slots, running=at_work[limit.name])
+        for limit in limits
     )
 
 
@@ -238,15 +239,15 @@ def _recent(
 ) -> tuple[Happening, ...]:
     return tuple(
         happening(
-            job_line(rows[one.job]),
-            one.at,
-            one.state,
-            one.reason,
-            seconds=one.seconds,
-            result=results.get(one.job) if one.state is State.DONE else None,
+            job_line(rows[event.job]),
+            event.at,
+            event.state,
+            event.reason,
+            seconds=event.seconds,
+            result=results.get(event.job) if event.state is State.DONE else None,
         )
-        for one in events
-        if one.job in rows
+        for event in events
+        if event.job in rows
     )
 
 

@@ -76,8 +76,8 @@ def speaks_unicode(environ: Mapping[str, str]) -> bool:
         return False
     ours = environ.get("LC_CTYPE") == "C.UTF-8"
     names = ("LC_ALL", "LANG") if ours else ("LC_ALL", "LC_CTYPE", "LANG")
-    said = next((environ[name] for name in names if environ.get(name)), "utf-8")
-    return "utf" in said.lower()
+    encoding = next((environ[name] for name in names if environ.get(name)), "utf-8")
+    return "utf" in encoding.lower()
 
 
 def coloured(stream: IO[str]) -> bool:
@@ -111,8 +111,8 @@ def styled(drawn: Line) -> str:
 def say(lines: Iterable[Line]) -> None:
     """Print lines on the standard output."""
     colour = coloured(sys.stdout)
-    for one in lines:
-        click.echo(styled(one) if colour else one.text, color=colour)
+    for row in lines:
+        click.echo(styled(row) if colour else row.text, color=colour)
 
 
 @contextmanager
@@ -127,11 +127,11 @@ def whole_screen() -> Iterator[Callable[[Sequence[Line], int, int], None]]:
         if len(lines) > rows - 1:
             kept = lines[: max(0, rows - 2)]
             lines = [*kept, line(f"… and {len(lines) - len(kept)} more lines", Tone.DIM)]
-        drawn = [one.cut(columns) for one in lines]
+        drawn = [row.cut(columns) for row in lines]
         texts = [
             # behind a line as wide as the screen, its last character would be cleared
-            (styled(one) if colour else one.text) + _TO_END * (width_of(one.text) < columns)
-            for one in drawn
+            (styled(row) if colour else row.text) + _TO_END * (width_of(row.text) < columns)
+            for row in drawn
         ]
         click.echo(_TOP + "\n".join(texts) + _BELOW, nl=False, color=True)
         sys.stdout.flush()

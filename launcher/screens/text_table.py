@@ -121,7 +121,7 @@ def table(
         if columns[index].middle:
             listed = _with_names(listed, index, columns[index], widths[index])
     titles: list[Cell] = [Span(columns[index].title, Tone.HEAD) for index in shown]
-    lines = [_row(columns, shown, widths, titles, None)] if any(one.text for one in titles) else []
+    lines = [_row(columns, shown, widths, titles, None)] if any(row.text for row in titles) else []
     begin = _taken(shown, widths) - widths[shown[-1]]
     room = min(widths[shown[-1]], width - begin)
     for cells, job in listed:
@@ -129,7 +129,7 @@ def table(
         lines.append(_row(columns, shown, widths, row, job))
         tone = _tone_of(cells[shown[-1]])
         lines += [Line((Span(" " * begin), Span(text, tone)), job) for text in rest]
-    return [one.cut(width) for one in lines]
+    return [row.cut(width) for row in lines]
 
 
 def _with_names(
@@ -171,8 +171,8 @@ def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], l
     if isinstance(cell, Line):
         pieces = _with_tail(cell.spans[0].text, cell.spans[-1].text, width, last.rows)
         return [*cells[:-1], Span(pieces[0], cell.spans[0].tone)], pieces[1:]
-    some = shortened(cell.text, 4 * width * last.rows, middle=True)  # a program may say a book
-    pieces, words = _broken(some, width), some.split(" ")
+    text = shortened(cell.text, 4 * width * last.rows, middle=True)  # a program may say a book
+    pieces, words = _broken(text, width), text.split(" ")
     longest = max(range(len(words)), key=lambda at: width_of(words[at]))
     whole = words[longest]
     for room in range(width_of(whole), width - 1, -1):
@@ -189,22 +189,22 @@ def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], l
     room = width * last.rows
     while len(pieces) > last.rows:  # a word that is longer than all that
         room -= 1
-        pieces = _broken(shortened(some, room, middle=True), width)
+        pieces = _broken(shortened(text, room, middle=True), width)
     return [*cells[:-1], Span(pieces[0], cell.tone)], pieces[1:]
 
 
 def _with_tail(text: str, tail: str, width: int, rows: int) -> list[str]:
     """Break a text and what must follow it into so many lines; what is left out is the text's end."""
     tail = " ".join(tail.split())
-    some = shortened(" ".join(text.split()), 4 * width * rows)
-    words = some.split(" ")
+    text = shortened(" ".join(text.split()), 4 * width * rows)
+    words = text.split(" ")
     for kept in range(len(words), 0, -1):
         gap = [] if kept == len(words) else [ELLIPSIS]
         pieces = _broken(" ".join([*words[:kept], *gap, tail]), width)
         if len(pieces) <= rows and (kept == len(words) or kept > 1):
             return pieces
-    for room in range(width_of(some), 0, -1):  # a word that is longer than all that
-        pieces = _broken(f"{shortened(some, room)} {tail}", width)
+    for room in range(width_of(text), 0, -1):  # a word that is longer than all that
+        pieces = _broken(f"{shortened(text, room)} {tail}", width)
         if len(pieces) <= rows:
             return pieces
     return _broken(tail, width)[:rows]

@@ -107,7 +107,9 @@ def _lettered(shown: Mapping[str, str], width: int) -> dict[str, str]:
             if shown[name] == name:  # a whole one that looks like a shortened one
                 continue
             marks = (f" ({next(letters)})" for _ in range(len(taken) + 1))
-            texts = (shortened(name, max(0, width - len(one)), middle=True) + one for one in marks)
+            texts = (
+                shortened(name, max(0, width - len(mark)), middle=True) + mark for mark in marks
+            )
             marked[name] = next((text for text in texts if text not in taken), shown[name])
             taken.add(marked[name])
     return marked
@@ -156,7 +158,7 @@ def _aligned(names: Sequence[str]) -> list[tuple[str, ...]]:
     for column in zip(*rows, strict=True):
         same = len(set(column)) == 1
         if joined and same == before:
-            joined[-1] = tuple(one + more for one, more in zip(joined[-1], column, strict=True))
+            joined[-1] = tuple(part + more for part, more in zip(joined[-1], column, strict=True))
         else:
             joined.append(column)
         before = same

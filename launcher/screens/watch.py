@@ -15,7 +15,8 @@ from rich.live import Live
 from rich.text import Text
 
 from launcher.screens.format import GLYPHS, clock, harmless, tally
-from launcher.screens.queue_view import TONES, progress, running
+from launcher.screens.queue_summary import progress
+from launcher.screens.queue_view import TONES, running
 from launcher.screens.screen import numbers_of
 from launcher.screens.snapshots import Snapshots
 from launcher.screens.terminal import STYLES, coloured
@@ -73,15 +74,15 @@ class Watcher:
         if not news:
             return []
         self._last = news[-1][0]
-        ours = {one[2] for one in news}
+        ours = {event[2] for event in news}
         if not self._all:
             ours &= self._rows.keys()
-        found = {row.id: row for row in self._store.read.jobs_by_id(ours)}
-        self._rows = found if self._all else self._rows | found
+        by_id = {row.id: row for row in self._store.read.jobs_by_id(ours)}
+        self._rows = by_id if self._all else self._rows | by_id
         return [
-            Change(at=at, job=found[job], state=state, reason=reason)
+            Change(at=at, job=by_id[job], state=state, reason=reason)
             for _, at, job, state, reason in news
-            if job in found
+            if job in by_id
         ]
 
     def keep_alive(self) -> None:
@@ -128,10 +129,10 @@ def watch_run(watcher: Watcher, *, live: bool) -> None:
             for change in changes:
                 # a job that failed may be queued again by its owner
                 (ended.add if change.state in ENDED else ended.discard)(change.job.id)
-                told = change_line(watcher, change, quiet=live)
-                if told is not None:
+                message = change_line(watcher, change, quiet=live)
+                if message is not None:
                     tail = f"  [{len(ended)}/{total}]" if change.state in ENDED else ""
-                    for text in in_lines(told, tail, console.width if live else None):
+                    for text in in_lines(message, tail, console.width if live else None):
                         console.print(_text(text), soft_wrap=True)
             skipped = sum(change.state is State.SKIPPED for change in changes)
             if skipped:
@@ -167,9 +168,9 @@ def follow(watcher: Watcher) -> None:
                 raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
             checked = time.monotonic()
         for change in watcher.changes():
-            told = change_line(watcher, change, quiet=False)
-            if told is not None:
-                click.echo(told.text)
+            message = change_line(watcher, change, quiet=False)
+            if message is not None:
+                click.echo(message.text)
         time.sleep(LOOK_EVERY_S)
 
 
@@ -196,23 +197,23 @@ def change_line(watcher: Watcher, change: Change, *, quiet: bool) -> Line | None
             words = ["again", name, reason]
         case _:
             return None
-    told = "  ".join(filter(None, words[1:]))
-    text = f"{clock(change.at)} {GLYPHS[change.state]} {words[0]:<9} {told}"
+    details = "  ".join(filter(None, words[1:]))
+    text = f"{clock(change.at)} {GLYPHS[change.state]} {words[0]:<9} {details}"
     plain = change.state in {State.RUNNING, State.QUEUED}
     return line(text, Tone.PLAIN if plain else TONES[change.state])
 
 
-def in_lines(told: Line, tail: str, width: int | None) -> list[Line]:
+def in_lines(message: Line, tail: str, width: int | None) -> list[Line]:
     """Return a change as lines that a terminal need not break; what follows stands below the name.
 
     Where a word has no room there, what follows is indented by two columns only.
 
     Args:
-        told: as `change_line` has it.
+        message: as `change_line` has it.
         tail: what stands at its end.
         width: columns of the terminal; None: there is none, and it is one line.
     """
-    text, tone = f"{told.text}{tail}", told.spans[0].tone
+    text, tone = f"{message.text}{tail}", message.spans[0].tone
     if width is None or width_of(text) <= width:
         return [line(text, tone)]
     longest = max(map(width_of, text.split()))
@@ -220,7 +221,7 @@ def in_lines(told: Line, tail: str, width: int | None) -> list[Line]:
     pieces = wrap(
         text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
-    return [line(one, tone) for one in pieces]
+    return [line(piece, tone) for piece in pieces]
 
 
 @contextmanager

@@ -44,13 +44,13 @@ class States(click.ParamType[frozenset[State]]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> frozenset[State]:
         """Return the states."""
-        known = [str(state) for state in State if state in ENDED]
+        names = [str(state) for state in State if state in ENDED]
         words = [word.strip() for word in value.split(",")]
         for word in words:
             if word in OPEN:
                 self.fail(f"a job that is {word} is not over: cancel it first", param, ctx)
-            if word not in known:
-                self.fail(f"expected some of {', '.join(known)}, got {word!r}", param, ctx)
+            if word not in names:
+                self.fail(f"expected some of {', '.join(names)}, got {word!r}", param, ctx)
         return frozenset(map(State, words))
 
 
@@ -165,7 +165,11 @@ def _clean(
 def _rehearse(home: Home, jobs: Sequence[JobRow], copies: Copies) -> None:
     attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
     left = [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
-    freed = sum(map(size_of, attempts)) - sum(size_of(one.attempt) for one in left) + copies.size
+    freed = (
+        sum(map(size_of, attempts))
+        - sum(size_of(remnant.attempt) for remnant in left)
+        + copies.size
+    )
     for copy in copies.old:
         click.echo(f"would delete {harmless(str(copy))}")
     _name_left(left)
@@ -200,8 +204,8 @@ def _name_kept(copies: Copies) -> None:
 
 
 def _name_left(left: Sequence[Left]) -> None:
-    for one in left[:NAMED]:
-        click.echo(f"left: {harmless(str(one.attempt.folder))}: {one.why}", err=True)
+    for remnant in left[:NAMED]:
+        click.echo(f"left: {harmless(str(remnant.attempt.folder))}: {remnant.why}", err=True)
     if len(left) > NAMED:
         click.echo(f"left: {len(left) - NAMED:,} more", err=True)
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from launcher.cli.main import VERBS, defaults, options_of
+from launcher.cli.main import VERBS
 from launcher.cli.main import verb as verb_of
+from launcher.cli.option_defaults import defaults, options_of
 from launcher.job_options.registry import job_options
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.config import Configuration, Fault, read_configuration
@@ -81,11 +82,11 @@ def command(everything: bool, as_json: bool) -> None:
             "schema": 1,
             "file": str(configuration.file),
             "exists": configuration.exists,
-            "values": [one.record() for one in values],
+            "values": [value.record() for value in values],
         }
         click.echo(json.dumps(record))
     elif not sys.stdout.isatty():
-        click.echo(tabbed(one.cells() for one in values))
+        click.echo(tabbed(value.cells() for value in values))
     else:
         _draw(configuration, values)
 
@@ -94,7 +95,7 @@ def _draw(configuration: Configuration, values: Sequence[Value]) -> None:
     width = os.get_terminal_size().columns or 80  # 0: it tells none
     absent = "" if configuration.exists else " (there is none)"
     click.echo(f"file: {harmless(str(configuration.file))}{absent}")
-    rows = [("NAME", "VALUE", "COMES FROM"), *(one.cells() for one in values)]
+    rows = [("NAME", "VALUE", "COMES FROM"), *(value.cells() for value in values)]
     for line in columns(rows):
         click.echo(line if len(line) <= width else f"{line[: width - 1]}…")
 
@@ -120,7 +121,7 @@ def _general(configuration: Configuration, environ: Mapping[str, str]) -> Iterat
 
 def _sharing(configuration: Configuration) -> Iterator[Value]:
     """Give how the GPUs are shared, as the file says it or as is built in."""
-    said = {
+    from_file = {
         key[1].replace("-", "_")
         for key in configuration.lines
         if key[:1] == ("sharing",) and key[1:]
@@ -133,7 +134,7 @@ def _sharing(configuration: Configuration) -> Iterator[Value]:
         "devices": None if rules.devices is None else [*rules.devices],
     }
     for key, value in values.items():
-        if key in said:
+        if key in from_file:
             where = configuration.place("sharing", key)
             yield Value(name=f"sharing.{key}", value=value, source=Source.FILE, where=where)
         else:
@@ -149,20 +150,20 @@ def _options(
         UsageError: the file names an option that its verb lacks, or a value that it does not take.
     """
     faults: list[Fault] = []
-    found: list[Value] = []
+    values: list[Value] = []
     for name in VERBS:
         verb = verb_of(name)
         table = configuration.options.get(name, {})
-        said = defaults(verb, (name,), table, faults)
-        found += _of_verb(verb, (name,), said, configuration, environ)
+        from_file = defaults(verb, (name,), table, faults)
+        values += _of_verb(verb, (name,), from_file, configuration, environ)
     configuration.refuse(faults)
-    yield from (one for one in found if everything or one.source is not Source.DEFAULT)
+    yield from (value for value in values if everything or value.source is not Source.DEFAULT)
 
 
 def _of_verb(
     verb: click.Command,
     keys: tuple[str, ...],
-    said: Mapping[str, Any],
+    from_file: Mapping[str, Any],
     configuration: Configuration,
     environ: Mapping[str, str],
 ) -> Iterator[Value]:
@@ -174,13 +175,15 @@ def _of_verb(
             yield Value(
                 name=name, value=environ[variable], source=Source.ENVIRONMENT, where=variable
             )
-        elif parameter in said:
+        elif parameter in from_file:
             where = configuration.place(*keys, key)
-            yield Value(name=name, value=said[parameter], source=Source.FILE, where=where)
+            yield Value(name=name, value=from_file[parameter], source=Source.FILE, where=where)
         else:
             yield Value(name=name, value=_built_in(option))
-    for below, one in verb.commands.items() if isinstance(verb, click.Group) else ():
-        yield from _of_verb(one, (*keys, below), said.get(below, {}), configuration, environ)
+    for below, subcommand in verb.commands.items() if isinstance(verb, click.Group) else ():
+        yield from _of_verb(
+            subcommand, (*keys, below), from_file.get(below, {}), configuration, environ
+        )
 
 
 def _built_in(option: click.Option) -> Json:

@@ -11,7 +11,8 @@ import click
 from launcher.cli.doctor.checks import check
 from launcher.cli.doctor.findings import Verdict, draw
 from launcher.cli.doctor.gather import gather
-from launcher.cli.main import VERBS, cli, defaults
+from launcher.cli.main import VERBS, cli
+from launcher.cli.option_defaults import defaults
 from launcher.errors import MachineError, UsageError
 from launcher.screens.format import tabbed
 from launcher.screens.terminal import say, speaks_unicode, width
@@ -38,13 +39,13 @@ def command(deep: bool, as_json: bool) -> int:
     facts = gather(os.environ, unicode=speaks_unicode(os.environ), deep=deep)
     findings = check(replace(facts, faults=_faults(os.environ) or facts.faults))
     if as_json:
-        told = {"schema": 1, "findings": [one.record() for one in findings]}
-        click.echo(json.dumps(told))
+        report = {"schema": 1, "findings": [finding.record() for finding in findings]}
+        click.echo(json.dumps(report))
     elif sys.stdout.isatty():
         say(draw(findings, width()))
     else:
-        click.echo(tabbed(one.columns() for one in findings))
-    sick = any(one.verdict is Verdict.TROUBLE for one in findings)
+        click.echo(tabbed(finding.columns() for finding in findings))
+    sick = any(finding.verdict is Verdict.TROUBLE for finding in findings)
     return MachineError.exit_code if sick else 0
 
 

@@ -48,8 +48,8 @@ def command(
             if not dry_run:
                 store.owning.limit(name, limit)
                 wake(home)
-            told = "no limit" if limit is None else f"at most {counted(limit, 'job')} at once"
-            click.echo(f"{harmless(name)}\t{f'would get {told}' if dry_run else told}")
+            limit_text = "no limit" if limit is None else f"at most {counted(limit, 'job')} at once"
+            click.echo(f"{harmless(name)}\t{f'would get {limit_text}' if dry_run else limit_text}")
             if dry_run:
                 click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
             return
@@ -75,9 +75,9 @@ def _with_waiting(store: Store, row: Row) -> Row:
 
 
 def _check_known(store: Store, name: str) -> None:
-    known = [group.name for group in store.read.groups()]
-    if name not in known:
-        close = nearest(name, known)
+    names = [group.name for group in store.read.groups()]
+    if name not in names:
+        close = nearest(name, names)
         hint = f"; did you mean {close!r}?" if close else ";"
         raise UsageError(
             f"there is no group {name!r}{hint} `launcher group {name} --limit N` makes one"

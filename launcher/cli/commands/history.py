@@ -78,14 +78,14 @@ def command(
     else:
         past = Past()
     if as_json:
-        told = {"schema": 1, "since": iso(begin) if since else None, **record(past, sections)}
-        click.echo(json.dumps(told))
+        document = {"schema": 1, "since": iso(begin) if since else None, **record(past, sections)}
+        click.echo(json.dumps(document))
     elif not past.days:
         click.echo(f"{NOTHING}{f' since {moment(begin)}' if since else ''}", err=True)
     elif sys.stdout.isatty():
         wide = width()
-        said = headline(past) + (f" since {moment(begin)}" if since else "")
-        head = [line(text, Tone.STRONG) for text in wrap(said, wide)]
+        title = headline(past) + (f" since {moment(begin)}" if since else "")
+        head = [line(text, Tone.STRONG) for text in wrap(title, wide)]
         say([*head, line(""), *draw(past, wide, sections)])
     elif rows := columns(past, sections):
         click.echo(tabbed(rows))

@@ -38,11 +38,11 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
       launcher kinds
       launcher kinds train poison --json
     """
-    known = _usable(names)
+    usable = _usable(names)
     for name in names:
-        if name not in known:
-            raise UnknownName("kind", name, known)
-    kinds = [known[name] for name in dict.fromkeys(names)] or list(known.values())
+        if name not in usable:
+            raise UnknownName("kind", name, usable)
+    kinds = [usable[name] for name in dict.fromkeys(names)] or list(usable.values())
     if as_json:
         record = {"schema": 1, "kinds": [_record(kind) for kind in kinds]}
         click.echo(json.dumps(record))
@@ -61,13 +61,13 @@ def _usable(wanted: Collection[str] = ()) -> dict[str, Kind]:
     Raises:
         UsageError: one of the wanted kinds cannot be loaded.
     """
-    found = find_kinds()
-    if reasons := [reason for name, reason in found.unusable.items() if name in wanted]:
+    installed = find_kinds()
+    if reasons := [reason for name, reason in installed.unusable.items() if name in wanted]:
         raise UsageError("; ".join(reasons))
-    shown = [kind for name, kind in found.kinds.items() if not wanted or name in wanted]
-    for warning in (*found.unusable.values(), *missing_packages(shown)):
+    shown = [kind for name, kind in installed.kinds.items() if not wanted or name in wanted]
+    for warning in (*installed.unusable.values(), *missing_packages(shown)):
         click.echo(f"warning: {harmless(warning)}", err=True)
-    return found.kinds
+    return installed.kinds
 
 
 def _record(kind: Kind) -> dict[str, Json]:
@@ -77,7 +77,7 @@ def _record(kind: Kind) -> dict[str, Json]:
         "role": role,
         "summary": summary,
         "package": package,
-        "settings": [one.record() for one in settings(kind)],
+        "settings": [setting.record() for setting in settings(kind)],
     }
 
 
@@ -87,7 +87,7 @@ def _rows(kinds: Iterable[Kind], *, whole: bool) -> Iterator[tuple[str, ...]]:
         if not whole:
             yield (*_line(kind), ",".join(known_settings(kind)))
         else:
-            yield from ((kind.name, *one.cells()) for one in settings(kind))
+            yield from ((kind.name, *setting.cells()) for setting in settings(kind))
 
 
 def _line(kind: Kind) -> tuple[str, str, str, str]:
@@ -108,12 +108,12 @@ def _page(kind: Kind, width: int) -> str:
     """Return all of a kind for a terminal."""
     name, role, summary, package = _line(kind)
     rows = [("SETTING", "DEFAULT", "WHAT IT IS")]
-    for one in settings(kind):
-        setting, takes, default, description, old = one.cells()
+    for setting in settings(kind):
+        key, takes, default, description, old = setting.cells()
         if len(default) > _MOST_DEFAULT:
             default = f"{default[: _MOST_DEFAULT - 1]}…"
-        said = f"{description}: {takes}" if description else takes
-        rows.append((setting, default, f"{said} (old name: {old})" if old else said))
+        meaning = f"{description}: {takes}" if description else takes
+        rows.append((key, default, f"{meaning} (old name: {old})" if old else meaning))
     head = textwrap.wrap(harmless(f"{name} ({role}, of {package}): {summary}"), width)
     return "\n".join([*head, *_fitted(rows, width)])
 

@@ -1,52 +1,32 @@
 """`launcher logs`: what jobs wrote."""
 
-import codecs
 import json
-import os
-import re
-import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import click
 
 from launcher.cli.complete import JOBS
+from launcher.cli.log_output import no_log, print_log
 from launcher.cli.option_types import whole
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError, counted
 from launcher.screens.follow_logs import (
     CHECK_EVERY_S,
-    CHUNK_BYTES,
     FOLLOW_EVERY_S,
     Followers,
     ends_with_newline,
     header,
 )
 from launcher.screens.format import harmless, named, reason_to_show, why
-from launcher.screens.terminal import coloured
 from launcher.states import OPEN, ReasonCode, State
 from launcher.store.client import keep_going, open_queue, stopped
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import MOST_BYTES, tail_offset
 from launcher.system.paths import Home
-from launcher.system.text import RESET, Plain, with_colours, without_colours
-
-_BEGUN = re.compile(r"\x1b(?:\[[0-9;:]{0,64})?\Z")  # a colour whose end is still to be read
-
-
-class Output(Protocol):
-    """Where a log goes."""
-
-    def write(self, chunk: bytes) -> None:
-        """Print a piece of it."""
-
-    def close(self) -> None:
-        """Print what was kept back."""
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
@@ -108,14 +88,14 @@ def command(
         if as_json:
             click.echo(json.dumps({"schema": 1, **_record(row, number, log, lines)}))
         else:
-            _print(log, lines, until=lambda: True, raw=raw)
+            print_log(log, lines, until=lambda: True, raw=raw)
 
 
 def _meant(store: Store, patterns: Sequence[str]) -> list[JobRow]:
     """Return the jobs; of one name that several runs have, the newest run's."""
     jobs = select(store, patterns)
-    one = len(patterns) == 1 and len({job.name for job in jobs}) == 1
-    return jobs[-1:] if one else jobs
+    same_job = len(patterns) == 1 and len({job.name for job in jobs}) == 1
+    return jobs[-1:] if same_job else jobs
 
 
 def _one_by_one(
@@ -142,7 +122,7 @@ def _one_by_one(
                 records.append(_record(job, number, log, lines))
                 continue
             click.echo(f"{chr(10) if index else ''}{header(job, number)}")
-            _print(log, lines, until=lambda: True, raw=raw)
+            print_log(log, lines, until=lambda: True, raw=raw)
             if not ends_with_newline(log):
                 click.echo()
         except UsageError as error:  # one log that is gone hides no other
@@ -182,7 +162,7 @@ def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str,
             file.seek(start)
             text = file.read(size - start).decode(errors="replace")
     except FileNotFoundError:
-        raise _no_log(log) from None
+        raise no_log(log) from None
     return {
         "job": row.id,
         "name": row.name,
@@ -211,7 +191,7 @@ class _Follower:
             log = self._home.attempt(self._job, number).log
             while not log.exists() and not self._over(number):
                 time.sleep(FOLLOW_EVERY_S)
-            _print(log, self._lines, until=partial(self._over, number), raw=self._raw)
+            print_log(log, self._lines, until=partial(self._over, number), raw=self._raw)
             number += 1
             if attempt is not None or not self._begun(number):
                 return
@@ -219,14 +199,14 @@ class _Follower:
 
     def _begun(self, number: int) -> bool:
         """Wait for an attempt's start; False when the job ended without it."""
-        said = False
+        explained = False
         while (row := self._row()).attempts < number:
             if row.state not in OPEN:
                 return False
-            if not said:
+            if not explained:
                 waits = "has not run yet" if number == 1 else "waits to run again"
                 click.echo(f"{harmless(row.name)} {waits}: {harmless(why(row))}", err=True)
-                said = True
+                explained = True
             self._keep_alive()
             time.sleep(FOLLOW_EVERY_S)
         return True
@@ -252,83 +232,3 @@ class _Follower:
                 f"job {self._job} was cleaned, and its log with it; `launcher status` lists the rest"
             )
         return rows[0]
-
-
-def _print(log: Path, lines: int | None, *, until: Callable[[], bool], raw: bool) -> None:
-    """Print a log; go on until nobody writes any more."""
-    try:
-        file = log.open("rb")
-    except FileNotFoundError:
-        raise _no_log(log) from None
-    say: Output = _Raw() if raw else _Terminal() if sys.stdout.isatty() else _Pipe()
-    with file, closing(say):
-        if lines is not None:
-            file.seek(tail_offset(file, lines))
-        over = False
-        while not over:
-            over = until()  # asked first: what it wrote last is there then
-            if os.fstat(file.fileno()).st_size < file.tell():  # somebody emptied it
-                file.seek(0)
-            while chunk := file.read(CHUNK_BYTES):
-                say.write(chunk)
-            if not over:
-                sys.stdout.flush()
-                time.sleep(FOLLOW_EVERY_S)
-
-
-def _no_log(log: Path) -> UsageError:
-    job = log.parent.name.partition("-")[0]
-    return UsageError(
-        f"there is no log at {log}; its attempt was never started: `launcher show {job}` tells more"
-    )
-
-
-class _Raw:
-    """Passes on every byte."""
-
-    def write(self, chunk: bytes) -> None:
-        click.echo(chunk, nl=False)
-
-    def close(self) -> None:
-        """Nothing is kept back."""
-
-
-class _Pipe:
-    """Passes on what is no escape sequence."""
-
-    def __init__(self) -> None:
-        self._plain = Plain()
-
-    def write(self, chunk: bytes) -> None:
-        click.echo(self._plain.feed(chunk), nl=False)
-
-    def close(self) -> None:
-        click.echo(self._plain.rest(), nl=False)
-
-
-class _Terminal:
-    """Shows a log as text, in its own colours where the person wants any."""
-
-    def __init__(self) -> None:
-        # a character may be cut in two where one reading ends, and so may a colour
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._colour = coloured(sys.stdout)
-        self._kept = ""
-
-    def write(self, chunk: bytes) -> None:
-        text = self._kept + self._decoder.decode(chunk)
-        begun = _BEGUN.search(text)
-        cut = begun.start() if begun else len(text)
-        text, self._kept = text[:cut], text[cut:]
-        self._show(text)
-
-    def close(self) -> None:
-        self._show(self._kept)
-        if self._colour:
-            click.echo(RESET, nl=False, color=True)
-
-    def _show(self, text: str) -> None:
-        shown = with_colours if self._colour else without_colours
-        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        told = ("\t".join(map(shown, line.split("\t"))) for line in lines)
-        click.echo("\n".join(told), nl=False, color=True)

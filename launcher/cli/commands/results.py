@@ -25,7 +25,7 @@ from launcher.screens.result_table import (
     Measured,
     Metric,
     Pivot,
-    known,
+    metric_names,
     of_result,
     of_rows,
     pivot,
@@ -66,7 +66,7 @@ class Format(StrEnum):
 @click.option(
     "--format",
     "form",
-    type=click.Choice([one.value for one in Format]),
+    type=click.Choice([form.value for form in Format]),
     help="Output format.  [default: table in a terminal, lines with tabs in a pipe]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
@@ -91,26 +91,26 @@ def command(
     with open_queue() as (_, store):
         jobs = _run_of(store, run)
         rows = collect(jobs)
-        told = _returned(store, jobs) if metric is not None or not rows else []
+        returned = _returned(store, jobs) if metric is not None or not rows else []
     if metric is not None:
-        found = pivot(metric, of_rows(rows), told, everything=everything)
-        _write_pivot(found, jobs[0].run, chosen)
+        table = pivot(metric, of_rows(rows), returned, everything=everything)
+        _write_pivot(table, jobs[0].run, chosen)
     elif rows or chosen is Format.JSON:
         _write_rows(rows, jobs[0].run, chosen, everything=everything)
     else:
-        names = known(told)
+        names = metric_names(returned)
         hint = f"; --metric prints what its jobs returned: {', '.join(names)}" if names else ""
         click.echo(f"{NOTHING}{harmless(hint)}", err=True)
 
 
 def _returned(store: Store, jobs: Sequence[JobRow]) -> list[Measured]:
     """Return the numbers that the jobs themselves returned."""
-    found = []
+    returned = []
     for job in jobs:
         result = store.read.result_of(job.id) if job.state is State.DONE else None
         if result:
-            found.append(of_result(job.name, job.spec.model or "", job.spec.data or "", result))
-    return found
+            returned.append(of_result(job.name, job.spec.model or "", job.spec.data or "", result))
+    return returned
 
 
 def _write_rows(rows: Sequence[Row], run: str, form: Format | None, *, everything: bool) -> None:
@@ -135,47 +135,49 @@ def _say_csv(rows: Iterable[Sequence[Cell]]) -> None:
     click.echo(text, nl=False)
 
 
-def _write_pivot(found: Pivot, run: str, form: Format | None) -> None:
-    head = ("", *found.data)
-    plain = [(name, *(one.value if one else None for one in row)) for name, row in found.rows()]
+def _write_pivot(table: Pivot, run: str, form: Format | None) -> None:
+    head = ("", *table.data)
+    plain = [
+        (name, *(metric.value if metric else None for metric in row)) for name, row in table.rows()
+    ]
     if form is Format.JSON:
-        click.echo(json_text({"schema": 1, "run": run, **found.record()}))
+        click.echo(json_text({"schema": 1, "run": run, **table.record()}))
     elif form is Format.CSV:
-        _say_csv([("model", *found.data), *plain])
+        _say_csv([("model", *table.data), *plain])
     elif form is Format.MARKDOWN:
-        told = [head, *((name, *map(_told, row)) for name, row in found.rows())]
-        click.echo(markdown_text(told, right=frozenset(range(1, len(head)))))
+        texts = [head, *((name, *map(_with_interval, row)) for name, row in table.rows())]
+        click.echo(markdown_text(texts, right=frozenset(range(1, len(head)))))
     elif form is Format.TABLE or sys.stdout.isatty():
-        click.echo(draw_pivot(found, terminal_width()))
+        click.echo(draw_pivot(table, terminal_width()))
     else:
         cells = [("" if cell is None else str(cell) for cell in row) for row in [head, *plain]]
         click.echo(tabbed([tuple(map(harmless, row)) for row in cells]))
 
 
-def draw_pivot(found: Pivot, width: int) -> str:
+def draw_pivot(table: Pivot, width: int) -> str:
     """Return one metric as a table: with intervals, without, or a line for each number.
 
     Args:
-        found: the metric by name and data.
+        table: the metric by name and data.
         width: columns of the terminal; what fits is chosen by them.
     """
-    head = (found.metric if found.data != (found.metric,) else "", *found.data)
+    head = (table.metric if table.data != (table.metric,) else "", *table.data)
     right = frozenset(range(1, len(head)))
-    for tell in (_told, _told_short):
-        rows = [head, *((name, *map(tell, row)) for name, row in found.rows())]
+    for tell in (_with_interval, _without_interval):
+        rows = [head, *((name, *map(tell, row)) for name, row in table.rows())]
         lines = columns([tuple(map(harmless, row)) for row in rows], right=right)
         if max(map(width_of, lines)) <= width:
             return "\n".join(lines)
-    listed = [(name, data, str(metric)) for (name, data), metric in found.cells.items()]
-    rows = [("", "", found.metric), *listed]
+    listed = [(name, data, str(metric)) for (name, data), metric in table.cells.items()]
+    rows = [("", "", table.metric), *listed]
     return "\n".join(columns([tuple(map(harmless, row)) for row in rows]))
 
 
-def _told(metric: Metric | None) -> str:
+def _with_interval(metric: Metric | None) -> str:
     return "–" if metric is None else str(metric)
 
 
-def _told_short(metric: Metric | None) -> str:
+def _without_interval(metric: Metric | None) -> str:
     return "–" if metric is None else short(metric.value)
 
 

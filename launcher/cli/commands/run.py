@@ -1,37 +1,32 @@
 """`launcher run TASKFILE`: plan, queue, watch, and tell what came out."""
 
 import gc
-import json
-import os
-import shlex
-import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from launcher.cli.complete import TASK_FILES
-from launcher.cli.group_rows import absent_groups, check_groups
+from launcher.cli.dry_run import Form, choose_form, compare, groups_to_run, list_plans
+from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import warn_of_missing_programs
 from launcher.cli.run_results import collect, draw
 from launcher.errors import MachineError, TaskFileError, UsageError, counted
 from launcher.job import Context
-from launcher.planning.export import plan_commands, plan_json
 from launcher.planning.first_wave import MachineState, hopeless_jobs
 from launcher.planning.load import plan_files
-from launcher.planning.machine_state import read_history, read_machine_state
+from launcher.planning.machine_state import read_machine_state
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
-from launcher.planning.preview import kinds_to_run, preview_plan, refusals
-from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob, compare_with_queue
+from launcher.planning.preview import kinds_to_run
+from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob
 from launcher.planning.submit import Submitted, submit
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
-from launcher.screens.plan_view import WIDTH, draw_plan, other_code, refusal
+from launcher.screens.plan_view import other_code
 from launcher.screens.terminal import terminal_width
 from launcher.screens.watch import Watcher, watch_run
 from launcher.states import OPEN, State
@@ -39,29 +34,16 @@ from launcher.store.client import (
     context_to_store,
     cores_for,
     lift_stop,
-    look_at_queue,
     open_queue,
     set_off,
 )
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system import memory
-from launcher.system.environment import unset
-from launcher.system.files import Json, stamp
-from launcher.system.git import worktree
-from launcher.system.paths import Home, find_home
+from launcher.system.paths import Home
 from launcher.taskfile.legacy_names import Wanted
 
 LEFT = 130
-
-
-class Form(StrEnum):
-    """How a dry run shows a plan."""
-
-    SOME = "some"  # a listing of the first jobs
-    ALL = "--all"
-    COMMANDS = "--commands"
-    JSON = "--json"
 
 
 @click.command()
@@ -120,14 +102,16 @@ def command(
     with _uncollected():
         plans = plan_files(taskfiles, settings=settings)
         dry_run = dry_run or any(plan.wanted is Wanted.LIST for plan in plans)
-        form = _form(dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands})
+        form = choose_form(
+            dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
+        )
         warn_of_missing_programs(plans)
         if dry_run:
             options = [word for setting in settings for word in ("--set", setting)]
             options += ["--force"] if force else []
             options += [ACCEPT_CODE] if accept_code else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
-            return _list(plans, taskfiles, form, options, pass_env)
+            return list_plans(plans, taskfiles, form, options, pass_env)
     results = any(plan.wanted is Wanted.RESULTS for plan in plans)
     for plan in plans:
         if not results:
@@ -135,17 +119,16 @@ def command(
         for warning in plan.warnings:
             click.echo(str(warning), err=True)
     if results:
-        return _tell_results(plans)
+        return _print_results(plans)
     code = 0
     with open_queue(make=True) as (home, store):
         with _uncollected():
             # all of them are judged before any is queued: a refusal leaves nothing behind
             judged = [
-                (plan, _compare(store, plan, force=force, accept_code=accept_code))
-                for plan in plans
+                (plan, compare(store, plan, force=force, accept_code=accept_code)) for plan in plans
             ]
             _check_possible(home, store, judged)
-            check_groups(store, _groups_of(compared_jobs for _, compared_jobs in judged))
+            check_groups(store, groups_to_run(compared_jobs for _, compared_jobs in judged))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
                 _queue(store, plan, compared_jobs, context, accept_code=accept_code)
@@ -198,13 +181,6 @@ def _check_possible(
         raise UsageError("; ".join(refused) + "; nothing is queued")
 
 
-def _groups_of(plans: Iterable[Sequence[ComparedJob]]) -> list[str]:
-    """Return the groups of the jobs that have to run, each once."""
-    compared_jobs = (compared for plan in plans for compared in plan)
-    to_run = (compared.job for compared in compared_jobs if compared.action is Action.RUN)
-    return [*dict.fromkeys(job.terms.group for job in to_run)]
-
-
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Look for no garbage meanwhile: of thousands of jobs to be queued nothing is any."""
@@ -215,94 +191,7 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _compare(
-    store: Store | None, plan: Plan, *, force: bool, accept_code: bool
-) -> list[ComparedJob]:
-    rows = store.read.jobs_of(Path.cwd(), plan.name) if store else {}
-    return compare_with_queue(plan, rows, stamp, force=force, accept_code=accept_code)
-
-
-def _form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
-    """Return how a plan is to be shown.
-
-    Raises:
-        UsageError: no plan is to be shown, or in two ways at once.
-    """
-    wanted = [form for form, wish in asked.items() if wish]
-    if wanted and not dry_run:
-        raise UsageError(
-            f"{wanted[0]} shows a plan and runs nothing: add --dry-run, or leave {wanted[0]} out"
-        )
-    if len(wanted) > 1 and Form.COMMANDS in wanted:
-        raise UsageError(f"say {' or '.join(wanted)}, not both")
-    return wanted[0] if wanted else Form.SOME
-
-
-def _list(
-    plans: Sequence[Plan],
-    taskfiles: Sequence[str],
-    form: Form,
-    options: Sequence[str],
-    pass_env: Sequence[str],
-) -> int:
-    """Show what would run with these options; nothing is written, and no queue is begun."""
-    refused = False
-    home = find_home(os.environ)
-    shown: list[str] = []
-    records: list[Json] = []
-    with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
-        machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
-        kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
-        history = read_history(store, kinds, gpus=bool(machine_state.machine.gpus))
-        for plan, path in zip(plans, taskfiles, strict=True):
-            compared_jobs = _compare(
-                store, plan, force="--force" in options, accept_code=ACCEPT_CODE in options
-            )
-            unset_ones = unset(os.environ, (*plan.pass_env, *pass_env))
-            uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
-            hopeless = hopeless_jobs(compared_jobs, machine_state)
-            reasons = refusals(plan, hopeless, unset_ones, uninstalled)
-            reasons += absent_groups(store, _groups_of([compared_jobs]))
-            refused = refused or bool(reasons)
-            if form is Form.COMMANDS:
-                shown += plan_commands(compared_jobs)
-                _warn(plan, reasons)
-                continue
-            preview = preview_plan(compared_jobs, history, machine_state)
-            tree = worktree(Path.cwd(), {module for job in plan.jobs for module in job.sources})
-            if form is Form.JSON:
-                records.append(plan_json(plan, compared_jobs, preview, tree, refused=reasons))
-                continue
-            listing = draw_plan(
-                plan,
-                compared_jobs,
-                preview,
-                taskfile=path,
-                start=shlex.join(["launcher", "run", path, *options]),
-                tree=tree,
-                width=shutil.get_terminal_size((WIDTH, 24)).columns,
-                everything=form is Form.ALL,
-                refused=reasons,
-            )
-            shown += ["", listing] if shown else [listing]
-    if form is Form.JSON:
-        document: Json = {"schema": 1, "plans": records}
-        shown.append(json.dumps(records[0] if len(records) == 1 else document))
-    for text in shown:
-        click.echo(text)
-    # who asks for JSON gets the plan, and reads in it that it would be refused
-    return UsageError.exit_code if refused and form is not Form.JSON else 0
-
-
-def _warn(plan: Plan, reasons: Sequence[str]) -> None:
-    """Tell beside command lines what a listing says below them."""
-    for warning in plan.warnings:
-        click.echo(str(warning), err=True)
-    if reasons:
-        click.echo(refusal(reasons), err=True)
-
-
-def _tell_results(plans: Iterable[Plan]) -> int:
+def _print_results(plans: Iterable[Plan]) -> int:
     """Print the tables of runs: what `parse: true` of the original's file asks for."""
     with open_queue() as (_, store):
         for plan in plans:

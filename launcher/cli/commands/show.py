@@ -76,7 +76,9 @@ def _say_needs(row: JobRow, needs: list[JobRow], needy: list[JobRow]) -> None:
 def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> None:
     labels = labels_of(home)
     click.echo("\nattempts")
-    click.echo("\n".join(columns([attempt_cells(one, labels) for one in attempts])) or "  none yet")
+    click.echo(
+        "\n".join(columns([attempt_cells(attempt, labels) for attempt in attempts])) or "  none yet"
+    )
     if not attempts or (attempts[-1]["outcome"] or {}).get("ending") not in {
         "failed",
         "lost",

@@ -67,7 +67,7 @@ _TASKFILES = (".yaml", ".yml")
 @click.option(
     "--forecast",
     "foresight",
-    type=click.Choice([one.value for one in Foresight]),
+    type=click.Choice([foresight.value for foresight in Foresight]),
     default=Foresight.LEARNED.value,
     show_default=True,
     help="Durations that the policy knows: the true ones, those learned from ended jobs, or none.",
@@ -122,11 +122,11 @@ def command(
     durations = ""
     if planned:
         plan = _of_taskfile(file, duration or DURATION_S, vram or VRAM)
-        found, durations = plan.jobs, plan.in_words()
+        trace_jobs, durations = plan.jobs, plan.in_words()
         memory, drawn = f"as declared or measured, else {format_bytes(vram or VRAM)}", None
     else:
-        found, memory, drawn = _of_trace(file, duration, vram, seed)
-    chosen = choose(found, first=jobs, all_at_once=all_at_once, load=load)
+        trace_jobs, memory, drawn = _of_trace(file, duration, vram, seed)
+    chosen = choose(trace_jobs, first=jobs, all_at_once=all_at_once, load=load)
     workload = fit(chosen, fleet)
     if not workload.jobs:
         raise UsageError(
@@ -160,12 +160,12 @@ def _of_trace(
         raise UsageError(
             "--duration is for task files: a trace says how long its jobs took; leave it out"
         )
-    found = read_trace(Path(file))
-    if all(job.vram is not None for job in found):
-        return found, "as the trace names it", None
+    trace_jobs = read_trace(Path(file))
+    if all(job.vram is not None for job in trace_jobs):
+        return trace_jobs, "as the trace names it", None
     if vram is not None:
-        return draw_memory(found, seed, always=vram), format_bytes(vram), None
-    return draw_memory(found, seed), f"drawn with seed {seed}: {SAID}", seed
+        return draw_memory(trace_jobs, seed, always=vram), format_bytes(vram), None
+    return draw_memory(trace_jobs, seed), f"drawn with seed {seed}: {SAID}", seed
 
 
 def _of_taskfile(file: str, seconds: float, vram: int) -> Planned:

@@ -129,12 +129,12 @@ def command(
 
 def scheduler_record(home: Home) -> dict[str, Json]:
     """Return who the scheduler is and how it is: running, stopping, stopped or absent."""
-    one = scheduler_of(home)
+    scheduler = scheduler_of(home)
     return {
-        "pid": one.pid,
-        "state": one.state,
-        "since": None if one.since is None else iso(one.since),
-        "version": one.version,
+        "pid": scheduler.pid,
+        "state": scheduler.state,
+        "since": None if scheduler.since is None else iso(scheduler.since),
+        "version": scheduler.version,
     }
 
 
@@ -187,7 +187,7 @@ def _draw(home: Home, store: Store, patterns: Sequence[str]) -> bool:
         return any(job.state is State.FAILED for job in jobs)
     screen = Snapshots(home, store).take()
     say(screen_lines(screen, width()))
-    return any(one.line.state is State.FAILED for one in screen.recent)
+    return any(ending.line.state is State.FAILED for ending in screen.recent)
 
 
 def _report(home: Home, store: Store, patterns: Sequence[str], *, as_json: bool) -> Report:

@@ -123,11 +123,11 @@ def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
         running = [job for job in jobs if job.state is State.RUNNING]
         needy = store.read.dependants_of(job.id for job in jobs)
         if needy:
-            told = (
+            skipped = (
                 f"{counted(len(needy), 'job')} that {'needs' if len(needy) == 1 else 'need'} them"
             )
             would = "would" if dry_run else "will"
-            click.echo(f"{told} {would} be skipped: {named(needy)}", err=True)
+            click.echo(f"{skipped} {would} be skipped: {named(needy)}", err=True)
         if dry_run:
             rehearse(jobs, _would)
             return
@@ -195,20 +195,20 @@ def retry(patterns: tuple[str, ...], failed: bool, force: bool, dry_run: bool) -
 
 
 def _retried(job: JobRow, asked: Collection[int], held: Collection[int]) -> str:
-    told = "held again" if job.id in held else "queued again"
-    return told if job.id in asked else f"{told} with them"
+    outcome = "held again" if job.id in held else "queued again"
+    return outcome if job.id in asked else f"{outcome} with them"
 
 
 def _chosen(store: Store, patterns: Sequence[str], *, failed: bool, force: bool) -> list[JobRow]:
     if not patterns and not failed:
         raise UsageError("say which jobs: PATTERN…, or --failed")
     if not patterns:
-        found = store.read.in_state(State.FAILED)
-        if not found:
+        failed_jobs = store.read.in_state(State.FAILED)
+        if not failed_jobs:
             raise UsageError(
                 "nothing to retry: no job failed; `launcher retry PATTERN…` takes others"
             )
-        return found
+        return failed_jobs
     states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
     jobs = select(store, patterns)
     if not force and all(job.state is State.DONE for job in jobs):

@@ -71,8 +71,8 @@ def _say_failed(jobs: Sequence[JobRow]) -> None:
     never = [job for job in jobs if job.spec.terms.rerun == "never"]
     if never:
         numbers = " ".join(str(job.id) for job in never)
-        told = f"failed, as {'it' if len(never) == 1 else 'they'} must never run twice"
-        click.echo(f"{told}: {named(never, len(never))}", err=True)
+        failed = f"failed, as {'it' if len(never) == 1 else 'they'} must never run twice"
+        click.echo(f"{failed}: {named(never, len(never))}", err=True)
         click.echo(f"  launcher retry {numbers}", err=True)
 
 

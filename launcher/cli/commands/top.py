@@ -148,9 +148,9 @@ def _farewell(desk: Desk) -> str:
     number, verb = (running, ("goes", "go")) if running else (queued, ("waits", "wait"))
     if not number:
         return "no job runs or waits; `launcher top` to come back"
-    told = f"{counted(number, 'job')} {verb[0] if number == 1 else verb[1]}"
+    left = f"{counted(number, 'job')} {verb[0] if number == 1 else verb[1]}"
     on = " on" if running else ""
-    return f"{told}{on}; `launcher top` to come back, `launcher stop` to stop"
+    return f"{left}{on}; `launcher top` to come back, `launcher stop` to stop"
 
 
 if __name__ == "__main__":

@@ -82,8 +82,8 @@ class Waiter:
         if held:
             self._held_said = True
             does = "does" if len(held) == 1 else "do"
-            told = f"{counted(len(held), 'held job')} {does} not start before `launcher release`"
-            click.echo(f"{told}: {named(held)}", err=True)
+            warning = f"{counted(len(held), 'held job')} {does} not start before `launcher release`"
+            click.echo(f"{warning}: {named(held)}", err=True)
 
 
 @click.command(epilog=f"PATTERN: {HELP}")

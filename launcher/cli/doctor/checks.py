@@ -1,28 +1,23 @@
-"""A check of the machine and the queue: from facts to findings."""
+"""The check of the machine and the queue: from facts to findings."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
-from launcher.cli.doctor.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
+from launcher.cli.doctor.facts import Disk, Facts, Groups, Logout, Queue
 from launcher.cli.doctor.findings import Finding, ok, trouble, unknown, warning
 from launcher.cli.doctor.gpu_checks import check_gpus
+from launcher.cli.doctor.machine_checks import (
+    HOME_BYTES,
+    check_clock,
+    check_cores,
+    check_disk,
+    check_open_files,
+    check_processes,
+    check_results,
+    check_shared,
+)
 from launcher.errors import counted
-from launcher.screens.format import moment
-from launcher.system.home_checks import is_remote
-from launcher.units import format_bytes, format_seconds
 
-RESULTS = "results' disk"
-GIB = 1 << 30
-# bytes that are free: below the first nothing works, below the second it will soon not
-HOME_BYTES = (256 << 20, 2 * GIB)  # records of jobs and their logs
-RESULTS_BYTES = (1 * GIB, 10 * GIB)  # a checkpoint of a large model has gigabytes
-FEW_FILES = 10_000  # an experiment makes thousands
-SHARED_BYTES = 1 * GIB  # a loader passes batches through it; a container has 64 MiB
-FEW_OPEN_FILES = 4096  # loaders open one for each tensor that they pass on
-FEW_PROCESSES = 1024  # threads count, too: a training has hundreds
 _NO_HOME = "the home is not to be used, see above"
-_OLDEST_YEAR, _LAST_YEAR = 2025, 2100
-_SKEW_S = 60.0  # what another clock may be ahead without harm
 
 
 def check(facts: Facts) -> tuple[Finding, ...]:
@@ -35,16 +30,16 @@ def _all(facts: Facts) -> Iterator[Finding]:
     yield _configuration(facts)
     yield _home(facts.queue, facts.home)
     if facts.home is not None:
-        yield _disk("home's disk", facts.home, HOME_BYTES)
-    yield _results(facts.results)
-    yield _shared(facts.shared)
+        yield check_disk("home's disk", facts.home, HOME_BYTES)
+    yield check_results(facts.results)
+    yield check_shared(facts.shared)
     yield _claims(facts)
-    yield _clock(facts)
+    yield check_clock(facts)
     if facts.cores is not None:
-        yield _cores(facts.cores)
+        yield check_cores(facts.cores)
     if facts.limits is not None:
-        yield _open_files(facts.limits)
-        yield _processes(facts.limits)
+        yield check_open_files(facts.limits)
+        yield check_processes(facts.limits)
     yield _logout(facts.logout)
     if facts.groups is not None:
         yield _groups(facts.groups)
@@ -84,50 +79,6 @@ def _home(queue: Queue, disk: Disk | None) -> Finding:
     return ok(name, f"{queue.home}, on a local file system{kind}")
 
 
-def _results(disk: Disk | None) -> Finding:
-    if disk is None:
-        return warning(
-            RESULTS, "this shell's folder was deleted", "go to a folder that is there: cd"
-        )
-    if not disk.writable:
-        return warning(RESULTS, f"{disk.path} cannot be written", "go to a folder of your own")
-    return _disk(RESULTS, disk, RESULTS_BYTES)
-
-
-def _disk(name: str, disk: Disk, least: tuple[int, int]) -> Finding:
-    if disk.free is None or disk.total is None:
-        return unknown(name, f"nobody tells how much room there is in {disk.path}")
-    summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
-    advice = "`launcher clean` deletes what ended attempts left; then see `du -sh *`"
-    if disk.free < least[0]:
-        return trouble(name, summary, advice)
-    if disk.free < least[1]:
-        return warning(name, summary, advice)
-    if disk.files is not None and disk.files < FEW_FILES:
-        return warning(name, f"{summary}, but room for {disk.files:,} more files only", advice)
-    if is_remote(disk.kind):
-        return ok(name, f"{summary} ({disk.kind}, over the network)")
-    return ok(name, summary)
-
-
-def _shared(disk: Disk | None) -> Finding:
-    name = "shared memory"
-    if disk is None or disk.free is None or disk.total is None:
-        return warning(
-            name,
-            "there is no /dev/shm, through which loaders pass images to a training",
-            "train with num_threads: 0, or have /dev/shm mounted",
-        )
-    summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
-    if disk.free >= SHARED_BYTES:
-        return ok(name, summary)
-    if disk.total < SHARED_BYTES:
-        advice = "start the container with more (docker run --shm-size 8g), or use few loaders"
-    else:
-        advice = f"see who fills it: ls -l {disk.path}"
-    return warning(name, f"{summary}: loaders of images may die there", advice)
-
-
 def _claims(facts: Facts) -> Finding:
     name = "promises"
     if facts.claims_trouble:
@@ -137,75 +88,6 @@ def _claims(facts: Facts) -> Finding:
             f"have {facts.claims or 'the folder'} mended, or set LAUNCHER_CLAIMS for all users",
         )
     return ok(name, f"schedulers tell each other in {facts.claims} what they promised")
-
-
-def _clock(facts: Facts) -> Finding:
-    name, year = "clock", datetime.fromtimestamp(facts.now, UTC).year
-    summary = moment(facts.now)
-    if not _OLDEST_YEAR <= year <= _LAST_YEAR:
-        return trouble(name, f"it is not {summary}", "set the clock: timedatectl set-ntp true")
-    ahead_s = (facts.queue.newest or 0.0) - facts.now
-    if ahead_s > _SKEW_S:
-        return warning(
-            name,
-            f"{summary}; the queue saw something {format_seconds(ahead_s)} later: it was set back",
-            "check it (timedatectl); times of jobs and pauses are wrong until then",
-        )
-    return ok(name, summary)
-
-
-def _cores(cores: Cores) -> Finding:
-    name = "cores"
-    summary = f"{cores.usable} of {cores.machine} can be used"
-    why = []
-    if cores.allowed < cores.machine:
-        why.append(f"this shell may use {cores.allowed} (taskset, or a cgroup)")
-    if cores.usable < cores.allowed:
-        why.append("the cgroup limits their time")
-    if why:
-        summary += f": {', '.join(why)}"
-    limits = {key: value for key, value in cores.threads.items() if value.strip()}
-    if limits:
-        limited = ", ".join(f"{key}={value}" for key, value in sorted(limits.items()))
-        return warning(
-            name,
-            f"{summary}; {limited} is set in this shell and holds for its jobs, whatever cores they get",
-            f"unset {' '.join(sorted(limits))}: each job is told its number of cores",
-        )
-    if cores.usable < 2:
-        return warning(
-            name,
-            f"{summary}: a training and whatever loads its images share it",
-            "leave num_threads at 0, or get more cores (in a container: docker run --cpus)",
-        )
-    return ok(name, summary)
-
-
-def _open_files(limits: Limits) -> Finding:
-    name, soft, hard = "open files", limits.open_files, limits.open_files_most
-    if soft is None or soft >= FEW_OPEN_FILES:
-        return ok(name, "no limit" if soft is None else f"at most {soft:,} for each process")
-    more = "any number" if hard is None else f"{hard:,}"
-    most = f" (can be raised to {more})" if hard is None or hard > soft else ""
-    wanted = FEW_OPEN_FILES * 4 if hard is None else min(hard, FEW_OPEN_FILES * 4)
-    advice = f"ulimit -n {wanted} in this shell, before jobs are queued"
-    if hard is not None and hard < FEW_OPEN_FILES:
-        advice = "have an administrator raise nofile in /etc/security/limits.conf"
-    return warning(name, f"at most {soft:,} for each process{most}: loaders need more", advice)
-
-
-def _processes(limits: Limits) -> Finding:
-    name = "processes"
-    soft, hard = limits.processes, limits.processes_most
-    if soft is None:
-        return ok(name, "no limit")
-    summary = f"at most {soft:,} of one user, threads among them"
-    if soft >= FEW_PROCESSES:
-        return ok(name, summary)
-    advice = f"ulimit -u {hard or 'unlimited'} in this shell, before jobs are queued"
-    if hard is not None and hard < FEW_PROCESSES:
-        advice = "have an administrator raise nproc in /etc/security/limits.conf"
-    return warning(name, f"{summary}: a training has hundreds", advice)
 
 
 def _logout(logout: Logout) -> Finding:

@@ -36,75 +36,75 @@ class Finding:
 
     name: str
     verdict: Verdict
-    told: str
+    summary: str
     advice: str = ""  # what to do; empty: nothing
 
     def columns(self) -> tuple[str, ...]:
         """Return the finding as a line for pipes."""
-        return (self.name, self.verdict, harmless(self.told), harmless(self.advice) or "-")
+        return (self.name, self.verdict, harmless(self.summary), harmless(self.advice) or "-")
 
     def record(self) -> dict[str, Json]:
         """Return the finding for JSON."""
         return {
             "name": self.name,
             "verdict": self.verdict,
-            "told": self.told,
+            "told": self.summary,
             "advice": self.advice or None,
         }
 
 
 def ok(name: str, summary: str, advice: str = "") -> Finding:
     """Return that a thing is as it should be."""
-    return Finding(name=name, verdict=Verdict.OK, told=summary, advice=advice)
+    return Finding(name=name, verdict=Verdict.OK, summary=summary, advice=advice)
 
 
 def warning(name: str, summary: str, advice: str) -> Finding:
     """Return that a thing may cost its owner something."""
-    return Finding(name=name, verdict=Verdict.WARNING, told=summary, advice=advice)
+    return Finding(name=name, verdict=Verdict.WARNING, summary=summary, advice=advice)
 
 
 def trouble(name: str, summary: str, advice: str) -> Finding:
     """Return that jobs cannot run well before this is mended."""
-    return Finding(name=name, verdict=Verdict.TROUBLE, told=summary, advice=advice)
+    return Finding(name=name, verdict=Verdict.TROUBLE, summary=summary, advice=advice)
 
 
 def unknown(name: str, summary: str, advice: str = "") -> Finding:
     """Return that nobody can say how a thing is, or that it does not matter here."""
-    return Finding(name=name, verdict=Verdict.UNKNOWN, told=summary, advice=advice)
+    return Finding(name=name, verdict=Verdict.UNKNOWN, summary=summary, advice=advice)
 
 
 def draw(findings: Sequence[Finding], width: int) -> list[Line]:
     """Return a line or more for each finding, below it what to do, and last how many are what."""
-    names = max((len(one.name) for one in findings), default=0)
-    words = max(len(one.value) for one in Verdict)
+    names = max((len(finding.name) for finding in findings), default=0)
+    words = max(len(verdict.value) for verdict in Verdict)
     before = 2 + words + len(_GAP) + names + len(_GAP)
     room = max(_LEAST, width - before)
     lines = []
-    for one in findings:
-        glyph, tone = LOOKS[one.verdict]
-        first, *rest = wrap(harmless(one.told), room, break_on_hyphens=False) or [""]
+    for finding in findings:
+        glyph, tone = LOOKS[finding.verdict]
+        first, *rest = wrap(harmless(finding.summary), room, break_on_hyphens=False) or [""]
         head = (
-            Span(f"{glyph} {one.verdict:<{words}}", tone),
-            Span(f"{_GAP}{one.name:<{names}}{_GAP}", Tone.STRONG),
+            Span(f"{glyph} {finding.verdict:<{words}}", tone),
+            Span(f"{_GAP}{finding.name:<{names}}{_GAP}", Tone.STRONG),
             Span(first),
         )
         lines.append(Line(head))
         lines += [Line((Span(" " * before), Span(text))) for text in rest]
-        advice = wrap(harmless(one.advice), max(_LEAST, room - 2), break_on_hyphens=False)
+        advice = wrap(harmless(finding.advice), max(_LEAST, room - 2), break_on_hyphens=False)
         for number, text in enumerate(advice):
             mark = "  " if number else "→ "
             lines.append(Line((Span(" " * before), Span(f"{mark}{text}", tone))))
     lines += [Line(()), Line((Span(tally(findings), Tone.STRONG),))]
-    return [one.cut(width) for one in lines]
+    return [row.cut(width) for row in lines]
 
 
 def tally(findings: Iterable[Finding]) -> str:
     """Return how many findings are what, in words."""
-    counts = Counter(one.verdict for one in findings)
+    counts = Counter(finding.verdict for finding in findings)
     plural = {Verdict.WARNING: "s", Verdict.TROUBLE: "s"}
-    said = [
-        f"{counts[one]} {one}{plural.get(one, '') if counts[one] > 1 else ''}"
-        for one in Verdict
-        if counts[one]
+    parts = [
+        f"{counts[verdict]} {verdict}{plural.get(verdict, '') if counts[verdict] > 1 else ''}"
+        for verdict in Verdict
+        if counts[verdict]
     ]
-    return " · ".join(said)
+    return " · ".join(parts)

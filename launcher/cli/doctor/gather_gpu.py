@@ -99,7 +99,7 @@ def torch_here(path: list[str] | None = None) -> Torch:
     spec = PathFinder.find_spec("torch", path)
     if spec is None or spec.origin is None:
         return Torch()
-    told: dict[str, str] = {}
+    constants: dict[str, str] = {}
     with contextlib.suppress(OSError, SyntaxError, ValueError):
         text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
         for line in ast.parse(text).body:
@@ -108,22 +108,26 @@ def torch_here(path: list[str] | None = None) -> Torch:
                 line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
             )
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                told |= {one.id: value.value for one in targets if isinstance(one, ast.Name)}
+                constants |= {
+                    target.id: value.value for target in targets if isinstance(target, ast.Name)
+                }
     others = {"hip": "AMD's GPUs (ROCm)", "xpu": "Intel's GPUs"}
-    other = next((said for name, said in others.items() if told.get(name)), "")
+    other = next((vendor for name, vendor in others.items() if constants.get(name)), "")
     return Torch(
-        version=told.get("__version__", "of an unknown version"), cuda=told.get("cuda"), other=other
+        version=constants.get("__version__", "of an unknown version"),
+        cuda=constants.get("cuda"),
+        other=other,
     )
 
 
 def try_torch(torch: Torch, patience_s: float = TORCH_S) -> Torch:
     """Let torch compute on a GPU in a process of its own."""
-    said = answer((sys.executable, "-c", _TRIAL), patience_s)
-    told = None
+    output = answer((sys.executable, "-c", _TRIAL), patience_s)
+    result = None
     with contextlib.suppress(ValueError, IndexError):
-        told = json.loads(said.splitlines()[-1])
-    match told:
+        result = json.loads(output.splitlines()[-1])
+    match result:
         case {"works": bool(works), "said": str(words)}:
             tried = f"it computed on {words}" if works else words
             return replace(torch, works=works, tried=tried)
-    return replace(torch, works=False, tried=f"it did not come to its end: {said.strip()[-200:]}")
+    return replace(torch, works=False, tried=f"it did not come to its end: {output.strip()[-200:]}")

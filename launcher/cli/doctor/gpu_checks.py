@@ -134,8 +134,8 @@ def _cards(driver: Driver) -> Finding:
 
 
 def _visible(facts: Facts) -> Finding:
-    gpus, said = facts.driver.gpus, facts.visible
-    if said is None:
+    gpus, visible = facts.driver.gpus, facts.visible
+    if visible is None:
         names = {gpu.name for gpu in gpus if gpu.mig is None}
         if len(names) > 1 and facts.order != "PCI_BUS_ID":
             return ok(
@@ -145,11 +145,11 @@ def _visible(facts: Facts) -> Finding:
                 "for the same numbers everywhere: export CUDA_DEVICE_ORDER=PCI_BUS_ID",
             )
         return ok(VISIBLE, "CUDA_VISIBLE_DEVICES is not set: jobs may use every GPU")
-    wanted = visible_devices({"CUDA_VISIBLE_DEVICES": said}) or ()
+    wanted = visible_devices({"CUDA_VISIBLE_DEVICES": visible}) or ()
     shown = [gpu.label for gpu in gpus if is_visible(gpu, wanted)]
     lost = [process for process in wanted if not any(is_visible(gpu, (process,)) for gpu in gpus)]
     if not gpus:
-        return ok(VISIBLE, f"CUDA_VISIBLE_DEVICES={said}, and there is no GPU")
+        return ok(VISIBLE, f"CUDA_VISIBLE_DEVICES={visible}, and there is no GPU")
     if not wanted or wanted[0] == "-1":
         return warning(
             VISIBLE,
@@ -160,10 +160,12 @@ def _visible(facts: Facts) -> Finding:
         labels = ", ".join(gpu.label.removeprefix("cuda:") for gpu in gpus)
         return warning(
             VISIBLE,
-            f"CUDA_VISIBLE_DEVICES={said} names what is not there: {', '.join(lost)}",
+            f"CUDA_VISIBLE_DEVICES={visible} names what is not there: {', '.join(lost)}",
             f"unset it, or name some of: {labels}",
         )
-    return ok(VISIBLE, f"CUDA_VISIBLE_DEVICES={said}: jobs from this shell use {', '.join(shown)}")
+    return ok(
+        VISIBLE, f"CUDA_VISIBLE_DEVICES={visible}: jobs from this shell use {', '.join(shown)}"
+    )
 
 
 def _others(gpus: tuple[GpuSnapshot, ...], user: str) -> Finding:
@@ -176,13 +178,13 @@ def _others(gpus: tuple[GpuSnapshot, ...], user: str) -> Finding:
                 taken.setdefault(who, Counter())[gpu.label] += 1
                 amounts[who] += process.used or 0
     blind = [gpu.label for gpu in gpus if gpu.processes is None and not gpu.fault]
-    said = [
+    usage = [
         f"{who} {f'{format_bytes(amounts[who])} ' if amounts[who] else ''}on {', '.join(labels)}"
         for who, labels in taken.items()
     ]
-    if said:
+    if usage:
         idle = sum(gpu.processes == () for gpu in gpus)
-        summary = f"{'; '.join(said)}; {counted(idle, 'GPU')} without anybody"
+        summary = f"{'; '.join(usage)}; {counted(idle, 'GPU')} without anybody"
         return ok(OTHERS, summary, "`launcher gpus` shows every process; jobs keep clear of them")
     if blind:
         return unknown(OTHERS, f"the driver does not tell who uses {', '.join(blind)}")

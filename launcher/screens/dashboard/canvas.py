@@ -34,7 +34,7 @@ class Canvas(Widget, can_focus=True):
     def show(self, drawn: Drawn) -> None:
         """Draw these lines in place of those before."""
         before = self._rows
-        self._rows = [(one, place in drawn.chosen) for place, one in enumerate(drawn.lines)]
+        self._rows = [(row, place in drawn.chosen) for place, row in enumerate(drawn.lines)]
         width = self.size.width
         if len(before) != len(self._rows):
             self.refresh()
@@ -56,7 +56,7 @@ class Canvas(Widget, can_focus=True):
         if chosen:
             text = drawn.text
             return Strip([Segment(text + " " * max(0, width - width_of(text)), CHOSEN)])
-        segments = [Segment(one.text, self._styles[one.tone]) for one in drawn.spans]
+        segments = [Segment(span.text, self._styles[span.tone]) for span in drawn.spans]
         return Strip(segments).adjust_cell_length(width)
 
 

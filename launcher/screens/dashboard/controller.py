@@ -114,7 +114,7 @@ class Desk:
         """Return the page with its bottom line."""
         page = self._pages[-1]
         drawn = page.draw(width, max(1, height - 1))
-        lines = [one.cut(width) for one in drawn.lines[: height - 1]]
+        lines = [row.cut(width) for row in drawn.lines[: height - 1]]
         lines += [line("")] * (height - 1 - len(lines))
         return replace(drawn, lines=[*lines, self._bottom(page, width)])
 
@@ -162,12 +162,12 @@ class Desk:
         """Leave what belongs to a queue that is gone."""
         if self._store is not None:
             self._deed = None
-            self._pages = [one for one in self._pages if not isinstance(one, JobPage)]
+            self._pages = [page for page in self._pages if not isinstance(page, JobPage)]
             self.say("the queue was deleted or replaced", Tone.WARN)
         self._store = self._source.store
 
     def _look_at_job(self) -> None:
-        for page in [one for one in self._pages if isinstance(one, JobPage)]:
+        for page in [page for page in self._pages if isinstance(page, JobPage)]:
             page.look()
             if page.gone:
                 self._pages.remove(page)
@@ -183,14 +183,14 @@ class Desk:
             return
         try:
             rows = store.read.jobs_by_id([job])
-            found = propose(key, rows[0], store) if rows else f"job {job} was cleaned"
+            proposal = propose(key, rows[0], store) if rows else f"job {job} was cleaned"
         except sqlite3.Error as error:
             self.say(_one_line(error), Tone.BAD)
             return
-        if isinstance(found, Deed):
-            self._deed = found
+        if isinstance(proposal, Deed):
+            self._deed = proposal
         else:
-            self.say(found, Tone.WARN)
+            self.say(proposal, Tone.WARN)
 
     def _answer(self, key: str) -> None:
         deed, self._deed = self._deed, None
@@ -270,7 +270,7 @@ class Desk:
             return self._said.cut(width)
         keys = page.hints
         if self._read_only or self._source.store is None:
-            keys = [one for one in keys if one[0] not in WATCHING]
+            keys = [binding for binding in keys if binding[0] not in WATCHING]
         text = ""
         if page is self._overview and self._sought:
             text = f"filter: {shortened(harmless(self._sought), 20)}, Esc shows all  "

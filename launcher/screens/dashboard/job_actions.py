@@ -36,9 +36,9 @@ class Deed:
         before = f"{self.verb} {self.job.id} "
         room = width - width_of(before) - width_of(self.tail) - width_of(_ANSWERS)
         name = shortened(harmless(self.job.name), max(room, LEAST_NAME), middle=True)
-        told = Span(before + name + self.tail, Tone.WARN)
+        question = Span(before + name + self.tail, Tone.WARN)
         asked = Span(_ANSWERS, Tone.STRONG)
-        return Line((*Line((told,)).cut(max(1, width - width_of(_ANSWERS))).spans, asked))
+        return Line((*Line((question,)).cut(max(1, width - width_of(_ANSWERS))).spans, asked))
 
 
 def propose(key: str, job: JobRow, store: Store) -> Deed | str:
@@ -92,12 +92,12 @@ def _cancelled(job: JobRow, store: Store) -> Deed | str:
         return f"job {job.id} is {job.state} already: there is nothing to cancel"
     needy = len(store.read.dependants_of([job.id]))
     verb = "needs" if needy == 1 else "need"
-    told = f" {counted(needy, 'job')} that {verb} it will be skipped" if needy else ""
+    dependants = f" {counted(needy, 'job')} that {verb} it will be skipped" if needy else ""
     runs = job.state is State.RUNNING
     return Deed(
         job=job,
         verb="end running job" if runs else "cancel job",
-        tail=f"?{told}",
+        tail=f"?{dependants}",
         done="asked to end" if runs else "cancelled",
         act=lambda queue: queue.owning.cancel([job.id], time.time()),
         after=_wake_one if runs else wake,
@@ -111,11 +111,11 @@ def _again(job: JobRow, store: Store) -> Deed | str:
         return f"job {job.id} is done; `launcher retry {job.id} --force` runs it again"
     others = len(store.owning.again([job.id])) - 1
     verb = "belongs" if others == 1 else "belong"
-    told = f" with {counted(others, 'job')} that {verb} to it" if others else ""
+    dependants = f" with {counted(others, 'job')} that {verb} to it" if others else ""
     return Deed(
         job=job,
         verb="retry job",
-        tail=f"{told}?",
+        tail=f"{dependants}?",
         done="held again" if store.owning.held_before([job.id]) else "queued again",
         act=lambda queue: queue.owning.retry([job.id], time.time()),
         after=_go_on,

@@ -90,19 +90,19 @@ class JobPage:
         needs = sorted(
             self._store.read.needed_by(row.id), key=lambda need: (need.state is State.DONE, need.id)
         )
-        listed = [(f"  {one.id}", one.state, harmless(one.name)) for one in needs[:NEEDS]]
+        listed = [(f"  {need.id}", need.state, harmless(need.name)) for need in needs[:NEEDS]]
         more = len(needs) - NEEDS
         events = event_cells(record["events"])
         events_title = f"events, the newest first, in local time ({zone(row.submitted)})"
         results = (record["result"] or {}).items()
         wanted = "needs" if len(needy) == 1 else "need"
-        said = f"{counted(len(needy), 'open job')} {wanted} it: {named(needy)}"
+        dependants = f"{counted(len(needy), 'open job')} {wanted} it: {named(needy)}"
         self._events_title = events_title
         self._sections = [
             (row.state, [("  " + (record["note"] or "no reason is known"),)]),
             ("needs", [*listed, *([(f"  and {more:,} more",)] if more > 0 else [])]),
-            ("needed by", [(f"  {said}",)] if needy else []),
-            ("attempts", [attempt_cells(one, labels) for one in record["attempts"]]),
+            ("needed by", [(f"  {dependants}",)] if needy else []),
+            ("attempts", [attempt_cells(attempt, labels) for attempt in record["attempts"]]),
             (events_title, events[::-1]),
             ("result", [(f"  {harmless(str(key))}", _plain(value)) for key, value in results]),
             ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),
@@ -146,7 +146,7 @@ class JobPage:
         window.fit(len(lines), room)
         if self._why and self._page == 0:
             self._why = False
-            events = [n for n, one in enumerate(lines) if one.text == self._events_title]
+            events = [n for n, row in enumerate(lines) if row.text == self._events_title]
             window.top = max(0, min(events[0] - 2, len(lines) - room)) if events else 0
         return Drawn(lines=[*head, *lines[window.top : window.end]])
 
@@ -168,8 +168,8 @@ class JobPage:
         lines = [line(text) for text in self._log.lines(file, width, back=back)]
         if lines:
             return lines
-        told = "it has not run yet" if file is None else "nothing is written yet"
-        return [line(told, Tone.DIM)]
+        absence = "it has not run yet" if file is None else "nothing is written yet"
+        return [line(absence, Tone.DIM)]
 
     def _place(self) -> str:
         window = self._windows[1]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from launcher.errors import counted
-from launcher.screens import queue_view
+from launcher.screens import queue_summary, queue_view
 from launcher.screens.dashboard.key_bindings import HINTS
 from launcher.screens.dashboard.layout import Layout, Section, Stop, Window, laid_out
 from launcher.screens.dashboard.page import Drawn
@@ -85,7 +85,7 @@ class Overview:
         """Return the head of the screen, and of the rest what the window shows."""
         if self._screen is None:
             return Drawn(lines=[line("looking …", Tone.DIM)])
-        head = [*queue_view.head(self._screen, width), line("")]
+        head = [*queue_summary.head(self._screen, width), line("")]
         head = head[: max(1, height // 2)]
         self._lay_out(width)
         room = height - len(head)
@@ -112,9 +112,9 @@ class Overview:
 
     def _below(self, width: int) -> list[Line]:
         """Return a line that tells of waiting jobs where all of them lie below the window."""
-        waiting = {} if self._screen is None else {one.id: one for one in self._screen.waiting}
+        waiting = {} if self._screen is None else {job.id: job for job in self._screen.waiting}
         lines = self._layout.lines
-        first = next((n for n, one in enumerate(lines) if one.job in waiting), None)
+        first = next((n for n, row in enumerate(lines) if row.job in waiting), None)
         if first is None or first < self._window.end:
             return []
         count = counted(len(waiting) + (self._screen.more if self._screen else 0), "waiting job")
@@ -197,7 +197,7 @@ class Overview:
 def _sections(screen: Screen, width: int) -> list[Section]:
     parts = [("gpus", queue_view.gpus(screen, width))]
     if screen.found is not None:
-        parts.insert(0, ("found", queue_view.found(screen, width)))
+        parts.insert(0, ("found", queue_view.matching_jobs(screen, width)))
     else:
         parts += [
             ("running", queue_view.running(screen, width)),
@@ -207,5 +207,5 @@ def _sections(screen: Screen, width: int) -> list[Section]:
     return [Section(name=name, lines=tuple(lines)) for name, lines in parts]
 
 
-def _marked(one: Line, mark: str) -> Line:
-    return Line((Span(mark, Tone.STRONG), *one.spans), one.job)
+def _marked(row: Line, mark: str) -> Line:
+    return Line((Span(mark, Tone.STRONG), *row.spans), row.job)

@@ -95,28 +95,28 @@ class Recorder:
 
 def at_time(screens: Sequence[Screen], at: float) -> Screen:
     """Return which screen was the newest at a time, the first where that is earlier."""
-    return next((one for one in reversed(screens) if one.at <= at), screens[0])
+    return next((screen for screen in reversed(screens) if screen.at <= at), screens[0])
 
 
 def _json(value: object) -> Json:
     """Return a value as JSON; fields of a dataclass that are as usual are left out."""
     match value:
         case Mapping():
-            return {str(key): _json(one) for key, one in value.items()}
+            return {str(key): _json(item) for key, item in value.items()}
         case frozenset():
             return sorted(value)
         case list() | tuple():
-            return [_json(one) for one in value]
+            return [_json(item) for item in value]
         case None | bool() | int() | float() | str():
             return value
     if not is_dataclass(value):
         raise TypeError(f"no JSON: {value!r}")
-    content = ((one, getattr(value, one.name)) for one in fields(value))
-    return {one.name: _json(part) for one, part in content if part != _usual(one)}
+    content = ((field, getattr(value, field.name)) for field in fields(value))
+    return {field.name: _json(part) for field, part in content if part != _usual(field)}
 
 
-def _usual(one: Field[Any]) -> Any:  # of any type
-    return one.default if one.default_factory is MISSING else one.default_factory()
+def _usual(field: Field[Any]) -> Any:  # of any type
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _value(kind: Any, value: Any, place: str) -> Any:  # annotations are values of any type
@@ -129,18 +129,20 @@ def _value(kind: Any, value: Any, place: str) -> Any:  # annotations are values 
     if origin is UnionType:
         if value is None and type(None) in inside:
             return None
-        return _value(next(one for one in inside if one is not type(None)), value, place)
+        return _value(next(member for member in inside if member is not type(None)), value, place)
     if origin in {tuple, frozenset} and isinstance(value, list):
         kinds = inside if Ellipsis not in inside and origin is tuple else inside[:1] * len(value)
         if len(kinds) == len(value):
             pairs = zip(kinds, value, strict=True)
-            return origin(_value(one, part, f"{place}[{n}]") for n, (one, part) in enumerate(pairs))
+            return origin(
+                _value(member, part, f"{place}[{n}]") for n, (member, part) in enumerate(pairs)
+            )
     if origin is Mapping and isinstance(value, dict):
-        known, content = inside
+        key_type, value_type = inside
         return {
-            _value(known, key, place): _harmless(part)
-            if content is Json
-            else _value(content, part, f"{place}.{key}")
+            _value(key_type, key, place): _harmless(part)
+            if value_type is Json
+            else _value(value_type, part, f"{place}.{key}")
             for key, part in value.items()
         }
     if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
@@ -163,18 +165,22 @@ def _harmless(value: Json) -> Json:
         case str():
             return harmless(value)
         case list():
-            return [_harmless(one) for one in value]
+            return [_harmless(item) for item in value]
         case dict():
-            return {harmless(key): _harmless(one) for key, one in value.items()}
+            return {harmless(key): _harmless(item) for key, item in value.items()}
     return value
 
 
 def _record(kind: type[Any], value: dict[str, Any], place: str) -> Any:  # any dataclass
-    known = {one.name: one for one in fields(kind)}
-    if unknown := value.keys() - known.keys():
+    by_name = {field.name: field for field in fields(kind)}
+    if unknown := value.keys() - by_name.keys():
         raise ValueError(f"{place} has no {min(unknown)}")
-    for one in known.values():
-        if one.name not in value and one.default is MISSING and one.default_factory is MISSING:
-            raise ValueError(f"{place} lacks its {one.name}")
-    parts = {key: _value(known[key].type, part, f"{place}.{key}") for key, part in value.items()}
+    for field in by_name.values():
+        if (
+            field.name not in value
+            and field.default is MISSING
+            and field.default_factory is MISSING
+        ):
+            raise ValueError(f"{place} lacks its {field.name}")
+    parts = {key: _value(by_name[key].type, part, f"{place}.{key}") for key, part in value.items()}
     return kind(**parts)

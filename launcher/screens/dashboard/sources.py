@@ -206,12 +206,12 @@ def _matching(screen: Screen, text: str) -> tuple[JobLine, ...]:
     shown = [
         *(work.line for work in screen.running),
         *screen.waiting,
-        *(one.line for one in screen.recent),
+        *(ending.line for ending in screen.recent),
     ]
     return tuple(
         {
-            one.id: one
-            for one in reversed(shown)
-            if fnmatchcase(one.name, glob) or fnmatchcase(one.run, glob) or str(one.id) == text
+            job.id: job
+            for job in reversed(shown)
+            if fnmatchcase(job.name, glob) or fnmatchcase(job.run, glob) or str(job.id) == text
         }.values()
     )[::-1]

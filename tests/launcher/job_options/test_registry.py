@@ -4,7 +4,7 @@ import click
 import pytest
 
 from launcher.cli.commands.add import command
-from launcher.cli.main import options_of
+from launcher.cli.option_defaults import options_of
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobOption, job_options, register_options

@@ -4,7 +4,7 @@ from launcher.errors import UsageError
 from launcher.screens.result_table import (
     Metric,
     Pivot,
-    known,
+    metric_names,
     of_result,
     of_rows,
     pivot,
@@ -68,7 +68,7 @@ def test_what_a_job_returned_is_known_where_no_table_knows_it() -> None:
         of_result("train/m", "m", "", {"epochs": 3, "loss": {"first": 2.0, "last": 0.5}}),
         of_result("command/prep", "", "", {"rows": 7, "n": 99, "note": "fine"}),
     ]
-    assert known([*ROWS, *jobs]) == ["n", "eer", "epochs", "loss.first", "loss.last", "rows"]
+    assert metric_names([*ROWS, *jobs]) == ["n", "eer", "epochs", "loss.first", "loss.last", "rows"]
     assert values(pivot("loss.last", ROWS, jobs)) == {("m", "loss.last"): 0.5}
     assert values(pivot("rows", ROWS, jobs)) == {("command/prep", "rows"): 7}
     assert ("command/prep", "n") not in pivot("n", ROWS, jobs).cells

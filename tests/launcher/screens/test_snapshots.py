@@ -10,7 +10,7 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.recording import record
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Terms
-from launcher.screens.queue_view import progress
+from launcher.screens.queue_summary import progress
 from launcher.screens.snapshots import Snapshots, scheduler_of
 from launcher.states import Done, Failed, Outcome, State, Stopped
 from launcher.store.queue import NewJob, Store

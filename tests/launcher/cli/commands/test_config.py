@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from launcher.cli.main import VERBS, Verbs, cli, options_of
+from launcher.cli.main import VERBS, Verbs, cli
+from launcher.cli.option_defaults import options_of
 from launcher.system.paths import Home
 from tests.launcher.conftest import Answer
 from tests.terminal import COMMAND, in_a_terminal

@@ -81,7 +81,7 @@ def test_a_machine_without_gpus_is_in_no_trouble() -> None:
     findings = check(facts(driver=Driver(absent="NVIDIA's driver is not loaded")))
 
     assert findings[0].verdict is Verdict.UNKNOWN
-    assert findings[0].told == "no GPUs: NVIDIA's driver is not loaded; jobs run on the CPU"
+    assert findings[0].summary == "no GPUs: NVIDIA's driver is not loaded; jobs run on the CPU"
     assert {one.verdict for one in findings[1:]} == {Verdict.OK}
 
 
@@ -258,7 +258,7 @@ def test_what_is_wrong_is_told_with_what_to_do(
 ) -> None:
     found = finding(given, name)
 
-    assert (found.verdict, told in found.told) == (verdict, True), found
+    assert (found.verdict, told in found.summary) == (verdict, True), found
     assert advice in found.advice
     if found.verdict in {Verdict.WARNING, Verdict.TROUBLE}:
         assert found.advice

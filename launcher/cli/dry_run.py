@@ -1,0 +1,163 @@
+"""`launcher run --dry-run`: what would run and why, as a listing, shell commands or JSON."""
+
+import json
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from enum import StrEnum
+from pathlib import Path
+
+import click
+
+from launcher.cli.group_rows import absent_groups
+from launcher.errors import UsageError
+from launcher.planning.export import plan_commands, plan_json
+from launcher.planning.first_wave import MachineState, hopeless_jobs
+from launcher.planning.machine_state import read_history, read_machine_state
+from launcher.planning.missing_packages import missing_packages
+from launcher.planning.plan import Plan
+from launcher.planning.preview import kinds_to_run, preview_plan, refusals
+from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob, compare_with_queue
+from launcher.screens.plan_view import WIDTH, draw_plan, refusal
+from launcher.store.client import (
+    look_at_queue,
+)
+from launcher.store.queue import Store
+from launcher.system.environment import unset
+from launcher.system.files import Json, stamp
+from launcher.system.git import worktree
+from launcher.system.paths import find_home
+
+
+class Form(StrEnum):
+    """The output of a dry run."""
+
+    SOME = "some"  # a listing of the first jobs
+    ALL = "--all"
+    COMMANDS = "--commands"
+    JSON = "--json"
+
+
+def groups_to_run(plans: Iterable[Sequence[ComparedJob]]) -> list[str]:
+    """Return the groups of the jobs that have to run, each once."""
+    compared_jobs = (compared for plan in plans for compared in plan)
+    to_run = (compared.job for compared in compared_jobs if compared.action is Action.RUN)
+    return [*dict.fromkeys(job.terms.group for job in to_run)]
+
+
+def compare(
+    store: Store | None, plan: Plan, *, force: bool, accept_code: bool
+) -> list[ComparedJob]:
+    """Return each job of a plan beside the queue's job of that name, with what to do about it."""
+    rows = store.read.jobs_of(Path.cwd(), plan.name) if store else {}
+    return compare_with_queue(plan, rows, stamp, force=force, accept_code=accept_code)
+
+
+def choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
+    """Return the output that the options of a dry run ask for.
+
+    Raises:
+        UsageError: it is no dry run, or the options exclude each other.
+    """
+    wanted = [form for form, given in asked.items() if given]
+    if wanted and not dry_run:
+        raise UsageError(
+            f"{wanted[0]} shows a plan and runs nothing: add --dry-run, or leave {wanted[0]} out"
+        )
+    if len(wanted) > 1 and Form.COMMANDS in wanted:
+        raise UsageError(f"say {' or '.join(wanted)}, not both")
+    return wanted[0] if wanted else Form.SOME
+
+
+def list_plans(
+    plans: Sequence[Plan],
+    taskfiles: Sequence[str],
+    form: Form,
+    options: Sequence[str],
+    pass_env: Sequence[str],
+) -> int:
+    """Print what would run; write nothing, and make no queue.
+
+    Args:
+        plans: one for each task file.
+        taskfiles: their paths, as typed.
+        form: the output.
+        options: further options of the command, as typed; they belong to the command that starts it.
+        pass_env: variables to pass to the jobs, beside those of the plans.
+
+    Returns:
+        The exit code: that of a usage error where `run` would refuse a plan; 0 for JSON, which
+        holds the reasons.
+    """
+    refused = False
+    home = find_home(os.environ)
+    shown: list[str] = []
+    records: list[Json] = []
+    with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
+        machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
+        kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
+        history = read_history(store, kinds, gpus=bool(machine_state.machine.gpus))
+        for plan, path in zip(plans, taskfiles, strict=True):
+            compared_jobs = compare(
+                store, plan, force="--force" in options, accept_code=ACCEPT_CODE in options
+            )
+            reasons = _refusals(store, plan, compared_jobs, machine_state, pass_env)
+            refused = refused or bool(reasons)
+            if form is Form.COMMANDS:
+                shown += plan_commands(compared_jobs)
+                _warn(plan, reasons)
+                continue
+            preview = preview_plan(compared_jobs, history, machine_state)
+            tree = worktree(Path.cwd(), {module for job in plan.jobs for module in job.sources})
+            if form is Form.JSON:
+                records.append(plan_json(plan, compared_jobs, preview, tree, refused=reasons))
+                continue
+            listing = draw_plan(
+                plan,
+                compared_jobs,
+                preview,
+                taskfile=path,
+                start=shlex.join(["launcher", "run", path, *options]),
+                tree=tree,
+                width=shutil.get_terminal_size((WIDTH, 24)).columns,
+                everything=form is Form.ALL,
+                refused=reasons,
+            )
+            shown += ["", listing] if shown else [listing]
+    if form is Form.JSON:
+        shown.append(json.dumps(records[0] if len(records) == 1 else _document(records)))
+    for text in shown:
+        click.echo(text)
+    return UsageError.exit_code if refused and form is not Form.JSON else 0
+
+
+def _refusals(
+    store: Store | None,
+    plan: Plan,
+    compared_jobs: Sequence[ComparedJob],
+    machine_state: MachineState,
+    pass_env: Sequence[str],
+) -> list[str]:
+    """Return why `run` would refuse a plan; empty: it would not."""
+    unset_variables = unset(os.environ, (*plan.pass_env, *pass_env))
+    uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
+    hopeless = hopeless_jobs(compared_jobs, machine_state)
+    return [
+        *refusals(plan, hopeless, unset_variables, uninstalled),
+        *absent_groups(store, groups_to_run([compared_jobs])),
+    ]
+
+
+def _document(records: Sequence[Json]) -> Json:
+    return {"schema": 1, "plans": [*records]}
+
+
+def _warn(plan: Plan, reasons: Sequence[str]) -> None:
+    """Print on stderr the warnings and refusals that a listing prints below its jobs."""
+    for warning in plan.warnings:
+        click.echo(str(warning), err=True)
+    if reasons:
+        click.echo(refusal(reasons), err=True)
