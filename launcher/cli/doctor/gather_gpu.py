@@ -42,10 +42,10 @@ def ask_driver(patience_s: float = DRIVER_S) -> Driver:
     def ask() -> None:
         try:
             answers.append(_driver(Nvml()))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is told
+        except Exception as error:  # noqa: BLE001  # any error is a finding
             answers.append(Driver(silent=f"{type(error).__name__}: {error}"))
 
-    # in a thread that nobody waits for at the end: a question may never return
+    # in a daemon thread, which does not delay the exit: a query may never return
     asking = threading.Thread(target=ask, name="driver", daemon=True)
     asking.start()
     asking.join(patience_s)
