@@ -91,7 +91,7 @@ async def shown(source: Renamed) -> AsyncIterator[tuple[Top, Pilot[int]]]:
 async def until(app: Top, pilot: Pilot[int], holds: Callable[[Screen], object], what: str) -> None:
     """Wait until the screen is as a picture wants it."""
     deadline = time.monotonic() + PATIENCE_S
-    while app.desk.screen is None or not holds(app.desk.screen):
+    while app.controller.screen is None or not holds(app.controller.screen):
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited in vain until {what}")
         await pilot.pause(0.2)
@@ -142,8 +142,8 @@ async def _work(app: Top, pilot: Pilot[int], gpus: Devices) -> None:
 
 async def _open_job(app: Top, pilot: Pilot[int]) -> None:
     """Open the training that has gone furthest, on the page of its metrics."""
-    assert app.desk.screen is not None
-    works = list(app.desk.screen.running)
+    assert app.controller.screen is not None
+    works = list(app.controller.screen.running)
     furthest = max(works, key=lambda work: work.step.step if work.step else 0)
     await pilot.press("/", *str(furthest.line.id), "enter")
     await pilot.press("enter", "3")

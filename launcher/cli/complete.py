@@ -161,7 +161,7 @@ def answer(whole: click.Command, verbs: Mapping[str, str], environ: Mapping[str,
 
 
 def stand_in(verbs: Mapping[str, str]) -> click.Group:
-    """Return a command line that looks like ours to somebody who types none of its options."""
+    """Return a command line that looks like ours to a user who types none of its options."""
     group = click.Group("launcher")
     flags = click.Option(["flags", *sorted(FLAGS)], is_flag=True)
     for name, does in verbs.items():
@@ -179,7 +179,7 @@ def stand_in(verbs: Mapping[str, str]) -> click.Group:
 
 
 def _ask(look: "Callable[[Completing], Found]") -> "Found":
-    """Ask the caller's queue; where that fails nothing is offered, and nothing is said."""
+    """Query the caller's queue; offer nothing, and print nothing, if that fails."""
     sqlite3 = importlib.import_module("sqlite3")
     errors = importlib.import_module("launcher.errors")
     paths = importlib.import_module("launcher.system.paths")
@@ -198,7 +198,7 @@ def _paths(incomplete: str, endings: Sequence[str]) -> list[str]:
     head, slash, beginning = incomplete.rpartition("/")
     written = f"{head}{slash}"
     names: list[str] = []
-    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home of nobody
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home of an unknown user
         folder = Path(written or ".").expanduser()
         for entry in os.scandir(folder):
             name = entry.name

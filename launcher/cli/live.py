@@ -62,4 +62,4 @@ def _listed(home: Home, store: Store, patterns: Sequence[str], columns: int) -> 
 
 
 def _unneeded() -> None:
-    """Nobody waits for a look at the GPUs: the next picture has it."""
+    """Return at once: the next picture has the result of a query of the GPUs."""

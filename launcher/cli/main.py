@@ -132,7 +132,9 @@ cli.params += APPEARANCE
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    if os.environ.get(VARIABLE, "").endswith("_complete"):  # a shell asks, and somebody waits
+    if os.environ.get(VARIABLE, "").endswith(
+        "_complete"
+    ):  # a shell asks for completions; answer fast
         sys.exit(answer(cli, VERBS, os.environ))
     _open_streams()
     choose_characters(ascii_only=False)
@@ -143,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = PIPE_CLOSED
         _drop_output()
     except OSError as error:
-        if code != MachineError.exit_code:  # else it was told, when the output was written first
+        if code != MachineError.exit_code:  # otherwise the first failed write has printed it
             click.echo(f"error: {error}", err=True)
         code = MachineError.exit_code
         _drop_output()

@@ -1,4 +1,4 @@
-"""Whether a program that is queued can be found, said at once instead of by a failed job later."""
+"""Warnings of programs that cannot be found, when they are queued instead of when they fail."""
 
 import os
 import shutil

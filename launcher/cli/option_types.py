@@ -1,4 +1,4 @@
-"""What options of the command line take besides words: numbers, stretches of time, memory."""
+"""Types of options of the command line: numbers, time spans, memory, and defaults as text."""
 
 import time
 from collections.abc import Callable
@@ -28,13 +28,29 @@ class Value(click.ParamType[Any]):
             return self.fail(str(error), param, ctx)
 
 
+class TextDefaultOption(click.Option):
+    """An option whose default is set later, by whoever reads the request; help and `config` show it."""
+
+    def __init__(self, *arguments: Any, text_default: str = "", **options: Any) -> None:
+        """Take the default as it would be typed; '': there is none."""
+        super().__init__(*arguments, **options)
+        self.text_default = text_default
+
+    def get_help_extra(self, ctx: click.Context) -> Any:  # click's own type is not public
+        """Return what stands in brackets behind the help text."""
+        extra = super().get_help_extra(ctx)
+        if self.text_default:
+            extra["default"] = self.text_default
+        return extra
+
+
 def typed(takes: ValueType) -> Value:
     """Return the type of an option that reads its values as task files do."""
     return Value(takes.metavar, lambda text: takes.read(text, time.time()))
 
 
 def span(*, most_s: float = FARTHEST_S, bare: bool = False) -> Value:
-    """Return the type of a stretch of time such as `8h`, in seconds.
+    """Return the type of a time span such as `8h`, in seconds.
 
     Args:
         most_s: a longer one is refused.

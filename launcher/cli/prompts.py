@@ -1,4 +1,4 @@
-"""What verbs that change jobs have in common: say what they touch, ask, name what they leave."""
+"""What commands that change jobs share: print what changes, ask for confirmation, name what is left."""
 
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -12,7 +12,7 @@ from launcher.states import State
 from launcher.store.rows import JobRow
 
 NOTHING_CHANGED = "nothing was changed"
-LEFT = 130  # the exit code of somebody who leaves
+LEFT = 130  # the exit code after a refusal
 dry_run_option = click.option(
     "-n", "--dry-run", is_flag=True, help="Print what would change, and change nothing."
 )
@@ -80,11 +80,11 @@ def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
     Args:
         jobs: what is about to be changed.
         question: ends with a question mark.
-        needed: where nobody can be asked, this is an error; otherwise it simply goes on.
+        needed: without a terminal to ask, raise an error; otherwise go on.
 
     Raises:
-        UsageError: nobody can be asked, and somebody must be.
-        click.exceptions.Exit: the answer is no, or Ctrl-C; that nothing changed is told.
+        UsageError: there is no terminal, and an answer is needed.
+        click.exceptions.Exit: the answer is no, or Ctrl-C; prints that nothing was changed.
     """
     if not sys.stdin.isatty():
         if needed:

@@ -1,4 +1,4 @@
-"""What is said of a command line that cannot be read: what is wrong, and what could stand there."""
+"""Messages for a wrong command line: what is wrong, and what could stand there."""
 
 from collections.abc import Collection, Sequence
 

@@ -96,7 +96,7 @@ class Lines:
         return lines
 
     def rest(self) -> list[bytes]:
-        """Return the line that nobody has ended."""
+        """Return the line that has no end yet."""
         kept, self._kept = self._kept, b""
         return [kept.removesuffix(self._turn)] if kept else []
 
@@ -224,7 +224,7 @@ class Followers:
         log = self._home.attempt(source.row.id, source.attempt).log
         try:
             size = log.stat().st_size
-            if size < source.position:  # somebody emptied it
+            if size < source.position:  # the file was truncated
                 source.position = 0
             if source.tail is None and size == source.position:
                 return b""

@@ -84,7 +84,7 @@ def job_line(
 
     Args:
         job: as the queue knows it.
-        step: how far it is, where it runs and has told so.
+        step: its progress, if it runs and has reported any.
         started: when its attempt began, where it runs.
         need: the first of the jobs that must still be done before it, where it is known.
     """

@@ -19,7 +19,7 @@ from launcher.system.processes import Identity, alive
 from launcher.units import format_seconds
 from launcher.workers.memory_share import read_report
 
-NAMELESS = "#"  # how the UUID begins of a card that never told it
+NAMELESS = "#"  # the first character of the UUID of a GPU that never reported one
 FRESH_S = 15.0  # what the scheduler saw before may have changed
 
 
@@ -120,7 +120,7 @@ def scheduler_sees(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:
 
 
 def seen_gpus(home: Home) -> Look | None:
-    """Return the GPUs as the scheduler last saw them; None: it never did, or nobody can tell."""
+    """Return the GPUs as the scheduler last saw them; None: it never did, or its record cannot be read."""
     try:
         return read_recording(home.gpus)[-1] if home.gpus.exists() else None
     except UsageError:  # a newer launcher wrote it

@@ -14,7 +14,7 @@ from launcher.units import format_bytes
 
 OURS, OTHERS, PROMISED, FREE = "▓▒░·"
 LEGEND = f"memory: {OURS} ours  {OTHERS} others  {PROMISED} promised  {FREE} free"
-WIDE = 100  # columns; on less, names are shorter and power is told without its limit
+WIDE = 100  # columns; on less, names are shorter and power stands without its limit
 MOST_PROCESSES = 8  # of a card that are listed one by one
 _GIB = 1 << 30
 _BAR = range(6, 33)  # columns
@@ -51,7 +51,7 @@ class Gauge:
 
     @property
     def ours(self) -> int | None:
-        """Bytes that our jobs use, None where that is not told."""
+        """Bytes that our jobs use, None if unknown."""
         used = [self.used_by(guest) for guest in self.guests]
         return None if None in used else sum(filter(None, used))
 
@@ -64,7 +64,7 @@ class Gauge:
 
     @property
     def idle(self) -> bool | None:
-        """Whether nobody uses it; None where that is not known."""
+        """Whether no process uses it; None if unknown."""
         if self.gpu.used is None:
             return None
         return not self.guests and unused_by_others(self.gpu)
@@ -75,7 +75,7 @@ class Gauge:
         return "faulty" if self.gpu.fault else "warning" if self.gpu.warnings else "ok"
 
     def used_by(self, guest: Guest) -> int | None:
-        """Return the bytes that a job of ours uses there, None where that is not told.
+        """Return the bytes that a job of ours uses there, None if unknown.
 
         Where the driver does not know its processes, as in a container, its worker's word counts.
         """
@@ -258,7 +258,7 @@ def _cells(gauge: Gauge, *, wide: bool) -> tuple[str, ...]:
 
 
 def _bar(gauge: Gauge, width: int) -> Line:
-    """Return a bar of memory; question marks where nobody knows."""
+    """Return a bar of memory; question marks if its use is unknown."""
     gpu = gauge.gpu
     if gpu.used is None or not gpu.total:
         return line("?" * width, Tone.WARN)

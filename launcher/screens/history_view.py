@@ -23,7 +23,7 @@ def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
     """Return the sections as tables.
 
     Args:
-        past: what is told.
+        past: the history to show.
         width: columns of the screen.
         sections: which; those that are named are shown whole, others, where none is, in short.
     """

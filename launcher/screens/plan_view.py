@@ -20,7 +20,7 @@ MOST_AFTER = 2  # needs named in a line
 MOST_FILES = 3  # that are not committed
 MOST_MODULES = 3  # named, of those with other code
 WIDTH = 120  # columns where there is no terminal
-NARROWEST = 40  # columns in which anything can be said
+NARROWEST = 40  # columns
 
 _NAMES_SHARE = 0.55  # of the width; a longer name has a line for itself
 _LEAST_ROOM = 28  # columns for added data and needs, before there is any for the memory
@@ -196,7 +196,7 @@ def _cells(
 
 def _second_lines(compared: ComparedJob, width: int) -> list[str]:
     """Return below a job what was changed, or how it ended before."""
-    if compared.other_code:  # told once, for all of them
+    if compared.other_code:  # printed once, for all of them
         return []
     notes = compared.changes or ((compared.reason,) if compared.state not in _PLAIN else ())
     bar = f"{_GAP}│ "

@@ -23,7 +23,7 @@ RUNS = 3  # whose progress is named
 
 
 def head(screen: Screen, width: int) -> list[Line]:
-    """Return who works on which queue, how many jobs there are, and how far they are."""
+    """Return the home, the scheduler, warnings, progress, the number of jobs by state, and groups."""
     moment = datetime.fromtimestamp(screen.at).astimezone().strftime("%a %d %b %H:%M:%S")
     begin, loop = "launcher  ", f"  {_loop(screen)}"
     room = width - len(begin) - len(loop) - len(moment) - GAP
@@ -41,7 +41,7 @@ def head(screen: Screen, width: int) -> list[Line]:
 
 
 def _loop(screen: Screen) -> str:
-    """Return who starts the jobs, in words."""
+    """Return the state of the scheduler, in words."""
     scheduler = screen.scheduler
     if scheduler.pid is None:
         return f"scheduler {scheduler.state}"
@@ -60,7 +60,7 @@ def _tally(screen: Screen) -> Line:
 
 
 def progress(screen: Screen, width: int) -> list[Line]:
-    """Return how far the runs with open jobs are, and when all will be done at this pace."""
+    """Return the progress of the runs with open jobs, and when they will be done at this pace."""
     if not screen.active:
         left = _left(screen.left_s, screen.at)
         return [line(left)] if left else []
@@ -93,7 +93,7 @@ def _with_left(screen: Screen, run: str) -> str:
 
 
 def _left(left_s: float | None, now: float) -> str:
-    """Return how long it takes until all is done, and when that is; '' where nobody knows."""
+    """Return the time until all is done, and when that is; '' if it is unknown."""
     if left_s is None:
         return ""
     text = f"about {format_seconds(left_s)} left"

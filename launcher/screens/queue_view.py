@@ -32,7 +32,7 @@ TONES = {
 }
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
-_ABOVE = "as above"  # instead of a reason that has just been told
+_ABOVE = "as above"  # instead of the reason of the line above
 _GIB = 1 << 30
 
 
@@ -54,12 +54,12 @@ def body(screen: Screen, width: int) -> list[Line]:
 
 
 def gpus(screen: Screen, width: int) -> list[Line]:
-    """Return the GPUs, and who uses them."""
+    """Return the GPUs and their users."""
     return draw(screen.gpus, width, busy=screen.busy) if screen.gpus else []
 
 
 def running(screen: Screen, width: int) -> list[Line]:
-    """Return what runs: where, with how much memory, how far, how fast, and for how long still."""
+    """Return the running jobs: device, memory, progress, rate, elapsed and remaining time."""
     columns = (
         Column(title="RUNNING", least=24, middle=True, mark=_MARK, others=_names(screen)),
         Column(title="ID", right=True, drop=1),
@@ -77,7 +77,7 @@ def running(screen: Screen, width: int) -> list[Line]:
 
 
 def waiting(screen: Screen, width: int) -> list[Line]:
-    """Return what waits, and why; a reason that the line above has is not told again."""
+    """Return the waiting jobs with their reasons; a reason of the line above is not repeated."""
     columns = (
         Column(title="WAITING", least=24, middle=True, mark=_MARK, others=_names(screen)),
         Column(title="ID", right=True, drop=1),
@@ -107,7 +107,7 @@ def waiting(screen: Screen, width: int) -> list[Line]:
 
 
 def recent(screen: Screen, width: int) -> list[Line]:
-    """Return what ended lately: with what result, or why it failed and what was done about it."""
+    """Return the jobs that ended last, each with its result, or its failure and what follows."""
     columns = (
         Column(title="RECENT"),
         Column(least=24, middle=True, others=_names(screen)),
@@ -245,7 +245,7 @@ def _result(ended: Happening) -> Cell:
 
 
 def _briefly(job: JobLine, before: JobLine | None) -> str:
-    """Return why a job waits, without what the one above it has told: what is free, or all of it."""
+    """Return why a job waits, without what the line above repeats: what is free, or all of it."""
     note = _note(job)
     if before is None:
         return note

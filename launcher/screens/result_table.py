@@ -1,6 +1,6 @@
 """Numbers that came out of a run, by model and data: which there are, and one of them as a table.
 
-A number is told with an interval, {"value": 0.9, "low": 0.88, "high": 0.92}, or alone.
+A number comes with an interval, {"value": 0.9, "low": 0.88, "high": 0.92}, or alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ class Measured:
     name: str  # of the model, else of the job
     data: str = ""
     metrics: Mapping[str, Metric]
-    job: str = ""  # which job told them, where it was one
+    job: str = ""  # the job that returned them, if one did
     pooled: bool = False
 
 
@@ -75,7 +75,7 @@ def short(value: float) -> str:
 
 
 def read_metric(record: object) -> Metric | None:
-    """Return what a laboratory or a job tells as a number; None where it is none."""
+    """Return a number of a laboratory or a job as a metric; None if it is no number."""
     if _is_number(record):
         return Metric(value=record)
     if isinstance(record, Mapping) and "value" in record and set(record) <= {"value", *_BOUNDS}:
@@ -120,7 +120,7 @@ def _numbers(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
 
 
 def metric_names(measured: Iterable[Measured]) -> list[str]:
-    """Return the names of all metrics, in the order in which they were told."""
+    """Return the names of all metrics, in order of their first appearance."""
     return list(dict.fromkeys(name for row in measured for name in row.metrics))
 
 
@@ -131,13 +131,13 @@ def pivot(
 
     Args:
         metric: its name.
-        rows: what laboratories tell; where they know the metric, jobs are not asked.
+        rows: the rows of laboratories; results are used only if no row has the metric.
         results: what jobs returned.
         everything: also rows that pool others; else they stand for themselves only where there
             are no others.
 
     Raises:
-        UsageError: nobody knows the metric; those that are known are named.
+        UsageError: there is no such metric; names those that there are.
     """
     having = [row for row in rows if metric in row.metrics]
     if not everything:

@@ -45,7 +45,7 @@ class Happening:
 
     at: float
     line: JobLine
-    state: State  # failed, too, where the job was queued again; queued, where it was told to stop
+    state: State  # failed, too, where the job was queued again; queued, where the queue was stopped
     reason: str = ""  # why it failed, and what was done about it
     short: str = ""  # the same, cut to the program's exception; empty: there is none
     requeued: bool = False  # the reason says itself that the job was queued again
@@ -81,7 +81,7 @@ class Screen:
     scheduler: Scheduler
     counts: Mapping[State, int] = field(default_factory=dict)
     active: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # run → ended, of how many
-    left_s: float | None = None  # until all is done, at the pace of late; None: nobody knows
+    left_s: float | None = None  # until all is done, at the pace of late; None: unknown
     runs_left: Mapping[str, float] = field(default_factory=dict)  # run → the same, where known
     warnings: tuple[str, ...] = ()
     gpus: tuple[Gauge, ...] = ()
@@ -154,7 +154,7 @@ def remaining_s(
 ) -> float | None:
     """Return how long all that is queued or runs takes, at as many jobs at once as run now.
 
-    Nobody knows where nothing runs, where a kind of jobs was not done often enough of late, where a
+    It is unknown where nothing runs, where a kind of jobs was not done often enough of late, where a
     job runs longer than any of its kind, or where programs wait, which may be anything.
 
     Args:

@@ -44,7 +44,7 @@ _STATES = {
     (True, True): "stopping",
     (False, False): "absent",
     (False, True): "stopped",
-}  # by whether a scheduler lives, and whether the queue was told to stop
+}  # by whether a scheduler lives, and whether the queue is stopped
 
 
 class Snapshots:
@@ -63,7 +63,7 @@ class Snapshots:
         Args:
             home: whose.
             store: its database.
-            lookout: looks at the GPUs where the scheduler does not; without it, nobody does then.
+            lookout: queries the GPUs where no scheduler does; None: they are not queried.
             clock: tells the seconds since 1970.
         """
         self._home, self._store, self._lookout, self._clock = home, store, lookout, clock
@@ -175,7 +175,7 @@ class Snapshots:
 
 
 def scheduler_of(home: Home) -> Scheduler:
-    """Return who the scheduler is and how it is: running, stopping, stopped or absent."""
+    """Return the scheduler's process and state: running, stopping, stopped or absent."""
     pid = scheduler_pid(home)
     record = read_json(home.scheduler_record) or {}
     details = record if pid is not None and record.get("pid") == pid else {}
@@ -202,7 +202,7 @@ def _short(folder: Path) -> str:
     """Return a folder as a person writes it."""
     try:
         below = folder.relative_to(Path.home())
-    except (ValueError, RuntimeError):  # it lies elsewhere, or nobody knows where home is
+    except (ValueError, RuntimeError):  # it lies elsewhere, or the user has no home
         return str(folder)
     return f"~/{below}"
 

@@ -16,7 +16,7 @@ from launcher.screens.text_table import Line, Tone, line, width_of
 
 FULL_WIDTH = 140
 
-WIDE, HIGH = 120, 40  # columns and rows where nobody can say how many there are
+WIDE, HIGH = 120, 40  # columns and rows where the terminal's size is unknown
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen, no cursor
 _TOP, _TO_END, _BELOW = (
     "\x1b[H",
@@ -119,7 +119,7 @@ def say(lines: Iterable[Line]) -> None:
 def whole_screen() -> Iterator[Callable[[Sequence[Line], int, int], None]]:
     """Draw on a screen of its own, and give the terminal back as it was, also to Ctrl-Z and `kill`.
 
-    Inside, a function shows lines in so many columns and rows; what is below is told, not shown.
+    Inside, a function shows lines in so many columns and rows; what does not fit is counted.
     """
     colour = coloured(sys.stdout)
 

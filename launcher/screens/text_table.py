@@ -48,7 +48,7 @@ class Line:
         return "".join(span.text for span in self.spans)
 
     def cut(self, width: int) -> "Line":
-        """Return the line with at most so many columns, its end told by an ellipsis."""
+        """Return the line with at most so many columns, cut with an ellipsis."""
         if width_of(self.text) <= width:
             return self
         kept: list[Span] = []
@@ -171,7 +171,9 @@ def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], l
     if isinstance(cell, Line):
         pieces = _with_tail(cell.spans[0].text, cell.spans[-1].text, width, last.rows)
         return [*cells[:-1], Span(pieces[0], cell.spans[0].tone)], pieces[1:]
-    text = shortened(cell.text, 4 * width * last.rows, middle=True)  # a program may say a book
+    text = shortened(
+        cell.text, 4 * width * last.rows, middle=True
+    )  # a program's message may be very long
     pieces, words = _broken(text, width), text.split(" ")
     longest = max(range(len(words)), key=lambda at: width_of(words[at]))
     whole = words[longest]

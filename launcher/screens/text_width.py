@@ -1,4 +1,4 @@
-"""Text in so many columns of a terminal: measured, shortened, and still told from its like."""
+"""Text in so many columns of a terminal: measured, and shortened so that texts remain distinguishable."""
 
 import re
 import unicodedata
@@ -62,7 +62,7 @@ def distinguished(names: Iterable[str], width: int) -> dict[str, str]:
     shown = {name: shortened(name, width, middle=True) for name in dict.fromkeys(names)}
     party: dict[str, tuple[str, ...]] = {
         name: (name,) for name in shown
-    }  # with whom a name is told apart
+    }  # the names from which a name must differ
     while merged := _merged(shown, party):
         party |= merged
         for together in set(merged.values()):

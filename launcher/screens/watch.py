@@ -156,7 +156,7 @@ def follow(watcher: Watcher) -> None:
     Raises:
         KeyboardInterrupt: the person leaves.
         MachineError: the queue was deleted meanwhile.
-        BrokenPipeError: nobody reads any more.
+        BrokenPipeError: the reader of the pipe has left.
     """
     reader = select.poll()
     reader.register(sys.stdout, 0)

@@ -12,7 +12,7 @@ import click
 from launcher.cli.complete import FILES, GROUPS, JOBS
 from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import missing_program
-from launcher.cli.option_types import RUN, typed
+from launcher.cli.option_types import RUN, TextDefaultOption, typed
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError
 from launcher.job import CPU, Context, Resources, Spec, program_signature
@@ -50,7 +50,6 @@ Verb = Callable[..., Any]
 def _job_options(verb: Verb) -> Verb:
     """Add the options of the table to a verb."""
     for option in reversed([*job_options().values()]):
-        default = f"  [default: {option.default}]" if option.default else ""
         switch = isinstance(option.takes, Truth)
         verb = click.option(
             option.flag,
@@ -58,7 +57,9 @@ def _job_options(verb: Verb) -> Verb:
             is_flag=switch or None,  # False would mean that it may stand without a value
             type=bool if switch else _type_of(option.takes),
             shell_complete=GROUPS if option.name == "group" else None,
-            help=f"{option.help}.{'' if switch else default}",
+            cls=TextDefaultOption,
+            text_default="" if switch else option.default,
+            help=f"{option.help}.",
         )(verb)
     return verb
 
@@ -70,22 +71,22 @@ def _type_of(takes: ValueType) -> click.ParamType[Any]:
 @click.command(
     context_settings={"allow_interspersed_args": False}, epilog=f"JOB of --after: {HELP}"
 )
-@click.option("--name", help="The job's name; by default command/ and a number.")
+@click.option("--name", help="Name of the job; by default command/ and its number.")
 @_job_options
 @click.option(
     "--after",
     multiple=True,
     metavar="JOB",
     shell_complete=JOBS,
-    help="Wait until it is done; of a whole name the newest job. Repeatable.",
+    help="Start only when JOB is done; a full name means its newest job; repeatable.",
 )
 @click.option(
     "--pass-env",
     multiple=True,
     metavar="NAME",
-    help="Store this variable though it looks like a secret; repeatable.",
+    help="Pass this variable to the job although its name looks like a secret; repeatable.",
 )
-@click.option("--hold", is_flag=True, help="Wait for `launcher release`.")
+@click.option("--hold", is_flag=True, help="Hold the job until `launcher release`.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=FILES)
 def command(
     program: tuple[str, ...],
@@ -96,7 +97,7 @@ def command(
     pass_env: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Queue PROGRAM with its arguments; it starts here, as it is typed, without a shell.
+    """Queue PROGRAM with its arguments; it runs in this folder, without a shell.
 
     \b
     Examples:
@@ -189,7 +190,7 @@ def _taken(store: Store, run: int, name: str) -> bool:
 
 
 def _unused(store: Store, run: int) -> str:
-    """Return a name made of the job's number, marked where somebody has given it by hand."""
+    """Return a name made of the job's number, with a suffix where a job has that name already."""
     name = f"command/{store.next_number()}"
     while _taken(store, run, name):
         name += "'"

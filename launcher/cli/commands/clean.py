@@ -124,7 +124,7 @@ def command(
     if left:
         raise MachineError(
             f"{counted(len(left), 'folder')} could not be deleted; the jobs stay: "
-            "mend what is said above and clean again"
+            "repair what is named above, and clean again"
         )
 
 

@@ -13,7 +13,7 @@ import click
 from launcher.cli.main import VERBS
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_defaults import defaults, options_of
-from launcher.job_options.registry import job_options
+from launcher.cli.option_types import TextDefaultOption
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
@@ -187,7 +187,7 @@ def _of_verb(
 
 
 def _built_in(option: click.Option) -> Json:
+    if isinstance(option, TextDefaultOption):
+        return option.text_default or None
     value = option.to_info_dict()["default"]
-    if value is None and option.name in job_options():  # who reads its value has the default
-        value = job_options()[option.name].default
     return value if isinstance(value, bool | int | float | str) else None

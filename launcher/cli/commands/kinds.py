@@ -1,4 +1,4 @@
-"""`launcher kinds`: what jobs can be asked for, and what each kind can be told."""
+"""`launcher kinds`: the installed kinds of jobs, and the settings of each."""
 
 import json
 import os

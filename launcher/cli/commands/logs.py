@@ -1,4 +1,4 @@
-"""`launcher logs`: what jobs wrote."""
+"""`launcher logs`: print the output of jobs."""
 
 import json
 import time
@@ -222,7 +222,7 @@ class _Follower:
         row = self._row()
         if row.state is not State.RUNNING or row.attempts != number:
             return True
-        self._keep_alive()  # where everybody was killed, somebody must find out what became of it
+        self._keep_alive()  # if all processes were killed, a new scheduler must find out how it ended
         return False
 
     def _row(self) -> JobRow:

@@ -1,4 +1,4 @@
-"""`launcher run TASKFILE`: plan, queue, watch, and tell what came out."""
+"""`launcher run TASKFILE`: plan a task file, queue its jobs, watch them, and print the results."""
 
 import gc
 import sys
@@ -123,7 +123,7 @@ def command(
     code = 0
     with open_queue(make=True) as (home, store):
         with _uncollected():
-            # all of them are judged before any is queued: a refusal leaves nothing behind
+            # judge all of them before any is queued, so that a refusal leaves nothing behind
             judged = [
                 (plan, compare(store, plan, force=force, accept_code=accept_code)) for plan in plans
             ]
@@ -134,7 +134,9 @@ def command(
                 _queue(store, plan, compared_jobs, context, accept_code=accept_code)
                 for (plan, compared_jobs), context in zip(judged, contexts, strict=True)
             ]
-        since = store.read.last_event()  # what starts at once is told, too
+        since = (
+            store.read.last_event()
+        )  # before the start, so that jobs that start at once are shown
         try:
             if any(submission.queued or submission.joined for submission in submitted):
                 lift_stop(home)
@@ -154,11 +156,11 @@ def command(
 def _check_possible(
     home: Home, store: Store, judged: Sequence[tuple[Plan, Sequence[ComparedJob]]]
 ) -> None:
-    """Refuse what this machine can never give, before anything is queued.
+    """Refuse jobs that can never run on this machine, before any is queued.
 
     Raises:
         MachineError: packages that some jobs import are not installed.
-        UsageError: some jobs would wait for ever.
+        UsageError: some jobs could never start.
     """
     kinds = (kind for plan, compared_jobs in judged for kind in kinds_to_run(plan, compared_jobs))
     if uninstalled := missing_packages(kinds):
@@ -169,7 +171,7 @@ def _check_possible(
     asked = {compared.job.resources for compared in compared_jobs}
     if any(resources.may_need_gpu for resources in asked):
         machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
-    else:  # the driver need not be asked
+    else:  # no query of the driver
         machine_state = MachineState(
             now=time.time(), machine=Machine(cpus=cores_for(home), ram=memory.total())
         )
@@ -183,7 +185,7 @@ def _check_possible(
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Look for no garbage meanwhile: of thousands of jobs to be queued nothing is any."""
+    """Disable garbage collection: among thousands of new jobs there is no garbage to find."""
     gc.disable()
     try:
         yield
@@ -192,7 +194,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _print_results(plans: Iterable[Plan]) -> int:
-    """Print the tables of runs: what `parse: true` of the original's file asks for."""
+    """Print the result tables of runs: the meaning of `parse: true` in a file of the original."""
     with open_queue() as (_, store):
         for plan in plans:
             rows = [*store.read.jobs_of(Path.cwd(), plan.name).values()]
@@ -201,7 +203,7 @@ def _print_results(plans: Iterable[Plan]) -> int:
 
 
 def _refuse_missing(plan: Plan) -> None:
-    """Raise what a dry run only warns of: nothing is queued that must fail."""
+    """Raise for missing inputs, of which a dry run only warns: such jobs must fail."""
     if plan.missing:
         raise TaskFileError(plan.missing)
 
@@ -227,7 +229,7 @@ def _queue(
 
 
 def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
-    """Tell someone who leaves the view what goes on, and how to come back."""
+    """Print how many jobs go on after Ctrl-C, and how to come back to them."""
     numbers = [number for submission in submitted for number in submission.jobs]
     left = sum(row.state in OPEN for row in store.read.jobs_by_id(numbers))
     click.echo(
@@ -249,7 +251,7 @@ def _conclude(store: Store, submission: Submitted) -> int:
 
 
 def _say_what_is_missing(rows: Sequence[JobRow]) -> None:
-    """Name what failed and what to do next; what was skipped because of it is only counted."""
+    """Name the failed jobs and what to do next; count those that were skipped because of them."""
     for row in rows:
         if row.state in {State.FAILED, State.CANCELLED}:
             reason = harmless(row.reason.partition("\n")[0])

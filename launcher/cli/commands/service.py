@@ -152,7 +152,7 @@ def _demand(*argv: str) -> None:
     """Run systemctl.
 
     Raises:
-        MachineError: it failed; the message holds what it said.
+        MachineError: it failed; the message holds its output.
     """
     done = _systemctl(*argv)
     if done.returncode:

@@ -192,7 +192,7 @@ def _picture(text: str | None) -> Path | None:
     """Return where a picture goes.
 
     Raises:
-        UsageError: it cannot be put there; better said before a long replay than after it.
+        UsageError: it cannot be written there; checked before a long replay.
     """
     if text is None:
         return None

@@ -15,7 +15,7 @@ from launcher.cli.option_types import real
 from launcher.errors import MachineError, UsageError, counted
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
-from launcher.screens.dashboard.controller import Desk
+from launcher.screens.dashboard.controller import Controller
 from launcher.screens.dashboard.screen_recording import Recorder, read_day
 from launcher.screens.dashboard.sources import Queue, Replay, Source
 from launcher.screens.queue_view import screen_lines
@@ -91,10 +91,10 @@ def command(
         top = importlib.import_module("launcher.screens.dashboard.app").Top
         app = top(source, colour=coloured(sys.stderr), read_only=read_only)
         code = app.run(mouse=False)
-        if app.return_code:  # it broke down, and has said how
+        if app.return_code:  # it crashed, and has printed why
             return int(app.return_code)
         if replay is None:
-            click.echo(_farewell(app.desk), err=True)
+            click.echo(_farewell(app.controller), err=True)
     return code or 0
 
 
@@ -128,7 +128,7 @@ def _queue(record: Path | None, looked: Event, open_things: ExitStack) -> Queue:
 
 
 def _close(recording: TextIO) -> None:
-    with suppress(OSError):  # what could not be written has been told
+    with suppress(OSError):  # the failed write has been reported
         recording.close()
 
 
@@ -141,9 +141,9 @@ def _picture(source: Source, looked: Event) -> list[Line]:
     return [*screen_lines(screen, width()), *note]
 
 
-def _farewell(desk: Desk) -> str:
-    """Return what goes on when somebody leaves."""
-    counts = {} if desk.screen is None else desk.screen.counts
+def _farewell(controller: Controller) -> str:
+    """Return what continues after the screen is left."""
+    counts = {} if controller.screen is None else controller.screen.counts
     running, queued = counts.get(State.RUNNING, 0), counts.get(State.QUEUED, 0)
     number, verb = (running, ("goes", "go")) if running else (queued, ("waits", "wait"))
     if not number:

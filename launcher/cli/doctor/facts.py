@@ -27,7 +27,7 @@ class Torch:
     version: str | None = None  # None: none is installed
     cuda: str | None = None  # for which it was built
     other: str = ""  # another make of GPUs for which it was built
-    tried: str = ""  # what it said when it was to compute on a GPU; empty: it was not tried
+    tried: str = ""  # the outcome of a computation on a GPU; empty: not tried
     works: bool | None = None  # whether it did
 
 
@@ -37,7 +37,7 @@ class Disk:
 
     path: str
     kind: str | None = None  # type of the file system
-    total: int | None = None  # bytes; None: not told
+    total: int | None = None  # bytes; None: unknown
     free: int | None = None  # bytes that we may fill
     files: int | None = None  # that can still be made; None: as many as fit
     writable: bool = True
@@ -48,9 +48,9 @@ class Queue:
     """The queue, as far as it can be seen without changing it."""
 
     home: str = ""
-    problem: str = ""  # why nobody can tell where it is, or use it
+    problem: str = ""  # why it cannot be found or used
     exists: bool = False
-    network: str = ""  # what is to be told of a home on a network file system
+    network: str = ""  # the warning about a home on a network file system
     schema: int | None = None  # of the database; None: not read
     known_schema: int = 0  # the newest that this program knows
     newest: float | None = None  # when something last happened
@@ -88,7 +88,7 @@ class Logout:
     """What becomes of our processes when their owner logs out."""
 
     systemd: bool = False
-    kills: bool | None = None  # whether it ends them; None: not told
+    kills: bool | None = None  # whether it ends them; None: unknown
     lingers: bool = False  # the owner is excepted
     service: bool = False  # the scheduler is a service of the owner's
 

@@ -1,4 +1,4 @@
-"""What a check of the machine found: a verdict, what is told, and what to do."""
+"""A finding of the check: a verdict, a summary, and what to do."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from launcher.system.files import Json
 
 
 class Verdict(StrEnum):
-    """How a thing is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -27,12 +27,12 @@ LOOKS = {
     Verdict.UNKNOWN: ("·", Tone.DIM),
 }
 _GAP = "  "
-_LEAST = 20  # columns for what is told, however narrow the screen
+_LEAST = 20  # columns for the summary, however narrow the screen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     verdict: Verdict
@@ -54,27 +54,27 @@ class Finding:
 
 
 def ok(name: str, summary: str, advice: str = "") -> Finding:
-    """Return that a thing is as it should be."""
+    """Return that a thing is in order."""
     return Finding(name=name, verdict=Verdict.OK, summary=summary, advice=advice)
 
 
 def warning(name: str, summary: str, advice: str) -> Finding:
-    """Return that a thing may cost its owner something."""
+    """Return that a thing may cause trouble."""
     return Finding(name=name, verdict=Verdict.WARNING, summary=summary, advice=advice)
 
 
 def trouble(name: str, summary: str, advice: str) -> Finding:
-    """Return that jobs cannot run well before this is mended."""
+    """Return that jobs cannot run well until this is repaired."""
     return Finding(name=name, verdict=Verdict.TROUBLE, summary=summary, advice=advice)
 
 
 def unknown(name: str, summary: str, advice: str = "") -> Finding:
-    """Return that nobody can say how a thing is, or that it does not matter here."""
+    """Return that a thing cannot be determined, or does not matter here."""
     return Finding(name=name, verdict=Verdict.UNKNOWN, summary=summary, advice=advice)
 
 
 def draw(findings: Sequence[Finding], width: int) -> list[Line]:
-    """Return a line or more for each finding, below it what to do, and last how many are what."""
+    """Return lines for each finding and its advice, and last the number of findings by verdict."""
     names = max((len(finding.name) for finding in findings), default=0)
     words = max(len(verdict.value) for verdict in Verdict)
     before = 2 + words + len(_GAP) + names + len(_GAP)
@@ -99,7 +99,7 @@ def draw(findings: Sequence[Finding], width: int) -> list[Line]:
 
 
 def tally(findings: Iterable[Finding]) -> str:
-    """Return how many findings are what, in words."""
+    """Return the number of findings by verdict, in words."""
     counts = Counter(finding.verdict for finding in findings)
     plural = {Verdict.WARNING: "s", Verdict.TROUBLE: "s"}
     parts = [

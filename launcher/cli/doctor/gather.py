@@ -105,7 +105,7 @@ def see_configuration(environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[Home | None, Queue]:
-    """Return the home, where somebody can tell which it is, and its queue."""
+    """Return the home, if it can be determined, and its queue."""
     try:
         home = find_home(environ)
     except Error as error:
@@ -155,7 +155,7 @@ def _unfit(home: Home) -> str:
     if not stat.S_ISDIR(there.st_mode):
         return f"{home.folder} is no folder"
     if there.st_uid != os.geteuid():
-        return f"{home.folder} belongs to somebody else"
+        return f"{home.folder} belongs to another user"
     try:
         owner = (read_json(home.record) or {}).get("machine")
     except OSError as error:
@@ -246,7 +246,7 @@ def _kills(root: Path) -> bool | None:
 
 
 def _folder() -> Path | None:
-    """Return the folder of this shell, None where somebody has deleted it."""
+    """Return the folder of this shell, None if it was deleted."""
     try:
         return Path.cwd()
     except OSError:

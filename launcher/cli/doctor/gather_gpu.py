@@ -24,14 +24,14 @@ TORCH_S = 120.0  # its import alone takes many seconds from a cold disk
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI: the vendor, and the class of what may compute
 _TRIAL = """
 import json, torch
-told = {"works": torch.cuda.is_available(), "said": "it sees no GPU"}
-if told["works"]:
+result = {"works": torch.cuda.is_available(), "said": "it sees no GPU"}
+if result["works"]:
     try:
         total = float(torch.ones(1000, device="cuda").sum())
-        told = {"works": total == 1000.0, "said": torch.cuda.get_device_name()}
+        result = {"works": total == 1000.0, "said": torch.cuda.get_device_name()}
     except Exception as error:
-        told = {"works": False, "said": str(error).partition("\\n")[0]}
-print(json.dumps(told))
+        result = {"works": False, "said": str(error).partition("\\n")[0]}
+print(json.dumps(result))
 """
 
 
@@ -42,10 +42,10 @@ def ask_driver(patience_s: float = DRIVER_S) -> Driver:
     def ask() -> None:
         try:
             answers.append(_driver(Nvml()))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is told
+        except Exception as error:  # noqa: BLE001  # any error is a finding
             answers.append(Driver(silent=f"{type(error).__name__}: {error}"))
 
-    # in a thread that nobody waits for at the end: a question may never return
+    # in a daemon thread, which does not delay the exit: a query may never return
     asking = threading.Thread(target=ask, name="driver", daemon=True)
     asking.start()
     asking.join(patience_s)

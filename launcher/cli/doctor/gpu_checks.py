@@ -111,14 +111,14 @@ def _cards(driver: Driver) -> Finding:
     if parts:
         summary += f" ({parts} of them parts of divided cards (MIG))"
     if bad or closed:
-        closed_told = [f"cuda:{index} lets nobody compute" for index in sorted(closed)]
+        closed_texts = [f"cuda:{index} lets nobody compute" for index in sorted(closed)]
         advice = "nothing starts there; " + (
             "an administrator can allow it: nvidia-smi -c DEFAULT"
             if not bad
             else "dmesg tells more, and a reset or reboot may help"
         )
         healthy = len({gpu.uuid for gpu in gpus if not gpu.fault and gpu.index not in closed})
-        problems = "; ".join([*bad, *closed_told])
+        problems = "; ".join([*bad, *closed_texts])
         make = warning if healthy else trouble
         return make(CARDS, f"{problems}; {healthy} of {len(gpus)} can be used", advice)
     if alone:

@@ -35,7 +35,7 @@ def check_results(disk: Disk | None) -> Finding:
 def check_disk(name: str, disk: Disk, least: tuple[int, int]) -> Finding:
     """Check the free space of a disk and, where the file system has a limit, its free files."""
     if disk.free is None or disk.total is None:
-        return unknown(name, f"nobody tells how much room there is in {disk.path}")
+        return unknown(name, f"the free space in {disk.path} is unknown")
     summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free in {disk.path}"
     advice = "`launcher clean` deletes what ended attempts left; then see `du -sh *`"
     if disk.free < least[0]:
@@ -101,7 +101,7 @@ def check_cores(cores: Cores) -> Finding:
         return warning(
             name,
             f"{summary}; {limited} is set in this shell and holds for its jobs, whatever cores they get",
-            f"unset {' '.join(sorted(limits))}: each job is told its number of cores",
+            f"unset {' '.join(sorted(limits))}: each job gets its number of cores in these variables",
         )
     if cores.usable < 2:
         return warning(

@@ -1,4 +1,4 @@
-"""The Textual application around a desk: the terminal, the clock, the keys, and nothing else."""
+"""The Textual application around a controller: the terminal, the clock, the keys, and nothing else."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from textual.binding import BindingType
 from textual.events import Key, Paste, Resize
 
 from launcher.screens.dashboard.canvas import Canvas
-from launcher.screens.dashboard.controller import Desk
+from launcher.screens.dashboard.controller import Controller
 from launcher.screens.dashboard.sources import Source
 
 LOOK_EVERY_S = 1.0
@@ -32,7 +32,7 @@ _KEYS = {
 
 
 class Top(App[int]):
-    """Shows a desk on the whole screen; its result is the exit code."""
+    """Shows a controller on the whole screen; its result is the exit code."""
 
     ENABLE_COMMAND_PALETTE = False
     ESCAPE_TO_MINIMIZE = False
@@ -50,7 +50,7 @@ class Top(App[int]):
         """
         super().__init__(ansi_color=True)
         self.theme = _THEME
-        self.desk = Desk(source, later=self._later, read_only=read_only)
+        self.controller = Controller(source, later=self._later, read_only=read_only)
         self._canvas = Canvas(colour=colour)
         self._away = False  # suspended, and the terminal given back
 
@@ -59,7 +59,7 @@ class Top(App[int]):
         yield self._canvas
 
     def on_mount(self) -> None:
-        """Begin to look, and end as a program should when it is told to."""
+        """Start to refresh, and handle the signals that end a program."""
         self._canvas.focus()
         if not self.is_headless:
             self._mind_signals()
@@ -71,32 +71,32 @@ class Top(App[int]):
         self._draw(event.size.width, event.size.height)
 
     def on_key(self, event: Key) -> None:
-        """Hand a key to the desk."""
+        """Hand a key to the controller."""
         event.stop()
         event.prevent_default()
         if event.key == "ctrl+z":
             self.action_suspend_process()
             return
-        self.desk.press(_KEYS.get(event.key, event.key), event.character)
-        if self.desk.left:
+        self.controller.press(_KEYS.get(event.key, event.key), event.character)
+        if self.controller.left:
             self.exit(0)
         else:
             self._draw()
 
     def on_paste(self, event: Paste) -> None:
-        """Hand to the desk what was pasted."""
-        self.desk.paste(event.text)
+        """Hand to the controller what was pasted."""
+        self.controller.paste(event.text)
         self._draw()
 
     def _look(self) -> None:
         if not self.is_headless and not _has_terminal():
             signal.raise_signal(signal.SIGHUP)  # closed without a word: Textual would not end
-        self.desk.look()
+        self.controller.look()
         self._draw()
 
     def _draw(self, width: int = 0, height: int = 0) -> None:
         size = self.size
-        drawn = self.desk.draw(max(1, width or size.width), max(2, height or size.height))
+        drawn = self.controller.draw(max(1, width or size.width), max(2, height or size.height))
         self._canvas.show(drawn)
 
     def _mind_signals(self) -> None:

@@ -1,11 +1,11 @@
-"""What `launcher top` has before somebody: a stack of pages, a bottom line, and what keys do to both."""
+"""The controller of `launcher top`: a stack of pages, a bottom line, and the effects of keys."""
 
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 
 from launcher.errors import Error
-from launcher.screens.dashboard.job_actions import KEYS, Deed, propose
+from launcher.screens.dashboard.job_actions import KEYS, JobAction, propose
 from launcher.screens.dashboard.job_page import JobPage
 from launcher.screens.dashboard.key_bindings import WATCHING, help_page, hints
 from launcher.screens.dashboard.layout import Window
@@ -43,7 +43,7 @@ class Help:
         return Drawn(lines=lines[self._window.top : self._window.end])
 
 
-class Desk:
+class Controller:
     """Takes looks and keys, and tells what is to be drawn; whoever draws it is outside."""
 
     def __init__(self, source: Source, *, later: Later, read_only: bool = False) -> None:
@@ -59,7 +59,7 @@ class Desk:
         self._store = source.store  # of the newest look
         self._overview = Overview()
         self._pages: list[Page] = [self._overview]
-        self._deed: Deed | None = None  # that was asked about
+        self._action: JobAction | None = None  # that was asked about
         self._typed: str | None = None  # the filter, while it is typed
         self._sought = ""
         self._said: Line | None = None
@@ -68,7 +68,7 @@ class Desk:
         self.left = False
 
     def look(self) -> None:
-        """Look at the queue again; what goes wrong is told, and the next look may be better."""
+        """Read the queue again; an error is shown, and the next read may succeed."""
         try:
             self.screen = self._source.look(waiting=self._overview.waiting, sought=self._sought)
             self._overview.show(self.screen)
@@ -90,7 +90,7 @@ class Desk:
         """
         if key == "ctrl+c":
             self.left = True
-        elif self._deed is not None:
+        elif self._action is not None:
             self._answer(key)
         elif self._typed is not None:
             self._type(key, character)
@@ -161,7 +161,7 @@ class Desk:
     def _begin_anew(self) -> None:
         """Leave what belongs to a queue that is gone."""
         if self._store is not None:
-            self._deed = None
+            self._action = None
             self._pages = [page for page in self._pages if not isinstance(page, JobPage)]
             self.say("the queue was deleted or replaced", Tone.WARN)
         self._store = self._source.store
@@ -187,36 +187,38 @@ class Desk:
         except sqlite3.Error as error:
             self.say(_one_line(error), Tone.BAD)
             return
-        if isinstance(proposal, Deed):
-            self._deed = proposal
+        if isinstance(proposal, JobAction):
+            self._action = proposal
         else:
             self.say(proposal, Tone.WARN)
 
     def _answer(self, key: str) -> None:
-        deed, self._deed = self._deed, None
-        if key != "y" or deed is None:
+        action, self._action = self._action, None
+        if key != "y" or action is None:
             self.say("nothing was changed")
             return
         store, home = self._source.store, self._source.home
         assert store is not None
         assert home is not None
         try:
-            touched = deed.act(store)
+            touched = action.act(store)
         except (Error, OSError, sqlite3.Error) as error:
             self.say(_one_line(error), Tone.BAD)
             return
         if not touched:
-            self.say(f"job {deed.job.id} changed meanwhile: nothing was done", Tone.WARN)
+            self.say(f"job {action.job.id} changed meanwhile: nothing was done", Tone.WARN)
             return
         more = len(touched) - 1
         also = f", and {more:,} more" if more else ""
-        stays = home.stop.exists() and deed.done == "released"
+        stays = home.stop.exists() and action.done == "released"
         note = "; the queue is stopped, `launcher start` goes on" if stays else ""
-        self.say(f"job {deed.job.id} {harmless(deed.job.name)} {deed.done}{also}{note}", Tone.GOOD)
+        self.say(
+            f"job {action.job.id} {harmless(action.job.name)} {action.done}{also}{note}", Tone.GOOD
+        )
 
         def follow_up() -> None:
             try:
-                deed.after(home)
+                action.after(home)
             except (Error, OSError) as error:
                 self.say(_one_line(error), Tone.BAD)
 
@@ -252,8 +254,8 @@ class Desk:
             self.look()
 
     def _bottom(self, page: Page, width: int) -> Line:
-        if self._deed is not None:
-            return self._deed.question(width)
+        if self._action is not None:
+            return self._action.question(width)
         if self._typed is not None:
             text = "  Enter keeps  Esc shows all"
             room = max(8, width - len(text) - len("filter: _"))

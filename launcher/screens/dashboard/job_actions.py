@@ -21,8 +21,8 @@ _ANSWERS = "  y/n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
-    """A change of a job that somebody must agree to."""
+class JobAction:
+    """A change of a job that the user must confirm."""
 
     job: JobRow
     verb: str  # as in the question: "cancel job"
@@ -41,7 +41,7 @@ class Deed:
         return Line((*Line((question,)).cut(max(1, width - width_of(_ANSWERS))).spans, asked))
 
 
-def propose(key: str, job: JobRow, store: Store) -> Deed | str:
+def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
     """Return what a key would do to a job, or why that cannot be.
 
     Args:
@@ -54,7 +54,7 @@ def propose(key: str, job: JobRow, store: Store) -> Deed | str:
         case "h":
             return _held(job)
         case "l" if job.state is State.HELD:
-            return Deed(
+            return JobAction(
                 job=job,
                 verb="release job",
                 done="released",
@@ -72,12 +72,12 @@ def propose(key: str, job: JobRow, store: Store) -> Deed | str:
     raise ValueError(key)
 
 
-def _held(job: JobRow) -> Deed | str:
+def _held(job: JobRow) -> JobAction | str:
     if job.state is State.RUNNING:
         return "a running job cannot be held; c cancels it"
     if job.state is not State.QUEUED:
         return f"job {job.id} is {job.state}: only a queued job can be held"
-    return Deed(
+    return JobAction(
         job=job,
         verb="hold job",
         tail="? it starts only when it is released",
@@ -87,14 +87,14 @@ def _held(job: JobRow) -> Deed | str:
     )
 
 
-def _cancelled(job: JobRow, store: Store) -> Deed | str:
+def _cancelled(job: JobRow, store: Store) -> JobAction | str:
     if job.state not in OPEN:
         return f"job {job.id} is {job.state} already: there is nothing to cancel"
     needy = len(store.read.dependants_of([job.id]))
     verb = "needs" if needy == 1 else "need"
     dependants = f" {counted(needy, 'job')} that {verb} it will be skipped" if needy else ""
     runs = job.state is State.RUNNING
-    return Deed(
+    return JobAction(
         job=job,
         verb="end running job" if runs else "cancel job",
         tail=f"?{dependants}",
@@ -104,7 +104,7 @@ def _cancelled(job: JobRow, store: Store) -> Deed | str:
     )
 
 
-def _again(job: JobRow, store: Store) -> Deed | str:
+def _again(job: JobRow, store: Store) -> JobAction | str:
     if job.state in OPEN:
         return f"job {job.id} is {job.state}: only what ended can be retried"
     if job.state is State.DONE:
@@ -112,7 +112,7 @@ def _again(job: JobRow, store: Store) -> Deed | str:
     others = len(store.owning.again([job.id])) - 1
     verb = "belongs" if others == 1 else "belong"
     dependants = f" with {counted(others, 'job')} that {verb} to it" if others else ""
-    return Deed(
+    return JobAction(
         job=job,
         verb="retry job",
         tail=f"{dependants}?",
@@ -122,13 +122,13 @@ def _again(job: JobRow, store: Store) -> Deed | str:
     )
 
 
-def _hurried(job: JobRow, by: int) -> Deed | str:
+def _hurried(job: JobRow, by: int) -> JobAction | str:
     if job.state not in {State.QUEUED, State.HELD}:
         return f"job {job.id} is {job.state}: only what waits has a priority that matters"
     priority = job.priority + by
     if not PRIORITY.holds(priority):
         return f"job {job.id} has priority {job.priority}: there is none beyond"
-    return Deed(
+    return JobAction(
         job=job,
         verb="priority of job",
         tail=f": {job.priority} → {priority}?",

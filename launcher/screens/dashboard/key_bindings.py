@@ -28,7 +28,7 @@ JOB_HINTS = (
     ("+ -", "priority"),
 )
 METRICS_HINTS = (("?", "help"), ("Esc", "back"), ("[ ]", "metric"), ("Tab", "next page"))
-WATCHING = frozenset({"c", "r", "h", "l", "+ -"})  # hints that somebody who only looks needs not
+WATCHING = frozenset({"c", "r", "h", "l", "+ -"})  # hints left out of a read-only screen
 _HELP = (
     (
         "everywhere",

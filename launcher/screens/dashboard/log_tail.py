@@ -29,7 +29,7 @@ class LogTail:
         Args:
             log: the file, which need not exist.
             width: columns.
-            back: somebody looks back in it: of a long log nothing moves under his eyes.
+            back: the user scrolls back in it: a long log does not move meanwhile.
         """
         changed = self._take(log, back=back)
         if changed or width != self._width:

@@ -11,7 +11,7 @@ from launcher.screens.screen import Screen
 from launcher.screens.text_table import Line, Span, Tone, line
 
 MARK, MARGIN = "▸ ", "  "  # before the chosen job, before all others
-FEWEST, MOST = 40, 500  # waiting jobs that are listed: more, the further somebody goes down
+FEWEST, MOST = 40, 500  # waiting jobs that are listed: more, the further the user scrolls down
 _LEAST_ROOM = 8  # lines for the sections, before one is spent on what lies below them
 AHEAD = 20  # jobs that are known beyond the chosen one
 
@@ -23,14 +23,14 @@ class Overview:
 
     def __init__(self) -> None:
         """Begin at the top, with the first job."""
-        self.waiting = FEWEST  # how many waiting jobs it wants to be told of
+        self.waiting = FEWEST  # how many waiting jobs it requests
         self.note = ""  # stands where there are no sections
         self._screen: Screen | None = None
         self._layout = Layout(lines=(), stops=(), tops=())
         self._drawn_for: tuple[Screen | None, int] = (None, 0)
         self._chosen: Stop | None = None
         self._place = 0  # of the chosen one among all stops
-        self._moved = False  # somebody has chosen; otherwise it is the first job, whichever that is
+        self._moved = False  # the user has chosen a job; otherwise the first one is chosen
         self._window = Window()
 
     @property

@@ -24,7 +24,7 @@ class Page(Protocol):
 
     @property
     def hints(self) -> Sequence[tuple[str, str]]:
-        """The keys that are told in the bottom line."""
+        """The keys that the bottom line lists."""
 
     def press(self, key: str) -> bool:
         """Take a key; tell whether it meant something here."""

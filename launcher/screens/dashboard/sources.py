@@ -50,11 +50,11 @@ class Source(Protocol):
         """
 
     def changed(self) -> None:
-        """Take note that somebody here has changed a job."""
+        """Note that a job was changed from this screen."""
 
 
 class Queue:
-    """A queue as it is now; it may begin while somebody watches."""
+    """A queue as it is now; it may be made while the screen is shown."""
 
     note = ""
     complaint = ""

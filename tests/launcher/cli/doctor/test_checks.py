@@ -162,7 +162,7 @@ CASES = [
     (facts(home=disk(0.1)), "home's disk", "trouble", "102 MiB of 100 GiB", "launcher clean"),
     (facts(home=disk(1)), "home's disk", "warning", "1 GiB of 100 GiB", "launcher clean"),
     (facts(home=disk(50, files=12)), "home's disk", "warning", "12 more files", "launcher clean"),
-    (facts(home=Disk(path="/data")), "home's disk", "unknown", "nobody tells", ""),
+    (facts(home=Disk(path="/data")), "home's disk", "unknown", "is unknown", ""),
     (facts(results=None), "results' disk", "warning", "was deleted", "cd"),
     (facts(results=disk(9)), "results' disk", "warning", "9 GiB", "launcher clean"),
     (facts(results=disk(0.5)), "results' disk", "trouble", "512 MiB", "launcher clean"),

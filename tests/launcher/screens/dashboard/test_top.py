@@ -249,8 +249,8 @@ def test_a_long_list_grows_as_somebody_goes_down(home: Home, store: Store) -> No
         for _ in range(14):
             await person.press("pagedown")
             await person.look()
-            assert person.top.desk.screen is not None
-            shown.add(len(person.top.desk.screen.waiting))
+            assert person.top.controller.screen is not None
+            shown.add(len(person.top.controller.screen.waiting))
         assert min(shown) < 300
         assert max(shown) == 500
         await person.press("G")
