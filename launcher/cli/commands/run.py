@@ -27,7 +27,7 @@ from launcher.planning.machine_state import read_history, read_machine_state
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, preview_plan, refusals
-from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob, compare_with_queue
+from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison, compare_with_queue
 from launcher.planning.submit import Submitted, submit
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
@@ -139,17 +139,16 @@ def command(
     code = 0
     with open_queue(make=True) as (home, store):
         with _uncollected():
-            # all of them are judged before any is queued: a refusal leaves nothing behind
-            judged = [
-                (plan, _compare(store, plan, force=force, accept_code=accept_code))
-                for plan in plans
+            # all of them are compared before any is queued: a refusal leaves nothing behind
+            comparisons = [
+                _compare(store, plan, force=force, accept_code=accept_code) for plan in plans
             ]
-            _check_possible(home, store, judged)
-            check_groups(store, _groups_of(compared_jobs for _, compared_jobs in judged))
+            _check_possible(home, store, comparisons)
+            check_groups(store, _groups_of(comparisons))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
-                _queue(store, plan, compared_jobs, context, accept_code=accept_code)
-                for (plan, compared_jobs), context in zip(judged, contexts, strict=True)
+                _queue(store, comparison, context)
+                for comparison, context in zip(comparisons, contexts, strict=True)
             ]
         since = store.read.last_event()  # what starts at once is told, too
         try:
@@ -168,20 +167,21 @@ def command(
     return code
 
 
-def _check_possible(
-    home: Home, store: Store, judged: Sequence[tuple[Plan, Sequence[ComparedJob]]]
-) -> None:
+def _check_possible(home: Home, store: Store, comparisons: Sequence[Comparison]) -> None:
     """Refuse what this machine can never give, before anything is queued.
 
     Raises:
         MachineError: packages that some jobs import are not installed.
         UsageError: some jobs would wait for ever.
     """
-    kinds = (kind for plan, compared_jobs in judged for kind in kinds_to_run(plan, compared_jobs))
+    kinds = (kind for each in comparisons for kind in kinds_to_run(each.plan, each.jobs))
     if uninstalled := missing_packages(kinds):
         raise MachineError(f"{'; '.join(uninstalled)}; nothing is queued")
     compared_jobs = [
-        compared for _, part in judged for compared in part if compared.action is not Action.CACHED
+        compared
+        for comparison in comparisons
+        for compared in comparison.jobs
+        if compared.action is not Action.CACHED
     ]
     asked = {compared.job.resources for compared in compared_jobs}
     if any(resources.may_need_gpu for resources in asked):
@@ -198,9 +198,9 @@ def _check_possible(
         raise UsageError("; ".join(refused) + "; nothing is queued")
 
 
-def _groups_of(plans: Iterable[Sequence[ComparedJob]]) -> list[str]:
+def _groups_of(comparisons: Iterable[Comparison]) -> list[str]:
     """Return the groups of the jobs that have to run, each once."""
-    compared_jobs = (compared for plan in plans for compared in plan)
+    compared_jobs = (compared for comparison in comparisons for compared in comparison.jobs)
     to_run = (compared.job for compared in compared_jobs if compared.action is Action.RUN)
     return [*dict.fromkeys(job.terms.group for job in to_run)]
 
@@ -215,9 +215,7 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _compare(
-    store: Store | None, plan: Plan, *, force: bool, accept_code: bool
-) -> list[ComparedJob]:
+def _compare(store: Store | None, plan: Plan, *, force: bool, accept_code: bool) -> Comparison:
     rows = store.read.jobs_of(Path.cwd(), plan.name) if store else {}
     return compare_with_queue(plan, rows, stamp, force=force, accept_code=accept_code)
 
@@ -228,7 +226,7 @@ def _form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
     Raises:
         UsageError: no plan is to be shown, or in two ways at once.
     """
-    wanted = [form for form, wish in asked.items() if wish]
+    wanted = [form for form, chosen in asked.items() if chosen]
     if wanted and not dry_run:
         raise UsageError(
             f"{wanted[0]} shows a plan and runs nothing: add --dry-run, or leave {wanted[0]} out"
@@ -255,14 +253,15 @@ def _list(
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
         history = read_history(store, kinds, gpus=bool(machine_state.machine.gpus))
         for plan, path in zip(plans, taskfiles, strict=True):
-            compared_jobs = _compare(
+            comparison = _compare(
                 store, plan, force="--force" in options, accept_code=ACCEPT_CODE in options
             )
+            compared_jobs = comparison.jobs
             unset_ones = unset(os.environ, (*plan.pass_env, *pass_env))
             uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
             hopeless = hopeless_jobs(compared_jobs, machine_state)
             reasons = refusals(plan, hopeless, unset_ones, uninstalled)
-            reasons += absent_groups(store, _groups_of([compared_jobs]))
+            reasons += absent_groups(store, _groups_of([comparison]))
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 shown += plan_commands(compared_jobs)
@@ -317,22 +316,14 @@ def _refuse_missing(plan: Plan) -> None:
         raise TaskFileError(plan.missing)
 
 
-def _queue(
-    store: Store,
-    plan: Plan,
-    compared_jobs: Sequence[ComparedJob],
-    context: Context,
-    *,
-    accept_code: bool,
-) -> Submitted:
-    submission = submit(
-        store, Path.cwd(), plan, compared_jobs, context, time.time(), accept_code=accept_code
-    )
+def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
+    plan = comparison.plan
+    submission = submit(store, Path.cwd(), comparison, context, time.time())
     parts = [f"{submission.queued} queued"]
     parts += [f"{submission.joined} under way already"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
     click.echo(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}", err=True)
-    if text := other_code(compared_jobs, queued=True):
+    if text := other_code(comparison.jobs, queued=True):
         click.echo(harmless(text), err=True)
     return submission
 

@@ -32,9 +32,7 @@ def a_plan(text: str, *said: str, there: bool = False) -> Plan:
 
 def queue(store: Store, made: Plan, now: float = 1.0) -> Submitted:
     rows = store.read.jobs_of(ROOT, made.name)
-    return submit(
-        store, ROOT, made, compare_with_queue(made, rows, lambda _: None), a_context(), now
-    )
+    return submit(store, ROOT, compare_with_queue(made, rows, lambda _: None), a_context(), now)
 
 
 def finish(store: Store) -> None:
