@@ -33,7 +33,7 @@ _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
 _PREPARING = frozenset({Role.DATA, Role.POISON})
 
 
-def plan(
+def build_plan(
     task: TaskFile,
     *,
     root: Path,

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.planning.plan import Plan
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done
@@ -22,7 +22,7 @@ FILE = "train: [{data: dot:pre, poison: [0, 50]}, {data: line:pre, poison: 50}]\
 def a_plan(
     text: str = FILE, *said: str, code: str = "old", kinds: Mapping[str, Any] = KINDS
 ) -> Plan:
-    return plan(
+    return build_plan(
         read(text, *said, kinds=kinds),
         root=ROOT,
         exists=lambda _: True,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.planning.plan import Plan
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done, State
@@ -21,7 +21,7 @@ FIRST = "train: [{data: dot:pre}]\nautotest: [real:pre]\n"
 
 def a_plan(text: str, *said: str, there: bool = False) -> Plan:
     task = read(text, *said, kinds=KINDS)
-    return plan(
+    return build_plan(
         task,
         root=ROOT,
         exists=lambda path: there or "toys" in path.parts,
