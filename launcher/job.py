@@ -134,9 +134,10 @@ class Spec:
         return _encode(record)
 
 
-_SPEC = tuple(one.name for one in fields(Spec))
+_SPEC = tuple(column.name for column in fields(Spec))
 _DEFAULTS: tuple[object, ...] = tuple(
-    one.default if one.default_factory is MISSING else one.default_factory() for one in fields(Spec)
+    column.default if column.default_factory is MISSING else column.default_factory()
+    for column in fields(Spec)
 )
 _values = attrgetter(*_SPEC)
 _encode = json.JSONEncoder(check_circular=False).encode
