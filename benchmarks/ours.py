@@ -172,10 +172,8 @@ def queue_taskfile(store: Store, path: Path) -> list[int]:
     """Plan a task file and queue it, as `launcher run` does; return the jobs' numbers."""
     with _uncollected():
         made = plan(load(path))
-        compared_jobs = compare_with_queue(made, store.read.jobs_of(path.parent, made.name), stamp)
-        done = submit(
-            store, path.parent, made, compared_jobs, this_context(os.environ), time.time()
-        )
+        comparison = compare_with_queue(made, store.read.jobs_of(path.parent, made.name), stamp)
+        done = submit(store, path.parent, comparison, this_context(os.environ), time.time())
     return list(done.jobs)
 
 

@@ -72,7 +72,7 @@ class DataId:
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """Which share of the training labels is wrong, in percent (0 < percent <= 100), and how."""
+    """Which percentage of the training labels is flipped (0 < percent <= 100), and how."""
 
     percent: str
     kind: str | None = None
@@ -82,7 +82,7 @@ class Poison:
 
     @property
     def rate(self) -> float:
-        """The share as a number in (0, 1]."""
+        """The fraction of flipped labels, in (0, 1]."""
         return float(Decimal(self.percent) / 100)
 
 

@@ -1,4 +1,4 @@
-"""What a job is once it is planned, and what it remembers of the shell that queued it."""
+"""The specification of a planned job, and the context in which its program runs."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ class Resources:
     accelerated: bool = False  # "auto" prefers a GPU where the machine has one
     ram: int | None = None  # bytes of main memory that are promised to it; None: not said
     gpus: int = 1  # where it works on GPUs: on how many, all of them or none
-    exclusive: bool = False  # it shares its GPUs with nobody
+    exclusive: bool = False  # it shares its GPUs with no other job
 
     @property
     def may_need_gpu(self) -> bool:
@@ -134,9 +134,10 @@ class Spec:
         return _encode(record)
 
 
-_SPEC = tuple(one.name for one in fields(Spec))
+_SPEC = tuple(column.name for column in fields(Spec))
 _DEFAULTS: tuple[object, ...] = tuple(
-    one.default if one.default_factory is MISSING else one.default_factory() for one in fields(Spec)
+    column.default if column.default_factory is MISSING else column.default_factory()
+    for column in fields(Spec)
 )
 _values = attrgetter(*_SPEC)
 _encode = json.JSONEncoder(check_circular=False).encode
@@ -219,7 +220,7 @@ def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The surroundings in which a job's program must find itself."""
+    """The folder, environment and affinity in which a job's program runs."""
 
     folder: str
     umask: int
@@ -280,7 +281,7 @@ def worker_environment_of(spec: Spec, context: Context) -> WorkerEnvironment:
 
 
 def this_context(environment: Mapping[str, str]) -> Context:
-    """Return the surroundings of the calling process, with what is to be remembered of its environment."""
+    """Return the context of the calling process, with what is to be remembered of its environment."""
     umask = os.umask(0o077)
     os.umask(umask)
     return Context(

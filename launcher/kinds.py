@@ -27,7 +27,7 @@ class Role(StrEnum):
     """The part a kind plays in the experiment language."""
 
     DATA = "data"  # makes files that other jobs read
-    POISON = "poison"  # decides which training labels are wrong
+    POISON = "poison"  # decides which training labels are flipped
     TRAIN = "train"  # makes a model from data, or from a model and data
     UNLEARN = "unlearn"  # makes a model from a model
     TEST = "test"  # scores a model on data

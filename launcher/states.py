@@ -117,7 +117,7 @@ class ReasonCode(StrEnum):
     NO_GPU = "no-gpu"  # none can be seen
     WORKER_STARTING = "worker-starting"
     ATTEMPT_RUNS = "attempt-runs"  # one that the queue has no record of
-    ATTEMPT_UNCLEAR = "attempt-unclear"  # nobody can tell what lies in its attempt's folder
+    ATTEMPT_UNCLEAR = "attempt-unclear"  # the content of its attempt's folder cannot be understood
     OUTPACED = "outpaced"  # another home's scheduler took the place
     UNKNOWN = "unknown"  # a newer launcher's, or one of before there were codes
 
@@ -141,7 +141,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The program ended badly, and why is known."""
+    """The program failed, and the error is known."""
 
     at: float
     error: str
@@ -153,7 +153,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfMemory:
-    """The program ended badly for lack of memory; `launcher.scheduler.oom_policy` judges whose fault that was."""
+    """The program ran out of memory; `launcher.scheduler.oom_policy` judges whose fault that was."""
 
     at: float
     error: str

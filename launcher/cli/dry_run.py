@@ -20,7 +20,7 @@ from launcher.planning.machine_state import read_history, read_machine_state
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, preview_plan, refusals
-from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob, compare_with_queue
+from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison, compare_with_queue
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.store.client import (
     look_at_queue,
@@ -41,16 +41,14 @@ class Form(StrEnum):
     JSON = "--json"
 
 
-def groups_to_run(plans: Iterable[Sequence[ComparedJob]]) -> list[str]:
+def groups_to_run(comparisons: Iterable[Comparison]) -> list[str]:
     """Return the groups of the jobs that have to run, each once."""
-    compared_jobs = (compared for plan in plans for compared in plan)
+    compared_jobs = (compared for comparison in comparisons for compared in comparison.jobs)
     to_run = (compared.job for compared in compared_jobs if compared.action is Action.RUN)
     return [*dict.fromkeys(job.terms.group for job in to_run)]
 
 
-def compare(
-    store: Store | None, plan: Plan, *, force: bool, accept_code: bool
-) -> list[ComparedJob]:
+def compare(store: Store | None, plan: Plan, *, force: bool, accept_code: bool) -> Comparison:
     """Return each job of a plan beside the queue's job of that name, with what to do about it."""
     rows = store.read.jobs_of(Path.cwd(), plan.name) if store else {}
     return compare_with_queue(plan, rows, stamp, force=force, accept_code=accept_code)
@@ -101,10 +99,11 @@ def list_plans(
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
         history = read_history(store, kinds, gpus=bool(machine_state.machine.gpus))
         for plan, path in zip(plans, taskfiles, strict=True):
-            compared_jobs = compare(
+            comparison = compare(
                 store, plan, force="--force" in options, accept_code=ACCEPT_CODE in options
             )
-            reasons = _refusals(store, plan, compared_jobs, machine_state, pass_env)
+            compared_jobs = comparison.jobs
+            reasons = _refusals(store, comparison, machine_state, pass_env)
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 shown += plan_commands(compared_jobs)
@@ -136,18 +135,18 @@ def list_plans(
 
 def _refusals(
     store: Store | None,
-    plan: Plan,
-    compared_jobs: Sequence[ComparedJob],
+    comparison: Comparison,
     machine_state: MachineState,
     pass_env: Sequence[str],
 ) -> list[str]:
     """Return why `run` would refuse a plan; empty: it would not."""
+    plan, compared_jobs = comparison.plan, comparison.jobs
     unset_variables = unset(os.environ, (*plan.pass_env, *pass_env))
     uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
     hopeless = hopeless_jobs(compared_jobs, machine_state)
     return [
         *refusals(plan, hopeless, unset_variables, uninstalled),
-        *absent_groups(store, groups_to_run([compared_jobs])),
+        *absent_groups(store, groups_to_run([comparison])),
     ]
 
 

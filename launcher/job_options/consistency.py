@@ -1,4 +1,4 @@
-"""Options that contradict each other, told in the words of a task file or of a command line."""
+"""Options that contradict each other, named as a task file or a command line spells them."""
 
 from collections.abc import Callable, Iterator, Mapping
 

@@ -15,7 +15,7 @@ from launcher.job import is_device
 from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
 
 AUTO = "auto"
-FARTHEST_S = 10 * 365 * 86_400.0  # nobody waits longer; a larger number is a slip
+FARTHEST_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a slip
 UNHEARD = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of them
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)

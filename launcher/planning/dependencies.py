@@ -1,4 +1,4 @@
-"""Who makes what, and so who needs whom: the paths that jobs read and write."""
+"""The dependencies between jobs, from the paths that they read and write."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ class ExistenceCache:
 
 @dataclass(slots=True)
 class _Lack:
-    """A path that a job reads and nobody makes."""
+    """A path that a job reads and no job makes."""
 
     path: str
     what: str
@@ -46,7 +46,7 @@ class _Lack:
 
 
 class Dependencies:
-    """Who makes what, and so who needs whom."""
+    """Which job makes which path, and so which job needs which."""
 
     def __init__(self, root: Path, there: Callable[[Path], bool]) -> None:
         self.root = root

@@ -13,7 +13,7 @@ from launcher.store.rows import JobRow
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.files import Json
 
-FEWEST = 2  # runs from which a spread can be told
+FEWEST = 2  # runs that a spread needs at least
 
 _Signature = tuple[str, str | None, bool, bool, str]
 
@@ -36,15 +36,15 @@ class Past:
     fresh: bool  # it began from no model
     on_gpu: bool
     seconds: float  # from its claim to its end
-    disk: int | None  # bytes of what it wrote; None: it names a folder, whose size nobody knows
+    disk: int | None  # bytes of what it wrote; None: it names a folder, whose size is unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What is expected of one job; None: nobody knows."""
+    """What is expected of one job; None: unknown."""
 
     seconds: float | None = None
-    spread: float | None = None  # half of the runs lie within this share of `seconds`
+    spread: float | None = None  # half of the runs lie within this fraction of `seconds`
     disk: int | None = None  # bytes
     runs: int = 0  # on which time and disk rest
     vram: int | None = None  # bytes on each of its GPUs

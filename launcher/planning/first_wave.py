@@ -25,7 +25,7 @@ class MachineState:
 
     now: float
     machine: Machine
-    running: tuple[Running, ...] = ()  # places that are promised already
+    running: tuple[Running, ...] = ()  # of running attempts
     ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
     disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
     usage: Callable[[str], Usage] = lambda _: NO_USAGE  # what was learned of a signature

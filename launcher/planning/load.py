@@ -10,7 +10,7 @@ from launcher.errors import Place, Problem, TaskFileError, UsageError, nearest
 from launcher.ids import Words
 from launcher.kinds import find_kinds
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.plan_builder import plan as work_out
+from launcher.planning.plan_builder import build_plan
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
@@ -58,7 +58,7 @@ def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
         TaskFileError: all that is wrong with the file; `problems` holds it piece by piece.
     """
     code = CodeIndex(user_cache())
-    made = work_out(
+    made = build_plan(
         task,
         root=Path(os.path.normpath(Path.cwd() / (root or "."))),
         exists=Path.exists,

@@ -58,7 +58,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
         gpus=seen,
         absent=absent,
         limits=store.scheduling.limits() if store else {},
-        rules=replace(rules, idle_s=0.0),  # who has not watched does not know who was there
+        rules=replace(rules, idle_s=0.0),  # without watching, past users of the GPUs are unknown
         foreign=ReservationBoard(reservations_folder(os.environ), home.folder).others(),
     )
     return MachineState(

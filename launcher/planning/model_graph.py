@@ -91,7 +91,7 @@ class ModelGraph:
         if models:
             return models
         if requests and not any(self._placed[request] for request in requests):
-            return ()  # what makes it is broken, and said to be
+            return ()  # what makes it has errors, which are reported
         if self._on_disk(str(named.value)):
             return (named.value,)
         if self._task.whole:  # else the broken entry may be the one that makes it

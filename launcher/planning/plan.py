@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def missing(self) -> tuple[Problem, ...]:
-        """What the jobs read and nobody makes, as errors: with one of them nothing is queued."""
+        """What the jobs read and no job makes, as errors: with one of them nothing is queued."""
         return tuple(
             replace(warning, severity=Severity.ERROR)
             for warning in self.warnings

@@ -1,6 +1,6 @@
 """A task file worked out: every job with its files, its needs and its hash.
 
-Pure but for four questions it asks through its arguments: whether a path exists, which modules a
+Pure but for four callables among its arguments, which tell whether a path exists, which modules a
 kind's work imports, what their code is, and what is in a file that no job makes.
 """
 
@@ -33,7 +33,7 @@ _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
 _PREPARING = frozenset({Role.DATA, Role.POISON})
 
 
-def plan(
+def build_plan(
     task: TaskFile,
     *,
     root: Path,
@@ -108,7 +108,7 @@ class _PlanBuilder:
         return self._there(self.run_folder / model_folder_name(model))
 
     def enter(self, step: Step) -> None:
-        """Work out one job; tell why it cannot be."""
+        """Add the job of a step, or the problem for which it cannot be planned."""
         try:
             draft = self._draft(step)
             files = files_of(step, draft)
@@ -146,14 +146,14 @@ class _PlanBuilder:
         return self._draws.identity_for(name, step) or self._jobs[name].identity
 
     def _share(self, draw: Draw, step: Step, files: JobFiles) -> None:
-        """Let an earlier job do what this step asks for, too."""
+        """Let an earlier job make the choice of this step, too."""
         first = draw.step.name
         self.dependencies.make(draw.step, files.outputs, self.problems)
         alone = self._planned(step, files, draw.draft.words, self._jobs[first].needs, first)
         draw.models[str(step.model)] = replace(alone.identity, job=first)
 
     def complete_draws(self) -> None:
-        """Tell the jobs that choose for several models what they write, now that all are known."""
+        """Set the outputs of jobs that choose for several models, now that all are known."""
         for draw in self._draws.shared():
             files = files_of(draw.step, draw.whole)
             job = self._jobs[draw.step.name]
@@ -178,7 +178,7 @@ class _PlanBuilder:
         )
 
     def _refuse(self, step: Step, draft: Draft) -> None:
-        """Tell why a kind refuses a job."""
+        """Report why a kind refuses a job."""
         start = step.model if step.kind.role is Role.TEST else step.base
         makers = self._made_by.get(start or "", ())
         if step.model is not None and step.kind.role in _MAKERS:

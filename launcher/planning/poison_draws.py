@@ -1,6 +1,6 @@
 """Poison draws that several models have in common: one job makes the choice for all of them.
 
-A sweep of the learning rate trains many models on the same wrong labels. The job of the first of them
+A sweep of the learning rate trains many models on the same flipped labels. The job of the first of them
 writes the record of each; the others have no job of their own.
 """
 

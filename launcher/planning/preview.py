@@ -37,7 +37,7 @@ class Preview:
     kinds: Mapping[str, KindSum]  # of what has to run
     chain: float | None  # seconds when all that can runs side by side; None: not all is known
     disk: int | None  # bytes of those jobs whose results have a known size; None: of none
-    disk_unknown: int  # jobs of which nobody knows how much they write
+    disk_unknown: int  # jobs of which it is unknown how much they write
 
     def record(self) -> dict[str, Json]:
         """Return what holds for the plan as a whole as JSON."""

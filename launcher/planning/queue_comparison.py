@@ -43,6 +43,15 @@ class ComparedJob:
     number: int | None = None  # its job in the queue, None where it is new
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A plan compared with the queue."""
+
+    plan: Plan
+    jobs: tuple[ComparedJob, ...]  # in the plan's order
+    accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
+
+
 def compare_with_queue(
     plan: Plan,
     rows: Mapping[str, JobRow],
@@ -50,7 +59,7 @@ def compare_with_queue(
     *,
     force: bool = False,
     accept_code: bool = False,
-) -> list[ComparedJob]:
+) -> Comparison:
     """Compare each job of the plan with the queue, and decide whether it has to run.
 
     Args:
@@ -87,7 +96,14 @@ def compare_with_queue(
         if row is not None and row.hash != job.hash:
             compared = replace(compared, modules=_other_modules(job, row))
         compared_jobs[job.name] = replace(compared, other_code=job.name in other_code)
-    return list(compared_jobs.values())
+    jobs = tuple(compared_jobs.values())
+    kept = {compared.job.name for compared in jobs if compared.action is Action.CACHED}
+    kept |= {job.name for job in plan.left_out}
+    return Comparison(
+        plan=plan,
+        jobs=jobs,
+        accepted={name: rows[name].hash for name in accepted if name in kept},
+    )
 
 
 def done_with_other_code(plan: Plan, rows: Mapping[str, JobRow]) -> frozenset[str]:

@@ -1,20 +1,21 @@
 """Write the jobs of a plan that have to run into the queue, all of them or none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.ids import model_folder_name
 from launcher.job import Context, Spec
-from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import (
     ACCEPT_CODE,
     Action,
     ComparedJob,
-    done_with_other_code,
+    Comparison,
 )
 from launcher.states import Reason, ReasonCode
 from launcher.store.queue import NewJob, Store
+from launcher.store.rows import JobRow
 
 ACCEPTED = Reason(
     code=ReasonCode.ACCEPTED, text=f"result kept by {ACCEPT_CODE}: done with other code"
@@ -34,72 +35,58 @@ class Submitted:
 
 
 def submit(
-    store: Store,
-    root: Path,
-    plan: Plan,
-    compared_jobs: Sequence[ComparedJob],
-    context: Context,
-    now: float,
-    *,
-    accept_code: bool = False,
+    store: Store, root: Path, comparison: Comparison, context: Context, now: float
 ) -> Submitted:
     """Put what has to run into the queue, all of it or nothing.
 
     Args:
         store: the queue.
         root: where the run's folder lies, in `runs`.
-        plan: the jobs.
-        compared_jobs: the jobs, from `compare_with_queue`.
-        context: the folder and environment in which they run.
+        comparison: of the plan with the queue. Results of other code that it accepts are recorded
+            as done with the code of the plan.
+        context: the folder and environment in which the jobs run.
         now: the time.
-        accept_code: record what is kept as done with the code of the plan.
 
     Raises:
         StoreError: the queue cannot be written, or one of the jobs started meanwhile.
     """
+    plan, actions = comparison.plan, [compared.action for compared in comparison.jobs]
     with store.writing():
         run = store.run(root, plan.name)
         rows = store.read.jobs_of(root, plan.name)
-        queued = [compared for compared in compared_jobs if compared.action is Action.RUN]
+        _accept(store, root, comparison, rows, now)
+        queued = [compared for compared in comparison.jobs if compared.action is Action.RUN]
         fresh = [compared for compared in queued if compared.job.name not in rows]
         again = [compared for compared in queued if compared.job.name in rows]
-        if accept_code:
-            _accept_code(store, root, plan, compared_jobs, now)
         for compared in again:  # their needs may be new jobs, so they are set below
             store.put(run, context, _new(compared, root, plan.name), now)
         first = store.next_number()  # not before: a job that is put again may use a number up
         numbers = {name: row.id for name, row in rows.items()}
         numbers |= {compared.job.name: first + index for index, compared in enumerate(fresh)}
-        store.put_new(
-            run, context, [_new(compared, root, plan.name, numbers) for compared in fresh], now
-        )
+        new_jobs = [_new(compared, root, plan.name, numbers) for compared in fresh]
+        store.put_new(run, context, new_jobs, now)
         for compared in again:
-            store.set_needs(
-                numbers[compared.job.name], [numbers[need] for need in compared.job.needs], now
-            )
-    actions = [compared.action for compared in compared_jobs]
+            needs = [numbers[need] for need in compared.job.needs]
+            store.set_needs(numbers[compared.job.name], needs, now)
     return Submitted(
-        jobs=tuple(numbers[compared.job.name] for compared in compared_jobs),
+        jobs=tuple(numbers[compared.job.name] for compared in comparison.jobs),
         queued=actions.count(Action.RUN),
         joined=actions.count(Action.JOIN),
         cached=actions.count(Action.CACHED),
-        accepted=sum(
-            compared.action is Action.CACHED and compared.other_code for compared in compared_jobs
-        ),
+        accepted=sum(compared.job.name in comparison.accepted for compared in comparison.jobs),
     )
 
 
-def _accept_code(
-    store: Store, root: Path, plan: Plan, compared_jobs: Sequence[ComparedJob], now: float
+def _accept(
+    store: Store, root: Path, comparison: Comparison, rows: Mapping[str, JobRow], now: float
 ) -> None:
-    """Record what was done with other code, and is kept, as done with the code of the plan."""
-    rows = store.read.jobs_of(root, plan.name)
-    kept = {compared.job.name for compared in compared_jobs if compared.action is Action.CACHED}
-    kept |= {job.name for job in plan.left_out}
-    kept &= done_with_other_code(plan, rows)
+    """Record results of other code as those of the plan, unless the queue changed meanwhile."""
+    plan = comparison.plan
     for job in (*plan.jobs, *plan.left_out):
-        if job.name in kept:
-            store.accept(rows[job.name].id, spec_of(job, root, plan.name), ACCEPTED, now)
+        if job.name in comparison.accepted and job.name in rows:
+            row = rows[job.name]
+            if row.hash == comparison.accepted[job.name]:
+                store.accept(row.id, spec_of(job, root, plan.name), ACCEPTED, now)
 
 
 def _new(

@@ -1,4 +1,4 @@
-"""What a verb needs of this machine: the home, the store, the scheduler's side of things."""
+"""What a command needs of this machine: the home, the queue, a running scheduler."""
 
 import os
 import sqlite3
@@ -41,7 +41,7 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
 
     Raises:
         UsageError: there is no queue yet.
-        MachineError: the home is somebody else's, or another machine's, or its database is damaged.
+        MachineError: the home belongs to another user, or another machine's, or its database is damaged.
     """
     home = find_home(os.environ)
     if make:
@@ -67,7 +67,7 @@ def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
     """Open a queue for questions only: not one byte of it is changed, and an old one stays as it is.
 
     Raises:
-        MachineError: the home is somebody else's, or its database is damaged or newer.
+        MachineError: the home belongs to another user, or its database is damaged or newer.
     """
     store = Store(home, reading=True)
     try:
@@ -79,7 +79,7 @@ def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
 
 
 def check_still_there(home: Home) -> None:
-    """See that the database that somebody keeps open is still that of the home.
+    """Check that an open database is still that of the home.
 
     Raises:
         MachineError: it was deleted, or found damaged and moved away.
@@ -90,7 +90,7 @@ def check_still_there(home: Home) -> None:
 
 
 def context_to_store(passed: Collection[str] = ()) -> Context:
-    """Return the surroundings that a new job remembers, and tell what was left out of them.
+    """Return the context that a new job remembers; print what was left out of it.
 
     Args:
         passed: variables that the job asks for though they look like secrets.

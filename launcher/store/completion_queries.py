@@ -1,11 +1,11 @@
-"""What a shell asks of the queue while somebody presses Tab: looked up by indexes, in milliseconds."""
+"""Names and numbers for shell completion, looked up by indexes within milliseconds."""
 
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-MOST = 200  # names; a longer list is read by nobody
+MOST = 200  # names; no one reads a longer list
 BUSY_S = 0.05  # a person waits
 _RUNS = 200  # the newest ones; each is looked up by itself
 _LOOKED = 3000  # jobs of a state among which names are looked for
@@ -22,7 +22,7 @@ def open_completing(database: Path) -> Iterator["Completing"]:
     Raises:
         sqlite3.Error: there is none, or it cannot be read.
     """
-    # where nobody has it open, all is in the file itself, and even a reader would make two more
+    # where no process has it open, all is in the file itself, and even a reader would make two more
     alone = "" if Path(f"{database}-wal").exists() else "&immutable=1"
     connection = sqlite3.connect(
         f"{database.absolute().as_uri()}?mode=ro{alone}",

@@ -15,7 +15,7 @@ from launcher.units import format_bytes
 GIB = 1 << 30
 HOUR_S = 3600.0
 _DUST = 1e-6  # of a tenth of a GiB
-_WORTH = 0.1  # of what was asked: who asks for so much less leaves room for somebody
+_WORTH = 0.1  # of what was asked: who asks for so much less leaves room for another job
 
 
 # --- what the queue has on record, as far as it is summed up already
@@ -58,7 +58,7 @@ class Taken:
     beyond: int  # attempts that took more
 
 
-# --- what is told
+# --- what the report shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """All that is told; the newest, or the most costly, comes first."""
+    """The whole report; the newest, or the most costly, comes first."""
 
     days: tuple[Day, ...] = ()
     runs: tuple[Run, ...] = ()

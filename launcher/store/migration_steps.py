@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
-APPLICATION_ID = 0x4C41554E  # "LAUN": tells our database from somebody else's
+APPLICATION_ID = 0x4C41554E  # "LAUN": marks a database of this program
 
 Step = Callable[[sqlite3.Connection], None]
 
@@ -95,7 +95,7 @@ def _may_need_gpu_2(resources: Mapping[str, Any]) -> bool:
     return bool(prefers_gpu or resources["gpus"] > 1)
 
 
-# --- the fourth: codes of reasons, as the sentences of schema 3 tell them
+# --- the fourth: codes of reasons, read from the sentences of schema 3
 
 
 def _code_reasons(connection: sqlite3.Connection) -> None:

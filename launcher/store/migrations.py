@@ -88,7 +88,7 @@ def bring_up_to_date(copy: sqlite3.Connection, path: Path, steps: Sequence[Step]
     """Apply every step that a copy in memory lacks; nothing is saved before.
 
     Args:
-        copy: nobody else has it.
+        copy: no other process has it open.
         path: what it is a copy of.
         steps: what leads from nothing to today's shape.
     """

@@ -29,7 +29,7 @@ class Look:
     schema: int = 0
     newest: float | None = None  # when something last happened
     waiting: int = 0  # jobs that are queued or run
-    damaged: bool = False  # nothing else can be told of it
+    damaged: bool = False  # nothing else is known of it
 
 
 BUSY_S = 10.0  # how long a writer waits for another; transactions take milliseconds
@@ -111,7 +111,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 def reading_uri(path: Path) -> str:
     """Return how SQLite opens a database without changing its folder, either."""
-    # where nobody has it open, all is in the file itself, and even a reader would make two more
+    # where no process has it open, all is in the file itself, and even a reader would make two more
     alone = "" if Path(f"{path}-wal").exists() else "&immutable=1"
     return f"{path.absolute().as_uri()}?mode=ro{alone}"
 
@@ -171,7 +171,9 @@ def _begin(home: Home) -> None:
         refuse_damaged(home)  # moved away since we looked
         if lost := cut_off(home):
             raise damaged(lost)
-        if home.database.exists():  # another process was quicker, or it is somebody's empty file
+        if (
+            home.database.exists()
+        ):  # another process was quicker, or it is another program's empty file
             return
         temporary = home.folder / f".{secrets.token_hex(8)}.tmp"
         try:

@@ -45,7 +45,7 @@ class Store:
         Args:
             home: must exist on disk.
             durable: each commit is synced, so that a queued job survives a power cut. The
-                scheduler can do without: what it writes can be told again from the attempts.
+                scheduler can do without: what it writes can be read again from the attempts.
             check: read the database through first, and see that it holds together.
             reading: for questions only: not one byte of it is changed, and an old one stays as it is.
 
@@ -142,7 +142,7 @@ class Store:
             self._db.event(job, State.DONE, reason, now)
 
     def set_needs(self, job: int, needs: Sequence[int], now: float) -> None:
-        """Say which jobs must be done before one that waits. Inside `writing`.
+        """Set the jobs that must be done before a waiting one. Inside `writing`.
 
         If one of them failed, or was cancelled or skipped, the job is skipped at once.
         """

@@ -1,4 +1,4 @@
-"""A damaged database: told from other trouble, kept aside, and never silently replaced."""
+"""A damaged database: distinguished from other errors, kept aside, never silently replaced."""
 
 import contextlib
 import os
@@ -117,7 +117,7 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
 
     Args:
         path: the database. This process must not be inside a transaction of it.
-        error: what SQLite, or the disk, said.
+        error: of SQLite, or of the disk.
     """
     home = Home(path.parent)
     if (record := read_json(home.damage_record)) is not None:  # another process moved it meanwhile

@@ -109,7 +109,7 @@ def size_of(attempt: Attempt) -> int:
 def delete(attempt: Attempt) -> Left | None:
     """Delete an attempt's folder with all that is in it; links in it are removed, not followed.
 
-    Returns what was left, and None when nothing was. It gets another name first, so that nobody can
+    Returns what was left, and None when nothing was. It gets another name first, so that no process can
     start what is half deleted; the order goes last, so that what a crash leaves is known again.
     """
     doomed = attempt if attempt.folder.name.startswith(".") else _doomed(attempt)
@@ -126,7 +126,7 @@ def delete(attempt: Attempt) -> Left | None:
                 os.unlink(attempt.spec.name, dir_fd=folder)
         doomed.folder.rmdir()
     except FileNotFoundError:
-        return None  # somebody else was quicker
+        return None  # another process deleted it first
     except OSError as error:
         return Left(attempt=attempt, why=error.strerror or str(error))
     return None
@@ -245,7 +245,7 @@ def delete_copies(copies: Sequence[Path]) -> list[tuple[Path, str]]:
             else:
                 copy.unlink()
         except FileNotFoundError:
-            continue  # somebody else was quicker
+            continue  # another process deleted it first
         except OSError as error:
             left.append((copy, error.strerror or str(error)))
     return left

@@ -99,7 +99,7 @@ class Scheduling:
         return dict(self._db.execute("SELECT name, slots FROM groups").fetchall())
 
     def explain(self, reasons: Mapping[int, Reason | None]) -> None:
-        """Put down why the first job of each lane cannot start; None where it can."""
+        """Record why the first job of each lane cannot start; None where it can."""
         rows = self._db.execute("SELECT id, reason_code, reason, reason_data FROM lanes")
         before = {int(lane): columns for lane, *columns in rows}
         after = {
@@ -157,7 +157,7 @@ class Scheduling:
         if row is None:
             return None
         number, spec, context = row
-        surroundings, why = self._context(context)
+        context_text, why = self._context(context)
         claim = Claim(
             job=job,
             number=number,
@@ -167,7 +167,7 @@ class Scheduling:
             pid=seat.pid,
             start_ticks=seat.start_ticks,
             spec_text=spec,
-            context_text=surroundings,
+            context_text=context_text,
             reservation=seat.reservation,
             exclusive=seat.exclusive,
             claimed=now,

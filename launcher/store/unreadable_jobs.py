@@ -44,8 +44,8 @@ def fill_lanes(db: Connection, now: float) -> None:
     ).fetchall()
     for number, spec, submitted, priority, context in jobs:
         try:
-            surroundings = read_context(parsed(context, "the record of its surroundings"))
-            lane = lane_of(read_spec(parsed(spec, "its spec")), surroundings)
+            stored_context = read_context(parsed(context, "the record of its surroundings"))
+            lane = lane_of(read_spec(parsed(spec, "its spec")), stored_context)
         except Unreadable as error:
             set_aside(db, number, str(error), now)
             continue

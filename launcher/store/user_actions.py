@@ -1,4 +1,4 @@
-"""What owners do to their jobs: cancel, hold, release, hurry, run again, forget, limit."""
+"""The actions of a job's owner: cancel, hold, release, prioritise, retry, forget, limit."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -104,7 +104,7 @@ class UserActions:
         return sorted(chosen)
 
     def retry(self, jobs: Collection[int], now: float) -> list[int]:
-        """Queue ended jobs again, as `again` tells, with their counters at zero; return them all.
+        """Queue ended jobs again, those of `again`, with their counters at zero; return them all.
 
         Those that `held_before` names are held again.
         """
@@ -130,7 +130,7 @@ class UserActions:
         return chosen
 
     def held_before(self, jobs: Iterable[int]) -> set[int]:
-        """Return which of some ended jobs were held when they were cancelled or skipped."""
+        """Return which ended jobs were held when they were cancelled or skipped."""
         last = (
             "SELECT state FROM events WHERE job = ? AND state NOT IN ('cancelled', 'skipped')"
             " ORDER BY id DESC LIMIT 1"

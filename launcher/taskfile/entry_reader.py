@@ -1,4 +1,4 @@
-"""An entry of a section with its keys told apart: words of the language, settings, its own matrix.
+"""An entry of a section with its keys sorted: words of the language, settings, its own matrix.
 
 Words of the language (`model`, `data`, `poison`, `method`, `matrix`, `name`, `resources`) stand beside the
 kind's own settings; a setting that has such a name is given under `settings:`.
@@ -61,7 +61,7 @@ _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawEntry:
-    """An entry whose keys were told apart, its values not yet read."""
+    """An entry whose keys were sorted, its values not yet read."""
 
     kind: Kind
     place: Place
@@ -72,7 +72,7 @@ class RawEntry:
 
 
 def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
-    """Part an entry into words of the language and settings; blame what is neither."""
+    """Sort an entry's keys into words of the language and settings; report what is neither."""
     models = [kind, *_poisoners(kind, scope)]
     allowed = {name for model in models for name in known_settings(model)}
     words: dict[str, Node] = {}

@@ -189,7 +189,7 @@ class _Translation:
             self.pairs[section] = (replace(key, text=section), inner)
             return
         if not isinstance(there[1], Fields):
-            return  # that it is none is told where it is read
+            return  # its reader reports that it is none
         kinds = list(self.kinds.values())
         given = {current(word, kinds, []).text: (word, value) for word, value in there[1].pairs}
         first, value = given.get(key.text, (None, None))

@@ -79,7 +79,7 @@ def read_matrix(
 def read_sweep(
     key: Scalar, node: Node, problems: list[Problem], kind: str | None = None
 ) -> Sweep | None:
-    """Read the values of one setting; None where there are none to read, with the reason told."""
+    """Read the values of one setting; None where there are none to read, with the error reported."""
     values: list[Swept] = []
     sound = True
     if isinstance(node, Fields):

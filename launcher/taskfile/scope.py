@@ -1,4 +1,4 @@
-"""What holds for every entry of a task file, and which of several voices on a setting is heard.
+"""The scope of a task file's entries: defaults, sweeps and overrides, and which of them wins.
 
 From weakest to strongest: `defaults`, `matrix`, `defaults: {KIND: …}`, `matrix: {KIND: …}`, the entry, the
 entry's own `matrix`, `--set key=value`, `--set KIND.key=value`.
@@ -54,7 +54,7 @@ class Scope:
         )
 
     def given(self, kind: Kind, entry: Given) -> dict[str, tuple[Scalar, Node]]:
-        """Return what is said of a kind's settings, the strongest voice on each."""
+        """Return the value given for each setting of a kind, the strongest where there are several."""
         name = kind.name
         merged = {
             **_read_by(kind, self.defaults),

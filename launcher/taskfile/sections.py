@@ -41,7 +41,7 @@ _EXAMPLES: Mapping[Role, str] = {
 
 
 def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]:
-    """Give each entry of a kind's section; None for one too broken to read, its reasons told."""
+    """Give each entry of a kind's section; None for one that cannot be read, its errors reported."""
     if is_null(node):
         return
     nodes = node.nodes if isinstance(node, Items) else (node,)
@@ -224,7 +224,7 @@ def _variants(
 
 
 def _followed(poisoner: Kind, given: Given, training: Settled) -> Given:
-    """Return the settings of a poison that nobody gives, and that the training's decide."""
+    """Return the settings of a poison that are not given and follow those of the training."""
     values = {name: plain_value(node) for name, (_, node) in given.items()}
     leaders = poisoner.settings.followed(values).items()
     return {name: training.given[leader] for name, leader in leaders if leader in training.given}

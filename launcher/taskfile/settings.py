@@ -1,6 +1,6 @@
-"""A kind's settings as a task file gives them: completed, checked, blamed in plain words.
+"""A kind's settings as a task file gives them: completed, checked, errors in plain words.
 
-pydantic validates; what it says is told again in the words of someone who edits a file.
+pydantic validates; its errors are worded for someone who edits a file.
 """
 
 import json

@@ -42,7 +42,7 @@ def read_document(
     """Return the tree of the only document in `text`; None where there is nothing but comments.
 
     What is wrong with single keys (given twice, tagged) is added to `problems`. Places are shown in
-    `source`, which is the text itself unless told otherwise.
+    `source`, which is the text itself by default.
 
     Raises:
         TaskFileError: the text is not YAML, or is too large, too deep or of more than one document.

@@ -8,7 +8,7 @@ import pytest
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from tests.launcher.toylab import laboratory
 
@@ -45,7 +45,7 @@ def a_plan(
     kinds: Mapping[str, Kind] = KINDS,
 ) -> Plan:
     task = read(text, *settings, files=files, environment=environment, kinds=kinds)
-    return plan(
+    return build_plan(
         task, root=ROOT, exists=lambda _: False, digest=lambda _: "d", content=lambda _: "c"
     )
 

@@ -10,7 +10,7 @@ from launcher.kinds import COMMAND, Kind
 from launcher.planning.estimates import History, Past
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.model import Machine
 from launcher.taskfile.parser import ParseContext, parse
@@ -33,7 +33,7 @@ autotest: [real:pre]
 
 def a_plan(text: str = TOYS) -> Plan:
     """What a task file asks for, in a project without any files."""
-    return plan(
+    return build_plan(
         parse(text, file="toys.yaml", context=ParseContext(kinds=KINDS)),
         root=Path("/project"),
         exists=lambda _: False,

@@ -22,7 +22,7 @@ from launcher.planning.machine_state import read_machine_state
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run
-from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob
+from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison
 from launcher.planning.submit import Submitted, submit
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
@@ -123,16 +123,16 @@ def command(
     code = 0
     with open_queue(make=True) as (home, store):
         with _uncollected():
-            # judge all of them before any is queued, so that a refusal leaves nothing behind
-            judged = [
-                (plan, compare(store, plan, force=force, accept_code=accept_code)) for plan in plans
+            # compare all of them before any is queued, so that a refusal leaves nothing behind
+            comparisons = [
+                compare(store, plan, force=force, accept_code=accept_code) for plan in plans
             ]
-            _check_possible(home, store, judged)
-            check_groups(store, groups_to_run(compared_jobs for _, compared_jobs in judged))
+            _check_possible(home, store, comparisons)
+            check_groups(store, groups_to_run(comparisons))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
-                _queue(store, plan, compared_jobs, context, accept_code=accept_code)
-                for (plan, compared_jobs), context in zip(judged, contexts, strict=True)
+                _queue(store, comparison, context)
+                for comparison, context in zip(comparisons, contexts, strict=True)
             ]
         since = (
             store.read.last_event()
@@ -153,20 +153,21 @@ def command(
     return code
 
 
-def _check_possible(
-    home: Home, store: Store, judged: Sequence[tuple[Plan, Sequence[ComparedJob]]]
-) -> None:
+def _check_possible(home: Home, store: Store, comparisons: Sequence[Comparison]) -> None:
     """Refuse jobs that can never run on this machine, before any is queued.
 
     Raises:
         MachineError: packages that some jobs import are not installed.
         UsageError: some jobs could never start.
     """
-    kinds = (kind for plan, compared_jobs in judged for kind in kinds_to_run(plan, compared_jobs))
+    kinds = (kind for each in comparisons for kind in kinds_to_run(each.plan, each.jobs))
     if uninstalled := missing_packages(kinds):
         raise MachineError(f"{'; '.join(uninstalled)}; nothing is queued")
     compared_jobs = [
-        compared for _, part in judged for compared in part if compared.action is not Action.CACHED
+        compared
+        for comparison in comparisons
+        for compared in comparison.jobs
+        if compared.action is not Action.CACHED
     ]
     asked = {compared.job.resources for compared in compared_jobs}
     if any(resources.may_need_gpu for resources in asked):
@@ -208,22 +209,14 @@ def _refuse_missing(plan: Plan) -> None:
         raise TaskFileError(plan.missing)
 
 
-def _queue(
-    store: Store,
-    plan: Plan,
-    compared_jobs: Sequence[ComparedJob],
-    context: Context,
-    *,
-    accept_code: bool,
-) -> Submitted:
-    submission = submit(
-        store, Path.cwd(), plan, compared_jobs, context, time.time(), accept_code=accept_code
-    )
+def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
+    plan = comparison.plan
+    submission = submit(store, Path.cwd(), comparison, context, time.time())
     parts = [f"{submission.queued} queued"]
     parts += [f"{submission.joined} under way already"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
     click.echo(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}", err=True)
-    if text := other_code(compared_jobs, queued=True):
+    if text := other_code(comparison.jobs, queued=True):
         click.echo(harmless(text), err=True)
     return submission
 

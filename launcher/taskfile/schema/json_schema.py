@@ -1,7 +1,7 @@
 """The language of task files as a JSON Schema, for editors: made from the settings of the kinds.
 
 It refuses what is wrong in form: unknown words, wrong types, IDs that the grammar refuses. What only a
-plan finds, such as a model that nobody makes, a subset that the laboratory lacks or a setting that is
+plan finds, such as a model that no entry makes, a subset that the laboratory lacks or a setting that is
 missing, it lets pass.
 """
 
@@ -40,7 +40,7 @@ from launcher.taskfile.schema.json_schema_types import (
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})  # what they are told may be swept
+_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})  # their settings may be swept
 _IDS = one_or_more(ref("data_id"))
 
 

@@ -1,6 +1,6 @@
 """What may stand for a single value in a task file, as pieces of JSON Schema.
 
-Words of the language follow patterns; settings take what their kind's pydantic model says, told as a
+Words of the language follow patterns; settings take what their kind's pydantic model says, as a
 file may write it: a text without quotes may look like a number, and a variable stands for anything.
 """
 

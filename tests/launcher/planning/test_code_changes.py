@@ -8,8 +8,8 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.planning.plan import Plan
-from launcher.planning.plan_builder import plan
-from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
+from launcher.planning.plan_builder import build_plan
+from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done
 from launcher.store.queue import Store
@@ -22,7 +22,7 @@ FILE = "train: [{data: dot:pre, poison: [0, 50]}, {data: line:pre, poison: 50}]\
 def a_plan(
     text: str = FILE, *said: str, code: str = "old", kinds: Mapping[str, Any] = KINDS
 ) -> Plan:
-    return plan(
+    return build_plan(
         read(text, *said, kinds=kinds),
         root=ROOT,
         exists=lambda _: True,
@@ -31,16 +31,17 @@ def a_plan(
     )
 
 
+def comparison(store: Store, made: Plan, **options: bool) -> Comparison:
+    rows = store.read.jobs_of(ROOT, made.name)
+    return compare_with_queue(made, rows, lambda _: None, **options)
+
+
 def judged(store: Store, made: Plan, **options: bool) -> dict[str, ComparedJob]:
-    compared_jobs = compare_with_queue(
-        made, store.read.jobs_of(ROOT, made.name), lambda _: None, **options
-    )
-    return {one.job.name: one for one in compared_jobs}
+    return {one.job.name: one for one in comparison(store, made, **options).jobs}
 
 
 def queue(store: Store, made: Plan, **options: bool) -> Submitted:
-    compared_jobs = [*judged(store, made, **options).values()]
-    return submit(store, ROOT, made, compared_jobs, a_context(), 1.0, **options)
+    return submit(store, ROOT, comparison(store, made, **options), a_context(), 1.0)
 
 
 def finish(store: Store) -> None:
@@ -75,10 +76,7 @@ def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> No
 
 
 def test_without_the_option_nothing_is_recorded_as_accepted(done: Store) -> None:
-    compared_jobs = compare_with_queue(
-        made := a_plan(code="new"), done.read.jobs_of(ROOT, made.name), lambda _: None
-    )
-    submitted = submit(done, ROOT, made, compared_jobs, a_context(), 1.0)
+    submitted = submit(done, ROOT, comparison(done, a_plan(code="new")), a_context(), 1.0)
     assert (submitted.queued, submitted.accepted) == (len(submitted.jobs), 0)
 
 
@@ -145,3 +143,15 @@ def test_a_job_that_runs_with_other_code_is_waited_for(store: Store) -> None:
     claimed(store, number)
     with pytest.raises(UsageError, match="runs in another way"):
         judged(store, a_plan(code="new"), accept_code=True)
+
+
+def test_a_result_that_changed_after_the_comparison_is_not_accepted(done: Store) -> None:
+    compared = comparison(done, a_plan(code="new"), accept_code=True)
+    rows = done.read.jobs_of(ROOT, "x")
+    name = next(iter(compared.accepted))
+    done.database.execute("UPDATE jobs SET hash = 'another' WHERE id = ?", (rows[name].id,))
+    submit(done, ROOT, compared, a_context(), 1.0)
+    hashes = {row.name: row.hash for row in done.read.jobs_of(ROOT, "x").values()}
+    accepted = {job.name for job in compared.plan.jobs if hashes[job.name] == job.hash}
+    assert hashes[name] == "another"
+    assert accepted == set(compared.accepted) - {name}

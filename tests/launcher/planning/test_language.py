@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from tests.launcher.language import ROOT, a_plan, marked, names, notes, read, refusal
 
 # --- poison and unlearning
@@ -194,14 +194,14 @@ def test_phases_choose_kinds_of_jobs_and_change_no_hash(phases: str, wanted: lis
 
 def test_what_phases_leave_out_is_missing_unless_it_is_there() -> None:
     task = read(f"{STUDY}phases: [test]\n")
-    made = plan(
+    made = build_plan(
         task, root=ROOT, exists=lambda _: False, digest=lambda _: "d", content=lambda _: "c"
     )
     told = "\n".join(str(one) for one in made.warnings)
     for model in ("dot:pre", "dot:pre%20", "dot:pre%20~pgu"):
         assert f"runs/x/{model}/model.json" in told
     models = {ROOT / f"runs/x/{one}/model.json" for one in ("dot:pre", "dot:pre%20")}
-    made = plan(
+    made = build_plan(
         task, root=ROOT, exists=models.__contains__, digest=lambda _: "d", content=lambda _: "c"
     )
     told = "\n".join(str(one) for one in made.warnings)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from launcher.errors import TaskFileError
 from launcher.kinds import COMMAND, Kind, Role
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
@@ -37,7 +37,7 @@ def a_plan(
 ) -> Plan:
     """Plan a task file; `there` names the paths below the root that exist."""
     found = {ROOT / one for one in there}
-    return plan(
+    return build_plan(
         parse(
             f"name: x\n{text}" if not text.startswith("name") else text,
             file="x.yaml",

@@ -6,7 +6,7 @@ import pytest
 
 from launcher.errors import UsageError
 from launcher.planning.plan import Plan
-from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
+from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
 from launcher.planning.submit import submit
 from launcher.states import Done, State
 from launcher.store.queue import Store
@@ -63,20 +63,24 @@ def test_no_model_becomes_another_by_whom_it_shares_its_choice_with() -> None:
     assert job(alone, "poison/dot:pre%20").outputs == (ROOT / "runs/x/dot:pre%20/poison.json",)
 
 
-def compared_jobs(store: Store, made: Plan, there: set[Path]) -> dict[str, ComparedJob]:
-    """Judge a plan where these files are there, as they were left."""
-    known = {str(path) for path in there}
+def comparison(store: Store, made: Plan, there: set[Path]) -> Comparison:
+    """Compare a plan with the queue where these files are there, as they were left."""
+    paths = {str(path) for path in there}
 
     def stamp(path: str) -> Stamp | None:
-        return (1, 1) if path in known else None
+        return (1, 1) if path in paths else None
 
-    found = compare_with_queue(made, store.read.jobs_of(ROOT, made.name), stamp)
-    return {one.job.name: one for one in found}
+    return compare_with_queue(made, store.read.jobs_of(ROOT, made.name), stamp)
+
+
+def compared_jobs(store: Store, made: Plan, there: set[Path]) -> dict[str, ComparedJob]:
+    compared = comparison(store, made, there)
+    return {one.job.name: one for one in compared.jobs}
 
 
 def run(store: Store, made: Plan, there: set[Path]) -> None:
     """Queue what is to run, and have it done."""
-    submit(store, ROOT, made, [*compared_jobs(store, made, there).values()], a_context(), 1.0)
+    submit(store, ROOT, comparison(store, made, there), a_context(), 1.0)
     while ready := store.scheduling.ready(100):
         for one in ready:
             (row,) = store.read.jobs_by_id([one.id])
@@ -111,7 +115,7 @@ def test_records_that_jobs_of_their_own_chose_are_good_enough(store: Store) -> N
 
 def test_a_choice_under_way_is_waited_for_before_one_more_model_joins(store: Store) -> None:
     few, more = (a_plan(SWEPT.format(lrs)) for lrs in ("[0.5]", "[0.5, 0.25]"))
-    submit(store, ROOT, few, [*compared_jobs(store, few, set()).values()], a_context(), 1.0)
+    submit(store, ROOT, comparison(store, few, set()), a_context(), 1.0)
     waiting = compared_jobs(store, more, set())["poison/dot:pre%20@lr=0.5"]
     assert (waiting.action, waiting.state) == (Action.RUN, "changed")
     row = store.read.jobs_of(ROOT, "x")["poison/dot:pre%20@lr=0.5"]

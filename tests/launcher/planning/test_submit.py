@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.planning.plan import Plan
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done, State
@@ -21,7 +21,7 @@ FIRST = "train: [{data: dot:pre}]\nautotest: [real:pre]\n"
 
 def a_plan(text: str, *said: str, there: bool = False) -> Plan:
     task = read(text, *said, kinds=KINDS)
-    return plan(
+    return build_plan(
         task,
         root=ROOT,
         exists=lambda path: there or "toys" in path.parts,
@@ -32,9 +32,7 @@ def a_plan(text: str, *said: str, there: bool = False) -> Plan:
 
 def queue(store: Store, made: Plan, now: float = 1.0) -> Submitted:
     rows = store.read.jobs_of(ROOT, made.name)
-    return submit(
-        store, ROOT, made, compare_with_queue(made, rows, lambda _: None), a_context(), now
-    )
+    return submit(store, ROOT, compare_with_queue(made, rows, lambda _: None), a_context(), now)
 
 
 def finish(store: Store) -> None:

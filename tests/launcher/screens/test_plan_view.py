@@ -382,7 +382,7 @@ def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> N
     )
     other = replace(sample, identity=replace(sample.identity, settings="other"))
     rows = queued(store, replace(made, jobs=(other, before)))
-    found = compare_with_queue(made, rows, lambda _: None)[1]
+    found = compare_with_queue(made, rows, lambda _: None).jobs[1]
     assert found.state == "changed"
     assert found.changes == (
         "lr 0.5 → 0.1",
@@ -405,5 +405,5 @@ def a_file(folder: Path) -> str:
 def queued(store: Store, made: Plan) -> dict[str, JobRow]:
     """Queue a plan and return its rows by name."""
     root = Path("/project")
-    submit(store, root, made, compare_with_queue(made, {}, lambda _: None), a_context(), 1.0)
+    submit(store, root, compare_with_queue(made, {}, lambda _: None), a_context(), 1.0)
     return store.read.jobs_of(root, made.name)

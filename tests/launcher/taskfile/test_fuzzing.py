@@ -9,7 +9,7 @@ import pytest
 
 from launcher.errors import Problem, TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind, installed
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
@@ -181,7 +181,7 @@ def attempt(
     """Read and plan a text; return what was told and why, and nothing where a plan was made."""
     around = ParseContext(kinds=kinds, environment=ENVIRONMENT, settings=settings)
     try:
-        plan(
+        build_plan(
             parse(text, file="x.yaml", context=around, include=include),
             root=Path("/project"),
             exists=lambda _: there,

@@ -9,7 +9,7 @@ import pytest
 from launcher.errors import TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind
 from launcher.planning.load import read_taskfile
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry, TrainEntry, UnlearnEntry
 from launcher.taskfile.header import MOST_NAME_BYTES, name_fault
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
@@ -56,7 +56,7 @@ def told(text: str, name: str = "tasks/x.yaml") -> str:
 
 def refuse(text: str, name: str) -> None:
     task = parse(text, file=name, context=ParseContext(kinds=KINDS))
-    plan(
+    build_plan(
         task,
         root=Path("/root"),
         exists=lambda _: False,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Kind, Plan, TaskFileError
-from launcher.planning.plan_builder import plan
+from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 
@@ -25,7 +25,9 @@ def worked_out(text: str, root: Path = Path("/lab")) -> Plan:
         context=ParseContext(kinds=KINDS, environment={}),
         include=lambda path: Path(path).read_text(),
     )
-    return plan(task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: "")
+    return build_plan(
+        task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: ""
+    )
 
 
 def messages(text: str) -> list[str]:
